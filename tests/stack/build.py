@@ -1,0 +1,287 @@
+"""Builds the real servers that the tests and the demo run, once, into a cache outside the checkout.
+
+Each server is a tool of a small Go module of its own under ``servers/`` because their requirements clash. A built
+server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine), so a second run
+starts at once and a changed version builds again. ``python -m tests.stack.build [server...]`` does it by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.stack.toolchain import BuildError, find_go, go_environment, machine
+
+HERE = Path(__file__).resolve().parent / "servers"
+
+#: Told what is going on. A text that ends in an ellipsis is passing news, soon replaced by the next.
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One Go module under ``servers/`` and the programs that come out of it."""
+
+    name: str
+    programs: Mapping[str, str]  # file name of the program -> its Go package
+    seconds: float  # rough time of a build from nothing on two cores, to tell how long the rest may take
+    variables: Mapping[str, str] = field(default_factory=dict)  # Go variables set by the linker
+
+    @property
+    def module(self) -> Path:
+        """The folder with go.mod and go.sum."""
+        return HERE / self.name
+
+    def flags(self) -> list[str]:
+        """The build flags: nothing of this machine in the program, no debug tables."""
+        ldflags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in self.variables.items())])
+        return ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={ldflags}"]
+
+    def key(self) -> str:
+        """Changes whenever the program would."""
+        digest = hashlib.sha256()
+        for part in (
+            (self.module / "go.mod").read_bytes(),
+            (self.module / "go.sum").read_bytes(),
+            repr((machine(), sorted(self.programs.items()), self.flags())).encode(),
+        ):
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return digest.hexdigest()[:16]
+
+    def home(self) -> Path:
+        """Where the built programs are kept."""
+        return cache_dir() / "servers" / f"{self.name}-{self.key()}"
+
+    def built(self) -> dict[str, Path] | None:
+        """The built programs, or None where one is missing."""
+        paths = {program: self.home() / program for program in self.programs}
+        return paths if all(os.access(path, os.X_OK) for path in paths.values()) else None
+
+
+_VERSION = "k8s.io/component-base/version"
+_KUBERNETES = {f"{_VERSION}.gitMajor": "1", f"{_VERSION}.gitMinor": "36", f"{_VERSION}.gitVersion": "v1.36.3"}
+
+#: Another server is one more line here and a folder with go.mod and go.sum.
+SERVERS: tuple[Server, ...] = (
+    Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}, 60),
+    Server("coredns", {"coredns": "github.com/coredns/coredns"}, 180),
+    Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, 200, _KUBERNETES),
+)
+
+
+def cache_dir() -> Path:
+    """``$KUBE2ETCD_CACHE``, else the person's cache folder."""
+    given = os.environ.get("KUBE2ETCD_CACHE")
+    if given:
+        return Path(given).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().absolute() / "kube2etcd"
+
+
+def binaries(progress: Progress | None = None, names: Sequence[str] = ()) -> dict[str, Path]:
+    """The programs by file name, built where they are missing. ``names`` (of servers) narrows them; none is all."""
+    unknown = set(names) - {server.name for server in SERVERS}
+    if unknown:
+        known = ", ".join(server.name for server in SERVERS)
+        raise BuildError(f"no such server: {', '.join(sorted(unknown))}; there are {known}")
+    wanted = [server for server in SERVERS if not names or server.name in names]
+    tell = progress or Console()
+    if any(server.built() is None for server in wanted):
+        with _only_one_builder(tell):
+            missing = [server for server in wanted if server.built() is None]
+            for number, server in enumerate(missing, 1):
+                later = sum(each.seconds for each in missing[number:])
+                _Build(server, f"{number} of {len(missing)}", later * _speed(), tell).run()
+    found: dict[str, Path] = {}
+    for server in wanted:
+        found |= server.built() or {}
+    return found
+
+
+def _speed() -> float:
+    """The known durations are of two cores; more help, up to the parts that cannot be split."""
+    return 2 / min(max(os.cpu_count() or 2, 1), 8)
+
+
+@contextlib.contextmanager
+def _only_one_builder(tell: Progress) -> Iterator[None]:
+    """Two runs at once would only halve each other's speed; the second waits, then finds everything there."""
+    (cache_dir() / "servers").mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with (cache_dir() / "servers" / ".lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                tell(f"another run builds servers; waiting for it, {time.monotonic() - began:.0f} s…")
+                time.sleep(1.0)
+        yield
+
+
+class _Build:
+    """One server's build: modules fetched, packages counted, each program built aside and moved in at the end."""
+
+    def __init__(self, server: Server, position: str, later: float, tell: Progress) -> None:
+        self.server = server
+        self.label = f"{server.name} ({position})"
+        self.later = later
+        self.tell = tell
+        self.began = time.monotonic()
+        self.tail: list[str] = []
+        self.fetched = 0
+        self.total = 0
+        self.compiled = 0
+
+    def run(self) -> None:
+        self.tell(f"building {self.label}: {', '.join(self.server.programs)}")
+        go = find_go(cache_dir(), self.tell)
+        self.began = time.monotonic()
+        packages = list(self.server.programs.values())
+        listed = self._go(go, ["list", "-mod=readonly", "-deps", *packages], self._fetching)
+        self.total = len(listed)
+        home = self.server.home()
+        home.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{self.server.name}-", dir=home.parent))
+        try:
+            for program, package in self.server.programs.items():
+                command = ["build", "-v", *self.server.flags(), "-o", str(aside / program), package]
+                self._go(go, command, self._compiling)
+            aside.chmod(0o755)
+            shutil.rmtree(home, ignore_errors=True)
+            aside.rename(home)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        self.tell(f"built {self.label} in {time.monotonic() - self.began:.0f} s")
+
+    def _go(self, go: Path, arguments: list[str], news: Callable[[], str]) -> list[str]:
+        """Run go, telling the news once a second; returns the lines of its standard output."""
+        process = subprocess.Popen(
+            [str(go), *arguments],
+            cwd=self.server.module,
+            env=go_environment(go, cache_dir()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        output: list[str] = []
+        lines: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
+        assert process.stdout is not None and process.stderr is not None
+        readers = [
+            threading.Thread(target=_pump, args=(stream, wanted, lines), daemon=True)
+            for stream, wanted in ((process.stdout, True), (process.stderr, False))
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            told = 0.0
+            while any(reader.is_alive() for reader in readers) or not lines.empty():
+                with contextlib.suppress(queue.Empty):
+                    wanted, line = lines.get(timeout=0.2)
+                    if wanted:
+                        output.append(line)
+                    else:
+                        self._heard(line)
+                if time.monotonic() - told >= 1.0:
+                    told = time.monotonic()
+                    self.tell(news())
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if code != 0:
+            raise BuildError(self._why(arguments))
+        return output
+
+    def _heard(self, line: str) -> None:
+        self.tail = [*self.tail[-29:], line]
+        if line.startswith("go: downloading"):
+            self.fetched += 1
+        elif not line.startswith(("go:", "#")):
+            self.compiled += 1
+
+    def _fetching(self) -> str:
+        return f"{self.label}: fetching Go modules, {self.fetched} so far, {self._times(0.0)}…"
+
+    def _compiling(self) -> str:
+        done = min(self.compiled / self.total, 1.0) if self.total else 0.0
+        what = f"compiling, package {self.compiled} of at most {self.total} ({done:.0%})"
+        return f"{self.label}: {what}, {self._times(done)}…"
+
+    def _times(self, done: float) -> str:
+        elapsed = time.monotonic() - self.began
+        whole = elapsed / done if done >= 0.1 else max(self.server.seconds * _speed(), elapsed)
+        rest = (whole * (1.0 - done) if done >= 0.1 else max(whole - elapsed, 0.0)) + self.later
+        return f"{elapsed:.0f} s elapsed, roughly {_duration(rest)} left in all"
+
+    def _why(self, arguments: list[str]) -> str:
+        last = "\n".join(f"    {line}" for line in self.tail) or "    (no output)"
+        return (
+            f"building {self.server.name} failed (go {arguments[0]}); its last lines:\n{last}\n"
+            "What to try: is the Go module proxy reachable (environment GOPROXY, HTTPS_PROXY)? "
+            f"Are there 5 GB free for {cache_dir()} and Go's own caches? "
+            "A broken download goes away with 'go clean -modcache'. "
+            f"Then again: python -m tests.stack.build {self.server.name}"
+        )
+
+
+def _pump(stream: Iterator[str], wanted: bool, lines: queue.SimpleQueue[tuple[bool, str]]) -> None:
+    """Carry a pipe's lines to the one who tells the news, so that neither pipe fills up."""
+    for line in stream:
+        lines.put((wanted, line.rstrip()))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class Console:
+    """Progress on standard error: passing news in place on a terminal, every 15 seconds elsewhere (a CI log)."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.told = 0.0
+
+    def __call__(self, text: str) -> None:
+        passing = text.endswith("…")
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{text[:width]}" if passing else f"\r\x1b[K{text}\n")
+        elif not passing or time.monotonic() - self.told >= 15.0:
+            self.told = time.monotonic()
+            sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build the named servers, all where none is named, and print where they are."""
+    if any(argument.startswith("-") for argument in arguments):
+        print(f"usage: python -m tests.stack.build [{'|'.join(server.name for server in SERVERS)}]...")
+        return 0 if set(arguments) <= {"-h", "--help"} else 2
+    try:
+        found = binaries(None, arguments)
+    except BuildError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    for program, path in found.items():
+        print(f"{program}\t{path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

