@@ -1,0 +1,252 @@
+"""Records to etcd entries, such that CoreDNS's ``etcd`` plugin answers exactly those records.
+
+The rules of that reader which shape this module (skydns-compat/README.md has them all):
+
+* a question for addresses or SRV reads the whole subtree of the name, so an entry deep in the tree
+  also answers for the names above it; ``group`` says where that must stop: the shortest key's
+  group wins, and keys of another group are left out;
+* a question for CNAME or PTR reads the exact key only, so every name with children needs a marker
+  (a message without data) at its exact key, or it would be NXDOMAIN for those types;
+* an SRV target is made from the key, ``targetstrip`` labels shorter;
+* a key segment with an upper-case letter can never be asked for, which is what leaves need;
+* the labels ``any`` and ``*`` are wildcards, so the label ``any`` is kept as ``any_``
+  (`skydns_compat.corefile` rewrites the question).
+
+Every leaf is a function of its content: two runs write the same keys.  Pure; knows no Kubernetes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from skydns_compat.message import Message, encode
+from skydns_compat.names import Address, InvalidName, Name
+from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+
+#: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
+PRIORITY_ZERO = 65536
+#: Hides an entry from SRV answers.
+NO_PORT = -1
+#: Below a zone: names that exist without data, apart from the tree that their children are in.
+EMPTY_NAMES = "nt"
+
+_OWN, _ENDPOINT, _NAMED = "a", "e", "n"
+
+
+@dataclass(slots=True)
+class _Owner:
+    """What the records say of one owner name."""
+
+    hosts: dict[Address, int] = field(default_factory=dict)
+    ports: list[tuple[Port, int]] = field(default_factory=list)
+
+
+class Layout:
+    """Where records live in etcd: under ``prefix``, marked as ``owner``'s.
+
+    >>> Layout().key(Name.parse("web.shop.svc.cluster.local"))
+    b'/skydns/local/cluster/svc/shop/web'
+    """
+
+    def __init__(self, prefix: str = "/skydns", owner: str = "kube2etcd") -> None:
+        self.prefix = "/" + prefix.strip("/")
+        self.owner = owner
+        self._marker = encode(Message(owner=owner))
+
+    def key(self, name: Name, leaf: str = "") -> bytes:
+        """The exact key of ``name``, or the key of its technical child ``leaf``."""
+        path = "/".join(["any_" if label == "any" else label for label in reversed(name.labels)])
+        return f"{self.prefix}/{path}/{leaf}".encode() if leaf else f"{self.prefix}/{path}".encode()
+
+    def zone_range(self, zone: Name) -> bytes:
+        """The prefix that every key below ``zone`` begins with; the apex is that without its slash."""
+        return self.key(zone) + b"/"
+
+    def name(self, key: bytes) -> Name | None:
+        """The name that ``key`` is about, its technical leaf left out; ``None`` for a foreign shape."""
+        try:
+            head, _, path = key.decode().partition(self.prefix + "/")
+            labels = path.split("/")
+            if head or not path:
+                return None
+            if labels[-1] != labels[-1].lower():
+                labels.pop()
+            labels = [label for label in labels if label != EMPTY_NAMES]
+            return Name.parse(".".join("any" if label == "any_" else label for label in reversed(labels)))
+        except (UnicodeDecodeError, InvalidName):
+            return None
+
+    def entries(self, records: Iterable[Record], zone: Name) -> dict[bytes, bytes]:
+        """Key to value for the records of one object in ``zone``.
+
+        Records of one owner name come from one call, since the reader mixes what lies below a name.
+        Repeated SRV records are kept: their number decides the weights that the server computes.
+        """
+        made: dict[bytes, bytes] = {}
+        owners: dict[Name, _Owner] = {}
+        for record in records:
+            self._place(record, zone, made, owners)
+        for name in owners:
+            made[self.key(name)] = self._marker
+        below = _hosts_below(owners)
+        for name, owner in owners.items():
+            children = below.get(name, {})
+            if owner.hosts and owner.hosts.keys() != children.keys():
+                self._own_hosts(name, owner, owners, bool(children), _is_endpoint(name, owners), made)
+            self._targets_elsewhere(name, owner, zone, made)
+        return made
+
+    def _place(
+        self, record: Record, zone: Name, made: dict[bytes, bytes], owners: dict[Name, _Owner]
+    ) -> None:
+        """Put the kinds that need one key; collect hosts and ports, which need each other."""
+        name, data, ttl = record.name, record.data, record.ttl
+        match data:
+            case Host(address):
+                owners.setdefault(name, _Owner()).hosts[address] = ttl
+            case Port():
+                owners.setdefault(name, _Owner()).ports.append((data, ttl))
+            case Alias(target):
+                host = _escaped(target) if target.below(zone) else str(target)
+                made[self.key(name)] = self._value(host=host, port=NO_PORT, ttl=ttl)
+            case Pointer(target):
+                made[self.key(name)] = self._value(host=str(target), ttl=ttl)
+            case Text(text):
+                owners.setdefault(name, _Owner())
+                made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
+            case Exists():
+                if name == zone:
+                    made[self.key(zone)] = self._marker
+                    made[self.key(zone.child("apex", "dns"))] = self._marker
+                else:
+                    aside = Name((*name.relative(zone), EMPTY_NAMES, *zone.labels))
+                    made[self.key(aside)] = self._marker
+
+    def _own_hosts(
+        self,
+        name: Name,
+        owner: _Owner,
+        owners: dict[Name, _Owner],
+        crowded: bool,
+        endpoint: bool,
+        made: dict[bytes, bytes],
+    ) -> None:
+        """Entries for a name with addresses of its own.
+
+        A named port's entry lies two levels deeper and serves the name itself too, unless the
+        subtree holds other addresses (``crowded``): then the name gets entries right below it.
+        """
+        rest = Counter((port.port, port.via) for port, _ in owner.ports if port.target == name)
+        for other, about in owners.items():
+            if other.labels[2:] != name.labels or not other.labels[0].startswith("_"):
+                continue
+            seen: Counter[tuple[int, Address]] = Counter()
+            for port, ttl in about.ports:
+                if port.target != name:
+                    continue
+                if not crowded and rest[port.port, port.via] > 0:
+                    rest[port.port, port.via] -= 1
+                for address in [port.via] if port.via else list(owner.hosts):
+                    self._host(other, address, port.port, ttl, 3, _NAMED if crowded else _OWN, seen, made)
+        group = _ENDPOINT if endpoint else _OWN
+        seen = Counter()
+        for (number, via), count in sorted(rest.items(), key=lambda item: (item[0][0], str(item[0][1]))):
+            for _ in range(count):
+                for address in [via] if via else list(owner.hosts):
+                    self._host(name, address, number, owner.hosts.get(address, 0), 1, group, seen, made)
+        served = {port.via for port, _ in owner.ports if port.target == name}
+        for address, ttl in owner.hosts.items():
+            if None not in served and address not in served:
+                self._host(name, address, NO_PORT, ttl, 1, group, seen, made)
+
+    def _host(
+        self,
+        name: Name,
+        address: Address,
+        port: int,
+        ttl: int,
+        strip: int,
+        group: str,
+        seen: Counter[tuple[int, Address]],
+        made: dict[bytes, bytes],
+    ) -> None:
+        """One address entry; a repeated one gets its number, since repetition decides weights."""
+        seen[port, address] += 1
+        text = str(address)
+        leaf = text.replace(".", "-").replace(":", "-") + ("-H" if port == NO_PORT else f"-P{port}")
+        if seen[port, address] > 1:
+            leaf += f"-{seen[port, address]}"
+        made[self.key(name, leaf)] = self._value(
+            host=text, port=port, priority=PRIORITY_ZERO, ttl=ttl, targetstrip=strip, group=group
+        )
+
+    def _targets_elsewhere(self, name: Name, owner: _Owner, zone: Name, made: dict[bytes, bytes]) -> None:
+        """SRV whose target is a name below the service: one entry with a name as its host each.
+
+        The reader never joins equal ones, so a repetition, which only weighs, is written with a
+        hidden port and a host that leads nowhere.
+        """
+        if not name.labels[0].startswith("_"):
+            return
+        seen: Counter[tuple[Name, int]] = Counter()
+        for port, ttl in owner.ports:
+            target = port.target
+            if target.labels == name.labels[2:]:
+                continue
+            seen[target, port.port] += 1
+            again = seen[target, port.port]
+            leaf = f"E-{target.labels[0]}-P{port.port}"
+            if again == 1:
+                value = self._value(
+                    host=_escaped(target), port=port.port, priority=PRIORITY_ZERO, ttl=ttl, group=_NAMED
+                )
+            else:
+                leaf += f"-{again}"
+                value = self._value(
+                    host=f"f.{zone}", port=NO_PORT, priority=PRIORITY_ZERO, ttl=ttl, group=_NAMED
+                )
+            made[self.key(name, leaf)] = value
+
+    def _value(
+        self,
+        host: str = "",
+        port: int = 0,
+        priority: int = 0,
+        text: str = "",
+        ttl: int = 0,
+        targetstrip: int = 0,
+        group: str = "",
+    ) -> bytes:
+        return encode(
+            Message(
+                host=host,
+                port=port,
+                priority=priority,
+                text=text,
+                ttl=ttl,
+                targetstrip=targetstrip,
+                group=group,
+                owner=self.owner,
+            )
+        )
+
+
+def _escaped(name: Name) -> str:
+    return ".".join(["any_" if label == "any" else label for label in name.labels])
+
+
+def _hosts_below(owners: dict[Name, _Owner]) -> dict[Name, dict[Address, None]]:
+    """For each name with addresses: those of the names right below it."""
+    below: dict[Name, dict[Address, None]] = {}
+    for name, owner in owners.items():
+        if owner.hosts and len(name.labels) > 1:
+            parent = Name(name.labels[1:])
+            if parent in owners:
+                below.setdefault(parent, {}).update(dict.fromkeys(owner.hosts))
+    return below
+
+
+def _is_endpoint(name: Name, owners: dict[Name, _Owner]) -> bool:
+    return Name(name.labels[1:]) in owners

@@ -1,0 +1,106 @@
+"""DNS names as validated labels, and the reverse names of addresses.
+
+A `Name` is always lower case (questions are compared without regard to case, RFC 4343, and the
+readers fold the question before they look for its key) and never empty of meaning: what cannot be
+a name is `InvalidName` at the moment it is built.  Knows nothing of keys or of Kubernetes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+#: RFC 1035 section 2.3.4, in octets; a label of text is at most 63.
+MAX_LABEL = 63
+#: The same section's 255 octets on the wire, less the root label and the first length octet.
+MAX_NAME = 253
+
+# Letters, digits, hyphen and underscore (RFC 8552): what Kubernetes can make and resolvers ask for.
+# A dot, slash or asterisk in a label would change the key's path or mean a wildcard to the readers.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\Z")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class InvalidName(ValueError):
+    """The text cannot be a DNS name; the message says which part and why."""
+
+
+class InvalidAddress(ValueError):
+    """The text is not one plain IP address."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """An absolute DNS name: its labels, leftmost first, in lower case, without the root."""
+
+    labels: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return ".".join(self.labels)
+
+    def child(self, *labels: str) -> Name:
+        """The name with ``labels`` put in front; `InvalidName` for a label that cannot be one."""
+        return _checked(tuple(check_label(label) for label in labels) + self.labels)
+
+    def below(self, other: Name) -> bool:
+        """Whether this name is under ``other``, or is it."""
+        count = len(other.labels)
+        return count == 0 or self.labels[-count:] == other.labels
+
+    def relative(self, zone: Name) -> tuple[str, ...]:
+        """The labels in front of ``zone``; ``ValueError`` when the name is not below it."""
+        if not self.below(zone):
+            raise ValueError(f"{self} is not below {zone}")
+        return self.labels[: len(self.labels) - len(zone.labels)]
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        """The name for ``text``, with or without the final dot, in any letter case."""
+        plain = text.removesuffix(".").lower()
+        if not plain:
+            raise InvalidName("the name is empty")
+        return _checked(tuple(check_label(label) for label in plain.split(".")))
+
+
+@lru_cache(maxsize=65536)
+def check_label(label: str) -> str:
+    """``label`` in lower case, or `InvalidName` (RFC 1035 length, RFC 1123 letters, RFC 8552 underscore)."""
+    folded = label.lower()
+    if len(folded) > MAX_LABEL:
+        raise InvalidName(f"label {label[:20]!r}... has {len(label)} characters, {MAX_LABEL} are allowed")
+    if not _LABEL.match(folded):
+        raise InvalidName(f"{label!r} cannot be a DNS label")
+    return folded
+
+
+def _checked(labels: tuple[str, ...]) -> Name:
+    length = sum(map(len, labels)) + len(labels) - 1
+    if length > MAX_NAME:
+        raise InvalidName(f"a name of {length} characters; {MAX_NAME} are allowed")
+    return Name(labels)
+
+
+def parse_address(text: str) -> Address:
+    """The one plain address that ``text`` is, else `InvalidAddress`.
+
+    Strict, since a reader takes what it cannot parse for a *name* and answers a CNAME: no zone
+    (``fe80::1%eth0``), no prefix length, no leading zeros, no blanks.  An IPv4-mapped IPv6
+    address is the IPv4 address that it maps, as the readers answer it.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidAddress(f"{text!r} is not an IP address") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            raise InvalidAddress(f"{text!r} carries a zone, which no DNS answer can hold")
+        return address.ipv4_mapped or address
+    return address
+
+
+def reverse_name(address: Address) -> Name:
+    """Where the PTR record of ``address`` lives (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+    return Name(tuple(address.reverse_pointer.split(".")))

@@ -1,0 +1,106 @@
+"""What we promise to DNS: owner name, data, time to live.
+
+Records say nothing about keys or servers; `skydns_compat.layout` finds the keys for them, and
+`skydns_compat.reader` says which answers a set of keys gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skydns_compat.names import Address, Name
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A or AAAA, by the family of the address."""
+
+    address: Address
+
+    @property
+    def rtype(self) -> str:
+        """``A`` or ``AAAA``."""
+        return "A" if self.address.version == 4 else "AAAA"
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """CNAME."""
+
+    target: Name
+    rtype = "CNAME"
+
+    def __str__(self) -> str:
+        return f"{self.target}."
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """SRV (RFC 2782) of priority 0; the weights of one owner are equal, and the server computes them.
+
+    ``via`` is the one address that the port was listed with, where the addresses of the target
+    have different ports; else the port is that of every address.
+    """
+
+    port: int
+    target: Name
+    via: Address | None = None
+    rtype = "SRV"
+
+    def __str__(self) -> str:
+        return f"0 {self.port} {self.target}."
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """PTR."""
+
+    target: Name
+    rtype = "PTR"
+
+    def __str__(self) -> str:
+        return f"{self.target}."
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """TXT."""
+
+    text: str
+    rtype = "TXT"
+
+    def __str__(self) -> str:
+        return f'"{self.text}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """No data: the name is there, and every type of it is NODATA (RFC 2308 section 2.2)."""
+
+    rtype = "NODATA"
+
+    def __str__(self) -> str:
+        return "-"
+
+
+Data = Host | Alias | Port | Pointer | Text | Exists
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record; ``ttl`` in seconds."""
+
+    name: Name
+    data: Data
+    ttl: int
+
+    @property
+    def rtype(self) -> str:
+        """The record type as a zone file writes it."""
+        return self.data.rtype
+
+    def __str__(self) -> str:
+        return f"{self.name}. {self.ttl} IN {self.rtype} {self.data}"
