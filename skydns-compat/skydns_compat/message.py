@@ -58,9 +58,7 @@ def encode(message: Message) -> bytes:
 def decode(value: bytes) -> Message:
     """The message in ``value`` as the servers read it, or `MalformedMessage`."""
     try:
-        loaded = json.loads(
-            value.decode("utf-8", "replace"), parse_float=_Fraction, parse_constant=_refuse
-        )
+        loaded = json.loads(value.decode("utf-8", "replace"), parse_float=_Fraction, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"not JSON: {error}") from None
     if loaded is None:

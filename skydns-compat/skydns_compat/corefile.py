@@ -1,0 +1,337 @@
+"""The Corefile that completes the keys: a server block per part of a zone, longest zone first.
+
+Keys alone cannot say everything (skydns-compat/README.md).  The rules here do three things: answer
+what cannot exist without reading etcd, keep the names above the services from reading whole
+subtrees, and move the label ``any``, a wildcard to the server, out of its way.
+
+`blocks` is the data, `corefile` its text; `skydns_compat.reader` answers from the same data, so the
+model and the server cannot drift apart.  Pure; knows no Kubernetes beyond the shape of its names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from skydns_compat.layout import EMPTY_NAMES
+from skydns_compat.names import Name
+
+ANY_TYPE = ("ANY",)
+#: The types whose questions read a subtree by name; with PTR, NS and SOA all that clients ask.
+SUBTREE_TYPES = ("A", "AAAA", "TXT", "SRV", "MX", "CNAME")
+#: As CoreDNS's etcd plugin fills its SOA (RFC 2308: the last number is the negative TTL).
+NEGATIVE_TTL = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Ask for another name; the answer carries the name that was asked for.
+
+    ``pattern`` is an RE2 expression over the name with its final dot, lower case.  ``back``, where
+    given, says how names in answers return: (pattern, replacement).
+    """
+
+    pattern: str
+    replacement: str
+    back: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Answer without a read: the given types of names that match, with this rcode and records.
+
+    ``answer`` is a Go template of one record, or empty for none.
+    """
+
+    patterns: tuple[str, ...]
+    rcode: str = "NXDOMAIN"
+    types: tuple[str, ...] = ANY_TYPE
+    answer: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One server block: the zones that choose it, its rules in order, and the etcd zones behind."""
+
+    zones: tuple[Name, ...]
+    backend: tuple[Name, ...]
+    rewrites: tuple[Rewrite, ...] = ()
+    templates: tuple[Template, ...] = ()
+    fallthrough: bool = False
+    only_types: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CorefileSettings:
+    """What a Corefile depends on.  ``listen`` is HOST:PORT or :PORT; an empty address leaves a door out."""
+
+    domain: Name
+    etcd_servers: tuple[str, ...] = ("http://127.0.0.1:2379",)
+    etcd_prefix: str = "/skydns"
+    etcd_cafile: str = ""
+    etcd_cert: str = ""
+    etcd_key: str = ""
+    etcd_user: str = ""
+    listen: str = ":53"
+    upstream: str = "/etc/resolv.conf"
+    """Where other names are asked; ``none`` serves the zones alone."""
+    cache: int = 30
+    """Seconds that answers are kept; 0 is no cache."""
+    denial: int = 5
+    """Seconds that "no such name" is kept: short, since a new name should appear soon."""
+    ttl: int = 30
+    pods: str = "disabled"
+    health: str = ":8080"
+    ready: str = ":8181"
+    prometheus: str = ":9153"
+    reverse: tuple[Name, ...] = field(default=(Name(("in-addr", "arpa")), Name(("ip6", "arpa"))))
+
+
+_LABEL = r"[^.]+"
+
+
+def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
+    """The server blocks for the cluster zone and its reverse zones."""
+    zone = settings.domain
+    below = str(zone).replace(".", r"\.") + r"\.$"
+    return (
+        Block(
+            zones=(zone.child("svc"),),
+            backend=(zone,),
+            rewrites=(*_any_rewrites(zone, "svc"), _existence("svc", zone)),
+            templates=(
+                Template((rf"^svc\.{below}",), "NOERROR", why="above every namespace: exists, without data"),
+                Template(_impossible_services(below), why="no form of the specification"),
+            ),
+            why="services",
+        ),
+        Block(
+            zones=(zone.child("pod"),),
+            backend=(zone,),
+            rewrites=(*_any_rewrites(zone, "pod"), _existence("pod", zone))
+            if settings.pods != "disabled"
+            else (),
+            templates=tuple(_pod_templates(settings, below)),
+            why=f"pods {settings.pods}",
+        ),
+        Block(
+            zones=(zone.child("dns"), zone.child("dns-version")),
+            backend=(zone,),
+            templates=(Template((rf"^.*\.dns-version\.{below}", r"(^|\.)(\*|any)\."), why="nothing below"),),
+            why="the zone's own names",
+        ),
+        Block(
+            zones=(zone,),
+            backend=(zone,),
+            templates=(
+                Template(
+                    (rf"^{below}",), "NOERROR", ("SRV", "TXT", "MX"), why="at the apex these read the zone"
+                ),
+                Template((rf"^.+\.{below}",), why="nothing else is in this zone"),
+            ),
+            why="the rest of the zone",
+        ),
+        Block(
+            zones=settings.reverse,
+            backend=settings.reverse,
+            templates=(
+                Template((".*",), types=SUBTREE_TYPES, why="addresses have PTR only, others read subtrees"),
+            ),
+            fallthrough=settings.upstream != "none",
+            only_types=("PTR", "SOA", "NS", *SUBTREE_TYPES),
+            why="addresses back to names",
+        ),
+    )
+
+
+def corefile(settings: CorefileSettings) -> str:
+    """The complete text: the zones of `blocks`, and everything else to the upstream."""
+    lines = [
+        f"# Made by: kube2etcd corefile --domain {settings.domain}",
+        "# It completes the keys that kube2etcd writes; see skydns-compat/README.md for each line.",
+    ]
+    doors = [
+        line
+        for line in (
+            settings.health and f"health {settings.health}",
+            settings.ready and f"ready {settings.ready}",
+            "reload",
+        )
+        if line
+    ]
+    for block in blocks(settings):
+        lines += ["", *_block(block, settings, doors)]
+        doors = []
+    if settings.upstream != "none":
+        lines += ["", "# every other name", f"{_where('.', settings.listen)} {{"]
+        lines += [f"    {line}" for line in _common(settings)]
+        lines += ["    loop", f"    forward . {settings.upstream}", "}"]
+    return "\n".join(lines) + "\n"
+
+
+def _any_rewrites(zone: Name, part: str) -> tuple[Rewrite, ...]:
+    tail = rf"{part}\.{zone}".replace(".", r"\.").replace(r"\\.", r"\.")
+    return (
+        Rewrite(
+            rf"^(|.*\.)any\.(.*{tail})\.$",
+            "{1}any_.{2}.",
+            back=(rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}."),
+        ),
+    )
+
+
+def _existence(part: str, zone: Name) -> Rewrite:
+    tail = str(zone).replace(".", r"\.")
+    return Rewrite(rf"^({_LABEL})\.{part}\.{tail}\.$", f"{{1}}.{part}.{EMPTY_NAMES}.{zone}.")
+
+
+def _impossible_services(below: str) -> tuple[str, ...]:
+    svc = rf"svc\.{below}"
+    label = _LABEL
+    return (
+        r"(^|\.)\*\.",
+        rf"^(.+\.)?{label}\.{label}\.{label}\.{label}\.{label}\.{svc}",
+        rf"^[^_.][^.]*\.{label}\.{label}\.{label}\.{svc}",
+        rf"^{label}\.[^_.][^.]*\.{label}\.{label}\.{svc}",
+        rf"^_[^.]*\.{label}\.{label}\.{svc}",
+        rf"^_[^.]*\.{label}\.{svc}",
+    )
+
+
+def _pod_templates(settings: CorefileSettings, below: str) -> Iterator[Template]:
+    pod = rf"pod\.{below}"
+    yield Template((rf"^{pod}",), "NOERROR", why="above every namespace: exists, without data")
+    if settings.pods == "disabled":
+        yield Template((rf"^.+\.{pod}",), why="pod names are switched off")
+        return
+    yield Template((r"(^|\.)\*\.", rf"^.+\.{_LABEL}\.{_LABEL}\.{pod}"), why="no form of the specification")
+    if settings.pods == "insecure":
+        yield from _computed_pods(pod, settings.ttl)
+
+
+def _computed_pods(pod: str, ttl: int) -> Iterator[Template]:
+    """Pod names whose address is in the name itself (specification, section 2.6)."""
+    octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+    v4 = (rf"^(?P<a>{octet})-(?P<b>{octet})-(?P<c>{octet})-(?P<d>{octet})\.{_LABEL}\.{pod}",)
+    dotted = "{{ .Group.a }}.{{ .Group.b }}.{{ .Group.c }}.{{ .Group.d }}"
+    yield Template(v4, "NOERROR", ("A",), f"{{{{ .Name }}}} {ttl} IN A {dotted}", why="pods insecure, IPv4")
+    full = ("^" + "-".join(f"(?P<g{n}>{_GROUP})" for n in range(1, 9)) + rf"\.{_LABEL}\.{pod}",)
+    colons = ":".join(f"{{{{ .Group.g{n} }}}}" for n in range(1, 9))
+    yield Template(full, "NOERROR", ("AAAA",), f"{{{{ .Name }}}} {ttl} IN AAAA {colons}", why="IPv6 in full")
+    short = tuple(_compressed(heads, pod) for heads in range(7))
+    colons = _joined("h", 6) + "::" + _joined("t", 7)
+    yield Template(short, "NOERROR", ("AAAA",), f"{{{{ .Name }}}} {ttl} IN AAAA {colons}", why="IPv6 with ::")
+    yield Template((*v4, *full, *short), "NOERROR", why="the name exists, its other types are empty")
+    yield Template((rf"^{_LABEL}\.{_LABEL}\.{pod}",), why="no address in the name")
+
+
+_GROUP = "[0-9a-f]{1,4}"
+
+
+def _compressed(heads: int, pod: str) -> str:
+    """The IPv6 forms with ``heads`` groups before ``--`` and at most seven groups in all."""
+    tail = ""
+    for n in range(7 - heads, 0, -1):
+        tail = f"(?:{'-' if n > 1 else ''}(?P<t{n}>{_GROUP}){tail})?"
+    head = "-".join(f"(?P<h{n}>{_GROUP})" for n in range(1, heads + 1))
+    return rf"^{head}--{tail}\.{_LABEL}\.{pod}"
+
+
+def _joined(prefix: str, count: int) -> str:
+    """A Go template that joins the groups which matched with colons."""
+    return "".join(
+        f"{{{{ if .Group.{prefix}{n} }}}}{':' if n > 1 else ''}{{{{ .Group.{prefix}{n} }}}}{{{{ end }}}}"
+        for n in range(1, count + 1)
+    )
+
+
+def _where(zone: str, listen: str) -> str:
+    """The server block's address: ``zone:port``; a listening host becomes a ``bind`` line."""
+    return f"{zone}:{listen.rpartition(':')[2]}"
+
+
+def _common(settings: CorefileSettings) -> list[str]:
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    lines = [f"bind {host}"] if host else []
+    lines.append("errors")
+    if settings.prometheus:
+        lines.append(f"prometheus {settings.prometheus}")
+    lines.append("loadbalance round_robin")
+    if settings.cache:
+        lines += [
+            f"cache {settings.cache} {{",
+            f"    denial 9984 {min(settings.denial, settings.cache)}",
+            "}",
+        ]
+    return lines
+
+
+def _block(block: Block, settings: CorefileSettings, doors: list[str]) -> Iterator[str]:
+    yield f"# {block.why}"
+    yield " ".join(_where(str(zone), settings.listen) for zone in block.zones) + " {"
+    lines = [*doors, *_common(settings)]
+    if block.only_types:
+        lines += [
+            "acl {",
+            *(f"    allow type {rtype}" for rtype in block.only_types),
+            "    filter type *",
+            "}",
+        ]
+    for rewrite in block.rewrites:
+        lines += _rewrite(rewrite)
+    for template in block.templates:
+        for rtype in template.types:
+            lines += _template(template, rtype, block.backend)
+    lines += _etcd(block, settings)
+    if block.fallthrough:
+        lines.append(f"forward . {settings.upstream}")
+    for line in lines:
+        yield f"    {line}"
+    yield "}"
+
+
+def _rewrite(rewrite: Rewrite) -> list[str]:
+    if rewrite.back is None:
+        return [f"rewrite stop name regex {rewrite.pattern} {rewrite.replacement} answer auto"]
+    pattern, replacement = rewrite.back
+    return [
+        "rewrite continue {",
+        f"    name regex {rewrite.pattern} {rewrite.replacement}",
+        f"    answer name {pattern} {replacement}",
+        f"    answer value {pattern} {replacement}",
+        "}",
+    ]
+
+
+def _template(template: Template, rtype: str, zones: tuple[Name, ...]) -> Iterator[str]:
+    yield f"# {template.why}"
+    for zone in zones:
+        yield f"template ANY {rtype} {zone} {{"
+        for pattern in template.patterns:
+            yield f"    match {pattern}"
+        yield f"    rcode {template.rcode}"
+        if template.answer:
+            yield f'    answer "{template.answer}"'
+        else:
+            yield (
+                f'    authority "{zone}. {NEGATIVE_TTL} IN SOA ns.dns.{zone}. hostmaster.{zone}.'
+                f' 1 7200 1800 86400 {NEGATIVE_TTL}"'
+            )
+        yield "    fallthrough"
+        yield "}"
+
+
+def _etcd(block: Block, settings: CorefileSettings) -> Iterator[str]:
+    yield f"etcd {' '.join(map(str, block.backend))} {{"
+    yield f"    path {settings.etcd_prefix}"
+    yield f"    endpoint {' '.join(settings.etcd_servers)}"
+    tls = [part for part in (settings.etcd_cert, settings.etcd_key, settings.etcd_cafile) if part]
+    if tls:
+        yield f"    tls {' '.join(tls)}"
+    if settings.etcd_user:
+        yield f"    credentials {settings.etcd_user} {{$ETCD_PASSWORD}}"
+    if block.fallthrough:
+        yield "    fallthrough"
+    yield "}"
