@@ -1,0 +1,149 @@
+"""Logging on stderr: one line per event, as text or JSON, without secrets, without floods.
+
+`setup` is called once, by the command line; every module then logs through
+``logging.getLogger(__name__)``.  Fields beside the message go in ``extra={"fields": {...}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+#: Seconds within which the same line is written once only.
+REPEAT_WINDOW = 30.0
+#: Different lines that are remembered; beyond this the oldest is forgotten.
+REPEAT_MEMORY = 1000
+
+_ROOT = "kube2etcd"
+_SECRETS = re.compile(
+    r"(?P<keep>\bBearer\s+|://[^/\s:@]+:|\b(?:token|password|passwd|secret)\b[\"']?\s*[=:]\s*[\"']?)"
+    r"[^\s\"'@,;}&]+",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """``text`` with what looks like a token or a password taken out."""
+    return _SECRETS.sub(lambda match: match["keep"] + "***", text)
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    fields = getattr(record, "fields", None)
+    return fields if isinstance(fields, Mapping) else {}
+
+
+def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+    """The message on one line, with the traceback of an unforeseen error folded in."""
+    text = record.getMessage()
+    if record.exc_info:
+        text += " | " + formatter.formatException(record.exc_info)
+    return redact(" | ".join(part.strip() for part in text.splitlines() if part.strip()))
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+class TextFormatter(logging.Formatter):
+    """``TIME LEVEL module: message key=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of text."""
+        line = f"{_moment(record)} {record.levelname:<7} {_short(record.name)}: {_message(record, self)}"
+        return line + "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, and the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        line = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record, self),
+        }
+        fields = {key: redact(value) if isinstance(value, str) else value for key, value in _fields(record).items()}
+        return json.dumps({**fields, **line}, ensure_ascii=False, default=str)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(_ROOT + ".")
+
+
+def _quoted(value: object) -> str:
+    text = redact(str(value))
+    return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[\s"=]', text) else text
+
+
+class RepeatFilter(logging.Filter):
+    """Lets the same line through once per window, and then says how often it was repeated.
+
+    A line whose repeats nobody would hear of, since it never comes again, is told with the next
+    line of whatever kind after its window.
+    """
+
+    def __init__(self, window: float = REPEAT_WINDOW, memory: int = REPEAT_MEMORY) -> None:
+        super().__init__()
+        self._window = window
+        self._memory = memory
+        self._seen: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
+        self._tell: Callable[[logging.LogRecord], None] = lambda record: None
+
+    def telling(self, tell: Callable[[logging.LogRecord], None]) -> RepeatFilter:
+        """The same filter, which hands lines about repeats to ``tell``."""
+        self._tell = tell
+        return self
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written now."""
+        now = record.created
+        for name, level, text, count in self._expired(now):
+            self._tell(_repeated(name, level, text, count, now))
+        key = (record.name, record.levelno, record.getMessage())
+        if key in self._seen:
+            began, count = self._seen[key]
+            self._seen[key] = (began, count + 1)
+            return False
+        self._seen[key] = (now, 0)
+        if len(self._seen) > self._memory:
+            self._seen.popitem(last=False)
+        return True
+
+    def _expired(self, now: float) -> Iterator[tuple[str, int, str, int]]:
+        while self._seen:
+            key, (began, count) = next(iter(self._seen.items()))
+            if now - began < self._window:
+                return
+            del self._seen[key]
+            if count:
+                yield (*key, count)
+
+
+def _repeated(name: str, level: int, text: str, count: int, now: float) -> logging.LogRecord:
+    times = "once more" if count == 1 else f"{count} times"
+    record = logging.LogRecord(name, level, "", 0, f"{text} (repeated {times})", None, None)
+    record.created, record.msecs = now, (now % 1) * 1000
+    return record
+
+
+def setup(form: str = "text", level: str = "info", stream: TextIO | None = None) -> logging.Handler:
+    """Send this program's logging to ``stream`` (stderr); warnings and worse of libraries as well."""
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(RepeatFilter().telling(handler.emit))
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if getattr(h, "_kube2etcd", False)]:
+        root.removeHandler(old)
+    handler._kube2etcd = True  # type: ignore[attr-defined]
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger(_ROOT).setLevel(level.upper())
+    return handler

@@ -1,0 +1,209 @@
+"""What operators see: Prometheus metrics, and the status that the probes answer from.
+
+Both are written by the reconciler's thread and read by the HTTP door's.  Nothing here is global:
+whoever wants metrics makes `Metrics()`, which brings a registry of its own.  May know numbers and
+kinds; must never log, decide or wait.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from kube2etcd import __version__
+
+#: Seconds; the promise is one second from the change to the key, so most steps lie below it.
+LATENCY_STEPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+#: Seconds; ten thousand Services relist in seconds, a hundred thousand endpoints in tens.
+RESYNC_STEPS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """All metrics of one bridge.  Counters are for "ever", gauges for "now"."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"kube2etcd_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"kube2etcd_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, steps: tuple[float, ...]) -> Histogram:
+            return Histogram(f"kube2etcd_{name}", text, registry=registry, buckets=steps)
+
+        gauge("build_info", "Always 1; the label says which version runs.", "version").labels(
+            __version__
+        ).set(1)
+        self._objects = gauge("objects", "Objects in the store, by kind.", "kind")
+        self._rejected = gauge("rejected_objects", "Objects that cannot be read, by kind.", "kind")
+        self._left_out = gauge("left_out_records", "Records that objects ask for and cannot have.")
+        self._synced = gauge("synced", "1 when the kind has been listed.", "kind")
+        self._stale = gauge(
+            "stale_since_timestamp_seconds", "Since when the kind is not followed; 0 when it is.", "kind"
+        )
+        self._lists = counter("lists", "Complete lists of a kind.", "kind")
+        self._watches = counter("watches", "Watches that were opened.", "kind")
+        self._events = counter("watch_events", "Watch events that were taken in.", "kind")
+        self._failures = counter("api_failures", "Lists and watches that failed.", "kind")
+        self._keys = gauge("keys", "Keys of ours in etcd.")
+        self._foreign = gauge("foreign_keys", "Keys of others under our zones; never touched.")
+        self._malformed = gauge("malformed_keys", "Foreign values under our zones that no DNS server can read.")
+        self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
+        for op in ("put", "delete"):
+            self._writes.labels(op)
+        self._repairs = counter("repairs", "Keys put right that somebody else changed or that were lost.")
+        self._held = gauge("held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits.")
+        self._ready = gauge("ready", "1 when etcd was equal to the cluster and can be reached.")
+        self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
+        self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")
+        self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
+        self._latency = histogram(
+            "change_to_write_seconds", "From taking in a change to its keys in etcd.", LATENCY_STEPS
+        )
+        self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync ended well.")
+
+    def page(self) -> bytes:
+        """The metrics page, as Prometheus reads it (`CONTENT_TYPE`)."""
+        return generate_latest(self.registry)
+
+    # The API server's side
+
+    def objects(self, kind: str, count: int) -> None:
+        """The store holds ``count`` objects of ``kind``."""
+        self._objects.labels(kind).set(count)
+
+    def rejected(self, kind: str, count: int) -> None:
+        """``count`` objects of ``kind`` cannot be read at present."""
+        self._rejected.labels(kind).set(count)
+
+    def left_out(self, count: int) -> None:
+        """``count`` records were asked for and cannot be made at present."""
+        self._left_out.set(count)
+
+    def listed(self, kind: str) -> None:
+        """A list of ``kind`` came in whole: it is synced and not stale."""
+        self._lists.labels(kind).inc()
+        self._synced.labels(kind).set(1)
+        self._stale.labels(kind).set(0)
+
+    def watched(self, kind: str) -> None:
+        """A watch of ``kind`` was opened."""
+        self._watches.labels(kind).inc()
+
+    def events(self, kind: str, count: int = 1) -> None:
+        """``count`` watch events of ``kind`` were taken in."""
+        self._events.labels(kind).inc(count)
+
+    def failed(self, kind: str) -> None:
+        """A list or watch of ``kind`` failed."""
+        self._failures.labels(kind).inc()
+
+    def synced(self, kind: str, yes: bool) -> None:
+        """Whether ``kind`` has been listed."""
+        self._synced.labels(kind).set(yes)
+
+    def stale_since(self, kind: str, moment: float | None) -> None:
+        """``kind`` is not followed since ``moment`` (seconds of the epoch); ``None``: it is."""
+        self._stale.labels(kind).set(moment or 0)
+
+    # etcd's side
+
+    def keys(self, count: int) -> None:
+        """etcd holds ``count`` keys of ours."""
+        self._keys.set(count)
+
+    def foreign(self, count: int, malformed: int = 0) -> None:
+        """Under our zones lie ``count`` keys of others, ``malformed`` of them unreadable."""
+        self._foreign.set(count)
+        self._malformed.set(malformed)
+
+    def wrote(self, puts: int, deletes: int) -> None:
+        """So many keys were written and deleted."""
+        self._writes.labels("put").inc(puts)
+        self._writes.labels("delete").inc(deletes)
+
+    def repaired(self, count: int) -> None:
+        """``count`` keys were not what we had written, and are again."""
+        self._repairs.inc(count)
+
+    def held(self, deletes: int) -> None:
+        """A plan with so many deletes waits to be confirmed; 0: none does."""
+        self._held.set(deletes)
+
+    def etcd_up(self, yes: bool) -> None:
+        """Whether etcd answered the last request."""
+        self._etcd_up.set(yes)
+        if not yes:
+            self._etcd_failures.inc()
+
+    # The loop
+
+    def ready(self, yes: bool) -> None:
+        """Whether the readiness probe says yes."""
+        self._ready.set(yes)
+
+    def resynced(self, seconds: float) -> None:
+        """A full resync ended well, after ``seconds``."""
+        self._resync.observe(seconds)
+        self._resynced.set_to_current_time()
+
+    def latency(self, seconds: float) -> None:
+        """A change needed ``seconds`` from its event to its keys."""
+        self._latency.observe(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The status at one moment."""
+
+    ready: bool
+    #: Why not, or what a ready bridge is worried about: one sentence each.
+    reasons: tuple[str, ...]
+    #: Seconds since the loop last turned.
+    heartbeat_age: float
+    #: Kind to seconds since it was last followed, for the kinds that are not.
+    stale: Mapping[str, float] = field(default_factory=dict)
+
+
+class Status:
+    """Said by the reconciler, read by the probes; safe between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ready = False
+        self._reasons: tuple[str, ...] = ("starting",)
+        self._stale: Mapping[str, float] = {}
+        self._beat = clock()
+
+    def beat(self) -> None:
+        """The loop turns; to be called at least every few seconds, also while waiting."""
+        with self._lock:
+            self._beat = self._clock()
+
+    def report(
+        self, ready: bool, reasons: tuple[str, ...] | list[str] = (), stale: Mapping[str, float] | None = None
+    ) -> None:
+        """What the loop found; ``stale`` maps a kind to the clock's reading when it was last followed."""
+        with self._lock:
+            self._ready, self._reasons, self._stale = ready, tuple(reasons), dict(stale or {})
+            self._beat = self._clock()
+
+    def snapshot(self) -> Snapshot:
+        """The state of now."""
+        with self._lock:
+            now = self._clock()
+            stale = {kind: now - since for kind, since in self._stale.items()}
+            return Snapshot(self._ready, self._reasons, now - self._beat, stale)
