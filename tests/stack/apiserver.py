@@ -1,0 +1,133 @@
+"""A real kube-apiserver without the rest of a cluster, and a small client for plain JSON objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from tests.stack.certificates import Authority, KeyPair, signing_key
+from tests.stack.kubeclient import KubeClient, Object
+from tests.stack.process import LOOPBACK, Process, Server, free_port
+
+#: What a new API server makes by itself, and needs.
+SYSTEM_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
+
+CRD = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+
+
+class ApiServer(Server, KubeClient):
+    """One kube-apiserver on a loopback port.
+
+    No controller runs: EndpointSlices and statuses are written by the test, and a deleted namespace goes only
+    through ``delete_namespace``. ``users`` adds tokens for RBAC tests: token -> (user, groups).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Mapping[str, Path],
+        etcd_url: str,
+        *,
+        authorization_mode: str = "AlwaysAllow",
+        users: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+        extra_args: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.authority = Authority(directory / "pki", "kubernetes-ca")
+        self.ca_file = self.authority.ca_file
+        self.token = "admin-token"
+        self.tokens_file = directory / "tokens.csv"
+        self._users = {self.token: ("admin", ("system:masters",)), **(users or {})}
+        self._write_tokens()
+        KubeClient.__init__(self, f"https://{LOOPBACK}:{self.port}", self.token, self.ca_file)
+        serving = self.authority.issue("kube-apiserver", file="serving")
+        signer = signing_key(directory / "pki" / "service-accounts.key")
+        command = [
+            str(binaries["kube-apiserver"]),
+            f"--bind-address={LOOPBACK}",
+            f"--secure-port={self.port}",
+            # the address in the kubernetes Service's endpoints: must not be loopback, nobody dials it
+            "--advertise-address=192.0.2.10",
+            f"--etcd-servers={etcd_url}",
+            "--service-cluster-ip-range=10.0.0.0/16,fd00:10::/112",
+            f"--authorization-mode={authorization_mode}",
+            f"--token-auth-file={self.tokens_file}",
+            f"--client-ca-file={self.ca_file}",
+            f"--tls-cert-file={serving.cert_file}",
+            f"--tls-private-key-file={serving.key_file}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={signer}",
+            f"--service-account-signing-key-file={signer}",
+            "--disable-admission-plugins=ServiceAccount",
+            "--profiling=false",
+            "--enable-priority-and-fairness=false",
+            *extra_args,
+        ]
+        self.process = Process("kube-apiserver", command, directory)
+
+    def _write_tokens(self) -> None:
+        lines = [
+            f'{token},{user},{user},"{",".join(groups)}"' for token, (user, groups) in self._users.items()
+        ]
+        self.tokens_file.write_text("\n".join(lines) + "\n")
+
+    def is_up(self) -> bool:
+        """Ready, and with the default namespace that it makes shortly after its start."""
+        if self.request("GET", "/readyz", check=False).status_code != 200:
+            return False
+        ready = ("/api/v1/namespaces/default", "/api/v1/namespaces/default/services/kubernetes")
+        return all(self.request("GET", path, check=False).status_code == 200 for path in ready)
+
+    def client_certificate(self, user: str, groups: Sequence[str] = ("system:masters",)) -> KeyPair:
+        """A client certificate that the API server takes for this user."""
+        return self.authority.issue(user, groups, file=f"client-{user}")
+
+    def kubeconfig(
+        self, *, token: str | None = None, certificate: KeyPair | None = None, name: str = "kubeconfig"
+    ) -> Path:
+        """A kubeconfig file: with the admin's token, another token, or a client certificate."""
+        user: dict[str, str] = {"token": token or self.token}
+        if certificate is not None:
+            user = {
+                "client-certificate": str(certificate.cert_file),
+                "client-key": str(certificate.key_file),
+            }
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
+            ],
+            "users": [{"name": "test", "user": user}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        }
+        path = self.directory / name
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def reset(self) -> None:
+        """Back to the state of a new API server, in far less time than a new one needs."""
+        kinds = [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod")]
+        kinds += sorted(self.applied_kinds - {*kinds, ("v1", "Namespace"), CRD})
+        for api_version, kind in kinds:
+            self.delete_all([item for item in self.list(api_version, kind) if not _is_own(item)])
+        for namespace in self.list("v1", "Namespace"):
+            if namespace["metadata"]["name"] not in SYSTEM_NAMESPACES:
+                self.delete_namespace(namespace["metadata"]["name"])
+        if CRD in self.applied_kinds:
+            self.delete_all(self.list(*CRD))
+        self.forget_discovery()
+
+
+def _is_own(item: Object) -> bool:
+    """Made by the API server itself, which would only make it again."""
+    metadata = item["metadata"]
+    namespace, name = metadata.get("namespace"), metadata["name"]
+    if item.get("kind") in ("Service", "EndpointSlice") and (namespace, name) == ("default", "kubernetes"):
+        return True
+    return str(name).startswith(("system:", "cluster-admin")) or namespace == "kube-system"

@@ -1,0 +1,82 @@
+"""A real CoreDNS, asked over UDP and TCP."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdatatype
+
+from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
+
+
+class CoreDns(Server):
+    """One CoreDNS with the given Corefile, in which ``{port}`` stands for its port.
+
+    The Corefile says where it listens: write ``bind 127.0.0.1``, and give ``health``, ``ready`` and
+    ``prometheus`` loopback addresses, when it has them. It counts as up with the first answer of any kind; a test
+    that needs a plugin to be ready waits for the answer it wants.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Mapping[str, Path],
+        corefile_text: str,
+        *,
+        port: int | None = None,
+        name: str = "coredns",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self.address = (LOOPBACK, self.port)
+        self.corefile = directory / f"{name}.Corefile"
+        directory.mkdir(parents=True, exist_ok=True)
+        self.write(corefile_text)
+        command = [str(binaries["coredns"]), "-conf", str(self.corefile)]
+        self.process = Process(name, command, directory, env=env)
+
+    def write(self, corefile_text: str) -> None:
+        """Write the Corefile; taken at the next start, or by the ``reload`` plugin."""
+        self.corefile.write_text(corefile_text.replace("{port}", str(self.port)))
+
+    def reload(self, corefile_text: str) -> None:
+        """Write the Corefile and have it taken at once; waits until the log says so."""
+        begun = self.process.log.stat().st_size
+        self.write(corefile_text)
+        self.process.send_signal(signal.SIGUSR1)
+
+        def taken() -> bool:
+            with self.process.log.open("rb") as log:
+                log.seek(begun)
+                return b"Reloading complete" in log.read()
+
+        wait_for(taken, "CoreDNS to reload", 20, self.process)
+
+    def is_up(self) -> bool:
+        """Whether anything at all comes back."""
+        try:
+            self.ask("up.invalid.", timeout=0.5)
+        except dns.exception.Timeout:
+            return False
+        return True
+
+    def ask(
+        self, name: str, rdtype: str = "A", tcp: bool = False, *, timeout: float = 5.0, edns: bool = False
+    ) -> dns.message.Message:
+        """One question, one answer. A truncated answer is asked for again over TCP, as resolvers do."""
+        question = dns.message.make_query(name, rdtype, use_edns=0 if edns else False)
+        if tcp:
+            return dns.query.tcp(question, LOOPBACK, timeout=timeout, port=self.port)
+        answer, _ = dns.query.udp_with_fallback(question, LOOPBACK, timeout=timeout, port=self.port)
+        return answer
+
+    def addresses(self, name: str, rdtype: str = "A") -> list[str]:
+        """The data of the answer section of that type as sorted text, for short tests."""
+        answer = self.ask(name, rdtype)
+        wanted = dns.rdatatype.from_text(rdtype)
+        return sorted(item.to_text() for rrset in answer.answer if rrset.rdtype == wanted for item in rrset)

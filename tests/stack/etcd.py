@@ -1,0 +1,194 @@
+"""etcd, alone or as a cluster, with data that can be lost on purpose."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from tests.stack.certificates import KeyPair
+from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
+
+
+@dataclass(frozen=True)
+class EtcdTls:
+    """TLS for etcd's client door: the server's pair, and the CA and pair that clients use.
+
+    With ``client_auth`` a client without a certificate of the CA is refused.
+    """
+
+    server: KeyPair
+    ca_file: Path
+    client: KeyPair
+    client_auth: bool = True
+
+
+class Etcd(Server):
+    """One etcd member on loopback ports that stay the same over restarts and lost data."""
+
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Mapping[str, Path],
+        *,
+        name: str = "etcd",
+        extra_args: Sequence[str] = (),
+        tls: EtcdTls | None = None,
+        fsync: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.data = directory / f"{name}.data"
+        self.name = name
+        self.tls = tls
+        self.user: tuple[str, str] | None = None
+        self.port, self.peer_port = free_port(), free_port()
+        self.url = f"http{'s' if tls else ''}://{LOOPBACK}:{self.port}"
+        self.peer_url = f"http://{LOOPBACK}:{self.peer_port}"
+        self._etcdctl = binaries.get("etcdctl", Path("etcdctl"))
+        self._etcd = binaries["etcd"]
+        self._extra = [*([] if fsync else ["--unsafe-no-fsync"]), *extra_args]
+        self.process = Process(name, [], directory)
+        self.join([self])
+
+    def join(self, members: Sequence[Etcd]) -> None:
+        """Make it a member of this cluster; before the first start."""
+        cluster = ",".join(f"{member.name}={member.peer_url}" for member in members)
+        self.process.command = [
+            str(self._etcd),
+            f"--name={self.name}",
+            f"--data-dir={self.data}",
+            f"--listen-client-urls={self.url}",
+            f"--advertise-client-urls={self.url}",
+            f"--listen-peer-urls={self.peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            f"--initial-cluster={cluster}",
+            "--initial-cluster-state=new",
+            "--log-level=warn",
+            *self._tls_args(),
+            *self._extra,
+        ]
+
+    def _tls_args(self) -> list[str]:
+        if self.tls is None:
+            return []
+        trust = ["--client-cert-auth", f"--trusted-ca-file={self.tls.ca_file}"]
+        return [
+            f"--cert-file={self.tls.server.cert_file}",
+            f"--key-file={self.tls.server.key_file}",
+            *(trust if self.tls.client_auth else []),
+        ]
+
+    def is_up(self) -> bool:
+        """Whether it has a leader and answers."""
+        with requests.Session() as session:
+            session.trust_env = False
+            if self.tls is not None:
+                session.verify = str(self.tls.ca_file)
+                session.cert = (str(self.tls.client.cert_file), str(self.tls.client.key_file))
+            answer = session.get(f"{self.url}/health", timeout=2)
+            return answer.status_code == 200 and answer.json().get("health") == "true"
+
+    def wipe(self) -> None:
+        """Lose all data: stop, delete, start empty on the same port."""
+        self.kill()
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.start()
+
+    def ctl(self, *arguments: str, stdin: str | None = None, deadline_s: float = 20.0) -> str:
+        """etcdctl against this member; its standard output, or an error with what it said."""
+        command = [str(self._etcdctl), f"--endpoints={self.url}"]
+        if self.tls is not None:
+            command += [f"--cacert={self.tls.ca_file}"]
+            command += [f"--cert={self.tls.client.cert_file}", f"--key={self.tls.client.key_file}"]
+        if self.user is not None:
+            command += [f"--user={':'.join(self.user)}"]
+        done = subprocess.run(
+            [*command, *arguments],
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+            check=False,
+            env={"ETCDCTL_API": "3"},
+        )
+        if done.returncode != 0:
+            raise RuntimeError(
+                f"etcdctl {' '.join(arguments)} exited {done.returncode}: {done.stderr.strip()}"
+            )
+        return done.stdout
+
+    def put(self, key: str, value: str) -> None:
+        """Write one key by hand."""
+        self.ctl("put", "--", key, value)
+
+    def delete(self, prefix: str) -> None:
+        """Delete everything below a prefix by hand."""
+        self.ctl("del", "--prefix", "--", prefix)
+
+    def dump(self, prefix: str = "") -> dict[str, str]:
+        """All keys below a prefix with their values (for values without line breaks)."""
+        lines = self.ctl("get", "--prefix", "--", prefix).split("\n")
+        return dict(zip(lines[0::2], lines[1::2], strict=False))
+
+    def revision(self) -> int:
+        """etcd's revision: the same number twice means that nothing was written in between."""
+        status = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
+        return int(status[0]["Status"]["header"]["revision"])
+
+    def enable_auth(self, user: str = "root", password: str = "secret") -> None:
+        """Switch authentication on with one user that may do everything; ``ctl`` uses it from then on."""
+        self.ctl("user", "add", f"{user}:{password}")
+        if user != "root":
+            self.ctl("user", "add", f"root:{password}")
+        self.ctl("user", "grant-role", "root", "root")
+        self.ctl("user", "grant-role", user, "root")
+        self.ctl("auth", "enable")
+        self.user = (user, password)
+
+
+class EtcdCluster:
+    """Several members that form one cluster."""
+
+    def __init__(
+        self, directory: Path, binaries: Mapping[str, Path], size: int = 3, *, extra_args: Sequence[str] = ()
+    ) -> None:
+        self.members = [
+            Etcd(directory, binaries, name=f"etcd{number}", extra_args=extra_args) for number in range(size)
+        ]
+        for member in self.members:
+            member.join(self.members)
+
+    @property
+    def urls(self) -> list[str]:
+        """The client URLs of all members."""
+        return [member.url for member in self.members]
+
+    def start(self, deadline_s: float = 60.0) -> None:
+        """Start all members, then wait: none is healthy before most of them are there."""
+        for member in self.members:
+            member.process.start()
+        for member in self.members:
+            member.wait_up(deadline_s)
+
+    def stop(self) -> None:
+        """Kill all members: their data is thrown away anyway, and a stopping majority waits for itself."""
+        for member in self.members:
+            member.kill()
+
+    def leader(self) -> Etcd:
+        """The member that leads at the moment."""
+
+        def find() -> Etcd | None:
+            for member in self.members:
+                if member.alive and ", true, " in member.ctl("endpoint", "status", "--write-out=simple"):
+                    return member
+            return None
+
+        found = wait_for(find, "a leader", 20, not_yet=(OSError, RuntimeError))
+        assert found is not None
+        return found

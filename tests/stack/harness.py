@@ -1,0 +1,34 @@
+"""The harness in one place: what tests, the demo and the benchmarks import."""
+
+from tests.stack.apiserver import ApiServer
+from tests.stack.bridge import Bridge, clean_environment
+from tests.stack.build import binaries
+from tests.stack.certificates import Authority, KeyPair
+from tests.stack.coredns import CoreDns
+from tests.stack.etcd import Etcd, EtcdCluster, EtcdTls
+from tests.stack.kubeclient import KubeClient, KubeError, Object
+from tests.stack.process import LOOPBACK, NotInTimeError, Process, Server, free_port, wait_for
+from tests.stack.toolchain import BuildError
+
+__all__ = [
+    "LOOPBACK",
+    "ApiServer",
+    "Authority",
+    "Bridge",
+    "BuildError",
+    "CoreDns",
+    "Etcd",
+    "EtcdCluster",
+    "EtcdTls",
+    "KeyPair",
+    "KubeClient",
+    "KubeError",
+    "NotInTimeError",
+    "Object",
+    "Process",
+    "Server",
+    "binaries",
+    "clean_environment",
+    "free_port",
+    "wait_for",
+]

@@ -1,0 +1,272 @@
+"""A small client of the Kubernetes API for tests: plain JSON objects in, plain JSON objects out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from tests.stack.process import wait_for
+
+#: A Kubernetes object as JSON.
+Object = dict[str, Any]
+
+#: Several of them (a name outside the class, which has a method ``list``).
+Objects = list[Object]
+
+R = TypeVar("R")
+
+#: Kinds that others need: applied first, deleted last.
+_FIRST = {"CustomResourceDefinition": 0, "Namespace": 1}
+
+
+class KubeError(RuntimeError):
+    """The API server refused; ``status`` is the HTTP status."""
+
+    def __init__(self, method: str, path: str, status: int, text: str) -> None:
+        super().__init__(f"{method} {path}: HTTP {status}: {text}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Resource:
+    """How a kind appears in URLs, as the API server tells it."""
+
+    plural: str
+    namespaced: bool
+    has_status: bool
+
+
+class KubeClient:
+    """Applies, deletes and reads objects; safe to use from several threads."""
+
+    def __init__(self, url: str, token: str, ca_file: Path, workers: int = 8) -> None:
+        self.url = url
+        self.applied_kinds: set[tuple[str, str]] = set()
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._ca_file = ca_file
+        self._workers = workers
+        self._idle: list[requests.Session] = []
+        self._lock = threading.Lock()
+        self._resources: dict[tuple[str, str], Resource] = {}
+
+    # requests
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        content_type: str = "application/json",
+        params: dict[str, str] | None = None,
+        check: bool = True,
+    ) -> requests.Response:
+        """One request; with ``check`` a refusal is a KubeError."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else self._new_session()
+        try:
+            answer = session.request(
+                method,
+                self.url + path,
+                json=body,
+                params=params,
+                headers={"Content-Type": content_type} if body is not None else None,
+                timeout=30,
+            )
+        except BaseException:
+            session.close()
+            raise
+        with self._lock:
+            self._idle.append(session)
+        if check and answer.status_code >= 400:
+            raise KubeError(method, path, answer.status_code, answer.text[:2000])
+        return answer
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False  # no proxy and no netrc between us and a loopback server
+        session.verify = str(self._ca_file)
+        session.headers.update(self._headers)
+        return session
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            for session in self._idle:
+                session.close()
+            self._idle.clear()
+
+    # kinds
+
+    def resource(self, api_version: str, kind: str) -> Resource:
+        """The URL words of a kind; a kind that was defined a moment ago may take a second to appear."""
+        known = self._resources.get((api_version, kind))
+        return known or wait_for(
+            lambda: self._discover(api_version, kind), f"kind {kind} of {api_version} to be served", 10
+        )
+
+    def _discover(self, api_version: str, kind: str) -> Resource:
+        answer = self.request("GET", _root(api_version), check=False)
+        listed: Objects = answer.json().get("resources", []) if answer.status_code == 200 else []
+        with_status = {
+            item["name"].removesuffix("/status") for item in listed if item["name"].endswith("/status")
+        }
+        for item in listed:
+            if "/" not in item["name"]:
+                found = Resource(item["name"], item["namespaced"], item["name"] in with_status)
+                self._resources[(api_version, item["kind"])] = found
+        assert (api_version, kind) in self._resources, f"{api_version} serves no {kind}"
+        return self._resources[(api_version, kind)]
+
+    def forget_discovery(self) -> None:
+        """Custom kinds may have gone; ask again next time."""
+        self._resources.clear()
+        self.applied_kinds.clear()
+
+    def path(self, api_version: str, kind: str, namespace: str | None = None, name: str | None = None) -> str:
+        """The URL path of a collection or an object; namespaced objects live in ``default`` unless said."""
+        resource = self.resource(api_version, kind)
+        parts = [_root(api_version)]
+        if resource.namespaced and (namespace or name):
+            parts += ["namespaces", namespace or "default"]
+        parts.append(resource.plural)
+        if name:
+            parts.append(name)
+        return "/".join(parts)
+
+    def _path_of(self, obj: Object, *, collection: bool = False) -> str:
+        metadata = obj["metadata"]
+        namespace = metadata.get("namespace") or "default"
+        return self.path(obj["apiVersion"], obj["kind"], namespace, None if collection else metadata["name"])
+
+    # objects
+
+    def apply(self, obj: Object) -> Object:
+        """Create the object, or replace it where it exists; a ``status`` it carries is written too.
+
+        A namespace that is missing is an error, as with the real thing. After a CRD its kind is served.
+        """
+        result: Object
+        self.applied_kinds.add((obj["apiVersion"], obj["kind"]))
+        answer = self.request("POST", self._path_of(obj, collection=True), obj, check=False)
+        if answer.status_code == 409 and answer.json().get("reason") == "AlreadyExists":
+            answer = self._replace(obj)
+        if answer.status_code >= 400:
+            method, path = str(answer.request.method), str(answer.request.path_url)
+            raise KubeError(method, path, answer.status_code, answer.text[:2000])
+        result = answer.json()
+        if obj.get("status") and self.resource(obj["apiVersion"], obj["kind"]).has_status:
+            result = self.patch_status(obj)
+        if obj["kind"] == "CustomResourceDefinition":
+            self._wait_served(obj)
+        return result
+
+    def _replace(self, obj: Object) -> requests.Response:
+        path = self._path_of(obj)
+        for _ in range(10):
+            present = self.request("GET", path, check=False)
+            if present.status_code == 404:  # went in between
+                answer = self.request("POST", self._path_of(obj, collection=True), obj, check=False)
+            else:
+                version = present.json().get("metadata", {}).get("resourceVersion", "")
+                metadata = {**obj["metadata"], "resourceVersion": version}
+                answer = self.request("PUT", path, {**obj, "metadata": metadata}, check=False)
+            if answer.status_code != 409:
+                break
+        return answer
+
+    def _wait_served(self, crd: Object) -> None:
+        names = crd["spec"]["names"]
+        for version in crd["spec"]["versions"]:
+            if version.get("served", True):
+                path = f"/apis/{crd['spec']['group']}/{version['name']}/{names['plural']}"
+
+                def served(path: str = path) -> bool:
+                    return self.request("GET", path, params={"limit": "1"}, check=False).status_code == 200
+
+                wait_for(served, f"{path} to be served", 15)
+
+    def apply_all(self, objects: Iterable[Object]) -> Objects:
+        """Apply many at once: CRDs, then Namespaces, then the others side by side."""
+        return _side_by_side(self.apply, tuple(objects), lambda rank: rank, self._workers)
+
+    def patch_status(self, obj: Object) -> Object:
+        """Write the object's ``status`` (a Pod's address, a load balancer's), as a controller would."""
+        answer = self.request(
+            "PATCH",
+            f"{self._path_of(obj)}/status",
+            {"status": obj["status"]},
+            content_type="application/merge-patch+json",
+        )
+        result: Object = answer.json()
+        return result
+
+    def delete(self, obj: Object, *, wait: bool = True) -> None:
+        """Delete the object at once, without grace; one that is not there is fine."""
+        if obj["kind"] == "Namespace":
+            self.delete_namespace(obj["metadata"]["name"])
+            return
+        path = self._path_of(obj)
+        body = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+        answer = self.request("DELETE", path, body, check=False)
+        if answer.status_code >= 400 and answer.status_code != 404:
+            raise KubeError("DELETE", path, answer.status_code, answer.text[:2000])
+        # a 200 with a Status (not the object) means gone already
+        if wait and answer.status_code < 300 and answer.json().get("kind") != "Status":
+            wait_for(lambda: self.request("GET", path, check=False).status_code == 404, f"{path} to go", 20)
+
+    def delete_all(self, objects: Iterable[Object]) -> None:
+        """Delete many at once: Namespaces and CRDs last."""
+        _side_by_side(self.delete, tuple(objects), lambda rank: -rank, self._workers)
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete a namespace the way its controller would: its contents, its finalizers, itself."""
+        for api_version, kind in [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod")]:
+            for item in self.list(api_version, kind, name):
+                self.delete(item)
+        path = f"/api/v1/namespaces/{name}"
+        self.request("DELETE", path, check=False)
+        present = self.request("GET", path, check=False)
+        if present.status_code == 404:
+            return
+        body = present.json()
+        body["spec"]["finalizers"] = []
+        self.request("PUT", f"{path}/finalize", body, check=False)
+        wait_for(
+            lambda: self.request("GET", path, check=False).status_code == 404, f"namespace {name} to go", 10
+        )
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object:
+        """One object; a KubeError with status 404 where it is not there."""
+        result: Object = self.request("GET", self.path(api_version, kind, namespace, name)).json()
+        return result
+
+    def list(self, api_version: str, kind: str, namespace: str | None = None, selector: str = "") -> Objects:
+        """All objects of a kind, in one namespace or in all; each with its apiVersion and kind."""
+        params = {"labelSelector": selector} if selector else None
+        answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
+        items: Objects = answer.json().get("items") or []
+        return [{**item, "apiVersion": api_version, "kind": kind} for item in items]
+
+
+def _side_by_side(
+    act: Callable[[Object], R], objects: Sequence[Object], order: Callable[[int], int], workers: int
+) -> list[R]:
+    """Rank after rank, each side by side; the first error is raised when all of its rank are done."""
+    ranks = [order(_FIRST.get(obj["kind"], len(_FIRST))) for obj in objects]
+    results: dict[int, R] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        for rank in sorted(set(ranks)):
+            futures = {i: pool.submit(act, obj) for i, obj in enumerate(objects) if ranks[i] == rank}
+            results |= {i: future.result() for i, future in futures.items()}
+    return [results[i] for i in range(len(objects))]
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"

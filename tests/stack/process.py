@@ -1,0 +1,263 @@
+"""Servers as child processes: free ports, waiting with a deadline, starting, stopping, killing, pausing."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LOOPBACK = "127.0.0.1"
+
+#: Asks the kernel for SIGKILL when the parent dies (PR_SET_PDEATHSIG), then becomes the command.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+_GIVEN_PORTS: set[int] = set()
+
+
+def free_port() -> int:
+    """A loopback port, free in TCP and UDP, that this process has not handed out before.
+
+    It lies below the range from which the system takes ports of outgoing connections: a server that is down
+    for a moment must find its port again.
+    """
+    for _ in range(1000):
+        port = random.randint(20000, 31999)
+        if port in _GIVEN_PORTS:
+            continue
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind((LOOPBACK, port))
+        except OSError:
+            continue
+        _GIVEN_PORTS.add(port)
+        return port
+    raise RuntimeError("no free loopback port between 20000 and 31999")
+
+
+class NotInTimeError(AssertionError):
+    """What was awaited did not come; the text says what, and shows the last lines of the process's log."""
+
+
+def wait_for(
+    condition: Callable[[], T],
+    what: str,
+    deadline_s: float = 20.0,
+    *processes: Process,
+    not_yet: tuple[type[BaseException], ...] = (OSError, AssertionError),
+) -> T:
+    """The first true value of ``condition``, asked in short intervals until the deadline.
+
+    The exceptions ``not_yet`` count as "not yet" (a refused connection is an OSError); the last one is shown in
+    the end. When one of ``processes`` has exited, waiting makes no sense and ends at once.
+    """
+    began = time.monotonic()
+    pause = 0.01
+    seen: object = None
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+            seen = value
+        except not_yet as error:
+            seen = f"{type(error).__name__}: {error}"
+        gone = [process for process in processes if not process.alive]
+        waited = time.monotonic() - began
+        if gone or waited >= deadline_s:
+            why = f"{gone[0].name} exited with {gone[0].exit_code}" if gone else f"not within {waited:.1f} s"
+            logs = "".join(f"\nlast lines of {process.name}:\n{process.log_tail()}" for process in processes)
+            raise NotInTimeError(f"waited for {what}: {why}; last seen: {seen!r}{logs}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)
+
+
+class Process:
+    """A child process with a log file. It never outlives the one who started it.
+
+    It dies with its parent (the kernel sees to it, even when the parent is killed), is killed at exit, and leads
+    a session of its own, so that Ctrl-C in a terminal leaves the order of stopping to us. Start it from a thread
+    that lives as long as the process should: the kernel's parent is the thread.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, *, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.command = list(command)
+        self.directory = directory
+        self.env = None if env is None else dict(env)
+        self.log = directory / f"{name}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; its output is appended to the log file."""
+        if self.alive:
+            raise RuntimeError(f"{self.name} runs already")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # not by preexec_fn: Python code between fork and exec may hang where there are threads
+        wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [*wrapper, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                start_new_session=True,
+            )
+        _RUNNING.add(self)
+
+    @property
+    def pid(self) -> int:
+        """The process id; an error when it was never started."""
+        if self._child is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs (a paused process does)."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs or before it was started."""
+        return None if self._child is None else self._child.poll()
+
+    def stop(self, deadline_s: float = 10.0) -> int | None:
+        """SIGTERM, and SIGKILL when it has not exited by the deadline; returns the exit code."""
+        if self._child is not None and self.alive:
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)
+            try:
+                self._child.wait(deadline_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        _RUNNING.discard(self)
+        return self.exit_code
+
+    def kill(self) -> None:
+        """SIGKILL, as when memory runs out; waits until it is gone."""
+        if self._child is not None and self.alive:
+            self._signal(signal.SIGKILL)
+            self._child.wait(10)
+        _RUNNING.discard(self)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after a pause."""
+        self._signal(signal.SIGCONT)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Any other signal, to the process alone."""
+        os.kill(self.pid, number)
+
+    def restart(self) -> None:
+        """Stop, start, same command."""
+        self.stop()
+        self.start()
+
+    def wait(self, deadline_s: float) -> int:
+        """Wait until it exits by itself; returns the exit code."""
+        wait_for(lambda: not self.alive, f"{self.name} to exit", deadline_s)
+        code = self.exit_code
+        assert code is not None
+        return code
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of its output."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except OSError:
+            return "    (no log)"
+        return "\n".join(f"    {line[:600]}" for line in text.splitlines()[-lines:]) or "    (empty log)"
+
+    def memory_kib(self) -> int:
+        """Its resident memory, for budgets."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        return 0
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+_RUNNING: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+@atexit.register
+def _kill_all() -> None:
+    for process in list(_RUNNING):
+        process.kill()
+
+
+class Server:
+    """What all servers have in common: a process, and a moment at which it is up."""
+
+    process: Process
+
+    def is_up(self) -> bool:
+        """Whether it answers; an OSError means no."""
+        raise NotImplementedError
+
+    def start(self, deadline_s: float = 60.0) -> None:
+        """Start it and wait until it answers."""
+        self.process.start()
+        self.wait_up(deadline_s)
+
+    def wait_up(self, deadline_s: float = 60.0) -> None:
+        """Wait until it answers."""
+        wait_for(self.is_up, f"{self.process.name} to answer", deadline_s, self.process)
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL, without a chance to tidy up."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Connections stay open, nothing answers."""
+        self.process.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self.process.resume()
+
+    def restart(self, deadline_s: float = 60.0) -> None:
+        """Stop, start on the same ports with the same data, wait until it answers."""
+        self.stop()
+        self.start(deadline_s)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.process.alive
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of its output."""
+        return self.process.log_tail(lines)
