@@ -1,9 +1,9 @@
 """Builds the real servers that the tests and the demo run, once, into a cache outside the checkout.
 
-Each server is a tool of a small Go module of its own under ``servers/`` because their requirements clash. A
-built server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine), so
-a second run starts at once and a changed version builds again. ``python -m tests.stack.build [server...]`` does
-it by hand.
+Each server is a tool of a small Go module of its own under ``servers/`` because their requirements clash.
+A built server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine),
+so a second run starts at once and a changed version builds again.
+``python -m tests.stack.build [server...]`` does it by hand.
 """
 
 from __future__ import annotations
@@ -202,10 +202,13 @@ class _Build:
                     told = time.monotonic()
                     self.tell(news())
             code = process.wait()
-        except BaseException:
-            process.kill()
+        finally:
+            process.kill()  # where we were interrupted; else it is gone
+            for reader in readers:
+                reader.join()
+            for stream in (process.stdout, process.stderr):
+                stream.close()
             process.wait()
-            raise
         if code != 0:
             raise BuildError(self._why(arguments))
         return output

@@ -18,8 +18,8 @@ class CoreDns(Server):
     """One CoreDNS with the given Corefile, in which ``{port}`` stands for its port.
 
     The Corefile says where it listens: write ``bind 127.0.0.1``, and give ``health``, ``ready`` and
-    ``prometheus`` loopback addresses, when it has them. It counts as up with the first answer of any kind; a test
-    that needs a plugin to be ready waits for the answer it wants.
+    ``prometheus`` loopback addresses, when it has them. It counts as up with the first answer of any kind;
+    a test that needs a plugin to be ready waits for the answer it wants.
     """
 
     def __init__(

@@ -104,11 +104,13 @@ class KubeClient:
 
     # kinds
 
-    def resource(self, api_version: str, kind: str) -> Resource:
+    def resource(self, api_version: str, kind: str, deadline_s: float = 10.0) -> Resource:
         """The URL words of a kind; a kind that was defined a moment ago may take a second to appear."""
         known = self._resources.get((api_version, kind))
         return known or wait_for(
-            lambda: self._discover(api_version, kind), f"kind {kind} of {api_version} to be served", 10
+            lambda: self._discover(api_version, kind),
+            f"kind {kind} of {api_version} to be served",
+            deadline_s,
         )
 
     def _discover(self, api_version: str, kind: str) -> Resource:

@@ -65,8 +65,8 @@ def wait_for(
 ) -> T:
     """The first true value of ``condition``, asked in short intervals until the deadline.
 
-    The exceptions ``not_yet`` count as "not yet" (a refused connection is an OSError); the last one is shown in
-    the end. When one of ``processes`` has exited, waiting makes no sense and ends at once.
+    The exceptions ``not_yet`` count as "not yet" (a refused connection is an OSError); the last one is shown
+    in the end. When one of ``processes`` has exited, waiting makes no sense and ends at once.
     """
     began = time.monotonic()
     pause = 0.01
@@ -92,9 +92,9 @@ def wait_for(
 class Process:
     """A child process with a log file. It never outlives the one who started it.
 
-    It dies with its parent (the kernel sees to it, even when the parent is killed), is killed at exit, and leads
-    a session of its own, so that Ctrl-C in a terminal leaves the order of stopping to us. Start it from a thread
-    that lives as long as the process should: the kernel's parent is the thread.
+    It dies with its parent (the kernel sees to it, even when the parent is killed), is killed at exit, and
+    leads a session of its own, so that Ctrl-C in a terminal leaves the order of stopping to us. Start it from
+    a thread that lives as long as the process should: the kernel's parent is the thread.
     """
 
     def __init__(

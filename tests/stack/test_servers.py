@@ -14,12 +14,13 @@ import dns.rcode
 import pytest
 import requests
 
-from tests.stack.build import BuildError, _Build
 from tests.stack.build import Server as GoServer
+from tests.stack.build import _Build
 from tests.stack.build import binaries as build_binaries
 from tests.stack.harness import (
     ApiServer,
     Authority,
+    BuildError,
     CoreDns,
     Etcd,
     EtcdCluster,
@@ -110,7 +111,7 @@ WIDGETS: Object = {
 class TestProcess:
     def test_life(self, tmp_path: Path) -> None:
         process = Process("sleeper", ["sh", "-c", "echo hello; exec sleep 60"], tmp_path)
-        assert not process.alive
+        assert process.exit_code is None
         process.start()
         wait_for(lambda: "hello" in process.log_tail(), "the first line", 5, process)
         process.pause()
@@ -324,7 +325,7 @@ class TestApiServer:
         apiserver.reset()
         assert _names(apiserver) == fresh
         with pytest.raises(NotInTimeError, match="kind Widget"):
-            wait_for(lambda: apiserver.resource("example.test/v1", "Widget"), "it", 0.1)
+            apiserver.resource("example.test/v1", "Widget", deadline_s=0.1)
 
     def test_who_may_come_in(self, apiserver: ApiServer) -> None:
         url, ca = apiserver.url + "/api/v1/services", str(apiserver.ca_file)

