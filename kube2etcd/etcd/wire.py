@@ -1,0 +1,241 @@
+"""etcd's v3 API as a table of facts, made into message classes and stubs when imported.
+
+The release of etcd3 that everybody installs carries generated code that today's protobuf refuses
+to load.  What etcd3 takes from that code is little: message classes, enum numbers and stubs.  The
+wire knows only field numbers, field types and method paths; those stand below, one message a line,
+and ``install()`` hands the result to etcd3 in place of its own module.  One file so serves every
+protobuf since 4.25, nothing is generated or committed, and because the descriptors live in a pool
+of their own no other package that registers etcd's messages gets in the way.
+
+This module knows protobuf's runtime and nothing else; it must never import ``etcd3`` or ``grpc``
+(stubs are built from whatever channel they are given), and never touch the default descriptor pool.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.internal import enum_type_wrapper
+
+# Messages are made at run time, so no type checker can know their fields.
+Message = Any
+
+# Messages and enums may be called anything; the service names are on the wire.
+_PACKAGE = "etcdserverpb"
+
+# Name: NAME=number ...
+ENUMS = """
+AlarmType: NONE=0 NOSPACE=1 CORRUPT=2
+RangeRequest.SortOrder: NONE=0 ASCEND=1 DESCEND=2
+RangeRequest.SortTarget: KEY=0 VERSION=1 CREATE=2 MOD=3 VALUE=4
+Compare.CompareResult: EQUAL=0 GREATER=1 LESS=2 NOT_EQUAL=3
+Compare.CompareTarget: VERSION=0 CREATE=1 MOD=2 VALUE=3 LEASE=4
+WatchCreateRequest.FilterType: NOPUT=0 NODELETE=1
+AlarmRequest.AlarmAction: GET=0 ACTIVATE=1 DEACTIVATE=2
+Event.EventType: PUT=0 DELETE=1
+"""
+
+# Name: field=number:type ...    *type is repeated, type@union belongs to that oneof;
+# a line that is indented continues the one above.
+MESSAGES = """
+KeyValue: key=1:bytes create_revision=2:int64 mod_revision=3:int64 version=4:int64 value=5:bytes lease=6:int64
+Event: type=1:Event.EventType kv=2:KeyValue prev_kv=3:KeyValue
+ResponseHeader: cluster_id=1:uint64 member_id=2:uint64 revision=3:int64 raft_term=4:uint64
+RangeRequest: key=1:bytes range_end=2:bytes limit=3:int64 revision=4:int64
+ sort_order=5:RangeRequest.SortOrder sort_target=6:RangeRequest.SortTarget serializable=7:bool
+ keys_only=8:bool count_only=9:bool min_mod_revision=10:int64 max_mod_revision=11:int64
+ min_create_revision=12:int64 max_create_revision=13:int64
+RangeResponse: header=1:ResponseHeader kvs=2:*KeyValue more=3:bool count=4:int64
+PutRequest: key=1:bytes value=2:bytes lease=3:int64 prev_kv=4:bool ignore_value=5:bool ignore_lease=6:bool
+PutResponse: header=1:ResponseHeader prev_kv=2:KeyValue
+DeleteRangeRequest: key=1:bytes range_end=2:bytes prev_kv=3:bool
+DeleteRangeResponse: header=1:ResponseHeader deleted=2:int64 prev_kvs=3:*KeyValue
+RequestOp: request_range=1:RangeRequest@request request_put=2:PutRequest@request
+ request_delete_range=3:DeleteRangeRequest@request request_txn=4:TxnRequest@request
+ResponseOp: response_range=1:RangeResponse@response response_put=2:PutResponse@response
+ response_delete_range=3:DeleteRangeResponse@response response_txn=4:TxnResponse@response
+Compare: result=1:Compare.CompareResult target=2:Compare.CompareTarget key=3:bytes
+ version=4:int64@target_union create_revision=5:int64@target_union mod_revision=6:int64@target_union
+ value=7:bytes@target_union lease=8:int64@target_union range_end=64:bytes
+TxnRequest: compare=1:*Compare success=2:*RequestOp failure=3:*RequestOp
+TxnResponse: header=1:ResponseHeader succeeded=2:bool responses=3:*ResponseOp
+CompactionRequest: revision=1:int64 physical=2:bool
+CompactionResponse: header=1:ResponseHeader
+HashRequest:
+HashResponse: header=1:ResponseHeader hash=2:uint32
+SnapshotRequest:
+SnapshotResponse: header=1:ResponseHeader remaining_bytes=2:uint64 blob=3:bytes
+WatchRequest: create_request=1:WatchCreateRequest@request_union
+ cancel_request=2:WatchCancelRequest@request_union progress_request=3:WatchProgressRequest@request_union
+WatchCreateRequest: key=1:bytes range_end=2:bytes start_revision=3:int64 progress_notify=4:bool
+ filters=5:*WatchCreateRequest.FilterType prev_kv=6:bool watch_id=7:int64 fragment=8:bool
+WatchCancelRequest: watch_id=1:int64
+WatchProgressRequest:
+WatchResponse: header=1:ResponseHeader watch_id=2:int64 created=3:bool canceled=4:bool
+ compact_revision=5:int64 cancel_reason=6:string fragment=7:bool events=11:*Event
+LeaseGrantRequest: TTL=1:int64 ID=2:int64
+LeaseGrantResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64 error=4:string
+LeaseRevokeRequest: ID=1:int64
+LeaseRevokeResponse: header=1:ResponseHeader
+LeaseKeepAliveRequest: ID=1:int64
+LeaseKeepAliveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64
+LeaseTimeToLiveRequest: ID=1:int64 keys=2:bool
+LeaseTimeToLiveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64 grantedTTL=4:int64 keys=5:*bytes
+LeaseLeasesRequest:
+LeaseStatus: ID=1:int64
+LeaseLeasesResponse: header=1:ResponseHeader leases=2:*LeaseStatus
+Member: ID=1:uint64 name=2:string peerURLs=3:*string clientURLs=4:*string isLearner=5:bool
+MemberAddRequest: peerURLs=1:*string isLearner=2:bool
+MemberAddResponse: header=1:ResponseHeader member=2:Member members=3:*Member
+MemberRemoveRequest: ID=1:uint64
+MemberRemoveResponse: header=1:ResponseHeader members=2:*Member
+MemberUpdateRequest: ID=1:uint64 peerURLs=2:*string
+MemberUpdateResponse: header=1:ResponseHeader members=2:*Member
+MemberListRequest: linearizable=1:bool
+MemberListResponse: header=1:ResponseHeader members=2:*Member
+DefragmentRequest:
+DefragmentResponse: header=1:ResponseHeader
+AlarmRequest: action=1:AlarmRequest.AlarmAction memberID=2:uint64 alarm=3:AlarmType
+AlarmMember: memberID=1:uint64 alarm=2:AlarmType
+AlarmResponse: header=1:ResponseHeader alarms=2:*AlarmMember
+StatusRequest:
+StatusResponse: header=1:ResponseHeader version=2:string dbSize=3:int64 leader=4:uint64 raftIndex=5:uint64
+ raftTerm=6:uint64 raftAppliedIndex=7:uint64 errors=8:*string dbSizeInUse=9:int64 isLearner=10:bool
+AuthenticateRequest: name=1:string password=2:string
+AuthenticateResponse: header=1:ResponseHeader token=2:string
+"""
+
+# Service: Method=Request>Response ...    *Message is a stream
+SERVICES = """
+KV: Range=RangeRequest>RangeResponse Put=PutRequest>PutResponse
+ DeleteRange=DeleteRangeRequest>DeleteRangeResponse Txn=TxnRequest>TxnResponse
+ Compact=CompactionRequest>CompactionResponse
+Watch: Watch=*WatchRequest>*WatchResponse
+Lease: LeaseGrant=LeaseGrantRequest>LeaseGrantResponse LeaseRevoke=LeaseRevokeRequest>LeaseRevokeResponse
+ LeaseKeepAlive=*LeaseKeepAliveRequest>*LeaseKeepAliveResponse
+ LeaseTimeToLive=LeaseTimeToLiveRequest>LeaseTimeToLiveResponse
+ LeaseLeases=LeaseLeasesRequest>LeaseLeasesResponse
+Cluster: MemberAdd=MemberAddRequest>MemberAddResponse MemberRemove=MemberRemoveRequest>MemberRemoveResponse
+ MemberUpdate=MemberUpdateRequest>MemberUpdateResponse MemberList=MemberListRequest>MemberListResponse
+Maintenance: Alarm=AlarmRequest>AlarmResponse Status=StatusRequest>StatusResponse
+ Defragment=DefragmentRequest>DefragmentResponse Hash=HashRequest>HashResponse
+ Snapshot=SnapshotRequest>*SnapshotResponse
+Auth: Authenticate=AuthenticateRequest>AuthenticateResponse
+"""
+
+_SCALARS = {
+    "bool": descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
+    "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
+    "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+    "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
+    "uint32": descriptor_pb2.FieldDescriptorProto.TYPE_UINT32,
+    "uint64": descriptor_pb2.FieldDescriptorProto.TYPE_UINT64,
+}
+
+
+def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+    """The lines of a table: a name, and its ``left=right`` words in order."""
+    for line in table.strip().replace("\n ", " ").splitlines():
+        name, _, words = line.partition(":")
+        pairs = [word.partition("=") for word in words.split()]
+        yield name, [(left, right) for left, _, right in pairs]
+
+
+def _enum(name: str, values: Iterable[tuple[str, str]]) -> descriptor_pb2.EnumDescriptorProto:
+    made = descriptor_pb2.EnumDescriptorProto(name=name)
+    for value, number in values:
+        made.value.add(name=value, number=int(number))
+    return made
+
+
+def _fields(
+    message: descriptor_pb2.DescriptorProto, fields: Iterable[tuple[str, str]], enums: set[str]
+) -> None:
+    for name, right in fields:
+        number, _, kind = right.partition(":")
+        kind, _, union = kind.partition("@")
+        field = message.field.add(name=name, number=int(number))
+        field.label = field.LABEL_REPEATED if kind.startswith("*") else field.LABEL_OPTIONAL
+        kind = kind.lstrip("*")
+        if kind in _SCALARS:
+            field.type = _SCALARS[kind]
+        else:
+            field.type = field.TYPE_ENUM if kind in enums else field.TYPE_MESSAGE
+            field.type_name = f".{_PACKAGE}.{kind}"
+        if union:
+            known = [oneof.name for oneof in message.oneof_decl]
+            if union not in known:
+                message.oneof_decl.add(name=union)
+                known.append(union)
+            field.oneof_index = known.index(union)
+
+
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    """The tables as protobuf's own description of a file."""
+    file = descriptor_pb2.FileDescriptorProto(name="etcd.proto", package=_PACKAGE, syntax="proto3")
+    enums = dict(rows(ENUMS))
+    for name, fields in rows(MESSAGES):
+        message = file.message_type.add(name=name)
+        _fields(message, fields, set(enums))
+        message.enum_type.extend(
+            _enum(enum.partition(".")[2], values)
+            for enum, values in enums.items()
+            if enum.startswith(f"{name}.")
+        )
+    file.enum_type.extend(_enum(name, values) for name, values in enums.items() if "." not in name)
+    return file
+
+
+def _stub(service: str, methods: list[tuple[str, str]], messages: dict[str, Message]) -> type:
+    """A class as generated code has it: built from a channel, one callable a method."""
+
+    def init(self: Any, channel: Any) -> None:
+        for method, right in methods:
+            request, _, response = right.partition(">")
+            kind = "_".join("stream" if side.startswith("*") else "unary" for side in (request, response))
+            make: Callable[..., Any] = getattr(channel, kind)
+            call = make(
+                f"/{_PACKAGE}.{service}/{method}",
+                request_serializer=messages[request.lstrip("*")].SerializeToString,
+                response_deserializer=messages[response.lstrip("*")].FromString,
+            )
+            setattr(self, method, call)
+
+    return type(f"{service}Stub", (), {"__init__": init, "__doc__": f"etcd's {service} service."})
+
+
+def _build() -> ModuleType:
+    """A module object with every name that etcd3 looks for in its generated module."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(_file().SerializeToString())
+    messages: dict[str, Message] = {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name, _ in rows(MESSAGES)
+    }
+    module = ModuleType("etcd3.etcdrpc", __doc__)
+    vars(module).update(messages)
+    for name, values in rows(ENUMS):
+        if "." not in name:
+            descriptor = pool.FindEnumTypeByName(f"{_PACKAGE}.{name}")
+            setattr(module, name, enum_type_wrapper.EnumTypeWrapper(descriptor))
+            vars(module).update({value: int(number) for value, number in values})
+    for service, methods in rows(SERVICES):
+        setattr(module, f"{service}Stub", _stub(service, methods, messages))
+    return module
+
+
+# What the rest of the package uses: ``rpc.RangeRequest``, ``rpc.KVStub`` and so on.
+rpc: Any = _build()
+
+
+def install() -> None:
+    """Let ``import etcd3`` find this module's messages instead of its generated ones.
+
+    Called before the first import of etcd3; when etcd3 is already loaded (someone made its own
+    module work) it is left alone.
+    """
+    sys.modules.setdefault("etcd3.etcdrpc", rpc)
