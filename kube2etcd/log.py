@@ -70,7 +70,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message(record, self),
         }
-        fields = {key: redact(value) if isinstance(value, str) else value for key, value in _fields(record).items()}
+        fields = {
+            key: redact(value) if isinstance(value, str) else value for key, value in _fields(record).items()
+        }
         return json.dumps({**fields, **line}, ensure_ascii=False, default=str)
 
 

@@ -59,12 +59,16 @@ class Metrics:
         self._failures = counter("api_failures", "Lists and watches that failed.", "kind")
         self._keys = gauge("keys", "Keys of ours in etcd.")
         self._foreign = gauge("foreign_keys", "Keys of others under our zones; never touched.")
-        self._malformed = gauge("malformed_keys", "Foreign values under our zones that no DNS server can read.")
+        self._malformed = gauge(
+            "malformed_keys", "Foreign values under our zones that no DNS server can read."
+        )
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
         self._repairs = counter("repairs", "Keys put right that somebody else changed or that were lost.")
-        self._held = gauge("held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits.")
+        self._held = gauge(
+            "held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits."
+        )
         self._ready = gauge("ready", "1 when etcd was equal to the cluster and can be reached.")
         self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")

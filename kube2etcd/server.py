@@ -1,0 +1,176 @@
+"""The HTTP door: probes, metrics and a plain page, answered from a status that others keep.
+
+One thread for the sockets and a fixed few for the requests, however many ask.  May read `Status`
+and `Metrics`; must never ask etcd or the API server, so that a probe always answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import waitress
+from waitress import wasyncore
+
+from kube2etcd import __version__
+from kube2etcd.errors import SettingsError
+from kube2etcd.metrics import CONTENT_TYPE, Metrics, Snapshot
+from kube2etcd.settings import HostPort
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a loop that does not turn counts as dead.  Far above the longest step of a
+#: healthy one, since the cure is a restart: a slow bridge must not be made slower.
+LIVE_WITHIN = 120.0
+#: Threads that answer; a probe takes microseconds.
+THREADS = 2
+#: Open connections; more wait in the kernel.
+CONNECTIONS = 50
+
+_TEXT = "text/plain; charset=utf-8"
+_STATUS = {200: "200 OK", 404: "404 Not Found", 405: "405 Method Not Allowed", 503: "503 Service Unavailable"}
+
+
+class HasSnapshot(Protocol):
+    """Whatever can say how the bridge is; safe between threads."""
+
+    def snapshot(self) -> Snapshot:
+        """The state of now."""
+        ...
+
+
+class Door:
+    """Serves on ``listen`` from `start` to `stop`."""
+
+    def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
+        self._socket = _bind(listen)
+        self._map: dict[int, Any] = {}
+        self._server = waitress.create_server(
+            application(status, metrics, title),
+            map=self._map,
+            sockets=[self._socket],
+            threads=THREADS,
+            connection_limit=CONNECTIONS,
+            ident=None,
+            channel_timeout=30,
+        )
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port, also when the system chose it."""
+        return int(self._server.effective_port)
+
+    def start(self) -> Door:
+        """Begin to answer."""
+        self._thread.start()
+        log.info("probes and metrics on port %d", self.port)
+        return self
+
+    def stop(self) -> None:
+        """End, at once; requests that are being answered are cut off."""
+        if self._thread.is_alive():
+            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
+            self._thread.join(1)
+        else:
+            wasyncore.close_all(self._map)
+        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
+
+
+def _bind(listen: HostPort) -> socket.socket:
+    """A listening socket, for both families when no host is given."""
+    try:
+        if listen.host:
+            family, _, _, _, address = socket.getaddrinfo(
+                listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            return socket.create_server(address[:2], family=family)
+        if socket.has_dualstack_ipv6():
+            try:
+                return socket.create_server(("::", listen.port), family=socket.AF_INET6, dualstack_ipv6=True)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+        return socket.create_server(("", listen.port))
+    except OSError as error:
+        raise SettingsError(f"--listen {listen}: {_reason(listen, error)}") from error
+
+
+def _reason(listen: HostPort, error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the host {listen.host!r} is not known; write an address of this machine, or :{listen.port}"
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; stop it, or write another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {listen.host}; write one that it has, or :{listen.port}"
+    if error.errno == errno.EACCES:
+        return "this user may not listen there; write a port above 1023"
+    return error.strerror or str(error)
+
+
+Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+def application(status: HasSnapshot, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
+    """The WSGI application behind the door."""
+
+    def live() -> tuple[int, str]:
+        age = status.snapshot().heartbeat_age
+        return (200, "ok") if age < LIVE_WITHIN else (503, f"the loop has not turned for {age:.0f} s")
+
+    def ready() -> tuple[int, str]:
+        now = status.snapshot()
+        return (200, "\n".join(("ok", *_worries(now)))) if now.ready else (503, _why_not(now))
+
+    def page() -> tuple[int, str]:
+        return 200, _page(status.snapshot(), title)
+
+    pages = {
+        "/": page,
+        "/livez": live,
+        "/healthz": live,
+        "/readyz": ready,
+        "/readiness": ready,
+    }
+
+    def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        path, kind = environ.get("PATH_INFO", "/"), _TEXT
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            code, body = 405, b"only GET and HEAD\n"
+        elif path == "/metrics":
+            code, kind, body = 200, CONTENT_TYPE, metrics.page()
+        elif path in pages:
+            code, text = pages[path]()
+            body = text.encode() + b"\n"
+        else:
+            code, body = 404, b"nothing here; there are /livez /readyz /metrics\n"
+        headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        if code == 405:
+            headers.append(("Allow", "GET, HEAD"))
+        start(_STATUS[code], headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    return answer
+
+
+def _worries(now: Snapshot) -> list[str]:
+    """What a bridge that serves is worried about."""
+    stale = [f"{kind} stale for {age:.0f} s" for kind, age in sorted(now.stale.items())]
+    return [*now.reasons, *stale]
+
+
+def _why_not(now: Snapshot) -> str:
+    return "\n".join(_worries(now) or ["not ready"])
+
+
+def _page(now: Snapshot, title: str) -> str:
+    lines = [f"kube2etcd {__version__}" + (f": {title}" if title else "")]
+    lines.append("ready: " + ("yes" if now.ready else "no"))
+    lines += [f"  {worry}" for worry in _worries(now)]
+    lines.append(f"the loop turned {now.heartbeat_age:.1f} s ago")
+    lines.append("more: /livez /readyz /metrics")
+    return "\n".join(lines)
