@@ -19,7 +19,7 @@ from skydns_compat.message import MalformedMessage
 from skydns_compat.names import Name
 from skydns_compat.reader_entries import Entries, Found, NoSuchKey, absolute, below, printed
 
-__all__ = ["Answer", "Elsewhere", "Entries", "Rr", "answer"]
+__all__ = ["Answer", "Elsewhere", "Entries", "Rcode", "Rr", "answer"]
 
 Rcode = Literal["NOERROR", "NXDOMAIN", "SERVFAIL"]
 

@@ -1,0 +1,139 @@
+"""The answer of a whole server: the entries, and the Corefile's rules in front of them.
+
+Reads the same `skydns_compat.corefile.Block` data from which the Corefile's text is made.  Leaves
+out what does not change the meaning of an answer: cache, order of addresses, the SOA of a negative.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from skydns_compat.corefile import ANY_TYPE, Block, Rewrite, Template
+from skydns_compat.names import InvalidAddress, Name, parse_address
+from skydns_compat.reader import Answer, Entries, Rcode, Rr, answer
+from skydns_compat.reader_entries import absolute, below
+
+#: Who answers for other names: (name, type) -> its answer.
+Upstream = Callable[[str, str], Answer]
+
+_NAMED = frozenset({"CNAME", "MX", "NS", "PTR", "SRV"})
+_CONDITION = re.compile(r"{{ if \.Group\.(\w+) }}(.*?){{ end }}")
+_VARIABLE = re.compile(r"{{ \.(?:(Name)|Group\.(\w+)) }}")
+_RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN", "SERVFAIL": "SERVFAIL"}
+_LAST_WORD = re.compile(r"\S+$")
+
+
+def unknown(_name: str, _qtype: str) -> Answer:
+    """An upstream that knows no names."""
+    return Answer("NXDOMAIN")
+
+
+def served_answer(
+    entries: Entries, blocks: Sequence[Block], qname: Name | str, qtype: str, upstream: Upstream = unknown
+) -> Answer:
+    """What a server with ``blocks`` as its Corefile says when etcd holds ``entries``."""
+    return _Server(entries, tuple(blocks), upstream).ask(absolute(str(qname)), qtype.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    entries: Entries
+    blocks: tuple[Block, ...]
+    upstream: Upstream
+    asked: tuple[tuple[str, str], ...] = ()
+
+    def ask(self, name: str, qtype: str) -> Answer:
+        zones = [(zone, block) for block in self.blocks for zone in block.zones if below(name, str(zone))]
+        if not zones:
+            return self.upstream(name, qtype)
+        _, block = max(zones, key=lambda each: len(each[0].labels))
+        if block.only_types and qtype not in block.only_types:
+            return Answer("NOERROR")
+        rewritten, reverts = _rewritten(name, block.rewrites)
+        given = _by_template(block.templates, rewritten.lower(), qtype) or self.stored(
+            block, rewritten, qtype
+        )
+        for revert in reverts:
+            given = replace(
+                given,
+                answers=tuple(map(revert, given.answers)),
+                additional=tuple(map(revert, given.additional)),
+            )
+        return given
+
+    def stored(self, block: Block, name: str, qtype: str) -> Answer:
+        """What the etcd plugin behind the rules says; a name that it does not know may go on to the upstream."""
+        zone = max(
+            (zone for zone in block.backend if below(name, str(zone))), key=lambda zone: len(zone.labels)
+        )
+        inner = replace(self, asked=(*self.asked, (name.lower(), qtype)))
+        given = answer(self.entries, zone, name, qtype, inner.elsewhere)
+        if given.rcode == "NXDOMAIN" and block.fallthrough:
+            return self.upstream(name, qtype)
+        return given
+
+    def elsewhere(self, name: str, qtype: str) -> Sequence[Rr]:
+        """A name outside the zone is asked here again, from the first rule on; a loop ends with nothing."""
+        return () if (name.lower(), qtype) in self.asked else self.ask(name, qtype).answers
+
+
+def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callable[[Rr], Rr]]]:
+    """The name that is asked for instead, and how the records come back, the last change first."""
+    reverts: list[Callable[[Rr], Rr]] = []
+    for rewrite in rewrites:
+        match = re.search(rewrite.pattern, name.lower())
+        if match is None:
+            continue
+        before, name = (
+            name,
+            re.sub(r"{(\d)}", lambda number, of=match: of[int(number[1])], rewrite.replacement),
+        )
+        if rewrite.back is None:
+            reverts.insert(0, _rename_owner(name, before))
+            break
+        reverts.insert(0, _rename_all(*rewrite.back))
+    return name, reverts
+
+
+def _rename_owner(name: str, before: str) -> Callable[[Rr], Rr]:
+    return lambda record: replace(record, name=before) if record.name == name else record
+
+
+def _rename_all(pattern: str, replacement: str) -> Callable[[Rr], Rr]:
+    def renamed(name: str) -> str:
+        match = re.search(pattern, name.lower())
+        return re.sub(r"{(\d)}", lambda number: match[int(number[1])], replacement) if match else name
+
+    def revert(record: Rr) -> Rr:
+        data = record.data
+        if record.rtype in _NAMED:
+            data = _LAST_WORD.sub(lambda last: renamed(last[0]), data)
+        return replace(record, name=renamed(record.name), data=data)
+
+    return revert
+
+
+def _by_template(templates: Sequence[Template], name: str, qtype: str) -> Answer | None:
+    for template in templates:
+        if template.types != ANY_TYPE and qtype not in template.types:
+            continue
+        for pattern in template.patterns:
+            match = re.search(pattern, name)
+            if match is not None:
+                return _filled(template, name, match)
+    return None
+
+
+def _filled(template: Template, name: str, match: re.Match[str]) -> Answer:
+    if not template.answer:
+        return Answer(_RCODES[template.rcode])
+    groups = match.groupdict()
+    text = _CONDITION.sub(lambda part: part[2] if groups.get(part[1]) else "", template.answer)
+    text = _VARIABLE.sub(lambda part: name if part[1] else groups.get(part[2]) or "", text)
+    owner, ttl, _, rtype, data = text.split(" ", 4)
+    try:
+        return Answer(_RCODES[template.rcode], (Rr(owner, rtype, int(ttl), str(parse_address(data))),))
+    except InvalidAddress:
+        return Answer("SERVFAIL")
