@@ -1,0 +1,203 @@
+"""Two servers' answers to one question: what is equal, and in which class a difference belongs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from tests.stack.questions import Question
+
+
+class Record(NamedTuple):
+    """A record without its TTL; names in lower case, for DNS does not tell cases apart."""
+
+    name: str
+    rdtype: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What counts of an answer: order does not, nor does the letter case of names."""
+
+    rcode: str
+    answer: frozenset[Record]
+    additional: frozenset[Record]
+    authority: frozenset[str]
+    authoritative: bool
+    truncated: bool
+    ttls: frozenset[tuple[str, int]] = field(compare=False)
+
+
+def normalise(message: dns.message.Message) -> Answer:
+    """The message as a value that can be compared."""
+    return Answer(
+        rcode=dns.rcode.to_text(message.rcode()),
+        answer=_records(message.answer),
+        additional=_records(message.additional),
+        authority=frozenset(dns.rdatatype.to_text(rrset.rdtype) for rrset in message.authority),
+        authoritative=bool(message.flags & dns.flags.AA),
+        truncated=bool(message.flags & dns.flags.TC),
+        ttls=frozenset((dns.rdatatype.to_text(rrset.rdtype), rrset.ttl) for rrset in message.answer),
+    )
+
+
+def _records(section: Iterable[dns.rrset.RRset]) -> frozenset[Record]:
+    return frozenset(
+        Record(
+            rrset.name.to_text().lower(), dns.rdatatype.to_text(rrset.rdtype), _data(rrset, item.to_text())
+        )
+        for rrset in section
+        for item in rrset
+    )
+
+
+def _data(rrset: dns.rrset.RRset, text: str) -> str:
+    if rrset.rdtype == dns.rdatatype.TXT:
+        return text
+    if rrset.rdtype == dns.rdatatype.SOA:  # the serial is a time
+        parts = text.lower().split()
+        return " ".join(parts[:2] + parts[3:])
+    return text.lower()
+
+
+def differences(theirs: Answer, ours: Answer) -> list[str]:
+    """What makes the answers differ, in words of a few classes; empty where they are the same for a client.
+
+    Records beside the answer are a courtesy: ours may lack addresses of the second family, never have others.
+    """
+    if theirs.rcode != ours.rcode:
+        return [f"{theirs.rcode} became {ours.rcode}" + (" with records" if ours.answer else "")]
+    found = []
+    if theirs.answer != ours.answer:
+        found.append(_answer_class(theirs.answer, ours.answer))
+    if not ours.additional <= theirs.additional:
+        found.append("more beside the answer")
+    if _of_type(ours.additional, "A") != _of_type(theirs.additional, "A"):
+        found.append("other IPv4 addresses beside the answer")
+    if theirs.truncated != ours.truncated:
+        found.append("truncation")
+    return found
+
+
+def _answer_class(theirs: frozenset[Record], ours: frozenset[Record]) -> str:
+    lacks, adds = theirs - ours, ours - theirs
+    if {_without_weight(record) for record in theirs} == {_without_weight(record) for record in ours}:
+        return "other weights"
+    words = []
+    for word, records in (("lacks", lacks), ("adds", adds)):
+        if records:
+            words.append(f"{word} {'+'.join(sorted({record.rdtype for record in records}))}")
+    if not theirs or not ours:
+        words.append("instead of no records" if not theirs else "and has no records")
+    return ", ".join(words)
+
+
+def _without_weight(record: Record) -> Record:
+    if record.rdtype != "SRV":
+        return record
+    priority, _, port, target = record.data.split()
+    return record._replace(data=f"{priority} {port} {target}")
+
+
+def _of_type(records: Iterable[Record], rdtype: str) -> frozenset[Record]:
+    return frozenset(record for record in records if record.rdtype == rdtype)
+
+
+def remarks(theirs: Answer, ours: Answer) -> list[str]:
+    """What differs without making the answer another one: counted and shown, never failed for."""
+    found = []
+    if theirs.rcode == ours.rcode and theirs.answer == ours.answer and theirs.ttls != ours.ttls:
+        found.append("TTL")
+    if theirs.authority != ours.authority:
+        names = ["+".join(sorted(each)) or "nothing" for each in (theirs.authority, ours.authority)]
+        found.append(f"authority section: {names[0]} became {names[1]}")
+    if theirs.authoritative != ours.authoritative:
+        found.append("AA flag")
+    if ours.additional < theirs.additional and not differences(theirs, ours):
+        found.append("less beside the answer")
+    return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One question with two answers."""
+
+    question: Question
+    what: str
+    theirs: Answer
+    ours: Answer
+
+    @property
+    def name(self) -> str:
+        """The class it belongs to."""
+        return f"{self.question.kind}, {self.question.rdtype}: {self.what}"
+
+
+@dataclass
+class Report:
+    """All questions of one run."""
+
+    asked: int = 0
+    answered: int = 0  # questions to which theirs has records
+    found: list[Difference] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+    remark_examples: dict[str, Question] = field(default_factory=dict)
+
+    def add(self, question: Question, theirs: Answer, ours: Answer) -> None:
+        """Compare one pair."""
+        self.asked += 1
+        self.answered += bool(theirs.answer)
+        words = differences(theirs, ours)
+        if words:
+            self.found.append(Difference(question, "; ".join(words), theirs, ours))
+        for remark in remarks(theirs, ours):
+            self.remarks[remark] += 1
+            self.remark_examples.setdefault(remark, question)
+
+    @property
+    def identical(self) -> float:
+        """The share of questions with the same answer."""
+        return 1.0 - len(self.found) / self.asked if self.asked else 1.0
+
+    def table(self, title: str, names: Sequence[str] = ()) -> str:
+        """Classes with counts and an example; ``names`` are the known class of each difference, if given."""
+        same = self.asked - len(self.found)
+        with_records = sum(1 for one in self.found if one.theirs.answer)
+        lines = [
+            f"{title}: {same} of {self.asked} answers identical ({self.identical:.3%}); "
+            f"of {self.answered} with records {self.answered - with_records}"
+        ]
+        classes: dict[str, list[Difference]] = {}
+        for number, one in enumerate(self.found):
+            label = f"[{names[number] or 'NOT LISTED'}] {one.name}" if names else one.name
+            classes.setdefault(label, []).append(one)
+        for label, members in sorted(classes.items(), key=lambda item: (-len(item[1]), item[0])):
+            first = members[0]
+            lines.append(f"  {len(members):5}  {label}")
+            lines.append(f"           {first.question.name} {first.question.rdtype}")
+            lines.append(f"           theirs: {show(first.theirs)}")
+            lines.append(f"           ours:   {show(first.ours)}")
+        for remark, count in self.remarks.most_common():
+            example = self.remark_examples[remark]
+            lines.append(f"  {count:5}  (not counted) {remark}, as in {example.name} {example.rdtype}")
+        return "\n".join(lines)
+
+
+def show(answer: Answer, most: int = 8) -> str:
+    """An answer on one line."""
+    parts = [answer.rcode]
+    for mark, records in (("", answer.answer), ("+", answer.additional)):
+        ordered = sorted(records)
+        parts += [f"{mark}{record.name} {record.rdtype} {record.data}" for record in ordered[:most]]
+        if len(ordered) > most:
+            parts.append(f"{mark}… {len(ordered)} in all")
+    return " | ".join(parts)

@@ -1,0 +1,558 @@
+"""Clusters made up from a seed: every kind of Service, slice and Pod that a real API server accepts.
+
+No controller runs beside the API server of the tests, so the EndpointSlices are made up too, also such as a
+controller would not write for these Services: the DNS answers follow the slices. Addresses of ClusterIP Services
+are left to the API server. Everything here is a function of the seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Object = dict[str, Any]
+
+#: What a label on a slice names the Service by.
+SERVICE_NAME = "kubernetes.io/service-name"
+
+#: Namespaces and Services whose names mean something to one of the readers, or to the key layout.
+ODD_NAMES = (
+    "any",
+    "svc",
+    "pod",
+    "dns",
+    "ns",
+    "top",
+    "nt",
+    "apex",
+    "local",
+    "cluster",
+    "m",
+    "dns-version",
+    "arpa",
+)
+LONG_LABEL = "l" + "o" * 61 + "g"
+PORT_NAMES = ("http", "https", "dns", "metrics", "grpc-web", "p2p", "any", "tcp", "udp", "x")
+PROTOCOLS = ("TCP", "TCP", "TCP", "UDP", "SCTP")
+HOSTNAMES = ("web-0", "web-1", "db", "any", "a", "tcp", "host-9", "7", LONG_LABEL)
+OUTSIDE = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
+
+#: Applied last: when both servers answer its name, they have seen everything before it.
+SENTINEL = "zz-settled"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One request to the API server: ``apply`` (create or replace) or ``delete`` the object."""
+
+    verb: Literal["apply", "delete"]
+    obj: Object
+
+
+def random_cluster(seed: int, size: int = 40) -> list[Object]:
+    """Namespaces, ``size`` Services, their slices, and Pods, in an order in which they can be created."""
+    return _Maker(random.Random(seed)).cluster(size)
+
+
+def mutate(seed: int, objects: Iterable[Object], count: int = 300) -> list[Operation]:
+    """``count`` changes, or a few more, of every kind; each is allowed after those before it."""
+    return _Changer(random.Random(seed), objects).changes(count)
+
+
+def sentinel(number: int = 0) -> Object:
+    """A Service to create last and wait for, another one for each number."""
+    spec = {"ports": [{"name": "settled", "port": 80, "protocol": "TCP"}]}
+    return _service("default", f"{SENTINEL}-{number}", spec)
+
+
+def identity(obj: Object) -> tuple[str, str, str]:
+    """Kind, namespace, name."""
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _service(namespace: str, name: str, spec: Object) -> Object:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+@dataclass
+class _Addresses:
+    """Addresses that nobody has yet, in many shapes, and now and then one that somebody has."""
+
+    random: random.Random
+    given: dict[int, list[str]] = field(default_factory=lambda: {4: [], 6: []})
+
+    def take(self, version: int, reuse: float = 0.02) -> str:
+        given = self.given[version]
+        if given and self.random.random() < reuse:
+            return self.random.choice(given)
+        address = self._new(version)
+        while address in given:
+            address = self._new(version)
+        given.append(address)
+        return address
+
+    def _new(self, version: int) -> str:
+        pick = self.random
+        if version == 4:
+            return str(
+                ipaddress.IPv4Address(
+                    f"172.{pick.randint(16, 31)}.{pick.randint(0, 255)}.{pick.randint(0, 255)}"
+                )
+            )
+        shape = pick.random()
+        if shape < 0.5:
+            text = f"fd00:20::{pick.randint(1, 0xFFFF):x}"
+        elif shape < 0.65:
+            text = f"fd00:20:{pick.randint(1, 0xFFFF):x}::"  # its dashed form would end in dashes
+        elif shape < 0.8:
+            text = f"2001:db8:0:{pick.randint(1, 0xFFFF):x}:0:0:{pick.randint(1, 0xFFFF):x}:1"
+        else:
+            text = ":".join(["2001", "db8", *(f"{pick.randint(1, 0xFFFF):x}" for _ in range(6))])
+        return str(ipaddress.IPv6Address(text))
+
+
+class _Maker:
+    def __init__(self, pick: random.Random) -> None:
+        self.pick = pick
+        self.addresses = _Addresses(pick)
+        self.names = 0
+
+    def cluster(self, size: int) -> list[Object]:
+        pick = self.pick
+        names = ["app", "empty", *pick.sample(ODD_NAMES, 4), f"team-{pick.randint(1, 99)}"]
+        namespaces = [_namespace(name) for name in names]
+        used = [name for name in names if name != "empty"]
+        services: dict[tuple[str, str], Object] = {}
+        slices: list[Object] = []
+        kinds = self._kinds(size)
+        for kind in kinds:
+            namespace = pick.choice(used)
+            name = self._service_name(namespace, services)
+            if kind in ("chain", "dangling"):
+                service = self._external(namespace, name, kind, list(services.values()))
+            else:
+                service = self.service(kind, namespace, name)
+            services[namespace, name] = service
+            slices += self.slices(service)
+        slices += self._orphans(pick.choice(used))
+        pods = [pod for name in used for pod in self.pods(name, slices)]
+        return [*namespaces, *services.values(), *slices, *pods]
+
+    def _kinds(self, size: int) -> list[str]:
+        """Every kind at least once where there is room, the common ones more often."""
+        common = ["cluster", "headless"]
+        each = [
+            "headless", "cluster", "dual", "v6", "nodeport", "headless-no-ports", "headless-no-selector",
+            "headless-not-ready", "loadbalancer", "external", "chain", "dangling", "literal",
+            "headless", "cluster", "no-endpoints",
+        ]  # fmt: skip
+        kinds = (each + [self.pick.choice([*common * 4, *each]) for _ in range(max(0, size - len(each)))])[
+            :size
+        ]
+        head, tail = kinds[:2], kinds[2:]
+        self.pick.shuffle(tail)
+        return head + tail
+
+    def _service_name(self, namespace: str, taken: dict[tuple[str, str], Object]) -> str:
+        if self.pick.random() < 0.2:
+            name = self.pick.choice([*ODD_NAMES, LONG_LABEL])
+            if (namespace, name) not in taken:
+                return name
+        self.names += 1
+        return f"s{self.names}"
+
+    # Services
+
+    def service(self, kind: str, namespace: str, name: str) -> Object:
+        """A Service of one of the kinds that need no other Service."""
+        pick = self.pick
+        spec: Object = {"ports": self.ports(), "selector": {"app": name}}
+        if kind == "dual":
+            spec["ipFamilyPolicy"] = "RequireDualStack"
+            spec["ipFamilies"] = pick.choice([["IPv4", "IPv6"], ["IPv6", "IPv4"]])
+        elif kind == "v6":
+            spec["ipFamilies"] = ["IPv6"]
+        elif kind == "nodeport":
+            spec["type"] = "NodePort"
+        elif kind == "loadbalancer":
+            spec["type"] = "LoadBalancer"
+            spec["ports"] = self.ports(protocols=("TCP",))
+        elif kind.startswith("headless"):
+            spec["clusterIP"] = "None"
+            if kind == "headless-no-ports":
+                del spec["ports"]
+            if kind == "headless-no-selector":
+                del spec["selector"]
+            if kind == "headless-not-ready" or pick.random() < 0.2:
+                spec["publishNotReadyAddresses"] = True
+        elif kind in ("external", "literal"):
+            target = pick.choice(OUTSIDE) if kind == "external" else pick.choice(["192.0.2.7", "10.0.0.1"])
+            spec = {"type": "ExternalName", "externalName": target}
+            if pick.random() < 0.3:
+                spec["ports"] = self.ports()
+        service = _service(namespace, name, spec)
+        service["metadata"]["labels"] = {"kind": kind}
+        return service
+
+    def _external(self, namespace: str, name: str, kind: str, services: Sequence[Object]) -> Object:
+        target = f"gone.{namespace}.svc.cluster.local"
+        if kind == "chain" and services:
+            metadata = self.pick.choice(services)["metadata"]
+            target = f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
+        elif self.pick.random() < 0.3:
+            target = f"{name}.{namespace}.svc.cluster.local"  # itself
+        service = _service(namespace, name, {"type": "ExternalName", "externalName": target})
+        service["metadata"]["labels"] = {"kind": kind}
+        return service
+
+    def ports(self, protocols: Sequence[str] = PROTOCOLS) -> list[Object]:
+        """One to four ports; a single one may go without a name."""
+        pick = self.pick
+        if pick.random() < 0.2:
+            return [{"port": pick.randint(1, 65535), "protocol": pick.choice(protocols)}]
+        ports: list[Object] = []
+        for name in pick.sample(PORT_NAMES, pick.choice([1, 1, 2, 2, 3, 4])):
+            number = ports[-1]["port"] if ports and pick.random() < 0.2 else pick.randint(1, 65535)
+            protocol = pick.choice(protocols)
+            if all((port["port"], port["protocol"]) != (number, protocol) for port in ports):
+                ports.append({"name": name, "port": number, "protocol": protocol})
+        return ports
+
+    # EndpointSlices
+
+    def slices(self, service: Object) -> list[Object]:
+        """None to four slices for a Service, sometimes also for one that has no use for them."""
+        pick = self.pick
+        spec, kind = service["spec"], service["metadata"]["labels"]["kind"]
+        headless = spec.get("clusterIP") == "None"
+        if kind == "no-endpoints" or (spec.get("type") == "ExternalName" and pick.random() < 0.7):
+            return []
+        if not headless and pick.random() < 0.4:
+            return []
+        count = pick.choice([0, 1, 1, 2, 2, 3]) if headless else pick.choice([1, 1, 2])
+        readiness: bool | str | None = "mixed"
+        if kind == "headless-not-ready":
+            readiness = False
+        made = []
+        for number in range(count):
+            version = 6 if kind == "v6" or pick.random() < 0.3 else 4
+            made.append(self.slice(service, number, version, readiness))
+        return made
+
+    def slice(self, service: Object, number: int, version: int, readiness: bool | str | None) -> Object:
+        """One slice; its ports are those of the Service, or none, or others."""
+        pick = self.pick
+        metadata = service["metadata"]
+        same = [
+            {
+                **({"name": port["name"]} if "name" in port else {}),
+                "port": port["port"],
+                "protocol": port["protocol"],
+            }
+            for port in service["spec"].get("ports", [])
+        ]
+        chance = pick.random()
+        ports = same if chance < 0.8 else ([] if chance < 0.9 else self.ports())
+        if ports and pick.random() < 0.05:
+            ports = [*ports[1:], {key: value for key, value in ports[0].items() if key != "port"}]
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{metadata['name'][:40]}-{number}",
+                "namespace": metadata["namespace"],
+                "labels": {SERVICE_NAME: metadata["name"]},
+            },
+            "addressType": f"IPv{version}",
+            "endpoints": [
+                self.endpoint(version, readiness) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))
+            ],
+            "ports": ports,
+        }
+
+    def endpoint(self, version: int, readiness: bool | str | None = "mixed") -> Object:
+        """One endpoint, mostly with one address."""
+        pick = self.pick
+        if readiness == "mixed":
+            readiness = pick.choice([True, True, True, True, None, False])
+        conditions: Object = {} if readiness is None else {"ready": readiness}
+        if readiness is False and pick.random() < 0.5:
+            conditions |= {"terminating": True, "serving": pick.choice([True, False])}
+        made: Object = {"conditions": conditions}
+        made["addresses"] = [self.addresses.take(version) for _ in range(pick.choice([1] * 9 + [3]))]
+        made["addresses"] = list(dict.fromkeys(made["addresses"]))
+        if pick.random() < 0.4:
+            made["hostname"] = pick.choice(HOSTNAMES)
+        return made
+
+    def _orphans(self, namespace: str) -> list[Object]:
+        """A slice of a Service that does not exist, and one that belongs to none."""
+        gone = _service(namespace, "gone", {"ports": self.ports()})
+        orphan = self.slice(gone, 0, 4, "mixed")
+        unlabelled = self.slice(_service(namespace, "nobody", {"ports": self.ports()}), 0, 4, "mixed")
+        del unlabelled["metadata"]["labels"]
+        return [orphan, unlabelled]
+
+    # Pods
+
+    def pods(self, namespace: str, slices: Sequence[Object]) -> list[Object]:
+        """Some Pods, of which some are behind a slice."""
+        behind = [
+            address
+            for one in slices
+            if one["metadata"]["namespace"] == namespace
+            for endpoint in one["endpoints"]
+            for address in endpoint["addresses"]
+        ]
+        return [self.pod(namespace, f"p{number}", behind) for number in range(self.pick.choice([1, 2, 3, 4]))]
+
+    def pod(self, namespace: str, name: str, behind: Sequence[str] = ()) -> Object:
+        """A Pod with its status: one family, both, or no address yet; running, or through."""
+        pick = self.pick
+        chance = pick.random()
+        if behind and chance < 0.3:
+            addresses = [pick.choice(behind)]
+        elif chance < 0.5:
+            addresses = [self.addresses.take(4)]
+        elif chance < 0.7:
+            addresses = [self.addresses.take(6)]
+        elif chance < 0.95:
+            addresses = [self.addresses.take(version) for version in pick.sample([4, 6], 2)]
+        else:
+            addresses = []
+        phase = pick.choice(["Running"] * 6 + ["Pending", "Succeeded", "Failed"])
+        status: Object = {"phase": phase}
+        if addresses:
+            status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
+        spec: Object = {"containers": [{"name": "c", "image": "example.com/none"}]}
+        if pick.random() < 0.2:
+            spec["hostNetwork"] = True
+            status |= {"hostIP": addresses[0], "hostIPs": status["podIPs"]} if addresses else {}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+            "status": status,
+        }
+
+
+class _Changer:
+    """Keeps the cluster as it is after the changes so far, so that each further one is allowed."""
+
+    def __init__(self, pick: random.Random, objects: Iterable[Object]) -> None:
+        self.pick = pick
+        self.make = _Maker(pick)
+        self.present = {identity(obj): copy.deepcopy(obj) for obj in objects}
+        for obj in self.present.values():
+            for endpoint in obj.get("endpoints", []):
+                for address in endpoint["addresses"]:
+                    self.make.addresses.given[ipaddress.ip_address(address).version].append(address)
+        self.made = 0
+        self.operations: list[Operation] = []
+
+    def changes(self, count: int) -> list[Operation]:
+        kinds: list[Callable[[], None]] = [
+            self._flip_readiness, self._flip_readiness, self._endpoints, self._slice_ports, self._hostname,
+            self._service_ports, self._new_service, self._delete_service, self._recreate, self._new_slice,
+            self._delete_slice, self._labels, self._move_slice, self._external_name, self._to_external,
+            self._new_pod, self._delete_pod, self._pod_address, self._new_namespace, self._stacks,
+        ]  # fmt: skip
+        while len(self.operations) < count:
+            self.pick.choice(kinds)()
+            if self.pick.random() < 0.01:
+                self._delete_namespace()
+        return self.operations
+
+    # what is there
+
+    def _some(self, kind: str, *wanted: str) -> Object | None:
+        """A copy of an object of a kind, of a Service of one of the types wanted."""
+        found = [obj for key, obj in sorted(self.present.items()) if key[0] == kind]
+        if wanted:
+            found = [obj for obj in found if _service_type(obj) in wanted]
+        return copy.deepcopy(self.pick.choice(found)) if found else None
+
+    def _namespaces(self) -> list[str]:
+        return sorted(name for kind, _, name in self.present if kind == "Namespace")
+
+    def _apply(self, obj: Object) -> None:
+        self.present[identity(obj)] = copy.deepcopy(obj)
+        self.operations.append(Operation("apply", copy.deepcopy(obj)))
+
+    def _delete(self, obj: Object) -> None:
+        self.present.pop(identity(obj), None)
+        self.operations.append(Operation("delete", copy.deepcopy(obj)))
+
+    def _name(self) -> str:
+        self.made += 1
+        return f"new{self.made}"
+
+    # slices
+
+    def _flip_readiness(self) -> None:
+        one = self._some("EndpointSlice")
+        if one and one["endpoints"]:
+            endpoint = self.pick.choice(one["endpoints"])
+            ready = endpoint["conditions"].get("ready")
+            endpoint["conditions"] = {"ready": not (ready is None or ready)}
+            self._apply(one)
+
+    def _endpoints(self) -> None:
+        one = self._some("EndpointSlice")
+        if one:
+            version = 4 if one["addressType"] == "IPv4" else 6
+            if one["endpoints"] and self.pick.random() < 0.5:
+                one["endpoints"].remove(self.pick.choice(one["endpoints"]))
+            else:
+                one["endpoints"].append(self.make.endpoint(version))
+            self._apply(one)
+
+    def _hostname(self) -> None:
+        one = self._some("EndpointSlice")
+        if one and one["endpoints"]:
+            endpoint = self.pick.choice(one["endpoints"])
+            if "hostname" in endpoint:
+                del endpoint["hostname"]
+            else:
+                endpoint["hostname"] = self.pick.choice(HOSTNAMES)
+            self._apply(one)
+
+    def _slice_ports(self) -> None:
+        one = self._some("EndpointSlice")
+        if one:
+            one["ports"] = self.pick.choice([[], self.make.ports(), one["ports"][1:]])
+            self._apply(one)
+
+    def _new_slice(self) -> None:
+        service = self._some("Service")
+        if service:
+            made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]), "mixed")
+            made["metadata"]["name"] = f"{self._name()}-slice"
+            self._apply(made)
+
+    def _delete_slice(self) -> None:
+        one = self._some("EndpointSlice")
+        if one:
+            self._delete(one)
+
+    def _move_slice(self) -> None:
+        """A slice's label is what ties it to a Service; it may come to name another one, or none."""
+        one, service = self._some("EndpointSlice"), self._some("Service")
+        if one and service:
+            if self.pick.random() < 0.3:
+                one["metadata"].pop("labels", None)
+            else:
+                one["metadata"]["labels"] = {SERVICE_NAME: service["metadata"]["name"]}
+            self._apply(one)
+
+    # Services
+
+    def _service_ports(self) -> None:
+        service = self._some("Service", "ClusterIP", "NodePort", "headless")
+        if service:
+            service["spec"]["ports"] = self.make.ports()
+            self._apply(service)
+
+    def _labels(self) -> None:
+        one = self._some(self.pick.choice(["Service", "EndpointSlice", "Pod", "Namespace"]))
+        if one:
+            one["metadata"].setdefault("labels", {})["changed"] = str(self.pick.randint(0, 9))
+            self._apply(one)
+
+    def _new_service(self) -> None:
+        kind = self.pick.choice(
+            ["cluster", "dual", "v6", "headless", "external", "headless-no-ports", "nodeport"]
+        )
+        service = self.make.service(kind, self.pick.choice(self._namespaces()), self._name())
+        made = self.make.slices(service)
+        if self.pick.random() < 0.3:  # the slices may come first
+            for one in made:
+                self._apply(one)
+            self._apply(service)
+        else:
+            self._apply(service)
+            for one in made:
+                self._apply(one)
+
+    def _delete_service(self) -> None:
+        service = self._some("Service")
+        if service:
+            self._delete(service)  # its slices stay for a while, or for good
+
+    def _recreate(self) -> None:
+        """The same name, another kind of Service: what is immutable changes by deletion and creation."""
+        service = self._some("Service")
+        if service:
+            self._delete(service)
+            kind = (
+                "cluster"
+                if _service_type(service) == "headless"
+                else self.pick.choice(["headless", "dual", "v6"])
+            )
+            metadata = service["metadata"]
+            self._apply(self.make.service(kind, metadata["namespace"], metadata["name"]))
+
+    def _external_name(self) -> None:
+        service = self._some("Service", "ExternalName")
+        if service:
+            service["spec"]["externalName"] = self.pick.choice(
+                [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
+            )
+            self._apply(service)
+
+    def _to_external(self) -> None:
+        service = self._some("Service", "ClusterIP")
+        if service:
+            service["spec"] = {"type": "ExternalName", "externalName": self.pick.choice(OUTSIDE)}
+            self._apply(service)
+
+    def _stacks(self) -> None:
+        service = self._some("Service", "ClusterIP", "NodePort")
+        if service and service["spec"].get("ipFamilyPolicy") is None:
+            first = service["spec"].get("ipFamilies", ["IPv4"])
+            service["spec"]["ipFamilyPolicy"] = "RequireDualStack"
+            service["spec"]["ipFamilies"] = [*first, "IPv4" if first == ["IPv6"] else "IPv6"]
+            self._apply(service)
+
+    # the rest
+
+    def _new_pod(self) -> None:
+        self._apply(self.make.pod(self.pick.choice(self._namespaces()), self._name()))
+
+    def _delete_pod(self) -> None:
+        pod = self._some("Pod")
+        if pod:
+            self._delete(pod)
+
+    def _pod_address(self) -> None:
+        pod = self._some("Pod")
+        if pod and pod["status"]["phase"] in ("Running", "Pending"):
+            address = self.make.addresses.take(self.pick.choice([4, 6]))
+            pod["status"] |= {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
+            self._apply(pod)
+
+    def _new_namespace(self) -> None:
+        if len(self._namespaces()) < 20:
+            self._apply(_namespace(self._name()))
+
+    def _delete_namespace(self) -> None:
+        names = [name for name in self._namespaces() if name not in ("app", "default")]
+        if names:
+            name = self.pick.choice(names)
+            self._delete(self.present[("Namespace", "", name)])
+            self.present = {key: obj for key, obj in self.present.items() if key[1] != name}
+
+
+def _service_type(obj: Object) -> str:
+    spec = obj.get("spec", {})
+    return "headless" if spec.get("clusterIP") == "None" else str(spec.get("type", "ClusterIP"))
