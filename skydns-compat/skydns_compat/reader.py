@@ -138,7 +138,7 @@ class _Question:
         # An entry that names its own owner, or something below, is a loop: the owner's own read found it.
         if below(target, name) or len(links) >= MAX_LINKS or target in links:
             return []
-        alias = Rr(name, "CNAME", found.ttl, target)
+        alias = Rr(name, "CNAME", found.ttl, printed(target))
         if not below(target, self.zone):
             return [alias, *self.elsewhere(target, qtype)]
         try:
@@ -150,7 +150,7 @@ class _Question:
     def exact(self, name: str, qtype: str) -> list[Rr]:
         """CNAME and PTR: the one entry at the name itself, whatever its host is but an address."""
         return [
-            Rr(name, qtype, each.ttl, absolute(each.message.host))
+            Rr(name, qtype, each.ttl, printed(each.message.host))
             for each in self.entries.read(name, exact=True)
             if each.address is None
         ]

@@ -64,7 +64,7 @@ class _Server:
         return given
 
     def stored(self, block: Block, name: str, qtype: str) -> Answer:
-        """What the etcd plugin behind the rules says; a name that it does not know may go on to the upstream."""
+        """What the etcd plugin behind the rules says; unknown names may go on to the upstream."""
         zone = max(
             (zone for zone in block.backend if below(name, str(zone))), key=lambda zone: len(zone.labels)
         )
@@ -86,15 +86,16 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callab
         match = re.search(rewrite.pattern, name.lower())
         if match is None:
             continue
-        before, name = (
-            name,
-            re.sub(r"{(\d)}", lambda number, of=match: of[int(number[1])], rewrite.replacement),
-        )
+        before, name = name, _expanded(rewrite.replacement, match)
         if rewrite.back is None:
             reverts.insert(0, _rename_owner(name, before))
             break
         reverts.insert(0, _rename_all(*rewrite.back))
     return name, reverts
+
+
+def _expanded(replacement: str, match: re.Match[str]) -> str:
+    return re.sub(r"{(\d)}", lambda number: match[int(number[1])] or "", replacement)
 
 
 def _rename_owner(name: str, before: str) -> Callable[[Rr], Rr]:
@@ -104,7 +105,7 @@ def _rename_owner(name: str, before: str) -> Callable[[Rr], Rr]:
 def _rename_all(pattern: str, replacement: str) -> Callable[[Rr], Rr]:
     def renamed(name: str) -> str:
         match = re.search(pattern, name.lower())
-        return re.sub(r"{(\d)}", lambda number: match[int(number[1])], replacement) if match else name
+        return _expanded(replacement, match) if match else name
 
     def revert(record: Rr) -> Rr:
         data = record.data

@@ -1,0 +1,160 @@
+"""The model of the reader against the real CoreDNS: the table of facts, and key sets nobody thought of."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skydns_compat.names import Name
+from skydns_compat.reader import Answer, Entries, Rr, answer
+from tests.skydns_compat.reader_cases import CASES, FOLDER, ZONE, Case
+from tests.stack.harness import LOOPBACK, CoreDns, Etcd
+
+CLUSTER = Name.parse(ZONE)
+
+COREFILE = """
+cluster.local:{{port}} {{
+    bind 127.0.0.1
+    errors
+    etcd cluster.local {{
+        path /skydns
+        endpoint {url}
+    }}
+}}
+"""
+
+
+class Pair:
+    """An etcd and the CoreDNS that reads it."""
+
+    def __init__(self, etcd: Etcd, coredns: CoreDns) -> None:
+        self.etcd = etcd
+        self.coredns = coredns
+        self._held: list[str] = []
+
+    def hold(self, keys: Mapping[str, str]) -> None:
+        """Make etcd hold these keys and no others."""
+        operations = [f"del {_quoted(key)}" for key in self._held if key not in keys]
+        operations += [f"put {_quoted(key)} {_quoted(value)}" for key, value in keys.items()]
+        if operations:
+            self.etcd.ctl("txn", stdin="\n".join(["", *operations, "", "", ""]))
+        self._held = list(keys)
+
+    def ask(self, name: str, qtype: str) -> Answer:
+        """The real answer in the model's words; records as they came, none merged."""
+        question = dns.message.make_query(name, qtype, use_edns=False)
+        reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=self.coredns.port, one_rr_per_rrset=True)
+        rcode = dns.rcode.to_text(reply.rcode())
+        assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL")
+        return Answer(rcode, tuple(map(_record, reply.answer)), tuple(map(_record, reply.additional)))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def pair(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    directory = tmp_path_factory.mktemp("reader")
+    etcd = Etcd(directory, binaries)
+    etcd.start()
+    coredns = CoreDns(directory, binaries, COREFILE.format(url=etcd.url))
+    coredns.start()
+    yield Pair(etcd, coredns)
+    coredns.kill()
+    etcd.kill()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_fact_is_true_of_the_server(pair: Pair, case: Case) -> None:
+    pair.hold(case.etcd())
+    real = pair.ask(case.question, case.qtype)
+    assert real == _modelled(case.etcd(), case.question, case.qtype)
+    assert real.rcode == case.rcode
+
+
+# Few labels, so that names meet: parents, children, targets, wildcards, the apex and its special keys.
+_LABELS = st.sampled_from(["a", "b", "_p", "dns", "apex", "ns", "X", "c.d"])
+_KEYS = st.lists(_LABELS, max_size=4).map(lambda labels: "/".join([FOLDER, *labels]))
+_HOSTS = st.one_of(
+    st.sampled_from(
+        ["", "10.0.0.1", "10.0.0.2", "fd00::1", "fd00:0::1", "ext.example", "010.0.0.1", "cluster.local"]
+    ),
+    st.lists(st.sampled_from(["a", "b", "B", "_p"]), min_size=1, max_size=3).map(
+        lambda labels: ".".join([*labels, "cluster.local"])
+    ),
+)
+_NUMBERS = st.sampled_from([-1, 0, 1, 2, 80, 65535, 65536, 65537])
+_MESSAGES = st.fixed_dictionaries(
+    {"host": _HOSTS},
+    optional={
+        "port": _NUMBERS,
+        "priority": _NUMBERS,
+        "weight": st.sampled_from([0, 1, 3, 100, 5000]),
+        "text": st.sampled_from(["", "t", 'q"\\u']) | st.integers(250, 260).map(lambda length: "x" * length),
+        "mail": st.booleans(),
+        "ttl": st.sampled_from([0, 1, 5, 2147483647]),
+        "targetstrip": st.integers(-1, 7),
+        "group": st.sampled_from(["", "g", "h"]),
+    },
+).map(json.dumps)
+_VALUES = st.one_of(
+    _MESSAGES, _MESSAGES, _MESSAGES, _MESSAGES, st.sampled_from(["{}", "null", "[]", '{"ttl":-1}'])
+)
+_NAMES = st.lists(st.sampled_from(["a", "b", "_p", "dns", "apex", "ns", "*", "any", "A"]), max_size=4).map(
+    lambda labels: ".".join([*labels, ZONE])
+)
+_TYPES = st.sampled_from(["A", "AAAA", "CNAME", "SRV", "PTR", "TXT", "MX", "NS", "SOA", "CAA"])
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(_KEYS, _VALUES, max_size=8), st.lists(st.tuples(_NAMES, _TYPES), min_size=6, max_size=12)
+)
+def test_any_keys(pair: Pair, keys: dict[str, str], questions: list[tuple[str, str]]) -> None:
+    pair.hold(keys)
+    for name, qtype in questions:
+        assert pair.ask(name, qtype) == _modelled(keys, name, qtype), (keys, name, qtype)
+
+
+def _modelled(keys: Mapping[str, str], name: str, qtype: str) -> Answer:
+    """The model's answer with its texts written as dnspython writes them."""
+    entries = Entries({key.encode(): value.encode() for key, value in keys.items()})
+    modelled = answer(entries, CLUSTER, name, qtype)
+    return Answer(
+        modelled.rcode, tuple(map(_normal, modelled.answers)), tuple(map(_normal, modelled.additional))
+    )
+
+
+def _normal(record: Rr) -> Rr:
+    data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(record.rtype), record.data)
+    return Rr(dns.name.from_text(record.name).to_text(), record.rtype, record.ttl, _data(data))
+
+
+def _record(rrset: dns.rrset.RRset) -> Rr:
+    return Rr(rrset.name.to_text(), dns.rdatatype.to_text(rrset.rdtype), rrset.ttl, _data(rrset[0]))
+
+
+def _data(data: dns.rdata.Rdata) -> str:
+    text = data.to_text()
+    if data.rdtype == dns.rdatatype.AAAA:
+        return str(ipaddress.ip_address(text))
+    if data.rdtype == dns.rdatatype.SOA:  # the serial is the server's clock
+        words = text.split()
+        return " ".join([*words[:2], "0", *words[3:]])
+    return text
+
+
+def _quoted(text: str) -> str:
+    """As etcdctl's transactions read an argument: a Go string."""
+    return json.dumps(text, ensure_ascii=False)
