@@ -28,6 +28,8 @@ ENVIRONMENT: Final = "KUBE2ETCD_"
 #: The largest TTL that DNS knows (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
 
+CLUSTER_LOCAL: Final = Name(("cluster", "local"))
+
 #: Environment twins of what is no setting but an option of one command.
 COMMAND_OPTIONS: Final = frozenset(
     {"config", "dry-run", "force", "output", "objects", "zone", "type", "object"}
@@ -135,7 +137,7 @@ class Serve:
 class Settings:
     """Everything that can be set."""
 
-    domain: Name = Name(("cluster", "local"))
+    domain: Name = CLUSTER_LOCAL
     """Zone of the cluster.  Default: that of nearly every cluster."""
     ttl: int = 30
     """Seconds of the records.  Default: kube2sky's; an address that moved is found soon."""
