@@ -162,7 +162,7 @@ def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> W
         if revision < start_revision - 1:
             # etcd would wait in silence until it gets there.
             raise EtcdCompacted(
-                f"etcd's revision went back from {start_revision - 1} to {revision}, so it lost its data: read"
+                f"etcd's revision went back from {start_revision - 1} to {revision}, so its data is lost: read"
                 " a new snapshot"
             )
         return WatchBatch(start_revision - 1)

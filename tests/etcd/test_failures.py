@@ -1,0 +1,76 @@
+"""gRPC's codes and etcd's words -> what the caller can do."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from kube2etcd.errors import (
+    EtcdCompacted,
+    EtcdError,
+    EtcdNoSpace,
+    EtcdRefused,
+    EtcdUnauthenticated,
+    EtcdUnavailable,
+)
+from kube2etcd.etcd.failures import is_stale_token, meaning
+
+SERVER = "http://127.0.0.1:2379"
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: Connection refused (111)",
+            EtcdUnavailable,
+        ),
+        ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailable),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", EtcdUnavailable),
+        ("CANCELLED", "Channel closed!", EtcdUnavailable),
+        ("UNKNOWN", "raft: stopped", EtcdUnavailable),
+        ("INTERNAL", "", EtcdUnavailable),
+        ("DATA_LOSS", "etcdserver: corrupt cluster", EtcdUnavailable),
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", EtcdUnavailable),
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", EtcdNoSpace),
+        ("RESOURCE_EXHAUSTED", "grpc: received message larger than max (2 vs. 1)", EtcdRefused),
+        ("INVALID_ARGUMENT", "etcdserver: too many operations in txn request", EtcdRefused),
+        ("INVALID_ARGUMENT", "etcdserver: request is too large", EtcdRefused),
+        ("INVALID_ARGUMENT", "etcdserver: duplicate key given in txn request", EtcdRefused),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", EtcdRefused),
+        ("UNIMPLEMENTED", "unknown service", EtcdRefused),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", EtcdUnauthenticated),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", EtcdUnauthenticated),
+        (
+            "INVALID_ARGUMENT",
+            "etcdserver: authentication failed, invalid user ID or password",
+            EtcdUnauthenticated,
+        ),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", EtcdUnauthenticated),
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted", EtcdCompacted),
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision", EtcdCompacted),
+    ],
+)
+def test_kind(code: str, details: str, kind: type[EtcdError]) -> None:
+    error = meaning(SERVER, "Txn", code, details)
+    assert type(error) is kind
+    assert SERVER in str(error)
+    assert "Txn" in str(error)
+    assert ": " in str(error), "it says what to try"
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_every_code_has_a_meaning(code: grpc.StatusCode) -> None:
+    assert isinstance(meaning(SERVER, "Range", code.name, ""), EtcdError)
+
+
+def test_details_are_cut_to_the_reason() -> None:
+    long = f"failed to connect to all addresses; last error: {'x' * 500}"
+    assert "failed to connect" not in str(meaning(SERVER, "Range", "UNAVAILABLE", long))
+    assert len(str(meaning(SERVER, "Range", "UNAVAILABLE", long))) < 400
+
+
+def test_stale_token() -> None:
+    assert is_stale_token("etcdserver: invalid auth token")
+    assert not is_stale_token("etcdserver: permission denied")

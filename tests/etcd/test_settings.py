@@ -1,0 +1,110 @@
+"""Where etcd is: URLs, files, and sentences about what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.errors import SettingsError
+from kube2etcd.etcd.settings import Endpoint, EtcdSettings, parse_server
+from tests.stack.certificates import Authority
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://127.0.0.1:2379", Endpoint("127.0.0.1", 2379, False)),
+        ("http://etcd", Endpoint("etcd", 2379, False)),
+        ("https://etcd.kube-system.svc/", Endpoint("etcd.kube-system.svc", 2379, True)),
+        ("http://[::1]:4001", Endpoint("[::1]", 4001, False)),
+        ("https://[2001:db8::1]", Endpoint("[2001:db8::1]", 2379, True)),
+        (" HTTP://Etcd:1 ", Endpoint("etcd", 1, False)),
+    ],
+)
+def test_url(url: str, endpoint: Endpoint) -> None:
+    assert parse_server(url) == endpoint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:2379",
+        "etcd",
+        "ftp://etcd:2379",
+        "unix:///run/etcd.sock",
+        "http://",
+        "http://:2379",
+        "http://etcd:0",
+        "http://etcd:65536",
+        "http://etcd:port",
+        "http://[::1",
+        "http://etcd:2379/v2",
+        "http://etcd:2379?a=b",
+        "http://et cd:2379",
+        "http://a,b:2379",
+    ],
+)
+def test_bad_url_is_named(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_server(url)
+    assert repr(url) in str(caught.value)
+    assert "http://HOST:2379" in str(caught.value)
+
+
+def test_password_in_a_url_is_refused_and_not_shown() -> None:
+    for url in ("http://root:hunter2@etcd:2379", "root:hunter2@etcd:2379", "http://root:hunter2@[etcd"):
+        with pytest.raises(SettingsError) as caught:
+            parse_server(url)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    settings = EtcdSettings(("etcd", "http://a:b"), certfile=tmp_path / "cert", user="root", timeout=0)
+    with pytest.raises(SettingsError) as caught:
+        settings.endpoints()
+    assert len(caught.value.faults) == 5
+
+
+def test_certificate_without_https_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no etcd server is https"):
+        EtcdSettings(cafile=tmp_path / "ca.crt").endpoints()
+
+
+def test_tls_files_are_checked(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "one")
+    pair = authority.issue("client")
+    url = ("https://127.0.0.1:2379",)
+    good = EtcdSettings(url, authority.ca_file, pair.cert_file, pair.key_file)
+    assert good.endpoints() == (Endpoint("127.0.0.1", 2379, True),)
+    assert len(good.tls_files()) == 3
+
+    other = authority.issue("other")
+    wrong = [
+        EtcdSettings(url, tmp_path / "missing"),
+        EtcdSettings(url, pair.key_file),
+        EtcdSettings(url, authority.ca_file, pair.cert_file, other.key_file),
+        EtcdSettings(url, authority.ca_file, pair.cert_file, pair.cert_file),
+    ]
+    for settings in wrong:
+        with pytest.raises(SettingsError, match="TLS files for etcd cannot be used"):
+            settings.endpoints()
+
+
+def test_password_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = EtcdSettings(user="root", password_file=file)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        settings.endpoints()
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match="is empty"):
+        settings.endpoints()
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        settings.endpoints()
+    file.write_text(" se cret \r\n")
+    settings.endpoints()
+    assert settings.password() == " se cret "
+    with pytest.raises(SettingsError, match="belong together"):
+        EtcdSettings(password_file=file).endpoints()

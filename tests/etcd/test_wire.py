@@ -1,0 +1,147 @@
+"""The table of wire facts, and that etcd3 as it is released works with what is made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from kube2etcd.etcd import wire
+from kube2etcd.etcd.wire import rpc
+
+MESSAGES = dict(wire.rows(wire.MESSAGES))
+ENUMS = dict(wire.rows(wire.ENUMS))
+SERVICES = dict(wire.rows(wire.SERVICES))
+
+
+def test_every_line_of_the_tables_is_made_into_something() -> None:
+    assert len(MESSAGES) == 54
+    assert len(SERVICES) == 6
+    for name, fields in MESSAGES.items():
+        descriptor = getattr(rpc, name).DESCRIPTOR
+        assert {field.name: field.number for field in descriptor.fields} == {
+            left: int(right.partition(":")[0]) for left, right in fields
+        }
+    for name, values in ENUMS.items():
+        home = getattr(rpc, name.partition(".")[0]) if "." in name else rpc
+        assert {value: getattr(home, value) for value, _ in values} == {
+            value: int(number) for value, number in values
+        }
+
+
+def test_no_field_number_is_used_twice_and_every_type_is_known() -> None:
+    for name, fields in MESSAGES.items():
+        numbers = [right.partition(":")[0] for _, right in fields]
+        assert len(set(numbers)) == len(numbers), name
+    for methods in SERVICES.values():
+        for _, right in methods:
+            for side in right.split(">"):
+                assert side.lstrip("*") in MESSAGES
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_message_survives_the_wire(name: str) -> None:
+    message_class: Any = getattr(rpc, name)
+    message = message_class()
+    for field in message_class.DESCRIPTOR.fields:
+        if field.message_type is not None or field.containing_oneof is not None or field.is_repeated:
+            continue
+        value = {"string": "text", "bytes": b"\0\xff"}.get(_kind(field), 1)
+        setattr(message, field.name, value)
+    again = message_class.FromString(message.SerializeToString())
+    assert again == message
+    assert again.SerializeToString() == message.SerializeToString()
+
+
+def _kind(field: Any) -> str:
+    return {field.TYPE_STRING: "string", field.TYPE_BYTES: "bytes"}.get(field.type, "number")
+
+
+def test_bytes_on_the_wire_are_those_of_etcd() -> None:
+    # written by hand from the protobuf encoding: field 2 of TxnRequest holds a RequestOp,
+    # whose field 2 holds a PutRequest, whose fields 1 and 2 are key and value
+    request = rpc.TxnRequest()
+    put = request.success.add().request_put
+    put.key, put.value = b"k", b"v"
+    assert request.SerializeToString() == b"\x12\x08\x12\x06\x0a\x01k\x12\x01v"
+    # field 64 of Compare has a tag of two bytes
+    assert rpc.Compare(range_end=b"z").SerializeToString() == b"\x82\x04\x01z"
+    # events of a watch are field 11
+    answer = rpc.WatchResponse.FromString(b"\x5a\x09\x08\x01\x12\x05\x0a\x01k\x18\x07")
+    assert (answer.events[0].type, answer.events[0].kv.key, answer.events[0].kv.mod_revision) == (1, b"k", 7)
+
+
+def test_oneof_holds_one() -> None:
+    operation = rpc.RequestOp()
+    operation.request_put.key = b"k"
+    operation.request_delete_range.key = b"k"
+    assert operation.WhichOneof("request") == "request_delete_range"
+    assert not operation.HasField("request_put")
+
+
+def test_stub_has_every_method_with_its_path() -> None:
+    made: dict[str, str] = {}
+
+    class Channel:
+        def __getattr__(self, kind: str) -> Any:
+            def make(path: str, **_: Any) -> object:
+                made[path] = kind
+                return object()
+
+            return make
+
+    for service, methods in SERVICES.items():
+        stub = getattr(rpc, f"{service}Stub")(Channel())
+        assert all(hasattr(stub, method) for method, _ in methods)
+    assert made["/etcdserverpb.KV/Txn"] == "unary_unary"
+    assert made["/etcdserverpb.Watch/Watch"] == "stream_stream"
+    assert made["/etcdserverpb.Maintenance/Snapshot"] == "unary_stream"
+    assert len(made) == sum(len(methods) for methods in SERVICES.values())
+
+
+def _python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_released_etcd3_finds_every_name_in_our_module() -> None:
+    out = _python(
+        "import json, sys\n"
+        "from kube2etcd.etcd import wire\n"
+        "wire.install()\n"
+        "import etcd3, etcd3.etcdrpc\n"
+        "assert etcd3.etcdrpc is wire.rpc, etcd3.etcdrpc\n"
+        "assert 'etcd3.etcdrpc.rpc_pb2' not in sys.modules\n"
+        "print(json.dumps([etcd3.__version__, str(etcd3.etcdrpc.AlarmType.Name(1))]))\n"
+    )
+    assert json.loads(out) == ["0.12.0", "NOSPACE"]
+
+
+def test_importing_the_package_imports_no_grpc() -> None:
+    code = (
+        "import sys, kube2etcd.etcd, kube2etcd.etcd.wire\n"
+        "print([name for name in ('grpc', 'etcd3') if name in sys.modules])"
+    )
+    assert _python(code).strip() == "[]"
+
+
+def test_default_pool_is_left_alone() -> None:
+    code = (
+        "from kube2etcd.etcd import wire\n"
+        "from google.protobuf import descriptor_pool\n"
+        "try:\n    descriptor_pool.Default().FindMessageTypeByName('etcdserverpb.TxnRequest')\n"
+        "except KeyError:\n    print('absent')\n"
+    )
+    assert _python(code).strip() == "absent"
