@@ -87,6 +87,10 @@ class ApiRefused(ApiUnavailable):
         self.status = status
 
 
+class ApiSilent(ApiUnavailable):
+    """A stream had nothing to say for as long as its read timeout; it may be well or hang."""
+
+
 @dataclass(frozen=True)
 class ClusterSettings:
     """Which API server, as whom."""
@@ -156,7 +160,6 @@ class Stream:
     def __init__(self, response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
-        self.bytes_read = 0
         self._response = response
         self._explain = explain
 
@@ -164,12 +167,12 @@ class Stream:
         """Complete lines without their end.
 
         :raises ApiTruncated: the last line has no end.
-        :raises ApiUnavailable: the connection broke, or nothing came for as long as the read timeout.
+        :raises ApiSilent: nothing came for as long as the read timeout.
+        :raises ApiUnavailable: the connection broke.
         """
         parts: list[bytes] = []
         length = 0
         while chunk := self._read():
-            self.bytes_read += len(chunk)
             first, *rest = chunk.split(b"\n")
             parts.append(first)
             length += len(first)
@@ -189,6 +192,8 @@ class Stream:
     def _read(self) -> bytes:
         try:
             return self._response.read1(READ_SIZE)
+        except (ReadTimeoutError, TimeoutError) as error:
+            raise ApiSilent(str(self._explain(error))) from error
         except (HTTPError, OSError, ValueError) as error:
             raise self._explain(error) from error
 
