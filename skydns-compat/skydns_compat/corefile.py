@@ -19,6 +19,7 @@ from skydns_compat.names import Name
 ANY_TYPE = ("ANY",)
 #: The types whose questions read a subtree by name; with PTR, NS and SOA all that clients ask.
 SUBTREE_TYPES = ("A", "AAAA", "TXT", "SRV", "MX", "CNAME")
+REVERSE_DENIED = (*SUBTREE_TYPES, "NS")
 #: As CoreDNS's etcd plugin fills its SOA (RFC 2308: the last number is the negative TTL).
 NEGATIVE_TTL = 30
 
@@ -100,8 +101,9 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
         Block(
             zones=(zone.child("svc"),),
             backend=(zone,),
-            rewrites=(*_any_rewrites(zone, "svc"), _existence("svc", zone)),
+            rewrites=(*_any_rewrites(zone, "svc"), _existence("svc", zone), _endpoint_targets(zone)),
             templates=(
+                _no_soa(zone),
                 Template((rf"^svc\.{below}",), "NOERROR", why="above every namespace: exists, without data"),
                 Template(_impossible_services(below), why="no form of the specification"),
             ),
@@ -119,7 +121,10 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
         Block(
             zones=(zone.child("dns"), zone.child("dns-version")),
             backend=(zone,),
-            templates=(Template((rf"^.*\.dns-version\.{below}", r"(^|\.)(\*|any)\."), why="nothing below"),),
+            templates=(
+                _no_soa(zone),
+                Template((rf"^.*\.dns-version\.{below}", r"(^|\.)(\*|any)\."), why="nothing below"),
+            ),
             why="the zone's own names",
         ),
         Block(
@@ -129,6 +134,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
                 Template(
                     (rf"^{below}",), "NOERROR", ("SRV", "TXT", "MX"), why="at the apex these read the zone"
                 ),
+                _no_soa(zone),
                 Template((rf"^.+\.{below}",), why="nothing else is in this zone"),
             ),
             why="the rest of the zone",
@@ -137,10 +143,13 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             zones=settings.reverse,
             backend=settings.reverse,
             templates=(
-                Template((".*",), types=SUBTREE_TYPES, why="addresses have PTR only, others read subtrees"),
+                Template((".*",), types=REVERSE_DENIED, why="addresses have PTR only, others read subtrees"),
+                Template(
+                    (r"^.+\.(in-addr|ip6)\.arpa\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA"
+                ),
             ),
             fallthrough=settings.upstream != "none",
-            only_types=("PTR", "SOA", "NS", *SUBTREE_TYPES),
+            only_types=("PTR", "SOA", *REVERSE_DENIED),
             why="addresses back to names",
         ),
     )
@@ -187,6 +196,21 @@ def _existence(part: str, zone: Name) -> Rewrite:
     return Rewrite(rf"^({_LABEL})\.{part}\.{tail}\.$", f"{{1}}.{part}.{EMPTY_NAMES}.{zone}.")
 
 
+def _endpoint_targets(zone: Name) -> Rewrite:
+    """The SRV target that the server makes from an endpoint's key, shortened to the endpoint's name."""
+    tail = rf"svc\.{str(zone)}".replace(f"{zone}", str(zone).replace(".", r"\."))
+    return Rewrite(
+        rf"^(_[^.]+\._[^.]+)\.(.*{tail})\.$",
+        "{1}.{2}.",
+        back=(rf"^([^.]+)\._[^.]+\._[^.]+\.(.+\.{tail})\.$", "{1}.{2}."),
+    )
+
+
+def _no_soa(zone: Name) -> Template:
+    below = str(zone).replace(".", r"\.")
+    return Template((rf"^.+\.{below}\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA")
+
+
 def _impossible_services(below: str) -> tuple[str, ...]:
     svc = rf"svc\.{below}"
     label = _LABEL
@@ -202,6 +226,7 @@ def _impossible_services(below: str) -> tuple[str, ...]:
 
 def _pod_templates(settings: CorefileSettings, below: str) -> Iterator[Template]:
     pod = rf"pod\.{below}"
+    yield _no_soa(settings.domain)
     yield Template((rf"^{pod}",), "NOERROR", why="above every namespace: exists, without data")
     if settings.pods == "disabled":
         yield Template((rf"^.+\.{pod}",), why="pod names are switched off")

@@ -93,9 +93,9 @@ class Layout:
         below = _hosts_below(owners)
         for name, owner in owners.items():
             children = below.get(name, {})
-            if owner.hosts and owner.hosts.keys() != children.keys():
+            if owner.hosts and (owner.hosts.keys() != children.keys() or _targets(name, owner)):
                 self._own_hosts(name, owner, owners, bool(children), _is_endpoint(name, owners), made)
-            self._targets_elsewhere(name, owner, zone, made)
+            self._targets_elsewhere(name, owner, owners, made)
         return made
 
     def _place(
@@ -117,7 +117,9 @@ class Layout:
                 owners.setdefault(name, _Owner())
                 made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
             case Exists():
-                if name == zone:
+                if name.labels[1:2] == ("dns",):
+                    made[self.key(name)] = self._marker
+                elif name == zone:
                     made[self.key(zone)] = self._marker
                     made[self.key(zone.child("apex", "dns"))] = self._marker
                 else:
@@ -182,32 +184,27 @@ class Layout:
             host=text, port=port, priority=PRIORITY_ZERO, ttl=ttl, targetstrip=strip, group=group
         )
 
-    def _targets_elsewhere(self, name: Name, owner: _Owner, zone: Name, made: dict[bytes, bytes]) -> None:
-        """SRV whose target is a name below the service: one entry with a name as its host each.
+    def _targets_elsewhere(
+        self, name: Name, owner: _Owner, owners: dict[Name, _Owner], made: dict[bytes, bytes]
+    ) -> None:
+        """SRV whose target is a name below the service.
 
-        The reader never joins equal ones, so a repetition, which only weighs, is written with a
-        hidden port and a host that leads nowhere.
+        The addresses stand under the target's own label below the port's name, so the server makes
+        the target ``endpoint._port._proto.service``, which the Corefile's rewrite shortens to
+        ``endpoint.service``.  A target as host would cost a read for each endpoint, and leave the
+        additional section without AAAA and the A question with a CNAME for each.
         """
         if not name.labels[0].startswith("_"):
             return
-        seen: Counter[tuple[Name, int]] = Counter()
+        seen: dict[Name, Counter[tuple[int, Address]]] = {}
         for port, ttl in owner.ports:
             target = port.target
             if target.labels == name.labels[2:]:
                 continue
-            seen[target, port.port] += 1
-            again = seen[target, port.port]
-            leaf = f"E-{target.labels[0]}-P{port.port}"
-            if again == 1:
-                value = self._value(
-                    host=_escaped(target), port=port.port, priority=PRIORITY_ZERO, ttl=ttl, group=_NAMED
-                )
-            else:
-                leaf += f"-{again}"
-                value = self._value(
-                    host=f"f.{zone}", port=NO_PORT, priority=PRIORITY_ZERO, ttl=ttl, group=_NAMED
-                )
-            made[self.key(name, leaf)] = value
+            counter = seen.setdefault(target, Counter())
+            at = name.child(target.labels[0])
+            for address in [port.via] if port.via else list(owners[target].hosts):
+                self._host(at, address, port.port, ttl, 1, _NAMED, counter, made)
 
     def _value(
         self,
@@ -246,6 +243,10 @@ def _hosts_below(owners: dict[Name, _Owner]) -> dict[Name, dict[Address, None]]:
             if parent in owners:
                 below.setdefault(parent, {}).update(dict.fromkeys(owner.hosts))
     return below
+
+
+def _targets(name: Name, owner: _Owner) -> bool:
+    return any(port.target == name for port, _ in owner.ports)
 
 
 def _is_endpoint(name: Name, owners: dict[Name, _Owner]) -> bool:

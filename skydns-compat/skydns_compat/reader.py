@@ -21,7 +21,7 @@ from skydns_compat.reader_entries import Entries, Found, NoSuchKey, absolute, be
 
 __all__ = ["Answer", "Elsewhere", "Entries", "Rcode", "Rr", "answer"]
 
-Rcode = Literal["NOERROR", "NXDOMAIN", "SERVFAIL"]
+Rcode = Literal["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"]
 
 #: A name is followed through at most so many CNAME records.
 MAX_LINKS = 11

@@ -25,13 +25,13 @@ _RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN", "SERV
 _LAST_WORD = re.compile(r"\S+$")
 
 
-def unknown(_name: str, _qtype: str) -> Answer:
-    """An upstream that knows no names."""
-    return Answer("NXDOMAIN")
+def refused(_name: str, _qtype: str) -> Answer:
+    """No upstream at all: the server has no block for such names."""
+    return Answer("REFUSED")
 
 
 def served_answer(
-    entries: Entries, blocks: Sequence[Block], qname: Name | str, qtype: str, upstream: Upstream = unknown
+    entries: Entries, blocks: Sequence[Block], qname: Name | str, qtype: str, upstream: Upstream = refused
 ) -> Answer:
     """What a server with ``blocks`` as its Corefile says when etcd holds ``entries``."""
     return _Server(entries, tuple(blocks), upstream).ask(absolute(str(qname)), qtype.upper())
