@@ -59,7 +59,7 @@ class Pair:
         question = dns.message.make_query(name, qtype, use_edns=False)
         reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=self.coredns.port, one_rr_per_rrset=True)
         rcode = dns.rcode.to_text(reply.rcode())
-        assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL")
+        assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED")
         return Answer(rcode, tuple(map(_record, reply.answer)), tuple(map(_record, reply.additional)))  # type: ignore[arg-type]
 
 
@@ -132,11 +132,12 @@ def _modelled(keys: Mapping[str, str], name: str, qtype: str) -> Answer:
     entries = Entries({key.encode(): value.encode() for key, value in keys.items()})
     modelled = answer(entries, CLUSTER, name, qtype)
     return Answer(
-        modelled.rcode, tuple(map(_normal, modelled.answers)), tuple(map(_normal, modelled.additional))
+        modelled.rcode, tuple(map(normal, modelled.answers)), tuple(map(normal, modelled.additional))
     )
 
 
-def _normal(record: Rr) -> Rr:
+def normal(record: Rr) -> Rr:
+    """The record with its texts written as dnspython writes them."""
     data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(record.rtype), record.data)
     return Rr(dns.name.from_text(record.name).to_text(), record.rtype, record.ttl, _data(data))
 

@@ -1,0 +1,110 @@
+"""Keys as the layout writes them, and every kind of question that can be asked about them."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from skydns_compat.corefile import CorefileSettings
+from skydns_compat.names import Name
+
+_TTL = '"priority":65536,"ttl":5'
+_C = "/skydns/local/cluster"
+_S = f"{_C}/svc/shop"
+_ZONE = "shop.svc.cluster.local"
+
+KEYS = {
+    _C: "{}",
+    f"{_C}/dns": "{}",
+    f"{_C}/dns/apex": "{}",
+    f"{_C}/dns/ns": "{}",
+    f"{_C}/dns/ns/A": '{"host":"10.0.0.10","port":-1,"targetstrip":1,"ttl":5}',
+    f"{_C}/dns-version": "{}",
+    f"{_C}/dns-version/T": '{"text":"1.1.0","ttl":5}',
+    f"{_C}/nt/svc/shop": "{}",
+    f"{_C}/nt/pod/shop": "{}",
+    f"{_C}/nt/svc/any_": "{}",
+    f"{_S}/web": "{}",
+    f"{_S}/web/_tcp/_http": "{}",
+    f"{_S}/web/_tcp/_http/A0": f'{{"host":"10.0.0.1","port":80,"targetstrip":3,"group":"L3",{_TTL}}}',
+    f"{_S}/web/_tcp/_http/A1": f'{{"host":"fd00::1","port":80,"targetstrip":3,"group":"L3",{_TTL}}}',
+    f"{_S}/hdl": "{}",
+    f"{_S}/hdl/ep1": "{}",
+    f"{_S}/hdl/ep1/A": f'{{"host":"172.16.0.1","port":80,"targetstrip":1,"group":"L3",{_TTL}}}',
+    f"{_S}/hdl/_tcp/_http": "{}",
+    f"{_S}/hdl/_tcp/_http/E": f'{{"host":"ep1.hdl.{_ZONE}","port":80,"group":"L4",{_TTL}}}',
+    f"{_S}/any_": "{}",
+    f"{_S}/any_/_tcp/_http": "{}",
+    f"{_S}/any_/_tcp/_http/A": '{"host":"10.0.0.2","port":81,"priority":65536,"targetstrip":3,"ttl":5}',
+    f"{_C}/svc/any_/web": "{}",
+    f"{_C}/svc/any_/web/A": '{"host":"10.0.0.3","port":82,"priority":65536,"targetstrip":1,"ttl":5}',
+    f"{_S}/ext": '{"host":"ext.example","port":-1,"ttl":5}',
+    f"{_S}/alias": '{"host":"web.shop.svc.cluster.local","port":-1,"ttl":5}',
+    f"{_C}/pod/shop/1-2-3-4": "{}",
+    f"{_C}/pod/shop/1-2-3-4/A": '{"host":"1.2.3.4","ttl":5}',
+    "/skydns/arpa/in-addr/10/0/0/1": '{"host":"web.shop.svc.cluster.local","ttl":5}',
+}
+
+_SERVICES = [
+    *(
+        f"{name}.shop"
+        for name in ("web", "hdl", "ext", "alias", "any", "none", "*", "_http", "ep1.hdl", "no.hdl")
+    ),
+    *(
+        "_http._tcp.web.shop",
+        "_tcp.web.shop",
+        "_https._tcp.web.shop",
+        "_http._udp.web.shop",
+        "_http.tcp.web.shop",
+    ),
+    *("_http._tcp.any.shop", "_http._tcp.hdl.shop", "_http._tcp.*.shop", "_http._tcp.ep1.hdl.shop"),
+    *("x._http._tcp.web.shop", "a.b.c.d.web.shop", "web.any", "web.none", "_tcp.shop", "any.any", "WEB.Shop"),
+    *("shop", "any", "none", "*", "nt", "_tcp"),
+]
+_PODS = [
+    *(
+        "shop",
+        "none",
+        "1-2-3-4.shop",
+        "1-2-3-400.shop",
+        "9-9-9-9.none",
+        "x.1-2-3-4.shop",
+        "*.shop",
+        "any.shop",
+    ),
+    *(
+        "fd00--1.shop",
+        "--1.shop",
+        "fd00--.shop",
+        "1-2-3-4-5-6-7-8.shop",
+        "1--2-3-4-5-6-7.shop",
+        "1--2--3.shop",
+    ),
+    *("1-2-3-4-5-6-7--.shop", "x.shop", "1-2-3.shop"),
+]
+_OTHERS = [
+    *("", "svc.", "pod.", "dns.", "ns.dns.", "apex.dns.", "dns-version.", "x.dns-version.", "nt.", "svc.nt."),
+    *("shop.svc.nt.", "x.", "*.", "any.", "any.dns.", "*.dns.", "x.dns.", "a.ns.dns."),
+]
+NAMES = [
+    *(f"{name}.svc.cluster.local." for name in _SERVICES),
+    *(f"{name}.pod.cluster.local." for name in _PODS),
+    *(f"{name}cluster.local." for name in _OTHERS),
+    *("1.0.0.10.in-addr.arpa.", "2.0.0.10.in-addr.arpa.", "10.in-addr.arpa.", "in-addr.arpa.", "1.ip6.arpa."),
+    *("ext.example.", "unknown.example."),
+]
+TYPES = ("A", "AAAA", "CNAME", "SRV", "TXT", "PTR", "MX", "NS", "SOA", "CAA")
+QUESTIONS = list(product(NAMES, TYPES))
+
+SETTINGS = {
+    pods: CorefileSettings(
+        Name.parse("cluster.local"),
+        cache=0,
+        ttl=5,
+        pods=pods,
+        upstream="none",
+        health="",
+        ready="",
+        prometheus="",
+    )
+    for pods in ("disabled", "insecure", "verified")
+}
