@@ -1,8 +1,8 @@
 """Clusters made up from a seed: every kind of Service, slice and Pod that a real API server accepts.
 
 No controller runs beside the API server of the tests, so the EndpointSlices are made up too, also such as a
-controller would not write for these Services: the DNS answers follow the slices. Addresses of ClusterIP Services
-are left to the API server. Everything here is a function of the seed.
+controller would not write for these Services: the DNS answers follow the slices. ClusterIPs are left to the
+API server. Everything here is a function of the seed.
 """
 
 from __future__ import annotations

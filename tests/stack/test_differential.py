@@ -1,0 +1,65 @@
+"""The same questions to CoreDNS's own kubernetes plugin and to CoreDNS on our keys: the same answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.stack.harness import ApiServer, Etcd
+from tests.stack.known_differences import known
+from tests.stack.pair import running_pair
+from tests.stack.questions import questions
+from tests.stack.random_cluster import random_cluster
+
+LEAST_IDENTICAL = 0.995
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cluster and how it is served."""
+
+    seed: int
+    size: int
+    pods: str
+    with_upstream: bool = True
+
+    def __str__(self) -> str:
+        upstream = "" if self.with_upstream else ", no upstream"
+        return f"seed {self.seed}, {self.size} Services, pods {self.pods}{upstream}"
+
+
+CASES = [
+    Case(1, 40, "verified"),
+    Case(2, 40, "verified"),
+    Case(3, 40, "verified", with_upstream=False),
+    Case(4, 16, "disabled"),
+    Case(5, 16, "insecure"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"seed{case.seed}-{case.pods}")
+def test_same_answers_as_the_kubernetes_plugin(
+    case: Case,
+    binaries: dict[str, Path],
+    apiserver: ApiServer,
+    etcd: Etcd,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running_pair(
+        binaries, tmp_path, apiserver, etcd, pods=case.pods, with_upstream=case.with_upstream
+    ) as pair:
+        for obj in random_cluster(case.seed, case.size):
+            apiserver.apply(obj)
+        pair.settle()
+        report = pair.compare(questions(pair.objects()))
+
+    names = [known(difference) for difference in report.found]
+    table = report.table(str(case), names)
+    with capsys.disabled():
+        print(f"\n{table}")
+    assert report.asked >= 1000
+    assert not [difference.name for difference in report.found if not known(difference)], table
+    assert report.identical >= LEAST_IDENTICAL, table
