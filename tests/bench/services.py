@@ -1,7 +1,7 @@
 """1,000 Services created at once: how long after the last creation until the last one is answered.
 
 ``python -m tests.bench.services [--count 1000] [--rounds 3]`` runs the bridge with its CoreDNS and, beside
-it on the same API server, CoreDNS's own kubernetes plugin, which has no keys to write: the ratio of the two says
+it on the same API server, CoreDNS's own kubernetes plugin, which has no keys to write: their ratio says
 more than the seconds, which depend on the machine.
 """
 
