@@ -22,15 +22,15 @@ REPEAT_MEMORY = 1000
 
 _ROOT = "kube2etcd"
 _SECRETS = re.compile(
-    r"(?P<keep>\bBearer\s+|://[^/\s:@]+:|\b(?:token|password|passwd|secret)\b[\"']?\s*[=:]\s*[\"']?)"
-    r"[^\s\"'@,;}&]+",
+    r"(?P<keep>\bBearer\s+|\b(?:token|password|passwd|secret)\b[\"']?\s*[=:]\s*[\"']?)[^\s\"',;}&]+"
+    r"|(?P<user>://[^/\s:@]+:)[^/\s@]+(?=@)",
     re.IGNORECASE,
 )
 
 
 def redact(text: str) -> str:
     """``text`` with what looks like a token or a password taken out."""
-    return _SECRETS.sub(lambda match: match["keep"] + "***", text)
+    return _SECRETS.sub(lambda match: (match["keep"] or match["user"]) + "***", text)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

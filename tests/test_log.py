@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from kube2etcd.log import JsonFormatter, RepeatFilter, TextFormatter, redact, setup
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("kube2etcd")
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def record(text: str, at: float = 0.0, level: int = logging.INFO, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("kube2etcd.etcd.store", level, "", 0, text, None, None)
+    made.created, made.msecs = at, (at % 1) * 1000
+    if fields:
+        made.fields = fields
+    return made
+
+
+def test_text_is_one_line() -> None:
+    line = TextFormatter().format(record("two\n  lines", 1.25, key="a b", number=3, empty=""))
+    assert line == '1970-01-01T00:00:01.250Z INFO    etcd.store: two | lines key="a b" number=3 empty=""'
+
+
+def test_json_is_one_object_per_line() -> None:
+    line = JsonFormatter().format(record("héllo", 1.25, logging.WARNING, kind="services", time="mine"))
+    assert json.loads(line) == {
+        "time": "1970-01-01T00:00:01.250Z",
+        "level": "warning",
+        "logger": "kube2etcd.etcd.store",
+        "message": "héllo",
+        "kind": "services",
+    }
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_unforeseen_error_is_one_line_too(form: str) -> None:
+    stream = io.StringIO()
+    setup(form, "info", stream)
+    try:
+        raise KeyError("x")
+    except KeyError:
+        logging.getLogger("kube2etcd.run").exception("it failed")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "KeyError" in lines[0]
+
+
+SECRETS = [
+    ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
+    ("cannot reach http://user:hunter2@host:1", "hunter2"),
+    ('{"token": "abc123"}', "abc123"),
+    ("password=hunter2&x=1", "hunter2"),
+]
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS, ids=[secret for _, secret in SECRETS])
+def test_secrets_are_taken_out(text: str, secret: str) -> None:
+    assert secret not in redact(text)
+    assert secret not in TextFormatter().format(record("x", field=text))
+    assert secret not in JsonFormatter().format(record(text, field=text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the password file is empty",
+        "http://host:2379/a@b is wrong",
+        "http://host:2379 refused",
+        "took 5 tokens",
+    ],
+)
+def test_the_rest_is_kept(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_repeats_are_counted_and_not_written() -> None:
+    told: list[str] = []
+    repeats = RepeatFilter(10).telling(lambda record: told.append(record.getMessage()))
+    assert repeats.filter(record("down", 0))
+    assert not repeats.filter(record("down", 1))
+    assert not repeats.filter(record("down", 9))
+    assert repeats.filter(record("down", 2, logging.ERROR)), "another level is another line"
+    assert repeats.filter(record("other", 11))
+    assert told == ["down (repeated 2 times)"]
+    assert repeats.filter(record("down", 12))
+    assert not repeats.filter(record("down", 13))
+    assert repeats.filter(record("more", 30))
+    assert told == ["down (repeated 2 times)", "down (repeated once more)"]
+
+
+def test_the_memory_for_repeats_is_bounded() -> None:
+    repeats = RepeatFilter(10, memory=2)
+    assert all(repeats.filter(record(text)) for text in ("a", "b", "c"))
+    assert repeats.filter(record("a"))
+    assert not repeats.filter(record("c"))
+
+
+def test_setup_twice_writes_once_and_libraries_only_warn() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    setup("text", "debug", first)
+    setup("text", "debug", second)
+    logging.getLogger("kube2etcd.run").debug("ours")
+    logging.getLogger("library").info("quiet")
+    logging.getLogger("library").warning("loud")
+    assert first.getvalue() == ""
+    assert [line.split(": ", 1)[1] for line in second.getvalue().splitlines()] == ["ours", "loud"]

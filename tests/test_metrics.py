@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kube2etcd.metrics import Metrics, Status
+
+SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
+    (lambda m: m.objects("services", 7), 'objects{kind="services"}', 7),
+    (lambda m: m.rejected("pods", 2), 'rejected_objects{kind="pods"}', 2),
+    (lambda m: m.left_out(3), "left_out_records", 3),
+    (lambda m: m.listed("services"), 'lists_total{kind="services"}', 1),
+    (lambda m: m.listed("services"), 'synced{kind="services"}', 1),
+    (lambda m: m.synced("services", False), 'synced{kind="services"}', 0),
+    (lambda m: m.watched("services"), 'watches_total{kind="services"}', 1),
+    (lambda m: m.events("services", 4), 'watch_events_total{kind="services"}', 4),
+    (lambda m: m.failed("services"), 'api_failures_total{kind="services"}', 1),
+    (lambda m: m.stale_since("services", 12.5), 'stale_since_timestamp_seconds{kind="services"}', 12.5),
+    (lambda m: m.stale_since("services", None), 'stale_since_timestamp_seconds{kind="services"}', 0),
+    (lambda m: m.keys(9), "keys", 9),
+    (lambda m: m.foreign(4, 1), "foreign_keys", 4),
+    (lambda m: m.foreign(4, 1), "malformed_keys", 1),
+    (lambda m: m.wrote(5, 6), 'writes_total{op="put"}', 5),
+    (lambda m: m.wrote(5, 6), 'writes_total{op="delete"}', 6),
+    (lambda m: m.repaired(3), "repairs_total", 3),
+    (lambda m: m.held(40), "held_deletes", 40),
+    (lambda m: m.etcd_up(True), "etcd_up", 1),
+    (lambda m: m.etcd_up(False), "etcd_failures_total", 1),
+    (lambda m: m.ready(True), "ready", 1),
+    (lambda m: m.resynced(0.2), "resync_duration_seconds_count", 1),
+    (lambda m: m.latency(0.02), 'change_to_write_seconds_bucket{le="0.025"}', 1),
+]
+
+
+@pytest.mark.parametrize(("say", "name", "value"), SAID, ids=[name for _, name, _ in SAID])
+def test_what_is_said_is_on_the_page(say: Callable[[Metrics], None], name: str, value: float) -> None:
+    metrics = Metrics()
+    say(metrics)
+    lines = metrics.page().decode().splitlines()
+    assert f"kube2etcd_{name} {float(value)}" in lines
+
+
+def test_counters_that_alerts_need_are_there_from_the_start() -> None:
+    page = Metrics().page().decode()
+    for name in ('writes_total{op="put"}', 'writes_total{op="delete"}', "repairs_total", "ready"):
+        assert f"kube2etcd_{name} 0.0" in page
+
+
+def test_two_bridges_do_not_share_numbers() -> None:
+    one, other = Metrics(), Metrics()
+    one.keys(5)
+    assert "kube2etcd_keys 0.0" in other.page().decode()
+
+
+def test_status_tells_ages() -> None:
+    now = 100.0
+    status = Status(lambda: now)
+    first = status.snapshot()
+    assert (first.ready, first.reasons, first.heartbeat_age) == (False, ("starting",), 0.0)
+    now = 130.0
+    assert status.snapshot().heartbeat_age == 30.0
+    status.report(True, ["one thing"], {"services": 90.0})
+    now = 131.0
+    later = status.snapshot()
+    assert (later.ready, later.reasons, later.heartbeat_age) == (True, ("one thing",), 1.0)
+    assert later.stale == {"services": 41.0}
+    status.beat()
+    assert status.snapshot().heartbeat_age == 0.0

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import SettingsError
+from kube2etcd.settings import (
+    SETTINGS,
+    Etcd,
+    HostPort,
+    ServiceZone,
+    Settings,
+    load,
+    load_all,
+    parse_host_port,
+    vm_zone,
+)
+from skydns_compat.names import Name
+
+
+def faults(options: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load(options, environ, file)
+    return list(raised.value.faults)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        file = tmp_path / "settings.yaml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+def at(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load({}, {}) == Settings()
+    assert load({"etcd_server": (), "domain": None, "no_tenant_cluster_ip": False}, {}) == Settings()
+
+
+GIVEN = [
+    ("domain", "Cluster.Example.", Name.parse("cluster.example")),
+    ("ttl", "5", 5),
+    ("owner_id", "blue", "blue"),
+    ("pods", "Verified", "verified"),
+    ("endpoint_names", "all", "all"),
+    ("dns_server_ip", "10.96.0.10,fd00::a", tuple(map(ipaddress.ip_address, ("10.96.0.10", "fd00::a")))),
+    ("etcd.servers", "http://a:1, http://b:2/", ("http://a:1", "http://b:2")),
+    ("etcd.prefix", "/one/two/", "/one/two"),
+    ("etcd.api", "v2", "v2"),
+    ("cluster.kubeconfig", "a/b", "a/b"),
+    ("cluster.context", "home", "home"),
+    ("cluster.kube_master_url", "https://[::1]:6443/", "https://[::1]:6443"),
+    ("listen", "127.0.0.1:0", HostPort("127.0.0.1", 0)),
+    ("resync_period", "1.5m", 90.0),
+    ("log_format", "json", "json"),
+    ("log_level", "DEBUG", "debug"),
+    ("vm.domain", "Sec.Example.com", "sec.example.com"),
+    ("domains", "a.example,b.example", (Name.parse("a.example"), Name.parse("b.example"))),
+    ("corefile.dns_listen", "5300", HostPort("", 5300)),
+    ("corefile.cache", "0", 0),
+    ("corefile.upstream", "192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "value"), GIVEN, ids=[path for path, _, _ in GIVEN])
+def test_option_environment_and_file_mean_the_same(path: str, text: str, value: Any, write: Any) -> None:
+    setting = next(setting for setting in SETTINGS if setting.path == path)
+    option: Any = (text,) if setting.many else text
+    assert at(load({setting.parameter: option}, {}), path) == value
+    assert at(load({}, {setting.variable: text}), path) == value
+    group, _, name = path.rpartition(".")
+    body = f"{name}: {text!r}\n"
+    assert at(load({}, {}, write(f"{group}:\n  {body}" if group else body)), path) == value
+
+
+def test_options_beat_environment_beats_file(write: Any) -> None:
+    file = write("domain: file.example\nttl: 1\nlog_level: error\n")
+    environ = {"KUBE2ETCD_DOMAIN": "env.example", "KUBE2ETCD_TTL": "2", "DNS_DOMAIN": "dns.example"}
+    settings = load({"domain": "option.example"}, environ, file)
+    assert (str(settings.domain), settings.ttl, settings.log_level) == ("option.example", 2, "error")
+    assert str(load({}, environ, file).domain) == "env.example"
+    assert str(load({}, {"DNS_DOMAIN": "dns.example"}, file).domain) == "dns.example"
+
+
+def test_a_list_is_replaced_and_not_added_to() -> None:
+    settings = load({"etcd_server": ("http://a:1",)}, {"KUBE2ETCD_ETCD_SERVER": "http://b:1"})
+    assert settings.etcd == Etcd(servers=("http://a:1",))
+
+
+def test_a_fault_that_a_stronger_source_covers_is_none() -> None:
+    assert load({"ttl": "9"}, {"KUBE2ETCD_TTL": "nine"}).ttl == 9
+
+
+@pytest.mark.parametrize("text", ["true", "1", "YES"])
+def test_the_tenant_annotation_can_be_switched_off(text: str, write: Any) -> None:
+    assert not load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": text}).tenant_cluster_ip
+    assert not load({"no_tenant_cluster_ip": True}, {}).tenant_cluster_ip
+    assert not load({}, {}, write("tenant_cluster_ip: false")).tenant_cluster_ip
+    assert load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": "false"}).tenant_cluster_ip
+
+
+def test_an_empty_vm_domain_is_the_zone_vm(write: Any) -> None:
+    assert load({"vm_domain": ""}, {}).vm.domain == ""
+    assert load({}, {"KUBE2ETCD_VM_DOMAIN": ""}).vm.domain == ""
+    assert load({}, {}, write("vm: {domain: ''}")).vm.domain == ""
+    assert load({}, {}, write("vm:\n")).vm.domain is None
+    assert str(vm_zone("")) == "vm"
+    assert str(vm_zone("sec.example")) == "vm.sec.example"
+
+
+def test_an_empty_environment_value_is_not_given() -> None:
+    assert load({}, {"KUBE2ETCD_TTL": "", "KUBE2ETCD_KUBECONFIG": " "}) == Settings()
+
+
+def test_service_links_do_not_break_the_start() -> None:
+    links = {
+        "KUBE2ETCD_SERVICE_HOST": "10.0.0.1",
+        "KUBE2ETCD_PORT": "tcp://10.0.0.1:8081",
+        "KUBE2ETCD_PORT_8081_TCP_ADDR": "10.0.0.1",
+        "KUBE2ETCD_LISTEN": "udp://10.0.0.2:53",
+    }
+    loaded = load_all({}, links)
+    assert loaded.settings == Settings()
+    assert len(loaded.warnings) == 1
+    assert "KUBE2ETCD_LISTEN" in loaded.warnings[0]
+    assert len(loaded.remarks) == 1
+    assert "KUBE2ETCD_PORT," in loaded.remarks[0]
+
+
+def test_variables_of_command_options_are_known() -> None:
+    assert load_all({}, {"KUBE2ETCD_CONFIG": "x", "KUBE2ETCD_DRY_RUN": "1"}).remarks == ()
+
+
+BAD = [
+    ("domain", "a..b", "no DNS name"),
+    ("domain", "a" * 64, "64 characters"),
+    ("ttl", "0", "from 1 to 2147483647"),
+    ("ttl", "2147483648", "from 1 to 2147483647"),
+    ("ttl", "thirty", "'thirty'"),
+    ("pods", "verifyed", "did you mean verified?"),
+    ("dns_server_ip", "10.0.0.300", "'10.0.0.300'"),
+    ("dns_server_ip", "fe80::1%eth0", "one IP address"),
+    ("dns_server_ip", "10.0.0.1/24", "one IP address"),
+    ("listen", "::1", "[::1]:8081"),
+    ("listen", "host:70000", "65535"),
+    ("listen", "[1.2.3.4]:80", "in brackets"),
+    ("listen", "host", "HOST:PORT"),
+    ("etcd_server", "127.0.0.1:2379", "http://127.0.0.1:2379"),
+    ("etcd_server", "http://a:99999", "URL"),
+    ("etcd_server", "http://a:1/v2", "without a path"),
+    ("etcd_server", "http://u:hidden@a:1", "user name or password"),
+    ("etcd_server", "ftp://u:hidden@a:1", "//***@a"),
+    ("etcd_server", "http://a:1,https://b:1", "mixes http and https"),
+    ("etcd_server", ",", "names no server"),
+    ("etcd_prefix", "skydns", "/skydns"),
+    ("etcd_prefix", "/", "/skydns"),
+    ("etcd_cert", "c", "needs --etcd-key"),
+    ("etcd_password_file", "c", "needs --etcd-user"),
+    ("kube_master_url", "10.0.0.1:443", "https://10.96.0.1:443"),
+    ("kubeconfig", "a\0b", "no file name"),
+    ("owner_id", "a b", "63 letters"),
+    ("resync_period", "0", "such as 5m"),
+    ("resync_period", "soon", "such as 5m"),
+    ("no_tenant_cluster_ip", "perhaps", "true or false"),
+    ("name_server_ip", "192.0.2.1", "needs --vm-domain"),
+    ("vm_domain", ".".join(["a" * 62] * 4), "too long"),
+    ("upstream", "a {", "resolv.conf"),
+    ("cache", "-1", "from 0"),
+]
+
+
+@pytest.mark.parametrize(("parameter", "text", "hint"), BAD, ids=[f"{p}-{t[:20]!r}" for p, t, _ in BAD])
+def test_a_bad_value_is_one_fault_that_says_where_and_what(parameter: str, text: str, hint: str) -> None:
+    setting = next(setting for setting in SETTINGS if setting.parameter == parameter)
+    for found, where in (
+        (faults({parameter: (text,) if setting.many else text}, {}), f"--{setting.option}"),
+        (faults({}, {setting.variable: text}), setting.variable),
+    ):
+        assert len(found) == 1
+        assert found[0].startswith(where)
+        assert hint in found[0]
+        assert "hidden" not in found[0]
+
+
+BAD_FILES = [
+    ("- a\n- b", "a list"),
+    ("domain: [", "is not YAML"),
+    ("domian: x", "did you mean domain?"),
+    ("etcd: {certfile: x}", "etcd.certfile is no setting"),
+    ("etcd: 5", "write a mapping"),
+    ("5: x", "5 is no setting"),
+    ("ttl: true", "true (yes or no)"),
+    ("ttl: [1]", "a list"),
+    ("domain: 5", "text in quotes"),
+    ("domain: {a: b}", "a mapping"),
+    ("log_level: false", "false (yes or no)"),
+    ("etcd: {servers: [7]}", "7; write text"),
+    ("etcd: {cafile: ca, servers: ['http://a:1']}", "plain http"),
+    ("zones: {a: b}", "list of zones"),
+    ("zones: [5]", "zones[0] is 5"),
+    ("zones: [{selector: a=b}]", "zones[0] has no name"),
+    ("zones: [{zone: a.b, adresses: []}]", "did you mean addresses?"),
+    ("zones: [{zone: a.b, addresses: []}]", "empty list"),
+    ("zones: [{zone: a.b, addresses: [external, outer]}]", "zones[0].addresses[1]"),
+    ("zones: [{zone: a.b, namespaces: [A_B]}]", "name of a namespace"),
+    ("zones: [{zone: a.b, selector: ' '}]", "leave it out"),
+    ("zones: [{zone: a.b, name: '{pod}'}]", "{service}"),
+    ("zones: [{zone: a.b, name: '{service'}]", "no template"),
+    ("zones: [{zone: a.b, wildcards: 2}]", "true or false"),
+    ("zones: [{zone: a.b, ttl: 0}]", "zones[0].ttl is 0"),
+    ("zones: [{zone: CLUSTER.local}]", "both are the zone cluster.local"),
+    ("vm: {domain: ''}\ndomains: [vm]", "both are the zone vm"),
+]
+
+
+@pytest.mark.parametrize(("text", "hint"), BAD_FILES, ids=[text for text, _ in BAD_FILES])
+def test_a_bad_file_is_one_fault_each(text: str, hint: str, write: Any) -> None:
+    found = faults({}, {}, write(text))
+    assert len(found) == 1
+    assert hint in found[0]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert "cannot be read: No such file" in faults({}, {}, tmp_path / "no.yaml")[0]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "zones:\n", "ttl:\n"])
+def test_an_empty_file_sets_nothing(text: str, write: Any) -> None:
+    assert load({}, {}, write(text)) == Settings()
+
+
+def test_every_fault_at_once(write: Any) -> None:
+    file = write("domian: x\npods: no-such\nzones: [{zone: 'a..b', ttl: -1}]\n")
+    found = faults({"ttl": "x", "listen": "y", "etcd_user": "u"}, {"KUBE2ETCD_LOG_LEVEL": "loud"}, file)
+    assert len(found) == 8
+
+
+def test_zones_of_services(write: Any) -> None:
+    file = write(
+        """
+        zones:
+          - zone: customerB.stage.local
+            selector: environment=staging,tenant=customerB
+          - zone: shop.example
+            namespaces: [shop, checkout]
+            addresses: [internal]
+            name: "{service}"
+            ttl: 5
+            wildcards: true
+        """
+    )
+    assert load({}, {}, file).zones == (
+        ServiceZone(Name.parse("customerb.stage.local"), selector="environment=staging,tenant=customerB"),
+        ServiceZone(
+            Name.parse("shop.example"), ("shop", "checkout"), "", "", ("internal",), "{service}", 5, True
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [(":8081", ":8081"), ("8081", ":8081"), ("[::]:8081", "[::]:8081"), ("a-b.c:1", "a-b.c:1")],
+)
+def test_host_and_port_are_written_as_read(text: str, shown: str) -> None:
+    assert str(parse_host_port(text)) == shown
+
+
+def test_random_files_never_raise_anything_else(write: Any) -> None:
+    chance = random.Random(1)
+    leaves = ["5", "true", "null", "[]", "{}", "[1, a]", "{a: 1}", "'x'", "''", "1e400", "2026-01-01", "-0"]
+    keys = [*sorted({setting.path.partition(".")[0] for setting in SETTINGS}), "zones", "other", "5", "null"]
+    for _ in range(200):
+        lines = [f"{key}: {chance.choice(leaves)}" for key in chance.sample(keys, 6)]
+        lines.append(f"etcd: {{{chance.choice(['servers', 'cert', 'user', 'x'])}: {chance.choice(leaves)}}}")
+        lines.append(
+            f"zones: [{{zone: a.b, {chance.choice(['ttl', 'name', 'addresses'])}: {chance.choice(leaves)}}}]"
+        )
+        text = "\n".join({line.partition(":")[0]: line for line in lines}.values())
+        with contextlib.suppress(SettingsError):
+            load({}, {}, write(text))
