@@ -25,6 +25,10 @@ _RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN", "SERV
 _LAST_WORD = re.compile(r"\S+$")
 
 
+class EndlessQuestionError(RuntimeError):
+    """Two zones of one server lead to each other by CNAME: it goes round for ever and never answers."""
+
+
 def refused(_name: str, _qtype: str) -> Answer:
     """No upstream at all: the server has no block for such names."""
     return Answer("REFUSED")
@@ -75,8 +79,10 @@ class _Server:
         return given
 
     def elsewhere(self, name: str, qtype: str) -> Sequence[Rr]:
-        """A name outside the zone is asked here again, from the first rule on; a loop ends with nothing."""
-        return () if (name.lower(), qtype) in self.asked else self.ask(name, qtype).answers
+        """A name outside the zone is asked here again, from the first rule on."""
+        if (name.lower(), qtype) in self.asked:
+            raise EndlessQuestionError(" -> ".join(each for each, _ in (*self.asked, (name, qtype))))
+        return self.ask(name, qtype).answers
 
 
 def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callable[[Rr], Rr]]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dns.exception
+import dns.rcode
 import pytest
 
 from skydns_compat.corefile import blocks, corefile
@@ -81,6 +83,23 @@ def test_every_question(
         coredns.kill()
         other.kill()
     assert not different, f"{len(different)} of {len(QUESTIONS)} differ:\n" + "\n".join(different)
+
+
+def test_two_zones_that_lead_to_each_other_never_answer(
+    binaries: dict[str, Path], tmp_path: Path, etcd: Etcd
+) -> None:
+    etcd.put("/skydns/example/one/a", '{"host":"a.two.example"}')
+    etcd.put("/skydns/example/two/a", '{"host":"a.one.example"}')
+    backend = f"{{\n    path /skydns\n    endpoint {etcd.url}\n}}"
+    zones = f"example:{{port}} {{\n    bind {LOOPBACK}\n    etcd one.example two.example {backend}\n}}\n"
+    coredns = CoreDns(tmp_path, binaries, zones)
+    try:
+        coredns.start()
+        with pytest.raises(dns.exception.Timeout):
+            coredns.ask("a.one.example", timeout=1)
+        assert coredns.ask("b.one.example").rcode() == dns.rcode.NXDOMAIN
+    finally:
+        coredns.kill()
 
 
 def unordered(answer: Answer) -> tuple[str, list[str], list[str]]:
