@@ -198,7 +198,7 @@ def _existence(part: str, zone: Name) -> Rewrite:
 
 def _endpoint_targets(zone: Name) -> Rewrite:
     """The SRV target that the server makes from an endpoint's key, shortened to the endpoint's name."""
-    tail = rf"svc\.{str(zone)}".replace(f"{zone}", str(zone).replace(".", r"\."))
+    tail = rf"svc\.{zone!s}".replace(f"{zone}", str(zone).replace(".", r"\."))
     return Rewrite(
         rf"^(_[^.]+\._[^.]+)\.(.*{tail})\.$",
         "{1}.{2}.",

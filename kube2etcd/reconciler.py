@@ -1,0 +1,300 @@
+"""The loop: news in, store, records, plan, etcd.  The single writer.
+
+    news -> Store -> touched units -> Publisher -> keys -> diff with the Mirror -> Plan -> etcd
+
+It runs in one thread and waits in one place.  Everything else only puts news into the `Inbox`.  A
+full pass is the same path without a restriction to keys, after both sides were read anew.  It never
+deletes before every kind has been listed, and never believes a mass deletion at first sight.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from kube2etcd import changes
+from kube2etcd.errors import EtcdError, EtcdUnavailable
+from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News
+from kube2etcd.metrics import Metrics, Status
+from kube2etcd.mirror import Mirror
+from kube2etcd.plan import Plan, diff, generations, to_hold
+from kube2etcd.publish import Publisher
+
+log = logging.getLogger(__name__)
+
+#: Seconds between attempts to reach etcd; it is beside us, and every name waits for it.
+ETCD_RETRY = 0.5
+#: Seconds that the loop waits for news at most, so that its heartbeat is seen.
+TICK = 1.0
+#: Seconds after which a held plan asks for another listing.
+ASK_AGAIN = (5.0, 10.0, 20.0)
+
+
+class EntryStore(Protocol):
+    """What the loop needs of etcd."""
+
+    def snapshot(self) -> changes.Snapshot:
+        """Every key at one revision."""
+        ...
+
+    def apply(
+        self,
+        generations: Iterable[tuple[changes.Batch, ...]],
+        progress: Callable[[int], None] | None = None,
+    ) -> changes.ApplyResult:
+        """Write, generation after generation."""
+        ...
+
+
+class Reconciler:
+    """Keeps a store of entries equal to what a publisher wants."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        entries: EntryStore,
+        inbox: Inbox,
+        kinds: Iterable[str],
+        *,
+        relist: Callable[[str], None],
+        follow: Callable[[int], None],
+        metrics: Metrics,
+        status: Status,
+        resync_period: float = 300.0,
+        max_txn_ops: int = 128,
+        dry: bool = False,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.publisher = publisher
+        self.entries = entries
+        self.inbox = inbox
+        self.mirror = Mirror()
+        self.plan = Plan()
+        """The last plan that was made: what `resync` reports."""
+        self.equal = False
+        """Whether etcd was equal to the cluster after the last turn."""
+        self.held: frozenset[bytes] = frozenset()
+        self._waiting = set(kinds)
+        self._relist, self._follow = relist, follow
+        self._metrics, self._status = metrics, status
+        self._period, self._max_ops = resync_period, max_txn_ops
+        self._dry, self._force, self._progress = dry, force, progress
+        self._units = set(publisher.units())
+        self._stale: dict[str, float] = {}
+        self._trouble = ""
+        self._retry_at = 0.0
+        self._resync_at = time.monotonic() + resync_period
+        self._listings: dict[str, int] = {}
+        self._held_at: dict[str, int] = {}
+        self._ask_at: list[float] = []
+        self._foreign: set[bytes] = set()
+        self._malformed: set[bytes] = set()
+        self._refused: dict[bytes, str] = {}
+        self._loads = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Turn until ``stop`` is set; an event in the inbox, or a tick, makes a turn."""
+        while not stop.is_set():
+            self.turn(self.inbox.drain(self._pause()))
+
+    def turn(self, news: list[News]) -> None:
+        """One pass over what is new."""
+        began = time.monotonic()
+        changed = self._take_in(news)
+        if began >= self._resync_at:
+            self._resync_at = began + self._period
+            self._relist("resync")
+            self.mirror.lose()
+        if not self._waiting:
+            keys = self.publisher.refresh(self._units)
+            self._units.clear()
+            self._reconcile(keys, changed, began)
+        self._report()
+
+    def _take_in(self, news: list[News]) -> set[bytes]:
+        store = self.publisher.store
+        changed: set[bytes] = set()
+        for item in news:
+            match item:
+                case Listed(kind, objects, rejected):
+                    self._units |= store.replace(kind, objects, rejected)
+                    self._waiting.discard(kind)
+                    self._listings[kind] = self._listings.get(kind, 0) + 1
+                    self._stale.pop(kind, None)
+                    self._metrics.listed(kind)
+                    for one in rejected:
+                        log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, one.reason)
+                case Changed(kind, event):
+                    self._units |= store.apply(kind, event)
+                    self._metrics.events(kind)
+                    if event.rejected is not None:
+                        reason = event.rejected.reason
+                        log.warning("%s %s/%s is left out: %s", kind, event.namespace, event.name, reason)
+                case Failing(kind, since, absent):
+                    if absent:
+                        self._waiting.discard(kind)
+                    else:
+                        self._stale[kind] = since
+                        self._metrics.failed(kind)
+                        self._metrics.stale_since(kind, time.time())
+                case Healthy(kind):
+                    self._stale.pop(kind, None)
+                    self._metrics.watched(kind)
+                    self._metrics.stale_since(kind, None)
+                case EtcdChanged(batch):
+                    changed |= self.mirror.take(batch)
+                case EtcdLost(reason):
+                    if not self.mirror.lost:
+                        log.warning("etcd is read anew: %s", reason)
+                    self.mirror.lose()
+        return changed
+
+    def _reconcile(self, keys: set[bytes], changed: set[bytes], began: float) -> None:
+        try:
+            full = self._load(began) if self.mirror.lost else False
+            if self.mirror.lost:
+                return
+            if not full and not keys and not changed and not self.held:
+                return
+            self._apply(keys, changed, full)
+        except EtcdUnavailable as error:
+            self._lose(error)
+            return
+        except EtcdError as error:
+            self._lose(error)
+            return
+        self._trouble = ""
+        self.equal = True
+        self._metrics.etcd_up(True)
+        if full:
+            self._metrics.resynced(time.monotonic() - began)
+        elif keys:
+            self._metrics.latency(time.monotonic() - self.inbox.oldest)
+
+    def _load(self, now: float) -> bool:
+        """Read etcd anew, unless that was tried a moment ago."""
+        if now < self._retry_at:
+            return False
+        self._retry_at = now + ETCD_RETRY
+        self.equal = False
+        snapshot = self.entries.snapshot()
+        self.mirror.load(snapshot)
+        self._follow(snapshot.revision + 1)
+        self._foreign.clear()
+        self._malformed.clear()
+        self._loads += 1
+        return True
+
+    def _apply(self, keys: set[bytes], changed: set[bytes], full: bool) -> None:
+        owner = self.publisher.layout.owner
+        looked_at = None if full else keys | changed | self.held
+        plan = diff(self.mirror.entries, self.publisher.desired, owner, looked_at)
+        self._note_foreign(plan, looked_at)
+        self.plan = plan
+        plan = self._hold(plan)
+        if self._dry or not plan.changes:
+            return
+        adding, taking = generations(plan, self.publisher.group, self._max_ops)
+        total, done = len(plan.changes), 0
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            if self._progress is not None:
+                self._progress(done, total)
+
+        result = self.entries.apply([adding, taking], progress)
+        self.mirror.wrote((one for batch in adding + taking for one in batch), result)
+        puts = len(plan.puts)
+        self._metrics.wrote(puts, len(plan.changes) - puts)
+        repaired = (
+            sum(change.key not in keys for change in plan.changes) if self._loads > 1 or not full else 0
+        )
+        if repaired:
+            self._metrics.repaired(repaired)
+            log.warning("%d keys in etcd were not as written, and are again", repaired)
+        for change, reason in result.refused:
+            self._refused[change.key] = reason
+            log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
+        log.info("%d keys written, %d deleted", puts, len(plan.changes) - puts)
+
+    def _hold(self, plan: Plan) -> Plan:
+        """Take out deletions that nobody has confirmed yet."""
+        now = time.monotonic()
+        mark = f'"owner":"{self.publisher.layout.owner}"'.encode()
+        deletes = {change.key for change in plan.deletes}
+        if self.held and self._confirmed():
+            confirmed, self.held = self.held & deletes, frozenset()
+            if confirmed:
+                log.warning("a second listing agrees: %d keys are deleted after all", len(confirmed))
+            deletes -= confirmed
+            rest = Plan(tuple(change for change in plan.changes if change.key not in confirmed))
+        else:
+            rest = plan
+        suspect = to_hold(rest, self.mirror.entries, mark) | (self.held & deletes)
+        if self._force or not suspect:
+            self.held = frozenset()
+            self._metrics.held(0)
+            return plan
+        if not self.held:
+            log.warning("%d keys would be deleted at once: held until a second listing agrees", len(suspect))
+            self._held_at = dict(self._listings)
+            self._ask_at = [now + pause for pause in ASK_AGAIN]
+            self._relist("a plan is held")
+        self.held = suspect
+        self._metrics.held(len(suspect))
+        return plan.without(suspect)
+
+    def _confirmed(self) -> bool:
+        return all(self._listings[kind] > count for kind, count in self._held_at.items())
+
+    def _note_foreign(self, plan: Plan, looked_at: set[bytes] | frozenset[bytes] | None) -> None:
+        if looked_at is not None:
+            self._foreign -= looked_at
+            self._malformed -= looked_at
+        for key in plan.malformed - self._malformed:
+            log.warning(
+                "foreign key %s is malformed and spoils the names above it", key.decode(errors="replace")
+            )
+        self._foreign |= plan.foreign
+        self._malformed |= plan.malformed
+        self._metrics.foreign(len(self._foreign), len(self._malformed))
+
+    def _lose(self, error: EtcdError) -> None:
+        if str(error) != self._trouble:
+            log.warning("%s", error)
+        self._trouble = str(error)
+        self.mirror.lose()
+        self.equal = False
+        self._retry_at = time.monotonic() + ETCD_RETRY
+        self._metrics.etcd_up(False)
+
+    def _pause(self) -> float:
+        now = time.monotonic()
+        if self._ask_at and self.held and now >= self._ask_at[0]:
+            self._ask_at.pop(0)
+            self._relist("a plan is still held")
+        if self.mirror.lost and not self._waiting:
+            return max(0.0, min(TICK, self._retry_at - now))
+        return TICK
+
+    def _report(self) -> None:
+        store = self.publisher.store
+        reasons = [f"{kind} are not listed yet" for kind in sorted(self._waiting)]
+        if self._trouble:
+            reasons.append(self._trouble)
+        ready = self.equal and not self._waiting and not self._trouble
+        if not ready and not reasons:
+            reasons.append("etcd is not equal to the cluster yet")
+        if self.held:
+            reasons.append(f"{len(self.held)} deletions are held until a second listing agrees")
+        for kind in self._listings:
+            self._metrics.objects(kind, store.count(kind))
+        self._metrics.keys(len(self.mirror.entries) - len(self._foreign))
+        self._metrics.left_out(self.publisher.left_out())
+        self._metrics.ready(ready)
+        self._status.report(ready, reasons, self._stale)
