@@ -1,0 +1,304 @@
+"""Reaching a real etcd: users, certificates, several servers, restarts, silence."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.changes import Delete, Put
+from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.store import EtcdStore
+from tests.stack.harness import Authority, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
+
+PREFIX = b"/skydns/"
+NOT_YET = (EtcdUnavailable,)
+
+
+@pytest.fixture(params=["built", "packaged"])
+def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
+    """The etcd that the tests build, and the (older) one that is installed, if any."""
+    if request.param == "packaged":
+        found = {name: shutil.which(name) for name in ("etcd", "etcdctl")}
+        if not all(found.values()):
+            pytest.skip("no packaged etcd is installed")
+        binaries = {name: Path(path) for name, path in found.items() if path}
+    etcd = Etcd(tmp_path / "etcd", binaries)
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+def works(connection: EtcdConnection) -> bool:
+    """Write, read, delete."""
+    store = EtcdStore(connection, [PREFIX])
+    store.apply([[(Put(b"/skydns/probe", b"1"),)]])
+    seen = store.snapshot().entries.get(b"/skydns/probe")
+    store.apply([[(Delete(b"/skydns/probe"),)]])
+    return seen == b"1"
+
+
+def test_etcd_need_not_be_there_yet(binaries: dict[str, Path], tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "etcd", binaries)
+    with connect(EtcdSettings((etcd.url,))) as connection:
+        with pytest.raises(EtcdUnavailable, match=f"{etcd.port} cannot be reached"):
+            EtcdStore(connection, [PREFIX]).snapshot()
+        etcd.start()
+        assert wait_for(lambda: works(connection), "etcd", 20, not_yet=NOT_YET)
+    etcd.kill()
+
+
+def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.enable_auth("bridge", "hunter2")
+    password = tmp_path / "password"
+    password.write_text("wrong-one\n")
+    settings = EtcdSettings((server.url,), user="bridge", password_file=password)
+    with (
+        connect(EtcdSettings((server.url,))) as nobody,
+        pytest.raises(EtcdUnauthenticated, match="etcd user"),
+    ):
+        EtcdStore(nobody, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
+    with connect(settings) as connection:
+        with pytest.raises(EtcdUnauthenticated) as caught:
+            works(connection)
+        assert "wrong-one" not in str(caught.value)
+        password.write_text("hunter2\n")
+        assert works(connection)
+
+        # the tokens are in the server's memory: a restart makes ours worthless
+        server.restart()
+        assert wait_for(lambda: works(connection), "a new token", 20, not_yet=NOT_YET)
+
+        # the password changes, and so does the file
+        server.ctl("user", "passwd", "bridge", "--interactive=false", stdin="second")
+        password.unlink()
+        server.user = ("bridge", "second")
+        server.restart()
+        with pytest.raises(EtcdUnauthenticated, match="password file"):
+            wait_for(lambda: works(connection), "no password", 20, not_yet=())
+        password.write_text("second")
+        assert wait_for(lambda: works(connection), "the new password", 20, not_yet=NOT_YET)
+
+        # transactions on their way when the token ends
+        server.ctl("user", "passwd", "bridge", "--interactive=false", stdin="third")
+        server.user = ("bridge", "third")
+        password.write_text("third")
+        batches = [(Put(b"/skydns/%d" % number, b"x"),) for number in range(100)]
+        result = EtcdStore(connection, [PREFIX]).apply([batches])
+        assert (result.written, result.refused) == (100, ())
+        token = str(connection.session().token)
+    for secret in ("wrong-one", "hunter2", "second", "third", token[10:30]):
+        assert secret not in caplog.text
+
+
+def test_watch_gets_a_new_token(server: Etcd, tmp_path: Path) -> None:
+    server.enable_auth("bridge", "hunter2")
+    password = tmp_path / "password"
+    password.write_text("hunter2")
+    stop = threading.Event()
+    with connect(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
+        store = EtcdStore(connection, [PREFIX])
+        revision = store.apply([[(Put(b"/skydns/a", b"1"),)]]).revision
+        server.restart()
+        watch = wait_for(lambda: next(store.watch(revision, stop)), "a watch", 20, not_yet=NOT_YET)
+        assert watch.revision == revision - 1
+
+
+def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: Path) -> None:
+    server.ctl("user", "add", "guest:guest")
+    server.enable_auth("root", "secret")
+    password = tmp_path / "password"
+    password.write_text("guest")
+    with connect(EtcdSettings((server.url,), user="guest", password_file=password)) as connection:
+        store = EtcdStore(connection, [PREFIX])
+        with pytest.raises(EtcdRefused, match="role"):
+            store.snapshot()
+        with pytest.raises(EtcdRefused, match="role"):
+            next(store.watch(1, threading.Event()))
+        batch = tuple(Put(b"/skydns/%d" % number, b"x") for number in range(4))
+        assert len(store.apply([[batch]]).refused) == 4
+        assert store.status().leader
+        store.nudge()  # needs root on both versions, and says nothing
+
+
+def test_user_is_set_and_etcd_wants_none(
+    server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("hunter2")
+    with connect(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
+        assert works(connection)
+        assert "wants no user" in caplog.text
+        server.enable_auth("bridge", "hunter2")
+        assert works(connection), "switched on while we are connected"
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls_and_its_rotation(binaries: dict[str, Path], tmp_path: Path, mutual: bool) -> None:
+    first, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
+    cafile, cert, key = tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key"
+
+    def use(authority: Authority) -> EtcdTls:
+        pair = authority.issue("client")
+        shutil.copy(authority.ca_file, cafile)
+        shutil.copy(pair.cert_file, cert)
+        shutil.copy(pair.key_file, key)
+        return EtcdTls(authority.issue("server"), authority.ca_file, pair, client_auth=mutual)
+
+    server = Etcd(tmp_path / "etcd", binaries, tls=use(first))
+    server.start()
+    settings = EtcdSettings((server.url,), cafile, cert if mutual else None, key if mutual else None)
+    with connect(settings) as connection:
+        assert works(connection)
+        if mutual:
+            with connect(EtcdSettings((server.url,), cafile)) as nobody, pytest.raises(EtcdUnavailable):
+                works(nobody)
+        server.stop()
+        server.tls = use(second)
+        server.join([server])
+        server.start()
+        assert wait_for(lambda: works(connection), "the new certificates", 20, not_yet=NOT_YET)
+        cafile.unlink()  # in the middle of a rotation
+        server.restart()
+        shutil.copy(second.ca_file, cafile)
+        assert wait_for(lambda: works(connection), "the file to be back", 20, not_yet=NOT_YET)
+    server.kill()
+
+
+def test_server_of_another_authority_is_not_trusted(binaries: dict[str, Path], tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    tls = EtcdTls(theirs.issue("server"), theirs.ca_file, theirs.issue("client"), client_auth=False)
+    server = Etcd(tmp_path / "etcd", binaries, tls=tls)
+    server.start()
+    with connect(EtcdSettings((server.url,), ours.ca_file)) as connection, pytest.raises(EtcdUnavailable):
+        works(connection)
+    server.kill()
+
+
+def test_next_server_when_one_is_down(binaries: dict[str, Path], tmp_path: Path) -> None:
+    etcd = Etcd(tmp_path / "etcd", binaries)
+    etcd.start()
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with connect(EtcdSettings((nobody, etcd.url))) as connection:
+        store = EtcdStore(connection, [PREFIX])
+        assert store.snapshot().entries == {}, "a read tries every server"
+        assert store.status().leader
+        assert works(connection)
+    with connect(EtcdSettings((nobody, etcd.url))) as connection:
+        with pytest.raises(EtcdUnavailable):
+            EtcdStore(connection, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
+        assert works(connection), "a write fails over with the next attempt"
+    etcd.kill()
+
+
+def test_cluster_that_loses_the_member_in_use(binaries: dict[str, Path], tmp_path: Path) -> None:
+    cluster = EtcdCluster(tmp_path / "cluster", binaries)
+    cluster.start()
+    try:
+        with connect(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection:
+            assert works(connection)
+            member = cluster.members[connection.endpoints.index(connection.session().endpoint)]
+            member.kill()
+            assert wait_for(lambda: works(connection), "another member", 20, not_yet=NOT_YET)
+            member.start()
+            silent = cluster.members[connection.endpoints.index(connection.session().endpoint)]
+            silent.pause()
+            assert wait_for(lambda: works(connection), "a member that answers", 30, not_yet=NOT_YET)
+            silent.resume()
+    finally:
+        cluster.stop()
+
+
+def test_restart_is_survived_by_reads_and_writes(server: Etcd) -> None:
+    with connect(EtcdSettings((server.url,))) as connection:
+        assert works(connection)
+        server.kill()
+        with pytest.raises(EtcdUnavailable, match="cannot be reached"):
+            works(connection)
+        server.start()
+        began = time.monotonic()
+        assert wait_for(lambda: works(connection), "etcd", 20, not_yet=NOT_YET)
+        assert time.monotonic() - began < 3
+
+
+def test_ipv6(binaries: dict[str, Path], tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 loopback")
+    etcd = Etcd(tmp_path / "etcd", binaries)
+    ipv4 = etcd.url
+    etcd.process.command = [
+        argument.replace(ipv4, f"{ipv4},http://[::1]:{etcd.port}")
+        if "listen-client" in argument
+        else argument
+        for argument in etcd.process.command
+    ]
+    etcd.start()
+    with connect(EtcdSettings((f"http://[::1]:{etcd.port}",))) as connection:
+        assert works(connection)
+    etcd.kill()
+
+
+def test_proxies_of_the_environment_have_no_say(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with connect(EtcdSettings((etcd.url,))) as connection:
+        assert works(connection)
+
+
+def test_closed_connection(etcd: Etcd) -> None:
+    connection = connect(EtcdSettings((etcd.url,)))
+    assert works(connection)
+    connection.close()
+    with pytest.raises(EtcdUnavailable, match="closed"):
+        works(connection)
+
+
+def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = connect(EtcdSettings((etcd.url,), timeout=30))
+    assert works(connection)
+    etcd.pause()
+    failed = threading.Event()
+
+    def wait() -> None:
+        with pytest.raises(EtcdUnavailable):
+            works(connection)
+        failed.set()
+
+    sent = threading.Event()
+    start = connection.start
+
+    def tell(method: str, request: object) -> Pending:
+        pending = start(method, request)
+        sent.set()
+        return pending
+
+    monkeypatch.setattr(connection, "start", tell)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert sent.wait(10)
+    connection.close()
+    assert failed.wait(2)
+    thread.join()
+    etcd.resume()
+
+
+def test_something_else_listens_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with connect(EtcdSettings((f"http://127.0.0.1:{port}",), timeout=1)) as connection:
+            began = time.monotonic()
+            with pytest.raises(EtcdUnavailable):
+                works(connection)
+            assert time.monotonic() - began < 3

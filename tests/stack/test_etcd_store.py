@@ -1,0 +1,372 @@
+"""The store of keys against real servers: read all, change some, be told of changes."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
+from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnavailable
+from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.etcd.wire import rpc
+from tests.stack.harness import Etcd, wait_for
+
+PREFIX = b"/skydns/"
+
+
+@pytest.fixture(params=["built", "packaged"])
+def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
+    """The etcd that the tests build, and the (older) one that is installed, if any."""
+    if request.param == "packaged":
+        found = {name: shutil.which(name) for name in ("etcd", "etcdctl")}
+        if not all(found.values()):
+            pytest.skip("no packaged etcd is installed")
+        binaries = {name: Path(path) for name, path in found.items() if path}
+    etcd = Etcd(tmp_path / "etcd", binaries)
+    etcd.start()
+    yield etcd
+    etcd.kill()
+
+
+@pytest.fixture
+def connection(server: Etcd) -> Iterator[EtcdConnection]:
+    with connect(EtcdSettings((server.url,), timeout=2)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def store(connection: EtcdConnection) -> EtcdStore:
+    return EtcdStore(connection, [PREFIX])
+
+
+class Told:
+    """A watch in a thread of its own."""
+
+    def __init__(self, store: EtcdStore, start: int) -> None:
+        self.batches: list[WatchBatch] = []
+        self.error: EtcdError | None = None
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(store, start))
+        self._thread.start()
+
+    def _run(self, store: EtcdStore, start: int) -> None:
+        try:
+            for batch in store.watch(start, self.stop):
+                self.batches.append(batch)
+        except EtcdError as error:
+            self.error = error
+
+    @property
+    def events(self) -> list[WatchEvent]:
+        return [event for batch in list(self.batches) for event in batch.events]
+
+    def standing(self) -> Told:
+        wait_for(lambda: self.batches, "the watch to stand")
+        return self
+
+    def end(self) -> float:
+        began = time.monotonic()
+        self.stop.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return time.monotonic() - began
+
+    def failed(self, deadline: float) -> EtcdError:
+        self._thread.join(deadline)
+        assert not self._thread.is_alive()
+        assert self.error is not None
+        return self.error
+
+
+def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods of all requests that are sent from now on."""
+    asked: list[str] = []
+    start = connection.start
+
+    def tell(method: str, request: object) -> Pending:
+        asked.append(method)
+        return start(method, request)
+
+    monkeypatch.setattr(connection, "start", tell)
+    return asked
+
+
+def entries(count: int) -> dict[bytes, bytes]:
+    half = count // 2
+    forward = {
+        b"/skydns/local/cluster/svc/ns%03d/web%02d/%08x"
+        % (number // 50, number % 50, number * 2654435761 % 2**32): b'{"host":"10.0.0.1","n":%d}' % number
+        for number in range(half)
+    }
+    reverse = {
+        b"/skydns/arpa/in-addr/10/0/%d/%d" % (number >> 8, number & 255): b'{"host":"x.%d"}' % number
+        for number in range(count - half)
+    }
+    return forward | reverse
+
+
+def batches(changes: dict[bytes, bytes], size: int = 128) -> list[Batch]:
+    puts = [Put(key, value) for key, value in changes.items()]
+    return [tuple(puts[start : start + size]) for start in range(0, len(puts), size)]
+
+
+def test_snapshot_equals_what_was_written(server: Etcd, connection: EtcdConnection) -> None:
+    wanted = entries(20_000)
+    store = EtcdStore(connection, [PREFIX], page=1000)
+    assert store.snapshot().entries == {}
+    result = store.apply([batches(wanted)])
+    assert (result.written, result.refused) == (20_000, ())
+    assert len(result.own_revisions) == len(batches(wanted))
+    assert result.revision == max(result.own_revisions) == server.revision()
+    other = EtcdStore(connection, [b"/skydnsx/", b"/other/"])
+    other.apply([[(Put(b"/skydnsx/a", b"1"), Put(b"/other/b", b"2"))]])
+    assert other.snapshot().entries == {b"/skydnsx/a": b"1", b"/other/b": b"2"}
+    for _ in range(3):  # page by page, then by the cuts that were remembered
+        snapshot = store.snapshot()
+        assert snapshot.entries == wanted
+        assert snapshot.revision == result.revision + 1
+
+
+def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
+    """A writer moves one key to and fro; a snapshot that is not of one revision has none or two of it."""
+    wanted = entries(4000)
+    first, last = min(wanted), max(wanted)
+    store = EtcdStore(connection, [PREFIX], page=200)
+    store.apply([batches(wanted)])
+    done = threading.Event()
+
+    def move() -> None:
+        writer = EtcdStore(connection, [PREFIX])
+        here, there = first + b"x", last + b"x"
+        while not done.is_set():
+            writer.apply([[(Put(here, b"1"), Delete(there))]])
+            here, there = there, here
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        wait_for(lambda: len(store.snapshot().entries) == 4001, "the mover")
+        for _ in range(20):
+            found = store.snapshot().entries
+            assert len({first + b"x", last + b"x"} & found.keys()) == 1
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_small_prefix_costs_one_request(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = EtcdStore(connection, [PREFIX])
+    store.apply([batches(entries(1000))])
+    asked = requests(connection, monkeypatch)
+    assert len(store.snapshot().entries) == 1000
+    assert asked == ["Range"]
+
+
+def test_generations_are_ordered(server: Etcd, store: EtcdStore) -> None:
+    store.apply([batches(entries(500), 10)])
+    told = Told(store, server.revision() + 1).standing()
+    puts = [(Put(key, b"new"),) for key in list(entries(500))[:100]]
+    deletes = [(Delete(key),) for key in list(entries(500))[100:200]]
+    result = store.apply([puts, deletes])
+    wait_for(lambda: len(told.events) == 200, "all events")
+    kinds = [event.value is None for event in told.events]
+    assert kinds == [False] * 100 + [True] * 100
+    assert {event.mod_revision for event in told.events} == result.own_revisions
+    told.end()
+
+
+def test_deleting_what_is_not_there_makes_no_revision(server: Etcd, store: EtcdStore) -> None:
+    before = server.revision()
+    result = store.apply([[(Delete(b"/skydns/none"), Delete(b"/skydns/nor/this"))]])
+    assert (server.revision(), result.own_revisions) == (before, frozenset())
+
+
+def test_refused_batch_is_cut_down_to_the_culprit(store: EtcdStore) -> None:
+    """etcd takes no transaction above 1.5 MB."""
+    wanted = entries(300)
+    too_large = Put(b"/skydns/large", b"x" * 2_000_000)
+    groups = batches(wanted, 100)
+    groups[1] = (*groups[1][:50], too_large, *groups[1][50:])
+    result = store.apply([groups])
+    assert [change for change, _ in result.refused] == [too_large]
+    assert "too large" in result.refused[0][1] or "larger than max" in result.refused[0][1]
+    assert result.written == 300
+    assert store.snapshot().entries == wanted
+
+
+def test_refused_for_other_reasons(store: EtcdStore) -> None:
+    empty, twice = Put(b"", b"x"), Put(b"/skydns/a", b"x")
+    result = store.apply([[(Put(b"/skydns/b", b"y"), empty), (twice, twice), (Delete(b""),)]])
+    assert [change for change, _ in result.refused] == [empty, Delete(b"")]
+    assert store.snapshot().entries == {b"/skydns/a": b"x", b"/skydns/b": b"y"}
+
+
+def test_server_takes_fewer_operations_than_we_think(connection: EtcdConnection) -> None:
+    store = EtcdStore(connection, [PREFIX], max_txn_ops=500)
+    wanted = entries(5000)
+    assert store.apply([batches(wanted, 500)]).written == 5000
+    assert store.snapshot().entries == wanted
+
+
+def test_paused_server_is_unavailable_within_the_timeout(
+    server: Etcd, connection: EtcdConnection, store: EtcdStore
+) -> None:
+    store.snapshot()
+    server.pause()
+    began = time.monotonic()
+    with pytest.raises(EtcdUnavailable, match="in time"):
+        store.apply([batches(entries(10_000))])
+    with pytest.raises(EtcdUnavailable):
+        store.snapshot()
+    assert time.monotonic() - began < 2 * connection.settings.timeout + 1.5
+    server.resume()
+    assert wait_for(store.snapshot, "etcd", not_yet=(EtcdUnavailable,)).revision > 0
+
+
+def test_lost_data_is_noticed_by_every_part(server: Etcd, store: EtcdStore) -> None:
+    revision = store.apply([batches(entries(1000), 1)]).revision
+    told = Told(store, revision + 1).standing()
+    server.wipe()
+    assert isinstance(told.failed(20), EtcdUnavailable)
+
+    def again() -> EtcdError | None:
+        try:
+            next(store.watch(revision + 1, threading.Event()))
+        except EtcdCompacted as error:
+            return error
+        return None
+
+    # it would wait for that revision in silence, for hours
+    assert "went back" in str(wait_for(again, "the watch to object", not_yet=(EtcdUnavailable,)))
+    with pytest.raises(EtcdUnavailable, match="lost its data"):
+        store.apply([[(Put(b"/skydns/a", b"1"),)]])
+    assert store.snapshot().entries == {b"/skydns/a": b"1"}
+    assert store.apply([[(Put(b"/skydns/b", b"1"),)]]).written == 1
+
+
+def test_watch_tells_everything_once_and_in_order(server: Etcd, store: EtcdStore) -> None:
+    start = server.revision() + 1
+    told = Told(store, start).standing()
+    assert told.batches[0] == WatchBatch(start - 1)
+    store.apply([[(Put(b"/skydns/a", b"1"), Put(b"/skydns/b", b"2"))], [(Delete(b"/skydns/a"),)]])
+    server.put("/elsewhere", "x")
+    server.put("/skydns/c", "3")
+    wait_for(lambda: len(told.events) == 4, "four events")
+    assert told.events == [
+        WatchEvent(b"/skydns/a", b"1", start),
+        WatchEvent(b"/skydns/b", b"2", start),
+        WatchEvent(b"/skydns/a", None, start + 1),
+        WatchEvent(b"/skydns/c", b"3", start + 3),
+    ]
+    assert told.end() < 0.5
+    assert told.error is None
+
+
+def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
+    wanted = entries(3000)
+    start = server.revision() + 1
+    store.apply([batches(wanted, 2)])
+    told = Told(store, start)
+    wait_for(lambda: len(told.events) >= 500, "some events")
+    told.end()
+    seen = told.events
+    rest = Told(store, told.batches[-1].revision + 1)
+    wait_for(lambda: len(seen) + len(rest.events) == 3000, "the rest")
+    rest.end()
+    assert {event.key: event.value for event in seen + rest.events} == wanted
+    revisions = [event.mod_revision for event in seen + rest.events]
+    assert revisions == sorted(revisions)
+
+
+def test_watch_over_several_prefixes(server: Etcd, connection: EtcdConnection) -> None:
+    store = EtcdStore(connection, [b"/z/", b"/a/", b"/a/deeper/"])
+    told = Told(store, server.revision() + 1).standing()
+    store.apply([[(Put(b"/a/deeper/1", b"1"), Put(b"/m/2", b"2"), Put(b"/z/3", b"3"))]])
+    wait_for(lambda: len(told.events) == 2, "two events")
+    assert [event.key for event in told.events] == [b"/a/deeper/1", b"/z/3"]
+    told.end()
+
+
+def test_compacted_revision(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+    store.apply([batches(entries(100), 1)])
+    connection.call("Compact", rpc.CompactionRequest(revision=50, physical=True))
+    with pytest.raises(EtcdCompacted, match="50"):
+        for _ in store.watch(10, threading.Event()):
+            pass
+    assert len(store.snapshot().entries) == 100
+    told = Told(store, 60)
+    wait_for(lambda: told.events, "events from where they are kept")
+    told.end()
+
+
+def test_watch_of_a_killed_server_ends(server: Etcd, store: EtcdStore) -> None:
+    told = Told(store, server.revision() + 1).standing()
+    server.kill()
+    assert isinstance(told.failed(5), EtcdUnavailable)
+
+
+def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+    told = Told(store, server.revision() + 1).standing()
+    server.pause()
+    assert isinstance(told.failed(2 * connection.settings.timeout + 2), EtcdUnavailable)
+    server.resume()
+    again = wait_for(lambda: next(store.watch(1, threading.Event())), "a watch", not_yet=(EtcdUnavailable,))
+    assert again.revision == 0
+
+
+def test_quiet_watch_lives_on(server: Etcd) -> None:
+    """Nothing happens for many timeouts: the server is asked, answers, and the watch stays."""
+    with connect(EtcdSettings((server.url,), timeout=1)) as connection:
+        store = EtcdStore(connection, [PREFIX])
+        told = Told(store, server.revision() + 1).standing()
+        began = time.monotonic()
+        wait_for(lambda: told.error or time.monotonic() - began > 3.5, "three rounds of quiet")
+        server.put("/skydns/a", "1")
+        wait_for(lambda: told.error or told.events, "the event")
+        assert told.error is None
+        told.end()
+
+
+def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) -> None:
+    told = Told(store, server.revision() + 1).standing()
+    server.pause()
+    assert told.end() < 0.5
+    server.resume()
+
+
+def test_no_space(binaries: dict[str, Path], tmp_path: Path) -> None:
+    server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
+    server.start()
+    with connect(EtcdSettings((server.url,))) as connection:
+        store = EtcdStore(connection, [PREFIX])
+        with pytest.raises(EtcdNoSpace, match="NOSPACE"):
+            store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])
+        status = wait_for(lambda: store.status() if store.status().alarms else None, "the alarm")
+        assert status is not None
+        assert status.alarms == ("NOSPACE",)
+        assert store.snapshot().entries, "reads go on"
+    server.kill()
+
+
+def test_status_and_nudge(
+    store: EtcdStore, connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = store.status()
+    assert status.leader
+    assert status.db_size > 0
+    assert status.alarms == ()
+    asked = requests(connection, monkeypatch)
+    store.nudge()
+    old = tuple(int(part) for part in status.version.split(".")[:2]) < (3, 5)
+    assert asked == (["Status", "Hash"] if old else ["Status"])
+
+
+def test_nudge_of_an_absent_server_is_silent(server: Etcd, store: EtcdStore) -> None:
+    server.kill()
+    store.nudge()
