@@ -1,0 +1,380 @@
+"""The whole thing on one machine, with nothing installed: ``python -m tests.stack.demo``.
+
+Starts a real kube-apiserver on its etcd, the pod-local etcd, the bridge, and CoreDNS on the Corefile
+that ``kube2etcd corefile`` prints; applies ``demo_objects.yaml``, asks over real DNS and shows question,
+answer and the object behind it. Then it waits, for questions of your own. ``--once`` ends after the table:
+0 when every answer was right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+import dns.exception
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import yaml
+
+from tests.stack.harness import (
+    LOOPBACK,
+    ApiServer,
+    Bridge,
+    BuildError,
+    CoreDns,
+    Etcd,
+    KubeError,
+    NotInTimeError,
+    Process,
+    binaries,
+    clean_environment,
+    free_port,
+    wait_for,
+)
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+OBJECTS = HERE / "demo_objects.yaml"
+DOMAIN = "cluster.local"
+DNS_SERVICE = "10.0.0.10"
+SVC = f"shop.svc.{DOMAIN}"
+
+#: The rest of the world, so that the demo needs no network: one name, and nothing else exists.
+OUTSIDE = """
+.:{port} {
+    bind 127.0.0.1
+    template IN A payments.example {
+        answer "payments.example. 60 IN A 192.0.2.80"
+    }
+    template ANY ANY payments.example {
+        rcode NOERROR
+    }
+    template ANY ANY {
+        rcode NXDOMAIN
+    }
+}
+"""
+
+
+class DemoError(Exception):
+    """Something that the person at the keyboard can do something about; the text says what."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A question, the right answer, and why it is right. ``answer`` holds data, or NODATA or NXDOMAIN."""
+
+    name: str
+    rtype: str
+    answer: frozenset[str]
+    behind: str
+
+
+def expect(name: str, rtype: str, answer: str, behind: str) -> Expected:
+    """One line of the table; several records are parted by ``; ``."""
+    return Expected(name, rtype, frozenset(answer.split("; ")), behind)
+
+
+QUESTIONS: Sequence[Expected] = (
+    expect(f"web.{SVC}", "A", "10.0.0.20", "Service web: its cluster address"),
+    expect(f"web.{SVC}", "AAAA", "fd00:10::20", "Service web: the second family"),
+    expect(f"_http._tcp.web.{SVC}", "SRV", f"0 50 80 web.{SVC}.", "Service web: port http"),
+    expect(f"web.{SVC}", "SRV", f"0 50 80 web.{SVC}.; 0 50 9090 web.{SVC}.", "Service web: all its ports"),
+    expect(f"web.{SVC}", "TXT", "NODATA", "Service web: exists, has no text"),
+    expect("20.0.0.10.in-addr.arpa", "PTR", f"web.{SVC}.", "Service web: its address backwards"),
+    expect(f"db.{SVC}", "A", "172.16.0.10; 172.16.0.12", "headless Service db: ready endpoints only"),
+    expect(f"db-0.db.{SVC}", "A", "172.16.0.10", "EndpointSlice db-1: hostname db-0"),
+    expect(f"db-1.db.{SVC}", "A", "NXDOMAIN", "EndpointSlice db-1: hostname db-1 is not ready"),
+    expect(f"172-16-0-12.db.{SVC}", "A", "172.16.0.12", "EndpointSlice db-1: endpoint without hostname"),
+    expect(
+        f"_sql._tcp.db.{SVC}",
+        "SRV",
+        f"0 50 5432 db-0.db.{SVC}.; 0 50 5432 172-16-0-12.db.{SVC}.",
+        "headless Service db: port sql per endpoint",
+    ),
+    expect("10.0.16.172.in-addr.arpa", "PTR", f"db-0.db.{SVC}.", "EndpointSlice db-1: backwards"),
+    expect(f"payments.{SVC}", "CNAME", "payments.example.", "ExternalName Service payments"),
+    expect(f"payments.{SVC}", "A", "payments.example.; 192.0.2.80", "the same, followed to the outside"),
+    expect(f"legacy.{SVC}", "CNAME", "NXDOMAIN", "Service legacy: left out, an alias cannot be an address"),
+    expect(f"any.{SVC}", "A", "10.0.0.30", "Service any: a wildcard to CoreDNS, not here"),
+    expect(f"*.{SVC}", "A", "NXDOMAIN", "no wildcards"),
+    expect(f"none.{SVC}", "A", "NXDOMAIN", "no such Service"),
+    expect(SVC, "A", "NODATA", "Namespace shop: exists"),
+    expect(f"none.svc.{DOMAIN}", "A", "NXDOMAIN", "no such Namespace"),
+    expect(f"172-16-0-30.shop.pod.{DOMAIN}", "A", "172.16.0.30", "Pod worker"),
+    expect(f"172-16-0-31.shop.pod.{DOMAIN}", "A", "NXDOMAIN", "no Pod has this address"),
+    expect(f"dns-version.{DOMAIN}", "TXT", '"1.1.0"', "the specification's version"),
+    expect(f"kubernetes.default.svc.{DOMAIN}", "A", "10.0.0.1", "Service kubernetes, made by the API server"),
+)
+
+
+class Stack:
+    """Everything that runs, started in order and stopped in the opposite one."""
+
+    def __init__(
+        self, directory: Path, programs: Mapping[str, Path], port: int, tell: Callable[[str], None]
+    ) -> None:
+        self.directory = directory
+        self.programs = programs
+        self.port = port
+        self.tell = tell
+        self.api_etcd = Etcd(directory, programs, name="api-etcd")
+        self.etcd = Etcd(directory, programs, name="pod-etcd")
+        self.api = ApiServer(directory / "apiserver", programs, self.api_etcd.url)
+        self.outside = CoreDns(directory, programs, OUTSIDE, name="outside")
+        self.options = ["--domain", DOMAIN, "--etcd-server", self.etcd.url, "--pods", "verified"]
+        self.bridge: Bridge | None = None
+        self.dns: CoreDns | None = None
+        self._exit = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Start all, each when the one that it needs is up."""
+        self.tell("starting the API server's etcd…")
+        self._run(self.api_etcd)
+        self.tell("starting kube-apiserver (a few seconds)…")
+        self._run(self.api)
+        self._exit.callback(self.api.close)
+        self.tell("starting the pod-local etcd and a stand-in for the rest of the world…")
+        self._run(self.etcd)
+        self._run(self.outside)
+        self.tell("starting kube2etcd…")
+        cluster = ["--kubeconfig", str(self.api.kubeconfig())]
+        self.bridge = Bridge(
+            self.directory,
+            [*self.options, *cluster, "--dns-server-ip", DNS_SERVICE],
+            environment(),
+        )
+        self._run(self.bridge)
+        self.bridge.wait_ready()
+        self.tell("starting CoreDNS on the Corefile of kube2etcd…")
+        self.dns = CoreDns(self.directory, self.programs, self.corefile(), port=self.port)
+        self._run(self.dns)
+
+    def _run(self, server: Etcd | ApiServer | CoreDns | Bridge) -> None:
+        self._exit.callback(server.kill)
+        server.start()
+
+    def corefile(self) -> str:
+        """What ``kube2etcd corefile`` prints, less the doors whose ports may be taken on this machine."""
+        listen = f"{LOOPBACK}:{self.port}"
+        upstream = f"{LOOPBACK}:{self.outside.port}"
+        text = kube2etcd(
+            "corefile", *self.options, "--dns-listen", listen, "--upstream", upstream, "--cache", "0"
+        )
+        doors = ("health ", "ready ", "prometheus ")
+        return "".join(line for line in text.splitlines(True) if not line.lstrip().startswith(doors))
+
+    def apply(self) -> None:
+        """Apply the objects, as ``kubectl apply`` would."""
+        with OBJECTS.open() as manifest:
+            objects: list[dict[str, Any]] = list(yaml.safe_load_all(manifest))
+        self.tell(f"applying {len(objects)} objects…")
+        self.api.apply_all(objects)
+
+    def processes(self) -> list[Process]:
+        """All that should run."""
+        servers = (self.api_etcd, self.api, self.etcd, self.outside, self.bridge, self.dns)
+        return [server.process for server in servers if server is not None]
+
+    def stop(self) -> None:
+        """Stop all; safe at any time."""
+        self._exit.close()
+
+
+def environment() -> dict[str, str]:
+    """Lets a child find the packages of this checkout, installed or not."""
+    paths = [str(ROOT), str(ROOT / "skydns-compat"), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def kube2etcd(*arguments: str) -> str:
+    """Run one command of kube2etcd; its standard output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kube2etcd", *arguments],
+        env=clean_environment(environment()),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DemoError(f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def answered(dns_server: CoreDns, question: Expected) -> frozenset[str]:
+    """What the server says, in the words of `Expected`."""
+    try:
+        message = dns_server.ask(question.name, question.rtype)
+    except dns.exception.Timeout:
+        return frozenset({"no answer"})
+    if message.rcode() != dns.rcode.NOERROR:
+        return frozenset({dns.rcode.to_text(message.rcode())})
+    found = frozenset(item.to_text() for rrset in message.answer for item in rrset)
+    return found or frozenset({"NODATA"})
+
+
+def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[frozenset[str]]:
+    """All answers: the right ones as soon as they are there, or what was there in the end."""
+    answers: list[frozenset[str]] = []
+
+    def all_right() -> bool:
+        answers[:] = [answered(dns_server, question) for question in QUESTIONS]
+        return all(seen == question.answer for seen, question in zip(answers, QUESTIONS, strict=True))
+
+    with contextlib.suppress(NotInTimeError):
+        wait_for(all_right, "the right answers", deadline_s, dns_server.process)
+    return answers
+
+
+def table(answers: Sequence[frozenset[str]]) -> str:
+    """Question, type, answer and the object behind it, in columns; a record per line."""
+    rows: list[tuple[str, str, str, str]] = [("question", "type", "answer", "behind it")]
+    for question, seen in zip(QUESTIONS, answers, strict=True):
+        behind = question.behind
+        if seen != question.answer:
+            behind = f"WRONG, should be {'; '.join(sorted(question.answer))}: {behind}"
+        first, *others = sorted(seen)
+        rows.append((question.name, question.rtype, first, behind))
+        rows += [("", "", other, "") for other in others]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rows.insert(1, ("-" * widths[0], "-" * widths[1], "-" * widths[2], "-" * len("behind it")))
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)]
+        lines.append("  ".join([*cells, row[3]]).rstrip())
+    return "\n".join(lines)
+
+
+def by_hand(stack: Stack) -> str:
+    """What to try now."""
+    kubeconfig = stack.api.directory / "kubeconfig"
+    service = (
+        '{"apiVersion":"v1","kind":"Service","metadata":{"name":"mine"},'
+        '"spec":{"clusterIP":"10.0.0.99","ports":[{"name":"http","port":80}]}}'
+    )
+    options = " ".join([*stack.options, "--kubeconfig", str(kubeconfig)])
+    return f"""
+Ask:     dig @{LOOPBACK} -p {stack.port} +noall +answer _http._tcp.web.{SVC} SRV
+Change:  curl -s --cacert {stack.api.ca_file} -H 'Authorization: Bearer {stack.api.token}' \\
+           -H 'Content-Type: application/json' -d '{service}' \\
+           {stack.api.url}/api/v1/namespaces/shop/services
+         dig @{LOOPBACK} -p {stack.port} +short mine.{SVC}
+    or:  kubectl --kubeconfig {kubeconfig} apply -f FILE
+Why:     {sys.executable} -m kube2etcd explain legacy.{SVC} {options}
+Keys:    {stack.programs["etcdctl"]} --endpoints={stack.etcd.url} get --prefix /skydns
+Logs:    {stack.directory}
+"""
+
+
+def taken_or_free(port: int) -> int:
+    """The port that was asked for, or any free one; an error with advice where it is taken."""
+    if port == 0:
+        return free_port()
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError as error:
+                raise DemoError(
+                    f"port {port} of {LOOPBACK} cannot be had ({error.strerror}); "
+                    "choose another with --port, or leave it out to take any that is free"
+                ) from None
+    return port
+
+
+def wait_for_the_end(stack: Stack) -> None:
+    """Until Ctrl-C; a server that dies meanwhile is news."""
+    while True:
+        for process in stack.processes():
+            if not process.alive:
+                raise DemoError(f"{process.name} has exited with {process.exit_code}:\n{process.log_tail()}")
+        threading.Event().wait(0.5)
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM and a closed terminal clean up as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run(port: int, once: bool, out: TextIO) -> int:
+    """The demo itself; everything that it started is gone when it returns."""
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    port = taken_or_free(port)
+    programs = binaries()
+    directory = Path(tempfile.mkdtemp(prefix="kube2etcd-demo-"))
+    stack = Stack(directory, programs, port, tell)
+    try:
+        stack.start()
+        stack.apply()
+        assert stack.dns is not None
+        tell("asking…")
+        answers = ask_all(stack.dns)
+        print(f"\n{table(answers)}", file=out)
+        wrong = [
+            f"{question.name} {question.rtype}"
+            for question, seen in zip(QUESTIONS, answers, strict=True)
+            if seen != question.answer
+        ]
+        verdict = f"WRONG: {', '.join(wrong)}" if wrong else f"all {len(answers)} answers are right"
+        print(f"\n{verdict}", file=out, flush=True)
+        if once:
+            return 1 if wrong else 0
+        print(by_hand(stack), file=out)
+        print("Everything runs until Ctrl-C.", file=out, flush=True)
+        wait_for_the_end(stack)
+    finally:
+        tell("stopping…")
+        stack.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn errors into one clear text each."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stack.demo", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--once", action="store_true", help="end after the table; 0 if all was right")
+    parser.add_argument("--port", type=int, default=0, help="where DNS answers on 127.0.0.1 (any free one)")
+    given = parser.parse_args(arguments)
+    try:
+        with terminated_as_interrupted():
+            return run(given.port, given.once, sys.stdout)
+    except KeyboardInterrupt:
+        return 130 if given.once else 0
+    except (DemoError, BuildError, NotInTimeError, KubeError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
