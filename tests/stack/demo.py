@@ -83,6 +83,10 @@ class Expected:
     answer: frozenset[str]
     behind: str
 
+    def met(self, seen: Sequence[str]) -> bool:
+        """Whether this is the answer; the order means nothing."""
+        return frozenset(seen) == self.answer
+
 
 def expect(name: str, rtype: str, answer: str, behind: str) -> Expected:
     """One line of the table; several records are parted by ``; ``."""
@@ -93,7 +97,7 @@ QUESTIONS: Sequence[Expected] = (
     expect(f"web.{SVC}", "A", "10.0.0.20", "Service web: its cluster address"),
     expect(f"web.{SVC}", "AAAA", "fd00:10::20", "Service web: the second family"),
     expect(f"_http._tcp.web.{SVC}", "SRV", f"0 50 80 web.{SVC}.", "Service web: port http"),
-    expect(f"web.{SVC}", "SRV", f"0 50 80 web.{SVC}.; 0 50 9090 web.{SVC}.", "Service web: all its ports"),
+    expect(f"web.{SVC}", "SRV", f"0 25 80 web.{SVC}.; 0 25 9090 web.{SVC}.", "Service web: all its ports"),
     expect(f"web.{SVC}", "TXT", "NODATA", "Service web: exists, has no text"),
     expect("20.0.0.10.in-addr.arpa", "PTR", f"web.{SVC}.", "Service web: its address backwards"),
     expect(f"db.{SVC}", "A", "172.16.0.10; 172.16.0.12", "headless Service db: ready endpoints only"),
@@ -217,39 +221,38 @@ def kube2etcd(*arguments: str) -> str:
     return done.stdout
 
 
-def answered(dns_server: CoreDns, question: Expected) -> frozenset[str]:
-    """What the server says, in the words of `Expected`."""
+def answered(dns_server: CoreDns, question: Expected) -> Sequence[str]:
+    """What the server says, in its order and in the words of `Expected`."""
     try:
         message = dns_server.ask(question.name, question.rtype)
     except dns.exception.Timeout:
-        return frozenset({"no answer"})
+        return ["no answer"]
     if message.rcode() != dns.rcode.NOERROR:
-        return frozenset({dns.rcode.to_text(message.rcode())})
-    found = frozenset(item.to_text() for rrset in message.answer for item in rrset)
-    return found or frozenset({"NODATA"})
+        return [dns.rcode.to_text(message.rcode())]
+    return [item.to_text() for rrset in message.answer for item in rrset] or ["NODATA"]
 
 
-def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[frozenset[str]]:
+def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[Sequence[str]]:
     """All answers: the right ones as soon as they are there, or what was there in the end."""
-    answers: list[frozenset[str]] = []
+    answers: list[Sequence[str]] = []
 
     def all_right() -> bool:
         answers[:] = [answered(dns_server, question) for question in QUESTIONS]
-        return all(seen == question.answer for seen, question in zip(answers, QUESTIONS, strict=True))
+        return all(question.met(seen) for seen, question in zip(answers, QUESTIONS, strict=True))
 
     with contextlib.suppress(NotInTimeError):
         wait_for(all_right, "the right answers", deadline_s, dns_server.process)
     return answers
 
 
-def table(answers: Sequence[frozenset[str]]) -> str:
+def table(answers: Sequence[Sequence[str]]) -> str:
     """Question, type, answer and the object behind it, in columns; a record per line."""
     rows: list[tuple[str, str, str, str]] = [("question", "type", "answer", "behind it")]
     for question, seen in zip(QUESTIONS, answers, strict=True):
         behind = question.behind
-        if seen != question.answer:
+        if not question.met(seen):
             behind = f"WRONG, should be {'; '.join(sorted(question.answer))}: {behind}"
-        first, *others = sorted(seen)
+        first, *others = seen
         rows.append((question.name, question.rtype, first, behind))
         rows += [("", "", other, "") for other in others]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -342,7 +345,7 @@ def run(port: int, once: bool, out: TextIO) -> int:
         wrong = [
             f"{question.name} {question.rtype}"
             for question, seen in zip(QUESTIONS, answers, strict=True)
-            if seen != question.answer
+            if not question.met(seen)
         ]
         verdict = f"WRONG: {', '.join(wrong)}" if wrong else f"all {len(answers)} answers are right"
         print(f"\n{verdict}", file=out, flush=True)

@@ -1,0 +1,82 @@
+"""The demo shows right answers, says what is wrong when it cannot, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import demo
+from tests.stack.harness import LOOPBACK, BuildError, Process, clean_environment, wait_for
+
+
+@pytest.fixture
+def started(binaries: dict[str, Path], tmp_path: Path) -> Iterator[Process]:
+    """The demo as a person starts it, its own files below the test's folder."""
+    environment = {**clean_environment(demo.environment()), "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    process = Process("demo", [sys.executable, "-m", "tests.stack.demo"], tmp_path, env=environment)
+    yield process
+    process.kill()
+
+
+def children(process: Process) -> list[str]:
+    """The servers that run below it."""
+    task = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return task.read_text().split()
+
+
+def test_every_answer_is_right(started: Process) -> None:
+    started.command.append("--once")
+    started.start()
+    assert started.wait(120) == 0, started.log_tail(60)
+    assert f"all {len(demo.QUESTIONS)} answers are right" in started.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing_behind(
+    started: Process, tmp_path: Path, number: signal.Signals
+) -> None:
+    started.start()
+    wait_for(lambda: "until Ctrl-C" in started.log.read_text(), "the demo to wait", 120, started)
+    servers = children(started)
+    assert len(servers) == 6
+    started.send_signal(number)
+    assert started.wait(20) == 0, started.log_tail(40)
+    assert [pid for pid in servers if Path(f"/proc/{pid}").exists()] == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        port = other.getsockname()[1]
+        assert demo.main(["--once", "--port", str(port)]) == 1
+    assert f"port {port} of {LOOPBACK} cannot be had" in capsys.readouterr().err
+
+
+def test_a_failed_build_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> dict[str, Path]:
+        raise BuildError("building coredns failed")
+
+    monkeypatch.setattr(demo, "binaries", fail)
+    assert demo.main(["--once"]) == 1
+    assert "building coredns failed" in capsys.readouterr().err
+
+
+def test_a_wrong_answer_is_named() -> None:
+    answers = [sorted(question.answer) for question in demo.QUESTIONS]
+    answers[0] = ["NXDOMAIN"]
+    text = demo.table(answers)
+    assert "NXDOMAIN" in text.splitlines()[2]
+    assert "WRONG, should be 10.0.0.20" in text
+    assert text.count("WRONG") == 1
+
+
+def test_a_command_that_fails_is_quoted() -> None:
+    with pytest.raises(demo.DemoError, match="kube2etcd no-such-command exited with"):
+        demo.kube2etcd("no-such-command")
