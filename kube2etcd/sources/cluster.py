@@ -64,7 +64,7 @@ def zone_records(zone: ClusterZone) -> Published:
     server = zone.zone.child("ns", "dns")
     records += [Record(server, Host(address), zone.ttl) for address in zone.dns_server_ips]
     if not zone.dns_server_ips:
-        records.append(Record(server, Exists(), zone.ttl))
+        records.append(Record(server, Exists(among=True), zone.ttl))
     return Published(records)
 
 

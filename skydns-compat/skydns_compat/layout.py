@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
@@ -32,7 +33,22 @@ NO_PORT = -1
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
 EMPTY_NAMES = "nt"
 
-_OWN, _ENDPOINT, _NAMED = "a", "e", "n"
+#: Leaf of the entry that keeps a name without data from showing what lies below it.
+GUARD = "M"
+
+
+#: Group of ports whose entries must not show at the names above them.
+_NAMED = "n"
+
+
+class _Entry(NamedTuple):
+    """An address entry to be: ``strip`` labels are cut from the SRV target that its key makes."""
+
+    address: Address
+    port: int
+    ttl: int
+    strip: int
+    group: str
 
 
 @dataclass(slots=True)
@@ -40,6 +56,7 @@ class _Owner:
     """What the records say of one owner name."""
 
     hosts: dict[Address, int] = field(default_factory=dict)
+    order: dict[Address, int] = field(default_factory=dict)
     ports: list[tuple[Port, int]] = field(default_factory=list)
 
 
@@ -78,23 +95,27 @@ class Layout:
         except (UnicodeDecodeError, InvalidName):
             return None
 
-    def entries(self, records: Iterable[Record], zone: Name) -> dict[bytes, bytes]:
+    def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
         """Key to value for the records of one object in ``zone``.
 
         Records of one owner name come from one call, since the reader mixes what lies below a name.
         Repeated SRV records are kept: their number decides the weights that the server computes.
+        Names of at most ``above`` labels below the zone stand above whole trees: what they have
+        is kept aside, where the Corefile asks for it.
         """
         made: dict[bytes, bytes] = {}
         owners: dict[Name, _Owner] = {}
         for record in records:
+            if above and 0 < len(record.name.labels) - len(zone.labels) <= above:
+                record = Record(_aside(record.name, zone), record.data, record.ttl)
             self._place(record, zone, made, owners)
         for name in owners:
             made[self.key(name)] = self._marker
         below = _hosts_below(owners)
         for name, owner in owners.items():
             children = below.get(name, {})
-            if owner.hosts and (owner.hosts.keys() != children.keys() or _targets(name, owner)):
-                self._own_hosts(name, owner, owners, bool(children), _is_endpoint(name, owners), made)
+            if owner.hosts and not _is_sum(name, owner, children):
+                self._own_hosts(name, owner, owners, bool(children), made)
             self._targets_elsewhere(name, owner, owners, made)
         return made
 
@@ -104,8 +125,11 @@ class Layout:
         """Put the kinds that need one key; collect hosts and ports, which need each other."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
-            case Host(address):
-                owners.setdefault(name, _Owner()).hosts[address] = ttl
+            case Host(address, order):
+                owner = owners.setdefault(name, _Owner())
+                owner.hosts[address] = ttl
+                if order is not None:
+                    owner.order[address] = order
             case Port():
                 owners.setdefault(name, _Owner()).ports.append((data, ttl))
             case Alias(target):
@@ -116,15 +140,23 @@ class Layout:
             case Text(text):
                 owners.setdefault(name, _Owner())
                 made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
-            case Exists():
-                if name.labels[1:2] == ("dns",):
-                    made[self.key(name)] = self._marker
-                elif name == zone:
-                    made[self.key(zone)] = self._marker
-                    made[self.key(zone.child("apex", "dns"))] = self._marker
-                else:
-                    aside = Name((*name.relative(zone), EMPTY_NAMES, *zone.labels))
-                    made[self.key(aside)] = self._marker
+            case Exists(among):
+                self._exists(name, zone, among, made)
+
+    def _exists(self, name: Name, zone: Name, among: bool, made: dict[bytes, bytes]) -> None:
+        """A name without data: a marker where the question for it arrives."""
+        if name == zone:
+            made[self.key(zone)] = self._marker
+            made[self.key(zone.child("apex", "dns"))] = self._marker
+        elif among or EMPTY_NAMES in name.labels:
+            made[self.key(name)] = self._marker
+            if among:
+                # A host below the question is passed over, and the group hides what lies deeper.
+                made[self.key(name, GUARD)] = self._value(
+                    host=f"m.{_escaped(name)}", port=NO_PORT, group=_group(name)
+                )
+        else:
+            made[self.key(_aside(name, zone))] = self._marker
 
     def _own_hosts(
         self,
@@ -132,7 +164,6 @@ class Layout:
         owner: _Owner,
         owners: dict[Name, _Owner],
         crowded: bool,
-        endpoint: bool,
         made: dict[bytes, bytes],
     ) -> None:
         """Entries for a name with addresses of its own.
@@ -141,6 +172,7 @@ class Layout:
         subtree holds other addresses (``crowded``): then the name gets entries right below it.
         """
         rest = Counter((port.port, port.via) for port, _ in owner.ports if port.target == name)
+        group = _group(name)
         for other, about in owners.items():
             if other.labels[2:] != name.labels or not other.labels[0].startswith("_"):
                 continue
@@ -151,37 +183,43 @@ class Layout:
                 if not crowded and rest[port.port, port.via] > 0:
                     rest[port.port, port.via] -= 1
                 for address in [port.via] if port.via else list(owner.hosts):
-                    self._host(other, address, port.port, ttl, 3, _NAMED if crowded else _OWN, seen, made)
-        group = _ENDPOINT if endpoint else _OWN
+                    entry = _Entry(address, port.port, ttl, 3, _NAMED if crowded else group)
+                    self._host(other, entry, owner, seen, made)
         seen = Counter()
         for (number, via), count in sorted(rest.items(), key=lambda item: (item[0][0], str(item[0][1]))):
             for _ in range(count):
                 for address in [via] if via else list(owner.hosts):
-                    self._host(name, address, number, owner.hosts.get(address, 0), 1, group, seen, made)
+                    entry = _Entry(address, number, owner.hosts.get(address, 0), 1, group)
+                    self._host(name, entry, owner, seen, made)
         served = {port.via for port, _ in owner.ports if port.target == name}
         for address, ttl in owner.hosts.items():
             if None not in served and address not in served:
-                self._host(name, address, NO_PORT, ttl, 1, group, seen, made)
+                self._host(name, _Entry(address, NO_PORT, ttl, 1, group), owner, seen, made)
 
     def _host(
         self,
         name: Name,
-        address: Address,
-        port: int,
-        ttl: int,
-        strip: int,
-        group: str,
+        entry: _Entry,
+        owner: _Owner,
         seen: Counter[tuple[int, Address]],
         made: dict[bytes, bytes],
     ) -> None:
         """One address entry; a repeated one gets its number, since repetition decides weights."""
+        address, port = entry.address, entry.port
         seen[port, address] += 1
         text = str(address)
         leaf = text.replace(".", "-").replace(":", "-") + ("-H" if port == NO_PORT else f"-P{port}")
+        if address in owner.order:
+            leaf = f"{owner.order[address]:02}-{leaf}"
         if seen[port, address] > 1:
             leaf += f"-{seen[port, address]}"
         made[self.key(name, leaf)] = self._value(
-            host=text, port=port, priority=PRIORITY_ZERO, ttl=ttl, targetstrip=strip, group=group
+            host=text,
+            port=port,
+            priority=PRIORITY_ZERO,
+            ttl=entry.ttl,
+            targetstrip=entry.strip,
+            group=entry.group,
         )
 
     def _targets_elsewhere(
@@ -204,7 +242,8 @@ class Layout:
             counter = seen.setdefault(target, Counter())
             at = name.child(target.labels[0])
             for address in [port.via] if port.via else list(owners[target].hosts):
-                self._host(at, address, port.port, ttl, 1, _NAMED, counter, made)
+                entry = _Entry(address, port.port, ttl, 1, _NAMED)
+                self._host(at, entry, owners[target], counter, made)
 
     def _value(
         self,
@@ -245,9 +284,16 @@ def _hosts_below(owners: dict[Name, _Owner]) -> dict[Name, dict[Address, None]]:
     return below
 
 
-def _targets(name: Name, owner: _Owner) -> bool:
-    return any(port.target == name for port, _ in owner.ports)
+def _is_sum(name: Name, owner: _Owner, children: dict[Address, None]) -> bool:
+    """Whether the name's addresses and ports are just those of the names below it: headless."""
+    targets = [port.target for port, _ in owner.ports]
+    return bool(targets) and name not in targets and owner.hosts.keys() == children.keys()
 
 
-def _is_endpoint(name: Name, owners: dict[Name, _Owner]) -> bool:
-    return Name(name.labels[1:]) in owners
+def _group(name: Name) -> str:
+    """The group of a name's own entries; names of another depth have another one."""
+    return f"a{len(name.labels)}"
+
+
+def _aside(name: Name, zone: Name) -> Name:
+    return Name((*name.relative(zone), EMPTY_NAMES, *zone.labels))

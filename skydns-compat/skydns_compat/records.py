@@ -13,9 +13,14 @@ from skydns_compat.names import Address, Name
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A or AAAA, by the family of the address."""
+    """A or AAAA, by the family of the address.
+
+    ``order`` is the place in the answer, before a server or a resolver shuffles it; None leaves it
+    to the text of the address.
+    """
 
     address: Address
+    order: int | None = None
 
     @property
     def rtype(self) -> str:
@@ -78,8 +83,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """No data: the name is there, and every type of it is NODATA (RFC 2308 section 2.2)."""
+    """No data: the name is there, and every type of it is NODATA (RFC 2308 section 2.2).
 
+    ``among``: names below it hold data that must not show here, and the question comes to this
+    very name.  Else the name stands above whole trees, and the Corefile asks for it elsewhere.
+    """
+
+    among: bool = False
     rtype = "NODATA"
 
     def __str__(self) -> str:
