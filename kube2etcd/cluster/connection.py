@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -36,6 +37,8 @@ from urllib3.exceptions import (
     HTTPError,
     InsecureRequestWarning,
     NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
     ProxyError,
     ReadTimeoutError,
 )
@@ -201,7 +204,8 @@ class Stream:
 # --- Sockets that another thread can shut down --------------------------------------------------------
 
 _current = threading.local()
-"""The :class:`Abort` of the request that this thread is making, and the sockets lent to it."""
+"""Of the request that this thread is making: its :class:`Abort`, the sockets lent to that, and whether
+the connection is a fresh one."""
 
 
 def _lend(sock: socket.socket) -> None:
@@ -226,7 +230,7 @@ def _lend(sock: socket.socket) -> None:
 @contextlib.contextmanager
 def _lending(abort: Abort | None) -> Iterator[None]:
     """Within this block, sockets of this thread can be shut down through ``abort``."""
-    _current.abort, _current.twins = abort, []
+    _current.abort, _current.twins, _current.fresh = abort, [], False
     twins = _current.twins
     try:
         yield
@@ -241,6 +245,7 @@ def _lending(abort: Abort | None) -> Iterator[None]:
 class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
+        _current.fresh = True
         _lend(sock)
         return sock
 
@@ -252,6 +257,7 @@ class _Connection(HTTPConnection):
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
+        _current.fresh = True
         _lend(sock)
         return sock
 
@@ -261,7 +267,7 @@ class _TlsConnection(HTTPSConnection):
 
 
 def _lend_reused(connection: HTTPConnection) -> None:
-    if connection.sock is not None and not getattr(_current, "twins", None):
+    if connection.sock is not None and not _current.fresh:
         _lend(connection.sock)
 
 
@@ -590,16 +596,25 @@ class ApiConnection:
         if abort is not None and abort.triggered:
             raise ApiUnavailable("the request was called off")
         explain = self._explainer(session, seconds, abort)
+        request = partial(
+            session.pool.request,
+            "GET",
+            url,
+            timeout=limits,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
         try:
-            return session.pool.request(
-                "GET",
-                url,
-                headers=session.headers(),
-                timeout=limits,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
+            headers = session.headers()
+            try:
+                return request(headers=headers)
+            except ProtocolError:
+                # An idle connection that the server closed just as we took it up again: once more, anew.
+                if _current.fresh or (abort is not None and abort.triggered):
+                    raise
+                session.pool.clear()
+                return request(headers=headers)
         except (HTTPError, OSError, ValueError) as error:
             # A ValueError may quote the header that it does not like, so its text goes nowhere.
             raise explain(error) from (None if isinstance(error, ValueError) else error)
@@ -619,11 +634,7 @@ class ApiConnection:
                     raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
         except (HTTPError, OSError, ValueError) as error:
             raise explain(error) from error
-        body = b"".join(parts)
-        length = response.headers.get("Content-Length")
-        if length is not None and length.isdigit() and int(length) != len(body):
-            raise ApiTruncated(f"the answer ended after {len(body)} of {length} bytes")
-        return body
+        return b"".join(parts)
 
     def _current_session(self) -> _Session:
         session = self._session
@@ -795,6 +806,11 @@ def _explain(server: str, error: Exception, seconds: float, *, whole: bool) -> A
         )
     if isinstance(error, NameResolutionError):
         return ApiUnavailable(f"the name of {server} cannot be resolved; is the address right?")
+    if isinstance(error, NewConnectionError):  # urllib3 counts it among the timeouts as well
+        words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
+        return ApiUnavailable(
+            f"cannot reach {server}: {words.lower()}; is it running, and is the address right?"
+        )
     if isinstance(error, ConnectTimeoutError):
         return ApiUnavailable(f"cannot reach {server}: no connection within {seconds:g} s")
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
@@ -802,10 +818,6 @@ def _explain(server: str, error: Exception, seconds: float, *, whole: bool) -> A
     if isinstance(error, ValueError) and not isinstance(error, HTTPError):
         return ApiUnavailable(
             f"a request to {server} cannot be sent: the token or the path holds characters that HTTP forbids"
-        )
-    if isinstance(cause, ConnectionRefusedError):
-        return ApiUnavailable(
-            f"cannot reach {server}: connection refused; is it running, and is the address right?"
         )
     if whole and not isinstance(cause, OSError):
         return ApiTruncated(f"the answer of {server} was cut short")

@@ -684,10 +684,8 @@ def decode_list(kind: Kind, body: bytes) -> Page:
         answer = codec.list.decode(body)
         _check_list(kind, answer)
         items = [codec.flat(wire) for wire in answer.items or ()]
-    except (msgspec.ValidationError, _Nameless, UnicodeDecodeError):
+    except (msgspec.MsgspecError, _Nameless, UnicodeDecodeError):
         return _decode_item_by_item(kind, body)
-    except msgspec.DecodeError as error:
-        raise ApiTruncated(_unreadable(kind, body, error)) from error
     return _page(answer.metadata, items, [])
 
 
@@ -873,6 +871,6 @@ def _recognise(document: Any) -> tuple[Kind | None, bytes | Rejected]:
     try:
         return kind, msgspec.json.encode(document)
     except (TypeError, ValueError, RecursionError) as error:
-        name = str(meta.get("name") or "") if isinstance(meta, dict) else ""
-        namespace = str(scope["namespace"] or "") if isinstance(meta, dict) else ""
+        found = document["metadata"] if isinstance(meta, dict) else {}
+        namespace, name = str(found.get("namespace") or ""), str(found.get("name") or "")
         return kind, Rejected(kind.name, namespace, name, str(error))

@@ -276,7 +276,12 @@ class Reflector:
             # The watch itself begins with the list; see _watch.
             self._version = ""
             return
-        objects, rejected, version = self._list_in_pages()
+        try:
+            objects, rejected, version = self._list_in_pages()
+        except ApiError:
+            with self._lock:  # what was asked for is still owed
+                self._wanted = self._wanted or reason
+            raise
         self._deliver_list(objects, rejected, version)
 
     def _deliver_list(self, objects: list[ApiObject], rejected: list[Rejected], version: str) -> None:
