@@ -346,8 +346,9 @@ def _etcd_url(value: Any) -> str:
 
 def _prefix(value: Any) -> str:
     text = _text(value)
-    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+/?", text):
-        raise _Fault(f"is {text!r}; write a path such as /skydns")
+    if not re.fullmatch(r"/[A-Za-z0-9._-]+/?", text):
+        # The servers make the targets of SRV from keys, and take exactly one part for the prefix.
+        raise _Fault(f"is {text!r}; write a path of one part, such as /skydns")
     return text.rstrip("/")
 
 

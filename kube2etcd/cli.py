@@ -1,0 +1,299 @@
+"""The command line: parse, build, call.  The only place that knows `click`, exit codes and terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kube2etcd import __version__
+from kube2etcd import log as logging_setup
+from kube2etcd.errors import EtcdError, Kube2EtcdError, SettingsError
+from kube2etcd.settings import SETTINGS, Setting, Settings, load_all
+from skydns_compat.names import InvalidName, Name
+
+#: Exit code of a dry run that found a difference, as `diff` and `terraform plan` have it.
+DIFFERENT = 2
+#: Exit code for settings that cannot be used, as click has it for usage.
+USAGE = 2
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Turns what our own code raises into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Kube2EtcdError as error:
+            lines = error.faults if isinstance(error, SettingsError) else (str(error),)
+            for line in lines:
+                click.echo(f"Error: {line}", err=True)
+            ctx.exit(USAGE if isinstance(error, SettingsError) else 1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kube2etcd")
+def main() -> None:
+    """Keep etcd equal to the DNS records of a Kubernetes cluster.
+
+    Every option has an environment variable, KUBE2ETCD_<OPTION>; options beat the environment, the
+    environment beats the file of --config.
+    """
+
+
+def _option(setting: Setting) -> Callable[[_Command], _Command]:
+    flags = [f"--{setting.option}", *(f"--{alias}" for alias in setting.aliases)]
+    if setting.negated:
+        return click.option(*flags, setting.parameter, is_flag=True, default=None, help=setting.help)
+    shown = "" if setting.many else _default(setting)
+    return click.option(
+        *flags,
+        setting.parameter,
+        metavar=setting.metavar,
+        multiple=setting.many,
+        default=None,
+        help=setting.help + (f"  [default: {shown}]" if shown else ""),
+    )
+
+
+def _default(setting: Setting) -> str:
+    value: Any = Settings()
+    for part in setting.path.split("."):
+        value = getattr(value, part)
+    if value is None or value == () or value == "":
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _settings_options(command: str) -> Callable[[_Command], _Command]:
+    """The options that all commands share, and those of this one."""
+
+    def decorate(function: _Command) -> _Command:
+        for setting in reversed([one for one in SETTINGS if one.command in ("", command)]):
+            function = _option(setting)(function)
+        return click.option(
+            "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings in YAML."
+        )(function)
+
+    return decorate
+
+
+_objects = click.option(
+    "--objects",
+    "objects",
+    metavar="FILE",
+    multiple=True,
+    help="Manifests in the place of the API server; may be repeated, or several files be given.",
+)
+
+
+class _WithObjects(click.Command):
+    """Takes ``--objects a.yaml b.yaml``, as a shell's pattern gives it: FILE… up to the next option."""
+
+    #: How many positional arguments the command has of its own, at its end or its beginning.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        taking = False
+        for number, arg in enumerate(args):
+            if arg == "--objects":
+                taking = True
+                continue
+            if taking and (arg == "-" or not arg.startswith("-")):
+                spread += ["--objects", arg]
+                continue
+            if taking and (not number or args[number - 1] == "--objects"):
+                spread.append("--objects")
+            taking = False
+            spread.append(arg)
+        if taking and args[-1:] == ["--objects"]:
+            spread.append("--objects")
+        return super().parse_args(ctx, spread)
+
+
+def _load(options: dict[str, Any], *, level: str | None = None) -> Settings:
+    """The settings of a command, with logging set up; ``level``: the least that is logged by default."""
+    config = options.pop("config", None)
+    loaded = load_all(options, os.environ, Path(config) if config else None)
+    settings = loaded.settings
+    quiet = level if level and settings.log_level == Settings().log_level else None
+    logging_setup.setup(settings.log_format, quiet or settings.log_level)
+    logger = logging_setup.logger(__name__)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    for remark in loaded.remarks:
+        logger.debug("%s", remark)
+    return settings
+
+
+class _Progress:
+    """One line on a terminal's stderr that is written over; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._width = 0
+
+    def __call__(self, text: str) -> None:
+        if self._shown:
+            click.echo("\r" + text.ljust(self._width), nl=False, err=True)
+            self._width = len(text)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
+
+
+@main.command()
+@_settings_options("run")
+def run(**options: Any) -> None:
+    """Keep etcd equal to the cluster until stopped."""
+    settings = _load(options)
+    from kube2etcd.run import bridge
+
+    bridge(settings)
+
+
+@main.command(cls=_WithObjects)
+@_settings_options("resync")
+@_objects
+@click.option(
+    "--dry-run", is_flag=True, envvar="KUBE2ETCD_DRY_RUN", help="Write nothing; exit 2 if something differs."
+)
+@click.option(
+    "--force", is_flag=True, envvar="KUBE2ETCD_FORCE", help="Believe a mass deletion at first sight."
+)
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@click.pass_context
+def resync(
+    ctx: click.Context, /, objects: tuple[str, ...], dry_run: bool, force: bool, output: str, **options: Any
+) -> None:
+    """List the cluster, read etcd, write the difference, and exit."""
+    if objects and not dry_run:
+        raise click.UsageError("--objects goes with --dry-run only: files are no cluster to follow")
+    settings = _load(options, level="warning")
+    from kube2etcd import report
+    from kube2etcd import run as running
+
+    with _Progress() as progress:
+        if dry_run:
+            publisher = _publisher(settings, objects, progress)
+            outcome = running.dry_run(settings, publisher, progress)
+        else:
+            outcome = running.resync(settings, force=force, progress=progress)
+    render = report.as_json if output == "json" else report.text
+    click.echo(render(outcome, dry_run))
+    if outcome.refused:
+        ctx.exit(1)
+    if dry_run and outcome.changes:
+        ctx.exit(DIFFERENT)
+
+
+@main.command(cls=_WithObjects)
+@_settings_options("records")
+@_objects
+@click.option("--zone", metavar="NAME", help="Only names in this zone.")
+@click.option("--type", "rtype", metavar="TYPE", help="Only records of this type.")
+@click.option("--object", "made_by", metavar="KIND/NAMESPACE/NAME", help="Only what this object makes.")
+@click.option(
+    "--output", type=click.Choice(["table", "json", "zone"]), default="table", envvar="KUBE2ETCD_OUTPUT"
+)
+def records(
+    objects: tuple[str, ...],
+    zone: str | None,
+    rtype: str | None,
+    made_by: str | None,
+    output: str,
+    **options: Any,
+) -> None:
+    """Show what is published, and which object makes each record."""
+    from kube2etcd import listing
+
+    try:
+        below = Name.parse(zone) if zone else None
+        unit = listing.parse_object(made_by) if made_by else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    settings = _load(options, level="warning")
+    with _Progress() as progress:
+        publisher = _publisher(settings, objects, progress)
+    found = listing.chosen(listing.rows(publisher), below, rtype, unit)
+    render = {"table": listing.table, "json": listing.as_json, "zone": listing.zone_file}[output]
+    click.echo(render(found))
+
+
+@main.command(cls=_WithObjects)
+@_settings_options("explain")
+@_objects
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@click.argument("name", metavar="NAME", required=False)
+@click.argument("rtype", metavar="[TYPE]", required=False)
+def explain(
+    objects: tuple[str, ...], output: str, name: str | None, rtype: str | None, **options: Any
+) -> None:
+    """Say what the DNS server answers to NAME (or an address), and why."""
+    from kube2etcd import parts
+    from kube2etcd.explain import TYPES, Explainer, question_name
+    from skydns_compat.corefile import blocks
+
+    if name is None:
+        raise click.UsageError("write the NAME before --objects: kube2etcd explain NAME --objects FILE")
+    if rtype is not None and rtype.upper() not in TYPES:
+        raise click.UsageError(f"{rtype!r} is no type; write one of {', '.join(TYPES)}")
+    try:
+        asked = question_name(name)
+    except InvalidName as error:
+        raise click.UsageError(f"no server can have {name!r}: {error}") from None
+    settings = _load(options, level="warning")
+    with _Progress() as progress:
+        publisher = _publisher(settings, objects, progress)
+        existing = None if objects else _existing(settings)
+    explainer = Explainer(publisher, blocks(parts.corefile(settings)), existing)
+    found = explainer.explain(asked, rtype)
+    if output == "json":
+        click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(str, found)))
+
+
+@main.command()
+@_settings_options("corefile")
+def corefile(**options: Any) -> None:
+    """Print a complete Corefile for these settings."""
+    settings = _load(options, level="warning")
+    from kube2etcd import parts
+    from skydns_compat.corefile import corefile as text
+
+    parts.check_available(settings)
+    click.echo(text(parts.corefile(settings)), nl=False)
+
+
+def _publisher(settings: Settings, objects: tuple[str, ...], progress: _Progress) -> Any:
+    """What is to be published: from files, else from the cluster."""
+    if objects:
+        from kube2etcd.offline import from_files
+
+        return from_files(settings, objects)
+    from kube2etcd.run import listed
+
+    return listed(settings, progress)
+
+
+def _existing(settings: Settings) -> dict[bytes, bytes] | None:
+    """What etcd holds; None, with a word about it, where it cannot be reached from here."""
+    from kube2etcd.run import reading
+
+    try:
+        with reading(settings) as snapshot:
+            return snapshot().entries
+    except EtcdError as error:
+        click.echo(f"Note: answered from the cluster's objects alone: {error}", err=True)
+        return None

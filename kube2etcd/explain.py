@@ -1,0 +1,326 @@
+"""Why a name is answered as it is.  Pure: the model of the reader over entries, and the objects behind.
+
+The answer comes from the same model that tests hold equal to the real server; the reasons come from
+the sources, which say what they leave out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from kube2etcd.cluster.objects import Namespace, Service
+from kube2etcd.cluster.store import Unit
+from kube2etcd.listing import Row, unit_rows
+from kube2etcd.publish import Publisher
+from kube2etcd.sources.cluster import Published, is_headless
+from skydns_compat.corefile import Block
+from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
+from skydns_compat.reader import Answer, Entries
+from skydns_compat.reader_served import served_answer
+
+#: Types that are asked for when none is given and the name has no records.
+USUAL = ("A",)
+#: Types that a question may have.
+TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX", "ANY")
+_ADDRESSES = ("A", "AAAA")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is answered to one question, and why."""
+
+    name: str
+    rtype: str
+    answer: Answer
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.name} {self.rtype}: {meaning(self.answer)}"]
+        lines += [f"  {record}" for record in self.answer.answers]
+        lines += [f"  with {record}" for record in self.answer.additional]
+        lines += [f"why: {reason}" for reason in self.reasons]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, object]:
+        """The same for JSON."""
+        return {
+            "name": self.name,
+            "type": self.rtype,
+            "rcode": self.answer.rcode,
+            "answers": [str(record) for record in self.answer.answers],
+            "additional": [str(record) for record in self.answer.additional],
+            "reasons": list(self.reasons),
+        }
+
+
+def meaning(answer: Answer) -> str:
+    """The outcome in words."""
+    if answer.rcode == "NXDOMAIN":
+        return "NXDOMAIN (no such name)"
+    if answer.rcode == "REFUSED":
+        return "not answered from etcd; the upstream is asked, where there is one"
+    if answer.rcode != "NOERROR":
+        return answer.rcode
+    return "NOERROR" if answer.answers else "NODATA (the name exists, without such records)"
+
+
+def question_name(text: str) -> Name:
+    """The name that is asked for; an address stands for its reverse name."""
+    try:
+        return reverse_name(parse_address(text))
+    except ValueError:
+        return Name.parse(text)
+
+
+class Explainer:
+    """Answers and reasons over what ``publisher`` wants, or over what etcd really holds."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        blocks: Sequence[Block],
+        existing: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        self._publisher = publisher
+        self._blocks = blocks
+        prefix = publisher.layout.prefix
+        self._wanted = Entries(publisher.desired, prefix)
+        self._existing = None if existing is None else Entries(existing, prefix)
+
+    def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
+        """One explanation for each type: the one asked for, else those that the name has."""
+        rows = self._rows_at(name)
+        types = [rtype.upper()] if rtype else self._types(name, rows)
+        return [self._explain(name, each, rows) for each in types]
+
+    def _explain(self, name: Name, rtype: str, rows: list[Row]) -> Explanation:
+        wanted = served_answer(self._wanted, self._blocks, name, rtype)
+        reasons = list(dict.fromkeys(self._reasons(name, rtype, rows, wanted)))
+        if self._existing is None:
+            return Explanation(f"{name}.", rtype, wanted, tuple(reasons))
+        real = served_answer(self._existing, self._blocks, name, rtype)
+        if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
+            reasons.append(
+                f"etcd is not equal to the cluster here, which would be {meaning(wanted)}"
+                + "".join(f"; {record}" for record in wanted.answers)
+                + ": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run"
+            )
+        return Explanation(f"{name}.", rtype, real, tuple(reasons))
+
+    def _types(self, name: Name, rows: list[Row]) -> list[str]:
+        if self._is_reverse(name):
+            return ["PTR"]
+        have = {row.record.rtype for row in rows if row.record.name == name} - {"NODATA"}
+        return [rtype for rtype in TYPES if rtype in have] or list(USUAL)
+
+    def _is_reverse(self, name: Name) -> bool:
+        return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
+
+    # Reasons
+
+    def _rows_at(self, name: Name) -> list[Row]:
+        """The records at the name, from the units that may have any there."""
+        return [
+            row
+            for unit in self._units_about(name)
+            for row in unit_rows(self._publisher, unit)
+            if row.record.name == name
+        ]
+
+    def _units_about(self, name: Name) -> list[Unit]:
+        zone = self._publisher.zone.zone
+        if not name.below(zone):
+            return list(self._publisher.units()) if self._is_reverse(name) else []
+        labels = name.relative(zone)
+        units = [unit for unit in self._publisher.units() if unit.kind == "zones"]
+        if len(labels) >= 2 and labels[-1] in ("svc", "pod"):
+            units.append(Unit("namespaces", "", labels[-2]))
+        if len(labels) >= 3 and labels[-1] == "svc":
+            units.append(Unit("services", labels[-2], labels[-3]))
+        if len(labels) >= 3 and labels[-1] == "pod":
+            units += [
+                unit
+                for unit in self._publisher.units()
+                if unit.kind == "pods" and unit.namespace == labels[-2]
+            ]
+        return units
+
+    def _reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
+        zone = self._publisher.zone.zone
+        if not name.below(zone) and not self._is_reverse(name):
+            yield from self._outside(name)
+            return
+        shown = [row for row in rows if self._answers(row, rtype)]
+        for row in shown:
+            yield f"{row.record.rtype} {row.record.data} comes from {self._described(row.unit)}"
+        if self._is_reverse(name):
+            yield from self._about_reverse(name, bool(shown))
+            return
+        labels = name.relative(zone)
+        if labels[-1:] == ("svc",):
+            yield from self._about_service(name, labels, rtype, rows, answer)
+        elif labels[-1:] == ("pod",):
+            yield from self._about_pod(labels, shown, answer)
+        elif not rows:
+            yield f"{zone} has svc, pod, dns and dns-version below it, and nothing else"
+        elif not shown:
+            yield self._other_types(rows)
+
+    def _answers(self, row: Row, rtype: str) -> bool:
+        kind = row.record.rtype
+        return kind == rtype or (kind == "CNAME" and rtype in _ADDRESSES)
+
+    def _other_types(self, rows: list[Row]) -> str:
+        types = sorted({row.record.rtype for row in rows} - {"NODATA"})
+        units = ", ".join(dict.fromkeys(str(row.unit) for row in rows))
+        return f"the name exists ({units})" + (
+            f" and has {', '.join(types)} only" if types else " without any data"
+        )
+
+    def _outside(self, name: Name) -> Iterator[str]:
+        zone = self._publisher.zone.zone
+        yield f"{name} is not in {zone}, nor a reverse name"
+        try:
+            longer = [Name.parse(f"{name}.{suffix}") for suffix in self._suffixes(zone)]
+        except InvalidName:
+            return
+        for candidate in longer:
+            if self._rows_at(candidate):
+                yield f"a pod's search list would make {candidate} of it, which exists"
+
+    def _suffixes(self, zone: Name) -> list[Name]:
+        return [zone.child("svc"), zone]
+
+    def _described(self, unit: Unit) -> str:
+        match self._publisher.store.get(unit):
+            case Service() as service:
+                made = service.metadata.creation_timestamp
+                kind = service.type if not is_headless(service) else "headless"
+                return f"{unit} ({kind}{f', created {made}' if made else ''})"
+            case _:
+                return str(unit)
+
+    def _about_reverse(self, name: Name, shown: bool) -> Iterator[str]:
+        address = _address_of(name)
+        if address is None:
+            yield "the name is no complete reverse name of an address, so no PTR can be there"
+            return
+        key = self._publisher.layout.key(name)
+        holder = self._publisher.holder(key)
+        for unit in self._publisher.units():
+            pointers = [record for record in self._publisher.published(unit).pointers if record.name == name]
+            if pointers and unit != holder:
+                yield (
+                    f"{unit} claims {address} as well ({pointers[0].data}) and loses to {holder}: the shorter"
+                    " name has it, then the older object, then the first by namespace and name"
+                )
+        if not shown:
+            yield f"no Service and no named endpoint has the address {address}"
+
+    def _about_service(
+        self, name: Name, labels: tuple[str, ...], rtype: str, rows: list[Row], answer: Answer
+    ) -> Iterator[str]:
+        store = self._publisher.store
+        if len(labels) == 1:
+            yield "the name above all namespaces exists without data"
+            return
+        namespace = labels[-2]
+        if store.get(Unit("namespaces", "", namespace)) is None:
+            yield f"there is no Namespace {namespace}" + self._close_namespace(namespace)
+        if len(labels) == 2:
+            if rows:
+                yield f"the Namespace {namespace} exists, and has no data of its own"
+            return
+        unit = Unit("services", namespace, labels[-3])
+        refused = store.rejected(unit)
+        service = store.get(unit)
+        if refused is not None:
+            yield f"the Service {namespace}/{labels[-3]} cannot be read: {refused.reason}"
+        elif service is None:
+            yield f"there is no Service {namespace}/{labels[-3]}" + self._close_service(namespace, labels[-3])
+        else:
+            published = self._publisher.published(unit)
+            if not answer.answers:
+                yield from self._about_nothing(labels, rows, rtype, published, service)
+            yield from (f"{unit}: {reason}" for reason in published.left_out)
+
+    def _about_nothing(
+        self,
+        labels: tuple[str, ...],
+        rows: list[Row],
+        rtype: str,
+        published: Published,
+        service: object,
+    ) -> Iterator[str]:
+        described = f"the Service {labels[-2]}/{labels[-3]}"
+        if rows:
+            yield self._other_types(rows)
+        elif len(labels) == 3:
+            yield f"{described} is there, but has no record"
+        elif labels[0].startswith("_"):
+            ports = [port.name for port in service.ports if port.name] if isinstance(service, Service) else []
+            yield f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
+        else:
+            below = sorted(
+                {
+                    record.name.labels[0]
+                    for record in published.records
+                    if len(record.name.labels) == len(self._publisher.zone.zone.labels) + 4
+                    and not record.name.labels[0].startswith("_")
+                }
+            )
+            shown = ", ".join(below[:10]) or "none"
+            yield f"{described} has no endpoint of the name {labels[0]}; it has: {shown}"
+
+    def _about_pod(self, labels: tuple[str, ...], shown: list[Row], answer: Answer) -> Iterator[str]:
+        mode = self._publisher.zone.pods
+        if mode == "disabled":
+            yield "names of pods are switched off (--pods disabled)"
+        elif mode == "insecure" and len(labels) == 3:
+            if answer.answers:
+                yield "computed from the name, whether there is such a pod or not (--pods insecure)"
+            else:
+                yield "the first label is no address of this type (--pods insecure)"
+        elif len(labels) == 2 and self._publisher.store.get(Unit("namespaces", "", labels[0])) is None:
+            yield f"there is no Namespace {labels[0]}" + self._close_namespace(labels[0])
+        elif not shown and len(labels) == 3:
+            yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
+        elif not shown:
+            yield "a pod's name has an address, a namespace and pod in front of the zone"
+
+    def _close_namespace(self, namespace: str) -> str:
+        near = [
+            unit.name
+            for unit in self._publisher.units()
+            if isinstance(self._publisher.store.get(unit), Namespace) and _alike(unit.name, namespace)
+        ]
+        return f"; there is {', '.join(near[:3])}" if near else ""
+
+    def _close_service(self, namespace: str, name: str) -> str:
+        near = [
+            f"{unit.namespace}/{unit.name}"
+            for unit in self._publisher.units()
+            if unit.kind == "services"
+            and (unit.name == name or (unit.namespace == namespace and _alike(unit.name, name)))
+        ]
+        return f"; there is {', '.join(near[:3])}" if near else ""
+
+
+def _alike(one: str, other: str) -> bool:
+    return one != other and (one.startswith(other) or other.startswith(one) or sorted(one) == sorted(other))
+
+
+def _address_of(name: Name) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address whose reverse name this is."""
+    labels = name.labels[:-2][::-1]
+    try:
+        if name.labels[-2:] == ("in-addr", "arpa") and len(labels) == 4:
+            return ipaddress.IPv4Address(".".join(labels))
+        if name.labels[-2:] == ("ip6", "arpa") and len(labels) == 32:
+            digits = "".join(labels)
+            return ipaddress.IPv6Address(":".join(digits[at : at + 4] for at in range(0, 32, 4)))
+    except ValueError:
+        return None
+    return None

@@ -1,0 +1,110 @@
+"""From settings to the values that the parts are built with.
+
+The settings tree has the shape of what people write; each part has settings of its own, of the shape
+that it needs.  This is the only place that knows both.  Builds values, connects to nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from kube2etcd.cluster.connection import ClusterSettings
+from kube2etcd.cluster.objects import KINDS, Kind
+from kube2etcd.cluster.store import Store
+from kube2etcd.errors import SettingsError
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.publish import Publisher
+from kube2etcd.settings import Settings
+from kube2etcd.sources.cluster import ClusterZone
+from skydns_compat.corefile import CorefileSettings
+from skydns_compat.layout import Layout
+
+log = logging.getLogger(__name__)
+
+
+def check_available(settings: Settings) -> None:
+    """Refuse what can be written in the settings and does nothing yet, rather than pass over it."""
+    asked = {
+        "the vm zone (--vm-domain)": settings.vm.domain is not None,
+        "zones of Services (zones)": bool(settings.zones),
+        "external domains (--domains)": bool(settings.domains),
+        "etcd's v2 API (--etcd-api v2)": settings.etcd.api == "v2",
+    }
+    faults = [f"{what}: not available in this version; leave it out" for what, yes in asked.items() if yes]
+    if faults:
+        raise SettingsError(*faults)
+
+
+def kinds(settings: Settings) -> tuple[Kind, ...]:
+    """What is listed and watched."""
+    names = ["services", "endpointslices", "namespaces"]
+    if settings.pods == "verified":
+        names.append("pods")
+    return tuple(KINDS[name] for name in names)
+
+
+def publisher(settings: Settings, store: Store) -> Publisher:
+    """What turns the objects of ``store`` into keys."""
+    zone = ClusterZone(
+        settings.domain,
+        settings.ttl,
+        settings.pods,
+        settings.endpoint_names,
+        settings.tenant_cluster_ip,
+        settings.dns_server_ip,
+    )
+    return Publisher(store, Layout(settings.etcd.prefix, settings.owner_id), zone)
+
+
+def etcd(settings: Settings) -> EtcdSettings:
+    """How etcd is reached."""
+    given = settings.etcd
+    return EtcdSettings(
+        servers=given.servers,
+        cafile=_path(given.cafile),
+        certfile=_path(given.cert),
+        keyfile=_path(given.key),
+        user=given.user,
+        password_file=_path(given.password_file),
+    )
+
+
+def etcd_prefixes(settings: Settings) -> tuple[bytes, ...]:
+    """What is read of etcd: everything below our prefix, so that keys of a former zone are found too."""
+    return (settings.etcd.prefix.encode() + b"/",)
+
+
+def cluster(settings: Settings) -> ClusterSettings:
+    """How the API server is reached."""
+    given = settings.cluster
+    return ClusterSettings(_path(given.kubeconfig), given.context, given.kube_master_url)
+
+
+def corefile(settings: Settings) -> CorefileSettings:
+    """What completes the keys."""
+    etcd, serve = settings.etcd, settings.corefile
+    return CorefileSettings(
+        settings.domain,
+        etcd_servers=etcd.servers,
+        etcd_prefix=etcd.prefix,
+        etcd_cafile=etcd.cafile or "",
+        etcd_cert=etcd.cert or "",
+        etcd_key=etcd.key or "",
+        etcd_user=etcd.user or "",
+        listen=str(serve.dns_listen),
+        upstream=serve.upstream,
+        cache=serve.cache,
+        ttl=settings.ttl,
+        pods=settings.pods,
+    )
+
+
+def say_rejected(store: Store) -> None:
+    """One line for each object that cannot be read."""
+    for one in store.rejects():
+        log.warning("%s %s/%s is left out: %s", one.kind, one.namespace, one.name, one.reason)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text is not None else None
