@@ -29,12 +29,12 @@ class Answer:
     """What counts of an answer: order does not, nor does the letter case of names."""
 
     rcode: str
-    answer: frozenset[Record]
-    additional: frozenset[Record]
-    authority: frozenset[str]
-    authoritative: bool
-    truncated: bool
-    ttls: frozenset[tuple[str, int]] = field(compare=False)
+    answer: frozenset[Record] = frozenset()
+    additional: frozenset[Record] = frozenset()
+    authority: frozenset[str] = frozenset()
+    authoritative: bool = False
+    truncated: bool = False
+    ttls: frozenset[tuple[str, int]] = frozenset()
 
 
 def normalise(message: dns.message.Message) -> Answer:
@@ -114,15 +114,17 @@ def _of_type(records: Iterable[Record], rdtype: str) -> frozenset[Record]:
 
 def remarks(theirs: Answer, ours: Answer) -> list[str]:
     """What differs without making the answer another one: counted and shown, never failed for."""
-    found = []
-    if theirs.rcode == ours.rcode and theirs.answer == ours.answer and theirs.ttls != ours.ttls:
+    found: list[str] = []
+    if differences(theirs, ours):
+        return found
+    if theirs.ttls != ours.ttls:
         found.append("TTL")
     if theirs.authority != ours.authority:
         names = ["+".join(sorted(each)) or "nothing" for each in (theirs.authority, ours.authority)]
         found.append(f"authority section: {names[0]} became {names[1]}")
     if theirs.authoritative != ours.authoritative:
         found.append("AA flag")
-    if ours.additional < theirs.additional and not differences(theirs, ours):
+    if ours.additional < theirs.additional:
         found.append("less beside the answer")
     return found
 

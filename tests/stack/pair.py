@@ -165,8 +165,15 @@ class Pair:
         return report
 
     def _ask_both(self, question: Question) -> tuple[Answer, Answer]:
-        theirs, ours = (normalise(server.ask(question.name, question.rdtype)) for server in self.both)
+        theirs, ours = (_ask(server, question) for server in self.both)
         return theirs, ours
+
+
+def _ask(server: CoreDns, question: Question) -> Answer:
+    try:
+        return normalise(server.ask(question.name, question.rdtype))
+    except dns.exception.DNSException as error:
+        return Answer(type(error).__name__)
 
 
 def _exists(server: CoreDns, name: str) -> bool:
