@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kube2etcd import __version__
+from kube2etcd.cli import main
+from kube2etcd.settings import SETTINGS
+from tests.stack.process import free_port
+
+SHOP = str(Path(__file__).parents[1] / "examples" / "shop.yaml")
+WEB = "web.shop.svc.cluster.local"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(("KUBE2ETCD_", "KUBERNETES_")) or name in ("DNS_DOMAIN", "KUBECONFIG"):
+            monkeypatch.delenv(name)
+    root, ours = logging.getLogger(), logging.getLogger("kube2etcd")
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def call(*args: str, **environ: str) -> Result:
+    result = CliRunner().invoke(main, args, env=environ)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def nowhere() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def test_version() -> None:
+    assert call("--version").output == f"kube2etcd, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["run", "resync", "records", "explain", "corefile"])
+def test_every_command_has_every_common_option(command: str) -> None:
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    for setting in SETTINGS:
+        assert (f"--{setting.option}" in result.stdout) == (setting.command in ("", command))
+    assert "--kubecfg-file" in result.stdout
+    assert "--config" in result.stdout
+
+
+def test_records_as_a_table_says_who_made_what() -> None:
+    lines = call("records", "--objects", SHOP).stdout.splitlines()
+    assert lines[0].split() == ["NAME", "TYPE", "TTL", "DATA", "OBJECT"]
+    assert [f"{WEB}.", "A", "30", "10.96.20.10", "services/shop/web"] in [line.split() for line in lines]
+
+
+FILTERS = [
+    (["--type", "cname"], {"payments.shop.svc.cluster.local."}),
+    (["--zone", "in-addr.arpa", "--object", "service/shop/web"], {"10.20.96.10.in-addr.arpa."}),
+    (["--object", "ns/shop"], {"shop.svc.cluster.local.", "shop.pod.cluster.local."}),
+    (["--zone", "no.such.zone"], set[str]()),
+]
+
+
+@pytest.mark.parametrize(("args", "names"), FILTERS, ids=[" ".join(args) for args, _ in FILTERS])
+def test_records_are_filtered(args: list[str], names: set[str]) -> None:
+    found = json.loads(call("records", "--objects", SHOP, "--output", "json", *args).stdout)
+    assert {one["name"] for one in found} == names
+
+
+def test_records_as_json_hold_everything() -> None:
+    found = json.loads(call("records", "--objects", SHOP, "--output", "json", "--type", "TXT").stdout)
+    assert found == [
+        {
+            "name": "dns-version.cluster.local.",
+            "type": "TXT",
+            "ttl": 28800,
+            "data": '"1.1.0"',
+            "object": {"kind": "zones", "namespace": "", "name": "cluster.local"},
+        }
+    ]
+
+
+def test_records_as_a_zone_file() -> None:
+    lines = call("records", "--objects", SHOP, "--output", "zone").stdout.splitlines()
+    assert f"{WEB}. 30 IN A 10.96.20.10 ; services/shop/web" in lines
+    assert f"_http._tcp.{WEB}. 30 IN SRV 0 100 80 {WEB}. ; services/shop/web" in lines
+    assert "; shop.svc.cluster.local. exists without data ; namespaces/shop" in lines
+
+
+def test_several_files_after_one_option(tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "api"},
+                "spec": {"clusterIP": "10.0.0.9"},
+            }
+        )
+    )
+    both = call("records", "--type", "A", "--objects", SHOP, str(other), "--output", "zone")
+    assert "10.96.20.10" in both.stdout
+    assert "api.default.svc.cluster.local. 30 IN A 10.0.0.9" in both.stdout
+    again = call("records", "--objects", SHOP, "--objects", str(other), "--type", "A", "--output", "zone")
+    assert again.stdout == both.stdout
+    folder = call("records", "--objects", str(tmp_path), "--type", "A", "--output", "zone")
+    assert "10.0.0.9" in folder.stdout
+
+
+def test_settings_reach_the_records(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("domain: one.example\nttl: 7\n")
+    args = ("records", "--objects", SHOP, "--type", "A", "--output", "zone")
+    assert "web.shop.svc.one.example. 7 IN A" in call(*args, "--config", str(config)).stdout
+    assert "web.shop.svc.one.example. 8 IN A" in call(*args, "--ttl", "8", "--config", str(config)).stdout
+    assert "svc.two.example. 7" in call(*args, KUBE2ETCD_CONFIG=str(config), DNS_DOMAIN="two.example").stdout
+
+
+BAD = [
+    (["records", "--objects", SHOP, "--ttl", "0", "--domain", "a..b"], 2, ["--ttl is '0'", "--domain is"]),
+    (["records", "--objects", "no/such.yaml"], 1, ["no/such.yaml cannot be read: No such file"]),
+    (["records", "--objects", SHOP, "--object", "web"], 2, ["KIND/NAMESPACE/NAME"]),
+    (["records", "--objects", SHOP, "--zone", "a..b"], 2, ["cannot be a DNS label"]),
+    (["records", "--config", "no/such.yaml", "--objects", SHOP], 2, ["no/such.yaml cannot be read"]),
+    (["explain", "--objects", SHOP], 2, ["write the NAME"]),
+    (["explain", "a..b", "--objects", SHOP], 2, ["no server can have 'a..b'"]),
+    (["explain", WEB, "A6", "--objects", SHOP], 2, ["'A6' is no type"]),
+    (["resync", "--objects", SHOP], 2, ["--dry-run only"]),
+    (["records", "--objects"], 2, ["requires an argument"]),
+    (["corefile", "--cache", "many"], 2, ["--cache is 'many'"]),
+    (["records", "--domains", "a.example", "--objects", SHOP], 2, ["not available in this version"]),
+    (["run", "--no-such"], 2, ["No such option"]),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "hints"), BAD, ids=[" ".join(args) for args, _, _ in BAD])
+def test_what_is_wrong_is_a_sentence_and_an_exit_code(args: list[str], code: int, hints: list[str]) -> None:
+    result = call(*args)
+    assert result.exit_code == code
+    assert result.stdout == ""
+    for hint in hints:
+        assert hint in result.stderr
+
+
+def test_no_api_server_is_a_sentence() -> None:
+    result = call("records", "--kube-master-url", nowhere())
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_etcd_is_a_sentence() -> None:
+    url = nowhere()
+    result = call("resync", "--dry-run", "--objects", SHOP, "--etcd-server", url)
+    assert result.exit_code == 1
+    assert url.removeprefix("http://") in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_service_links_are_warned_of_and_passed_over() -> None:
+    result = call("records", "--objects", SHOP, KUBE2ETCD_PORT="tcp://10.0.0.1:1", KUBE2ETCD_TTL="tcp://x")
+    assert result.exit_code == 0
+    assert "KUBE2ETCD_TTL is ignored" in result.stderr
+    assert "KUBE2ETCD_PORT" not in result.stderr
+
+
+EXPLAINED = [
+    ([WEB, "A"], ["A: NOERROR", "IN A 10.96.20.10", "A 10.96.20.10 comes from services/shop/web (ClusterIP"]),
+    ([WEB], ["A: NOERROR", "AAAA: NOERROR", "SRV: NOERROR"]),
+    ([WEB.upper() + ".", "aaaa"], ["AAAA: NOERROR", "fd00:10:96::2010"]),
+    ([WEB, "TXT"], ["NODATA", "has A, AAAA, SRV only"]),
+    (["10.96.20.10"], ["PTR: NOERROR", f"PTR {WEB}. comes from services/shop/web"]),
+    (["fd00:10:96::2010"], [f"PTR {WEB}."]),
+    (["10.96.20.99"], ["no Service and no named endpoint has the address 10.96.20.99"]),
+    (["20.96.10.in-addr.arpa"], ["no complete reverse name"]),
+    (["db-2.db.shop.svc.cluster.local"], ["NXDOMAIN", "it has: db-0, db-1", "10.244.3.13 is not ready"]),
+    (["db.shop.svc.cluster.local", "A"], ["10.244.1.11", "headless", "10.244.3.13 is not ready"]),
+    (["payments.shop.svc.cluster.local", "A"], ["CNAME api.payments.example.", "ExternalName"]),
+    (["wbe.shop.svc.cluster.local"], ["there is no Service shop/wbe; there is shop/web"]),
+    (["web.shpo.svc.cluster.local"], ["there is no Namespace shpo; there is shop"]),
+    (["_htp._tcp." + WEB, "SRV"], ["no such port; its named ports are: http"]),
+    (["shop.svc.cluster.local"], ["NODATA", "the Namespace shop exists"]),
+    (["svc.cluster.local"], ["NODATA", "above all namespaces"]),
+    (["nothing.cluster.local"], ["NXDOMAIN", "svc, pod, dns and dns-version"]),
+    (["web.shop"], ["not in cluster.local", f"search list would make {WEB} of it"]),
+    (["10-1-2-3.shop.pod.cluster.local"], ["10.1.2.3", "computed from the name"]),
+    (["10-1-2.shop.pod.cluster.local"], ["NXDOMAIN", "no address of this type"]),
+    (["10-1-2-3.shop.pod.cluster.local", "--pods", "disabled"], ["NXDOMAIN", "--pods disabled"]),
+    (["10-1-2-3.shop.pod.cluster.local", "--pods", "verified"], ["NXDOMAIN", "no running pod"]),
+]
+
+
+@pytest.mark.parametrize(("args", "hints"), EXPLAINED, ids=[" ".join(args) for args, _ in EXPLAINED])
+def test_explain(args: list[str], hints: list[str]) -> None:
+    result = call("explain", *args, "--objects", SHOP)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    for hint in hints:
+        assert hint in result.stdout
+
+
+def test_explain_as_json() -> None:
+    found = json.loads(call("explain", "10.96.20.10", "--objects", SHOP, "--output", "json").stdout)
+    assert [(one["type"], one["rcode"]) for one in found] == [("PTR", "NOERROR")]
+    assert found[0]["answers"] == [f"10.20.96.10.in-addr.arpa. 30 IN PTR {WEB}."]
+
+
+def test_explain_tells_who_lost_an_address(tmp_path: Path) -> None:
+    manifests = tmp_path / "two.yaml"
+    manifests.write_text(
+        "\n---\n".join(
+            f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: shop, creationTimestamp: "2026-01-0{day}T00:00:00Z"}}
+spec: {{clusterIP: 10.0.0.5}}
+"""
+            for name, day in (("younger", 2), ("older", 1))
+        )
+    )
+    text = call("explain", "10.0.0.5", "--objects", str(manifests)).stdout
+    assert "PTR older.shop.svc.cluster.local. comes from services/shop/older" in text
+    assert "services/shop/younger claims 10.0.0.5 as well" in text
+    found = json.loads(
+        call("records", "--objects", str(manifests), "--type", "PTR", "--output", "json").stdout
+    )
+    assert [one["object"]["name"] for one in found] == ["older"]
+
+
+def test_an_odd_object_costs_itself_and_one_line(tmp_path: Path) -> None:
+    manifests = tmp_path / "odd.yaml"
+    manifests.write_text(
+        Path(SHOP).read_text()
+        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: shop}\nspec: {ports: 5}\n"
+    )
+    result = call("explain", "odd.shop.svc.cluster.local", "--objects", str(manifests))
+    assert result.exit_code == 0
+    assert "the Service shop/odd cannot be read" in result.stdout
+    assert len(result.stderr.splitlines()) == 1
+    assert "shop/odd" in result.stderr
+    assert "10.96.20.10" in call("explain", WEB, "A", "--objects", str(manifests)).stdout
+
+
+def test_files_without_names_are_said(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+    assert "holds no object" in call("records", "--objects", str(empty)).stderr
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert "no file that ends in" in call("records", "--objects", str(folder)).stderr
+
+
+def test_objects_from_the_standard_input() -> None:
+    result = CliRunner().invoke(
+        main, ["records", "--objects", "-", "--output", "zone"], input=Path(SHOP).read_text()
+    )
+    assert "10.96.20.10" in result.stdout
+
+
+def test_corefile_is_complete_and_alone_on_the_standard_output() -> None:
+    result = call(
+        "corefile",
+        "--dns-listen",
+        "127.0.0.1:5300",
+        "--upstream",
+        "192.0.2.1",
+        "--cache",
+        "0",
+        "--etcd-prefix",
+        "/x",
+    )
+    assert result.exit_code == 0
+    assert "bind 127.0.0.1" in result.stdout
+    assert "forward . 192.0.2.1" in result.stdout
+    assert "path /x" in result.stdout
+    assert "cache " not in result.stdout
+
+
+def test_the_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "kube2etcd", "explain", WEB, "A", "--objects", SHOP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "10.96.20.10" in done.stdout
+
+
+def test_looking_at_files_loads_no_client() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from kube2etcd.cli import main;"
+        f"CliRunner().invoke(main, ['records', '--objects', {SHOP!r}]);"
+        "print([name for name in ('grpc', 'etcd3', 'kubernetes') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.cluster.store import Unit
+from kube2etcd.errors import ObjectsError, SettingsError
+from kube2etcd.offline import from_files
+from kube2etcd.settings import Settings, Vm, load
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {address}}}\n"
+
+
+def test_files_fill_the_same_publisher_as_a_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(SERVICE.format(name="a", address="10.0.0.1"))
+    publisher = from_files(load({"etcd_prefix": "/x", "owner_id": "me"}, {}), [str(file)])
+    assert b"/x/local/cluster/svc/default/a" in publisher.desired
+    assert all(b'"owner":"me"' in value for value in publisher.desired.values())
+
+
+def test_of_two_documents_for_one_object_the_later_stays(tmp_path: Path) -> None:
+    for name, address in (("1.yaml", "10.0.0.1"), ("2.yaml", "10.0.0.2")):
+        (tmp_path / name).write_text(SERVICE.format(name="a", address=address))
+    publisher = from_files(Settings(), [str(tmp_path)])
+    hosts = {str(one.data) for one in publisher.published(Unit("services", "default", "a")).records}
+    assert hosts == {"10.0.0.2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"), [("{", "cannot be read as YAML or JSON"), ("a: [", "cannot be read as YAML")]
+)
+def test_a_file_that_is_neither_yaml_nor_json(tmp_path: Path, content: str, hint: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(content)
+    with pytest.raises(ObjectsError, match=hint):
+        from_files(Settings(), [str(file)])
+
+
+def test_what_is_not_there_yet_is_refused_and_not_passed_over() -> None:
+    with pytest.raises(SettingsError, match="--vm-domain"):
+        from_files(Settings(vm=Vm("")), [])
