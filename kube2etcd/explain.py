@@ -14,7 +14,8 @@ from kube2etcd.cluster.objects import Namespace, Service
 from kube2etcd.cluster.store import Unit
 from kube2etcd.listing import Row, unit_rows
 from kube2etcd.publish import Publisher
-from kube2etcd.sources.cluster import Published, is_headless
+from kube2etcd.sources.cluster import is_headless
+from kube2etcd.sources.published import Published
 from skydns_compat.corefile import Block
 from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries

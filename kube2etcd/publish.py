@@ -8,19 +8,14 @@ then namespace and name.  No state decides, so a restart decides alike.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from kube2etcd.cluster.objects import ApiObject, Namespace, Pod, Service
+from kube2etcd.cluster.objects import ApiObject
 from kube2etcd.cluster.store import Store, Unit
-from kube2etcd.sources.cluster import (
-    ClusterZone,
-    Published,
-    namespace_records,
-    pod_records,
-    service_records,
-    zone_records,
-)
+from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.published import Published
+from kube2etcd.zones import InCluster, Zone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 from skydns_compat.records import Pointer, Record
@@ -36,27 +31,28 @@ _NO_AGE = "~"
 class Publisher:
     """Desired entries of a store, under one layout."""
 
-    def __init__(self, store: Store, layout: Layout, zone: ClusterZone) -> None:
+    def __init__(self, store: Store, layout: Layout, zone: ClusterZone, others: Sequence[Zone] = ()) -> None:
         self.store = store
         self.layout = layout
         self.zone = zone
+        self.zones: tuple[Zone, ...] = (InCluster(zone), *others)
         self.desired: dict[bytes, bytes] = {}
         self._claims: dict[Unit, _Claims] = {}
         self._claimants: dict[bytes, Unit | set[Unit]] = {}
         self._refused: dict[Unit, int] = {}
-        self._zone_unit = Unit("zones", "", str(zone.zone))
-        self.refresh({self._zone_unit})
+        self._zone_units = {Unit("zones", "", str(one.name)): one for one in self.zones}
+        self._below = [(layout.zone_range(one.name), len(one.name.labels)) for one in self.zones]
+        self._follows_namespaces = any(one.follows_namespaces() for one in self.zones)
+        self.refresh(self._zone_units)
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
         """Look at these units again; the keys whose desired value may differ now."""
         changed: set[bytes] = set()
-        for unit in units:
-            published = self.published(unit)
+        for unit in self._with_followers(units):
             before = self._claims.pop(unit, {})
-            after = self._claim(unit, published)
+            after = self._claim(unit)
             if after:
                 self._claims[unit] = after
-            self._count(unit, len(published.left_out))
             for key in before.keys() - after.keys():
                 self._withdraw(key, unit)
             for key in after.keys() - before.keys():
@@ -68,25 +64,29 @@ class Publisher:
         return changed
 
     def published(self, unit: Unit) -> Published:
-        """The records of one unit, and what it leaves out."""
-        if unit == self._zone_unit:
-            return zone_records(self.zone)
+        """The records of one unit in all zones, and what it leaves out."""
+        whole = Published()
+        for _, one in self.by_zone(unit):
+            whole.records += one.records
+            whole.pointers += one.pointers
+            whole.left_out += one.left_out
+        return whole
+
+    def by_zone(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
+        """What a unit has in each zone."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
-            return Published(left_out=[rejected.reason])
-        match self.store.get(unit):
-            case Service() as service:
-                return service_records(service, self.store.slices(unit), self.zone)
-            case Namespace() as namespace:
-                return namespace_records(namespace, self.zone)
-            case Pod() as pod if self.zone.pods == "verified":
-                return pod_records(pod, self.zone)
-            case _:
-                return Published()
+            yield self.zones[0], Published(left_out=[rejected.reason])
+        elif unit in self._zone_units:
+            zone = self._zone_units[unit]
+            yield zone, zone.itself()
+        else:
+            for zone in self.zones:
+                yield zone, zone.publish(unit, self.store)
 
     def units(self) -> Iterator[Unit]:
-        """The zone itself and every unit of the store."""
-        yield self._zone_unit
+        """The zones themselves and every unit of the store."""
+        yield from self._zone_units
         yield from self.store.units()
 
     def holder(self, key: bytes) -> Unit | None:
@@ -101,25 +101,41 @@ class Publisher:
         return sum(self._refused.values())
 
     def group(self, key: bytes) -> bytes:
-        """What changes in one transaction with ``key``: its Service's subtree, or the key alone."""
-        depth = self.layout.prefix.count("/") + len(self.zone.zone.labels) + 4
-        return b"/".join(key.split(b"/", depth)[:depth]) if key.startswith(self._below) else key
+        """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
+        for below, labels in self._below:
+            if key.startswith(below):
+                depth = self.layout.prefix.count("/") + labels + 4
+                return b"/".join(key.split(b"/", depth)[:depth])
+        return key
 
-    @property
-    def _below(self) -> bytes:
-        return self.layout.zone_range(self.zone.zone)
+    def _with_followers(self, units: Iterable[Unit]) -> Iterable[Unit]:
+        """The units, and the Services that a namespace's labels decide about."""
+        if not self._follows_namespaces:
+            return units
+        chosen = set(units)
+        namespaces = {unit.name for unit in chosen if unit.kind == "namespaces"}
+        if namespaces:
+            chosen |= {
+                unit
+                for unit in self.store.units()
+                if unit.kind == "services" and unit.namespace in namespaces
+            }
+        return chosen
 
-    def _claim(self, unit: Unit, published: Published) -> _Claims:
+    def _claim(self, unit: Unit) -> _Claims:
         age = _age(self.store.get(unit))
-        zone = self.zone.zone
-        claims = {
-            key: ((0, age, unit.namespace, unit.name), value)
-            for key, value in self.layout.entries(published.records, zone).items()
-        }
-        for record in published.pointers:
-            rank = (_length(record), age, unit.namespace, unit.name)
-            for key, value in self.layout.entries([record], zone).items():
+        claims: _Claims = {}
+        left_out = 0
+        for zone, published in self.by_zone(unit):
+            left_out += len(published.left_out)
+            rank = (0, age, unit.namespace, unit.name)
+            for key, value in self.layout.entries(published.records, zone.name, zone.above).items():
                 claims[key] = (rank, value)
+            for record in published.pointers:
+                rank = (_length(record), age, unit.namespace, unit.name)
+                for key, value in self.layout.entries([record], zone.name).items():
+                    claims.setdefault(key, (rank, value))
+        self._count(unit, left_out)
         return claims
 
     def _enter(self, key: bytes, unit: Unit) -> None:

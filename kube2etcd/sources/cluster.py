@@ -8,10 +8,11 @@ comes back as reasons, for ``explain`` and the log.  No I/O, no keys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from kube2etcd.cluster.objects import TENANT_CLUSTER_IP, EndpointSlice, Namespace, Pod, Service
+from kube2etcd.sources.published import Published
 from skydns_compat.names import (
     Address,
     InvalidAddress,
@@ -38,18 +39,6 @@ class ClusterZone:
     endpoint_names: str = "headless"
     tenant_cluster_ip: bool = True
     dns_server_ips: tuple[Address, ...] = ()
-
-
-@dataclass(slots=True)
-class Published:
-    """What one unit says: records under its names, PTR records, and what was left out and why.
-
-    PTR records are apart because several units may claim one address.
-    """
-
-    records: list[Record] = field(default_factory=list)
-    pointers: list[Record] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
 
 
 _Backend: TypeAlias = tuple[Address, str, list[tuple[str, str, int]]]
@@ -115,18 +104,18 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], zone: Clu
         published.left_out.append(f"the Service has no name in DNS: {error}")
         return published
     if service.type == "ExternalName":
-        _external_name(service, name, zone, published)
+        add_external_name(service, name, zone.ttl, published)
         return published
     addresses = cluster_addresses(service, zone.tenant_cluster_ip, published.left_out)
     if addresses:
-        _cluster_ips(service, addresses, name, zone, published)
+        add_cluster_ips(service, addresses, name, zone.ttl, published)
     if addresses and zone.endpoint_names != "all":
         return published
     if not addresses and not is_headless(service):
         if not published.left_out:
             published.left_out.append("the Service has no cluster address yet")
         return published
-    _endpoints(slices, name, zone, published, headless=not addresses)
+    add_endpoints(slices, name, zone.ttl, published, headless=not addresses)
     return published
 
 
@@ -162,7 +151,8 @@ def dashed(address: Address) -> str:
     return f"{label}0" if label.endswith("-") else label
 
 
-def _external_name(service: Service, name: Name, zone: ClusterZone, published: Published) -> None:
+def add_external_name(service: Service, name: Name, ttl: int, published: Published) -> None:
+    """CNAME to the externalName; an address there cannot be said in DNS and is left out."""
     text = service.external_name
     try:
         parse_address(text.removesuffix("."))
@@ -176,19 +166,20 @@ def _external_name(service: Service, name: Name, zone: ClusterZone, published: P
     except InvalidName as error:
         published.left_out.append(f"externalName left out: {error}")
         return
-    published.records.append(Record(name, Alias(target), zone.ttl))
+    published.records.append(Record(name, Alias(target), ttl))
 
 
-def _cluster_ips(
-    service: Service, addresses: Iterable[Address], name: Name, zone: ClusterZone, published: Published
+def add_cluster_ips(
+    service: Service, addresses: Iterable[Address], name: Name, ttl: int, published: Published
 ) -> None:
+    """Addresses of the Service itself, SRV for its ports, and the addresses back to its name."""
     for address in addresses:
-        published.records.append(Record(name, Host(address), zone.ttl))
-        published.pointers.append(Record(reverse_name(address), Pointer(name), zone.ttl))
+        published.records.append(Record(name, Host(address), ttl))
+        published.pointers.append(Record(reverse_name(address), Pointer(name), ttl))
     for port in service.ports:
-        published.records.append(Record(name, Port(port.port, name), zone.ttl))
+        published.records.append(Record(name, Port(port.port, name), ttl))
         if owner := _port_name(name, port.name, port.protocol, published):
-            published.records.append(Record(owner, Port(port.port, name), zone.ttl))
+            published.records.append(Record(owner, Port(port.port, name), ttl))
 
 
 def _port_name(name: Name, port: str, protocol: str, published: Published) -> Name | None:
@@ -202,27 +193,28 @@ def _port_name(name: Name, port: str, protocol: str, published: Published) -> Na
         return None
 
 
-def _endpoints(
-    slices: Sequence[EndpointSlice], name: Name, zone: ClusterZone, published: Published, *, headless: bool
+def add_endpoints(
+    slices: Sequence[EndpointSlice], name: Name, ttl: int, published: Published, *, headless: bool
 ) -> None:
+    """Names of the ready endpoints; ``headless``: the Service's own name and ports are theirs."""
     reverse: dict[Address, Name] = {}
     said = False
     for address, label, ports in _backends(slices, published):
         said = True
         endpoint = name.child(label)
-        published.records.append(Record(endpoint, Host(address), zone.ttl))
+        published.records.append(Record(endpoint, Host(address), ttl))
         if headless:
-            published.records.append(Record(name, Host(address), zone.ttl))
+            published.records.append(Record(name, Host(address), ttl))
         reverse.setdefault(address, endpoint)
         for port_name, protocol, number in ports:
-            published.records.append(Record(endpoint, Port(number, endpoint, address), zone.ttl))
+            published.records.append(Record(endpoint, Port(number, endpoint, address), ttl))
             if not headless:
                 continue
-            published.records.append(Record(name, Port(number, endpoint, address), zone.ttl))
+            published.records.append(Record(name, Port(number, endpoint, address), ttl))
             if owner := _port_name(name, port_name, protocol, published):
-                published.records.append(Record(owner, Port(number, endpoint, address), zone.ttl))
+                published.records.append(Record(owner, Port(number, endpoint, address), ttl))
     published.pointers += [
-        Record(reverse_name(address), Pointer(endpoint), zone.ttl) for address, endpoint in reverse.items()
+        Record(reverse_name(address), Pointer(endpoint), ttl) for address, endpoint in reverse.items()
     ]
     if headless and not said:
         published.left_out.append("the Service is headless and has no ready endpoint")

@@ -33,6 +33,8 @@ NO_PORT = -1
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
 EMPTY_NAMES = "nt"
 
+#: Names that CoreDNS reads for itself, as labels in front of the zone: its NS records, its apex.
+RESERVED = (("ns", "dns"), ("apex", "dns"))
 #: Leaf of the entry that keeps a name without data from showing what lies below it.
 GUARD = "M"
 
@@ -150,7 +152,7 @@ class Layout:
             made[self.key(zone.child("apex", "dns"))] = self._marker
         elif among or EMPTY_NAMES in name.labels:
             made[self.key(name)] = self._marker
-            if among:
+            if among and name.relative(zone) not in RESERVED:
                 # A host below the question is passed over, and the group hides what lies deeper.
                 made[self.key(name, GUARD)] = self._value(
                     host=f"m.{_escaped(name)}", port=NO_PORT, group=_group(name)

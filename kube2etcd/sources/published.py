@@ -1,0 +1,19 @@
+"""What one unit says in one zone: the common result of all sources.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from skydns_compat.records import Record
+
+
+@dataclass(slots=True)
+class Published:
+    """Records under the unit's names, PTR records, and what was left out and why.
+
+    PTR records are apart because several units may claim one address.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    pointers: list[Record] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)

@@ -1,0 +1,168 @@
+"""In which zones a unit is published, and how.
+
+Each zone is one value that turns a unit of the store into records; the cluster zone, the machines'
+zone and the zones of selected Services differ in nothing else.  Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kube2etcd.cluster.objects import Namespace, Pod, Service, VirtualMachineInstance
+from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.sources.cluster import (
+    ClusterZone,
+    namespace_records,
+    pod_records,
+    service_records,
+    zone_records,
+)
+from kube2etcd.sources.machines import (
+    MachineZone,
+    machine_namespace_records,
+    machine_records,
+    machine_zone_records,
+)
+from kube2etcd.sources.published import Published
+from kube2etcd.sources.selected import SelectedZone, selected_records, selected_zone_records
+from skydns_compat.names import InvalidName, Name
+from skydns_compat.records import Exists, Record
+
+
+class Zone(Protocol):
+    """What the publisher asks of a zone."""
+
+    @property
+    def name(self) -> Name:
+        """The zone's name."""
+        ...
+
+    @property
+    def above(self) -> int:
+        """So many labels below the zone are names that stand above whole trees (`Layout.entries`)."""
+        ...
+
+    def itself(self) -> Published:
+        """What the zone has without any object."""
+        ...
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """What ``unit`` has in this zone; nothing when it is not for it, or is gone."""
+        ...
+
+    def follows_namespaces(self) -> bool:
+        """Whether a namespace's labels decide about the Services in it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InCluster:
+    """The cluster zone."""
+
+    settings: ClusterZone
+    above = 0
+
+    @property
+    def name(self) -> Name:
+        """As `Zone` says."""
+        return self.settings.zone
+
+    def itself(self) -> Published:
+        """As `Zone` says."""
+        return zone_records(self.settings)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """As `Zone` says."""
+        match store.get(unit):
+            case Service() as service:
+                return service_records(service, store.slices(unit), self.settings)
+            case Namespace() as namespace:
+                return namespace_records(namespace, self.settings)
+            case Pod() as pod if self.settings.pods == "verified":
+                return pod_records(pod, self.settings)
+        return Published()
+
+    def follows_namespaces(self) -> bool:
+        """As `Zone` says."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class OfMachines:
+    """The zone of KubeVirt's machines."""
+
+    settings: MachineZone
+    above = 1
+
+    @property
+    def name(self) -> Name:
+        """As `Zone` says."""
+        return self.settings.zone
+
+    def itself(self) -> Published:
+        """As `Zone` says."""
+        return machine_zone_records(self.settings)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """As `Zone` says."""
+        match store.get(unit):
+            case VirtualMachineInstance() as machine:
+                return machine_records(machine, self.settings)
+            case Namespace() as namespace:
+                return machine_namespace_records(namespace, self.settings)
+        return Published()
+
+    def follows_namespaces(self) -> bool:
+        """As `Zone` says."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class OfSelected:
+    """A zone of selected Services."""
+
+    settings: SelectedZone
+
+    @property
+    def name(self) -> Name:
+        """As `Zone` says."""
+        return self.settings.zone
+
+    @property
+    def above(self) -> int:
+        """As `Zone` says."""
+        return self.settings.name.count(".")
+
+    def itself(self) -> Published:
+        """As `Zone` says."""
+        return selected_zone_records(self.settings)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """As `Zone` says."""
+        match store.get(unit):
+            case Service() as service:
+                if not self._has(unit.namespace, store):
+                    return Published(left_out=[f"namespace {unit.namespace} is not selected for {self.name}"])
+                if not self.settings.selector.matches(service.metadata.labels):
+                    return Published(left_out=[f"its labels are not those selected for {self.name}"])
+                return selected_records(service, store.slices(unit), self.settings)
+            case Namespace() if self._has(unit.name, store):
+                try:
+                    parent = self.settings.parent(unit.name)
+                except InvalidName as error:
+                    return Published(left_out=[f"the namespace has no name in {self.name}: {error}"])
+                return Published([Record(parent, Exists(), self.settings.ttl)] if parent else [])
+        return Published()
+
+    def follows_namespaces(self) -> bool:
+        """As `Zone` says."""
+        return bool(self.settings.namespace_selector.requirements)
+
+    def _has(self, namespace: str, store: Store) -> bool:
+        if self.settings.namespaces and namespace not in self.settings.namespaces:
+            return False
+        if not self.settings.namespace_selector.requirements:
+            return True
+        one = store.get(Unit("namespaces", "", namespace))
+        return one is not None and self.settings.namespace_selector.matches(one.metadata.labels)
