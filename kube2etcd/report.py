@@ -30,7 +30,8 @@ def text(outcome: Outcome, dry: bool = False) -> str:
             f"{len(outcome.held)} of the deletions would be held until a second listing agrees (or --force)"
         )
     if outcome.foreign:
-        lines.append(f"{len(outcome.foreign)} keys of others are left alone")
+        others = len(outcome.foreign)
+        lines.append(f"{others} {'key' if others == 1 else 'keys'} of others left alone")
     return "\n".join(lines)
 
 

@@ -333,7 +333,12 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
     foreign: frozenset[bytes] = frozenset()
     malformed: frozenset[bytes] = frozenset()
     last: Plan | None = None
-    with connect_etcd(parts.etcd(settings)) as connection, _reflecting(settings, inbox) as reflectors:
+    # What goes wrong ends the pass and is said once, as its error.
+    with (
+        _quiet("kube2etcd.reconciler", "kube2etcd.cluster.reflector"),
+        connect_etcd(parts.etcd(settings)) as connection,
+        _reflecting(settings, inbox) as reflectors,
+    ):
         strict = _Strict(EtcdStore(connection, parts.etcd_prefixes(settings)))
         reconciler = Reconciler(
             parts.publisher(settings, Store()),
@@ -348,18 +353,16 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
             progress=lambda done, total: progress(f"writing {done} of {total} keys…"),
         )
         progress("listing the cluster…")
-        # What goes wrong ends the pass and is said once, as its error.
-        with _quiet("kube2etcd.reconciler", "kube2etcd.cluster.reflector"):
-            while not reconciler.equal or reconciler.held:
-                reconciler.turn(inbox.news())
-                if strict.error is not None:
-                    raise strict.error
-                if reconciler.plan is not last and reconciler.equal:
-                    last = reconciler.plan
-                    found.update((change.key, change) for change in last.changes)
-                    foreign, malformed = foreign | last.foreign, malformed | last.malformed
-                if reconciler.held:
-                    progress(f"{len(reconciler.held)} deletions wait for a second listing…")
+        while not reconciler.equal or reconciler.held:
+            reconciler.turn(inbox.news())
+            if strict.error is not None:
+                raise strict.error
+            if reconciler.plan is not last and reconciler.equal:
+                last = reconciler.plan
+                found.update((change.key, change) for change in last.changes)
+                foreign, malformed = foreign | last.foreign, malformed | last.malformed
+            if reconciler.held:
+                progress(f"{len(reconciler.held)} deletions wait for a second listing…")
     parts.say_rejected(reconciler.publisher.store)
     done = tuple(change for _, change in sorted(found.items()))
     return Outcome(done, foreign, malformed, tuple(strict.refused))
