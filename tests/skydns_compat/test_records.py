@@ -1,0 +1,30 @@
+"""Records as a zone file writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from skydns_compat.names import Name, parse_address
+from skydns_compat.records import Alias, Data, Exists, Host, Pointer, Port, Record, Text
+
+WEB = Name.parse("web.shop.svc.cluster.local")
+
+
+@pytest.mark.parametrize(
+    ("data", "rtype", "text"),
+    [
+        (Host(parse_address("10.0.0.1")), "A", "10.0.0.1"),
+        (Host(parse_address("fd00::1")), "AAAA", "fd00::1"),
+        (Alias(WEB), "CNAME", f"{WEB}."),
+        (Port(80, WEB), "SRV", f"0 80 {WEB}."),
+        (Port(80, WEB, parse_address("10.0.0.1")), "SRV", f"0 80 {WEB}."),
+        (Pointer(WEB), "PTR", f"{WEB}."),
+        (Text("1.1.0"), "TXT", '"1.1.0"'),
+        (Exists(), "NODATA", "-"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_zone_file(data: Data, rtype: str, text: str) -> None:
+    record = Record(Name.parse("a.example"), data, 30)
+    assert record.rtype == rtype
+    assert str(record) == f"a.example. 30 IN {rtype} {text}"

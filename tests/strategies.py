@@ -1,0 +1,151 @@
+"""Made-up objects for laws: few names and addresses, so that they meet."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from kube2etcd.cluster.objects import (
+    ApiObject,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Event,
+    Metadata,
+    Namespace,
+    Pod,
+    Port,
+    Rejected,
+    Service,
+)
+
+#: The same examples on every run, and few enough to stay quick.
+LAW = settings(derandomize=True, deadline=None, max_examples=150)
+
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2")
+STAMPS = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+SERVICES = ("web", "db", "any")
+NAMESPACES = ("shop", "any")
+
+Present: TypeAlias = dict[tuple[str, str, str], ApiObject]
+
+_stamps = st.sampled_from(STAMPS)
+
+
+def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
+    return st.builds(
+        Metadata, st.just(namespace), st.just(name), st.just(""), st.just(""), creation_timestamp=_stamps
+    )
+
+
+_ports = st.lists(
+    st.builds(
+        Port,
+        st.sampled_from(["", "http", "dns"]),
+        st.sampled_from(["TCP", "UDP"]),
+        st.sampled_from([80, 443]),
+    ),
+    max_size=3,
+    # The API server accepts no port twice, neither by its name nor by its number.
+    unique_by=(lambda port: (port.protocol, port.port), lambda port: port.name),
+).map(tuple)
+
+_slice_ports = st.lists(
+    st.builds(
+        EndpointPort,
+        st.sampled_from(["", "http", "dns"]),
+        st.sampled_from(["TCP", "UDP"]),
+        st.sampled_from([80, 8080, None]),
+    ),
+    max_size=2,
+    unique_by=lambda port: port.name,
+).map(tuple)
+
+
+@st.composite
+def services(draw: st.DrawFn, namespace: str, name: str) -> Service:
+    meta = draw(metadata(namespace, name))
+    kind = draw(st.sampled_from(["addresses", "headless", "external", "none"]))
+    ports = draw(_ports)
+    if kind == "addresses":
+        ips = draw(st.sampled_from([("10.0.0.1",), ("10.0.0.2", "fd00::2"), ("fd00::1",)]))
+        return Service(meta, "ClusterIP", ips[0], ips, ports=ports)
+    if kind == "headless":
+        return Service(meta, "ClusterIP", "None", ("None",), ports=ports)
+    if kind == "external":
+        target = draw(st.sampled_from(["ext.example", "web.shop.svc.cluster.local", "10.0.0.1", "-"]))
+        return Service(meta, "ExternalName", external_name=target, ports=ports)
+    return Service(meta, ports=ports)
+
+
+@st.composite
+def slices(
+    draw: st.DrawFn, namespace: str, name: str, hostnames: tuple[str, ...] = ("", "ep1", "ep2")
+) -> EndpointSlice:
+    family = draw(st.sampled_from(["IPv4", "IPv6"]))
+    addresses = st.sampled_from([one for one in ADDRESSES if (":" in one) == (family == "IPv6")])
+    endpoints = draw(
+        st.lists(
+            st.builds(
+                Endpoint,
+                st.tuples(addresses),
+                st.sampled_from([True, None, False]),
+                hostname=st.sampled_from(hostnames),
+            ),
+            max_size=3,
+            unique_by=lambda one: one.addresses,
+        )
+    )
+    return EndpointSlice(
+        draw(metadata(namespace, name)),
+        draw(st.sampled_from([*SERVICES, ""])),
+        family,
+        draw(_slice_ports),
+        tuple(endpoints),
+    )
+
+
+@st.composite
+def pods(draw: st.DrawFn, namespace: str, name: str) -> Pod:
+    address = draw(st.sampled_from(["", *ADDRESSES]))
+    phase = draw(st.sampled_from(["Running", "Failed"]))
+    return Pod(draw(metadata(namespace, name)), address, (address,) if address else (), phase)
+
+
+def one(kind: str, namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
+    """An object of that kind and name."""
+    match kind:
+        case "services":
+            return services(namespace, name)
+        case "endpointslices":
+            return slices(namespace, name)
+        case "pods":
+            return pods(namespace, name)
+        case _:
+            return st.builds(Namespace, metadata("", name))
+
+
+IDENTITIES = [
+    *(("namespaces", "", name) for name in NAMESPACES),
+    *(("services", namespace, name) for namespace in NAMESPACES for name in SERVICES),
+    *(("endpointslices", namespace, name) for namespace in NAMESPACES for name in ("s1", "s2")),
+    *(("pods", "shop", name) for name in ("p1", "p2")),
+]
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Present:
+    chosen = draw(st.lists(st.sampled_from(IDENTITIES), unique=True, max_size=len(IDENTITIES)))
+    return {identity: draw(one(*identity)) for identity in chosen}
+
+
+@st.composite
+def events(draw: st.DrawFn) -> tuple[str, Event]:
+    kind, namespace, name = draw(st.sampled_from(IDENTITIES))
+    change = draw(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED", "BOOKMARK"]))
+    if draw(st.integers(0, 5)) == 0:
+        return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "odd"))
+    present = None if change == "BOOKMARK" else draw(one(kind, namespace, name))
+    return kind, Event(change, present, namespace, name)
