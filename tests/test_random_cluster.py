@@ -149,5 +149,5 @@ def test_the_report_counts_and_shows_classes() -> None:
     assert report.identical == 0.5
     table = report.table("trial", [""])
     assert "1 of 2 answers identical (50.000%)" in table
-    assert "[NOT LISTED] service, A: NOERROR became NXDOMAIN" in table
+    assert "[NOT LISTED] service: NOERROR became NXDOMAIN (A)" in table
     assert "b. A" in table

@@ -178,13 +178,15 @@ class Report:
             f"{title}: {same} of {self.asked} answers identical ({self.identical:.3%}); "
             f"of {self.answered} with records {self.answered - with_records}"
         ]
-        classes: dict[str, list[Difference]] = {}
+        classes: dict[tuple[str, str, str], list[Difference]] = {}
         for number, one in enumerate(self.found):
-            label = f"[{names[number] or 'NOT LISTED'}] {one.name}" if names else one.name
-            classes.setdefault(label, []).append(one)
-        for label, members in sorted(classes.items(), key=lambda item: (-len(item[1]), item[0])):
-            first = members[0]
-            lines.append(f"  {len(members):5}  {label}")
+            label = f"[{names[number] or 'NOT LISTED'}] " if names else ""
+            classes.setdefault((label, one.question.kind, one.what), []).append(one)
+        for (label, kind, what), members in sorted(
+            classes.items(), key=lambda item: (-len(item[1]), item[0])
+        ):
+            first, types = members[0], " ".join(dict.fromkeys(one.question.rdtype for one in members))
+            lines.append(f"  {len(members):5}  {label}{kind}: {what} ({types})")
             lines.append(f"           {first.question.name} {first.question.rdtype}")
             lines.append(f"           theirs: {show(first.theirs)}")
             lines.append(f"           ours:   {show(first.ours)}")

@@ -31,13 +31,40 @@ class KnownDifference:
         )
 
 
+REVERSE = ("PTR",)
+
 KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="several names for one address",
         kinds="reverse of .*",
-        types=("PTR",),
-        what="lacks PTR",
-        reason="The etcd plugin reads exactly one PTR per address; the older object's name is the one given.",
+        types=REVERSE,
+        what="lacks PTR|lacks PTR, adds PTR",
+        reason="The etcd plugin reads exactly one PTR for an address: the older object's. The plugin "
+        "gives all.",
+    ),
+    KnownDifference(
+        name="addresses whose name does not exist",
+        kinds="reverse of an endpoint",
+        types=REVERSE,
+        what="NOERROR became NXDOMAIN",
+        reason="The plugin also gives PTR for slices of ExternalName Services and of Services that are gone, "
+        "to names that it then denies. We point to names that exist.",
+    ),
+    KnownDifference(
+        name="slices that belong to no Service",
+        kinds="reverse of an endpoint",
+        types=REVERSE,
+        what="Timeout became NXDOMAIN",
+        reason="For an address in a slice without a Service's label the plugin makes a name with an empty label, "
+        "which cannot be sent: the client waits in vain.",
+    ),
+    KnownDifference(
+        name="labels before a reverse name",
+        kinds="no such reverse",
+        types=REVERSE,
+        what="NOERROR became NXDOMAIN",
+        reason="The plugin passes over surplus labels before the 32 of an IPv6 address. "
+        "No such name is an address.",
     ),
 )
 

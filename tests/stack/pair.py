@@ -53,9 +53,11 @@ UPSTREAM = """
     }
     template ANY ANY example.com {
         rcode NOERROR
+        authority "example.com. 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
     }
     template ANY ANY . {
         rcode NXDOMAIN
+        authority ". 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
     }
 }
 """
