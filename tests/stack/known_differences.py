@@ -55,8 +55,8 @@ KNOWN: tuple[KnownDifference, ...] = (
         kinds="reverse of an endpoint",
         types=REVERSE,
         what="Timeout became NXDOMAIN",
-        reason="For an address in a slice without a Service's label the plugin makes a name with an empty label, "
-        "which cannot be sent: the client waits in vain.",
+        reason="For an address in a slice without a Service's label the plugin makes a name with an empty "
+        "label, which cannot be sent: the client waits in vain.",
     ),
     KnownDifference(
         name="labels before a reverse name",
