@@ -10,7 +10,6 @@ for etcd without a limit, never log or show a password, token or key, and knows 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -64,9 +63,8 @@ _STUBS = {
 class _Session:
     """One channel to one server, and the token that it gave us."""
 
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings, files: tuple[bytes, ...]) -> None:
+    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
         self.endpoint = endpoint
-        self.files = files
         tls: dict[str, str] = {}
         if endpoint.tls:
             tls["ca_cert"] = str(settings.authority_file())
@@ -226,8 +224,7 @@ class EtcdConnection:
             if self._current is None:
                 endpoint = self.endpoints[self._turn % len(self.endpoints)]
                 try:
-                    files = self.settings.tls_files() if endpoint.tls else ()
-                    session = _Session(endpoint, self.settings, files)
+                    session = _Session(endpoint, self.settings)
                 except (OSError, ValueError) as error:
                     # A rotation that is half done: the next attempt reads the files again.
                     raise EtcdUnavailable(
@@ -248,13 +245,13 @@ class EtcdConnection:
             return self._authenticate(session)
 
     def failed(self, session: _Session, what: str, error: BaseException) -> EtcdError:
-        """What this failure means; the channel is left when another may do better."""
+        """What this failure means; a channel that does not carry is left for a new one."""
         code = "CANCELLED"
         if isinstance(error, grpc.RpcError):
             status = error.code()
             code = status.name if status else "UNKNOWN"
         meaning = failures.meaning(str(session.endpoint), what, code, _details(error))
-        if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and self._may_do_better(session)):
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             self.leave(session)
         return meaning
 
@@ -263,21 +260,16 @@ class EtcdConnection:
         return failures.meaning(str(session.endpoint), what, "CANCELLED", "")
 
     def leave(self, session: _Session) -> None:
-        """Close this channel, if it is still the present one; the next server has its turn."""
+        """Close this channel, if it is still the present one; the next server has its turn.
+
+        gRPC would reconnect by itself, but to the same server, with the certificates of the day it was
+        made, after a pause, and (before it had threads of its own) only while somebody asks.  With a new
+        channel the next request connects at once, and says at once when it cannot.
+        """
         with self._lock:
             if session is self._current:
                 self._turn += 1
                 self._drop()
-
-    def _may_do_better(self, session: _Session) -> bool:
-        """Whether a new channel differs from this one, which reconnects by itself."""
-        if len(self.endpoints) > 1:
-            return True
-        if not session.endpoint.tls:
-            return False
-        with contextlib.suppress(OSError):
-            return self.settings.tls_files() != session.files
-        return False
 
     def _authenticate(self, session: _Session) -> bool:
         """Log in; False when etcd wants no user. Whoever fails here leaves no session behind."""

@@ -69,11 +69,6 @@ class EtcdSettings:
             raise SettingsError("an etcd server is https and the system has no CA file: give the CA file")
         return Path(system)
 
-    def tls_files(self) -> tuple[bytes, ...]:
-        """What the files hold now; OSError when one cannot be read."""
-        files = (self.authority_file(), self.certfile, self.keyfile)
-        return tuple(file.read_bytes() for file in files if file is not None)
-
     def password(self) -> str:
         """The password as it is in its file now; OSError when it cannot be read."""
         # Editors and `echo` end a file with a line end, which is no part of the password.

@@ -183,11 +183,12 @@ def add_cluster_ips(
 
 
 def _port_name(name: Name, port: str, protocol: str, published: Published) -> Name | None:
-    """``_port._protocol.<name>``, or None for a port without a name (or with an impossible one)."""
-    if not port:
-        return None
+    """``_port._protocol.<name>``, or None for an impossible name.
+
+    A port without a name is ``_._protocol``, as the ``kubernetes`` plugin has it.
+    """
     try:
-        return name.child(f"_{check_label(port)}", f"_{check_label(protocol or 'TCP')}")
+        return name.child(f"_{check_label(port) if port else ''}", f"_{check_label(protocol or 'TCP')}")
     except InvalidName as error:
         published.left_out.append(f"port left out of SRV: {error}")
         return None

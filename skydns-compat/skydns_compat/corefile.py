@@ -29,12 +29,14 @@ class Rewrite:
     """Ask for another name; the answer carries the name that was asked for.
 
     ``pattern`` is an RE2 expression over the name with its final dot, lower case.  ``back``, where
-    given, says how names in answers return: (pattern, replacement).
+    given, says how names in answers return: (pattern, replacement); without it the name that was
+    asked for comes back, and the rules that follow are passed over unless ``then`` says go on.
     """
 
     pattern: str
     replacement: str
     back: tuple[str, str] | None = None
+    then: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,12 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
         Block(
             zones=(zone.child("svc"),),
             backend=(zone,),
-            rewrites=(*_any_rewrites(zone, "svc"), _existence("svc", zone), _endpoint_targets(zone)),
+            rewrites=(
+                *_underscores(zone),
+                *(_any_rewrite(zone, "svc") for _ in range(3)),
+                _existence("svc", zone),
+                _endpoint_targets(zone),
+            ),
             templates=(
                 _no_soa(zone),
                 Template((rf"^svc\.{below}",), "NOERROR", why="above every namespace: exists, without data"),
@@ -112,7 +119,11 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
         Block(
             zones=(zone.child("pod"),),
             backend=(zone,),
-            rewrites=(*_any_rewrites(zone, "pod"), _existence("pod", zone))
+            rewrites=(
+                _last_pod_label(zone),
+                *(_any_rewrite(zone, "pod") for _ in range(2)),
+                _existence("pod", zone),
+            )
             if settings.pods != "disabled"
             else (),
             templates=tuple(_pod_templates(settings, below)),
@@ -123,6 +134,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             backend=(zone,),
             templates=(
                 _no_soa(zone),
+                Template((rf"^dns\.{below}",), "NOERROR", why="above ns.dns: exists, without data"),
                 Template((rf"^.*\.dns-version\.{below}", r"(^|\.)(\*|any)\."), why="nothing below"),
             ),
             why="the zone's own names",
@@ -143,6 +155,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             zones=settings.reverse,
             backend=settings.reverse,
             templates=(
+                Template((r"^(in-addr|ip6)\.arpa\.$",), "NOERROR", (*REVERSE_DENIED, "PTR"), why="the apex"),
                 Template((".*",), types=REVERSE_DENIED, why="addresses have PTR only, others read subtrees"),
                 Template(
                     (r"^.+\.(in-addr|ip6)\.arpa\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA"
@@ -180,15 +193,32 @@ def corefile(settings: CorefileSettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _any_rewrites(zone: Name, part: str) -> tuple[Rewrite, ...]:
-    tail = rf"{part}\.{zone}".replace(".", r"\.").replace(r"\\.", r"\.")
-    return (
-        Rewrite(
-            rf"^(|.*\.)any\.(.*{tail})\.$",
-            "{1}any_.{2}.",
-            back=(rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}."),
-        ),
+def _any_rewrite(zone: Name, part: str) -> Rewrite:
+    """One label ``any``, a wildcard to the reader; used as often as a name can hold it."""
+    tail = rf"{part}\.{_escaped(zone)}"
+    return Rewrite(
+        rf"^(|.*\.)any\.(.*{tail})\.$",
+        "{1}any_.{2}.",
+        back=(rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}."),
     )
+
+
+def _underscores(zone: Name) -> tuple[Rewrite, ...]:
+    """``port.proto`` means ``_port._proto``, as the ``kubernetes`` plugin takes it."""
+    rest = rf"([^.]+\.[^.]+\.svc\.{_escaped(zone)})\.$"
+    return (
+        Rewrite(rf"^_?([^_.][^.]*)\.(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
+        Rewrite(rf"^([^_.][^.]*)\._(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
+    )
+
+
+def _last_pod_label(zone: Name) -> Rewrite:
+    """Labels in front of a pod's are passed over, as the ``kubernetes`` plugin does."""
+    return Rewrite(rf"^.+\.([^.]+\.[^.]+\.pod\.{_escaped(zone)})\.$", "{1}.", then=True)
+
+
+def _escaped(zone: Name) -> str:
+    return str(zone).replace(".", r"\.")
 
 
 def _existence(part: str, zone: Name) -> Rewrite:
@@ -198,7 +228,7 @@ def _existence(part: str, zone: Name) -> Rewrite:
 
 def _endpoint_targets(zone: Name) -> Rewrite:
     """The SRV target that the server makes from an endpoint's key, shortened to the endpoint's name."""
-    tail = rf"svc\.{zone!s}".replace(f"{zone}", str(zone).replace(".", r"\."))
+    tail = rf"svc\.{_escaped(zone)}"
     return Rewrite(
         rf"^(_[^.]+\._[^.]+)\.(.*{tail})\.$",
         "{1}.{2}.",
@@ -231,7 +261,7 @@ def _pod_templates(settings: CorefileSettings, below: str) -> Iterator[Template]
     if settings.pods == "disabled":
         yield Template((rf"^.+\.{pod}",), why="pod names are switched off")
         return
-    yield Template((r"(^|\.)\*\.", rf"^.+\.{_LABEL}\.{_LABEL}\.{pod}"), why="no form of the specification")
+    yield Template((r"(^|\.)\*\.",), why="no form of the specification")
     if settings.pods == "insecure":
         yield from _computed_pods(pod, settings.ttl)
 
@@ -319,7 +349,8 @@ def _block(block: Block, settings: CorefileSettings, doors: list[str]) -> Iterat
 
 def _rewrite(rewrite: Rewrite) -> list[str]:
     if rewrite.back is None:
-        return [f"rewrite stop name regex {rewrite.pattern} {rewrite.replacement} answer auto"]
+        mode = "continue" if rewrite.then else "stop"
+        return [f"rewrite {mode} name regex {rewrite.pattern} {rewrite.replacement} answer auto"]
     pattern, replacement = rewrite.back
     return [
         "rewrite continue {",

@@ -95,7 +95,9 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callab
         before, name = name, _expanded(rewrite.replacement, match)
         if rewrite.back is None:
             reverts.insert(0, _rename_owner(name, before))
-            break
+            if not rewrite.then:
+                break
+            continue
         reverts.insert(0, _rename_all(*rewrite.back))
     return name, reverts
 
