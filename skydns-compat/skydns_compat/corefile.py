@@ -63,7 +63,26 @@ class Block:
     templates: tuple[Template, ...] = ()
     fallthrough: bool = False
     only_types: tuple[str, ...] = ()
+    ordered: bool = False
+    listen: str = ""
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subzone:
+    """A zone beside the cluster's: names of ``depth`` labels hold data, those above exist or not.
+
+    ``deeper`` is how many labels below such a name can hold data too; None is any number.
+    ``ordered`` keeps the order of addresses that the keys give.  ``listen`` is a door of its own.
+    """
+
+    zone: Name
+    depth: int = 2
+    deeper: int | None = 2
+    wildcards: bool = False
+    ordered: bool = False
+    listen: str = ""
+    name_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,7 @@ class CorefileSettings:
     health: str = ":8080"
     ready: str = ":8181"
     prometheus: str = ":9153"
+    subzones: tuple[Subzone, ...] = ()
     reverse: tuple[Name, ...] = field(default=(Name(("in-addr", "arpa")), Name(("ip6", "arpa"))))
 
 
@@ -96,7 +116,7 @@ _LABEL = r"[^.]+"
 
 
 def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
-    """The server blocks for the cluster zone and its reverse zones."""
+    """The server blocks for the cluster zone, the zones beside it, and the reverse zones."""
     zone = settings.domain
     below = str(zone).replace(".", r"\.") + r"\.$"
     return (
@@ -107,7 +127,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
                 *_underscores(zone),
                 *(_any_rewrite(zone, "svc") for _ in range(3)),
                 _existence("svc", zone),
-                _endpoint_targets(zone),
+                _endpoint_targets(rf"svc\.{_escaped(zone)}"),
             ),
             templates=(
                 _no_soa(zone),
@@ -151,6 +171,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             ),
             why="the rest of the zone",
         ),
+        *(_subzone(one) for one in settings.subzones),
         Block(
             zones=settings.reverse,
             backend=settings.reverse,
@@ -188,14 +209,51 @@ def corefile(settings: CorefileSettings) -> str:
         doors = []
     if settings.upstream != "none":
         lines += ["", "# every other name", f"{_where('.', settings.listen)} {{"]
-        lines += [f"    {line}" for line in _common(settings)]
+        lines += [f"    {line}" for line in _common(settings, settings.listen)]
         lines += ["    loop", f"    forward . {settings.upstream}", "}"]
     return "\n".join(lines) + "\n"
 
 
-def _any_rewrite(zone: Name, part: str) -> Rewrite:
+def _subzone(one: Subzone) -> Block:
+    zone, below = one.zone, _escaped(one.zone) + r"\.$"
+    rewrites = () if one.wildcards else tuple(_any_rewrite(zone) for _ in range(3))
+    above = "|".join(r"\.".join([_LABEL] * count) for count in range(1, one.depth))
+    if above:
+        rewrites += (Rewrite(rf"^({above})\.{below}", f"{{1}}.{EMPTY_NAMES}.{zone}."),)
+    if one.name_server:
+        rewrites += (
+            Rewrite(rf"^({below[:-3]})\.$", "{1}.", back=(rf"^ns\.dns\.({below[:-3]})\.$", "ns.{1}.")),
+        )
+    templates = [
+        Template((rf"^{below}",), "NOERROR", ("SRV", "TXT", "MX"), why="at the apex these read the zone"),
+        _no_soa(zone),
+    ]
+    impossible = [] if one.wildcards else [r"(^|\.)\*\."]
+    if one.deeper is not None:
+        rewrites += (_endpoint_targets(_escaped(zone)),)
+        head = r"\.".join([_LABEL] * one.depth)
+        impossible += [
+            rf"^.+\.{_LABEL}\.{_LABEL}\.{head}\.{below}",
+            rf"^[^_.][^.]*\.{_LABEL}\.{head}\.{below}",
+            rf"^{_LABEL}\.[^_.][^.]*\.{head}\.{below}",
+            rf"^_[^.]*\.{head}\.{below}",
+        ]
+    if impossible:
+        templates.append(Template(tuple(impossible), why="no name of this zone"))
+    return Block(
+        zones=(zone,),
+        backend=(zone,),
+        rewrites=rewrites,
+        templates=tuple(templates),
+        ordered=one.ordered,
+        listen=one.listen,
+        why=f"zone {zone}",
+    )
+
+
+def _any_rewrite(zone: Name, part: str = "") -> Rewrite:
     """One label ``any``, a wildcard to the reader; used as often as a name can hold it."""
-    tail = rf"{part}\.{_escaped(zone)}"
+    tail = rf"{part}\.{_escaped(zone)}" if part else _escaped(zone)
     return Rewrite(
         rf"^(|.*\.)any\.(.*{tail})\.$",
         "{1}any_.{2}.",
@@ -226,9 +284,8 @@ def _existence(part: str, zone: Name) -> Rewrite:
     return Rewrite(rf"^({_LABEL})\.{part}\.{tail}\.$", f"{{1}}.{part}.{EMPTY_NAMES}.{zone}.")
 
 
-def _endpoint_targets(zone: Name) -> Rewrite:
+def _endpoint_targets(tail: str) -> Rewrite:
     """The SRV target that the server makes from an endpoint's key, shortened to the endpoint's name."""
-    tail = rf"svc\.{_escaped(zone)}"
     return Rewrite(
         rf"^(_[^.]+\._[^.]+)\.(.*{tail})\.$",
         "{1}.{2}.",
@@ -307,13 +364,14 @@ def _where(zone: str, listen: str) -> str:
     return f"{zone}:{listen.rpartition(':')[2]}"
 
 
-def _common(settings: CorefileSettings) -> list[str]:
-    host = settings.listen.rpartition(":")[0].strip("[]")
+def _common(settings: CorefileSettings, listen: str, ordered: bool = False) -> list[str]:
+    host = listen.rpartition(":")[0].strip("[]")
     lines = [f"bind {host}"] if host else []
     lines.append("errors")
     if settings.prometheus:
         lines.append(f"prometheus {settings.prometheus}")
-    lines.append("loadbalance round_robin")
+    if not ordered:
+        lines.append("loadbalance round_robin")
     if settings.cache:
         lines += [
             f"cache {settings.cache} {{",
@@ -325,8 +383,9 @@ def _common(settings: CorefileSettings) -> list[str]:
 
 def _block(block: Block, settings: CorefileSettings, doors: list[str]) -> Iterator[str]:
     yield f"# {block.why}"
-    yield " ".join(_where(str(zone), settings.listen) for zone in block.zones) + " {"
-    lines = [*doors, *_common(settings)]
+    listen = block.listen or settings.listen
+    yield " ".join(_where(str(zone), listen) for zone in block.zones) + " {"
+    lines = [*doors, *_common(settings, listen, block.ordered)]
     if block.only_types:
         lines += [
             "acl {",
