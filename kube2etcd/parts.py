@@ -7,6 +7,7 @@ that it needs.  This is the only place that knows both.  Builds values, connects
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from kube2etcd.cluster.connection import ClusterSettings
@@ -15,10 +16,15 @@ from kube2etcd.cluster.store import Store
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.publish import Publisher
+from kube2etcd.selectors import Selector
 from kube2etcd.settings import Settings
 from kube2etcd.sources.cluster import ClusterZone
-from skydns_compat.corefile import CorefileSettings
+from kube2etcd.sources.machines import MachineZone
+from kube2etcd.sources.selected import SelectedZone
+from kube2etcd.zones import OfMachines, OfSelected, Zone
+from skydns_compat.corefile import CorefileSettings, Subzone
 from skydns_compat.layout import Layout
+from skydns_compat.names import Name
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +32,6 @@ log = logging.getLogger(__name__)
 def check_available(settings: Settings) -> None:
     """Refuse what can be written in the settings and does nothing yet, rather than pass over it."""
     asked = {
-        "the vm zone (--vm-domain)": settings.vm.domain is not None,
-        "zones of Services (zones)": bool(settings.zones),
         "external domains (--domains)": bool(settings.domains),
         "etcd's v2 API (--etcd-api v2)": settings.etcd.api == "v2",
     }
@@ -41,6 +45,8 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
     names = ["services", "endpointslices", "namespaces"]
     if settings.pods == "verified":
         names.append("pods")
+    if settings.vm.domain is not None:
+        names.append("virtualmachineinstances")
     return tuple(KINDS[name] for name in names)
 
 
@@ -54,7 +60,50 @@ def publisher(settings: Settings, store: Store) -> Publisher:
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    return Publisher(store, Layout(settings.etcd.prefix, settings.owner_id), zone)
+    return Publisher(store, Layout(settings.etcd.prefix, settings.owner_id), zone, list(_zones(settings)))
+
+
+def machine_zone(settings: Settings) -> Name | None:
+    """The zone of virtual machines: ``vm``, or ``vm`` below the domain that is given."""
+    if settings.vm.domain is None:
+        return None
+    return Name.parse(f"vm.{settings.vm.domain}" if settings.vm.domain else "vm")
+
+
+def _zones(settings: Settings) -> Iterator[Zone]:
+    machines = machine_zone(settings)
+    names = [settings.domain, *(one.zone for one in settings.zones), *([machines] if machines else [])]
+    if machines is not None:
+        yield OfMachines(MachineZone(machines, settings.ttl, settings.vm.name_server_ip))
+    for one in settings.zones:
+        yield OfSelected(
+            SelectedZone(
+                one.zone,
+                one.ttl or settings.ttl,
+                frozenset(one.namespaces),
+                Selector.parse(one.selector),
+                Selector.parse(one.namespace_selector),
+                one.addresses,
+                one.name,
+                one.wildcards,
+                settings.tenant_cluster_ip,
+                tuple(name for name in names if name != one.zone),
+            )
+        )
+
+
+def _subzones(settings: Settings) -> Iterator[Subzone]:
+    machines = machine_zone(settings)
+    if machines is not None:
+        door = settings.corefile.vm_listen
+        yield Subzone(
+            machines,
+            deeper=None,
+            listen=str(door) if door else "",
+            name_server=settings.vm.name_server_ip is not None,
+        )
+    for one in settings.zones:
+        yield Subzone(one.zone, one.name.count(".") + 1, wildcards=one.wildcards, ordered=True)
 
 
 def etcd(settings: Settings) -> EtcdSettings:
@@ -97,6 +146,7 @@ def corefile(settings: Settings) -> CorefileSettings:
         cache=serve.cache,
         ttl=settings.ttl,
         pods=settings.pods,
+        subzones=tuple(_subzones(settings)),
     )
 
 
