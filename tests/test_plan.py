@@ -1,4 +1,4 @@
-"""Plans: the difference and nothing else, in an order that leaves no gap, held when it looks like a disaster."""
+"""Plans: the difference and nothing else, in an order that leaves no gap, held when too much would go."""
 
 from __future__ import annotations
 

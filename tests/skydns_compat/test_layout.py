@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.cluster.objects import EndpointSlice, Namespace, Service
 from kube2etcd.sources.cluster import ClusterZone, namespace_records, service_records, zone_records
 from skydns_compat.corefile import CorefileSettings, blocks
-from skydns_compat.layout import NO_PORT, PRIORITY_ZERO, Layout
-from skydns_compat.message import decode
+from skydns_compat.layout import Layout
 from skydns_compat.names import Address, Name, parse_address
-from skydns_compat.reader import Answer, Entries
+from skydns_compat.reader import Entries
 from skydns_compat.reader_served import served_answer
-from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import Alias, Host, Port, Record
 from tests.strategies import LAW, Present, clusters
 
 ZONE = Name.parse("cluster.local")

@@ -118,7 +118,7 @@ def test_below(name: Name, labels: list[str]) -> None:
 
 
 def test_relative_to_another_zone() -> None:
-    with pytest.raises(ValueError, match="a.example is not below cluster.local"):
+    with pytest.raises(ValueError, match="is not below"):
         Name.parse("a.example").relative(Name.parse("cluster.local"))
 
 

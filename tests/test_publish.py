@@ -1,0 +1,348 @@
+"""Desired entries by unit: who holds a key, what goes in one transaction, and that order does not matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.cluster.objects import (
+    ApiObject,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Event,
+    Metadata,
+    Namespace,
+    Pod,
+    Rejected,
+    Service,
+)
+from kube2etcd.cluster.objects import Port as ServicePort
+from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.publish import Publisher
+from kube2etcd.sources.cluster import ClusterZone
+from skydns_compat.layout import Layout
+from skydns_compat.message import decode
+from skydns_compat.names import InvalidName, Name
+from tests.strategies import LAW, events
+
+ZONE = ClusterZone(Name.parse("cluster.local"), pods="verified")
+PTR = b"/skydns/arpa/in-addr/10/0/0/1"
+
+
+def service(name: str, *, age: str = "", ip: str = "10.0.0.1", namespace: str = "shop") -> Service:
+    return Service(Metadata(namespace, name, creation_timestamp=age), cluster_ip=ip)
+
+
+def filled(**kinds: Iterable[ApiObject]) -> Publisher:
+    store = Store()
+    for kind, objects in kinds.items():
+        store.replace(kind, objects)
+    publisher = Publisher(store, Layout(), ZONE)
+    publisher.refresh(publisher.units())
+    return publisher
+
+
+def host(publisher: Publisher, key: bytes) -> str:
+    return decode(publisher.desired[key]).host
+
+
+def test_an_empty_cluster_has_the_zone_itself() -> None:
+    publisher = filled()
+    assert publisher.desired.keys() >= {
+        b"/skydns/local/cluster",
+        b"/skydns/local/cluster/dns/apex",
+        b"/skydns/local/cluster/dns-version/T",
+    }
+    assert list(publisher.units()) == [Unit("zones", "", "cluster.local")]
+
+
+def test_two_runs_write_the_same() -> None:
+    objects = [service("a"), service("b", ip="10.0.0.2"), service("c")]
+    assert filled(services=objects).desired == filled(services=reversed(objects)).desired
+
+
+@pytest.mark.parametrize(
+    ("claimants", "winner"),
+    [
+        pytest.param([service("b", age="1"), service("a", age="2")], "b.shop", id="the older"),
+        pytest.param([service("b", age="1"), service("a")], "b.shop", id="no age comes last"),
+        pytest.param([service("b", age="1"), service("a", age="1")], "a.shop", id="by name"),
+        pytest.param([service("a", namespace="z"), service("b", namespace="y")], "b.y", id="by namespace"),
+    ],
+)
+def test_one_pointer_for_an_address(claimants: list[ApiObject], winner: str) -> None:
+    for order in (claimants, claimants[::-1]):
+        assert host(filled(services=order), PTR) == f"{winner}.svc.cluster.local"
+
+
+def test_a_service_comes_before_an_endpoint_however_young() -> None:
+    piece = EndpointSlice(Metadata("shop", "s"), "old", "IPv4", (), (Endpoint(("10.0.0.1",)),))
+    services = [service("old", ip="None", age="1"), service("young", age="9")]
+    publisher = filled(services=services, endpointslices=[piece])
+    assert host(publisher, PTR) == "young.shop.svc.cluster.local"
+    assert publisher.holder(PTR) == Unit("services", "shop", "young")
+
+
+def test_the_next_in_line_takes_over() -> None:
+    publisher = filled(services=[service("a", age="1"), service("b", age="2"), service("c", age="3")])
+    for gone, heir in (("a", "b"), ("b", "c")):
+        publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", gone)))
+        assert host(publisher, PTR) == f"{heir}.shop.svc.cluster.local"
+        assert publisher.holder(PTR) == Unit("services", "shop", heir)
+    changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "c")))
+    assert PTR in changed
+    assert PTR not in publisher.desired
+    assert publisher.holder(PTR) is None
+
+
+def test_who_withdraws_without_holding_changes_nothing() -> None:
+    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    before = publisher.desired[PTR]
+    publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "b")))
+    assert publisher.desired[PTR] == before
+
+
+def test_only_what_may_differ_comes_back() -> None:
+    publisher = filled(services=[service("a"), service("b", ip="10.0.0.2")])
+    units = publisher.store.apply("services", Event("MODIFIED", service("a", ip="10.0.0.9"), "shop", "a"))
+    changed = publisher.refresh(units)
+    assert changed == {
+        PTR,
+        b"/skydns/arpa/in-addr/10/0/0/9",
+        b"/skydns/local/cluster/svc/shop/a/10-0-0-1-H",
+        b"/skydns/local/cluster/svc/shop/a/10-0-0-9-H",
+    }
+    assert publisher.refresh(publisher.units()) == set()
+
+
+def test_refused_objects_count_and_say_why() -> None:
+    publisher = filled(services=[service("a")])
+    unit = Unit("services", "shop", "a")
+    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    assert publisher.published(unit).left_out == ["odd"]
+    assert publisher.left_out() == 1
+    assert PTR not in publisher.desired
+    publisher.refresh(publisher.store.apply("services", Event("MODIFIED", service("a"), "shop", "a")))
+    assert publisher.left_out() == 0
+
+
+def test_pods_have_names_where_they_are_switched_on() -> None:
+    store = Store()
+    store.replace("pods", [Pod(Metadata("shop", "p"), "10.0.0.1", phase="Running")])
+    key = b"/skydns/local/cluster/pod/shop/10-0-0-1"
+    for pods, there in (("verified", True), ("insecure", False), ("disabled", False)):
+        publisher = Publisher(store, Layout(), ClusterZone(ZONE.zone, pods=pods))
+        publisher.refresh(publisher.units())
+        assert (key in publisher.desired) is there
+
+
+def test_pods_on_the_host_share_a_name() -> None:
+    pods = [Pod(Metadata("shop", name), "10.0.0.1", phase="Running") for name in ("p", "q")]
+    publisher = filled(pods=pods)
+    key = b"/skydns/local/cluster/pod/shop/10-0-0-1/10-0-0-1-P0"
+    for gone in ("p", "q"):
+        assert key in publisher.desired
+        publisher.refresh(publisher.store.apply("pods", Event("DELETED", None, "shop", gone)))
+    assert key not in publisher.desired
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        (b"/skydns/local/cluster/svc/shop/web", b"/skydns/local/cluster/svc/shop/web"),
+        (b"/skydns/local/cluster/svc/shop/web/_tcp/_http/A", b"/skydns/local/cluster/svc/shop/web"),
+        (b"/skydns/local/cluster/nt/svc/shop", b"/skydns/local/cluster/nt/svc/shop"),
+        (b"/skydns/local/cluster", b"/skydns/local/cluster"),
+        (PTR, PTR),
+        (b"/skydns/example/a/b/c/d/e/f", b"/skydns/example/a/b/c/d/e/f"),
+    ],
+)
+def test_what_changes_together(key: bytes, group: bytes) -> None:
+    assert filled().group(key) == group
+
+
+def test_a_deep_prefix_and_zone_change_together_too() -> None:
+    publisher = Publisher(Store(), Layout("/a/b"), ClusterZone(Name.parse("x.y.z")))
+    assert publisher.group(b"/a/b/z/y/x/svc/shop/web/_tcp/_http/A") == b"/a/b/z/y/x/svc/shop/web"
+
+
+def odd_service(**fields: object) -> Service:
+    return Service(Metadata("shop", "odd"), **fields)  # type: ignore[arg-type]
+
+
+def odd_slice(*endpoints: Endpoint) -> list[EndpointSlice]:
+    return [EndpointSlice(Metadata("shop", "s"), "odd", "IPv4", (), endpoints)]
+
+
+HEADLESS = odd_service(cluster_ip="None")
+LONG = "x" * 64
+ODD_PORTS = (ServicePort(LONG, "TCP", 80), ServicePort("x", "T/P", 81))
+NO_NAME = "no name in DNS"
+
+
+@pytest.mark.parametrize(
+    ("one", "pieces", "reason"),
+    [
+        pytest.param(odd_service(), [], "no cluster address yet", id="nothing in it"),
+        pytest.param(odd_service(cluster_ip="10.0.0"), [], "'10.0.0' is not an IP address", id="no address"),
+        pytest.param(odd_service(cluster_ip="fe80::1%eth0"), [], "carries a zone", id="address with a zone"),
+        pytest.param(
+            odd_service(cluster_ip="10.0.0.7", cluster_ips=("10.0.0.7", "x")),
+            [],
+            "'x' is not an IP address",
+            id="half an address",
+        ),
+        pytest.param(HEADLESS, [], "no ready endpoint", id="headless and empty"),
+        pytest.param(HEADLESS, odd_slice(Endpoint(("web",))), "not an IP", id="endpoint without address"),
+        pytest.param(HEADLESS, odd_slice(Endpoint(())), "no ready endpoint", id="endpoint of nothing"),
+        pytest.param(
+            HEADLESS,
+            odd_slice(Endpoint(("10.1.0.1",), False)),
+            "10.1.0.1 is not ready",
+            id="not ready",
+        ),
+        pytest.param(
+            HEADLESS,
+            odd_slice(Endpoint(("10.1.0.1",), hostname=LONG)),
+            "hostname left out: label .* has 64 characters",
+            id="64 letters for a host",
+        ),
+        pytest.param(
+            HEADLESS,
+            [EndpointSlice(Metadata("shop", "s"), "odd", "FQDN", (), (Endpoint(("a.example",)),))],
+            "holds names, not addresses",
+            id="endpoints by name",
+        ),
+        pytest.param(
+            odd_service(type="ExternalName", external_name="192.0.2.1"),
+            [],
+            "is an address",
+            id="CNAME to IPv4",
+        ),
+        pytest.param(
+            odd_service(type="ExternalName", external_name="192.0.2.1."),
+            [],
+            "is an address",
+            id="a final dot",
+        ),
+        pytest.param(
+            odd_service(type="ExternalName", external_name="fd00::1"),
+            [],
+            "is an address",
+            id="CNAME to IPv6",
+        ),
+        pytest.param(odd_service(type="ExternalName"), [], "the name is empty", id="CNAME to nothing"),
+        pytest.param(
+            odd_service(type="ExternalName", external_name="a/b"),
+            [],
+            "cannot be a DNS label",
+            id="CNAME to no name",
+        ),
+        pytest.param(
+            odd_service(cluster_ip="10.0.0.7", ports=ODD_PORTS),
+            [],
+            "port left out of SRV",
+            id="ports without names",
+        ),
+        pytest.param(Service(Metadata("shop", LONG), cluster_ip="10.0.0.7"), [], NO_NAME, id="64 letters"),
+        pytest.param(Service(Metadata("", ""), cluster_ip="10.0.0.7"), [], NO_NAME, id="no name"),
+        pytest.param(Service(Metadata("shop", "a.b"), cluster_ip="10.0.0.7"), [], NO_NAME, id="a dot"),
+        pytest.param(Service(Metadata("shop", "*"), cluster_ip="10.0.0.7"), [], NO_NAME, id="wildcard"),
+    ],
+)
+def test_bad_input_hurts_its_own_name_only(one: Service, pieces: list[EndpointSlice], reason: str) -> None:
+    alone = filled(services=[service("web")])
+    beside = filled(services=[service("web"), one], endpointslices=pieces)
+    assert alone.desired.items() <= beside.desired.items()
+    own = beside.layout.key(Name.parse("svc.cluster.local").child("shop")) + b"/odd"
+    more = beside.desired.keys() - alone.desired.keys()
+    assert all(key.startswith(own) or b"/arpa/" in key for key in more)
+    unit = Unit("services", one.metadata.namespace, one.metadata.name)
+    said = "; ".join(beside.published(unit).left_out)
+    assert re.search(reason, said), said
+    assert beside.left_out() == len(beside.published(unit).left_out)
+
+
+def test_a_namespace_that_is_no_label_says_so() -> None:
+    publisher = filled(namespaces=[Namespace(Metadata("", LONG))])
+    assert publisher.left_out() == 1
+    assert publisher.desired == filled().desired
+
+
+def test_thousands_of_ports() -> None:
+    ports = tuple(ServicePort(f"p{at}", "TCP", at) for at in range(1, 5001))
+    publisher = filled(services=[odd_service(cluster_ip="10.0.0.7", ports=ports)])
+    assert b"/skydns/local/cluster/svc/shop/odd/_tcp/_p5000/10-0-0-7-P5000" in publisher.desired
+    assert publisher.left_out() == 0
+
+
+def test_a_service_named_any_is_kept_where_no_wildcard_is() -> None:
+    publisher = filled(services=[service("any", namespace="any")])
+    assert b"/skydns/local/cluster/svc/any_/any_/10-0-0-1-H" in publisher.desired
+    assert not [key for key in publisher.desired if b"/any/" in key + b"/"]
+    assert host(publisher, PTR) == "any.any.svc.cluster.local"
+
+
+@pytest.mark.xfail(reason="the whole pass fails instead", raises=InvalidName)
+@pytest.mark.parametrize("kind", ["port", "hostname"])
+def test_a_name_that_grows_too_long_hurts_nobody(kind: str) -> None:
+    meta = Metadata("n" * 63, "s" * 63)
+    label = "p" * 62
+    one = Service(meta, cluster_ip="None", ports=(ServicePort(label, "TCP", 80),))
+
+    zone = "cluster.local" if kind == "port" else ".".join(["z" * 30] * 2)
+    piece = EndpointSlice(
+        Metadata("n" * 63, "e"),
+        "s" * 63,
+        "IPv4",
+        (EndpointPort(label if kind == "port" else "", "TCP", 80),),
+        (Endpoint(("10.0.0.1",), hostname="h" * 63),),
+    )
+    store = Store()
+    store.replace("services", [one, service("web")])
+    store.replace("endpointslices", [piece])
+    publisher = Publisher(store, Layout(), ClusterZone(Name.parse(zone)))
+    publisher.refresh(publisher.units())
+    assert publisher.left_out() > 0
+    assert any(key.endswith(b"/svc/shop/web") for key in publisher.desired)
+
+
+@LAW
+@given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
+def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoint_names: str) -> None:
+    zone = ClusterZone(ZONE.zone, pods="verified", endpoint_names=endpoint_names)
+    by_event = Publisher(Store(), Layout(), zone)
+    for kind, event in told:
+        before = dict(by_event.desired)
+        changed = by_event.refresh(by_event.store.apply(kind, event))
+        differ = before.items() ^ by_event.desired.items()
+        assert {key for key, _ in differ} <= changed
+    kinds = ("services", "endpointslices", "namespaces", "pods")
+    store = Store()
+    final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in kinds}
+    refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in kinds}
+    for kind, event in told:
+        if event.type == "BOOKMARK":
+            continue
+        identity = (event.namespace, event.name)
+        final[kind].pop(identity, None)
+        refused[kind].pop(identity, None)
+        if event.rejected is not None and event.type != "DELETED":
+            refused[kind][identity] = event.rejected
+        elif event.object is not None and event.type != "DELETED":
+            final[kind][identity] = event.object
+    touched: set[Unit] = set()
+    for kind in reversed(kinds):
+        touched |= store.replace(kind, final[kind].values(), refused[kind].values())
+    at_once = Publisher(store, Layout(), zone)
+    at_once.refresh(touched)
+    assert by_event.desired == at_once.desired
+    assert by_event.left_out() == at_once.left_out()
+    for key in at_once.desired:
+        assert by_event.holder(key) == at_once.holder(key) is not None
