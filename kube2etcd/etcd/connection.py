@@ -34,7 +34,7 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     # Not a pause, whatever its name says: the least time that one attempt to connect is given.
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 2000),
     # Where etcd is named by a Service or Pod, its address moves with a restart.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
     # 4 MB by default, which a range of keys exceeds.
