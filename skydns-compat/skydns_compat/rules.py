@@ -1,0 +1,334 @@
+"""The rules in front of the keys: what a server must do that keys alone cannot say.
+
+Three things: answer what cannot exist without reading etcd, keep the names above the services from
+reading whole subtrees, and move the label ``any``, a wildcard to the reader, out of its way.
+
+`blocks` is data.  `skydns_compat.corefile` writes it for CoreDNS, and `skydns_compat.reader_served`
+answers from it, so the model and the server cannot drift apart.  Pure; knows no Kubernetes beyond the
+shape of its names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from skydns_compat.layout import EMPTY_NAMES
+from skydns_compat.names import Name
+
+ANY_TYPE = ("ANY",)
+#: The types whose questions read a subtree by name; with PTR, NS and SOA all that clients ask.
+SUBTREE_TYPES = ("A", "AAAA", "TXT", "SRV", "MX", "CNAME")
+REVERSE_DENIED = (*SUBTREE_TYPES, "NS")
+#: As CoreDNS's etcd plugin fills its SOA (RFC 2308: the last number is the negative TTL).
+NEGATIVE_TTL = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Ask for another name; the answer carries the name that was asked for.
+
+    ``pattern`` is an RE2 expression over the name with its final dot, lower case.  ``back``, where
+    given, says how names in answers return: (pattern, replacement); without it the name that was
+    asked for comes back, and the rules that follow are passed over unless ``then`` says go on.
+    """
+
+    pattern: str
+    replacement: str
+    back: tuple[str, str] | None = None
+    then: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Answer without a read: the given types of names that match, with this rcode and records.
+
+    ``answer`` is a Go template of one record, or empty for none.
+    """
+
+    patterns: tuple[str, ...]
+    rcode: str = "NXDOMAIN"
+    types: tuple[str, ...] = ANY_TYPE
+    answer: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One server block: the zones that choose it, its rules in order, and the etcd zones behind."""
+
+    zones: tuple[Name, ...]
+    backend: tuple[Name, ...]
+    rewrites: tuple[Rewrite, ...] = ()
+    templates: tuple[Template, ...] = ()
+    fallthrough: bool = False
+    only_types: tuple[str, ...] = ()
+    ordered: bool = False
+    listen: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subzone:
+    """A zone beside the cluster's: names of ``depth`` labels hold data, those above exist or not.
+
+    ``deeper`` is how many labels below such a name can hold data too; None is any number.
+    ``ordered`` keeps the order of addresses that the keys give.  ``listen`` is a door of its own.
+    """
+
+    zone: Name
+    depth: int = 2
+    deeper: int | None = 2
+    wildcards: bool = False
+    ordered: bool = False
+    listen: str = ""
+    name_server: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CorefileSettings:
+    """What a Corefile depends on.  ``listen`` is HOST:PORT or :PORT; an empty address leaves a door out."""
+
+    domain: Name
+    etcd_servers: tuple[str, ...] = ("http://127.0.0.1:2379",)
+    etcd_prefix: str = "/skydns"
+    etcd_cafile: str = ""
+    etcd_cert: str = ""
+    etcd_key: str = ""
+    etcd_user: str = ""
+    listen: str = ":53"
+    upstream: str = "/etc/resolv.conf"
+    """Where other names are asked; ``none`` serves the zones alone."""
+    cache: int = 30
+    """Seconds that answers are kept; 0 is no cache."""
+    denial: int = 5
+    """Seconds that "no such name" is kept: short, since a new name should appear soon."""
+    ttl: int = 30
+    pods: str = "disabled"
+    health: str = ":8080"
+    ready: str = ":8181"
+    prometheus: str = ":9153"
+    subzones: tuple[Subzone, ...] = ()
+    reverse: tuple[Name, ...] = field(default=(Name(("in-addr", "arpa")), Name(("ip6", "arpa"))))
+
+
+_LABEL = r"[^.]+"
+
+
+def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
+    """The server blocks for the cluster zone, the zones beside it, and the reverse zones."""
+    zone = settings.domain
+    below = str(zone).replace(".", r"\.") + r"\.$"
+    return (
+        Block(
+            zones=(zone.child("svc"),),
+            backend=(zone,),
+            rewrites=(
+                *_underscores(zone),
+                *(_any_rewrite(zone, "svc") for _ in range(3)),
+                _existence("svc", zone),
+                _endpoint_targets(rf"svc\.{_escaped(zone)}"),
+            ),
+            templates=(
+                _no_soa(zone),
+                Template((rf"^svc\.{below}",), "NOERROR", why="above every namespace: exists, without data"),
+                Template(_impossible_services(below), why="no form of the specification"),
+            ),
+            why="services",
+        ),
+        Block(
+            zones=(zone.child("pod"),),
+            backend=(zone,),
+            rewrites=(
+                _last_pod_label(zone),
+                *(_any_rewrite(zone, "pod") for _ in range(2)),
+                _existence("pod", zone),
+            )
+            if settings.pods != "disabled"
+            else (),
+            templates=tuple(_pod_templates(settings, below)),
+            why=f"pods {settings.pods}",
+        ),
+        Block(
+            zones=(zone.child("dns"), zone.child("dns-version")),
+            backend=(zone,),
+            templates=(
+                _no_soa(zone),
+                Template((rf"^dns\.{below}",), "NOERROR", why="above ns.dns: exists, without data"),
+                Template((rf"^.*\.dns-version\.{below}", r"(^|\.)(\*|any)\."), why="nothing below"),
+            ),
+            why="the zone's own names",
+        ),
+        Block(
+            zones=(zone,),
+            backend=(zone,),
+            templates=(
+                Template(
+                    (rf"^{below}",), "NOERROR", ("SRV", "TXT", "MX"), why="at the apex these read the zone"
+                ),
+                _no_soa(zone),
+                Template((rf"^.+\.{below}",), why="nothing else is in this zone"),
+            ),
+            why="the rest of the zone",
+        ),
+        *(_subzone(one) for one in settings.subzones),
+        Block(
+            zones=settings.reverse,
+            backend=settings.reverse,
+            templates=(
+                Template((r"^(in-addr|ip6)\.arpa\.$",), "NOERROR", (*REVERSE_DENIED, "PTR"), why="the apex"),
+                Template((".*",), types=REVERSE_DENIED, why="addresses have PTR only, others read subtrees"),
+                Template(
+                    (r"^.+\.(in-addr|ip6)\.arpa\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA"
+                ),
+            ),
+            fallthrough=settings.upstream != "none",
+            only_types=("PTR", "SOA", *REVERSE_DENIED),
+            why="addresses back to names",
+        ),
+    )
+
+
+def _subzone(one: Subzone) -> Block:
+    zone, below = one.zone, _escaped(one.zone) + r"\.$"
+    rewrites = () if one.wildcards else tuple(_any_rewrite(zone) for _ in range(3))
+    above = "|".join(r"\.".join([_LABEL] * count) for count in range(1, one.depth))
+    if above:
+        rewrites += (Rewrite(rf"^({above})\.{below}", f"{{1}}.{EMPTY_NAMES}.{zone}."),)
+    if one.name_server:
+        rewrites += (
+            Rewrite(rf"^({below[:-3]})\.$", "{1}.", back=(rf"^ns\.dns\.({below[:-3]})\.$", "ns.{1}.")),
+        )
+    templates = [
+        Template((rf"^{below}",), "NOERROR", ("SRV", "TXT", "MX"), why="at the apex these read the zone"),
+        _no_soa(zone),
+    ]
+    impossible = [] if one.wildcards else [r"(^|\.)\*\."]
+    if one.deeper is not None:
+        rewrites += (_endpoint_targets(_escaped(zone)),)
+        head = r"\.".join([_LABEL] * one.depth)
+        impossible += [
+            rf"^.+\.{_LABEL}\.{_LABEL}\.{head}\.{below}",
+            rf"^[^_.][^.]*\.{_LABEL}\.{head}\.{below}",
+            rf"^{_LABEL}\.[^_.][^.]*\.{head}\.{below}",
+            rf"^_[^.]*\.{head}\.{below}",
+        ]
+    if impossible:
+        templates.append(Template(tuple(impossible), why="no name of this zone"))
+    return Block(
+        zones=(zone,),
+        backend=(zone,),
+        rewrites=rewrites,
+        templates=tuple(templates),
+        ordered=one.ordered,
+        listen=one.listen,
+        why=f"zone {zone}",
+    )
+
+
+def _any_rewrite(zone: Name, part: str = "") -> Rewrite:
+    """One label ``any``, a wildcard to the reader; used as often as a name can hold it."""
+    tail = rf"{part}\.{_escaped(zone)}" if part else _escaped(zone)
+    return Rewrite(
+        rf"^(|.*\.)any\.(.*{tail})\.$",
+        "{1}any_.{2}.",
+        back=(rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}."),
+    )
+
+
+def _underscores(zone: Name) -> tuple[Rewrite, ...]:
+    """``port.proto`` means ``_port._proto``, as the ``kubernetes`` plugin takes it."""
+    rest = rf"([^.]+\.[^.]+\.svc\.{_escaped(zone)})\.$"
+    return (
+        Rewrite(rf"^_?([^_.][^.]*)\.(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
+        Rewrite(rf"^([^_.][^.]*)\._(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
+    )
+
+
+def _last_pod_label(zone: Name) -> Rewrite:
+    """Labels in front of a pod's are passed over, as the ``kubernetes`` plugin does."""
+    return Rewrite(rf"^.+\.([^.]+\.[^.]+\.pod\.{_escaped(zone)})\.$", "{1}.", then=True)
+
+
+def _escaped(zone: Name) -> str:
+    return str(zone).replace(".", r"\.")
+
+
+def _existence(part: str, zone: Name) -> Rewrite:
+    tail = str(zone).replace(".", r"\.")
+    return Rewrite(rf"^({_LABEL})\.{part}\.{tail}\.$", f"{{1}}.{part}.{EMPTY_NAMES}.{zone}.")
+
+
+def _endpoint_targets(tail: str) -> Rewrite:
+    """The SRV target that the server makes from an endpoint's key, shortened to the endpoint's name."""
+    return Rewrite(
+        rf"^(_[^.]+\._[^.]+)\.(.*{tail})\.$",
+        "{1}.{2}.",
+        back=(rf"^([^.]+)\._[^.]+\._[^.]+\.(.+\.{tail})\.$", "{1}.{2}."),
+    )
+
+
+def _no_soa(zone: Name) -> Template:
+    below = str(zone).replace(".", r"\.")
+    return Template((rf"^.+\.{below}\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA")
+
+
+def _impossible_services(below: str) -> tuple[str, ...]:
+    svc = rf"svc\.{below}"
+    label = _LABEL
+    return (
+        r"(^|\.)\*\.",
+        rf"^(.+\.)?{label}\.{label}\.{label}\.{label}\.{label}\.{svc}",
+        rf"^[^_.][^.]*\.{label}\.{label}\.{label}\.{svc}",
+        rf"^{label}\.[^_.][^.]*\.{label}\.{label}\.{svc}",
+        rf"^_[^.]*\.{label}\.{label}\.{svc}",
+        rf"^_[^.]*\.{label}\.{svc}",
+    )
+
+
+def _pod_templates(settings: CorefileSettings, below: str) -> Iterator[Template]:
+    pod = rf"pod\.{below}"
+    yield _no_soa(settings.domain)
+    yield Template((rf"^{pod}",), "NOERROR", why="above every namespace: exists, without data")
+    if settings.pods == "disabled":
+        yield Template((rf"^.+\.{pod}",), why="pod names are switched off")
+        return
+    yield Template((r"(^|\.)\*\.",), why="no form of the specification")
+    if settings.pods == "insecure":
+        yield from _computed_pods(pod, settings.ttl)
+
+
+def _computed_pods(pod: str, ttl: int) -> Iterator[Template]:
+    """Pod names whose address is in the name itself (specification, section 2.6)."""
+    octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+    v4 = (rf"^(?P<a>{octet})-(?P<b>{octet})-(?P<c>{octet})-(?P<d>{octet})\.{_LABEL}\.{pod}",)
+    dotted = "{{ .Group.a }}.{{ .Group.b }}.{{ .Group.c }}.{{ .Group.d }}"
+    yield Template(v4, "NOERROR", ("A",), f"{{{{ .Name }}}} {ttl} IN A {dotted}", why="pods insecure, IPv4")
+    full = ("^" + "-".join(f"(?P<g{n}>{_GROUP})" for n in range(1, 9)) + rf"\.{_LABEL}\.{pod}",)
+    colons = ":".join(f"{{{{ .Group.g{n} }}}}" for n in range(1, 9))
+    yield Template(full, "NOERROR", ("AAAA",), f"{{{{ .Name }}}} {ttl} IN AAAA {colons}", why="IPv6 in full")
+    short = tuple(_compressed(heads, pod) for heads in range(7))
+    colons = _joined("h", 6) + "::" + _joined("t", 7)
+    yield Template(short, "NOERROR", ("AAAA",), f"{{{{ .Name }}}} {ttl} IN AAAA {colons}", why="IPv6 with ::")
+    yield Template((*v4, *full, *short), "NOERROR", why="the name exists, its other types are empty")
+    yield Template((rf"^{_LABEL}\.{_LABEL}\.{pod}",), why="no address in the name")
+
+
+_GROUP = "[0-9a-f]{1,4}"
+
+
+def _compressed(heads: int, pod: str) -> str:
+    """The IPv6 forms with ``heads`` groups before ``--`` and at most seven groups in all."""
+    tail = ""
+    for n in range(7 - heads, 0, -1):
+        tail = f"(?:{'-' if n > 1 else ''}(?P<t{n}>{_GROUP}){tail})?"
+    head = "-".join(f"(?P<h{n}>{_GROUP})" for n in range(1, heads + 1))
+    return rf"^{head}--{tail}\.{_LABEL}\.{pod}"
+
+
+def _joined(prefix: str, count: int) -> str:
+    """A Go template that joins the groups which matched with colons."""
+    return "".join(
+        f"{{{{ if .Group.{prefix}{n} }}}}{':' if n > 1 else ''}{{{{ .Group.{prefix}{n} }}}}{{{{ end }}}}"
+        for n in range(1, count + 1)
+    )
