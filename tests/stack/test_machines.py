@@ -1,0 +1,333 @@
+"""The zone of virtual machines on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import pytest
+
+from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, wait_for
+from tests.stack.zoned import Zoned, namespace, nic, said, vmi, vmi_crd
+
+
+@pytest.fixture
+def start(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Any]:
+    running: list[Zoned] = []
+
+    def start(*options: str, config: dict[str, Any] | None = None) -> Zoned:
+        one = Zoned(tmp_path, binaries, apiserver, etcd, options, config)
+        running.append(one)
+        one.start()
+        return one
+
+    yield start
+    for one in running:
+        one.kill()
+
+
+def test_the_example_word_for_word_and_all_around_it(start: Any, apiserver: ApiServer) -> None:
+    apiserver.apply(vmi_crd())
+    both = vmi(
+        "secondary-test",
+        "both",
+        nic("Nic2", "fe80::5", "fd00:5::1", "10.10.0.7", "10.10.0.8"),
+        nic("", "172.17.0.1"),
+        nic("nic1", "fd00:5::2"),
+    )
+    apiserver.apply_all(
+        [namespace("secondary-test"), vmi("secondary-test", "vmi-sec", nic("nic1", "10.10.0.5")), both]
+    )
+    zoned = start("--vm-domain", "")
+    zoned.expect("nic1.vmi-sec.secondary-test.vm", "A", "10.10.0.5")
+    zoned.expect("vmi-sec.secondary-test.vm", "A", "10.10.0.5")
+    zoned.expect("nic2.both.secondary-test.vm", "A", "10.10.0.7")
+    zoned.expect("NIC2.both.secondary-test.vm", "AAAA", "fd00:5::1")
+    zoned.expect("both.secondary-test.vm", "AAAA", "fd00:5::2")
+    for name, rtype, answer in [
+        ("nic1.vmi-sec.secondary-test.vm", "AAAA", "NODATA"),
+        ("nic1.vmi-sec.secondary-test.vm", "TXT", "NODATA"),
+        ("nic1.vmi-sec.secondary-test.vm", "SRV", "NODATA"),
+        ("nic1.both.secondary-test.vm", "A", "NODATA"),
+        ("both.secondary-test.vm", "A", "NODATA"),
+        ("both.secondary-test.vm", "CNAME", "NODATA"),
+        ("default.both.secondary-test.vm", "A", "NXDOMAIN"),
+        ("nic3.both.secondary-test.vm", "A", "NXDOMAIN"),
+        ("none.secondary-test.vm", "A", "NXDOMAIN"),
+        ("none.vm", "A", "NXDOMAIN"),
+        ("x.y.none.vm", "A", "NXDOMAIN"),
+        ("x.nic1.both.secondary-test.vm", "A", "NXDOMAIN"),
+        ("*.both.secondary-test.vm", "A", "NXDOMAIN"),
+        ("any.both.secondary-test.vm", "A", "NXDOMAIN"),
+        ("secondary-test.vm", "A", "NODATA"),
+        ("secondary-test.vm", "AAAA", "NODATA"),
+        ("secondary-test.vm", "SRV", "NODATA"),
+        ("secondary-test.vm", "TXT", "NODATA"),
+        ("vm", "A", "NODATA"),
+        ("vm", "TXT", "NODATA"),
+        ("vm", "NS", "NODATA"),
+        ("ns.vm", "A", "NXDOMAIN"),
+    ]:
+        assert (name, rtype, zoned.ask(name, rtype)) == (name, rtype, [answer])
+    assert zoned.ask("vm", "SOA")[0].startswith("ns.dns.vm. hostmaster.vm. ")
+    assert zoned.ask("nic1.vmi-sec.secondary-test.vm", tcp=True) == ["10.10.0.5"]
+    answer = zoned.dns.ask("nic1.vmi-sec.secondary-test.vm").answer[0]
+    assert answer.ttl == 30
+
+
+HOSTILE_NAMES = [
+    "../../config",
+    "..",
+    ".",
+    "*",
+    "a.b",
+    "/",
+    "x" * 64,
+    "new\nline",
+    "_http",
+    "-lead",
+    "trail-",
+    "@",
+    "$INCLUDE",
+    'quo"te',
+    "back\\slash",
+    "blank blank",
+    "ä",
+]
+HOSTILE_ADDRESSES = [
+    "010.1.1.3",
+    "fe80::1%eth0",
+    "10.0.0.1/24",
+    "127.0.0.1",
+    "::1",
+    "0.0.0.0",
+    "::",
+    "169.254.1.1",
+    "fe80::1",
+    "224.0.0.1",
+    "ff02::1",
+    "255.255.255.255",
+    "evil.example.com",
+    "10.0.0.1,10.0.0.2",
+    "*",
+    "",
+]
+
+
+def test_hostile_guests_harm_nobody(start: Any, apiserver: ApiServer, etcd: Etcd) -> None:
+    apiserver.apply(vmi_crd())
+    machines = [
+        vmi("guests", f"name-{at}", nic(name, "10.66.0.1"), nic("zz", "10.10.0.5"))
+        for at, name in enumerate(HOSTILE_NAMES)
+    ]
+    machines += [
+        vmi("guests", f"address-{at}", nic("bad", address), nic("good", address, "10.10.0.6"))
+        for at, address in enumerate(HOSTILE_ADDRESSES)
+    ]
+    machines.append(vmi("guests", "mapped", nic("nic1", "::ffff:1.2.3.4")))
+    machines.append(vmi("guests", "upper", nic("NIC", "10.10.0.8"), nic("any", "10.10.0.9")))
+    apiserver.apply_all([namespace("guests"), *machines, vmi("guests", "quiet", nic("nic1", "10.10.0.7"))])
+    zoned = start("--vm-domain", "")
+    for at, name in enumerate(HOSTILE_NAMES):
+        zoned.expect(f"zz.name-{at}.guests.vm", "A", "10.10.0.5")
+        assert (name, zoned.ask(f"name-{at}.guests.vm")) == (name, ["10.10.0.5"])
+    for at, address in enumerate(HOSTILE_ADDRESSES):
+        zoned.expect(f"good.address-{at}.guests.vm", "A", "10.10.0.6")
+        for rtype in ("A", "AAAA", "CNAME"):
+            assert (address, zoned.ask(f"bad.address-{at}.guests.vm", rtype)) == (address, ["NXDOMAIN"])
+    zoned.expect("nic1.mapped.guests.vm", "A", "1.2.3.4")
+    zoned.expect("nic.upper.guests.vm", "A", "10.10.0.8")
+    zoned.expect("any.upper.guests.vm", "A", "10.10.0.9")
+    zoned.expect("upper.guests.vm", "A", "10.10.0.9")
+    zoned.expect("nic1.quiet.guests.vm", "A", "10.10.0.7")
+    keys = etcd.dump("/")
+    assert not [key for key in keys if "config" in key or "*" in key or ".." in key or "//" in key]
+    assert not [value for value in keys.values() if "10.66.0.1" in value]
+    # nothing of a guest is outside of its own tree
+    assert all(key.startswith("/skydns/vm/guests/") for key, value in keys.items() if "10.10.0." in value)
+
+
+def test_dotted_machines_keep_their_addresses_apart(start: Any, apiserver: ApiServer) -> None:
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all(
+        [
+            namespace("dots"),
+            vmi("dots", "vm", nic("nic1", "10.1.0.1")),
+            vmi("dots", "my.vm", nic("nic1", "10.1.0.2")),
+            vmi("dots", "www.example.com", nic("nic1", "10.1.0.3", "fd00::3")),
+            vmi("dots", "six", nic("nic1", "fd00::6")),
+            vmi("dots", "four.six", nic("nic1", "10.1.0.4")),
+        ]
+    )
+    zoned = start("--vm-domain", "example.test")
+    zone = "dots.vm.example.test"
+    for name, rtype, answer in [
+        ("vm", "A", "10.1.0.1"),
+        ("nic1.vm", "A", "10.1.0.1"),
+        ("my.vm", "A", "10.1.0.2"),
+        ("nic1.my.vm", "A", "10.1.0.2"),
+        ("www.example.com", "A", "10.1.0.3"),
+        ("nic1.www.example.com", "AAAA", "fd00::3"),
+        ("example.com", "A", "NODATA"),
+        ("com", "A", "NODATA"),
+        ("com", "AAAA", "NODATA"),
+        ("com", "SRV", "NODATA"),
+        ("com", "TXT", "NODATA"),
+        ("com", "CNAME", "NODATA"),
+        ("six", "A", "NODATA"),
+        ("six", "AAAA", "fd00::6"),
+        ("four.six", "A", "10.1.0.4"),
+        ("four.six", "AAAA", "NODATA"),
+        ("other.com", "A", "NXDOMAIN"),
+    ]:
+        zoned.expect(f"{name}.{zone}", rtype, answer)
+
+
+def test_one_name_of_two_machines_is_that_of_both(start: Any, apiserver: ApiServer) -> None:
+    """Interface ``my`` of machine ``vm`` and machine ``my.vm``: both, as KubeSecondaryDNS answers."""
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all(
+        [
+            namespace("dots"),
+            vmi("dots", "vm", nic("my", "10.1.0.1")),
+            vmi("dots", "my.vm", nic("nic1", "10.1.0.2")),
+        ]
+    )
+    zoned = start("--vm-domain", "")
+    zoned.expect("nic1.my.vm.dots.vm", "A", "10.1.0.2")
+    zoned.expect("vm.dots.vm", "A", "10.1.0.1")
+    zoned.expect("my.vm.dots.vm", "A", "10.1.0.1", "10.1.0.2")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
+def test_name_server_and_namespaces_called_like_its_names(
+    start: Any, apiserver: ApiServer, address: str
+) -> None:
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all(
+        [
+            namespace("dns"),
+            namespace("ns"),
+            vmi("dns", "ns", nic("nic1", "10.66.0.1")),
+            vmi("dns", "apex", nic("nic1", "10.66.0.2")),
+            vmi("dns", "x.ns", nic("nic1", "10.66.0.3")),
+            vmi("dns", "web", nic("nic1", "10.10.0.1"), nic("ns", "10.10.0.2")),
+            vmi("ns", "dns", nic("nic1", "10.10.0.3")),
+            vmi("ns", "web", nic("nic1", "10.10.0.4")),
+        ]
+    )
+    zoned = start("--vm-domain", "example.test", "--name-server-ip", address)
+    zone, rtype = "vm.example.test", "AAAA" if ":" in address else "A"
+    zoned.expect(zone, "NS", f"ns.{zone}.")
+    zoned.expect(f"ns.{zone}", rtype, address)
+    assert zoned.ask(f"ns.{zone}", "A" if rtype == "AAAA" else "AAAA") == ["NODATA"]
+    glue = zoned.dns.ask(zone, "NS").additional
+    assert [(str(one.name), one[0].to_text()) for one in glue] == [(f"ns.{zone}.", address)]
+    zoned.expect(f"web.dns.{zone}", "A", "10.10.0.1")
+    zoned.expect(f"ns.web.dns.{zone}", "A", "10.10.0.2")
+    zoned.expect(f"nic1.dns.ns.{zone}", "A", "10.10.0.3")
+    zoned.expect(f"web.ns.{zone}", "A", "10.10.0.4")
+    assert zoned.ask(zone) == ["NODATA"]
+    for question in (zone, f"ns.{zone}", f"ns.dns.{zone}", f"apex.dns.{zone}", f"dns.{zone}"):
+        for one in ("A", "AAAA", "NS"):
+            assert not [data for data in zoned.ask(question, one) if data.startswith("10.")]
+
+
+def test_delegation_from_an_unmodified_parent(
+    start: Any, apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
+    zoned = start("--vm-domain", "example.test", "--name-server-ip", LOOPBACK)
+    zone_file = tmp_path / "example.test.zone"
+    zone_file.write_text(
+        "$ORIGIN example.test.\n"
+        "@ 60 IN SOA ns.example.test. hostmaster.example.test. 1 3600 3600 3600 60\n"
+        "@ 60 IN NS ns.example.test.\n"
+        "ns 60 IN A 127.0.0.1\n"
+        "vm 60 IN NS ns.vm.example.test.\n"
+        f"ns.vm 60 IN A {LOOPBACK}\n"
+    )
+    parent = CoreDns(
+        tmp_path,
+        binaries,
+        f"example.test:{{port}} {{\n    bind {LOOPBACK}\n    file {zone_file} example.test\n}}\n",
+        name="parent",
+    )
+    resolver = CoreDns(
+        tmp_path,
+        binaries,
+        f".:{{port}} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{zoned.dns.port}\n}}\n",
+        name="resolver",
+    )
+    try:
+        parent.start()
+        resolver.start()
+        for tcp in (False, True):
+            referral = parent.ask("nic1.web.one.vm.example.test", "A", tcp)
+            assert referral.rcode() == dns.rcode.NOERROR
+            assert not referral.answer
+            [servers] = referral.authority
+            assert (str(servers.name), servers[0].to_text()) == ("vm.example.test.", "ns.vm.example.test.")
+            [glue] = [one for one in referral.additional if one.rdtype == dns.rdatatype.A]
+            assert str(glue.name) == servers[0].to_text()
+            # Port 53 is not ours to take: everything else of the referral is followed to the letter.
+            question = dns.message.make_query("nic1.web.one.vm.example.test", "A")
+            query = dns.query.tcp if tcp else dns.query.udp
+            answer = query(question, glue[0].to_text(), timeout=5, port=zoned.dns.port)
+            assert said(answer) == ["10.10.0.5"]
+            assert answer.flags & dns.flags.AA
+            assert said(resolver.ask("web.one.vm.example.test", "AAAA", tcp)) == ["fd00::5"]
+        # what the child says of itself agrees with the parent
+        assert zoned.ask("vm.example.test", "NS") == ["ns.vm.example.test."]
+        assert zoned.ask("ns.vm.example.test") == [LOOPBACK]
+    finally:
+        parent.kill()
+        resolver.kill()
+
+
+def test_kubevirt_installed_while_the_bridge_runs(start: Any, apiserver: ApiServer) -> None:
+    zoned = start("--vm-domain", "")
+    zoned.expect("kubernetes.default.svc.cluster.local", "A", "10.0.0.1")
+    zoned.expect("default.vm", "A", "NODATA")
+    apiserver.apply(vmi_crd())
+    apiserver.apply(vmi("default", "late", nic("nic1", "10.10.0.5")))
+    zoned.expect("nic1.late.default.vm", "A", "10.10.0.5", deadline_s=30)
+    lines = [line for line in zoned.bridge.process.log.read_text().splitlines() if "not installed" in line]
+    assert len(lines) == 1
+
+
+def test_a_status_without_news_writes_nothing_and_a_migration_leaves_no_gap(
+    start: Any, apiserver: ApiServer, etcd: Etcd
+) -> None:
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])
+    zoned = start("--vm-domain", "")
+    zoned.expect("web.one.vm", "A", "10.10.0.5")
+    before = etcd.revision()
+    for number in range(5):
+        apiserver.apply(vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="b", probes=number))
+    apiserver.apply(vmi("one", "mark", nic("nic1", "10.10.0.6")))
+    zoned.expect("mark.one.vm", "A", "10.10.0.6")
+    assert etcd.revision() == before + 1  # the mark alone: the events came in order
+    apiserver.apply(
+        vmi("one", "web", nic("nic1", "10.20.0.5"), nodeName="c", migrationState={"completed": True})
+    )
+    seen: list[str] = []
+
+    def moved() -> bool:
+        seen.extend(zoned.ask("nic1.web.one.vm"))
+        return seen[-1] == "10.20.0.5"
+
+    wait_for(moved, "the new address", 15)
+    assert set(seen) <= {"10.10.0.5", "10.20.0.5"}
+    zoned.expect("web.one.vm", "A", "10.20.0.5")
+    apiserver.delete(vmi("one", "web"))
+    zoned.expect("web.one.vm", "A", "NXDOMAIN")
+    zoned.expect("mark.one.vm", "A", "10.10.0.6")
