@@ -107,7 +107,15 @@ def _expanded(replacement: str, match: re.Match[str]) -> str:
 
 
 def _rename_owner(name: str, before: str) -> Callable[[Rr], Rr]:
-    return lambda record: replace(record, name=before) if record.name == name else record
+    """``answer auto``: the name comes back wherever it stands, in targets and within longer names too."""
+
+    def revert(record: Rr) -> Rr:
+        data = record.data
+        if record.rtype in _NAMED:
+            data = _LAST_WORD.sub(lambda last: last[0].replace(name, before), data)
+        return replace(record, name=record.name.replace(name, before), data=data)
+
+    return revert
 
 
 def _rename_all(pattern: str, replacement: str) -> Callable[[Rr], Rr]:
