@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kube2etcd import changes
@@ -150,6 +151,7 @@ def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
 @LATE
 @LAW
 @given(STEPS)
+@example([("they", (Delete(b"/a"),), 0), ("we", (Delete(b"/a"),), 0), ("they", (Put(b"/a", b"1"),), 0)])
 def test_any_interleaving_with_late_deletions_ends_with_the_truth(steps: list[Step]) -> None:
     run(steps, deletes_may_come_late=True)
 
