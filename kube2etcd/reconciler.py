@@ -151,6 +151,7 @@ class Reconciler:
                     if not self.mirror.lost:
                         log.warning("etcd is read anew: %s", reason)
                     self.mirror.lose()
+                    self.equal = False
         return changed
 
     def _reconcile(self, keys: set[bytes], changed: set[bytes], began: float) -> None:
@@ -180,6 +181,8 @@ class Reconciler:
         if now < self._retry_at:
             return False
         self._retry_at = now + ETCD_RETRY
+        if not self.equal:
+            self._report()  # reading may take long, and so may the writing that follows
         self.equal = False
         snapshot = self.entries.snapshot()
         self.mirror.load(snapshot)
@@ -198,6 +201,9 @@ class Reconciler:
         plan = self._hold(plan)
         if self._dry or not plan.changes:
             return
+        if full:
+            self.equal = False
+            self._report()
         adding, taking = generations(plan, self.publisher.group, self._max_ops)
         total, done = len(plan.changes), 0
 
