@@ -1,0 +1,306 @@
+"""A door before the real API server that tampers with answers on demand, and what the guarantees share."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd, Object, wait_for
+
+GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
+
+
+@dataclass
+class Fault:
+    """What happens to lists of one resource, ``left`` times (None: until it is mended)."""
+
+    resource: str
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+    empty: bool = False
+    continued: bool = False
+    """Only the second page and those behind it."""
+    left: int | None = None
+    done: int = 0
+
+    def takes(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
+        return (
+            self.resource in ("*", resource)
+            and self.left != 0
+            and (not self.continued or "continue" in params)
+        )
+
+    def used(self) -> None:
+        self.done += 1
+        if self.left is not None:
+            self.left -= 1
+
+
+class Door:
+    """Plain HTTP to the real API server behind it; everything it does not tamper with is the server's own.
+
+    ``page`` makes the server's pages smaller than the bridge asks for.
+    """
+
+    def __init__(self, directory: Path, apiserver: ApiServer) -> None:
+        self.apiserver = apiserver
+        self.faults: list[Fault] = []
+        self.page = 0
+        self.lock = threading.Lock()
+        self.watches: dict[socket.socket, str] = {}
+        self.expired: set[socket.socket] = set()
+        self.context = ssl.create_default_context(cafile=str(apiserver.ca_file))
+        door = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.door = door
+        self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
+        self.kubeconfig = directory / "door-kubeconfig"
+        config = yaml.safe_load(apiserver.kubeconfig().read_text())
+        config["clusters"][0]["cluster"] = {"server": self.url}
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self.break_watches()
+
+    def fault(self, resource: str, **what: Any) -> Fault:
+        """Tamper with lists of this plural (``*``: all) from now on."""
+        fault = Fault(resource, **what)
+        with self.lock:
+            self.faults.append(fault)
+        return fault
+
+    def mend(self) -> None:
+        """As the real server again."""
+        with self.lock:
+            self.faults.clear()
+
+    def expire(self) -> int:
+        """End the open watches with 410 Gone, so that all is listed again; how many there were."""
+        with self.lock:
+            self.expired |= set(self.watches)
+        return self.break_watches()
+
+    def break_watches(self) -> int:
+        with self.lock:
+            watched = list(self.watches)
+        for sock in watched:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        return len(watched)
+
+    def find(self, resource: str, params: Mapping[str, Sequence[str]]) -> Fault | None:
+        with self.lock:
+            for fault in self.faults:
+                if fault.takes(resource, params):
+                    return fault
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    door: Door
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not a word."""
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            self._answer()
+
+    def _answer(self) -> None:
+        url = urlsplit(self.path)
+        params = parse_qs(url.query)
+        resource = url.path.rpartition("/")[2]
+        watch = params.get("watch") == ["true"]
+        fault = None if watch else self.door.find(resource, params)
+        if fault is not None and fault.status:
+            body = json.dumps({**GONE, "code": fault.status, "message": "made by the test"}).encode()
+            self._reply(fault.status, body, fault.headers)
+            fault.used()
+            return
+        path = self.path
+        if self.door.page and not watch:
+            path = path.replace("limit=500", f"limit={self.door.page}")
+        upstream = http.client.HTTPSConnection(
+            LOOPBACK, self.door.apiserver.port, context=self.door.context, timeout=None if watch else 30
+        )
+        with contextlib.closing(upstream):
+            upstream.request("GET", path, headers={"Authorization": self.headers["Authorization"] or ""})
+            answer = upstream.getresponse()
+            if watch and answer.status == 200:
+                self._watch(upstream.sock, answer, resource)
+                return
+            body = answer.read()
+        if fault is not None and fault.empty:
+            listed = json.loads(body)
+            listed["items"] = []
+            listed["metadata"].pop("continue", None)
+            listed["metadata"].pop("remainingItemCount", None)
+            body = json.dumps(listed).encode()
+        self._reply(answer.status, body, {}, cut=fault is not None and fault.cut)
+        if fault is not None:
+            fault.used()
+
+    def _reply(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if cut else body)
+
+    def _watch(self, sock: socket.socket, answer: http.client.HTTPResponse, resource: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        with self.door.lock:
+            self.door.watches[sock] = resource
+        try:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while line := answer.readline():
+                    self.wfile.write(line)
+            with self.door.lock:
+                expired = sock in self.door.expired
+            if expired:
+                self.wfile.write(json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n")
+        finally:
+            with self.door.lock:
+                self.door.watches.pop(sock, None)
+                self.door.expired.discard(sock)
+
+
+# --- What the guarantees' tests share --------------------------------------------------------------------
+
+HERE = "/skydns/local/cluster"
+
+
+def namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def service(name: str, where: str = "default", **spec: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": where},
+        "spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}], **spec},
+    }
+
+
+def endpoints(name: str, *addresses: str, where: str = "default", number: int = 0) -> Object:
+    """A slice of the Service's, of one family."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{name}-{number}",
+            "namespace": where,
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv6" if ":" in addresses[0] else "IPv4",
+        "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in addresses],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    }
+
+
+def services(count: int) -> list[Object]:
+    return [service(f"s{number:03d}") for number in range(count)]
+
+
+def bulk(slices: int, each: int = 1000) -> list[Object]:
+    """Headless Services with many endpoints: many keys from few objects."""
+    objects = []
+    for number in range(slices):
+        name = f"bulk{number}"
+        addresses = [f"10.{64 + number}.{one // 250}.{one % 250 + 1}" for one in range(each)]
+        objects += [service(name, clusterIP="None"), endpoints(name, *addresses)]
+    return objects
+
+
+def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:
+    return ["--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url, *extra]
+
+
+@contextlib.contextmanager
+def running(
+    directory: Path, kubeconfig: Path, etcd: Etcd, *extra: str, name: str = "kube2etcd", ready: bool = True
+) -> Iterator[Bridge]:
+    """A bridge, ready unless told otherwise, killed in the end."""
+    bridge = Bridge(directory, args(kubeconfig, etcd, *extra), name=name)
+    try:
+        bridge.start()
+        if ready:
+            bridge.wait_ready()
+        yield bridge
+    finally:
+        bridge.kill()
+
+
+@contextlib.contextmanager
+def door_to(directory: Path, apiserver: ApiServer) -> Iterator[Door]:
+    door = Door(directory, apiserver)
+    door.start()
+    try:
+        yield door
+    finally:
+        door.close()
+
+
+def fresh_keys(
+    directory: Path, binaries: Mapping[str, Path], kubeconfig: Path, *extra: str
+) -> dict[str, str]:
+    """What a bridge writes into an empty etcd."""
+    etcd = Etcd(directory, binaries, name="fresh-etcd")
+    try:
+        etcd.start()
+        with running(directory, kubeconfig, etcd, *extra, name="fresh-kube2etcd"):
+            return etcd.dump("/skydns")
+    finally:
+        etcd.kill()
+        shutil.rmtree(etcd.data, ignore_errors=True)
+
+
+def same_keys(etcd: Etcd, expected: Mapping[str, str], deadline_s: float) -> float:
+    """Wait until etcd holds just these; how long it took."""
+    began = time.monotonic()
+
+    def equal() -> bool:
+        present = etcd.dump("/skydns")
+        odd = sorted(key for key in present.keys() | expected.keys() if present.get(key) != expected.get(key))
+        shown = [f"{key}: {present.get(key)} instead of {expected.get(key)}" for key in odd[:4]]
+        assert not odd, f"{len(odd)} keys differ: {shown}"
+        return True
+
+    wait_for(equal, "etcd to hold the expected keys", deadline_s, not_yet=(AssertionError, RuntimeError))
+    return time.monotonic() - began
+
+
+def metric(bridge: Bridge, name: str) -> float:
+    return sum(value for key, value in bridge.metrics().items() if key.partition("{")[0] == name)
