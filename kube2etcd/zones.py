@@ -25,9 +25,13 @@ from kube2etcd.sources.machines import (
     machine_zone_records,
 )
 from kube2etcd.sources.published import Published
-from kube2etcd.sources.selected import SelectedZone, selected_records, selected_zone_records
-from skydns_compat.names import InvalidName, Name
-from skydns_compat.records import Exists, Record
+from kube2etcd.sources.selected import (
+    SelectedZone,
+    selected_namespace_records,
+    selected_records,
+    selected_zone_records,
+)
+from skydns_compat.names import Name
 
 
 class Zone(Protocol):
@@ -142,22 +146,25 @@ class OfSelected:
         """As `Zone` says."""
         match store.get(unit):
             case Service() as service:
-                if not self._has(unit.namespace, store):
-                    return Published(left_out=[f"namespace {unit.namespace} is not selected for {self.name}"])
-                if not self.settings.selector.matches(service.metadata.labels):
-                    return Published(left_out=[f"its labels are not those selected for {self.name}"])
+                if self.unselected(service, store):
+                    return Published()
                 return selected_records(service, store.slices(unit), self.settings)
             case Namespace() if self._has(unit.name, store):
-                try:
-                    parent = self.settings.parent(unit.name)
-                except InvalidName as error:
-                    return Published(left_out=[f"the namespace has no name in {self.name}: {error}"])
-                return Published([Record(parent, Exists(), self.settings.ttl)] if parent else [])
+                return selected_namespace_records(unit.name, self.settings)
         return Published()
 
     def follows_namespaces(self) -> bool:
         """As `Zone` says."""
         return bool(self.settings.namespace_selector.requirements)
+
+    def unselected(self, service: Service, store: Store) -> str:
+        """Why a Service is not for this zone, or nothing where it is."""
+        meta = service.metadata
+        if not self._has(meta.namespace, store):
+            return f"namespace {meta.namespace} is not selected for {self.name}"
+        if not self.settings.selector.matches(meta.labels):
+            return f"its labels are not those selected for {self.name}"
+        return ""
 
     def _has(self, namespace: str, store: Store) -> bool:
         if self.settings.namespaces and namespace not in self.settings.namespaces:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kube2etcd.cluster.objects import EndpointSlice, Service
@@ -44,20 +44,46 @@ class SelectedZone:
     """Zones of ours that a CNAME from here must not lead into: two zones that lead to each other
     keep the server busy for ever."""
 
-    def parent(self, namespace: str) -> Name | None:
-        """The name above the Services of a namespace, where the template has one."""
-        _, _, rest = self.name.partition(".")
-        return self.zone.child(*_filled(rest, "", namespace)) if "{namespace}" in rest else None
+    def fixed(self) -> list[Name]:
+        """The names above the Services that hold for all of them."""
+        return [self.zone.child(*rest.split(".")) for rest in self._above() if "{" not in rest]
+
+    def parents(self, namespace: str) -> list[Name]:
+        """The names above the Services of a namespace."""
+        above = [rest for rest in self._above() if "{namespace}" in rest and "{service}" not in rest]
+        return [self.zone.child(*_filled(rest, "", namespace)) for rest in above]
+
+    def own(self, service: str, namespace: str) -> list[Name]:
+        """The names above a Service that are made from its own name."""
+        above = [rest for rest in self._above() if "{service}" in rest]
+        return [self.zone.child(*_filled(rest, service, namespace)) for rest in above]
+
+    def _above(self) -> Iterator[str]:
+        """The template without its first label, without its first two, and so on."""
+        rest = self.name
+        while "." in rest:
+            rest = rest.partition(".")[2]
+            yield rest
 
 
 def selected_zone_records(zone: SelectedZone) -> Published:
-    """The apex exists, without data."""
+    """The apex exists, without data, and so does what the template puts right below it."""
     return Published(
         [
             Record(zone.zone, Exists(), zone.ttl),
             Record(zone.zone.child("ns", "dns"), Exists(among=True), zone.ttl),
+            *(Record(name, Exists(), zone.ttl) for name in zone.fixed()),
         ]
     )
+
+
+def selected_namespace_records(namespace: str, zone: SelectedZone) -> Published:
+    """A namespace exists, without data; that it is selected has been decided."""
+    try:
+        names = zone.parents(namespace)
+    except InvalidName as error:
+        return Published(left_out=[f"the namespace has no name in {zone.zone}: {error}"])
+    return Published([Record(name, Exists(), zone.ttl) for name in names])
 
 
 def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: SelectedZone) -> Published:
@@ -73,8 +99,23 @@ def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: Se
         published.left_out.append(f"{name} is a name that the server keeps for itself")
         return published
     if service.type == "ExternalName":
-        _external_name(service, name, zone, published)
-        return published
+        add_external_name(service, name, zone.ttl, published)
+    else:
+        _services_own(service, slices, name, zone, published)
+    _refuse_detours(zone, published)
+    if published.records:
+        above = zone.own(meta.name, meta.namespace)
+        published.records += [Record(one, Exists(), zone.ttl) for one in above]
+    elif not published.left_out:
+        published.left_out.append(f"the Service has no {' or '.join(zone.addresses)} address")
+    published.pointers.clear()
+    return published
+
+
+def _services_own(
+    service: Service, slices: Sequence[EndpointSlice], name: Name, zone: SelectedZone, published: Published
+) -> None:
+    """The chosen addresses, or the endpoints of a headless Service, or its load balancer's name."""
     addresses = list(dict.fromkeys(_addresses(service, zone, published)))
     if addresses:
         add_cluster_ips(service, addresses, name, zone.ttl, published)
@@ -89,10 +130,6 @@ def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: Se
         add_endpoints(slices, name, zone.ttl, published, headless=True)
     elif EXTERNAL in zone.addresses:
         _balancer_name(service, name, zone, published)
-    if not published.records and not published.left_out:
-        published.left_out.append(f"the Service has no {' or '.join(zone.addresses)} address")
-    published.pointers.clear()
-    return published
 
 
 def flatten(label: str) -> str:
@@ -104,16 +141,42 @@ def flatten(label: str) -> str:
     True
     """
     plain = re.sub("[^a-z0-9-]+", "-", label.lower()).strip("-")
-    if plain == label and len(plain) <= MAX_LABEL:
-        return plain
-    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
+    return plain if plain == label and len(plain) <= MAX_LABEL else _marked(label, label)
+
+
+def _marked(label: str, whole: str) -> str:
+    """``label`` made valid, with a hash of what it stands for."""
+    plain = re.sub("[^a-z0-9-]+", "-", label.lower()).strip("-")
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
     return f"{plain[: MAX_LABEL - 9].rstrip('-')}-{digest}".lstrip("-")
 
 
 def _filled(template: str, service: str, namespace: str) -> Iterator[str]:
     """The template's labels with the names put in; a value never makes a label of its own."""
+    values = {"service": service, "namespace": namespace}
     for label in template.split("."):
-        yield flatten(label.replace("{service}", service).replace("{namespace}", namespace))
+        filled = label.format_map(values)
+        if _reads_otherwise(label, filled, values):
+            yield _marked(filled, f"{service}.{namespace}")
+        else:
+            yield flatten(filled)
+
+
+def _reads_otherwise(label: str, filled: str, values: Mapping[str, str]) -> bool:
+    """Whether other names in the same label would make the same text, and have it.
+
+    Of all readings of ``a-b-c`` the one with the shortest first name keeps the plain text.
+    """
+    fields = re.findall(r"\{(\w+)\}", label)
+    if len(set(fields)) < 2:
+        return False
+    one = r"([a-z0-9](?:[a-z0-9-]*?[a-z0-9])??)"
+    pattern = "".join(
+        one if part in ("{service}", "{namespace}") else re.escape(part)
+        for part in re.split(r"(\{\w+\})", label)
+    )
+    found = re.fullmatch(pattern, filled)
+    return found is None or list(found.groups()) != [values[field] for field in fields]
 
 
 def _addresses(service: Service, zone: SelectedZone, published: Published) -> Iterator[Address]:
@@ -138,11 +201,18 @@ def _balancer_name(service: Service, name: Name, zone: SelectedZone, published: 
             return
 
 
-def _external_name(service: Service, name: Name, zone: SelectedZone, published: Published) -> None:
-    add_external_name(service, name, zone.ttl, published)
+def _refuse_detours(zone: SelectedZone, published: Published) -> None:
+    """No alias into another zone of ours: two that lead to each other would never end."""
+    kept = []
     for record in published.records:
-        if isinstance(record.data, Alias) and any(record.data.target.below(one) for one in zone.other_zones):
-            published.records.clear()
-            published.left_out.append(
-                f"externalName {service.external_name} leads into another zone of this server"
-            )
+        if isinstance(record.data, Alias) and _zone_of(record.data.target, zone) not in (None, zone.zone):
+            published.left_out.append(f"{record.data.target} leads into another zone of this server")
+        else:
+            kept.append(record)
+    published.records = kept
+
+
+def _zone_of(name: Name, zone: SelectedZone) -> Name | None:
+    """The zone of ours that answers ``name``: the longest that it is in."""
+    ours = [one for one in (zone.zone, *zone.other_zones) if name.below(one)]
+    return max(ours, key=lambda one: len(one.labels), default=None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import dns.flags
 import dns.message
@@ -14,25 +13,19 @@ import dns.rdatatype
 import pytest
 
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, wait_for
-from tests.stack.zoned import Zoned, namespace, nic, said, vmi, vmi_crd
+from tests.stack.zoned import Zoned, namespace, nic, said, starter, vmi, vmi_crd
 
 
 @pytest.fixture
-def start(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Any]:
-    running: list[Zoned] = []
-
-    def start(*options: str, config: dict[str, Any] | None = None) -> Zoned:
-        one = Zoned(tmp_path, binaries, apiserver, etcd, options, config)
-        running.append(one)
-        one.start()
-        return one
-
-    yield start
-    for one in running:
-        one.kill()
+def start(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Zoned]]:
+    yield from starter(tmp_path, binaries, apiserver, etcd)
 
 
-def test_the_example_word_for_word_and_all_around_it(start: Any, apiserver: ApiServer) -> None:
+def test_the_example_word_for_word_and_all_around_it(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
     apiserver.apply(vmi_crd())
     both = vmi(
         "secondary-test",
@@ -77,8 +70,8 @@ def test_the_example_word_for_word_and_all_around_it(start: Any, apiserver: ApiS
         assert (name, rtype, zoned.ask(name, rtype)) == (name, rtype, [answer])
     assert zoned.ask("vm", "SOA")[0].startswith("ns.dns.vm. hostmaster.vm. ")
     assert zoned.ask("nic1.vmi-sec.secondary-test.vm", tcp=True) == ["10.10.0.5"]
-    answer = zoned.dns.ask("nic1.vmi-sec.secondary-test.vm").answer[0]
-    assert answer.ttl == 30
+    [answered] = zoned.dns.ask("nic1.vmi-sec.secondary-test.vm").answer
+    assert answered.ttl == 30
 
 
 HOSTILE_NAMES = [
@@ -120,7 +113,7 @@ HOSTILE_ADDRESSES = [
 ]
 
 
-def test_hostile_guests_harm_nobody(start: Any, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_hostile_guests_harm_nobody(start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     machines = [
         vmi("guests", f"name-{at}", nic(name, "10.66.0.1"), nic("zz", "10.10.0.5"))
@@ -153,7 +146,9 @@ def test_hostile_guests_harm_nobody(start: Any, apiserver: ApiServer, etcd: Etcd
     assert all(key.startswith("/skydns/vm/guests/") for key, value in keys.items() if "10.10.0." in value)
 
 
-def test_dotted_machines_keep_their_addresses_apart(start: Any, apiserver: ApiServer) -> None:
+def test_dotted_machines_keep_their_addresses_apart(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
         [
@@ -189,7 +184,7 @@ def test_dotted_machines_keep_their_addresses_apart(start: Any, apiserver: ApiSe
         zoned.expect(f"{name}.{zone}", rtype, answer)
 
 
-def test_one_name_of_two_machines_is_that_of_both(start: Any, apiserver: ApiServer) -> None:
+def test_one_name_of_two_machines_is_that_of_both(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     """Interface ``my`` of machine ``vm`` and machine ``my.vm``: both, as KubeSecondaryDNS answers."""
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
@@ -207,7 +202,7 @@ def test_one_name_of_two_machines_is_that_of_both(start: Any, apiserver: ApiServ
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
 def test_name_server_and_namespaces_called_like_its_names(
-    start: Any, apiserver: ApiServer, address: str
+    start: Callable[..., Zoned], apiserver: ApiServer, address: str
 ) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
@@ -240,7 +235,7 @@ def test_name_server_and_namespaces_called_like_its_names(
 
 
 def test_delegation_from_an_unmodified_parent(
-    start: Any, apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
 ) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
@@ -292,7 +287,7 @@ def test_delegation_from_an_unmodified_parent(
         resolver.kill()
 
 
-def test_kubevirt_installed_while_the_bridge_runs(start: Any, apiserver: ApiServer) -> None:
+def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     zoned = start("--vm-domain", "")
     zoned.expect("kubernetes.default.svc.cluster.local", "A", "10.0.0.1")
     zoned.expect("default.vm", "A", "NODATA")
@@ -304,7 +299,7 @@ def test_kubevirt_installed_while_the_bridge_runs(start: Any, apiserver: ApiServ
 
 
 def test_a_status_without_news_writes_nothing_and_a_migration_leaves_no_gap(
-    start: Any, apiserver: ApiServer, etcd: Etcd
+    start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd
 ) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])

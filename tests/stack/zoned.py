@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +147,30 @@ class Zoned:
             return True
 
         wait_for(right, f"{name} {rtype}", deadline_s, self.bridge.process, self.dns.process)
+
+
+def relabel(api: ApiServer, one: Object) -> None:
+    """Write the labels and annotations of an object anew; None takes one away.
+
+    Creating a Service again is refused for its address before its name is looked at.
+    """
+    metadata = {part: one["metadata"].get(part, {}) for part in ("labels", "annotations")}
+    path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
+    api.request("PATCH", path, {"metadata": metadata}, content_type="application/merge-patch+json")
+
+
+def starter(
+    directory: Path, binaries: Mapping[str, Path], api: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Zoned]]:
+    """A function that starts one with these options; what it started ends with the test."""
+    running: list[Zoned] = []
+
+    def start(*options: str, config: Mapping[str, Any] | None = None) -> Zoned:
+        one = Zoned(directory / f"zoned{len(running)}", binaries, api, etcd, options, config)
+        running.append(one)
+        one.start()
+        return one
+
+    yield start
+    for one in running:
+        one.kill()

@@ -1,0 +1,266 @@
+"""Zones of selected Services on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.harness import ApiServer, Etcd, Object, wait_for
+from tests.stack.zoned import Zoned, endpoints, namespace, relabel, service, starter
+
+
+@pytest.fixture
+def start(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Zoned]]:
+    yield from starter(tmp_path, binaries, apiserver, etcd)
+
+
+def external(name: str, target: str, namespace: str = "shop") -> Object:
+    return service(namespace, name, ports=(), type="ExternalName", externalName=target)
+
+
+def test_selected_by_label_namespace_and_the_namespaces_label(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    staging = {"environment": "staging", "tenant": "customerB"}
+    apiserver.apply_all(
+        [
+            namespace("shop", team="a"),
+            namespace("checkout", team="b"),
+            service("shop", "web", labels=staging, clusterIP="10.0.2.1"),
+            service("shop", "api", labels={"environment": "staging"}, clusterIP="10.0.2.2"),
+            service("checkout", "web", labels={"environment": "production"}, clusterIP="10.0.2.3"),
+        ]
+    )
+    zoned = start(
+        config={
+            "zones": [
+                {"zone": "customerB.stage.local", "selector": "environment=staging,tenant=customerB"},
+                {"zone": "set.example", "selector": "environment in (staging, production), !tenant"},
+                {"zone": "shop.example", "namespaces": ["shop"]},
+                {"zone": "b.example", "namespace_selector": "team=b"},
+            ]
+        }
+    )
+    for name, answer in [
+        ("web.shop.customerb.stage.local", "10.0.2.1"),
+        ("web.shop.CustomerB.Stage.local", "10.0.2.1"),
+        ("api.shop.customerb.stage.local", "NXDOMAIN"),
+        ("web.checkout.customerb.stage.local", "NXDOMAIN"),
+        ("web.shop.set.example", "NXDOMAIN"),
+        ("api.shop.set.example", "10.0.2.2"),
+        ("web.checkout.set.example", "10.0.2.3"),
+        ("web.shop.shop.example", "10.0.2.1"),
+        ("web.checkout.shop.example", "NXDOMAIN"),
+        ("checkout.shop.example", "NXDOMAIN"),
+        ("web.checkout.b.example", "10.0.2.3"),
+        ("web.shop.b.example", "NXDOMAIN"),
+        ("shop.b.example", "NXDOMAIN"),
+        ("checkout.b.example", "NODATA"),
+        ("shop.shop.example", "NODATA"),
+        ("none.shop.example", "NXDOMAIN"),
+        ("shop.example", "NODATA"),
+        ("customerb.stage.local", "NODATA"),
+        ("web.shop.svc.cluster.local", "10.0.2.1"),
+    ]:
+        zoned.expect(name, "A", answer)
+    for rtype in ("AAAA", "SRV", "TXT", "CNAME", "NS"):
+        assert (rtype, zoned.ask("shop.shop.example", rtype)) == (rtype, ["NODATA"])
+        assert (rtype, zoned.ask("shop.example", rtype)) == (rtype, ["NODATA"])
+        assert (rtype, zoned.ask("none.shop.example", rtype)) == (rtype, ["NXDOMAIN"])
+
+
+def moves(zoned: Zoned, old: str, new: str, answer: str) -> None:
+    """Wait until ``new`` has what ``old`` had; one of them answers at every moment."""
+
+    def moved() -> bool:
+        before, after = zoned.ask(old), zoned.ask(new)
+        if answer not in before + after:
+            raise RuntimeError(f"a gap: {old} {before}, {new} {after}")
+        return before == ["NXDOMAIN"]
+
+    wait_for(moved, f"{old} to move", 15)
+    assert zoned.ask(new) == [answer]
+
+
+def test_a_changed_label_moves_a_service_without_a_gap(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    apiserver.apply_all(
+        [
+            namespace("shop", team="a"),
+            service("shop", "web", labels={"tier": "a"}, clusterIP="10.0.2.1"),
+            service("shop", "api", labels={"tier": "c"}, clusterIP="10.0.2.2"),
+        ]
+    )
+    zoned = start(
+        config={
+            "zones": [
+                {"zone": "tier-a.example", "selector": "tier=a"},
+                {"zone": "tier-b.example", "selector": "tier=b"},
+                {"zone": "team-a.example", "namespace_selector": "team=a"},
+                {"zone": "team-b.example", "namespace_selector": "team=b"},
+            ]
+        }
+    )
+    zoned.expect("web.shop.tier-a.example", "A", "10.0.2.1")
+    relabel(apiserver, service("shop", "web", labels={"tier": "b"}, clusterIP="10.0.2.1"))
+    moves(zoned, "web.shop.tier-a.example", "web.shop.tier-b.example", "10.0.2.1")
+    relabel(apiserver, service("shop", "web", labels={"tier": "a"}, clusterIP="10.0.2.1"))
+    moves(zoned, "web.shop.tier-b.example", "web.shop.tier-a.example", "10.0.2.1")
+    zoned.expect("api.shop.team-a.example", "A", "10.0.2.2")
+    for old, new in (("a", "b"), ("b", "a")):
+        relabel(apiserver, namespace("shop", team=new))
+        moves(zoned, f"api.shop.team-{old}.example", f"api.shop.team-{new}.example", "10.0.2.2")
+        zoned.expect(f"web.shop.team-{new}.example", "A", "10.0.2.1")
+        zoned.expect(f"shop.team-{old}.example", "A", "NXDOMAIN")
+        zoned.expect(f"shop.team-{new}.example", "A", "NODATA")
+
+
+def test_the_order_of_the_addresses(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            service(
+                "shop",
+                "web",
+                type="LoadBalancer",
+                clusterIP="10.0.2.1",
+                externalIPs=["198.51.100.7", "192.0.2.9"],
+                status=["203.0.113.5", "192.0.2.4"],
+            ),
+            service("shop", "inner", clusterIP="10.0.2.2"),
+        ]
+    )
+    zones = {
+        "both": ["external", "internal"],
+        "swapped": ["internal", "external"],
+        "outer": ["external"],
+        "inner": ["internal"],
+    }
+    zoned = start(
+        config={"zones": [{"zone": f"{zone}.example", "addresses": kinds} for zone, kinds in zones.items()]}
+    )
+    out = ["203.0.113.5", "192.0.2.4", "198.51.100.7", "192.0.2.9"]
+    zoned.expect("web.shop.both.example", "A", "10.0.2.1", *out)
+    for _ in range(5):
+        assert zoned.ask("web.shop.both.example") == [*out, "10.0.2.1"]
+        assert zoned.ask("web.shop.swapped.example") == ["10.0.2.1", *out]
+        assert zoned.ask("web.shop.outer.example") == out
+        assert zoned.ask("web.shop.inner.example") == ["10.0.2.1"]
+        assert zoned.ask("web.shop.both.example", tcp=True) == [*out, "10.0.2.1"]
+    assert zoned.ask("inner.shop.outer.example") == ["NXDOMAIN"]
+    assert zoned.ask("inner.shop.both.example") == ["10.0.2.2"]
+
+
+def test_templates_and_flattened_names(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            namespace("shop-a"),
+            service("shop", "a-web", clusterIP="10.0.2.1"),
+            service("shop-a", "web", clusterIP="10.0.2.2"),
+        ]
+    )
+    templates = {
+        "one": "{namespace}-{service}",
+        "fixed": "{service}.{namespace}.svc",
+        "turned": "{namespace}.{service}",
+        "upper": "App-{service}.{namespace}",
+    }
+    zoned = start(config={"zones": [{"zone": f"{z}.example", "name": name} for z, name in templates.items()]})
+    zoned.expect("shop-a-web.one.example", "A", "10.0.2.1")
+    keys = zoned.etcd.dump("/skydns/example/one/shop-a-web-")
+    [label] = {key.split("/")[4] for key in keys}
+    assert zoned.ask(f"{label}.one.example") == ["10.0.2.2"]
+    for name, answer in [
+        ("a-web.shop.svc.fixed.example", "10.0.2.1"),
+        ("shop.svc.fixed.example", "NODATA"),
+        ("svc.fixed.example", "NODATA"),
+        ("other.fixed.example", "NXDOMAIN"),
+        ("none.svc.fixed.example", "NXDOMAIN"),
+        ("shop.a-web.turned.example", "10.0.2.1"),
+        ("a-web.turned.example", "NODATA"),
+        ("shop.turned.example", "NXDOMAIN"),
+    ]:
+        zoned.expect(name, "A", answer)
+    [label] = {key.split("/")[5] for key in zoned.etcd.dump("/skydns/example/upper/shop/")}
+    assert label.startswith("app-a-web-")
+    assert zoned.ask(f"{label}.shop.upper.example") == ["10.0.2.1"]
+
+
+def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            namespace("other"),
+            service("shop", "web", clusterIP="10.0.2.1"),
+            service("shop", "api", clusterIP="10.0.2.2"),
+            service("other", "web", clusterIP="10.0.2.3"),
+        ]
+    )
+    namespaces = ["shop", "other"]
+    zoned = start(
+        config={
+            "zones": [
+                {"zone": "wild.example", "wildcards": True, "namespaces": namespaces},
+                {"zone": "tame.example", "namespaces": namespaces},
+            ]
+        }
+    )
+    zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
+    zoned.expect("any.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
+    zoned.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
+    for name in ("*.shop", "any.shop", "web.*", "web.any", "*", "*.*", "none.shop"):
+        assert (name, zoned.ask(f"{name}.tame.example")) == (name, ["NXDOMAIN"])
+    # an ordinary name is one all the same, and nothing below it
+    assert zoned.ask("web.shop.wild.example") == ["10.0.2.1"]
+    assert zoned.ask("x.web.shop.wild.example") == ["NXDOMAIN"]
+    assert zoned.ask("shop.wild.example") == ["NODATA"]
+    assert zoned.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
+
+
+def test_aliases_end(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    """An alias into another zone of ours is left out: two that lead to each other never end."""
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            external("outside", "www.example.org"),
+            external("there", "back.shop.two.example"),
+            external("back", "there.shop.one.example"),
+            external("cluster", "web.shop.svc.cluster.local"),
+            service("shop", "web", clusterIP="10.0.2.1"),
+        ]
+    )
+    zoned = start(config={"zones": [{"zone": "one.example"}, {"zone": "two.example"}]})
+    zoned.expect("web.shop.one.example", "A", "10.0.2.1")
+    for zone, own, foreign in (("one", "back", "there"), ("two", "there", "back")):
+        assert zoned.ask(f"outside.shop.{zone}.example", "CNAME") == ["www.example.org."]
+        assert zoned.ask(f"{foreign}.shop.{zone}.example", "CNAME") == ["NXDOMAIN"]
+        assert zoned.ask(f"{foreign}.shop.{zone}.example") == ["NXDOMAIN"]
+        assert zoned.ask(f"cluster.shop.{zone}.example") == ["NXDOMAIN"]
+        assert zoned.ask(f"{own}.shop.{zone}.example", "CNAME") == [f"{foreign}.shop.{zone}.example."]
+
+
+def test_ports_and_headless_services(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            service("shop", "web", clusterIP="10.0.2.1"),
+            service("shop", "db", clusterIP="None"),
+            endpoints("shop", "db", "172.16.0.10", "172.16.0.11"),
+        ]
+    )
+    zoned = start(config={"zones": [{"zone": "s.example", "ttl": 7}]})
+    zoned.expect("_http._tcp.web.shop.s.example", "SRV", "0 100 80 web.shop.s.example.")
+    zoned.expect("db.shop.s.example", "A", "172.16.0.10", "172.16.0.11")
+    zoned.expect("172-16-0-10.db.shop.s.example", "A", "172.16.0.10")
+    targets = [line.split()[2:] for line in zoned.ask("_http._tcp.db.shop.s.example", "SRV")]
+    assert sorted(targets) == [["80", f"172-16-0-{last}.db.shop.s.example."] for last in (10, 11)]
+    answer = zoned.dns.ask("web.shop.s.example").answer[0]
+    assert answer.ttl == 7
+    assert zoned.ask("1.2.0.10.in-addr.arpa", "PTR") == ["web.shop.svc.cluster.local."]
+    assert zoned.ask("_none._tcp.web.shop.s.example", "SRV") == ["NXDOMAIN"]
