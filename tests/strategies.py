@@ -22,7 +22,7 @@ from kube2etcd.cluster.objects import (
 )
 
 #: The same examples on every run, and few enough to stay quick.
-LAW = settings(derandomize=True, deadline=None, max_examples=150)
+LAW = settings(derandomize=True, deadline=None, max_examples=100)
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2")
 STAMPS = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")

@@ -24,7 +24,10 @@ from kube2etcd.cluster.objects import (
 from kube2etcd.cluster.objects import Port as ServicePort
 from kube2etcd.cluster.store import Store, Unit
 from kube2etcd.publish import Publisher
+from kube2etcd.selectors import Selector
 from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.selected import SelectedZone
+from kube2etcd.zones import OfSelected
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import InvalidName, Name
@@ -346,3 +349,32 @@ def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoi
     assert by_event.left_out() == at_once.left_out()
     for key in at_once.desired:
         assert by_event.holder(key) == at_once.holder(key) is not None
+
+
+def test_services_follow_the_labels_of_their_namespace() -> None:
+    staging = OfSelected(
+        SelectedZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=staging"))
+    )
+    store = Store()
+    store.replace("services", [service("web"), service("web", namespace="other", ip="10.0.0.2")])
+    store.replace("namespaces", [Namespace(Metadata("", "shop")), Namespace(Metadata("", "other"))])
+    publisher = Publisher(store, Layout(), ZONE, [staging])
+    publisher.refresh(publisher.units())
+    zone = b"/skydns/example/stage/"
+    assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
+    chosen = Namespace(Metadata("", "shop", labels={"env": "staging"}))
+    changed = publisher.refresh(store.apply("namespaces", Event("MODIFIED", chosen, "", "shop")))
+    assert zone + b"shop/web" in changed
+    assert zone + b"shop/web" in publisher.desired
+    assert not any(key.startswith(zone + b"other") for key in publisher.desired)
+    publisher.refresh(store.apply("namespaces", Event("DELETED", None, "", "shop")))
+    assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
+    assert publisher.refresh({Unit("services", "shop", "web")}) == set()
+
+
+@pytest.mark.xfail(reason="the depth is that of the cluster zone everywhere")
+def test_an_object_of_another_zone_changes_together_too() -> None:
+    shop = OfSelected(SelectedZone(Name.parse("shop.example")))
+    publisher = Publisher(Store(), Layout(), ZONE, [shop])
+    key = publisher.layout.key(Name.parse("web.shop.shop.example"))
+    assert publisher.group(key + b"/00-10-0-0-1-H") == key

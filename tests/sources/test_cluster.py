@@ -234,6 +234,17 @@ READY, NOT_READY, UNSAID = True, False, None
             id="a host named like a port",
         ),
         pytest.param(
+            [piece(Endpoint(("10.1.0.1",)), ports=(EndpointPort("a_", "TCP", 80),))],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+                "web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+            ],
+            ["port left out of SRV: 'a_' cannot be a DNS label"],
+            id="a port whose name is none",
+        ),
+        pytest.param(
             [piece(Endpoint(("10.1.0.1",), NOT_READY))],
             [],
             ["endpoint 10.1.0.1 is not ready", "the Service is headless and has no ready endpoint"],
