@@ -1,7 +1,9 @@
 """What etcd holds, as far as we know: a snapshot, our own writes, and the watch since.
 
 Our own writes stand at once; their echo in the watch is no news.  A change by somebody else is, and
-is told so that it can be repaired.  Pure: it is told everything and asks nobody.
+is told so that it can be repaired.  Only a put has an echo for certain: deleting what is not there
+is no event, so nobody waits for it, and the echo of a deletion counts like anybody's.  Pure: it is
+told everything and asks nobody.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Mirror:
         for change in done:
             if change.key in refused:
                 continue
-            self._echoes[change.key] += 1
             if isinstance(change, changes.Put):
+                self._echoes[change.key] += 1
                 self.entries[change.key] = change.value
             else:
                 self.entries.pop(change.key, None)
@@ -53,13 +55,16 @@ class Mirror:
         for event in batch.events:
             if event.mod_revision <= self.revision:
                 continue
-            if event.mod_revision in self._own:
+            own = event.mod_revision in self._own
+            if own and event.value is not None:
                 self._echoes[event.key] -= 1
                 if self._echoes[event.key] <= 0:
                     del self._echoes[event.key]
                 continue
             if self._echoes.get(event.key):
                 # Older than our own write, whose echo is still to come.
+                continue
+            if own and event.key not in self.entries:
                 continue
             if event.value is None:
                 self.entries.pop(event.key, None)
