@@ -1,0 +1,89 @@
+"""An API server that is silent, restarts or is gone: answers stay, changes come, a stop is a stop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.stack.faults import HERE, door_to, metric, running, service, services
+from tests.stack.harness import ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.pair import our_corefile
+
+
+def test_a_paused_api_server_takes_no_answer_away_and_what_it_tells_afterwards_is_taken(
+    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(3))
+    port = free_port()
+    dns = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)
+    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+        try:
+            dns.start()
+            name = "s001.default.svc.cluster.local."
+            wait_for(lambda: dns.addresses(name), "the answer", 10)
+            expected = dns.addresses(name)
+            apiserver.pause()
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                assert dns.addresses(name) == expected
+                assert bridge.ready()
+            apiserver.resume()
+            apiserver.apply(service("later"))
+            wait_for(lambda: dns.addresses("later.default.svc.cluster.local."), "the new name", 10)
+        finally:
+            apiserver.resume()
+            dns.kill()
+
+
+def test_after_a_restart_of_the_api_server_changes_come_again(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(3))
+    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+        before = etcd.dump("/skydns")
+        apiserver.kill()
+        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "it to be noticed", 15)
+        assert bridge.ready()
+        assert "stale" in bridge.get("/readyz").text
+        assert etcd.dump("/skydns") == before
+        apiserver.start()
+        apiserver.apply(service("later"))
+        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the new keys", 40)
+        wait_for(lambda: "stale" not in bridge.get("/readyz").text, "it to be followed again", 40)
+
+
+def test_gone_too_many_and_errors_are_got_over(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    apiserver.apply_all(services(3))
+    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd):
+        faults = [
+            door.fault("*", status=429, headers={"Retry-After": "1"}, left=3),
+            door.fault("*", status=500, left=3),
+            door.fault("*", cut=True, left=3),
+        ]
+        assert door.expire() >= 3
+        apiserver.apply(service("later"))
+        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the new keys", 30)
+        wait_for(lambda: all(fault.left == 0 for fault in faults), "every fault to be met", 30)
+
+
+@pytest.mark.parametrize("hung", ["nothing", "api server", "etcd", "both"])
+def test_a_stop_takes_under_a_second(hung: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    apiserver.apply_all(services(3))
+    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+        try:
+            if hung in ("etcd", "both"):
+                etcd.pause()
+                # something to write, so that the loop waits for etcd itself
+                apiserver.apply(service("later"))
+            if hung in ("api server", "both"):
+                apiserver.pause()
+            began = time.monotonic()
+            code = bridge.process.stop(5)
+            took = time.monotonic() - began
+            assert code == 0, bridge.log_tail()
+            assert took < 1.0
+        finally:
+            apiserver.resume()
+            etcd.resume()
