@@ -16,6 +16,7 @@ from kube2etcd.listing import Row, unit_rows
 from kube2etcd.publish import Publisher
 from kube2etcd.sources.cluster import is_headless
 from kube2etcd.sources.published import Published
+from kube2etcd.zones import OfSelected, Zone
 from skydns_compat.corefile import Block
 from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
@@ -131,10 +132,12 @@ class Explainer:
         ]
 
     def _units_about(self, name: Name) -> list[Unit]:
-        zone = self._publisher.zone.zone
-        if not name.below(zone):
+        zone = self._zone_of(name)
+        if zone is None:
             return list(self._publisher.units()) if self._is_reverse(name) else []
-        labels = name.relative(zone)
+        if zone.name != self._publisher.zone.zone:
+            return [unit for unit in self._publisher.units() if unit.kind != "pods"]
+        labels = name.relative(zone.name)
         units = [unit for unit in self._publisher.units() if unit.kind == "zones"]
         if len(labels) >= 2 and labels[-1] in ("svc", "pod"):
             units.append(Unit("namespaces", "", labels[-2]))
@@ -148,24 +151,40 @@ class Explainer:
             ]
         return units
 
+    def _zone_of(self, name: Name) -> Zone | None:
+        """The zone that answers for the name: the longest of those that it is in."""
+        holding = [zone for zone in self._publisher.zones if name.below(zone.name)]
+        return max(holding, key=lambda zone: len(zone.name.labels), default=None)
+
+    def _published(self, unit: Unit, zone: Name) -> Published:
+        """What a unit has in one zone."""
+        found = (one for where, one in self._publisher.by_zone(unit) if where.name == zone)
+        return next(found, Published())
+
     def _reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
-        zone = self._publisher.zone.zone
-        if not name.below(zone) and not self._is_reverse(name):
+        zone = self._zone_of(name)
+        if zone is None and not self._is_reverse(name):
             yield from self._outside(name)
             return
         shown = [row for row in rows if self._answers(row, rtype)]
         for row in shown:
             yield f"{row.record.rtype} {row.record.data} comes from {self._described(row.unit)}"
-        if self._is_reverse(name):
+        if zone is None:
             yield from self._about_reverse(name, bool(shown))
             return
-        labels = name.relative(zone)
+        labels = name.relative(zone.name)
+        if zone.name != self._publisher.zone.zone:
+            if rows and not shown:
+                yield self._other_types(rows)
+            elif not shown:
+                yield from self._about_other(zone, labels)
+            return
         if labels[-1:] == ("svc",):
             yield from self._about_service(name, labels, rtype, rows, answer)
         elif labels[-1:] == ("pod",):
             yield from self._about_pod(labels, shown, answer)
         elif not rows:
-            yield f"{zone} has svc, pod, dns and dns-version below it, and nothing else"
+            yield f"{zone.name} has svc, pod, dns and dns-version below it, and nothing else"
         elif not shown:
             yield self._other_types(rows)
 
@@ -180,9 +199,32 @@ class Explainer:
             f" and has {', '.join(types)} only" if types else " without any data"
         )
 
+    def _about_other(self, zone: Zone, labels: tuple[str, ...]) -> Iterator[str]:
+        """Why a zone beside the cluster's has no such name: what objects named so say of it."""
+        text = f".{'.'.join(labels)}."
+        found = False
+        for unit in self._publisher.units():
+            near = f".{unit.name.lower()}." in text and unit.kind in ("services", "virtualmachineinstances")
+            if near and (f".{unit.namespace}." in text or len(labels) == 1):
+                for reason in self._left_out(unit, zone):
+                    found = True
+                    yield f"{unit}: {reason}"
+        if not found:
+            yield f"no object has this name in {zone.name}"
+
+    def _left_out(self, unit: Unit, zone: Zone) -> list[str]:
+        """Why a unit lacks names in a zone, also when it is not meant to have any."""
+        one = self._publisher.store.get(unit)
+        if isinstance(zone, OfSelected) and isinstance(one, Service):
+            unselected = zone.unselected(one, self._publisher.store)
+            if unselected:
+                return [unselected]
+        return self._published(unit, zone.name).left_out
+
     def _outside(self, name: Name) -> Iterator[str]:
         zone = self._publisher.zone.zone
-        yield f"{name} is not in {zone}, nor a reverse name"
+        zones = " or ".join(str(one.name) for one in self._publisher.zones)
+        yield f"{name} is not in {zones}, nor a reverse name"
         try:
             longer = [Name.parse(f"{name}.{suffix}") for suffix in self._suffixes(zone)]
         except InvalidName:
@@ -242,7 +284,7 @@ class Explainer:
         elif service is None:
             yield f"there is no Service {namespace}/{labels[-3]}" + self._close_service(namespace, labels[-3])
         else:
-            published = self._publisher.published(unit)
+            published = self._published(unit, self._publisher.zone.zone)
             if not answer.answers:
                 yield from self._about_nothing(labels, rows, rtype, published, service)
             yield from (f"{unit}: {reason}" for reason in published.left_out)

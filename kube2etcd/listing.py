@@ -21,6 +21,8 @@ _KINDS = {
     "pod": "pods",
     "po": "pods",
     "zone": "zones",
+    "vmi": "virtualmachineinstances",
+    "virtualmachineinstance": "virtualmachineinstances",
 }
 
 
@@ -45,10 +47,7 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
     """The records of one unit, less those that another unit has."""
     published = publisher.published(unit)
-    for record in dict.fromkeys(published.records):
-        if unit.kind != "pods" or holds(publisher, record, unit):
-            yield Row(record, unit)
-    for record in dict.fromkeys(published.pointers):
+    for record in dict.fromkeys([*published.records, *published.pointers]):
         if holds(publisher, record, unit):
             yield Row(record, unit)
 

@@ -17,7 +17,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.publish import Publisher
 from kube2etcd.selectors import Selector
-from kube2etcd.settings import Settings
+from kube2etcd.settings import Settings, vm_zone
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
@@ -64,10 +64,8 @@ def publisher(settings: Settings, store: Store) -> Publisher:
 
 
 def machine_zone(settings: Settings) -> Name | None:
-    """The zone of virtual machines: ``vm``, or ``vm`` below the domain that is given."""
-    if settings.vm.domain is None:
-        return None
-    return Name.parse(f"vm.{settings.vm.domain}" if settings.vm.domain else "vm")
+    """The zone of virtual machines, where it is switched on."""
+    return None if settings.vm.domain is None else vm_zone(settings.vm.domain)
 
 
 def _zones(settings: Settings) -> Iterator[Zone]:

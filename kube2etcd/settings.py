@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from kube2etcd.errors import SettingsError
+from kube2etcd.selectors import InvalidSelector, Selector
 from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address
 
 #: What every environment variable of ours begins with.
@@ -392,6 +393,10 @@ def _selector(value: Any) -> str:
     text = _text(value).strip()
     if not text:
         raise _Fault("is empty; leave it out to select everything, or write one such as tier=web")
+    try:
+        Selector.parse(text)
+    except InvalidSelector as error:
+        raise _Fault(f"cannot be used: {error}") from None
     return text
 
 

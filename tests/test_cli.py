@@ -304,3 +304,33 @@ def test_looking_at_files_loads_no_client() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+ZONES = str(Path(SHOP).with_name("zones.yaml"))
+
+OTHER_ZONES = [
+    (["web.shop.example", "A"], ["A: NOERROR", "A 10.96.20.10 comes from services/shop/web"]),
+    (["web.shop.example", "TXT"], ["NODATA", "has A, AAAA, SRV only"]),
+    (["shop.example", "A"], ["NODATA"]),
+    (["none.shop.example"], ["NXDOMAIN", "no object has this name in shop.example"]),
+    (
+        ["api.shop.example"],
+        ["NXDOMAIN", "services/rest/api: namespace rest is not selected for shop.example"],
+    ),
+    (["api.rest.svc.cluster.local", "A"], ["A: NOERROR", "10.0.0.7"]),
+    (["web.example.org"], ["not in cluster.local or shop.example"]),
+]
+
+
+@pytest.mark.parametrize(("args", "hints"), OTHER_ZONES, ids=[" ".join(args) for args, _ in OTHER_ZONES])
+def test_explain_in_a_zone_of_services(args: list[str], hints: list[str], tmp_path: Path) -> None:
+    rest = tmp_path / "rest.yaml"
+    rest.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: api, namespace: rest}\nspec: {clusterIP: 10.0.0.7}\n"
+    )
+    result = call("explain", *args, "--config", ZONES, "--objects", SHOP, str(rest))
+    assert (result.exit_code, result.stderr) == (0, "")
+    for hint in hints:
+        assert hint in result.stdout
+    if "cluster" in args[0]:
+        assert "not selected" not in result.stdout

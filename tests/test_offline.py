@@ -7,7 +7,7 @@ import pytest
 from kube2etcd.cluster.store import Unit
 from kube2etcd.errors import ObjectsError, SettingsError
 from kube2etcd.offline import from_files
-from kube2etcd.settings import Settings, Vm, load
+from kube2etcd.settings import Settings, load
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {address}}}\n"
 
@@ -39,5 +39,5 @@ def test_a_file_that_is_neither_yaml_nor_json(tmp_path: Path, content: str, hint
 
 
 def test_what_is_not_there_yet_is_refused_and_not_passed_over() -> None:
-    with pytest.raises(SettingsError, match="--vm-domain"):
-        from_files(Settings(vm=Vm("")), [])
+    with pytest.raises(SettingsError, match="--domains"):
+        from_files(load({"domains": ("a.example",)}, {}), [])

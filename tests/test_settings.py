@@ -220,6 +220,7 @@ BAD_FILES = [
     ("zones: [{zone: a.b, addresses: [external, outer]}]", "zones[0].addresses[1]"),
     ("zones: [{zone: a.b, namespaces: [A_B]}]", "name of a namespace"),
     ("zones: [{zone: a.b, selector: ' '}]", "leave it out"),
+    ("zones: [{zone: a.b, selector: 'a=b,=c'}]", "key in (a, b)"),
     ("zones: [{zone: a.b, name: '{pod}'}]", "{service}"),
     ("zones: [{zone: a.b, name: '{service'}]", "no template"),
     ("zones: [{zone: a.b, wildcards: 2}]", "true or false"),
