@@ -32,14 +32,15 @@ def questions(objects: Iterable[Object], zone: str = "cluster.local") -> list[Qu
     return [
         Question(name, rdtype, kind)
         for number, (name, kind) in enumerate(names.items())
-        for rdtype in (few_types(number) if is_miss(kind) else TYPES)
+        for rdtype in (few_types(number) if asked_less(kind) else TYPES)
     ]
 
 
-def is_miss(kind: str) -> bool:
-    """Whether names of this kind mostly do not exist: there are many, so each gets three types only."""
-    return kind.startswith(("no ", "search list", "reverse of a pod")) or any(
-        word in kind for word in (" no such ", "wrong", "too many", "half a")
+def asked_less(kind: str) -> bool:
+    """Whether names of this kind get three types only: there are many, most do not exist or are variants."""
+    return kind.startswith(("no ", "search list", "reverse of a pod", "below a pod", "pod in no")) or any(
+        word in kind
+        for word in (" no such ", "wrong", "too many", "capitals", "without underscores", "half a")
     )
 
 
@@ -120,7 +121,7 @@ def _above(zone: str) -> Iterator[tuple[str, str]]:
 
 def _namespace(namespace: str, zone: str) -> Iterator[tuple[str, str]]:
     yield f"{namespace}.svc.{zone}", "namespace"
-    yield f"{namespace.upper()}.svc.{zone}", "namespace"
+    yield f"{namespace.upper()}.svc.{zone}", "namespace in capitals"
     yield f"{namespace}.pod.{zone}", "pod namespace"
     yield f"{namespace}.{zone}", "no such name above services"
     below = f"{namespace}.svc.{zone}"
@@ -136,11 +137,12 @@ def _service(service: Object, slices: list[Object], zone: str) -> Iterator[tuple
     kind = kind if kind in ("headless", "ExternalName") else "ClusterIP"
     own = f"{metadata['name']}.{metadata['namespace']}.svc.{zone}"
     yield own, f"{kind} service"
-    yield f"{metadata['name'].upper()}.{metadata['namespace']}.svc.{zone}", f"{kind} service"
-    yield f"{metadata['name'].title()}.{metadata['namespace'].title()}.SVC.{zone.upper()}", f"{kind} service"
+    capitals = f"{metadata['name'].title()}.{metadata['namespace'].title()}.SVC.{zone.upper()}"
+    yield f"{metadata['name'].upper()}.{metadata['namespace']}.svc.{zone}", f"{kind} service in capitals"
+    yield capitals, f"{kind} service in capitals"
     ports = {(port.get("name", ""), port.get("protocol", "TCP")) for port in spec.get("ports", [])}
-    if kind == "headless":
-        ports |= {
+    if kind == "headless":  # it has the ports of its slices
+        ports = {port for port in ports if port[0]} | {
             (port.get("name", ""), port.get("protocol", "TCP"))
             for one in slices
             for port in one.get("ports") or []
@@ -151,7 +153,7 @@ def _service(service: Object, slices: list[Object], zone: str) -> Iterator[tuple
             yield f"_.{label}.{own}", f"{kind} unnamed port"
             continue
         yield f"_{port}.{label}.{own}", f"{kind} port"
-        yield f"_{port.upper()}.{label.upper()}.{own}", f"{kind} port"
+        yield f"_{port.upper()}.{label.upper()}.{own}", f"{kind} port in capitals"
         yield f"{port}.{protocol.lower()}.{own}", f"{kind} port without underscores"
         yield f"_{port}.{own}", f"{kind} half a port"
         for other in ("_tcp", "_udp", "_sctp", "_quic"):
@@ -181,7 +183,7 @@ def _endpoint(endpoint: Object, service: str, kind: str) -> Iterator[tuple[str, 
         names.append(endpoint["hostname"])
     for name in names:
         yield f"{name}.{service}", f"{kind} endpoint"
-    yield f"{names[-1].upper()}.{service}", f"{kind} endpoint"
+    yield f"{names[-1].upper()}.{service}", f"{kind} endpoint in capitals"
     yield f"x.{names[-1]}.{service}", f"{kind} too many labels"
     yield f"_tcp.{names[-1]}.{service}", f"{kind} too many labels"
     yield f"_http._tcp.{names[-1]}.{service}", f"{kind} too many labels"
@@ -197,13 +199,13 @@ def _pod(pod: Object, zone: str) -> Iterator[tuple[str, str]]:
     for entry in pod.get("status", {}).get("podIPs") or []:
         address = entry["ip"]
         yield f"{dashed(address)}.{namespace}.pod.{zone}", "pod"
-        yield f"{dashed(address).upper()}.{namespace.upper()}.pod.{zone}", "pod"
+        yield f"{dashed(address).upper()}.{namespace.upper()}.pod.{zone}", "pod in capitals"
         yield f"{dashed(address)}.missing.pod.{zone}", "pod in no namespace"
         yield f"{dashed(address)}.empty.pod.{zone}", "pod elsewhere"
-        yield f"x.{dashed(address)}.{namespace}.pod.{zone}", "below a pod"
         exploded = ipaddress.ip_address(address).exploded
         yield f"{dashed(exploded)}.{namespace}.pod.{zone}", "pod in another spelling"
         yield f"{pod['metadata']['name']}.{namespace}.pod.{zone}", "no pod"
+        yield f"x.{dashed(pod['status']['podIP'])}.{namespace}.pod.{zone}", "below a pod"
 
 
 def _odd_pods(namespaces: list[str], zone: str) -> Iterator[tuple[str, str]]:
@@ -240,7 +242,7 @@ def _reverse(objects: list[Object]) -> Iterator[tuple[str, str]]:
                 addresses.setdefault(entry["ip"], "reverse of a pod")
     for address, kind in sorted(addresses.items()):
         yield ipaddress.ip_address(address).reverse_pointer, kind
-        yield ipaddress.ip_address(address).reverse_pointer.upper(), kind
+        yield ipaddress.ip_address(address).reverse_pointer.upper(), f"{kind} in capitals"
         if kind != "reverse of a pod":
             yield f"9.{ipaddress.ip_address(address).reverse_pointer}", "no such reverse"
     missing = ("10.0.255.254", "172.15.0.1", "192.0.2.1", "fd00:10::fffe", "2001:db8:ffff::1")

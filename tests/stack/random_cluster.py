@@ -111,7 +111,7 @@ class _Addresses:
         shape = pick.random()
         if shape < 0.5:
             text = f"fd00:20::{pick.randint(1, 0xFFFF):x}"
-        elif shape < 0.65:
+        elif shape < 0.54:
             text = f"fd00:20:{pick.randint(1, 0xFFFF):x}::"  # its dashed form would end in dashes
         elif shape < 0.8:
             text = f"2001:db8:0:{pick.randint(1, 0xFFFF):x}:0:0:{pick.randint(1, 0xFFFF):x}:1"
@@ -262,8 +262,8 @@ class _Maker:
         ]
         chance = pick.random()
         ports = same if chance < 0.8 else ([] if chance < 0.9 else self.ports())
-        if ports and pick.random() < 0.05:
-            ports = [*ports[1:], {key: value for key, value in ports[0].items() if key != "port"}]
+        if len(ports) == 1 and pick.random() < 0.1:
+            ports = [{key: value for key, value in ports[0].items() if key != "port"}]
         return {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
@@ -300,6 +300,9 @@ class _Maker:
         orphan = self.slice(gone, 0, 4, "mixed")
         unlabelled = self.slice(_service(namespace, "nobody", {"ports": self.ports()}), 0, 4, "mixed")
         del unlabelled["metadata"]["labels"]
+        unlabelled["endpoints"] = [
+            {"addresses": [self.addresses.take(4, reuse=0)], "conditions": {"ready": True}}
+        ]
         return [orphan, unlabelled]
 
     # Pods

@@ -15,6 +15,9 @@ from tests.stack.random_cluster import random_cluster
 
 LEAST_IDENTICAL = 0.995
 
+#: Of the small clusters, in which odd questions weigh more.
+LEAST_IDENTICAL_SMALL = 0.98
+
 
 @dataclass(frozen=True)
 class Case:
@@ -62,4 +65,4 @@ def test_same_answers_as_the_kubernetes_plugin(
         print(f"\n{table}")
     assert report.asked >= 1000
     assert all(names), table
-    assert report.identical >= LEAST_IDENTICAL, table
+    assert report.identical >= (LEAST_IDENTICAL if case.size >= 40 else LEAST_IDENTICAL_SMALL), table
