@@ -103,6 +103,7 @@ class Door:
 
     def expire(self) -> int:
         """End the open watches with 410 Gone, so that all is listed again; how many there were."""
+        wait_for(lambda: len(self.watches) >= 3, "watches to be open", 10)
         with self.lock:
             self.expired |= set(self.watches)
         return self.break_watches()
