@@ -1,0 +1,62 @@
+"""Ready is said when the keys are there, never before, and not while etcd is away."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.stack.faults import bulk, door_to, metric, running, services
+from tests.stack.harness import ApiServer, Etcd, wait_for
+
+
+@pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
+def test_a_kind_that_cannot_be_listed_keeps_it_unready_and_etcd_as_it_was(
+    kind: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(3))
+    with door_to(tmp_path, apiserver) as door:
+        door.fault(kind, status=403)
+        revision = etcd.revision()
+        with running(tmp_path, door.kubeconfig, etcd, ready=False) as bridge:
+            wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 2, "failures", 20)
+            assert bridge.get("/readyz").status_code == 503
+            assert kind in bridge.get("/readyz").text
+            assert bridge.get("/livez").status_code == 200
+            assert etcd.revision() == revision
+            door.mend()
+            bridge.wait_ready(40)
+            assert etcd.dump("/skydns")
+
+
+def test_whoever_is_told_ready_finds_every_key(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    apiserver.apply_all(bulk(2))
+    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+        expected = len(etcd.dump("/skydns"))
+        assert expected >= 4000
+        short: list[int] = []
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.is_set():
+                # the first yes after a no is the one to be held to
+                if bridge.ready():
+                    continue
+                wait_for(bridge.ready, "it to be ready again", 20)
+                present = len(etcd.dump("/skydns"))
+                if present != expected:
+                    short.append(present)
+
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        try:
+            etcd.kill()
+            wait_for(lambda: metric(bridge, "kube2etcd_ready") == 0, "readiness to go", 10)
+            etcd.wipe()
+            wait_for(lambda: metric(bridge, "kube2etcd_ready") == 1, "readiness to come", 10)
+        finally:
+            ended.set()
+            looking.join(30)
+        assert not looking.is_alive()
+        assert short == []
