@@ -72,7 +72,11 @@ def _zones(settings: Settings) -> Iterator[Zone]:
     machines = machine_zone(settings)
     names = [settings.domain, *(one.zone for one in settings.zones), *([machines] if machines else [])]
     if machines is not None:
-        yield OfMachines(MachineZone(machines, settings.ttl, settings.vm.name_server_ip))
+        vm = settings.vm
+        allowed, allowed_in = vm.allowed_networks, vm.allowed_networks_in
+        yield OfMachines(
+            MachineZone(machines, settings.ttl, vm.name_server_ip, allowed, allowed_in, vm.reverse)
+        )
     for one in settings.zones:
         yield OfSelected(
             SelectedZone(

@@ -29,6 +29,8 @@ ENVIRONMENT: Final = "KUBE2ETCD_"
 #: The largest TTL that DNS knows (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 CLUSTER_LOCAL: Final = Name(("cluster", "local"))
 
 #: Environment twins of what is no setting but an option of one command.
@@ -96,6 +98,13 @@ class Vm:
     """``None``: no such zone (the default); empty: the zone ``vm``; a domain: ``vm.<domain>``."""
     name_server_ip: Address | None = None
     """Address of ``ns.<zone>``.  Default: none, so the zone cannot be delegated, only forwarded to."""
+    allowed_networks: tuple[Network, ...] | None = None
+    """Networks whose addresses machines may name; guests choose their addresses.  Default: all."""
+    allowed_networks_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
+    """The same for single namespaces: ``allowed_networks`` in the file may be a mapping, in which
+    ``*`` stands for all other namespaces; without it machines elsewhere name nothing."""
+    reverse: tuple[Network, ...] = ()
+    """Networks whose addresses get PTR records of machines.  Default: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ class ServiceZone:
     ttl: int | None = None
     """Seconds.  Default: that of the cluster zone."""
     wildcards: bool = False
-    """Whether every name below a Service is the Service.  Default: no, as it hides typing errors."""
+    """Whether ``*`` and ``any`` in a question stand for any label.  Default: no; they read subtrees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +302,13 @@ def _address(value: Any) -> Address:
         return parse_address(_text(value).strip())
     except InvalidAddress:
         raise _Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10") from None
+
+
+def _network(value: Any) -> Network:
+    try:
+        return ipaddress.ip_network(_text(value).strip())
+    except ValueError:
+        raise _Fault(f"is {value!r}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
 
 
 def parse_host_port(value: Any) -> HostPort:
@@ -507,6 +523,24 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "vm.domain", "vm-domain", _vm_domain, "Zone of virtual machines: vm.DOMAIN.", "DOMAIN", empty=True
     ),
     Setting("vm.name_server_ip", "name-server-ip", _address, "Address of ns in the vm zone.", "IP"),
+    Setting(
+        "vm.allowed_networks",
+        "vm-allowed-networks",
+        _network,
+        "Networks that machines may name; may be repeated.",
+        "CIDR",
+        many=True,
+        split=True,
+    ),
+    Setting(
+        "vm.reverse",
+        "vm-reverse",
+        _network,
+        "Networks with PTR of machines; may be repeated.",
+        "CIDR",
+        many=True,
+        split=True,
+    ),
     Setting("domains", "domains", _name, "External domains, with commas.", "A,B", many=True, split=True),
     Setting("listen", "listen", parse_host_port, "Door for probes and metrics.", "HOST:PORT"),
     Setting("resync_period", "resync-period", _duration(1, 86400), "Time between full passes.", "SECONDS"),
@@ -625,6 +659,7 @@ class _Reader:
     def put_list(self, path: str, where: str, items: list[Any], convert: Convert) -> None:
         """The same for several values, each with its own fault."""
         self.faults.pop(path, None)
+        self.values.pop(f"{path}_in", None)
         self.said[path] = where
         found = []
         for number, item in enumerate(items):
@@ -670,6 +705,8 @@ class _Reader:
                     self.loose.append(
                         f"{where} is {_called(value)}; write a mapping of {_either(_known(path + '.'))}"
                     )
+            elif path == "vm.allowed_networks" and isinstance(value, Mapping):
+                self._networks(value, path, where)
             elif value is not None:
                 self._plain(_BY_PATH[path], value, where)
 
@@ -679,6 +716,29 @@ class _Reader:
             self.put_list(setting.path, where, items, setting.convert)
         else:
             self.put(setting.path, where, lambda: setting.convert(value))
+
+    def _networks(self, value: Mapping[Any, Any], path: str, where: str) -> None:
+        """Networks for each namespace; ``*`` stands for all others."""
+        found: dict[str, tuple[Network, ...]] = {}
+        faults = []
+        for namespace, items in value.items():
+            networks = []
+            try:
+                name = namespace if namespace == "*" else _word(namespace)
+            except _Fault as fault:
+                faults.append(f"{where}: {namespace} {fault}")
+                continue
+            several = isinstance(items, list)
+            for number, item in enumerate(items if several else [items]):
+                try:
+                    networks.append(_network(item))
+                except _Fault as fault:
+                    faults.append(f"{where}.{name}{f'[{number}]' if several else ''} {fault}")
+            found[name] = tuple(dict.fromkeys(networks))
+        self.faults[path] = faults
+        self.said[path] = where
+        self.values[path] = found.pop("*", ())
+        self.values[f"{path}_in"] = found
 
     def _zones(self, value: Any, where: str) -> None:
         if value is None:

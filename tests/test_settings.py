@@ -70,6 +70,12 @@ GIVEN = [
     ("log_format", "json", "json"),
     ("log_level", "DEBUG", "debug"),
     ("vm.domain", "Sec.Example.com", "sec.example.com"),
+    ("vm.allowed_networks", "10.0.0.0/8", (ipaddress.ip_network("10.0.0.0/8"),)),
+    (
+        "vm.reverse",
+        "10.0.0.0/8,fd00::/8",
+        (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")),
+    ),
     ("domains", "a.example,b.example", (Name.parse("a.example"), Name.parse("b.example"))),
     ("corefile.dns_listen", "5300", HostPort("", 5300)),
     ("corefile.cache", "0", 0),
@@ -123,6 +129,17 @@ def test_an_empty_vm_domain_is_the_zone_vm(write: Any) -> None:
     assert str(vm_zone("sec.example")) == "vm.sec.example"
 
 
+def test_networks_of_machines_for_single_namespaces(write: Any) -> None:
+    ten, eleven = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("11.0.0.0/8")
+    vm = load({}, {}, write("vm: {allowed_networks: {dev: 10.0.0.0/8, none: []}}")).vm
+    assert (vm.allowed_networks, vm.allowed_networks_in) == ((), {"dev": (ten,), "none": ()})
+    file = write("vm: {allowed_networks: {dev: [10.0.0.0/8], '*': [11.0.0.0/8]}}")
+    vm = load({}, {}, file).vm
+    assert (vm.allowed_networks, vm.allowed_networks_in) == ((eleven,), {"dev": (ten,)})
+    vm = load({"vm_allowed_networks": ("11.0.0.0/8",)}, {}, file).vm
+    assert (vm.allowed_networks, vm.allowed_networks_in) == ((eleven,), {})
+
+
 def test_an_empty_environment_value_is_not_given() -> None:
     assert load({}, {"KUBE2ETCD_TTL": "", "KUBE2ETCD_KUBECONFIG": " "}) == Settings()
 
@@ -160,6 +177,8 @@ BAD = [
     ("listen", "host:70000", "65535"),
     ("listen", "[1.2.3.4]:80", "in brackets"),
     ("listen", "host", "HOST:PORT"),
+    ("vm_reverse", "10.0.0.1/8", "10.10.0.0/16"),
+    ("vm_allowed_networks", "any", "10.10.0.0/16"),
     ("etcd_server", "127.0.0.1:2379", "http://127.0.0.1:2379"),
     ("etcd_server", "http://a:99999", "URL"),
     ("etcd_server", "http://a:1/v2", "without a path"),
@@ -212,6 +231,9 @@ BAD_FILES = [
     ("log_level: false", "false (yes or no)"),
     ("etcd: {servers: [7]}", "7; write text"),
     ("etcd: {cafile: ca, servers: ['http://a:1']}", "plain http"),
+    ("vm: {allowed_networks: {A_B: 10.0.0.0/8}}", "allowed_networks: A_B is"),
+    ("vm: {allowed_networks: {dev: [10.0.0.0/8, x]}}", "vm.allowed_networks.dev[1] is 'x'"),
+    ("vm: {allowed_networks: {dev: x}}", "vm.allowed_networks.dev is 'x'"),
     ("zones: {a: b}", "list of zones"),
     ("zones: [5]", "zones[0] is 5"),
     ("zones: [{selector: a=b}]", "zones[0] has no name"),

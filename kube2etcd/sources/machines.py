@@ -33,7 +33,7 @@ _BROADCAST = ip_address("255.255.255.255")
 class MachineZone:
     """How machines are published; ``ttl`` in seconds, short because guests' addresses flap.
 
-    ``allowed`` are the networks that may be named; empty allows all.  ``allowed_in`` says the same
+    ``allowed`` are the networks that may be named; None allows all.  ``allowed_in`` says the same
     for single namespaces and stands in for ``allowed`` there.  ``reverse`` are the networks whose
     addresses get PTR records.
     """
@@ -41,7 +41,7 @@ class MachineZone:
     zone: Name
     ttl: int = 30
     name_server: Address | None = None
-    allowed: tuple[Network, ...] = ()
+    allowed: tuple[Network, ...] | None = None
     allowed_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     reverse: tuple[Network, ...] = ()
 
@@ -157,6 +157,6 @@ def _refusal(address: Address, zone: MachineZone, namespace: str) -> str:
         if yes:
             return kind
     allowed = zone.allowed_in.get(namespace, zone.allowed)
-    if allowed and not any(address in network for network in allowed):
+    if allowed is not None and not any(address in network for network in allowed):
         return "outside the allowed networks"
     return ""

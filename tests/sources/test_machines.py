@@ -114,14 +114,14 @@ def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
 
 def test_allowed_networks() -> None:
     zone = MachineZone(
-        VM, allowed=(ip_network("10.0.0.0/8"),), allowed_in={"lab": (ip_network("fd00::/8"),), "open": ()}
+        VM, allowed=(ip_network("10.0.0.0/8"),), allowed_in={"lab": (ip_network("fd00::/8"),), "none": ()}
     )
     interface = Interface("eth1", "10.0.0.1", ("192.0.2.1", "fd00::1"))
     found: dict[str, set[str]] = {}
-    for namespace in ("shop", "lab", "open"):
+    for namespace in ("shop", "lab", "none"):
         published = machine_records(machine(interface, namespace=namespace), zone)
         found[namespace] = {str(one.data) for one in published.records}
-    assert found == {"shop": {"10.0.0.1"}, "lab": {"fd00::1"}, "open": {"10.0.0.1", "fd00::1"}}
+    assert found == {"shop": {"10.0.0.1"}, "lab": {"fd00::1"}, "none": set()}
     assert machine_records(machine(interface), zone).left_out == [
         "interface 'eth1': 192.0.2.1 is outside the allowed networks",
         "interface 'eth1': fd00::1 is outside the allowed networks",

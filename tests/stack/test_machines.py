@@ -326,3 +326,24 @@ def test_a_status_without_news_writes_nothing_and_a_migration_leaves_no_gap(
     apiserver.delete(vmi("one", "web"))
     zoned.expect("web.one.vm", "A", "NXDOMAIN")
     zoned.expect("mark.one.vm", "A", "10.10.0.6")
+
+
+def test_networks_that_may_be_named_and_asked_backwards(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all(
+        [
+            *map(namespace, ("dev", "prod", "other")),
+            vmi("dev", "web", nic("nic1", "10.0.0.1", "10.10.0.5")),
+            vmi("prod", "web", nic("nic1", "10.10.0.6", "10.20.0.6")),
+            vmi("other", "web", nic("nic1", "10.10.0.7")),
+        ]
+    )
+    allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16"]}
+    zoned = start(config={"vm": {"domain": "", "allowed_networks": allowed, "reverse": ["10.10.0.0/16"]}})
+    zoned.expect("web.dev.vm", "A", "10.10.0.5")
+    zoned.expect("web.prod.vm", "A", "10.20.0.6")
+    zoned.expect("5.0.10.10.in-addr.arpa", "PTR", "nic1.web.dev.vm.")
+    assert zoned.ask("web.other.vm") == ["NXDOMAIN"]
+    assert zoned.ask("6.0.20.10.in-addr.arpa", "PTR") == ["NXDOMAIN"]
