@@ -104,9 +104,6 @@ def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Publi
             published.left_out += ["two interfaces have one name"] if known is not addresses else []
     if not found:
         return published
-    if name.relative(zone.zone)[-2:] in RESERVED:
-        published.left_out.append(f"the machine cannot be named {name}")
-        return published
     _gaps(name, labels, zone, published)
     for owner, addresses in [
         (name, found[min(found)]),
