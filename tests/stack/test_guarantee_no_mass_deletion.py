@@ -1,0 +1,178 @@
+"""An answer that is wrong deletes nothing; a real mass deletion waits until a second listing agrees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack.faults import (
+    HERE,
+    Door,
+    args,
+    door_to,
+    endpoints,
+    fresh_keys,
+    metric,
+    running,
+    same_keys,
+    service,
+    services,
+)
+from tests.stack.harness import ApiServer, Bridge, Etcd, Object, clean_environment, wait_for
+
+WRONG: dict[str, dict[str, Any]] = {
+    "403": {"status": 403, "left": 2},
+    "500": {"status": 500, "left": 2},
+    "429": {"status": 429, "headers": {"Retry-After": "1"}, "left": 2},
+    "a page cut short": {"cut": True, "left": 2},
+    # then it is listed in one piece, which goes well
+    "410 at the second page": {"status": 410, "continued": True, "left": 1},
+    "500 at the second page": {"status": 500, "continued": True, "left": 2},
+    "an empty list once": {"empty": True, "left": 1},
+}
+
+
+def many(count: int) -> list[Object]:
+    """Services with an address, and as many with endpoints."""
+    heads = [service(f"h{number:03d}", clusterIP="None") for number in range(count)]
+    slices = [endpoints(f"h{number:03d}", f"10.7.0.{number + 1}") for number in range(count)]
+    return [*services(count), *heads, *slices]
+
+
+def relisted(bridge: Bridge, kind: str, before: float) -> bool:
+    return bridge.metrics().get(f'kube2etcd_lists_total{{kind="{kind}"}}', 0) > before
+
+
+def lists(bridge: Bridge, kind: str) -> float:
+    return bridge.metrics().get(f'kube2etcd_lists_total{{kind="{kind}"}}', 0)
+
+
+@pytest.fixture
+def filled(apiserver: ApiServer) -> None:
+    apiserver.apply_all(many(40))
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("resource", ["services", "namespaces", "endpointslices"])
+def test_nothing_is_deleted_for_a_wrong_answer(
+    wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    with door_to(tmp_path, apiserver) as door:
+        door.page = 2 if resource == "namespaces" else 10
+        with running(tmp_path, door.kubeconfig, etcd) as bridge:
+            expected = etcd.dump("/skydns")
+            revision = etcd.revision()
+            fault = door.fault(resource, **WRONG[wrong])
+            before = lists(bridge, resource)
+            assert door.expire() >= 3
+            wait_for(lambda: fault.left == 0, "the wrong answers to be given", 20, bridge.process)
+            # once for the listing that went well after all, and for a wrong one that was believed
+            enough = before + (1 if "empty" in WRONG[wrong] and WRONG[wrong]["empty"] else 0)
+            wait_for(lambda: relisted(bridge, resource, enough), "a good list", 30, bridge.process)
+            wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+            assert bridge.metrics()['kube2etcd_writes_total{op="delete"}'] == 0
+            assert etcd.dump("/skydns") == expected
+            assert etcd.revision() == revision
+            assert bridge.ready()
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_empty_list_at_the_start_deletes_nothing(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    expected = fresh_keys(tmp_path, {**_binaries(etcd)}, apiserver.kubeconfig())
+    with door_to(tmp_path, apiserver) as door:
+        with running(tmp_path, door.kubeconfig, etcd):
+            pass
+        revision = etcd.revision()
+        fault = door.fault("services", empty=True, left=1)
+        with running(tmp_path, door.kubeconfig, etcd) as bridge:
+            wait_for(lambda: lists(bridge, "services") >= 2, "a second list", 20)
+            wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+            assert fault.done == 1
+            assert etcd.dump("/skydns") == expected
+            assert etcd.revision() == revision
+
+
+def _binaries(etcd: Etcd) -> dict[str, Path]:
+    return {"etcd": etcd._etcd, "etcdctl": etcd._etcdctl}
+
+
+def broken_then_few(door: Door, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
+    """The API server forgets 60 % of the Services while nobody can list: seen all at once."""
+    before = etcd.dump("/skydns")
+    door.fault("*", status=500)
+    door.expire()
+    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "the lists to fail", 10)
+    apiserver.delete_all(many(24))
+    return before
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+        before = broken_then_few(door, apiserver, bridge, etcd)
+        assert etcd.dump("/skydns") == before
+        # the first listing of Services goes well, those behind it fail: so the plan stays held
+        door.mend()
+        namespaces = lists(bridge, "services")
+        wait_for(lambda: relisted(bridge, "services", namespaces), "the Services to be listed", 40)
+        began = time.monotonic()
+        wait_for(
+            lambda: len([key for key in etcd.dump(HERE) if "/svc/default/s0" in key]) <= 16 * 3,
+            "the deletions to be carried out",
+            40,
+        )
+        assert time.monotonic() - began < 40
+        log = bridge.process.log.read_text()
+        assert "held until a second listing agrees" in log
+        assert "a second listing agrees" in log
+        assert metric(bridge, "kube2etcd_held_deletes") == 0
+        assert bridge.ready()
+        same_keys(etcd, fresh_keys(tmp_path, _binaries(etcd), apiserver.kubeconfig()), 5)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+        before = etcd.dump("/skydns")
+        door.fault("services", empty=True, left=1)
+        door.fault("services", status=500)
+        door.expire()
+        wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") > 0, "the plan to be held", 20)
+        failures = metric(bridge, "kube2etcd_api_failures_total")
+        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > failures + 2, "more failures", 20)
+        assert metric(bridge, "kube2etcd_held_deletes") > 0
+        assert bridge.ready()
+        assert "held" in bridge.get("/readyz").text
+        assert etcd.dump("/skydns") == before
+        door.mend()
+        wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)
+        assert etcd.dump("/skydns") == before
+
+
+@pytest.mark.usefixtures("filled")
+def test_resync_with_force_does_not_wait(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    with running(tmp_path, apiserver.kubeconfig(), etcd):
+        pass
+    apiserver.delete_all(many(24))
+    expected = fresh_keys(tmp_path, _binaries(etcd), apiserver.kubeconfig())
+    command = [sys.executable, "-m", "kube2etcd", "resync", "--force"]
+    done = subprocess.run(
+        [*command, *args(apiserver.kubeconfig(), etcd)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env=clean_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert etcd.dump("/skydns") == expected
