@@ -40,7 +40,7 @@ def asked_less(kind: str) -> bool:
     """Whether names of this kind get three types only: there are many, most do not exist or are variants."""
     return kind.startswith(("no ", "search list", "reverse of a pod", "below a pod", "pod in no")) or any(
         word in kind
-        for word in (" no such ", "wrong", "too many", "capitals", "without underscores", "half a")
+        for word in (" no such ", "wrong", "too many", "capitals", "without underscores", "unnamed", "half a")
     )
 
 
