@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kube2etcd import parts
+from kube2etcd.explain import Explainer, question_name
+from kube2etcd.offline import from_files
+from kube2etcd.settings import load
+from skydns_compat.corefile import blocks
+
+SHOP = str(Path(__file__).parents[1] / "examples" / "shop.yaml")
+
+MORE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: worker, namespace: shop}
+status: {phase: Running, podIP: 10.244.9.9, podIPs: [{ip: 10.244.9.9}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: waiting, namespace: shop}
+spec: {type: LoadBalancer}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: legacy, namespace: shop}
+spec: {type: ExternalName, externalName: 192.0.2.9}
+---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: vm1, namespace: shop}
+spec: {networks: [{name: default, pod: {}}, {name: nic1, multus: {networkName: x}}]}
+status: {interfaces: [{name: nic1, ipAddress: 192.0.2.30, ipAddresses: [192.0.2.30]}]}
+---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: vm2, namespace: shop}
+spec: {networks: [{name: nic1, multus: {networkName: x}}]}
+status: {interfaces: [{name: nic1, ipAddress: 127.0.0.1, ipAddresses: [127.0.0.1]}]}
+"""
+
+
+def explainer(tmp_path: Path, existing: dict[bytes, bytes] | None = None, **options: str) -> Explainer:
+    more = tmp_path / "more.yaml"
+    more.write_text(MORE)
+    settings = load({"pods": "verified", "vm_domain": "", **options}, {})
+    publisher = from_files(settings, [SHOP, str(more)])
+    if existing is not None:
+        existing = {**publisher.desired, **existing}
+    return Explainer(publisher, blocks(parts.corefile(settings)), existing)
+
+
+CASES = [
+    ("10-244-9-9.shop.pod.cluster.local", "A", "NOERROR", "comes from pods/shop/worker"),
+    ("10-244-9-8.shop.pod.cluster.local", "A", "NXDOMAIN", "no running pod in the Namespace shop"),
+    ("shop.pod.cluster.local", "A", "NOERROR", "the name exists"),
+    ("none.pod.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
+    ("waiting.shop.svc.cluster.local", "A", "NXDOMAIN", "has no cluster address yet"),
+    ("legacy.shop.svc.cluster.local", "A", "NXDOMAIN", "192.0.2.9 is an address, which a CNAME cannot hold"),
+    ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
+    ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
+    ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),
+    ("vm3.shop.vm", "A", "NXDOMAIN", "no object has this name in vm"),
+    ("vm1.shop.vm", "AAAA", "NOERROR", "has A only"),
+    ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
+    ("db.shop", "A", "REFUSED", "db.shop.svc.cluster.local of it"),
+    ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "rcode", "hint"), CASES, ids=[f"{name}-{rtype}" for name, rtype, _, _ in CASES]
+)
+def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hint: str) -> None:
+    (found,) = explainer(tmp_path).explain(question_name(name), rtype)
+    assert found.answer.rcode == rcode
+    assert hint in str(found)
+
+
+def test_a_name_too_long_for_the_search_list(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path).explain(question_name(".".join(["a" * 60] * 4)), "A")
+    assert len(found.reasons) == 1
+
+
+def test_equal_entries_are_not_spoken_of(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path, {}).explain(question_name("web.shop.svc.cluster.local"), "A")
+    assert "etcd" not in str(found)
+
+
+DIFFERING = [
+    ("10.20.96.10.in-addr.arpa", "PTR", b"/skydns/arpa/in-addr/10/96/20/10", b'{"host":"other.example"}'),
+    ("10.20.96.10.in-addr.arpa", "PTR", b"/skydns/arpa/in-addr/10/96/20/10", b"{bad"),
+    ("extra.shop.svc.cluster.local", "A", b"/skydns/local/cluster/svc/shop/extra/x", b'{"host":"10.9.9.9"}'),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "key", "value"), DIFFERING, ids=["changed", "malformed", "foreign"]
+)
+def test_what_etcd_really_holds_is_answered(
+    tmp_path: Path, name: str, rtype: str, key: bytes, value: bytes
+) -> None:
+    (found,) = explainer(tmp_path, {key: value}).explain(question_name(name), rtype)
+    (wanted,) = explainer(tmp_path).explain(question_name(name), rtype)
+    assert found.answer != wanted.answer
+    assert "etcd is not equal to the cluster here" in found.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("10.0.0.1", "1.0.0.10.in-addr.arpa"),
+        ("::ffff:10.0.0.1", "1.0.0.10.in-addr.arpa"),
+        ("Web.Shop.", "web.shop"),
+    ],
+)
+def test_an_address_is_asked_for_backwards(text: str, name: str) -> None:
+    assert str(question_name(text)) == name
