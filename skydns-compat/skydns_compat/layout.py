@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import Alias, Host, Pointer, Port, Record, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
@@ -142,8 +142,8 @@ class Layout:
             case Text(text):
                 owners.setdefault(name, _Owner())
                 made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
-            case Exists(among):
-                self._exists(name, zone, among, made)
+            case _:
+                self._exists(name, zone, data.among, made)
 
     def _exists(self, name: Name, zone: Name, among: bool, made: dict[bytes, bytes]) -> None:
         """A name without data: a marker where the question for it arrives."""
