@@ -124,8 +124,8 @@ KNOWN: tuple[KnownDifference, ...] = (
         kinds=PODS,
         types=("SRV",),
         what="other weights",
-        reason="Pods on the host's network share its address. The plugin counts each in the weight of the one "
-        "SRV record, which has no other to be weighed against. One key stands for all.",
+        reason="Pods on the host's network share its address. The plugin counts each in the weight of the "
+        "one SRV record, which has no other to be weighed against. One key stands for all.",
     ),
 )
 

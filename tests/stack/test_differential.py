@@ -16,7 +16,7 @@ from tests.stack.random_cluster import random_cluster
 LEAST_IDENTICAL = 0.995
 
 #: Of the small clusters, in which odd questions weigh more.
-LEAST_IDENTICAL_SMALL = 0.98
+LEAST_IDENTICAL_SMALL = 0.97
 
 
 @dataclass(frozen=True)
