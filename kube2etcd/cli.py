@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from kube2etcd import __version__
-from kube2etcd import log as logging_setup
 from kube2etcd.errors import EtcdError, Kube2EtcdError, SettingsError
+from kube2etcd.log import setup as setup_logging
 from kube2etcd.settings import SETTINGS, Setting, Settings, load_all
 from skydns_compat.names import InvalidName, Name
 
@@ -123,8 +124,8 @@ def _load(options: dict[str, Any], *, level: str | None = None) -> Settings:
     loaded = load_all(options, os.environ, Path(config) if config else None)
     settings = loaded.settings
     quiet = level if level and settings.log_level == Settings().log_level else None
-    logging_setup.setup(settings.log_format, quiet or settings.log_level)
-    logger = logging_setup.logger(__name__)
+    setup_logging(settings.log_format, quiet or settings.log_level)
+    logger = logging.getLogger(__name__)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     for remark in loaded.remarks:
@@ -160,6 +161,10 @@ def run(**options: Any) -> None:
     from kube2etcd.run import bridge
 
     bridge(settings)
+    # Everything is closed.  Taking a store of a whole cluster apart, object by object, would only
+    # make the pod's end longer than the second it is promised to take.
+    logging.shutdown()
+    os._exit(0)
 
 
 @main.command(cls=_WithObjects)

@@ -149,8 +149,3 @@ def setup(form: str = "text", level: str = "info", stream: TextIO | None = None)
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(level.upper())
     return handler
-
-
-def logger(name: str) -> logging.Logger:
-    """The logger of a module, for those who may not import ``logging`` beside this one's name."""
-    return logging.getLogger(name)

@@ -41,7 +41,7 @@ class Publisher:
         self._claimants: dict[bytes, Unit | set[Unit]] = {}
         self._refused: dict[Unit, int] = {}
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in self.zones}
-        self._below = [(layout.zone_range(one.name), len(one.name.labels)) for one in self.zones]
+        self._below = [(layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in self.zones]
         self._follows_namespaces = any(one.follows_namespaces() for one in self.zones)
         self.refresh(self._zone_units)
 
@@ -102,9 +102,9 @@ class Publisher:
 
     def group(self, key: bytes) -> bytes:
         """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
-        for below, labels in self._below:
+        for below, deep in self._below:
             if key.startswith(below):
-                depth = self.layout.prefix.count("/") + labels + 4
+                depth = self.layout.prefix.count("/") + deep + 1
                 return b"/".join(key.split(b"/", depth)[:depth])
         return key
 

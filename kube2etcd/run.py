@@ -34,7 +34,7 @@ from kube2etcd.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Seconds after a stop was asked for until a request to etcd that hangs is cut off.
-STOP_PATIENCE = 0.4
+STOP_PATIENCE = 0.2
 #: The resync period is shortened or lengthened by up to this share.
 JITTER = 0.1
 

@@ -47,6 +47,11 @@ class Zone(Protocol):
         """So many labels below the zone are names that stand above whole trees (`Layout.entries`)."""
         ...
 
+    @property
+    def depth(self) -> int:
+        """So many labels below the zone are the names of objects."""
+        ...
+
     def itself(self) -> Published:
         """What the zone has without any object."""
         ...
@@ -66,6 +71,7 @@ class InCluster:
 
     settings: ClusterZone
     above = 0
+    depth = 3
 
     @property
     def name(self) -> Name:
@@ -98,6 +104,7 @@ class OfMachines:
 
     settings: MachineZone
     above = 1
+    depth = 2
 
     @property
     def name(self) -> Name:
@@ -137,6 +144,11 @@ class OfSelected:
     def above(self) -> int:
         """As `Zone` says."""
         return self.settings.name.count(".")
+
+    @property
+    def depth(self) -> int:
+        """As `Zone` says."""
+        return self.above + 1
 
     def itself(self) -> Published:
         """As `Zone` says."""

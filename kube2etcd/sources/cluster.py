@@ -182,16 +182,20 @@ def add_cluster_ips(
             published.records.append(Record(owner, Port(port.port, name), ttl))
 
 
-def _port_name(name: Name, port: str, protocol: str, published: Published) -> Name | None:
+def _port_name(name: Name, port: str, protocol: str, published: Published, endpoint: str = "") -> Name | None:
     """``_port._protocol.<name>``, or None for an impossible name.
 
     A port without a name is ``_._protocol``, as the ``kubernetes`` plugin has it.
     """
     try:
-        return name.child(f"_{check_label(port) if port else ''}", f"_{check_label(protocol or 'TCP')}")
+        owner = name.child(f"_{check_label(port) if port else ''}", f"_{check_label(protocol or 'TCP')}")
+        if endpoint:
+            # The server makes the SRV target below this very name, so that must have room too.
+            owner.child(endpoint)
     except InvalidName as error:
         published.left_out.append(f"port left out of SRV: {error}")
         return None
+    return owner
 
 
 def add_endpoints(
@@ -202,7 +206,11 @@ def add_endpoints(
     said = False
     for address, label, ports in _backends(slices, published):
         said = True
-        endpoint = name.child(label)
+        try:
+            endpoint = name.child(label)
+        except InvalidName as error:
+            published.left_out.append(f"endpoint {address} left out: {error}")
+            continue
         published.records.append(Record(endpoint, Host(address), ttl))
         if headless:
             published.records.append(Record(name, Host(address), ttl))
@@ -212,7 +220,7 @@ def add_endpoints(
             if not headless:
                 continue
             published.records.append(Record(name, Port(number, endpoint, address), ttl))
-            if owner := _port_name(name, port_name, protocol, published):
+            if owner := _port_name(name, port_name, protocol, published, label):
                 published.records.append(Record(owner, Port(number, endpoint, address), ttl))
     published.pointers += [
         Record(reverse_name(address), Pointer(endpoint), ttl) for address, endpoint in reverse.items()

@@ -24,14 +24,15 @@ from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import Alias, Host, Pointer, Port, Record, Text
+from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
 #: Hides an entry from SRV answers.
 NO_PORT = -1
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
-EMPTY_NAMES = "nt"
+#: No object's label ends in an underscore.
+EMPTY_NAMES = "nt_"
 
 #: Names that CoreDNS reads for itself, as labels in front of the zone: its NS records, its apex.
 RESERVED = (("ns", "dns"), ("apex", "dns"))
@@ -109,7 +110,11 @@ class Layout:
         owners: dict[Name, _Owner] = {}
         for record in records:
             if above and 0 < len(record.name.labels) - len(zone.labels) <= above:
-                record = Record(_aside(record.name, zone), record.data, record.ttl)
+                aside = _aside(record.name, zone)
+                made[self.key(aside)] = self._marker
+                if isinstance(record.data, Exists):
+                    continue
+                record = Record(aside, record.data, record.ttl)
             self._place(record, zone, made, owners)
         for name in owners:
             made[self.key(name)] = self._marker
@@ -150,9 +155,9 @@ class Layout:
         if name == zone:
             made[self.key(zone)] = self._marker
             made[self.key(zone.child("apex", "dns"))] = self._marker
-        elif among or EMPTY_NAMES in name.labels:
+        elif among:
             made[self.key(name)] = self._marker
-            if among and name.relative(zone) not in RESERVED:
+            if name.relative(zone) not in RESERVED:
                 # A host below the question is passed over, and the group hides what lies deeper.
                 made[self.key(name, GUARD)] = self._value(
                     host=f"m.{_escaped(name)}", port=NO_PORT, group=_group(name)
@@ -242,7 +247,7 @@ class Layout:
             if target.labels == name.labels[2:]:
                 continue
             counter = seen.setdefault(target, Counter())
-            at = name.child(target.labels[0])
+            at = Name((target.labels[0], *name.labels))
             for address in [port.via] if port.via else list(owners[target].hosts):
                 entry = _Entry(address, port.port, ttl, 1, _NAMED)
                 self._host(at, entry, owners[target], counter, made)

@@ -59,7 +59,7 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> Name:
         """The name for ``text``, with or without the final dot, in any letter case."""
-        plain = text.removesuffix(".").lower()
+        plain = text.removesuffix(".")
         if not plain:
             raise InvalidName("the name is empty")
         return _checked(tuple(check_label(label) for label in plain.split(".")))
@@ -71,7 +71,7 @@ def check_label(label: str) -> str:
     folded = label.lower()
     if len(folded) > MAX_LABEL:
         raise InvalidName(f"label {label[:20]!r}... has {len(label)} characters, {MAX_LABEL} are allowed")
-    if not _LABEL.match(folded):
+    if not label.isascii() or not _LABEL.match(folded):
         raise InvalidName(f"{label!r} cannot be a DNS label")
     return folded
 

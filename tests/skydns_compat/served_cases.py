@@ -20,9 +20,9 @@ KEYS = {
     f"{_C}/dns/ns/A": '{"host":"10.0.0.10","port":-1,"targetstrip":1,"ttl":5}',
     f"{_C}/dns-version": "{}",
     f"{_C}/dns-version/T": '{"text":"1.1.0","ttl":5}',
-    f"{_C}/nt/svc/shop": "{}",
-    f"{_C}/nt/pod/shop": "{}",
-    f"{_C}/nt/svc/any_": "{}",
+    f"{_C}/nt_/svc/shop": "{}",
+    f"{_C}/nt_/pod/shop": "{}",
+    f"{_C}/nt_/svc/any_": "{}",
     f"{_S}/web": "{}",
     f"{_S}/web/_tcp/_http": "{}",
     f"{_S}/web/_tcp/_http/A0": f'{{"host":"10.0.0.1","port":80,"targetstrip":3,"group":"L3",{_TTL}}}',
@@ -82,8 +82,8 @@ _PODS = [
     *("1-2-3-4-5-6-7--.shop", "x.shop", "1-2-3.shop"),
 ]
 _OTHERS = [
-    *("", "svc.", "pod.", "dns.", "ns.dns.", "apex.dns.", "dns-version.", "x.dns-version.", "nt.", "svc.nt."),
-    *("shop.svc.nt.", "x.", "*.", "any.", "any.dns.", "*.dns.", "x.dns.", "a.ns.dns."),
+    *("", "svc.", "pod.", "dns.", "ns.dns.", "apex.dns.", "dns-version.", "x.dns-version.", "nt_.", "svc.nt_."),
+    *("shop.svc.nt_.", "x.", "*.", "any.", "any.dns.", "*.dns.", "x.dns.", "a.ns.dns."),
 ]
 NAMES = [
     *(f"{name}.svc.cluster.local." for name in _SERVICES),
