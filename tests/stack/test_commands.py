@@ -1,0 +1,158 @@
+"""The commands that end by themselves, and how fast the one that does not can be ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.stack.faults import running, service, services
+from tests.stack.harness import ApiServer, Etcd, clean_environment, free_port, wait_for
+
+SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kube2etcd", *arguments],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def neighbours(apiserver: ApiServer, etcd: Etcd) -> Sequence[str]:
+    return ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
+
+
+def test_resync_shows_writes_and_then_has_nothing_to_do(apiserver: ApiServer, etcd: Etcd) -> None:
+    apiserver.apply_all(services(5))
+    both = neighbours(apiserver, etcd)
+    before = etcd.revision()
+    dry = call("resync", "--dry-run", *both)
+    assert (dry.returncode, dry.stderr) == (2, "")
+    assert "svc/default/s" in dry.stdout
+    assert etcd.revision() == before, "a dry run writes nothing"
+    wet = call("resync", *both)
+    assert (wet.returncode, wet.stderr) == (0, "")
+    assert wet.stdout.splitlines()[:-1] == dry.stdout.splitlines()[:-1]
+    after = etcd.revision()
+    again = call("resync", "--output", "json", *both)
+    assert (again.returncode, json.loads(again.stdout)["equal"]) == (0, True)
+    assert call("resync", "--dry-run", *both).returncode == 0
+    assert etcd.revision() == after, "nothing is written when nothing differs"
+
+
+def test_resync_repairs_removes_and_leaves_others_alone(apiserver: ApiServer, etcd: Etcd) -> None:
+    apiserver.apply_all(services(3))
+    both = neighbours(apiserver, etcd)
+    assert call("resync", *both).returncode == 0
+    wanted = etcd.dump("/skydns")
+    damaged = next(key for key in wanted if "/svc/default/s" in key and "_tcp" not in key)
+    etcd.put(damaged, "{")
+    etcd.put("/skydns/local/gone/x", '{"host":"192.0.2.1","owner":"kube2etcd"}')
+    etcd.put("/skydns/local/cluster/svc/default/theirs", '{"host":"192.0.2.2"}')
+    found = json.loads(call("resync", "--output", "json", *both).stdout)
+    assert list(found["updated"]) == [damaged]
+    assert found["deleted"] == ["/skydns/local/gone/x"]
+    assert found["foreign"] == ["/skydns/local/cluster/svc/default/theirs"]
+    assert etcd.dump("/skydns") == {
+        **wanted,
+        "/skydns/local/cluster/svc/default/theirs": '{"host":"192.0.2.2"}',
+    }
+
+
+def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
+    done = call("resync", "--dry-run", "--etcd-server", etcd.url, "--objects", SHOP)
+    assert done.returncode == 2
+    assert "/skydns/local/cluster/svc/shop/web" in done.stdout
+    assert etcd.dump("/skydns") == {}
+
+
+def test_a_mass_deletion_is_shown_as_held_and_done_after_a_second_listing(
+    apiserver: ApiServer, etcd: Etcd
+) -> None:
+    both = neighbours(apiserver, etcd)
+    apiserver.apply_all(services(40))
+    assert call("resync", *both).returncode == 0
+    apiserver.delete_all(services(40))
+    dry = call("resync", "--dry-run", *both)
+    assert "(held)" in dry.stdout
+    assert "would be held until a second listing agrees" in dry.stdout
+    done = call("resync", *both)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not [key for key in etcd.dump("/skydns") if "/svc/default/s0" in key]
+
+
+def test_records_and_explain_speak_of_the_live_cluster(apiserver: ApiServer, etcd: Etcd) -> None:
+    apiserver.apply(service("alone"))
+    both = neighbours(apiserver, etcd)
+    rows = json.loads(call("records", *both, "--object", "service/default/alone", "--output", "json").stdout)
+    assert {row["name"] for row in rows if row["type"] == "A"} == {"alone.default.svc.cluster.local."}
+    name = "alone.default.svc.cluster.local"
+    assert "etcd is not equal to the cluster here" in call("explain", name, "A", *both).stdout
+    assert call("resync", *both).returncode == 0
+    explained = call("explain", name, "A", *both).stdout
+    assert "A: NOERROR" in explained
+    assert "comes from services/default/alone" in explained
+    assert "not equal" not in explained
+
+
+@pytest.mark.parametrize("command", ["resync", "resync --dry-run", "records"])
+def test_what_cannot_be_reached_is_one_sentence(command: str, apiserver: ApiServer, etcd: Etcd) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    done = call(*command.split(), "--kube-master-url", f"https://{nowhere}", "--etcd-server", etcd.url)
+    assert done.returncode == 1
+    assert nowhere in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    if command != "records":
+        kubeconfig = str(apiserver.kubeconfig())
+        done = call(*command.split(), "--kubeconfig", kubeconfig, "--etcd-server", f"http://{nowhere}")
+        assert done.returncode == 1
+        assert nowhere in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("trouble", ["none", "etcd hangs", "API server hangs", "etcd gone"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_run_ends_within_a_second(
+    trouble: str, number: signal.Signals, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+        if trouble == "etcd hangs":
+            etcd.pause()
+            apiserver.apply(service("late"))
+            wait_for(lambda: apiserver.get("v1", "Service", "late", "default"), "the Service to be there", 10)
+        elif trouble == "API server hangs":
+            apiserver.pause()
+        elif trouble == "etcd gone":
+            etcd.kill()
+            wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
+        began = time.monotonic()
+        bridge.process.send_signal(number)
+        assert bridge.process.wait(10) == 0
+        took = time.monotonic() - began
+        etcd.resume()
+        apiserver.resume()
+        assert took < 1.0, bridge.log_tail()
+        assert "Traceback" not in bridge.process.log.read_text()
+
+
+def test_run_waits_for_both_neighbours_and_says_so(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    etcd.stop()
+    apiserver.apply(service("early"))
+    with running(tmp_path, apiserver.kubeconfig(), etcd, ready=False) as bridge:
+        wait_for(lambda: "cannot be reached" in bridge.get("/readyz").text, "the reason", 10)
+        assert bridge.get("/livez").status_code == 200
+        assert bridge.get("/readyz").status_code == 503
+        etcd.start()
+        bridge.wait_ready()
+        assert [key for key in etcd.dump("/skydns") if key.endswith("/default/early")]
