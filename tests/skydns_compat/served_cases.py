@@ -82,7 +82,8 @@ _PODS = [
     *("1-2-3-4-5-6-7--.shop", "x.shop", "1-2-3.shop"),
 ]
 _OTHERS = [
-    *("", "svc.", "pod.", "dns.", "ns.dns.", "apex.dns.", "dns-version.", "x.dns-version.", "nt_.", "svc.nt_."),
+    *("", "svc.", "pod.", "dns.", "ns.dns.", "apex.dns.", "dns-version.", "x.dns-version."),
+    *("nt_.", "svc.nt_."),
     *("shop.svc.nt_.", "x.", "*.", "any.", "any.dns.", "*.dns.", "x.dns.", "a.ns.dns."),
 ]
 NAMES = [
