@@ -1,0 +1,39 @@
+"""Settings: one typed tree from options, environment and a YAML file.
+
+Options beat the environment, the environment beats the file.  Every fault is reported at once, with
+where it stands and what to write instead.  `SETTINGS` is the one list of what can be set; the
+command line makes its options from it.
+"""
+
+from kube2etcd.settings.loading import Loaded, load, load_all
+from kube2etcd.settings.table import COMMAND_OPTIONS, ENVIRONMENT, SETTINGS, Setting
+from kube2etcd.settings.tree import (
+    Cluster,
+    Etcd,
+    HostPort,
+    Serve,
+    ServiceZone,
+    Settings,
+    Vm,
+    vm_zone,
+)
+from kube2etcd.settings.values import parse_host_port
+
+__all__ = [
+    "COMMAND_OPTIONS",
+    "ENVIRONMENT",
+    "SETTINGS",
+    "Cluster",
+    "Etcd",
+    "HostPort",
+    "Loaded",
+    "Serve",
+    "ServiceZone",
+    "Setting",
+    "Settings",
+    "Vm",
+    "load",
+    "load_all",
+    "parse_host_port",
+    "vm_zone",
+]

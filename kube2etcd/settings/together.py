@@ -1,0 +1,54 @@
+"""Settings that go with each other, and those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from urllib.parse import urlsplit
+
+from kube2etcd.settings.table import BY_PATH
+from kube2etcd.settings.tree import Settings, vm_zone
+from skydns_compat.names import Name
+
+
+def together(
+    settings: Settings, values: Container[str], said: Mapping[str, str], faults: Container[str]
+) -> Iterator[str]:
+    """Faults of settings that go with each other.
+
+    By path: what has a value, where each was said, and what has a fault of its own already.
+    """
+    etcd = settings.etcd
+    for one, other in (
+        ("cert", "key"),
+        ("key", "cert"),
+        ("user", "password_file"),
+        ("password_file", "user"),
+    ):
+        path, partner = f"etcd.{one}", f"etcd.{other}"
+        if path in values and partner not in said:
+            yield f"{said[path]} needs --{BY_PATH[partner].option} beside it"
+    if "etcd.servers" in said and "etcd.servers" not in faults:
+        where = said["etcd.servers"]
+        if not etcd.servers:
+            yield f"{where} names no server; write a URL such as http://127.0.0.1:2379"
+        elif len({urlsplit(url).scheme for url in etcd.servers}) > 1:
+            yield f"{where} mixes http and https; write all of them alike"
+        elif (etcd.cafile or etcd.cert) and urlsplit(etcd.servers[0]).scheme == "http":
+            yield f"{where} is plain http, so a certificate would not be used; write https://"
+    if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
+        yield f"{said['vm.name_server_ip']} needs --vm-domain beside it"
+    yield from _zone_clashes(settings)
+
+
+def _zone_clashes(settings: Settings) -> Iterator[str]:
+    """Zones of one name: their records would mix."""
+    named = [(settings.domain, "domain")]
+    if settings.vm.domain is not None:
+        named.append((vm_zone(settings.vm.domain), "vm.domain"))
+    named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
+    named += [(name, "domains") for name in settings.domains]
+    first: dict[Name, str] = {}
+    for name, path in named:
+        if name in first:
+            yield f"{path} and {first[name]} both are the zone {name}; give each a name of its own"
+        first.setdefault(name, path)

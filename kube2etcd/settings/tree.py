@@ -1,0 +1,159 @@
+"""The tree of settings: typed values with their defaults, in the shape of what people write."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from skydns_compat.names import Address, Name
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+CLUSTER_LOCAL: Final = Name(("cluster", "local"))
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """Where to listen; an empty host means every address, of both families."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Etcd:
+    """How etcd is reached."""
+
+    servers: tuple[str, ...] = ("http://127.0.0.1:2379",)
+    """URLs, tried in turn.  Default: the etcd in the same pod, which nobody else can reach."""
+    cafile: str | None = None
+    """File with the authorities that etcd's certificate is checked against.  Default: the system's."""
+    cert: str | None = None
+    """File with our certificate; goes with ``key``."""
+    key: str | None = None
+    """File with the key of our certificate; goes with ``cert``."""
+    user: str | None = None
+    """User name; goes with ``password_file``."""
+    password_file: str | None = None
+    """File with the password, read again when etcd refuses it.  A file, since options are public."""
+    api: str = "v3"
+    """``v3`` for CoreDNS, ``v2`` for classic SkyDNS.  Default: what today's etcd speaks."""
+    prefix: str = "/skydns"
+    """What every key begins with.  Default: the default of CoreDNS and SkyDNS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How the API server is reached.  Nothing given: in-cluster, else the default kubeconfig."""
+
+    kubeconfig: str | None = None
+    """kubeconfig file."""
+    context: str | None = None
+    """Context of the kubeconfig.  Default: its current one."""
+    kube_master_url: str | None = None
+    """URL of the API server; beats the kubeconfig's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """The zone of virtual machines."""
+
+    domain: str | None = None
+    """``None``: no such zone (the default); empty: the zone ``vm``; a domain: ``vm.<domain>``."""
+    name_server_ip: Address | None = None
+    """Address of ``ns.<zone>``.  Default: none, so the zone cannot be delegated, only forwarded to."""
+    allowed_networks: tuple[Network, ...] | None = None
+    """Networks whose addresses machines may name; guests choose their addresses.  Default: all."""
+    allowed_networks_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
+    """The same for single namespaces: ``allowed_networks`` in the file may be a mapping, in which
+    ``*`` stands for all other namespaces; without it machines elsewhere name nothing."""
+    reverse: tuple[Network, ...] = ()
+    """Networks whose addresses get PTR records of machines.  Default: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceZone:
+    """A selection of Services under a zone of their own."""
+
+    zone: Name
+    """The zone's name."""
+    namespaces: tuple[str, ...] = ()
+    """Only these namespaces.  Default: all."""
+    selector: str = ""
+    """Label selector for Services.  Default: all."""
+    namespace_selector: str = ""
+    """Label selector for namespaces.  Default: all."""
+    addresses: tuple[str, ...] = ("external", "internal")
+    """Which addresses, in the order of the answer.  Default: external first, since others ask here."""
+    name: str = "{service}.{namespace}"
+    """Template of the names.  Default: unique, and as in the cluster zone."""
+    ttl: int | None = None
+    """Seconds.  Default: that of the cluster zone."""
+    wildcards: bool = False
+    """Whether ``*`` and ``any`` in a question stand for any label.  Default: no; they read subtrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """What the Corefile needs to know beside the zones; only ``corefile`` uses it."""
+
+    dns_listen: HostPort = HostPort("", 53)
+    """Where CoreDNS answers.  Default: the port of DNS."""
+    vm_listen: HostPort | None = None
+    """Where the vm zone is answered by itself.  Default: with the others."""
+    upstream: str = "/etc/resolv.conf"
+    """Where other questions go: a resolv.conf or addresses.  Default: the node's resolvers."""
+    cache: int = 30
+    """Seconds that CoreDNS keeps answers; 0: none.  Default: no longer than the records' own TTL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set."""
+
+    domain: Name = CLUSTER_LOCAL
+    """Zone of the cluster.  Default: that of nearly every cluster."""
+    ttl: int = 30
+    """Seconds of the records.  Default: kube2sky's; an address that moved is found soon."""
+    owner_id: str = "kube2etcd"
+    """Mark in every value of ours.  Give each bridge its own where two share an etcd."""
+    pods: str = "insecure"
+    """Names such as ``10-1-2-3.ns.pod``: ``disabled``, ``insecure`` (whatever is asked), ``verified``
+    (only of pods that exist; costs a watch on all pods).  Default: as CoreDNS is deployed everywhere."""
+    endpoint_names: str = "headless"
+    """Whose endpoints have names: ``headless`` or ``all`` Services.  Default: the specification's."""
+    tenant_cluster_ip: bool = True
+    """Whether the annotation with a tenant's real ClusterIP is honoured.  Default: yes; others lack it."""
+    dns_server_ip: tuple[Address, ...] = ()
+    """Addresses of the cluster's DNS Service, for ``ns.dns.<domain>``.  Default: none."""
+    etcd: Etcd = field(default_factory=Etcd)
+    """How etcd is reached."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """How the API server is reached."""
+    listen: HostPort = HostPort("", 8081)
+    """The HTTP door of ``run``.  Default: kube2sky's port."""
+    resync_period: float = 300.0
+    """Seconds between full passes, each up to a tenth shorter or longer so that many bridges do not
+    list at once.  Default: what was lost without a sign is back in minutes, at a price nobody notices."""
+    log_format: str = "text"
+    """``text`` or ``json``.  Default: people read it first."""
+    log_level: str = "info"
+    """``debug``, ``info``, ``warning`` or ``error``.  Default: one line per change."""
+    vm: Vm = field(default_factory=Vm)
+    """The zone of virtual machines."""
+    zones: tuple[ServiceZone, ...] = ()
+    """Zones with selections of Services; from the file only.  Default: none."""
+    domains: tuple[Name, ...] = ()
+    """External domains, whose names come through the webhook.  Default: none."""
+    corefile: Serve = field(default_factory=Serve)
+    """What only ``corefile`` uses."""
+
+
+def vm_zone(domain: str) -> Name:
+    """The zone of virtual machines for ``Vm.domain``."""
+    return Name.parse(domain).child("vm") if domain else Name(("vm",))
