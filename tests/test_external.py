@@ -1,0 +1,134 @@
+"""Endpoints there and back, and which names a domain has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kube2etcd.external import (
+    Domain,
+    Endpoint,
+    EndpointKey,
+    InvalidDomain,
+    InvalidEndpoint,
+    Property,
+    is_ownership,
+    managed,
+)
+
+WHOLE = {
+    "dnsName": "Ps.DTK.io.",
+    "targets": ["10.0.0.6", "10.0.0.5"],
+    "recordType": "A",
+    "setIdentifier": "sid1",
+    "recordTTL": 120,
+    "labels": {"owner": "me", "resource": "ingress/default/g"},
+    "providerSpecific": [{"name": "webhook/group", "value": "g1"}],
+}
+
+
+def test_an_endpoint_goes_there_and_back_unchanged() -> None:
+    endpoint = Endpoint.from_json(WHOLE)
+    assert endpoint.to_json() == WHOLE
+    assert endpoint.targets == ("10.0.0.6", "10.0.0.5")
+    assert endpoint.provider_specific == (Property("webhook/group", "g1"),)
+
+
+def test_the_key_is_the_plain_name_with_type_and_set_identifier() -> None:
+    assert Endpoint.from_json(WHOLE).key == EndpointKey("ps.dtk.io", "A", "sid1")
+
+
+def test_what_is_empty_is_left_out() -> None:
+    assert Endpoint("a.dtk.io", ("1.1.1.1",), "A").to_json() == {
+        "dnsName": "a.dtk.io",
+        "targets": ["1.1.1.1"],
+        "recordType": "A",
+    }
+
+
+def test_null_is_empty() -> None:
+    assert Endpoint.from_json(dict.fromkeys(WHOLE)) == Endpoint("")
+    labels = {"labels": {"owner": None}, "providerSpecific": [{"name": "a", "value": None}]}
+    assert Endpoint.from_json(labels) == Endpoint(
+        "", labels={"owner": ""}, provider_specific=(Property("a", ""),)
+    )
+
+
+def test_keys_count_in_any_letter_case() -> None:
+    assert Endpoint.from_json({key.upper(): value for key, value in WHOLE.items()}).to_json() == WHOLE
+
+
+def test_fields_of_tomorrow_go_back_as_they_came() -> None:
+    assert Endpoint.from_json({**WHOLE, "aliasOf": {"zone": [1]}}).to_json() == {
+        **WHOLE,
+        "aliasOf": {"zone": [1]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (["dnsName"], "an endpoint is an object, not ['dnsName']"),
+        ({"dnsName": 5}, "dnsName is a string, not 5"),
+        ({"targets": "10.0.0.5"}, "targets is a list"),
+        ({"targets": [5]}, "targets is a string, not 5"),
+        ({"recordTTL": "60"}, "recordTTL is an integer"),
+        ({"recordTTL": 1.5}, "recordTTL is an integer"),
+        ({"recordTTL": True}, "recordTTL is an integer"),
+        ({"labels": []}, "labels is an object"),
+        ({"labels": {"a": 1}}, "labels is a string"),
+        ({"providerSpecific": {}}, "providerSpecific is a list"),
+        ({"providerSpecific": ["x" * 100]}, "…"),
+        ({"providerSpecific": [{"name": 1}]}, "providerSpecific is a string"),
+    ],
+)
+def test_a_wrong_shape_is_told(value: Any, words: str) -> None:
+    with pytest.raises(InvalidEndpoint) as caught:
+        Endpoint.from_json(value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("domain", "name", "has"),
+    [
+        ("dtk.io", "dtk.io", True),
+        ("dtk.io", "DTK.io.", True),
+        ("dtk.io", "a.b.dtk.io", True),
+        ("dtk.io", "evil-dtk.io", False),
+        ("dtk.io", "io", False),
+        (".dtk.io", "dtk.io", False),
+        (".dtk.io", "a.dtk.io", True),
+        ("DTK.io.", "a.dtk.io", True),
+    ],
+)
+def test_which_names_a_domain_has(domain: str, name: str, has: bool) -> None:
+    assert managed([Domain.parse(domain)], name) is has
+
+
+def test_no_domain_has_nothing() -> None:
+    assert not managed([], "a.dtk.io")
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "a..b", "*.dtk.io", "a b", "-a.io", "ü.de", "x" * 64, "..a"])
+def test_what_is_no_domain_is_told(text: str) -> None:
+    with pytest.raises(InvalidDomain, match="is no domain"):
+        Domain.parse(text)
+
+
+def test_a_domain_is_written_as_it_is_read() -> None:
+    assert [str(Domain.parse(text)) for text in (" Dtk.io. ", ".a.b")] == ["dtk.io", ".a.b"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_one"),
+    [
+        (Endpoint("a-x.io", ("text",), "TXT", labels={"ownedRecord": "x.io"}), True),
+        (Endpoint("a-x.io", ('"heritage=external-dns,external-dns/owner=me"',), "TXT"), True),
+        (Endpoint("a-x.io", ("heritage=external-dns",), "TXT"), True),
+        (Endpoint("x.io", ("v=spf1 -all",), "TXT"), False),
+        (Endpoint("x.io", ("10.0.0.1",), "A", labels={"ownedRecord": "x.io"}), False),
+    ],
+)
+def test_what_is_bookkeeping(endpoint: Endpoint, is_one: bool) -> None:
+    assert is_ownership(endpoint) is is_one
