@@ -127,10 +127,12 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
                 *_underscores(zone),
                 *(_any_rewrite(zone, "svc") for _ in range(3)),
                 _existence("svc", zone),
+                _any_in_answers(zone),
                 _endpoint_targets(rf"svc\.{_escaped(zone)}"),
             ),
             templates=(
                 _no_soa(zone),
+                _no_text_above("svc", below),
                 Template((rf"^svc\.{below}",), "NOERROR", why="above every namespace: exists, without data"),
                 Template(_impossible_services(below), why="no form of the specification"),
             ),
@@ -154,7 +156,13 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             backend=(zone,),
             templates=(
                 _no_soa(zone),
-                Template((rf"^dns\.{below}",), "NOERROR", why="above ns.dns: exists, without data"),
+                Template((rf"^dns\.{below}",), why="only a step to the name server"),
+                Template((rf"^ns\.dns\.{below}",), types=("TXT", "PTR"), why="a name server has addresses"),
+                Template(
+                    (rf"^dns-version\.{below}",),
+                    types=("A", "AAAA", "SRV", "MX", "CNAME", "PTR", "NS"),
+                    why="the schema's version is text only",
+                ),
                 Template((rf"^.*\.dns-version\.{below}", r"(^|\.)(\*|any)\."), why="nothing below"),
             ),
             why="the zone's own names",
@@ -163,9 +171,8 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             zones=(zone,),
             backend=(zone,),
             templates=(
-                Template(
-                    (rf"^{below}",), "NOERROR", ("SRV", "TXT", "MX"), why="at the apex these read the zone"
-                ),
+                Template((rf"^{below}",), types=("TXT",), why="no text at the apex, and no read of the zone"),
+                Template((rf"^{below}",), "NOERROR", ("SRV", "MX"), why="at the apex these read the zone"),
                 _no_soa(zone),
                 Template((rf"^.+\.{below}",), why="nothing else is in this zone"),
             ),
@@ -176,6 +183,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             zones=settings.reverse,
             backend=settings.reverse,
             templates=(
+                Template((r"^(in-addr|ip6)\.arpa\.$",), types=("TXT",), why="no text at the apex"),
                 Template((r"^(in-addr|ip6)\.arpa\.$",), "NOERROR", (*REVERSE_DENIED, "PTR"), why="the apex"),
                 Template((".*",), types=REVERSE_DENIED, why="addresses have PTR only, others read subtrees"),
                 Template(
@@ -262,10 +270,23 @@ def _existence(part: str, zone: Name) -> Rewrite:
 def _endpoint_targets(tail: str) -> Rewrite:
     """The SRV target that the server makes from an endpoint's key, shortened to the endpoint's name."""
     return Rewrite(
-        rf"^(_[^.]+\._[^.]+)\.(.*{tail})\.$",
+        rf"^(_[^.]*\._[^.]+)\.(.*{tail})\.$",
         "{1}.{2}.",
-        back=(rf"^([^.]+)\._[^.]+\._[^.]+\.(.+\.{tail})\.$", "{1}.{2}."),
+        back=(rf"^([^.]+)\._[^.]*\._[^.]+\.(.+\.{tail})\.$", "{1}.{2}."),
     )
+
+
+def _any_in_answers(zone: Name) -> Rewrite:
+    """The label ``any`` in answers to questions that do not hold it: an endpoint, a CNAME's target."""
+    tail = rf"svc\.{_escaped(zone)}"
+    back = (rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}.")
+    return Rewrite(rf"^(.+\.{tail})\.$", "{1}.", back=back)
+
+
+def _no_text_above(part: str, below: str) -> Template:
+    """No text at the names above services and pods, whether they exist or not: so without a read."""
+    aside = rf"^{_LABEL}\.{part}\.{EMPTY_NAMES}\.{below}"
+    return Template((rf"^{part}\.{below}", aside), types=("TXT",), why="no text above services and pods")
 
 
 def _no_soa(zone: Name) -> Template:
@@ -289,6 +310,7 @@ def _impossible_services(below: str) -> tuple[str, ...]:
 def _pod_templates(settings: CorefileSettings, below: str) -> Iterator[Template]:
     pod = rf"pod\.{below}"
     yield _no_soa(settings.domain)
+    yield _no_text_above("pod", below)
     yield Template((rf"^{pod}",), "NOERROR", why="above every namespace: exists, without data")
     if settings.pods == "disabled":
         yield Template((rf"^.+\.{pod}",), why="pod names are switched off")

@@ -34,7 +34,7 @@ def ask(name: str, qtype: str, pods: str = "verified") -> str:
         (f"shop.{SVC}", "A", "NOERROR"),
         (f"none.{SVC}", "A", "NXDOMAIN"),
         (SVC, "SRV", "NOERROR"),
-        ("cluster.local.", "TXT", "NOERROR"),
+        ("cluster.local.", "TXT", "NXDOMAIN"),
         # the label any is a label like others, here and in the data of answers
         (f"any.shop.{SVC}", "A", f"any.shop.{SVC} 5 IN A 10.0.0.2"),
         (f"_http._tcp.any.shop.{SVC}", "SRV", f"_http._tcp.any.shop.{SVC} 5 IN SRV 0 100 81 any.shop.{SVC}"),
