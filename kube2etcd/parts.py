@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from kube2etcd.cluster.connection import ClusterSettings
+from kube2etcd.cluster.credentials import ClusterSettings
 from kube2etcd.cluster.objects import KINDS, Kind
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import SettingsError

@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final, NoReturn, Protocol
 
-from kube2etcd.cluster.connection import Abort, ApiRefused, ApiSilent, Response
+from kube2etcd.cluster.abort import Abort
+from kube2etcd.cluster.connection import Response
+from kube2etcd.cluster.failures import ApiRefused, ApiSilent
 from kube2etcd.cluster.objects import (
     ApiObject,
     Event,

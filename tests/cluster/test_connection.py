@@ -21,16 +21,11 @@ import pytest
 import yaml
 from urllib3.exceptions import ConnectTimeoutError
 
-from kube2etcd.cluster import connection as module
-from kube2etcd.cluster.connection import (
-    Abort,
-    ApiConnection,
-    ApiRefused,
-    ApiSilent,
-    ClusterSettings,
-    _explain,
-    connect,
-)
+from kube2etcd.cluster import credentials, stream
+from kube2etcd.cluster.abort import Abort
+from kube2etcd.cluster.connection import ApiConnection, connect
+from kube2etcd.cluster.credentials import ClusterSettings
+from kube2etcd.cluster.failures import ApiRefused, ApiSilent, explain_failure
 from kube2etcd.errors import (
     ApiError,
     ApiForbidden,
@@ -146,7 +141,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture(autouse=True)
 def _no_cluster_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
+    monkeypatch.setattr(credentials, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
 
 
@@ -394,7 +389,7 @@ def test_a_line_without_end_is_truncated(server: Scripted, api: ApiConnection) -
 def test_a_line_that_never_ends_is_given_up(
     server: Scripted, api: ApiConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_LINE", 1000)
+    monkeypatch.setattr(stream, "MAX_LINE", 1000)
     server.answers = [chunks(*[b"x" * 400] * 5, None)]
     with pytest.raises(ApiTruncated, match="no end"):
         lines(api)
@@ -832,7 +827,7 @@ def test_a_server_that_cannot_be_reached(server: Scripted, opened: Opened, url: 
 
 def test_a_connection_that_takes_too_long() -> None:
     error = ConnectTimeoutError(None, "timed out")
-    assert "no connection within 10 s" in str(_explain("https://api", error, 10.0, whole=True))
+    assert "no connection within 10 s" in str(explain_failure("https://api", error, 10.0, whole=True))
 
 
 def test_an_error_whose_reason_never_comes(server: Scripted, api: ApiConnection) -> None:

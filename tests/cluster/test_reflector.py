@@ -16,7 +16,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from kube2etcd.cluster.connection import Abort, ApiRefused, ApiSilent, Response
+from kube2etcd.cluster.abort import Abort
+from kube2etcd.cluster.connection import Response
+from kube2etcd.cluster.failures import ApiRefused, ApiSilent
 from kube2etcd.cluster.objects import INITIAL_EVENTS_END, KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.cluster.reflector import (
     BACKOFF_FIRST,

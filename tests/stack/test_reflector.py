@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kube2etcd.cluster.connection import ApiConnection, ClusterSettings, connect
+from kube2etcd.cluster.connection import ApiConnection, connect
+from kube2etcd.cluster.credentials import ClusterSettings
 from kube2etcd.cluster.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
 from kube2etcd.cluster.reflector import Reflector
 from kube2etcd.errors import (

@@ -1,0 +1,206 @@
+"""What went wrong on the way to the API server, in one sentence, as the error that says what to do.
+
+What it may know: HTTP, TLS, the API's status codes.  What it must never do: pass on a text that may
+hold a secret; the causes' own texts are not passed on unseen.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+)
+
+from kube2etcd.errors import (
+    ApiError,
+    ApiForbidden,
+    ApiGone,
+    ApiNotFound,
+    ApiTooMany,
+    ApiTruncated,
+    ApiUnavailable,
+    SettingsError,
+)
+
+
+class ApiRefused(ApiUnavailable):
+    """400, 422 and the like: the server will not take this very request; ``status`` says which."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ApiSilent(ApiUnavailable):
+    """A stream had nothing to say for as long as its read timeout; it may be well or hang."""
+
+
+def refusal(
+    server: str,
+    response: urllib3.BaseHTTPResponse,
+    path: str,
+    params: Mapping[str, str],
+    *,
+    known: bool,
+    secret: str,
+) -> ApiError:
+    """The error that stands for a status other than 2xx.
+
+    ``server`` is its public URL, ``known`` says whether the request had credentials, and ``secret``
+    is what must not appear in the message even if the server echoes it.
+    """
+    status = response.status
+    asked = _asked(path, params)
+    said = _said(response, secret)
+    told = f": {said}" if said else ""
+    if status == 401:
+        who = "the credentials are" if known else ("there are no credentials, and a request without any is")
+        return ApiForbidden(
+            f"{server} does not know us when we {asked} (401{told}): {who} not accepted; "
+            "correct the token, certificate or exec plugin of the kubeconfig or service account"
+        )
+    if status == 403:
+        return ApiForbidden(
+            f"{server} forbids us to {asked} (403{told}); grant this right to our account with RBAC"
+        )
+    if status == 404:
+        return ApiNotFound(f"{server} cannot {asked} (404): this kind is not installed there")
+    if status == 410:
+        return ApiGone(f"{server} no longer has the version from which we {asked} (410{told})")
+    retry_after = _retry_after(response.headers.get("Retry-After"))
+    if status == 429 or (status >= 500 and retry_after is not None):
+        return ApiTooMany(
+            f"{server} asks us to wait before we {asked} ({status}{told})",
+            1.0 if retry_after is None else retry_after,
+        )
+    if status >= 500:
+        return ApiUnavailable(f"{server} fails when we {asked} ({status}{told}); trying again")
+    if 300 <= status < 400:
+        return ApiUnavailable(f"{server} redirects elsewhere ({status}); is it a Kubernetes API server?")
+    return ApiRefused(f"{server} refuses when we {asked} ({status}{told})", status)
+
+
+def _said(response: urllib3.BaseHTTPResponse, secret: str) -> str:
+    """The server's own message, shortened, and without our token should it echo it."""
+    try:
+        body = response.read1(4096)
+        text = msgspec.json.decode(body, type=_StatusBody).message or ""
+    except msgspec.MsgspecError:
+        text = body.decode("utf-8", "replace") if not body.lstrip().startswith(b"<") else ""
+    except (HTTPError, OSError, ValueError):
+        return ""
+    if secret:
+        text = text.replace(secret, "…")
+    return one_line(text)
+
+
+class _StatusBody(msgspec.Struct):
+    message: str | None = None
+
+
+def check_url(host: str) -> None:
+    """See whether this can be an API server's URL.
+
+    :raises SettingsError: it cannot.
+    """
+    parts = urlsplit(host)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(
+            f"{public_url(host)!r} is no address of an API server; it should look like https://HOST:PORT"
+        )
+
+
+def public_url(host: str) -> str:
+    """A URL without user, password and query."""
+    return re.sub(r"(?<=//)[^/@]*@|[?#].*", "", host)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The text without line breaks, of ``limit`` characters at most."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _retry_after(value: str | None) -> float | None:
+    try:
+        return max(0.0, float(value)) if value is not None else None
+    except ValueError:
+        return 1.0  # a date; the API server writes seconds, so a proxy did: be brief and ask again
+
+
+def _asked(path: str, params: Mapping[str, str]) -> str:
+    """In words: ``list endpointslices.discovery.k8s.io in namespace demo``."""
+    verb = "watch" if params.get("watch") in ("true", "1") else "list"
+    parts = path.strip("/").split("/")
+    if parts[:1] == ["api"]:
+        group, rest = "", parts[2:]
+    elif parts[:1] == ["apis"] and len(parts) > 1:
+        group, rest = "." + parts[1], parts[3:]
+    else:
+        return f"get {path}"
+    if not rest:
+        return f"get {path}"
+    if len(rest) >= 3 and rest[0] == "namespaces":
+        return f"{verb} {rest[2]}{group} in namespace {rest[1]}"
+    return f"{verb} {rest[0]}{group}"
+
+
+def explain_failure(server: str, error: Exception, seconds: float, *, whole: bool) -> ApiError:
+    """One sentence for a failure below HTTP.  The causes' own texts are not passed on unseen."""
+    cause = _root(error)
+    if isinstance(error, ProxyError):
+        return ApiUnavailable(f"cannot reach {server} through the proxy-url of the kubeconfig")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return ApiUnavailable(
+            f"the certificate of {server} is not trusted ({cause.verify_message}); "
+            "correct certificate-authority in the kubeconfig, or the server's name"
+        )
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        return ApiUnavailable(
+            f"no TLS connection with {server} ({_tls_reason(cause)}); "
+            "is it https, and is our client certificate good?"
+        )
+    if isinstance(error, NameResolutionError):
+        return ApiUnavailable(f"the name of {server} cannot be resolved; is the address right?")
+    if isinstance(error, NewConnectionError):  # urllib3 counts it among the timeouts as well
+        words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
+        return ApiUnavailable(
+            f"cannot reach {server}: {words.lower()}; is it running, and is the address right?"
+        )
+    if isinstance(error, ConnectTimeoutError):
+        return ApiUnavailable(f"cannot reach {server}: no connection within {seconds:g} s")
+    if isinstance(error, (ReadTimeoutError, TimeoutError)):
+        return ApiUnavailable(f"nothing came from {server} for {seconds:g} s")
+    if isinstance(error, ValueError) and not isinstance(error, HTTPError):
+        return ApiUnavailable(
+            f"a request to {server} cannot be sent: the token or the path holds characters that HTTP forbids"
+        )
+    if whole and not isinstance(cause, OSError):
+        return ApiTruncated(f"the answer of {server} was cut short")
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it was cut"
+    return ApiUnavailable(f"the connection with {server} broke: {words}")
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    return (error.reason or "unknown reason").replace("_", " ").lower()
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost cause; urllib3 wraps some in arguments and some in ``__cause__``."""
+    for _ in range(8):
+        inner = error.__cause__ or next((a for a in error.args if isinstance(a, BaseException)), None)
+        if inner is None:
+            break
+        error = inner
+    return error
