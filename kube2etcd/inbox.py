@@ -51,9 +51,10 @@ class Healthy:
 
 @dataclass(frozen=True, slots=True)
 class EtcdChanged:
-    """etcd's watch has told something."""
+    """etcd's watch has told something; ``watch`` says which one, as a former one may still be heard."""
 
     batch: WatchBatch
+    watch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class EtcdLost:
     """etcd's watch has ended: what we believe of etcd may be wrong."""
 
     reason: str
+    watch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Reconciler:
         kinds: Iterable[str],
         *,
         relist: Callable[[str], None],
-        follow: Callable[[int], None],
+        follow: Callable[[int], int],
         metrics: Metrics,
         status: Status,
         resync_period: float = 300.0,
@@ -69,6 +69,10 @@ class Reconciler:
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        """``relist(reason)`` has every kind listed again; it does not wait for that.
+
+        ``follow(revision)`` watches etcd from there and gives the number of that watch.
+        """
         self.publisher = publisher
         self.entries = entries
         self.inbox = inbox
@@ -89,6 +93,8 @@ class Reconciler:
         self._retry_at = 0.0
         self._resync_at = time.monotonic() + resync_period
         self._listings: dict[str, int] = {}
+        self._empty: set[str] = set()
+        self._watch = 0
         self._held_at: dict[str, int] = {}
         self._ask_at: list[float] = []
         self._foreign: set[bytes] = set()
@@ -121,6 +127,8 @@ class Reconciler:
         for item in news:
             match item:
                 case Listed(kind, objects, rejected):
+                    if not (objects or rejected) and (store.count(kind) or kind in self._waiting):
+                        self._empty.add(kind)
                     self._units |= store.replace(kind, objects, rejected)
                     self._waiting.discard(kind)
                     self._listings[kind] = self._listings.get(kind, 0) + 1
@@ -145,9 +153,12 @@ class Reconciler:
                     self._stale.pop(kind, None)
                     self._metrics.watched(kind)
                     self._metrics.stale_since(kind, None)
-                case EtcdChanged(batch):
-                    changed |= self.mirror.take(batch)
-                case EtcdLost(reason):
+                case EtcdChanged(batch, watch):
+                    if watch == self._watch:
+                        changed |= self.mirror.take(batch)
+                case EtcdLost(reason, watch):
+                    if watch != self._watch:
+                        continue
                     if not self.mirror.lost:
                         log.warning("etcd is read anew: %s", reason)
                     self.mirror.lose()
@@ -160,6 +171,7 @@ class Reconciler:
             if self.mirror.lost:
                 return
             if not full and not keys and not changed and not self.held:
+                self._empty.clear()  # it took nothing away
                 return
             self._apply(keys, changed, full)
         except EtcdUnavailable as error:
@@ -186,7 +198,7 @@ class Reconciler:
         self.equal = False
         snapshot = self.entries.snapshot()
         self.mirror.load(snapshot)
-        self._follow(snapshot.revision + 1)
+        self._watch = self._follow(snapshot.revision + 1)
         self._foreign.clear()
         self._malformed.clear()
         self._loads += 1
@@ -229,7 +241,11 @@ class Reconciler:
         log.info("%d keys written, %d deleted", puts, len(plan.changes) - puts)
 
     def _hold(self, plan: Plan) -> Plan:
-        """Take out deletions that nobody has confirmed yet."""
+        """Take out deletions that nobody has confirmed yet.
+
+        All of them when a kind has come empty that was not, or at the start: that is what a server says
+        that has not yet read its own data, and in a small cluster it takes few names away.
+        """
         now = time.monotonic()
         mark = f'"owner":"{self.publisher.layout.owner}"'.encode()
         deletes = {change.key for change in plan.deletes}
@@ -241,13 +257,17 @@ class Reconciler:
             rest = Plan(tuple(change for change in plan.changes if change.key not in confirmed))
         else:
             rest = plan
+        empty, self._empty = bool(self._empty), set()
         suspect = to_hold(rest, self.mirror.entries, mark) | (self.held & deletes)
+        if empty:
+            suspect |= deletes
         if self._force or not suspect:
             self.held = frozenset()
             self._metrics.held(0)
             return plan
         if not self.held:
-            log.warning("%d keys would be deleted at once: held until a second listing agrees", len(suspect))
+            why = "after an empty list" if empty else "at once"
+            log.warning("%d keys would be deleted %s: held until a second listing agrees", len(suspect), why)
             self._held_at = dict(self._listings)
             self._ask_at = [now + pause for pause in ASK_AGAIN]
             self._relist("a plan is held")

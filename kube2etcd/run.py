@@ -64,18 +64,25 @@ class EtcdFollower:
         self._ended = threading.Event()
         self._stop = threading.Event()
         self._from = 0
+        self._number = 0
         self._thread = threading.Thread(target=self._run, name="etcd-watch", daemon=True)
 
     def start(self) -> None:
         """Be ready to follow."""
         self._thread.start()
 
-    def follow(self, revision: int) -> None:
-        """Watch from ``revision`` on, and no longer from where it was."""
+    def follow(self, revision: int) -> int:
+        """Watch from ``revision`` on, and no longer from where it was.
+
+        The number that is returned marks what this watch tells: the former one may be about to put
+        something into the inbox, and after etcd has lost its data that means nothing any more.
+        """
         with self._lock:
             self._from = revision
+            self._number += 1
             self._ended.set()
             self._wake.set()
+            return self._number
 
     def stop(self) -> None:
         """End, within half a second."""
@@ -93,17 +100,17 @@ class EtcdFollower:
                 if self._stop.is_set():
                     return
                 self._wake.clear()
-                revision, ended = self._from, threading.Event()
+                revision, number, ended = self._from, self._number, threading.Event()
                 self._ended = ended
-            self._watch(revision, ended)
+            self._watch(revision, number, ended)
 
-    def _watch(self, revision: int, ended: threading.Event) -> None:
+    def _watch(self, revision: int, number: int, ended: threading.Event) -> None:
         why = "the watch on etcd ended"
         try:
             for batch in self._store.watch(revision, ended):
                 if ended.is_set():
                     return
-                self._inbox.put(EtcdChanged(batch))
+                self._inbox.put(EtcdChanged(batch, number))
         except EtcdError as error:
             why = str(error)
         except Exception as error:
@@ -111,7 +118,7 @@ class EtcdFollower:
             log.exception("the watch on etcd failed")
             why = f"the watch on etcd failed: {error}"
         if not ended.is_set():
-            self._inbox.put(EtcdLost(why))
+            self._inbox.put(EtcdLost(why, number))
 
 
 def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
@@ -346,7 +353,7 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
             inbox,
             [reflector.kind.name for reflector in reflectors],
             relist=_relist_all(reflectors),
-            follow=lambda revision: None,
+            follow=lambda revision: 0,
             metrics=Metrics(),
             status=Status(),
             force=force,

@@ -129,6 +129,7 @@ class World:
         self.inbox = Inbox()
         self.relists: list[str] = []
         self.follows: list[int] = []
+        self.watch = 0
         self.metrics, self.status = Metrics(), Status(clock.monotonic)
         self.loop = Reconciler(
             self.publisher,
@@ -136,13 +137,18 @@ class World:
             self.inbox,
             kinds,
             relist=self.relists.append,
-            follow=self.follows.append,
+            follow=self.follow,
             metrics=self.metrics,
             status=self.status,
             dry=dry,
             force=force,
             progress=progress,
         )
+
+    def follow(self, revision: int) -> int:
+        """The number of the watch, which is what the test says."""
+        self.follows.append(revision)
+        return self.watch
 
     def turn(self, *news: News) -> World:
         self.loop.turn(list(news))
@@ -203,12 +209,12 @@ def test_nothing_is_touched_before_every_kind_is_listed(clock: Clock, missing: s
     world = World(clock, etcd)
     for kind in KINDS:
         if kind != missing:
-            world.turn(Listed(kind, []))
+            world.turn(Listed(kind, many(1)))
     world.turn(Changed("services", Event("ADDED", service("new"), "shop", "new")), Wake())
     assert (etcd.tries, etcd.written) == (0, [])
     assert not world.ready
     assert f"{missing} are not listed yet" in world.reasons
-    world.turn(Listed(missing, []))
+    world.turn(Listed(missing, many(1)))
     assert changes.Delete(b"/skydns/local/cluster/svc/shop/old") in etcd.written
     world.assert_equal()
 
@@ -311,6 +317,54 @@ def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.L
     assert world.loop.held == frozenset()
     world.assert_equal()
     assert len(world.etcd.entries) < len(before)
+
+
+@pytest.mark.parametrize("second", [[], [service("web")]])
+def test_an_empty_list_waits_for_another_however_little_it_deletes(
+    world: World, told: pytest.LogCaptureFixture, second: list[Service]
+) -> None:
+    before = dict(world.etcd.entries)
+    world.turn(Listed("services", []))
+    assert world.etcd.entries == before
+    assert world.ready
+    assert "would be deleted after an empty list: held" in told.text
+    world.listed(*second)
+    world.assert_equal()
+    assert (world.etcd.entries == before) == bool(second)
+    # what goes afterwards, one by one, is not meant
+    world.turn(Listed("services", [service("last")]), Wake())
+    world.turn(Changed("services", Event("DELETED", None, "shop", "last")))
+    assert world.loop.held == frozenset()
+    world.assert_equal()
+
+
+def test_an_empty_list_at_the_start_waits_for_another(clock: Clock) -> None:
+    stale = encode(Message(host="10.0.0.9", owner="kube2etcd"))
+    world = World(clock, Entries({b"/skydns/local/cluster/svc/shop/old": stale})).listed()
+    assert b"/skydns/local/cluster/svc/shop/old" in world.etcd.entries
+    world.listed().assert_equal()
+
+
+def test_an_empty_list_of_what_was_empty_is_no_news(clock: Clock) -> None:
+    world = World(clock, kinds=("namespaces", "services", "pods")).turn(Listed("pods", []))
+    world.listed(service("web")).turn(Listed("pods", [])).turn(
+        Changed("services", Event("DELETED", None, "shop", "web"))
+    )
+    assert world.loop.held == frozenset()
+    world.assert_equal()
+
+
+def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
+    before = dict(world.loop.mirror.entries)
+    world.watch = 7
+    world.clock.now += ETCD_RETRY
+    world.turn(EtcdLost("its data is gone"))
+    old = WatchBatch(10_000, (WatchEvent(b"/skydns/local/cluster/svc/shop/web", b"{}", 10_000),))
+    world.turn(EtcdChanged(old, 6), EtcdLost("late", 6))
+    assert world.loop.mirror.entries == before
+    assert not world.loop.mirror.lost
+    world.turn(EtcdLost("it ended", 7))
+    assert world.loop.mirror.lost
 
 
 def test_a_second_listing_that_disagrees_deletes_nothing(clock: Clock) -> None:

@@ -75,6 +75,8 @@ def test_nothing_is_deleted_for_a_wrong_answer(
             # once for the listing that went well after all, and for a wrong one that was believed
             enough = before + (1 if "empty" in WRONG[wrong] and WRONG[wrong]["empty"] else 0)
             wait_for(lambda: relisted(bridge, resource, enough), "a good list", 30, bridge.process)
+            if "empty" in wrong:
+                assert "held until a second listing agrees" in bridge.process.log.read_text()
             wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
             assert bridge.metrics()['kube2etcd_writes_total{op="delete"}'] == 0
             assert etcd.dump("/skydns") == expected
