@@ -17,7 +17,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.publish import Publisher
 from kube2etcd.selectors import Selector
-from kube2etcd.settings import Settings, vm_zone
+from kube2etcd.settings import HostPort, Settings, vm_zone
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
@@ -101,7 +101,7 @@ def _subzones(settings: Settings) -> Iterator[Subzone]:
         yield Subzone(
             machines,
             deeper=None,
-            listen=str(door) if door else "",
+            listen=_door(door),
             name_server=settings.vm.name_server_ip is not None,
         )
     for one in settings.zones:
@@ -146,10 +146,17 @@ def corefile(settings: Settings) -> CorefileSettings:
         listen=str(serve.dns_listen),
         upstream=serve.upstream,
         cache=serve.cache,
+        health=_door(serve.health_listen),
+        ready=_door(serve.ready_listen),
+        prometheus=_door(serve.metrics_listen),
         ttl=settings.ttl,
         pods=settings.pods,
         subzones=tuple(_subzones(settings)),
     )
+
+
+def _door(address: HostPort | None) -> str:
+    return str(address) if address is not None else ""
 
 
 def say_rejected(store: Store) -> None:

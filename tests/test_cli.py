@@ -288,6 +288,17 @@ def test_corefile_is_complete_and_alone_on_the_standard_output() -> None:
     assert "cache " not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "plugin", "port"),
+    [("health", "health", 8080), ("ready", "ready", 8181), ("metrics", "prometheus", 9153)],
+)
+def test_doors_of_coredns_can_be_moved_and_left_out(option: str, plugin: str, port: int) -> None:
+    assert f"{plugin} :{port}\n" in call("corefile").stdout
+    moved = call("corefile", f"--{option}-listen", f"127.0.0.1:{port + 1}").stdout
+    assert f"{plugin} 127.0.0.1:{port + 1}\n" in moved
+    assert f"{plugin} " not in call("corefile", f"--{option}-listen", "").stdout
+
+
 def test_the_module_runs_as_a_program() -> None:
     command = [sys.executable, "-m", "kube2etcd", "explain", WEB, "A", "--objects", SHOP]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

@@ -79,6 +79,9 @@ GIVEN = [
     ("domains", "a.example,b.example", (Name.parse("a.example"), Name.parse("b.example"))),
     ("corefile.dns_listen", "5300", HostPort("", 5300)),
     ("corefile.cache", "0", 0),
+    ("corefile.health_listen", "127.0.0.1:8090", HostPort("127.0.0.1", 8090)),
+    ("corefile.ready_listen", "", None),
+    ("corefile.metrics_listen", ":9999", HostPort("", 9999)),
     ("corefile.upstream", "192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2"),
 ]
 
@@ -177,6 +180,7 @@ BAD = [
     ("listen", "host:70000", "65535"),
     ("listen", "[1.2.3.4]:80", "in brackets"),
     ("listen", "host", "HOST:PORT"),
+    ("health_listen", "host", "HOST:PORT"),
     ("vm_reverse", "10.0.0.1/8", "10.10.0.0/16"),
     ("vm_allowed_networks", "any", "10.10.0.0/16"),
     ("etcd_server", "127.0.0.1:2379", "http://127.0.0.1:2379"),

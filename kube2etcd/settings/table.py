@@ -13,6 +13,7 @@ from kube2etcd.settings.values import (
     parse_host_port,
     to_address,
     to_boolean,
+    to_door,
     to_duration,
     to_etcd_url,
     to_file,
@@ -209,6 +210,22 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "How long CoreDNS keeps answers; 0: not.",
         "SECONDS",
         command="corefile",
+    ),
+    *(
+        Setting(
+            f"corefile.{door}_listen",
+            f"{door}-listen",
+            to_door,
+            f"Where CoreDNS {what}; empty: nowhere.",
+            "HOST:PORT",
+            empty=True,
+            command="corefile",
+        )
+        for door, what in (
+            ("health", "says whether it is alive"),
+            ("ready", "says whether it is ready"),
+            ("metrics", "shows its metrics"),
+        )
     ),
 )
 

@@ -110,6 +110,12 @@ class Serve:
     """Where other questions go: a resolv.conf or addresses.  Default: the node's resolvers."""
     cache: int = 30
     """Seconds that CoreDNS keeps answers; 0: none.  Default: no longer than the records' own TTL."""
+    health_listen: HostPort | None = HostPort("", 8080)
+    """CoreDNS's ``health``; empty: no such door.  These three default to what its manifests use."""
+    ready_listen: HostPort | None = HostPort("", 8181)
+    """CoreDNS's ``ready``; empty: no such door."""
+    metrics_listen: HostPort | None = HostPort("", 9153)
+    """CoreDNS's ``prometheus``; empty: no such door."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,11 @@ def parse_host_port(value: Any) -> HostPort:
     return HostPort(match["six"] or match["host"] or "", int(match["port"]))
 
 
+def to_door(value: Any) -> HostPort | None:
+    """Where to listen, as `parse_host_port`; nothing: not at all."""
+    return None if isinstance(value, str) and not value.strip() else parse_host_port(value)
+
+
 def _is_v6(text: str) -> bool:
     try:
         ipaddress.IPv6Address(text)

@@ -53,6 +53,8 @@ DOMAIN = "cluster.local"
 DNS_SERVICE = "10.0.0.10"
 SVC = f"shop.svc.{DOMAIN}"
 
+#: Leaves out the doors of CoreDNS whose default ports may be taken on this machine.
+NO_DOORS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
 #: The rest of the world, so that the demo needs no network: one name, and nothing else exists.
 OUTSIDE = """
 .:{port} {
@@ -173,14 +175,11 @@ class Stack:
         server.start()
 
     def corefile(self) -> str:
-        """What ``kube2etcd corefile`` prints, less the doors whose ports may be taken on this machine."""
+        """What ``kube2etcd corefile`` prints; without the doors whose ports may be taken on this machine."""
         listen = f"{LOOPBACK}:{self.port}"
         upstream = f"{LOOPBACK}:{self.outside.port}"
-        text = kube2etcd(
-            "corefile", *self.options, "--dns-listen", listen, "--upstream", upstream, "--cache", "0"
-        )
-        doors = ("health ", "ready ", "prometheus ")
-        return "".join(line for line in text.splitlines(True) if not line.lstrip().startswith(doors))
+        own = ("--dns-listen", listen, "--upstream", upstream, "--cache", "0")
+        return kube2etcd("corefile", *self.options, *own, *NO_DOORS)
 
     def apply(self) -> None:
         """Apply the objects, as ``kubectl apply`` would."""

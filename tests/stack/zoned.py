@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import yaml
 
-from tests.stack.demo import environment, kube2etcd
+from tests.stack.demo import NO_DOORS, environment, kube2etcd
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, Object, free_port, wait_for
 
 CRD = Path(__file__).parent / "crds" / "virtualmachineinstances.yaml"
@@ -118,9 +118,7 @@ class Zoned:
         )
         port = free_port()
         listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
-        text = kube2etcd("corefile", *options, *listen)
-        doors = ("health ", "ready ", "prometheus ")
-        text = "".join(line for line in text.splitlines(True) if not line.lstrip().startswith(doors))
+        text = kube2etcd("corefile", *options, *listen, *NO_DOORS)
         self.dns = CoreDns(directory, binaries, text, port=port)
 
     def start(self) -> None:
