@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -267,6 +268,29 @@ def explain(
         click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
     else:
         click.echo("\n\n".join(map(str, found)))
+
+
+@main.command()
+@_settings_options("check")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@click.pass_context
+def check(ctx: click.Context, /, output: str, **options: Any) -> None:
+    """Say whether it can work here: API server, rights, etcd, keys that are not ours.
+
+    Writes nothing.  Exits 1 where something has to be mended first.
+    """
+    settings = _load(options, level="warning")
+    from kube2etcd.check import findings
+
+    found = []
+    for finding in findings(settings):
+        found.append(finding)
+        if output == "text":
+            click.echo(str(finding))
+    if output == "json":
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+    if any(finding.verdict == "fault" for finding in found):
+        ctx.exit(1)
 
 
 @main.command()

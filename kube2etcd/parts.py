@@ -68,9 +68,15 @@ def machine_zone(settings: Settings) -> Name | None:
     return None if settings.vm.domain is None else vm_zone(settings.vm.domain)
 
 
+def zone_names(settings: Settings) -> tuple[Name, ...]:
+    """Every zone that these settings publish, reverse zones aside."""
+    machines = machine_zone(settings)
+    return (settings.domain, *(one.zone for one in settings.zones), *([machines] if machines else []))
+
+
 def _zones(settings: Settings) -> Iterator[Zone]:
     machines = machine_zone(settings)
-    names = [settings.domain, *(one.zone for one in settings.zones), *([machines] if machines else [])]
+    names = zone_names(settings)
     if machines is not None:
         vm = settings.vm
         allowed, allowed_in = vm.allowed_networks, vm.allowed_networks_in

@@ -105,6 +105,7 @@ AlarmResponse: header=1:ResponseHeader alarms=2:*AlarmMember
 StatusRequest:
 StatusResponse: header=1:ResponseHeader version=2:string dbSize=3:int64 leader=4:uint64 raftIndex=5:uint64
  raftTerm=6:uint64 raftAppliedIndex=7:uint64 errors=8:*string dbSizeInUse=9:int64 isLearner=10:bool
+ dbSizeQuota=12:int64
 AuthenticateRequest: name=1:string password=2:string
 AuthenticateResponse: header=1:ResponseHeader token=2:string
 """

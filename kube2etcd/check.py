@@ -1,0 +1,152 @@
+"""Can it work here?  One finding for each thing that the bridge needs of its neighbours.
+
+Reads a little of everything and writes nothing: the API server and the right to list and watch each
+kind, each etcd server, the right to write, and what stands under our zones that is not ours.  Knows
+how to ask; what follows from an answer is said in the finding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from kube2etcd import parts
+from kube2etcd.cluster.connection import ApiConnection
+from kube2etcd.cluster.connection import connect as connect_api
+from kube2etcd.cluster.objects import Kind
+from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
+from kube2etcd.etcd import probe
+from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.settings import Settings
+from skydns_compat.layout import Layout
+from skydns_compat.message import owner_of
+
+#: Seconds for one question to the API server.
+PATIENCE = 10.0
+#: Share of the quota from which a word is due: at the quota etcd takes no more writes.
+NEARLY_FULL = 0.8
+#: Foreign keys that are shown by name.
+SHOWN = 3
+
+Verdict = Literal["ok", "note", "fault"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was asked, how it stands, and in words what was seen and what to do."""
+
+    what: str
+    verdict: Verdict
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:<5}  {self.what}: {self.text}"
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Everything that is asked, one after the other as the answers come in."""
+    parts.check_available(settings)
+    yield from _cluster(settings)
+    yield from _etcd(settings)
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    try:
+        api = connect_api(parts.cluster(settings))
+    except ApiError as error:
+        yield Finding("API server", "fault", str(error))
+        return
+    try:
+        version = json.loads(api.get("/version", {}, timeout=PATIENCE).body)
+        yield Finding("API server", "ok", f"{api.server} is Kubernetes {version.get('gitVersion', '?')}")
+    except (ApiError, ValueError, AttributeError) as error:
+        # Whoever may not read the version may still list; whoever cannot be reached may nothing.
+        yield Finding("API server", "note", str(error))
+    for kind in parts.kinds(settings):
+        yield from _kind(api, kind)
+    api.close()
+
+
+def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
+    try:
+        body = api.get(kind.path(), {"limit": "1"}, timeout=PATIENCE).body
+        meta = json.loads(body).get("metadata", {})
+    except ApiNotFound as error:
+        if kind.optional:
+            yield Finding(kind.resource, "note", "not installed; looked for again every 30 s")
+        else:
+            yield Finding(kind.resource, "fault", str(error))
+        return
+    except (ApiError, ValueError, AttributeError) as error:
+        yield Finding(kind.resource, "fault", f"cannot be listed: {error}")
+        return
+    parameters = {
+        "watch": "true",
+        "timeoutSeconds": "1",
+        "resourceVersion": str(meta.get("resourceVersion", "0")),
+    }
+    try:
+        with api.stream(kind.path(), parameters, connect_timeout=PATIENCE, read_timeout=PATIENCE):
+            yield Finding(kind.resource, "ok", "can be listed and watched")
+    except ApiError as error:
+        yield Finding(kind.resource, "fault", f"can be listed, but not watched: {error}")
+
+
+def _etcd(settings: Settings) -> Iterator[Finding]:
+    given = parts.etcd(settings)
+    for server in given.servers:
+        try:
+            yield _server(server, probe.health(given, server))
+        except EtcdError as error:
+            yield Finding(f"etcd {server}", "fault", str(error))
+    prefix = parts.etcd_prefixes(settings)[0]
+    with connect_etcd(given) as connection:
+        try:
+            entries = EtcdStore(connection, (prefix,)).snapshot().entries
+            yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix.decode()} can be read")
+        except EtcdError as error:
+            yield Finding("etcd keys", "fault", str(error))
+            return
+        try:
+            probe.may_write(connection, prefix + b"kube2etcd-check")
+            yield Finding("etcd rights", "ok", f"keys under {prefix.decode()} can be written and deleted")
+        except EtcdError as error:
+            yield Finding("etcd rights", "fault", f"keys cannot be written: {error}")
+    yield from _others(settings, entries)
+
+
+def _server(server: str, state: probe.ServerHealth) -> Finding:
+    what, seen = f"etcd {server}", f"version {state.version}, {_mebi(state.size)}"
+    if not state.leader:
+        return Finding(what, "fault", f"{seen}; it has no leader, so nothing can be written")
+    if state.alarms:
+        alarms = " and ".join(state.alarms)
+        cure = "compact, defragment and disarm it" if "NOSPACE" in state.alarms else "see etcd's log"
+        return Finding(what, "fault", f"{seen}; alarm {alarms} is raised: {cure}")
+    if state.quota and state.size > NEARLY_FULL * state.quota:
+        return Finding(
+            what, "note", f"{seen} of a quota of {_mebi(state.quota)}: compact and defragment it soon"
+        )
+    return Finding(what, "ok", f"{seen} of a quota of {_mebi(state.quota)}" if state.quota else seen)
+
+
+def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding]:
+    """Keys under our zones with another owner or none: they are answered, and we never change them."""
+    layout = Layout(settings.etcd.prefix, settings.owner_id)
+    zones = [layout.zone_range(name) for name in parts.zone_names(settings)]
+    below = sorted(key for key in entries if any(key.startswith(zone) for zone in zones))
+    for what, chosen in (
+        ("malformed keys", [key for key in below if owner_of(entries[key]) is None]),
+        ("foreign keys", [key for key in below if owner_of(entries[key]) not in (None, settings.owner_id)]),
+    ):
+        if chosen:
+            some = ", ".join(key.decode(errors="backslashreplace") for key in chosen[:SHOWN])
+            more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+            yield Finding(what, "note", f"{some}{more}: answered by the server, never changed by us")
+
+
+def _mebi(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
