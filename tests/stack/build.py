@@ -79,6 +79,7 @@ SERVERS: tuple[Server, ...] = (
     Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}, 60),
     Server("coredns", {"coredns": "github.com/coredns/coredns"}, 180),
     Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, 200, _KUBERNETES),
+    Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}, 270),
 )
 
 
