@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import click
 
 from kube2etcd import __version__
+from kube2etcd.atomic import rewrite
+from kube2etcd.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.errors import EtcdError, Kube2EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
 from kube2etcd.settings import SETTINGS, Setting, Settings, load_all
@@ -303,6 +305,62 @@ def corefile(**options: Any) -> None:
 
     parts.check_available(settings)
     click.echo(text(parts.corefile(settings)), nl=False)
+
+
+@main.command("docker-flags")
+@_settings_options("docker-flags")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default=None,
+    envvar="KUBE2ETCD_FORMAT",
+    help="For dockerd's command line (the default), for daemon.json, the kubelet, or a container by itself.",
+)
+@click.option(
+    "--merge",
+    metavar="FILE",
+    default=None,
+    envvar="KUBE2ETCD_MERGE",
+    help="Put the keys into this daemon.json, and leave the rest of it as it is.",
+)
+def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
+    """Print what makes docker, a kubelet or a resolver ask the cluster's DNS.
+
+    \b
+    The search list is what the kubelet gives to pods, in the same order, narrow to wide:
+      default.svc.DOMAIN   web             of the namespace (another one: --namespace)
+      svc.DOMAIN           web.shop        a Service of another namespace
+      DOMAIN               web.shop.svc    the rest of the cluster's names
+    The narrow ones stand first so that a near Service hides a far one, never the
+    other way round, and so that the commonest names cost one question.
+
+    Servers are tried in the order given, three at most; all must know the cluster, since a resolver
+    asks the next one only when one is silent.  Without --ndots nothing is said about it and resolvers
+    take 1: web.shop is then asked as it is before it is searched for.  Pods have 5.
+
+    --merge replaces dns and dns-search, of dns-opts only ndots and only with --ndots, and writes the
+    file in one step with its mode and owner.  dockerd reads it when it starts, and refuses to start
+    with the same keys on its command line.  A kubelet gives each pod its own namespace and ndots:5, so
+    --format kubelet uses neither option.
+    """
+    settings = _load(options, level="warning")
+    from kube2etcd import parts
+
+    client = parts.client(settings)
+    if merge is None:
+        click.echo(FORMATS[form or "flags"](client), nl=False)
+        return
+    if form not in (None, "daemon.json"):
+        raise click.UsageError(f"--merge goes with --format daemon.json only, not with {form}")
+    try:
+        written = rewrite(Path(merge), lambda before: merged(before, client))
+    except DaemonJsonError as error:
+        raise SettingsError(f"--merge: {merge} {error}; nothing is changed") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"--merge: {merge} cannot be changed: {reason}") from None
+    click.echo(f"{merge}: {'written; restart docker' if written else 'nothing to change'}", err=True)
 
 
 def _publisher(settings: Settings, objects: tuple[str, ...], progress: _Progress) -> Any:

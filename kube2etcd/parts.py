@@ -13,6 +13,7 @@ from pathlib import Path
 from kube2etcd.cluster.credentials import ClusterSettings
 from kube2etcd.cluster.objects import KINDS, Kind
 from kube2etcd.cluster.store import Store
+from kube2etcd.docker_flags import ClientDns
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.publish import Publisher
@@ -112,6 +113,12 @@ def _subzones(settings: Settings) -> Iterator[Subzone]:
         )
     for one in settings.zones:
         yield Subzone(one.zone, one.name.count(".") + 1, wildcards=one.wildcards, ordered=True)
+
+
+def client(settings: Settings) -> ClientDns:
+    """What those who ask are told."""
+    asking = settings.client
+    return ClientDns(settings.dns_server_ip, settings.domain, asking.namespace, asking.ndots)
 
 
 def etcd(settings: Settings) -> EtcdSettings:

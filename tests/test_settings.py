@@ -83,6 +83,8 @@ GIVEN = [
     ("corefile.ready_listen", "", None),
     ("corefile.metrics_listen", ":9999", HostPort("", 9999)),
     ("corefile.upstream", "192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2"),
+    ("client.namespace", "shop", "shop"),
+    ("client.ndots", "0", 0),
 ]
 
 

@@ -8,6 +8,7 @@ command line makes its options from it.
 from kube2etcd.settings.loading import Loaded, load, load_all
 from kube2etcd.settings.table import COMMAND_OPTIONS, ENVIRONMENT, SETTINGS, Setting
 from kube2etcd.settings.tree import (
+    Client,
     Cluster,
     Etcd,
     HostPort,
@@ -23,6 +24,7 @@ __all__ = [
     "COMMAND_OPTIONS",
     "ENVIRONMENT",
     "SETTINGS",
+    "Client",
     "Cluster",
     "Etcd",
     "HostPort",

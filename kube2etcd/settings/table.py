@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kube2etcd.settings.tree import Cluster, Etcd, Serve, Vm
+from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Vm
 from kube2etcd.settings.values import (
     MAX_TTL,
     Convert,
@@ -37,7 +37,7 @@ from kube2etcd.settings.values import (
 ENVIRONMENT: Final = "KUBE2ETCD_"
 #: Environment twins of what is no setting but an option of one command.
 COMMAND_OPTIONS: Final = frozenset(
-    {"config", "dry-run", "force", "output", "objects", "zone", "type", "object"}
+    {"config", "dry-run", "force", "output", "objects", "zone", "type", "object", "format", "merge"}
 )
 
 
@@ -227,10 +227,26 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             ("metrics", "shows its metrics"),
         )
     ),
+    Setting(
+        "client.namespace",
+        "namespace",
+        to_word,
+        "Whose Services are found by their bare name.",
+        "NAME",
+        command="docker-flags",
+    ),
+    Setting(
+        "client.ndots",
+        "ndots",
+        to_integer(0, 15, "a whole number"),
+        "From how many dots on a name is tried as it is first.",
+        "NUMBER",
+        command="docker-flags",
+    ),
 )
 
 BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
-GROUPS: Final = {"etcd": Etcd, "cluster": Cluster, "vm": Vm, "corefile": Serve}
+GROUPS: Final = {"etcd": Etcd, "cluster": Cluster, "vm": Vm, "corefile": Serve, "client": Client}
 
 ZONE_FIELDS: Final[Mapping[str, tuple[Convert, bool]]] = {
     "zone": (to_name, False),

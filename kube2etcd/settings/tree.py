@@ -119,6 +119,16 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """How those who ask are set up; only ``docker-flags`` uses it."""
+
+    namespace: str = "default"
+    """Whose Services are found by their bare name.  Default: that of objects that name none."""
+    ndots: int | None = None
+    """From how many dots on a name is tried as it is first.  Default: the resolver's own, which is 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
@@ -158,6 +168,8 @@ class Settings:
     """External domains, whose names come through the webhook.  Default: none."""
     corefile: Serve = field(default_factory=Serve)
     """What only ``corefile`` uses."""
+    client: Client = field(default_factory=Client)
+    """What only ``docker-flags`` uses."""
 
 
 def vm_zone(domain: str) -> Name:

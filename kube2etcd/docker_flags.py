@@ -1,0 +1,222 @@
+"""How those who ask are told where to ask: docker flags, ``daemon.json``, kubelet, ``resolv.conf``.
+
+One set of values, four forms, and the merge of the keys into a ``daemon.json`` that holds more than
+ours.  Pure: texts in, texts out.  Never reads or writes a file, and never writes a JSON value anew
+that is not ours: a number, an escape or a blank of somebody else stays as it was typed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from kube2etcd.errors import SettingsError
+from skydns_compat.names import Address, InvalidName, Name
+
+#: Resolvers read no more than this many servers (MAXNS in resolv.h; the kubelet drops the rest too).
+MAX_SERVERS: Final = 3
+
+_BOM: Final = "\ufeff"
+_BLANK: Final = re.compile(r"[ \t\r\n]*")
+
+
+class DaemonJsonError(ValueError):
+    """A ``daemon.json`` that cannot be completed; the message goes on after the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDns:
+    """What a client is told; `SettingsError` for what no resolver can use."""
+
+    servers: tuple[Address, ...]
+    """Addresses of the cluster's DNS, in the order in which they are tried; one to three."""
+    domain: Name
+    """Zone of the cluster."""
+    namespace: str = "default"
+    """Whose Services are found by their bare name."""
+    ndots: int | None = None
+    """From how many dots on a name is tried as it is first; ``None``: the resolver's own 1."""
+
+    def __post_init__(self) -> None:
+        if not self.servers:
+            raise SettingsError("no DNS server is given; write --dns-server-ip, such as 10.96.0.10")
+        if len(self.servers) > MAX_SERVERS:
+            raise SettingsError(
+                f"--dns-server-ip names {len(self.servers)} servers; resolvers read {MAX_SERVERS}, "
+                "leave out the others"
+            )
+        try:
+            self.domain.child(self.namespace, "svc")
+        except InvalidName as error:
+            raise SettingsError(
+                f"--domain is too long to have {self.namespace}.svc in front of it ({error})"
+            ) from None
+
+    @property
+    def search(self) -> tuple[Name, ...]:
+        """Narrow to wide, as the kubelet writes it: for ``web``, ``web.shop`` and ``web.shop.svc``."""
+        return self.domain.child(self.namespace, "svc"), self.domain.child("svc"), self.domain
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of the resolver, as ``resolv.conf`` has them."""
+        return () if self.ndots is None else (f"ndots:{self.ndots}",)
+
+
+def flags(client: ClientDns) -> str:
+    """Options for ``dockerd`` and for ``docker run``, on one line."""
+    words = [word for server in client.servers for word in ("--dns", str(server))]
+    words += [word for name in client.search for word in ("--dns-search", str(name))]
+    words += [word for option in client.options for word in ("--dns-opt", option)]
+    return shlex.join(words) + "\n"
+
+
+def daemon_json(client: ClientDns) -> str:
+    """A ``daemon.json`` with nothing else in it."""
+    return merged(b"", client).decode()
+
+
+def kubelet(client: ClientDns) -> str:
+    """A drop-in for the kubelet's ``--config-dir``; the kubelet makes each pod's search list itself."""
+    # Quoted, since an IPv6 address that ends in :: is the beginning of a mapping to YAML.
+    servers = "".join(f"  - {json.dumps(str(server))}\n" for server in client.servers)
+    return (
+        "# Made by: kube2etcd docker-flags --format kubelet\n"
+        "# Pods search in their own namespace, with ndots:5; the kubelet sees to that.\n"
+        "apiVersion: kubelet.config.k8s.io/v1beta1\n"
+        "kind: KubeletConfiguration\n"
+        f"clusterDNS:\n{servers}"
+        f"clusterDomain: {json.dumps(str(client.domain))}\n"
+    )
+
+
+def resolv_conf(client: ClientDns) -> str:
+    """A complete ``resolv.conf``."""
+    lines = [
+        "# Made by: kube2etcd docker-flags --format resolv.conf",
+        "search " + " ".join(map(str, client.search)),
+        *(f"nameserver {server}" for server in client.servers),
+        *(f"options {option}" for option in client.options),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+#: Each form by the name that ``--format`` has for it.
+FORMATS: Final[Mapping[str, Callable[[ClientDns], str]]] = MappingProxyType(
+    {"flags": flags, "daemon.json": daemon_json, "kubelet": kubelet, "resolv.conf": resolv_conf}
+)
+
+
+# --- daemon.json -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One member of the outer object, and where it stands in the text."""
+
+    key: str
+    value: Any
+    key_start: int
+    start: int
+    end: int
+
+
+def merged(before: bytes, client: ClientDns) -> bytes:
+    """``before`` with our keys in it and every other character as it was.
+
+    ``dns`` and ``dns-search`` are replaced: a server or domain that is kept beside ours would answer
+    in the cluster's place.  Of ``dns-opts`` only ``ndots`` is, and only when one is given.  An empty
+    file is an empty object, as it is to dockerd.  `DaemonJsonError` when it is no JSON object.
+    """
+    try:
+        whole = before.decode()
+    except UnicodeDecodeError as error:
+        raise DaemonJsonError(f"is not JSON: it is not UTF-8 (byte {error.start})") from None
+    mark = _BOM if whole.startswith(_BOM) else ""
+    text = whole.removeprefix(mark)
+    if not text.strip(" \t\r\n"):
+        text = "{}\n"
+    members = _members(text)
+    wanted = _wanted({member.key: member.value for member in members}, client)
+    for key in wanted:
+        if sum(member.key == key for member in members) > 1:
+            raise DaemonJsonError(f'has "{key}" twice; keep one of them')
+    return (mark + _replaced(text, members, wanted)).encode()
+
+
+def _wanted(present: Mapping[str, Any], client: ClientDns) -> dict[str, list[str]]:
+    wanted = {"dns": [str(server) for server in client.servers]}
+    wanted["dns-search"] = [str(name) for name in client.search]
+    if client.ndots is not None:
+        options = present.get("dns-opts") or []
+        if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+            raise DaemonJsonError(
+                'has "dns-opts" that is no list of texts; write ["ndots:5"], or leave it out'
+            )
+        ours = [option for option in options if option.partition(":")[0] == "ndots"]
+        kept = [option for option in options if option not in ours]
+        wanted["dns-opts"] = options if tuple(ours) == client.options else [*kept, *client.options]
+    return wanted
+
+
+def _members(text: str) -> list[_Member]:
+    # No number is ours, and as an integer one of thousands of digits would be refused.
+    decoder = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)
+    try:
+        whole = decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise DaemonJsonError(
+            f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except RecursionError:
+        raise DaemonJsonError("is not usable: it is nested too deeply") from None
+    if not isinstance(whole, dict):
+        raise DaemonJsonError("is not a JSON object; it begins with { and ends with }")
+    return list(_walk(decoder, text))
+
+
+def _walk(decoder: json.JSONDecoder, text: str) -> Iterator[_Member]:
+    """Where the members of an object stand; the text is known to be JSON."""
+    at = _after_blank(text, _after_blank(text, 0) + 1)
+    while text[at] != "}":
+        key, colon = decoder.raw_decode(text, at)
+        start = _after_blank(text, _after_blank(text, colon) + 1)
+        value, end = decoder.raw_decode(text, start)
+        yield _Member(key, value, at, start, end)
+        at = _after_blank(text, end)
+        if text[at] == ",":
+            at = _after_blank(text, at + 1)
+
+
+def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]) -> str:
+    present = {member.key: member for member in members}
+    new = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in wanted.items() if key not in present]
+    opened = _after_blank(text, 0) + 1
+    if members:
+        # What stands before the first key stands before the new ones: line break and indentation.
+        lead = text[opened : members[0].key_start]
+        last = members[-1].end
+        text = text[:last] + "".join(f",{lead or ' '}{member}" for member in new) + text[last:]
+    else:
+        closed = _after_blank(text, opened)
+        text = text[:opened] + ",".join(f"\n  {member}" for member in new) + "\n" + text[closed:]
+    # From the end, so that the places before it stay where they are.
+    for member in reversed(members):
+        if member.key in wanted and member.value != wanted[member.key]:
+            text = text[: member.start] + json.dumps(wanted[member.key]) + text[member.end :]
+    return text
+
+
+def _after_blank(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _no_constant(text: str) -> Any:
+    raise DaemonJsonError(f"is not JSON: {text} is no number there")
