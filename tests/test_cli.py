@@ -48,7 +48,7 @@ def test_version() -> None:
     assert call("--version").output == f"kube2etcd, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "resync", "records", "explain", "corefile"])
+@pytest.mark.parametrize("command", ["run", "resync", "records", "explain", "corefile", "docker-flags"])
 def test_every_command_has_every_common_option(command: str) -> None:
     result = call(command, "--help")
     assert result.exit_code == 0
@@ -293,9 +293,9 @@ def test_corefile_is_complete_and_alone_on_the_standard_output() -> None:
     [("health", "health", 8080), ("ready", "ready", 8181), ("metrics", "prometheus", 9153)],
 )
 def test_doors_of_coredns_can_be_moved_and_left_out(option: str, plugin: str, port: int) -> None:
-    assert f"{plugin} :{port}\n" in call("corefile").stdout
+    assert f"{plugin} :{port}" in call("corefile").stdout
     moved = call("corefile", f"--{option}-listen", f"127.0.0.1:{port + 1}").stdout
-    assert f"{plugin} 127.0.0.1:{port + 1}\n" in moved
+    assert f"{plugin} 127.0.0.1:{port + 1}" in moved
     assert f"{plugin} " not in call("corefile", f"--{option}-listen", "").stdout
 
 

@@ -28,15 +28,7 @@ def corefile(settings: CorefileSettings) -> str:
         f"# Made by: kube2etcd corefile --domain {settings.domain}",
         "# It completes the keys that kube2etcd writes; see skydns-compat/README.md for each line.",
     ]
-    doors = [
-        line
-        for line in (
-            settings.health and f"health {settings.health}",
-            settings.ready and f"ready {settings.ready}",
-            "reload",
-        )
-        if line
-    ]
+    doors = list(_doors(settings))
     for block in blocks(settings):
         lines += ["", *_block(block, settings, doors)]
         doors = []
@@ -45,6 +37,17 @@ def corefile(settings: CorefileSettings) -> str:
         lines += [f"    {line}" for line in _common(settings, settings.listen)]
         lines += ["    loop", f"    forward . {settings.upstream}", "}"]
     return "\n".join(lines) + "\n"
+
+
+def _doors(settings: CorefileSettings) -> Iterator[str]:
+    """What there is once in a server, whichever block holds it."""
+    if settings.health:
+        yield f"health {settings.health} {{"
+        yield f"    lameduck {settings.lameduck}s"
+        yield "}"
+    if settings.ready:
+        yield f"ready {settings.ready}"
+    yield "reload"
 
 
 def _where(zone: str, listen: str) -> str:

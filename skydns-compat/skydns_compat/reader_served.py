@@ -23,6 +23,7 @@ _CONDITION = re.compile(r"{{ if \.Group\.(\w+) }}(.*?){{ end }}")
 _VARIABLE = re.compile(r"{{ \.(?:(Name)|Group\.(\w+)) }}")
 _RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN", "SERVFAIL": "SERVFAIL"}
 _LAST_WORD = re.compile(r"\S+$")
+_QUOTED = re.compile(r"\\Q(.*?)\\E")
 
 
 class EndlessQuestionError(RuntimeError):
@@ -89,7 +90,7 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callab
     """The name that is asked for instead, and how the records come back, the last change first."""
     reverts: list[Callable[[Rr], Rr]] = []
     for rewrite in rewrites:
-        match = re.search(rewrite.pattern, name.lower())
+        match = _search(rewrite.pattern, name.lower())
         if match is None:
             continue
         before, name = name, _expanded(rewrite.replacement, match)
@@ -100,6 +101,15 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callab
             continue
         reverts.insert(0, _rename_all(*rewrite.back))
     return name, reverts
+
+
+def as_python(pattern: str) -> str:
+    """An RE2 expression of the rules for Python, which has no ``\\Q…\\E``."""
+    return _QUOTED.sub(lambda quoted: re.escape(quoted[1]), pattern)
+
+
+def _search(pattern: str, name: str) -> re.Match[str] | None:
+    return re.search(as_python(pattern), name)
 
 
 def _expanded(replacement: str, match: re.Match[str]) -> str:
@@ -120,7 +130,7 @@ def _rename_owner(name: str, before: str) -> Callable[[Rr], Rr]:
 
 def _rename_all(pattern: str, replacement: str) -> Callable[[Rr], Rr]:
     def renamed(name: str) -> str:
-        match = re.search(pattern, name.lower())
+        match = _search(pattern, name.lower())
         return _expanded(replacement, match) if match else name
 
     def revert(record: Rr) -> Rr:
@@ -137,7 +147,7 @@ def _by_template(templates: Sequence[Template], name: str, qtype: str) -> Answer
         if template.types != ANY_TYPE and qtype not in template.types:
             continue
         for pattern in template.patterns:
-            match = re.search(pattern, name)
+            match = _search(pattern, name)
             if match is not None:
                 return _filled(template, name, match)
     return None

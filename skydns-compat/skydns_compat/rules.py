@@ -106,6 +106,8 @@ class CorefileSettings:
     ttl: int = 30
     pods: str = "disabled"
     health: str = ":8080"
+    lameduck: int = 5
+    """Seconds that the server still answers after it was told to stop, as clients learn of it late."""
     ready: str = ":8181"
     prometheus: str = ":9153"
     subzones: tuple[Subzone, ...] = ()
@@ -118,7 +120,7 @@ _LABEL = r"[^.]+"
 def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
     """The server blocks for the cluster zone, the zones beside it, and the reverse zones."""
     zone = settings.domain
-    below = str(zone).replace(".", r"\.") + r"\.$"
+    below = _escaped(zone) + r"\.$"
     return (
         Block(
             zones=(zone.child("svc"),),
@@ -259,12 +261,12 @@ def _last_pod_label(zone: Name) -> Rewrite:
 
 
 def _escaped(zone: Name) -> str:
-    return str(zone).replace(".", r"\.")
+    """The zone as a pattern, spelled as it is: a manifest has a mark there that sed fills in."""
+    return rf"\Q{zone}\E"
 
 
 def _existence(part: str, zone: Name) -> Rewrite:
-    tail = str(zone).replace(".", r"\.")
-    return Rewrite(rf"^({_LABEL})\.{part}\.{tail}\.$", f"{{1}}.{part}.{EMPTY_NAMES}.{zone}.")
+    return Rewrite(rf"^({_LABEL})\.{part}\.{_escaped(zone)}\.$", f"{{1}}.{part}.{EMPTY_NAMES}.{zone}.")
 
 
 def _endpoint_targets(tail: str) -> Rewrite:
@@ -290,8 +292,7 @@ def _no_text_above(part: str, below: str) -> Template:
 
 
 def _no_soa(zone: Name) -> Template:
-    below = str(zone).replace(".", r"\.")
-    return Template((rf"^.+\.{below}\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA")
+    return Template((rf"^.+\.{_escaped(zone)}\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA")
 
 
 def _impossible_services(below: str) -> tuple[str, ...]:

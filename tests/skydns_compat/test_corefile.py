@@ -10,6 +10,7 @@ import pytest
 
 from skydns_compat.corefile import Block, CorefileSettings, Subzone, blocks, corefile
 from skydns_compat.names import Name
+from skydns_compat.reader_served import as_python
 
 PLAIN = CorefileSettings(Name.parse("cluster.local"))
 VM = Subzone(Name.parse("vm.example"), 2, 0, listen="127.0.0.1:5353", name_server=True)
@@ -52,7 +53,7 @@ def test_every_pattern_is_in_the_text_and_is_one_word(settings: CorefileSettings
         for pattern in patterns(block):
             assert f" {pattern} " in text
             assert " " not in pattern
-            re.compile(pattern)
+            re.compile(as_python(pattern))
             # What RE2 has not: looking around and back.
             assert not re.search(r"\(\?[=!<](?!P)|\\[1-9]|\(\?P=", pattern)
 
@@ -63,14 +64,14 @@ def test_replacements_name_groups_that_are_there(settings: CorefileSettings) -> 
             (rewrite.pattern, rewrite.replacement),
             *([rewrite.back] if rewrite.back else []),
         ):
-            groups = re.compile(pattern).groups
+            groups = re.compile(as_python(pattern)).groups
             assert all(1 <= int(number) <= groups for number in re.findall(r"{(\d)}", replacement))
 
 
 def test_answers_name_groups_that_are_there(settings: CorefileSettings) -> None:
     for template in (one for block in blocks(settings) for one in block.templates):
         wanted = set(re.findall(r"\.Group\.(\w+)", template.answer))
-        named = {name for pattern in template.patterns for name in re.compile(pattern).groupindex}
+        named = {name for pattern in template.patterns for name in re.compile(as_python(pattern)).groupindex}
         assert not template.answer or wanted >= named
 
 
