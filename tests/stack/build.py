@@ -79,6 +79,8 @@ SERVERS: tuple[Server, ...] = (
     Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}, 60),
     Server("coredns", {"coredns": "github.com/coredns/coredns"}, 180),
     Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, 200, _KUBERNETES),
+    # The last etcd with the v2 API that the Go module proxy has (v3.4.13): what classic SkyDNS reads.
+    Server("etcd34", {"etcd34": "go.etcd.io/etcd"}, 45),
     Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}, 270),
 )
 
