@@ -1,0 +1,157 @@
+"""What ``docker-flags`` prints, as the only configuration of the system's own resolver."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.stack.demo import NO_DOORS, kube2etcd
+from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.netns import NetworkNamespace
+from tests.stack.process import Process
+from tests.stack.zoned import endpoints, namespace, service
+
+DOMAIN = "kubernetes.local"
+FOUR, SIX, NOBODY = "10.0.0.10", "fd00:53::a", "10.0.0.11"
+OBJECTS = [
+    namespace("shop"),
+    service("default", "near", clusterIP="10.0.7.1"),
+    service("shop", "near", clusterIP="10.0.7.2"),
+    service("shop", "web", clusterIP="10.0.7.3"),
+    service("shop", "db", clusterIP="None"),
+    endpoints("shop", "db", "10.244.1.11", "10.244.1.12"),
+]
+#: The other names of the world, so that a question goes on to the search list as it does outside.
+WORLD = """
+.:53 {
+    template ANY ANY . {
+        rcode NXDOMAIN
+        authority ". 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
+    }
+}
+"""
+ASK = """
+import json, socket, sys
+try:
+    found = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), type=socket.SOCK_STREAM)
+    print(json.dumps(sorted({one[4][0] for one in found})))
+except socket.gaierror as error:
+    print(json.dumps(str(error)))
+"""
+
+
+class Machine:
+    """Somebody else's machine, on which nothing but resolv.conf says where to ask."""
+
+    def __init__(self, directory: Path, held: NetworkNamespace) -> None:
+        self.directory = directory
+        self.held = held
+
+    def addresses(self, name: str, *options: str, port: int = 443) -> list[str] | str:
+        """What getaddrinfo says with the resolv.conf of these options; its error where it says none."""
+        conf = self.directory / "resolv.conf"
+        conf.write_text(kube2etcd("docker-flags", "--domain", DOMAIN, *options, "--format", "resolv.conf"))
+        command = [sys.executable, "-I", "-S", "-c", ASK, name, str(port)]
+        done = subprocess.run(
+            self.held.inside(command, {Path("/etc/resolv.conf"): conf}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found: list[str] | str = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def machine(
+    binaries: Mapping[str, Path], shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """CoreDNS on the keys of a real cluster, behind two addresses of a machine of its own."""
+    directory = tmp_path_factory.mktemp("machine")
+    held = NetworkNamespace(directory / "netns", [f"{FOUR}/32", f"{SIX}/128"])
+    etcd = Etcd(directory / "etcd", binaries)
+    dns = Process("coredns", [], directory)
+    try:
+        held.start()
+        etcd.start()
+        if not shared_apiserver.alive:
+            shared_apiserver.start()
+        shared_apiserver.reset()
+        shared_apiserver.apply_all(OBJECTS)
+        options = ("--domain", DOMAIN, "--etcd-server", etcd.url)
+        kube2etcd("resync", *options, "--kubeconfig", str(shared_apiserver.kubeconfig()))
+        # Written from outside, read inside: the same data behind the same port of the other loopback.
+        etcd.stop()
+        etcd.process.command = held.inside(etcd.process.command)
+        etcd.process.start()
+        corefile = directory / "Corefile"
+        listen = ("--dns-listen", ":53", "--upstream", "none", "--cache", "0")
+        corefile.write_text(kube2etcd("corefile", *options, *listen, *NO_DOORS) + WORLD)
+        dns.command = held.inside([str(binaries["coredns"]), "-conf", str(corefile)])
+        dns.start()
+        machine = Machine(directory, held)
+        wait_for(
+            lambda: machine.addresses("near", "--dns-server-ip", FOUR) == ["10.0.7.1"],
+            "the first answer",
+            60,
+            dns,
+            etcd.process,
+        )
+        yield machine
+    finally:
+        dns.kill()
+        etcd.kill()
+        held.kill()
+
+
+SERVERS = {
+    "IPv4": (FOUR,),
+    "IPv6": (SIX,),
+    "both": (FOUR, SIX),
+    "the first is silent": (NOBODY, FOUR),
+}
+
+
+@pytest.mark.parametrize("servers", list(SERVERS.values()), ids=list(SERVERS))
+@pytest.mark.parametrize("ndots", [(), ("--ndots", "5")], ids=["no ndots", "ndots 5"])
+def test_every_name_that_a_pod_may_use(
+    servers: tuple[str, ...], ndots: tuple[str, ...], machine: Machine
+) -> None:
+    options = [*(part for server in servers for part in ("--dns-server-ip", server)), *ndots]
+    found = machine.addresses("kubernetes", *options)
+    assert isinstance(found, list), found
+    assert found == machine.addresses(f"kubernetes.default.svc.{DOMAIN}.", *options)
+    for name in ("web.shop", "web.shop.svc", f"web.shop.svc.{DOMAIN}", f"web.shop.svc.{DOMAIN}."):
+        assert machine.addresses(name, *options) == ["10.0.7.3"], name
+    assert machine.addresses("db.shop", *options) == ["10.244.1.11", "10.244.1.12"]
+
+
+def test_the_near_service_hides_the_far_one(machine: Machine) -> None:
+    server = ("--dns-server-ip", FOUR)
+    assert machine.addresses("near", *server) == ["10.0.7.1"]
+    assert machine.addresses("near", *server, "--namespace", "shop") == ["10.0.7.2"]
+    assert machine.addresses("near.default", *server, "--namespace", "shop") == ["10.0.7.1"]
+    assert machine.addresses("web", *server, "--namespace", "shop") == ["10.0.7.3"]
+
+
+def test_what_the_cluster_has_not_is_no_name(machine: Machine) -> None:
+    for name in ("web", "gone.shop", "shop", "svc"):
+        assert "Errno" in machine.addresses(name, "--dns-server-ip", FOUR), name
+
+
+def test_docker_is_told_the_same(machine: Machine) -> None:
+    """The resolv.conf that docker makes of its keys for a container, line by line."""
+    options = ("--domain", DOMAIN, "--dns-server-ip", FOUR, "--dns-server-ip", SIX, "--ndots", "5")
+    keys = json.loads(kube2etcd("docker-flags", *options, "--format", "daemon.json"))
+    lines = [f"nameserver {server}" for server in keys["dns"]]
+    lines += [f"search {' '.join(keys['dns-search'])}", f"options {' '.join(keys['dns-opts'])}"]
+    machine.addresses("kubernetes", *options[2:])
+    text = (machine.directory / "resolv.conf").read_text()
+    assert sorted(lines) == sorted(line for line in text.splitlines() if not line.startswith("#"))
