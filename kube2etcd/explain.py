@@ -256,8 +256,9 @@ class Explainer:
             pointers = [record for record in self._publisher.published(unit).pointers if record.name == name]
             if pointers and unit != holder:
                 yield (
-                    f"{unit} claims {address} as well ({pointers[0].data}) and loses to {holder}: the shorter"
-                    " name has it, then the older object, then the first by namespace and name"
+                    f"{unit} claims {address} as well ({pointers[0].data}) and loses to {holder}: a Service"
+                    " has it before others and a machine after them, then the shorter name, then the older"
+                    " object, then the first by namespace and name"
                 )
         if not shown:
             yield f"no Service and no named endpoint has the address {address}"

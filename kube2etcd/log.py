@@ -43,7 +43,14 @@ def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
     text = record.getMessage()
     if record.exc_info:
         text += " | " + formatter.formatException(record.exc_info)
-    return redact(" | ".join(part.strip() for part in text.splitlines() if part.strip()))
+    return _printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
+
+
+def _printable(text: str) -> str:
+    """The text with what a terminal would obey written out: names and addresses come from strangers."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _moment(record: logging.LogRecord) -> str:
@@ -82,6 +89,8 @@ def _short(name: str) -> str:
 
 def _quoted(value: object) -> str:
     text = redact(str(value))
+    if not text.isprintable():
+        return json.dumps(text)
     return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[\s"=]', text) else text
 
 

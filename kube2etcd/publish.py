@@ -2,8 +2,11 @@
 
 A unit is looked at again as a whole; the keys whose desired value may have changed come back, and
 nothing else is touched, so cost follows the change.  Several units may claim one key (a PTR of a
-shared address, a pod name on the host's network): the shorter name wins, then the older object,
-then namespace and name.  No state decides, so a restart decides alike.  Pure.
+shared address, a pod name on the host's network).  Of PTR records a Service's wins over all others,
+whose addresses the API server did not give, and a machine's, whose guest chooses them, loses to all;
+then the shorter name wins, then the older object, then namespace and name.  No state decides, so a
+restart decides alike.  Two machines that share a name (interface ``my`` of ``vm``, and ``my.vm``)
+have different keys and answer both.  Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TypeAlias
 
 from kube2etcd.cluster.objects import ApiObject
 from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.reasons import Reasons
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.published import Published
 from kube2etcd.zones import InCluster, Zone
@@ -21,11 +25,13 @@ from skydns_compat.names import Name
 from skydns_compat.records import Pointer, Record
 
 #: Order among those who claim one key; the smallest has it.
-Rank: TypeAlias = tuple[int, str, str, str]
+Rank: TypeAlias = tuple[int, int, str, str, str]
 _Claims: TypeAlias = dict[bytes, tuple[Rank, bytes]]
 
 #: An object that does not say when it was made comes after all that do.
 _NO_AGE = "~"
+#: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
+_CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
 
 
 class Publisher:
@@ -40,6 +46,8 @@ class Publisher:
         self._claims: dict[Unit, _Claims] = {}
         self._claimants: dict[bytes, Unit | set[Unit]] = {}
         self._refused: dict[Unit, int] = {}
+        self.told = Reasons()
+        self._untold: list[tuple[Unit, str]] = []
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in self.zones}
         self._below = [(layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in self.zones]
         self._follows_namespaces = any(one.follows_namespaces() for one in self.zones)
@@ -100,6 +108,11 @@ class Publisher:
         """How many records were asked for and could not be made."""
         return sum(self._refused.values())
 
+    def untold(self) -> list[tuple[Unit, str]]:
+        """What was left out for an odd reason since the last call; each reason once for each object."""
+        untold, self._untold = self._untold, []
+        return untold
+
     def group(self, key: bytes) -> bytes:
         """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
         for below, deep in self._below:
@@ -126,16 +139,24 @@ class Publisher:
         age = _age(self.store.get(unit))
         claims: _Claims = {}
         left_out = 0
+        odd: list[str] = []
         for zone, published in self.by_zone(unit):
             left_out += len(published.left_out)
-            rank = (0, age, unit.namespace, unit.name)
+            odd += published.odd()
+            rank = (0, 0, age, unit.namespace, unit.name)
             for key, value in self.layout.entries(published.records, zone.name, zone.above).items():
                 claims[key] = (rank, value)
             for record in published.pointers:
-                rank = (_length(record), age, unit.namespace, unit.name)
+                worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
+                rank = (worth, _length(record), age, unit.namespace, unit.name)
                 for key, value in self.layout.entries([record], zone.name).items():
                     claims.setdefault(key, (rank, value))
         self._count(unit, left_out)
+        if self.store.rejected(unit) is None:
+            if age or unit in self._zone_units:
+                self._untold += [(unit, reason) for reason in self.told.fresh(unit, odd)]
+            else:
+                self.told.forget(unit)
         return claims
 
     def _enter(self, key: bytes, unit: Unit) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kube2etcd import changes
+from kube2etcd.cluster.objects import Rejected
+from kube2etcd.cluster.store import Unit
 from kube2etcd.errors import EtcdError, EtcdUnavailable
 from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News
 from kube2etcd.metrics import Metrics, Status
@@ -31,6 +33,10 @@ ETCD_RETRY = 0.5
 TICK = 1.0
 #: Seconds after which a held plan asks for another listing.
 ASK_AGAIN = (5.0, 10.0, 20.0)
+#: Reasons for left-out records that are told at once, such as at the start.
+REASONS = 100
+#: Characters of such a reason that are told; an annotation may have a quarter of a million.
+LONGEST = 300
 
 
 class EntryStore(Protocol):
@@ -118,6 +124,7 @@ class Reconciler:
         if not self._waiting:
             keys = self.publisher.refresh(self._units)
             self._units.clear()
+            self._say_left_out()
             self._reconcile(keys, changed, began)
         self._report()
 
@@ -135,13 +142,12 @@ class Reconciler:
                     self._stale.pop(kind, None)
                     self._metrics.listed(kind)
                     for one in rejected:
-                        log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, one.reason)
+                        self._say_rejected(kind, one)
                 case Changed(kind, event):
                     self._units |= store.apply(kind, event)
                     self._metrics.events(kind)
                     if event.rejected is not None:
-                        reason = event.rejected.reason
-                        log.warning("%s %s/%s is left out: %s", kind, event.namespace, event.name, reason)
+                        self._say_rejected(kind, event.rejected)
                 case Failing(kind, since, absent):
                     if absent:
                         self._waiting.discard(kind)
@@ -164,6 +170,22 @@ class Reconciler:
                     self.mirror.lose()
                     self.equal = False
         return changed
+
+    def _say_rejected(self, kind: str, one: Rejected) -> None:
+        unit = Unit(kind, one.namespace, one.name)
+        for reason in self.publisher.told.fresh(unit, [one.reason]):
+            log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)
+
+    def _say_left_out(self) -> None:
+        """Each reason once for each object, and no more at once than somebody would read."""
+        untold = self.publisher.untold()
+        for unit, reason in untold[:REASONS]:
+            log.warning("%s: %s", unit, reason if len(reason) <= LONGEST else reason[:LONGEST] + "…")
+        if untold[REASONS:]:
+            log.warning(
+                "%d more records are left out for odd reasons; kube2etcd explain NAME tells one",
+                len(untold[REASONS:]),
+            )
 
     def _reconcile(self, keys: set[bytes], changed: set[bytes], began: float) -> None:
         try:

@@ -45,6 +45,13 @@ def test_json_is_one_object_per_line() -> None:
     assert "\n" not in line
 
 
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    line = TextFormatter().format(record("\x1b[2Jweb\x07 ä\x9b", key="\x1b[0m"))
+    assert line.isprintable()
+    assert line.endswith('etcd.store: \\x1b[2Jweb\\x07 ä\\x9b key="\\u001b[0m"')
+    assert "\x1b" not in JsonFormatter().format(record("\x1b[2J", key="\x1b[0m"))
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_an_unforeseen_error_is_one_line_too(form: str) -> None:
     stream = io.StringIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -15,19 +16,22 @@ from kube2etcd.cluster.objects import (
     EndpointPort,
     EndpointSlice,
     Event,
+    Interface,
     Metadata,
     Namespace,
     Pod,
     Rejected,
     Service,
+    VirtualMachineInstance,
 )
 from kube2etcd.cluster.objects import Port as ServicePort
 from kube2etcd.cluster.store import Store, Unit
 from kube2etcd.publish import Publisher
 from kube2etcd.selectors import Selector
 from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
-from kube2etcd.zones import OfSelected
+from kube2etcd.zones import OfMachines, OfSelected
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name
@@ -89,6 +93,54 @@ def test_a_service_comes_before_an_endpoint_however_young() -> None:
     publisher = filled(services=services, endpointslices=[piece])
     assert host(publisher, PTR) == "young.shop.svc.cluster.local"
     assert publisher.holder(PTR) == Unit("services", "shop", "young")
+
+
+VM_ZONE = MachineZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
+
+
+def machine(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
+    nics = tuple(Interface(label, address) for label, address in interfaces)
+    return VirtualMachineInstance(Metadata("shop", name, creation_timestamp=age), nics)
+
+
+def with_machines(services: list[Service], machines: list[VirtualMachineInstance]) -> Publisher:
+    store = Store()
+    store.replace("services", services)
+    store.replace("virtualmachineinstances", machines)
+    publisher = Publisher(store, Layout(), ZONE, [OfMachines(VM_ZONE)])
+    publisher.refresh(publisher.units())
+    return publisher
+
+
+def test_a_guest_never_takes_the_reverse_name_of_a_service() -> None:
+    """Its own name is shorter, and it is older: both would win among Services."""
+    guest = machine("m", ("nic1", "10.0.0.1"), age="1")
+    publisher = with_machines([service("young", age="9")], [guest])
+    assert host(publisher, PTR) == "young.shop.svc.cluster.local"
+    publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "young")))
+    assert host(publisher, PTR) == "nic1.m.shop.vm"
+
+
+def test_interface_my_of_vm_and_machine_my_vm_answer_together() -> None:
+    one, other = machine("vm", ("my", "10.0.0.1")), machine("my.vm", ("nic1", "10.0.0.2"))
+    below = b"/skydns/vm/shop/vm/my/"
+    alone = [with_machines([], [each]).desired for each in (one, other)]
+    for order in ([one, other], [other, one]):
+        both = with_machines([], order).desired
+        hosts = {decode(value).host for key, value in both.items() if key.startswith(below)} - {""}
+        assert hosts == {"10.0.0.1", "10.0.0.2"}
+        for desired in alone:
+            assert {key for key in desired if key.startswith(below)} <= both.keys()
+
+
+def test_ordinary_reasons_are_not_told() -> None:
+    piece = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (), (Endpoint(("10.1.0.1",), False),))
+    publisher = filled(services=[service("db", ip="None"), service("new", ip="")], endpointslices=[piece])
+    assert publisher.left_out() == 3
+    assert publisher.untold() == []
+    nics = (("nic1", "fe80::1"), ("nic2", "127.0.0.1"))
+    [(unit, reason)] = with_machines([], [machine("m", *nics)]).untold()
+    assert (str(unit), "loopback" in reason) == ("virtualmachineinstances/shop/m", True)
 
 
 def test_the_next_in_line_takes_over() -> None:

@@ -11,14 +11,22 @@ import pytest
 
 from kube2etcd import changes
 from kube2etcd.changes import ApplyResult, Snapshot, WatchBatch, WatchEvent
-from kube2etcd.cluster.objects import ApiObject, Event, Metadata, Namespace, Rejected, Service
+from kube2etcd.cluster.objects import (
+    TENANT_CLUSTER_IP,
+    ApiObject,
+    Event,
+    Metadata,
+    Namespace,
+    Rejected,
+    Service,
+)
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News, Wake
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
-from kube2etcd.reconciler import ASK_AGAIN, ETCD_RETRY, Reconciler
+from kube2etcd.reconciler import ASK_AGAIN, ETCD_RETRY, LONGEST, REASONS, Reconciler
 from kube2etcd.sources.cluster import ClusterZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
@@ -512,8 +520,39 @@ def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixtur
     odd = Rejected("services", "shop", "odd", "spec.ports: expected array")
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [odd]))
     world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=odd)))
-    assert told.text.count("services shop/odd is left out: spec.ports: expected array") == 2
+    assert told.text.count("services shop/odd is left out: spec.ports: expected array") == 1
+    other = Rejected("services", "shop", "odd", "spec.type: expected str")
+    world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=other)))
+    assert told.text.count("services shop/odd is left out: spec.type: expected str") == 1
     world.assert_equal()
+
+
+def test_odd_records_are_told_once_for_each_object_and_reason(
+    clock: Clock, told: pytest.LogCaptureFixture
+) -> None:
+    def annotated(value: str) -> Service:
+        return Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: value}), cluster_ip="10.0.0.1")
+
+    world = World(clock).turn(Listed("namespaces", []), Listed("services", [annotated("evil\x1b[2J")]))
+    for value in ("evil\x1b[2J", "worse" * LONGEST, "10.0.0.9", "worse" * LONGEST):
+        world.turn(Changed("services", Event("MODIFIED", annotated(value), "shop", "web")))
+    lines = [one.getMessage() for one in told.records if "services/shop/web" in one.getMessage()]
+    assert len(lines) == 2
+    assert all(TENANT_CLUSTER_IP in line and line.isprintable() for line in lines)
+    assert max(map(len, lines)) < LONGEST + 50
+    world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
+    world.turn(Changed("services", Event("ADDED", annotated("worse" * LONGEST), "shop", "web")))
+    assert told.text.count("services/shop/web: ") == 3
+
+
+def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    odd = [
+        Service(Metadata("shop", f"s{at}"), type="ExternalName", external_name="192.0.2.1")
+        for at in range(REASONS + 5)
+    ]
+    World(clock).turn(Listed("namespaces", []), Listed("services", odd))
+    assert told.text.count("is an address") == REASONS
+    assert "5 more records are left out" in told.text
 
 
 def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kube2etcd.cluster.objects import TENANT_CLUSTER_IP, EndpointSlice, Namespace, Pod, Service
-from kube2etcd.sources.published import Published
+from kube2etcd.sources.published import Published, Usual
 from skydns_compat.names import (
     Address,
     InvalidAddress,
@@ -77,7 +77,7 @@ def pod_records(pod: Pod, zone: ClusterZone) -> Published:
     """
     published = Published()
     if pod.terminating or pod.phase in ("Succeeded", "Failed", "Unknown"):
-        published.left_out.append("the pod has ended or is ending")
+        published.left_out.append(Usual("the pod has ended or is ending"))
         return published
     for text in dict.fromkeys(filter(None, (pod.pod_ip, *pod.pod_ips))):
         try:
@@ -88,7 +88,7 @@ def pod_records(pod: Pod, zone: ClusterZone) -> Published:
             continue
         published.records += [Record(name, Host(address), zone.ttl), Record(name, Port(0, name), zone.ttl)]
     if not published.records and not published.left_out:
-        published.left_out.append("the pod has no address yet")
+        published.left_out.append(Usual("the pod has no address yet"))
     return published
 
 
@@ -113,7 +113,7 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], zone: Clu
         return published
     if not addresses and not is_headless(service):
         if not published.left_out:
-            published.left_out.append("the Service has no cluster address yet")
+            published.left_out.append(Usual("the Service has no cluster address yet"))
         return published
     add_endpoints(slices, name, zone.ttl, published, headless=not addresses)
     return published
@@ -226,7 +226,7 @@ def add_endpoints(
         Record(reverse_name(address), Pointer(endpoint), ttl) for address, endpoint in reverse.items()
     ]
     if headless and not said:
-        published.left_out.append("the Service is headless and has no ready endpoint")
+        published.left_out.append(Usual("the Service is headless and has no ready endpoint"))
 
 
 def _backends(slices: Sequence[EndpointSlice], published: Published) -> Iterator[_Backend]:
@@ -238,7 +238,7 @@ def _backends(slices: Sequence[EndpointSlice], published: Published) -> Iterator
         ports = [(port.name, port.protocol, port.port) for port in piece.ports if port.port is not None]
         for endpoint in piece.endpoints:
             if endpoint.ready is False:
-                published.left_out.append(f"endpoint {', '.join(endpoint.addresses)} is not ready")
+                published.left_out.append(Usual(f"endpoint {', '.join(endpoint.addresses)} is not ready"))
                 continue
             for text in endpoint.addresses:
                 try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from kube2etcd.cluster.objects import Interface, Namespace, VirtualMachineInstance
-from kube2etcd.sources.published import Published
+from kube2etcd.sources.published import Published, Usual
 from skydns_compat.layout import RESERVED
 from skydns_compat.names import (
     Address,
@@ -26,6 +26,7 @@ from skydns_compat.records import Exists, Host, Pointer, Record
 
 Network = IPv4Network | IPv6Network
 
+_LINK_LOCAL = "link-local"
 _BROADCAST = ip_address("255.255.255.255")
 
 
@@ -76,7 +77,9 @@ def machine_namespace_records(namespace: Namespace, zone: MachineZone) -> Publis
 def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Published:
     """``<interface>.<machine>.<namespace>.<zone>``, and the machine's own name for its first interface.
 
-    Of each named secondary interface the first usable address of each family.
+    Of each named secondary interface the first usable address of each family.  Interface ``my`` of
+    machine ``vm`` and machine ``my.vm`` of one namespace share a name, which then has the addresses of
+    both, as KubeSecondaryDNS answers: neither owner is refused for what the other is called.
     """
     published = Published()
     meta = machine.metadata
@@ -135,7 +138,9 @@ def _usable(interface: Interface, zone: MachineZone, namespace: str, published: 
             continue
         why = _refusal(address, zone, namespace)
         if why:
-            published.left_out.append(f"interface {interface.name!r}: {address} is {why}")
+            reason = f"interface {interface.name!r}: {address} is {why}"
+            # Every interface with IPv6 has such an address.
+            published.left_out.append(Usual(reason) if why == _LINK_LOCAL else reason)
         else:
             chosen.setdefault(address.version, address)
     return [chosen[version] for version in sorted(chosen)]
@@ -146,7 +151,7 @@ def _refusal(address: Address, zone: MachineZone, namespace: str) -> str:
     kinds = {
         "loopback": address.is_loopback,
         "unspecified": address.is_unspecified,
-        "link-local": address.is_link_local,
+        _LINK_LOCAL: address.is_link_local,
         "multicast": address.is_multicast,
         "broadcast": address == _BROADCAST,
     }

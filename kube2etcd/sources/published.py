@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from skydns_compat.records import Record
 
 
+class Usual(str):
+    """A reason that comes in the ordinary course of things: ``explain`` tells it, no log warns of it."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class Published:
     """Records under the unit's names, PTR records, and what was left out and why.
@@ -17,3 +23,7 @@ class Published:
     records: list[Record] = field(default_factory=list)
     pointers: list[Record] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+    def odd(self) -> list[str]:
+        """The reasons that somebody should mend something for."""
+        return [reason for reason in self.left_out if not isinstance(reason, Usual)]

@@ -19,7 +19,7 @@ from kube2etcd.sources.cluster import (
     cluster_addresses,
     is_headless,
 )
-from kube2etcd.sources.published import Published
+from kube2etcd.sources.published import Published, Usual
 from skydns_compat.layout import RESERVED
 from skydns_compat.names import MAX_LABEL, Address, InvalidAddress, InvalidName, Name, parse_address
 from skydns_compat.records import Alias, Exists, Host, Record
@@ -107,7 +107,7 @@ def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: Se
         above = zone.own(meta.name, meta.namespace)
         published.records += [Record(one, Exists(), zone.ttl) for one in above]
     elif not published.left_out:
-        published.left_out.append(f"the Service has no {' or '.join(zone.addresses)} address")
+        published.left_out.append(Usual(f"the Service has no {' or '.join(zone.addresses)} address"))
     published.pointers.clear()
     return published
 

@@ -1,0 +1,41 @@
+"""Which reasons have been told, so that a log tells each once for each object.
+
+What it may know: units and texts.  What it must never do: grow with events.  A guest that changes
+its address every second gives a new reason each time; after :data:`MOST` of them an object has said
+enough, and ``kube2etcd explain`` tells the present one.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from kube2etcd.cluster.store import Unit
+
+#: Different reasons that are told of one object.
+MOST: Final = 16
+#: What stands in the place of the last.
+ENOUGH: Final = "it changes its reasons again and again; kube2etcd explain tells the present one"
+
+
+class Reasons:
+    """What was told of each unit; hashes, since the texts may be long and come from strangers."""
+
+    def __init__(self) -> None:
+        self._told: dict[Unit, tuple[int, ...]] = {}
+
+    def fresh(self, unit: Unit, reasons: Iterable[str]) -> list[str]:
+        """Those of ``reasons`` that have not been told of ``unit``; from now on they have."""
+        told = self._told.get(unit, ())
+        new = []
+        for reason in dict.fromkeys(reasons):
+            if len(told) < MOST and hash(reason) not in told:
+                told += (hash(reason),)
+                new.append(reason if len(told) < MOST else ENOUGH)
+        if new:
+            self._told[unit] = told
+        return new
+
+    def forget(self, unit: Unit) -> None:
+        """The unit is gone: one that comes under its name is another."""
+        self._told.pop(unit, None)

@@ -1,0 +1,33 @@
+"""Each reason is told once for each object, and no object talks without end."""
+
+from __future__ import annotations
+
+from kube2etcd.cluster.store import Unit
+from kube2etcd.reasons import ENOUGH, MOST, Reasons
+
+UNIT = Unit("services", "shop", "web")
+OTHER = Unit("services", "shop", "api")
+
+
+def test_each_reason_is_told_once_for_each_object() -> None:
+    told = Reasons()
+    assert told.fresh(UNIT, ["a", "b", "a"]) == ["a", "b"]
+    assert told.fresh(UNIT, ["b", "c"]) == ["c"]
+    assert told.fresh(UNIT, []) == []
+    assert told.fresh(UNIT, ["a", "b", "c"]) == []
+    assert told.fresh(OTHER, ["a"]) == ["a"]
+
+
+def test_what_is_gone_and_comes_again_is_another_object() -> None:
+    told = Reasons()
+    told.fresh(UNIT, ["a"])
+    told.forget(UNIT)
+    told.forget(UNIT)
+    assert told.fresh(UNIT, ["a"]) == ["a"]
+
+
+def test_who_changes_its_reasons_for_ever_is_told_so_once() -> None:
+    told = Reasons()
+    lines = [line for number in range(5 * MOST) for line in told.fresh(UNIT, [f"address {number}"])]
+    assert len(lines) == MOST
+    assert lines[-2:] == [f"address {MOST - 2}", ENOUGH]
