@@ -209,6 +209,14 @@ class Explainer:
                 for reason in self._left_out(unit, zone):
                     found = True
                     yield f"{unit}: {reason}"
+        if found:
+            return
+        for unit in self._publisher.units():
+            if unit.kind == "namespaces" and unit.name in labels and isinstance(zone, OfSelected):
+                unselected = zone.unselected_namespace(unit.name, self._publisher.store)
+                if unselected:
+                    found = True
+                    yield f"{unit}: {unselected}"
         if not found:
             yield f"no object has this name in {zone.name}"
 

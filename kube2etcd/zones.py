@@ -172,11 +172,15 @@ class OfSelected:
     def unselected(self, service: Service, store: Store) -> str:
         """Why a Service is not for this zone, or nothing where it is."""
         meta = service.metadata
-        if not self._has(meta.namespace, store):
-            return f"namespace {meta.namespace} is not selected for {self.name}"
+        if unselected := self.unselected_namespace(meta.namespace, store):
+            return unselected
         if not self.settings.selector.matches(meta.labels):
             return f"its labels are not those selected for {self.name}"
         return ""
+
+    def unselected_namespace(self, namespace: str, store: Store) -> str:
+        """Why a namespace is not for this zone, or nothing where it is."""
+        return "" if self._has(namespace, store) else f"namespace {namespace} is not selected for {self.name}"
 
     def _has(self, namespace: str, store: Store) -> bool:
         if self.settings.namespaces and namespace not in self.settings.namespaces:

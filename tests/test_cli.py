@@ -319,6 +319,15 @@ def test_looking_at_files_loads_no_client() -> None:
 
 ZONES = str(Path(SHOP).with_name("zones.yaml"))
 
+
+@pytest.mark.parametrize("name", ["shop.b.example", "none.shop.b.example"])
+def test_explain_a_namespace_that_is_not_selected(name: str, tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("zones:\n- {zone: b.example, namespace_selector: team=b}\n")
+    result = call("explain", name, "--config", str(config), "--objects", SHOP)
+    assert "namespaces/shop: namespace shop is not selected for b.example" in result.stdout
+
+
 OTHER_ZONES = [
     (["web.shop.example", "A"], ["A: NOERROR", "A 10.96.20.10 comes from services/shop/web"]),
     (["web.shop.example", "TXT"], ["NODATA", "has A, AAAA, SRV only"]),
