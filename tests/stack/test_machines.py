@@ -12,7 +12,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.zoned import Zoned, namespace, nic, said, starter, vmi, vmi_crd
 
 
@@ -234,27 +234,28 @@ def test_name_server_and_namespaces_called_like_its_names(
             assert not [data for data in zoned.ask(question, one) if data.startswith("10.")]
 
 
-def test_delegation_from_an_unmodified_parent(
-    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
-) -> None:
-    apiserver.apply(vmi_crd())
-    apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
-    zoned = start("--vm-domain", "example.test", "--name-server-ip", LOOPBACK)
-    zone_file = tmp_path / "example.test.zone"
+def parent_of_the_zone(directory: Path, binaries: dict[str, Path], glue: str) -> CoreDns:
+    """A server of ``example.test`` that knows of its child only NS and glue."""
+    zone_file = directory / "example.test.zone"
     zone_file.write_text(
         "$ORIGIN example.test.\n"
         "@ 60 IN SOA ns.example.test. hostmaster.example.test. 1 3600 3600 3600 60\n"
         "@ 60 IN NS ns.example.test.\n"
         "ns 60 IN A 127.0.0.1\n"
         "vm 60 IN NS ns.vm.example.test.\n"
-        f"ns.vm 60 IN A {LOOPBACK}\n"
+        f"ns.vm 60 IN A {glue}\n"
     )
-    parent = CoreDns(
-        tmp_path,
-        binaries,
-        f"example.test:{{port}} {{\n    bind {LOOPBACK}\n    file {zone_file} example.test\n}}\n",
-        name="parent",
-    )
+    text = f"example.test:{{port}} {{\n    bind {LOOPBACK}\n    file {zone_file} example.test\n}}\n"
+    return CoreDns(directory, binaries, text, name="parent")
+
+
+def test_delegation_from_an_unmodified_parent(
+    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
+    zoned = start("--vm-domain", "example.test", "--name-server-ip", LOOPBACK)
+    parent = parent_of_the_zone(tmp_path, binaries, LOOPBACK)
     resolver = CoreDns(
         tmp_path,
         binaries,
@@ -285,6 +286,65 @@ def test_delegation_from_an_unmodified_parent(
     finally:
         parent.kill()
         resolver.kill()
+
+
+def test_a_door_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
+    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
+    apiserver.apply(vmi_crd())
+    many = [nic(f"nic{number}", f"10.10.1.{number}") for number in range(1, 9)]
+    apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic0", "10.10.0.5", "fd00::5"), *many)])
+    host, port = "127.0.0.2", free_port()
+    zoned = start(
+        *("--vm-domain", "example.test", "--name-server-ip", host),
+        dns_options=["--vm-listen", f"{host}:{port}"],
+    )
+    parent = parent_of_the_zone(tmp_path, binaries, host)
+
+    def resolve(name: str, rtype: str, tcp: bool) -> list[str]:
+        """Begin at the parent and follow its referral, as a resolver does; the port alone is known."""
+        query = dns.query.tcp if tcp else dns.query.udp
+        question = dns.message.make_query(name, rtype)
+        referral = query(question, LOOPBACK, timeout=5, port=parent.port)
+        assert not referral.answer
+        [servers] = [one for one in referral.authority if one.rdtype == dns.rdatatype.NS]
+        [glue] = [str(one[0]) for one in referral.additional if one.name == servers[0].target]
+        answer = query(question, glue, timeout=5, port=port)
+        assert answer.flags & dns.flags.AA
+        return said(answer)
+
+    zoned.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this door has the cluster alone
+    try:
+        parent.start()
+
+        def published() -> bool:
+            return resolve("web.one.vm.example.test", "A", False) == ["10.10.0.5"]
+
+        wait_for(published, "the machine", 15, zoned.bridge.process, parent.process)
+        for tcp in (False, True):
+            for name, rtype, answer in [
+                ("nic0.web.one", "A", ["10.10.0.5"]),
+                ("web.one", "AAAA", ["fd00::5"]),
+                ("nic8.web.one", "A", ["10.10.1.8"]),
+                ("nic8.web.one", "AAAA", ["NODATA"]),
+                ("none.one", "A", ["NXDOMAIN"]),
+                ("one", "A", ["NODATA"]),
+            ]:
+                seen = resolve(f"{name}.vm.example.test", rtype, tcp)
+                assert (name, rtype, tcp, seen) == (name, rtype, tcp, answer)
+        query = dns.message.make_query("vm.example.test", "NS")
+        child = dns.query.udp(query, host, timeout=5, port=port)
+        assert said(child) == ["ns.vm.example.test."]
+        assert [one[0].to_text() for one in child.additional] == [host]
+        # each door has its own zones and no other
+        cluster = dns.message.make_query("kubernetes.default.svc.cluster.local", "A")
+        assert said(dns.query.udp(cluster, host, timeout=5, port=port)) == ["REFUSED"]
+        assert zoned.ask("kubernetes.default.svc.cluster.local") == ["10.0.0.1"]
+        for tcp in (False, True):
+            assert zoned.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
+    finally:
+        parent.kill()
 
 
 def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], apiserver: ApiServer) -> None:

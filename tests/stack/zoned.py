@@ -94,7 +94,7 @@ def said(message: dns.message.Message) -> list[str]:
 
 
 class Zoned:
-    """A bridge and its CoreDNS with the same settings; ``run_options`` are the bridge's alone."""
+    """A bridge and its CoreDNS with the same settings; ``dns_options`` are those of ``corefile`` alone."""
 
     def __init__(
         self,
@@ -104,6 +104,7 @@ class Zoned:
         etcd: Etcd,
         options: Sequence[str] = (),
         config: Mapping[str, Any] | None = None,
+        dns_options: Sequence[str] = (),
     ) -> None:
         self.etcd = etcd
         if config is not None:
@@ -118,7 +119,7 @@ class Zoned:
         )
         port = free_port()
         listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
-        text = kube2etcd("corefile", *options, *listen, *NO_DOORS)
+        text = kube2etcd("corefile", *options, *listen, *NO_DOORS, *dns_options)
         self.dns = CoreDns(directory, binaries, text, port=port)
 
     def start(self) -> None:
@@ -163,8 +164,11 @@ def starter(
     """A function that starts one with these options; what it started ends with the test."""
     running: list[Zoned] = []
 
-    def start(*options: str, config: Mapping[str, Any] | None = None) -> Zoned:
-        one = Zoned(directory / f"zoned{len(running)}", binaries, api, etcd, options, config)
+    def start(
+        *options: str, config: Mapping[str, Any] | None = None, dns_options: Sequence[str] = ()
+    ) -> Zoned:
+        place = directory / f"zoned{len(running)}"
+        one = Zoned(place, binaries, api, etcd, options, config, dns_options)
         running.append(one)
         one.start()
         return one
