@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import Alias, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
@@ -33,6 +33,8 @@ NO_PORT = -1
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
 #: No object's label ends in an underscore.
 EMPTY_NAMES = "nt_"
+#: In front of a name that nests: where its own data are (`skydns_compat.nested`).
+OWN = "own_"
 
 #: Names that CoreDNS reads for itself, as labels in front of the zone: its NS records, its apex.
 RESERVED = (("ns", "dns"), ("apex", "dns"))
@@ -93,7 +95,7 @@ class Layout:
                 return None
             if labels[-1] != labels[-1].lower():
                 labels.pop()
-            labels = [label for label in labels if label != EMPTY_NAMES]
+            labels = [label for label in labels if label not in (EMPTY_NAMES, OWN)]
             return Name.parse(".".join("any" if label == "any_" else label for label in reversed(labels)))
         except (UnicodeDecodeError, InvalidName):
             return None
@@ -147,6 +149,8 @@ class Layout:
             case Text(text):
                 owners.setdefault(name, _Owner())
                 made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
+            case Srv() | Mail():
+                raise ValueError(f"{record}: only names that nest can have this")
             case _:
                 self._exists(name, zone, data.among, made)
 

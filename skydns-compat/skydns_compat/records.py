@@ -60,6 +60,35 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Srv:
+    """SRV (RFC 2782) as somebody else asked for it, with its own priority and weight.
+
+    The server makes shares of a hundred of the weights of one priority: their proportions stay.
+    """
+
+    priority: int
+    weight: int
+    port: int
+    target: Name
+    rtype = "SRV"
+
+    def __str__(self) -> str:
+        return f"{self.priority} {self.weight} {self.port} {self.target}."
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MX."""
+
+    preference: int
+    target: Name
+    rtype = "MX"
+
+    def __str__(self) -> str:
+        return f"{self.preference} {self.target}."
+
+
+@dataclass(frozen=True, slots=True)
 class Pointer:
     """PTR."""
 
@@ -96,7 +125,8 @@ class Exists:
         return "-"
 
 
-Data = Host | Alias | Port | Pointer | Text | Exists
+#: `Srv` and `Mail` are for names that nest (`skydns_compat.nested`), `Port` for those of a cluster.
+Data = Host | Alias | Port | Pointer | Text | Exists | Srv | Mail
 
 
 @dataclass(frozen=True, slots=True)

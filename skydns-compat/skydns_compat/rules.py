@@ -10,11 +10,13 @@ shape of its names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from skydns_compat.layout import EMPTY_NAMES
+from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.names import Name
+from skydns_compat.nested import MAX_QUESTION, TARGET
 
 ANY_TYPE = ("ANY",)
 #: The types whose questions read a subtree by name; with PTR, NS and SOA all that clients ask.
@@ -111,6 +113,8 @@ class CorefileSettings:
     ready: str = ":8181"
     prometheus: str = ":9153"
     subzones: tuple[Subzone, ...] = ()
+    external: tuple[Name, ...] = ()
+    """Zones whose names nest to any depth (`skydns_compat.nested`); none of them within another."""
     reverse: tuple[Name, ...] = field(default=(Name(("in-addr", "arpa")), Name(("ip6", "arpa"))))
 
 
@@ -181,6 +185,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             why="the rest of the zone",
         ),
         *(_subzone(one) for one in settings.subzones),
+        *(_nested(zone) for zone in settings.external),
         Block(
             zones=settings.reverse,
             backend=settings.reverse,
@@ -234,6 +239,39 @@ def _subzone(one: Subzone) -> Block:
         listen=one.listen,
         why=f"zone {zone}",
     )
+
+
+def _nested(zone: Name) -> Block:
+    """Names that nest: each question goes to the name's own data, aside from what lies below it."""
+    tail = _escaped(zone)
+    return Block(
+        zones=(zone,),
+        backend=(zone,),
+        rewrites=(
+            _any_rewrite(zone),
+            # Shorter by the label in front and its dot than the longest name there is.
+            Rewrite(
+                rf"^(.{{1,{MAX_QUESTION}}})\.$",
+                f"{OWN}.{{1}}.",
+                back=(rf"^{OWN}\.(.*{tail})\.$", "{1}."),
+            ),
+            Rewrite(r"^(.+)\.$", "{1}.", back=(rf"^(.+)\.{TARGET}\.{OWN}\..*{tail}\.$", "{1}.")),
+            Rewrite(r"^(.+)\.$", "{1}.", back=(rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}.")),
+        ),
+        templates=(
+            Template((rf"^{OWN}\..+\.{tail}\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA"),
+            Template(
+                (r"(^|\.)(\*|any)\.", *_not_begun_with(f"{OWN}.")), why="no wildcards, no name too long"
+            ),
+        ),
+        why=f"zone {zone}",
+    )
+
+
+def _not_begun_with(text: str) -> Iterator[str]:
+    """Patterns for what begins otherwise: RE2 has no negative look ahead."""
+    for at, character in enumerate(text):
+        yield rf"^{re.escape(text[:at])}[^{character}]"
 
 
 def _any_rewrite(zone: Name, part: str = "") -> Rewrite:

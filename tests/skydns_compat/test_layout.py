@@ -18,7 +18,7 @@ from skydns_compat.message import Message, decode
 from skydns_compat.names import Address, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
 from skydns_compat.reader_served import served_answer
-from skydns_compat.records import Alias, Data, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 from tests.skydns_compat.test_names import NAMES
 from tests.strategies import LAW, NAMESPACES, SERVICES, Present, clusters
 
@@ -372,3 +372,9 @@ def test_a_name_may_share_its_ports_with_names_below() -> None:
 def test_a_namespace_named_nt_exists() -> None:
     how = ClusterZone(ZONE)
     check([namespace_records(Namespace(Metadata("", "nt")), how).records], how)
+
+
+@pytest.mark.parametrize("data", [Srv(0, 0, 80, WEB), Mail(0, WEB)])
+def test_what_only_names_that_nest_can_have_is_refused(data: Data) -> None:
+    with pytest.raises(ValueError, match="only names that nest"):
+        Layout().entries([Record(WEB, data, 5)], ZONE)

@@ -1,0 +1,208 @@
+"""Names that nest: each answers what it has and nothing of what lies below.
+
+`tests/stack/test_external_model.py` asks the real server the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skydns_compat.corefile import blocks, corefile
+from skydns_compat.layout import OWN, Layout
+from skydns_compat.names import Name, parse_address
+from skydns_compat.nested import (
+    MAX_QUESTION,
+    fits,
+    nested_entries,
+    own_name,
+    target_fits,
+)
+from skydns_compat.reader import Entries
+from skydns_compat.reader_served import served_answer
+from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
+from tests.skydns_compat.nested_cases import DATA, QUESTIONS, SETTINGS, keys, records
+from tests.strategies import LAW
+
+RULES = blocks(SETTINGS)
+ZONE = Name.parse("dtk.io")
+TYPES = ("A", "AAAA", "TXT", "SRV", "MX", "CNAME")
+OWN_KEY = b"/skydns/io/dtk/foo/own_"
+MARKER = b'{"owner":"kube2etcd"}'
+FOO = Name.parse("foo.dtk.io")
+
+
+def ask(entries: Entries, name: str, qtype: str) -> str:
+    """The answer's data in order, or the code."""
+    given_ = served_answer(entries, RULES, name, qtype)
+    return ", ".join(record.data for record in given_.answers) or given_.rcode
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "expected"),
+    [
+        # a parent has its own records only, the apex too
+        ("dtk.io", "A", "10.0.0.1"),
+        ("dtk.io", "TXT", '"apex text"'),
+        ("dtk.io", "AAAA", "NOERROR"),
+        ("foo.dtk.io", "A", "10.0.0.5, 10.0.0.6"),
+        ("FOO.dtk.io", "AAAA", "fd00::5"),
+        ("b.foo.dtk.io", "A", "NOERROR"),
+        # a name without data above others, and what is not there
+        ("empty.dtk.io", "A", "NOERROR"),
+        ("none.foo.dtk.io", "A", "NXDOMAIN"),
+        ("below.alias.dtk.io", "A", "NXDOMAIN"),
+        # aliases, in the zone, to the next zone, to elsewhere, in a ring
+        ("chain.dtk.io", "A", "alias.dtk.io., foo.dtk.io., 10.0.0.5, 10.0.0.6"),
+        ("cross.dtk.io", "AAAA", "deep.er.mydomain.io., fd00::20"),
+        ("out.dtk.io", "A", "ext.example."),
+        ("loop1.dtk.io", "A", "NOERROR"),
+        ("toany.dtk.io", "A", "x.any.dtk.io., 10.0.0.12"),
+        # the data of one type are not those of another
+        ("_http._tcp.foo.dtk.io", "SRV", "0 50 80 foo.dtk.io., 0 50 81 any.dtk.io."),
+        ("_http._tcp.foo.dtk.io", "A", "NOERROR"),
+        ("_m._tcp.foo.dtk.io", "SRV", "1 99 80 b.example., 1 1 80 a.example."),
+        ("mx.dtk.io", "MX", "0 a.example., 65535 foo.dtk.io."),
+        ("mx.dtk.io", "A", "10.0.0.13"),
+        ("5.0.77.10.in-addr.arpa", "PTR", "foo.dtk.io."),
+        ("5.0.77.10.in-addr.arpa", "A", "NOERROR"),
+        # what others have put below our names, technical names, wildcards
+        ("foreign.dtk.io", "A", "NXDOMAIN"),
+        ("own_.foo.dtk.io", "A", "NXDOMAIN"),
+        ("*.dtk.io", "A", "NXDOMAIN"),
+        ("any.foo.dtk.io", "A", "NXDOMAIN"),
+    ],
+)
+def test_answers(name: str, qtype: str, expected: str) -> None:
+    assert ask(Entries(keys()), name, qtype) == expected
+
+
+def test_the_apex_alone_has_soa() -> None:
+    entries = Entries(keys())
+    assert ask(entries, "dtk.io", "SOA").startswith("ns.dns.dtk.io.")
+    assert ask(entries, "foo.dtk.io", "SOA") == "NOERROR"
+
+
+def test_the_questions_to_the_real_server_are_telling() -> None:
+    entries = Entries(keys())
+    answers = [served_answer(entries, RULES, name, qtype) for name, qtype in QUESTIONS]
+    kinds = Counter(given_.rcode if not given_.answers else "answer" for given_ in answers)
+    assert min(kinds["answer"], kinds["NOERROR"], kinds["NXDOMAIN"]) >= 50
+
+
+@pytest.mark.parametrize(
+    ("data", "written"),
+    [
+        ([Exists()], {b"": MARKER}),
+        ([Port(80, FOO)], {b"": MARKER}),
+        (
+            [Host(parse_address("10.0.0.1"))],
+            {b"": MARKER, b"/10-0-0-1-H": b'{"host":"10.0.0.1","port":-1,"ttl":5,"owner":"kube2etcd"}'},
+        ),
+        (
+            [Alias(Name.parse("any.dtk.io"))],
+            {b"": b'{"host":"own_.any_.dtk.io","port":-1,"ttl":5,"owner":"kube2etcd"}'},
+        ),
+        (
+            [Alias(Name.parse("any.example"))],
+            {b"": b'{"host":"any.example","port":-1,"ttl":5,"owner":"kube2etcd"}'},
+        ),
+        (
+            [Pointer(Name.parse("a.b"))],
+            {
+                b"": b'{"host":"a.b","port":-1,"ttl":5,"owner":"kube2etcd"}',
+                b"/M": b'{"host":"m.own_.foo.dtk.io","port":-1,"owner":"kube2etcd"}',
+            },
+        ),
+    ],
+)
+def test_keys(data: list[Data], written: dict[bytes, bytes]) -> None:
+    made = nested_entries(Layout(), [Record(FOO, one, 5) for one in data], ZONE)
+    assert made == {OWN_KEY + leaf: value for leaf, value in written.items()}
+
+
+def test_leaves_follow_from_the_content() -> None:
+    texts: list[Data] = [Text("a"), Text("b"), Mail(0, FOO), Srv(0, 0, 1, FOO)]
+    first = nested_entries(Layout(), [Record(FOO, one, 5) for one in texts], ZONE)
+    again = nested_entries(Layout(), [Record(FOO, one, 5) for one in reversed(texts)], ZONE)
+    assert first == again
+    assert len(first) == 5
+    assert all(key == OWN_KEY or key.rpartition(b"/")[2] != key.rpartition(b"/")[2].lower() for key in first)
+
+
+def test_keys_lead_back_to_names() -> None:
+    for key in nested_entries(Layout(), records(), ZONE):
+        found = Layout().name(key)
+        assert str(found) in DATA
+
+
+def test_what_fits() -> None:
+    longest = Name(("a" * 63, "b" * 63, "c" * 63, "d" * (MAX_QUESTION - 192)))
+    assert fits(longest)
+    assert len(str(own_name(longest))) == 253
+    assert not fits(Name((*longest.labels[:3], longest.labels[3] + "d")))
+    assert fits(Name.parse("any.dtk.io"))
+    assert not fits(Name.parse("any.any.dtk.io"))
+    assert target_fits(FOO, FOO)
+    assert not target_fits(longest, FOO)
+
+
+def test_the_corefile_asks_for_the_names_own_data() -> None:
+    text = corefile(SETTINGS)
+    assert "mydomain.io:53 {" in text
+    assert f"    {OWN}.{{1}}." not in text
+    assert f" {OWN}.{{1}}.\n" in text
+
+
+_names = st.lists(st.sampled_from(["a", "b", "any", "_tcp"]), min_size=0, max_size=4).map(
+    lambda labels: Name((*labels, *ZONE.labels))
+)
+_targets = st.one_of(_names.filter(fits), st.just(Name.parse("x.example")))
+_addresses = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1"]).map(lambda text: Host(parse_address(text)))
+_numbers = st.sampled_from([0, 1, 10, 65535])
+_data = st.one_of(
+    st.builds(Alias, _targets).map(lambda one: [one]),
+    st.lists(
+        st.one_of(
+            _addresses,
+            st.builds(Text, st.sampled_from(["one", "two"])),
+            st.builds(Srv, _numbers, _numbers, _numbers, _targets),
+            st.builds(Mail, _numbers, _targets),
+        ),
+        max_size=4,
+        unique=True,
+    ),
+)
+
+
+@LAW
+@given(st.dictionaries(_names.filter(fits), _data, max_size=6))
+def test_reader_answers_exactly_the_records(wanted: dict[Name, list[Data]]) -> None:
+    made: dict[bytes, bytes] = {}
+    for name, data in wanted.items():
+        mine = nested_entries(Layout(), [Record(name, one, 5) for one in data or [Exists()]], ZONE)
+        assert not made.keys() & mine.keys()
+        made |= mine
+    entries = Entries(made)
+    for name, data in wanted.items():
+        alias = any(isinstance(one, Alias) for one in data)
+        for qtype in ("CNAME", "SRV", "MX") if alias else TYPES:
+            given_ = served_answer(entries, RULES, name, qtype)
+            assert given_.rcode == "NOERROR"
+            found = Counter(_without_weight(one.data, qtype) for one in given_.answers)
+            promised = Counter(_without_weight(str(one), qtype) for one in data if one.rtype == qtype)
+            assert found == promised, (str(name), qtype)
+            assert {one.name for one in given_.answers} <= {f"{name}."}
+        missing = Name(("gone", *name.labels))
+        assert served_answer(entries, RULES, missing, "A").rcode == "NXDOMAIN"
+
+
+def _without_weight(data: str, qtype: str) -> str:
+    """The weight is a share that depends on the others."""
+    if qtype != "SRV":
+        return data
+    priority, _, port, target = data.split()
+    return f"{priority} {port} {target}"
