@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -49,6 +50,7 @@ from tests.stack.harness import (
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 OBJECTS = HERE / "demo_objects.yaml"
+MACHINES = HERE / "crds" / "virtualmachineinstances.yaml"
 DOMAIN = "cluster.local"
 DNS_SERVICE = "10.0.0.10"
 SVC = f"shop.svc.{DOMAIN}"
@@ -123,6 +125,11 @@ QUESTIONS: Sequence[Expected] = (
     expect(f"none.svc.{DOMAIN}", "A", "NXDOMAIN", "no such Namespace"),
     expect(f"172-16-0-30.shop.pod.{DOMAIN}", "A", "172.16.0.30", "Pod worker"),
     expect(f"172-16-0-31.shop.pod.{DOMAIN}", "A", "NXDOMAIN", "no Pod has this address"),
+    expect(
+        "nic1.vmi-sec.secondary-test.vm", "A", "10.10.0.5", "VirtualMachineInstance vmi-sec: interface nic1"
+    ),
+    expect("vmi-sec.secondary-test.vm", "A", "10.10.0.5", "the same: its first secondary interface"),
+    expect("default.vmi-sec.secondary-test.vm", "A", "NXDOMAIN", "the pod network is not for the vm zone"),
     expect(f"dns-version.{DOMAIN}", "TXT", '"1.1.0"', "the specification's version"),
     expect(f"kubernetes.default.svc.{DOMAIN}", "A", "10.0.0.1", "Service kubernetes, made by the API server"),
 )
@@ -143,6 +150,7 @@ class Stack:
         self.api = ApiServer(directory / "apiserver", programs, self.api_etcd.url)
         self.outside = CoreDns(directory, programs, OUTSIDE, name="outside")
         self.options = ["--domain", DOMAIN, "--etcd-server", self.etcd.url, "--pods", "verified"]
+        self.options += ["--vm-domain", ""]
         self.bridge: Bridge | None = None
         self.dns: CoreDns | None = None
         self._exit = contextlib.ExitStack()
@@ -154,6 +162,7 @@ class Stack:
         self.tell("starting kube-apiserver (a few seconds)…")
         self._run(self.api)
         self._exit.callback(self.api.close)
+        self.api.apply(yaml.safe_load(MACHINES.read_text()))
         self.tell("starting the pod-local etcd and a stand-in for the rest of the world…")
         self._run(self.etcd)
         self._run(self.outside)
@@ -270,7 +279,7 @@ def by_hand(stack: Stack) -> str:
         '{"apiVersion":"v1","kind":"Service","metadata":{"name":"mine"},'
         '"spec":{"clusterIP":"10.0.0.99","ports":[{"name":"http","port":80}]}}'
     )
-    options = " ".join([*stack.options, "--kubeconfig", str(kubeconfig)])
+    options = shlex.join([*stack.options, "--kubeconfig", str(kubeconfig)])
     return f"""
 Ask:     dig @{LOOPBACK} -p {stack.port} +noall +answer _http._tcp.web.{SVC} SRV
 Change:  curl -s --cacert {stack.api.ca_file} -H 'Authorization: Bearer {stack.api.token}' \\
