@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -97,19 +99,78 @@ def test_switched_off(start: Callable[..., Zoned], apiserver: ApiServer) -> None
     assert zoned.ask("3.0.30.172.in-addr.arpa", "PTR") == ["NXDOMAIN"]
 
 
+@pytest.fixture
+def tenants_apiserver(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
+    """The tenant's own control plane: an API server beside the super cluster's, with an etcd of its own."""
+    with contextlib.ExitStack() as stack:
+        etcd = Etcd(tmp_path / "tenant-etcd", binaries, name="tenant-etcd")
+        stack.callback(etcd.kill)
+        etcd.start()
+        server = ApiServer(tmp_path / "tenant-apiserver", binaries, etcd.url)
+        stack.callback(server.kill)
+        stack.callback(server.close)
+        server.start()
+        yield server
+
+
 def test_a_tenants_bridge_beside_a_plain_one(
-    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+    start: Callable[..., Zoned],
+    apiserver: ApiServer,
+    tenants_apiserver: ApiServer,
+    binaries: dict[str, Path],
+    tmp_path: Path,
 ) -> None:
-    """Each with an etcd and a CoreDNS of its own."""
-    apiserver.apply_all([namespace("tenant"), annotated("web", "172.30.0.3", clusterIP="10.0.1.3")])
-    tenants = start()
-    other = Etcd(tmp_path / "other", binaries, name="other")
-    other.start()
-    plain = Zoned(tmp_path / "plain", binaries, apiserver, other, ["--no-tenant-cluster-ip"])
-    try:
-        plain.start()
-        tenants.expect(f"web.{SVC}", "A", "172.30.0.3")
-        plain.expect(f"web.{SVC}", "A", "10.0.1.3")
-    finally:
-        plain.kill()
-        other.kill()
+    """A tenant's Service and its twin in the super cluster, as VirtualCluster's syncer keeps them.
+
+    The tenant's bridge has the tenant's kubeconfig, an etcd and a CoreDNS of its own, and answers the
+    address that routes: the super cluster's.  A plain one answers what the tenant's API server says, and
+    the super cluster's own bridge knows the twin alone.
+    """
+    super_cluster = start()
+    apiserver.apply_all([namespace("abc-tenant"), service("abc-tenant", "web")])
+    twin = apiserver.get("v1", "Service", "web", "abc-tenant")["spec"]["clusterIP"]
+    own = "10.0.200.3"
+    tenants_apiserver.apply_all([namespace("tenant"), service("tenant", "web", clusterIP=own)])
+    assert twin != own
+    with contextlib.ExitStack() as stack:
+        bridges = {}
+        for name, options in (("tenants", ()), ("plain", ("--no-tenant-cluster-ip",))):
+            etcd = Etcd(tmp_path / f"{name}-etcd", binaries, name=f"{name}-etcd")
+            stack.callback(etcd.kill)
+            etcd.start()
+            bridges[name] = Zoned(tmp_path / name, binaries, tenants_apiserver, etcd, options)
+            stack.callback(bridges[name].kill)
+            bridges[name].start()
+        tenants, plain = bridges["tenants"], bridges["plain"]
+        tenants.expect(f"web.{SVC}", "A", own)  # until the syncer has written the twin's address back
+        relabel(tenants_apiserver, service("tenant", "web", annotations={TENANT_CLUSTER_IP: twin}))
+        tenants.expect(f"web.{SVC}", "A", twin)
+        tenants.expect(f"_http._tcp.web.{SVC}", "SRV", f"0 100 80 web.{SVC}.")
+        tenants.expect(ip_address(twin).reverse_pointer, "PTR", f"web.{SVC}.")
+        tenants.expect(ip_address(own).reverse_pointer, "PTR", "NXDOMAIN")
+        plain.expect(f"web.{SVC}", "A", own)
+        plain.expect(ip_address(own).reverse_pointer, "PTR", f"web.{SVC}.")
+        super_cluster.expect("web.abc-tenant.svc.cluster.local", "A", twin)
+        for one in (tenants, plain):
+            assert one.ask("web.abc-tenant.svc.cluster.local") == ["NXDOMAIN"]
+        assert super_cluster.ask(f"web.{SVC}") == ["NXDOMAIN"]
+
+
+def test_an_annotation_that_is_no_address_is_told_once(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    hostile = "evil.example.com\x1b[2J"
+    apiserver.apply_all([namespace("tenant"), annotated("web", hostile, clusterIP="10.0.1.3")])
+    zoned = start()
+    zoned.expect(f"web.{SVC}", "A", "10.0.1.3")
+    for number in range(3):
+        changed = annotated("web", hostile)
+        changed["metadata"]["labels"] = {"number": str(number)}
+        relabel(apiserver, changed)
+    apiserver.apply(service("tenant", "mark", clusterIP="10.0.1.4"))
+    zoned.expect(f"mark.{SVC}", "A", "10.0.1.4")
+    told = [line for line in zoned.bridge.process.log.read_text().splitlines() if TENANT_CLUSTER_IP in line]
+    assert len(told) == 1
+    assert "WARNING" in told[0]
+    assert "services/tenant/web" in told[0]
+    assert "\x1b" not in told[0]

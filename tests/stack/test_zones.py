@@ -214,6 +214,22 @@ def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver:
     zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
     zoned.expect("any.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
     zoned.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
+    zoned.expect("*.*.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.3")
+    for name in ("none.shop", "none", "web.none", "*.none"):
+        assert (name, zoned.ask(f"{name}.wild.example")) == (name, ["NXDOMAIN"])
+    # the server's own ways: to it a name exists that nothing matches, if something is beside it, and the
+    # keys of an address are below its name as endpoints would be
+    assert zoned.ask("x.*.shop.wild.example") == ["NODATA"]
+    assert zoned.ask("*.web.shop.wild.example") == ["10.0.2.1"]
+    for rtype in ("A", "AAAA", "SRV", "TXT", "CNAME", "NS"):
+        for name in ("shop", "other"):
+            assert (name, rtype, zoned.ask(f"{name}.wild.example", rtype)) == (name, rtype, ["NODATA"])
+    assert zoned.ask("wild.example") == ["NODATA"]
+    # a Service that appears is in the next answer, and one in no chosen namespace in none
+    apiserver.apply_all([namespace("third"), service("third", "web", clusterIP="10.0.2.9")])
+    apiserver.apply(service("shop", "new", clusterIP="10.0.2.4"))
+    zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.4")
+    zoned.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
     for name in ("*.shop", "any.shop", "web.*", "web.any", "*", "*.*", "none.shop"):
         assert (name, zoned.ask(f"{name}.tame.example")) == (name, ["NXDOMAIN"])
     # an ordinary name is one all the same, and nothing below it
