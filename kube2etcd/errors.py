@@ -15,6 +15,7 @@
         +-- EtcdUnavailable      try again later, after re-reading etcd
         |   +-- EtcdUnauthenticated   re-read the password and try again
         |   +-- EtcdNoSpace      etcd takes no writes until its alarm is cleared
+        |   +-- EtcdDeposed      another bridge writes now: stand by
         +-- EtcdRefused          this very request will never be accepted
         +-- EtcdCompacted        the revision is gone: begin from a new snapshot
 
@@ -91,6 +92,10 @@ class EtcdUnauthenticated(EtcdUnavailable):
 
 class EtcdNoSpace(EtcdUnavailable):
     """The NOSPACE alarm is raised: reads work, writes do not."""
+
+
+class EtcdDeposed(EtcdUnavailable):
+    """Another bridge leads, or may lead: nothing of ours was written."""
 
 
 class EtcdRefused(EtcdError):

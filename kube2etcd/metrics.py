@@ -70,6 +70,7 @@ class Metrics:
             "held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits."
         )
         self._ready = gauge("ready", "1 when etcd was equal to the cluster and can be reached.")
+        self._leads = gauge("leader", "1 when this bridge writes; 0 when it stands by (--leader-elect).")
         self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")
         self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
@@ -157,6 +158,10 @@ class Metrics:
     def ready(self, yes: bool) -> None:
         """Whether the readiness probe says yes."""
         self._ready.set(yes)
+
+    def leads(self, yes: bool) -> None:
+        """Whether this bridge may write."""
+        self._leads.set(yes)
 
     def resynced(self, seconds: float) -> None:
         """A full resync ended well, after ``seconds``."""

@@ -29,6 +29,9 @@ from skydns_compat.names import Name
 
 log = logging.getLogger(__name__)
 
+#: What the keys of elections begin with.
+ELECTIONS = "/kube2etcd"
+
 
 def check_available(settings: Settings) -> None:
     """Refuse what can be written in the settings and does nothing yet, rather than pass over it."""
@@ -137,6 +140,16 @@ def etcd(settings: Settings) -> EtcdSettings:
 def etcd_prefixes(settings: Settings) -> tuple[bytes, ...]:
     """What is read of etcd: everything below our prefix, so that keys of a former zone are found too."""
     return (settings.etcd.prefix.encode() + b"/",)
+
+
+def election_key(settings: Settings) -> bytes:
+    """What is elected about: whoever makes this key writes the keys of this prefix and owner.
+
+    :raises SettingsError: it would lie among the keys that are served.
+    """
+    if settings.etcd.prefix == ELECTIONS:
+        raise SettingsError(f"--leader-elect keeps its key below {ELECTIONS}; take another --etcd-prefix")
+    return f"{ELECTIONS}/leader{settings.etcd.prefix}/{settings.owner_id}".encode()
 
 
 def cluster(settings: Settings) -> ClusterSettings:

@@ -18,7 +18,7 @@ from typing import Protocol
 from kube2etcd import changes
 from kube2etcd.cluster.objects import Rejected
 from kube2etcd.cluster.store import Unit
-from kube2etcd.errors import EtcdError, EtcdUnavailable
+from kube2etcd.errors import EtcdDeposed, EtcdError
 from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.mirror import Mirror
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 ETCD_RETRY = 0.5
 #: Seconds that the loop waits for news at most, so that its heartbeat is seen.
 TICK = 1.0
+#: Seconds that a standby waits for the leader to write what is missing, before it calls itself unready:
+#: so long may another one take to lead.
+PATIENCE = 10.0
 #: Seconds after which a held plan asks for another listing.
 ASK_AGAIN = (5.0, 10.0, 20.0)
 #: Reasons for left-out records that are told at once, such as at the start.
@@ -74,10 +77,12 @@ class Reconciler:
         dry: bool = False,
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        standing_by: Callable[[], str] = str,
     ) -> None:
         """``relist(reason)`` has every kind listed again; it does not wait for that.
 
         ``follow(revision)`` watches etcd from there and gives the number of that watch.
+        ``standing_by()`` says why nothing may be written at present; empty: it may.
         """
         self.publisher = publisher
         self.entries = entries
@@ -101,6 +106,8 @@ class Reconciler:
         self._listings: dict[str, int] = {}
         self._empty: set[str] = set()
         self._watch = 0
+        self._standing_by, self._standby = standing_by, ""
+        self._behind: dict[bytes, float] = {}
         self._held_at: dict[str, int] = {}
         self._ask_at: list[float] = []
         self._foreign: set[bytes] = set()
@@ -121,12 +128,23 @@ class Reconciler:
             self._resync_at = began + self._period
             self._relist("resync")
             self.mirror.lose()
+        self._take_turns()
         if not self._waiting:
             keys = self.publisher.refresh(self._units)
             self._units.clear()
             self._say_left_out()
             self._reconcile(keys, changed, began)
         self._report()
+
+    def _take_turns(self) -> None:
+        """Notice whether we lead; a new leader looks at everything, as its predecessor may be behind."""
+        before, self._standby = self._standby, self._standing_by()
+        if before and not self._standby:
+            self._behind.clear()
+            self.mirror.lose()
+            self._retry_at = 0.0
+            self._loads = 0  # what is missing is the former leader's, and no repair
+        self._metrics.leads(not self._standby)
 
     def _take_in(self, news: list[News]) -> set[bytes]:
         store = self.publisher.store
@@ -188,22 +206,26 @@ class Reconciler:
             )
 
     def _reconcile(self, keys: set[bytes], changed: set[bytes], began: float) -> None:
+        was_equal = self.equal
         try:
             full = self._load(began) if self.mirror.lost else False
             if self.mirror.lost:
                 return
-            if not full and not keys and not changed and not self.held:
+            if not full and not keys and not changed and not self.held and not self._behind:
                 self._empty.clear()  # it took nothing away
                 return
-            self._apply(keys, changed, full)
-        except EtcdUnavailable as error:
-            self._lose(error)
+            self._apply(keys, changed, full, began)
+        except EtcdDeposed as error:
+            log.info("%s", error)
+            self.mirror.lose()
+            self.equal = False
             return
         except EtcdError as error:
             self._lose(error)
             return
         self._trouble = ""
-        self.equal = True
+        late = bool(self._behind) and began - min(self._behind.values()) > PATIENCE
+        self.equal = not self._behind or (was_equal and not late)
         self._metrics.etcd_up(True)
         if full:
             self._metrics.resynced(time.monotonic() - began)
@@ -226,13 +248,16 @@ class Reconciler:
         self._loads += 1
         return True
 
-    def _apply(self, keys: set[bytes], changed: set[bytes], full: bool) -> None:
+    def _apply(self, keys: set[bytes], changed: set[bytes], full: bool, began: float) -> None:
         owner = self.publisher.layout.owner
-        looked_at = None if full else keys | changed | self.held
+        looked_at = None if full else keys | changed | self.held | self._behind.keys()
         plan = diff(self.mirror.entries, self.publisher.desired, owner, looked_at)
         self._note_foreign(plan, looked_at)
         self.plan = plan
         plan = self._hold(plan)
+        if self._standby:
+            self._behind = {change.key: self._behind.get(change.key, began) for change in plan.changes}
+            return
         if self._dry or not plan.changes:
             return
         if full:
@@ -335,6 +360,10 @@ class Reconciler:
         reasons = [f"{kind} are not listed yet" for kind in sorted(self._waiting)]
         if self._trouble:
             reasons.append(self._trouble)
+        if self._standby:
+            reasons.append(self._standby)
+        if self._standby and self._behind and not self.equal:
+            reasons.append(f"{len(self._behind)} keys in etcd are not as they should be")
         ready = self.equal and not self._waiting and not self._trouble
         if not ready and not reasons:
             reasons.append("etcd is not equal to the cluster yet")

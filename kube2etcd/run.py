@@ -7,9 +7,12 @@ names.  Threads: the loop in the caller's, one reflector a kind, one watch on et
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import random
+import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +25,7 @@ from kube2etcd.cluster.store import Store
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, Listed, News, Wake
 from kube2etcd.metrics import Metrics, Status
@@ -129,7 +133,8 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     api = connect_api(parts.cluster(settings))
     connection = connect_etcd(parts.etcd(settings))
     door = Door(settings.listen, status, metrics, str(settings.domain))
-    store = EtcdStore(connection, parts.etcd_prefixes(settings))
+    election = _election(settings, inbox)
+    store = EtcdStore(connection, parts.etcd_prefixes(settings), election=election)
     follower = EtcdFollower(store, inbox)
     reflectors = [Reflector(kind, api, inbox) for kind in parts.kinds(settings)]
 
@@ -149,6 +154,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         status=status,
         resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
         progress=progress,
+        standing_by=election.standing_by if election is not None else str,
     )
     log.info(
         "keeping %s in etcd at %s equal to %s", settings.domain, ", ".join(settings.etcd.servers), api.server
@@ -158,6 +164,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         ending.callback(connection.close)
         door.start()
         ending.callback(door.stop)
+        if election is not None:
+            election.start()
+            ending.callback(election.stop)
         follower.start()
         ending.callback(follower.stop)
         for reflector in reflectors:
@@ -166,6 +175,18 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         with contextlib.suppress(_Stopped):
             reconciler.run(stop)
         log.info("stopping")
+
+
+def _election(settings: Settings, inbox: Inbox) -> Election | None:
+    """Who writes, where several bridges share an etcd; None where we are alone."""
+    if not settings.leader_elect:
+        return None
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    # A server that is silent must not cost the lease: there is time for two attempts.
+    patient = dataclasses.replace(parts.etcd(settings), timeout=LEASE / 3)
+    return Election(
+        connect_etcd(patient), parts.election_key(settings), name, changed=lambda: inbox.put(Wake())
+    )
 
 
 def _relist_all(reflectors: list[Reflector]) -> Callable[[str], None]:

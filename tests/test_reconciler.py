@@ -130,6 +130,7 @@ class World:
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
         store: Store | None = None,
+        standing_by: Callable[[], str] = str,
     ) -> None:
         self.clock = clock
         self.etcd = entries or Entries()
@@ -151,6 +152,7 @@ class World:
             dry=dry,
             force=force,
             progress=progress,
+            standing_by=standing_by,
         )
 
     def follow(self, revision: int) -> int:

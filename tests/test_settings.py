@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import SettingsError
+from kube2etcd.parts import election_key
 from kube2etcd.settings import (
     SETTINGS,
     Etcd,
@@ -115,6 +116,17 @@ def test_a_list_is_replaced_and_not_added_to() -> None:
 
 def test_a_fault_that_a_stronger_source_covers_is_none() -> None:
     assert load({"ttl": "9"}, {"KUBE2ETCD_TTL": "nine"}).ttl == 9
+
+
+def test_an_election_is_asked_for_and_needs_leases() -> None:
+    assert not Settings().leader_elect
+    assert load({"leader_elect": True}, {}).leader_elect
+    assert load({}, {"KUBE2ETCD_LEADER_ELECT": "true"}).leader_elect
+    with pytest.raises(SettingsError, match="needs leases"):
+        load({"leader_elect": True, "etcd_api": "v2"}, {})
+    assert election_key(load({"owner_id": "a/b"}, {})) == b"/kube2etcd/leader/skydns/a/b"
+    with pytest.raises(SettingsError, match="--etcd-prefix"):
+        election_key(load({"etcd_prefix": "/kube2etcd"}, {}))
 
 
 @pytest.mark.parametrize("text", ["true", "1", "YES"])

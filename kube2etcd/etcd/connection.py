@@ -57,6 +57,9 @@ _STUBS = {
     "Status": "maintenancestub",
     "Hash": "maintenancestub",
     "Defragment": "maintenancestub",
+    "LeaseGrant": "leasestub",
+    "LeaseRevoke": "leasestub",
+    "LeaseKeepAlive": "leasestub",
 }
 
 
@@ -84,6 +87,17 @@ class _Session:
     def start(self, method: str, request: Message, timeout: float) -> Any:
         stub = getattr(getattr(self.client, _STUBS[method]), method)
         return stub.future(request, timeout=timeout, metadata=self.token)
+
+    def first(self, method: str, request: Message, timeout: float) -> Message:
+        """The first answer of a stream, which is then ended."""
+        stub = getattr(getattr(self.client, _STUBS[method]), method)
+        call = stub(iter((request,)), timeout=timeout, metadata=self.token)
+        try:
+            for answer in call:
+                return answer
+        finally:
+            call.cancel()
+        raise ValueError("the stream ended without an answer")
 
     def authenticate(self, user: str, password: str, timeout: float) -> None:
         request = rpc.AuthenticateRequest(name=user, password=password)
@@ -195,6 +209,35 @@ class EtcdConnection:
     def start(self, method: str, request: Message) -> Pending:
         """Send a request without waiting for the answer."""
         return Pending(self, method, request)
+
+    def once(self, method: str, request: Message) -> Message:
+        """One request of a streamed method, and its first answer; every server is tried once.
+
+        Only for what may be sent twice.
+        """
+        for _ in self.endpoints[1:]:
+            try:
+                return self._once(method, request)
+            except EtcdUnauthenticated:
+                raise
+            except EtcdUnavailable as error:
+                log.info("%s", error)
+        return self._once(method, request)
+
+    def _once(self, method: str, request: Message) -> Message:
+        renewed = False
+        while True:
+            session = self.session()
+            stale = session.token
+            try:
+                return session.first(method, request, self.settings.timeout)
+            except (grpc.RpcError, grpc.FutureCancelledError) as error:
+                meaning = self.failed(session, method, error)
+                if renewed or not isinstance(meaning, EtcdUnauthenticated) or not self.renew(session, stale):
+                    raise meaning from error
+                renewed = True
+            except ValueError as error:  # another thread has just closed this channel
+                raise self.gone(session, method) from error
 
     def stream(self, requests: Iterator[Message]) -> Stream:
         """Open a watch stream."""

@@ -14,9 +14,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from kube2etcd.changes import ApplyResult, Batch, Delete, Put, Snapshot, StoreStatus, WatchBatch, WatchEvent
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.errors import (
+    EtcdCompacted,
+    EtcdDeposed,
+    EtcdError,
+    EtcdNoSpace,
+    EtcdUnauthenticated,
+    EtcdUnavailable,
+)
 from kube2etcd.etcd import watcher, writer
 from kube2etcd.etcd.connection import EtcdConnection, Pending
+from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.ranges import PAGE, Page, Splits, distinct, successor, walk
 from kube2etcd.etcd.wire import Message, rpc
 
@@ -50,13 +58,16 @@ class EtcdStore:
         max_txn_ops: int = 128,
         in_flight: int = 8,
         page: int = PAGE,
+        election: Election | None = None,
     ) -> None:
+        """With an ``election`` it writes only as long as that is won."""
         if not prefixes or not all(prefix.strip(b"\xff") for prefix in prefixes):
             raise ValueError("a store needs prefixes, and none of them may be empty")
         self._connection = connection
         self._prefixes = distinct(prefixes)
         self._max_txn_ops = max_txn_ops
         self._in_flight = in_flight
+        self._election = election
         self._page = page
         self._splits = Splits(page)
         # The highest revision known; an answer to something sent later cannot be below it.
@@ -93,10 +104,17 @@ class EtcdStore:
         the one before is done.  A batch that etcd refuses is cut until only the culprits are left;
         they are in the result.  EtcdUnavailable: some of it may be written; nothing is on its way any
         more, but a server that hung may still carry out what it has received, so read it anew, and watch.
+        EtcdDeposed: the same, and another one writes now.
         """
-        result = writer.apply(
-            self._connection, generations, self._max_txn_ops, self._in_flight, progress, self._seen
-        )
+        guard = None if self._election is None else self._election.guard()
+        try:
+            result = writer.apply(
+                self._connection, generations, self._max_txn_ops, self._in_flight, progress, self._seen, guard
+            )
+        except EtcdDeposed:
+            if self._election is not None:
+                self._election.deposed()
+            raise
         self._seen = max(self._seen, result.revision)
         return result
 

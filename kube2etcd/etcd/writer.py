@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from kube2etcd.changes import ApplyResult, Batch, Change, Put
-from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.connection import EtcdConnection, Pending
+from kube2etcd.etcd.election import Guard
 from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,14 @@ log = logging.getLogger(__name__)
 _HOPELESS = 64
 
 
-def transaction(batch: Batch) -> Message:
-    """The request; fields are set in place, which is several times faster than making objects."""
+def transaction(batch: Batch, guard: Guard | None = None) -> Message:
+    """The request, to be carried out only under ``guard``.
+
+    Fields are set in place, which is several times faster than making objects.
+    """
     request = rpc.TxnRequest()
+    if guard is not None:
+        request.compare.append(guard.compare())
     operations = request.success
     for change in batch:
         if type(change) is Put:
@@ -58,7 +64,9 @@ class Writer:
         in_flight: int,
         progress: Callable[[int], None] | None,
         seen: int,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard
         self._connection = connection
         self._limit = max_txn_ops
         self._in_flight = in_flight
@@ -86,7 +94,7 @@ class Writer:
                     continue
                 if len(window) >= self._in_flight:
                     self._settle(*window.popleft())
-                window.append((batch, self._connection.start("Txn", transaction(batch)), self._seen))
+                window.append((batch, self._start(batch), self._seen))
             while window:
                 self._settle(*window.popleft())
         finally:
@@ -94,6 +102,9 @@ class Writer:
             while window:
                 with contextlib.suppress(EtcdError):
                     window.popleft()[1].result()
+
+    def _start(self, batch: Batch) -> Pending:
+        return self._connection.start("Txn", transaction(batch, self._guard))
 
     def _settle(self, batch: Batch, pending: Pending, seen: int) -> None:
         """Wait for one answer and account for it."""
@@ -108,6 +119,8 @@ class Writer:
             raise EtcdUnavailable(
                 f"etcd's revision went back from {seen} to {revision}: it lost its data; read it anew"
             )
+        if not answer.succeeded:
+            raise EtcdDeposed("another bridge leads by now: etcd has refused what we were about to write")
         self._seen = max(self._seen, revision)
         self._revision = max(self._revision, revision)
         if changed_anything(batch, answer):
@@ -136,7 +149,7 @@ class Writer:
         rest = tuple(ordered)
         while rest:
             part, rest = rest[:middle], rest[middle:]
-            self._settle(part, self._connection.start("Txn", transaction(part)), self._seen)
+            self._settle(part, self._start(part), self._seen)
 
 
 def apply(
@@ -146,9 +159,10 @@ def apply(
     in_flight: int,
     progress: Callable[[int], None] | None,
     seen: int,
+    guard: Guard | None = None,
 ) -> ApplyResult:
     """Write all generations, one after the other."""
-    writer = Writer(connection, max_txn_ops, in_flight, progress, seen)
+    writer = Writer(connection, max_txn_ops, in_flight, progress, seen, guard)
     for generation in generations:
         writer.generation(generation)
     for change, reason in writer.result.refused[:1]:

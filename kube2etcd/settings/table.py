@@ -66,7 +66,7 @@ class Setting:
     variables: tuple[str, ...] = ()
     """Other environment variables, each weaker than the one before."""
     negated: Convert | None = None
-    """For a flag that switches off: how the option's value becomes the tree's."""
+    """For a flag: how the option's value becomes the tree's."""
     command: str = ""
     """The one command that takes it; empty: all."""
 
@@ -174,6 +174,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("log_format", "log-format", to_one_of("text", "json"), "Form of the log.", "text|json"),
     Setting(
         "log_level",
+    Setting(
+        "leader_elect",
+        "leader-elect",
+        to_boolean,
+        "Write only while elected; others with the same owner stand by.",
+        "",
+        negated=to_boolean,
+        command="run",
+    ),
         "log-level",
         to_one_of("debug", "info", "warning", "error"),
         "What is logged.",

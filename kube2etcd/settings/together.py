@@ -35,6 +35,8 @@ def together(
             yield f"{where} mixes http and https; write all of them alike"
         elif (etcd.cafile or etcd.cert) and urlsplit(etcd.servers[0]).scheme == "http":
             yield f"{where} is plain http, so a certificate would not be used; write https://"
+    if settings.leader_elect and etcd.api == "v2":
+        yield f"{said['leader_elect']} needs leases, which the v2 API has not; write --etcd-api v3"
     if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
         yield f"{said['vm.name_server_ip']} needs --vm-domain beside it"
     yield from _zone_clashes(settings)

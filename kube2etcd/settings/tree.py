@@ -175,3 +175,6 @@ class Settings:
 def vm_zone(domain: str) -> Name:
     """The zone of virtual machines for ``Vm.domain``."""
     return Name.parse(domain).child("vm") if domain else Name(("vm",))
+    leader_elect: bool = False
+    """Whether bridges that share an etcd and an owner id elect one that writes; etcd's user then needs
+    rights on the key of the election too.  Default: no; the etcd in the same pod has one writer."""

@@ -1,0 +1,248 @@
+"""The election against a connection in memory: what a lost answer, a refusal and an outage lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd import election as module
+from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.election import LEASE, Election
+from kube2etcd.etcd.wire import Message, rpc
+from tests.test_reconciler import Clock
+
+KEY = b"/kube2etcd/leader/skydns/test"
+
+
+class Server:
+    """The part of etcd that an election needs; ``before`` is called with each method's name."""
+
+    def __init__(self) -> None:
+        self.held: tuple[int, int, bytes] | None = None
+        """Lease, create revision and value of the key."""
+        self.leases: set[int] = set()
+        self.revision = 10
+        self.before: Callable[[str], None] = lambda method: None
+        self.after: Callable[[str], None] = lambda method: None
+        self.closed = False
+
+    def call(self, method: str, request: Message) -> Any:
+        self.before(method)
+        answer = getattr(self, method)(request)
+        self.after(method)
+        return answer
+
+    once = call
+
+    def close(self) -> None:
+        self.closed = True
+
+    def kvs(self) -> list[Any]:
+        if self.held is None:
+            return []
+        lease, created, value = self.held
+        return [rpc.KeyValue(key=KEY, lease=lease, create_revision=created, value=value)]
+
+    def Range(self, request: Message) -> Any:
+        return rpc.RangeResponse(kvs=self.kvs())
+
+    def LeaseGrant(self, request: Message) -> Any:
+        self.revision += 1
+        self.leases.add(self.revision)
+        return rpc.LeaseGrantResponse(ID=self.revision, TTL=request.TTL)
+
+    def LeaseRevoke(self, request: Message) -> Any:
+        self.leases.discard(request.ID)
+        if self.held is not None and self.held[0] == request.ID:
+            self.held = None
+        return rpc.LeaseRevokeResponse()
+
+    def LeaseKeepAlive(self, request: Message) -> Any:
+        return rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=LEASE if request.ID in self.leases else 0)
+
+    def Txn(self, request: Message) -> Any:
+        answer = rpc.TxnResponse(succeeded=self.held is None)
+        if self.held is None:
+            self.revision += 1
+            put = request.success[0].request_put
+            self.held = (put.lease, self.revision, put.value)
+        else:
+            answer.responses.add().response_range.kvs.extend(self.kvs())
+        answer.header.revision = self.revision
+        return answer
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+class Candidate:
+    """An election whose thread is the test."""
+
+    def __init__(self, server: Server, name: str = "me") -> None:
+        self.server = server
+        self.changes = 0
+        self.election = Election(cast(EtcdConnection, server), KEY, name, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def turn(self) -> Candidate:
+        self.election.turn()
+        return self
+
+    @property
+    def leads(self) -> bool:
+        return not self.election.standing_by()
+
+
+def failing(method: str, error: EtcdError) -> Callable[[str], None]:
+    def fail(called: str) -> None:
+        if called == method:
+            raise error
+
+    return fail
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_first_leads_and_the_next_knows_who() -> None:
+    server = Server()
+    first, second = Candidate(server, "first"), Candidate(server, "second")
+    assert "not known yet" in first.election.standing_by()
+    assert first.turn().leads
+    assert first.election.guard().create_revision == server.revision
+    assert "first writes" in second.turn().election.standing_by()
+    with pytest.raises(EtcdDeposed):
+        second.election.guard()
+    assert (first.turn().turn().changes, second.turn().changes) == (1, 1), "told once"
+
+
+def test_a_lease_that_ends_unseen_ends_the_leadership(clock: Clock) -> None:
+    only = Candidate(Server()).turn()
+    only.server.before = failing("LeaseKeepAlive", EtcdUnavailable("away"))
+    clock.now += LEASE - 1
+    assert only.turn().leads
+    clock.now += 1
+    assert not only.leads
+    with pytest.raises(EtcdDeposed):
+        only.election.guard()
+    assert "away" in only.turn().election.standing_by()
+    # it has not ended after all: etcd lets leases rest while it is away
+    only.server.before = lambda method: None
+    assert only.turn().leads
+    assert only.changes == 3
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_lease_that_has_ended_is_followed_by_another() -> None:
+    only = Candidate(Server()).turn()
+    before = only.election.guard()
+    only.server.leases.clear()
+    only.server.held = None
+    assert not only.turn().leads
+    assert only.turn().leads
+    assert only.election.guard() != before
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_key_that_is_taken_away_ends_the_leadership() -> None:
+    server = Server()
+    only = Candidate(server).turn()
+    server.held = None
+    assert "taken away" in only.turn().election.standing_by()
+    assert only.turn().leads
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("lost", ["Txn", "LeaseGrant"])
+def test_an_answer_that_is_lost_costs_one_attempt(lost: str) -> None:
+    server = Server()
+    only = Candidate(server)
+    server.after = failing(lost, EtcdUnavailable("too late"))
+    assert not only.turn().leads
+    server.after = lambda method: None
+    assert only.turn().leads
+    assert server.held is not None
+    assert only.election.guard().create_revision == server.held[1]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_transaction_that_was_carried_out_twice_is_won() -> None:
+    server = Server()
+    only = Candidate(server)
+
+    def twice(method: str) -> None:
+        if method == "Txn":
+            server.held = (max(server.leases), 99, b"me")
+
+    server.before = twice
+    assert only.turn().leads
+    assert only.election.guard().create_revision == 99
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_race_that_is_lost_gives_its_lease_back() -> None:
+    server = Server()
+    only = Candidate(server)
+
+    def another(method: str) -> None:
+        if method == "Txn":
+            server.held = (1, 99, b"another")
+
+    server.before = another
+    assert "another writes" in only.turn().election.standing_by()
+    assert server.leases == set()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_key_without_a_lease_is_nobodys() -> None:
+    server = Server()
+    server.held = (0, 5, b"by hand")
+    assert "delete it" in Candidate(server).turn().election.standing_by()
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            EtcdRefused("denied"),
+            "--leader-elect needs an etcd user that may read and write /kube2etcd/leader",
+        ),
+        (EtcdUnavailable("away"), "who leads cannot be found out: away"),
+        (ZeroDivisionError("odd"), "the election failed: odd"),
+    ],
+)
+def test_trouble_is_said_and_got_over(error: Exception, said: str) -> None:
+    only = Candidate(Server())
+
+    def fail(method: str) -> None:
+        raise error
+
+    only.server.before = fail
+    assert said in only.turn().turn().election.standing_by()
+    assert only.changes == 1
+    only.server.before = lambda method: None
+    assert only.turn().leads
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_leader_that_stops_gives_its_lease_back(away: bool) -> None:
+    server = Server()
+    only = Candidate(server)
+    only.election.start()
+    while not only.leads:
+        pass
+    if away:
+        server.before = failing("LeaseRevoke", EtcdUnavailable("away"))
+    only.election.deposed()
+    only.election.stop()
+    assert (server.held is None) != away
+    assert server.closed
+    assert not only.leads

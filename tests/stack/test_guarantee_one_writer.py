@@ -1,0 +1,137 @@
+"""Bridges that share an etcd cluster: one writes, another takes over, a member that dies takes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.faults import HERE, args, endpoints, metric, running, same_keys, service, services
+from tests.stack.harness import ApiServer, Bridge, Etcd, EtcdCluster, wait_for
+
+#: The promise: so long after the leader's end another one writes.
+TAKEOVER = 10.0
+ELECT = ("--leader-elect",)
+
+
+def leading(*bridges: Bridge) -> Bridge:
+    """The one that writes, once there is one."""
+
+    def find() -> Bridge | None:
+        found = [bridge for bridge in bridges if metric(bridge, "kube2etcd_leader") == 1]
+        return found[0] if len(found) == 1 else None
+
+    found = wait_for(find, "one leader", 15)
+    assert found is not None
+    return found
+
+
+def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float) -> None:
+    apiserver.apply(service(name))
+    wait_for(
+        lambda: [key for key in etcd.dump(HERE) if f"/default/{name}" in key],
+        name,
+        deadline_s,
+        not_yet=(AssertionError, RuntimeError),
+    )
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_a_standby_takes_over_from_a_leader_that_is(
+    end: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(5))
+    with (
+        running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT) as one,
+        running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT, name="second") as two,
+    ):
+        first = leading(one, two)
+        second = two if first is one else one
+        assert "standing by" in second.get("/readyz").text
+        assert "standing by" not in first.get("/readyz").text
+        assert metric(second, "kube2etcd_writes_total") == 0
+        comes(apiserver, etcd, "before", 5)
+        if end == "killed":
+            first.kill()
+        else:
+            assert first.process.stop(5) == 0
+        comes(apiserver, etcd, "after", TAKEOVER)
+        assert second.ready()
+        assert "leads from now on" in second.process.log.read_text()
+        # the one that comes back stands by
+        first.start()
+        first.wait_ready()
+        assert leading(one, two) is second
+
+
+def test_a_leader_that_was_paused_never_writes_again(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all([*services(5), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
+    apiserver.apply_all([endpoints("s001", "10.8.0.2"), endpoints("s002", "10.8.0.3")])
+    # they disagree about the names of endpoints: whatever the other one writes, this one wants to repair
+    with running(
+        tmp_path, apiserver.kubeconfig(), etcd, *ELECT, "--endpoint-names", "all", "--resync-period", "1"
+    ) as one:
+        assert leading(one) is one
+        its_own = etcd.dump(HERE)
+        with running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT, name="second", ready=False) as two:
+            wait_for(lambda: "standing by" in two.get("/readyz").text, "the second to stand by", 10)
+            assert etcd.dump(HERE) == its_own
+            one.pause()
+            two.wait_ready(TAKEOVER)
+            its_other = etcd.dump(HERE)
+            assert its_other != its_own
+            revision = etcd.revision()
+            one.resume()
+            resyncs = metric(one, "kube2etcd_resync_duration_seconds_count")
+            wait_for(
+                lambda: metric(one, "kube2etcd_resync_duration_seconds_count") >= resyncs + 3,
+                "the former leader to look again and again",
+                20,
+            )
+            assert metric(one, "kube2etcd_leader") == 0
+            # what is there is not what it wants, and it gives the new leader its time
+            wait_for(lambda: not one.ready(), "the former leader to be unready", TAKEOVER + 5)
+            assert etcd.dump(HERE) == its_other
+            assert etcd.revision() == revision
+            comes(apiserver, etcd, "later", 5)
+
+
+@pytest.fixture
+def cluster(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdCluster]:
+    cluster = EtcdCluster(tmp_path / "cluster", binaries)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.parametrize("elect", [False, True])
+def test_a_cluster_whose_leader_is_killed_loses_nothing(
+    elect: bool, cluster: EtcdCluster, apiserver: ApiServer, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(20))
+    servers = [option for member in cluster.members[1:] for option in ("--etcd-server", member.url)]
+    options = (*servers, *(ELECT if elect else ()))
+    kubeconfig = apiserver.kubeconfig()
+    with running(tmp_path, kubeconfig, cluster.members[0], *options) as bridge:
+        killed = cluster.leader()
+        before = killed.dump("/skydns")
+        killed.kill()
+        witness = next(member for member in cluster.members if member is not killed)
+        comes(apiserver, witness, "meanwhile", TAKEOVER)
+        bridge.wait_ready(10)
+        after = witness.dump("/skydns")
+        assert {key: after.get(key) for key in before} == before
+        killed.start()
+        silent = cluster.leader()
+        silent.pause()
+        try:
+            witness = next(member for member in cluster.members if member not in (killed, silent))
+            comes(apiserver, witness, "later", 25)
+            bridge.wait_ready(10)
+        finally:
+            silent.resume()
+        same_keys(silent, witness.dump("/skydns"), 10)
+        assert args(kubeconfig, silent)
