@@ -47,7 +47,7 @@ class Door:
     """Serves on ``listen`` from `start` to `stop`."""
 
     def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
-        self._socket = _bind(listen)
+        self._socket = bind(listen)
         self._map: dict[int, Any] = {}
         self._server = waitress.create_server(
             application(status, metrics, title),
@@ -81,8 +81,8 @@ class Door:
         self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
 
 
-def _bind(listen: HostPort) -> socket.socket:
-    """A listening socket, for both families when no host is given."""
+def bind(listen: HostPort, option: str = "--listen") -> socket.socket:
+    """A listening socket, for both families when no host is given; ``option`` is named in a fault."""
     try:
         if listen.host:
             family, _, _, _, address = socket.getaddrinfo(
@@ -97,7 +97,7 @@ def _bind(listen: HostPort) -> socket.socket:
                     raise
         return socket.create_server(("", listen.port))
     except OSError as error:
-        raise SettingsError(f"--listen {listen}: {_reason(listen, error)}") from error
+        raise SettingsError(f"{option} {listen}: {_reason(listen, error)}") from error
 
 
 def _reason(listen: HostPort, error: OSError) -> str:

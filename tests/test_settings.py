@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import SettingsError
+from kube2etcd.external import Domain
 from kube2etcd.parts import election_key
 from kube2etcd.settings import (
     SETTINGS,
@@ -77,7 +78,7 @@ GIVEN = [
         "10.0.0.0/8,fd00::/8",
         (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")),
     ),
-    ("domains", "a.example,b.example", (Name.parse("a.example"), Name.parse("b.example"))),
+    ("domains", "a.example,b.example", (Domain.parse("a.example"), Domain.parse("b.example"))),
     ("corefile.dns_listen", "5300", HostPort("", 5300)),
     ("corefile.cache", "0", 0),
     ("corefile.health_listen", "127.0.0.1:8090", HostPort("127.0.0.1", 8090)),
@@ -267,6 +268,11 @@ BAD_FILES = [
     ("zones: [{zone: a.b, ttl: 0}]", "zones[0].ttl is 0"),
     ("zones: [{zone: CLUSTER.local}]", "both are the zone cluster.local"),
     ("vm: {domain: ''}\ndomains: [vm]", "both are the zone vm"),
+    ("domains: [a..b]", "domains cannot be used: 'a..b' is no domain"),
+    ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),
+    ("webhook: {state_prefix: /skydns/state}", "would lie among the keys of /skydns"),
+    ("webhook: {state_prefix: /}", "write a path, such as /kube2etcd/webhook"),
+    ("webhook: {bind: 'a b'}", "write an address of this machine"),
 ]
 
 

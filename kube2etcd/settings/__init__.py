@@ -16,6 +16,7 @@ from kube2etcd.settings.tree import (
     ServiceZone,
     Settings,
     Vm,
+    Webhook,
     vm_zone,
 )
 from kube2etcd.settings.values import parse_host_port
@@ -34,6 +35,7 @@ __all__ = [
     "Setting",
     "Settings",
     "Vm",
+    "Webhook",
     "load",
     "load_all",
     "parse_host_port",

@@ -38,6 +38,8 @@ class Loaded:
     settings: Settings
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    said: frozenset[str] = frozenset()
+    """Places in the tree that somebody gave a value, be it the default."""
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
@@ -214,6 +216,10 @@ class _Reader:
                 if value is None or (not value.strip() and not setting.empty):
                     continue
                 if _SERVICE_LINK.match(value):
+                    if setting.command:
+                        # KUBE2ETCD_PORT is in every pod beside a Service of our name.
+                        known.discard(variable)
+                        continue
                     self.warnings.append(
                         f"{variable} is ignored: its value is the link of a Kubernetes Service, not a setting"
                     )
@@ -258,7 +264,7 @@ class _Reader:
         faults += together(settings, self.values, self.said, self.faults)
         if faults:
             raise SettingsError(*faults)
-        return Loaded(settings, tuple(self.warnings), tuple(self.remarks))
+        return Loaded(settings, tuple(self.warnings), tuple(self.remarks), frozenset(self.said))
 
 
 def _split(value: Any) -> list[Any]:

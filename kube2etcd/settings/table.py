@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Vm
+from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Vm, Webhook
 from kube2etcd.settings.values import (
     MAX_TTL,
     Convert,
     parse_host_port,
     to_address,
+    to_bind,
     to_boolean,
+    to_domain,
     to_door,
     to_duration,
     to_etcd_url,
@@ -25,6 +27,7 @@ from kube2etcd.settings.values import (
     to_owner,
     to_prefix,
     to_selector,
+    to_state_prefix,
     to_template,
     to_text,
     to_upstream,
@@ -38,6 +41,7 @@ ENVIRONMENT: Final = "KUBE2ETCD_"
 #: Environment twins of what is no setting but an option of one command.
 COMMAND_OPTIONS: Final = frozenset(
     {"config", "dry-run", "force", "output", "objects", "zone", "type", "object", "format", "merge"}
+    | {"cleanup"}
 )
 
 
@@ -168,7 +172,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         many=True,
         split=True,
     ),
-    Setting("domains", "domains", to_name, "External domains, with commas.", "A,B", many=True, split=True),
+    Setting("domains", "domains", to_domain, "External domains, with commas.", "A,B", many=True, split=True),
     Setting("listen", "listen", parse_host_port, "Door for probes and metrics.", "HOST:PORT"),
     Setting("resync_period", "resync-period", to_duration(1, 86400), "Time between full passes.", "SECONDS"),
     Setting("log_format", "log-format", to_one_of("text", "json"), "Form of the log.", "text|json"),
@@ -252,10 +256,70 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "NUMBER",
         command="docker-flags",
     ),
+    Setting(
+        "webhook.cluster_ip",
+        "cluster-ip",
+        to_address,
+        "Address for names that lead to themselves; one of each family.",
+        "ADDR[,ADDR]",
+        many=True,
+        split=True,
+        command="webhook",
+    ),
+    Setting(
+        "webhook.port",
+        "port",
+        to_integer(0, 65535, "a port"),
+        "Port of the door for ExternalDNS.",
+        "PORT",
+        command="webhook",
+    ),
+    Setting("webhook.bind", "bind", to_bind, "Where that door listens.", "ADDR", command="webhook"),
+    Setting(
+        "webhook.allow",
+        "allow",
+        to_network,
+        "Networks that may call; may be repeated.  Default: all.",
+        "CIDR",
+        many=True,
+        split=True,
+        command="webhook",
+    ),
+    Setting(
+        "webhook.hosts_file",
+        "hosts-file",
+        to_file,
+        "Publish as a block of this file.",
+        "PATH",
+        command="webhook",
+    ),
+    Setting(
+        "webhook.state_prefix",
+        "state-prefix",
+        to_state_prefix,
+        "Where the state is kept in etcd.",
+        "PATH",
+        command="webhook",
+    ),
+    Setting(
+        "webhook.state_file",
+        "state-file",
+        to_file,
+        "Where the state is kept without etcd.",
+        "PATH",
+        command="webhook",
+    ),
 )
 
 BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
-GROUPS: Final = {"etcd": Etcd, "cluster": Cluster, "vm": Vm, "corefile": Serve, "client": Client}
+GROUPS: Final = {
+    "etcd": Etcd,
+    "cluster": Cluster,
+    "vm": Vm,
+    "corefile": Serve,
+    "client": Client,
+    "webhook": Webhook,
+}
 
 ZONE_FIELDS: Final[Mapping[str, tuple[Convert, bool]]] = {
     "zone": (to_name, False),

@@ -39,7 +39,17 @@ def together(
         yield f"{said['leader_elect']} needs leases, which the v2 API has not; write --etcd-api v3"
     if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
         yield f"{said['vm.name_server_ip']} needs --vm-domain beside it"
+    yield from _webhook(settings, said)
     yield from _zone_clashes(settings)
+
+
+def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
+    webhook = settings.webhook
+    if len({address.version for address in webhook.cluster_ip}) < len(webhook.cluster_ip):
+        yield f"{said['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
+    served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
+    if "webhook.state_prefix" in said and (served.startswith(kept) or kept.startswith(served)):
+        yield f"{said['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
 
 
 def _zone_clashes(settings: Settings) -> Iterator[str]:
@@ -48,7 +58,7 @@ def _zone_clashes(settings: Settings) -> Iterator[str]:
     if settings.vm.domain is not None:
         named.append((vm_zone(settings.vm.domain), "vm.domain"))
     named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
-    named += [(name, "domains") for name in settings.domains]
+    named += [(domain.name, "domains") for domain in settings.domains if not domain.only_below]
     first: dict[Name, str] = {}
     for name, path in named:
         if name in first:

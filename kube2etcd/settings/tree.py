@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kube2etcd.external import Domain
 from skydns_compat.names import Address, Name
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -129,6 +130,26 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """The door for ExternalDNS, and where its names go beside etcd."""
+
+    cluster_ip: tuple[Address, ...] = ()
+    """At most one address of each family, for names that lead to themselves.  Default: none."""
+    port: int = 5000
+    """Port of the door.  Default: that of Desktop Kubernetes' server, which this one replaces."""
+    bind: str = "127.0.0.1"
+    """Where the door listens.  Default: loopback, since it knows no password."""
+    allow: tuple[Network, ...] = ()
+    """Networks from which the door may be used.  Default: all, as far as ``bind`` lets them come."""
+    hosts_file: str | None = None
+    """Hosts file that gets a block of the names.  Default: no file is touched."""
+    state_prefix: str = "/kube2etcd/webhook"
+    """Where the state is kept in etcd: outside of the keys that are served."""
+    state_file: str = "/var/lib/kube2etcd/webhook.json"
+    """Where the state is kept without etcd.  Default: the place for what a service must not lose."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set."""
 
@@ -164,12 +185,14 @@ class Settings:
     """The zone of virtual machines."""
     zones: tuple[ServiceZone, ...] = ()
     """Zones with selections of Services; from the file only.  Default: none."""
-    domains: tuple[Name, ...] = ()
+    domains: tuple[Domain, ...] = ()
     """External domains, whose names come through the webhook.  Default: none."""
     corefile: Serve = field(default_factory=Serve)
     """What only ``corefile`` uses."""
     client: Client = field(default_factory=Client)
     """What only ``docker-flags`` uses."""
+    webhook: Webhook = field(default_factory=Webhook)
+    """The door for ExternalDNS."""
 
 
 def vm_zone(domain: str) -> Name:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from kube2etcd.external import Domain, InvalidDomain
 from kube2etcd.selectors import InvalidSelector, Selector
 from kube2etcd.settings.tree import HostPort, Network
 from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address
@@ -139,6 +140,14 @@ def to_name(value: Any) -> Name:
         ) from None
 
 
+def to_domain(value: Any) -> Domain:
+    """A domain: itself and all below it, or with a dot in front only what is below."""
+    try:
+        return Domain.parse(to_text(value))
+    except InvalidDomain as error:
+        raise Fault(f"cannot be used: {error}") from None
+
+
 def to_vm_domain(value: Any) -> str:
     """The parent of the machines' zone; empty: none."""
     if value == "":
@@ -232,6 +241,22 @@ def to_prefix(value: Any) -> str:
         # The servers make the targets of SRV from keys, and take exactly one part for the prefix.
         raise Fault(f"is {text!r}; write a path of one part, such as /skydns")
     return text.rstrip("/")
+
+
+def to_state_prefix(value: Any) -> str:
+    """A prefix of keys that nobody serves."""
+    text = to_text(value)
+    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+/?", text):
+        raise Fault(f"is {text!r}; write a path, such as /kube2etcd/webhook")
+    return text.rstrip("/")
+
+
+def to_bind(value: Any) -> str:
+    """An address of this machine to listen on; ``0.0.0.0`` and ``::`` stand for all."""
+    text = to_text(value).strip()
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text):
+        raise Fault(f"is {value!r}; write an address of this machine, such as 127.0.0.1 or 0.0.0.0")
+    return text
 
 
 def to_owner(value: Any) -> str:
