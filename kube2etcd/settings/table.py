@@ -175,9 +175,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("domains", "domains", to_domain, "External domains, with commas.", "A,B", many=True, split=True),
     Setting("listen", "listen", parse_host_port, "Door for probes and metrics.", "HOST:PORT"),
     Setting("resync_period", "resync-period", to_duration(1, 86400), "Time between full passes.", "SECONDS"),
-    Setting("log_format", "log-format", to_one_of("text", "json"), "Form of the log.", "text|json"),
-    Setting(
-        "log_level",
     Setting(
         "leader_elect",
         "leader-elect",
@@ -187,6 +184,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         negated=to_boolean,
         command="run",
     ),
+    Setting("log_format", "log-format", to_one_of("text", "json"), "Form of the log.", "text|json"),
+    Setting(
+        "log_level",
         "log-level",
         to_one_of("debug", "info", "warning", "error"),
         "What is logged.",

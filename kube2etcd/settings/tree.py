@@ -177,6 +177,9 @@ class Settings:
     resync_period: float = 300.0
     """Seconds between full passes, each up to a tenth shorter or longer so that many bridges do not
     list at once.  Default: what was lost without a sign is back in minutes, at a price nobody notices."""
+    leader_elect: bool = False
+    """Whether bridges that share an etcd and an owner id elect one that writes; etcd's user then needs
+    rights on the key of the election too.  Default: no; the etcd in the same pod has one writer."""
     log_format: str = "text"
     """``text`` or ``json``.  Default: people read it first."""
     log_level: str = "info"
@@ -198,6 +201,3 @@ class Settings:
 def vm_zone(domain: str) -> Name:
     """The zone of virtual machines for ``Vm.domain``."""
     return Name.parse(domain).child("vm") if domain else Name(("vm",))
-    leader_elect: bool = False
-    """Whether bridges that share an etcd and an owner id elect one that writes; etcd's user then needs
-    rights on the key of the election too.  Default: no; the etcd in the same pod has one writer."""
