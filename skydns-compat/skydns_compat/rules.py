@@ -133,7 +133,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
                 *_underscores(zone),
                 *(_any_rewrite(zone, "svc") for _ in range(3)),
                 _existence("svc", zone),
-                _any_in_answers(zone),
+                _any_in_answers(rf"svc\.{_escaped(zone)}"),
                 _endpoint_targets(rf"svc\.{_escaped(zone)}"),
             ),
             templates=(
@@ -220,6 +220,7 @@ def _subzone(one: Subzone) -> Block:
     ]
     impossible = [] if one.wildcards else [r"(^|\.)\*\."]
     if one.deeper is not None:
+        rewrites += () if one.wildcards else (_any_in_answers(_escaped(zone)),)
         rewrites += (_endpoint_targets(_escaped(zone)),)
         head = r"\.".join([_LABEL] * one.depth)
         impossible += [
@@ -316,9 +317,8 @@ def _endpoint_targets(tail: str) -> Rewrite:
     )
 
 
-def _any_in_answers(zone: Name) -> Rewrite:
+def _any_in_answers(tail: str) -> Rewrite:
     """The label ``any`` in answers to questions that do not hold it: an endpoint, a CNAME's target."""
-    tail = rf"svc\.{_escaped(zone)}"
     back = (rf"^(|.*\.)any_\.(.*{tail})\.$", "{1}any.{2}.")
     return Rewrite(rf"^(.+\.{tail})\.$", "{1}.", back=back)
 

@@ -66,7 +66,7 @@ ORACLE = """
 .:{{port}} {{
     bind 127.0.0.1
     errors
-    kubernetes {zone} in-addr.arpa ip6.arpa {{
+    kubernetes {zones} in-addr.arpa ip6.arpa {{
         kubeconfig {kubeconfig}
         pods {pods}
         ttl 30
@@ -77,11 +77,11 @@ ORACLE = """
 """
 
 
-def oracle_corefile(kubeconfig: Path, pods: str, upstream: str) -> str:
+def oracle_corefile(kubeconfig: Path, pods: str, upstream: str, more_zones: Sequence[str] = ()) -> str:
     """CoreDNS as most clusters run it; ``upstream`` is HOST:PORT or ``none``."""
     outside = upstream != "none"
     return ORACLE.format(
-        zone=ZONE,
+        zones=" ".join((ZONE, *more_zones)),
         kubeconfig=kubeconfig,
         pods=pods,
         fallthrough="fallthrough in-addr.arpa ip6.arpa" if outside else "",
@@ -89,11 +89,11 @@ def oracle_corefile(kubeconfig: Path, pods: str, upstream: str) -> str:
     )
 
 
-def our_corefile(port: int, etcd_url: str, pods: str, upstream: str) -> str:
+def our_corefile(port: int, etcd_url: str, pods: str, upstream: str, extra: Sequence[str] = ()) -> str:
     """What ``kube2etcd corefile`` prints, with its other doors moved to free loopback ports."""
     command = [sys.executable, "-m", "kube2etcd", "corefile", "--domain", ZONE, "--etcd-server", etcd_url]
     command += ["--dns-listen", f"{LOOPBACK}:{port}", "--cache", "0", "--pods", pods, "--ttl", "30"]
-    command += ["--upstream", upstream]
+    command += ["--upstream", upstream, *extra]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=30, env=clean_environment()
     )
@@ -233,8 +233,14 @@ def running_pair(
     pods: str = "verified",
     with_upstream: bool = True,
     bridge_extra: Sequence[str] = (),
+    zones_file: Path | None = None,
+    oracle_zones: Sequence[str] = (),
 ) -> Iterator[Pair]:
-    """Start the bridge, its CoreDNS, the oracle and the upstream, and stop them in the end."""
+    """Start the bridge, its CoreDNS, the oracle and the upstream, and stop them in the end.
+
+    ``zones_file`` are our settings, ``oracle_zones`` what the kubernetes plugin serves, beside the cluster's zone.
+    """
+    config = ["--config", str(zones_file)] if zones_file is not None else []
     kubeconfig = apiserver.kubeconfig()
     with contextlib.ExitStack() as stack:
         outside = "none"
@@ -243,16 +249,17 @@ def running_pair(
             stack.callback(upstream.kill)
             upstream.start()
             outside = f"{LOOPBACK}:{upstream.port}"
-        oracle = CoreDns(directory, binaries, oracle_corefile(kubeconfig, pods, outside), name="oracle")
+        oracle = CoreDns(
+            directory, binaries, oracle_corefile(kubeconfig, pods, outside, oracle_zones), name="oracle"
+        )
         stack.callback(oracle.kill)
         oracle.start()
         port = free_port()
-        ours = CoreDns(
-            directory, binaries, our_corefile(port, etcd.url, pods, outside), port=port, name="ours"
-        )
+        text = our_corefile(port, etcd.url, pods, outside, config)
+        ours = CoreDns(directory, binaries, text, port=port, name="ours")
         stack.callback(ours.kill)
         ours.start()
-        bridge = Bridge(directory, [*bridge_args(kubeconfig, etcd.url, pods), *bridge_extra])
+        bridge = Bridge(directory, [*bridge_args(kubeconfig, etcd.url, pods), *config, *bridge_extra])
         stack.callback(bridge.kill)
         bridge.start()
         bridge.wait_ready()
