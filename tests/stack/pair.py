@@ -238,7 +238,7 @@ def running_pair(
 ) -> Iterator[Pair]:
     """Start the bridge, its CoreDNS, the oracle and the upstream, and stop them in the end.
 
-    ``zones_file`` are our settings, ``oracle_zones`` what the kubernetes plugin serves, beside the cluster's zone.
+    ``zones_file`` holds our settings; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
     """
     config = ["--config", str(zones_file)] if zones_file is not None else []
     kubeconfig = apiserver.kubeconfig()
