@@ -1,0 +1,214 @@
+"""Records to etcd entries for classic SkyDNS, which reads etcd's v2 keys: in kube2sky's manner.
+
+The rules of that reader which shape this module (skydns-compat/README.md has them all):
+
+* a directory cannot hold a value, so every name is a directory, and what it has are *leaves* in it;
+  only reverse names are values themselves, since a PTR question wants no directory;
+* a question reads the whole directory, but for what lies below a segment that begins with ``_``:
+  ports do not show at the names above them;
+* of two values with equal host, port, priority, weight and text one is dropped *before* ``group``
+  is looked at, whichever comes first.  So the priority tells depths apart: a multiple of 65536 is
+  0 on the wire;
+* a value whose host is the name that is asked for is passed over: with its group it keeps a name
+  without data from listing what is below it;
+* nothing rewrites questions and there is one domain: what needs a Corefile cannot be expressed.
+
+A leaf is a hash of what it stands for, with an upper-case letter, so that nobody can ask for it.
+Pure; knows no Kubernetes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from skydns_compat.message import Message, encode
+from skydns_compat.names import Address, InvalidName, Name
+from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+
+#: SkyDNS's own settings, right below the prefix.
+CONFIG = "config"
+#: Where SkyDNS looks for its name servers, as labels in front of the domain.
+NAME_SERVERS = ("ns", "dns")
+
+_WRAP = 65536
+# More labels than a name can have.
+_DEPTHS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What SkyDNS reads once, when it starts, and believes before its own flags; seconds."""
+
+    domain: Name
+    ttl: int
+    min_ttl: int
+    """TTL of a negative answer."""
+    dns_addr: str = ""
+    """Where it listens, ``ADDRESS:PORT``; empty: its own default, 127.0.0.1:53."""
+    nameservers: tuple[str, ...] = ()
+    """Where other questions go, ``ADDRESS:PORT`` each; none: those of its /etc/resolv.conf."""
+
+
+@dataclass(slots=True)
+class _Owner:
+    """What the records say of one owner name."""
+
+    hosts: dict[Address, int] = field(default_factory=dict)
+    ports: dict[Port, int] = field(default_factory=dict)
+
+
+class SkydnsLayout:
+    """Where records live in etcd for SkyDNS: under ``prefix``, marked as ``owner``'s.
+
+    >>> SkydnsLayout().key(Name.parse("web.shop.svc.cluster.local"))
+    b'/skydns/local/cluster/svc/shop/web'
+    """
+
+    def __init__(
+        self, prefix: str = "/skydns", owner: str = "kube2etcd", server: ServerSettings | None = None
+    ) -> None:
+        self.prefix = "/" + prefix.strip("/")
+        self.owner = owner
+        self._server = server
+
+    def key(self, name: Name, leaf: str = "") -> bytes:
+        """The directory of ``name``, or the key of its ``leaf``."""
+        path = "/".join([self.prefix, *reversed(name.labels)])
+        return f"{path}/{leaf}".encode() if leaf else path.encode()
+
+    def zone_range(self, zone: Name) -> bytes:
+        """What every key below ``zone`` begins with."""
+        return self.key(zone) + b"/"
+
+    def name(self, key: bytes) -> Name | None:
+        """The name that ``key`` is about, its leaf left out; ``None`` for a foreign shape."""
+        try:
+            head, _, path = key.decode().partition(self.prefix + "/")
+            labels = path.split("/")
+            if head or not path:
+                return None
+            if labels[-1] != labels[-1].lower():
+                labels.pop()
+            return Name.parse(".".join(reversed(labels)))
+        except (UnicodeDecodeError, InvalidName):
+            return None
+
+    def fixed(self) -> dict[bytes, bytes]:
+        """What stands whatever the records are: SkyDNS's own settings, where they are asked for."""
+        server = self._server
+        if server is None:
+            return {}
+        tree: dict[str, object] = {
+            "domain": f"{server.domain}.",
+            "dns_addr": server.dns_addr,
+            "nameservers": list(server.nameservers),
+            "ttl": server.ttl,
+            "min_ttl": server.min_ttl,
+        }
+        kept = {key: value for key, value in tree.items() if value} | {"owner": self.owner}
+        return {f"{self.prefix}/{CONFIG}".encode(): json.dumps(kept, separators=(",", ":")).encode()}
+
+    def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
+        """Key to value for the records of one object in ``zone``.
+
+        Records of one owner name come from one call, since the reader mixes what lies below a name.
+        ``above`` is for readers whose names can be moved aside; here names are where they are.
+        """
+        made: dict[bytes, bytes] = {}
+        owners: dict[Name, _Owner] = {}
+        for record in records:
+            name, data, ttl = record.name, record.data, record.ttl
+            match data:
+                case Host(address):
+                    owners.setdefault(name, _Owner()).hosts[address] = ttl
+                case Port():
+                    owners.setdefault(name, _Owner()).ports[data] = ttl
+                case Alias(target):
+                    self._leaf(made, name, Message(host=str(target), ttl=ttl))
+                case Pointer(target):
+                    made[self.key(name)] = encode(Message(host=str(target), ttl=ttl, owner=self.owner))
+                case Text(text):
+                    # A host of its own keeps A questions from taking the empty host for the root.
+                    self._leaf(made, name, Message(host=str(name), text=text, ttl=ttl))
+                case Exists():
+                    self._leaf(made, name, Message(host=str(name), ttl=ttl))
+                case _:
+                    pass  # SRV and MX of others' making: SkyDNS serves no domain that has them
+        sums = _sums(owners)
+        twins: Counter[tuple[Name, Address, int]] = Counter()
+        for name in sorted(owners):
+            if name.labels[0].startswith("_"):
+                self._ports(made, name, owners[name])
+            elif name not in sums:
+                parent = Name(name.labels[1:])
+                self._hosts(made, name, owners[name], zone, twins if parent in sums else Counter())
+        return made
+
+    def _ports(self, made: dict[bytes, bytes], name: Name, owner: _Owner) -> None:
+        """SRV of a port: one leaf for each number and target, whatever addresses that has."""
+        for port, ttl in owner.ports.items():
+            self._leaf(made, name, Message(host=str(port.target), port=port.port, ttl=ttl))
+
+    def _hosts(
+        self,
+        made: dict[bytes, bytes],
+        name: Name,
+        owner: _Owner,
+        zone: Name,
+        twins: Counter[tuple[Name, Address, int]],
+    ) -> None:
+        """Addresses, each once for every port of the name, so that SRV at the name has them too."""
+        # The target of NS is made from the whole key, so that leaf must be a name one can ask for.
+        askable = name.below(zone) and name.relative(zone) == NAME_SERVERS
+        for address, ttl in owner.hosts.items():
+            served = {
+                port.port for port in owner.ports if port.target == name and port.via in (None, address)
+            }
+            for number in sorted(served or {0}):
+                # Endpoints that share an address and a port are told apart by a priority that is 0 as well.
+                place = (Name(name.labels[1:]), address, number)
+                message = Message(host=str(address), port=number, ttl=ttl, targetstrip=1)
+                self._leaf(made, name, message, twins[place], askable)
+                twins[place] += 1
+
+    def _leaf(
+        self,
+        made: dict[bytes, bytes],
+        name: Name,
+        message: Message,
+        twin: int = 0,
+        askable: bool = False,
+    ) -> None:
+        depth = len(name.labels)
+        told = f"{message.host} {message.port} {message.text}"
+        digest = hashlib.sha256(told.encode()).hexdigest()[:10]
+        whole = Message(
+            host=message.host,
+            port=message.port,
+            priority=_WRAP * (depth + _DEPTHS * twin),
+            text=message.text,
+            ttl=message.ttl,
+            targetstrip=message.targetstrip,
+            group=f"a{depth}",
+            owner=self.owner,
+        )
+        made[self.key(name, f"n{digest}" if askable else f"H{digest}")] = encode(whole)
+
+
+def _sums(owners: dict[Name, _Owner]) -> set[Name]:
+    """Names whose addresses and ports are just those of the names right below them: headless Services."""
+    below: dict[Name, set[Address]] = {}
+    for name, owner in owners.items():
+        below.setdefault(Name(name.labels[1:]), set()).update(owner.hosts)
+    return {
+        name
+        for name, owner in owners.items()
+        if owner.hosts
+        and owner.ports
+        and all(port.target != name for port in owner.ports)
+        and set(owner.hosts) == below.get(name)
+    }

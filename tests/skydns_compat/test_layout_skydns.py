@@ -1,0 +1,264 @@
+"""What the layout writes for SkyDNS is what its model answers, as far as SkyDNS can say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.sources.cluster import ClusterZone
+from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
+from skydns_compat.message import Message, decode
+from skydns_compat.names import Name, parse_address, reverse_name
+from skydns_compat.reader import Answer
+from skydns_compat.reader_skydns import skydns_answer
+from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Text
+from tests.skydns_compat.test_layout import promised
+from tests.skydns_compat.test_names import NAMES
+from tests.strategies import LAW, NAMESPACES, SERVICES, Present, clusters
+
+ZONE = Name.parse("cluster.local")
+WEB = Name.parse("web.shop.svc.cluster.local")
+HTTP = WEB.child("_http", "_tcp")
+A1, A2, A6 = (parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1"))
+S = "/skydns/local/cluster/svc/shop/web"
+
+
+def said(keys: dict[bytes, bytes], name: Name | str, qtype: str) -> set[str]:
+    answer = skydns_answer(keys, ZONE, name, qtype)
+    assert answer.rcode == "NOERROR", f"{name} {qtype}: {answer.rcode}"
+    return {one.data for one in answer.answers}
+
+
+def services_said(keys: dict[bytes, bytes], name: Name) -> set[str]:
+    """SRV without the weight, which the server computes."""
+    found = (data.split() for data in said(keys, name, "SRV"))
+    return {f"{priority} {port} {target}" for priority, _, port, target in found}
+
+
+def made(*records: tuple[Name, Data], ttl: int = 5) -> dict[bytes, bytes]:
+    return SkydnsLayout().entries([Record(name, data, ttl) for name, data in records], ZONE)
+
+
+# --- The law ---------------------------------------------------------------------------------------
+
+
+def check(units: Iterable[list[Record]]) -> None:
+    keys: dict[bytes, bytes] = {}
+    everything: dict[Name, list[Record]] = {}
+    for records in units:
+        written = SkydnsLayout().entries(records, ZONE)
+        assert not keys.keys() & written.keys()
+        keys.update(written)
+        for record in records:
+            everything.setdefault(record.name, []).append(record)
+    assert_tree(keys)
+    for name, records in everything.items():
+        if "any" in name.labels:
+            continue  # stands for every label in SkyDNS, and nothing can rename it there
+        if name.labels[-1] == "arpa":
+            assert said(keys, name, "PTR") == {str(one.data) for one in records}
+            continue
+        wanted = {
+            qtype: {str(one.data) for one in records if one.rtype == qtype} for qtype in ("A", "AAAA", "TXT")
+        }
+        # A port's name and an alias answer with the addresses that they lead to.
+        if not name.labels[0].startswith("_") and not any(isinstance(one.data, Alias) for one in records):
+            assert said(keys, name, "A") == wanted["A"], str(name)
+            assert said(keys, name, "AAAA") == wanted["AAAA"], str(name)
+        assert said(keys, name, "TXT") == wanted["TXT"]
+        ports = {str(one.data) for one in records if one.rtype == "SRV"}
+        found = services_said(keys, name)
+        # A value without a port cannot be kept out of SRV: port 0 says nothing.
+        assert {one for one in found if one.split()[1] != "0"} == {
+            one for one in ports if one.split()[1] != "0"
+        }, str(name)
+        for qtype in ("CNAME", "MX"):
+            assert said(keys, name, qtype) == set()
+    above = {Name(name.labels[cut:]) for name in everything for cut in range(len(name.labels))}
+    for name in set(neighbours(everything)) - above:
+        for qtype in ("A", "AAAA", "SRV", "TXT", "CNAME"):
+            assert skydns_answer(keys, ZONE, name, qtype) == Answer("NXDOMAIN"), (str(name), qtype)
+
+
+def assert_tree(keys: Iterable[bytes]) -> None:
+    """No key is a directory of another: etcd's v2 API would refuse it."""
+    ordered = sorted(keys)
+    directories = {key[: at + 1] for key in ordered for at in range(len(key)) if key[at : at + 1] == b"/"}
+    assert not {key + b"/" for key in ordered} & directories
+
+
+def neighbours(names: Iterable[Name]) -> Iterator[Name]:
+    for namespace in (*NAMESPACES, "gone"):
+        for service in (*SERVICES, "gone"):
+            if "any" not in (namespace, service):
+                name = ZONE.child(service, namespace, "svc")
+                yield name
+                yield from (name.child(label) for label in ("gone", "ep1", "_tcp"))
+                yield from (name.child(port, "_tcp") for port in ("_gone", "_http"))
+    for name in names:
+        if len(name.labels) == 5 and "any" not in name.labels:
+            yield name.child("gone")
+
+
+@LAW
+@given(clusters(), st.sampled_from(["headless", "all"]))
+def test_reader_answers_exactly_what_it_can_of_the_records(cluster: Present, endpoint_names: str) -> None:
+    how = ClusterZone(
+        ZONE, pods="verified", endpoint_names=endpoint_names, dns_server_ips=(parse_address("10.0.0.10"),)
+    )
+    units, pointers = promised(cluster, how)
+    check([*units, *([one] for one in pointers)])
+
+
+@LAW
+@given(clusters())
+def test_every_key_leads_to_a_name_of_its_records(cluster: Present) -> None:
+    layout = SkydnsLayout()
+    for records in promised(cluster, ClusterZone(ZONE))[0]:
+        names = {record.name for record in records}
+        assert {layout.name(key) for key in layout.entries(records, ZONE)} <= names
+
+
+# --- The keys --------------------------------------------------------------------------------------
+
+
+def shape(keys: dict[bytes, bytes]) -> dict[str, Message]:
+    """Leaves by their directory, which these cases have one of each in."""
+    found = {key.decode().rpartition("/")[0]: decode(value) for key, value in keys.items()}
+    assert len(found) == len(keys)
+    return found
+
+
+def leaf(host: object, depth: int, **fields: object) -> Message:
+    given_ = {"priority": 65536 * depth, "ttl": 5, "group": f"a{depth}", "owner": "kube2etcd", **fields}
+    return Message(host=str(host), **given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("records", "keys"),
+    [
+        pytest.param([(WEB, Host(A1))], {S: leaf(A1, 5, targetstrip=1)}, id="an address"),
+        pytest.param(
+            [(WEB, Host(A1)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
+            {S: leaf(A1, 5, port=80, targetstrip=1), f"{S}/_tcp/_http": leaf(WEB, 7, port=80)},
+            id="a named port",
+        ),
+        pytest.param(
+            [
+                (WEB.child("ep"), Host(A1)),
+                (WEB, Host(A1)),
+                (WEB.child("ep"), Port(80, WEB.child("ep"), A1)),
+                (WEB, Port(80, WEB.child("ep"), A1)),
+                (HTTP, Port(80, WEB.child("ep"), A1)),
+            ],
+            {
+                f"{S}/ep": leaf(A1, 6, port=80, targetstrip=1),
+                f"{S}/_tcp/_http": leaf(WEB.child("ep"), 7, port=80),
+            },
+            id="an endpoint stands for its headless Service too",
+        ),
+        pytest.param([(WEB, Alias(Name.parse("x.example")))], {S: leaf("x.example", 5)}, id="an alias"),
+        pytest.param([(WEB, Text("hello"))], {S: leaf(WEB, 5, text="hello")}, id="a text"),
+        pytest.param(
+            [(ZONE.child("shop", "svc"), Exists())],
+            {"/skydns/local/cluster/svc/shop": leaf("shop.svc.cluster.local", 4)},
+            id="a name without data",
+        ),
+        pytest.param([(WEB, Mail(10, WEB))], {}, id="what no name of the cluster has"),
+    ],
+)
+def test_keys(records: list[tuple[Name, Data]], keys: dict[str, Message]) -> None:
+    assert shape(made(*records)) == keys
+
+
+def test_a_reverse_name_is_the_value_itself() -> None:
+    keys = made((reverse_name(A1), Pointer(WEB)))
+    assert keys == {
+        b"/skydns/arpa/in-addr/10/0/0/1": b'{"host":"web.shop.svc.cluster.local","ttl":5,"owner":"kube2etcd"}'
+    }
+
+
+def test_leaves_depend_on_what_they_say_and_not_on_its_ttl() -> None:
+    one, other = made((WEB, Host(A1)), ttl=5), made((WEB, Host(A1)), ttl=6)
+    assert one.keys() == other.keys()
+    assert one != other
+    assert not one.keys() & made((WEB, Host(A2))).keys()
+    assert list(one) == [f"{S}/Hb70f449506".encode()], (
+        "the same in every version: else a new one rewrites all"
+    )
+
+
+def test_nobody_can_ask_for_a_leaf() -> None:
+    for key in made((WEB, Host(A1)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))):
+        last = key.decode().rpartition("/")[2]
+        assert last != last.lower()
+
+
+def test_endpoints_that_share_an_address_and_a_port_are_all_targets() -> None:
+    ends = [WEB.child(label) for label in ("ep2", "ep1", "ep3")]
+    records: list[tuple[Name, Data]] = []
+    for end in ends:
+        records += [(end, Host(A1)), (end, Port(80, end, A1)), (WEB, Host(A1)), (WEB, Port(80, end, A1))]
+    keys = made(*records)
+    assert services_said(keys, WEB) == {f"0 80 {end}." for end in ends}
+    assert keys == made(*reversed(records)), "whatever the order"
+    assert said(keys, WEB, "A") == {str(A1)}
+
+
+def test_a_name_and_one_below_it_share_an_address() -> None:
+    below = WEB.child("eth1")
+    keys = made((WEB, Host(A1)), (below, Host(A1)), (WEB.child("eth2"), Host(A2)))
+    assert said(keys, WEB, "A") == {str(A1)}, "the values differ, so none is taken for the other"
+
+
+def test_addresses_with_ports_of_their_own() -> None:
+    keys = made((WEB, Host(A1)), (WEB, Host(A6)), (WEB, Port(80, WEB, A1)), (WEB, Port(81, WEB, A1)))
+    assert services_said(keys, WEB) == {
+        "0 80 web.shop.svc.cluster.local.",
+        "0 81 web.shop.svc.cluster.local.",
+    } | {"0 0 web.shop.svc.cluster.local."}
+    assert (said(keys, WEB, "A"), said(keys, WEB, "AAAA")) == ({str(A1)}, {str(A6)})
+
+
+def test_the_name_server_has_a_name_that_can_be_asked_for() -> None:
+    keys = made((ZONE, Exists()), (ZONE.child("ns", "dns"), Host(A1)))
+    (target,) = said(keys, ZONE, "NS")
+    assert target.endswith(".ns.dns.cluster.local.")
+    assert said(keys, target, "A") == {str(A1)}
+
+
+def test_servers_own_settings() -> None:
+    whole = ServerSettings(ZONE, 30, 5, "0.0.0.0:53", ("192.0.2.53:53",))
+    ((key, value),) = SkydnsLayout("/names", "me", whole).fixed().items()
+    assert key == b"/names/config"
+    assert json.loads(value) == {
+        "domain": "cluster.local.",
+        "ttl": 30,
+        "min_ttl": 5,
+        "dns_addr": "0.0.0.0:53",
+        "nameservers": ["192.0.2.53:53"],
+        "owner": "me",
+    }
+    ((_, value),) = SkydnsLayout(server=ServerSettings(ZONE, 30, 0)).fixed().items()
+    assert json.loads(value).keys() == {"domain", "ttl", "owner"}
+    assert SkydnsLayout().fixed() == {}
+
+
+@LAW
+@given(NAMES, st.sampled_from(["", "Hb70f449506"]))
+def test_keys_lead_back_to_names(name: Name, leaf: str) -> None:
+    layout = SkydnsLayout()
+    assert layout.name(layout.key(name, leaf)) == name
+    assert layout.key(name, leaf).startswith(layout.zone_range(Name(name.labels[1:]))[:-1])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [b"/skydns", b"/skydns/", b"/other/skydns/local", b"/skydns/local//web", b"/skydns/\xff", b"/skydns/H"],
+)
+def test_foreign_shapes_have_no_name(key: bytes) -> None:
+    assert SkydnsLayout().name(key) is None

@@ -1,0 +1,184 @@
+"""What SkyDNS answers, case by case: as measured beside CoreDNS, and as its public description has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from skydns_compat.names import Name
+from skydns_compat.reader import Answer, Rr
+from skydns_compat.reader_skydns import skydns_answer
+
+ZONE = Name.parse("cluster.local")
+V: dict[str, object] = {"priority": 65536, "ttl": 30}
+
+KEYS: dict[str, object] = {
+    "svc/ns/web/H1": {**V, "host": "10.0.0.1"},
+    "svc/ns/web/_tcp/_http/H1": {**V, "host": "web.ns.svc.cluster.local", "port": 80},
+    "svc/ns/web2/H1": {**V, "host": "10.0.0.2"},
+    "svc/ns/two/H1": {**V, "host": "10.0.0.3", "ttl": 20},
+    "svc/ns/two/H2": {**V, "host": "fd00::3"},
+    "svc/ns/two/H3": {**V, "host": "10.0.0.4"},
+    "svc/ns/two/_tcp/_x/H1": {**V, "host": "two.ns.svc.cluster.local", "port": 80},
+    "svc/ns/two/_tcp/_x/H2": {**V, "host": "two.ns.svc.cluster.local", "port": 80},
+    "svc/ns/wrap/H1": {**V, "host": "10.0.0.5", "port": -1, "targetstrip": 1},
+    "svc/ns/bare/H1": {"host": "10.0.0.6"},
+    "svc/ns/mapped/H1": {**V, "host": "::ffff:10.96.0.42"},
+    "svc/ns/ext/H1": {**V, "host": "ext.example"},
+    "svc/ns/near/H1": {**V, "host": "WEB.ns.svc.cluster.local"},
+    "svc/ns/self/H1": {**V, "host": "self.ns.svc.cluster.local"},
+    "svc/ns/lost/H1": {**V, "host": "gone.ns.svc.cluster.local"},
+    "svc/ns/tome/H1": {**V, "host": "toyou.ns.svc.cluster.local"},
+    "svc/ns/toyou/H1": {**V, "host": "tome.ns.svc.cluster.local"},
+    "svc/ns/tobad/H1": {**V, "host": "b.bad.svc.cluster.local"},
+    "svc/ns/file": {**V, "host": "web.ns.svc.cluster.local"},
+    "svc/ns/filed": {**V, "host": "10.0.0.7"},
+    "svc/ns/text/H1": {**V, "host": "text.ns.svc.cluster.local", "text": "hello"},
+    "svc/ns/long/H1": {**V, "host": "long.ns.svc.cluster.local", "text": "x" * 300},
+    "svc/ns/grouped/H1": {**V, "host": "10.1.0.1", "group": "a"},
+    "svc/ns/grouped/deep/H2": {**V, "host": "10.1.0.2", "group": "b"},
+    "svc/bad/b/H1": "{",
+    "svc/bad/good/H1": {**V, "host": "10.0.0.8"},
+    "svc/Upper/up/H1": {**V, "host": "10.0.0.9"},
+    "dns/ns/ns1": {**V, "host": "10.0.0.10"},
+}
+REST: dict[str, object] = {
+    "/skydns/arpa/in-addr/10/0/0/1": {"host": "web.ns.svc.cluster.local", "ttl": 30},
+    "/skydns/arpa/in-addr/10/0/0/10": {"host": "ns.dns.cluster.local"},
+    "/skydns/arpa/in-addr/10/0/1/1/H1": {"host": "deeper.ns.svc.cluster.local"},
+    "/skydns/arpa/in-addr/10/0/1/2": "nonsense",
+}
+
+
+def entries(keys: dict[str, object]) -> dict[bytes, bytes]:
+    return {
+        (key if key.startswith("/") else f"/skydns/local/cluster/{key}").encode(): (
+            value if isinstance(value, str) else json.dumps(value)
+        ).encode()
+        for key, value in keys.items()
+    }
+
+
+ALL = entries({**KEYS, **REST})
+NXDOMAIN, NODATA, FORWARDED = "NXDOMAIN", [], "REFUSED"
+
+
+def ask(name: str, qtype: str) -> Answer:
+    full = name if name.endswith(".") else f"{name}.cluster.local." if name else "cluster.local."
+    return skydns_answer(ALL, ZONE, full, qtype)
+
+
+CASES: list[tuple[str, str, object]] = [
+    ("web.ns.svc", "A", ["10.0.0.1"]),
+    ("WEB.ns.svc", "A", ["10.0.0.1"]),
+    ("we.ns.svc", "A", NXDOMAIN),
+    ("web.ns.svc", "AAAA", NODATA),
+    ("web.ns.svc", "MX", NODATA),
+    ("gone.ns.svc", "MX", NXDOMAIN),
+    ("web.ns.svc", "SRV", ["0 100 0 H1.web.ns.svc.cluster.local."]),
+    ("_http._tcp.web.ns.svc", "SRV", ["0 100 80 web.ns.svc.cluster.local."]),
+    ("_tcp.web.ns.svc", "SRV", NODATA),
+    ("_x._tcp.two.ns.svc", "SRV", ["0 100 80 two.ns.svc.cluster.local."]),
+    ("two.ns.svc", "A", ["10.0.0.3", "10.0.0.4"]),
+    ("wrap.ns.svc", "SRV", ["0 100 65535 wrap.ns.svc.cluster.local."]),
+    ("bare.ns.svc", "SRV", ["10 100 0 H1.bare.ns.svc.cluster.local."]),
+    ("mapped.ns.svc", "A", ["10.96.0.42"]),
+    ("ext.ns.svc", "A", ["ext.example."]),
+    ("ext.ns.svc", "CNAME", NODATA),
+    ("near.ns.svc", "A", ["WEB.ns.svc.cluster.local.", "10.0.0.1"]),
+    ("near.ns.svc", "AAAA", NODATA),
+    ("self.ns.svc", "A", NODATA),
+    ("lost.ns.svc", "A", NODATA),
+    ("tome.ns.svc", "A", NODATA),
+    ("tobad.ns.svc", "A", NODATA),
+    ("file.ns.svc", "CNAME", ["web.ns.svc.cluster.local."]),
+    ("filed.ns.svc", "CNAME", NODATA),
+    ("file.ns.svc", "A", ["web.ns.svc.cluster.local.", "10.0.0.1"]),
+    ("text.ns.svc", "TXT", ['"hello"']),
+    ("text.ns.svc", "A", NODATA),
+    ("web.ns.svc", "TXT", NODATA),
+    ("long.ns.svc", "TXT", [f'"{"x" * 255}" "{"x" * 45}"']),
+    ("grouped.ns.svc", "A", ["10.1.0.1"]),
+    ("b.bad.svc", "A", NODATA),
+    ("bad.svc", "A", NODATA),
+    ("b.bad.svc", "SRV", "SERVFAIL"),
+    ("good.bad.svc", "A", ["10.0.0.8"]),
+    ("up.upper.svc", "A", NXDOMAIN),
+    ("*.ns.svc", "TXT", [f'"{"x" * 255}" "{"x" * 45}"', '"hello"']),
+    ("any.bad.svc", "SRV", "SERVFAIL"),
+    ("deep.*.ns.svc", "A", ["10.1.0.2"]),
+    ("a.b.c.d.*.ns.svc", "A", NODATA),
+    ("*.gone.svc", "A", NXDOMAIN),
+    ("", "NS", ["ns1.ns.dns.cluster.local."]),
+    ("web.ns.svc", "NS", NODATA),
+    ("", "SOA", ["ns.dns.cluster.local. hostmaster.cluster.local. 0 28800 7200 604800 60"]),
+    ("web.ns.svc", "SOA", NODATA),
+    ("web.ns.svc", "ANY", FORWARDED),
+    ("web.example.", "A", FORWARDED),
+    ("1.0.0.10.in-addr.arpa.", "PTR", ["web.ns.svc.cluster.local."]),
+    ("2.0.0.10.in-addr.arpa.", "PTR", FORWARDED),
+    ("1.1.0.10.in-addr.arpa.", "PTR", FORWARDED),
+    ("2.1.0.10.in-addr.arpa.", "PTR", FORWARDED),
+    ("1.0.0.10.in-addr.arpa.", "A", FORWARDED),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "wanted"), CASES, ids=[f"{name} {qtype}" for name, qtype, _ in CASES]
+)
+def test_answers(name: str, qtype: str, wanted: object) -> None:
+    found = ask(name, qtype)
+    if isinstance(wanted, str):
+        assert found == Answer(wanted)  # type: ignore[arg-type]
+    else:
+        assert (found.rcode, [one.data for one in found.answers]) == ("NOERROR", wanted)
+
+
+def test_the_lowest_ttl_is_that_of_the_whole_answer() -> None:
+    assert {one.ttl for one in ask("two.ns.svc", "A").answers} == {20}
+    assert {one.ttl for one in ask("two.ns.svc", "AAAA").answers} == {30}
+    assert {one.ttl for one in ask("bare.ns.svc", "A").answers} == {3600}
+
+
+def test_additional_addresses_are_of_both_families() -> None:
+    found = ask("_x._tcp.two.ns.svc", "SRV").additional
+    assert {str(one) for one in found} == {
+        "two.ns.svc.cluster.local. 20 IN A 10.0.0.3",
+        "two.ns.svc.cluster.local. 30 IN AAAA fd00::3",
+        "two.ns.svc.cluster.local. 30 IN A 10.0.0.4",
+    }
+    assert [str(one) for one in ask("", "NS").additional] == ["ns1.ns.dns.cluster.local. 30 IN A 10.0.0.10"]
+
+
+def test_targets_elsewhere_have_no_additional_here() -> None:
+    assert ask("ext.ns.svc", "SRV").additional == ()
+    assert ask("lost.ns.svc", "SRV").additional == ()
+
+
+def test_name_servers_are_addresses() -> None:
+    keys = entries({"dns/ns/x": {"host": "elsewhere.example"}})
+    assert skydns_answer(keys, ZONE, ZONE, "NS") == Answer("NOERROR")
+    assert skydns_answer({}, ZONE, ZONE, "NS") == Answer("NXDOMAIN")
+
+
+def test_aliases_end_at_the_upstream() -> None:
+    def upstream(name: str, qtype: str) -> Sequence[Rr] | None:
+        return None if qtype == "AAAA" else [Rr(name, qtype, 60, "192.0.2.1")]
+
+    def asked(qtype: str) -> list[str]:
+        answer = skydns_answer(ALL, ZONE, "ext.ns.svc.cluster.local", qtype, forward=upstream)
+        return [one.data for one in answer.answers]
+
+    assert asked("A") == ["ext.example.", "192.0.2.1"]
+    assert asked("AAAA") == [], "an upstream that does not answer: no data"
+
+
+@pytest.mark.parametrize(("links", "found"), [(8, True), (9, False)])
+def test_aliases_are_followed_so_far_and_no_further(links: int, found: bool) -> None:
+    chain: dict[str, object] = {f"l{n}/H1": {"host": f"l{n + 1}.cluster.local"} for n in range(links)}
+    keys = entries({**chain, f"l{links}/H1": {"host": "10.0.0.1"}})
+    answers = skydns_answer(keys, ZONE, "l0.cluster.local", "A").answers
+    assert bool(answers) is found
+    assert not found or len(answers) == links + 1
