@@ -50,6 +50,11 @@ class ClientDns:
                 f"--dns-server-ip names {len(self.servers)} servers; resolvers read {MAX_SERVERS}, "
                 "leave out the others"
             )
+        for server in self.servers:
+            if server.is_unspecified or server.is_multicast:
+                raise SettingsError(
+                    f"--dns-server-ip {server} is no server's address; write that of the DNS Service"
+                )
         try:
             self.domain.child(self.namespace, "svc")
         except InvalidName as error:
@@ -68,8 +73,20 @@ class ClientDns:
         return () if self.ndots is None else (f"ndots:{self.ndots}",)
 
 
+def _outside(client: ClientDns) -> ClientDns:
+    """For those who have a loopback of their own: containers and pods would ask themselves."""
+    for server in client.servers:
+        if server.is_loopback:
+            raise SettingsError(
+                f"--dns-server-ip {server} is, inside a container, the container itself; "
+                "write an address that containers reach"
+            )
+    return client
+
+
 def flags(client: ClientDns) -> str:
     """Options for ``dockerd`` and for ``docker run``, on one line."""
+    client = _outside(client)
     words = [word for server in client.servers for word in ("--dns", str(server))]
     words += [word for name in client.search for word in ("--dns-search", str(name))]
     words += [word for option in client.options for word in ("--dns-opt", option)]
@@ -84,7 +101,7 @@ def daemon_json(client: ClientDns) -> str:
 def kubelet(client: ClientDns) -> str:
     """A drop-in for the kubelet's ``--config-dir``; the kubelet makes each pod's search list itself."""
     # Quoted, since an IPv6 address that ends in :: is the beginning of a mapping to YAML.
-    servers = "".join(f"  - {json.dumps(str(server))}\n" for server in client.servers)
+    servers = "".join(f"  - {json.dumps(str(server))}\n" for server in _outside(client).servers)
     return (
         "# Made by: kube2etcd docker-flags --format kubelet\n"
         "# Pods search in their own namespace, with ndots:5; the kubelet sees to that.\n"
@@ -150,7 +167,7 @@ def merged(before: bytes, client: ClientDns) -> bytes:
 
 
 def _wanted(present: Mapping[str, Any], client: ClientDns) -> dict[str, list[str]]:
-    wanted = {"dns": [str(server) for server in client.servers]}
+    wanted = {"dns": [str(server) for server in _outside(client).servers]}
     wanted["dns-search"] = [str(name) for name in client.search]
     if client.ndots is not None:
         options = present.get("dns-opts") or []

@@ -79,6 +79,20 @@ def test_what_no_resolver_can_use_is_refused() -> None:
         client(domain=long)
 
 
+@pytest.mark.parametrize("server", ["0.0.0.0", "::", "224.0.0.251", "ff02::fb"])
+def test_a_server_has_an_address_of_its_own(server: str) -> None:
+    with pytest.raises(SettingsError, match="is no server's address"):
+        client("10.0.0.10", server)
+
+
+@pytest.mark.parametrize("server", ["127.0.0.53", "::1"])
+def test_a_container_is_not_told_to_ask_itself(server: str) -> None:
+    for form in ("flags", "daemon.json", "kubelet"):
+        with pytest.raises(SettingsError, match="the container itself"):
+            FORMATS[form](client(server))
+    assert f"nameserver {server}\n" in FORMATS["resolv.conf"](client(server))
+
+
 # --- The merge
 
 
