@@ -152,9 +152,8 @@ class Explainer:
         return units
 
     def _zone_of(self, name: Name) -> Zone | None:
-        """The zone that answers for the name: the longest of those that it is in."""
-        holding = [zone for zone in self._publisher.zones if name.below(zone.name)]
-        return max(holding, key=lambda zone: len(zone.name.labels), default=None)
+        """The zone that answers for the name."""
+        return self._publisher.zone_of(name)
 
     def _published(self, unit: Unit, zone: Name) -> Published:
         """What a unit has in one zone."""

@@ -47,14 +47,14 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
     """The records of one unit, less those that another unit has."""
     published = publisher.published(unit)
-    for record in dict.fromkeys([*published.records, *published.pointers]):
+    for record in dict.fromkeys([*published.records, *published.pointers, *published.steps]):
         if holds(publisher, record, unit):
             yield Row(record, unit)
 
 
 def holds(publisher: Publisher, record: Record, unit: Unit) -> bool:
     """Whether the name is the unit's, where several may claim it."""
-    return publisher.holder(publisher.layout.key(record.name)) in (unit, None)
+    return publisher.holder(publisher.key(record.name)) in (unit, None)
 
 
 def parse_object(text: str) -> tuple[str, ...]:

@@ -6,7 +6,9 @@
     ours               |  Delete (stale)               |  -         |  Update
     of another or none |  - (foreign: kept, counted)   |  -         |  Update (repair)
 
-"Ours" is told by the owner mark in the value.  Creates and Updates come before Deletes, except that
+"Ours" is told by the owner mark in the value.  Where names nest, several writers may share a zone and
+so a name: what another one wrote there stays while its owner id sorts before ours, so that they never
+write over each other in turn.  Creates and Updates come before Deletes, except that
 what belongs to one object changes in one transaction.
 """
 
@@ -16,7 +18,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kube2etcd import changes
+from skydns_compat.layout import OWN
 from skydns_compat.message import owner_of
+
+_SHARED = f"/{OWN}".encode()
 
 #: A plan is held when it deletes more than this share of the names ...
 HELD_SHARE = 0.3
@@ -59,6 +64,8 @@ class Plan:
     changes: tuple[Change, ...] = ()
     foreign: frozenset[bytes] = frozenset()
     malformed: frozenset[bytes] = frozenset()
+    contested: frozenset[bytes] = frozenset()
+    """Keys that we want and another writer holds by right of its owner id."""
 
     @property
     def deletes(self) -> tuple[Delete, ...]:
@@ -73,7 +80,10 @@ class Plan:
     def without(self, keys: frozenset[bytes]) -> Plan:
         """The plan less the changes of ``keys``."""
         return Plan(
-            tuple(change for change in self.changes if change.key not in keys), self.foreign, self.malformed
+            tuple(change for change in self.changes if change.key not in keys),
+            self.foreign,
+            self.malformed,
+            self.contested,
         )
 
 
@@ -87,6 +97,7 @@ def diff(
     found: list[Change] = []
     foreign: set[bytes] = set()
     malformed: set[bytes] = set()
+    contested: set[bytes] = set()
     for key in sorted(existing.keys() | desired.keys() if keys is None else set(keys)):
         before, wanted = existing.get(key), desired.get(key)
         if wanted is None:
@@ -102,8 +113,11 @@ def diff(
         elif before is None:
             found.append(Create(key, wanted))
         elif before != wanted:
-            found.append(Update(key, wanted, before))
-    return Plan(tuple(found), frozenset(foreign), frozenset(malformed))
+            if _SHARED in key and "" < (owner_of(before) or "") < owner:
+                contested.add(key)
+            else:
+                found.append(Update(key, wanted, before))
+    return Plan(tuple(found), frozenset(foreign), frozenset(malformed), frozenset(contested))
 
 
 def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> frozenset[bytes]:

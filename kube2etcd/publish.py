@@ -6,7 +6,8 @@ shared address, a pod name on the host's network).  Of PTR records a Service's w
 whose addresses the API server did not give, and a machine's, whose guest chooses them, loses to all;
 then the shorter name wins, then the older object, then namespace and name.  No state decides, so a
 restart decides alike.  Two machines that share a name (interface ``my`` of ``vm``, and ``my.vm``)
-have different keys and answer both.  Pure.
+have different keys and answer both.  A name of a Service or machine that lies in a longer external
+zone is left out, since the server asks that zone.  Pure.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from kube2etcd.cluster.objects import ApiObject
-from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.cluster.store import NAMES, Store, Unit
 from kube2etcd.reasons import Reasons
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.published import Published
-from kube2etcd.zones import InCluster, Zone
-from skydns_compat.layout import Layout
+from kube2etcd.zones import InCluster, OfExternal, Zone
+from skydns_compat.layout import OWN, Layout
 from skydns_compat.names import Name
 from skydns_compat.records import Pointer, Record
 
@@ -32,16 +33,20 @@ _Claims: TypeAlias = dict[bytes, tuple[Rank, bytes]]
 _NO_AGE = "~"
 #: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
 _CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
+_OWN = f"/{OWN}".encode()
+#: What everybody's data come before who only says that a name is above others.
+_A_STEP_ONLY = 3
 
 
 class Publisher:
     """Desired entries of a store, under one layout."""
 
-    def __init__(self, store: Store, layout: Layout, zone: ClusterZone, others: Sequence[Zone] = ()) -> None:
+    def __init__(
+        self, store: Store, layout: Layout, zone: ClusterZone | None, others: Sequence[Zone] = ()
+    ) -> None:
         self.store = store
         self.layout = layout
-        self.zone = zone
-        self.zones: tuple[Zone, ...] = (InCluster(zone), *others)
+        self.zones: tuple[Zone, ...] = (InCluster(zone), *others) if zone is not None else tuple(others)
         self.desired: dict[bytes, bytes] = {}
         self._claims: dict[Unit, _Claims] = {}
         self._claimants: dict[bytes, Unit | set[Unit]] = {}
@@ -49,9 +54,18 @@ class Publisher:
         self.told = Reasons()
         self._untold: list[tuple[Unit, str]] = []
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in self.zones}
+        self._external = [one.name for one in self.zones if isinstance(one, OfExternal)]
         self._below = [(layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in self.zones]
         self._follows_namespaces = any(one.follows_namespaces() for one in self.zones)
         self.refresh(self._zone_units)
+
+    @property
+    def zone(self) -> ClusterZone:
+        """The cluster's zone; `LookupError` where there is none."""
+        for one in self.zones:
+            if isinstance(one, InCluster):
+                return one.settings
+        raise LookupError("there is no cluster zone here")
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
         """Look at these units again; the keys whose desired value may differ now."""
@@ -77,6 +91,7 @@ class Publisher:
         for _, one in self.by_zone(unit):
             whole.records += one.records
             whole.pointers += one.pointers
+            whole.steps += one.steps
             whole.left_out += one.left_out
         return whole
 
@@ -90,7 +105,30 @@ class Publisher:
             yield zone, zone.itself()
         else:
             for zone in self.zones:
-                yield zone, zone.publish(unit, self.store)
+                published = zone.publish(unit, self.store)
+                if self._external and not isinstance(zone, OfExternal):
+                    self._leave_to_external(zone, published)
+                yield zone, published
+
+    def _leave_to_external(self, zone: Zone, published: Published) -> None:
+        """Take out what the server would not ask for here."""
+        longer = [one for one in self._external if len(one.labels) > len(zone.name.labels)]
+        for records, theirs in ((published.records, longer), (published.pointers, self._external)):
+            for record in list(records):
+                other = next((one for one in theirs if record.name.below(one)), None)
+                if other is not None:
+                    records.remove(record)
+                    published.left_out.append(f"{record.name} is in the external domain {other}")
+
+    def key(self, name: Name) -> bytes:
+        """The one key that a name has if it exists."""
+        zone = self.zone_of(name)
+        return zone.key(self.layout, name) if zone is not None else self.layout.key(name)
+
+    def zone_of(self, name: Name) -> Zone | None:
+        """The zone that answers for the name: the longest of those that it is in."""
+        holding = [zone for zone in self.zones if name.below(zone.name)]
+        return max(holding, key=lambda zone: len(zone.name.labels), default=None)
 
     def units(self) -> Iterator[Unit]:
         """The zones themselves and every unit of the store."""
@@ -115,6 +153,9 @@ class Publisher:
 
     def group(self, key: bytes) -> bytes:
         """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
+        head, own, _ = key.partition(_OWN)
+        if own:
+            return head + own
         for below, deep in self._below:
             if key.startswith(below):
                 depth = self.layout.prefix.count("/") + deep + 1
@@ -144,8 +185,11 @@ class Publisher:
             left_out += len(published.left_out)
             odd += published.odd()
             rank = (0, 0, age, unit.namespace, unit.name)
-            for key, value in self.layout.entries(published.records, zone.name, zone.above).items():
+            for key, value in zone.entries(self.layout, published.records).items():
                 claims[key] = (rank, value)
+            rank = (_A_STEP_ONLY, 0, "", "", "")
+            for key, value in zone.entries(self.layout, published.steps).items():
+                claims.setdefault(key, (rank, value))
             for record in published.pointers:
                 worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
                 rank = (worth, _length(record), age, unit.namespace, unit.name)
@@ -153,7 +197,7 @@ class Publisher:
                     claims.setdefault(key, (rank, value))
         self._count(unit, left_out)
         if self.store.rejected(unit) is None:
-            if age or unit in self._zone_units:
+            if age or unit in self._zone_units or (unit.kind == NAMES and self.store.holders(unit.name)):
                 self._untold += [(unit, reason) for reason in self.told.fresh(unit, odd)]
             else:
                 self.told.forget(unit)

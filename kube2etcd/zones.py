@@ -1,16 +1,18 @@
 """In which zones a unit is published, and how.
 
-Each zone is one value that turns a unit of the store into records; the cluster zone, the machines'
-zone and the zones of selected Services differ in nothing else.  Pure.
+Each zone is one value that turns a unit of the store into records, and records into entries; the
+cluster zone, the machines' zone, the zones of selected Services and the external ones differ in
+nothing else.  Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from kube2etcd.cluster.objects import Namespace, Pod, Service, VirtualMachineInstance
-from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.cluster.store import NAMES, Store, Unit
 from kube2etcd.sources.cluster import (
     ClusterZone,
     namespace_records,
@@ -18,6 +20,7 @@ from kube2etcd.sources.cluster import (
     service_records,
     zone_records,
 )
+from kube2etcd.sources.external import ExternalZone, external_records, external_zone_records
 from kube2etcd.sources.machines import (
     MachineZone,
     machine_namespace_records,
@@ -31,7 +34,10 @@ from kube2etcd.sources.selected import (
     selected_records,
     selected_zone_records,
 )
+from skydns_compat.layout import Layout
 from skydns_compat.names import Name
+from skydns_compat.nested import nested_entries, own_name
+from skydns_compat.records import Record
 
 
 class Zone(Protocol):
@@ -62,6 +68,14 @@ class Zone(Protocol):
 
     def follows_namespaces(self) -> bool:
         """Whether a namespace's labels decide about the Services in it."""
+        ...
+
+    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
+        """Key to value for records of one unit."""
+        ...
+
+    def key(self, layout: Layout, name: Name) -> bytes:
+        """The one key that a name has if it exists."""
         ...
 
 
@@ -97,6 +111,14 @@ class InCluster:
         """As `Zone` says."""
         return False
 
+    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
+        """As `Zone` says."""
+        return layout.entries(records, self.name, self.above)
+
+    def key(self, layout: Layout, name: Name) -> bytes:
+        """As `Zone` says."""
+        return layout.key(name)
+
 
 @dataclass(frozen=True, slots=True)
 class OfMachines:
@@ -127,6 +149,14 @@ class OfMachines:
     def follows_namespaces(self) -> bool:
         """As `Zone` says."""
         return False
+
+    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
+        """As `Zone` says."""
+        return layout.entries(records, self.name, self.above)
+
+    def key(self, layout: Layout, name: Name) -> bytes:
+        """As `Zone` says."""
+        return layout.key(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +199,14 @@ class OfSelected:
         """As `Zone` says."""
         return bool(self.settings.namespace_selector.requirements)
 
+    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
+        """As `Zone` says."""
+        return layout.entries(records, self.name, self.above)
+
+    def key(self, layout: Layout, name: Name) -> bytes:
+        """As `Zone` says."""
+        return layout.key(name)
+
     def unselected(self, service: Service, store: Store) -> str:
         """Why a Service is not for this zone, or nothing where it is."""
         meta = service.metadata
@@ -189,3 +227,39 @@ class OfSelected:
             return True
         one = store.get(Unit("namespaces", "", namespace))
         return one is not None and self.settings.namespace_selector.matches(one.metadata.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class OfExternal:
+    """A zone of names that somebody else thought of."""
+
+    settings: ExternalZone
+    above = 0
+    depth = 0
+
+    @property
+    def name(self) -> Name:
+        """As `Zone` says."""
+        return self.settings.zone
+
+    def itself(self) -> Published:
+        """As `Zone` says."""
+        return external_zone_records(self.settings)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """As `Zone` says."""
+        if unit.kind != NAMES:
+            return Published()
+        return external_records(unit.name, store.endpoints, self.settings)
+
+    def follows_namespaces(self) -> bool:
+        """As `Zone` says."""
+        return False
+
+    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
+        """As `Zone` says."""
+        return nested_entries(layout, records, self.name)
+
+    def key(self, layout: Layout, name: Name) -> bytes:
+        """As `Zone` says."""
+        return layout.key(own_name(name))

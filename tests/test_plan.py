@@ -173,3 +173,27 @@ def test_small_plans_are_never_held(existing: dict[bytes, bytes], desired: dict[
     plan = diff(existing, desired, "us")
     if len(plan.deletes) < HELD_FROM:
         assert to_hold(plan, existing, MARK) == frozenset()
+
+
+A_OWN = b"/skydns/a/own_"
+
+
+@pytest.mark.parametrize(
+    ("key", "owner", "before", "planned"),
+    [
+        pytest.param(A_OWN, "us", encode(Message(owner="them")), "contested", id="theirs comes before"),
+        pytest.param(A_OWN + b"/A", "us", THEIRS, "contested", id="also with data"),
+        pytest.param(A_OWN, "at", encode(Message(owner="them")), "taken", id="ours comes before"),
+        pytest.param(A_OWN, "us", NOBODYS, "taken", id="nobody's"),
+        pytest.param(A_OWN, "us", BROKEN, "taken", id="broken"),
+        pytest.param(b"/skydns/a/b", "us", THEIRS, "taken", id="where nobody shares"),
+    ],
+)
+def test_writers_of_one_name_never_write_over_each_other_in_turn(
+    key: bytes, owner: str, before: bytes, planned: str
+) -> None:
+    wanted = encode(Message(host="10.0.0.9", owner=owner))
+    plan = diff({key: before}, {key: wanted}, owner)
+    assert (bool(plan.changes), bool(plan.contested)) == (planned == "taken", planned == "contested")
+    assert plan.without(frozenset()) == plan
+    assert not diff({key: wanted}, {}, "others").changes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kube2etcd.cluster.objects import (
     ApiObject,
+    DnsEndpoint,
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -25,13 +26,16 @@ from kube2etcd.cluster.objects import (
     VirtualMachineInstance,
 )
 from kube2etcd.cluster.objects import Port as ServicePort
-from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.cluster.store import NAMES, Store, Unit
+from kube2etcd.external import Domain
+from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.publish import Publisher
 from kube2etcd.selectors import Selector
 from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.external import ExternalZone
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
-from kube2etcd.zones import OfMachines, OfSelected
+from kube2etcd.zones import OfExternal, OfMachines, OfSelected
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name
@@ -428,3 +432,76 @@ def test_an_object_of_another_zone_changes_together_too() -> None:
     publisher = Publisher(Store(), Layout(), ZONE, [shop])
     key = publisher.layout.key(Name.parse("web.shop.shop.example"))
     assert publisher.group(key + b"/00-10-0-0-1-H") == key
+
+
+def external(*names: str) -> OfExternal:
+    domains = tuple(map(Domain.parse, names))
+    return OfExternal(ExternalZone(domains[0].name, domains))
+
+
+def said(name: str, *endpoints: tuple[str, str]) -> DnsEndpoint:
+    return DnsEndpoint(
+        Metadata("shop", name),
+        tuple(ExternalEndpoint(owner, (to,), "A" if to[0].isdigit() else "CNAME") for owner, to in endpoints),
+    )
+
+
+def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
+    store = Store()
+    publisher = Publisher(store, Layout(), ZONE, [external("dtk.io")])
+    apex = b"/skydns/io/dtk/own_"
+    assert apex in publisher.desired
+    assert publisher.zone == ZONE
+    one, two = (
+        said("1", ("a.b.dtk.io", "10.0.0.1")),
+        said("2", ("a.b.dtk.io", "10.0.0.2"), ("b.dtk.io", "a.x")),
+    )
+    publisher.refresh(store.replace("dnsendpoints", [one, two]))
+    a, b = b"/skydns/io/dtk/b/a/own_", b"/skydns/io/dtk/b/own_"
+    assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {
+        apex,
+        b,
+        a,
+        a + b"/10-0-0-1-H",
+        a + b"/10-0-0-2-H",
+    }
+    # Data come before the word of a name below, that there is something.
+    assert (host(publisher, b), publisher.holder(b)) == ("a.x", Unit(NAMES, "", "b.dtk.io"))
+    assert publisher.group(a + b"/10-0-0-1-H") == publisher.group(a) == a
+    assert publisher.key(Name.parse("b.dtk.io")) == b
+    assert publisher.key(Name.parse("b.example")) == b"/skydns/example/b"
+    publisher.refresh(store.replace("dnsendpoints", [one]))
+    assert (host(publisher, b), publisher.holder(b)) == ("", Unit(NAMES, "", "a.b.dtk.io"))
+    publisher.refresh(store.replace("dnsendpoints", []))
+    assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {apex}
+
+
+def test_an_alias_follows_what_becomes_of_its_target() -> None:
+    store = Store()
+    publisher = Publisher(store, Layout(), None, [external("dtk.io")])
+    publisher.refresh(store.replace("dnsendpoints", [said("1", ("a.dtk.io", "b.dtk.io"))]))
+    key = b"/skydns/io/dtk/a/own_"
+    assert host(publisher, key) == "own_.b.dtk.io"
+    ring = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "a.dtk.io"))
+    publisher.refresh(store.replace("dnsendpoints", [ring]))
+    assert key not in publisher.desired
+    assert {unit.name for unit, _ in publisher.untold()} == {"a.dtk.io", "b.dtk.io"}
+    cut = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "1.1.1.1"))
+    publisher.refresh(store.replace("dnsendpoints", [cut]))
+    assert host(publisher, key) == "own_.b.dtk.io"
+    with pytest.raises(LookupError):
+        _ = publisher.zone
+
+
+def test_names_of_services_in_a_longer_external_zone_are_left_out() -> None:
+    store = Store()
+    store.replace("services", [service("web"), service("db", ip="10.0.0.2")])
+    reverse = "0.0.10.in-addr.arpa"
+    zones = [external("web.shop.svc.cluster.local"), external(reverse), external("local")]
+    publisher = Publisher(store, Layout(), ZONE, zones)
+    publisher.refresh(publisher.units())
+    web, db = Unit("services", "shop", "web"), Unit("services", "shop", "db")
+    assert publisher.published(web).records == []
+    assert len(publisher.published(db).records) == 1
+    assert publisher.published(db).left_out == [f"2.{reverse} is in the external domain {reverse}"]
+    assert PTR not in publisher.desired

@@ -6,6 +6,7 @@ import pytest
 
 from kube2etcd.cluster.objects import (
     ApiObject,
+    DnsEndpoint,
     Interface,
     Metadata,
     Namespace,
@@ -13,12 +14,15 @@ from kube2etcd.cluster.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.cluster.store import NAMES, Store, Unit
+from kube2etcd.external import Domain, Endpoint
 from kube2etcd.selectors import Selector
 from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.external import ExternalZone
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
-from kube2etcd.zones import InCluster, OfMachines, OfSelected, Zone
+from kube2etcd.zones import InCluster, OfExternal, OfMachines, OfSelected, Zone
+from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 
 WEB = Service(Metadata("shop", "web", labels={"app": "web"}), cluster_ip="10.0.0.1")
@@ -88,6 +92,7 @@ def test_what_a_zone_takes(store: Store, zone: Zone, taken: list[str]) -> None:
     [
         (CLUSTER, 0, False),
         (MACHINES, 1, False),
+        (OfExternal(ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),))), 0, False),
         (selected(), 1, False),
         (selected(name="{service}"), 0, False),
         (selected(name="{service}.x.{namespace}"), 2, False),
@@ -104,3 +109,18 @@ def test_why_a_service_is_not_taken(store: Store) -> None:
     assert "namespace shop is not" in selected(namespaces=frozenset({"x"})).unselected(WEB, store)
     by_label = selected(namespace_selector=Selector.parse("env=prod"))
     assert "namespace shop is not" in by_label.unselected(WEB, Store())
+
+
+def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
+    store = Store()
+    endpoint = Endpoint("a.d.t", ("10.0.0.1",), "A")
+    store.replace("dnsendpoints", [DnsEndpoint(Metadata("shop", "x"), (endpoint,))])
+    zone = OfExternal(ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),)))
+    published = zone.publish(Unit(NAMES, "", "a.d.t"), store)
+    assert [str(record) for record in published.records] == ["a.d.t. 30 IN A 10.0.0.1"]
+    assert not zone.publish(Unit("services", "shop", "web"), store).records
+    assert [record.name for record in zone.itself().steps] == [zone.name]
+    layout, name = Layout(), Name.parse("a.d.t")
+    assert zone.key(layout, name) == b"/skydns/t/d/a/own_"
+    assert zone.key(layout, name) in zone.entries(layout, published.records)
+    assert CLUSTER.key(layout, name) == b"/skydns/t/d/a"

@@ -1,9 +1,10 @@
 """The present state of the cluster, indexed by unit.
 
 A *unit* is what is looked at again as a whole: a Service with its EndpointSlices, a Namespace, a
-Pod.  `replace` and `apply` say which units they touched; whether anything changed for DNS is for
-others to find out.  An object that cannot be read keeps its last readable form out of the store:
-its names go, with a reason, and nobody else's.  No I/O.
+Pod, a name of an external domain with all that was said of it.  `replace` and `apply` say which units
+they touched; whether anything changed for DNS is for others to find out.  An object that cannot be
+read keeps its last readable form out of the store: its names go, with a reason, and nobody else's.
+No I/O.
 """
 
 from __future__ import annotations
@@ -11,11 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kube2etcd.cluster.objects import ApiObject, EndpointSlice, Event, Rejected
+from kube2etcd.cluster.names import NameIndex
+from kube2etcd.cluster.objects import ApiObject, DnsEndpoint, EndpointSlice, Event, Rejected
+from kube2etcd.external import Endpoint
+
+#: The kind of the units that are names; they are made from objects of any kind that holds endpoints.
+NAMES = "names"
+#: Kinds of objects that are units of no name: others stand for what is in them.
+_WITHOUT_NAME = frozenset({"endpointslices", "dnsendpoints"})
 
 
 class Unit(NamedTuple):
-    """Identity of what is published together; ``kind`` is the plural, as in `objects.KINDS`."""
+    """Identity of what is published together; ``kind`` is the plural, as in `objects.KINDS`, or `NAMES`."""
 
     kind: str
     namespace: str
@@ -32,6 +40,7 @@ class Store:
         self._objects: dict[str, dict[tuple[str, str], ApiObject]] = {}
         self._rejected: dict[Unit, Rejected] = {}
         self._slices: dict[Unit, dict[str, EndpointSlice]] = {}
+        self._names: NameIndex[Unit] = NameIndex()
 
     def replace(
         self, kind: str, objects: Iterable[ApiObject], rejected: Iterable[Rejected] = ()
@@ -78,6 +87,14 @@ class Store:
         """The EndpointSlices of a Service, by name."""
         return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
 
+    def endpoints(self, name: str) -> list[Endpoint]:
+        """What is said of a name, in the order of those who say it."""
+        return [one for _, some in sorted(self._names.of(name).items()) for one in some]
+
+    def holders(self, name: str) -> list[Unit]:
+        """The objects that say something of a name, in order."""
+        return sorted(self._names.of(name))
+
     def rejected(self, unit: Unit) -> Rejected | None:
         """Why the object of a unit cannot be read; None when it can, or is not there."""
         return self._rejected.get(unit)
@@ -88,12 +105,13 @@ class Store:
 
     def units(self) -> list[Unit]:
         """Every unit there is, by kind, namespace and name."""
-        return sorted(
+        objects = (
             Unit(kind, *identity)
             for kind, objects in self._objects.items()
-            if kind != "endpointslices"
+            if kind not in _WITHOUT_NAME
             for identity in objects
         )
+        return sorted([*objects, *(Unit(NAMES, "", name) for name in self._names.names())])
 
     def count(self, kind: str) -> int:
         """How many objects of a kind there are."""
@@ -107,8 +125,11 @@ class Store:
         before = objects.pop(identity, None)
         if present is not None:
             objects[identity] = present
-        if kind != "endpointslices":
+        if kind not in _WITHOUT_NAME:
             return {Unit(kind, *identity)}
+        if kind == "dnsendpoints":
+            said = [one.endpoints if isinstance(one, DnsEndpoint) else () for one in (before, present)]
+            return {Unit(NAMES, "", name) for name in self._names.put(Unit(kind, *identity), *said)}
         touched: set[Unit] = set()
         if isinstance(before, EndpointSlice):
             touched |= self._unlink(before)

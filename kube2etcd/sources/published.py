@@ -17,11 +17,13 @@ class Usual(str):
 class Published:
     """Records under the unit's names, PTR records, and what was left out and why.
 
-    PTR records are apart because several units may claim one address.
+    PTR records are apart because several units may claim one address.  ``steps`` are names on the way
+    to the unit's that exist without data, unless another unit has data there.
     """
 
     records: list[Record] = field(default_factory=list)
     pointers: list[Record] = field(default_factory=list)
+    steps: list[Record] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def odd(self) -> list[str]:

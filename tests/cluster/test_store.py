@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kube2etcd.cluster.objects import (
     ApiObject,
+    DnsEndpoint,
     EndpointSlice,
     Event,
     Metadata,
@@ -15,7 +16,8 @@ from kube2etcd.cluster.objects import (
     Rejected,
     Service,
 )
-from kube2etcd.cluster.store import Store, Unit
+from kube2etcd.cluster.store import NAMES, Store, Unit
+from kube2etcd.external import Endpoint as ExternalEndpoint
 from tests.strategies import LAW, events
 
 WEB, DB, SHOP = (
@@ -172,3 +174,39 @@ def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]]) -> Non
         assert by_event.get(unit) == at_once.get(unit)
         assert by_event.slices(unit) == at_once.slices(unit)
     assert sorted(by_event.rejects(), key=str) == sorted(at_once.rejects(), key=str)
+
+
+def said(namespace: str, name: str, **addresses: str) -> DnsEndpoint:
+    """An object that says an address for each name."""
+    return DnsEndpoint(
+        Metadata(namespace, name),
+        tuple(ExternalEndpoint(f"{label}.x", (to,), "A") for label, to in addresses.items()),
+    )
+
+
+def test_names_are_units_whichever_objects_they_stand_in() -> None:
+    store = Store()
+    a, b = Unit(NAMES, "", "a.x"), Unit(NAMES, "", "b.x")
+    whole = Unit("dnsendpoints", "s", "2")
+    assert store.replace("dnsendpoints", [said("s", "2", a="1", b="2"), said("s", "1", a="3")]) == {a, b}
+    assert store.units() == [a, b]
+    assert [one.targets for one in store.endpoints("a.x")] == [("3",), ("1",)]
+    assert store.holders("a.x") == [Unit("dnsendpoints", "s", "1"), Unit("dnsendpoints", "s", "2")]
+    assert store.apply("dnsendpoints", changed(said("s", "2", a="1", b="4"))) == {b, whole}
+    assert store.apply("dnsendpoints", Event("DELETED", None, "s", "2")) == {a, b, whole}
+    assert store.units() == [a]
+    assert (store.get(a), store.count("dnsendpoints")) == (None, 1)
+    assert store.replace("dnsendpoints", []) == {a}
+    assert (store.units(), store.endpoints("a.x")) == ([], [])
+
+
+def test_names_in_an_object_that_cannot_be_read_go_with_a_reason() -> None:
+    store = Store()
+    store.replace("dnsendpoints", [said("s", "1", a="1")])
+    odd = Rejected("dnsendpoints", "s", "1", "odd")
+    unit = Unit("dnsendpoints", "s", "1")
+    assert store.apply("dnsendpoints", Event("MODIFIED", None, "s", "1", rejected=odd)) == {
+        Unit(NAMES, "", "a.x"),
+        unit,
+    }
+    assert store.rejected(unit) == odd

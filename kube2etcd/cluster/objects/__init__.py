@@ -13,6 +13,7 @@ Every field costs memory a hundred thousand times; add one only when a record de
 
 from kube2etcd.cluster.objects.codec import Event, Page, decode_event, decode_list
 from kube2etcd.cluster.objects.common import INITIAL_EVENTS_END, TENANT_CLUSTER_IP, Metadata, Rejected
+from kube2etcd.cluster.objects.dns_endpoints import DnsEndpoint
 from kube2etcd.cluster.objects.endpointslices import (
     SERVICE_NAME_LABEL,
     Endpoint,
@@ -32,6 +33,7 @@ __all__ = [
     "SERVICE_NAME_LABEL",
     "TENANT_CLUSTER_IP",
     "ApiObject",
+    "DnsEndpoint",
     "Endpoint",
     "EndpointPort",
     "EndpointSlice",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct, field
 
-from kube2etcd.cluster.objects.common import Annotations, BareMetadata, Nameless, Rejected, Wire
+from kube2etcd.cluster.objects.common import Annotations, BareMetadata, Rejected, Wire
 from kube2etcd.cluster.objects.kinds import KINDS, ApiObject, Kind
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
 
@@ -166,7 +166,7 @@ def decode_list(kind: Kind, body: bytes) -> Page:
         answer = codec.list.decode(body)
         _check_list(kind, answer)
         items = [codec.flat(wire) for wire in answer.items or ()]
-    except (msgspec.MsgspecError, Nameless, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError):
         return _decode_item_by_item(kind, body)
     return _page(answer.metadata, items, [])
 

@@ -11,12 +11,13 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from kube2etcd.cluster.objects.common import Wire
+from kube2etcd.cluster.objects.dns_endpoints import DnsEndpoint, WireDnsEndpoint, read_dns_endpoint
 from kube2etcd.cluster.objects.endpointslices import EndpointSlice, WireEndpointSlice, read_endpoint_slice
 from kube2etcd.cluster.objects.machines import VirtualMachineInstance, WireVmi, read_vmi
 from kube2etcd.cluster.objects.pods import Namespace, Pod, WireNamespace, WirePod, read_namespace, read_pod
 from kube2etcd.cluster.objects.services import Service, WireService, read_service
 
-ApiObject: TypeAlias = Service | EndpointSlice | Namespace | Pod | VirtualMachineInstance
+ApiObject: TypeAlias = Service | EndpointSlice | Namespace | Pod | VirtualMachineInstance | DnsEndpoint
 
 
 class Kind(Struct, frozen=True, gc=False):
@@ -100,6 +101,17 @@ KINDS: Final[Mapping[str, Kind]] = {
             WireVmi,
             VirtualMachineInstance,
             read_vmi,
+            optional=True,
+        ),
+        Kind(
+            "dnsendpoints",
+            "externaldns.k8s.io",
+            "v1alpha1",
+            "dnsendpoints",
+            "DNSEndpoint",
+            WireDnsEndpoint,
+            DnsEndpoint,
+            read_dns_endpoint,
             optional=True,
         ),
     )

@@ -11,6 +11,7 @@ from kube2etcd.cluster.objects import (
     SERVICE_NAME_LABEL,
     TENANT_CLUSTER_IP,
     ApiObject,
+    DnsEndpoint,
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -23,8 +24,10 @@ from kube2etcd.cluster.objects import (
     Service,
     TargetRef,
     VirtualMachineInstance,
+    decode_list,
 )
-from tests.cluster.objects.bodies import META, read_one
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from tests.cluster.objects.bodies import META, body, read_one
 
 FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
     (
@@ -157,6 +160,33 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
             "main",
         ),
     ),
+    (
+        "dnsendpoints",
+        {
+            "metadata": {**META, "generation": 3},
+            "spec": {
+                "endpoints": [
+                    {
+                        "dnsName": "a.dtk.io",
+                        "recordType": "A",
+                        "targets": ["10.0.0.1"],
+                        "recordTTL": 60,
+                        "setIdentifier": "one",
+                        "labels": {"owner": "me"},
+                    }
+                ]
+            },
+            "status": {"observedGeneration": 3},
+        },
+        DnsEndpoint(
+            Metadata("demo", "x"),
+            (
+                ExternalEndpoint(
+                    "a.dtk.io", ("10.0.0.1",), "A", set_identifier="one", ttl=60, labels={"owner": "me"}
+                ),
+            ),
+        ),
+    ),
 ]
 
 
@@ -269,7 +299,15 @@ def test_path(name: str, namespace: str | None, path: str) -> None:
     assert KINDS[name].path(namespace) == path
 
 
+def test_an_endpoint_of_a_wrong_shape_takes_its_own_object_only() -> None:
+    odd = {"metadata": {**META, "name": "odd"}, "spec": {"endpoints": [{"dnsName": 7}]}}
+    nothing = {"metadata": META, "spec": {"endpoints": [None]}}
+    page = decode_list(KINDS["dnsendpoints"], body([odd, nothing], "DNSEndpoint"))
+    assert page.items == [DnsEndpoint(Metadata("demo", "x"))]
+    assert [(one.kind, one.name) for one in page.rejected] == [("dnsendpoints", "odd")]
+
+
 def test_kinds_are_named_as_rbac_names_them() -> None:
     assert KINDS["services"].resource == "services"
     assert KINDS["endpointslices"].resource == "endpointslices.discovery.k8s.io"
-    assert [k.name for k in KINDS.values() if k.optional] == ["virtualmachineinstances"]
+    assert [k.name for k in KINDS.values() if k.optional] == ["virtualmachineinstances", "dnsendpoints"]
