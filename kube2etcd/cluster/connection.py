@@ -44,6 +44,10 @@ _KEEPALIVE: Final = (
     ),
 )
 
+_COMPRESSED: Final = {"Accept-Encoding": "gzip"}
+"""For lists: API objects shrink to a tenth, which costs both sides less than encrypting all of them.
+Not for watches, where something in between might hold a line back to compress it with the next."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -117,7 +121,7 @@ class ApiConnection:
         deadline = time.monotonic() + timeout
         limits = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
         with lending(abort):
-            session, response = self._send(path, params, limits, timeout)
+            session, response = self._send(path, params, limits, timeout, _COMPRESSED)
             explain = self._explainer(session, timeout, abort, whole=True)
             try:
                 body = self._read_all(response, deadline, timeout, explain)
@@ -144,7 +148,7 @@ class ApiConnection:
         """
         limits = urllib3.Timeout(connect=connect_timeout, read=connect_timeout)
         with lending(abort):
-            session, response = self._send(path, params, limits, connect_timeout)
+            session, response = self._send(path, params, limits, connect_timeout, {})
             try:
                 # The first byte is here: from now on silence means something else.
                 connection = response.connection
@@ -162,14 +166,19 @@ class ApiConnection:
     # -- inner
 
     def _send(
-        self, path: str, params: Mapping[str, str], limits: urllib3.Timeout, seconds: float
+        self,
+        path: str,
+        params: Mapping[str, str],
+        limits: urllib3.Timeout,
+        seconds: float,
+        more: Mapping[str, str],
     ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
         session = self._current_session()
-        response = self._send_once(session, path, params, limits, seconds)
+        response = self._send_once(session, path, params, limits, seconds, more)
         if response.status == 401:  # the token may have been replaced a moment ago
             response.close()
             session = self._reload(session.generation)
-            response = self._send_once(session, path, params, limits, seconds)
+            response = self._send_once(session, path, params, limits, seconds, more)
         if 200 <= response.status < 300:
             return session, response
         try:
@@ -191,6 +200,7 @@ class ApiConnection:
         params: Mapping[str, str],
         limits: urllib3.Timeout,
         seconds: float,
+        more: Mapping[str, str],
     ) -> urllib3.BaseHTTPResponse:
         url = session.access.host + quote(path) + ("?" + urlencode(params) if params else "")
         abort: Abort | None = getattr(running, "abort", None)
@@ -207,7 +217,7 @@ class ApiConnection:
             preload_content=False,
         )
         try:
-            headers = session.headers()
+            headers = {**session.headers(), **more}
             try:
                 return request(headers=headers)
             except ProtocolError:

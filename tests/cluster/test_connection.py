@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
 import ssl
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from urllib3.exceptions import ConnectTimeoutError
 from kube2etcd.cluster.abort import Abort
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.failures import ApiRefused, explain_failure
+from kube2etcd.cluster.objects import KINDS, decode_list
 from kube2etcd.errors import (
     ApiError,
     ApiForbidden,
@@ -55,6 +58,31 @@ def test_get(server: Scripted, api: ApiConnection) -> None:
 def test_a_large_chunked_body_is_read_whole(server: Scripted, api: ApiConnection) -> None:
     server.answers = [chunks(*[b"x" * 100_000] * 20)]
     assert len(get(api)) == 2_000_000
+
+
+def test_lists_may_come_compressed_and_watches_not(server: Scripted, api: ApiConnection) -> None:
+    body = b'{"x":"' + b"y" * 3_000_000 + b'"}'
+    server.answers = [whole(gzip.compress(body), Content_Encoding="gzip")]
+    assert get(api) == body
+    server.answers = [chunks(b"{}\n")]
+    assert lines(api) == [b"{}"]
+    asked = [headers.get("Accept-Encoding") for _, headers in server.seen]
+    assert asked == ["gzip", "identity"]
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
+def test_a_compressed_list_that_is_cut_is_never_a_whole_one(
+    server: Scripted, api: ApiConnection, cut: float
+) -> None:
+    services = [{"metadata": {"name": f"s{number}"}} for number in range(2000)]
+    meta = {"kind": "ServiceList", "metadata": {"resourceVersion": "1"}}
+    packed = gzip.compress(json.dumps({**meta, "items": services}).encode())
+    server.answers = [whole(packed[: int(len(packed) * cut)], Content_Encoding="gzip")]
+    with pytest.raises(ApiUnavailable):
+        decode_list(KINDS["services"], get(api))
+    server.answers = [whole(b"no gzip at all", Content_Encoding="gzip")]
+    with pytest.raises(ApiUnavailable):
+        get(api)
 
 
 def test_connections_are_used_again(server: Scripted, api: ApiConnection) -> None:
