@@ -18,7 +18,7 @@ from kube2etcd.atomic import rewrite
 from kube2etcd.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.errors import EtcdError, Kube2EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
-from kube2etcd.settings import SETTINGS, Setting, Settings, load_all
+from kube2etcd.settings import SETTINGS, Loaded, Setting, Settings, load_all
 from skydns_compat.names import InvalidName, Name
 
 #: Exit code of a dry run that found a difference, as `diff` and `terraform plan` have it.
@@ -123,6 +123,11 @@ class _WithObjects(click.Command):
 
 def _load(options: dict[str, Any], *, level: str | None = None) -> Settings:
     """The settings of a command, with logging set up; ``level``: the least that is logged by default."""
+    return _load_all(options, level=level).settings
+
+
+def _load_all(options: dict[str, Any], *, level: str | None = None) -> Loaded:
+    """The same, with what is known about them."""
     config = options.pop("config", None)
     loaded = load_all(options, os.environ, Path(config) if config else None)
     settings = loaded.settings
@@ -133,7 +138,7 @@ def _load(options: dict[str, Any], *, level: str | None = None) -> Settings:
         logger.warning("%s", warning)
     for remark in loaded.remarks:
         logger.debug("%s", remark)
-    return settings
+    return loaded
 
 
 class _Progress:
@@ -166,6 +171,26 @@ def run(**options: Any) -> None:
     bridge(settings)
     # Everything is closed.  Taking a store of a whole cluster apart, object by object, would only
     # make the pod's end longer than the second it is promised to take.
+    logging.shutdown()
+    os._exit(0)
+
+
+@main.command()
+@_settings_options("webhook")
+@click.option(
+    "--cleanup", is_flag=True, envvar="KUBE2ETCD_CLEANUP", help="Take out block, keys and state, and exit."
+)
+def webhook(cleanup: bool, **options: Any) -> None:
+    """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
+    loaded = _load_all(options)
+    from kube2etcd import standalone
+
+    # There is no default server here: who names none wants none.
+    with_etcd = "etcd.servers" in loaded.said
+    if cleanup:
+        standalone.cleanup(loaded.settings, with_etcd=with_etcd)
+        return
+    standalone.serve(loaded.settings, with_etcd=with_etcd)
     logging.shutdown()
     os._exit(0)
 

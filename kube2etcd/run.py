@@ -159,7 +159,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     log.info(
         "keeping %s in etcd at %s equal to %s", settings.domain, ", ".join(settings.etcd.servers), api.server
     )
-    with _signals(stop, inbox), _impatient(stop, connection), contextlib.ExitStack() as ending:
+    with signals(stop, inbox), impatient(stop, connection), contextlib.ExitStack() as ending:
         ending.callback(api.close)
         ending.callback(connection.close)
         door.start()
@@ -198,7 +198,7 @@ def _relist_all(reflectors: list[Reflector]) -> Callable[[str], None]:
 
 
 @contextlib.contextmanager
-def _signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
+def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
     """SIGTERM and SIGINT set ``stop`` and wake the loop; nothing else happens in the handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -217,7 +217,7 @@ def _signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _impatient(stop: threading.Event, connection: EtcdConnection) -> Iterator[None]:
+def impatient(stop: threading.Event, connection: EtcdConnection) -> Iterator[None]:
     """Cut off a request to an etcd that hangs, a moment after ``stop``: the loop may wait for it.
 
     Nothing is half-written by that: a transaction is carried out whole or not at all.

@@ -1,0 +1,186 @@
+"""Wiring of the webhook by itself: `kube2etcd webhook`.
+
+Builds the parts from settings, starts their threads, and sees that they end.  Decides nothing about
+names.  Threads: the repairing loop in the caller's, the provider's door and its few workers, the door
+for probes; with etcd also the keys' loop and a watch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from kube2etcd import changes, parts
+from kube2etcd.errors import SettingsError
+from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.inbox import Inbox
+from kube2etcd.metrics import Metrics, Snapshot, Status
+from kube2etcd.run import EtcdFollower, impatient, signals
+from kube2etcd.server import Door
+from kube2etcd.settings import HostPort, Settings
+from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.webhook.door import application
+from kube2etcd.webhook.hosts_file import HostsFile
+from kube2etcd.webhook.keep import Keeper
+from kube2etcd.webhook.keep_etcd import EtcdKeeper
+from kube2etcd.webhook.keep_file import FileKeeper
+from kube2etcd.webhook.keys import Keys
+from kube2etcd.webhook.listener import Listener
+from kube2etcd.webhook.provider import REQUEST, Options, Provider
+from skydns_compat.layout import Layout
+from skydns_compat.message import owner_of
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two comparisons without a call; ten are promised.
+REPAIR = 5.0
+#: Seconds between them while something is wrong.
+RETRY = 1.0
+#: What is added to the owner id, so that a bridge on the same etcd leaves our keys alone.
+OWNER = "/webhook"
+
+
+def check(settings: Settings, *, with_etcd: bool) -> None:
+    """Refuse settings that the webhook cannot work with, every fault at once."""
+    webhook = settings.webhook
+    faults = []
+    if not with_etcd and webhook.hosts_file is None:
+        faults.append("nowhere to publish: write --etcd-server URL, --hosts-file PATH, or both")
+    if with_etcd and settings.etcd.api != "v3":
+        faults.append("--etcd-api v2 is for the bridge; the webhook needs v3")
+    served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
+    if with_etcd and (served.startswith(kept) or kept.startswith(served)):
+        faults.append(f"--state-prefix {webhook.state_prefix}: it would lie among the keys of {served[:-1]}")
+    if faults:
+        raise SettingsError(*faults)
+
+
+def owner(settings: Settings) -> str:
+    """The mark in the webhook's values."""
+    return f"{settings.owner_id}{OWNER}"
+
+
+class _Health:
+    """The provider's troubles and the loop's status as one."""
+
+    def __init__(self, provider: Provider, beat: Status, keys: Status | None) -> None:
+        self._provider, self._beat, self._keys = provider, beat, keys
+
+    def snapshot(self) -> Snapshot:
+        """As `kube2etcd.server.HasSnapshot` says."""
+        now = self._beat.snapshot()
+        troubles = self._provider.troubles()
+        loop = self._keys.snapshot() if self._keys is not None and self._provider.is_read else None
+        reasons = (*troubles, *(loop.reasons if loop is not None else ()))
+        ready = not troubles and (loop is None or loop.ready)
+        return Snapshot(ready, tuple(dict.fromkeys(reasons)), now.heartbeat_age)
+
+
+def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
+    """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
+    check(settings, with_etcd=with_etcd)
+    stop = stop or threading.Event()
+    webhook = settings.webhook
+    inbox, metrics, beat = Inbox(), Metrics(), Status()
+    with contextlib.ExitStack() as ending:
+        keys, keys_status = None, None
+        if with_etcd:
+            keys_status = Status()
+            connection = connect_etcd(parts.etcd(settings))
+            ending.enter_context(signals(stop, inbox))
+            ending.enter_context(impatient(stop, connection))
+            ending.callback(connection.close)
+            keys = _keys(settings, connection, inbox, metrics, keys_status, ending)
+        else:
+            ending.enter_context(signals(stop, inbox))
+        hosts = HostsFile(Path(webhook.hosts_file)) if webhook.hosts_file is not None else None
+        options = Options(settings.domains, ClusterAddress(webhook.cluster_ip), socket.gethostname())
+        keeper = ending.enter_context(_keeper(settings, with_etcd))
+        provider = Provider(keeper, options, hosts, keys.publish if keys is not None else None)
+        door = Door(settings.listen, _Health(provider, beat, keys_status), metrics, "webhook")
+        listener = Listener(application(provider, webhook.allow), HostPort(webhook.bind, webhook.port))
+        _remark(settings)
+        provider.repair()
+        door.start()
+        ending.callback(door.stop)
+        if keys is not None:
+            keys.start()
+        listener.start()
+        ending.callback(listener.stop)
+        while not stop.wait(RETRY if provider.troubles() else REPAIR):
+            provider.repair()
+            beat.beat()
+        log.info("stopping")
+
+
+def cleanup(settings: Settings, *, with_etcd: bool) -> None:
+    """Take out the block, the keys and the state."""
+    check(settings, with_etcd=with_etcd)
+    if settings.webhook.hosts_file is not None:
+        HostsFile(Path(settings.webhook.hosts_file)).write([], lambda _: False)
+    if with_etcd:
+        with connect_etcd(parts.etcd(settings)) as connection:
+            store = EtcdStore(connection, parts.etcd_prefixes(settings))
+            ours = [
+                changes.Delete(key)
+                for key, value in store.snapshot().entries.items()
+                if owner_of(value) == owner(settings)
+            ]
+            store.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
+    with _keeper(settings, with_etcd) as keeper:
+        keeper.clear()
+
+
+def _keys(
+    settings: Settings,
+    connection: EtcdConnection,
+    inbox: Inbox,
+    metrics: Metrics,
+    status: Status,
+    ending: contextlib.ExitStack,
+) -> Keys:
+    store = EtcdStore(connection, parts.etcd_prefixes(settings))
+    follower = EtcdFollower(store, inbox)
+    follower.start()
+    ending.callback(follower.stop)
+    keys = Keys(
+        inbox,
+        store,
+        Layout(settings.etcd.prefix, owner(settings)),
+        settings.ttl,
+        follow=follower.follow,
+        metrics=metrics,
+        status=status,
+        resync_period=settings.resync_period,
+    )
+    ending.callback(keys.stop)
+    return keys
+
+
+@contextlib.contextmanager
+def _keeper(settings: Settings, with_etcd: bool) -> Iterator[Keeper]:
+    if not with_etcd:
+        yield FileKeeper(Path(settings.webhook.state_file))
+        return
+    # A connection of its own: calls wait for it, and must not wait as long as the loop may.
+    patience = dataclasses.replace(parts.etcd(settings), timeout=REQUEST)
+    with connect_etcd(patience) as connection:
+        yield EtcdKeeper(connection, settings.webhook.state_prefix)
+
+
+def _remark(settings: Settings) -> None:
+    webhook = settings.webhook
+    loopback = webhook.bind in ("localhost", "::1") or webhook.bind.startswith("127.")
+    if not loopback and not webhook.allow:
+        log.warning(
+            "whoever reaches %s may change names: limit it with --allow", HostPort(webhook.bind, webhook.port)
+        )
+    if not settings.domains:
+        log.info("no --domains: only names in domains that come by POST /domains are taken")

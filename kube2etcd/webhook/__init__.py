@@ -1,0 +1,10 @@
+"""ExternalDNS's webhook provider: a door for its calls, the state that it tells us, and a hosts file.
+
+    call -> messages -> provider -> State -> keeper (etcd or a file)
+                                      |
+                                      +-> published names -> hosts file
+                                                          -> inbox of the reconciler -> keys in etcd
+
+`messages`, `refusals`, `adjust`, `state`, `published` and `hosts_block` are pure; `hosts_file`, the
+keepers and `door` touch the world, one neighbour each; `provider` is the single writer.
+"""

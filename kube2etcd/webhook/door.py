@@ -1,0 +1,223 @@
+"""The provider's HTTP door: ExternalDNS's four calls, and Desktop Kubernetes' two.
+
+Knows HTTP and the provider; decides nothing about names.  What a status means to the client is in
+ExternalDNS's code: anything but 204 to changes, and every 4xx, ends it, so 4xx is for what is no
+message at all, and 503 for what may work later.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
+from werkzeug.http import parse_accept_header, parse_options_header
+from werkzeug.wrappers import Request, Response
+
+from kube2etcd.external import Domain, InvalidDomain
+from kube2etcd.webhook.adjust import ClusterAddress, InvalidClusterAddress
+from kube2etcd.webhook.messages import (
+    MAX_BODY,
+    MEDIA_TYPE,
+    BadMessage,
+    decode_changes,
+    decode_endpoints,
+    encode,
+    encode_endpoints,
+    encode_filter,
+)
+from kube2etcd.webhook.provider import NotNow, Provider
+
+log = logging.getLogger(__name__)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+_TYPE, _OPTIONS = parse_options_header(MEDIA_TYPE)
+#: Characters of an error's text.
+_BRIEF = 800
+
+
+def application(provider: Provider, allow: Iterable[Network] = ()) -> Application:
+    """The WSGI application; ``allow``: only from these networks, or from everywhere where there is none."""
+    calls = _Calls(provider)
+    pages: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
+        "/": {"GET": calls.negotiate},
+        "/records": {"GET": calls.records, "POST": calls.apply},
+        "/adjustendpoints": {"POST": calls.adjust},
+        "/domains": {"GET": calls.domains, "POST": calls.add_domains},
+        "/clusterip": {"GET": calls.cluster, "POST": calls.set_cluster},
+    }
+    networks = tuple(allow)
+
+    def dispatch(request: Request) -> Response:
+        _check_caller(request, networks)
+        page = pages.get(request.path)
+        if page is None:
+            raise NotFound(f"there is nothing here; there are {', '.join(pages)}")
+        call = page.get("GET" if request.method == "HEAD" else request.method)
+        if call is None:
+            raise MethodNotAllowed([*page], f"only {' and '.join(page)}")
+        return call(request)
+
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            response = dispatch(request)
+        except NotNow as error:
+            response = refused(ServiceUnavailable(str(error)))
+        except HTTPException as error:
+            response = refused(error)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            response = refused(InternalServerError("this is a defect of kube2etcd; its log has more"))
+        return response(environ, start)
+
+    return answer
+
+
+def refused(error: HTTPException) -> Response:
+    """An error's answer: small, so that the client reads all of it and keeps its connection."""
+    text = (error.description or "").strip()
+    response = Response(
+        encode({"error": text if len(text) <= _BRIEF else text[:_BRIEF] + "..."}),
+        error.code,
+        content_type=MEDIA_TYPE,
+    )
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(error.valid_methods or ())
+    return response
+
+
+def _check_caller(request: Request, networks: tuple[Network, ...]) -> None:
+    """No web page may call, and nobody from elsewhere."""
+    if "Origin" in request.headers:
+        raise Forbidden("a web page has no business here")
+    if not networks:
+        return
+    try:
+        address = ipaddress.ip_address((request.remote_addr or "").partition("%")[0])
+    except ValueError:
+        raise Forbidden("the caller has no address") from None
+    plain = getattr(address, "ipv4_mapped", None) or address
+    if not any(plain in network for network in networks):
+        raise Forbidden(f"{plain} is in none of the allowed networks")
+
+
+class _Calls:
+    """One method a call."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def negotiate(self, request: Request) -> Response:
+        _check_accept(request)
+        return _ok(encode_filter(self._provider.domains))
+
+    def records(self, request: Request) -> Response:
+        _check_accept(request)
+        return _ok(self._provider.records)
+
+    def adjust(self, request: Request) -> Response:
+        body = _body(request)
+        _check_accept(request)
+        endpoints = _read(decode_endpoints, body)
+        return _ok(encode_endpoints(self._provider.adjusted(endpoints)))
+
+    def apply(self, request: Request) -> Response:
+        # The client sends no Accept here, and there is nothing in the answer to be accepted.
+        self._provider.apply(_read(decode_changes, _body(request)))
+        response = Response(status=204)
+        del response.headers["Content-Type"]
+        return response
+
+    def domains(self, request: Request) -> Response:
+        return _ok(encode([str(domain) for domain in self._provider.domains]))
+
+    def add_domains(self, request: Request) -> Response:
+        texts = [text for text in _bare(request).split(",") if text.strip()]
+        if not texts:
+            raise BadRequest("the body is empty; write a domain, such as dtk.io")
+        try:
+            domains = [Domain.parse(text) for text in texts]
+        except InvalidDomain as error:
+            raise BadRequest(str(error)) from None
+        self._provider.add_domains(domains)
+        return self.domains(request)
+
+    def cluster(self, request: Request) -> Response:
+        return _ok(encode(str(self._provider.cluster)))
+
+    def set_cluster(self, request: Request) -> Response:
+        try:
+            cluster = ClusterAddress.parse(_bare(request))
+        except InvalidClusterAddress as error:
+            raise BadRequest(str(error)) from None
+        self._provider.set_cluster(cluster)
+        return self.cluster(request)
+
+
+def _ok(body: bytes) -> Response:
+    return Response(body, content_type=MEDIA_TYPE)
+
+
+def _read(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    try:
+        return decode(body)
+    except BadMessage as error:
+        raise BadRequest(str(error)) from None
+
+
+def _check_accept(request: Request) -> None:
+    """Whether our one media type is among those wanted; who wants none in particular takes any."""
+    wanted = request.headers.get("Accept", "")
+    for text, quality in parse_accept_header(wanted):
+        kind, options = parse_options_header(text)
+        fits = kind in ("*/*", "application/*", _TYPE) and options.get("version", "1") == "1"
+        if fits and quality > 0:
+            return
+    if wanted.strip():
+        raise NotAcceptable(f"all there is is {MEDIA_TYPE}")
+
+
+def _body(request: Request) -> bytes:
+    """The body of a call of ExternalDNS."""
+    kind, options = parse_options_header(request.headers.get("Content-Type", ""))
+    if kind.lower() != _TYPE or options.get("version", "1") != "1":
+        raise UnsupportedMediaType(f"write {MEDIA_TYPE}")
+    return _octets(request)
+
+
+def _octets(request: Request) -> bytes:
+    body = request.environ["wsgi.input"].read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise RequestEntityTooLarge(f"more than {MAX_BODY} octets")
+    return bytes(body)
+
+
+def _bare(request: Request) -> str:
+    """A body of bare text, as `curl -d` sends it; a JSON string is taken, too."""
+    try:
+        text = _octets(request)[:8192].decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise BadRequest("the body is no text") from None
+    if text.startswith('"'):
+        try:
+            return str(msgspec.json.decode(text, type=str))
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"the body is no JSON string: {error}") from None
+    return text

@@ -1,0 +1,112 @@
+"""A hosts file that others read and write: ours is one block of it.  The only place that touches it.
+
+Replaced as a whole by a rename, so that nobody reads a part.  Where that cannot be (a bind mount, a
+folder that we may not write, a second hard link) it is written in place.  What the block holds is for
+`hosts_block` to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Callable, Sequence
+from io import FileIO
+from pathlib import Path
+
+from kube2etcd import atomic
+from kube2etcd.errors import Kube2EtcdError
+from kube2etcd.webhook import hosts_block
+
+log = logging.getLogger(__name__)
+
+#: Times that a file which somebody else changes meanwhile is read again.
+_TRIES = 5
+
+
+class NotWritten(Kube2EtcdError):
+    """The hosts file could not be read or written, for now; the message says why."""
+
+
+class HostsFile:
+    """One hosts file, from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._left: frozenset[str] = frozenset()
+
+    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
+        """Let the file hold a block of the ``wanted`` (name, address); whether anything was written.
+
+        ``ours`` tells a name of our domains, for blocks whose markers are torn.  `NotWritten` when it
+        cannot be; a name that a line of the user's has is left to it, with one warning.
+        """
+        left: list[str] = []
+
+        def change(content: bytes) -> bytes:
+            nonlocal left
+            rewritten = hosts_block.rewrite(content, wanted, ours)
+            left = rewritten.left_to_user
+            return rewritten.content
+
+        try:
+            written = self._rewrite(change)
+        except OSError as error:
+            raise NotWritten(
+                f"the hosts file {self.path} cannot be written: {error.strerror or error}"
+            ) from None
+        for name in sorted(set(left) - self._left):
+            log.warning("%s is not in our block of %s: a line of its own has it", name, self.path)
+        self._left = frozenset(left)
+        return written
+
+    def _rewrite(self, change: Callable[[bytes], bytes]) -> bool:
+        if not os.path.lexists(self.path):
+            if not change(b""):
+                return False
+            with open(self.path, "xb"):
+                pass
+        for attempt in range(_TRIES):
+            try:
+                if os.stat(self.path).st_nlink == 1:
+                    return atomic.rewrite(self.path, change)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                log.debug("%s is not replaced: %s", self.path, error)
+                # Somebody else changed it meanwhile, or it is a mount of its own: that does not pass.
+                if error.errno == errno.EBUSY and attempt < _TRIES // 2:
+                    continue
+            written = _in_place(self.path, change)
+            if written is not None:
+                return written
+        raise OSError(errno.EBUSY, "somebody else keeps changing it")
+
+
+def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
+    """The same in the file itself; None when somebody else changed it meanwhile."""
+    before = path.read_bytes()
+    after = change(before)
+    if after == before:
+        return False
+    with open(path, "r+b", buffering=0) as file:
+        if file.readall() != before:
+            return None
+        try:
+            _put(file, after)
+        except OSError:
+            # A full disk, most likely: what was there fits.
+            with contextlib.suppress(OSError):
+                _put(file, before)
+            raise
+    return True
+
+
+def _put(file: FileIO, content: bytes) -> None:
+    file.seek(0)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+    file.truncate()
+    os.fsync(file.fileno())

@@ -1,0 +1,88 @@
+"""The state in a file: written beside it, synced, renamed.  Knows files, and nothing of what is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from kube2etcd.webhook.keep import NotKept
+from kube2etcd.webhook.state import State, UnreadableState, decode, encode
+
+_Version = tuple[int, int, int]
+
+
+class FileKeeper:
+    """Keeps the state in ``path``, readable for its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: _Version | None = None
+
+    def load(self) -> State:
+        """As `Keeper` says."""
+        try:
+            data = self.path.read_bytes()
+            self._written = self._version()
+        except FileNotFoundError:
+            return State()
+        except OSError as error:
+            raise NotKept(f"the state file {self.path} cannot be read: {error.strerror}") from None
+        try:
+            return decode(data)
+        except UnreadableState as error:
+            raise NotKept(
+                f"the state file {self.path} cannot be used ({error}): put back a copy, or move it away to"
+                " begin anew"
+            ) from None
+
+    def save(self, state: State, deadline: float) -> None:
+        """As `Keeper` says."""
+        beside = self.path.with_name(f".{self.path.name}.new")
+        try:
+            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(encode(state))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self.path)
+            _sync(self.path.parent)
+            self._written = self._version()
+        except OSError as error:
+            raise NotKept(f"the state file {self.path} cannot be written: {error.strerror}") from None
+
+    def check(self, state: State, deadline: float) -> State:
+        """As `Keeper` says; nobody else writes this file, so what differs is damage."""
+        try:
+            there = self._version()
+        except FileNotFoundError:
+            there = None
+        except OSError as error:
+            raise NotKept(f"the state file {self.path} cannot be read: {error.strerror}") from None
+        if there != self._written:
+            self.save(state, deadline)
+        return state
+
+    def clear(self) -> None:
+        """As `Keeper` says."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise NotKept(f"the state file {self.path} cannot be removed: {error.strerror}") from None
+        self._written = None
+
+    def _version(self) -> _Version:
+        status = os.stat(self.path)
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _sync(directory: Path) -> None:
+    """So that the name outlives a loss of power as well."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

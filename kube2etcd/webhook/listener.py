@@ -1,0 +1,108 @@
+"""The HTTP server under the provider's door: waitress, with errors in the door's own form.
+
+Knows sockets and threads; what is answered is for `door` to say.  A request that is being worked on
+when the end comes is answered first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from http import HTTPStatus
+from typing import Any
+
+import waitress
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
+from werkzeug.exceptions import HTTPException
+
+from kube2etcd.server import bind
+from kube2etcd.settings import HostPort
+from kube2etcd.webhook.door import Application, refused
+from kube2etcd.webhook.messages import MAX_BODY
+
+log = logging.getLogger(__name__)
+
+#: Threads that answer: writers wait for each other, and readers must not wait for all of them.
+THREADS = 8
+#: Open connections; more wait in the kernel.
+CONNECTIONS = 100
+#: Seconds that a request in hand is waited for when the end comes: more than any of them takes.
+PATIENCE = 5.0
+
+
+class _ErrorTask(ErrorTask):  # type: ignore[misc]
+    """What waitress itself refuses (too large, no HTTP), in the form of all our errors."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        response = refused(_Refused(error.code, f"{error.reason}: {error.body}"))
+        body = response.get_data()
+        self.status = f"{error.code} {HTTPStatus(error.code).phrase}"
+        self.response_headers.append(("Content-Type", response.content_type))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Refused(HTTPException):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(" ".join(text.split()))
+        self.code = code
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    error_task_class = _ErrorTask
+
+
+class Listener:
+    """Serves ``application`` on ``listen`` from `start` to `stop`."""
+
+    def __init__(self, application: Application, listen: HostPort) -> None:
+        self._map: dict[int, Any] = {}
+        self._server = waitress.create_server(
+            application,
+            map=self._map,
+            sockets=[bind(listen, "--bind, --port")],
+            threads=THREADS,
+            connection_limit=CONNECTIONS,
+            max_request_body_size=MAX_BODY,
+            ident=None,
+            channel_timeout=30,
+            # A peer that reads slowly must not hold a thread for the length of a large answer.
+            outbuf_high_watermark=4 * MAX_BODY,
+        )
+        self._server.channel_class = _Channel
+        self._thread = threading.Thread(target=self._server.run, name="provider", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port, also when the system chose it."""
+        return int(self._server.effective_port)
+
+    def start(self) -> Listener:
+        """Begin to answer."""
+        self._thread.start()
+        log.info("ExternalDNS is answered on port %d", self.port)
+        return self
+
+    def stop(self) -> None:
+        """Take no more requests, answer those in hand, end."""
+        if self._thread.is_alive():
+            deadline = time.monotonic() + PATIENCE
+            self._server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self._server))
+            self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
+            # The last answers are on their way to the sockets.
+            while time.monotonic() < deadline and any(map(_unsent, list(self._map.values()))):
+                time.sleep(0.01)
+            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
+            self._thread.join(1)
+        else:
+            wasyncore.close_all(self._map)
+            self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
+
+
+def _unsent(channel: Any) -> bool:
+    return isinstance(channel, HTTPChannel) and channel.connected and channel.total_outbufs_len > 0

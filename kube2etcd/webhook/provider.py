@@ -1,0 +1,250 @@
+"""The single writer: takes a call, keeps what it says, then publishes it.
+
+Nothing is answered for before it is kept.  What cannot be kept or written into the hosts file is not
+taken over, so `records` says what it said before and the client may try again.  `repair` compares
+everything again without a call.  Knows its keeper, hosts file and listener by what they can do; must
+never speak HTTP or write a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kube2etcd.errors import Kube2EtcdError
+from kube2etcd.external import Domain, Endpoint, managed
+from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, adjust
+from kube2etcd.webhook.keep import Keeper, NotKept
+from kube2etcd.webhook.messages import Changes, encode_endpoints
+from kube2etcd.webhook.published import host_lines, published
+from kube2etcd.webhook.state import State
+
+log = logging.getLogger(__name__)
+
+#: Seconds from a call to its answer, at most: the client gives up at 15, and a probe earlier.
+ANSWER_WITHIN = 4.5
+#: Seconds of that for the last request that was begun: the timeout of the keeper's connection.
+REQUEST = 1.5
+
+
+class NotNow(Kube2EtcdError):
+    """It cannot be done at present and nothing was taken over: try again."""
+
+
+class HostsWriter(Protocol):
+    """What the provider needs of a hosts file."""
+
+    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
+        """Let it hold these (name, address); an error of ours where it cannot be."""
+        ...
+
+
+#: Told of published names, whenever they may differ, with the domains and the cluster address.
+Publish = Callable[[Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], ClusterAddress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was said at the start."""
+
+    domains: tuple[Domain, ...] = ()
+    cluster: ClusterAddress = NOWHERE
+    own_name: str = ""
+    """The name of this machine, which is never taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A state and the answer to `records` that it gives."""
+
+    state: State
+    cluster: ClusterAddress
+    records: bytes
+
+
+class Provider:
+    """State, kept and published.  Safe between threads."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        options: Options,
+        hosts: HostsWriter | None = None,
+        publish: Publish | None = None,
+    ) -> None:
+        self._keeper, self._options = keeper, options
+        self._hosts, self._publish = hosts, publish
+        self._lock = threading.Lock()
+        self._known: _Known | None = None
+        self._unread = "the state has not been read yet"
+        self._troubles: dict[str, str] = {}
+        self._warned: frozenset[str] = frozenset()
+        self._shown: _Known | None = None
+
+    # --- what is known, without waiting -------------------------------------------------------------
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """The managed domains: those of the options, then those that came by REST; `NotNow`."""
+        return self._domains(self._need().state)
+
+    @property
+    def cluster(self) -> ClusterAddress:
+        """The address for names that lead to themselves; `NotNow`."""
+        return self._need().cluster
+
+    @property
+    def records(self) -> bytes:
+        """All endpoints as posted, as JSON; `NotNow`."""
+        return self._need().records
+
+    def adjusted(self, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
+        """What ExternalDNS wants as we would keep it; changes nothing; `NotNow`."""
+        known = self._need()
+        return adjust(endpoints, self._domains(known.state), known.cluster)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the state has been read."""
+        return self._known is not None
+
+    def troubles(self) -> list[str]:
+        """Why it is not ready, in sentences; none when it is."""
+        if self._known is None:
+            return [self._unread]
+        return [*self._troubles.values()]
+
+    # --- calls ----------------------------------------------------------------------------------------
+
+    def apply(self, changes: Changes) -> None:
+        """Take over changes of endpoints; `NotNow`: none of them."""
+        with self._writing() as (known, deadline):
+            after, warnings = known.state.apply(changes, self._domains(known.state))
+            self._take(known, self._make(after, known.cluster), deadline)
+        for warning in warnings:
+            log.warning("%s", warning)
+
+    def add_domains(self, domains: Iterable[Domain]) -> None:
+        """Manage these too, from now on and after a restart; `NotNow`."""
+        with self._writing() as (known, deadline):
+            # One of the options too: the next start may come without it.
+            self._take(known, self._make(known.state.with_domains(domains), known.cluster), deadline)
+
+    def set_cluster(self, cluster: ClusterAddress) -> None:
+        """Let this be the cluster address, from now on and after a restart without the option; `NotNow`."""
+        with self._writing() as (known, deadline):
+            self._take(known, self._make(known.state.with_cluster(cluster), cluster), deadline)
+
+    def repair(self) -> None:
+        """Compare keeper, hosts file and keys with the state again, and put right what differs."""
+        with self._lock:
+            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
+            try:
+                if self._known is None:
+                    state = self._keeper.load()
+                    self._know(self._make(state, self._options.cluster or state.cluster))
+                else:
+                    state = self._keeper.check(self._known.state, deadline)
+                    if state is not self._known.state:
+                        log.warning("another webhook has changed the state: it is taken over")
+                        self._know(self._make(state, self._options.cluster or state.cluster))
+            except NotKept as error:
+                self._trouble("state", str(error))
+                self._unread = str(error)
+            else:
+                self._trouble("state", "")
+            if self._known is not None:
+                with contextlib.suppress(NotNow):
+                    self._show(self._known)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _need(self) -> _Known:
+        known = self._known
+        if known is None:
+            raise NotNow(self._unread)
+        return known
+
+    def _domains(self, state: State) -> tuple[Domain, ...]:
+        return tuple(dict.fromkeys([*self._options.domains, *state.domains]))
+
+    def _make(self, state: State, cluster: ClusterAddress) -> _Known:
+        known = self._known
+        if known is not None and known.state.endpoints == state.endpoints:
+            return _Known(state, cluster, known.records)
+        return _Known(state, cluster, encode_endpoints(state.endpoints.values()))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[tuple[_Known, float]]:
+        """What is known, for one writer, and the moment from which on nothing new may be begun."""
+        deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
+        self._need()
+        if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
+            raise NotNow(next(iter(self._troubles.values()), "other calls are being worked on"))
+        try:
+            yield self._need(), deadline
+        finally:
+            self._lock.release()
+
+    def _take(self, before: _Known, after: _Known, deadline: float) -> None:
+        """Keep, then publish; on failure everything is as it was."""
+        changed = after.state != before.state
+        if changed or "state" in self._troubles:
+            try:
+                self._keeper.save(after.state, deadline)
+            except NotKept as error:
+                self._trouble("state", str(error))
+                raise NotNow(str(error)) from None
+            self._trouble("state", "")
+        try:
+            self._show(after)
+        except NotNow:
+            if changed:
+                self._take_back(before, deadline)
+            raise
+        self._know(after)
+
+    def _take_back(self, before: _Known, deadline: float) -> None:
+        try:
+            self._keeper.save(before.state, deadline)
+        except NotKept as error:
+            # `repair` tries it again: to it, what is kept differs from what is known.
+            self._trouble("state", str(error))
+
+    def _know(self, known: _Known) -> None:
+        self._known = known
+
+    def _show(self, known: _Known) -> None:
+        """Write the hosts file, then hand on what is to become keys."""
+        found = published(known.state, self._domains(known.state), known.cluster)
+        warnings = list(found.warnings)
+        if self._hosts is not None:
+            lines = host_lines(found.names, known.cluster, self._options.own_name)
+            warnings += lines.warnings
+            domains = self._domains(known.state)
+            try:
+                self._hosts.write(lines.lines, lambda name: managed(domains, name))
+            except Kube2EtcdError as error:
+                self._trouble("hosts", str(error))
+                raise NotNow(str(error)) from None
+            self._trouble("hosts", "")
+        if self._publish is not None:
+            self._publish(found.names, self._domains(known.state), known.cluster)
+        for warning in warnings:
+            if warning not in self._warned:
+                log.warning("%s", warning)
+        self._warned = frozenset(warnings)
+
+    def _trouble(self, what: str, why: str) -> None:
+        before = self._troubles.get(what, "")
+        if why and why != before:
+            log.warning("%s", why)
+        elif before and not why:
+            log.info("it is well again: %s", before)
+        troubles = {key: value for key, value in self._troubles.items() if key != what}
+        self._troubles = troubles | ({what: why} if why else {})

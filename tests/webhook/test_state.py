@@ -1,0 +1,127 @@
+"""Changes of the state, and its encoding."""
+
+from __future__ import annotations
+
+import pytest
+
+from kube2etcd.external import Domain, Endpoint, Property
+from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.webhook.messages import Changes
+from kube2etcd.webhook.state import State, UnreadableState, decode, decode_endpoints, encode
+
+DOMAINS = (Domain.parse("dtk.io"),)
+
+
+def a(name: str, *targets: str, **fields: str) -> Endpoint:
+    return Endpoint(name, targets or ("10.0.0.5",), "A", fields.get("sid", ""))
+
+
+def after(state: State, **lists: tuple[Endpoint, ...]) -> State:
+    return state.apply(Changes(**lists), DOMAINS)[0]
+
+
+def test_one_endpoint_per_key_as_posted_last() -> None:
+    state = after(State(), create=(a("Foo.dtk.io.", "10.0.0.1"), a("foo.dtk.io", "10.0.0.2")))
+    assert list(state.endpoints.values()) == [a("foo.dtk.io", "10.0.0.2")]
+
+
+def test_sets_and_types_are_apart() -> None:
+    alias = Endpoint("foo.dtk.io", ("x.io",), "CNAME")
+    state = after(State(), create=(a("foo.dtk.io", sid="1"), a("foo.dtk.io", sid="2"), alias))
+    assert len(state.endpoints) == 3
+
+
+def test_a_change_of_type_in_one_call() -> None:
+    alias = Endpoint("foo.dtk.io", ("x.io",), "CNAME")
+    state = after(State(), create=(a("foo.dtk.io"),))
+    state = after(state, create=(alias,), delete=(a("foo.dtk.io"),))
+    assert list(state.endpoints.values()) == [alias]
+
+
+def test_deletes_then_updates_then_creates() -> None:
+    one, two, three = (a("foo.dtk.io", f"10.0.0.{number}") for number in (1, 2, 3))
+    state = after(State(), create=(three,), update=(two,), delete=(one,))
+    assert list(state.endpoints.values()) == [three]
+
+
+def test_what_is_not_there_is_deleted_and_updated_all_the_same() -> None:
+    assert after(State(), delete=(a("foo.dtk.io"),)) == State()
+    assert len(after(State(), update=(a("foo.dtk.io"),)).endpoints) == 1
+
+
+def test_old_targets_are_not_compared() -> None:
+    state = after(State(), create=(a("foo.dtk.io", "10.0.0.1"),))
+    assert after(state, delete=(a("FOO.dtk.io.", "10.9.9.9"),)) == State()
+
+
+def test_what_cannot_be_used_is_skipped_and_the_rest_applied() -> None:
+    bad = Endpoint("x" * 300 + ".dtk.io", ("10.0.0.5",), "A")
+    state, warnings = State().apply(Changes(create=(bad, a("foo.dtk.io"))), DOMAINS)
+    assert list(state.endpoints.values()) == [a("foo.dtk.io")]
+    assert len(warnings) == 1
+    assert "is skipped" in warnings[0]
+
+
+def test_a_bad_target_among_good_ones_is_told_and_kept() -> None:
+    mixed = a("foo.dtk.io", "10.0.0.5", "nonsense")
+    state, warnings = State().apply(Changes(create=(mixed,)), DOMAINS)
+    assert list(state.endpoints.values()) == [mixed]
+    assert warnings == ["'foo.dtk.io' A: 1 targets cannot be used"]
+
+
+def test_a_cluster_address_is_taken() -> None:
+    assert State().with_cluster(WHOLE.cluster).cluster == WHOLE.cluster
+
+
+def test_a_domain_twice_is_once() -> None:
+    state = State().with_domains(DOMAINS).with_domains(DOMAINS)
+    assert state.domains == DOMAINS
+
+
+WHOLE = State(
+    {
+        one.key: one
+        for one in (
+            a("foo.dtk.io"),
+            Endpoint("B.dtk.io", ('"heritage=x"',), "TXT", "s", 5, {"a": "b"}, (Property("p", "v"),)),
+        )
+    },
+    (Domain.parse(".dtk.io"),),
+    ClusterAddress.parse("192.0.2.1,fd00::1"),
+)
+
+
+def test_there_and_back() -> None:
+    assert decode(encode(WHOLE)) == WHOLE
+    assert decode(encode(State())) == State()
+
+
+def test_the_same_state_is_the_same_bytes() -> None:
+    turned = State(dict(reversed(list(WHOLE.endpoints.items()))), WHOLE.domains, WHOLE.cluster)
+    assert encode(turned) == encode(WHOLE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"version":"1"}',
+        b'{"version":2,"endpoints":[]}',
+        b'{"version":1}',
+        b'{"version":1,"endpoints":[5]}',
+        b'{"version":1,"endpoints":[],"domains":["a..b"]}',
+        b'{"version":1,"endpoints":[],"domains":[5]}',
+        b'{"version":1,"endpoints":[],"domains":5}',
+        b'{"version":1,"endpoints":[],"clusterIP":"x"}',
+        b"\xff",
+    ],
+)
+def test_what_is_no_state(data: bytes) -> None:
+    with pytest.raises(UnreadableState):
+        decode(data)
+
+
+def test_endpoints_by_key() -> None:
+    assert decode_endpoints([a("foo.dtk.io").to_json()]) == {a("foo.dtk.io").key: a("foo.dtk.io")}
