@@ -22,6 +22,8 @@ class ApiServer(Server, KubeClient):
 
     No controller runs: EndpointSlices and statuses are written by the test, and a deleted namespace goes only
     through ``delete_namespace``. ``users`` adds tokens for RBAC tests: token -> (user, groups).
+    ``service_accounts``: a pod needs its account, as in a cluster. ``hosts``: more addresses that its
+    certificate is good for.
     """
 
     def __init__(
@@ -32,6 +34,8 @@ class ApiServer(Server, KubeClient):
         *,
         authorization_mode: str = "AlwaysAllow",
         users: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+        service_accounts: bool = False,
+        hosts: Sequence[str] = (),
         extra_args: Sequence[str] = (),
     ) -> None:
         self.directory = directory
@@ -44,7 +48,7 @@ class ApiServer(Server, KubeClient):
         self._users = {self.token: ("admin", ("system:masters",)), **(users or {})}
         self._write_tokens()
         KubeClient.__init__(self, f"https://{LOOPBACK}:{self.port}", self.token, self.ca_file)
-        serving = self.authority.issue("kube-apiserver", file="serving")
+        serving = self.authority.issue("kube-apiserver", file="serving", hosts=hosts)
         signer = signing_key(directory / "pki" / "service-accounts.key")
         command = [
             str(binaries["kube-apiserver"]),
@@ -62,7 +66,7 @@ class ApiServer(Server, KubeClient):
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={signer}",
             f"--service-account-signing-key-file={signer}",
-            "--disable-admission-plugins=ServiceAccount",
+            *([] if service_accounts else ["--disable-admission-plugins=ServiceAccount"]),
             "--profiling=false",
             "--enable-priority-and-fairness=false",
             *extra_args,

@@ -41,11 +41,19 @@ class Authority:
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, groups: Sequence[str] = (), *, days: int = 365, file: str = "") -> KeyPair:
+    def issue(
+        self,
+        name: str,
+        groups: Sequence[str] = (),
+        *,
+        days: int = 365,
+        file: str = "",
+        hosts: Sequence[str] = (),
+    ) -> KeyPair:
         """A certificate for the loopback address and ``localhost``, good for servers and clients.
 
         ``name`` becomes the common name (a user's name to the API server and to etcd), ``groups`` the
-        organizations.
+        organizations. ``hosts`` are more addresses that it is good for.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
@@ -59,6 +67,7 @@ class Authority:
                 x509.DNSName("localhost"),
                 x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                 x509.IPAddress(ipaddress.ip_address("::1")),
+                *(x509.IPAddress(ipaddress.ip_address(host)) for host in hosts),
             ]
         )
         purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])

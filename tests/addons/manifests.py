@@ -1,0 +1,125 @@
+"""The addons' manifests: filled in as the guide says, read, and the Corefiles in them made.
+
+`python -m tests.addons.manifests` writes the Corefile of each manifest anew, after a change of its settings
+or of what `kube2etcd corefile` prints.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from click.testing import CliRunner
+
+from kube2etcd.cli import main
+
+ADDONS = Path(__file__).parents[2] / "addons"
+Object = dict[str, Any]
+
+#: The values of the guide; the first three are those of the first addon's README.
+VALUES = {
+    "DNS_DOMAIN": "kubernetes.local",
+    "DNS_REPLICAS": "2",
+    "DNS_SERVER_IP": "10.0.0.10",
+    "DOMAIN": "sec.example.com",
+    "NAME_SERVER_IP": "192.0.2.53",
+}
+#: What stands for a mark while a Corefile is made: proper values that occur nowhere else.
+_STAND_INS = {**VALUES, "DNS_DOMAIN": "cluster-mark.invalid", "DOMAIN": "machines-mark.invalid"}
+
+_MARK = re.compile(r"{[A-Z][A-Z0-9_]*}")
+_COREFILE = re.compile(r"(?<=^  Corefile: \|\n)(?:    .*\n|\n)+", re.MULTILINE)
+
+
+def manifests() -> list[Path]:
+    """Every manifest of every addon."""
+    return sorted([*ADDONS.rglob("*.yaml"), *ADDONS.rglob("*.yaml.in")])
+
+
+def fill(manifest: Path | str, values: Mapping[str, str] = VALUES) -> str:
+    """The text after the guide's ``sed``, with these values in the place of the marks."""
+    path = ADDONS / manifest
+    if path.suffix != ".in":
+        return path.read_text()
+    expressions = [
+        argument for mark, value in values.items() for argument in ("-e", f"s/{{{mark}}}/{value}/g")
+    ]
+    done = subprocess.run(
+        ["sed", *expressions, str(path)], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout
+
+
+def leftover_marks(text: str) -> list[str]:
+    """Marks that no value has replaced."""
+    return _MARK.findall(text)
+
+
+def objects(text: str) -> list[Object]:
+    """The objects of a manifest."""
+    return [one for one in yaml.safe_load_all(text) if one is not None]
+
+
+def filled(manifest: Path | str, values: Mapping[str, str] = VALUES) -> list[Object]:
+    """The objects of a manifest with these values."""
+    return objects(fill(manifest, values))
+
+
+def of_kind(found: Iterable[Object], kind: str) -> list[Object]:
+    """Those of this kind."""
+    return [one for one in found if one["kind"] == kind]
+
+
+def pods(found: Iterable[Object]) -> Iterator[Object]:
+    """The pod template of each workload."""
+    for one in found:
+        if "template" in one.get("spec", {}):
+            yield one["spec"]["template"]
+
+
+def containers(template: Object) -> list[Object]:
+    """All containers of a pod template, in the order in which they start."""
+    spec = template["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def corefile(settings: str, directory: Path) -> str:
+    """What `kube2etcd corefile` prints for this settings file."""
+    path = directory / "settings.yaml"
+    path.write_text(settings)
+    result = CliRunner(env={"DNS_DOMAIN": None}).invoke(main, ["corefile", "--config", str(path)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refreshed(manifest: Path, directory: Path) -> str:
+    """The manifest's text with the Corefile that belongs to its settings, marks in their places."""
+    text = manifest.read_text()
+    for config in of_kind(filled(manifest, _STAND_INS), "ConfigMap"):
+        if "Corefile" not in config["data"]:
+            continue
+        made = corefile(config["data"]["settings.yaml"], directory)
+        for mark in ("DNS_DOMAIN", "DOMAIN"):
+            made = made.replace(_STAND_INS[mark], f"{{{mark}}}")
+        block = "".join(f"    {line}\n" if line else "\n" for line in made.splitlines())
+        text = _COREFILE.sub(lambda _, block=block: block, text, count=1)  # type: ignore[misc]
+    return text
+
+
+def _write() -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        for manifest in manifests():
+            text = refreshed(manifest, Path(directory))
+            if text != manifest.read_text():
+                manifest.write_text(text)
+                print(f"written: {manifest.relative_to(ADDONS)}")
+
+
+if __name__ == "__main__":
+    _write()

@@ -1,0 +1,252 @@
+"""What can be said of the addons' manifests without a server: marks, Corefiles, options, rights, security."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from kube2etcd import __version__, parts
+from kube2etcd.cli import main
+from kube2etcd.cluster.objects import KINDS
+from kube2etcd.settings import Settings, load
+from tests.addons.manifests import (
+    ADDONS,
+    VALUES,
+    Object,
+    containers,
+    corefile,
+    fill,
+    filled,
+    leftover_marks,
+    manifests,
+    objects,
+    of_kind,
+    pods,
+    refreshed,
+)
+
+ROOT = ADDONS.parent
+SERVERS = ROOT / "tests" / "stack" / "servers"
+IDS = [str(path.relative_to(ADDONS)) for path in manifests()]
+every_manifest = pytest.mark.parametrize("manifest", manifests(), ids=IDS)
+
+
+def workloads() -> Iterator[Any]:
+    """Each pod template, with the objects it comes with."""
+    for manifest, name in zip(manifests(), IDS, strict=True):
+        for number, template in enumerate(pods(filled(manifest))):
+            yield pytest.param(filled(manifest), template, id=f"{name}-{number}")
+
+
+every_pod = pytest.mark.parametrize(("found", "template"), list(workloads()))
+
+
+@every_manifest
+def test_no_mark_is_left(manifest: Path) -> None:
+    assert leftover_marks(fill(manifest)) == []
+    assert objects(fill(manifest))
+
+
+@every_manifest
+def test_every_mark_is_told_at_the_top(manifest: Path) -> None:
+    """The comment at the top has the sed expression of every mark in the manifest, and of no other."""
+    text = manifest.read_text()
+    head = text[: text.index("apiVersion:")]
+    marks = {mark.strip("{}") for mark in leftover_marks(text)}
+    assert set(re.findall(r"s/{(\w+)}/\$(\w+)/g", head)) == {(mark, mark) for mark in marks}
+
+
+@every_manifest
+def test_the_corefile_is_that_of_the_settings(manifest: Path, tmp_path: Path) -> None:
+    found = of_kind(filled(manifest), "ConfigMap")
+    for config in found:
+        if "Corefile" in config["data"]:
+            wanted = corefile(config["data"]["settings.yaml"], tmp_path)
+            assert config["data"]["Corefile"] == wanted, "run: python -m tests.addons.manifests"
+    assert refreshed(manifest, tmp_path) == manifest.read_text()
+
+
+@every_manifest
+def test_every_object_has_its_place_and_a_label(manifest: Path) -> None:
+    names = [
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in filled(manifest)
+    ]
+    assert len(set(names)) == len(names)
+    for one in filled(manifest):
+        labels = one["metadata"].get("labels", {})
+        assert one["kind"] == "Namespace" or labels.get("app.kubernetes.io/name"), one["metadata"]["name"]
+
+
+def test_the_settings_of_the_addon_are_the_defaults() -> None:
+    [config] = of_kind(filled("dns/skydns-rc.yaml.in"), "ConfigMap")
+    settings = settings_of(config)
+    assert settings == load({"domain": VALUES["DNS_DOMAIN"]}, {})
+    # and nothing is left to be guessed
+    told = yaml.safe_load(config["data"]["settings.yaml"])
+    assert {"domain", "ttl", "pods", "endpoint_names", "etcd", "resync_period", "corefile"} <= told.keys()
+
+
+def settings_of(config: Object) -> Settings:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(config["data"]["settings.yaml"])
+        file.flush()
+        return load({}, {}, Path(file.name))
+
+
+@every_pod
+def test_rights_are_exactly_what_is_read(found: list[Object], template: Object) -> None:
+    configs = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
+    kinds = parts.kinds(settings_of(configs[0])) if configs else ()
+    wanted = {(kind.group, kind.plural, verb) for kind in kinds for verb in ("list", "watch")}
+    assert granted(found, template["spec"].get("serviceAccountName", "")) == wanted
+
+
+def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
+    """What the roles of a manifest give to an account in all namespaces."""
+    roles = {one["metadata"]["name"]: one for one in of_kind(found, "ClusterRole")}
+    bound = [
+        roles[one["roleRef"]["name"]]
+        for one in of_kind(found, "ClusterRoleBinding")
+        if account in [subject["name"] for subject in one["subjects"]]
+    ]
+    return {
+        (group, resource, verb)
+        for role in bound
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_pods_verified_has_the_rights_it_needs() -> None:
+    kind = KINDS["pods"]
+    wanted = {(kind.group, kind.plural, verb) for verb in ("list", "watch")}
+    assert granted(filled("dns/pods-verified.yaml"), "kube2etcd") == wanted
+
+
+@every_pod
+def test_commands_have_only_options_that_exist(found: list[Object], template: Object) -> None:
+    for one in containers(template):
+        if "kube2etcd" not in one["image"]:
+            continue
+        name, *words = one["args"]
+        command = main.commands[name]
+        context = click.Context(command, info_name=name)
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
+        command.make_parser(context).parse_args(list(words))
+
+
+@every_pod
+def test_images_are_of_the_versions_that_are_tested(found: list[Object], template: Object) -> None:
+    for one in containers(template):
+        image, _, tag = one["image"].rpartition("/")[2].partition(":")
+        modules = {"etcd": ("etcd", "go.etcd.io/etcd/server/v3"), "coredns": ("coredns", "coredns/coredns")}
+        if image in modules:
+            server, module = modules[image]
+            text = (SERVERS / server / "go.mod").read_text()
+            version = re.search(rf"{module} v(\S+)", text)
+            assert version
+            assert tag.removeprefix("v") == version[1]
+        elif image == "kube2etcd":
+            assert tag == __version__
+        assert tag not in ("", "latest")
+
+
+@every_pod
+def test_pods_are_as_small_a_target_as_can_be(found: list[Object], template: Object) -> None:
+    spec = template["spec"]
+    assert spec["enableServiceLinks"] is False
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["priorityClassName"] == "system-cluster-critical"
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    keys = [each["topologyKey"] for each in spec["topologySpreadConstraints"]]
+    assert keys[:2] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    with_token = []
+    for one in containers(template):
+        security = one["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"]["drop"] == ["ALL"]
+        assert "memory" in one["resources"]["limits"]
+        assert "cpu" not in one["resources"]["limits"], "a limit on CPU makes answers late"
+        assert {"cpu", "memory"} <= one["resources"]["requests"].keys()
+        assert not any(
+            "valueFrom" in each and "secretKeyRef" in each["valueFrom"] for each in one.get("env", ())
+        )
+        with_token += [mount for mount in one.get("volumeMounts", ()) if mount["name"] == "token"]
+    assert len(with_token) <= 1, "the token is for the bridge alone"
+
+
+@every_pod
+def test_no_probe_ends_a_container_because_of_others(found: list[Object], template: Object) -> None:
+    for one in containers(template):
+        assert one["livenessProbe"]["httpGet"]["path"] in ("/livez", "/health")
+        if "kube2etcd" in one["image"]:
+            assert one["livenessProbe"]["httpGet"]["path"] == "/livez"
+            assert one["readinessProbe"]["httpGet"]["path"] == "/readyz"
+            if "startupProbe" in one and one["startupProbe"]["httpGet"]["path"] == "/readyz":
+                assert one["startupProbe"]["failureThreshold"] == 2**31 - 1
+        ports = {port["name"] for port in one["ports"]}
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert kind not in one or one[kind]["httpGet"]["port"] in ports
+
+
+@every_pod
+def test_etcd_listens_to_its_own_pod_alone(found: list[Object], template: Object) -> None:
+    for one in containers(template):
+        options = dict(word.removeprefix("--").split("=", 1) for word in one["args"] if "=" in word)
+        for option, value in options.items():
+            if option.startswith("listen-") and option != "listen-metrics-urls":
+                assert value.startswith("http://127.0.0.1:"), option
+        if one["name"] == "etcd":
+            assert options["auto-compaction-retention"]
+            assert int(options["quota-backend-bytes"]) < 2 << 30
+            assert options["listen-metrics-urls"] == "http://0.0.0.0:2381"
+            assert "emptyDir" in next(v for v in template["spec"]["volumes"] if v["name"] == "etcd-storage")
+
+
+@every_pod
+def test_volumes_and_accounts_are_there(found: list[Object], template: Object) -> None:
+    spec = template["spec"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    named = {(one["kind"], one["metadata"]["name"]) for one in found}
+    for one in containers(template):
+        for mount in one.get("volumeMounts", ()):
+            assert mount["name"] in volumes
+    for volume in volumes.values():
+        if "configMap" in volume:
+            assert ("ConfigMap", volume["configMap"]["name"]) in named
+    if "serviceAccountName" in spec:
+        assert ("ServiceAccount", spec["serviceAccountName"]) in named
+
+
+def test_the_service_finds_the_pods_and_their_doors() -> None:
+    [service] = filled("dns/skydns-svc.yaml.in")
+    template = next(pods(filled("dns/skydns-rc.yaml.in")))
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    doors = {
+        (port["containerPort"], port["protocol"]) for one in containers(template) for port in one["ports"]
+    }
+    asked = {(port["targetPort"], port["protocol"]) for port in service["spec"]["ports"]}
+    assert asked <= doors
+    assert {("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"), ("metrics", 9153, "TCP")} <= {
+        (port["name"], port["port"], port["protocol"]) for port in service["spec"]["ports"]
+    }
+
+
+def test_an_ipv6_address_stays_text() -> None:
+    for address in ("fd00:10::", "fd00:10::a", "::1"):
+        [service] = filled("dns/skydns-svc.yaml.in", {**VALUES, "DNS_SERVER_IP": address})
+        assert service["spec"]["clusterIP"] == address
+        assert service["spec"]["clusterIPs"] == [address]

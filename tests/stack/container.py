@@ -1,0 +1,153 @@
+"""One container of a pod as a process: a root that holds the image, mounts, user, rights, environment.
+
+What a container runtime does, as far as a manifest can go wrong in it: a root that cannot be written, files
+and volumes where the manifest says, a user without rights in a network that is the pod's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import kube2etcd
+import skydns_compat
+
+#: What every image here has of its own: the system's libraries, and Python's.
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.cache")
+#: How a manifest's arguments name variables of the container.
+_VARIABLE = re.compile(r"\$\((\w+)\)")
+_PATH = "/image:/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What an image brings: programs in its path, and what is run when the manifest gives no command."""
+
+    entrypoint: tuple[str, ...]
+    programs: Mapping[str, Path]
+    directories: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
+    """The images of the addons by the last word of their names, made of the servers and this very package."""
+    directory.mkdir(parents=True, exist_ok=True)
+    packages = {str(Path(module.__path__[0]).parent) for module in (kube2etcd, skydns_compat)}
+    start = directory / "kube2etcd"
+    start.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m kube2etcd "$@"\n')
+    start.chmod(0o755)
+    return {
+        "etcd": Image((), {"etcd": binaries["etcd"]}),
+        "coredns": Image(("coredns",), {"coredns": binaries["coredns"]}),
+        "kube2etcd": Image(
+            ("kube2etcd",),
+            {"kube2etcd": start},
+            tuple(sorted({sys.prefix, sys.base_prefix, *packages})),
+            {"PYTHONPATH": ":".join(sorted(packages)), "PYTHONDONTWRITEBYTECODE": "1"},
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory or file that a container sees under another name."""
+
+    source: Path
+    target: str
+    read_only: bool
+
+
+def command(
+    container: Mapping[str, Any],
+    pod: Mapping[str, Any],
+    image: Image,
+    network: str,
+    mounts: Iterable[Mount],
+    environment: Mapping[str, str],
+    root: Path,
+) -> list[str]:
+    """The command that runs ``container`` of the pod spec ``pod`` in the network namespace ``network``.
+
+    It becomes the container's own process: its id, signals and exit code are those of the program.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    script = [
+        "set -e",
+        f"root={shlex.quote(str(root))}",
+        "mount -t tmpfs -o mode=0755 image $root",
+        "mkdir -m 0755 $root/image $root/etc $root/proc $root/dev",
+        "mkdir -m 1777 $root/tmp",
+        "mount --rbind /proc $root/proc",
+        "mount --rbind /dev $root/dev",
+    ]
+    for path in sorted({*_SYSTEM, *image.directories}):
+        if Path(path).is_symlink():
+            script.append(f"[ -e $root{path} ] || ln -s {shlex.quote(os.readlink(path))} $root{path}")
+        elif Path(path).exists():
+            script += _bind(Mount(Path(path), path, read_only=True))
+    for name, program in image.programs.items():
+        script += _bind(Mount(program, f"/image/{name}", read_only=True))
+    for mount in mounts:
+        script += _bind(mount)
+    security = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
+    if security.get("readOnlyRootFilesystem"):
+        script.append("mount -o remount,ro $root")
+    words = [*(container.get("command") or image.entrypoint), *container.get("args", ())]
+    given = {"PATH": _PATH, "HOME": "/", **image.environment, **environment}
+    inside = [
+        "/usr/bin/env",
+        "-i",
+        *(f"{name}={value}" for name, value in given.items()),
+        "setpriv",
+        *_rights(security),
+        *(_VARIABLE.sub(lambda each: environment.get(each[1], each[0]), word) for word in words),
+    ]
+    script.append(f"exec chroot $root {shlex.join(inside)}")
+    return [
+        *("nsenter", f"--net={network}", "--"),
+        *("unshare", "--mount", "--propagation=private", "--"),
+        *("sh", "-c", "\n".join(script)),
+    ]
+
+
+def _bind(mount: Mount) -> list[str]:
+    source, target = shlex.quote(str(mount.source)), f"$root{shlex.quote(mount.target)}"
+    make = f"mkdir -p -m 0755 {target}"
+    if not mount.source.is_dir():
+        make = f"mkdir -p -m 0755 $(dirname {target}) && touch {target}"
+    # Within a read-only part of the image nothing can be made, and need not: it is there.
+    bound = [f"[ -e {target} ] || {{ {make}; }}", f"mount --bind {source} {target}"]
+    if mount.read_only:
+        bound.append(f"mount -o remount,bind,ro {target}")
+    return bound
+
+
+def _rights(security: Mapping[str, Any]) -> Sequence[str]:
+    """The options of setpriv for a security context; what is not refused there stays root's."""
+    options = ["--pdeathsig=KILL"]
+    if security.get("runAsNonRoot") and not security.get("runAsUser"):
+        raise ValueError("runAsNonRoot without runAsUser: it would depend on the image")
+    if security.get("runAsUser"):
+        user, group = security["runAsUser"], security.get("runAsGroup", 0)
+        groups = [str(one) for one in (group, security.get("fsGroup")) if one is not None]
+        options += [f"--reuid={user}", f"--regid={group}", f"--groups={','.join(dict.fromkeys(groups))}"]
+    capabilities = security.get("capabilities", {})
+    if "ALL" in capabilities.get("drop", ()):
+        added = [f"+{name.lower()}" for name in capabilities.get("add", ())]
+        options += [f"--bounding-set={','.join(['-all', *added])}", "--inh-caps=-all"]
+    if security.get("allowPrivilegeEscalation") is False:
+        options.append("--no-new-privs")
+    return options
+
+
+def share(directory: Path, group: int) -> None:
+    """Give a volume to a pod's group, as the kubelet does for ``fsGroup``."""
+    os.chown(directory, -1, group)
+    directory.chmod(stat.S_ISGID | 0o775)

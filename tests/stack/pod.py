@@ -1,0 +1,343 @@
+"""A pod of a manifest, run as processes: what the kubelet does with it, order, probes, volumes and restarts.
+
+The pod's objects are read from the API server, as the kubelet reads them.  Containers run as
+`tests.stack.container` says, in a network of `tests.stack.node`.  What ended is started again at once,
+not after the kubelet's growing pauses.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.stack.container import Image, Mount, command, share
+from tests.stack.kubeclient import KubeClient, Object
+from tests.stack.node import API_ADDRESS, RESOLVER, Node
+from tests.stack.process import Process, wait_for
+
+#: Between two looks at a process, in seconds.
+TICK = 0.05
+
+
+@dataclass
+class Probe:
+    """A probe of a container, and what it said."""
+
+    spec: Object
+    ask: Callable[[Object], bool]
+    hurry: float
+    due: float = 0.0
+    failures: int = 0
+    asked: int = 0
+
+    def begin(self, now: float) -> None:
+        """A new process: all is forgotten."""
+        self.due, self.failures = now + self.spec.get("initialDelaySeconds", 0) / self.hurry, 0
+
+    def says(self, now: float) -> bool | None:
+        """True or False when the probe has come to a verdict, None while there is none yet."""
+        if now < self.due:
+            return None
+        self.due = now + self.spec.get("periodSeconds", 10) / self.hurry
+        well = self.ask(self.spec)
+        self.asked += 1
+        self.failures = 0 if well else self.failures + 1
+        if well:
+            return True
+        return False if self.failures >= self.spec.get("failureThreshold", 3) else None
+
+
+@dataclass
+class Container:
+    """A container, and how it is."""
+
+    name: str
+    process: Process
+    probes: dict[str, Probe]
+    sidecar: bool
+    init: bool
+    started: bool = False
+    ready: bool = False
+    finished: bool = False
+    starts: int = 0
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again."""
+        return max(self.starts - 1, 0)
+
+
+class Pod:
+    """One pod of a Deployment.  ``changed`` is called whenever its readiness may have changed."""
+
+    def __init__(
+        self,
+        name: str,
+        template: Object,
+        namespace: str,
+        node: Node,
+        api: KubeClient,
+        api_port: int,
+        images: Mapping[str, Image],
+        *,
+        hurry: float = 1.0,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self.namespace, self.spec = name, namespace, template["spec"]
+        self.labels: Mapping[str, str] = template["metadata"]["labels"]
+        self.events: list[str] = []
+        self._api, self._images, self._changed = api, images, changed
+        self.directory = node.directory / name
+        self.directory.mkdir()
+        self.network = node.add_pod(name)
+        for sysctl in self.spec.get("securityContext", {}).get("sysctls", ()):
+            self.network.set(sysctl["name"], sysctl["value"])
+        self._kube_environment = {
+            "HOSTNAME": name,
+            "KUBERNETES_SERVICE_HOST": API_ADDRESS,
+            "KUBERNETES_SERVICE_PORT": str(api_port),
+            "KUBERNETES_SERVICE_PORT_HTTPS": str(api_port),
+            "KUBERNETES_PORT": f"tcp://{API_ADDRESS}:{api_port}",
+        }
+        self._etc = list(self._etc_files())
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._gone = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.containers = {
+            one["name"]: self._container(one, init, hurry)
+            for init, group in ((True, "initContainers"), (False, "containers"))
+            for one in self.spec.get(group, ())
+        }
+
+    # What a container gets
+
+    def _container(self, spec: Object, init: bool, hurry: float) -> Container:
+        image = self._images[spec["image"].rpartition("/")[2].partition(":")[0]]
+        line = command(
+            spec,
+            self.spec,
+            image,
+            self.network.path,
+            [*self._mounts(spec), *self._etc],
+            {**self._kube_environment, **dict(self._environment(spec))},
+            self.directory / f"{spec['name']}-root",
+        )
+        process = Process(f"{self.name}-{spec['name']}", line, self.directory)
+        ports = {port["name"]: port["containerPort"] for port in spec.get("ports", ()) if "name" in port}
+
+        def ask(probe: Object) -> bool:
+            return self._http(probe, ports)
+
+        kinds = ("startupProbe", "readinessProbe", "livenessProbe")
+        probes = {kind: Probe(spec[kind], ask, hurry) for kind in kinds if kind in spec}
+        return Container(spec["name"], process, probes, spec.get("restartPolicy") == "Always", init)
+
+    def _environment(self, spec: Object) -> Iterator[tuple[str, str]]:
+        own = {"status.podIP": self.network.address, "metadata.name": self.name}
+        own["metadata.namespace"] = self.namespace
+        for each in spec.get("env", ()):
+            source = each.get("valueFrom")
+            yield each["name"], each.get("value", "") if not source else own[source["fieldRef"]["fieldPath"]]
+
+    def _mounts(self, spec: Object) -> Iterator[Mount]:
+        volumes = {volume["name"]: volume for volume in self.spec.get("volumes", ())}
+        for mount in spec.get("volumeMounts", ()):
+            source = self.directory / f"volume-{mount['name']}"
+            if not source.exists():
+                source.mkdir()
+                self._fill(source, volumes[mount["name"]])
+            yield Mount(source, mount["mountPath"], mount.get("readOnly", False))
+
+    def _fill(self, directory: Path, volume: Object) -> None:
+        """Make a volume: a ConfigMap, an empty directory, or the projected token with what belongs to it."""
+        group = self.spec["securityContext"]["fsGroup"]
+        if "emptyDir" in volume:
+            share(directory, group)
+        elif "configMap" in volume:
+            self._write(directory, self._config_map(volume["configMap"]["name"]))
+        elif "secret" in volume:
+            found = self._api.get("v1", "Secret", volume["secret"]["secretName"], self.namespace)
+            texts = {name: base64.b64decode(data).decode() for name, data in found["data"].items()}
+            self._write(directory, texts, group)
+        else:
+            for source in volume["projected"]["sources"]:
+                self._write(directory, dict(self._projected(source)), group)
+
+    def _projected(self, source: Object) -> Iterator[tuple[str, str]]:
+        if "serviceAccountToken" in source:
+            wanted = source["serviceAccountToken"]
+            yield wanted["path"], self.token(wanted.get("expirationSeconds", 3600))
+        for item in source.get("configMap", {}).get("items", ()):
+            yield item["path"], self._config_map(source["configMap"]["name"])[item["key"]]
+        for item in source.get("downwardAPI", {}).get("items", ()):
+            assert item["fieldRef"]["fieldPath"] == "metadata.namespace"
+            yield item["path"], self.namespace
+
+    def _config_map(self, name: str) -> dict[str, str]:
+        data: dict[str, str] = self._api.get("v1", "ConfigMap", name, self.namespace)["data"]
+        return data
+
+    @staticmethod
+    def _write(directory: Path, texts: Mapping[str, str], group: int | None = None) -> None:
+        for name, text in texts.items():
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o644 if group is None else 0o440)
+            os.chown(directory / name, -1, -1 if group is None else group)
+
+    def token(self, seconds: int) -> str:
+        """A token of the pod's ServiceAccount, as the kubelet asks for one."""
+        account = self.spec["serviceAccountName"]
+        answer = self._api.request(
+            "POST",
+            f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": seconds},
+            },
+        )
+        return str(answer.json()["status"]["token"])
+
+    def _etc_files(self) -> Iterator[Mount]:
+        """``/etc/hosts`` and ``/etc/resolv.conf``."""
+        assert self.spec["dnsPolicy"] == "Default", (
+            "another policy would ask the cluster's DNS, which this is"
+        )
+        lines = ["127.0.0.1 localhost"]
+        lines += [f"{one['ip']} {' '.join(one['hostnames'])}" for one in self.spec.get("hostAliases", ())]
+        for name, text in (("hosts", "\n".join(lines) + "\n"), ("resolv.conf", f"nameserver {RESOLVER}\n")):
+            (self.directory / name).write_text(text)
+            yield Mount(self.directory / name, f"/etc/{name}", read_only=False)
+
+    def _http(self, probe: Object, ports: Mapping[str, int]) -> bool:
+        """Ask as the kubelet does: from the node, at the pod's address."""
+        get = probe["httpGet"]
+        port = ports.get(get["port"], get["port"])
+        line = http.client.HTTPConnection(
+            self.network.address, int(port), timeout=probe.get("timeoutSeconds", 1)
+        )
+        try:
+            line.request("GET", get["path"])
+            return 200 <= line.getresponse().status < 400
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            line.close()
+
+    # What the kubelet does
+
+    @property
+    def ready(self) -> bool:
+        """Whether Services lead to it."""
+        return all(one.finished or one.ready for one in self.containers.values())
+
+    def start(self) -> None:
+        """Start the containers, each when it is its turn."""
+        for one in self.containers.values():
+            thread = threading.Thread(target=self._keep, args=(one,), name=one.process.name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def wait_ready(self, deadline_s: float = 90.0) -> None:
+        """Wait until it is ready."""
+        wait_for(lambda: self.ready, f"pod {self.name} to be ready: {self.state()}", deadline_s)
+
+    def state(self) -> str:
+        """In words, with the last lines of each log."""
+        return "\n".join(
+            f"{one.name}: started {one.started}, ready {one.ready}, restarts {one.restarts}\n"
+            f"{one.process.log_tail()}"
+            for one in self.containers.values()
+        )
+
+    def stop(self) -> None:
+        """End it as the kubelet does: first the containers, then the sidecars, the last one first."""
+        with self._lock:
+            self._stop.set()
+        order = [one for one in self.containers.values() if not one.sidecar]
+        order += [one for one in reversed(self.containers.values()) if one.sidecar]
+        for one in order:
+            one.process.stop(self.spec.get("terminationGracePeriodSeconds", 30))
+        self._close()
+
+    def kill(self) -> None:
+        """End it at once, as when a node fails."""
+        with self._lock:
+            self._stop.set()
+        for one in self.containers.values():
+            one.process.kill()
+        self._close()
+
+    def _close(self) -> None:
+        self._gone.set()
+        for thread in self._threads:
+            thread.join()
+        self.network.close()
+
+    def _before(self, one: Container) -> bool:
+        """Whether it is its turn: those before it have started, or are done."""
+        for other in self.containers.values():
+            if other is one:
+                return True
+            if other.init and not (other.started if other.sidecar else other.finished):
+                return False
+        return True
+
+    def _keep(self, one: Container) -> None:
+        """Run one container until the pod ends.  The process dies with this thread, so the thread stays."""
+        while not self._before(one):
+            if self._stop.wait(TICK):
+                return
+        while not one.finished and self._started(one):
+            self._watch(one)
+            one.ready = one.started = False
+            one.finished = one.init and not one.sidecar and one.process.exit_code == 0
+            if not self._stop.is_set():
+                self._changed()
+        self._gone.wait()
+
+    def _started(self, one: Container) -> bool:
+        with self._lock:
+            if self._stop.is_set():
+                return False
+            one.process.start()
+            one.starts += 1
+            self.events.append(f"{one.name} started")
+            return True
+
+    def _watch(self, one: Container) -> None:
+        """Ask the probes until the process ends, or is ended by one of them."""
+        for probe in one.probes.values():
+            probe.begin(time.monotonic())
+        while not self._stop.wait(TICK) and one.process.alive:
+            now = time.monotonic()
+            if not one.started:
+                startup = one.probes.get("startupProbe")
+                verdict = startup.says(now) if startup else True
+                if verdict:
+                    one.started = True
+                    one.ready = "readinessProbe" not in one.probes
+                    self.events.append(f"{one.name} has come up")
+                    self._changed()
+                elif verdict is False:
+                    self._end(one, "startup")
+                continue
+            readiness = one.probes.get("readinessProbe")
+            verdict = readiness.says(now) if readiness else None
+            if verdict is not None and verdict != one.ready:
+                one.ready = verdict
+                self._changed()
+            liveness = one.probes.get("livenessProbe")
+            if liveness and liveness.says(now) is False:
+                self._end(one, "liveness")
+
+    def _end(self, one: Container, probe: str) -> None:
+        self.events.append(f"{one.name} ended by its {probe} probe")
+        one.process.stop(self.spec.get("terminationGracePeriodSeconds", 30))

@@ -1,0 +1,152 @@
+"""The addons' manifests before a real API server: the right are taken, the wrong refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.addons.manifests import ADDONS, VALUES, Object, filled, manifests, of_kind, pods
+from tests.stack.harness import ApiServer, Etcd, KubeError
+
+RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
+IDS = [str(path.relative_to(ADDONS)) for path in manifests()]
+CRDS = Path(__file__).parent / "crds"
+
+
+@pytest.fixture(scope="module")
+def api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server with RBAC and all admission, and kube-system as strict about pods as it can be."""
+    directory = tmp_path_factory.mktemp("admission")
+    etcd = Etcd(directory / "etcd", binaries)
+    etcd.start()
+    server = ApiServer(
+        directory / "apiserver", binaries, etcd.url, authorization_mode="RBAC", service_accounts=True
+    )
+    server.start()
+    server.apply_all(crds())
+    server.request(
+        "PATCH",
+        "/api/v1/namespaces/kube-system",
+        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+        content_type="application/merge-patch+json",
+    )
+    yield server
+    server.close()
+    server.kill()
+    etcd.kill()
+
+
+def crds() -> list[Object]:
+    """Kinds that other operators bring."""
+    found = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
+    return [one for one in found if one["kind"] == "CustomResourceDefinition"]
+
+
+@pytest.mark.parametrize("manifest", manifests(), ids=IDS)
+def test_everything_is_taken_and_pods_are_restricted(api: ApiServer, manifest: Path) -> None:
+    found = filled(manifest)
+    for one in found:
+        # a field that the API server does not know is a fault; apply alone would pass over it
+        path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
+        api.delete(one)
+        api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
+        api.apply(one)
+    for template in pods(found):
+        [workload] = [one for one in found if one.get("spec", {}).get("template") == template]
+        name = {"name": f"{workload['metadata']['name']}-try", "namespace": workload["metadata"]["namespace"]}
+        labels = template["metadata"]["labels"]
+        one = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**name, "labels": labels},
+            "spec": template["spec"],
+        }
+        enforce(api, name["namespace"])
+        taken = api.apply(one)
+        assert taken["spec"]["priority"] == 2000000000
+        api.delete(one)
+
+
+def enforce(api: ApiServer, namespace: str) -> None:
+    """Pods of this namespace must be restricted."""
+    api.request(
+        "PATCH",
+        f"/api/v1/namespaces/{namespace}",
+        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+        content_type="application/merge-patch+json",
+    )
+
+
+def test_a_pod_that_is_not_restricted_would_be_refused(api: ApiServer) -> None:
+    enforce(api, "kube-system")
+    template = next(pods(filled(RC)))
+    template["spec"]["securityContext"]["runAsNonRoot"] = False
+    api.apply_all(of_kind(filled(RC), "ServiceAccount"))
+    metadata = {"name": "bad", "namespace": "kube-system"}
+    with pytest.raises(KubeError, match="violates PodSecurity"):
+        api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+
+
+def refusal(api: ApiServer, one: Object) -> str:
+    """What the API server says to a new object; empty when it is taken."""
+    api.delete(one)
+    try:
+        api.apply(one)
+    except KubeError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["kubernetes.local.", "Kubernetes.local", "", "{DNS_DOMAIN}", "a_b.local", "-a.local", "a..local"],
+)
+def test_a_bad_domain_changes_nothing_that_serves(api: ApiServer, domain: str) -> None:
+    found = filled(RC, {**VALUES, "DNS_DOMAIN": domain})
+    for kind, where in (("ConfigMap", "metadata.name"), ("Deployment", "hostAliases[0].hostnames[0]")):
+        [one] = of_kind(found, kind)
+        said = refusal(api, one)
+        assert where in said, said
+        assert "a lowercase RFC 1123 subdomain must consist of" in said
+
+
+@pytest.mark.parametrize(
+    ("replicas", "said"),
+    [
+        ("0", "must be greater than zero"),
+        ("", "must be greater than zero"),
+        ("-1", "must be greater than"),
+        ("{DNS_REPLICAS}", "cannot unmarshal object into Go struct field DeploymentSpec.spec.replicas"),
+        ("two", "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas"),
+    ],
+)
+def test_a_bad_number_of_replicas_is_refused(api: ApiServer, replicas: str, said: str) -> None:
+    [one] = of_kind(filled(RC, {**VALUES, "DNS_REPLICAS": replicas}), "Deployment")
+    assert said in refusal(api, one)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("", "must be a valid IP address"),
+        ("{DNS_SERVER_IP}", "must be a valid IP address"),
+        ("10.0.0.256", "must be a valid IP address"),
+        ("10.0.0.010", "must not have leading 0s"),
+        ("kube-dns.example.com", "must be a valid IP address"),
+        ("172.31.0.10", "the provided network does not match the current range"),
+        ("10.0.0.10", ""),
+        ("fd00:10::a", ""),
+        ("fd00:10::", "the provided network does not match the current range"),
+    ],
+)
+def test_the_address_is_one_of_the_services(api: ApiServer, address: str, said: str) -> None:
+    [one] = filled(SVC, {**VALUES, "DNS_SERVER_IP": address})
+    found = refusal(api, one)
+    assert said in found
+    assert bool(said) == bool(found)
+    if not said:
+        assert api.get("v1", "Service", "kube-dns", "kube-system")["spec"]["clusterIPs"] == [address]
+    api.delete(one)

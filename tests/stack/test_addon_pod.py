@@ -1,0 +1,339 @@
+"""The pod of addons/dns as the manifest has it: order, probes, rights, restarts, the Service's address."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from tests.addons.manifests import VALUES, Object, containers, filled, pods
+from tests.stack.container import Image, images
+from tests.stack.harness import ApiServer, CoreDns, Etcd, Process, wait_for
+from tests.stack.node import API_ADDRESS, RESOLVER, Node
+from tests.stack.pod import Container, Pod
+
+RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
+ADDRESS = VALUES["DNS_SERVER_IP"]
+DOMAIN = VALUES["DNS_DOMAIN"]
+ORDER = ["etcd", "kube2etcd", "coredns"]
+RESOLVER_COREFILE = f"""
+.:53 {{
+    bind {RESOLVER}
+    template IN A example.com {{
+        answer "{{{{ .Name }}}} 60 IN A 192.0.2.80"
+    }}
+}}
+"""
+
+
+class Cluster:
+    """A node, an API server with RBAC alone, a resolver, and the addon's objects; pods come and go."""
+
+    def __init__(self, directory: Path, binaries: dict[str, Path], node: Node) -> None:
+        self.node = node
+        self.images: dict[str, Image] = images(binaries, directory / "images")
+        self.etcd = Etcd(directory / "api-etcd", binaries, name="api-etcd")
+        self.api = ApiServer(
+            directory / "apiserver",
+            binaries,
+            self.etcd.url,
+            authorization_mode="RBAC",
+            service_accounts=True,
+            hosts=[API_ADDRESS],
+            extra_args=["--bind-address=0.0.0.0"],
+        )
+        self.resolver = CoreDns(directory / "resolver", binaries, RESOLVER_COREFILE)
+        self.pods: list[Pod] = []
+        self.count = 0
+
+    def start(self) -> None:
+        self.etcd.start()
+        self.api.start()
+        self.resolver.process.start()
+        # What a controller puts into each namespace.
+        data = {"ca.crt": self.api.ca_file.read_text()}
+        name = {"name": "kube-root-ca.crt", "namespace": "kube-system"}
+        self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data})
+        # Rights that the API server gives by itself must not be what the addon lives on.
+        self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
+        for one in [*filled(RC), *filled(SVC)]:
+            self.api.apply(one)
+
+    def stop(self) -> None:
+        for server in (self.resolver, self.api, self.etcd):
+            server.kill()
+        self.api.close()
+
+    def pod(self, hurry: float = 1.0) -> Pod:
+        """One more pod of the Deployment, behind the Service's address once it is ready."""
+        template = next(pods(filled(RC)))
+        labels = filled(SVC)[0]["spec"]["selector"]
+        assert labels.items() <= template["metadata"]["labels"].items(), "the Service finds its pods"
+        self.count += 1
+        name = f"dns-{self.count}"
+        made = Pod(
+            name,
+            template,
+            "kube-system",
+            self.node,
+            self.api,
+            self.api.port,
+            self.images,
+            hurry=hurry,
+            changed=self.lead,
+        )
+        made.network.answer_for(ADDRESS)
+        self.pods.append(made)
+        made.start()
+        return made
+
+    def lead(self) -> None:
+        """The Service's address leads to the pods that are ready."""
+        self.node.lead(ADDRESS, [pod.network for pod in self.pods if pod.ready])
+
+    def end(self, pod: Pod, *, gently: bool = False) -> None:
+        """The pod leaves the Service, then stops."""
+        self.pods.remove(pod)
+        self.lead()
+        if gently:
+            pod.stop()
+        else:
+            pod.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("node")
+    node = Node(directory)
+    with contextlib.ExitStack() as ending:
+        ending.callback(node.close)
+        ending.enter_context(node.entered())
+        made = Cluster(directory, binaries, node)
+        ending.callback(made.stop)
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def pod(cluster: Cluster) -> Iterator[Pod]:
+    """One pod that is ready, its probes asked ten times as often as the manifest says."""
+    one = cluster.pod(hurry=10)
+    try:
+        one.wait_ready()
+        yield one
+    finally:
+        cluster.end(one)
+
+
+def ask(name: str, rtype: str = "A", *, at: str = ADDRESS, tcp: bool = False) -> list[str]:
+    """The data of an answer, sorted; its rcode where there is none."""
+    question = dns.message.make_query(name, rtype)
+    answer = (dns.query.tcp if tcp else dns.query.udp)(question, at, timeout=3)
+    if not answer.answer:
+        return [dns.rcode.to_text(answer.rcode())]
+    return sorted(item.to_text() for rrset in answer.answer for item in rrset)
+
+
+def expect(name: str, *wanted: str, at: str = ADDRESS) -> None:
+    """Wait until this is the answer."""
+
+    def answered() -> bool:
+        assert ask(name, at=at) == sorted(wanted)
+        return True
+
+    wait_for(answered, f"{name} at {at}", 30, not_yet=(AssertionError, OSError, dns.exception.DNSException))
+
+
+def create(cluster: Cluster, name: str, address: str) -> None:
+    spec = {"clusterIP": address, "ports": [{"name": "http", "port": 80}]}
+    metadata = {"name": name, "namespace": "default"}
+    cluster.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+
+
+KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
+QUESTIONS = [
+    (KUBERNETES, "A", [API_ADDRESS]),
+    (f"kube-dns.kube-system.svc.{DOMAIN}", "A", [ADDRESS]),
+    (f"_dns._udp.kube-dns.kube-system.svc.{DOMAIN}", "SRV", [f"0 100 53 kube-dns.kube-system.svc.{DOMAIN}."]),
+    (f"_https._tcp.{KUBERNETES}", "SRV", [f"0 100 443 {KUBERNETES}."]),
+    ("1.0.0.10.in-addr.arpa", "PTR", [f"{KUBERNETES}."]),
+    ("10.0.0.10.in-addr.arpa", "PTR", [f"kube-dns.kube-system.svc.{DOMAIN}."]),
+    (f"10-244-0-2.default.pod.{DOMAIN}", "A", ["10.244.0.2"]),
+    (f"nobody.default.svc.{DOMAIN}", "A", ["NXDOMAIN"]),
+    (f"default.svc.{DOMAIN}", "A", ["NOERROR"]),
+    ("www.example.com", "A", ["192.0.2.80"]),
+]
+
+
+def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster) -> None:
+    two = [cluster.pod() for _ in range(int(VALUES["DNS_REPLICAS"]))]
+    assert len(two) == 2
+    try:
+        for one in two:
+            one.wait_ready()
+            assert [event for event in one.events if event.endswith(("started", "up"))] == [
+                f"{name} {what}" for name in ORDER for what in ("started", "has come up")
+            ]
+        # etcd is each pod's own, and what is answered the same: asked at each pod, and at the Service
+        for at in (*(one.network.address for one in two), ADDRESS):
+            for name, rtype, wanted in QUESTIONS:
+                assert ask(name, rtype, at=at) == wanted, (name, at)
+                assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
+        create(cluster, "later", "10.0.7.7")
+        for one in two:
+            expect(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
+        # one pod goes, the address stays
+        cluster.end(two.pop(), gently=True)
+        for _ in range(10):
+            assert ask(KUBERNETES) == [API_ADDRESS]
+    finally:
+        for one in two:
+            cluster.end(one)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, name: str) -> None:
+    expect(KUBERNETES, API_ADDRESS)
+    victim = pod.containers[name]
+    victim.process.kill()
+    wait_for(lambda: victim.restarts == 1, f"{name} to be started again", 20)
+    pod.wait_ready(60)
+    expect(KUBERNETES, API_ADDRESS)
+    # and what happens from now on is answered too
+    create(cluster, f"after-{name}", f"10.0.8.{ORDER.index(name) + 1}")
+    expect(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}")
+    assert {one.name: one.restarts for one in pod.containers.values() if one is not victim} == dict.fromkeys(
+        (other for other in ORDER if other != name), 0
+    ), pod.events
+
+
+def asked(pod: Pod) -> dict[tuple[str, str], int]:
+    return {
+        (one.name, kind): probe.asked for one in pod.containers.values() for kind, probe in one.probes.items()
+    }
+
+
+def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
+    expect(KUBERNETES, API_ADDRESS)
+    cluster.api.kill()
+    try:
+        before = asked(pod)
+        lasting = [key for key in before if key[1] != "startupProbe"]
+        assert {kind for _, kind in lasting} == {"readinessProbe", "livenessProbe"}
+
+        def often() -> bool:
+            now = asked(pod)
+            # more often than any of them may fail
+            return all(now[key] >= before[key] + 8 for key in lasting)
+
+        wait_for(often, "the probes to be asked eight times", 60)
+        assert pod.ready
+        assert not any(one.restarts for one in pod.containers.values()), pod.events
+        assert ask(KUBERNETES) == [API_ADDRESS]
+    finally:
+        cluster.api.start()
+
+
+def test_the_dns_server_waits_for_the_bridge_however_long_the_api_server_is_away(cluster: Cluster) -> None:
+    # What the kubelet reads of the API server it has read by then; here too.
+    one = cluster.pod(hurry=10)
+    cluster.api.pause()
+    resumed = False
+    try:
+        bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
+        wait_for(lambda: bridge.probes["startupProbe"].asked >= 5, "the bridge to be asked five times", 60)
+        assert (bridge.started, bridge.restarts, server.starts, one.ready) == (False, 0, 0, False), one.events
+        cluster.api.resume()
+        resumed = True
+        one.wait_ready()
+        assert one.events.index("kube2etcd has come up") < one.events.index("coredns started")
+        assert ask(KUBERNETES) == [API_ADDRESS]
+    finally:
+        if not resumed:
+            cluster.api.resume()
+        cluster.end(one)
+
+
+def status(process: Process) -> dict[str, str]:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def rooted(one: Container, path: str) -> Path:
+    return Path(f"/proc/{one.process.pid}/root{path}")
+
+
+def test_containers_run_without_rights(pod: Pod) -> None:
+    net_bind_service = 1 << 10
+    for one in pod.containers.values():
+        found = status(one.process)
+        assert set(found["Uid"].split()) | set(found["Gid"].split()) == {"65532"}, one.name
+        assert found["NoNewPrivs"] == "1"
+        assert int(found["CapEff"], 16) == 0
+        assert int(found["CapBnd"], 16) == (net_bind_service if one.name == "coredns" else 0)
+        root = next(
+            line.split()
+            for line in Path(f"/proc/{one.process.pid}/mountinfo").read_text().splitlines()
+            if line.split()[4] == "/"
+        )
+        assert root[5].split(",")[0] == "ro"
+        token = rooted(one, "/var/run/secrets/kubernetes.io/serviceaccount/token")
+        assert token.exists() == (one.name == "kube2etcd")
+        assert rooted(one, "/var/etcd/data").exists() == (one.name == "etcd")
+
+
+def allowed(cluster: Cluster, verb: str, resource: str, group: str = "", namespace: str = "") -> bool:
+    attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace}
+    review: Object = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": "system:serviceaccount:kube-system:kube2etcd",
+            "groups": [
+                "system:serviceaccounts",
+                "system:serviceaccounts:kube-system",
+                "system:authenticated",
+            ],
+            "resourceAttributes": attributes,
+        },
+    }
+    answer = cluster.api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(answer.json()["status"]["allowed"])
+
+
+def test_the_account_may_list_and_watch_what_is_read_and_nothing_else(cluster: Cluster) -> None:
+    read = {("services", ""), ("namespaces", ""), ("endpointslices", "discovery.k8s.io")}
+    others = {
+        ("pods", ""),
+        ("secrets", ""),
+        ("configmaps", ""),
+        ("endpoints", ""),
+        ("nodes", ""),
+        ("deployments", "apps"),
+        ("leases", "coordination.k8s.io"),
+        ("virtualmachineinstances", "kubevirt.io"),
+        ("*", "*"),
+    }
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*")
+    found = {
+        (verb, resource, group)
+        for verb in verbs
+        for resource, group in read | others
+        for namespace in ("", "kube-system")
+        if allowed(cluster, verb, resource, group, namespace)
+    }
+    assert found == {(verb, *kind) for verb in ("list", "watch") for kind in read}
+
+
+def test_the_manifest_is_what_was_run(cluster: Cluster) -> None:
+    stored = cluster.api.get("apps/v1", "Deployment", "kube-dns", "kube-system")["spec"]
+    assert stored["replicas"] == int(VALUES["DNS_REPLICAS"])
+    for mine, theirs in zip(containers(next(pods(filled(RC)))), containers(stored["template"]), strict=True):
+        for key in ("name", "image", "command", "args", "volumeMounts", "env"):
+            assert mine.get(key) == theirs.get(key)
