@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.stack.faults import HERE, running, service, services
+from tests.stack.faults import HERE, metric, running, service, services
 from tests.stack.harness import ApiServer, Authority, Etcd, EtcdTls, wait_for
 
 PASSWORD = "correct-horse-battery"
@@ -37,25 +37,50 @@ def own_apiserver(
     server.kill()
 
 
+def with_token_file(apiserver: ApiServer, directory: Path, token: str) -> tuple[Path, Path]:
+    """A kubeconfig, and the file in which it finds its token."""
+    file = directory / "token"
+    file.write_text(token)
+    config = yaml.safe_load(apiserver.kubeconfig().read_text())
+    config["users"][0]["user"] = {"tokenFile": str(file)}
+    kubeconfig = directory / "kubeconfig-with-token-file"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    return kubeconfig, file
+
+
+def revoke(apiserver: ApiServer, token: str) -> None:
+    """The API server knows it no more; it reads its tokens when it starts."""
+    lines = apiserver.tokens_file.read_text().splitlines()
+    apiserver.tokens_file.write_text("\n".join(line for line in lines if token not in line) + "\n")
+    apiserver.kill()
+    apiserver.start()
+
+
 def test_a_token_file_that_is_rotated_is_read_again(
     own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
-    token = tmp_path / "token"
-    token.write_text("token-old-secret")
-    config = yaml.safe_load(own_apiserver.kubeconfig().read_text())
-    config["users"][0]["user"] = {"tokenFile": str(token)}
-    kubeconfig = tmp_path / "rotated"
-    kubeconfig.write_text(yaml.safe_dump(config))
+    kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
     with running(tmp_path, kubeconfig, etcd) as bridge:
         comes(own_apiserver, etcd, "first")
-        # the old token is worth nothing from now on
         token.write_text("token-new-secret")
-        lines = own_apiserver.tokens_file.read_text().splitlines()
-        own_apiserver.tokens_file.write_text(
-            "\n".join(line for line in lines if "token-old" not in line) + "\n"
-        )
-        own_apiserver.kill()
-        own_apiserver.start()
+        revoke(own_apiserver, "token-old-secret")
+        comes(own_apiserver, etcd, "second", 40)
+        assert "-secret" not in bridge.process.log.read_text()
+
+
+def test_a_token_that_is_revoked_is_named_and_what_is_there_stays_until_it_is_replaced(
+    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
+    with running(tmp_path, kubeconfig, etcd) as bridge:
+        comes(own_apiserver, etcd, "first")
+        before = etcd.dump("/skydns")
+        revoke(own_apiserver, "token-old-secret")
+        wait_for(lambda: "(401" in bridge.process.log.read_text(), "the 401 in the log", 40, bridge.process)
+        assert bridge.ready()
+        assert "stale" in bridge.get("/readyz").text
+        assert etcd.dump("/skydns") == before
+        token.write_text("token-new-secret")
         comes(own_apiserver, etcd, "second", 40)
         assert "-secret" not in bridge.process.log.read_text()
 
@@ -110,3 +135,21 @@ def test_etcd_with_certificates_on_both_sides(
             assert "PRIVATE KEY" not in bridge.process.log.read_text()
     finally:
         etcd.kill()
+
+
+def test_a_wrong_token_is_named_once_and_recovers_by_itself_when_it_is_put_right(
+    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-bad-secret")
+    with running(tmp_path, kubeconfig, etcd, ready=False) as bridge:
+        pid = bridge.process.pid
+        wait_for(lambda: "401" in bridge.process.log.read_text(), "the 401 in the log", 10, bridge.process)
+        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
+        log = bridge.process.log.read_text()
+        assert log.count("does not know us when we list services (401") == 1
+        assert "correct the token" in log
+        assert "services are not listed yet" in bridge.get("/readyz").text
+        token.write_text("token-new-secret")
+        bridge.wait_ready(40)
+        assert bridge.process.pid == pid
+        assert "-secret" not in bridge.process.log.read_text()
