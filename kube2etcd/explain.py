@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kube2etcd.cluster.objects import Namespace, Service
-from kube2etcd.cluster.store import Unit
+from kube2etcd.cluster.store import NAMES, Unit
 from kube2etcd.listing import Row, unit_rows
 from kube2etcd.publish import Publisher
 from kube2etcd.sources.cluster import is_headless
 from kube2etcd.sources.published import Published
-from kube2etcd.zones import OfSelected, Zone
+from kube2etcd.zones import OfExternal, OfSelected, Zone
 from skydns_compat.corefile import Block
 from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
@@ -135,6 +135,14 @@ class Explainer:
         zone = self._zone_of(name)
         if zone is None:
             return list(self._publisher.units()) if self._is_reverse(name) else []
+        if isinstance(zone, OfExternal):
+            # Whoever has names below it makes a name exist too.
+            below = f".{name}"
+            return [
+                unit
+                for unit in self._publisher.units()
+                if unit.kind == "zones" or (unit.kind == NAMES and f".{unit.name}".endswith(below))
+            ]
         if zone.name != self._publisher.zone.zone:
             return [unit for unit in self._publisher.units() if unit.kind != "pods"]
         labels = name.relative(zone.name)
@@ -172,6 +180,11 @@ class Explainer:
             yield from self._about_reverse(name, bool(shown))
             return
         labels = name.relative(zone.name)
+        if isinstance(zone, OfExternal):
+            if rows and not shown:
+                yield self._other_types(rows)
+            yield from self._about_external(name, zone, bool(rows))
+            return
         if zone.name != self._publisher.zone.zone:
             if rows and not shown:
                 yield self._other_types(rows)
@@ -218,6 +231,23 @@ class Explainer:
                     yield f"{unit}: {unselected}"
         if not found:
             yield f"no object has this name in {zone.name}"
+
+    def _about_external(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:
+        """What was said of a name in an external domain, and could not be published."""
+        store = self._publisher.store
+        reasons = self._published(Unit(NAMES, "", str(name)), zone.name).left_out
+        said_by = ", ".join(map(str, store.holders(str(name))))
+        yield from (f"{said_by}: {reason}" for reason in reasons)
+        if exists or reasons:
+            return
+        if said_by:
+            yield f"{said_by}: bookkeeping of ExternalDNS, which names nothing"
+            return
+        for cut in range(1, len(name.labels)):
+            wildcard = ".".join(("*", *name.labels[cut:]))
+            if store.holders(wildcard):
+                yield f"there is {wildcard}, and the server has no wildcards"
+        yield f"nobody has said anything of this name in {zone.name}"
 
     def _left_out(self, unit: Unit, zone: Zone) -> list[str]:
         """Why a unit lacks names in a zone, also when it is not meant to have any."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kube2etcd.cluster.store import Unit
+from kube2etcd.cluster.store import NAMES, Unit
 from kube2etcd.publish import Publisher
 from skydns_compat.names import Name
 from skydns_compat.records import Port, Record
@@ -23,6 +23,7 @@ _KINDS = {
     "zone": "zones",
     "vmi": "virtualmachineinstances",
     "virtualmachineinstance": "virtualmachineinstances",
+    "dnsendpoint": "dnsendpoints",
 }
 
 
@@ -45,11 +46,15 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 
 
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
-    """The records of one unit, less those that another unit has."""
+    """The records of one unit, less those that another unit has.
+
+    Of a name that stands in several objects the first one is told.
+    """
     published = publisher.published(unit)
+    made_by = next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
     for record in dict.fromkeys([*published.records, *published.pointers, *published.steps]):
         if holds(publisher, record, unit):
-            yield Row(record, unit)
+            yield Row(record, made_by)
 
 
 def holds(publisher: Publisher, record: Record, unit: Unit) -> bool:

@@ -7,7 +7,7 @@ that it needs.  This is the only place that knows both.  Builds values, connects
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from kube2etcd.cluster.credentials import ClusterSettings
@@ -16,16 +16,18 @@ from kube2etcd.cluster.store import Store
 from kube2etcd.docker_flags import ClientDns
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.external import Domain
 from kube2etcd.publish import Publisher
 from kube2etcd.selectors import Selector
 from kube2etcd.settings import HostPort, Settings, vm_zone
 from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.external import ExternalZone, zones_of
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
-from kube2etcd.zones import OfMachines, OfSelected, Zone
+from kube2etcd.zones import OfExternal, OfMachines, OfSelected, Zone
 from skydns_compat.corefile import CorefileSettings, Subzone
 from skydns_compat.layout import Layout
-from skydns_compat.names import Name
+from skydns_compat.names import Address, Name
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,6 @@ ELECTIONS = "/kube2etcd"
 def check_available(settings: Settings) -> None:
     """Refuse what can be written in the settings and does nothing yet, rather than pass over it."""
     asked = {
-        "external domains (--domains)": bool(settings.domains),
         "etcd's v2 API (--etcd-api v2)": settings.etcd.api == "v2",
     }
     faults = [f"{what}: not available in this version; leave it out" for what, yes in asked.items() if yes]
@@ -51,6 +52,8 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
         names.append("pods")
     if settings.vm.domain is not None:
         names.append("virtualmachineinstances")
+    if settings.dns_endpoints:
+        names.append("dnsendpoints")
     return tuple(KINDS[name] for name in names)
 
 
@@ -73,7 +76,7 @@ def machine_zone(settings: Settings) -> Name | None:
 
 
 def zone_names(settings: Settings) -> tuple[Name, ...]:
-    """Every zone that these settings publish, reverse zones aside."""
+    """Every zone of the cluster's objects that these settings publish, reverse zones aside."""
     machines = machine_zone(settings)
     return (settings.domain, *(one.zone for one in settings.zones), *([machines] if machines else []))
 
@@ -102,6 +105,18 @@ def _zones(settings: Settings) -> Iterator[Zone]:
                 tuple(name for name in names if name != one.zone),
             )
         )
+    yield from external_zones(settings, settings.domains, settings.webhook.cluster_ip)
+
+
+def external_zones(
+    settings: Settings, domains: Collection[Domain], cluster_ips: tuple[Address, ...]
+) -> list[OfExternal]:
+    """The zones of external ``domains``, which may have come at run time; ``cluster_ips`` likewise."""
+    known = tuple(domains)
+    return [
+        OfExternal(ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known))
+        for zone, mine in zones_of(known).items()
+    ]
 
 
 def _subzones(settings: Settings) -> Iterator[Subzone]:
@@ -178,6 +193,8 @@ def corefile(settings: Settings) -> CorefileSettings:
         ttl=settings.ttl,
         pods=settings.pods,
         subzones=tuple(_subzones(settings)),
+        # A zone can be one thing only: that of the cluster's objects, whose settings are more precise.
+        external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
     )
 
 

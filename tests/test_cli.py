@@ -140,7 +140,7 @@ BAD = [
     (["resync", "--objects", SHOP], 2, ["--dry-run only"]),
     (["records", "--objects"], 2, ["requires an argument"]),
     (["corefile", "--cache", "many"], 2, ["--cache is 'many'"]),
-    (["records", "--domains", "a.example", "--objects", SHOP], 2, ["not available in this version"]),
+    (["records", "--dns-endpoints", "--objects", SHOP], 2, ["--dns-endpoints needs --domains"]),
     (["run", "--no-such"], 2, ["No such option"]),
 ]
 

@@ -39,13 +39,26 @@ kind: VirtualMachineInstance
 metadata: {name: vm2, namespace: shop}
 spec: {networks: [{name: nic1, multus: {networkName: x}}]}
 status: {interfaces: [{name: nic1, ipAddress: 127.0.0.1, ipAddresses: [127.0.0.1]}]}
+---
+apiVersion: externaldns.k8s.io/v1alpha1
+kind: DNSEndpoint
+metadata: {name: names, namespace: shop}
+spec:
+  endpoints:
+    - {dnsName: foo.dtk.io, recordType: A, targets: [10.0.0.5]}
+    - {dnsName: a.b.dtk.io, recordType: A, targets: [10.0.0.5]}
+    - {dnsName: odd.dtk.io, recordType: A, targets: [x]}
+    - {dnsName: "*.w.dtk.io", recordType: A, targets: [10.0.0.5]}
+    - {dnsName: a-foo.dtk.io, recordType: TXT, targets: [heritage=external-dns]}
 """
 
 
 def explainer(tmp_path: Path, existing: dict[bytes, bytes] | None = None, **options: str) -> Explainer:
     more = tmp_path / "more.yaml"
     more.write_text(MORE)
-    settings = load({"pods": "verified", "vm_domain": "", **options}, {})
+    settings = load(
+        {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True, **options}, {}
+    )
     publisher = from_files(settings, [SHOP, str(more)])
     if existing is not None:
         existing = {**publisher.desired, **existing}
@@ -53,6 +66,14 @@ def explainer(tmp_path: Path, existing: dict[bytes, bytes] | None = None, **opti
 
 
 CASES = [
+    ("foo.dtk.io", "A", "NOERROR", "A 10.0.0.5 comes from dnsendpoints/shop/names"),
+    ("foo.dtk.io", "TXT", "NOERROR", "has A only"),
+    ("b.dtk.io", "A", "NOERROR", "without any data"),
+    ("dtk.io", "A", "NOERROR", "the name exists (zones/dtk.io)"),
+    ("odd.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: odd.dtk.io A 'x'"),
+    ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, and the server has no wildcards"),
+    ("a-foo.dtk.io", "TXT", "NXDOMAIN", "bookkeeping of ExternalDNS"),
+    ("none.dtk.io", "A", "NXDOMAIN", "nobody has said anything"),
     ("10-244-9-9.shop.pod.cluster.local", "A", "NOERROR", "comes from pods/shop/worker"),
     ("10-244-9-8.shop.pod.cluster.local", "A", "NXDOMAIN", "no running pod in the Namespace shop"),
     ("shop.pod.cluster.local", "A", "NOERROR", "the name exists"),

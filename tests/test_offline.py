@@ -39,5 +39,5 @@ def test_a_file_that_is_neither_yaml_nor_json(tmp_path: Path, content: str, hint
 
 
 def test_what_is_not_there_yet_is_refused_and_not_passed_over() -> None:
-    with pytest.raises(SettingsError, match="--domains"):
-        from_files(load({"domains": ("a.example",)}, {}), [])
+    with pytest.raises(SettingsError, match="--etcd-api v2"):
+        from_files(load({"etcd_api": "v2"}, {}), [])

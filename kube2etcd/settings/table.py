@@ -173,6 +173,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         split=True,
     ),
     Setting("domains", "domains", to_domain, "External domains, with commas.", "A,B", many=True, split=True),
+    Setting(
+        "dns_endpoints",
+        "dns-endpoints",
+        to_boolean,
+        "Publish the names of DNSEndpoint objects in --domains.",
+        "",
+        negated=to_boolean,
+    ),
     Setting("listen", "listen", parse_host_port, "Door for probes and metrics.", "HOST:PORT"),
     Setting("resync_period", "resync-period", to_duration(1, 86400), "Time between full passes.", "SECONDS"),
     Setting(

@@ -189,7 +189,9 @@ class Settings:
     zones: tuple[ServiceZone, ...] = ()
     """Zones with selections of Services; from the file only.  Default: none."""
     domains: tuple[Domain, ...] = ()
-    """External domains, whose names come through the webhook.  Default: none."""
+    """External domains, whose names come through the webhook or from DNSEndpoint objects.  Default: none."""
+    dns_endpoints: bool = False
+    """Whether DNSEndpoint objects are read.  Default: no; ExternalDNS may read them for another server."""
     corefile: Serve = field(default_factory=Serve)
     """What only ``corefile`` uses."""
     client: Client = field(default_factory=Client)
