@@ -70,3 +70,14 @@ def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(params=["etcd", "etcd34"], ids=["3.7", "3.4"])
+def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
+    """The newest etcd, and the oldest one that clusters still run."""
+    old = request.param == "etcd34"
+    # Without fsync this one keeps its log in its own memory, and a restart finds an empty one.
+    server = Etcd(tmp_path / "etcd", {**binaries, "etcd": binaries[request.param]}, fsync=old)
+    server.start()
+    yield server
+    server.kill()

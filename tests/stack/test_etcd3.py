@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import queue
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,6 @@ from tests.stack.harness import Authority, Etcd, EtcdTls, wait_for
 wire.install()
 
 import etcd3  # noqa: E402
-
-
-@pytest.fixture(params=["built", "packaged"])
-def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
-    """The etcd that the tests build, and the (older) one that is installed, if any."""
-    if request.param == "packaged":
-        found = {name: shutil.which(name) for name in ("etcd", "etcdctl")}
-        if not all(found.values()):
-            pytest.skip("no packaged etcd is installed")
-        binaries = {name: Path(path) for name, path in found.items() if path}
-    etcd = Etcd(tmp_path / "etcd", binaries)
-    etcd.start()
-    yield etcd
-    etcd.kill()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,6 @@ from tests.stack.harness import Authority, Etcd, EtcdCluster, EtcdTls, free_port
 
 PREFIX = b"/skydns/"
 NOT_YET = (EtcdUnavailable,)
-
-
-@pytest.fixture(params=["built", "packaged"])
-def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
-    """The etcd that the tests build, and the (older) one that is installed, if any."""
-    if request.param == "packaged":
-        found = {name: shutil.which(name) for name in ("etcd", "etcdctl")}
-        if not all(found.values()):
-            pytest.skip("no packaged etcd is installed")
-        binaries = {name: Path(path) for name, path in found.items() if path}
-    etcd = Etcd(tmp_path / "etcd", binaries)
-    etcd.start()
-    yield etcd
-    etcd.kill()
 
 
 def works(connection: EtcdConnection) -> bool:

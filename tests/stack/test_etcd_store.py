@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,20 +17,6 @@ from kube2etcd.etcd.wire import rpc
 from tests.stack.harness import Etcd, wait_for
 
 PREFIX = b"/skydns/"
-
-
-@pytest.fixture(params=["built", "packaged"])
-def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
-    """The etcd that the tests build, and the (older) one that is installed, if any."""
-    if request.param == "packaged":
-        found = {name: shutil.which(name) for name in ("etcd", "etcdctl")}
-        if not all(found.values()):
-            pytest.skip("no packaged etcd is installed")
-        binaries = {name: Path(path) for name, path in found.items() if path}
-    etcd = Etcd(tmp_path / "etcd", binaries)
-    etcd.start()
-    yield etcd
-    etcd.kill()
 
 
 @pytest.fixture
