@@ -95,12 +95,12 @@ class Script:
                 f" else mkdir -p {target} && cp -a {inside} {target}; fi"
             )
 
-    def run(self) -> subprocess.CompletedProcess[str]:
-        """The script in a mount namespace; everything that it made goes with it."""
-        head = ["set -eu", "umask 022", "top=$(mktemp -d)", "trap 'rmdir \"$top\" 2>/dev/null || :' EXIT"]
+    def run(self, top: Path) -> subprocess.CompletedProcess[str]:
+        """The script in a mount namespace; what it mounts on the empty folder ``top`` goes with it."""
+        head = ["set -eu", "umask 022", f"top={shlex.quote(str(top))}"]
         # memory, since a root that is itself an overlay cannot hold the upper side of another one
-        head += ['mount -t tmpfs none "$top"', "mkdir -p $top"]
-        script = "\n".join([*head, *self.lines, 'umount -R -l "$top"'])
+        head += ['mount -t tmpfs none "$top"']
+        script = "\n".join([*head, *self.lines])
         return subprocess.run(
             ["unshare", "--mount", "--", "sh", "-c", script],
             capture_output=True,
@@ -173,11 +173,13 @@ def sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_steps_make_what_the_image_promises(context: Path) -> None:
+def test_the_steps_make_what_the_image_promises(
+    context: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     script = Script({"REVISION": REVISION, "VERSION": __version__, "RELEASE": "yes", "PYTHON_IMAGE": DIGEST})
     script.build(context)
     script.lines += looked_at()
-    done = script.run()
+    done = script.run(tmp_path_factory.mktemp("top"))
     refused = done.returncode and re.search("not permitted|[Pp]ermission denied|superuser", done.stderr)
     assert not refused, f"{RIGHTS}\n{done.stderr}"
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
