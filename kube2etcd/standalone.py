@@ -154,7 +154,7 @@ def _keys(
         inbox,
         store,
         Layout(settings.etcd.prefix, owner(settings)),
-        settings.ttl,
+        lambda domains, cluster_ips: parts.external_zones(settings, domains, cluster_ips),
         follow=follower.follow,
         metrics=metrics,
         status=status,

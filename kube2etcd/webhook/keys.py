@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kube2etcd.cluster.store import Store
@@ -17,11 +17,11 @@ from kube2etcd.inbox import Inbox, Wake
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.publish import Publisher
 from kube2etcd.reconciler import EntryStore, Reconciler
-from kube2etcd.sources.external import ExternalZone, zones_of
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
 from kube2etcd.webhook.feed import KIND, Feed
-from kube2etcd.zones import OfExternal
+from kube2etcd.zones import Zone
 from skydns_compat.layout import Layout
+from skydns_compat.names import Address
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,8 @@ class _Zones:
     cluster: ClusterAddress = NOWHERE
 
 
-def publisher(layout: Layout, domains: tuple[Domain, ...], cluster: ClusterAddress, ttl: int) -> Publisher:
-    """What turns names in ``domains`` into keys."""
-    zones = [
-        OfExternal(ExternalZone(zone, some, ttl, cluster.addresses))
-        for zone, some in zones_of(domains).items()
-    ]
-    return Publisher(Store(), layout, None, zones)
+#: The zones for domains, with the addresses of the cluster.
+MakeZones = Callable[[tuple[Domain, ...], tuple[Address, ...]], Sequence[Zone]]
 
 
 class Keys:
@@ -49,14 +44,14 @@ class Keys:
         inbox: Inbox,
         entries: EntryStore,
         layout: Layout,
-        ttl: int,
+        make_zones: MakeZones,
         *,
         follow: Callable[[int], int],
         metrics: Metrics,
         status: Status,
         resync_period: float,
     ) -> None:
-        self._inbox, self._entries, self._layout, self._ttl = inbox, entries, layout, ttl
+        self._inbox, self._entries, self._layout, self._make_zones = inbox, entries, layout, make_zones
         self._follow, self._metrics, self._status = follow, metrics, status
         self._resync_period = resync_period
         self._feed = Feed(inbox)
@@ -105,8 +100,9 @@ class Keys:
                 if self._stop or zones is None:
                     return
                 self._ended = ended
+            made = self._make_zones(zones.domains, zones.cluster.addresses)
             reconciler = Reconciler(
-                publisher(self._layout, zones.domains, zones.cluster, self._ttl),
+                Publisher(Store(), self._layout, None, made),
                 self._entries,
                 self._inbox,
                 [KIND],
