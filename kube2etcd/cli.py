@@ -273,7 +273,7 @@ def explain(
     objects: tuple[str, ...], output: str, name: str | None, rtype: str | None, **options: Any
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why."""
-    from kube2etcd import parts
+    from kube2etcd import parts, skydns
     from kube2etcd.explain import TYPES, Explainer, question_name
     from skydns_compat.corefile import blocks
 
@@ -289,7 +289,7 @@ def explain(
     with _Progress() as progress:
         publisher = _publisher(settings, objects, progress)
         existing = None if objects else _existing(settings)
-    explainer = Explainer(publisher, blocks(parts.corefile(settings)), existing)
+    explainer = Explainer(publisher, blocks(parts.corefile(settings)), existing, skydns.reads(settings))
     found = explainer.explain(asked, rtype)
     if output == "json":
         click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
@@ -325,10 +325,11 @@ def check(ctx: click.Context, /, output: str, **options: Any) -> None:
 def corefile(**options: Any) -> None:
     """Print a complete Corefile for these settings."""
     settings = _load(options, level="warning")
-    from kube2etcd import parts
+    from kube2etcd import parts, skydns
     from skydns_compat.corefile import corefile as text
 
     parts.check_available(settings)
+    skydns.check_corefile(settings)
     click.echo(text(parts.corefile(settings)), nl=False)
 
 

@@ -7,8 +7,9 @@ the sources, which say what they leave out.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from kube2etcd.cluster.objects import Namespace, Service
 from kube2etcd.cluster.store import NAMES, Unit
@@ -27,6 +28,12 @@ USUAL = ("A",)
 #: Types that a question may have.
 TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX", "ANY")
 _ADDRESSES = ("A", "AAAA")
+
+
+#: A server that is asked: (name, type) -> its answer.
+Asked: TypeAlias = Callable[[Name, str], Answer]
+#: How a server reads keys.
+Reads: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +91,19 @@ class Explainer:
         publisher: Publisher,
         blocks: Sequence[Block],
         existing: Mapping[bytes, bytes] | None = None,
+        reads: Reads | None = None,
     ) -> None:
+        """``blocks`` are those of CoreDNS, unless ``reads`` says how another server reads keys."""
         self._publisher = publisher
-        self._blocks = blocks
         prefix = publisher.layout.prefix
-        self._wanted = Entries(publisher.desired, prefix)
-        self._existing = None if existing is None else Entries(existing, prefix)
+
+        def served(keys: Mapping[bytes, bytes]) -> Asked:
+            entries = Entries(keys, prefix)
+            return lambda name, rtype: served_answer(entries, blocks, name, rtype)
+
+        reads = reads or served
+        self._wanted = reads(publisher.desired)
+        self._existing = None if existing is None else reads(existing)
 
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
         """One explanation for each type: the one asked for, else those that the name has."""
@@ -98,11 +112,11 @@ class Explainer:
         return [self._explain(name, each, rows) for each in types]
 
     def _explain(self, name: Name, rtype: str, rows: list[Row]) -> Explanation:
-        wanted = served_answer(self._wanted, self._blocks, name, rtype)
+        wanted = self._wanted(name, rtype)
         reasons = list(dict.fromkeys(self._reasons(name, rtype, rows, wanted)))
         if self._existing is None:
             return Explanation(f"{name}.", rtype, wanted, tuple(reasons))
-        real = served_answer(self._existing, self._blocks, name, rtype)
+        real = self._existing(name, rtype)
         if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
             reasons.append(
                 f"etcd is not equal to the cluster here, which would be {meaning(wanted)}"

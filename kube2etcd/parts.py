@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from kube2etcd import skydns
 from kube2etcd.cluster.credentials import ClusterSettings
 from kube2etcd.cluster.objects import KINDS, Kind
 from kube2etcd.cluster.store import Store
@@ -26,7 +27,6 @@ from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
 from kube2etcd.zones import OfExternal, OfMachines, OfSelected, Zone
 from skydns_compat.corefile import CorefileSettings, Subzone
-from skydns_compat.layout import Layout
 from skydns_compat.names import Address, Name
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ ELECTIONS = "/kube2etcd"
 
 def check_available(settings: Settings) -> None:
     """Refuse what can be written in the settings and does nothing yet, rather than pass over it."""
-    asked = {
-        "etcd's v2 API (--etcd-api v2)": settings.etcd.api == "v2",
+    asked: dict[str, bool] = {
     }
     faults = [f"{what}: not available in this version; leave it out" for what, yes in asked.items() if yes]
     if faults:
@@ -62,12 +61,12 @@ def publisher(settings: Settings, store: Store) -> Publisher:
     zone = ClusterZone(
         settings.domain,
         settings.ttl,
-        settings.pods,
+        skydns.pods(settings),
         settings.endpoint_names,
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    return Publisher(store, Layout(settings.etcd.prefix, settings.owner_id), zone, list(_zones(settings)))
+    return Publisher(store, skydns.layout(settings), zone, list(_zones(settings)))
 
 
 def machine_zone(settings: Settings) -> Name | None:

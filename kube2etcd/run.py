@@ -23,10 +23,9 @@ from kube2etcd.cluster.objects import Kind
 from kube2etcd.cluster.reflector import Reflector
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.api import Connection, KeyStore, open_store
 from kube2etcd.etcd.connection import connect as connect_etcd
 from kube2etcd.etcd.election import LEASE, Election
-from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, Listed, News, Wake
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Change, Plan, diff, to_hold
@@ -60,7 +59,7 @@ class _Stopped(Exception):
 class EtcdFollower:
     """One thread that watches etcd from the revision it was last told, into the inbox."""
 
-    def __init__(self, store: EtcdStore, inbox: Inbox) -> None:
+    def __init__(self, store: KeyStore, inbox: Inbox) -> None:
         self._store = store
         self._inbox = inbox
         self._lock = threading.Lock()
@@ -131,10 +130,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     stop = stop or threading.Event()
     inbox, metrics, status = Inbox(), Metrics(), Status()
     api = connect_api(parts.cluster(settings))
-    connection = connect_etcd(parts.etcd(settings))
-    door = Door(settings.listen, status, metrics, str(settings.domain))
     election = _election(settings, inbox)
-    store = EtcdStore(connection, parts.etcd_prefixes(settings), election=election)
+    connection, store = _open(settings, election)
+    door = Door(settings.listen, status, metrics, str(settings.domain))
     follower = EtcdFollower(store, inbox)
     reflectors = [Reflector(kind, api, inbox) for kind in parts.kinds(settings)]
 
@@ -189,6 +187,11 @@ def _election(settings: Settings, inbox: Inbox) -> Election | None:
     )
 
 
+def _open(settings: Settings, election: Election | None = None) -> tuple[Connection, KeyStore]:
+    """etcd's keys, by the API that the settings name."""
+    return open_store(parts.etcd(settings), settings.etcd.api, parts.etcd_prefixes(settings), election)
+
+
 def _relist_all(reflectors: list[Reflector]) -> Callable[[str], None]:
     def relist(reason: str) -> None:
         for reflector in reflectors:
@@ -217,7 +220,7 @@ def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def impatient(stop: threading.Event, connection: EtcdConnection) -> Iterator[None]:
+def impatient(stop: threading.Event, connection: Connection) -> Iterator[None]:
     """Cut off a request to an etcd that hangs, a moment after ``stop``: the loop may wait for it.
 
     Nothing is half-written by that: a transaction is carried out whole or not at all.
@@ -306,8 +309,9 @@ def listed(settings: Settings, progress: Progress = silent) -> Publisher:
 @contextlib.contextmanager
 def reading(settings: Settings) -> Iterator[Callable[[], changes.Snapshot]]:
     """A way to read etcd, and none to write it."""
-    with connect_etcd(parts.etcd(settings)) as connection:
-        yield EtcdStore(connection, parts.etcd_prefixes(settings)).snapshot
+    connection, store = _open(settings)
+    with connection:
+        yield store.snapshot
 
 
 def dry_run(settings: Settings, publisher: Publisher, progress: Progress = silent) -> Outcome:
@@ -325,7 +329,7 @@ def dry_run(settings: Settings, publisher: Publisher, progress: Progress = silen
 class _Strict:
     """An etcd that fails once and for all: one pass has no second try."""
 
-    store: EtcdStore
+    store: KeyStore
     refused: list[tuple[bytes, str]] = field(default_factory=list)
     error: EtcdError | None = None
 
@@ -361,13 +365,14 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
     foreign: frozenset[bytes] = frozenset()
     malformed: frozenset[bytes] = frozenset()
     last: Plan | None = None
+    connection, store = _open(settings)
     # What goes wrong ends the pass and is said once, as its error.
     with (
         _quiet("kube2etcd.reconciler", "kube2etcd.cluster.reflector"),
-        connect_etcd(parts.etcd(settings)) as connection,
+        connection,
         _reflecting(settings, inbox) as reflectors,
     ):
-        strict = _Strict(EtcdStore(connection, parts.etcd_prefixes(settings)))
+        strict = _Strict(store)
         reconciler = Reconciler(
             parts.publisher(settings, Store()),
             strict,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Vm, Webhook
+from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Skydns, Vm, Webhook
 from kube2etcd.settings.values import (
     MAX_TTL,
     Convert,
@@ -26,6 +26,7 @@ from kube2etcd.settings.values import (
     to_one_of,
     to_owner,
     to_prefix,
+    to_resolver,
     to_selector,
     to_state_prefix,
     to_template,
@@ -248,6 +249,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             ("metrics", "shows its metrics"),
         )
     ),
+    Setting("skydns.config", "skydns-config", to_boolean, "Write SkyDNS's settings (v2 only).", "true|false"),
+    Setting("skydns.dns_addr", "skydns-dns-addr", parse_host_port, "Where SkyDNS answers.", "HOST:PORT"),
+    Setting(
+        "skydns.nameservers",
+        "skydns-nameserver",
+        to_resolver,
+        "Where SkyDNS sends other questions; may be repeated.",
+        "IP[:PORT]",
+        many=True,
+        split=True,
+    ),
+    Setting("skydns.min_ttl", "skydns-min-ttl", SECONDS, "TTL of SkyDNS's negative answers.", "SECONDS"),
     Setting(
         "client.namespace",
         "namespace",
@@ -325,6 +338,7 @@ GROUPS: Final = {
     "cluster": Cluster,
     "vm": Vm,
     "corefile": Serve,
+    "skydns": Skydns,
     "client": Client,
     "webhook": Webhook,
 }

@@ -42,6 +42,15 @@ def together(
     if settings.dns_endpoints and not settings.domains and "domains" not in faults:
         yield f"{said['dns_endpoints']} needs --domains beside it: which names are meant"
     yield from _webhook(settings, said)
+    if etcd.api == "v2" and settings.domains:
+        yield f"{said['domains']} needs CoreDNS: SkyDNS serves one domain; write --etcd-api v3"
+    for path in ("skydns.config", "skydns.dns_addr", "skydns.nameservers", "skydns.min_ttl"):
+        if path not in values:
+            continue
+        if etcd.api != "v2":
+            yield f"{said[path]} is for SkyDNS; write --etcd-api v2 beside it"
+        elif not settings.skydns.config:
+            yield f"{said[path]} is written only with --skydns-config true"
     yield from _zone_clashes(settings)
 
 

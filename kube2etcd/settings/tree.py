@@ -120,6 +120,20 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class Skydns:
+    """SkyDNS's own settings, as it reads them from etcd when it starts; only with ``etcd.api`` v2."""
+
+    config: bool = False
+    """Whether they are written at all.  Default: no; SkyDNS believes them before its own flags."""
+    dns_addr: HostPort | None = None
+    """Where it listens.  Default: its own, 127.0.0.1:53."""
+    nameservers: tuple[HostPort, ...] = ()
+    """Where it sends other questions.  Default: the servers of its /etc/resolv.conf."""
+    min_ttl: int | None = None
+    """Seconds of a negative answer.  Default: those of the records."""
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """How those who ask are set up; only ``docker-flags`` uses it."""
 
@@ -194,6 +208,8 @@ class Settings:
     """Whether DNSEndpoint objects are read.  Default: no; ExternalDNS may read them for another server."""
     corefile: Serve = field(default_factory=Serve)
     """What only ``corefile`` uses."""
+    skydns: Skydns = field(default_factory=Skydns)
+    """SkyDNS's own settings."""
     client: Client = field(default_factory=Client)
     """What only ``docker-flags`` uses."""
     webhook: Webhook = field(default_factory=Webhook)

@@ -193,6 +193,16 @@ def to_door(value: Any) -> HostPort | None:
     return None if isinstance(value, str) and not value.strip() else parse_host_port(value)
 
 
+def to_resolver(value: Any) -> HostPort:
+    """``ADDRESS`` or ``ADDRESS:PORT`` of a DNS server; the port is 53 where none is given."""
+    text = to_text(value).strip()
+    try:
+        return HostPort(str(parse_address(text)), 53)
+    except InvalidAddress:
+        found = parse_host_port(text)
+        return HostPort(str(to_address(found.host)), found.port)
+
+
 def _is_v6(text: str) -> bool:
     try:
         ipaddress.IPv6Address(text)

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
 from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
@@ -61,7 +62,7 @@ class _Owner:
     ports: dict[Port, int] = field(default_factory=dict)
 
 
-class SkydnsLayout:
+class SkydnsLayout(Layout):
     """Where records live in etcd for SkyDNS: under ``prefix``, marked as ``owner``'s.
 
     >>> SkydnsLayout().key(Name.parse("web.shop.svc.cluster.local"))
@@ -71,18 +72,13 @@ class SkydnsLayout:
     def __init__(
         self, prefix: str = "/skydns", owner: str = "kube2etcd", server: ServerSettings | None = None
     ) -> None:
-        self.prefix = "/" + prefix.strip("/")
-        self.owner = owner
+        super().__init__(prefix, owner)
         self._server = server
 
     def key(self, name: Name, leaf: str = "") -> bytes:
         """The directory of ``name``, or the key of its ``leaf``."""
         path = "/".join([self.prefix, *reversed(name.labels)])
         return f"{path}/{leaf}".encode() if leaf else path.encode()
-
-    def zone_range(self, zone: Name) -> bytes:
-        """What every key below ``zone`` begins with."""
-        return self.key(zone) + b"/"
 
     def name(self, key: bytes) -> Name | None:
         """The name that ``key`` is about, its leaf left out; ``None`` for a foreign shape."""
@@ -96,21 +92,6 @@ class SkydnsLayout:
             return Name.parse(".".join(reversed(labels)))
         except (UnicodeDecodeError, InvalidName):
             return None
-
-    def fixed(self) -> dict[bytes, bytes]:
-        """What stands whatever the records are: SkyDNS's own settings, where they are asked for."""
-        server = self._server
-        if server is None:
-            return {}
-        tree: dict[str, object] = {
-            "domain": f"{server.domain}.",
-            "dns_addr": server.dns_addr,
-            "nameservers": list(server.nameservers),
-            "ttl": server.ttl,
-            "min_ttl": server.min_ttl,
-        }
-        kept = {key: value for key, value in tree.items() if value} | {"owner": self.owner}
-        return {f"{self.prefix}/{CONFIG}".encode(): json.dumps(kept, separators=(",", ":")).encode()}
 
     def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
         """Key to value for the records of one object in ``zone``.
@@ -135,6 +116,10 @@ class SkydnsLayout:
                     # A host of its own keeps A questions from taking the empty host for the root.
                     self._leaf(made, name, Message(host=str(name), text=text, ttl=ttl))
                 case Exists():
+                    if self._server is not None and name == self._server.domain:
+                        # They come with the apex, so that they stay as long as the domain does.
+                        key, value = self._config(self._server)
+                        made[key] = value
                     self._leaf(made, name, Message(host=str(name), ttl=ttl))
                 case _:
                     pass  # SRV and MX of others' making: SkyDNS serves no domain that has them
@@ -147,6 +132,18 @@ class SkydnsLayout:
                 parent = Name(name.labels[1:])
                 self._hosts(made, name, owners[name], zone, twins if parent in sums else Counter())
         return made
+
+    def _config(self, server: ServerSettings) -> tuple[bytes, bytes]:
+        """SkyDNS's own settings."""
+        tree: dict[str, object] = {
+            "domain": f"{server.domain}.",
+            "dns_addr": server.dns_addr,
+            "nameservers": list(server.nameservers),
+            "ttl": server.ttl,
+            "min_ttl": server.min_ttl,
+        }
+        kept = {key: value for key, value in tree.items() if value} | {"owner": self.owner}
+        return f"{self.prefix}/{CONFIG}".encode(), json.dumps(kept, separators=(",", ":")).encode()
 
     def _ports(self, made: dict[bytes, bytes], name: Name, owner: _Owner) -> None:
         """SRV of a port: one leaf for each number and target, whatever addresses that has."""

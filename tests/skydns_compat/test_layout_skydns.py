@@ -233,9 +233,13 @@ def test_the_name_server_has_a_name_that_can_be_asked_for() -> None:
 
 def test_servers_own_settings() -> None:
     whole = ServerSettings(ZONE, 30, 5, "0.0.0.0:53", ("192.0.2.53:53",))
-    ((key, value),) = SkydnsLayout("/names", "me", whole).fixed().items()
-    assert key == b"/names/config"
-    assert json.loads(value) == {
+
+    def config(layout: SkydnsLayout, zone: Name = ZONE) -> dict[str, object] | None:
+        written = layout.entries([Record(zone, Exists(), 5)], zone)
+        value = written.get(layout.prefix.encode() + b"/config")
+        return None if value is None else json.loads(value)
+
+    assert config(SkydnsLayout("/names", "me", whole)) == {
         "domain": "cluster.local.",
         "ttl": 30,
         "min_ttl": 5,
@@ -243,9 +247,10 @@ def test_servers_own_settings() -> None:
         "nameservers": ["192.0.2.53:53"],
         "owner": "me",
     }
-    ((_, value),) = SkydnsLayout(server=ServerSettings(ZONE, 30, 0)).fixed().items()
-    assert json.loads(value).keys() == {"domain", "ttl", "owner"}
-    assert SkydnsLayout().fixed() == {}
+    bare = SkydnsLayout(server=ServerSettings(ZONE, 30, 0))
+    assert config(bare) == {"domain": "cluster.local.", "ttl": 30, "owner": "kube2etcd"}
+    assert config(bare, Name.parse("other.example")) is None
+    assert config(SkydnsLayout()) is None
 
 
 @LAW

@@ -62,7 +62,8 @@ def entries(keys: dict[str, object]) -> dict[bytes, bytes]:
 
 
 ALL = entries({**KEYS, **REST})
-NXDOMAIN, NODATA, FORWARDED = "NXDOMAIN", [], "REFUSED"
+NXDOMAIN, FORWARDED = "NXDOMAIN", "REFUSED"
+NODATA: list[str] = []
 
 
 def ask(name: str, qtype: str) -> Answer:
