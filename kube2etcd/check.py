@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from kube2etcd import parts
+from kube2etcd import parts, skydns
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.cluster.objects import Kind
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
-from kube2etcd.etcd import probe
-from kube2etcd.etcd.connection import connect as connect_etcd
-from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.etcd import probe, v2_probe
+from kube2etcd.etcd.api import open_store
+from kube2etcd.etcd.v2_http import V2Connection
 from kube2etcd.settings import Settings
-from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
 #: Seconds for one question to the API server.
@@ -96,22 +95,28 @@ def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
 
 
 def _etcd(settings: Settings) -> Iterator[Finding]:
-    given = parts.etcd(settings)
+    given, api = parts.etcd(settings), settings.etcd.api
+    health = v2_probe.health if api == "v2" else probe.health
     for server in given.servers:
         try:
-            yield _server(server, probe.health(given, server))
+            yield _server(server, health(given, server))
         except EtcdError as error:
             yield Finding(f"etcd {server}", "fault", str(error))
     prefix = parts.etcd_prefixes(settings)[0]
-    with connect_etcd(given) as connection:
+    connection, store = open_store(given, api, (prefix,))
+    with connection:
         try:
-            entries = EtcdStore(connection, (prefix,)).snapshot().entries
+            entries = store.snapshot().entries
             yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix.decode()} can be read")
         except EtcdError as error:
             yield Finding("etcd keys", "fault", str(error))
             return
         try:
-            probe.may_write(connection, prefix + b"kube2etcd-check")
+            key = prefix + b"kube2etcd-check"
+            if isinstance(connection, V2Connection):
+                v2_probe.may_write(connection, key.decode())
+            else:
+                probe.may_write(connection, key)
             yield Finding("etcd rights", "ok", f"keys under {prefix.decode()} can be written and deleted")
         except EtcdError as error:
             yield Finding("etcd rights", "fault", f"keys cannot be written: {error}")
@@ -119,7 +124,8 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(server: str, state: probe.ServerHealth) -> Finding:
-    what, seen = f"etcd {server}", f"version {state.version}, {_mebi(state.size)}"
+    size = f", {_mebi(state.size)}" if state.size else ""
+    what, seen = f"etcd {server}", f"version {state.version}{size}"
     if not state.leader:
         return Finding(what, "fault", f"{seen}; it has no leader, so nothing can be written")
     if state.alarms:
@@ -135,7 +141,7 @@ def _server(server: str, state: probe.ServerHealth) -> Finding:
 
 def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding]:
     """Keys under our zones with another owner or none: they are answered, and we never change them."""
-    layout = Layout(settings.etcd.prefix, settings.owner_id)
+    layout = skydns.layout(settings)
     zones = [layout.zone_range(name) for name in parts.zone_names(settings)]
     below = sorted(key for key in entries if any(key.startswith(zone) for zone in zones))
     for what, chosen in (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.cluster.store import Unit
-from kube2etcd.errors import ObjectsError, SettingsError
+from kube2etcd.errors import ObjectsError
 from kube2etcd.offline import from_files
 from kube2etcd.settings import Settings, load
 
@@ -38,6 +38,9 @@ def test_a_file_that_is_neither_yaml_nor_json(tmp_path: Path, content: str, hint
         from_files(Settings(), [str(file)])
 
 
-def test_what_is_not_there_yet_is_refused_and_not_passed_over() -> None:
-    with pytest.raises(SettingsError, match="--etcd-api v2"):
-        from_files(load({"etcd_api": "v2"}, {}), [])
+def test_the_keys_are_those_of_the_server_that_is_meant(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(SERVICE.format(name="a", address="10.0.0.1"))
+    name = b"/skydns/local/cluster/svc/default/a"
+    assert name in from_files(load({}, {}), [str(file)]).desired
+    assert name not in from_files(load({"etcd_api": "v2"}, {}), [str(file)]).desired, "a directory"
