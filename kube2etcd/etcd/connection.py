@@ -322,11 +322,9 @@ class EtcdConnection:
         try:
             session.authenticate(settings.user, settings.password(), settings.timeout)
             return True
-        except (OSError, UnicodeDecodeError) as error:
+        except EtcdUnauthenticated:
             self._drop()
-            raise EtcdUnauthenticated(
-                f"the etcd password file {settings.password_file} cannot be read"
-            ) from error
+            raise
         except (grpc.RpcError, ValueError) as error:
             if "authentication is not enabled" in _details(error):
                 if not self._warned:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kube2etcd.errors import SettingsError
+from kube2etcd.errors import EtcdUnauthenticated, SettingsError
 
 DEFAULT_PORT = 2379
 
@@ -70,9 +70,23 @@ class EtcdSettings:
         return Path(system)
 
     def password(self) -> str:
-        """The password as it is in its file now; OSError when it cannot be read."""
-        # Editors and `echo` end a file with a line end, which is no part of the password.
-        return "" if self.password_file is None else self.password_file.read_text("utf-8").rstrip("\r\n")
+        """The password as it is in its file now; EtcdUnauthenticated while there is none.
+
+        A secret may be mounted late, or be half-written: no fault of the settings, and no reason to end.
+        """
+        if self.password_file is None:
+            return ""
+        file = f"the etcd password file {self.password_file}"
+        try:
+            # Editors and `echo` end a file with a line end, which is no part of the password.
+            password = self.password_file.read_text("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise EtcdUnauthenticated(f"{file} is not UTF-8 text") from None
+        except OSError as error:
+            raise EtcdUnauthenticated(f"{file} cannot be read: {error.strerror}") from error
+        if not password:
+            raise EtcdUnauthenticated(f"{file} is empty")
+        return password
 
     def _tls_faults(self, endpoints: list[Endpoint]) -> list[str]:
         given = [file for file in (self.cafile, self.certfile, self.keyfile) if file is not None]
@@ -100,13 +114,6 @@ class EtcdSettings:
     def _password_faults(self) -> list[str]:
         if (self.user is None) != (self.password_file is None):
             return ["the etcd user and its password file belong together: give both or neither"]
-        try:
-            if self.password_file is not None and not self.password():
-                return [f"the etcd password file {self.password_file} is empty"]
-        except UnicodeDecodeError:
-            return [f"the etcd password file {self.password_file} is not UTF-8 text"]
-        except OSError as error:
-            return [f"the etcd password file {self.password_file} cannot be read: {error.strerror}"]
         return []
 
 

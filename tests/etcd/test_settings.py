@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import SettingsError
+from kube2etcd.errors import EtcdUnauthenticated, SettingsError
 from kube2etcd.etcd.settings import Endpoint, EtcdSettings, parse_server
 from tests.stack.certificates import Authority
 
@@ -94,16 +94,17 @@ def test_tls_files_are_checked(tmp_path: Path) -> None:
 def test_password_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     settings = EtcdSettings(user="root", password_file=file)
-    with pytest.raises(SettingsError, match="cannot be read"):
-        settings.endpoints()
+    settings.endpoints()  # it may come later
+    with pytest.raises(EtcdUnauthenticated, match="cannot be read: No such file"):
+        settings.password()
     file.write_text("\n")
-    with pytest.raises(SettingsError, match="is empty"):
-        settings.endpoints()
+    with pytest.raises(EtcdUnauthenticated, match="is empty"):
+        settings.password()
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match="UTF-8"):
-        settings.endpoints()
+    with pytest.raises(EtcdUnauthenticated, match="UTF-8"):
+        settings.password()
     file.write_text(" se cret \r\n")
-    settings.endpoints()
+    assert EtcdSettings().password() == ""
     assert settings.password() == " se cret "
     with pytest.raises(SettingsError, match="belong together"):
         EtcdSettings(password_file=file).endpoints()

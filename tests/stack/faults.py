@@ -26,7 +26,10 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 
 @dataclass
 class Fault:
-    """What happens to lists of one resource, ``left`` times (None: until it is mended)."""
+    """What happens to lists of one resource, ``left`` times (None: until it is mended).
+
+    With ``watch`` to its watches instead: they are answered with the status, or cut within a line.
+    """
 
     resource: str
     status: int = 0
@@ -35,12 +38,14 @@ class Fault:
     empty: bool = False
     continued: bool = False
     """Only the second page and those behind it."""
+    watch: bool = False
     left: int | None = None
     done: int = 0
 
     def takes(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
         return (
             self.resource in ("*", resource)
+            and self.watch == (params.get("watch") == ["true"])
             and self.left != 0
             and (not self.continued or "continue" in params)
         )
@@ -139,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         params = parse_qs(url.query)
         resource = url.path.rpartition("/")[2]
         watch = params.get("watch") == ["true"]
-        fault = None if watch else self.door.find(resource, params)
+        fault = self.door.find(resource, params)
         if fault is not None and fault.status:
             body = json.dumps({**GONE, "code": fault.status, "message": "made by the test"}).encode()
             self._reply(fault.status, body, fault.headers)
@@ -155,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             upstream.request("GET", path, headers={"Authorization": self.headers["Authorization"] or ""})
             answer = upstream.getresponse()
             if watch and answer.status == 200:
-                self._watch(upstream.sock, answer, resource)
+                self._watch(upstream.sock, answer, resource, fault)
                 return
             body = answer.read()
         if fault is not None and fault.empty:
@@ -177,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if cut else body)
 
-    def _watch(self, sock: socket.socket, answer: http.client.HTTPResponse, resource: str) -> None:
+    def _watch(
+        self, sock: socket.socket, answer: http.client.HTTPResponse, resource: str, fault: Fault | None
+    ) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -186,6 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 while line := answer.readline():
+                    if fault is not None:
+                        self.wfile.write(line[: len(line) // 2])
+                        fault.used()
+                        break
                     self.wfile.write(line)
             with self.door.lock:
                 expired = sock in self.door.expired
@@ -195,6 +206,89 @@ class _Handler(BaseHTTPRequestHandler):
             with self.door.lock:
                 self.door.watches.pop(sock, None)
                 self.door.expired.discard(sock)
+
+
+class Tunnel:
+    """Carries bytes to a port behind it, until it swallows them.
+
+    What was connected then stays connected and silent for good, as after a firewall has forgotten it; what
+    connects later finds a peer that takes everything and says nothing, until it is mended.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.behind = port
+        self.swallowing = False
+        self.carried = 0
+        self._sockets: list[socket.socket] = []
+        self._dead: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def swallow(self) -> None:
+        """No byte gets through any more, in either direction, and no connection ends."""
+        with self._lock:
+            self.swallowing = True
+            self._dead |= set(self._sockets)
+
+    def mend(self) -> None:
+        """New connections carry again."""
+        with self._lock:
+            self.swallowing = False
+
+    def close(self) -> None:
+        """End all connections."""
+        with self._lock:
+            sockets, self._sockets = [self._listener, *self._sockets], []
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with self._lock:
+                    self._sockets.append(client)
+                    if self.swallowing:
+                        self._dead.add(client)
+                        continue
+                try:
+                    server = socket.create_connection((LOOPBACK, self.behind), 5)
+                except OSError:
+                    client.close()
+                    continue
+                server.settimeout(None)
+                with self._lock:
+                    self._sockets.append(server)
+                self.carried += 1
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                with self._lock:
+                    dead = one in self._dead
+                if not dead:
+                    other.sendall(data)
+        with self._lock:
+            dead = one in self._dead
+        if not dead:
+            with contextlib.suppress(OSError):
+                other.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def tunnel_to(port: int) -> Iterator[Tunnel]:
+    tunnel = Tunnel(port)
+    try:
+        yield tunnel
+    finally:
+        tunnel.close()
 
 
 # --- What the guarantees' tests share --------------------------------------------------------------------

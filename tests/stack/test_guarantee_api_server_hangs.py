@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,43 @@ def test_a_stop_takes_under_a_second(hung: str, apiserver: ApiServer, etcd: Etcd
         finally:
             apiserver.resume()
             etcd.resume()
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "410 in a list": {"status": 410, "left": 2},
+    "410 when a watch is opened": {"status": 410, "watch": True, "left": 2},
+    "429 with Retry-After": {"status": 429, "headers": {"Retry-After": "1"}, "left": 2},
+    "429 when a watch is opened": {"status": 429, "headers": {"Retry-After": "1"}, "watch": True, "left": 2},
+    "500": {"status": 500, "left": 3},
+    "500 when a watch is opened": {"status": 500, "watch": True, "left": 3},
+    "a list cut short": {"cut": True, "left": 3},
+    "a watch cut within a line": {"cut": True, "watch": True, "left": 2},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_answer_that_is_wrong_costs_a_moment_and_no_name(
+    wrong: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(5))
+    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+        before = etcd.dump("/skydns")
+        fault = door.fault("services", **WRONG[wrong])
+        assert door.expire() >= 3
+        number = 0
+
+        def met() -> bool:
+            # a watch is cut at its next event
+            nonlocal number
+            number += 1
+            apiserver.apply(service("busy", externalIPs=[f"192.0.2.{number % 250 + 1}"]))
+            return fault.left == 0
+
+        wait_for(met, "the fault to be met", 30, bridge.process)
+        apiserver.apply(service("later"))
+        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the new keys", 30)
+        present = etcd.dump("/skydns")
+        assert {key: present.get(key) for key in before} == before
+        assert metric(bridge, "kube2etcd_held_deletes") == 0
+        assert bridge.ready()
+        assert "Traceback" not in bridge.process.log.read_text()

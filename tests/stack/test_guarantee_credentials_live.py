@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,42 @@ def test_a_wrong_password_that_is_put_right_is_taken(
         log = bridge.process.log.read_text()
         assert PASSWORD not in log
         assert WRONG not in log
+
+
+def test_a_password_that_comes_late_is_waited_for(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    etcd.enable_auth("root", PASSWORD)
+    file = tmp_path / "password"
+    extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *extra, ready=False) as bridge:
+        wait_for(lambda: "cannot be read" in bridge.get("/readyz").text, "why it is unready", 15)
+        assert bridge.get("/livez").status_code == 200
+        file.touch()
+        wait_for(lambda: "is empty" in bridge.get("/readyz").text, "why it is unready now", 15)
+        file.write_text(PASSWORD)
+        bridge.wait_ready(15)
+        assert PASSWORD not in bridge.process.log.read_text()
+
+
+def test_an_authority_that_is_replaced_under_a_running_watch_is_read_again(
+    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    with running(tmp_path, own_apiserver.kubeconfig(), etcd) as bridge:
+        comes(own_apiserver, etcd, "first")
+        other = Authority(tmp_path / "other-pki", "kubernetes-ca")
+        pair = other.issue("kube-apiserver", file="serving")
+        own_apiserver.kill()
+        own_apiserver.close()
+        shutil.copy(pair.cert_file, own_apiserver.authority.directory / "serving.crt")
+        shutil.copy(pair.key_file, own_apiserver.authority.directory / "serving.key")
+        trusted = own_apiserver.ca_file.read_bytes()
+        # the server first, as a rotation in steps has it
+        own_apiserver.process.start()
+        wait_for(lambda: "is not trusted" in bridge.process.log.read_text(), "the reason", 40, bridge.process)
+        assert bridge.ready()
+        shutil.copy(other.ca_file, own_apiserver.ca_file)
+        assert own_apiserver.ca_file.read_bytes() != trusted
+        own_apiserver.wait_up(30)
+        comes(own_apiserver, etcd, "second", 40)
 
 
 def test_etcd_with_certificates_on_both_sides(
