@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +15,6 @@ from tests.stack.process import free_port
 
 SHOP = str(Path(__file__).parents[1] / "examples" / "shop.yaml")
 WEB = "web.shop.svc.cluster.local"
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in list(os.environ):
-        if name.startswith(("KUBE2ETCD_", "KUBERNETES_")) or name in ("DNS_DOMAIN", "KUBECONFIG"):
-            monkeypatch.delenv(name)
-    root, ours = logging.getLogger(), logging.getLogger("kube2etcd")
-    handlers, levels = list(root.handlers), (root.level, ours.level)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
 
 
 def call(*args: str, **environ: str) -> Result:

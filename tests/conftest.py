@@ -1,0 +1,27 @@
+"""What every test may rely on: no settings from outside, and logging as it was before."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+#: Where the built servers are kept; a matter of the tests themselves.
+CACHE = "KUBE2ETCD_CACHE"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No environment that would configure a command, and no trace of the logging that one set up."""
+    for name in list(os.environ):
+        ours_or_theirs = name.startswith(("KUBE2ETCD_", "KUBERNETES_")) and name != CACHE
+        if ours_or_theirs or name in ("DNS_DOMAIN", "KUBECONFIG"):
+            monkeypatch.delenv(name)
+    root, ours = logging.getLogger(), logging.getLogger("kube2etcd")
+    handlers, levels = list(root.handlers), (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
