@@ -26,7 +26,7 @@ VALUES = {
     "DNS_REPLICAS": "2",
     "DNS_SERVER_IP": "10.0.0.10",
     "DOMAIN": "sec.example.com",
-    "NAME_SERVER_IP": "192.0.2.53",
+    "NAME_SERVER_IP": "198.51.100.53",
 }
 #: What stands for a mark while a Corefile is made: proper values that occur nowhere else.
 _STAND_INS = {**VALUES, "DNS_DOMAIN": "cluster-mark.invalid", "DOMAIN": "machines-mark.invalid"}
@@ -45,13 +45,14 @@ def fill(manifest: Path | str, values: Mapping[str, str] = VALUES) -> str:
     path = ADDONS / manifest
     if path.suffix != ".in":
         return path.read_text()
-    expressions = [
-        argument for mark, value in values.items() for argument in ("-e", f"s/{{{mark}}}/{value}/g")
-    ]
-    done = subprocess.run(
-        ["sed", *expressions, str(path)], capture_output=True, text=True, check=True, timeout=20
-    )
-    return done.stdout
+    return sed(path, *(f"s/{{{mark}}}/{value}/g" for mark, value in values.items()))
+
+
+def sed(manifest: Path | str, *expressions: str) -> str:
+    """The text after ``sed -e … -e …``."""
+    arguments = [word for expression in expressions for word in ("-e", expression)]
+    command = ["sed", *arguments, str(ADDONS / manifest)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
 def leftover_marks(text: str) -> list[str]:

@@ -30,6 +30,7 @@ from tests.addons.manifests import (
     of_kind,
     pods,
     refreshed,
+    sed,
 )
 
 ROOT = ADDONS.parent
@@ -250,3 +251,26 @@ def test_an_ipv6_address_stays_text() -> None:
         [service] = filled("dns/skydns-svc.yaml.in", {**VALUES, "DNS_SERVER_IP": address})
         assert service["spec"]["clusterIP"] == address
         assert service["spec"]["clusterIPs"] == [address]
+
+
+def test_the_bare_zone_of_machines_and_no_name_server(tmp_path: Path) -> None:
+    """The variants of the guide of addons/vm."""
+    guide = (ADDONS / "vm" / "README.md").read_text()
+    bare, without = [r"s/vm\.{DOMAIN}/vm/g", "s/{DOMAIN}//g"], "/{NAME_SERVER_IP}/d"
+    for expression in (*bare, without):
+        assert f"-e '{expression}'" in guide
+    text = sed("vm/vm-dns.yaml.in", *bare, "s/{NAME_SERVER_IP}/198.51.100.53/g")
+    assert leftover_marks(text) == []
+    [config] = of_kind(objects(text), "ConfigMap")
+    assert config["metadata"]["name"] == "vm"
+    assert settings_of(config).vm.domain == ""
+    assert config["data"]["Corefile"] == corefile(config["data"]["settings.yaml"], tmp_path)
+
+    text = sed("vm/vm-dns.yaml.in", "s/{DOMAIN}/sec.example.com/g", without)
+    assert leftover_marks(text) == []
+    [config] = of_kind(objects(text), "ConfigMap")
+    assert settings_of(config).vm.name_server_ip is None
+    [service] = of_kind(objects(text), "Service")
+    assert "loadBalancerIP" not in service["spec"]
+    [template] = pods(objects(text))
+    assert len(template["spec"]["hostAliases"]) == 1

@@ -2,128 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import dns.exception
-import dns.message
-import dns.query
-import dns.rcode
 import pytest
 
 from tests.addons.manifests import VALUES, Object, containers, filled, pods
-from tests.stack.container import Image, images
-from tests.stack.harness import ApiServer, CoreDns, Etcd, Process, wait_for
-from tests.stack.node import API_ADDRESS, RESOLVER, Node
+from tests.stack import addon
+from tests.stack.addon import Cluster
+from tests.stack.harness import Process, wait_for
+from tests.stack.node import API_ADDRESS
 from tests.stack.pod import Container, Pod
 
 RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
 ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DNS_DOMAIN"]
 ORDER = ["etcd", "kube2etcd", "coredns"]
-RESOLVER_COREFILE = f"""
-.:53 {{
-    bind {RESOLVER}
-    template IN A example.com {{
-        answer "{{{{ .Name }}}} 60 IN A 192.0.2.80"
-    }}
-}}
-"""
-
-
-class Cluster:
-    """A node, an API server with RBAC alone, a resolver, and the addon's objects; pods come and go."""
-
-    def __init__(self, directory: Path, binaries: dict[str, Path], node: Node) -> None:
-        self.node = node
-        self.images: dict[str, Image] = images(binaries, directory / "images")
-        self.etcd = Etcd(directory / "api-etcd", binaries, name="api-etcd")
-        self.api = ApiServer(
-            directory / "apiserver",
-            binaries,
-            self.etcd.url,
-            authorization_mode="RBAC",
-            service_accounts=True,
-            hosts=[API_ADDRESS],
-            extra_args=["--bind-address=0.0.0.0"],
-        )
-        self.resolver = CoreDns(directory / "resolver", binaries, RESOLVER_COREFILE)
-        self.pods: list[Pod] = []
-        self.count = 0
-
-    def start(self) -> None:
-        self.etcd.start()
-        self.api.start()
-        self.resolver.process.start()
-        # What a controller puts into each namespace.
-        data = {"ca.crt": self.api.ca_file.read_text()}
-        name = {"name": "kube-root-ca.crt", "namespace": "kube-system"}
-        self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data})
-        # Rights that the API server gives by itself must not be what the addon lives on.
-        self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
-        for one in [*filled(RC), *filled(SVC)]:
-            self.api.apply(one)
-
-    def stop(self) -> None:
-        for server in (self.resolver, self.api, self.etcd):
-            server.kill()
-        self.api.close()
-
-    def pod(self, hurry: float = 1.0) -> Pod:
-        """One more pod of the Deployment, behind the Service's address once it is ready."""
-        template = next(pods(filled(RC)))
-        labels = filled(SVC)[0]["spec"]["selector"]
-        assert labels.items() <= template["metadata"]["labels"].items(), "the Service finds its pods"
-        self.count += 1
-        name = f"dns-{self.count}"
-        made = Pod(
-            name,
-            template,
-            "kube-system",
-            self.node,
-            self.api,
-            self.api.port,
-            self.images,
-            hurry=hurry,
-            changed=self.lead,
-        )
-        made.network.answer_for(ADDRESS)
-        self.pods.append(made)
-        made.start()
-        return made
-
-    def lead(self) -> None:
-        """The Service's address leads to the pods that are ready."""
-        self.node.lead(ADDRESS, [pod.network for pod in self.pods if pod.ready])
-
-    def end(self, pod: Pod, *, gently: bool = False) -> None:
-        """The pod leaves the Service, then stops."""
-        self.pods.remove(pod)
-        self.lead()
-        if gently:
-            pod.stop()
-        else:
-            pod.kill()
 
 
 @pytest.fixture(scope="module")
 def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    directory = tmp_path_factory.mktemp("node")
-    node = Node(directory)
-    with contextlib.ExitStack() as ending:
-        ending.callback(node.close)
-        ending.enter_context(node.entered())
-        made = Cluster(directory, binaries, node)
-        ending.callback(made.stop)
-        made.start()
+    with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
+        made.apply([*filled(RC), *filled(SVC)])
         yield made
+
+
+def one_more(cluster: Cluster, hurry: float = 1.0) -> Pod:
+    """A pod of the Deployment."""
+    template = next(pods(filled(RC)))
+    labels = filled(SVC)[0]["spec"]["selector"]
+    assert labels.items() <= template["metadata"]["labels"].items(), "the Service finds its pods"
+    return cluster.pod(template, "kube-system", ADDRESS, hurry)
 
 
 @pytest.fixture
 def pod(cluster: Cluster) -> Iterator[Pod]:
     """One pod that is ready, its probes asked ten times as often as the manifest says."""
-    one = cluster.pod(hurry=10)
+    one = one_more(cluster, hurry=10)
     try:
         one.wait_ready()
         yield one
@@ -132,22 +47,11 @@ def pod(cluster: Cluster) -> Iterator[Pod]:
 
 
 def ask(name: str, rtype: str = "A", *, at: str = ADDRESS, tcp: bool = False) -> list[str]:
-    """The data of an answer, sorted; its rcode where there is none."""
-    question = dns.message.make_query(name, rtype)
-    answer = (dns.query.tcp if tcp else dns.query.udp)(question, at, timeout=3)
-    if not answer.answer:
-        return [dns.rcode.to_text(answer.rcode())]
-    return sorted(item.to_text() for rrset in answer.answer for item in rrset)
+    return addon.ask(name, rtype, at=at, tcp=tcp)
 
 
 def expect(name: str, *wanted: str, at: str = ADDRESS) -> None:
-    """Wait until this is the answer."""
-
-    def answered() -> bool:
-        assert ask(name, at=at) == sorted(wanted)
-        return True
-
-    wait_for(answered, f"{name} at {at}", 30, not_yet=(AssertionError, OSError, dns.exception.DNSException))
+    addon.expect(name, *wanted, at=at)
 
 
 def create(cluster: Cluster, name: str, address: str) -> None:
@@ -172,7 +76,7 @@ QUESTIONS = [
 
 
 def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster) -> None:
-    two = [cluster.pod() for _ in range(int(VALUES["DNS_REPLICAS"]))]
+    two = [one_more(cluster) for _ in range(int(VALUES["DNS_REPLICAS"]))]
     assert len(two) == 2
     try:
         for one in two:
@@ -242,7 +146,7 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
 
 def test_the_dns_server_waits_for_the_bridge_however_long_the_api_server_is_away(cluster: Cluster) -> None:
     # What the kubelet reads of the API server it has read by then; here too.
-    one = cluster.pod(hurry=10)
+    one = one_more(cluster, hurry=10)
     cluster.api.pause()
     resumed = False
     try:

@@ -1,0 +1,137 @@
+"""A cluster in small in which an addon's pods run: a node, an API server with RBAC alone, a resolver.
+
+Pods are those of `tests.stack.pod`; a Service's address leads to those of them that are ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+
+from tests.stack.container import Image, images
+from tests.stack.harness import ApiServer, CoreDns, Etcd, Object, wait_for
+from tests.stack.node import API_ADDRESS, RESOLVER, Node
+from tests.stack.pod import Pod
+
+RESOLVER_COREFILE = f"""
+.:53 {{
+    bind {RESOLVER}
+    template IN A example.com {{
+        answer "{{{{ .Name }}}} 60 IN A 192.0.2.80"
+    }}
+}}
+"""
+
+
+class Cluster:
+    """A node, an API server with RBAC alone, a resolver, and the addon's objects; pods come and go."""
+
+    def __init__(self, directory: Path, binaries: dict[str, Path], node: Node) -> None:
+        self.node = node
+        self.images: dict[str, Image] = images(binaries, directory / "images")
+        self.etcd = Etcd(directory / "api-etcd", binaries, name="api-etcd")
+        self.api = ApiServer(
+            directory / "apiserver",
+            binaries,
+            self.etcd.url,
+            authorization_mode="RBAC",
+            service_accounts=True,
+            hosts=[API_ADDRESS],
+            extra_args=["--bind-address=0.0.0.0"],
+        )
+        self.resolver = CoreDns(directory / "resolver", binaries, RESOLVER_COREFILE)
+        self.pods: list[tuple[str, Pod]] = []
+        self.count = 0
+
+    def start(self) -> None:
+        """Start the servers."""
+        self.etcd.start()
+        self.api.start()
+        self.resolver.process.start()
+        # Rights that the API server gives by itself must not be what an addon lives on.
+        self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
+
+    def stop(self) -> None:
+        """Kill them."""
+        for _, pod in self.pods:
+            pod.kill()
+        for server in (self.resolver, self.api, self.etcd):
+            server.kill()
+        self.api.close()
+
+    def apply(self, objects: Iterable[Object]) -> None:
+        """Apply a manifest's objects one after the other, as kubectl does."""
+        for one in objects:
+            self.api.apply(one)
+
+    def pod(self, template: Object, namespace: str, address: str, hurry: float = 1.0) -> Pod:
+        """One more pod, behind the Service's ``address`` whenever it is ready."""
+        # What a controller puts into each namespace.
+        root = {"name": "kube-root-ca.crt", "namespace": namespace}
+        data = {"ca.crt": self.api.ca_file.read_text()}
+        self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": root, "data": data})
+        self.count += 1
+
+        def lead() -> None:
+            self.lead(address)
+
+        name, port = f"pod-{self.count}", self.api.port
+        made = Pod(
+            name, template, namespace, self.node, self.api, port, self.images, hurry=hurry, changed=lead
+        )
+        made.network.answer_for(address)
+        self.pods.append((address, made))
+        made.start()
+        return made
+
+    def lead(self, address: str) -> None:
+        """The Service's address leads to its pods that are ready."""
+        self.node.lead(address, [pod.network for at, pod in self.pods if at == address and pod.ready])
+
+    def end(self, pod: Pod, *, gently: bool = False) -> None:
+        """The pod leaves its Service, then stops."""
+        [place] = [place for place in self.pods if place[1] is pod]
+        self.pods.remove(place)
+        self.lead(place[0])
+        if gently:
+            pod.stop()
+        else:
+            pod.kill()
+
+
+@contextlib.contextmanager
+def running(directory: Path, binaries: dict[str, Path]) -> Iterator[Cluster]:
+    """A cluster; within the block the calling thread is on its node."""
+    node = Node(directory)
+    with contextlib.ExitStack() as ending:
+        ending.callback(node.close)
+        ending.enter_context(node.entered())
+        made = Cluster(directory, binaries, node)
+        ending.callback(made.stop)
+        made.start()
+        yield made
+
+
+def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
+    """The data of an answer, sorted; its rcode where there is none."""
+    question = dns.message.make_query(name, rtype)
+    answer = (dns.query.tcp if tcp else dns.query.udp)(question, at, timeout=3, port=port)
+    if not answer.answer:
+        return [dns.rcode.to_text(answer.rcode())]
+    return sorted(item.to_text() for rrset in answer.answer for item in rrset)
+
+
+def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:
+    """Wait until this is the answer."""
+
+    def answered() -> bool:
+        assert ask(name, rtype, at=at, port=port) == sorted(wanted)
+        return True
+
+    wait_for(answered, f"{name} at {at}", 30, not_yet=(AssertionError, OSError, dns.exception.DNSException))
