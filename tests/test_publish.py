@@ -461,6 +461,7 @@ def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
     assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {
         apex,
         b,
+        b + b"/C",
         a,
         a + b"/10-0-0-1-H",
         a + b"/10-0-0-2-H",

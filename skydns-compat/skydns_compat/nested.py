@@ -95,7 +95,11 @@ def nested_entries(layout: Layout, records: Iterable[Record], zone: Name) -> dic
                 leaf = str(address).replace(".", "-").replace(":", "-") + "-H"
                 made[layout.key(own, leaf)] = _value(layout, host=str(address), port=NO_PORT, ttl=record.ttl)
             case Alias(target):
-                made[at] = _value(layout, host=_alias(target, zone), port=NO_PORT, ttl=record.ttl)
+                # Twice: questions for CNAME read the one, all others the other.  Without the second they
+                # would come to the first in two steps, between which the name may become another type.
+                made[at] = made[layout.key(own, "C")] = _value(
+                    layout, host=_alias(target, zone), port=NO_PORT, ttl=record.ttl
+                )
             case Pointer(target):
                 made[at] = _value(layout, host=str(target), port=NO_PORT, ttl=record.ttl)
                 made[layout.key(own, GUARD)] = _guard(layout, own)

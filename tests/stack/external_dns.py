@@ -1,0 +1,114 @@
+"""ExternalDNS as the client that it is: DNSEndpoint objects, Ingresses, its real program, and our webhook."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.stack.bridge import Bridge
+from tests.stack.harness import LOOPBACK, ApiServer, Object, free_port
+from tests.stack.process import Process
+
+CRD = Path(__file__).parent / "crds" / "dnsendpoints.yaml"
+
+
+def dns_endpoint_crd() -> Object:
+    """The CRD of DNSEndpoint objects."""
+    crd: Object = yaml.safe_load(CRD.read_text())
+    return crd
+
+
+def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
+    """One endpoint in its JSON."""
+    return {"dnsName": name, "recordType": rtype, "targets": list(targets), **more}
+
+
+def dns_endpoint(name: str, *endpoints: Object, namespace: str = "default") -> Object:
+    """A DNSEndpoint object."""
+    return {
+        "apiVersion": "externaldns.k8s.io/v1alpha1",
+        "kind": "DNSEndpoint",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"endpoints": list(endpoints)},
+    }
+
+
+def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Object:
+    """An Ingress with these hosts, whose controller has given it addresses or host names.
+
+    Annotations are written without ExternalDNS's prefix, with ``_`` for ``-``.
+    """
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    prefix = "external-dns.alpha.kubernetes.io/"
+    marks = {prefix + key.replace("_", "-"): value for key, value in annotations.items()}
+    balancer = [{"hostname" if re.search("[a-z]", one) and ":" not in one else "ip": one} for one in to]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"namespace": "default", "name": name, "annotations": marks},
+        "spec": {"rules": [{"host": host, "http": {"paths": [path]}} for host in hosts]},
+        "status": {"loadBalancer": {"ingress": balancer}},
+    }
+
+
+class Webhook(Bridge):
+    """``kube2etcd webhook`` with the given options; ``door`` is its provider door's URL."""
+
+    def __init__(self, directory: Path, args: Sequence[str], *, name: str = "webhook") -> None:
+        super().__init__(directory, [], name=name)
+        port = free_port()
+        self.door = f"http://{LOOPBACK}:{port}"
+        listen = ["--listen", f"{LOOPBACK}:{self.port}", "--port", str(port)]
+        self.process.command[:] = [sys.executable, "-m", "kube2etcd", "webhook", *listen, *args]
+
+
+class ExternalDns:
+    """The real program with the Ingress source."""
+
+    def __init__(
+        self, directory: Path, binaries: Mapping[str, Path], api: ApiServer, provider: Sequence[str]
+    ) -> None:
+        self.directory, self.binary = directory, str(binaries["external-dns"])
+        self.options = [
+            "--source=ingress",
+            f"--kubeconfig={api.kubeconfig()}",
+            "--txt-owner-id=me",
+            "--policy=sync",
+            "--log-level=debug",
+            *provider,
+        ]
+        self.runs = 0
+        self.daemon: Process | None = None
+
+    def _process(self, options: Sequence[str], env: Mapping[str, str] | None) -> Process:
+        self.runs += 1
+        metrics = f"--metrics-address={LOOPBACK}:{free_port()}"
+        command = [self.binary, *self.options, metrics, *options]
+        return Process(f"external-dns-{self.runs}", command, self.directory, env=env)
+
+    def once(self, *options: str, env: Mapping[str, str] | None = None) -> str:
+        """One pass; its log.  Fails the test where the program fails."""
+        process = self._process(["--once", *options], env)
+        process.start()
+        code = process.wait(60)
+        assert code == 0, process.log_tail(40)
+        return process.log.read_text()
+
+    def start(self, *options: str, env: Mapping[str, str] | None = None) -> Process:
+        """Run as a daemon that looks every second and at every event."""
+        self.daemon = self._process(
+            ["--interval=1s", "--min-event-sync-interval=1s", "--events", *options], env
+        )
+        self.daemon.start()
+        return self.daemon
+
+    def kill(self) -> None:
+        """End the daemon."""
+        if self.daemon is not None:
+            self.daemon.kill()

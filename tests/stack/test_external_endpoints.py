@@ -1,0 +1,157 @@
+"""Names from DNSEndpoint objects on real servers: they nest, merge, change, conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
+from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.zoned import Zoned, namespace, service, starter
+
+
+@pytest.fixture
+def start(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Zoned]]:
+    yield from starter(tmp_path, binaries, apiserver, etcd)
+
+
+def test_every_kind_of_name(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    apiserver.apply(dns_endpoint_crd())
+    apiserver.apply_all(
+        [
+            dns_endpoint(
+                "one",
+                endpoint("dtk.io", "A", "10.0.0.1"),
+                endpoint("foo.dtk.io", "A", "10.0.0.5", setIdentifier="a", recordTTL=77),
+                endpoint("Deep.Down.Foo.dtk.io.", "AAAA", "fd00::1"),
+                endpoint("alias.dtk.io", "CNAME", "foo.dtk.io"),
+                endpoint("cross.dtk.io", "CNAME", "x.sub.my.io"),
+                endpoint("ring1.dtk.io", "CNAME", "ring1.my.io"),
+                endpoint("*.wild.dtk.io", "A", "10.0.0.9"),
+                endpoint("a-foo.dtk.io", "TXT", '"heritage=external-dns,external-dns/owner=me"'),
+                endpoint("txt.dtk.io", "TXT", "hello"),
+                endpoint("_http._tcp.dtk.io", "SRV", "0 50 80 foo.dtk.io"),
+                endpoint("out.example", "A", "10.0.0.9"),
+                endpoint("my.io", "A", "10.0.0.9"),
+            ),
+            dns_endpoint(
+                "two",
+                endpoint("foo.dtk.io", "A", "10.0.0.6", setIdentifier="b"),
+                endpoint("foo.dtk.io", "CNAME", "bar.dtk.io"),
+                endpoint("x.sub.my.io", "A", "10.0.0.7"),
+                endpoint("ring1.my.io", "CNAME", "ring1.dtk.io"),
+                endpoint("mail.my.io", "MX", "10 mx.my.io."),
+            ),
+        ]
+    )
+    zoned = start("--domains", "dtk.io,.my.io", "--dns-endpoints")
+    for name, rtype, *answer in [
+        ("dtk.io", "A", "10.0.0.1"),
+        ("dtk.io", "AAAA", "NODATA"),
+        ("foo.dtk.io", "A", "10.0.0.5", "10.0.0.6"),
+        ("foo.dtk.io", "CNAME", "NODATA"),
+        ("down.foo.dtk.io", "A", "NODATA"),
+        ("deep.down.foo.dtk.io", "AAAA", "fd00::1"),
+        ("none.foo.dtk.io", "A", "NXDOMAIN"),
+        ("alias.dtk.io", "A", "foo.dtk.io.", "10.0.0.5", "10.0.0.6"),
+        ("cross.dtk.io", "A", "x.sub.my.io.", "10.0.0.7"),
+        ("ring1.dtk.io", "A", "NXDOMAIN"),
+        ("ring1.my.io", "A", "NXDOMAIN"),
+        ("x.wild.dtk.io", "A", "NXDOMAIN"),
+        ("*.wild.dtk.io", "A", "NXDOMAIN"),
+        ("a-foo.dtk.io", "TXT", "NXDOMAIN"),
+        ("txt.dtk.io", "TXT", '"hello"'),
+        ("_http._tcp.dtk.io", "SRV", "0 100 80 foo.dtk.io."),
+        ("_http._tcp.dtk.io", "A", "NODATA"),
+        ("my.io", "A", "NODATA"),
+        ("mail.my.io", "MX", "10 mx.my.io."),
+        ("out.example", "A", "REFUSED"),
+    ]:
+        zoned.expect(name, rtype, *answer)
+    assert zoned.dns.ask("foo.dtk.io").answer[0].ttl == 30
+
+    apiserver.apply(dns_endpoint("two", endpoint("foo.dtk.io", "CNAME", "bar.dtk.io")))
+    zoned.expect("foo.dtk.io", "A", "10.0.0.5")
+    zoned.expect("foo.dtk.io", "CNAME", "NODATA")
+    zoned.expect("sub.my.io", "A", "NXDOMAIN")
+    # nobody knows the target any more, and it might lead back
+    zoned.expect("cross.dtk.io", "A", "NXDOMAIN")
+    wait_for(lambda: zoned.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the one that is left")
+    apiserver.delete(dns_endpoint("one"))
+    zoned.expect("foo.dtk.io", "CNAME", "bar.dtk.io.")
+    zoned.expect("dtk.io", "A", "NODATA")
+    zoned.expect("deep.down.foo.dtk.io", "AAAA", "NXDOMAIN")
+    zoned.expect("down.foo.dtk.io", "A", "NXDOMAIN")
+
+
+def test_the_kind_appears_later(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+    zoned = start("--domains", "dtk.io", "--dns-endpoints")
+    zoned.expect("dtk.io", "A", "NODATA")
+    zoned.expect("foo.dtk.io", "A", "NXDOMAIN")
+    apiserver.apply(dns_endpoint_crd())
+    apiserver.apply(dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5")))
+    zoned.expect("foo.dtk.io", "A", "10.0.0.5", deadline_s=45)
+
+
+def test_an_endpoint_that_moves_between_types_and_objects_leaves_no_gap(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    apiserver.apply(dns_endpoint_crd())
+    fixed = endpoint("end.dtk.io", "A", "10.0.0.5")
+    apiserver.apply_all(
+        [dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5")), dns_endpoint("end", fixed)]
+    )
+    zoned = start("--domains", "dtk.io", "--dns-endpoints")
+    zoned.expect("foo.dtk.io", "A", "10.0.0.5")
+    for turn in range(6):
+        data = ("CNAME", "end.dtk.io") if turn % 2 == 0 else ("A", "10.0.0.5")
+        apiserver.apply(dns_endpoint("one", endpoint("foo.dtk.io", *data)))
+
+        def turned(wanted: str = data[0]) -> bool:
+            answer = zoned.ask("foo.dtk.io")
+            if "10.0.0.5" not in answer:
+                raise RuntimeError(f"a gap: {answer}")
+            return (len(answer) == 2) == (wanted == "CNAME")
+
+        wait_for(turned, f"turn {turn}", 15)
+
+
+def test_a_service_zone_within_an_external_domain_and_the_other_way_round(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    apiserver.apply(dns_endpoint_crd())
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            service("shop", "web", clusterIP="10.0.2.1"),
+            dns_endpoint(
+                "one",
+                endpoint("web.shop.in.dtk.io", "A", "10.9.9.9"),
+                endpoint("in.dtk.io", "A", "10.9.9.9"),
+                endpoint("web.shop.example.org", "A", "10.9.9.8"),
+                endpoint("to.dtk.io", "CNAME", "web.shop.in.dtk.io"),
+            ),
+        ]
+    )
+    zoned = start(
+        "--domains",
+        "dtk.io,shop.example.org",
+        "--dns-endpoints",
+        config={"zones": [{"zone": "in.dtk.io"}, {"zone": "example.org"}]},
+    )
+    # the longer zone has the name, whoever claims it
+    zoned.expect("web.shop.in.dtk.io", "A", "10.0.2.1")
+    zoned.expect("in.dtk.io", "A", "NODATA")
+    zoned.expect("web.shop.example.org", "A", "10.9.9.8")
+    zoned.expect("to.dtk.io", "A", "NXDOMAIN")
+    log = zoned.bridge.process.log.read_text()
+    assert "web.shop.in.dtk.io is in the zone in.dtk.io" in log
+    assert "web.shop.example.org is in the external domain shop.example.org" in log
+    revision = zoned.etcd.revision()
+    zoned.bridge.restart()
+    zoned.bridge.wait_ready()
+    assert zoned.etcd.revision() == revision
