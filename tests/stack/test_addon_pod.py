@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.addons.manifests import VALUES, Object, containers, filled, pods
+from tests.addons.test_monitoring import named
 from tests.stack import addon
 from tests.stack.addon import Cluster
 from tests.stack.harness import Process, wait_for
@@ -241,3 +244,26 @@ def test_the_manifest_is_what_was_run(cluster: Cluster) -> None:
     for mine, theirs in zip(containers(next(pods(filled(RC)))), containers(stored["template"]), strict=True):
         for key in ("name", "image", "command", "args", "volumeMounts", "env"):
             assert mine.get(key) == theirs.get(key)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "port"), [("coredns_", 9153), ("kube2etcd_", 8081), ("process_", 8081), ("etcd_", 2381)]
+)
+def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod, prefix: str, port: int) -> None:
+    wanted = named(prefix)
+    assert wanted
+    expect(KUBERNETES, API_ADDRESS)
+    expect(KUBERNETES, API_ADDRESS)
+
+    def served() -> bool:
+        line = http.client.HTTPConnection(pod.network.address, port, timeout=5)
+        line.request("GET", "/metrics")
+        page = line.getresponse().read().decode()
+        line.close()
+        found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page.splitlines() if text[:1] != "#"}
+        # kinds of events that have not happened yet have no sample
+        found |= {text.split()[2] for text in page.splitlines() if text.startswith("# TYPE ")}
+        assert wanted <= found, wanted - found
+        return True
+
+    wait_for(served, f"the metrics at port {port}", 20)

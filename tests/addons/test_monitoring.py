@@ -1,0 +1,123 @@
+"""Alerts and dashboard name metrics that exist, with the labels they have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kube2etcd.metrics import Metrics
+from tests.addons.manifests import ADDONS, filled, of_kind
+
+#: Names in an expression that are no metrics of ours: labels, functions, words of the language.
+METRIC = re.compile(r"\b(?:kube2etcd|coredns|etcd|process)_[a-z0-9_]+\b")
+SELECTOR = re.compile(r"(\b[a-z0-9_]+)\{([^}]*)\}")
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Each expression with the place where it stands."""
+    [rules] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
+    for group in rules["spec"]["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    for panel in dashboard()["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ADDONS / "monitoring" / "dashboard.json").read_text())
+    return found
+
+
+def named(prefix: str) -> set[str]:
+    """Metrics of a program that the addon asks for."""
+    return {name for _, text in expressions() for name in METRIC.findall(text) if name.startswith(prefix)}
+
+
+def ours() -> dict[str, set[str]]:
+    """What the bridge serves: sample names, and the labels that each may have."""
+    metrics = Metrics()
+    found: dict[str, set[str]] = {}
+    for line in metrics.page().decode().splitlines():
+        if line.startswith("# TYPE "):
+            name, kind = line.split()[2:]
+            endings = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+            found |= {name + ending: {"le"} if ending == "_bucket" else set() for ending in endings}
+    for collector in list(metrics.registry._collector_to_names):
+        labels = set(getattr(collector, "_labelnames", ()))
+        for name in metrics.registry._collector_to_names[collector]:
+            if name in found:
+                found[name] |= labels
+    return found
+
+
+def test_every_metric_exists() -> None:
+    assert named("kube2etcd_") <= ours().keys()
+    assert named("process_") <= ours().keys()
+    assert named("kube2etcd_"), "and there are some"
+
+
+def test_labels_exist() -> None:
+    """Those of our metrics, or those that Prometheus gives to what it scrapes."""
+    target = {"job", "namespace", "pod", "container", "instance", "endpoint", "service"}
+    known = ours()
+    for where, text in expressions():
+        for name, inside in SELECTOR.findall(text):
+            if name in known:
+                labels = set(re.findall(r"(\w+)\s*[=!]", inside))
+                assert labels <= known[name] | target, where
+        names = [name for name in METRIC.findall(text) if name in known]
+        for grouping in re.findall(r"by \(([^)]*)\)", text):
+            wanted = {word.strip() for word in grouping.split(",")}
+            assert not names or wanted <= set().union(*(known[name] for name in names)) | target, where
+
+
+def test_every_alert_says_what_to_do() -> None:
+    [rules] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    names = [alert["alert"] for alert in alerts]
+    assert len(set(names)) == len(names)
+    for alert in alerts:
+        assert alert["labels"]["severity"] in ("critical", "warning", "info")
+        assert len(alert["annotations"]["description"]) > 40
+
+
+def test_expressions_are_whole() -> None:
+    for where, text in expressions():
+        for opening, closing in ("()", "{}", "[]"):
+            assert text.count(opening) == text.count(closing), where
+        assert text.count('"') % 2 == 0, where
+
+
+def test_the_monitor_finds_the_service_and_its_ports() -> None:
+    [monitor] = of_kind(filled("monitoring/monitoring.yaml"), "ServiceMonitor")
+    [service] = filled("dns/skydns-svc.yaml.in")
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"]
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= ports
+    job = service["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+    jobs = {found for _, text in expressions() for found in re.findall(r'job="([^"]+)"', text)}
+    assert jobs == {job, "$job"}
+
+
+def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
+    panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [tuple(panel["gridPos"][key] for key in ("x", "y")) for panel in panels]
+    assert len(set(places)) == len(places)
+    for panel in panels:
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        assert panel["targets"]
+
+
+@pytest.mark.parametrize("name", ["$datasource", "$job"])
+def test_variables_are_defined(name: str) -> None:
+    text = json.dumps(dashboard())
+    assert name in text.replace("{", "").replace("}", "")
+    assert name.strip("$") in [one["name"] for one in dashboard()["templating"]["list"]]
