@@ -1,0 +1,98 @@
+"""etcd with its v2 keys API, as classic SkyDNS reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from skydns_compat.names import Name
+from skydns_compat.reader import Answer
+from skydns_compat.reader_skydns import skydns_answer
+from tests.stack.etcd import Etcd, EtcdTls
+
+#: What the bridge notes below its prefix; the rest of what is there is for SkyDNS.
+NOTES = "/skydns/_kube2etcd"
+
+
+class EtcdV2(Etcd):
+    """An etcd of 3.4 with ``--enable-v2``; ``put``, ``delete`` and ``dump`` are of that API.
+
+    ``dump`` walks: what is hidden from a listing is found where somebody noted it, or by its name.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Mapping[str, Path],
+        *,
+        name: str = "etcd",
+        tls: EtcdTls | None = None,
+        enable: bool = True,
+    ) -> None:
+        super().__init__(
+            directory,
+            {"etcd": binaries["etcd34"], "etcdctl": binaries["etcdctl"]},
+            name=name,
+            tls=tls,
+            extra_args=[f"--enable-v2={str(enable).lower()}"],
+        )
+        self.login: tuple[str, str] | None = None
+
+    def ask(self, method: str, path: str, data: object = None, **params: str) -> requests.Response:
+        """One request, whatever comes of it; a path that begins with ``/v2`` or that of a key."""
+        url = self.url + (path if path.startswith("/v2/") else f"/v2/keys{path}")
+        with requests.Session() as session:
+            session.trust_env = False
+            if self.tls is not None:
+                session.verify = str(self.tls.ca_file)
+                session.cert = (str(self.tls.client.cert_file), str(self.tls.client.key_file))
+            session.auth = self.login
+            return session.request(method, url, params=params, data=data, timeout=5)  # type: ignore[arg-type]
+
+    def put(self, key: str, value: str) -> None:
+        self.ask("PUT", key, {"value": value}).raise_for_status()
+
+    def delete(self, prefix: str) -> None:
+        self.ask("DELETE", prefix, recursive="true").raise_for_status()
+
+    def listed(self, path: str) -> dict[str, str]:
+        """What one listing shows."""
+        node = self.ask("GET", path, recursive="true").json().get("node", {})
+        return dict(_files(node))
+
+    def dump(self, prefix: str = "/") -> dict[str, str]:
+        found = self.listed(prefix)
+        for note in self.listed(f"{NOTES}/hidden"):
+            directory = "/skydns/" + note.rpartition("/")[2][1:].replace("|", "/")
+            if directory.startswith(prefix.rstrip("/") + "/") or prefix == "/":
+                found |= self.listed(directory)
+        return found
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a key or a directory."""
+        return self.ask("GET", path).status_code == 200
+
+    def revision(self) -> int:
+        """etcd's index: the same number twice means that nothing was written in between."""
+        return int(self.ask("GET", "/").headers["X-Etcd-Index"])
+
+    def look_up(self, name: str, qtype: str = "A", domain: str = "cluster.local") -> Answer:
+        """What SkyDNS makes of the one listing that it asks etcd for."""
+        asked = Name.parse(name)
+        path = "/".join(["/skydns", *reversed(asked.labels)])
+        entries = {key.encode(): value.encode() for key, value in self.listed(path).items()}
+        if not entries and self.exists(path):
+            return Answer("NOERROR")
+        return skydns_answer(entries, Name.parse(domain), asked, qtype)
+
+
+def _files(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not node.get("dir"):
+        if "key" in node:
+            yield node["key"], node["value"]
+        return
+    for each in node.get("nodes", ()):
+        yield from _files(each)

@@ -1,0 +1,249 @@
+"""The bridge and etcd's v2 keys: the same promises as with v3, as far as SkyDNS can see them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.etcd_v2 import EtcdV2
+from tests.stack.faults import HERE, args, endpoints, metric, running, service, services
+from tests.stack.harness import ApiServer, clean_environment, wait_for
+
+V2 = ("--etcd-api", "v2")
+NOTHING: dict[str, str] = {}
+
+
+@pytest.fixture
+def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdV2]:
+    server = EtcdV2(tmp_path / "etcd", binaries)
+    server.start()
+    yield server
+    server.resume()
+    server.kill()
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kube2etcd", *arguments, *V2],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def same(etcd: EtcdV2, expected: dict[str, str], deadline_s: float) -> None:
+    wait_for(lambda: etcd.dump("/skydns") == expected, "the keys to be as they were", deadline_s)
+
+
+def data(etcd: EtcdV2, name: str, qtype: str = "A") -> set[str]:
+    answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
+    assert answer.rcode == "NOERROR", (name, answer)
+    return {one.data for one in answer.answers}
+
+
+def shop(apiserver: ApiServer) -> None:
+    apiserver.apply_all([service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2")])
+    apiserver.apply_all([*services(4), service("ext", type="ExternalName", externalName="ext.example")])
+
+
+def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+    shop(apiserver)
+    address = apiserver.get("v1", "Service", "s000", "default")["spec"]["clusterIP"]
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2, "--resync-period", "1") as bridge:
+        assert data(etcd, "s000") == {address}
+        assert {one.split()[2] for one in data(etcd, "_http._tcp.s000", "SRV")} == {"80"}
+        assert data(etcd, "many") == {"10.9.0.1", "10.9.0.2"}
+        assert {one.split()[3] for one in data(etcd, "_http._tcp.many", "SRV")} == {
+            f"10-9-0-{n}.many.default.svc.cluster.local." for n in (1, 2)
+        }
+        assert data(etcd, "ext") == {"ext.example."}
+        assert etcd.look_up("default.svc.cluster.local").rcode == "NOERROR"
+        assert etcd.look_up("default.svc.cluster.local").answers == ()
+        assert etcd.look_up("gone.default.svc.cluster.local").rcode == "NXDOMAIN"
+        reverse = "/".join(["/skydns/arpa/in-addr", *address.split(".")])
+        assert json.loads(etcd.dump("/skydns/arpa")[reverse])["host"] == "s000.default.svc.cluster.local"
+        # nothing is written when nothing differs
+        begun, index = metric(bridge, "kube2etcd_resync_duration_seconds_count"), etcd.revision()
+        wait_for(
+            lambda: metric(bridge, "kube2etcd_resync_duration_seconds_count") >= begun + 3, "resyncs", 30
+        )
+        assert etcd.revision() == index
+        assert metric(bridge, "kube2etcd_repairs_total") == 0
+
+
+def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+    shop(apiserver)
+    etcd.put(f"{HERE}/svc/default/s001/theirs", '{"host":"192.0.2.9"}')
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
+        assert etcd.exists(f"{HERE}/svc/default/s000/_tcp/_http")
+        apiserver.delete_all([*services(2), service("many")])
+        for name in ("s000", "many"):
+            wait_for(lambda name=name: not etcd.exists(f"{HERE}/svc/default/{name}"), name, 10)  # type: ignore[misc]
+            assert etcd.look_up(f"{name}.default.svc.cluster.local").rcode == "NXDOMAIN"
+        wait_for(lambda: not etcd.exists(f"{HERE}/svc/default/s001/_tcp"), "the ports of s001 to go", 10)
+        assert etcd.listed(f"{HERE}/svc/default/s001") == {
+            f"{HERE}/svc/default/s001/theirs": '{"host":"192.0.2.9"}'
+        }, "what others wrote stays, and what it is in"
+        # what went while nobody looked, hidden keys included
+        bridge.kill()
+        apiserver.delete_all(services(3)[2:])
+        bridge.start()
+        bridge.wait_ready()
+        assert not etcd.exists(f"{HERE}/svc/default/s002")
+        assert etcd.exists(f"{HERE}/svc/default/s003/_tcp/_http")
+        notes = etcd.listed("/skydns/_kube2etcd/hidden")
+        assert notes
+        assert all("s003" in note or "kubernetes" in note for note in notes), "notes go with what they say"
+
+
+def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+    apiserver.apply_all([service("web"), service("many", clusterIP="None")])
+    apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
+    more = [{"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", 80), ("more", 81))]
+    ended = threading.Event()
+    bad: Counter[str] = Counter()
+    good: Counter[str] = Counter()
+
+    def asking(name: str, qtype: str) -> None:
+        while not ended.is_set():
+            answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
+            (good if answer.rcode == "NOERROR" and answer.answers else bad)[f"{name} {qtype}"] += 1
+
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2):
+        asked = [("web", "A"), ("_http._tcp.web", "SRV"), ("many", "A"), ("_http._tcp.many", "SRV")]
+        askers = [threading.Thread(target=asking, args=one, daemon=True) for one in asked]
+        for asker in askers:
+            asker.start()
+        try:
+            for turn in range(3):
+                for ports in (more, more[:1]):
+                    apiserver.apply(service("web", ports=ports))
+                    there = len(ports) == 2
+                    wait_for(
+                        lambda there=there: there == etcd.exists(f"{HERE}/svc/default/web/_tcp/_more"),  # type: ignore[misc]
+                        "the port",
+                        10,
+                    )
+                for chosen in ([f"10.9.{turn}.7", "10.9.0.2"], [f"10.9.{turn}.8"], ["10.9.0.1", "10.9.0.2"]):
+                    apiserver.apply(endpoints("many", *chosen))
+                    wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
+        finally:
+            ended.set()
+            for asker in askers:
+                asker.join(10)
+    assert bad == Counter()
+    assert all(good[f"{name} {qtype}"] > 50 for name, qtype in asked)
+
+
+def test_what_is_done_by_hand_is_put_right(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+    shop(apiserver)
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2, "--resync-period", "3") as bridge:
+        expected = etcd.dump("/skydns")
+        listed = sorted(key for key in expected if "/default/s00" in key and "_tcp" not in key)
+        hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
+        etcd.put(listed[0], '{"host":"192.0.2.99"}')
+        same(etcd, expected, 2)
+        etcd.delete(listed[1])
+        same(etcd, expected, 2)
+        etcd.put(f"{listed[2]}X", expected[listed[2]])
+        same(etcd, expected, 2)
+        etcd.delete(f"{HERE}/svc/default")  # one event for all that was in it
+        same(etcd, expected, 3)
+        etcd.delete("/skydns")
+        same(etcd, expected, 5)
+        # hidden keys are in no watch: the next full pass finds them
+        etcd.put(hidden, "{")
+        same(etcd, expected, 10)
+        etcd.delete(hidden)
+        same(etcd, expected, 10)
+        bridge.wait_ready(5)
+
+
+def test_an_etcd_that_lost_everything_is_filled_again(
+    apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path
+) -> None:
+    shop(apiserver)
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
+        expected = etcd.dump("/skydns")
+        for _ in range(2):
+            etcd.wipe()
+            same(etcd, expected, 10)
+            bridge.wait_ready(5)
+
+
+def test_a_mass_deletion_waits_for_a_second_listing(apiserver: ApiServer, etcd: EtcdV2) -> None:
+    both = args(apiserver.kubeconfig(), etcd)
+    apiserver.apply_all(services(40))
+    index = etcd.revision()
+    dry = call("resync", "--dry-run", *both)
+    assert (dry.returncode, dry.stderr, etcd.revision()) == (2, "", index), "a dry run writes nothing"
+    wet = call("resync", *both)
+    assert (wet.returncode, wet.stderr) == (0, "")
+    assert wet.stdout.splitlines()[:-1] == dry.stdout.splitlines()[:-1]
+    index = etcd.revision()
+    assert call("resync", *both).stdout == "nothing differs\n"
+    assert etcd.revision() == index
+    name = "s000.default.svc.cluster.local"
+    explained = call("explain", name, "A", *both).stdout
+    assert "A: NOERROR" in explained
+    assert "not equal" not in explained
+    apiserver.delete_all(services(40))
+    assert "etcd is not equal to the cluster here" in call("explain", name, "A", *both).stdout
+    dry = call("resync", "--dry-run", *both)
+    assert "would be held until a second listing agrees" in dry.stdout
+    assert call("resync", *both).returncode == 0
+    assert not [key for key in etcd.dump(HERE) if "/default/s0" in key]
+    assert not etcd.exists(f"{HERE}/svc/default/s000")
+
+
+def test_a_value_in_the_place_of_a_directory_spoils_itself_only(
+    apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path
+) -> None:
+    etcd.put(f"{HERE}/svc/default/s001", '{"host":"192.0.2.2"}')
+    etcd.put("/skydns/config", '{"domain":"elsewhere."}')
+    apiserver.apply_all(services(3))
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
+        assert data(etcd, "s000")
+        assert data(etcd, "s002")
+        log = bridge.process.log.read_text()
+        assert f"{HERE}/svc/default/s001 holds a value, and a value has no keys below it" in log
+        assert etcd.dump(f"{HERE}/svc/default/s001") == {f"{HERE}/svc/default/s001": '{"host":"192.0.2.2"}'}
+        assert etcd.dump("/skydns")["/skydns/config"] == '{"domain":"elsewhere."}'
+
+
+def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServer, etcd: EtcdV2) -> None:
+    both = args(apiserver.kubeconfig(), etcd)
+    own = ("--skydns-config", "true", "--skydns-dns-addr", ":5353", "--skydns-nameserver", "192.0.2.53")
+    assert call("resync", *both, *own).returncode == 0
+    assert json.loads(etcd.dump("/skydns")["/skydns/config"]) == {
+        "domain": "cluster.local.",
+        "dns_addr": "0.0.0.0:5353",
+        "nameservers": ["192.0.2.53:53"],
+        "ttl": 30,
+        "min_ttl": 30,
+        "owner": "kube2etcd",
+    }
+    assert call("resync", *both).returncode == 0
+    assert "/skydns/config" not in etcd.dump("/skydns")
+
+
+def test_an_etcd_without_that_api_is_named(
+    binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
+) -> None:
+    server = EtcdV2(tmp_path / "v3", binaries, enable=False)
+    server.start()
+    try:
+        done = call("resync", *args(apiserver.kubeconfig(), server))
+        assert done.returncode == 1
+        assert "has no v2 API: start etcd 3.2 to 3.5 with --enable-v2" in done.stderr
+    finally:
+        server.kill()
