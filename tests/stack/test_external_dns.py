@@ -1,0 +1,285 @@
+"""The real ExternalDNS with our webhook as its provider: its names in CoreDNS and in a hosts file."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.stack.demo import kube2etcd
+from tests.stack.external_dns import ExternalDns, Webhook, ingress
+from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.zoned import said
+
+DOMAINS = ("--domains", "dtk.io,mydomain.io")
+CLUSTER_IP = "192.168.122.167"
+FOREIGN_LINE = "127.0.0.1 localhost # stays"
+
+
+class Named:
+    """etcd, our webhook, CoreDNS with our Corefile, and ExternalDNS that talks to the webhook."""
+
+    def __init__(self, directory: Path, binaries: Mapping[str, Path], api: ApiServer, etcd: Etcd) -> None:
+        self.etcd, self.hosts = etcd, directory / "hosts"
+        self.hosts.write_text(FOREIGN_LINE)
+        self.webhook = Webhook(
+            directory,
+            [
+                *DOMAINS,
+                "--cluster-ip",
+                CLUSTER_IP,
+                "--etcd-server",
+                etcd.url,
+                "--hosts-file",
+                str(self.hosts),
+            ],
+        )
+        port = free_port()
+        listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
+        doors = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
+        text = kube2etcd("corefile", *DOMAINS, "--etcd-server", etcd.url, *listen, *doors)
+        self.dns = CoreDns(directory, binaries, text, port=port)
+        provider = ["--provider=webhook", f"--webhook-provider-url={self.webhook.door}"]
+        self.client = ExternalDns(directory, binaries, api, provider)
+
+    def start(self) -> None:
+        self.webhook.start()
+        self.webhook.wait_ready()
+        self.dns.start()
+
+    def kill(self) -> None:
+        self.client.kill()
+        self.webhook.kill()
+        self.dns.kill()
+
+    def ask(self, name: str, rtype: str = "A") -> list[str]:
+        return said(self.dns.ask(name, rtype))
+
+    def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 10.0) -> None:
+        def right() -> bool:
+            seen = self.ask(name, rtype)
+            assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
+            return True
+
+        wait_for(right, f"{name} {rtype}", deadline_s, self.webhook.process, self.dns.process)
+
+    def lines(self) -> list[str]:
+        """``name address`` of our block, sorted."""
+        text = self.hosts.read_text()
+        assert text.startswith(FOREIGN_LINE)
+        found = re.search("# BEGIN kube2etcd.*?\n(.*?)# END kube2etcd", text, re.DOTALL)
+        pairs = [line.split() for line in found[1].splitlines()] if found else []
+        return sorted(f"{name} {address}" for address, name in pairs)
+
+    def settled(self, *options: str) -> None:
+        """Another pass finds nothing to do, and nothing is written for it."""
+        wait_for(self.webhook.ready, "the webhook to be equal", 10)
+        before = self.etcd.revision(), self.hosts.read_bytes()
+        log = self.client.once(*options)
+        assert "All records are already up to date" in log
+        assert (self.etcd.revision(), self.hosts.read_bytes()) == before
+
+
+@pytest.fixture
+def named(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Named]:
+    one = Named(tmp_path, binaries, apiserver, etcd)
+    yield one
+    one.kill()
+
+
+ALL_KINDS = [
+    ingress("a", "foo.dtk.io", "deep.down.foo.dtk.io", to=["10.0.0.5"]),
+    ingress("dual", "v6.dtk.io", to=["10.0.0.5", "2001:db8:0:0::5"], ttl="120"),
+    ingress("alias", "alias.dtk.io", to=["foo.dtk.io"]),
+    ingress("apex", "dtk.io", to=["10.0.0.1"]),
+    ingress("wild", "*.wild.dtk.io", to=["10.0.0.9"]),
+    ingress("itself", "self.dtk.io", to=["10.0.0.9"], target="self.dtk.io"),
+    ingress("set1", "ps.dtk.io", to=["10.0.0.21"], set_identifier="one"),
+    ingress("set2", "ps.dtk.io", to=["10.0.0.22"], set_identifier="two"),
+    ingress("out", "out.evil-dtk.io", "www.example.org", to=["10.0.0.9"]),
+    ingress("other", "x.mydomain.io", to=["outside.example.org"]),
+]
+ANSWERS = [
+    ("dtk.io", "A", "10.0.0.1"),
+    ("foo.dtk.io", "A", "10.0.0.5"),
+    ("foo.dtk.io", "AAAA", "NODATA"),
+    ("down.foo.dtk.io", "A", "NODATA"),
+    ("deep.down.foo.dtk.io", "A", "10.0.0.5"),
+    ("none.foo.dtk.io", "A", "NXDOMAIN"),
+    ("v6.dtk.io", "A", "10.0.0.5"),
+    ("v6.dtk.io", "AAAA", "2001:db8::5"),
+    ("alias.dtk.io", "A", "foo.dtk.io.", "10.0.0.5"),
+    ("x.wild.dtk.io", "A", "NXDOMAIN"),
+    ("*.wild.dtk.io", "A", "NXDOMAIN"),
+    ("self.dtk.io", "A", CLUSTER_IP),
+    ("self.dtk.io", "CNAME", "NODATA"),
+    ("ps.dtk.io", "A", "10.0.0.21", "10.0.0.22"),
+    ("out.evil-dtk.io", "A", "REFUSED"),
+    ("x.mydomain.io", "CNAME", "outside.example.org."),
+    ("a-foo.dtk.io", "TXT", "NXDOMAIN"),
+    ("pre-a-foo.dtk.io", "TXT", "NXDOMAIN"),
+    ("a-dtk.io", "TXT", "REFUSED"),
+]
+LINES = [
+    "alias.dtk.io 10.0.0.5",
+    "deep.down.foo.dtk.io 10.0.0.5",
+    "dtk.io 10.0.0.1",
+    "foo.dtk.io 10.0.0.5",
+    "ps.dtk.io 10.0.0.21",
+    "ps.dtk.io 10.0.0.22",
+    f"self.dtk.io {CLUSTER_IP}",
+    "v6.dtk.io 10.0.0.5",
+    "v6.dtk.io 2001:db8::5",
+    f"x.mydomain.io {CLUSTER_IP}",
+]
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [(), ("--txt-prefix=pre-",), ("--registry=noop",)],
+    ids=["TXT", "TXT with prefix", "no registry"],
+)
+def test_every_kind_of_name_settles(named: Named, apiserver: ApiServer, registry: Sequence[str]) -> None:
+    apiserver.apply_all(ALL_KINDS)
+    named.start()
+    named.client.once(*registry)
+    for name, rtype, *answer in ANSWERS:
+        named.expect(name, rtype, *answer)
+    assert named.dns.ask("v6.dtk.io").answer[0].ttl == 120
+    assert named.lines() == LINES
+    named.settled(*registry)
+    apiserver.delete_all(ALL_KINDS)
+    named.client.once(*registry)
+    for name in ("foo.dtk.io", "v6.dtk.io", "alias.dtk.io", "ps.dtk.io", "x.mydomain.io", "down.foo.dtk.io"):
+        named.expect(name, "A", "NXDOMAIN")
+    named.expect("dtk.io", "A", "NODATA")
+    assert named.hosts.read_text().rstrip("\n") == FOREIGN_LINE
+    named.settled(*registry)
+
+
+def test_targets_and_types_change(named: Named, apiserver: ApiServer) -> None:
+    def becomes(*to: str, name: str = "foo.dtk.io", **annotations: str) -> None:
+        apiserver.apply(ingress("a", name, to=to, **annotations))
+        named.client.once()
+
+    apiserver.apply(ingress("end", "end.dtk.io", to=["10.0.0.7"]))
+    named.start()
+    becomes("10.0.0.5")
+    named.expect("foo.dtk.io", "A", "10.0.0.5")
+    becomes("10.0.0.6")
+    named.expect("foo.dtk.io", "A", "10.0.0.6")
+    becomes("end.dtk.io")
+    named.expect("foo.dtk.io", "A", "end.dtk.io.", "10.0.0.7")
+    named.settled()
+    becomes("10.0.0.8", "fd00::8")
+    named.expect("foo.dtk.io", "AAAA", "fd00::8")
+    named.expect("foo.dtk.io", "CNAME", "NODATA")
+    named.settled()
+    becomes("10.0.0.8", ttl="77")
+    named.expect("foo.dtk.io", "AAAA", "NODATA")
+    wait_for(lambda: named.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the new TTL")
+    assert "foo.dtk.io 10.0.0.8" in named.lines()
+    becomes("10.0.0.8", name="bar.dtk.io")
+    named.expect("foo.dtk.io", "A", "NXDOMAIN")
+    named.expect("bar.dtk.io", "A", "10.0.0.8")
+    named.settled()
+
+
+def test_as_a_daemon_while_etcd_and_the_webhook_go_and_come_back(named: Named, apiserver: ApiServer) -> None:
+    named.start()
+    client = named.client.start()
+
+    def appears(name: str, address: str, deadline_s: float = 30) -> None:
+        apiserver.apply(ingress(name, f"{name}.dtk.io", to=[address]))
+        named.expect(f"{name}.dtk.io", "A", address, deadline_s=deadline_s)
+
+    appears("one", "10.0.0.1")
+    apiserver.apply(ingress("one", "one.dtk.io", to=["10.0.0.2"]))
+    named.expect("one.dtk.io", "A", "10.0.0.2", deadline_s=30)
+
+    named.etcd.stop()
+    wait_for(lambda: not named.webhook.ready(), "the webhook to say that etcd is away", 20)
+    apiserver.apply(ingress("two", "two.dtk.io", to=["10.0.0.2"]))
+    wait_for(lambda: "soft error" in client.log.read_text().lower(), "a call to fail softly", 30, client)
+    named.etcd.start()
+    named.expect("two.dtk.io", "A", "10.0.0.2", deadline_s=40)
+    assert client.alive
+
+    named.webhook.kill()
+    apiserver.delete(ingress("one", "one.dtk.io", to=[]))
+    # Without an answer this client ends, as it always does; its kubelet starts it again.
+    client.wait(60)
+    assert named.ask("two.dtk.io") == ["10.0.0.2"]
+    named.webhook.start()
+    client.start()
+    named.expect("one.dtk.io", "A", "NXDOMAIN", deadline_s=40)
+    named.expect("two.dtk.io", "A", "10.0.0.2")
+    assert named.lines() == ["two.dtk.io 10.0.0.2"]
+
+
+def test_its_own_coredns_provider_in_the_same_etcd(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
+) -> None:
+    apiserver.apply_all(
+        [ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "b.foo.dtk.io", to=["10.0.0.6"])]
+    )
+    named.start()
+    named.client.once()
+    named.expect("foo.dtk.io", "A", "10.0.0.5")
+    named.settled()
+    ours = etcd.dump("/skydns")
+    assert ours
+    other = ExternalDns(
+        tmp_path / "other", binaries, apiserver, ["--provider=coredns", "--coredns-strictly-owned"]
+    )
+    env = {"ETCD_URLS": etcd.url, "HOME": str(tmp_path)}
+    theirs: dict[str, str] = {}
+    for address in ("10.9.0.1", "10.9.0.2"):
+        apiserver.apply(ingress("c", "c.example.org", "c.dtk.io", to=[address]))
+        other.once(env=env)
+        named.client.once()
+        present = etcd.dump("/skydns")
+        assert {key: present.get(key) for key in ours} == ours
+        theirs = {key: value for key, value in present.items() if '"owner":"me"' in value}
+        assert any(key.startswith("/skydns/org/example/c/") for key in theirs)
+    # they have one for c.dtk.io too; ours answers, since the Corefile asks for our keys
+    named.expect("c.dtk.io", "A", "10.9.0.2")
+    named.webhook.restart()
+    named.webhook.wait_ready()
+    present = etcd.dump("/skydns")
+    assert {key: present.get(key) for key in theirs} == theirs
+    named.settled()
+
+
+def test_five_thousand_names_are_equal_in_time(named: Named) -> None:
+    """Answers of the whole list within the client's patience, and published soon after."""
+    media = "application/external.dns.webhook+json;version=1"
+    create = [
+        {
+            "dnsName": f"n{number}.dtk.io",
+            "recordType": "A",
+            "targets": [f"10.1.{number // 250}.{number % 250}"],
+        }
+        for number in range(5000)
+    ]
+    named.start()
+    with requests.Session() as session:
+        session.trust_env = False
+        began = time.monotonic()
+        answer = session.post(
+            f"{named.webhook.door}/records",
+            json={"create": create},
+            headers={"Content-Type": media},
+            timeout=15,
+        )
+        assert answer.status_code == 204
+        named.expect("n4999.dtk.io", "A", "10.1.19.249", deadline_s=10 - (time.monotonic() - began))
+        assert len(named.lines()) == 5000
+        began = time.monotonic()
+        more = {"create": [{"dnsName": "more.dtk.io", "recordType": "A", "targets": ["10.2.0.1"]}]}
+        session.post(f"{named.webhook.door}/records", json=more, headers={"Content-Type": media}, timeout=15)
+        named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=1.0 - (time.monotonic() - began))
