@@ -105,7 +105,9 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         keeper = ending.enter_context(_keeper(settings, with_etcd))
         provider = Provider(keeper, options, hosts, keys.publish if keys is not None else None)
         door = Door(settings.listen, _Health(provider, beat, keys_status), metrics, "webhook")
-        listener = Listener(application(provider, webhook.allow), HostPort(webhook.bind, webhook.port))
+        # An empty host is both families, which is what :: means to people.
+        where = HostPort("" if webhook.bind == "::" else webhook.bind, webhook.port)
+        listener = Listener(application(provider, webhook.allow), where)
         _remark(settings)
         provider.repair()
         door.start()

@@ -13,8 +13,8 @@ from kube2etcd.cluster.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.external import Endpoint
 from kube2etcd.inbox import Changed, Inbox, Listed
 
-#: The kind of the objects, as in `kube2etcd.cluster.objects.KINDS`.
-KIND = "dnsendpoints"
+#: The kind of the objects; apart from the API server's DNSEndpoints, which are listed by themselves.
+KIND = "webhook"
 
 
 class Feed:

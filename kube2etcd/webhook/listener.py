@@ -38,9 +38,11 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         error = self.request.error
-        response = refused(_Refused(error.code, f"{error.reason}: {error.body}"))
+        # 501 for an encoding that nobody knows: to the client it is a soft error, and it is not soft.
+        code = error.code if error.code < 500 else 400
+        response = refused(_Refused(code, f"{error.reason}: {error.body}"))
         body = response.get_data()
-        self.status = f"{error.code} {HTTPStatus(error.code).phrase}"
+        self.status = f"{code} {HTTPStatus(code).phrase}"
         self.response_headers.append(("Content-Type", response.content_type))
         self.set_close_on_finish()
         self.content_length = len(body)
