@@ -11,6 +11,7 @@ that a change does not name, but for its own notes of hidden directories.
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import threading
 from collections import deque
@@ -177,13 +178,14 @@ class V2Store:
             if answer.code not in (_GONE, v2_failures.COMPARE_FAILED, v2_failures.EXISTS):
                 raise _refused(answer)
             # Wanted is wanted, whatever stands there: look what that is, and replace it.
-            self._look(change.key, path)
+            if self._look(change.key, path) is _There.DIRECTORY:
+                raise EtcdRefused(f"{path} is a directory, which cannot hold a value")
         raise EtcdUnavailable(f"{path} is written by others all the time: who else writes there?")
 
     def _delete(self, change: Delete, path: str, seen: int) -> int:
         if change.key not in self._known:
             # Learned from the watch, or gone: nothing is deleted that was not read.
-            if self._look(change.key, path):
+            if self._look(change.key, path) is not _There.NOTHING:
                 raise _ChangedError(path)
         else:
             given = {"prevIndex": str(self._known[change.key])}
@@ -197,15 +199,16 @@ class V2Store:
         self._leave_behind(path)
         return 0
 
-    def _look(self, key: bytes, path: str) -> bool:
-        """Read one key anew; whether it is there."""
+    def _look(self, key: bytes, path: str) -> _There:
+        """Read one key anew."""
         node = self._connection.get(path, quorum="true").reply.node
         self._known.pop(key, None)
         if node is None:
-            return False
-        if not node.dir:
-            self._known[key] = node.modified
-        return True
+            return _There.NOTHING
+        if node.dir:
+            return _There.DIRECTORY
+        self._known[key] = node.modified
+        return _There.VALUE
 
     def _note(self, path: str) -> None:
         """Note a hidden directory before anything is in it."""
@@ -309,6 +312,14 @@ def _settled(thing: _T, pending: Pending) -> tuple[_T, Answer | int | EtcdRefuse
 def _refused(answer: Answer) -> EtcdError:
     reply = answer.reply
     return v2_failures.meaning("its server", "PUT", 400, reply.code, reply.message, reply.cause)
+
+
+class _There(enum.Enum):
+    """What stands at a path."""
+
+    NOTHING = enum.auto()
+    VALUE = enum.auto()
+    DIRECTORY = enum.auto()
 
 
 class _ChangedError(EtcdRefused):

@@ -1,0 +1,323 @@
+"""The store of v2 keys against real servers: what it reads, writes, is told, and how it reaches them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.changes import Delete, Put, WatchBatch
+from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.v2 import V2Store
+from kube2etcd.etcd.v2_http import V2Connection
+from tests.stack.etcd_v2 import NOTES, EtcdV2
+from tests.stack.faults import running, service, services
+from tests.stack.harness import ApiServer, Authority, EtcdTls, free_port, wait_for
+
+PREFIX = "/skydns"
+PORT = "/skydns/a/web/_tcp/_http/H1"
+V2 = ("--etcd-api", "v2")
+PASSWORD = "correct-horse-battery"
+
+
+@pytest.fixture
+def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdV2]:
+    server = EtcdV2(tmp_path / "etcd", binaries)
+    server.start()
+    yield server
+    server.resume()
+    server.kill()
+
+
+@pytest.fixture
+def store(etcd: EtcdV2) -> Iterator[V2Store]:
+    with V2Connection(EtcdSettings((etcd.url,), timeout=1)) as connection:
+        yield V2Store(connection, [b"/skydns/"])
+
+
+def put(store: V2Store, **keys: str) -> None:
+    store.apply([[tuple(Put(f"{PREFIX}/{key}".encode(), value.encode()) for key, value in keys.items())]])
+
+
+class Told:
+    """A watch in a thread of its own."""
+
+    def __init__(self, store: V2Store, start: int) -> None:
+        self.batches: list[WatchBatch] = []
+        self.error: EtcdError | None = None
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(store, start), daemon=True)
+        self._thread.start()
+        wait_for(lambda: self.batches or self.error, "the watch to stand")
+
+    def _run(self, store: V2Store, start: int) -> None:
+        try:
+            for batch in store.watch(start, self.stop):
+                self.batches.append(batch)
+        except EtcdError as error:
+            self.error = error
+
+    def events(self) -> list[tuple[str, bytes | None]]:
+        return [(event.key.decode(), event.value) for batch in list(self.batches) for event in batch.events]
+
+    def failed(self) -> EtcdError:
+        wait_for(lambda: self.error, "the watch to end", 10)
+        assert self.error is not None
+        return self.error
+
+    def end(self) -> float:
+        began = time.monotonic()
+        self.stop.set()
+        self._thread.join(10)
+        return time.monotonic() - began
+
+
+def test_hidden_keys_are_found_again_by_whoever_comes_later(etcd: EtcdV2, store: V2Store) -> None:
+    assert store.snapshot().entries == {}
+    result = store.apply([[(Put(PORT.encode(), "ä".encode()), Put(b"/skydns/a/web/H1", b"{}"))]])
+    assert (result.written, result.refused) == (2, ())
+    assert PORT not in etcd.listed(PREFIX)
+    with V2Connection(EtcdSettings((etcd.url,))) as another:
+        found = V2Store(another, [b"/skydns/"]).snapshot()
+    assert found.entries == {PORT.encode(): "ä".encode(), b"/skydns/a/web/H1": b"{}"}
+    assert found.revision == etcd.revision()
+    store.apply([[(Delete(PORT.encode()), Delete(b"/skydns/a/web/H1"))]])
+    assert not etcd.exists("/skydns/a")
+    assert etcd.listed(NOTES) == {}
+
+
+def test_reading_writes_nothing_even_where_a_note_was_left_behind(etcd: EtcdV2, store: V2Store) -> None:
+    etcd.put(f"{NOTES}/hidden/|a|web|_tcp|_http", "")
+    index = etcd.revision()
+    assert store.snapshot().entries == {}
+    assert store.snapshot().entries == {}
+    assert etcd.revision() == index
+    put(store, x="1")
+    assert etcd.listed(NOTES) == {}, "the next writing takes it out"
+
+
+def test_what_others_changed_is_replaced_where_wanted_and_never_deleted(etcd: EtcdV2, store: V2Store) -> None:
+    put(store, a="1", b="1", c="1")
+    store.snapshot()
+    for key in ("a", "b"):
+        etcd.put(f"{PREFIX}/{key}", "theirs")
+    etcd.delete(f"{PREFIX}/c")
+    etcd.put(f"{PREFIX}/d", "theirs")
+    put(store, a="2", c="2", d="2")
+    assert etcd.dump(PREFIX) == {
+        f"{PREFIX}/{key}": value for key, value in zip("abcd", ["2", "theirs", "2", "2"], strict=True)
+    }
+    with pytest.raises(
+        EtcdUnavailable, match=r"changed by others while they were to be deleted, first /skydns/b"
+    ):
+        store.apply([[(Delete(b"/skydns/b"), Delete(b"/skydns/c"), Delete(b"/skydns/gone"))]])
+    assert etcd.dump(PREFIX).keys() == {f"{PREFIX}/{key}" for key in "abd"}
+    etcd.put(f"{PREFIX}/e", "learned from a watch")
+    with pytest.raises(EtcdUnavailable):
+        store.apply([[(Delete(b"/skydns/e"),)]])
+    store.snapshot()
+    store.apply([[(Delete(b"/skydns/e"), Delete(b"/skydns/b"))]])
+    assert etcd.dump(PREFIX).keys() == {f"{PREFIX}/{key}" for key in "ad"}
+
+
+def test_what_cannot_be_is_refused_alone(etcd: EtcdV2, store: V2Store) -> None:
+    etcd.put("/skydns/value", "1")
+    etcd.put("/skydns/dir/x", "1")
+    odd = [
+        b"/skydns/value/x",
+        b"/skydns/dir",
+        b"/skydns/_x",
+        b"/skydns/\xff",
+        b"/elsewhere/x",
+        b"/skydns/a//b",
+    ]
+    odd += [b"/skydns/../etc", f"{NOTES}/hidden/x".encode(), b"/skydns/a|b/c"]
+    result = store.apply([[tuple(Put(key, b"2") for key in [*odd, b"/skydns/fine"])]])
+    assert [change.key for change, _ in result.refused] == odd
+    assert result.written == 1
+    assert etcd.dump(PREFIX) == {"/skydns/value": "1", "/skydns/dir/x": "1", "/skydns/fine": "2"}
+
+
+def test_where_nothing_is_accepted_not_everything_is_tried(store: V2Store) -> None:
+    result = store.apply([[tuple(Put(f"/elsewhere/{n}".encode(), b"") for n in range(200))]])
+    assert len(result.refused) == 200
+    assert result.written == 0
+
+
+def test_the_watch_tells_what_is_listed(etcd: EtcdV2, store: V2Store) -> None:
+    told = Told(store, store.snapshot().revision + 1)
+    put(store, **{"a/x": "1", "a/_tcp/x": "hidden"})
+    etcd.put("/elsewhere", "1")
+    store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
+    etcd.put("/skydns/b", "2")
+    etcd.ask("PUT", "/skydns/b", dir="true").raise_for_status()
+    etcd.put("/skydns/c", "3")
+    wait_for(lambda: ("/skydns/c", b"3") in told.events(), "the last")
+    assert told.events() == [
+        ("/skydns/a/x", b"1"),
+        ("/skydns/a/x", None),
+        ("/skydns/b", b"2"),
+        ("/skydns/b", None),
+        ("/skydns/c", b"3"),
+    ]
+    assert told.error is None, "our own tidying is no loss"
+    # quiet for longer than the timeout, and standing still
+    wait_for(lambda: told.batches[-1].events == (), "a sign of life", 10)
+    etcd.put("/skydns/d", "4")
+    wait_for(lambda: ("/skydns/d", b"4") in told.events(), "the next")
+    assert told.end() < 0.5
+
+
+def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -> None:
+    put(store, **{"a/x": "1"})
+    told = Told(store, store.snapshot().revision + 1)
+    etcd.delete("/skydns/a")
+    assert "/skydns/a was removed" in str(told.failed())
+    start = store.snapshot().revision + 1
+    put(store, **{str(number): "x" for number in range(1100)})
+    assert isinstance(Told(store, start).failed(), EtcdCompacted), "etcd remembers a thousand events"
+    assert "its data is lost" in str(Told(store, etcd.revision() + 50).failed())
+
+
+def test_lost_data_is_noticed_while_writing(etcd: EtcdV2, store: V2Store) -> None:
+    put(store, **{str(number): "x" for number in range(50)})
+    etcd.wipe()
+    with pytest.raises(EtcdUnavailable, match="lost its data"):
+        put(store, y="1")
+    assert store.snapshot().entries.keys() <= {b"/skydns/y"}
+
+
+def test_servers_are_tried_in_turn(binaries: dict[str, Path], tmp_path: Path) -> None:
+    members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
+    try:
+        for member in members:
+            member.join(members)
+        for member in members:
+            member.process.start()
+        for member in members:
+            member.wait_up()
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        settings = EtcdSettings((nowhere, *(member.url for member in members)), timeout=2)
+        with V2Connection(settings) as connection:
+            store = V2Store(connection, [b"/skydns/"])
+            assert store.snapshot().entries == {}
+            put(store, a="1")
+            members[0].kill()
+            wait_for(
+                lambda: members[1].ask("GET", "/v2/stats/self").json()["leaderInfo"]["leader"], "a leader"
+            )
+
+            def written() -> bool:
+                store.snapshot()
+                put(store, b="1")
+                return True
+
+            wait_for(written, "the others to take over", 20, not_yet=(EtcdUnavailable,))
+            assert store.snapshot().entries == {b"/skydns/a": b"1", b"/skydns/b": b"1"}
+            members[1].kill()
+            with pytest.raises(EtcdUnavailable):
+                store.snapshot()  # one member alone has no majority to speak for
+    finally:
+        for member in members:
+            member.kill()
+
+
+def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong")
+
+    def set_password(word: str) -> None:
+        body = json.dumps({"user": "root", "password": word})
+        etcd.ask("PUT", "/v2/auth/users/root", body).raise_for_status()
+        etcd.login = ("root", word)
+
+    set_password(PASSWORD)
+    etcd.ask("PUT", "/v2/auth/enable").raise_for_status()
+    etcd.ask("DELETE", "/v2/auth/roles/guest").raise_for_status()
+    settings = EtcdSettings((etcd.url,), user="root", password_file=file)
+    with V2Connection(settings) as connection:
+        store = V2Store(connection, [b"/skydns/"])
+        with pytest.raises(EtcdUnauthenticated) as raised:
+            store.snapshot()
+        assert "wrong" not in str(raised.value)
+        file.write_text(PASSWORD + "\n")
+        assert store.snapshot().entries == {}
+        put(store, a="1")
+        file.write_text(PASSWORD + "2")
+        set_password(PASSWORD + "2")
+        put(store, b="1")
+        assert store.snapshot().entries.keys() == {b"/skydns/a", b"/skydns/b"}
+    with V2Connection(EtcdSettings((etcd.url,))) as nobody, pytest.raises(EtcdUnauthenticated):
+        V2Store(nobody, [b"/skydns/"]).snapshot()
+
+
+def test_certificates_and_the_environment_has_no_say(
+    binaries: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "pki", "etcd-ca")
+    client = authority.issue("bridge", file="client")
+    tls = EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
+    etcd = EtcdV2(tmp_path, binaries, name="tls-etcd", tls=tls)
+    other = Authority(tmp_path / "other", "another-ca")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.ca_file))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    try:
+        etcd.start()
+        ours = EtcdSettings(
+            (etcd.url,), cafile=authority.ca_file, certfile=client.cert_file, keyfile=client.key_file
+        )
+        with V2Connection(ours) as connection:
+            store = V2Store(connection, [b"/skydns/"])
+            put(store, a="1")
+            assert store.snapshot().entries == {b"/skydns/a": b"1"}
+            assert store.status().version == "3.4.13"
+            told = Told(store, etcd.revision() + 1)
+            put(store, b="1")
+            wait_for(lambda: told.events(), "news")
+            assert told.end() < 0.5
+        for odd in (
+            EtcdSettings((etcd.url,), cafile=other.ca_file),
+            EtcdSettings((etcd.url,), cafile=authority.ca_file),
+        ):
+            with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
+                V2Store(connection, [b"/skydns/"]).snapshot()
+    finally:
+        etcd.kill()
+
+
+def test_an_api_that_is_off_is_refused_with_a_reason(binaries: dict[str, Path], tmp_path: Path) -> None:
+    etcd = EtcdV2(tmp_path, binaries, enable=False)
+    etcd.start()
+    try:
+        with (
+            V2Connection(EtcdSettings((etcd.url,))) as connection,
+            pytest.raises(EtcdRefused, match="no v2 API"),
+        ):
+            V2Store(connection, [b"/skydns/"]).snapshot()
+    finally:
+        etcd.kill()
+
+
+@pytest.mark.parametrize("trouble", ["none", "etcd hangs", "etcd gone"])
+def test_run_ends_within_a_second(trouble: str, apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+    apiserver.apply_all(services(2))
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
+        if trouble == "etcd hangs":
+            etcd.pause()
+            apiserver.apply(service("late"))
+            wait_for(lambda: "not answer in time" in bridge.get("/readyz").text, "it to be noticed", 20)
+        elif trouble == "etcd gone":
+            etcd.kill()
+            wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
+        began = time.monotonic()
+        bridge.process.send_signal(signal.SIGTERM)
+        assert bridge.process.wait(10) == 0
+        assert time.monotonic() - began < 1.0, bridge.log_tail()
+        assert "Traceback" not in bridge.process.log.read_text()
