@@ -34,7 +34,7 @@ def meaning(server: str, what: str, status: int, code: int, message: str, cause:
         return EtcdCompacted(f"{where} no longer has that index ({what}: {words}): read a new snapshot")
     if code == _WATCHER_GONE:
         return EtcdUnavailable(f"{where} ended the watch ({words}): watch again")
-    if code == _DENIED or status in (401, 403):
+    if code == _DENIED or (status in (401, 403) and not code):
         return EtcdUnauthenticated(
             f"{where} does not accept who we are or what we ask for ({what}: {words}): check the etcd user,"
             " its password file and its role"
