@@ -69,10 +69,13 @@ def test_gone_too_many_and_errors_are_got_over(apiserver: ApiServer, etcd: Etcd,
         wait_for(lambda: all(fault.left == 0 for fault in faults), "every fault to be met", 30)
 
 
+@pytest.mark.parametrize("options", [(), ("--leader-elect",)], ids=["alone", "elected"])
 @pytest.mark.parametrize("hung", ["nothing", "api server", "etcd", "both"])
-def test_a_stop_takes_under_a_second(hung: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_stop_takes_under_a_second(
+    hung: str, options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
     apiserver.apply_all(services(3))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+    with running(tmp_path, apiserver.kubeconfig(), etcd, *options) as bridge:
         try:
             if hung in ("etcd", "both"):
                 etcd.pause()

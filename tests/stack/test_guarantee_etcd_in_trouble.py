@@ -1,4 +1,4 @@
-"""An etcd that is full, compacted, away or refuses some of it: told, got over, and nobody else pays for it."""
+"""An etcd that is full, compacted, away or refuses a part: told, got over, and nobody else pays for it."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.stack.faults import HERE, endpoints, metric, running, same_keys, service, services
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, Etcd, Object, wait_for
 
 FOREIGN = {
     "/skydns/com/example/www": '{"host":"192.0.2.1"}',
@@ -63,27 +64,66 @@ def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, 
         assert writes
 
 
+def odd_ones() -> dict[str, Object]:
+    """What a real API server accepts and no DNS server can be told as it is."""
+    nothing = endpoints("none", "10.8.1.1")
+    nothing["endpoints"] = None
+    nothing["ports"] = None
+    nameless = endpoints("nameless", "10.8.1.3")
+    nameless["metadata"]["labels"] = {}
+    unready = endpoints("odd", "10.8.1.4")
+    unready["endpoints"][0]["conditions"] = {}
+    same = endpoints("head", "10.8.0.1", "10.8.0.1", number=7)
+    same["endpoints"][0]["hostname"] = "any"
+    tenant = service("tenant")
+    tenant["metadata"]["annotations"] = {
+        "transparency.tenancy.x-k8s.io/clusterIP": "\x07" * 99,
+        "note": "x" * 200_000,
+    }
+    outside: dict[str, Any] = {"type": "ExternalName", "ports": None}
+    return {
+        "a slice with nothing in it": nothing,
+        "a slice of no Service": endpoints("orphan", "10.8.1.2"),
+        "a slice without a label": nameless,
+        "an endpoint without conditions": unready,
+        "an address twice": same,
+        "an annotation that is no address": tenant,
+        "an external name": service("outside", externalName="example.com", **outside),
+        "an external name that is an address": service("address", externalName="192.0.2.1", **outside),
+        "an external name that is its own": service(
+            "self", externalName="self.default.svc.cluster.local", **outside
+        ),
+        "an external name with a dot at its end": service("dot", externalName="example.com.", **outside),
+        "a headless Service without a selector": service("odd", clusterIP="None"),
+        "a Service named like a wildcard": service("any"),
+        "a Service named like a key": service("dns"),
+        "many ports": service(
+            "ports",
+            ports=[{"name": f"p{one}", "port": one, "protocol": "TCP"} for one in range(1, 200)],
+        ),
+    }
+
+
 def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    good = [*services(20), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")]
+    good = [*services(98), service("head", clusterIP="None"), endpoints("head", "10.8.0.2")]
     apiserver.apply_all(good)
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         expected = etcd.dump("/skydns")
-        nothing = endpoints("none", "10.8.1.1")
-        nothing["endpoints"] = None
-        nothing["ports"] = None
-        orphan = endpoints("orphan", "10.8.1.2")
-        nameless = endpoints("nameless", "10.8.1.3")
-        nameless["metadata"]["labels"] = {}
-        odd_host = endpoints("odd", "10.8.1.4")
-        odd_host["endpoints"][0]["conditions"] = {}
-        outside = service("outside", type="ExternalName", externalName="example.com", ports=None)
-        apiserver.apply_all([nothing, orphan, nameless, odd_host, outside, service("odd", clusterIP="None")])
-        apiserver.apply(service("last"))
-        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/last" in key], "the last one", 10)
-        present = etcd.dump("/skydns")
-        assert {key: present.get(key) for key in expected} == expected
+        odd = odd_ones()
+        for number, (what, one) in enumerate(odd.items()):
+            apiserver.apply(one)
+            last = f"last{number:02d}"
+            apiserver.apply(service(last))
+            wait_for(
+                lambda last=last: [key for key in etcd.dump(HERE) if f"/default/{last}" in key],  # type: ignore[misc]
+                f"the next change after {what}",
+                10,
+                bridge.process,
+            )
+            present = etcd.dump("/skydns")
+            assert {key: present.get(key) for key in expected} == expected, what
         assert bridge.ready()
         assert "Traceback" not in bridge.process.log.read_text()
-        apiserver.delete_all([nothing, orphan, nameless, odd_host, outside])
-        apiserver.delete_all([service("odd"), service("last")])
+        apiserver.delete_all(odd.values())
+        apiserver.delete_all([service(f"last{number:02d}") for number in range(len(odd))])
         same_keys(etcd, expected, 10)

@@ -1,0 +1,108 @@
+"""Thousands of changes and a hundred broken connections leave no thread, no file and no memory behind."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.stack.faults import HERE, door_to, endpoints, metric, running, service
+from tests.stack.harness import ApiServer, Bridge, Etcd, Object, wait_for
+
+TURNS = 40
+NAMES = 50
+#: Seconds for all of them, on two cores that others use too.
+DEADLINE = 90.0
+#: Bytes that the second half of a life may cost: garbage that is not collected yet, fragments.
+GROWTH = 8_000_000
+
+
+def slices(number: int) -> list[Object]:
+    """The endpoints of every Service, each time others."""
+    return [
+        endpoints(f"s{at:03d}", f"10.5.{at}.{number + 1}", f"10.6.{at}.{number + 1}") for at in range(NAMES)
+    ]
+
+
+def change(apiserver: ApiServer, number: int) -> None:
+    """All of them at once, one request each."""
+
+    def patch(one: Object) -> None:
+        path = apiserver.path(one["apiVersion"], one["kind"], None, one["metadata"]["name"])
+        body = {"endpoints": one["endpoints"]}
+        apiserver.request("PATCH", path, body, content_type="application/merge-patch+json")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(patch, slices(number)))
+
+
+class Size:
+    """What a process holds at one moment."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        of = Path(f"/proc/{bridge.process.pid}")
+        status = (of / "status").read_text()
+        self.threads = int(re.search(r"Threads:\s+(\d+)", status)[1])  # type: ignore[index]
+        self.memory = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024  # type: ignore[index]
+        self.files = len(list((of / "fd").iterdir()))
+
+    def __repr__(self) -> str:
+        return f"{self.threads} threads, {self.files} files, {self.memory / 1e6:.0f} MB"
+
+
+def test_thousands_of_changes_leave_nothing_behind(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apiserver.apply_all([service(f"s{at:03d}", clusterIP="None") for at in range(NAMES)])
+    apiserver.apply_all(slices(0))
+    began = time.monotonic()
+    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+
+        def live(first: int, turns: int) -> None:
+            for number in range(first, first + turns):
+                change(apiserver, number)
+                if number % 2:
+                    door.break_watches()
+                if number % 5 == 0:
+                    etcd.restart()
+                if number % 3 == 0:
+                    etcd.delete(f"{HERE}/svc/default/s00")
+                assert time.monotonic() - began < DEADLINE, f"{number} turns in {DEADLINE:g} s"
+            wanted = [f"10-5-{at}-{first + turns}-" for at in range(NAMES)]
+
+            def there() -> bool:
+                keys = "\n".join(etcd.dump(HERE))
+                return all(one in keys for one in wanted)
+
+            wait_for(there, "the last turn's keys", 40, not_yet=(AssertionError, RuntimeError))
+            bridge.wait_ready(10)
+
+        live(1, TURNS // 2)
+        before = settled(bridge)
+        live(TURNS // 2 + 1, TURNS // 2)
+        after = settled(bridge)
+        events = metric(bridge, "kube2etcd_watch_events_total")
+        with capsys.disabled():
+            print(f"\n{before}; in the end, after {events:.0f} events: {after}")
+        assert after.threads <= before.threads
+        assert after.files <= before.files
+        assert after.memory - before.memory < GROWTH
+        assert "Traceback" not in bridge.process.log.read_text()
+
+
+def settled(bridge: Bridge) -> Size:
+    """The size once two looks agree: connections that were left may take a moment to end."""
+    looks = [Size(bridge)]
+
+    def same() -> bool:
+        threading.Event().wait(0.5)
+        looks.append(Size(bridge))
+        one, other = looks[-2:]
+        return (one.threads, one.files) == (other.threads, other.files)
+
+    wait_for(same, "threads and files to come to rest", 20)
+    return looks[-1]
