@@ -27,9 +27,18 @@ VALUES = {
     "DNS_SERVER_IP": "10.0.0.10",
     "DOMAIN": "sec.example.com",
     "NAME_SERVER_IP": "198.51.100.53",
+    "ETCD_0": "10.0.0.20",
+    "ETCD_1": "10.0.0.21",
+    "ETCD_2": "10.0.0.22",
 }
 #: What stands for a mark while a Corefile is made: proper values that occur nowhere else.
-_STAND_INS = {**VALUES, "DNS_DOMAIN": "cluster-mark.invalid", "DOMAIN": "machines-mark.invalid"}
+_STAND_INS = {
+    "DNS_DOMAIN": "cluster-mark.invalid",
+    "DOMAIN": "domain-mark.invalid",
+    "ETCD_0": "198.18.0.240",
+    "ETCD_1": "198.18.0.241",
+    "ETCD_2": "198.18.0.242",
+}
 
 _MARK = re.compile(r"{[A-Z][A-Z0-9_]*}")
 _COREFILE = re.compile(r"(?<=^  Corefile: \|\n)(?:    .*\n|\n)+", re.MULTILINE)
@@ -100,12 +109,12 @@ def corefile(settings: str, directory: Path) -> str:
 def refreshed(manifest: Path, directory: Path) -> str:
     """The manifest's text with the Corefile that belongs to its settings, marks in their places."""
     text = manifest.read_text()
-    for config in of_kind(filled(manifest, _STAND_INS), "ConfigMap"):
+    for config in of_kind(filled(manifest, {**VALUES, **_STAND_INS}), "ConfigMap"):
         if "Corefile" not in config["data"]:
             continue
         made = corefile(config["data"]["settings.yaml"], directory)
-        for mark in ("DNS_DOMAIN", "DOMAIN"):
-            made = made.replace(_STAND_INS[mark], f"{{{mark}}}")
+        for mark, value in _STAND_INS.items():
+            made = made.replace(value, f"{{{mark}}}")
         block = "".join(f"    {line}\n" if line else "\n" for line in made.splitlines())
         text = _COREFILE.sub(lambda _, block=block: block, text, count=1)  # type: ignore[misc]
     return text

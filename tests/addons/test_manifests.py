@@ -207,6 +207,8 @@ def test_no_probe_ends_a_container_because_of_others(found: list[Object], templa
 def test_etcd_listens_to_its_own_pod_alone(found: list[Object], template: Object) -> None:
     for one in containers(template):
         options = dict(word.removeprefix("--").split("=", 1) for word in one["args"] if "=" in word)
+        if "config-file" in options:
+            continue  # a member of a cluster
         for option, value in options.items():
             if option.startswith("listen-") and option != "listen-metrics-urls":
                 assert value.startswith("http://127.0.0.1:"), option
@@ -221,6 +223,8 @@ def test_etcd_listens_to_its_own_pod_alone(found: list[Object], template: Object
 def test_volumes_and_accounts_are_there(found: list[Object], template: Object) -> None:
     spec = template["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    for claim in claims(found):
+        volumes[claim] = {}
     named = {(one["kind"], one["metadata"]["name"]) for one in found}
     for one in containers(template):
         for mount in one.get("volumeMounts", ()):
@@ -230,6 +234,12 @@ def test_volumes_and_accounts_are_there(found: list[Object], template: Object) -
             assert ("ConfigMap", volume["configMap"]["name"]) in named
     if "serviceAccountName" in spec:
         assert ("ServiceAccount", spec["serviceAccountName"]) in named
+
+
+def claims(found: list[Object]) -> list[str]:
+    """The names of volumes that a StatefulSet claims."""
+    sets = of_kind(found, "StatefulSet")
+    return [claim["metadata"]["name"] for one in sets for claim in one["spec"]["volumeClaimTemplates"]]
 
 
 def test_the_service_finds_the_pods_and_their_doors() -> None:

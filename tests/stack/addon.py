@@ -70,8 +70,17 @@ class Cluster:
         for one in objects:
             self.api.apply(one)
 
-    def pod(self, template: Object, namespace: str, address: str, hurry: float = 1.0) -> Pod:
-        """One more pod, behind the Service's ``address`` whenever it is ready."""
+    def pod(
+        self,
+        template: Object,
+        namespace: str,
+        address: str,
+        hurry: float = 1.0,
+        *,
+        name: str = "",
+        always: bool = False,
+    ) -> Pod:
+        """One more pod, behind the Service's ``address`` whenever it is ready, or ``always``."""
         # What a controller puts into each namespace.
         root = {"name": "kube-root-ca.crt", "namespace": namespace}
         data = {"ca.crt": self.api.ca_file.read_text()}
@@ -79,14 +88,24 @@ class Cluster:
         self.count += 1
 
         def lead() -> None:
-            self.lead(address)
+            if not always:
+                self.lead(address)
 
-        name, port = f"pod-{self.count}", self.api.port
         made = Pod(
-            name, template, namespace, self.node, self.api, port, self.images, hurry=hurry, changed=lead
+            name or f"pod-{self.count}",
+            template,
+            namespace,
+            self.node,
+            self.api,
+            self.api.port,
+            self.images,
+            hurry=hurry,
+            changed=lead,
         )
         made.network.answer_for(address)
         self.pods.append((address, made))
+        if always:
+            self.node.lead(address, [made.network])
         made.start()
         return made
 

@@ -71,6 +71,10 @@ class Namespace:
         if done.returncode != 0:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
+    def set(self, sysctl: str, value: str) -> None:
+        """Set a kernel parameter of this network, as a pod's ``sysctls`` ask for it."""
+        self.run("sh", "-c", f"echo {value} > /proc/sys/{sysctl.replace('.', '/')}")
+
     def close(self) -> None:
         """Let go of it; it ends with its last process."""
         self.process.kill()
@@ -87,6 +91,8 @@ class Node(Namespace):
         self._pods = 0
         for address in (API_ADDRESS, RESOLVER):
             self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+        # from pod to pod
+        self.set("net.ipv4.ip_forward", "1")
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -137,11 +143,6 @@ class PodNetwork(Namespace):
     def answer_for(self, address: str) -> None:
         """Take packets to a Service's address: no address is translated on the way here."""
         self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
-
-    def set(self, sysctl: str, value: str) -> None:
-        """Set a kernel parameter of this network, as a pod's ``sysctls`` ask for it."""
-        self.run("sh", "-c", f"echo {value} > /proc/sys/{sysctl.replace('.', '/')}")
-
 
 def _set_namespace(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)

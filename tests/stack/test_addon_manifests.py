@@ -64,6 +64,8 @@ def test_everything_is_taken_and_pods_are_restricted(api: ApiServer, manifest: P
             "metadata": {**name, "labels": labels},
             "spec": template["spec"],
         }
+        for claim in workload["spec"].get("volumeClaimTemplates", ()):
+            template["spec"]["volumes"].append({"name": claim["metadata"]["name"], "emptyDir": {}})
         enforce(api, name["namespace"])
         taken = api.apply(one)
         assert taken["spec"]["priority"] == 2000000000

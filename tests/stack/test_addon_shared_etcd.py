@@ -1,0 +1,146 @@
+"""The pods of addons/shared-etcd: three etcds with TLS, two DNS pods, one writer; any of them may go."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.addons.manifests import ADDONS, VALUES, filled, of_kind, pods
+from tests.stack import addon
+from tests.stack.addon import Cluster, ask, expect
+from tests.stack.harness import wait_for
+from tests.stack.node import API_ADDRESS
+from tests.stack.pod import Pod
+
+ADDON = "shared-etcd"
+ADDRESS = VALUES["DNS_SERVER_IP"]
+DOMAIN = VALUES["DNS_DOMAIN"]
+KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
+MEMBERS = [VALUES[f"ETCD_{number}"] for number in range(3)]
+
+
+@dataclass
+class Shared:
+    cluster: Cluster
+    etcds: list[Pod]
+    servers: list[Pod]
+    certificates: Path
+
+    def leader(self) -> Pod:
+        """The pod whose bridge writes."""
+
+        def find() -> Pod | None:
+            return next((pod for pod in self.servers if leads(pod)), None)
+
+        found = wait_for(find, "a bridge to lead", 30)
+        assert found is not None
+        return found
+
+    def create(self, name: str, address: str) -> None:
+        """A Service, answered by all pods."""
+        spec = {"clusterIP": address, "ports": [{"name": "http", "port": 80}]}
+        metadata = {"name": name, "namespace": "default"}
+        self.cluster.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+        for pod in self.servers:
+            expect(f"{name}.default.svc.{DOMAIN}", address, at=pod.network.address)
+
+
+def leads(pod: Pod) -> bool:
+    line = http.client.HTTPConnection(pod.network.address, 8081, timeout=2)
+    try:
+        line.request("GET", "/metrics")
+        return b"\nkube2etcd_leader 1.0\n" in line.getresponse().read()
+    finally:
+        line.close()
+
+
+def secret(name: str, directory: Path) -> dict[str, object]:
+    files = ("ca.crt", "tls.crt", "tls.key")
+    data = {file: base64.b64encode((directory / file).read_bytes()).decode() for file in files}
+    metadata = {"name": name, "namespace": "kube-system"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": metadata,
+        "data": data,
+    }
+
+
+@pytest.fixture(scope="module")
+def shared(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    made = tmp_path_factory.mktemp("certificates")
+    script = str(ADDONS / ADDON / "certificates.sh")
+    subprocess.run([script, str(made), *MEMBERS], check=True, timeout=60)
+    with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
+        cluster.apply(
+            [secret("kube-dns-etcd", made / "etcd"), secret("kube-dns-etcd-client", made / "client")]
+        )
+        etcd, server = filled(f"{ADDON}/etcd.yaml.in"), filled(f"{ADDON}/skydns-rc.yaml.in")
+        cluster.apply([*etcd, *server, *filled("dns/skydns-svc.yaml.in")])
+        [template] = pods(etcd)
+        [workload] = of_kind(etcd, "StatefulSet")
+        for claim in workload["spec"]["volumeClaimTemplates"]:
+            template["spec"]["volumes"].append({"name": claim["metadata"]["name"], "emptyDir": {}})
+        name = workload["metadata"]["name"]
+        members = [
+            cluster.pod(template, "kube-system", address, name=f"{name}-{number}", always=True)
+            for number, address in enumerate(MEMBERS)
+        ]
+        for pod in members:
+            pod.wait_ready()
+        [template] = pods(server)
+        servers = [cluster.pod(template, "kube-system", ADDRESS) for _ in range(2)]
+        for pod in servers:
+            pod.wait_ready()
+        yield Shared(cluster, members, servers, made)
+
+
+def test_all_pods_answer_from_one_etcd_and_one_bridge_writes(shared: Shared) -> None:
+    for pod in shared.servers:
+        assert ask(KUBERNETES, at=pod.network.address) == [API_ADDRESS]
+    assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
+    shared.leader()
+    assert sum(map(leads, shared.servers)) == 1
+    shared.create("first", "10.0.9.1")
+
+
+def test_nobody_reads_etcd_without_a_certificate(shared: Shared) -> None:
+    client = shared.certificates / "client"
+    pair = (str(client / "tls.crt"), str(client / "tls.key"))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = str(client / "ca.crt")
+        for scheme in ("http", "https"):
+            with pytest.raises(requests.ConnectionError):
+                session.get(f"{scheme}://{MEMBERS[0]}:2379/version", timeout=5)
+        answer = session.get(f"https://{MEMBERS[0]}:2379/version", timeout=5, cert=pair)
+        assert answer.status_code == 200
+
+
+def test_another_bridge_writes_when_the_writer_is_killed(shared: Shared) -> None:
+    before = shared.leader()
+    bridge = before.containers["kube2etcd"]
+    bridge.process.kill()
+    wait_for(lambda: bridge.restarts > 0, "the bridge to be started again", 20)
+    shared.leader()
+    for pod in shared.servers:
+        pod.wait_ready()
+    shared.create("second", "10.0.9.2")
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_one_etcd_of_three_may_be_killed(shared: Shared, number: int) -> None:
+    container = shared.etcds[number].containers["etcd"]
+    restarts = container.restarts
+    container.process.kill()
+    shared.create(f"without-{number}", f"10.0.9.1{number}")
+    wait_for(lambda: container.restarts > restarts and container.ready, "etcd to be back", 60)
+    assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
