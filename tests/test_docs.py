@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.stack.known_differences import KNOWN
@@ -18,3 +19,14 @@ def test_every_difference_from_the_kubernetes_plugin_is_in_the_readme() -> None:
     text = (ROOT / "skydns-compat" / "README.md").read_text()
     wanted = "\n".join(rows())
     assert wanted in text, f"put this table into skydns-compat/README.md:\n{wanted}"
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    text = (ROOT / "skydns-compat" / "README.md").read_text()
+    table = [line for line in text[text.index("## What is promised") :].splitlines() if line.startswith("| ")]
+    assert {f"G{number}" for number in range(1, 13)} <= {line.split("|")[1].strip() for line in table}
+    named = set(re.findall(r"`(test_\w+\.py)`", "\n".join(table)))
+    assert len(named) > 12
+    assert {name for name in named if not (ROOT / "tests" / "stack" / name).is_file()} == set()
+    guarantees = {path.name for path in (ROOT / "tests" / "stack").glob("test_guarantee_*.py")}
+    assert guarantees <= named
