@@ -69,12 +69,12 @@ class V2Store:
             return lambda: self._connection.get(directory, recursive="true")
 
         for directory, found in self._together((one, read(one)) for one in sorted(self._noted)):
-            if not isinstance(found, Answer):
-                continue
-            if found.code == _GONE:
-                # Only the note was left behind.  Reading must not write, so that is for later.
+            if isinstance(found, EtcdRefused):
+                raise found  # an error is never an empty directory
+            assert isinstance(found, Answer)
+            if not self._take(found, entries, known):
+                # Somebody was stopped while tidying up.  Reading must not write, so that is for later.
                 self._leftover.add(directory)
-            self._take(found, entries, known)
         self._known = known
         self._seen = answer.index
         # Whoever watches from here on is not told of them any more.
@@ -129,13 +129,15 @@ class V2Store:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def _take(self, answer: Answer, entries: dict[bytes, bytes], known: dict[bytes, int]) -> None:
-        if answer.reply.node is None:
-            return
-        for node in answer.reply.node.files():
-            key = node.key.encode()
-            entries[key] = node.value.encode()
-            known[key] = node.modified
+    def _take(self, answer: Answer, entries: dict[bytes, bytes], known: dict[bytes, int]) -> bool:
+        """Take in what an answer lists; whether that is anything."""
+        before = len(known)
+        if answer.reply.node is not None:
+            for node in answer.reply.node.files():
+                key = node.key.encode()
+                entries[key] = node.value.encode()
+                known[key] = node.modified
+        return len(known) > before
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -175,6 +175,17 @@ def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Stor
     assert store.apply(batch(Delete(b"/skydns/a/x"))).written == 1
 
 
+def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Server, store: V2Store) -> None:
+    def answer(_: str, path: str, __: dict[str, str]) -> Told:
+        if path.endswith("/hidden"):
+            return 200, file(f"{path}/|a|_tcp")
+        return (400, {"errorCode": 209, "message": "Invalid field"}) if "_tcp" in path else (200, {})
+
+    server.answer = answer
+    with pytest.raises(EtcdRefused, match="Invalid field"):
+        store.snapshot()
+
+
 def test_progress_may_end_it(server: Server, store: V2Store) -> None:
     class StopError(Exception):
         pass

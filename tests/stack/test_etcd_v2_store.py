@@ -94,12 +94,15 @@ def test_hidden_keys_are_found_again_by_whoever_comes_later(etcd: EtcdV2, store:
 
 def test_reading_writes_nothing_even_where_a_note_was_left_behind(etcd: EtcdV2, store: V2Store) -> None:
     etcd.put(f"{NOTES}/hidden/|a|web|_tcp|_http", "")
+    etcd.put(f"{NOTES}/hidden/|b|web|_tcp|_http", "")
+    etcd.ask("PUT", "/skydns/b/web/_tcp/_http", dir="true").raise_for_status()
     index = etcd.revision()
     assert store.snapshot().entries == {}
     assert store.snapshot().entries == {}
     assert etcd.revision() == index
     put(store, x="1")
     assert etcd.listed(NOTES) == {}, "the next writing takes it out"
+    assert not etcd.exists("/skydns/b"), "and what a bridge left when it was killed"
 
 
 def test_what_others_changed_is_replaced_where_wanted_and_never_deleted(etcd: EtcdV2, store: V2Store) -> None:
