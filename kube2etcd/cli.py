@@ -76,11 +76,11 @@ def _default(setting: Setting) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _settings_options(command: str) -> Callable[[_Command], _Command]:
-    """The options that all commands share, and those of this one."""
+def _settings_options(*commands: str) -> Callable[[_Command], _Command]:
+    """The options that all commands share, and those of this one, or of several."""
 
     def decorate(function: _Command) -> _Command:
-        for setting in reversed([one for one in SETTINGS if one.command in ("", command)]):
+        for setting in reversed([one for one in SETTINGS if one.command in ("", *commands)]):
             function = _option(setting)(function)
         return click.option(
             "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings in YAML."
@@ -162,7 +162,7 @@ class _Progress:
 
 
 @main.command()
-@_settings_options("run")
+@_settings_options("run", "webhook")
 def run(**options: Any) -> None:
     """Keep etcd equal to the cluster until stopped."""
     settings = _load(options)

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from kube2etcd.changes import WatchBatch
 from kube2etcd.cluster.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.errors import ApiError, ApiNotFound
+from kube2etcd.zones import Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,14 @@ class Wake:
     """Nothing new; turn once."""
 
 
-News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost | Wake
+@dataclass(frozen=True, slots=True)
+class Rezoned:
+    """The external zones are these from now on."""
+
+    zones: Sequence[Zone]
+
+
+News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost | Wake | Rezoned
 
 
 class Inbox:

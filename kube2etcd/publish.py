@@ -46,18 +46,29 @@ class Publisher:
     ) -> None:
         self.store = store
         self.layout = layout
-        self.zones: tuple[Zone, ...] = (InCluster(zone), *others) if zone is not None else tuple(others)
+        self.zones: tuple[Zone, ...] = ()
         self.desired: dict[bytes, bytes] = {}
         self._claims: dict[Unit, _Claims] = {}
         self._claimants: dict[bytes, Unit | set[Unit]] = {}
         self._refused: dict[Unit, int] = {}
         self.told = Reasons()
         self._untold: list[tuple[Unit, str]] = []
-        self._zone_units = {Unit("zones", "", str(one.name)): one for one in self.zones}
-        self._external = [one.name for one in self.zones if isinstance(one, OfExternal)]
-        self._below = [(layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in self.zones]
-        self._follows_namespaces = any(one.follows_namespaces() for one in self.zones)
+        self._take((InCluster(zone), *others) if zone is not None else tuple(others))
         self.refresh(self._zone_units)
+
+    def rezone(self, external: Iterable[Zone]) -> set[Unit]:
+        """Let ``external`` stand for the external zones; the units to look at again."""
+        before = set(self._zone_units)
+        kept = [one for one in self.zones if not isinstance(one, OfExternal)]
+        self._take((*kept, *external))
+        return before | set(self.units())
+
+    def _take(self, zones: tuple[Zone, ...]) -> None:
+        self.zones = zones
+        self._zone_units = {Unit("zones", "", str(one.name)): one for one in zones}
+        self._external = [one.name for one in zones if isinstance(one, OfExternal)]
+        self._below = [(self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in zones]
+        self._follows_namespaces = any(one.follows_namespaces() for one in zones)
 
     @property
     def zone(self) -> ClusterZone:

@@ -19,7 +19,7 @@ from kube2etcd import changes
 from kube2etcd.cluster.objects import Rejected
 from kube2etcd.cluster.store import Unit
 from kube2etcd.errors import EtcdDeposed, EtcdError
-from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News
+from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News, Rezoned
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.mirror import Mirror
 from kube2etcd.plan import Plan, diff, generations, to_hold
@@ -177,6 +177,8 @@ class Reconciler:
                     self._stale.pop(kind, None)
                     self._metrics.watched(kind)
                     self._metrics.stale_since(kind, None)
+                case Rezoned(zones):
+                    self._units |= self.publisher.rezone(zones)
                 case EtcdChanged(batch, watch):
                     if watch == self._watch:
                         changed |= self.mirror.take(batch)

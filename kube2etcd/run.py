@@ -14,10 +14,12 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd import changes, parts
+from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.cluster.objects import Kind
 from kube2etcd.cluster.reflector import Reflector
@@ -33,6 +35,9 @@ from kube2etcd.publish import Publisher
 from kube2etcd.reconciler import Reconciler
 from kube2etcd.server import Door
 from kube2etcd.settings import Settings
+
+if TYPE_CHECKING:
+    from kube2etcd.inside import Inside
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +137,11 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     api = connect_api(parts.cluster(settings))
     election = _election(settings, inbox)
     connection, store = _open(settings, election)
-    door = Door(settings.listen, status, metrics, str(settings.domain))
     follower = EtcdFollower(store, inbox)
     reflectors = [Reflector(kind, api, inbox) for kind in parts.kinds(settings)]
+    within = contextlib.ExitStack()
+    webhook = _webhook(settings, api, inbox, status, within) if settings.webhook.inside else None
+    door = Door(settings.listen, webhook or status, metrics, str(settings.domain))
 
     def progress(_done: int, _total: int) -> None:
         status.beat()
@@ -145,8 +152,8 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         parts.publisher(settings, Store()),
         store,
         inbox,
-        [reflector.kind.name for reflector in reflectors],
-        relist=_relist_all(reflectors),
+        [*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
+        relist=_relist_all([*reflectors, *([webhook] if webhook else [])]),
         follow=follower.follow,
         metrics=metrics,
         status=status,
@@ -160,6 +167,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     with signals(stop, inbox), impatient(stop, connection), contextlib.ExitStack() as ending:
         ending.callback(api.close)
         ending.callback(connection.close)
+        ending.push(within)
         door.start()
         ending.callback(door.stop)
         if election is not None:
@@ -170,9 +178,29 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         for reflector in reflectors:
             reflector.start()
             ending.callback(reflector.stop)
+        if webhook is not None:
+            webhook.start()
+            ending.callback(webhook.stop)
         with contextlib.suppress(_Stopped):
             reconciler.run(stop)
         log.info("stopping")
+
+
+def _webhook(
+    settings: Settings, api: ApiConnection, inbox: Inbox, status: Status, ending: contextlib.ExitStack
+) -> Inside:
+    """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
+    from kube2etcd.inside import Inside, keeper
+
+    return Inside(settings, ending.enter_context(keeper(settings, api)), inbox, status)
+
+
+class _Lister(Protocol):
+    """What can tell everything again."""
+
+    def relist(self, reason: str) -> None:
+        """Tell it."""
+        ...
 
 
 def _election(settings: Settings, inbox: Inbox) -> Election | None:
@@ -192,10 +220,10 @@ def _open(settings: Settings, election: Election | None = None) -> tuple[Connect
     return open_store(parts.etcd(settings), settings.etcd.api, parts.etcd_prefixes(settings), election)
 
 
-def _relist_all(reflectors: list[Reflector]) -> Callable[[str], None]:
+def _relist_all(listers: Sequence[_Lister]) -> Callable[[str], None]:
     def relist(reason: str) -> None:
-        for reflector in reflectors:
-            reflector.relist(reason)
+        for lister in listers:
+            lister.relist(reason)
 
     return relist
 

@@ -129,6 +129,31 @@ class ApiConnection:
                 response.close()  # back in the pool if it was read to its end, gone otherwise
             return Response(response.status, response.headers, body)
 
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        body: bytes | None = None,
+        accept: str = "application/json",
+    ) -> bytes:
+        """Ask for one change, or for an answer in another form; ``body`` is JSON.
+
+        :raises ApiError: as for :meth:`get`; a 409 is `kube2etcd.cluster.failures.ApiRefused`.
+        """
+        deadline = time.monotonic() + timeout
+        limits = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
+        more = {"Accept": accept} | ({"Content-Type": "application/json"} if body is not None else {})
+        session, response = self._send(path, params, limits, timeout, more, method, body)
+        try:
+            return self._read_all(
+                response, deadline, timeout, self._explainer(session, timeout, None, whole=True)
+            )
+        finally:
+            response.close()
+
     @contextlib.contextmanager
     def stream(
         self,
@@ -172,13 +197,15 @@ class ApiConnection:
         limits: urllib3.Timeout,
         seconds: float,
         more: Mapping[str, str],
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
         session = self._current_session()
-        response = self._send_once(session, path, params, limits, seconds, more)
+        response = self._send_once(session, path, params, limits, seconds, more, method, body)
         if response.status == 401:  # the token may have been replaced a moment ago
             response.close()
             session = self._reload(session.generation)
-            response = self._send_once(session, path, params, limits, seconds, more)
+            response = self._send_once(session, path, params, limits, seconds, more, method, body)
         if 200 <= response.status < 300:
             return session, response
         try:
@@ -201,6 +228,8 @@ class ApiConnection:
         limits: urllib3.Timeout,
         seconds: float,
         more: Mapping[str, str],
+        method: str,
+        body: bytes | None,
     ) -> urllib3.BaseHTTPResponse:
         url = session.access.host + quote(path) + ("?" + urlencode(params) if params else "")
         abort: Abort | None = getattr(running, "abort", None)
@@ -209,8 +238,9 @@ class ApiConnection:
         explain = self._explainer(session, seconds, abort)
         request = partial(
             session.pool.request,
-            "GET",
+            method,
             url,
+            body=body,
             timeout=limits,
             retries=False,
             redirect=False,

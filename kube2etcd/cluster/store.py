@@ -18,8 +18,10 @@ from kube2etcd.external import Endpoint
 
 #: The kind of the units that are names; they are made from objects of any kind that holds endpoints.
 NAMES = "names"
-#: Kinds of objects that are units of no name: others stand for what is in them.
-_WITHOUT_NAME = frozenset({"endpointslices", "dnsendpoints"})
+#: Kinds of objects that hold endpoints: those of the API server, and what the webhook was told.
+_HOLDERS = frozenset({"dnsendpoints", "webhook"})
+#: Kinds whose objects are no units: others stand for what is in them.
+_NO_UNITS = _HOLDERS | {"endpointslices"}
 
 
 class Unit(NamedTuple):
@@ -108,7 +110,7 @@ class Store:
         objects = (
             Unit(kind, *identity)
             for kind, objects in self._objects.items()
-            if kind not in _WITHOUT_NAME
+            if kind not in _NO_UNITS
             for identity in objects
         )
         return sorted([*objects, *(Unit(NAMES, "", name) for name in self._names.names())])
@@ -125,9 +127,9 @@ class Store:
         before = objects.pop(identity, None)
         if present is not None:
             objects[identity] = present
-        if kind not in _WITHOUT_NAME:
+        if kind not in _NO_UNITS:
             return {Unit(kind, *identity)}
-        if kind == "dnsendpoints":
+        if kind in _HOLDERS:
             said = [one.endpoints if isinstance(one, DnsEndpoint) else () for one in (before, present)]
             return {Unit(NAMES, "", name) for name in self._names.put(Unit(kind, *identity), *said)}
         touched: set[Unit] = set()

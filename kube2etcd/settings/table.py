@@ -295,6 +295,23 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "PORT",
         command="webhook",
     ),
+    Setting(
+        "webhook.inside",
+        "webhook",
+        to_boolean,
+        "Open the door for ExternalDNS in this process; its options are those of 'webhook'.",
+        "",
+        negated=to_boolean,
+        command="run",
+    ),
+    Setting(
+        "webhook.state_objects",
+        "state-objects",
+        to_word,
+        "Keep the state as DNSEndpoint objects in this namespace.",
+        "NAMESPACE",
+        command="webhook",
+    ),
     Setting("webhook.bind", "bind", to_bind, "Where that door listens.", "ADDR", command="webhook"),
     Setting(
         "webhook.allow",

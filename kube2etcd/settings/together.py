@@ -56,6 +56,10 @@ def together(
 
 def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     webhook = settings.webhook
+    if webhook.inside and webhook.state_objects is not None and not settings.dns_endpoints:
+        yield f"{said['webhook.state_objects']} needs --dns-endpoints beside --webhook, which reads them"
+    if webhook.inside and settings.etcd.api == "v2":
+        yield f"{said['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
     if len({address.version for address in webhook.cluster_ip}) < len(webhook.cluster_ip):
         yield f"{said['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
     served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"

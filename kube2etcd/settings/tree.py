@@ -155,6 +155,11 @@ class Webhook:
     """Where the door listens.  Default: loopback, since it knows no password."""
     allow: tuple[Network, ...] = ()
     """Networks from which the door may be used.  Default: all, as far as ``bind`` lets them come."""
+    inside: bool = False
+    """Whether ``run`` opens the door in its own process.  Default: no."""
+    state_objects: str | None = None
+    """Namespace in which the state is kept as DNSEndpoint objects of the API server, so that every bridge
+    with ``dns_endpoints`` publishes it.  Default: none; the state is kept in etcd or in a file."""
     hosts_file: str | None = None
     """Hosts file that gets a block of the names.  Default: no file is touched."""
     state_prefix: str = "/kube2etcd/webhook"
