@@ -1,0 +1,160 @@
+"""A keeper and a hosts file in memory, which can be made to fail, and a client without a socket."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kube2etcd.external import Domain
+from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
+from kube2etcd.webhook.door import Network, application
+from kube2etcd.webhook.hosts_file import NotWritten
+from kube2etcd.webhook.keep import NotKept
+from kube2etcd.webhook.messages import MEDIA_TYPE
+from kube2etcd.webhook.provider import Options, Provider
+from kube2etcd.webhook.state import State, decode, encode
+
+JSON = dict[str, Any]
+
+
+class MemoryKeeper:
+    """Keeps bytes, as the real ones do."""
+
+    def __init__(self) -> None:
+        self.data: bytes | None = None
+        self.away = ""
+        self.lose_answers = False
+        self.saves = 0
+
+    def load(self) -> State:
+        self._reach()
+        return State() if self.data is None else decode(self.data)
+
+    def save(self, state: State, deadline: float) -> None:
+        self._reach()
+        self.data = encode(state)
+        self.saves += 1
+        if self.lose_answers:
+            raise NotKept("no answer")
+
+    def check(self, state: State, deadline: float) -> State:
+        self._reach()
+        if self.data != encode(state):
+            self.save(state, deadline)
+        return state
+
+    def clear(self) -> None:
+        self.data = None
+
+    def _reach(self) -> None:
+        if self.away:
+            raise NotKept(self.away)
+
+
+class MemoryHosts:
+    """The lines that a hosts file would have."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.away = ""
+
+    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
+        if self.away and list(wanted) != self.lines:
+            raise NotWritten(self.away)
+        assert all(ours(name) for name, _ in wanted)
+        changed = list(wanted) != self.lines
+        self.lines = list(wanted)
+        return changed
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Client:
+    """Calls a door without a socket."""
+
+    keeper: MemoryKeeper = field(default_factory=MemoryKeeper)
+    hosts: MemoryHosts = field(default_factory=MemoryHosts)
+    domains: tuple[str, ...] = ("dtk.io",)
+    cluster: ClusterAddress = NOWHERE
+    allow: tuple[Network, ...] = ()
+    published: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """A new process on what is kept."""
+        options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk")
+        self.provider = Provider(self.keeper, options, self.hosts, self._publish)
+        self.application = application(self.provider, self.allow)
+        self.provider.repair()
+
+    def _publish(self, *what: Any) -> None:
+        self.published.append(what)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        content_type: str | None = MEDIA_TYPE,
+        peer: str = "127.0.0.1",
+        **headers: str,
+    ) -> Answer:
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "SERVER_NAME": "x",
+            "SERVER_PORT": "1",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": peer,
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": io.StringIO(),
+        }
+        if content_type is not None:
+            environ["CONTENT_TYPE"] = content_type
+        environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        started: list[Any] = []
+
+        def start(status: str, found: list[tuple[str, str]]) -> None:
+            started.append((int(status.split()[0]), dict(found)))
+
+        parts: Iterable[bytes] = self.application(environ, start)
+        ((status, found),) = started
+        return Answer(status, found, b"".join(parts))
+
+    def apply(self, **lists: list[JSON]) -> int:
+        return self.call("POST", "/records", json.dumps(lists).encode()).status
+
+    def records(self) -> list[JSON]:
+        answer = self.call("GET", "/records")
+        assert answer.status == 200
+        found: list[JSON] = answer.json()
+        return found
+
+
+def a(name: str, *targets: str, **more: Any) -> JSON:
+    """An A endpoint."""
+    return {"dnsName": name, "targets": list(targets) or ["10.0.0.5"], "recordType": "A", **more}
+
+
+def alias(name: str, target: str) -> JSON:
+    """A CNAME endpoint."""
+    return {"dnsName": name, "targets": [target], "recordType": "CNAME"}

@@ -1,0 +1,333 @@
+"""The calls, status by status, without a socket."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.external import Domain, managed
+from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.webhook.messages import MEDIA_TYPE
+from tests.strategies import LAW
+from tests.webhook.fakes import Client, a, alias
+
+CALLS = [
+    ("GET", "/"),
+    ("GET", "/records"),
+    ("POST", "/records"),
+    ("POST", "/adjustendpoints"),
+    ("GET", "/domains"),
+    ("POST", "/domains"),
+    ("GET", "/clusterip"),
+    ("POST", "/clusterip"),
+]
+BODIES = {"/records": b"{}", "/adjustendpoints": b"[]", "/domains": b"x.io", "/clusterip": b"192.0.2.1"}
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_every_body_has_that_media_type_and_no_call_a_cors_header(
+    client: Client, method: str, path: str
+) -> None:
+    for answer in (
+        client.call(method, path, BODIES.get(path, b"")),
+        client.call(method, path, b"\xff", "text/plain"),
+    ):
+        if answer.body:
+            assert answer.headers["Content-Type"] == MEDIA_TYPE
+        assert not any(name.lower().startswith("access-control") for name in answer.headers)
+
+
+def test_negotiation(client: Client) -> None:
+    assert client.call("GET", "/").json() == {"include": ["dtk.io"]}
+    assert Client(domains=()).call("GET", "/").json() == {"regexInclude": "^$"}
+    head = client.call("HEAD", "/")
+    assert (head.status, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "application/*",
+        MEDIA_TYPE,
+        "application/external.dns.webhook+json; version=1",
+        "application/external.dns.webhook+json",
+        f"text/html, {MEDIA_TYPE};q=0.5",
+        "text/html,*/*;q=0.1",
+    ],
+)
+def test_who_takes_it_gets_it(client: Client, accept: str) -> None:
+    assert client.call("GET", "/", accept=accept).status == 200
+    assert client.call("GET", "/records", accept=accept).status == 200
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/external.dns.webhook+json;version=2", "text/html", f"{MEDIA_TYPE};q=0"]
+)
+def test_who_wants_something_else_does_not(client: Client, accept: str) -> None:
+    assert client.call("GET", "/", accept=accept).status == 406
+    assert client.call("POST", "/adjustendpoints", b"[]", accept=accept).status == 406
+    # There is nothing in the answer to changes that could be accepted.
+    assert client.call("POST", "/records", b"{}", accept=accept).status == 204
+
+
+@pytest.mark.parametrize(
+    ("content_type", "taken"),
+    [
+        (MEDIA_TYPE, True),
+        ("application/external.dns.webhook+json; version=1", True),
+        ("application/external.dns.webhook+json;version=1; charset=utf-8", True),
+        ("Application/External.DNS.webhook+json ; version=1", True),
+        ("application/external.dns.webhook+json;version=2", False),
+        ("application/json", False),
+        ("text/plain", False),
+        ("application/x-www-form-urlencoded", False),
+        ("", False),
+        (None, False),
+        (";;;", False),
+    ],
+)
+def test_media_types_of_the_two_posts(client: Client, content_type: str | None, taken: bool) -> None:
+    assert client.call("POST", "/records", b"{}", content_type).status == (204 if taken else 415)
+    assert client.call("POST", "/adjustendpoints", b"[]", content_type).status == (200 if taken else 415)
+
+
+def test_records_are_given_back_as_posted(client: Client) -> None:
+    posted = [
+        a("Foo.dtk.io.", "10.0.0.9", "10.0.0.5", setIdentifier="s", recordTTL=60),
+        {**a("bar.dtk.io"), "labels": {"owner": "me"}, "providerSpecific": [{"name": "x", "value": "y"}]},
+        {
+            "dnsName": "a-dtk.io",
+            "targets": ['"heritage=external-dns"'],
+            "recordType": "TXT",
+            "labels": {"ownedRecord": "dtk.io"},
+        },
+    ]
+    assert client.call("GET", "/records").body == b"[]"
+    assert client.apply(create=posted) == 204
+    assert client.records() == posted
+
+
+def test_apply_is_204_without_a_body(client: Client) -> None:
+    answer = client.call("POST", "/records", b"{}")
+    assert (answer.status, answer.body) == (204, b"")
+    assert "Content-Type" not in answer.headers
+
+
+def test_one_bad_endpoint_costs_itself_alone(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    assert client.apply(create=[a("foo.evil-dtk.io"), a("a b.dtk.io"), a("foo.dtk.io")]) == 204
+    assert [one["dnsName"] for one in client.records()] == ["foo.dtk.io"]
+    assert len([one for one in caplog.records if "is skipped" in one.message]) == 2
+
+
+def test_adjusting_changes_nothing() -> None:
+    client = Client(cluster=ClusterAddress.parse("192.0.2.1"))
+    body = json.dumps([alias("Self.dtk.io", "self.dtk.io"), a("Out.example.")]).encode()
+    answer = client.call("POST", "/adjustendpoints", body)
+    assert answer.json() == [a("self.dtk.io", "192.0.2.1"), a("Out.example.")]
+    assert client.records() == []
+    assert client.hosts.lines == []
+    assert client.call("POST", "/adjustendpoints", b"[]").body == b"[]"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"5", b'{"create":5}', b'{"create":[{"targets":5}]}', b"\xff"])
+def test_no_valid_message(client: Client, body: bytes) -> None:
+    for path in ("/records", "/adjustendpoints"):
+        answer = client.call("POST", path, body)
+        assert answer.status == 400
+        assert answer.json().keys() == {"error"}
+        assert len(answer.body) < 1000
+
+
+def test_errors_are_small() -> None:
+    client = Client()
+    answer = client.call("POST", "/domains", b"x" * 8000)
+    assert answer.status == 400
+    assert len(answer.body) < 1000
+
+
+@pytest.mark.parametrize("path", ["/nope", "/records/", "/Records", "/livez", "/metrics", "/records/x"])
+def test_other_paths(client: Client, path: str) -> None:
+    assert client.call("GET", path).status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/records", "GET, POST"),
+        ("DELETE", "/records", "GET, POST"),
+        ("GET", "/adjustendpoints", "POST"),
+        ("POST", "/", "GET"),
+        ("OPTIONS", "/domains", "GET, POST"),
+        ("PATCH", "/clusterip", "GET, POST"),
+    ],
+)
+def test_other_methods(client: Client, method: str, path: str, allow: str) -> None:
+    answer = client.call(method, path)
+    assert answer.status == 405
+    assert answer.headers["Allow"] == allow
+
+
+def test_a_body_over_the_limit(client: Client) -> None:
+    body = b" " * (32 * 1024 * 1024) + b"{}"
+    assert client.call("POST", "/records", body).status == 413
+    assert client.call("POST", "/domains", body).status == 413
+    assert client.call("POST", "/records", body[2:]).status == 204
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_no_web_page_may_call(client: Client, method: str, path: str) -> None:
+    assert client.call(method, path, BODIES.get(path, b""), origin="http://evil.example").status == 403
+    assert client.call(method, path, BODIES.get(path, b""), origin="").status == 403
+
+
+@pytest.mark.parametrize(
+    ("peer", "allowed"),
+    [
+        ("192.0.2.7", True),
+        ("::ffff:192.0.2.7", True),
+        ("fd00::1%eth0", True),
+        ("127.0.0.1", False),
+        ("192.0.3.1", False),
+        ("", False),
+    ],
+)
+def test_who_may_call(peer: str, allowed: bool) -> None:
+    networks = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("fd00::/64"))
+    client = Client(allow=networks)
+    assert client.call("GET", "/", peer=peer).status == (200 if allowed else 403)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", "text/plain", None, MEDIA_TYPE]
+)
+def test_domains_at_run_time(client: Client, content_type: str | None) -> None:
+    for _ in range(2):
+        assert client.call("POST", "/domains", b" mydomain.io\n", content_type).status == 200
+    assert client.call("POST", "/domains", b'".a.b"', content_type).status == 200
+    assert client.call("GET", "/domains").json() == ["dtk.io", "mydomain.io", ".a.b"]
+    assert client.call("GET", "/").json() == {"include": ["dtk.io", "mydomain.io", ".a.b"]}
+    assert client.apply(create=[a("x.mydomain.io")]) == 204
+    client.start()
+    assert client.call("GET", "/domains").json() == ["dtk.io", "mydomain.io", ".a.b"]
+    assert [one["dnsName"] for one in client.records()] == ["x.mydomain.io"]
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b",", b"a..b", b'["a.b"]', b'{"a":1}', b'"', b"\xff", b"a b"])
+def test_bodies_that_are_no_domain(client: Client, body: bytes) -> None:
+    answer = client.call("POST", "/domains", body)
+    assert answer.status == 400
+    assert client.call("GET", "/domains").json() == ["dtk.io"]
+
+
+def test_the_cluster_address_at_run_time(client: Client) -> None:
+    assert client.call("GET", "/clusterip").json() == ""
+    assert client.call("POST", "/clusterip", b"192.0.2.1", "text/plain").status == 200
+    assert client.call("POST", "/clusterip", b"192.0.2.1,fd00::1", None).status == 200
+    assert client.call("GET", "/clusterip").json() == "192.0.2.1,fd00::1"
+    for body in (b"", b"x", b"10.0.0.1/8", b"\xff"):
+        assert client.call("POST", "/clusterip", body).status == 400
+    client.start()
+    assert client.call("GET", "/clusterip").json() == "192.0.2.1,fd00::1"
+    client.cluster = ClusterAddress.parse("10.1.1.1")
+    client.start()
+    assert client.call("GET", "/clusterip").json() == "10.1.1.1"
+
+
+def test_a_defect_of_ours_is_told_and_ends_nothing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.provider, "apply", lambda changes: 1 / 0)
+    answer = client.call("POST", "/records", b"{}")
+    assert answer.status == 500
+    assert "defect" in answer.json()["error"]
+
+
+# --- whatever comes -----------------------------------------------------------------------------------------
+
+WORDS = (
+    "foo.dtk.io FOO.dtk.io. dtk.io *.dtk.io x.example 10.0.0.5 fd00::1 A AAAA CNAME TXT SRV localhost desk"
+)
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from([*WORDS.split(), "1 2 3 foo.dtk.io", "a\n6.6.6.6 bank.com .dtk.io"]),
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "dnsName": TEXTS,
+        "targets": st.lists(TEXTS, max_size=3),
+        "recordType": TEXTS,
+        "setIdentifier": TEXTS,
+        "recordTTL": st.integers(),
+        "labels": st.dictionaries(st.sampled_from(["ownedRecord", "owner"]), TEXTS, max_size=2),
+        "providerSpecific": st.lists(st.fixed_dictionaries({"name": TEXTS, "value": TEXTS}), max_size=2),
+    },
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+LISTS = st.sampled_from(["create", "Create", "updateOld", "updateNew", "UPDATENEW", "delete"])
+MESSAGES = st.one_of(
+    st.dictionaries(LISTS, st.lists(FIELDS, max_size=3), max_size=4),
+    st.dictionaries(LISTS, ANYTHING, max_size=4),
+    st.lists(FIELDS, max_size=3),
+    ANYTHING,
+)
+
+
+def encoded(message: Any) -> bytes:
+    return json.dumps(message).encode(errors="replace")
+
+
+@LAW
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CALLS),
+            st.one_of(MESSAGES.map(encoded), TEXTS.map(str.encode), st.binary(max_size=50)),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_is_posted_nothing_breaks_and_nothing_gets_outside(calls: list[Any]) -> None:
+    client = Client(cluster=ClusterAddress.parse("192.0.2.1"))
+    for (method, path), body in calls:
+        answer = client.call(method, path, body)
+        assert answer.status < 500, (method, path, body, answer.body)
+        assert answer.status == 204 or answer.json() is not None
+    domains = [Domain.parse(text) for text in client.call("GET", "/domains").json()]
+    for name, address in client.hosts.lines:
+        assert managed(domains, name)
+        assert name not in ("localhost", "desk")
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-.")
+        ipaddress.ip_address(address)
+    for names, *_ in client.published:
+        assert all(managed(domains, name) for name in names)
+    before = client.records()
+    client.start()
+    assert client.records() == before
+
+
+@LAW
+@given(
+    st.text(alphabet=st.characters(codec="latin-1"), max_size=30),
+    st.text(alphabet=st.characters(codec="latin-1"), max_size=60),
+    st.text(alphabet=st.characters(codec="latin-1"), max_size=60),
+    st.sampled_from(["GET", "POST", "HEAD", "X"]),
+)
+def test_whatever_the_headers_say(path: str, accept: str, content_type: str, method: str) -> None:
+    client = Client()
+    for where in (f"/{path}", "/", "/records", "/adjustendpoints"):
+        assert client.call(method, where, b"{}", content_type, accept=accept).status < 500

@@ -1,0 +1,136 @@
+"""The hosts file on a real file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from kube2etcd import atomic
+from kube2etcd.webhook.hosts_file import HostsFile, NotWritten
+
+WANTED = [("foo.dtk.io", "10.0.0.5")]
+USERS = b"127.0.0.1 localhost\n"
+
+
+def ours(name: str) -> bool:
+    return name.endswith(".dtk.io")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "hosts"
+    found.write_bytes(USERS)
+    return found
+
+
+def test_written_once_and_not_again(path: Path) -> None:
+    hosts = HostsFile(path)
+    assert hosts.write(WANTED, ours)
+    before = path.stat()
+    assert b"\n10.0.0.5 foo.dtk.io\n" in path.read_bytes()
+    assert not hosts.write(WANTED, ours)
+    assert not HostsFile(path).write(WANTED, ours)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert hosts.write([], ours)
+    assert path.read_bytes() == USERS
+    assert os.listdir(path.parent) == ["hosts"]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    hosts = HostsFile(tmp_path / "hosts")
+    assert not hosts.write([], ours)
+    assert not (tmp_path / "hosts").exists()
+    assert hosts.write(WANTED, ours)
+    assert b"10.0.0.5 foo.dtk.io\n" in (tmp_path / "hosts").read_bytes()
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EROFS, errno.EXDEV, errno.EACCES, errno.EPERM])
+def test_where_rename_fails_it_is_written_in_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "replace", fail)
+    inode = path.stat().st_ino
+    hosts = HostsFile(path)
+    assert hosts.write(WANTED, ours)
+    assert path.stat().st_ino == inode
+    assert path.read_bytes().startswith(USERS + b"# BEGIN")
+    assert not hosts.write(WANTED, ours)
+    # Shorter than before: nothing of the old end stays.
+    assert hosts.write([], ours)
+    assert path.read_bytes() == USERS
+    assert os.listdir(path.parent) == ["hosts"]
+
+
+def test_a_second_hard_link_stays_one(path: Path) -> None:
+    os.link(path, path.with_name("other"))
+    assert HostsFile(path).write(WANTED, ours)
+    assert path.with_name("other").read_bytes() == path.read_bytes()
+
+
+def test_somebody_elses_change_in_between_is_not_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, left = os.fsync, [True]
+
+    def meddle(descriptor: int) -> None:
+        if left:
+            left.pop()
+            with path.open("ab") as file:
+                file.write(b"10.0.0.9 printer\n")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meddle)
+    assert HostsFile(path).write(WANTED, ours)
+    assert b"10.0.0.9 printer\n# BEGIN" in path.read_bytes()
+
+
+def test_somebody_who_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(atomic, "rewrite", fail)
+    monkeypatch.setattr("kube2etcd.webhook.hosts_file._in_place", lambda *_: None)
+    with pytest.raises(NotWritten, match="somebody else keeps changing it"):
+        HostsFile(path).write(WANTED, ours)
+
+
+def test_a_full_disk_leaves_what_was_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(path, path.with_name("other"))
+    real, left = os.fsync, [True]
+
+    def full(descriptor: int) -> None:
+        if left:
+            left.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NotWritten, match="No space left"):
+        HostsFile(path).write(WANTED, ours)
+    assert path.read_bytes() == USERS
+
+
+def test_a_folder_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "hosts").mkdir()
+    with pytest.raises(NotWritten, match="cannot be written"):
+        HostsFile(tmp_path / "hosts").write(WANTED, ours)
+
+
+def test_a_link_to_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "hosts").symlink_to("gone")
+    with pytest.raises(NotWritten):
+        HostsFile(tmp_path / "hosts").write(WANTED, ours)
+
+
+def test_a_name_left_to_the_user_is_told_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_bytes(b"10.0.0.9 foo.dtk.io\n")
+    hosts = HostsFile(path)
+    for _ in range(3):
+        assert not hosts.write(WANTED, ours)
+    assert len(caplog.records) == 1
+    path.write_bytes(USERS)
+    assert hosts.write(WANTED, ours)

@@ -1,0 +1,89 @@
+"""The state in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.external import Endpoint
+from kube2etcd.webhook.keep import NotKept
+from kube2etcd.webhook.keep_file import FileKeeper
+from kube2etcd.webhook.state import State
+
+FOO = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
+STATE = State({FOO.key: FOO})
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> FileKeeper:
+    return FileKeeper(tmp_path / "lib" / "webhook.json")
+
+
+def test_nothing_is_the_empty_state(keeper: FileKeeper) -> None:
+    assert keeper.load() == State()
+    assert not keeper.path.exists()
+
+
+def test_kept_and_read_again(keeper: FileKeeper) -> None:
+    keeper.save(STATE, 0)
+    assert FileKeeper(keeper.path).load() == STATE
+    assert keeper.path.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in keeper.path.parent.iterdir()] == ["webhook.json"]
+
+
+def test_what_a_killed_writer_left_is_no_hindrance(keeper: FileKeeper) -> None:
+    keeper.save(State(), 0)
+    keeper.path.with_name(".webhook.json.new").write_text("half of it")
+    assert keeper.load() == State()
+    keeper.save(STATE, 0)
+    assert keeper.load() == STATE
+
+
+def test_damage_while_running_is_put_right(keeper: FileKeeper) -> None:
+    keeper.save(STATE, 0)
+    written = keeper.path.stat().st_mtime_ns
+    assert keeper.check(STATE, 0) is STATE
+    assert keeper.path.stat().st_mtime_ns == written
+    keeper.path.write_text("nonsense")
+    keeper.check(STATE, 0)
+    assert keeper.load() == STATE
+    keeper.path.unlink()
+    keeper.check(STATE, 0)
+    assert keeper.load() == STATE
+
+
+def test_an_empty_state_makes_no_file(keeper: FileKeeper) -> None:
+    keeper.check(keeper.load(), 0)
+    assert not keeper.path.exists()
+
+
+def test_what_cannot_be_read_is_told_and_left_alone(keeper: FileKeeper) -> None:
+    keeper.path.parent.mkdir()
+    keeper.path.write_text('{"version":2}')
+    with pytest.raises(NotKept, match="upgrade it"):
+        keeper.load()
+    assert keeper.path.read_text() == '{"version":2}'
+
+
+def test_a_folder_in_its_place(keeper: FileKeeper) -> None:
+    keeper.path.mkdir(parents=True)
+    with pytest.raises(NotKept, match="cannot be read"):
+        keeper.load()
+    with pytest.raises(NotKept, match="cannot be written"):
+        keeper.save(STATE, 0)
+    with pytest.raises(NotKept, match="cannot be removed"):
+        keeper.clear()
+
+
+def test_a_file_in_its_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("")
+    with pytest.raises(NotKept):
+        FileKeeper(tmp_path / "lib" / "x").check(STATE, 0)
+
+
+def test_cleared(keeper: FileKeeper) -> None:
+    keeper.save(STATE, 0)
+    for _ in range(2):
+        keeper.clear()
+        assert not keeper.path.exists()

@@ -1,0 +1,168 @@
+"""Nothing is answered for before it is kept; what fails leaves everything as it was."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.external import Endpoint
+from kube2etcd.webhook.messages import Changes
+from kube2etcd.webhook.provider import NotNow
+from kube2etcd.webhook.state import State
+from tests.webhook.fakes import Client, a, alias
+
+
+def test_before_the_state_was_read_everything_waits() -> None:
+    client = Client()
+    client.keeper.away = "etcd is away"
+    client.start()
+    for method, path in [("GET", "/"), ("GET", "/records"), ("GET", "/domains"), ("GET", "/clusterip")]:
+        answer = client.call(method, path)
+        assert answer.status == 503
+        assert answer.json() == {"error": "etcd is away"}
+    assert client.apply(create=[a("foo.dtk.io")]) == 503
+    assert client.call("POST", "/adjustendpoints", b"[]").status == 503
+    assert client.call("POST", "/domains", b"x.io").status == 503
+    assert client.provider.troubles() == ["etcd is away"]
+    client.keeper.away = ""
+    client.provider.repair()
+    assert client.provider.is_read
+    assert client.provider.troubles() == []
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+
+
+def test_what_cannot_be_kept_is_not_taken_over() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    client.keeper.away = "etcd is away"
+    assert client.apply(create=[a("bar.dtk.io")]) == 503
+    assert client.call("POST", "/domains", b"x.io").status == 503
+    assert client.call("POST", "/clusterip", b"192.0.2.1").status == 503
+    assert client.records() == [a("foo.dtk.io")]
+    assert client.call("GET", "/").json() == {"include": ["dtk.io"]}
+    assert client.hosts.lines == [("foo.dtk.io", "10.0.0.5")]
+    assert client.provider.troubles() == ["etcd is away"]
+    client.keeper.away = ""
+    client.provider.repair()
+    assert client.provider.troubles() == []
+    assert client.apply(create=[a("bar.dtk.io")]) == 204
+
+
+def test_an_answer_that_was_lost_is_undone() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    client.keeper.lose_answers = True
+    assert client.apply(create=[a("bar.dtk.io")]) == 503
+    client.keeper.lose_answers = False
+    client.provider.repair()
+    client.start()
+    assert client.records() == [a("foo.dtk.io")]
+
+
+def test_what_cannot_be_written_is_not_taken_over() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    client.hosts.away = "the hosts file is read-only"
+    assert client.apply(create=[a("bar.dtk.io")]) == 503
+    assert client.records() == [a("foo.dtk.io")]
+    assert client.provider.troubles() == ["the hosts file is read-only"]
+    client.start()
+    assert client.records() == [a("foo.dtk.io")]
+    # Whatever does not touch the file is still taken.
+    client.provider.repair()
+    assert client.provider.troubles() == []
+    text = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
+    assert client.apply(create=[text]) == 204
+
+
+def test_what_cannot_be_taken_back_at_once_is_later() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+
+    class Hosts:
+        def write(self, *_: object) -> bool:
+            client.keeper.away = "etcd is away"
+            raise NotNow("the hosts file is read-only")
+
+    client.provider._hosts = Hosts()
+    assert client.apply(create=[a("bar.dtk.io")]) == 503
+    assert sorted(client.provider.troubles()) == ["etcd is away", "the hosts file is read-only"]
+    client.provider._hosts = client.hosts
+    client.keeper.away = ""
+    client.provider.repair()
+    client.start()
+    assert client.records() == [a("foo.dtk.io")]
+
+
+def test_the_same_again_is_not_kept_again() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    saves = client.keeper.saves
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    assert client.apply() == 204
+    assert client.keeper.saves == saves
+
+
+def test_while_in_trouble_the_same_again_is_tried_again() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    client.keeper.away = "etcd is away"
+    client.provider.repair()
+    assert client.apply(create=[a("foo.dtk.io")]) == 503
+    client.keeper.away = ""
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+
+
+def test_another_writers_state_is_taken_over() -> None:
+    client = Client()
+    theirs = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
+    state = State({theirs.key: theirs})
+    client.keeper.check = lambda *_: state  # type: ignore[method-assign]
+    client.provider.repair()
+    assert client.records() == [theirs.to_json()]
+    assert client.hosts.lines == [("theirs.dtk.io", "10.0.0.9")]
+
+
+def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    monkeypatch.setattr("kube2etcd.webhook.provider.ANSWER_WITHIN", 3.01)
+    inside, done = threading.Event(), threading.Event()
+
+    def slow(state: State, deadline: float) -> None:
+        inside.set()
+        done.wait(10)
+
+    monkeypatch.setattr(client.keeper, "save", slow)
+    first = threading.Thread(target=client.apply, kwargs={"create": [a("foo.dtk.io")]})
+    first.start()
+    inside.wait(10)
+    with pytest.raises(NotNow, match="other calls"):
+        client.provider.apply(Changes())
+    assert client.call("GET", "/records").status == 200
+    done.set()
+    first.join()
+
+
+def test_warnings_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client()
+    assert client.apply(create=[a("*.dtk.io"), alias("x.dtk.io", "y.example")]) == 204
+    for _ in range(3):
+        client.provider.repair()
+    assert len([one for one in caplog.records if "is not in the hosts file" in one.message]) == 2
+
+
+def test_what_is_published_follows() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    names, domains, cluster = client.published[-1]
+    assert list(names) == ["foo.dtk.io"]
+    assert [str(domain) for domain in domains] == ["dtk.io"]
+    assert not cluster
+
+
+def test_without_a_hosts_file(tmp_path: Path) -> None:
+    client = Client()
+    client.provider._hosts = None
+    assert client.apply(create=[a("foo.dtk.io")]) == 204

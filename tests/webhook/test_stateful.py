@@ -1,0 +1,234 @@
+"""Any sequence of calls, restarts, kills and failures ends with what a simple model says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from kube2etcd import changes, parts
+from kube2etcd.cluster.store import Store
+from kube2etcd.external import Domain
+from kube2etcd.inbox import Inbox
+from kube2etcd.metrics import Metrics, Status
+from kube2etcd.publish import Publisher
+from kube2etcd.reconciler import Reconciler
+from kube2etcd.settings import Settings
+from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.webhook.feed import KIND, Feed
+from kube2etcd.webhook.hosts_block import rewrite
+from skydns_compat.layout import Layout
+from tests.webhook.fakes import Client, a, alias
+
+NAMES = ["a.dtk.io", "b.dtk.io", "x.y.dtk.io", "dtk.io", "c.late.io"]
+ENDPOINTS = st.one_of(
+    st.builds(
+        lambda name, number, sid: a(name, f"10.0.0.{number}", **({"setIdentifier": sid} if sid else {})),
+        st.sampled_from([*NAMES, "out.example", "A.dtk.io."]),
+        st.integers(1, 3),
+        st.sampled_from(["", "s"]),
+    ),
+    st.builds(alias, st.sampled_from(NAMES), st.sampled_from([*NAMES, "else.example"])),
+)
+LISTS = st.lists(ENDPOINTS, max_size=4)
+
+
+def plain(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
+def key_of(one: Any) -> tuple[str, str, str]:
+    return plain(one["dnsName"]), one["recordType"], one.get("setIdentifier", "")
+
+
+def publisher(domains: tuple[Domain, ...], cluster: ClusterAddress) -> Publisher:
+    zones = parts.external_zones(Settings(), domains, cluster.addresses)
+    return Publisher(Store(), Layout("/skydns", "me"), None, zones)
+
+
+class _Etcd:
+    """Keys in memory, as a reconciler sees them."""
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, bytes] = {}
+        self.revision = 1
+
+    def snapshot(self) -> changes.Snapshot:
+        return changes.Snapshot(self.revision, dict(self.entries))
+
+    def apply(self, generations: Any, progress: Any = None) -> changes.ApplyResult:
+        for generation in generations:
+            for batch in generation:
+                for one in batch:
+                    if isinstance(one, changes.Put):
+                        self.entries[one.key] = one.value
+                    else:
+                        self.entries.pop(one.key, None)
+        self.revision += 1
+        return changes.ApplyResult(self.revision, frozenset({self.revision}))
+
+
+class Calls(RuleBasedStateMachine):
+    """The model: endpoints by key, domains, the last cluster address."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.model: dict[tuple[str, str, str], Any] = {}
+        self.domains = ["dtk.io"]
+        self.cluster = ""
+        self.etcd = _Etcd()
+        self.client = Client()
+        self.loop()
+
+    def loop(self) -> None:
+        """A new process also begins a new loop."""
+        self.inbox = Inbox()
+        self.feed = Feed(self.inbox)
+        self.reconciler: Reconciler | None = None
+        self.wired: Any = None
+
+    def settle(self) -> None:
+        """Turn the loop on what was published last, as `Keys` does in its thread."""
+        names, domains, cluster = self.client.published[-1]
+        self.feed.update(names)
+        if self.reconciler is None or self.wired != (domains, cluster):
+            self.wired = (domains, cluster)
+            self.reconciler = Reconciler(
+                publisher(domains, cluster),
+                self.etcd,
+                self.inbox,
+                [KIND],
+                relist=self.feed.relist,
+                follow=lambda revision: 0,
+                metrics=Metrics(),
+                status=Status(),
+            )
+            self.feed.relist()
+        for _ in range(3):
+            self.reconciler.turn(self.inbox.drain(0))
+
+    def known(self, name: str) -> bool:
+        return any(plain(name) == one or plain(name).endswith(f".{one}") for one in self.domains)
+
+    def take(self, create: list[Any], update: list[Any], delete: list[Any]) -> None:
+        for one in delete:
+            self.model.pop(key_of(one), None)
+        for one in update + create:
+            if self.known(one["dnsName"]):
+                self.model[key_of(one)] = one
+
+    @rule(create=LISTS, update=LISTS, delete=LISTS)
+    def apply(self, create: list[Any], update: list[Any], delete: list[Any]) -> None:
+        assert self.client.apply(create=create, updateNew=update, delete=delete) == 204
+        self.take(create, update, delete)
+
+    @rule(create=LISTS, delete=LISTS)
+    def apply_while_the_keeper_is_away(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.keeper.away = "away"
+        assert self.client.apply(create=create, delete=delete) in (204, 503)
+        self.client.keeper.away = ""
+
+    @rule(create=LISTS, delete=LISTS)
+    def apply_and_lose_the_keepers_answer(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.keeper.lose_answers = True
+        self.client.apply(create=create, delete=delete)
+        self.client.keeper.lose_answers = False
+        self.client.provider.repair()
+
+    @rule(create=LISTS, delete=LISTS)
+    def apply_while_the_hosts_file_is_read_only(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.hosts.away = "read-only"
+        if self.client.apply(create=create, delete=delete) == 204:
+            self.take(create, [], delete)
+        self.client.hosts.away = ""
+
+    @rule()
+    def kill_and_start(self) -> None:
+        self.client.start()
+        self.loop()
+
+    @rule()
+    def kill_in_the_middle_of_a_call(self) -> None:
+        """Kept, and never answered for: it is there after the start, or it is not."""
+        one = a("killed.dtk.io")
+        self.client.hosts.away = "killed"
+        real, self.client.keeper.save = self.client.keeper.save, _first_only(self.client.keeper.save)  # type: ignore[method-assign]
+        self.client.apply(create=[one])
+        self.client.keeper.save = real  # type: ignore[method-assign]
+        self.client.hosts.away = ""
+        self.client.start()
+        self.loop()
+        self.take([one], [], [])
+
+    @rule()
+    def late_domain(self) -> None:
+        assert self.client.call("POST", "/domains", b"late.io").status == 200
+        if "late.io" not in self.domains:
+            self.domains.append("late.io")
+
+    @rule(address=st.sampled_from(["192.0.2.1", "192.0.2.1,fd00::1"]))
+    def cluster_address(self, address: str) -> None:
+        assert self.client.call("POST", "/clusterip", address.encode()).status == 200
+        self.cluster = address
+
+    @rule(which=st.integers(0, 5))
+    def keys_are_lost(self, which: int) -> None:
+        for key in sorted(self.etcd.entries)[which::6]:
+            del self.etcd.entries[key]
+        if self.reconciler is not None:
+            self.reconciler.mirror.lose()
+            self.reconciler._retry_at = 0
+
+    def _resolve(self, name: str, seen: frozenset[str] = frozenset()) -> list[str] | None:
+        """Addresses; empty: an alias to where none is known; None: nothing that a hosts file could have."""
+        here = [one for (owner, _, _), one in sorted(self.model.items()) if owner == name]
+        direct = sorted({target for one in here if one["recordType"] == "A" for target in one["targets"]})
+        if direct:
+            return direct
+        aliases = [plain(one["targets"][0]) for one in here if one["recordType"] == "CNAME"]
+        if not aliases or name in seen:
+            return None if not aliases else []
+        return self._resolve(aliases[0], seen | {name}) or []
+
+    @invariant()
+    def records_keys_and_block_are_the_models(self) -> None:
+        if not hasattr(self, "client"):
+            return
+        assert sorted(self.client.records(), key=key_of) == sorted(self.model.values(), key=key_of)
+        expected = []
+        for name in sorted({owner for owner, _, _ in self.model}):
+            found = self._resolve(name)
+            if found is not None:
+                addresses = found or [one for one in self.cluster.split(",") if one]
+                expected += [(name, address) for address in addresses]
+        assert self.client.hosts.lines == expected
+        content = rewrite(b"127.0.0.1 localhost\n", expected, lambda _: True).content
+        assert content.count(b"\n") == 1 + (len(expected) + 2 if expected else 0)
+        self.settle()
+        assert self.reconciler is not None
+        assert self.etcd.entries == self.reconciler.publisher.desired
+        assert self.reconciler.equal
+        names, domains, cluster = self.client.published[-1]
+        fresh = publisher(domains, cluster)
+        inbox = Inbox()
+        Feed(inbox).update(names)
+        for news in inbox.drain(0):
+            fresh.refresh(fresh.store.replace(news.kind, news.objects))  # type: ignore[union-attr]
+        assert self.etcd.entries == fresh.desired
+
+
+def _first_only(save: Any) -> Any:
+    calls: list[int] = []
+
+    def once(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            save(*args)
+
+    return once
+
+
+TestCalls = Calls.TestCase
+TestCalls.settings = settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=25)
