@@ -1,15 +1,9 @@
-"""Why a name is answered as it is.  Pure: the model of the reader over entries, and the objects behind.
-
-The answer comes from the same model that tests hold equal to the real server; the reasons come from
-the sources, which say what they leave out.
-"""
+"""Reasons for an answer: the objects behind it, and what the sources left out.  Pure."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from kube2etcd.cluster.objects import Namespace, Service
 from kube2etcd.cluster.store import NAMES, Unit
@@ -18,125 +12,19 @@ from kube2etcd.publish import Publisher
 from kube2etcd.sources.cluster import is_headless
 from kube2etcd.sources.published import Published
 from kube2etcd.zones import OfExternal, OfSelected, Zone
-from skydns_compat.corefile import Block
-from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
-from skydns_compat.reader import Answer, Entries
-from skydns_compat.reader_served import served_answer
+from skydns_compat.names import InvalidName, Name
+from skydns_compat.reader import Answer
 
-#: Types that are asked for when none is given and the name has no records.
-USUAL = ("A",)
-#: Types that a question may have.
-TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX", "ANY")
 _ADDRESSES = ("A", "AAAA")
 
 
-#: A server that is asked: (name, type) -> its answer.
-Asked: TypeAlias = Callable[[Name, str], Answer]
-#: How a server reads keys.
-Reads: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
+class Why:
+    """Reasons over what ``publisher`` wants."""
 
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What is answered to one question, and why."""
-
-    name: str
-    rtype: str
-    answer: Answer
-    reasons: tuple[str, ...]
-
-    def __str__(self) -> str:
-        lines = [f"{self.name} {self.rtype}: {meaning(self.answer)}"]
-        lines += [f"  {record}" for record in self.answer.answers]
-        lines += [f"  with {record}" for record in self.answer.additional]
-        lines += [f"why: {reason}" for reason in self.reasons]
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, object]:
-        """The same for JSON."""
-        return {
-            "name": self.name,
-            "type": self.rtype,
-            "rcode": self.answer.rcode,
-            "answers": [str(record) for record in self.answer.answers],
-            "additional": [str(record) for record in self.answer.additional],
-            "reasons": list(self.reasons),
-        }
-
-
-def meaning(answer: Answer) -> str:
-    """The outcome in words."""
-    if answer.rcode == "NXDOMAIN":
-        return "NXDOMAIN (no such name)"
-    if answer.rcode == "REFUSED":
-        return "not answered from etcd; the upstream is asked, where there is one"
-    if answer.rcode != "NOERROR":
-        return answer.rcode
-    return "NOERROR" if answer.answers else "NODATA (the name exists, without such records)"
-
-
-def question_name(text: str) -> Name:
-    """The name that is asked for; an address stands for its reverse name."""
-    try:
-        return reverse_name(parse_address(text))
-    except ValueError:
-        return Name.parse(text)
-
-
-class Explainer:
-    """Answers and reasons over what ``publisher`` wants, or over what etcd really holds."""
-
-    def __init__(
-        self,
-        publisher: Publisher,
-        blocks: Sequence[Block],
-        existing: Mapping[bytes, bytes] | None = None,
-        reads: Reads | None = None,
-    ) -> None:
-        """``blocks`` are those of CoreDNS, unless ``reads`` says how another server reads keys."""
+    def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        prefix = publisher.layout.prefix
 
-        def served(keys: Mapping[bytes, bytes]) -> Asked:
-            entries = Entries(keys, prefix)
-            return lambda name, rtype: served_answer(entries, blocks, name, rtype)
-
-        reads = reads or served
-        self._wanted = reads(publisher.desired)
-        self._existing = None if existing is None else reads(existing)
-
-    def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
-        """One explanation for each type: the one asked for, else those that the name has."""
-        rows = self._rows_at(name)
-        types = [rtype.upper()] if rtype else self._types(name, rows)
-        return [self._explain(name, each, rows) for each in types]
-
-    def _explain(self, name: Name, rtype: str, rows: list[Row]) -> Explanation:
-        wanted = self._wanted(name, rtype)
-        reasons = list(dict.fromkeys(self._reasons(name, rtype, rows, wanted)))
-        if self._existing is None:
-            return Explanation(f"{name}.", rtype, wanted, tuple(reasons))
-        real = self._existing(name, rtype)
-        if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
-            reasons.append(
-                f"etcd is not equal to the cluster here, which would be {meaning(wanted)}"
-                + "".join(f"; {record}" for record in wanted.answers)
-                + ": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run"
-            )
-        return Explanation(f"{name}.", rtype, real, tuple(reasons))
-
-    def _types(self, name: Name, rows: list[Row]) -> list[str]:
-        if self._is_reverse(name):
-            return ["PTR"]
-        have = {row.record.rtype for row in rows if row.record.name == name} - {"NODATA"}
-        return [rtype for rtype in TYPES if rtype in have] or list(USUAL)
-
-    def _is_reverse(self, name: Name) -> bool:
-        return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
-
-    # Reasons
-
-    def _rows_at(self, name: Name) -> list[Row]:
+    def rows_at(self, name: Name) -> list[Row]:
         """The records at the name, from the units that may have any there."""
         return [
             row
@@ -148,7 +36,7 @@ class Explainer:
     def _units_about(self, name: Name) -> list[Unit]:
         zone = self._zone_of(name)
         if zone is None:
-            return list(self._publisher.units()) if self._is_reverse(name) else []
+            return list(self._publisher.units()) if self.is_reverse(name) else []
         if isinstance(zone, OfExternal):
             # Whoever has names below it makes a name exist too.
             below = f".{name}"
@@ -182,9 +70,10 @@ class Explainer:
         found = (one for where, one in self._publisher.by_zone(unit) if where.name == zone)
         return next(found, Published())
 
-    def _reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
+    def reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
+        """Why ``answer`` is what it is; ``rows`` are those of `rows_at`."""
         zone = self._zone_of(name)
-        if zone is None and not self._is_reverse(name):
+        if zone is None and not self.is_reverse(name):
             yield from self._outside(name)
             return
         shown = [row for row in rows if self._answers(row, rtype)]
@@ -281,7 +170,7 @@ class Explainer:
         except InvalidName:
             return
         for candidate in longer:
-            if self._rows_at(candidate):
+            if self.rows_at(candidate):
                 yield f"a pod's search list would make {candidate} of it, which exists"
 
     def _suffixes(self, zone: Name) -> list[Name]:
@@ -401,6 +290,10 @@ class Explainer:
             and (unit.name == name or (unit.namespace == namespace and _alike(unit.name, name)))
         ]
         return f"; there is {', '.join(near[:3])}" if near else ""
+
+    def is_reverse(self, name: Name) -> bool:
+        """Whether the name is that of an address backwards."""
+        return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
 
 
 def _alike(one: str, other: str) -> bool:
