@@ -22,7 +22,7 @@ from kube2etcd.errors import EtcdDeposed, EtcdError
 from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News, Rezoned
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.mirror import Mirror
-from kube2etcd.plan import Plan, diff, generations, to_hold
+from kube2etcd.plan import HELD_SHARE, Plan, diff, generations, to_hold
 from kube2etcd.publish import Publisher
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ TICK = 1.0
 #: Seconds that a standby waits for the leader to write what is missing, before it calls itself unready:
 #: so long may another one take to lead.
 PATIENCE = 10.0
+#: Seconds after which a difference is no delay any more: the leader has other settings or another version.
+#: A standby that stayed unready for that would hold up the very update that is to end it.
+OTHERWISE = 30.0
 #: Seconds after which a held plan asks for another listing.
 ASK_AGAIN = (5.0, 10.0, 20.0)
 #: Reasons for left-out records that are told at once, such as at the start.
@@ -108,6 +111,7 @@ class Reconciler:
         self._watch = 0
         self._standing_by, self._standby = standing_by, ""
         self._behind: dict[bytes, float] = {}
+        self._settled = False
         self._held_at: dict[str, int] = {}
         self._ask_at: list[float] = []
         self._foreign: set[bytes] = set()
@@ -226,13 +230,26 @@ class Reconciler:
             self._lose(error)
             return
         self._trouble = ""
-        late = bool(self._behind) and began - min(self._behind.values()) > PATIENCE
-        self.equal = not self._behind or (was_equal and not late)
+        self.equal = not self._behind or self._bearable(began, was_equal)
         self._metrics.etcd_up(True)
         if full:
             self._metrics.resynced(time.monotonic() - began)
         elif keys:
             self._metrics.latency(time.monotonic() - self.inbox.oldest)
+
+    def _bearable(self, now: float, was_equal: bool) -> bool:
+        """Whether a standby may call etcd as good as equal, although it would write something else."""
+        age = now - min(self._behind.values())
+        missing = sum(key not in self.mirror.entries for key in self._behind)
+        settled = age > OTHERWISE and missing <= HELD_SHARE * len(self.publisher.desired)
+        if settled and not self._settled:
+            log.warning(
+                "%d keys in etcd are not as this bridge would write them: has the leader the same version and"
+                " settings?",
+                len(self._behind),
+            )
+        self._settled = settled
+        return settled or (was_equal and age <= PATIENCE)
 
     def _load(self, now: float) -> bool:
         """Read etcd anew, unless that was tried a moment ago."""
@@ -256,6 +273,7 @@ class Reconciler:
         plan = diff(self.mirror.entries, self.publisher.desired, owner, looked_at)
         self._note_foreign(plan, looked_at)
         self.plan = plan
+        waited = self.held
         plan = self._hold(plan)
         if self._standby:
             self._behind = {change.key: self._behind.get(change.key, began) for change in plan.changes}
@@ -279,7 +297,9 @@ class Reconciler:
         puts = len(plan.puts)
         self._metrics.wrote(puts, len(plan.changes) - puts)
         repaired = (
-            sum(change.key not in keys for change in plan.changes) if self._loads > 1 or not full else 0
+            sum(change.key not in keys and change.key not in waited for change in plan.changes)
+            if self._loads > 1 or not full
+            else 0
         )
         if repaired:
             self._metrics.repaired(repaired)
@@ -364,8 +384,8 @@ class Reconciler:
             reasons.append(self._trouble)
         if self._standby:
             reasons.append(self._standby)
-        if self._standby and self._behind and not self.equal:
-            reasons.append(f"{len(self._behind)} keys in etcd are not as they should be")
+        if self._standby and self._behind and (self._settled or not self.equal):
+            reasons.append(f"{len(self._behind)} keys in etcd are not as this bridge would write them")
         ready = self.equal and not self._waiting and not self._trouble
         if not ready and not reasons:
             reasons.append("etcd is not equal to the cluster yet")

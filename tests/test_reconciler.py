@@ -324,6 +324,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.L
     assert world.etcd.entries == before
     world.turn(Listed("namespaces", [Namespace(Metadata("", "shop"))]))
     assert "a second listing agrees" in told.text
+    assert world.metric("kube2etcd_repairs_total 0"), "what waited was no fault of etcd's"
     assert world.loop.held == frozenset()
     world.assert_equal()
     assert len(world.etcd.entries) < len(before)

@@ -9,7 +9,7 @@ from kube2etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.cluster.objects import Event
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.inbox import Changed, EtcdChanged, Wake
-from kube2etcd.reconciler import ETCD_RETRY, PATIENCE
+from kube2etcd.reconciler import ETCD_RETRY, OTHERWISE, PATIENCE
 from tests.test_reconciler import Clock, Entries, World, clock, service
 
 __all__ = ["clock"]
@@ -57,7 +57,7 @@ def test_a_standby_writes_nothing_and_is_unready_before_the_leader_has_written(c
     standby = Standby(clock, etcd).listed(service("web"))
     assert etcd.written == []
     assert not standby.ready
-    assert "keys in etcd are not as they should be" in standby.reasons
+    assert "keys in etcd are not as this bridge would write them" in standby.reasons
     leader = World(clock, etcd).listed(service("web"))
     standby.turn(told_by(leader))
     assert standby.ready
@@ -75,6 +75,26 @@ def test_a_standby_gives_the_leader_time(leader: World, standby: Standby, clock:
     standby.turn(told_by(leader))
     assert standby.ready
     assert standby.etcd.written == leader.etcd.written
+
+
+def test_a_difference_that_stays_is_the_leaders_way_and_no_reason_to_be_unready(
+    leader: World, standby: Standby, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    standby.turn(come("new", "10.0.0.7"))
+    clock.now += OTHERWISE
+    assert not standby.turn(Wake()).ready
+    clock.now += 0.1
+    standby.turn(Wake())
+    assert standby.turn(Wake()).ready
+    assert "3 keys in etcd are not as this bridge would write them" in standby.reasons
+    assert caplog.text.count("has the leader the same version") == 1
+    assert leader.etcd.written == standby.etcd.written
+
+
+def test_a_standby_never_takes_an_empty_etcd_for_the_leaders_way(clock: Clock) -> None:
+    standby = Standby(clock, Entries()).listed(service("web"))
+    clock.now += OTHERWISE + 1
+    assert not standby.turn(Wake()).ready
 
 
 def test_a_standby_that_is_elected_writes_what_is_missing(leader: World, standby: Standby) -> None:

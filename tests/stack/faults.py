@@ -41,19 +41,24 @@ class Fault:
     watch: bool = False
     left: int | None = None
     done: int = 0
+    taken: int = 0
+    """Requests that are being tampered with, or were."""
+
+    def __post_init__(self) -> None:
+        self.times = self.left
 
     def takes(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
         return (
             self.resource in ("*", resource)
             and self.watch == (params.get("watch") == ["true"])
-            and self.left != 0
+            and (self.times is None or self.taken < self.times)
             and (not self.continued or "continue" in params)
         )
 
     def used(self) -> None:
         self.done += 1
-        if self.left is not None:
-            self.left -= 1
+        if self.times is not None:
+            self.left = self.times - self.done
 
 
 class Door:
@@ -125,8 +130,21 @@ class Door:
         with self.lock:
             for fault in self.faults:
                 if fault.takes(resource, params):
+                    fault.taken += 1
                     return fault
         return None
+
+    def used(self, fault: Fault | None) -> None:
+        """The answer was given; several may be on their way at once."""
+        if fault is not None:
+            with self.lock:
+                fault.used()
+
+    def unused(self, fault: Fault | None) -> None:
+        """It could not be given: the next request has it."""
+        if fault is not None:
+            with self.lock:
+                fault.taken -= 1
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -148,8 +166,15 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.status:
             body = json.dumps({**GONE, "code": fault.status, "message": "made by the test"}).encode()
             self._reply(fault.status, body, fault.headers)
-            fault.used()
+            self.door.used(fault)
             return
+        try:
+            self._from_upstream(resource, watch, fault)
+        except (OSError, http.client.HTTPException, ValueError):
+            self.door.unused(fault)
+            raise
+
+    def _from_upstream(self, resource: str, watch: bool, fault: Fault | None) -> None:
         path = self.path
         if self.door.page and not watch:
             path = path.replace("limit=500", f"limit={self.door.page}")
@@ -170,8 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             listed["metadata"].pop("remainingItemCount", None)
             body = json.dumps(listed).encode()
         self._reply(answer.status, body, {}, cut=fault is not None and fault.cut)
-        if fault is not None:
-            fault.used()
+        self.door.used(fault)
 
     def _reply(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
         self.send_response(status)
@@ -195,9 +219,11 @@ class _Handler(BaseHTTPRequestHandler):
                 while line := answer.readline():
                     if fault is not None:
                         self.wfile.write(line[: len(line) // 2])
-                        fault.used()
+                        self.door.used(fault)
+                        fault = None
                         break
                     self.wfile.write(line)
+            self.door.unused(fault)  # it ended before there was a line to cut
             with self.door.lock:
                 expired = sock in self.door.expired
             if expired:

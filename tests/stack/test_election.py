@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.changes import Put
-from kube2etcd.errors import EtcdDeposed
+from kube2etcd.errors import EtcdDeposed, EtcdUnavailable
 from kube2etcd.etcd.connection import EtcdSettings, connect
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.etcd.store import EtcdStore
@@ -119,5 +119,11 @@ def test_a_user_without_rights_on_the_key_is_told_what_is_missing(etcd: Etcd, tm
         assert changed.is_set()
         etcd.ctl("role", "grant-permission", "names", "readwrite", KEY.decode())
         leads(only, 15)
+        # the tokens do not outlive the server
+        etcd.restart()
+        with connect(settings) as connection:
+            store = EtcdStore(connection, [b"/skydns/"], election=only)
+            not_yet = (EtcdDeposed, EtcdUnavailable)
+            wait_for(lambda: store.apply(CHANGE).written, "it to write again", 10, not_yet=not_yet)
     finally:
         only.stop()
