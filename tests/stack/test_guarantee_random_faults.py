@@ -34,6 +34,9 @@ from tests.stack.pair import UPSTREAM, Pair, oracle_corefile, our_corefile
 from tests.stack.questions import questions
 from tests.stack.random_cluster import mutate, random_cluster
 
+# Read here, as no test sees the variables of ours.
+SECONDS = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "40")
+SEED = int(os.environ.get("KUBE2ETCD_FAULT_SEED") or random.randrange(1_000_000))
 #: Within this time of the last fault the keys are those of a fresh start.
 WITHIN = 20.0
 FAULTS = (
@@ -188,8 +191,7 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seconds = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "40")
-    seed = int(os.environ.get("KUBE2ETCD_FAULT_SEED") or random.randrange(1_000_000))
+    seconds, seed = SECONDS, SEED
     apiserver.apply_all(random_cluster(seed, 30))
     with (
         capsys.disabled(),
