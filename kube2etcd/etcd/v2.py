@@ -256,15 +256,14 @@ class V2Store:
     def _rmdir(self, directory: str) -> int:
         """Remove a directory if it is empty, and have the one above looked at; 0 where it stays."""
         hidden = self._tree.hidden(f"{directory}/.") is not None
-        if not hidden:
-            # Before it is sent: the watch may tell it before we are answered.
-            self._removed[directory] = None
+        # Before it is sent: the watch may tell it before we are answered.
+        self._removed[directory] = None
         answer = self._connection.delete(directory, dir="true")
         node = answer.reply.node
         index = node.modified if node is not None and not answer.code else 0
         if not index:
             self._removed.pop(directory, None)
-        elif not hidden:
+        else:
             self._removed[directory] = index
         if index or answer.code == _GONE:
             self._leave_behind(directory)

@@ -1,8 +1,9 @@
 """A watch on a tree of etcd's v2 keys: told completely and in order, or ended with an error.
 
-etcd remembers a thousand events, of all its keys together.  So one stream stays open while it tells
-something, and after a quiet moment the watch begins anew, as far up as etcd has told everything:
-that is the sign of life as well.  What a watch does not tell, hidden keys, is found by reading.
+etcd remembers a thousand events, of all its keys together.  What has happened already is asked for one
+by one; then a stream stays open while it tells something, and after a quiet moment the watch begins
+anew, as far up as etcd has told everything: that is the sign of life as well.  Hidden keys are told
+only where they come out of that memory; what a watch does not tell is found by reading.
 
 Knows events; must never keep the consumer waiting when asked to stop, never skip an index, and never
 write.
@@ -83,6 +84,9 @@ class _Reader:
             self._next = index + 1
             if not self._hand_over(WatchBatch(index, (event,) if event else ())):
                 return
+            if index <= stream.index:
+                # Out of etcd's memory: such a stream tells this one event and then nothing, for ever.
+                return
         # Had there been anything up to here, it would have been told.
         self._next = max(self._next, stream.index + 1)
 
@@ -92,6 +96,8 @@ class _Reader:
             raise v2_failures.meaning(server, "Watch", 200, reply.code, reply.message, reply.cause)
         removed = reply.action in ("delete", "expire", "compareAndDelete")
         if not node.dir:
+            if node.key.startswith(self._tree.notes + "/"):
+                return None, node.modified
             value = None if removed else node.value.encode()
             return WatchEvent(node.key.encode(), value, node.modified), node.modified
         if removed and not self._own(node.key, node.modified):

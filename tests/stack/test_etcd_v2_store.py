@@ -177,6 +177,23 @@ def test_the_watch_tells_what_is_listed(etcd: EtcdV2, store: V2Store) -> None:
     assert told.end() < 0.5
 
 
+def test_the_watch_tells_what_happened_before_it_stood(etcd: EtcdV2, store: V2Store) -> None:
+    start = store.snapshot().revision + 1
+    for number in range(20):
+        etcd.put(f"/skydns/{number:02}", "1")
+        etcd.put("/elsewhere", "1")
+    # our own writing too, hidden or not, with its notes and its tidying up
+    put(store, **{"a/x": "1", "a/_tcp/x": "1"})
+    store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
+    told = Told(store, start)
+    etcd.put("/skydns/20", "1")
+    wait_for(lambda: ("/skydns/20", b"1") in told.events(), "all of it")
+    assert told.error is None
+    events = [key for key, _ in told.events() if not key.startswith("/skydns/a/")]
+    assert events == [f"/skydns/{number:02}" for number in range(21)]
+    assert told.end() < 0.5
+
+
 def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -> None:
     put(store, **{"a/x": "1"})
     told = Told(store, store.snapshot().revision + 1)
