@@ -65,8 +65,9 @@ class HostsFile:
         if not os.path.lexists(self.path):
             if not change(b""):
                 return False
-            with open(self.path, "xb"):
-                pass
+            with open(self.path, "xb") as file:
+                # Everybody reads a hosts file, whatever our umask says.
+                os.fchmod(file.fileno(), 0o644)
         for attempt in range(_TRIES):
             try:
                 if os.stat(self.path).st_nlink == 1:

@@ -45,8 +45,9 @@ _COREFILE = re.compile(r"(?<=^  Corefile: \|\n)(?:    .*\n|\n)+", re.MULTILINE)
 
 
 def manifests() -> list[Path]:
-    """Every manifest of every addon."""
-    return sorted([*ADDONS.rglob("*.yaml"), *ADDONS.rglob("*.yaml.in")])
+    """Every manifest of every addon; the desktop's files are an example and a chart's values."""
+    found = [*ADDONS.rglob("*.yaml"), *ADDONS.rglob("*.yaml.in")]
+    return sorted(path for path in found if "desktop" not in path.relative_to(ADDONS).parts)
 
 
 def fill(manifest: Path | str, values: Mapping[str, str] = VALUES) -> str:

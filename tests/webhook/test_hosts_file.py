@@ -45,6 +45,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "hosts").exists()
     assert hosts.write(WANTED, ours)
     assert b"10.0.0.5 foo.dtk.io\n" in (tmp_path / "hosts").read_bytes()
+    assert (tmp_path / "hosts").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EROFS, errno.EXDEV, errno.EACCES, errno.EPERM])
