@@ -146,13 +146,13 @@ class ApiConnection:
         deadline = time.monotonic() + timeout
         limits = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
         more = {"Accept": accept} | ({"Content-Type": "application/json"} if body is not None else {})
-        session, response = self._send(path, params, limits, timeout, more, method, body)
-        try:
-            return self._read_all(
-                response, deadline, timeout, self._explainer(session, timeout, None, whole=True)
-            )
-        finally:
-            response.close()
+        with lending(None):
+            session, response = self._send(path, params, limits, timeout, more, method, body)
+            explain = self._explainer(session, timeout, None, whole=True)
+            try:
+                return self._read_all(response, deadline, timeout, explain)
+            finally:
+                response.close()
 
     @contextlib.contextmanager
     def stream(

@@ -22,7 +22,7 @@ import msgspec
 from kube2etcd.cluster.failures import ApiRefused
 from kube2etcd.cluster.objects import KINDS
 from kube2etcd.errors import ApiError, ApiNotFound
-from kube2etcd.external import Endpoint
+from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.webhook.keep import NotKept
 from kube2etcd.webhook.state import (
     State,
@@ -83,23 +83,8 @@ class ObjectsKeeper:
 
     def load(self) -> State:
         """As `Keeper` says."""
-        deadline = time.monotonic() + 3 * REQUEST
-        items = self._list(deadline)
-        state, endpoints = State(), {}
         self._versions, self._written = {}, {}
-        for item in items:
-            name, version, content = _identity(item)
-            try:
-                if name == MANAGER:
-                    state = decode_head(msgspec.json.decode(_annotation(item)))
-                endpoints.update(decode_endpoints((item.get("spec") or {}).get("endpoints") or []))
-            except (UnreadableState, msgspec.DecodeError) as error:
-                raise NotKept(
-                    f"the object {self._namespace}/{name} cannot be used ({error}): put back a copy, or"
-                    " delete it to begin anew"
-                ) from None
-            self._versions[name], self._written[name] = version, content
-        return State(endpoints, state.domains, state.cluster)
+        return self._taken_over(State(), self._list(time.monotonic() + 3 * REQUEST))
 
     def save(self, state: State, deadline: float) -> None:
         """As `Keeper` says."""
@@ -114,14 +99,15 @@ class ObjectsKeeper:
                 raise NotKept(f"another webhook has changed {self._namespace}/{name}: try again") from None
 
     def check(self, state: State, deadline: float) -> State:
-        """As `Keeper` says."""
+        """As `Keeper` says: what another has written counts, what is missing is written again."""
         present = {
             name: version for name, version, _ in map(_identity, self._list(deadline, accept=_VERSIONS_ONLY))
         }
         if any(self._versions.get(name) != version for name, version in present.items()):
-            found = self.load()
-            if found != state:
-                return found
+            items = self._list(deadline)
+            present = {name: version for name, version, _ in map(_identity, items)}
+            found = self._taken_over(state, items)
+            state = state if found == state else found
         gone = self._versions.keys() - present.keys()
         for name in gone:
             del self._versions[name]
@@ -137,11 +123,31 @@ class ObjectsKeeper:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _taken_over(self, state: State, items: list[dict[str, Any]]) -> State:
+        """``state`` with the parts that others have written since we last looked."""
+        endpoints, head = dict(state.endpoints), state
+        for item in items:
+            name, version, content = _identity(item)
+            if self._versions.get(name) == version:
+                continue
+            try:
+                if name == MANAGER:
+                    head = decode_head(msgspec.json.decode(_annotation(item)))
+                found = decode_endpoints((item.get("spec") or {}).get("endpoints") or [])
+            except (UnreadableState, msgspec.DecodeError) as error:
+                raise NotKept(
+                    f"the object {self._namespace}/{name} cannot be used ({error}): put back a copy, or"
+                    " delete it to begin anew"
+                ) from None
+            endpoints = {key: one for key, one in endpoints.items() if _part(key) != name} | found
+            self._versions[name], self._written[name] = version, content
+        return State(endpoints, head.domains, head.cluster)
+
     def _list(self, deadline: float, accept: str = "application/json") -> list[dict[str, Any]]:
         params = {"labelSelector": f"{LABEL}={MANAGER}"}
         answer = self._ask("GET", self._path, params, deadline, accept=accept)
-        items = answer.get("items")
-        if not isinstance(items, list):
+        items = answer.get("items") or []
+        if "items" not in answer or not isinstance(items, list):
             raise NotKept(f"the answer to listing the state in {self._namespace} is no list")
         return items
 
@@ -192,15 +198,19 @@ class ObjectsKeeper:
 
 def _cut(state: State, namespace: str) -> dict[str, dict[str, Any]]:
     """The objects that say ``state``, by name."""
-    members: list[list[Endpoint]] = [[] for _ in range(PARTS)]
+    members: dict[str, list[Endpoint]] = {f"{MANAGER}-{number:02}": [] for number in range(PARTS)}
     for key, endpoint in state.endpoints.items():
-        members[zlib.crc32(key.name.encode(errors="replace")) % PARTS].append(endpoint)
+        members[_part(key)].append(endpoint)
     head = msgspec.json.encode(encode_head(state)).decode()
     found = {MANAGER: _object(MANAGER, namespace, [], {HEAD: head})}
-    for number, endpoints in enumerate(members):
-        name = f"{MANAGER}-{number:02}"
+    for name, endpoints in members.items():
         found[name] = _object(name, namespace, msgspec.json.decode(encode_endpoints(endpoints)), {})
     return found
+
+
+def _part(key: EndpointKey) -> str:
+    """The object that holds an endpoint."""
+    return f"{MANAGER}-{zlib.crc32(key.name.encode(errors='replace')) % PARTS:02}"
 
 
 def _object(name: str, namespace: str, endpoints: list[Any], annotations: dict[str, str]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from tests.stack.demo import kube2etcd
-from tests.stack.external_dns import ExternalDns, Webhook, ingress
+from tests.stack.external_dns import ExternalDns, Webhook, dns_endpoint_crd, ingress
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
-from tests.stack.zoned import said
+from tests.stack.zoned import said, service
 
 DOMAINS = ("--domains", "dtk.io,mydomain.io")
 CLUSTER_IP = "192.168.122.167"
@@ -25,6 +25,7 @@ class Named:
 
     def __init__(self, directory: Path, binaries: Mapping[str, Path], api: ApiServer, etcd: Etcd) -> None:
         self.etcd, self.hosts = etcd, directory / "hosts"
+        directory.mkdir(exist_ok=True)
         self.hosts.write_text(FOREIGN_LINE)
         self.webhook = Webhook(
             directory,
@@ -283,3 +284,125 @@ def test_five_thousand_names_are_equal_in_time(named: Named) -> None:
         more = {"create": [{"dnsName": "more.dtk.io", "recordType": "A", "targets": ["10.2.0.1"]}]}
         session.post(f"{named.webhook.door}/records", json=more, headers={"Content-Type": media}, timeout=15)
         named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=1.0 - (time.monotonic() - began))
+
+
+class Within(Named):
+    """The same with the webhook within the bridge: ``kube2etcd run --webhook``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        binaries: Mapping[str, Path],
+        api: ApiServer,
+        etcd: Etcd,
+        *options: str,
+    ) -> None:
+        super().__init__(directory, binaries, api, etcd)
+        command = self.webhook.process.command
+        command[command.index("webhook")] = "run"
+        command += ["--webhook", "--kubeconfig", str(api.kubeconfig()), *options]
+
+
+def test_within_the_bridge(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> None:
+    apiserver.apply_all([*ALL_KINDS, service("default", "web", clusterIP="10.0.2.1")])
+    named = Within(tmp_path, binaries, apiserver, etcd)
+    try:
+        named.start()
+        named.client.once()
+        for name, rtype, *answer in [*ANSWERS, ("web.default.svc.cluster.local", "A", "10.0.2.1")]:
+            named.expect(name, rtype, *answer)
+        assert named.lines() == LINES
+        named.settled()
+        named.webhook.kill()
+        named.webhook.start()
+        named.webhook.wait_ready()
+        named.settled()
+        apiserver.delete_all(ALL_KINDS)
+        named.client.once()
+        named.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
+        named.expect("web.default.svc.cluster.local", "A", "10.0.2.1")
+        with requests.Session() as session:
+            session.trust_env = False
+            for path, body in (("/domains", "late.example"), ("/clusterip", "192.0.2.9")):
+                assert session.post(named.webhook.door + path, data=body, timeout=5).status_code == 200
+            create = [
+                {"dnsName": "a.late.example", "recordType": "A", "targets": ["10.0.0.1"]},
+                {"dnsName": "s.late.example", "recordType": "CNAME", "targets": ["s.late.example"]},
+            ]
+            media = {"Content-Type": "application/external.dns.webhook+json;version=1"}
+            answer_ = session.post(
+                f"{named.webhook.door}/records", json={"create": create}, headers=media, timeout=5
+            )
+            assert answer_.status_code == 204
+        wait_for(
+            lambda: "/skydns/example/late/a/own_/10-0-0-1-H" in etcd.dump("/skydns"), "a late domain", 10
+        )
+        wait_for(lambda: "/skydns/example/late/s/own_/192-0-2-9-H" in etcd.dump("/skydns"), "the address", 10)
+    finally:
+        named.kill()
+
+
+def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> None:
+    apiserver.apply(dns_endpoint_crd())
+    apiserver.apply_all(ALL_KINDS)
+    options = ("--dns-endpoints", "--state-objects", "default")
+    other_etcd = Etcd(tmp_path / "other-etcd", binaries)
+    other_etcd.start()
+    one = Within(tmp_path / "one", binaries, apiserver, etcd, *options)
+    two = Within(tmp_path / "two", binaries, apiserver, other_etcd, *options)
+    try:
+        for each in (one, two):
+            each.start()
+        one.client.once()
+        for each in (one, two):
+            for name, rtype, *answer in ANSWERS:
+                each.expect(name, rtype, *answer, deadline_s=20)
+            wait_for(lambda each=each: each.lines() == LINES, "the lines of the hosts file", 20)  # type: ignore[misc]
+        # asked at the other door, ExternalDNS finds what it said at the first one
+        log = two.client.once()
+        assert "All records are already up to date" in log
+        apiserver.apply(ingress("a", "foo.dtk.io", to=["10.0.0.77"]))
+        two.client.once()
+        for each in (one, two):
+            each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
+        # a pod is replaced: its etcd and its memory are gone
+        two.kill()
+        other_etcd.kill()
+        third_etcd = Etcd(tmp_path / "third-etcd", binaries)
+        third_etcd.start()
+        three = Within(tmp_path / "three", binaries, apiserver, third_etcd, *options)
+        try:
+            three.start()
+            three.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
+            assert "All records are already up to date" in three.client.once()
+            # somebody deletes our objects: they are back
+            path = apiserver.path("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
+            names = {
+                item["metadata"]["name"]
+                for item in apiserver.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
+            }
+            assert names
+            apiserver.request("DELETE", path)
+
+            def back() -> bool:
+                items = apiserver.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
+                return {item["metadata"]["name"] for item in items} == names
+
+            wait_for(back, "the objects to be back", 30)
+            for each in (one, three):
+                each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
+            apiserver.delete_all(ALL_KINDS)
+            one.client.once()
+            for each in (one, three):
+                each.expect("v6.dtk.io", "A", "NXDOMAIN", deadline_s=60)
+        finally:
+            three.kill()
+            third_etcd.kill()
+    finally:
+        for each in (one, two):
+            each.kill()
+        other_etcd.kill()

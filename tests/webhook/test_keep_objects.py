@@ -1,0 +1,248 @@
+"""The state as objects: kept part by part, taken over from others, written again where it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.cluster.failures import ApiRefused
+from kube2etcd.errors import ApiForbidden, ApiNotFound
+from kube2etcd.external import Domain, Endpoint
+from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.webhook.keep import NotKept
+from kube2etcd.webhook.keep_objects import MANAGER, ObjectsKeeper
+from kube2etcd.webhook.state import State
+from tests.strategies import LAW
+
+PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
+
+
+class FakeApi:
+    """Objects of one namespace, with resource versions that only grow."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.version = 0
+        self.calls: list[str] = []
+        self.before: Callable[[], None] = lambda: None
+        self.answer: bytes | Exception | None = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        body: bytes | None = None,
+        accept: str = "application/json",
+    ) -> bytes:
+        self.before()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is not None:
+            return self.answer
+        assert path.startswith(PATH)
+        name = path.removeprefix(PATH).removeprefix("/")
+        self.calls.append(f"{method} {name}".strip())
+        given_ = json.loads(body) if body is not None else {}
+        meta = given_.get("metadata", {})
+        if method == "GET":
+            assert params == {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
+            whole = "Partial" not in accept
+            return json.dumps(
+                {
+                    "items": [
+                        one if whole else {"metadata": one["metadata"]} for one in self.objects.values()
+                    ]
+                    or None
+                }
+            ).encode()
+        if method == "DELETE":
+            self.objects.clear()
+            return b"{}"
+        if method == "POST":
+            name = meta["name"]
+            if name in self.objects:
+                raise ApiRefused("it is there", 409)
+        elif name not in self.objects:
+            raise ApiNotFound("it is not there")
+        elif self.objects[name]["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+            raise ApiRefused("it has changed", 409)
+        self.version += 1
+        self.objects[name] = {**given_, "metadata": {**meta, "resourceVersion": str(self.version)}}
+        return json.dumps(self.objects[name]).encode()
+
+
+def soon() -> float:
+    return time.monotonic() + 5
+
+
+def state(*names: str, target: str = "10.0.0.1") -> State:
+    endpoints = [Endpoint(f"{name}.dtk.io", (target,), "A") for name in names]
+    return State({one.key: one for one in endpoints})
+
+
+def test_what_was_saved_is_loaded_by_another() -> None:
+    api = FakeApi()
+    kept = State(
+        state("a", "b").endpoints, (Domain.parse("late.io"),), ClusterAddress.parse("192.0.2.1,2001:db8::1")
+    )
+    ObjectsKeeper(api, "dns").save(kept, soon())
+    other = ObjectsKeeper(api, "dns")
+    assert other.load() == kept
+    assert len(api.objects) == 3
+    assert {one["metadata"]["labels"]["app.kubernetes.io/managed-by"] for one in api.objects.values()} == {
+        MANAGER
+    }
+    other.clear()
+    assert ObjectsKeeper(api, "dns").load() == State()
+
+
+def test_only_what_changes_is_written() -> None:
+    api = FakeApi()
+    keeper = ObjectsKeeper(api, "dns")
+    assert keeper.load() == State()
+    keeper.save(state(*"abcdefgh"), soon())
+    api.calls.clear()
+    changed = State({**state(*"abcdefgh").endpoints, **state("c", target="10.0.0.9").endpoints})
+    keeper.save(changed, soon())
+    keeper.save(changed, soon())
+    assert [call.split()[0] for call in api.calls] == ["PUT"]
+    keeper.save(state("a"), soon())
+    assert ObjectsKeeper(api, "dns").load() == state("a")
+    assert keeper.check(keeper.load(), soon()) == state("a")
+
+
+def test_nothing_new_is_the_same_state() -> None:
+    api = FakeApi()
+    keeper = ObjectsKeeper(api, "dns")
+    kept = state("a", "b")
+    keeper.save(kept, soon())
+    assert keeper.check(kept, soon()) is kept
+    # touched by somebody, and still what it was
+    for one in api.objects.values():
+        one["metadata"]["resourceVersion"] += "0"
+    assert keeper.check(kept, soon()) is kept
+
+
+def test_what_another_wrote_is_taken_over_and_a_mix_is_refused() -> None:
+    api = FakeApi()
+    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one.save(state("a", "b"), soon())
+    two.load()
+    two.save(state("a", "b", target="10.0.0.2"), soon())
+    with pytest.raises(NotKept, match="another webhook has changed"):
+        one.save(state("a", "b", target="10.0.0.3"), soon())
+    assert one.check(state("a", "b"), soon()) == state("a", "b", target="10.0.0.2")
+    one.save(state("a", "b", target="10.0.0.3"), soon())
+    assert two.check(state("a", "b", target="10.0.0.2"), soon()) == state("a", "b", target="10.0.0.3")
+
+
+def test_a_half_kept_call_is_taken_back() -> None:
+    api = FakeApi()
+    keeper = ObjectsKeeper(api, "dns")
+    keeper.save(state(*"abcdefgh"), soon())
+    left = [3]
+
+    def fail_later() -> None:
+        left[0] -= 1
+        api.answer = ApiForbidden("no") if left[0] < 0 else None
+
+    api.before = fail_later
+    with pytest.raises(NotKept, match="no"):
+        keeper.save(state(*"abcdefgh", target="10.0.0.2"), soon())
+    api.before, api.answer = lambda: None, None
+    assert keeper.check(state(*"abcdefgh"), soon()) == state(*"abcdefgh")
+    assert ObjectsKeeper(api, "dns").load() == state(*"abcdefgh")
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (ApiNotFound("no such kind"), "DNSEndpoint definition"),
+        (ApiForbidden("not allowed"), "not allowed"),
+        (ApiRefused("too odd", 422), "too odd"),
+        (b"{", "no object"),
+        (b"[]", "no object"),
+        (b"{}", "no list"),
+        (b'{"items":7}', "no list"),
+        (b'{"items":[7]}', "no metadata"),
+    ],
+)
+def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> None:
+    api = FakeApi()
+    api.answer = answer
+    with pytest.raises(NotKept, match=hint):
+        ObjectsKeeper(api, "dns").load()
+
+
+@pytest.mark.parametrize("damage", [{"annotations": {"kube2etcd/webhook": "{"}}, {"annotations": {}}])
+def test_a_head_that_cannot_be_read_is_no_empty_state(damage: dict[str, Any]) -> None:
+    api = FakeApi()
+    ObjectsKeeper(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())
+    api.objects[MANAGER]["metadata"].update(damage)
+    with pytest.raises(NotKept, match=f"dns/{MANAGER} cannot be used"):
+        ObjectsKeeper(api, "dns").load()
+
+
+def test_an_object_that_goes_while_it_is_written_is_back() -> None:
+    api = FakeApi()
+    keeper = ObjectsKeeper(api, "dns")
+    keeper.save(state("a"), soon())
+    api.objects.clear()
+    with pytest.raises(NotKept):
+        keeper.save(state("a", target="10.0.0.2"), soon())
+    assert keeper.check(state("a"), soon()) == state("a")
+    assert ObjectsKeeper(api, "dns").load() == state("a")
+
+
+def test_a_deadline_that_has_passed() -> None:
+    keeper = ObjectsKeeper(FakeApi(), "dns")
+    with pytest.raises(NotKept, match="too slow"):
+        keeper.save(state("a"), time.monotonic() - 1)
+
+
+@LAW
+@given(st.data())
+def test_what_strangers_delete_is_back_and_nothing_is_lost(data: st.DataObject) -> None:
+    """Two webhooks and somebody who deletes objects at any moment: all of the state is there in the end."""
+    api = FakeApi()
+    wanted = state(*"abcdefgh")
+    keepers = [ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")]
+    keepers[0].save(wanted, soon())
+    states = [wanted, keepers[1].load()]
+    nested = False
+
+    def disturb() -> None:
+        nonlocal nested
+        if nested:
+            return
+        what = data.draw(st.sampled_from(["nothing", "delete", "other"]))
+        if what == "delete" and api.objects:
+            api.objects.pop(data.draw(st.sampled_from(sorted(api.objects))))
+        elif what == "other":
+            nested = True
+            look(1)
+            nested = False
+
+    def look(number: int) -> None:
+        with contextlib.suppress(NotKept):
+            states[number] = keepers[number].check(states[number], soon())
+
+    api.before = disturb
+    for _ in range(4):
+        look(0)
+    api.before = lambda: None
+    for _ in range(3):
+        look(0)
+        look(1)
+    assert states == [wanted, wanted]
+    assert ObjectsKeeper(api, "dns").load() == wanted
