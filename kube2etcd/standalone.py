@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kube2etcd import changes, parts
+from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
@@ -31,6 +32,7 @@ from kube2etcd.webhook.hosts_file import HostsFile
 from kube2etcd.webhook.keep import Keeper
 from kube2etcd.webhook.keep_etcd import EtcdKeeper
 from kube2etcd.webhook.keep_file import FileKeeper
+from kube2etcd.webhook.keep_objects import ObjectsKeeper
 from kube2etcd.webhook.keys import Keys
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.provider import REQUEST, Options, Provider
@@ -51,8 +53,11 @@ def check(settings: Settings, *, with_etcd: bool) -> None:
     """Refuse settings that the webhook cannot work with, every fault at once."""
     webhook = settings.webhook
     faults = []
-    if not with_etcd and webhook.hosts_file is None:
-        faults.append("nowhere to publish: write --etcd-server URL, --hosts-file PATH, or both")
+    if not with_etcd and webhook.hosts_file is None and webhook.state_objects is None:
+        faults.append(
+            "nowhere to publish: write --etcd-server URL, --hosts-file PATH, or both; or --state-objects"
+            " NAMESPACE, for bridges with --dns-endpoints to publish"
+        )
     if with_etcd and settings.etcd.api != "v3":
         faults.append("--etcd-api v2 is for the bridge; the webhook needs v3")
     served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
@@ -168,6 +173,12 @@ def _keys(
 
 @contextlib.contextmanager
 def _keeper(settings: Settings, with_etcd: bool) -> Iterator[Keeper]:
+    if settings.webhook.state_objects is not None:
+        # Bridges that read these objects publish them; here they may go into a hosts file as well.
+        api = connect_api(parts.cluster(settings))
+        with contextlib.closing(api):
+            yield ObjectsKeeper(api, settings.webhook.state_objects)
+        return
     if not with_etcd:
         yield FileKeeper(Path(settings.webhook.state_file))
         return

@@ -101,12 +101,40 @@ def settings_of(config: Object) -> Settings:
         return load({}, {}, Path(file.name))
 
 
+@pytest.mark.parametrize(
+    "manifest", ["dns/skydns-rc.yaml.in", "vm/vm-dns.yaml.in", "shared-etcd/skydns-rc.yaml.in"]
+)
+def test_rights_are_exactly_what_is_read(manifest: str) -> None:
+    found = filled(manifest)
+    [template] = pods(found)
+    assert granted(found, template["spec"]["serviceAccountName"]) == read_by(found)
+
+
+def test_a_domain_of_external_names_needs_what_its_manifest_adds() -> None:
+    plain, more = filled("dns/skydns-rc.yaml.in"), filled("external-dns/dns.yaml.in")
+    assert granted(plain, "kube2etcd") | granted(more, "kube2etcd") == read_by(more)
+    [before], [after] = of_kind(plain, "ConfigMap"), of_kind(more, "ConfigMap")
+    assert before["metadata"] == after["metadata"], "one replaces the other"
+    added = {"domains": [VALUES["DOMAIN"]], "dns_endpoints": True}
+    assert settings_text(after) == {**settings_text(before), **added}
+
+
 @every_pod
-def test_rights_are_exactly_what_is_read(found: list[Object], template: Object) -> None:
-    configs = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
-    kinds = parts.kinds(settings_of(configs[0])) if configs else ()
-    wanted = {(kind.group, kind.plural, verb) for kind in kinds for verb in ("list", "watch")}
-    assert granted(found, template["spec"].get("serviceAccountName", "")) == wanted
+def test_no_role_of_the_cluster_lets_anything_be_changed(found: list[Object], template: Object) -> None:
+    account = template["spec"].get("serviceAccountName", "")
+    assert {verb for _, _, verb in granted(found, account)} <= {"list", "watch"}
+
+
+def settings_text(config: Object) -> Object:
+    told: Object = yaml.safe_load(config["data"]["settings.yaml"])
+    return told
+
+
+def read_by(found: list[Object]) -> set[tuple[str, str, str]]:
+    """What a bridge with the settings of a manifest reads: group, resource, verb."""
+    [config] = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
+    kinds = parts.kinds(settings_of(config))
+    return {(kind.group, kind.plural, verb) for kind in kinds for verb in ("list", "watch")}
 
 
 def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
@@ -150,7 +178,11 @@ def test_commands_have_only_options_that_exist(found: list[Object], template: Ob
 def test_images_are_of_the_versions_that_are_tested(found: list[Object], template: Object) -> None:
     for one in containers(template):
         image, _, tag = one["image"].rpartition("/")[2].partition(":")
-        modules = {"etcd": ("etcd", "go.etcd.io/etcd/server/v3"), "coredns": ("coredns", "coredns/coredns")}
+        modules = {
+            "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
+            "coredns": ("coredns", "coredns/coredns"),
+            "external-dns": ("externaldns", "sigs.k8s.io/external-dns"),
+        }
         if image in modules:
             server, module = modules[image]
             text = (SERVERS / server / "go.mod").read_text()
@@ -185,14 +217,14 @@ def test_pods_are_as_small_a_target_as_can_be(found: list[Object], template: Obj
         assert not any(
             "valueFrom" in each and "secretKeyRef" in each["valueFrom"] for each in one.get("env", ())
         )
-        with_token += [mount for mount in one.get("volumeMounts", ()) if mount["name"] == "token"]
-    assert len(with_token) <= 1, "the token is for the bridge alone"
+        with_token += [one["name"] for mount in one.get("volumeMounts", ()) if mount["name"] == "token"]
+    assert set(with_token) <= {"kube2etcd", "external-dns"}, "the others never ask the API server"
 
 
 @every_pod
 def test_no_probe_ends_a_container_because_of_others(found: list[Object], template: Object) -> None:
     for one in containers(template):
-        assert one["livenessProbe"]["httpGet"]["path"] in ("/livez", "/health")
+        assert one["livenessProbe"]["httpGet"]["path"] in ("/livez", "/health", "/healthz")
         if "kube2etcd" in one["image"]:
             assert one["livenessProbe"]["httpGet"]["path"] == "/livez"
             assert one["readinessProbe"]["httpGet"]["path"] == "/readyz"

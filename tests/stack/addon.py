@@ -147,10 +147,10 @@ def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = Fal
 
 
 def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:
-    """Wait until this is the answer."""
+    """Wait until this is the answer; another one may still be in CoreDNS's cache, for half a minute."""
 
     def answered() -> bool:
         assert ask(name, rtype, at=at, port=port) == sorted(wanted)
         return True
 
-    wait_for(answered, f"{name} at {at}", 30, not_yet=(AssertionError, OSError, dns.exception.DNSException))
+    wait_for(answered, f"{name} at {at}", 60, not_yet=(AssertionError, OSError, dns.exception.DNSException))

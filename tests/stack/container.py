@@ -46,6 +46,7 @@ def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
     return {
         "etcd": Image((), {"etcd": binaries["etcd"]}),
         "coredns": Image(("coredns",), {"coredns": binaries["coredns"]}),
+        "external-dns": Image(("external-dns",), {"external-dns": binaries["external-dns"]}),
         "kube2etcd": Image(
             ("kube2etcd",),
             {"kube2etcd": start},

@@ -1,0 +1,94 @@
+"""The pods of addons/external-dns: what the real ExternalDNS sends to one is answered by all, also later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.addons.manifests import VALUES, Object, filled, pods
+from tests.stack import addon
+from tests.stack.addon import Cluster, ask, expect
+from tests.stack.external_dns import ingress
+from tests.stack.pod import Pod
+
+ADDON = "external-dns"
+ADDRESS = VALUES["DNS_SERVER_IP"]
+DOMAIN = VALUES["DOMAIN"]
+KUBERNETES = f"kubernetes.default.svc.{VALUES['DNS_DOMAIN']}"
+
+
+@dataclass
+class Site:
+    """DNS pods, and the pod with ExternalDNS."""
+
+    cluster: Cluster
+    servers: list[Pod] = field(default_factory=list)
+    sender: Pod | None = None
+
+    def add_server(self) -> Pod:
+        """One more DNS pod."""
+        [template] = pods(filled("dns/skydns-rc.yaml.in"))
+        self.servers.append(self.cluster.pod(template, "kube-system", ADDRESS))
+        return self.servers[-1]
+
+    def start_sender(self) -> Pod:
+        """ExternalDNS with its provider; it looks every second, not every minute."""
+        [template] = pods(filled(f"{ADDON}/external-dns.yaml.in"))
+        [container] = template["spec"]["containers"]
+        container["args"] = [word.replace("--interval=1m", "--interval=1s") for word in container["args"]]
+        self.sender = self.cluster.pod(template, "external-dns", "10.0.0.99")
+        return self.sender
+
+    def everywhere(self, name: str, *addresses: str) -> None:
+        """Wait until every DNS pod answers this."""
+        for pod in self.servers:
+            expect(name, *addresses, at=pod.network.address)
+
+    def apply(self, one: Object) -> None:
+        """Apply an object with its status."""
+        self.cluster.api.apply(one)
+
+
+@pytest.fixture
+def site(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
+        cluster.apply([*filled("dns/skydns-rc.yaml.in"), *filled("dns/skydns-svc.yaml.in")])
+        for manifest in ("crd.yaml", "dns.yaml.in", "external-dns.yaml.in"):
+            cluster.apply(filled(f"{ADDON}/{manifest}"))
+        yield Site(cluster)
+
+
+def test_what_is_sent_to_one_is_answered_by_all_and_outlives_every_pod(site: Site) -> None:
+    site.apply(ingress("web", f"web.{DOMAIN}", to=["192.0.2.10"]))
+    for _ in range(2):
+        site.add_server()
+    sender = site.start_sender()
+    for pod in (*site.servers, sender):
+        pod.wait_ready()
+    site.everywhere(f"web.{DOMAIN}", "192.0.2.10")
+    # the cluster's own names as ever; the domain itself is none
+    assert ask(KUBERNETES, at=ADDRESS) == ["10.0.0.1"]
+    assert ask(f"nobody.{DOMAIN}", at=ADDRESS) == ["NXDOMAIN"]
+    # ownership is bookkeeping, and no name
+    assert ask(f"a-web.{DOMAIN}", "TXT", at=ADDRESS) == ["NXDOMAIN"]
+
+    # a new DNS pod answers what was sent before its time, with nobody there who would send it again
+    site.cluster.end(sender)
+    site.cluster.end(site.servers.pop(0))
+    site.add_server().wait_ready()
+    site.everywhere(f"web.{DOMAIN}", "192.0.2.10")
+
+    # a new ExternalDNS knows what is its own: it changes and takes away
+    site.apply(ingress("web", f"web.{DOMAIN}", to=["192.0.2.11"]))
+    site.apply(ingress("shop", f"shop.{DOMAIN}", to=["192.0.2.12"]))
+    site.start_sender().wait_ready()
+    site.everywhere(f"shop.{DOMAIN}", "192.0.2.12")
+    site.cluster.api.delete(ingress("shop", f"shop.{DOMAIN}", to=[]))
+    # at the latest when CoreDNS's cache lets go
+    site.everywhere(f"web.{DOMAIN}", "192.0.2.11")
+    site.everywhere(f"shop.{DOMAIN}", "NXDOMAIN")
+    assert site.sender is not None
+    assert not any(one.restarts for one in site.sender.containers.values()), site.sender.state()
