@@ -152,3 +152,28 @@ def test_the_address_is_one_of_the_services(api: ApiServer, address: str, said: 
     if not said:
         assert api.get("v1", "Service", "kube-dns", "kube-system")["spec"]["clusterIPs"] == [address]
     api.delete(one)
+
+
+EXTERNAL = [("external-dns/dns.yaml.in", "ConfigMap"), ("external-dns/external-dns.yaml.in", "Deployment")]
+
+
+@pytest.mark.parametrize(
+    "domain", ["apps.example.com.", "Apps.example.com", "", "{DOMAIN}", "a_b.example.com"]
+)
+@pytest.mark.parametrize(("manifest", "kind"), EXTERNAL)
+def test_a_bad_domain_of_external_names_is_refused(
+    api: ApiServer, manifest: str, kind: str, domain: str
+) -> None:
+    api.apply_all(of_kind(filled(manifest), "Namespace"))
+    [one] = of_kind(filled(manifest, {**VALUES, "DOMAIN": domain}), kind)
+    said = refusal(api, one)
+    assert "RFC 1123 subdomain must consist of" in said or "prefix part must be non-empty" in said, said
+
+
+@pytest.mark.parametrize("address", ["10.0.0.256", "", "{ETCD_1}", "etcd-1"])
+def test_a_bad_address_of_a_shared_etcd_is_refused(api: ApiServer, address: str) -> None:
+    values = {**VALUES, "ETCD_1": address}
+    [one] = of_kind(filled("shared-etcd/skydns-rc.yaml.in", values), "Deployment")
+    assert "hostAliases[2].ip" in refusal(api, one)
+    services = of_kind(filled("shared-etcd/etcd.yaml.in", values), "Service")
+    assert "must be a valid IP address" in refusal(api, services[1])
