@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Requests on their way at once.
 IN_FLIGHT = 8
+# Watches that may stand beside them, one of them about to end.
+_WATCHES = 4
 # How often a waiting caller looks whether the connection was closed.
 _TICK = 0.1
 
@@ -55,8 +57,8 @@ class _Session:
         self.http = requests.Session()
         # Neither proxies, nor REQUESTS_CA_BUNDLE, nor a .netrc.
         self.http.trust_env = False
-        self.http.mount("http://", HTTPAdapter(pool_maxsize=IN_FLIGHT, max_retries=0))
-        self.http.mount("https://", HTTPAdapter(pool_maxsize=IN_FLIGHT, max_retries=0))
+        self.http.mount("http://", HTTPAdapter(pool_maxsize=IN_FLIGHT + _WATCHES, max_retries=0))
+        self.http.mount("https://", HTTPAdapter(pool_maxsize=IN_FLIGHT + _WATCHES, max_retries=0))
         if endpoint.tls:
             self.http.verify = str(settings.authority_file())
             if settings.certfile is not None and settings.keyfile is not None:
@@ -281,7 +283,7 @@ class Stream:
                 for line in lines:
                     if line.strip():
                         yield decode(line)
-        except requests.ConnectionError as error:
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             # Quiet and gone look the same from here; the next request tells them apart.
             log.debug("the watch on etcd at %s paused: %s", self.server, _reason(error))
         except ValueError:
