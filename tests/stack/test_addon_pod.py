@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,28 @@ def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, nam
     assert {one.name: one.restarts for one in pod.containers.values() if one is not victim} == dict.fromkeys(
         (other for other in ORDER if other != name), 0
     ), pod.events
+
+
+def test_a_pod_whose_etcd_lost_its_data_answers_nothing_until_it_is_written_anew(
+    cluster: Cluster, pod: Pod
+) -> None:
+    expect(KUBERNETES, API_ADDRESS)
+    etcd = pod.containers["etcd"]
+    data = pod.directory / "volume-etcd-storage" / "data"
+    etcd.process.pause()
+    shutil.rmtree(data)
+    etcd.process.kill()
+    wait_for(lambda: not pod.ready, "the pod to be unready", 20)
+    pod.wait_ready(60)
+    assert data.exists()
+    # asked without CoreDNS's cache: names that were not asked before
+    for name, rtype, wanted in QUESTIONS[1:6]:
+        assert ask(name, rtype) == wanted
+    assert {one.name: one.restarts for one in pod.containers.values()} == {
+        "etcd": 1,
+        "kube2etcd": 0,
+        "coredns": 0,
+    }
 
 
 def asked(pod: Pod) -> dict[tuple[str, str], int]:
@@ -246,24 +269,25 @@ def test_the_manifest_is_what_was_run(cluster: Cluster) -> None:
             assert mine.get(key) == theirs.get(key)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "port"), [("coredns_", 9153), ("kube2etcd_", 8081), ("process_", 8081), ("etcd_", 2381)]
-)
-def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod, prefix: str, port: int) -> None:
-    wanted = named(prefix)
-    assert wanted
+METRICS = {"coredns_": 9153, "kube2etcd_": 8081, "process_": 8081, "etcd_": 2381}
+
+
+def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod) -> None:
     expect(KUBERNETES, API_ADDRESS)
     expect(KUBERNETES, API_ADDRESS)
 
     def served() -> bool:
-        line = http.client.HTTPConnection(pod.network.address, port, timeout=5)
-        line.request("GET", "/metrics")
-        page = line.getresponse().read().decode()
-        line.close()
-        found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page.splitlines() if text[:1] != "#"}
-        # kinds of events that have not happened yet have no sample
-        found |= {text.split()[2] for text in page.splitlines() if text.startswith("# TYPE ")}
-        assert wanted <= found, wanted - found
+        for prefix, port in METRICS.items():
+            line = http.client.HTTPConnection(pod.network.address, port, timeout=5)
+            line.request("GET", "/metrics")
+            page = line.getresponse().read().decode().splitlines()
+            line.close()
+            found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page if text[:1] != "#"}
+            # kinds of events that have not happened yet have no sample
+            found |= {text.split()[2] for text in page if text.startswith("# TYPE ")}
+            wanted = named(prefix)
+            assert wanted
+            assert wanted <= found, wanted - found
         return True
 
-    wait_for(served, f"the metrics at port {port}", 20)
+    wait_for(served, "the metrics", 20)
