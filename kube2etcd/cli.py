@@ -213,15 +213,14 @@ def resync(
     if objects and not dry_run:
         raise click.UsageError("--objects goes with --dry-run only: files are no cluster to follow")
     settings = _load(options, level="warning")
-    from kube2etcd import report
-    from kube2etcd import run as running
+    from kube2etcd import once, report
 
     with _Progress() as progress:
         if dry_run:
             publisher = _publisher(settings, objects, progress)
-            outcome = running.dry_run(settings, publisher, progress)
+            outcome = once.dry_run(settings, publisher, progress)
         else:
-            outcome = running.resync(settings, force=force, progress=progress)
+            outcome = once.resync(settings, force=force, progress=progress)
     render = report.as_json if output == "json" else report.text
     click.echo(render(outcome, dry_run))
     if outcome.refused:
@@ -395,14 +394,14 @@ def _publisher(settings: Settings, objects: tuple[str, ...], progress: _Progress
         from kube2etcd.offline import from_files
 
         return from_files(settings, objects)
-    from kube2etcd.run import listed
+    from kube2etcd.once import listed
 
     return listed(settings, progress)
 
 
 def _existing(settings: Settings) -> dict[bytes, bytes] | None:
     """What etcd holds; None, with a word about it, where it cannot be reached from here."""
-    from kube2etcd.run import reading
+    from kube2etcd.once import reading
 
     try:
         with reading(settings) as snapshot:

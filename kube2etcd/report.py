@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from kube2etcd.once import Outcome
 from kube2etcd.plan import Create, Delete, Update
-from kube2etcd.run import Outcome
 
 #: Keys of others are named up to this many; they may be thousands.
 SHOWN = 10

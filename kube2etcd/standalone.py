@@ -21,9 +21,10 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
 from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import Inbox
 from kube2etcd.metrics import Metrics, Snapshot, Status
-from kube2etcd.run import EtcdFollower, impatient, signals
+from kube2etcd.run import impatient, signals
 from kube2etcd.server import Door
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.webhook.adjust import ClusterAddress

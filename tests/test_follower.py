@@ -11,8 +11,8 @@ import pytest
 from kube2etcd.changes import WatchBatch
 from kube2etcd.errors import EtcdCompacted
 from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, News
-from kube2etcd.run import EtcdFollower
 
 
 class Watched:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from kube2etcd.once import Outcome
 from kube2etcd.plan import Create, Delete, Update
 from kube2etcd.report import as_json, text
-from kube2etcd.run import Outcome
 
 CHANGES = (Create(b"/a", b"{}"), Delete(b"/b", b"{1}"), Update(b"/c", b"{new}", b"\xff"))
 

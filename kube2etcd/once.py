@@ -1,0 +1,214 @@
+"""One pass, and a look: what the commands do that end by themselves.
+
+The parts are the bridge's, in the same wiring but for one thing: here the first failure ends it, as its
+error.  Only `resync` can write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from kube2etcd import changes, parts
+from kube2etcd.cluster.connection import connect as connect_api
+from kube2etcd.cluster.objects import Kind
+from kube2etcd.cluster.reflector import Reflector
+from kube2etcd.cluster.store import Store
+from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
+from kube2etcd.etcd.api import Connection, KeyStore, open_store
+from kube2etcd.inbox import Inbox, Listed, News
+from kube2etcd.metrics import Metrics, Status
+from kube2etcd.plan import Change, Plan, diff, to_hold
+from kube2etcd.publish import Publisher
+from kube2etcd.reconciler import Reconciler
+from kube2etcd.settings import Settings
+
+#: Told what is going on: a sentence, with an ellipsis.
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Progress that nobody sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one pass did, or would do."""
+
+    changes: tuple[Change, ...]
+    foreign: frozenset[bytes] = frozenset()
+    malformed: frozenset[bytes] = frozenset()
+    refused: tuple[tuple[bytes, str], ...] = ()
+    held: frozenset[bytes] = frozenset()
+    """Deletions of `changes` that a run would not believe before a second listing agrees."""
+
+
+class _Once(Inbox):
+    """An inbox for one pass: the first failure ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: ApiError | None = None
+
+    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
+        """Take note of a failure, unless the kind may be absent."""
+        if not (kind.optional and isinstance(error, ApiNotFound)):
+            self.error = error
+        super().failing(kind, since, error)
+
+    def news(self, timeout: float = 0.2) -> list[News]:
+        """What is new; raises the failure there was."""
+        found = self.drain(timeout)
+        if self.error is not None:
+            raise self.error
+        return found
+
+
+@contextlib.contextmanager
+def _reflecting(settings: Settings, inbox: Inbox) -> Iterator[list[Reflector]]:
+    api = connect_api(parts.cluster(settings))
+    reflectors = [Reflector(kind, api, inbox) for kind in parts.kinds(settings)]
+    with contextlib.ExitStack() as ending:
+        ending.callback(api.close)
+        for reflector in reflectors:
+            reflector.start()
+            ending.callback(reflector.stop)
+        yield reflectors
+
+
+def _open(settings: Settings) -> tuple[Connection, KeyStore]:
+    """etcd's keys, by the API that the settings name."""
+    return open_store(parts.etcd(settings), settings.etcd.api, parts.etcd_prefixes(settings))
+
+
+def listed(settings: Settings, progress: Progress = silent) -> Publisher:
+    """What the cluster wants published at this moment."""
+    parts.check_available(settings)
+    inbox, store = _Once(), Store()
+    waiting = {kind.name for kind in parts.kinds(settings)}
+    with _quiet("kube2etcd.cluster.reflector"), _reflecting(settings, inbox):
+        while waiting:
+            progress(f"listing {', '.join(sorted(waiting))}…")
+            for item in inbox.news():
+                if isinstance(item, Listed):
+                    store.replace(item.kind, item.objects, item.rejected)
+                    waiting.discard(item.kind)
+    publisher = parts.publisher(settings, store)
+    publisher.refresh(publisher.units())
+    parts.say_rejected(store)
+    return publisher
+
+
+@contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[Callable[[], changes.Snapshot]]:
+    """A way to read etcd, and none to write it."""
+    connection, store = _open(settings)
+    with connection:
+        yield store.snapshot
+
+
+def dry_run(settings: Settings, publisher: Publisher, progress: Progress = silent) -> Outcome:
+    """The difference between what is wanted and what etcd holds; nothing here can write."""
+    progress("reading etcd…")
+    with reading(settings) as snapshot:
+        existing = snapshot().entries
+    owner = publisher.layout.owner
+    plan = diff(existing, publisher.desired, owner)
+    held = to_hold(plan, existing, f'"owner":"{owner}"'.encode())
+    return Outcome(plan.changes, plan.foreign, plan.malformed, held=held)
+
+
+@dataclass
+class _Strict:
+    """An etcd that fails once and for all: one pass has no second try."""
+
+    store: KeyStore
+    refused: list[tuple[bytes, str]] = field(default_factory=list)
+    error: EtcdError | None = None
+
+    def snapshot(self) -> changes.Snapshot:
+        try:
+            return self.store.snapshot()
+        except EtcdError as error:
+            self.error = error
+            raise
+
+    def apply(
+        self,
+        generations: Iterable[tuple[changes.Batch, ...]],
+        progress: Callable[[int], None] | None = None,
+    ) -> changes.ApplyResult:
+        try:
+            result = self.store.apply(generations, progress)
+        except EtcdError as error:
+            self.error = error
+            raise
+        self.refused += [(change.key, reason) for change, reason in result.refused]
+        return result
+
+
+def resync(settings: Settings, *, force: bool = False, progress: Progress = silent) -> Outcome:
+    """One full pass: list the API, read etcd, write the difference.
+
+    A mass deletion waits for a second listing that agrees, unless ``force``.
+    """
+    parts.check_available(settings)
+    inbox = _Once()
+    found: dict[bytes, Change] = {}
+    foreign: frozenset[bytes] = frozenset()
+    malformed: frozenset[bytes] = frozenset()
+    last: Plan | None = None
+    connection, store = _open(settings)
+    # What goes wrong ends the pass and is said once, as its error.
+
+    def relist(reason: str) -> None:
+        for reflector in reflectors:
+            reflector.relist(reason)
+
+    with (
+        _quiet("kube2etcd.reconciler", "kube2etcd.cluster.reflector"),
+        connection,
+        _reflecting(settings, inbox) as reflectors,
+    ):
+        strict = _Strict(store)
+        reconciler = Reconciler(
+            parts.publisher(settings, Store()),
+            strict,
+            inbox,
+            [reflector.kind.name for reflector in reflectors],
+            relist=relist,
+            follow=lambda revision: 0,
+            metrics=Metrics(),
+            status=Status(),
+            force=force,
+            progress=lambda done, total: progress(f"writing {done} of {total} keys…"),
+        )
+        progress("listing the cluster…")
+        while not reconciler.equal or reconciler.held:
+            reconciler.turn(inbox.news())
+            if strict.error is not None:
+                raise strict.error
+            if reconciler.plan is not last and reconciler.equal:
+                last = reconciler.plan
+                found.update((change.key, change) for change in last.changes)
+                foreign, malformed = foreign | last.foreign, malformed | last.malformed
+            if reconciler.held:
+                progress(f"{len(reconciler.held)} deletions wait for a second listing…")
+    parts.say_rejected(reconciler.publisher.store)
+    done = tuple(change for _, change in sorted(found.items()))
+    return Outcome(done, foreign, malformed, tuple(strict.refused))
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
