@@ -380,19 +380,17 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
             three.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
             assert "All records are already up to date" in three.client.once()
             # somebody deletes our objects: they are back
-            path = apiserver.path("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
-            names = {
-                item["metadata"]["name"]
-                for item in apiserver.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
-            }
-            assert names
-            apiserver.request("DELETE", path)
 
-            def back() -> bool:
+            def said() -> dict[str, list[str]]:
                 items = apiserver.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
-                return {item["metadata"]["name"] for item in items} == names
+                names = {one["metadata"]["name"]: one["spec"]["endpoints"] for one in items}
+                return {name: [one["dnsName"] for one in some] for name, some in names.items() if some}
 
-            wait_for(back, "the objects to be back", 30)
+            before = said()
+            apiserver.request(
+                "DELETE", apiserver.path("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
+            )
+            wait_for(lambda: said() == before, "the objects to be back", 30)
             for each in (one, three):
                 each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
             apiserver.delete_all(ALL_KINDS)
