@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from kube2etcd.external import plain_name
@@ -121,6 +122,7 @@ def _is_ours(line: bytes, ours: Callable[[str], bool]) -> bool:
     )
 
 
+@lru_cache(maxsize=65536)
 def _is_address(word: bytes) -> bool:
     try:
         parse_address(word.decode("ascii", "replace"))

@@ -15,7 +15,7 @@ class NotKept(Kube2EtcdError):
 class Keeper(Protocol):
     """Keeps one state, so that it outlives the process.  Used by one thread at a time.
 
-    ``deadline`` is on the clock of `time.monotonic`: a moment from which on nothing new is begun.
+    ``deadline`` is on the clock of `time.monotonic`: a moment from which on what fails is not tried again.
     """
 
     def load(self) -> State:

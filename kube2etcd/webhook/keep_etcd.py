@@ -198,7 +198,7 @@ class EtcdKeeper:
         self._doubtful.clear()
 
     def _ask(self, method: str, request: Message, deadline: float) -> Message:
-        """One request at one server after the other, while there is time to begin.
+        """One request, at one server after the other while there is time.
 
         A transaction may so be sent twice.  Its condition lets it be carried out once, and the manifest
         that is then there is one that we know to be ours.
@@ -206,17 +206,14 @@ class EtcdKeeper:
         tries = len(self._connection.endpoints)
         while True:
             tries -= 1
-            if time.monotonic() > deadline:
-                raise NotKept("etcd takes too long")
             try:
                 return self._connection.start(method, request).result()
-            except (EtcdUnauthenticated, EtcdNoSpace) as error:
-                raise NotKept(str(error)) from error
-            except EtcdUnavailable as error:
-                if not tries:
-                    raise NotKept(str(error)) from error
             except EtcdError as error:
-                raise NotKept(str(error)) from error
+                passing = isinstance(error, EtcdUnavailable) and not isinstance(
+                    error, EtcdUnauthenticated | EtcdNoSpace
+                )
+                if not (passing and tries) or time.monotonic() > deadline:
+                    raise NotKept(str(error)) from error
 
 
 def _batches(pieces: dict[str, bytes]) -> Iterator[list[tuple[str, bytes]]]:

@@ -21,7 +21,7 @@ from kube2etcd.external import Domain, Endpoint, managed
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, adjust
 from kube2etcd.webhook.keep import Keeper, NotKept
 from kube2etcd.webhook.messages import Changes, encode_endpoints
-from kube2etcd.webhook.published import host_lines, published
+from kube2etcd.webhook.published import HostLines, Published, host_lines, published
 from kube2etcd.webhook.state import State
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,15 @@ class _Known:
     records: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What of a state is published: made once, compared often."""
+
+    known: _Known
+    found: Published
+    lines: HostLines
+
+
 class Provider:
     """State, kept and published.  Safe between threads."""
 
@@ -84,7 +93,7 @@ class Provider:
         self._unread = "the state has not been read yet"
         self._troubles: dict[str, str] = {}
         self._warned: frozenset[str] = frozenset()
-        self._shown: _Known | None = None
+        self._view: _View | None = None
 
     # --- what is known, without waiting -------------------------------------------------------------
 
@@ -123,22 +132,22 @@ class Provider:
 
     def apply(self, changes: Changes) -> None:
         """Take over changes of endpoints; `NotNow`: none of them."""
-        with self._writing() as (known, deadline):
+        with self._writing() as (known, patience):
             after, warnings = known.state.apply(changes, self._domains(known.state))
-            self._take(known, self._make(after, known.cluster), deadline)
+            self._take(known, self._make(after, known.cluster), patience)
         for warning in warnings:
             log.warning("%s", warning)
 
     def add_domains(self, domains: Iterable[Domain]) -> None:
         """Manage these too, from now on and after a restart; `NotNow`."""
-        with self._writing() as (known, deadline):
+        with self._writing() as (known, patience):
             # One of the options too: the next start may come without it.
-            self._take(known, self._make(known.state.with_domains(domains), known.cluster), deadline)
+            self._take(known, self._make(known.state.with_domains(domains), known.cluster), patience)
 
     def set_cluster(self, cluster: ClusterAddress) -> None:
         """Let this be the cluster address, from now on and after a restart without the option; `NotNow`."""
-        with self._writing() as (known, deadline):
-            self._take(known, self._make(known.state.with_cluster(cluster), cluster), deadline)
+        with self._writing() as (known, patience):
+            self._take(known, self._make(known.state.with_cluster(cluster), cluster), patience)
 
     def repair(self) -> None:
         """Compare keeper, hosts file and keys with the state again, and put right what differs."""
@@ -181,18 +190,20 @@ class Provider:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tuple[_Known, float]]:
-        """What is known, for one writer, and the moment from which on nothing new may be begun."""
-        deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
+        """What is known, for one writer, and the seconds that its keeper may be waited for."""
+        began = time.monotonic()
         self._need()
         if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
             raise NotNow(next(iter(self._troubles.values()), "other calls are being worked on"))
         try:
-            yield self._need(), deadline
+            yield self._need(), ANSWER_WITHIN - REQUEST - (time.monotonic() - began)
         finally:
             self._lock.release()
 
-    def _take(self, before: _Known, after: _Known, deadline: float) -> None:
+    def _take(self, before: _Known, after: _Known, patience: float) -> None:
         """Keep, then publish; on failure everything is as it was."""
+        # From here on: a large call takes its time before, and that is no fault of the keeper's.
+        deadline = time.monotonic() + patience
         changed = after.state != before.state
         if changed or "state" in self._troubles:
             try:
@@ -221,20 +232,27 @@ class Provider:
 
     def _show(self, known: _Known) -> None:
         """Write the hosts file, then hand on what is to become keys."""
-        found = published(known.state, self._domains(known.state), known.cluster)
-        warnings = list(found.warnings)
+        domains = self._domains(known.state)
+        view = self._view
+        if view is None or view.known is not known:
+            found = published(known.state, domains, known.cluster)
+            lines = HostLines()
+            if self._hosts is not None:
+                lines = host_lines(found.names, known.cluster, self._options.own_name)
+            view = _View(known, found, lines)
         if self._hosts is not None:
-            lines = host_lines(found.names, known.cluster, self._options.own_name)
-            warnings += lines.warnings
-            domains = self._domains(known.state)
             try:
-                self._hosts.write(lines.lines, lambda name: managed(domains, name))
+                self._hosts.write(view.lines.lines, lambda name: managed(domains, name))
             except Kube2EtcdError as error:
                 self._trouble("hosts", str(error))
                 raise NotNow(str(error)) from None
             self._trouble("hosts", "")
+        if view is self._view:
+            return
+        self._view = view
         if self._publish is not None:
-            self._publish(found.names, self._domains(known.state), known.cluster)
+            self._publish(view.found.names, domains, known.cluster)
+        warnings = view.found.warnings + view.lines.warnings
         for warning in warnings:
             if warning not in self._warned:
                 log.warning("%s", warning)

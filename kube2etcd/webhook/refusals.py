@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from kube2etcd.external import Domain, Endpoint, managed, plain_name
@@ -20,6 +21,7 @@ MAX_TTL: Final = 2**31 - 1
 #: Octets of a text: the data of one record (RFC 1035 section 3.2.1).
 MAX_TEXT: Final = 65535
 
+_REMEMBERED: Final = 65536
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}\Z")
 # The asterisk of a wildcard's ownership text stands within a label: a-*.wild.dtk.io
 _TEXT_LABEL = re.compile(r"[a-z0-9_*-]{1,63}\Z")
@@ -48,6 +50,8 @@ def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> str:
     return ""
 
 
+# The same names and addresses are looked at with every call.
+@lru_cache(maxsize=_REMEMBERED)
 def name_fault(name: str, *, texts: bool = False) -> str:
     """Why ``name`` (lower case, no last dot) is no name of a record; ``texts``: of a TXT record."""
     labels = name.split(".")
@@ -91,6 +95,7 @@ def _usable(record_type: str, target: str) -> bool:
     )
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _address(target: str, version: int) -> Address | None:
     try:
         address = parse_address(target)
