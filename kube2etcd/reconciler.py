@@ -116,6 +116,7 @@ class Reconciler:
         self._ask_at: list[float] = []
         self._foreign: set[bytes] = set()
         self._malformed: set[bytes] = set()
+        self._contested: frozenset[bytes] = frozenset()
         self._refused: dict[bytes, str] = {}
         self._loads = 0
 
@@ -357,6 +358,11 @@ class Reconciler:
             )
         self._foreign |= plan.foreign
         self._malformed |= plan.malformed
+        for key in plan.contested - self._contested:
+            name = self.publisher.layout.name(key)
+            log.warning("%s is held by another writer, whose owner id comes before ours", name)
+        kept = self._contested - looked_at if looked_at is not None else frozenset()
+        self._contested = kept | plan.contested
         self._metrics.foreign(len(self._foreign), len(self._malformed))
 
     def _lose(self, error: EtcdError) -> None:

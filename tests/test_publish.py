@@ -494,6 +494,24 @@ def test_an_alias_follows_what_becomes_of_its_target() -> None:
         _ = publisher.zone
 
 
+def test_external_zones_may_change() -> None:
+    store = Store()
+    store.replace("services", [service("web")])
+    store.replace("dnsendpoints", [said("1", ("a.dtk.io", "10.0.0.1"), ("a.my.io", "10.0.0.1"))])
+    publisher = Publisher(store, Layout(), ZONE, [external("dtk.io")])
+    publisher.refresh(publisher.units())
+    before = dict(publisher.desired)
+    changed = publisher.refresh(publisher.rezone([external("my.io")]))
+    assert {key for key in publisher.desired if b"own_" in key} == {
+        b"/skydns/io/my/own_",
+        b"/skydns/io/my/a/own_",
+        b"/skydns/io/my/a/own_/10-0-0-1-H",
+    }
+    assert all(b"own_" in key for key in changed)
+    publisher.refresh(publisher.rezone([external("dtk.io")]))
+    assert publisher.desired == before
+
+
 def test_names_of_services_in_a_longer_external_zone_are_left_out() -> None:
     store = Store()
     store.replace("services", [service("web"), service("db", ip="10.0.0.2")])

@@ -14,6 +14,7 @@ from kube2etcd.changes import ApplyResult, Snapshot, WatchBatch, WatchEvent
 from kube2etcd.cluster.objects import (
     TENANT_CLUSTER_IP,
     ApiObject,
+    DnsEndpoint,
     Event,
     Metadata,
     Namespace,
@@ -22,12 +23,27 @@ from kube2etcd.cluster.objects import (
 )
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
-from kube2etcd.inbox import Changed, EtcdChanged, EtcdLost, Failing, Healthy, Inbox, Listed, News, Wake
+from kube2etcd.external import Domain
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.inbox import (
+    Changed,
+    EtcdChanged,
+    EtcdLost,
+    Failing,
+    Healthy,
+    Inbox,
+    Listed,
+    News,
+    Rezoned,
+    Wake,
+)
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
 from kube2etcd.reconciler import ASK_AGAIN, ETCD_RETRY, LONGEST, REASONS, Reconciler
 from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.sources.external import ExternalZone
+from kube2etcd.zones import OfExternal
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
@@ -616,3 +632,21 @@ def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
     world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
     world.assert_equal()
     assert all(isinstance(change, Delete) for change in world.loop.plan.changes)
+
+
+def test_external_zones_that_change_and_names_that_another_holds(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = encode(Message(owner="a-writer"))
+    own = b"/skydns/io/dtk/own_"
+    world = World(clock, Entries({own: theirs}))
+    domain = Domain.parse("dtk.io")
+    zones = (OfExternal(ExternalZone(domain.name, (domain,))),)
+    said = DnsEndpoint(Metadata("shop", "x"), (ExternalEndpoint("a.dtk.io", ("10.0.0.1",), "A"),))
+    world.listed().turn(Listed("dnsendpoints", [said]), Rezoned(zones))
+    assert world.etcd.entries[own] == theirs
+    assert b"/skydns/io/dtk/a/own_/10-0-0-1-H" in world.etcd.entries
+    world.turn(Rezoned(()))
+    assert [key for key in world.etcd.entries if b"own_" in key] == [own]
+    world.turn(Rezoned(zones))
+    assert caplog.text.count("dtk.io is held by another writer") == 2

@@ -123,4 +123,5 @@ def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
     layout, name = Layout(), Name.parse("a.d.t")
     assert zone.key(layout, name) == b"/skydns/t/d/a/own_"
     assert zone.key(layout, name) in zone.entries(layout, published.records)
-    assert CLUSTER.key(layout, name) == b"/skydns/t/d/a"
+    for other in (CLUSTER, MACHINES, selected()):
+        assert other.key(layout, name) == b"/skydns/t/d/a"
