@@ -16,6 +16,8 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from kube2etcd.cluster.chunks import ChunkedResponse
+
 
 class Abort:
     """Lets another thread end a request in flight, whatever it is waiting for.
@@ -99,6 +101,8 @@ def lending(abort: Abort | None) -> Iterator[None]:
 
 
 class _Connection(HTTPConnection):
+    response_class = ChunkedResponse
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         running.fresh = True
@@ -111,6 +115,8 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    response_class = ChunkedResponse
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         running.fresh = True

@@ -98,6 +98,22 @@ def test_connections_are_used_again(server: Scripted, api: ApiConnection) -> Non
     assert len(ports) == 1
 
 
+def test_connections_are_used_again_after_chunks(server: Scripted, api: ApiConnection) -> None:
+    ports = []
+
+    def chunked(handler: Handler) -> None:
+        ports.append(handler.client_address[1])
+        handler.begin(Transfer_Encoding="chunked")
+        for part in (b"a" * 100_000, b"b"):
+            handler.chunk(part)
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.answers = [chunked]
+    for _ in range(3):
+        assert len(get(api)) == 100_001
+    assert len(set(ports)) == 1
+
+
 def drop(handler: Handler) -> None:
     """Close the connection instead of an answer."""
     handler.close_connection = True

@@ -57,9 +57,9 @@ KNOWN: tuple[KnownDifference, ...] = (
     ),
     KnownDifference(
         name="slices that belong to no Service",
-        kinds="reverse of an endpoint( in capitals)?",
+        kinds="reverse of an endpoint( in capitals)?|no such reverse",
         types=REVERSE,
-        what="Timeout became NXDOMAIN",
+        what="Timeout became (NXDOMAIN|NOERROR with records)",  # with records: it is a Service's too
         reason="For an address in a slice without a Service's label the plugin makes a name with an empty "
         "label, which cannot be sent: the client waits in vain.",
     ),

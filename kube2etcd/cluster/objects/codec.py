@@ -109,6 +109,12 @@ class _Codec:
             )
         )
 
+        self.event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+            msgspec.defstruct(
+                f"_{kind.kind}Event", [("type", str), ("object", kind.wire)], bases=(Wire,), gc=False
+            )
+        )
+
     def read(self, raw: Raw | bytes) -> ApiObject | Rejected:
         try:
             return self.flat(self.item.decode(raw))
@@ -122,6 +128,8 @@ class _Codec:
 
 _CODECS: Final[Mapping[str, _Codec]] = {kind.name: _Codec(kind) for kind in KINDS.values()}
 
+
+_CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
 _raw_list = msgspec.json.Decoder(_RawList)
 _raw_event = msgspec.json.Decoder(_RawEvent)
@@ -233,6 +241,20 @@ def decode_event(kind: Kind, line: bytes) -> Event:
     :raises ApiTruncated: the line is not an event at all.
     """
     try:
+        # In one go where nothing is odd, which is nearly always.
+        known = _CODECS[kind.name].event.decode(line)
+        if known.type in _CHANGES:
+            one = _CODECS[kind.name].flat(known.object)
+            meta = one.metadata
+            return Event(known.type, one, meta.namespace, meta.name, meta.resource_version)
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    return _decode_event_in_parts(kind, line)
+
+
+def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
+    """The slow way, for bookmarks, errors and odd objects."""
+    try:
         event = _raw_event.decode(line)
         if event.type == "BOOKMARK":
             return _read_bookmark(event.object)
@@ -243,7 +265,7 @@ def decode_event(kind: Kind, line: bytes) -> Event:
             )
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ApiTruncated(f"a line of the watch of {kind.resource} is no event: {error}") from error
-    if event.type not in ("ADDED", "MODIFIED", "DELETED"):
+    if event.type not in _CHANGES:
         return Event(event.type)
     codec = _CODECS[kind.name]
     result = codec.read(event.object)
