@@ -168,8 +168,11 @@ class Provider:
             else:
                 self._trouble("state", "")
             if self._known is not None:
+                # What is known is answered for: one place that cannot be written does not hold up another.
+                view = self._look_at(self._known)
+                self._hand_on(view)
                 with contextlib.suppress(NotNow):
-                    self._show(self._known)
+                    self._write_hosts(view)
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -212,13 +215,15 @@ class Provider:
                 self._trouble("state", str(error))
                 raise NotNow(str(error)) from None
             self._trouble("state", "")
+        view = self._look_at(after)
         try:
-            self._show(after)
+            self._write_hosts(view)
         except NotNow:
             if changed:
                 self._take_back(before, deadline)
             raise
         self._know(after)
+        self._hand_on(view)
 
     def _take_back(self, before: _Known, deadline: float) -> None:
         try:
@@ -230,28 +235,35 @@ class Provider:
     def _know(self, known: _Known) -> None:
         self._known = known
 
-    def _show(self, known: _Known) -> None:
-        """Write the hosts file, then hand on what is to become keys."""
-        domains = self._domains(known.state)
-        view = self._view
-        if view is None or view.known is not known:
-            found = published(known.state, domains, known.cluster)
-            lines = HostLines()
-            if self._hosts is not None:
-                lines = host_lines(found.names, known.cluster, self._options.own_name)
-            view = _View(known, found, lines)
+    def _look_at(self, known: _Known) -> _View:
+        """What of it is published; the same view for the same thing known."""
+        if self._view is not None and self._view.known is known:
+            return self._view
+        found = published(known.state, self._domains(known.state), known.cluster)
+        lines = HostLines()
         if self._hosts is not None:
-            try:
-                self._hosts.write(view.lines.lines, lambda name: managed(domains, name))
-            except Kube2EtcdError as error:
-                self._trouble("hosts", str(error))
-                raise NotNow(str(error)) from None
-            self._trouble("hosts", "")
+            lines = host_lines(found.names, known.cluster, self._options.own_name)
+        return _View(known, found, lines)
+
+    def _write_hosts(self, view: _View) -> None:
+        """Let the hosts file be as it is to be; `NotNow`."""
+        if self._hosts is None:
+            return
+        domains = self._domains(view.known.state)
+        try:
+            self._hosts.write(view.lines.lines, lambda name: managed(domains, name))
+        except Kube2EtcdError as error:
+            self._trouble("hosts", str(error))
+            raise NotNow(str(error)) from None
+        self._trouble("hosts", "")
+
+    def _hand_on(self, view: _View) -> None:
+        """Tell what is to become keys, and once what is not published."""
         if view is self._view:
             return
         self._view = view
         if self._publish is not None:
-            self._publish(view.found.names, domains, known.cluster)
+            self._publish(view.found.names, self._domains(view.known.state), view.known.cluster)
         warnings = view.found.warnings + view.lines.warnings
         for warning in warnings:
             if warning not in self._warned:

@@ -77,6 +77,16 @@ def test_what_cannot_be_written_is_not_taken_over() -> None:
     assert client.apply(create=[text]) == 204
 
 
+def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
+    client = Client()
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    client.hosts.lines, client.hosts.away = [], "the hosts file is read-only"
+    client.published.clear()
+    client.start()
+    assert client.provider.troubles() == ["the hosts file is read-only"]
+    assert [list(names) for names, *_ in client.published] == [["foo.dtk.io"]]
+
+
 def test_what_cannot_be_taken_back_at_once_is_later() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
