@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.stack.bridge import Bridge
 from tests.stack.demo import kube2etcd
-from tests.stack.external_dns import ExternalDns, Webhook, dns_endpoint_crd, ingress
+from tests.stack.external_dns import ExternalDns, Webhook, dns_endpoint, dns_endpoint_crd, endpoint, ingress
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.zoned import said, service
 
@@ -404,3 +405,54 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
         for each in (one, two):
             each.kill()
         other_etcd.kill()
+
+
+def test_beside_a_bridge_that_has_the_same_domain(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
+) -> None:
+    """Neither takes the other's keys, and what both have is not written by both in turn."""
+    apiserver.apply(dns_endpoint_crd())
+    apiserver.apply_all(
+        [
+            ingress("a", "foo.dtk.io", "one.dtk.io", to=["10.0.0.5"]),
+            dns_endpoint(
+                "x", endpoint("foo.dtk.io", "CNAME", "two.dtk.io"), endpoint("two.dtk.io", "A", "10.0.0.7")
+            ),
+        ]
+    )
+    options = ["--dns-endpoints", "--resync-period", "1", "--kubeconfig", str(apiserver.kubeconfig())]
+    bridge = Bridge(tmp_path, [*DOMAINS, "--etcd-server", etcd.url, *options], name="bridge")
+    named.webhook.process.command += ["--resync-period", "1"]
+    try:
+        named.start()
+        named.client.once()
+        named.expect("foo.dtk.io", "A", "10.0.0.5")
+        bridge.start()
+        bridge.wait_ready()
+        # the bridge's owner id comes before the webhook's
+        named.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
+        named.expect("one.dtk.io", "A", "10.0.0.5")
+        named.expect("two.dtk.io", "A", "10.0.0.7")
+        wait_for(lambda: "held by another writer" in named.webhook.process.log.read_text(), "a report", 10)
+
+        def resyncs() -> float:
+            return bridge.metrics()["kube2etcd_resync_duration_seconds_count"]
+
+        revision, begun = etcd.revision(), resyncs()
+        wait_for(lambda: resyncs() >= begun + 3, "several resyncs", 20)
+        assert etcd.revision() == revision
+        # started again in another order, they end alike
+        keys = etcd.dump("/skydns")
+        bridge.restart()
+        bridge.wait_ready()
+        named.webhook.restart()
+        named.webhook.wait_ready()
+        begun = resyncs()
+        wait_for(lambda: resyncs() >= begun + 2, "several resyncs", 20)
+        assert etcd.dump("/skydns") == keys
+        apiserver.delete(dns_endpoint("x"))
+        named.expect("two.dtk.io", "A", "NXDOMAIN")
+        named.expect("foo.dtk.io", "A", "10.0.0.5")
+        named.expect("foo.dtk.io", "CNAME", "NODATA")
+    finally:
+        bridge.kill()
