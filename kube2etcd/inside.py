@@ -69,9 +69,9 @@ class Inside:
         hosts = HostsFile(Path(webhook.hosts_file)) if webhook.hosts_file is not None else None
         options = Options(*self._zoned, socket.gethostname())
         self._provider = Provider(keep, options, hosts, self._publish)
-        self._listener = Listener(
-            application(self._provider, webhook.allow), HostPort(webhook.bind, webhook.port)
-        )
+        # An empty host is both families, which is what :: means to people.
+        where = HostPort("" if webhook.bind == "::" else webhook.bind, webhook.port)
+        self._listener = Listener(application(self._provider, webhook.allow), where)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._repair, name="webhook", daemon=True)
 
