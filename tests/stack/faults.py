@@ -183,11 +183,13 @@ class _Handler(BaseHTTPRequestHandler):
         )
         with contextlib.closing(upstream):
             upstream.request("GET", path, headers={"Authorization": self.headers["Authorization"] or ""})
-            answer = upstream.getresponse()
-            if watch and answer.status == 200:
-                self._watch(upstream.sock, answer, resource, fault)
-                return
-            body = answer.read()
+            sock = upstream.sock
+            # An answer that ends with its connection takes the socket along, and must be closed by itself.
+            with contextlib.closing(upstream.getresponse()) as answer:
+                if watch and answer.status == 200:
+                    self._watch(sock, answer, resource, fault)
+                    return
+                body = answer.read()
         if fault is not None and fault.empty:
             listed = json.loads(body)
             listed["items"] = []
