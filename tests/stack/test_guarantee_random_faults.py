@@ -6,6 +6,7 @@ KUBE2ETCD_FAULT_SECONDS says how long (40), KUBE2ETCD_FAULT_SEED which one: a fa
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import threading
@@ -37,6 +38,9 @@ from tests.stack.random_cluster import mutate, random_cluster
 # Read here, as no test sees the variables of ours.
 SECONDS = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "40")
 SEED = int(os.environ.get("KUBE2ETCD_FAULT_SEED") or random.randrange(1_000_000))
+#: The door's connections to an API server that is killed just as they open: ssl in Python 3.11 drops such a
+#: socket without closing it (SSLSocket._create, where the peer is gone already).
+LEAK = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
 #: Within this time of the last fault the keys are those of a fresh start.
 WITHIN = 20.0
 FAULTS = (
@@ -184,6 +188,7 @@ def answers_differ(
         return [str(difference) for difference in report.found if not known(difference)]
 
 
+@pytest.mark.filterwarnings(LEAK)
 def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
     binaries: dict[str, Path],
     apiserver: ApiServer,
@@ -215,4 +220,5 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s")
         assert expected
         assert "Traceback" not in bridge.process.log.read_text()
+        gc.collect()  # what the door left is counted here and not in a later test
         assert answers_differ(binaries, tmp_path, apiserver, etcd, bridge) == []
