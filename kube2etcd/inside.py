@@ -31,6 +31,7 @@ from kube2etcd.webhook.keep_etcd import EtcdKeeper
 from kube2etcd.webhook.keep_objects import ObjectsKeeper
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.provider import REQUEST, Options, Provider
+from kube2etcd.webhook.published import published
 
 log = logging.getLogger(__name__)
 
@@ -114,3 +115,25 @@ class Inside:
             self._provider.repair()
             if self._stop.wait(RETRY if self._provider.troubles() else REPAIR):
                 return
+
+
+class Told:
+    """What the webhook of a bridge was told, for a pass without one: read where its state is kept."""
+
+    kinds: tuple[str, ...]
+
+    def __init__(self, settings: Settings, inbox: Inbox) -> None:
+        self._settings, self._inbox = settings, inbox
+        self.kinds = (KIND,) if settings.webhook.state_objects is None else ()
+
+    def relist(self, reason: str = "") -> None:
+        """Read it, and put it as news; `NotKept` where it cannot be read."""
+        if not self.kinds:
+            return
+        with keeper(self._settings, None) as keep:
+            state = keep.load()
+        domains = tuple(dict.fromkeys([*self._settings.domains, *state.domains]))
+        cluster = ClusterAddress(self._settings.webhook.cluster_ip) or state.cluster
+        zones = parts.external_zones(self._settings, domains, cluster.addresses)
+        self._inbox.put(Rezoned(tuple(zones)))
+        Feed(self._inbox).update(published(state, domains, cluster).names)

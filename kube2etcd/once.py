@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kube2etcd import changes, parts
 from kube2etcd.cluster.connection import connect as connect_api
@@ -18,12 +19,16 @@ from kube2etcd.cluster.reflector import Reflector
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
 from kube2etcd.etcd.api import Connection, KeyStore, open_store
-from kube2etcd.inbox import Inbox, Listed, News
+from kube2etcd.inbox import Failing, Inbox, Listed, News, Rezoned
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Change, Plan, diff, to_hold
 from kube2etcd.publish import Publisher
 from kube2etcd.reconciler import Reconciler
 from kube2etcd.settings import Settings
+from kube2etcd.zones import Zone
+
+if TYPE_CHECKING:
+    from kube2etcd.inside import Told
 
 #: Told what is going on: a sentence, with an ellipsis.
 Progress = Callable[[str], None]
@@ -83,11 +88,24 @@ def _open(settings: Settings) -> tuple[Connection, KeyStore]:
     return open_store(parts.etcd(settings), settings.etcd.api, parts.etcd_prefixes(settings))
 
 
+def _told(settings: Settings, inbox: Inbox) -> list[Told]:
+    """What the bridge's webhook was told, where it has one; its modules are read only then."""
+    if not settings.webhook.inside:
+        return []
+    from kube2etcd.inside import Told
+
+    return [Told(settings, inbox)]
+
+
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """What the cluster wants published at this moment."""
     parts.check_available(settings)
     inbox, store = _Once(), Store()
-    waiting = {kind.name for kind in parts.kinds(settings)}
+    told = _told(settings, inbox)
+    zones: Sequence[Zone] | None = None
+    waiting = {kind.name for kind in parts.kinds(settings)}.union(*(one.kinds for one in told))
+    for one in told:
+        one.relist("")
     with _quiet("kube2etcd.cluster.reflector"), _reflecting(settings, inbox):
         while waiting:
             progress(f"listing {', '.join(sorted(waiting))}…")
@@ -95,7 +113,13 @@ def listed(settings: Settings, progress: Progress = silent) -> Publisher:
                 if isinstance(item, Listed):
                     store.replace(item.kind, item.objects, item.rejected)
                     waiting.discard(item.kind)
+                elif isinstance(item, Failing) and item.absent:
+                    waiting.discard(item.kind)
+                elif isinstance(item, Rezoned):
+                    zones = item.zones
     publisher = parts.publisher(settings, store)
+    if zones is not None:
+        publisher.refresh(publisher.rezone(zones))
     publisher.refresh(publisher.units())
     parts.say_rejected(store)
     return publisher
@@ -163,9 +187,13 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
     connection, store = _open(settings)
     # What goes wrong ends the pass and is said once, as its error.
 
+    told = _told(settings, inbox)
+
     def relist(reason: str) -> None:
         for reflector in reflectors:
             reflector.relist(reason)
+        for one in told:
+            one.relist(reason)
 
     with (
         _quiet("kube2etcd.reconciler", "kube2etcd.cluster.reflector"),
@@ -177,7 +205,10 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
             parts.publisher(settings, Store()),
             strict,
             inbox,
-            [reflector.kind.name for reflector in reflectors],
+            [
+                *(reflector.kind.name for reflector in reflectors),
+                *(kind for one in told for kind in one.kinds),
+            ],
             relist=relist,
             follow=lambda revision: 0,
             metrics=Metrics(),
@@ -185,6 +216,8 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
             force=force,
             progress=lambda done, total: progress(f"writing {done} of {total} keys…"),
         )
+        for one in told:
+            one.relist("the first pass")
         progress("listing the cluster…")
         while not reconciler.equal or reconciler.held:
             reconciler.turn(inbox.news())

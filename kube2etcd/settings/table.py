@@ -285,7 +285,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "ADDR[,ADDR]",
         many=True,
         split=True,
-        command="webhook",
     ),
     Setting(
         "webhook.port",
@@ -299,10 +298,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "webhook.inside",
         "webhook",
         to_boolean,
-        "Open the door for ExternalDNS in this process; its options are those of 'webhook'.",
+        "The bridge has the door for ExternalDNS in its own process, and what it is told counts.",
         "",
         negated=to_boolean,
-        command="run",
     ),
     Setting(
         "webhook.state_objects",

@@ -324,6 +324,16 @@ def test_within_the_bridge(
             named.expect(name, rtype, *answer)
         assert named.lines() == LINES
         named.settled()
+        # what a single pass and a look see is what the bridge sees
+        options = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url, "--webhook"]
+        options += ["--kubeconfig", str(apiserver.kubeconfig())]
+        # where there is a difference, its exit code says so
+        kube2etcd("resync", "--dry-run", *options)
+        keys = etcd.dump("/skydns")
+        kube2etcd("resync", *options)
+        assert etcd.dump("/skydns") == keys
+        explained = kube2etcd("explain", "foo.dtk.io", *options)
+        assert "A 10.0.0.5 comes from webhook/foo.dtk.io" in explained
         named.webhook.kill()
         named.webhook.start()
         named.webhook.wait_ready()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.demo import kube2etcd
 from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.zoned import Zoned, namespace, service, starter
@@ -92,9 +93,12 @@ def test_the_kind_appears_later(start: Callable[..., Zoned], apiserver: ApiServe
     zoned = start("--domains", "dtk.io", "--dns-endpoints")
     zoned.expect("dtk.io", "A", "NODATA")
     zoned.expect("foo.dtk.io", "A", "NXDOMAIN")
+    look = ("records", *zoned.options, "--kubeconfig", str(apiserver.kubeconfig()))
+    assert "zones/dtk.io" in kube2etcd(*look)
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply(dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5")))
     zoned.expect("foo.dtk.io", "A", "10.0.0.5", deadline_s=45)
+    assert "dnsendpoints/default/one" in kube2etcd(*look)
 
 
 def test_an_endpoint_that_moves_between_types_and_objects_leaves_no_gap(
