@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kube2etcd.cluster.store import NAMES, Unit
 from kube2etcd.publish import Publisher
 from skydns_compat.names import Name
-from skydns_compat.records import Port, Record
+from skydns_compat.records import NO_PORT, Port, Record
 
 #: Other words for a kind, as people say them to kubectl.
 _KINDS = {
@@ -37,8 +37,10 @@ class Row:
 
 def rows(publisher: Publisher) -> list[Row]:
     """Every record that is published, by name, from the zone's apex down."""
-    found = [row for unit in publisher.units() for row in unit_rows(publisher, unit)]
-    return sorted(found, key=_order)
+    found = (row for unit in publisher.units() for row in unit_rows(publisher, unit))
+    # A port without a number is no record, it only has a share of the weights.
+    shown = (row for row in found if not isinstance(row.record.data, Port) or row.record.data.port != NO_PORT)
+    return sorted(shown, key=_order)
 
 
 def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:

@@ -22,7 +22,7 @@ from skydns_compat.names import (
     parse_address,
     reverse_name,
 )
-from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
 #: Specification section 2.1: the version of the schema, in a record that hardly ever changes.
 SCHEMA_VERSION = "1.1.0"
@@ -235,7 +235,9 @@ def _backends(slices: Sequence[EndpointSlice], published: Published) -> Iterator
         if piece.address_type == "FQDN":
             published.left_out.append(f"EndpointSlice {piece.metadata.name} holds names, not addresses")
             continue
-        ports = [(port.name, port.protocol, port.port) for port in piece.ports if port.port is not None]
+        ports = [
+            (port.name, port.protocol, NO_PORT if port.port is None else port.port) for port in piece.ports
+        ]
         for endpoint in piece.endpoints:
             if endpoint.ready is False:
                 published.left_out.append(Usual(f"endpoint {', '.join(endpoint.addresses)} is not ready"))

@@ -24,12 +24,11 @@ from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import Alias, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
+from skydns_compat.records import NO_PORT, Alias, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
 #: Hides an entry from SRV answers.
-NO_PORT = -1
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
 #: No object's label ends in an underscore.
 EMPTY_NAMES = "nt_"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import Alias, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
 #: SkyDNS's own settings, right below the prefix.
 CONFIG = "config"
@@ -106,7 +106,7 @@ class SkydnsLayout(Layout):
             match data:
                 case Host(address):
                     owners.setdefault(name, _Owner()).hosts[address] = ttl
-                case Port():
+                case Port() if data.port != NO_PORT:
                     owners.setdefault(name, _Owner()).ports[data] = ttl
                 case Alias(target):
                     self._leaf(made, name, Message(host=str(target), ttl=ttl))

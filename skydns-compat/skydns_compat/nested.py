@@ -24,10 +24,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from skydns_compat.layout import GUARD, NO_PORT, OWN, PRIORITY_ZERO, Layout
+from skydns_compat.layout import GUARD, OWN, PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from skydns_compat.records import Alias, Host, Mail, Pointer, Record, Srv, Text
+from skydns_compat.records import NO_PORT, Alias, Host, Mail, Pointer, Record, Srv, Text
 
 #: Between the target of an SRV or MX record and the name that has the record.
 TARGET = "tgt_"

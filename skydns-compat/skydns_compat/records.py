@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from skydns_compat.names import Address, Name
 
+#: A port that no SRV shows.
+NO_PORT = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -47,16 +50,22 @@ class Port:
     """SRV (RFC 2782) of priority 0; the weights of one owner are equal, and the server computes them.
 
     ``via`` is the one address that the port was listed with, where the addresses of the target
-    have different ports; else the port is that of every address.
+    have different ports; else the port is that of every address.  A port without a number, `NO_PORT`,
+    is no SRV record: its owner has the addresses all the same, and it counts among the weights, as
+    the ``kubernetes`` plugin counts it.
     """
 
     port: int
     target: Name
     via: Address | None = None
-    rtype = "SRV"
+
+    @property
+    def rtype(self) -> str:
+        """``SRV``; for a port without a number nothing that can be asked for."""
+        return "SRV" if self.port != NO_PORT else "NODATA"
 
     def __str__(self) -> str:
-        return f"0 {self.port} {self.target}."
+        return f"0 {self.port} {self.target}." if self.port != NO_PORT else "-"
 
 
 @dataclass(frozen=True, slots=True)

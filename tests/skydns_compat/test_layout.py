@@ -13,12 +13,12 @@ from msgspec import convert
 from kube2etcd.cluster.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
 from kube2etcd.sources.cluster import ClusterZone, namespace_records, service_records, zone_records
 from skydns_compat.corefile import CorefileSettings, blocks
-from skydns_compat.layout import NO_PORT, PRIORITY_ZERO, Layout
+from skydns_compat.layout import PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, decode
 from skydns_compat.names import Address, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
 from skydns_compat.reader_served import served_answer
-from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
+from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 from tests.skydns_compat.test_names import NAMES
 from tests.strategies import LAW, NAMESPACES, SERVICES, Present, clusters
 
@@ -52,7 +52,12 @@ def expected(records: list[Record], qtype: str) -> Counter[str]:
     """The data and TTL of a name's own records of that type; SRV with the weight that all share."""
     if qtype != "SRV":
         return Counter({f"{one.ttl} {one.data}": 1 for one in records if one.rtype == qtype})
-    return Counter({f"{one.ttl} {one.data}": 1 for one in records if isinstance(one.data, Port)})
+    return Counter({f"{one.ttl} {one.data}": 1 for one in records if shown(one)})
+
+
+def shown(record: Record) -> bool:
+    """Whether it is an SRV record; a port without a number only has a share of the weights."""
+    return isinstance(record.data, Port) and record.data.port != NO_PORT
 
 
 def shares(name: Name, everything: dict[Name, list[Record]]) -> set[str]:
@@ -61,7 +66,7 @@ def shares(name: Name, everything: dict[Name, list[Record]]) -> set[str]:
     An entry is a port of an address; an address without a port is none of the answers but counts.
     """
     count = sum(entry_count(one.data, everything) for one in everything[name] if isinstance(one.data, Port))
-    if not count:
+    if not any(map(shown, everything[name])):
         return set()
     if not name.labels[0].startswith("_"):
         own = {one.data.target for one in everything[name] if isinstance(one.data, Port)}
@@ -353,6 +358,28 @@ def test_an_endpoint_named_any_is_a_target_under_its_name() -> None:
 
 def test_an_endpoint_behind_a_port_without_a_name_is_a_target_under_its_name() -> None:
     check([headless("", "ep1")], ClusterZone(ZONE))
+
+
+def test_a_port_without_a_number_has_addresses_and_a_share_of_the_weights() -> None:
+    slices = [
+        EndpointSlice(
+            Metadata("shop", f"s{number}"),
+            "web",
+            "IPv4",
+            (EndpointPort("x", "TCP", 80 if number == 1 else None),),
+            (Endpoint((f"10.1.0.{number}",)),),
+        )
+        for number in (1, 2)
+    ]
+    records = service_records(
+        Service(Metadata("shop", "web"), cluster_ip="None"), slices, ClusterZone(ZONE)
+    ).records
+    entries = Entries(Layout().entries(records, ZONE))
+    for name in (WEB, WEB.child("_x", "_tcp")):
+        hosts = {one.data for one in served_answer(entries, RULES, name, "A").answers}
+        assert hosts == {"10.1.0.1", "10.1.0.2"}
+        ports = [one.data for one in served_answer(entries, RULES, name, "SRV").answers]
+        assert ports == [f"0 50 80 10-1-0-1.{WEB}."]
 
 
 def test_a_name_may_share_its_ports_with_names_below() -> None:
