@@ -1,8 +1,8 @@
 """Wiring of the webhook by itself: `kube2etcd webhook`.
 
 Builds the parts from settings, starts their threads, and sees that they end.  Decides nothing about
-names.  Threads: the repairing loop in the caller's, the provider's door and its few workers, the door
-for probes; with etcd also the keys' loop and a watch.
+names.  Threads: one that compares and repairs, the provider's door and its few workers, the door for
+probes; with etcd also the keys' loop and a watch.
 """
 
 from __future__ import annotations
@@ -89,6 +89,28 @@ class _Health:
         return Snapshot(ready, tuple(dict.fromkeys(reasons)), now.heartbeat_age)
 
 
+class _Repairs:
+    """Compares without a call, in a thread that nobody waits for: it may hang in a request to etcd."""
+
+    def __init__(self, provider: Provider, beat: Status, stop: threading.Event) -> None:
+        self._provider, self._beat, self._stop = provider, beat, stop
+        self._once = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="repairs", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns when the state was read, or could not be, so that the door opens with answers."""
+        self._thread.start()
+        while not (self._stop.is_set() or self._once.wait(0.05)):
+            pass
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._provider.repair()
+            self._beat.beat()
+            self._once.set()
+            self._stop.wait(RETRY if self._provider.troubles() else REPAIR)
+
+
 def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
     """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
     check(settings, with_etcd=with_etcd)
@@ -111,20 +133,16 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         keeper = ending.enter_context(_keeper(settings, with_etcd))
         provider = Provider(keeper, options, hosts, keys.publish if keys is not None else None)
         door = Door(settings.listen, _Health(provider, beat, keys_status), metrics, "webhook")
-        # An empty host is both families, which is what :: means to people.
-        where = HostPort("" if webhook.bind == "::" else webhook.bind, webhook.port)
-        listener = Listener(application(provider, webhook.allow), where)
+        listener = Listener(application(provider, webhook.allow), HostPort(webhook.bind, webhook.port))
         _remark(settings)
-        provider.repair()
+        _Repairs(provider, beat, stop).start()
         door.start()
         ending.callback(door.stop)
         if keys is not None:
             keys.start()
         listener.start()
         ending.callback(listener.stop)
-        while not stop.wait(RETRY if provider.troubles() else REPAIR):
-            provider.repair()
-            beat.beat()
+        stop.wait()
         log.info("stopping")
 
 

@@ -64,10 +64,12 @@ class Listener:
 
     def __init__(self, application: Application, listen: HostPort) -> None:
         self._map: dict[int, Any] = {}
+        # An empty host is both families, which is what :: means to people.
+        where = HostPort("", listen.port) if listen.host == "::" else listen
         self._server = waitress.create_server(
             application,
             map=self._map,
-            sockets=[bind(listen, "--bind, --port")],
+            sockets=[bind(where, "--bind, --port")],
             threads=THREADS,
             connection_limit=CONNECTIONS,
             max_request_body_size=MAX_BODY,

@@ -476,6 +476,20 @@ def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, tmp_path: Path, how: s
         assert webhook.process.exit_code == 0
 
 
+def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, tmp_path: Path) -> None:
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        etcd.pause()
+        why_unready(webhook)
+        began = time.monotonic()
+        webhook.process.stop()
+        assert time.monotonic() - began < 1
+        assert webhook.process.exit_code == 0
+        etcd.resume()
+        webhook.start()
+        assert webhook.names() == ["foo.dtk.io"]
+
+
 def test_without_etcd_at_the_start_it_waits(etcd: Etcd, tmp_path: Path) -> None:
     etcd.stop()
     with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
