@@ -147,6 +147,45 @@ def test_no_http_is_no_trouble(tmp_path: Path, junk: bytes) -> None:
         assert webhook.records() == []
 
 
+def _spoiled(good: bytes, chance: random.Random) -> bytes:
+    """A request with a few of its bytes changed, lost, put in or doubled."""
+    body = bytearray(good)
+    for _ in range(chance.choice([1, 1, 2, 5, 20])):
+        at = chance.randrange(len(body))
+        match chance.randrange(4):
+            case 0:
+                body[at] = chance.randrange(256)
+            case 1:
+                del body[at : at + chance.randrange(1, 9)]
+            case 2:
+                body[at:at] = chance.randbytes(3)
+            case _:
+                body[at:at] = body[max(0, at - 10) : at]
+    return bytes(body)
+
+
+def test_any_bytes_are_no_trouble(tmp_path: Path) -> None:
+    message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), alias("b.dtk.io", "foo.dtk.io")]})
+    head = (
+        f"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(message)}"
+    )
+    good = f"{head}\r\n\r\n{message}".encode()
+    chance = random.Random(8)
+    with with_file(tmp_path) as webhook:
+        pid = webhook.process.pid
+        for _ in range(500):
+            spoiled = _spoiled(good, chance)
+            with socket.create_connection((LOOPBACK, webhook.port), timeout=10) as raw:
+                with contextlib.suppress(OSError):
+                    raw.sendall(spoiled)
+                    raw.shutdown(socket.SHUT_WR)
+                assert b" 5" not in _read_all(raw)[8:10], spoiled
+        assert webhook.process.alive
+        assert webhook.process.pid == pid
+        assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
+        assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
+
+
 def test_the_door_is_loopback_unless_asked_otherwise(tmp_path: Path) -> None:
     with with_file(tmp_path) as webhook:
         listening = Path("/proc/net/tcp").read_text()
