@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from tests.stack.harness import wait_for
-from tests.stack.test_webhook import block
-from tests.stack.webhook import Webhook, a, alias, ownership
+from tests.stack.webhook import Webhook, a, alias, block, ownership
 
 #: What ProtectSystem=strict and ReadWritePaths=/etc/hosts come to.
 _AS_THE_UNIT = """

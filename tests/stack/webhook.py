@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import requests
 
 from tests.stack.bridge import clean_environment
+from tests.stack.etcd import Etcd
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
 MEDIA_TYPE = "application/external.dns.webhook+json;version=1"
@@ -125,3 +127,43 @@ def with_file(directory: Path, content: bytes = b"127.0.0.1 localhost\n", *args:
     options = ["--hosts-file", str(hosts), "--state-file", str(directory / "state.json")]
     with serving(directory, *options, *args) as webhook:
         yield webhook
+
+
+KEYS = "/skydns"
+STATE = "/kube2etcd/webhook"
+
+
+def block(hosts: Path) -> list[str]:
+    """The lines of our block."""
+    lines = hosts.read_text(errors="replace").splitlines()
+    marks = [number for number, line in enumerate(lines) if "kube2etcd" in line]
+    assert len(marks) in (0, 2)
+    return lines[marks[0] + 1 : marks[1]] if marks else []
+
+
+def hosts_of(etcd: Etcd) -> set[str]:
+    """The addresses in the served keys."""
+    values = [json.loads(value) for value in etcd.dump(KEYS).values()]
+    return {value["host"] for value in values if value.get("host")}
+
+
+def state_keys(etcd: Etcd) -> list[str]:
+    """The keys of the state; their values are no text."""
+    return etcd.ctl("get", "--prefix", "--keys-only", "--", STATE).split()
+
+
+def why_unready(webhook: Webhook) -> str:
+    """Waits until it says that it is not ready, and why."""
+    wait_for(lambda: webhook.probe("/readyz").status_code == 503, "unready", 15)
+    return webhook.probe("/readyz").text
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kube2etcd", "webhook", *args],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=clean_environment(),
+        check=False,
+    )

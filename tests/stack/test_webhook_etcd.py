@@ -1,0 +1,223 @@
+"""The webhook as a process with etcd: keys, state, an etcd that is away, five thousand names."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.stack.harness import Etcd, wait_for
+from tests.stack.webhook import (
+    JSON,
+    KEYS,
+    a,
+    alias,
+    block,
+    hosts_of,
+    ownership,
+    run,
+    serving,
+    state_keys,
+    why_unready,
+)
+
+
+def test_names_become_keys_and_state_lives_in_etcd(etcd: Etcd, tmp_path: Path) -> None:
+    etcd.put("/skydns/io/dtk/theirs", '{"host":"192.0.2.9"}')
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        foo = a("foo.dtk.io", "10.0.0.5", recordTTL=77)
+        assert webhook.apply(create=[foo, ownership(foo), a("deep.er.dtk.io", "fd00::1")]) == 204
+        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "fd00::1", "192.0.2.9"}, "keys", 5)
+        webhook.wait_ready()
+        keys = etcd.dump(KEYS)
+        assert not any("heritage" in value for value in keys.values())
+        assert any('"ttl":77' in value for value in keys.values())
+        assert state_keys(etcd)
+        assert not (tmp_path / "state.json").exists()
+        webhook.kill()
+        webhook.start()
+        assert webhook.names() == ["a-foo.dtk.io", "deep.er.dtk.io", "foo.dtk.io"]
+        webhook.wait_ready()
+        assert etcd.dump(KEYS) == keys
+        assert webhook.apply(delete=[foo]) == 204
+        wait_for(lambda: hosts_of(etcd) == {"fd00::1", "192.0.2.9"}, "the key to go", 5)
+        webhook.stop()
+        assert run("--cleanup", "--etcd-server", etcd.url).returncode == 0
+        assert etcd.dump(KEYS) == {"/skydns/io/dtk/theirs": '{"host":"192.0.2.9"}'}
+        assert state_keys(etcd) == []
+
+
+def test_keys_and_state_are_put_right_without_a_call(etcd: Etcd, tmp_path: Path) -> None:
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
+        keys, state = etcd.dump(KEYS), state_keys(etcd)
+        etcd.delete("/")
+        wait_for(lambda: etcd.dump(KEYS) == keys, "the keys to be back", 10)
+        wait_for(lambda: state_keys(etcd) == state, "the state to be back", 12)
+        webhook.kill()
+        webhook.start()
+        assert webhook.names() == ["foo.dtk.io"]
+
+
+@pytest.mark.parametrize("how", ["stopped", "silent"])
+def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, tmp_path: Path, how: str) -> None:
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        webhook.wait_ready()
+        before = webhook.records()
+        if how == "stopped":
+            etcd.stop()
+        else:
+            etcd.pause()
+        for _ in range(2):
+            began = time.monotonic()
+            assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
+            assert time.monotonic() - began < 5
+            assert webhook.records() == before
+            assert webhook.call("GET", "/").status_code == 200
+        assert "etcd" in why_unready(webhook)
+        assert webhook.probe("/livez").status_code == 200
+        if how == "stopped":
+            etcd.start()
+        else:
+            etcd.resume()
+        webhook.wait_ready(20)
+        assert webhook.records() == before
+        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
+        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
+        began = time.monotonic()
+        webhook.process.stop()
+        assert time.monotonic() - began < 1
+        assert webhook.process.exit_code == 0
+
+
+def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, tmp_path: Path) -> None:
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        etcd.pause()
+        why_unready(webhook)
+        began = time.monotonic()
+        webhook.process.stop()
+        assert time.monotonic() - began < 1
+        assert webhook.process.exit_code == 0
+        etcd.resume()
+        webhook.start()
+        assert webhook.names() == ["foo.dtk.io"]
+
+
+def test_without_etcd_at_the_start_it_waits(etcd: Etcd, tmp_path: Path) -> None:
+    etcd.stop()
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        for path in ("/", "/records"):
+            assert webhook.call("GET", path).status_code == 503
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
+        assert webhook.probe("/livez").status_code == 200
+        assert webhook.probe("/readyz").status_code == 503
+        etcd.start()
+        webhook.wait_ready()
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+
+
+def test_a_kill_in_the_middle_of_a_large_call_is_all_or_nothing(etcd: Etcd, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        # Texts that do not shrink: many transactions for one call.
+        texts = [f"{chance.getrandbits(40000):x}" for _ in range(600)]
+        for turn in range(5):
+            batch = [
+                {"dnsName": f"t{turn}-{number}.dtk.io", "targets": [text], "recordType": "TXT"}
+                for number, text in enumerate(texts)
+            ]
+            killer = threading.Timer(chance.uniform(0.1, 1.0), webhook.kill)
+            killer.start()
+            status = 0
+            with contextlib.suppress(requests.ConnectionError):
+                status = webhook.apply(create=batch)
+            killer.join()
+            webhook.start()
+            wait_for(lambda: webhook.call("GET", "/records").status_code == 200, "the state to be read", 10)
+            mine = [name for name in webhook.names() if name.startswith(f"t{turn}-")]
+            assert len(mine) in ((600,) if status == 204 else (0, 600))
+
+
+def test_domains_of_run_time_are_served(etcd: Etcd, tmp_path: Path) -> None:
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        assert webhook.apply(create=[a("foo.late.io", "10.0.0.5")]) == 204
+        assert webhook.records() == []
+        assert webhook.call("POST", "/domains", b"late.io").status_code == 200
+        assert webhook.apply(create=[a("foo.late.io", "10.0.0.5"), alias("x.late.io", "x.late.io")]) == 204
+        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
+        assert webhook.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
+        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "192.0.2.1"}, "keys", 5)
+
+
+def test_a_mass_deletion_is_believed(etcd: Etcd, tmp_path: Path) -> None:
+    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+        many = [a(f"n{number}.dtk.io", f"10.0.0.{number}") for number in range(1, 40)]
+        assert webhook.apply(create=many) == 204
+        wait_for(lambda: len(hosts_of(etcd)) == 39, "keys", 5)
+        assert webhook.apply(delete=many) == 204
+        wait_for(lambda: not hosts_of(etcd), "keys to go", 5)
+        webhook.wait_ready()
+
+
+def test_two_on_one_state_never_undo_each_other(etcd: Etcd, tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "one", "--etcd-server", etcd.url) as one,
+        serving(tmp_path / "two", "--etcd-server", etcd.url) as two,
+    ):
+        assert one.apply(create=[a("one.dtk.io", "10.0.0.1")]) == 204
+        wait_for(lambda: two.apply(create=[a("two.dtk.io", "10.0.0.2")]) == 204, "the other to catch up", 15)
+        wait_for(lambda: one.names() == two.names() == ["one.dtk.io", "two.dtk.io"], "both to agree", 15)
+
+
+def large(count: int) -> list[JSON]:
+    """Names with their ownership texts, as ExternalDNS posts them."""
+    found = []
+    for number in range(count):
+        one = a(
+            f"app-{number:05}.team-{number % 50}.dtk.io",
+            f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
+        )
+        one["labels"] = {"owner": "me", "resource": f"ingress/team-{number % 50}/app-{number:05}"}
+        found += [one, ownership(one)]
+    return found
+
+
+def test_five_thousand_names_in_one_call(etcd: Etcd, tmp_path: Path, record_property: object) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"127.0.0.1 localhost\n")
+    with serving(tmp_path, "--etcd-server", etcd.url, "--hosts-file", str(hosts)) as webhook:
+        batch = large(5000)
+        began = time.monotonic()
+        assert webhook.apply(create=batch) == 204
+        answered = time.monotonic() - began
+        wait_for(lambda: len(hosts_of(etcd)) == 5000, "all keys", 20)
+        published = time.monotonic() - began
+        assert len(block(hosts)) == 5000
+        began = time.monotonic()
+        assert webhook.apply(create=large(5001)[-2:]) == 204
+        more = time.monotonic() - began
+        wait_for(lambda: len(hosts_of(etcd)) == 5001, "one more key", 5)
+        one_more = time.monotonic() - began
+        print(
+            f"5,000 names: answered after {answered:.2f} s, published after {published:.2f} s;"
+            f" one more: answered after {more:.2f} s, published after {one_more:.2f} s"
+        )
+        assert len(webhook.records()) == 10002
+        assert published < 10
+        assert more < 1
+        began = time.monotonic()
+        webhook.kill()
+        webhook.start()
+        assert len(webhook.records()) == 10002
+        webhook.wait_ready()
+        assert webhook.apply(delete=webhook.records()) == 204
+        wait_for(lambda: not hosts_of(etcd), "all keys to go", 20)
+        assert block(hosts) == []

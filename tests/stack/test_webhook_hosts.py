@@ -1,0 +1,219 @@
+"""The webhook as a process with a hosts file and a state file: kept, published, put right."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+
+import requests
+
+from tests.stack.harness import LOOPBACK, wait_for
+from tests.stack.webhook import (
+    a,
+    alias,
+    block,
+    ownership,
+    run,
+    why_unready,
+    with_file,
+)
+
+
+def test_names_come_change_and_go(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    before = b"127.0.0.1 localhost\r\n# caf\xe9\r\n10.0.0.9 mine.dtk.io"
+    with with_file(tmp_path, before, "--cluster-ip", "192.168.122.167") as webhook:
+        foo, gone = a("foo.dtk.io", "10.0.0.5"), alias("alias.dtk.io", "elsewhere.example")
+        assert webhook.apply(create=[foo, ownership(foo), gone, a("mine.dtk.io", "10.0.0.1")]) == 204
+        assert block(hosts) == ["192.168.122.167 alias.dtk.io", "10.0.0.5 foo.dtk.io"]
+        assert hosts.read_bytes().startswith(before + b"\r\n# BEGIN kube2etcd")
+        changed = a("foo.dtk.io", "10.0.0.7", "fd00::7")
+        assert webhook.apply(updateOld=[foo], updateNew=[changed], delete=[gone]) == 204
+        assert block(hosts) == ["10.0.0.7 foo.dtk.io"]
+        assert webhook.apply(delete=[changed, a("mine.dtk.io", "10.0.0.1")]) == 204
+        assert hosts.read_bytes() == before + b"\r\n"
+        assert webhook.names() == ["a-foo.dtk.io"]
+
+
+def test_what_was_answered_for_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
+    chance = random.Random(6)
+    with with_file(tmp_path) as webhook:
+        answered: set[str] = set()
+        for turn in range(8):
+            killer = threading.Timer(chance.uniform(0.01, 0.3), webhook.kill)
+            killer.start()
+            sent: set[str] = set()
+            try:
+                for number in range(1000):
+                    name = f"n{turn}-{number}.dtk.io"
+                    sent.add(name)
+                    assert webhook.apply(create=[a(name, "10.0.0.5")]) == 204
+                    answered.add(name)
+            except requests.ConnectionError:
+                pass
+            killer.join()
+            webhook.start()
+            there = set(webhook.names())
+            assert answered <= there
+            assert there - answered <= sent
+            answered = there
+            assert block(tmp_path / "hosts") == [f"10.0.0.5 {name}" for name in sorted(there)]
+        assert len(answered) > 8
+
+
+def test_domains_and_cluster_address_survive_a_restart(tmp_path: Path) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    with with_file(tmp_path) as webhook:
+        for _ in range(2):
+            assert webhook.call("POST", "/domains", b"mydomain.io", form).status_code == 200
+            assert webhook.call("POST", "/clusterip", b"192.168.122.167", form).status_code == 200
+        assert webhook.apply(create=[alias("x.mydomain.io", "x.mydomain.io")]) == 204
+        webhook.restart()
+        assert webhook.call("GET", "/domains").json() == ["dtk.io", "mydomain.io"]
+        assert webhook.call("GET", "/clusterip").json() == "192.168.122.167"
+        assert block(tmp_path / "hosts") == ["192.168.122.167 x.mydomain.io"]
+    with with_file(tmp_path, b"", "--cluster-ip", "10.1.1.1") as webhook:
+        assert webhook.call("GET", "/clusterip").json() == "10.1.1.1"
+        assert block(tmp_path / "hosts") == ["10.1.1.1 x.mydomain.io"]
+
+
+def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path) -> None:
+    with with_file(tmp_path) as webhook:
+        many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
+        status: list[int] = []
+        caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
+        idle = socket.create_connection((LOOPBACK, webhook.port))
+        caller.start()
+        wait_for(lambda: (tmp_path / ".state.json.new").exists() or status, "the call to be in hand", 10)
+        webhook.process.stop()
+        caller.join(10)
+        idle.close()
+        assert status == [204]
+        assert webhook.process.exit_code == 0
+        webhook.start()
+        began = time.monotonic()
+        webhook.process.stop()
+        assert time.monotonic() - began < 1
+        assert webhook.process.exit_code == 0
+        assert len(block(tmp_path / "hosts")) == 20000
+
+
+def test_the_block_is_put_right_without_a_call(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    with with_file(tmp_path) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        good = hosts.read_bytes()
+        written = hosts.stat().st_mtime_ns
+        hosts.write_bytes(b"# edited\n" + good.replace(b"10.0.0.5", b"6.6.6.6"))
+        wait_for(lambda: hosts.read_bytes() == b"# edited\n" + good, "the block to be put right", 10)
+        hosts.write_bytes(good.replace(b"# END kube2etcd\n", b""))
+        wait_for(lambda: hosts.read_bytes() == good, "the marker to be put right", 10)
+        hosts.unlink()
+        wait_for(
+            lambda: hosts.exists() and block(hosts) == ["10.0.0.5 foo.dtk.io"], "the file to be back", 10
+        )
+        assert written
+
+
+def test_nothing_differs_nothing_is_written(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    with with_file(tmp_path) as webhook:
+        foo = a("foo.dtk.io", "10.0.0.5")
+        assert webhook.apply(create=[foo]) == 204
+        before = hosts.stat()
+        assert webhook.apply(create=[foo], updateNew=[foo]) == 204
+        webhook.restart()
+        webhook.wait_ready()
+        after = hosts.stat()
+        assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_mode_owner_and_symlink_are_kept(tmp_path: Path) -> None:
+    real, hosts = tmp_path / "real", tmp_path / "hosts"
+    real.write_bytes(b"127.0.0.1 localhost\n")
+    real.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(real, 65534, 65534)
+    try:
+        os.setxattr(real, "user.kube2etcd", b"kept")
+        attribute = True
+    except OSError:
+        attribute = False
+    before = real.stat()
+    hosts.symlink_to("real")
+    with with_file(tmp_path) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        after = real.stat()
+        assert hosts.is_symlink()
+        assert block(real) == ["10.0.0.5 foo.dtk.io"]
+        assert stat.S_IMODE(after.st_mode) == 0o640
+        assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+        assert not attribute or os.getxattr(real, "user.kube2etcd") == b"kept"
+
+
+def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    with with_file(tmp_path) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        before = webhook.records()
+        # Not for root either: there is a folder in the file's place.
+        content = hosts.read_bytes()
+        hosts.unlink()
+        hosts.mkdir()
+        began = time.monotonic()
+        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
+        assert time.monotonic() - began < 5
+        assert webhook.records() == before
+        assert webhook.call("GET", "/").status_code == 200
+        assert "hosts file" in why_unready(webhook)
+        assert webhook.probe("/livez").status_code == 200
+        webhook.restart()
+        assert webhook.records() == before
+        hosts.rmdir()
+        hosts.write_bytes(content)
+        webhook.wait_ready()
+        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
+        assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
+
+
+def test_a_state_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    with with_file(tmp_path) as webhook:
+        state.mkdir()
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
+        assert webhook.records() == []
+        assert block(tmp_path / "hosts") == []
+        state.rmdir()
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        webhook.wait_ready()
+
+
+def test_a_state_that_cannot_be_read_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"version":99}')
+    with with_file(tmp_path) as webhook:
+        for path in ("/", "/records", "/domains", "/clusterip"):
+            assert webhook.call("GET", path).status_code == 503
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
+        assert "upgrade" in webhook.probe("/readyz").text
+        assert (tmp_path / "state.json").read_text() == '{"version":99}'
+        (tmp_path / "state.json").unlink()
+        webhook.wait_ready()
+        assert webhook.records() == []
+
+
+def test_cleanup_leaves_the_users_file(tmp_path: Path) -> None:
+    before = b"127.0.0.1 localhost\n# mine\n"
+    with with_file(tmp_path, before) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        webhook.stop()
+        assert block(tmp_path / "hosts") == ["10.0.0.5 foo.dtk.io"]
+        options = ["--hosts-file", str(tmp_path / "hosts"), "--state-file", str(tmp_path / "state.json")]
+        for _ in range(2):
+            assert run("--cleanup", *options).returncode == 0
+            assert (tmp_path / "hosts").read_bytes() == before
+            assert not (tmp_path / "state.json").exists()
