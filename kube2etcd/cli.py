@@ -204,10 +204,23 @@ def webhook(cleanup: bool, **options: Any) -> None:
 @click.option(
     "--force", is_flag=True, envvar="KUBE2ETCD_FORCE", help="Believe a mass deletion at first sight."
 )
+@click.option(
+    "--prune-foreign",
+    is_flag=True,
+    envvar="KUBE2ETCD_PRUNE_FOREIGN",
+    help="Take out keys in our zones that another or nobody signed, too.",
+)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
 @click.pass_context
 def resync(
-    ctx: click.Context, /, objects: tuple[str, ...], dry_run: bool, force: bool, output: str, **options: Any
+    ctx: click.Context,
+    /,
+    objects: tuple[str, ...],
+    dry_run: bool,
+    force: bool,
+    prune_foreign: bool,
+    output: str,
+    **options: Any,
 ) -> None:
     """List the cluster, read etcd, write the difference, and exit."""
     if objects and not dry_run:
@@ -218,9 +231,9 @@ def resync(
     with _Progress() as progress:
         if dry_run:
             publisher = _publisher(settings, objects, progress)
-            outcome = once.dry_run(settings, publisher, progress)
+            outcome = once.dry_run(settings, publisher, prune_foreign=prune_foreign, progress=progress)
         else:
-            outcome = once.resync(settings, force=force, progress=progress)
+            outcome = once.resync(settings, force=force, prune_foreign=prune_foreign, progress=progress)
     render = report.as_json if output == "json" else report.text
     click.echo(render(outcome, dry_run))
     if outcome.refused:

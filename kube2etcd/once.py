@@ -7,6 +7,7 @@ error.  Only `resync` can write.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
 from kube2etcd.etcd.api import Connection, KeyStore, open_store
 from kube2etcd.inbox import Failing, Inbox, Listed, News, Rezoned
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.plan import Change, Plan, diff, to_hold
+from kube2etcd.plan import Change, Delete, Plan, diff, prune, to_hold
 from kube2etcd.publish import Publisher
 from kube2etcd.reconciler import Reconciler
 from kube2etcd.settings import Settings
@@ -29,6 +30,9 @@ from kube2etcd.zones import Zone
 
 if TYPE_CHECKING:
     from kube2etcd.inside import Told
+
+#: Foreign keys that are taken out in one transaction.
+BATCH = 100
 
 #: Told what is going on: a sentence, with an ellipsis.
 Progress = Callable[[str], None]
@@ -48,6 +52,14 @@ class Outcome:
     refused: tuple[tuple[bytes, str], ...] = ()
     held: frozenset[bytes] = frozenset()
     """Deletions of `changes` that a run would not believe before a second listing agrees."""
+
+    def after(self, pruned: tuple[Delete, ...]) -> Outcome:
+        """The same with these foreign keys taken out as well."""
+        gone = {one.key for one in pruned}
+        changes = sorted((*self.changes, *pruned), key=lambda change: change.key)
+        return dataclasses.replace(
+            self, changes=tuple(changes), foreign=self.foreign - gone, malformed=self.malformed - gone
+        )
 
 
 class _Once(Inbox):
@@ -133,7 +145,9 @@ def reading(settings: Settings) -> Iterator[Callable[[], changes.Snapshot]]:
         yield store.snapshot
 
 
-def dry_run(settings: Settings, publisher: Publisher, progress: Progress = silent) -> Outcome:
+def dry_run(
+    settings: Settings, publisher: Publisher, *, prune_foreign: bool = False, progress: Progress = silent
+) -> Outcome:
     """The difference between what is wanted and what etcd holds; nothing here can write."""
     progress("reading etcd…")
     with reading(settings) as snapshot:
@@ -141,7 +155,16 @@ def dry_run(settings: Settings, publisher: Publisher, progress: Progress = silen
     owner = publisher.layout.owner
     plan = diff(existing, publisher.desired, owner)
     held = to_hold(plan, existing, f'"owner":"{owner}"'.encode())
-    return Outcome(plan.changes, plan.foreign, plan.malformed, held=held)
+    pruned = _pruned(settings, publisher, plan.foreign, existing) if prune_foreign else ()
+    return Outcome(plan.changes, plan.foreign, plan.malformed, held=held).after(pruned)
+
+
+def _pruned(
+    settings: Settings, publisher: Publisher, foreign: Iterable[bytes], existing: dict[bytes, bytes]
+) -> tuple[Delete, ...]:
+    layout = publisher.layout
+    zones = (layout.zone_range(name) for name in parts.zone_names(settings))
+    return prune(foreign, existing, layout.owner, zones)
 
 
 @dataclass
@@ -173,7 +196,9 @@ class _Strict:
         return result
 
 
-def resync(settings: Settings, *, force: bool = False, progress: Progress = silent) -> Outcome:
+def resync(
+    settings: Settings, *, force: bool = False, prune_foreign: bool = False, progress: Progress = silent
+) -> Outcome:
     """One full pass: list the API, read etcd, write the difference.
 
     A mass deletion waits for a second listing that agrees, unless ``force``.
@@ -229,9 +254,15 @@ def resync(settings: Settings, *, force: bool = False, progress: Progress = sile
                 foreign, malformed = foreign | last.foreign, malformed | last.malformed
             if reconciler.held:
                 progress(f"{len(reconciler.held)} deletions wait for a second listing…")
+        pruned: tuple[Delete, ...] = ()
+        if prune_foreign:
+            there = reconciler.mirror.entries
+            pruned = _pruned(settings, reconciler.publisher, foreign & there.keys(), there)
+            gone = [changes.Delete(one.key) for one in pruned]
+            strict.apply([tuple(tuple(gone[at : at + BATCH]) for at in range(0, len(gone), BATCH))])
     parts.say_rejected(reconciler.publisher.store)
     done = tuple(change for _, change in sorted(found.items()))
-    return Outcome(done, foreign, malformed, tuple(strict.refused))
+    return Outcome(done, foreign, malformed, tuple(strict.refused)).after(pruned)
 
 
 @contextlib.contextmanager

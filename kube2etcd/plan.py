@@ -120,6 +120,22 @@ def diff(
     return Plan(tuple(found), frozenset(foreign), frozenset(malformed), frozenset(contested))
 
 
+def prune(
+    foreign: Iterable[bytes], existing: Mapping[bytes, bytes], owner: str, zones: Iterable[bytes]
+) -> tuple[Delete, ...]:
+    """What takes out the ``foreign`` keys of our own zones, given as the ranges of their keys.
+
+    Only for a person who asked for it: who wrote them may still want them.  Our own helpers' keys, whose
+    owner is ours and more behind a slash, stay; so does what lies in no zone of ours.
+    """
+    ranges = tuple(zones)
+    return tuple(
+        Delete(key, existing[key])
+        for key in sorted(foreign)
+        if (key + b"/").startswith(ranges) and not (owner_of(existing[key]) or "").startswith(f"{owner}/")
+    )
+
+
 def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> frozenset[bytes]:
     """The keys whose deletion must wait for a second opinion; empty when the plan is harmless.
 

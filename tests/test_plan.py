@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd import changes
-from kube2etcd.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, to_hold
+from kube2etcd.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
 from skydns_compat.message import Message, encode
 from tests.strategies import LAW
 
@@ -197,3 +197,22 @@ def test_writers_of_one_name_never_write_over_each_other_in_turn(
     assert (bool(plan.changes), bool(plan.contested)) == (planned == "taken", planned == "contested")
     assert plan.without(frozenset()) == plan
     assert not diff({key: wanted}, {}, "others").changes
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "goes"),
+    [
+        pytest.param(b"/skydns/local/cluster/svc/x", b'{"host":"192.0.2.1"}', True, id="signed by nobody"),
+        pytest.param(b"/skydns/local/cluster/svc/x", b'{"owner":"other"}', True, id="signed by another"),
+        pytest.param(b"/skydns/local/cluster/svc/x", b"{", True, id="malformed"),
+        pytest.param(b"/skydns/local/cluster", b"{", True, id="at the apex"),
+        pytest.param(b"/skydns/local/cluster2", b"{", False, id="a zone that begins alike"),
+        pytest.param(b"/skydns/test/x", b"{", False, id="in no zone of ours"),
+        pytest.param(b"/skydns/local/cluster/x", b'{"owner":"kube2etcd/webhook"}', False, id="our webhook's"),
+    ],
+)
+def test_what_is_pruned(key: bytes, value: bytes, goes: bool) -> None:
+    found = prune(
+        [key], {key: value, b"/skydns/local/cluster/ours": b"{}"}, "kube2etcd", [b"/skydns/local/cluster/"]
+    )
+    assert found == ((Delete(key, value),) if goes else ())

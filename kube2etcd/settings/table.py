@@ -42,7 +42,7 @@ ENVIRONMENT: Final = "KUBE2ETCD_"
 #: Environment twins of what is no setting but an option of one command.
 COMMAND_OPTIONS: Final = frozenset(
     {"config", "dry-run", "force", "output", "objects", "zone", "type", "object", "format", "merge"}
-    | {"cleanup"}
+    | {"cleanup", "prune-foreign"}
 )
 
 

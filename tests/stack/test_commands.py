@@ -70,6 +70,26 @@ def test_resync_repairs_removes_and_leaves_others_alone(apiserver: ApiServer, et
     }
 
 
+def test_foreign_keys_of_our_zones_go_where_that_is_asked_for(apiserver: ApiServer, etcd: Etcd) -> None:
+    both = neighbours(apiserver, etcd)
+    assert call("resync", *both).returncode == 0
+    wanted = etcd.dump("/skydns")
+    theirs = "/skydns/local/cluster/svc/default/theirs"
+    kept = {
+        "/skydns/test/example/theirs": '{"host":"192.0.2.2"}',
+        "/skydns/local/cluster2/theirs": "{",
+        "/skydns/local/cluster/from/webhook": '{"host":"192.0.2.3","owner":"kube2etcd/webhook"}',
+    }
+    for key, value in {theirs: "{", **kept}.items():
+        etcd.put(key, value)
+    dry = call("resync", "--dry-run", "--prune-foreign", "--output", "json", *both)
+    assert (dry.returncode, json.loads(dry.stdout)["deleted"]) == (2, [theirs])
+    assert theirs in etcd.dump("/skydns")
+    wet = json.loads(call("resync", "--prune-foreign", "--output", "json", *both).stdout)
+    assert (wet["deleted"], wet["malformed"]) == ([theirs], ["/skydns/local/cluster2/theirs"])
+    assert etcd.dump("/skydns") == wanted | kept
+
+
 def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     done = call("resync", "--dry-run", "--etcd-server", etcd.url, "--objects", SHOP)
     assert done.returncode == 2
