@@ -183,14 +183,14 @@ def run(**options: Any) -> None:
 def webhook(cleanup: bool, **options: Any) -> None:
     """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
     loaded = _load_all(options)
-    from kube2etcd import standalone
+    from kube2etcd.webhook import command
 
     # There is no default server here: who names none wants none.
     with_etcd = "etcd.servers" in loaded.said
     if cleanup:
-        standalone.cleanup(loaded.settings, with_etcd=with_etcd)
+        command.cleanup(loaded.settings, with_etcd=with_etcd)
         return
-    standalone.serve(loaded.settings, with_etcd=with_etcd)
+    command.serve(loaded.settings, with_etcd=with_etcd)
     logging.shutdown()
     os._exit(0)
 

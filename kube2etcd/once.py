@@ -29,7 +29,7 @@ from kube2etcd.settings import Settings
 from kube2etcd.zones import Zone
 
 if TYPE_CHECKING:
-    from kube2etcd.inside import Told
+    from kube2etcd.webhook.within_run import Told
 
 #: Foreign keys that are taken out in one transaction.
 BATCH = 100
@@ -104,7 +104,7 @@ def _told(settings: Settings, inbox: Inbox) -> list[Told]:
     """What the bridge's webhook was told, where it has one; its modules are read only then."""
     if not settings.webhook.inside:
         return []
-    from kube2etcd.inside import Told
+    from kube2etcd.webhook.within_run import Told
 
     return [Told(settings, inbox)]
 

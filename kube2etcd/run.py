@@ -11,10 +11,9 @@ import dataclasses
 import logging
 import random
 import secrets
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd import parts
@@ -31,14 +30,13 @@ from kube2etcd.metrics import Metrics, Status
 from kube2etcd.reconciler import Reconciler
 from kube2etcd.server import Door
 from kube2etcd.settings import Settings
+from kube2etcd.stopping import impatient, signals
 
 if TYPE_CHECKING:
-    from kube2etcd.inside import Inside
+    from kube2etcd.webhook.within_run import WithinRun
 
 log = logging.getLogger(__name__)
 
-#: Seconds after a stop was asked for until a request to etcd that hangs is cut off.
-STOP_PATIENCE = 0.2
 #: The resync period is shortened or lengthened by up to this share.
 JITTER = 0.1
 
@@ -106,11 +104,13 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
 
 def _webhook(
     settings: Settings, api: ApiConnection, inbox: Inbox, status: Status, ending: contextlib.ExitStack
-) -> Inside:
+) -> WithinRun:
     """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
-    from kube2etcd.inside import Inside, keeper
+    from kube2etcd.webhook import wiring
+    from kube2etcd.webhook.within_run import WithinRun
 
-    return Inside(settings, ending.enter_context(keeper(settings, api)), inbox, status)
+    keep = ending.enter_context(wiring.keeper(settings, with_etcd=True, api=api))
+    return WithinRun(settings, keep, inbox, status)
 
 
 class _Lister(Protocol):
@@ -144,43 +144,3 @@ def _relist_all(listers: Sequence[_Lister]) -> Callable[[str], None]:
             lister.relist(reason)
 
     return relist
-
-
-@contextlib.contextmanager
-def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
-    """SIGTERM and SIGINT set ``stop`` and wake the loop; nothing else happens in the handler."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(_signal: int, _frame: object) -> None:
-        stop.set()
-        inbox.put(Wake())
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def impatient(stop: threading.Event, connection: Connection) -> Iterator[None]:
-    """Cut off a request to an etcd that hangs, a moment after ``stop``: the loop may wait for it.
-
-    Nothing is half-written by that: a transaction is carried out whole or not at all.
-    """
-    done = threading.Event()
-
-    def wait() -> None:
-        stop.wait()
-        if not done.wait(STOP_PATIENCE):
-            connection.close()
-
-    threading.Thread(target=wait, name="stop", daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-        stop.set()

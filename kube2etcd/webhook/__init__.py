@@ -6,5 +6,6 @@
                                                           -> inbox of the reconciler -> keys in etcd
 
 `messages`, `refusals`, `adjust`, `state`, `published` and `hosts_block` are pure; `hosts_file`, the
-keepers and `door` touch the world, one neighbour each; `provider` is the single writer.
+keepers and `door` touch the world, one neighbour each; `provider` is the single writer.  `wiring` builds
+these from settings, for `command` (the webhook by itself) and `within_run` (in the bridge's process).
 """

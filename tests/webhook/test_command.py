@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings import load
-from kube2etcd.standalone import check
+from kube2etcd.webhook.command import check
 
 
 def test_names_must_go_somewhere(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Wiring of the webhook by itself: `kube2etcd webhook`.
+"""The webhook by itself: `kube2etcd webhook`.
 
 Builds the parts from settings, starts their threads, and sees that they end.  Decides nothing about
 names.  Threads: one that compares and repairs, the provider's door and its few workers, the door for
@@ -8,15 +8,10 @@ probes; with etcd also the keys' loop and a watch.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 from kube2etcd import changes, parts
-from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
@@ -24,28 +19,17 @@ from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import Inbox
 from kube2etcd.metrics import Metrics, Snapshot, Status
-from kube2etcd.run import impatient, signals
 from kube2etcd.server import Door
 from kube2etcd.settings import HostPort, Settings
-from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.door import application
-from kube2etcd.webhook.hosts_file import HostsFile
-from kube2etcd.webhook.keep import Keeper
-from kube2etcd.webhook.keep_etcd import EtcdKeeper
-from kube2etcd.webhook.keep_file import FileKeeper
-from kube2etcd.webhook.keep_objects import ObjectsKeeper
+from kube2etcd.stopping import impatient, signals
+from kube2etcd.webhook import wiring
 from kube2etcd.webhook.keys import Keys
-from kube2etcd.webhook.listener import Listener
-from kube2etcd.webhook.provider import REQUEST, Options, Provider
+from kube2etcd.webhook.provider import Provider
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two comparisons without a call; ten are promised.
-REPAIR = 5.0
-#: Seconds between them while something is wrong.
-RETRY = 1.0
 #: What is added to the owner id, so that a bridge on the same etcd leaves our keys alone.
 OWNER = "/webhook"
 
@@ -89,33 +73,10 @@ class _Health:
         return Snapshot(ready, tuple(dict.fromkeys(reasons)), now.heartbeat_age)
 
 
-class _Repairs:
-    """Compares without a call, in a thread that nobody waits for: it may hang in a request to etcd."""
-
-    def __init__(self, provider: Provider, beat: Status, stop: threading.Event) -> None:
-        self._provider, self._beat, self._stop = provider, beat, stop
-        self._once = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="repairs", daemon=True)
-
-    def start(self) -> None:
-        """Begin; returns when the state was read, or could not be, so that the door opens with answers."""
-        self._thread.start()
-        while not (self._stop.is_set() or self._once.wait(0.05)):
-            pass
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._provider.repair()
-            self._beat.beat()
-            self._once.set()
-            self._stop.wait(RETRY if self._provider.troubles() else REPAIR)
-
-
 def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
     """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
     check(settings, with_etcd=with_etcd)
     stop = stop or threading.Event()
-    webhook = settings.webhook
     inbox, metrics, beat = Inbox(), Metrics(), Status()
     with contextlib.ExitStack() as ending:
         keys, keys_status = None, None
@@ -128,14 +89,14 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
             keys = _keys(settings, connection, inbox, metrics, keys_status, ending)
         else:
             ending.enter_context(signals(stop, inbox))
-        hosts = HostsFile(Path(webhook.hosts_file)) if webhook.hosts_file is not None else None
-        options = Options(settings.domains, ClusterAddress(webhook.cluster_ip), socket.gethostname())
-        keeper = ending.enter_context(_keeper(settings, with_etcd))
-        provider = Provider(keeper, options, hosts, keys.publish if keys is not None else None)
+        keep = ending.enter_context(wiring.keeper(settings, with_etcd=with_etcd))
+        provider = wiring.provider(settings, keep, keys.publish if keys is not None else None)
         door = Door(settings.listen, _Health(provider, beat, keys_status), metrics, "webhook")
-        listener = Listener(application(provider, webhook.allow), HostPort(webhook.bind, webhook.port))
+        listener = wiring.listener(settings, provider)
         _remark(settings)
-        _Repairs(provider, beat, stop).start()
+        repairs = wiring.Repairs(provider, stop, beat.beat)
+        repairs.start()
+        repairs.wait()
         door.start()
         ending.callback(door.stop)
         if keys is not None:
@@ -149,8 +110,9 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:
     """Take out the block, the keys and the state."""
     check(settings, with_etcd=with_etcd)
-    if settings.webhook.hosts_file is not None:
-        HostsFile(Path(settings.webhook.hosts_file)).write([], lambda _: False)
+    hosts = wiring.hosts_file(settings)
+    if hosts is not None:
+        hosts.write([], lambda _: False)
     if with_etcd:
         with connect_etcd(parts.etcd(settings)) as connection:
             store = EtcdStore(connection, parts.etcd_prefixes(settings))
@@ -160,8 +122,8 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
                 if owner_of(value) == owner(settings)
             ]
             store.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
-    with _keeper(settings, with_etcd) as keeper:
-        keeper.clear()
+    with wiring.keeper(settings, with_etcd=with_etcd) as keep:
+        keep.clear()
 
 
 def _keys(
@@ -188,23 +150,6 @@ def _keys(
     )
     ending.callback(keys.stop)
     return keys
-
-
-@contextlib.contextmanager
-def _keeper(settings: Settings, with_etcd: bool) -> Iterator[Keeper]:
-    if settings.webhook.state_objects is not None:
-        # Bridges that read these objects publish them; here they may go into a hosts file as well.
-        api = connect_api(parts.cluster(settings))
-        with contextlib.closing(api):
-            yield ObjectsKeeper(api, settings.webhook.state_objects)
-        return
-    if not with_etcd:
-        yield FileKeeper(Path(settings.webhook.state_file))
-        return
-    # A connection of its own: calls wait for it, and must not wait as long as the loop may.
-    patience = dataclasses.replace(parts.etcd(settings), timeout=REQUEST)
-    with connect_etcd(patience) as connection:
-        yield EtcdKeeper(connection, settings.webhook.state_prefix)
 
 
 def _remark(settings: Settings) -> None:
