@@ -62,6 +62,9 @@ class Metrics:
         self._malformed = gauge(
             "malformed_keys", "Foreign values under our zones that no DNS server can read."
         )
+        self._contested = gauge(
+            "contested_keys", "Keys that we want and another writer holds by right of its owner id."
+        )
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
@@ -78,6 +81,16 @@ class Metrics:
             "change_to_write_seconds", "From taking in a change to its keys in etcd.", LATENCY_STEPS
         )
         self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync ended well.")
+        self._calls = counter("webhook_calls", "Calls at ExternalDNS's door.", "method", "path", "status")
+        self._called = gauge(
+            "webhook_last_success_timestamp_seconds",
+            "When a call at ExternalDNS's door was last answered well.",
+        )
+        self._skipped = counter(
+            "webhook_skipped_endpoints", "Endpoints of calls that could not be used, by reason.", "reason"
+        )
+        self._endpoints = gauge("webhook_endpoints", "Endpoints that the webhook keeps.")
+        self._domains = gauge("webhook_domains", "Domains that the webhook manages.")
 
     def page(self) -> bytes:
         """The metrics page, as Prometheus reads it (`CONTENT_TYPE`)."""
@@ -134,6 +147,10 @@ class Metrics:
         self._foreign.set(count)
         self._malformed.set(malformed)
 
+    def contested(self, count: int) -> None:
+        """``count`` keys that we want are another writer's."""
+        self._contested.set(count)
+
     def wrote(self, puts: int, deletes: int) -> None:
         """So many keys were written and deleted."""
         self._writes.labels("put").inc(puts)
@@ -171,6 +188,23 @@ class Metrics:
     def latency(self, seconds: float) -> None:
         """A change needed ``seconds`` from its event to its keys."""
         self._latency.observe(seconds)
+
+    # The door for ExternalDNS
+
+    def called(self, method: str, path: str, status: int) -> None:
+        """A call was answered with ``status``; method and path must be of few kinds."""
+        self._calls.labels(method, path, str(status)).inc()
+        if status < 400:
+            self._called.set_to_current_time()
+
+    def skipped(self, reason: str) -> None:
+        """An endpoint could not be used; ``reason`` must be of few kinds."""
+        self._skipped.labels(reason).inc()
+
+    def kept(self, endpoints: int, domains: int) -> None:
+        """So many endpoints are kept, and so many domains managed."""
+        self._endpoints.set(endpoints)
+        self._domains.set(domains)
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,6 +364,7 @@ class Reconciler:
         kept = self._contested - looked_at if looked_at is not None else frozenset()
         self._contested = kept | plan.contested
         self._metrics.foreign(len(self._foreign), len(self._malformed))
+        self._metrics.contested(len(self._contested))
 
     def _lose(self, error: EtcdError) -> None:
         if str(error) != self._trouble:

@@ -56,7 +56,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     follower = EtcdFollower(store, inbox)
     reflectors = [Reflector(kind, api, inbox) for kind in parts.kinds(settings)]
     within = contextlib.ExitStack()
-    webhook = _webhook(settings, api, inbox, status, within) if settings.webhook.inside else None
+    webhook = _webhook(settings, api, inbox, status, metrics, within) if settings.webhook.inside else None
     door = Door(settings.listen, webhook or status, metrics, str(settings.domain))
 
     def progress(_done: int, _total: int) -> None:
@@ -103,14 +103,19 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
 
 
 def _webhook(
-    settings: Settings, api: ApiConnection, inbox: Inbox, status: Status, ending: contextlib.ExitStack
+    settings: Settings,
+    api: ApiConnection,
+    inbox: Inbox,
+    status: Status,
+    metrics: Metrics,
+    ending: contextlib.ExitStack,
 ) -> WithinRun:
     """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
     from kube2etcd.webhook import wiring
     from kube2etcd.webhook.within_run import WithinRun
 
     keep = ending.enter_context(wiring.keeper(settings, with_etcd=True, api=api))
-    return WithinRun(settings, keep, inbox, status)
+    return WithinRun(settings, keep, inbox, status, metrics)
 
 
 class _Lister(Protocol):

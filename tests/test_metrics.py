@@ -21,6 +21,7 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.keys(9), "keys", 9),
     (lambda m: m.foreign(4, 1), "foreign_keys", 4),
     (lambda m: m.foreign(4, 1), "malformed_keys", 1),
+    (lambda m: m.contested(2), "contested_keys", 2),
     (lambda m: m.wrote(5, 6), 'writes_total{op="put"}', 5),
     (lambda m: m.wrote(5, 6), 'writes_total{op="delete"}', 6),
     (lambda m: m.repaired(3), "repairs_total", 3),
@@ -29,6 +30,15 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.etcd_up(False), "etcd_failures_total", 1),
     (lambda m: m.ready(True), "ready", 1),
     (lambda m: m.resynced(0.2), "resync_duration_seconds_count", 1),
+    (lambda m: m.skipped("ttl"), 'webhook_skipped_endpoints_total{reason="ttl"}', 1),
+    (lambda m: m.kept(8, 2), "webhook_endpoints", 8),
+    (lambda m: m.kept(8, 2), "webhook_domains", 2),
+    (
+        lambda m: m.called("POST", "/records", 204),
+        'webhook_calls_total{method="POST",path="/records",status="204"}',
+        1,
+    ),
+    (lambda m: m.called("GET", "/", 503), "webhook_last_success_timestamp_seconds", 0),
     (lambda m: m.latency(0.02), 'change_to_write_seconds_bucket{le="0.025"}', 1),
 ]
 

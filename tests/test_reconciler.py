@@ -646,7 +646,9 @@ def test_external_zones_that_change_and_names_that_another_holds(
     world.listed().turn(Listed("dnsendpoints", [said]), Rezoned(zones))
     assert world.etcd.entries[own] == theirs
     assert b"/skydns/io/dtk/a/own_/10-0-0-1-H" in world.etcd.entries
+    assert world.metric("kube2etcd_contested_keys 1")
     world.turn(Rezoned(()))
+    assert world.metric("kube2etcd_contested_keys 0")
     assert [key for key in world.etcd.entries if b"own_" in key] == [own]
     world.turn(Rezoned(zones))
     assert caplog.text.count("dtk.io is held by another writer") == 2

@@ -90,9 +90,9 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         else:
             ending.enter_context(signals(stop, inbox))
         keep = ending.enter_context(wiring.keeper(settings, with_etcd=with_etcd))
-        provider = wiring.provider(settings, keep, keys.publish if keys is not None else None)
+        provider = wiring.provider(settings, keep, keys.publish if keys is not None else None, metrics)
         door = Door(settings.listen, _Health(provider, beat, keys_status), metrics, "webhook")
-        listener = wiring.listener(settings, provider)
+        listener = wiring.listener(settings, provider, metrics)
         _remark(settings)
         repairs = wiring.Repairs(provider, stop, beat.beat)
         repairs.start()

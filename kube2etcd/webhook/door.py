@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from werkzeug.exceptions import (
@@ -29,6 +29,7 @@ from werkzeug.http import parse_accept_header, parse_options_header
 from werkzeug.wrappers import Request, Response
 
 from kube2etcd.external import Domain, InvalidDomain
+from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.adjust import ClusterAddress, InvalidClusterAddress
 from kube2etcd.webhook.messages import (
     MAX_BODY,
@@ -48,12 +49,23 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _TYPE, _OPTIONS = parse_options_header(MEDIA_TYPE)
+#: What is told apart when calls are counted; of all else anybody can send more kinds than a metric may have.
+_PATHS: Final = ("/", "/records", "/adjustendpoints", "/domains", "/clusterip")
+_METHODS: Final = ("GET", "HEAD", "POST")
 #: Characters of an error's text.
 _BRIEF = 800
 
 
-def application(provider: Provider, allow: Iterable[Network] = ()) -> Application:
+def count(metrics: Metrics, method: str, path: str, status: int) -> None:
+    """Take a call into account."""
+    metrics.called(method if method in _METHODS else "other", path if path in _PATHS else "other", status)
+
+
+def application(
+    provider: Provider, allow: Iterable[Network] = (), metrics: Metrics | None = None
+) -> Application:
     """The WSGI application; ``allow``: only from these networks, or from everywhere where there is none."""
+    counted = metrics or Metrics()
     calls = _Calls(provider)
     pages: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
         "/": {"GET": calls.negotiate},
@@ -85,6 +97,7 @@ def application(provider: Provider, allow: Iterable[Network] = ()) -> Applicatio
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = refused(InternalServerError("this is a defect of kube2etcd; its log has more"))
+        count(counted, request.method, request.path, response.status_code)
         return response(environ, start)
 
     return answer

@@ -18,9 +18,10 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 from werkzeug.exceptions import HTTPException
 
+from kube2etcd.metrics import Metrics
 from kube2etcd.server import bind
 from kube2etcd.settings import HostPort
-from kube2etcd.webhook.door import Application, refused
+from kube2etcd.webhook.door import Application, count, refused
 from kube2etcd.webhook.messages import MAX_BODY
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         code = error.code if error.code < 500 else 400
         response = refused(_Refused(code, f"{error.reason}: {error.body}"))
         body = response.get_data()
+        request = self.request
+        count(
+            self.channel.server.metrics, getattr(request, "command", ""), getattr(request, "path", ""), code
+        )
         self.status = f"{code} {HTTPStatus(code).phrase}"
         self.response_headers.append(("Content-Type", response.content_type))
         self.set_close_on_finish()
@@ -62,7 +67,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 class Listener:
     """Serves ``application`` on ``listen`` from `start` to `stop`."""
 
-    def __init__(self, application: Application, listen: HostPort) -> None:
+    def __init__(self, application: Application, listen: HostPort, metrics: Metrics | None = None) -> None:
+        """``metrics`` counts what the server refuses before the application hears of it."""
         self._map: dict[int, Any] = {}
         # An empty host is both families, which is what :: means to people.
         where = HostPort("", listen.port) if listen.host == "::" else listen
@@ -79,6 +85,7 @@ class Listener:
             outbuf_high_watermark=4 * MAX_BODY,
         )
         self._server.channel_class = _Channel
+        self._server.metrics = metrics or Metrics()
         self._thread = threading.Thread(target=self._server.run, name="provider", daemon=True)
 
     @property

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.external import Domain, Endpoint, managed
+from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, adjust
 from kube2etcd.webhook.keep import Keeper, NotKept
 from kube2etcd.webhook.messages import Changes, encode_endpoints
@@ -85,9 +86,11 @@ class Provider:
         options: Options,
         hosts: HostsWriter | None = None,
         publish: Publish | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._keeper, self._options = keeper, options
         self._hosts, self._publish = hosts, publish
+        self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
         self._known: _Known | None = None
         self._unread = "the state has not been read yet"
@@ -133,10 +136,12 @@ class Provider:
     def apply(self, changes: Changes) -> None:
         """Take over changes of endpoints; `NotNow`: none of them."""
         with self._writing() as (known, patience):
-            after, warnings = known.state.apply(changes, self._domains(known.state))
+            after, remarks = known.state.apply(changes, self._domains(known.state))
             self._take(known, self._make(after, known.cluster), patience)
-        for warning in warnings:
-            log.warning("%s", warning)
+        for remark in remarks:
+            log.warning("%s", remark.text)
+            if remark.skipped:
+                self._metrics.skipped(remark.skipped)
 
     def add_domains(self, domains: Iterable[Domain]) -> None:
         """Manage these too, from now on and after a restart; `NotNow`."""
@@ -234,6 +239,7 @@ class Provider:
 
     def _know(self, known: _Known) -> None:
         self._known = known
+        self._metrics.kept(len(known.state.endpoints), len(self._domains(known.state)))
 
     def _look_at(self, known: _Known) -> _View:
         """What of it is published; the same view for the same thing known."""

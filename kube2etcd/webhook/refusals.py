@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -29,25 +30,38 @@ _VERSION: Final = {"A": 4, "AAAA": 6}
 _NUMBERS_BEFORE: Final = {"MX": 1, "SRV": 3}
 
 
-def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> str:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an endpoint cannot be used."""
+
+    reason: str
+    """In one word, for counting: type, name, domain, ttl, targets."""
+    text: str
+    """In a sentence."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
     """Why an endpoint cannot be used, or nothing where it can."""
     if endpoint.record_type not in TYPES:
-        return f"the type {_brief(endpoint.record_type)} is not known"
+        return Refusal("type", f"the type {_brief(endpoint.record_type)} is not known")
     fault = name_fault(endpoint.name, texts=endpoint.record_type == "TXT")
     if fault:
-        return fault
+        return Refusal("name", fault)
     owned = endpoint.labels.get("ownedRecord", "") if endpoint.record_type == "TXT" else ""
     # The apex's ownership text is named outside of the zone: a-dtk.io for dtk.io.
     if not managed(domains, endpoint.name) and not (owned and managed(domains, owned)):
-        return "it is in none of the managed domains"
+        return Refusal("domain", "it is in none of the managed domains")
     if not 0 <= endpoint.ttl <= MAX_TTL:
-        return f"the TTL {_brief(str(endpoint.ttl))} is not from 0 to {MAX_TTL}"
+        return Refusal("ttl", f"the TTL {_brief(str(endpoint.ttl))} is not from 0 to {MAX_TTL}")
     if not endpoint.targets:
-        return "it has no targets"
+        return Refusal("targets", "it has no targets")
     unusable = unusable_targets(endpoint)
     if len(unusable) == len(endpoint.targets):
-        return f"{_brief(unusable[0])} is no target for {endpoint.record_type}"
-    return ""
+        return Refusal("targets", f"{_brief(unusable[0])} is no target for {endpoint.record_type}")
+    return None
 
 
 # The same names and addresses are looked at with every call.

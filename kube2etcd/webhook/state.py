@@ -26,6 +26,15 @@ class UnreadableState(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence about an endpoint that was not taken as it is."""
+
+    text: str
+    skipped: str = ""
+    """Why it was not taken at all, in one word (`Refusal.reason`); empty: it was, in part."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Endpoints as posted, by key, with the domains and the cluster address that came by REST."""
 
@@ -33,8 +42,8 @@ class State:
     domains: tuple[Domain, ...] = ()
     cluster: ClusterAddress = NOWHERE
 
-    def apply(self, changes: Changes, domains: Iterable[Domain]) -> tuple[State, list[str]]:
-        """The state after ``changes``, and a warning for each endpoint that was skipped.
+    def apply(self, changes: Changes, domains: Iterable[Domain]) -> tuple[State, list[Remark]]:
+        """The state after ``changes``, and a remark for each endpoint that was skipped, or taken in part.
 
         Deletes go first: a change of type is a create and a delete of one name in one call.  Nothing
         is refused for what is there already or is not there: a client repeats a call whose answer it
@@ -42,19 +51,19 @@ class State:
         """
         known = tuple(domains)
         after = dict(self.endpoints)
-        warnings = []
+        remarks = []
         for endpoint in changes.delete:
             after.pop(endpoint.key, None)
         for endpoint in changes.update + changes.create:
             why = refusal(endpoint, known)
             if why:
-                warnings.append(f"{described(endpoint)} is skipped: {why}")
+                remarks.append(Remark(f"{described(endpoint)} is skipped: {why}", why.reason))
                 continue
             unusable = unusable_targets(endpoint)
             if unusable:
-                warnings.append(f"{described(endpoint)}: {len(unusable)} targets cannot be used")
+                remarks.append(Remark(f"{described(endpoint)}: {len(unusable)} targets cannot be used"))
             after[endpoint.key] = endpoint
-        return replace(self, endpoints=after), warnings
+        return replace(self, endpoints=after), remarks
 
     def with_domains(self, domains: Iterable[Domain]) -> State:
         """With more domains; one that is there already changes nothing."""

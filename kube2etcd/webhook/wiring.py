@@ -17,6 +17,7 @@ from kube2etcd import parts
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.door import application
@@ -62,17 +63,18 @@ def hosts_file(settings: Settings) -> HostsFile | None:
     return HostsFile(Path(path)) if path is not None else None
 
 
-def provider(settings: Settings, keep: Keeper, publish: Publish | None) -> Provider:
+def provider(settings: Settings, keep: Keeper, publish: Publish | None, metrics: Metrics) -> Provider:
     """The single writer of the state; it tells ``publish`` what is to become keys."""
     cluster = ClusterAddress(settings.webhook.cluster_ip)
     options = Options(settings.domains, cluster, socket.gethostname())
-    return Provider(keep, options, hosts_file(settings), publish)
+    return Provider(keep, options, hosts_file(settings), publish, metrics)
 
 
-def listener(settings: Settings, answering: Provider) -> Listener:
+def listener(settings: Settings, answering: Provider, metrics: Metrics) -> Listener:
     """The door for ExternalDNS: bound from here on, open once it is started."""
     webhook = settings.webhook
-    return Listener(application(answering, webhook.allow), HostPort(webhook.bind, webhook.port))
+    answers = application(answering, webhook.allow, metrics)
+    return Listener(answers, HostPort(webhook.bind, webhook.port), metrics)
 
 
 class Repairs:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from kube2etcd import parts
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.inbox import Inbox, Rezoned
-from kube2etcd.metrics import Snapshot, Status
+from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import Settings
 from kube2etcd.webhook import wiring
 from kube2etcd.webhook.adjust import ClusterAddress
@@ -29,7 +29,9 @@ class WithinRun:
     #: The kinds of its objects, which the loop waits for like any other.
     kinds: tuple[str, ...]
 
-    def __init__(self, settings: Settings, keep: Keeper, inbox: Inbox, loop: Status) -> None:
+    def __init__(
+        self, settings: Settings, keep: Keeper, inbox: Inbox, loop: Status, metrics: Metrics
+    ) -> None:
         webhook = settings.webhook
         self._settings, self._inbox, self._loop = settings, inbox, loop
         # Names that are kept as objects of the API server come from there, to us as to everybody.
@@ -40,8 +42,8 @@ class WithinRun:
             ClusterAddress(webhook.cluster_ip),
         )
         self._stop = threading.Event()
-        self._provider = wiring.provider(settings, keep, self._publish)
-        self._listener = wiring.listener(settings, self._provider)
+        self._provider = wiring.provider(settings, keep, self._publish, metrics)
+        self._listener = wiring.listener(settings, self._provider, metrics)
         self._repairs = wiring.Repairs(self._provider, self._stop)
 
     def start(self) -> None:

@@ -36,6 +36,9 @@ def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
         for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
             assert webhook.probe(path).status_code == 200
             assert webhook.call("GET", path).status_code == 404
+        page = webhook.probe("/metrics").text
+        assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
+        assert 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0' in page
         assert webhook.probe("/records").status_code == 404
 
 
@@ -57,6 +60,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_kept(tmp_path: Path, c
         assert b'{"error":"' in answer
         assert len(answer) < 1024
         assert webhook.records() == []
+        refused = 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="413"} 1.0'
+        assert refused in webhook.probe("/metrics").text
 
 
 def _read_all(raw: socket.socket) -> bytes:

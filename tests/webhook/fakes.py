@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kube2etcd.external import Domain
+from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
 from kube2etcd.webhook.door import Network, application
 from kube2etcd.webhook.hosts_file import NotWritten
@@ -92,6 +93,7 @@ class Client:
     cluster: ClusterAddress = NOWHERE
     allow: tuple[Network, ...] = ()
     published: list[Any] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         self.start()
@@ -99,8 +101,8 @@ class Client:
     def start(self) -> None:
         """A new process on what is kept."""
         options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk")
-        self.provider = Provider(self.keeper, options, self.hosts, self._publish)
-        self.application = application(self.provider, self.allow)
+        self.provider = Provider(self.keeper, options, self.hosts, self._publish, self.metrics)
+        self.application = application(self.provider, self.allow, self.metrics)
         self.provider.repair()
 
     def _publish(self, *what: Any) -> None:
@@ -139,6 +141,13 @@ class Client:
         parts: Iterable[bytes] = self.application(environ, start)
         ((status, found),) = started
         return Answer(status, found, b"".join(parts))
+
+    def metric(self, name: str) -> float | None:
+        """The number behind a sample as it stands on the page; None where it is not there."""
+        for line in self.metrics.page().decode().splitlines():
+            if line.startswith(f"kube2etcd_webhook_{name} "):
+                return float(line.rpartition(" ")[2])
+        return None
 
     def apply(self, **lists: list[JSON]) -> int:
         return self.call("POST", "/records", json.dumps(lists).encode()).status

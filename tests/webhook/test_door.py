@@ -331,3 +331,22 @@ def test_whatever_the_headers_say(path: str, accept: str, content_type: str, met
     client = Client()
     for where in (f"/{path}", "/", "/records", "/adjustendpoints"):
         assert client.call(method, where, b"{}", content_type, accept=accept).status < 500
+
+
+def test_calls_are_counted_and_the_last_good_one_is_timed() -> None:
+    client = Client()
+    calls = 'calls_total{{method="{}",path="{}",status="{}"}}'.format
+    assert client.call("GET", "/records", accept="text/html").status == 406
+    assert client.call("PATCH", "/no/such/page").status == 404
+    assert client.metric("last_success_timestamp_seconds") == 0
+    assert client.apply(create=[a("foo.dtk.io")]) == 204
+    client.keeper.away = "etcd is away"
+    assert client.apply(create=[a("bar.dtk.io")]) == 503
+    for method, path, status in (
+        ("GET", "/records", 406),
+        ("other", "other", 404),
+        ("POST", "/records", 204),
+        ("POST", "/records", 503),
+    ):
+        assert client.metric(calls(method, path, status)) == 1
+    assert (client.metric("last_success_timestamp_seconds") or 0) > 1e9

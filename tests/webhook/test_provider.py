@@ -176,3 +176,18 @@ def test_without_a_hosts_file(tmp_path: Path) -> None:
     client = Client()
     client.provider._hosts = None
     assert client.apply(create=[a("foo.dtk.io")]) == 204
+
+
+def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
+    client = Client()
+    skipped = 'skipped_endpoints_total{{reason="{}"}}'.format
+    assert client.apply(create=[a("foo.dtk.io"), a("bar.dtk.io", "10.0.0.5", "x"), a("evil.io")]) == 204
+    assert (client.metric("endpoints"), client.metric("domains")) == (2, 1)
+    assert (client.metric(skipped("domain")), client.metric(skipped("targets"))) == (1, None)
+    client.keeper.away = "etcd is away"
+    assert client.apply(create=[a("evil.io"), a("baz.dtk.io")]) == 503
+    assert client.metric(skipped("domain")) == 1
+    client.keeper.away = ""
+    assert client.call("POST", "/domains", b"x.io").status == 200
+    assert client.apply(delete=[a("foo.dtk.io")]) == 204
+    assert (client.metric("endpoints"), client.metric("domains")) == (1, 2)

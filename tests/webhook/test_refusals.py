@@ -45,7 +45,7 @@ def endpoint(**fields: Any) -> Endpoint:
     ],
 )
 def test_what_is_taken(fields: Any) -> None:
-    assert refusal(endpoint(**fields), DOMAINS) == ""
+    assert refusal(endpoint(**fields), DOMAINS) is None
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,30 @@ def test_what_is_taken(fields: Any) -> None:
     ],
 )
 def test_what_is_skipped_and_why(fields: Any, words: str) -> None:
-    why = refusal(endpoint(**fields), DOMAINS)
+    found = refusal(endpoint(**fields), DOMAINS)
+    assert found is not None
+    why = str(found)
     assert words in why
     assert why.isascii()
     assert why.isprintable()
     assert len(why) < 300
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"record_type": "NAPTR"}, "type"),
+        ({"dns_name": "a b.dtk.io"}, "name"),
+        ({"dns_name": "evil-dtk.io"}, "domain"),
+        ({"ttl": -1}, "ttl"),
+        ({"targets": ()}, "targets"),
+        ({"targets": ("nonsense",)}, "targets"),
+    ],
+)
+def test_reasons_of_few_kinds(fields: Any, reason: str) -> None:
+    found = refusal(endpoint(**fields), DOMAINS)
+    assert found is not None
+    assert found.reason == reason
 
 
 def test_addresses_are_those_of_the_family() -> None:

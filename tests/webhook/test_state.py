@@ -7,7 +7,7 @@ import pytest
 from kube2etcd.external import Domain, Endpoint, Property
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.state import State, UnreadableState, decode, decode_endpoints, encode
+from kube2etcd.webhook.state import Remark, State, UnreadableState, decode, decode_endpoints, encode
 
 DOMAINS = (Domain.parse("dtk.io"),)
 
@@ -56,17 +56,17 @@ def test_old_targets_are_not_compared() -> None:
 
 def test_what_cannot_be_used_is_skipped_and_the_rest_applied() -> None:
     bad = Endpoint("x" * 300 + ".dtk.io", ("10.0.0.5",), "A")
-    state, warnings = State().apply(Changes(create=(bad, a("foo.dtk.io"))), DOMAINS)
+    state, remarks = State().apply(Changes(create=(bad, a("foo.dtk.io"))), DOMAINS)
     assert list(state.endpoints.values()) == [a("foo.dtk.io")]
-    assert len(warnings) == 1
-    assert "is skipped" in warnings[0]
+    assert [remark.skipped for remark in remarks] == ["name"]
+    assert "is skipped" in remarks[0].text
 
 
 def test_a_bad_target_among_good_ones_is_told_and_kept() -> None:
     mixed = a("foo.dtk.io", "10.0.0.5", "nonsense")
-    state, warnings = State().apply(Changes(create=(mixed,)), DOMAINS)
+    state, remarks = State().apply(Changes(create=(mixed,)), DOMAINS)
     assert list(state.endpoints.values()) == [mixed]
-    assert warnings == ["'foo.dtk.io' A: 1 targets cannot be used"]
+    assert remarks == [Remark("'foo.dtk.io' A: 1 targets cannot be used")]
 
 
 def test_a_cluster_address_is_taken() -> None:
