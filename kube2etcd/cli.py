@@ -52,10 +52,12 @@ def main() -> None:
     """
 
 
-def _option(setting: Setting) -> Callable[[_Command], _Command]:
+def _option(setting: Setting, *, hidden: bool) -> Callable[[_Command], _Command]:
     flags = [f"--{setting.option}", *(f"--{alias}" for alias in setting.aliases)]
     if setting.negated:
-        return click.option(*flags, setting.parameter, is_flag=True, default=None, help=setting.help)
+        return click.option(
+            *flags, setting.parameter, is_flag=True, default=None, help=setting.help, hidden=hidden
+        )
     shown = "" if setting.many else _default(setting)
     return click.option(
         *flags,
@@ -63,6 +65,7 @@ def _option(setting: Setting) -> Callable[[_Command], _Command]:
         metavar=setting.metavar,
         multiple=setting.many,
         default=None,
+        hidden=hidden,
         help=setting.help + (f"  [default: {shown}]" if shown else ""),
     )
 
@@ -76,12 +79,12 @@ def _default(setting: Setting) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _settings_options(*commands: str) -> Callable[[_Command], _Command]:
-    """The options that all commands share, and those of this one, or of several."""
+def _settings_options(command: str) -> Callable[[_Command], _Command]:
+    """What this command takes; it shows what it uses."""
 
     def decorate(function: _Command) -> _Command:
-        for setting in reversed([one for one in SETTINGS if one.command in ("", *commands)]):
-            function = _option(setting)(function)
+        for setting in reversed([one for one in SETTINGS if one.is_taken_by(command)]):
+            function = _option(setting, hidden=not setting.is_used_by(command))(function)
         return click.option(
             "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings in YAML."
         )(function)
@@ -162,7 +165,7 @@ class _Progress:
 
 
 @main.command()
-@_settings_options("run", "webhook")
+@_settings_options("run")
 def run(**options: Any) -> None:
     """Keep etcd equal to the cluster until stopped."""
     settings = _load(options)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,16 +33,66 @@ def test_version() -> None:
     assert call("--version").output == f"kube2etcd, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "resync", "records", "explain", "corefile", "docker-flags"])
-def test_every_command_has_every_common_option(command: str) -> None:
+COMMANDS = ["run", "resync", "records", "explain", "check", "corefile", "docker-flags", "webhook"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_what_a_command_uses(command: str) -> None:
     result = call(command, "--help")
     assert result.exit_code == 0
+    shown = set(re.findall(r"--[a-z-]+", result.stdout))
     for setting in SETTINGS:
-        # The bridge can have the webhook within it, with the webhook's options.
-        own = ("", "run", "webhook") if command == "run" else ("", command)
-        assert (f"--{setting.option}" in result.stdout) == (setting.command in own)
-    assert "--kubecfg-file" in result.stdout
-    assert "--config" in result.stdout
+        used = not setting.commands or command in setting.commands
+        assert (f"--{setting.option}" in shown) == used, setting.option
+    assert "--config" in shown
+    assert ("--kubecfg-file" in shown) == ("--kubeconfig" in shown)
+
+
+FOREIGN = [
+    (
+        "docker-flags",
+        ["--etcd-server", "--kubeconfig", "--vm-domain", "--ttl", "--skydns-config", "--listen"],
+    ),
+    ("webhook", ["--skydns-config", "--vm-reverse", "--pods", "--dns-server-ip", "--webhook", "--etcd-api"]),
+    ("corefile", ["--kubeconfig", "--owner-id", "--skydns-nameserver", "--cluster-ip", "--resync-period"]),
+    ("records", ["--skydns-min-ttl", "--listen", "--resync-period"]),
+    ("check", ["--ttl", "--endpoint-names", "--vm-reverse", "--skydns-dns-addr", "--hosts-file"]),
+]
+
+
+@pytest.mark.parametrize(("command", "options"), FOREIGN, ids=[command for command, _ in FOREIGN])
+def test_help_has_nothing_that_means_nothing(command: str, options: list[str]) -> None:
+    shown = set(re.findall(r"--[a-z-]+", call(command, "--help").stdout))
+    assert shown.isdisjoint(options)
+
+
+def test_commands_of_settings_are_commands() -> None:
+    assert {command for setting in SETTINGS for command in setting.commands} == main.commands.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_common_options(command: str) -> None:
+    """So that one list of options does for all of them."""
+    options = {option for one in main.commands[command].params for option in one.opts}
+    for setting in SETTINGS:
+        taken = setting.common or command in setting.commands
+        assert (f"--{setting.option}" in options) == taken, setting.option
+
+
+def test_what_means_nothing_is_accepted_without_a_word(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("vm: {domain: example.test}\nwebhook: {port: 5001}\nskydns: {}\ncorefile: {cache: 5}\n")
+    plain = call("docker-flags", "--dns-server-ip", "10.0.0.10")
+    full = call(
+        *("docker-flags", "--dns-server-ip", "10.0.0.10", "--config", str(config)),
+        *("--etcd-server", "http://etcd:2379", "--pods", "verified"),
+        KUBE2ETCD_PORT="5001",
+        KUBE2ETCD_VM_REVERSE="10.0.0.0/8",
+        KUBE2ETCD_STATE_FILE="/var/lib/x.json",
+        KUBE2ETCD_UPSTREAM="192.0.2.1",
+    )
+    assert (full.exit_code, full.stdout, full.stderr) == (0, plain.stdout, "")
+    assert call("docker-flags", "--upstream", "192.0.2.1").exit_code == 2
 
 
 def test_records_as_a_table_says_who_made_what() -> None:

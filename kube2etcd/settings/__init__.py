@@ -6,7 +6,8 @@ command line makes its options from it.
 """
 
 from kube2etcd.settings.loading import Loaded, load, load_all
-from kube2etcd.settings.table import COMMAND_OPTIONS, ENVIRONMENT, SETTINGS, Setting
+from kube2etcd.settings.setting import ENVIRONMENT, Setting
+from kube2etcd.settings.table import COMMAND_OPTIONS, SETTINGS
 from kube2etcd.settings.tree import (
     Client,
     Cluster,

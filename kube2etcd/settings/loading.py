@@ -14,15 +14,8 @@ from typing import Any, Final
 import yaml
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.settings.table import (
-    BY_PATH,
-    COMMAND_OPTIONS,
-    ENVIRONMENT,
-    GROUPS,
-    SETTINGS,
-    ZONE_FIELDS,
-    Setting,
-)
+from kube2etcd.settings.setting import ENVIRONMENT, Setting
+from kube2etcd.settings.table import BY_PATH, COMMAND_OPTIONS, GROUPS, SETTINGS, ZONE_FIELDS
 from kube2etcd.settings.together import together
 from kube2etcd.settings.tree import Network, ServiceZone, Settings
 from kube2etcd.settings.values import Convert, Fault, called, did_you_mean, to_either, to_network, to_word
@@ -216,7 +209,7 @@ class _Reader:
                 if value is None or (not value.strip() and not setting.empty):
                     continue
                 if _SERVICE_LINK.match(value):
-                    if setting.command:
+                    if not setting.common:
                         # KUBE2ETCD_PORT is in every pod beside a Service of our name.
                         known.discard(variable)
                         continue

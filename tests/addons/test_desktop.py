@@ -14,7 +14,7 @@ from kube2etcd.settings import SETTINGS, Settings, load
 from tests.addons.manifests import ADDONS
 
 HERE = ADDONS / "desktop"
-OPTIONS = {f"--{one.option}" for one in SETTINGS if one.command in ("", "webhook")} | {"--cleanup"}
+OPTIONS = {f"--{one.option}" for one in SETTINGS if one.is_used_by("webhook")} | {"--cleanup"}
 
 
 def unit(name: str) -> dict[str, list[str]]:
