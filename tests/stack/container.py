@@ -24,6 +24,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.ca
 #: How a manifest's arguments name variables of the container.
 _VARIABLE = re.compile(r"\$\((\w+)\)")
 _PATH = "/image:/usr/local/bin:/usr/bin:/bin"
+_PACKAGES = "/image/packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,20 @@ class Image:
     entrypoint: tuple[str, ...]
     programs: Mapping[str, Path]
     directories: tuple[str, ...] = ()
+    """What stands in it where it stands here."""
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    """What stands in it somewhere else, by that place."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
     """The images of the addons by the last word of their names, made of the servers and this very package."""
     directory.mkdir(parents=True, exist_ok=True)
-    packages = {str(Path(module.__path__[0]).parent) for module in (kube2etcd, skydns_compat)}
+    # The packages alone, wherever they are imported from: a checkout around them may hold what its owner
+    # alone may enter.
+    packages = {
+        f"{_PACKAGES}/{module.__name__}": Path(module.__path__[0]) for module in (kube2etcd, skydns_compat)
+    }
     start = directory / "kube2etcd"
     start.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m kube2etcd "$@"\n')
     start.chmod(0o755)
@@ -50,8 +58,9 @@ def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
         "kube2etcd": Image(
             ("kube2etcd",),
             {"kube2etcd": start},
-            tuple(sorted({sys.prefix, sys.base_prefix, *packages})),
-            {"PYTHONPATH": ":".join(sorted(packages)), "PYTHONDONTWRITEBYTECODE": "1"},
+            tuple(sorted({sys.prefix, sys.base_prefix})),
+            packages,
+            {"PYTHONPATH": _PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
         ),
     }
 
@@ -93,6 +102,8 @@ def command(
             script.append(f"[ -e $root{path} ] || ln -s {shlex.quote(os.readlink(path))} $root{path}")
         elif Path(path).exists():
             script += _bind(Mount(Path(path), path, read_only=True))
+    for target, source in image.elsewhere.items():
+        script += _bind(Mount(source, target, read_only=True))
     for name, program in image.programs.items():
         script += _bind(Mount(program, f"/image/{name}", read_only=True))
     for mount in mounts:

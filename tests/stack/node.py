@@ -144,6 +144,7 @@ class PodNetwork(Namespace):
         """Take packets to a Service's address: no address is translated on the way here."""
         self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
 
+
 def _set_namespace(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(descriptor, _CLONE_NEWNET) != 0:
