@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.harness import LOOPBACK
+from tests.stack.demo import kube2etcd
+from tests.stack.harness import LOOPBACK, CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import (
     MEDIA_TYPE,
     Webhook,
@@ -18,8 +19,10 @@ from tests.stack.webhook import (
     alias,
     block,
     run,
+    serving,
     with_file,
 )
+from tests.stack.zoned import said
 
 
 def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
@@ -193,3 +196,79 @@ def test_every_option_has_a_twin_in_the_environment(tmp_path: Path) -> None:
         assert block(hosts) == ["192.0.2.1 x.dtk.io", "fd00::1 x.dtk.io"]
     finally:
         webhook.kill()
+
+
+# What ExternalDNS writes up to v0.16: its lists are called as they are in Go, and an empty one is null.
+WANTED_UP_TO_V0_16 = b"""[
+{"dnsName":"foo.dtk.io","targets":["10.0.0.5"],"recordType":"A","labels":{"resource":"ingress/default/a"}},
+{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120,
+ "labels":{"resource":"ingress/default/c"}},
+{"dnsName":"self.dtk.io","targets":["self.dtk.io"],"recordType":"CNAME",
+ "labels":{"resource":"ingress/default/e"}}]"""
+TEXT_UP_TO_V0_16 = (
+    b'["\\"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/a\\""]'
+)
+CREATED_UP_TO_V0_16 = (
+    b"""{"Create":[
+{"dnsName":"foo.dtk.io","targets":["10.0.0.5"],"recordType":"A",
+ "labels":{"owner":"me","resource":"ingress/default/a"}},
+{"dnsName":"foo.dtk.io","targets":"""
+    + TEXT_UP_TO_V0_16
+    + b""","recordType":"TXT","labels":{"ownedRecord":"foo.dtk.io"}},
+{"dnsName":"a-foo.dtk.io","targets":"""
+    + TEXT_UP_TO_V0_16
+    + b""","recordType":"TXT","labels":{"ownedRecord":"foo.dtk.io"}},
+{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120,
+ "labels":{"owner":"me","resource":"ingress/default/c"}}],
+"UpdateOld":null,"UpdateNew":null,"Delete":null}"""
+)
+CHANGED_UP_TO_V0_16 = b"""{"Create":null,
+"UpdateOld":[{"dnsName":"foo.dtk.io","targets":["10.0.0.5"],"recordType":"A","labels":{"owner":"me"}}],
+"UpdateNew":[{"dnsName":"foo.dtk.io","targets":["10.0.0.9"],"recordType":"A","labels":{"owner":"me"}}],
+"Delete":[{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120}]}"""
+
+
+def test_the_bodies_of_older_clients_are_answered_by_coredns(
+    binaries: dict[str, Path], etcd: Etcd, tmp_path: Path
+) -> None:
+    port = free_port()
+    doors = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
+    listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
+    text = kube2etcd("corefile", "--domains", "dtk.io", "--etcd-server", etcd.url, *listen, *doors)
+    dns = CoreDns(tmp_path, binaries, text, port=port)
+
+    def expect(name: str, rtype: str, *answer: str) -> None:
+        wait_for(lambda: said(dns.ask(name, rtype)) == list(answer), f"{name} {rtype} {answer}", 10)
+
+    hosts = tmp_path / "hosts"
+    with serving(
+        tmp_path, "--etcd-server", etcd.url, "--hosts-file", str(hosts), "--cluster-ip", "192.0.2.1"
+    ) as webhook:
+        posted = {"Content-Type": MEDIA_TYPE}
+        dns.start()
+        try:
+            for nothing in (b"null", b"[]"):
+                answer = webhook.call("POST", "/adjustendpoints", nothing, {**posted, "Accept": MEDIA_TYPE})
+                assert (answer.status_code, answer.text) == (200, "[]")
+            answer = webhook.call("POST", "/adjustendpoints", WANTED_UP_TO_V0_16, posted)
+            wanted = json.loads(WANTED_UP_TO_V0_16)
+            assert answer.json()[:2] == wanted[:2]
+            assert (answer.json()[2]["recordType"], answer.json()[2]["targets"]) == ("A", ["192.0.2.1"])
+            nothing = b'{"Create":null,"UpdateOld":null,"UpdateNew":null,"Delete":null}'
+            for body in (nothing, CREATED_UP_TO_V0_16, nothing):
+                answer = webhook.call("POST", "/records", body, posted)
+                assert (answer.status_code, answer.content) == (204, b"")
+            created = json.loads(CREATED_UP_TO_V0_16)["Create"]
+            kept = webhook.records()
+            assert len(kept) == len(created)
+            assert all(one in kept for one in created)
+            expect("foo.dtk.io", "A", "10.0.0.5")
+            expect("foo.dtk.io", "TXT", "NODATA")
+            expect("v6.dtk.io", "AAAA", "2001:db8::5")
+            assert webhook.call("POST", "/records", CHANGED_UP_TO_V0_16, posted).status_code == 204
+            expect("foo.dtk.io", "A", "10.0.0.9")
+            expect("v6.dtk.io", "AAAA", "NXDOMAIN")
+            assert webhook.names() == ["a-foo.dtk.io", "foo.dtk.io", "foo.dtk.io"]
+            assert block(hosts) == ["10.0.0.9 foo.dtk.io"]
+        finally:
+            dns.kill()
