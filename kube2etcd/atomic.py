@@ -9,13 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 #: Attributes that this file system has not, or that only the system may set: the file does without.
 _NO_ATTRIBUTE = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODATA)
+
+#: Seconds after which a new content that has not got its name is one of a process that was killed.
+LEFT_OVER = 60.0
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
@@ -36,7 +41,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
     after = change(before)
     if after == before:
         return False
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_prefix(target), dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(after)
@@ -52,6 +57,33 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
         raise
     _sync_directory(target.parent)
     return True
+
+
+def tidy(path: Path) -> list[str]:
+    """Take away what `rewrite` of ``path`` left beside it when it was killed; the names of what is gone.
+
+    Never a file of somebody else, nor one that is being written: it is called as only we call one, is
+    plain, belongs to us or to the owner of ``path``, and nobody has touched it for a minute.  What cannot
+    be taken away stays, without a word.
+    """
+    target = Path(os.path.realpath(path))
+    ours = re.compile(re.escape(_prefix(target)) + r"[a-z0-9_]{8}\Z")
+    found = []
+    with contextlib.suppress(OSError):
+        owners = {os.geteuid(), os.stat(target).st_uid}
+        for name in filter(ours.match, os.listdir(target.parent)):
+            beside = target.parent / name
+            status = beside.lstat()
+            plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid in owners
+            if plain and time.time() - status.st_mtime > LEFT_OVER:
+                beside.unlink()
+                found.append(name)
+    return found
+
+
+def _prefix(target: Path) -> str:
+    """How a new content is called until it gets its name: so that nobody takes it for anything else."""
+    return f".{target.name}.kube2etcd-"
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from kube2etcd import __version__
-from kube2etcd.atomic import rewrite
+from kube2etcd.atomic import rewrite, tidy
 from kube2etcd.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.errors import EtcdError, Kube2EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
@@ -395,6 +395,7 @@ def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
     if form not in (None, "daemon.json"):
         raise click.UsageError(f"--merge goes with --format daemon.json only, not with {form}")
     try:
+        tidy(Path(merge))
         written = rewrite(Path(merge), lambda before: merged(before, client))
     except DaemonJsonError as error:
         raise SettingsError(f"--merge: {merge} {error}; nothing is changed") from None

@@ -3,11 +3,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from kube2etcd.atomic import rewrite
+from kube2etcd.atomic import LEFT_OVER, rewrite, tidy
 
 
 def upper(content: bytes) -> bytes:
@@ -143,3 +146,68 @@ def test_only_a_file_is_a_file(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=message):
             rewrite(tmp_path / name, upper)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["loop", "pipe"]
+
+
+def test_what_a_killed_one_leaves_is_recognized_and_goes(file: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from kube2etcd.atomic import rewrite
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+rewrite(Path(sys.argv[1]), bytes.upper)
+"""
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run([sys.executable, "-c", script, str(file)], check=False, env={"PYTHONPATH": path})
+    assert done.returncode == -9
+    (left,) = set(names(file)) - {"file"}
+    assert left.startswith(".file.kube2etcd-")
+    assert tidy(file) == [], "somebody may be about to give it its name"
+    aged(file.parent / left)
+    assert tidy(file) == [left]
+    assert (file.read_bytes(), names(file)) == (b"old", ["file"])
+
+
+def aged(beside: Path) -> None:
+    then = time.time() - LEFT_OVER - 1
+    os.utime(beside, (then, then), follow_symlinks=False)
+
+
+def test_what_belongs_to_somebody_else_stays(file: Path) -> None:
+    folder = file.parent
+    for name in (
+        ".file.kube2etcd-12345678.txt",
+        ".file.kube2etcd-1234567",
+        ".file.kube2etcd-ABCDEFGH",
+        ".file.12345678",
+        ".other.kube2etcd-12345678",
+        "file.kube2etcd-12345678",
+    ):
+        (folder / name).write_bytes(b"theirs")
+    (folder / ".file.kube2etcd-folder__").mkdir()
+    (folder / ".file.kube2etcd-link____").symlink_to("file")
+    os.link(folder / ".file.12345678", folder / ".file.kube2etcd-twonames")
+    os.mkfifo(folder / ".file.kube2etcd-pipe____")
+    if os.geteuid() == 0:
+        (folder / ".file.kube2etcd-strange_").write_bytes(b"theirs")
+        os.chown(folder / ".file.kube2etcd-strange_", 12, 34)
+    for beside in folder.iterdir():
+        aged(beside)
+    before = names(file)
+    assert tidy(file) == []
+    assert names(file) == before
+
+
+def test_what_lies_beside_the_file_of_a_link_goes_too(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_bytes(b"")
+    link = tmp_path / "link"
+    link.symlink_to("real/file")
+    left = tmp_path / "real" / ".file.kube2etcd-12345678"
+    left.write_bytes(b"")
+    aged(left)
+    assert tidy(link) == [left.name]
+
+
+def test_where_there_is_nothing_to_tidy(tmp_path: Path) -> None:
+    assert tidy(tmp_path / "none" / "file") == []
+    assert tidy(tmp_path / "none") == []

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Times that a file which somebody else changes meanwhile is read again.
 _TRIES = 5
+#: Seconds between two looks for what a process that was killed has left beside the file.
+_TIDY = 60.0
 
 
 class NotWritten(Kube2EtcdError):
@@ -35,6 +38,7 @@ class HostsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._left: frozenset[str] = frozenset()
+        self._tidy_at = 0.0
 
     def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
         """Let the file hold a block of the ``wanted`` (name, address); whether anything was written.
@@ -43,6 +47,7 @@ class HostsFile:
         cannot be; a name that a line of the user's has is left to it, with one warning.
         """
         left: list[str] = []
+        self._tidy()
 
         def change(content: bytes) -> bytes:
             nonlocal left
@@ -60,6 +65,14 @@ class HostsFile:
             log.warning("%s is not in our block of %s: a line of its own has it", name, self.path)
         self._left = frozenset(left)
         return written
+
+    def _tidy(self) -> None:
+        """At the start, and once more when what was then too new is old enough."""
+        if time.monotonic() < self._tidy_at:
+            return
+        self._tidy_at = time.monotonic() + _TIDY
+        for name in atomic.tidy(self.path):
+            log.info("%s is gone: a write of %s that was cut off had left it", name, self.path)
 
     def _rewrite(self, change: Callable[[bytes], bytes]) -> bool:
         if not os.path.lexists(self.path):

@@ -135,3 +135,17 @@ def test_a_name_left_to_the_user_is_told_once(path: Path, caplog: pytest.LogCapt
     assert len(caplog.records) == 1
     path.write_bytes(USERS)
     assert hosts.write(WANTED, ours)
+
+
+def test_what_was_left_by_a_process_that_was_killed_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("kube2etcd.webhook.hosts_file.time.monotonic", lambda: now)
+    left = path.with_name(".hosts.kube2etcd-abcdefgh")
+    hosts = HostsFile(path)
+    for due in (True, False, True):
+        left.write_bytes(b"")
+        os.utime(left, (0, 0))
+        hosts.write([], ours)
+        assert left.exists() != due
+        now += 30
+    assert path.read_bytes() == USERS
