@@ -1,8 +1,8 @@
 """Can it work here?  One finding for each thing that the bridge needs of its neighbours.
 
 Reads a little of everything and writes nothing: the API server and the right to list and watch each
-kind, each etcd server, the right to write, and what stands under our zones that is not ours.  Knows
-how to ask; what follows from an answer is said in the finding.
+kind, each etcd server, the right to write, and what stands under our zones that is not ours; with a webhook
+whether its state can be kept.  Knows how to ask; what follows from an answer is said in the finding.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kube2etcd import parts, skydns
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
-from kube2etcd.cluster.objects import Kind
+from kube2etcd.cluster.objects import KINDS, Kind
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
 from kube2etcd.etcd import probe, v2_probe
 from kube2etcd.etcd.api import open_store
 from kube2etcd.etcd.v2_http import V2Connection
 from kube2etcd.settings import Settings
 from skydns_compat.message import owner_of
+
+if TYPE_CHECKING:
+    from kube2etcd.etcd.connection import EtcdConnection
 
 #: Seconds for one question to the API server.
 PATIENCE = 10.0
@@ -66,6 +69,9 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         yield Finding("API server", "note", str(error))
     for kind in parts.kinds(settings):
         yield from _kind(api, kind)
+    namespace = settings.webhook.state_objects
+    if settings.webhook.inside and namespace is not None:
+        yield _state_objects(api, namespace)
     api.close()
 
 
@@ -94,6 +100,46 @@ def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
         yield Finding(kind.resource, "fault", f"can be listed, but not watched: {error}")
 
 
+def _state_objects(api: ApiConnection, namespace: str) -> Finding:
+    """Whether the state of the webhook can be kept as objects in ``namespace``."""
+    kind, what = KINDS["dnsendpoints"], f"state in {namespace}"
+    try:
+        api.get(kind.path(namespace), {"limit": "1"}, timeout=PATIENCE)
+        only = {"fieldSelector": f"metadata.name={namespace}"}
+        there = json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE).body).get("items")
+        refused = [verb for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
+        deletes = _may(api, kind, namespace, "deletecollection")
+    except ApiNotFound:
+        missing = f"{kind.resource} are not installed: the state cannot be kept, and calls are put off"
+        return Finding(what, "fault", missing)
+    except (ApiError, ValueError, AttributeError) as error:
+        return Finding(what, "fault", str(error))
+    if not there:
+        return Finding(what, "fault", f"there is no namespace {namespace}: create it")
+    if refused:
+        return Finding(
+            what,
+            "fault",
+            f"{kind.resource} may be listed, but not {' and '.join(f'{verb}d' for verb in refused)}: calls of"
+            " ExternalDNS would be put off",
+        )
+    more = ", and taken out by --cleanup" if deletes else "; --cleanup may not take it out"
+    return Finding(what, "ok", f"it can be kept{more}")
+
+
+def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
+    """Whether we have a right, by the API server's own word; nothing is stored for the question."""
+    asked = {"namespace": namespace, "verb": verb, "group": kind.group, "resource": kind.plural}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    answer = api.request("POST", path, {}, timeout=PATIENCE, body=json.dumps(review).encode())
+    return json.loads(answer).get("status", {}).get("allowed") is True
+
+
 def _etcd(settings: Settings) -> Iterator[Finding]:
     given, api = parts.etcd(settings), settings.etcd.api
     health = v2_probe.health if api == "v2" else probe.health
@@ -120,7 +166,21 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
             yield Finding("etcd rights", "ok", f"keys under {prefix.decode()} can be written and deleted")
         except EtcdError as error:
             yield Finding("etcd rights", "fault", f"keys cannot be written: {error}")
+        webhook = settings.webhook
+        in_etcd = webhook.inside and webhook.state_objects is None
+        if in_etcd and not isinstance(connection, V2Connection):
+            yield _state_in_etcd(connection, webhook.state_prefix)
     yield from _others(settings, entries)
+
+
+def _state_in_etcd(connection: EtcdConnection, prefix: str) -> Finding:
+    """Whether the state of the webhook can be kept under ``prefix``."""
+    what = f"state under {prefix}"
+    try:
+        probe.may_write(connection, f"{prefix}/manifest".encode())
+    except EtcdError as error:
+        return Finding(what, "fault", f"it cannot be kept: {error}")
+    return Finding(what, "ok", "it can be kept")
 
 
 def _server(server: str, state: probe.ServerHealth) -> Finding:

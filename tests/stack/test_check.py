@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tests.stack.harness import ApiServer, Etcd, clean_environment, free_port
+import pytest
+
+from tests.stack.external_dns import dns_endpoint_crd
+from tests.stack.harness import ApiServer, Etcd, Object, clean_environment, free_port, wait_for
 
 
 def check(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -92,3 +97,82 @@ def test_rights_on_other_keys_only(apiserver: ApiServer, etcd: Etcd) -> None:
     assert code == 1
     assert found["etcd rights"]["verdict"] == "fault"
     assert "permission denied" in found["etcd rights"]["text"]
+
+
+def test_the_webhooks_state_in_etcd(apiserver: ApiServer, etcd: Etcd) -> None:
+    both = ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
+    code, found = check("--webhook", "--domains", "dtk.io", *both)
+    assert (code, found["state under /kube2etcd/webhook"]["verdict"]) == (0, "ok")
+    assert etcd.dump("/kube2etcd") == {}
+
+
+RBAC = "rbac.authorization.k8s.io"
+LISTED = ["services", "endpointslices", "namespaces", "dnsendpoints"]
+
+
+def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: str) -> list[Object]:
+    """A role of the user ``bridge``, and what binds it."""
+    version, rules = f"{RBAC}/v1", [{"apiGroups": ["*"], "resources": resources, "verbs": verbs}]
+    meta = {"name": name, **where}
+    bound = {
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
+        "subjects": [{"apiGroup": RBAC, "kind": "User", "name": "bridge"}],
+    }
+    return [
+        {"apiVersion": version, "kind": kind, "metadata": meta, "rules": rules},
+        {"apiVersion": version, "kind": f"{kind}Binding", "metadata": meta, **bound},
+    ]
+
+
+@pytest.fixture
+def strict(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
+    """An API server that knows rights, in which ``bridge`` may list and watch."""
+    etcd = Etcd(tmp_path / "api-etcd", binaries, name="api-etcd")
+    etcd.start()
+    users = {"bridge-token": ("bridge", ())}
+    server = ApiServer(tmp_path / "apiserver", binaries, etcd.url, authorization_mode="RBAC", users=users)
+    try:
+        server.start()
+        for one in role("ClusterRole", "bridge", ["list", "watch"], LISTED):
+            server.apply(one)
+        yield server
+    finally:
+        server.kill()
+        etcd.kill()
+
+
+def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
+    """Rights are asked for, not tried: nothing is written."""
+    kubeconfig = strict.kubeconfig(token="bridge-token", name="bridge")
+
+    def state(namespace: str) -> tuple[str, str]:
+        code, found = check(
+            *("--webhook", "--dns-endpoints", "--domains", "dtk.io", "--state-objects", namespace),
+            *("--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url),
+        )
+        assert "state under /kube2etcd/webhook" not in found
+        one = found[f"state in {namespace}"]
+        assert code == (one["verdict"] == "fault"), found
+        return one["verdict"], one["text"]
+
+    def expect(namespace: str, verdict: str, text: str) -> None:
+        def right() -> bool:
+            seen = state(namespace)
+            assert (seen[0], text in seen[1]) == (verdict, True), seen
+            return True
+
+        # What the API server has been told of rights and kinds takes it a moment.
+        wait_for(right, f"{verdict}: {text}", 20)
+
+    expect("default", "fault", "are not installed")
+    strict.apply(dns_endpoint_crd())
+    expect("default", "fault", "not created and updated")
+    expect("nowhere", "fault", "there is no namespace nowhere")
+    keeps = role("Role", "webhook", ["create", "update"], ["dnsendpoints"], namespace="default")
+    for one in keeps:
+        strict.apply(one)
+    expect("default", "ok", "--cleanup may not")
+    for one in role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"):
+        strict.apply(one)
+    expect("default", "ok", "taken out by --cleanup")
+    assert strict.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default") == []
