@@ -9,7 +9,8 @@ from kube2etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.cluster.objects import Event
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.inbox import Changed, EtcdChanged, Wake
-from kube2etcd.reconciler import ETCD_RETRY, OTHERWISE, PATIENCE
+from kube2etcd.reconciler import ETCD_RETRY
+from kube2etcd.standby import OTHERWISE, PATIENCE
 from tests.test_reconciler import Clock, Entries, World, clock, service
 
 __all__ = ["clock"]

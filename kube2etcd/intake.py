@@ -1,0 +1,102 @@
+"""News of the cluster into the store, and which units to look at again.
+
+Knows the store, and what the loop must know of listings: which kinds are still waited for, how often each
+was listed, which cannot be listed at present.  Makes no records and asks nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from kube2etcd.cluster.objects import Rejected
+from kube2etcd.cluster.store import Unit
+from kube2etcd.inbox import Changed, Failing, Healthy, Listed, Rezoned
+from kube2etcd.metrics import Metrics
+from kube2etcd.publish import Publisher
+
+log = logging.getLogger(__name__)
+
+#: Reasons for left-out records that are told at once, such as at the start.
+REASONS = 100
+#: Characters of such a reason that are told; an annotation may have a quarter of a million.
+LONGEST = 300
+
+ClusterNews = Listed | Changed | Failing | Healthy | Rezoned
+
+
+class Intake:
+    """The cluster's side of the loop."""
+
+    def __init__(self, publisher: Publisher, kinds: Iterable[str], metrics: Metrics) -> None:
+        self.waiting = set(kinds)
+        """Kinds that have not been listed yet; before they are, nothing is published."""
+        self.listings: dict[str, int] = {}
+        """How often each kind was listed."""
+        self.stale: dict[str, float] = {}
+        """Kinds that cannot be listed or watched, and since when."""
+        self._publisher, self._metrics = publisher, metrics
+        self._units = set(publisher.units())
+        self._empty: set[str] = set()
+
+    def take(self, item: ClusterNews) -> None:
+        """Take in one piece of news."""
+        store = self._publisher.store
+        match item:
+            case Listed(kind, objects, rejected):
+                if not (objects or rejected) and (store.count(kind) or kind in self.waiting):
+                    self._empty.add(kind)
+                self._units |= store.replace(kind, objects, rejected)
+                self.waiting.discard(kind)
+                self.listings[kind] = self.listings.get(kind, 0) + 1
+                self.stale.pop(kind, None)
+                self._metrics.listed(kind)
+                for one in rejected:
+                    self._say_rejected(kind, one)
+            case Changed(kind, event):
+                self._units |= store.apply(kind, event)
+                self._metrics.events(kind)
+                if event.rejected is not None:
+                    self._say_rejected(kind, event.rejected)
+            case Failing(kind, since, absent):
+                if absent:
+                    self.waiting.discard(kind)
+                else:
+                    self.stale[kind] = since
+                    self._metrics.failed(kind)
+                    self._metrics.stale_since(kind, time.time())
+            case Healthy(kind):
+                self.stale.pop(kind, None)
+                self._metrics.watched(kind)
+                self._metrics.stale_since(kind, None)
+            case _:
+                self._units |= self._publisher.rezone(item.zones)
+
+    def touched(self) -> set[bytes]:
+        """The keys whose desired value may differ since this was last asked."""
+        keys = self._publisher.refresh(self._units)
+        self._units.clear()
+        self._say_left_out()
+        return keys
+
+    def came_empty(self) -> bool:
+        """Whether a kind has come empty that was not, or at the start, since this was last asked."""
+        empty, self._empty = bool(self._empty), set()
+        return empty
+
+    def _say_rejected(self, kind: str, one: Rejected) -> None:
+        unit = Unit(kind, one.namespace, one.name)
+        for reason in self._publisher.told.fresh(unit, [one.reason]):
+            log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)
+
+    def _say_left_out(self) -> None:
+        """Each reason once for each object, and no more at once than somebody would read."""
+        untold = self._publisher.untold()
+        for unit, reason in untold[:REASONS]:
+            log.warning("%s: %s", unit, reason if len(reason) <= LONGEST else reason[:LONGEST] + "…")
+        if untold[REASONS:]:
+            log.warning(
+                "%d more records are left out for odd reasons; kube2etcd explain NAME tells one",
+                len(untold[REASONS:]),
+            )
