@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kube2etcd import parts
@@ -19,19 +20,29 @@ from kube2etcd.settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: What makes kinds count that do not by themselves.
+_SWITCHES = {
+    "pods": "--pods verified",
+    "virtualmachineinstances": "--vm-domain",
+    "dnsendpoints": "--dns-endpoints",
+}
+
 
 def from_files(settings: Settings, files: Sequence[str]) -> Publisher:
     """What the objects in ``files`` want published; ``-`` is the standard input, a folder its files.
 
     :raises ObjectsError: a file cannot be read at all.
     """
-    parts.check_available(settings)
     found: dict[str, dict[tuple[str, str], ApiObject]] = {}
     rejected: dict[str, list[Rejected]] = {}
+    passed_over: Counter[str] = Counter()
     for source, text in _texts(files):
         manifests = decode_manifests(text, source)
-        if not manifests.objects and not manifests.rejected:
-            log.warning("%s holds no object that decides a name", source)
+        if not manifests.objects and not manifests.faults and not manifests.passed_over:
+            log.warning("%s holds no object", source)
+        for fault in manifests.faults:
+            log.warning("%s: %s", source, fault)
+        passed_over += manifests.passed_over
         for one in manifests.objects:
             kind = _kind(one)
             # As `kubectl apply` has it: of two documents for one object the later one stays.
@@ -41,16 +52,33 @@ def from_files(settings: Settings, files: Sequence[str]) -> Publisher:
     store = Store()
     for name in KINDS:
         store.replace(name, found.get(name, {}).values(), rejected.get(name, []))
-    parts.say_rejected(store)
     publisher = parts.publisher(settings, store)
     publisher.refresh(publisher.units())
+    for unit, reason in publisher.untold():
+        log.warning("%s: %s", unit, reason)
+    _say_unused(settings, found, passed_over)
     return publisher
+
+
+def _say_unused(
+    settings: Settings, found: Mapping[str, Mapping[tuple[str, str], ApiObject]], passed_over: Counter[str]
+) -> None:
+    """One line for what was read and has no part in the names."""
+    followed = {kind.name for kind in parts.kinds(settings)}
+    for name, option in _SWITCHES.items():
+        if name not in followed and found.get(name):
+            log.warning("%d %s have no names without %s", len(found[name]), name, option)
+    if passed_over:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(passed_over.items()))
+        log.warning("passed over, since these kinds decide no name: %s", kinds)
 
 
 def _texts(files: Sequence[str]) -> Iterable[tuple[str, bytes]]:
     for name in files:
+        if not name:
+            raise ObjectsError("--objects names no file: its value is empty")
         if name == "-":
-            yield "standard input", sys.stdin.buffer.read()
+            yield "standard input", _standard_input()
             continue
         path = Path(name)
         try:
@@ -63,6 +91,12 @@ def _texts(files: Sequence[str]) -> Iterable[tuple[str, bytes]]:
             raise ObjectsError(
                 f"{error.filename or name} cannot be read: {error.strerror or error}"
             ) from None
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ObjectsError("the standard input is closed; name a file, or write one to it")
+    return sys.stdin.buffer.read()
 
 
 def _manifests_in(folder: Path) -> list[Path]:

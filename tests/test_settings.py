@@ -238,7 +238,12 @@ def test_a_bad_value_is_one_fault_that_says_where_and_what(parameter: str, text:
 
 BAD_FILES = [
     ("- a\n- b", "a list"),
-    ("domain: [", "is not YAML"),
+    ("domain: [", "cannot be read as YAML"),
+    ("domain: a.b\ndomain: c.d", "line 2, column 1: the key domain stands there twice"),
+    ("domain: a.b\n---\nttl: 5", "holds 2 documents; write one"),
+    ("zones: &a [*a]", "a value holds itself"),
+    ("ttl: " + "[" * 5000, "nested too deeply"),
+    ("ttl: " + "9" * 5000, "no usable int"),
     ("domian: x", "did you mean domain?"),
     ("etcd: {certfile: x}", "etcd.certfile is no setting"),
     ("etcd: 5", "write a mapping"),

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings.setting import ENVIRONMENT, Setting
 from kube2etcd.settings.table import BY_PATH, COMMAND_OPTIONS, GROUPS, SETTINGS, ZONE_FIELDS
@@ -97,15 +96,18 @@ class _Reader:
     def file(self, file: Path) -> None:
         """The YAML file."""
         try:
-            tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+            trees = [one for one in read_documents(file.read_bytes()) if one is not None]
         except OSError as error:
             self.loose.append(f"--config: {file} cannot be read: {error.strerror or error}")
             return
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            self.loose.append(f"--config: {file} is not YAML: {' '.join(str(error).split())}")
+        except Unreadable as error:
+            self.loose.append(f"--config: {file} cannot be read as YAML: {error}")
             return
-        if tree is None:
+        if len(trees) > 1:
+            self.loose.append(f"--config: {file} holds {len(trees)} documents; write one")
+        if len(trees) != 1:
             return
+        [tree] = trees
         if not isinstance(tree, dict):
             self.loose.append(f"{file} is {called(tree)}; write settings such as domain: cluster.local")
             return

@@ -7,9 +7,9 @@ shape of the JSON and take ``null`` everywhere.  What it must never do: know a k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 TENANT_CLUSTER_IP: Final = "transparency.tenancy.x-k8s.io/clusterIP"
 """Annotation with the address that a tenant's Service really has, in the cluster below."""
@@ -17,6 +17,11 @@ TENANT_CLUSTER_IP: Final = "transparency.tenancy.x-k8s.io/clusterIP"
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the first part of a streamed list."""
+
+
+PortNumber = Annotated[int, Meta(ge=0, le=65535)]
+"""What SRV can carry.  Beyond Go's int the server could not even decode the value, and would fail for
+every name above it."""
 
 
 EMPTY: Final[Mapping[str, str]] = {}

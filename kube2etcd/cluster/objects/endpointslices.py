@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from kube2etcd.cluster.objects.common import Identity, Metadata, Wire, read_bare_metadata
+from kube2etcd.cluster.objects.common import Identity, Metadata, PortNumber, Wire, read_bare_metadata
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 """Label by which an EndpointSlice names its Service."""
@@ -77,7 +77,7 @@ class _Endpoint(Wire):
 class _EndpointPort(Wire):
     name: str | None = None
     protocol: str | None = None
-    port: int | None = None
+    port: PortNumber | None = None
 
 
 class WireEndpointSlice(Wire):

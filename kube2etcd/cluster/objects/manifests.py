@@ -1,18 +1,23 @@
-"""Manifests, as people write them and ``kubectl`` prints them, to objects."""
+"""Manifests, as people write them and ``kubectl`` prints them, to objects.
+
+What it may know: how manifests are put together.  What it must never do: pass over anything without
+a word.  What is no object of ours is either counted by its kind or named as a fault, with its place.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-import yaml
-from msgspec import Struct
+from msgspec import Struct, field
 
 from kube2etcd.cluster.objects.codec import read_object
 from kube2etcd.cluster.objects.common import Rejected
 from kube2etcd.cluster.objects.kinds import KINDS, ApiObject, Kind
+from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import ObjectsError
 
 
@@ -21,18 +26,10 @@ class Manifests(Struct, frozen=True, gc=False):
 
     objects: list[ApiObject]
     rejected: list[Rejected]
-    ignored: int = 0
-    """Documents of kinds that have nothing to do with names."""
-
-
-class _ManifestLoader(yaml.SafeLoader):
-    """Reads a timestamp as the text that it is, like the API does."""
-
-
-_ManifestLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+    faults: list[str] = field(default_factory=list)
+    """A sentence, with its place, for each of ``rejected`` and for whatever is no object at all."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Objects of kinds that have nothing to do with names, by kind."""
 
 
 _BY_KIND: Final[Mapping[tuple[str, str], Kind]] = {(k.group, k.kind): k for k in KINDS.values()}
@@ -49,68 +46,90 @@ def decode_manifests(text: str | bytes, source: str = "the manifests") -> Manife
 
     :raises ObjectsError: the text is neither YAML nor JSON; ``source`` names it in the message.
     """
-    objects: list[ApiObject] = []
-    rejected: list[Rejected] = []
-    ignored = 0
-    for document in _documents(text, source):
+    read = Manifests([], [])
+    for place, document in _documents(text, source):
+        if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+            read.faults.append(f"{place} is no object: {_missing(document)}")
+            continue
         kind, encoded = _recognise(document)
         if kind is None:
-            ignored += 1
-        elif isinstance(encoded, Rejected):
-            rejected.append(encoded)
+            read.passed_over[document["kind"]] += 1
+            continue
+        result = read_object(kind, encoded) if isinstance(encoded, bytes) else encoded
+        if isinstance(result, Rejected):
+            read.rejected.append(result)
+            who = f"{result.kind} {result.namespace}/{result.name}" if result.name else f"a {kind.kind}"
+            read.faults.append(f"{place}: {who} is left out: {result.reason}")
         else:
-            result = read_object(kind, encoded)
-            (rejected if isinstance(result, Rejected) else objects).append(result)  # type: ignore[arg-type]
-    return Manifests(objects, rejected, ignored)
+            read.objects.append(result)
+    return read
 
 
-def _documents(text: str | bytes, source: str) -> Iterator[Any]:
-    """Every object of the text, lists unfolded."""
+def _missing(document: Any) -> str:
+    if isinstance(document, dict):
+        return "it has no kind"
+    return {type(None): "it is empty", str: "it is text", list: "it is a list"}.get(
+        type(document), f"it is {document}"
+    )
+
+
+def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
+    """Every object of the text with its place, lists unfolded."""
+    try:
+        documents = _json_document(text) or read_documents(text)
+    except Unreadable as error:
+        raise ObjectsError(f"{source} cannot be read as YAML or JSON: {error}") from None
+    for number, document in enumerate(documents, 1):
+        if document is not None:
+            yield from _unfold(document, f"document {number}")
+
+
+def _json_document(text: str | bytes) -> list[Any]:
+    """The one document of a JSON text; JSON is YAML as well, but a hundred times slower to read so."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        documents = _json_document(text) or list(yaml.load_all(text, Loader=_ManifestLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ObjectsError(f"{source} cannot be read as YAML or JSON: {reason}") from error
-    for document in documents:
-        yield from _unfold(document)
-
-
-def _json_document(text: str) -> list[Any]:
-    """The one document of a JSON text; JSON is YAML as well, but a hundred times slower to read so."""
-    if not _LOOKS_LIKE_JSON.match(text):
-        return []
-    try:
-        return [msgspec.json.decode(text)]
-    except msgspec.DecodeError:
+        return [msgspec.json.decode(text)] if _LOOKS_LIKE_JSON.match(text) else []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # The other reader says what is wrong, and where.
         return []
 
 
-def _unfold(document: Any) -> Iterator[Any]:
-    if document is None:
-        return
-    if isinstance(document, list):
-        for item in document:
-            yield from _unfold(item)
-        return
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if isinstance(kind, str) and kind.endswith("List") and "items" in document:
-        # A ServiceList as the API writes it names kind and version once, not in every item.
-        inherited = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
-        for item in document["items"] or ():
-            yield from _unfold({**inherited, **item} if isinstance(item, dict) else item)
-        return
-    yield document
+def _unfold(document: Any, place: str) -> Iterator[tuple[str, Any]]:
+    waiting = [(place, document)]
+    while waiting:
+        place, one = waiting.pop()
+        within = _within(one, place)
+        if within is None:
+            yield place, one
+        else:
+            waiting += reversed(within)
 
 
-def _recognise(document: Any) -> tuple[Kind | None, bytes | Rejected]:
+def _within(one: Any, place: str) -> list[tuple[str, Any]] | None:
+    """What a list holds, each with its place; None for what is no list."""
+    if isinstance(one, list):
+        return [(f"{place}[{number}]", item) for number, item in enumerate(one)]
+    kind = one.get("kind") if isinstance(one, dict) else None
+    if not isinstance(kind, str) or not kind.endswith("List") or "items" not in one:
+        return None
+    items, place = one["items"], f"{place}.items"
+    if items is not None and not isinstance(items, list):
+        return [(place, items)]
+    # A ServiceList as the API writes it names kind and version once, not in every item.
+    above = {"apiVersion": one.get("apiVersion"), "kind": kind.removesuffix("List")}
+    inherited = above if above["kind"] else {}
+    return [
+        (f"{place}[{number}]", {**inherited, **item} if isinstance(item, dict) else item)
+        for number, item in enumerate(items or ())
+    ]
+
+
+def _recognise(document: dict[Any, Any]) -> tuple[Kind | None, bytes | Rejected]:
     """The kind of a document and its JSON; no kind when it is none of ours."""
-    if not isinstance(document, dict):
-        return None, b""
     version = str(document.get("apiVersion") or "")
     group = version.rpartition("/")[0]
-    kind = _BY_KIND.get((group, str(document.get("kind"))))
+    kind = _BY_KIND.get((group, document["kind"]))
     if kind is None:
         return None, b""
     meta = document.get("metadata")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from kube2etcd.cluster.objects.common import Metadata, Wire, WireMetadata, read_metadata
+from kube2etcd.cluster.objects.common import Metadata, PortNumber, Wire, WireMetadata, read_metadata
 
 
 class Port(Struct, frozen=True, gc=False):
@@ -37,7 +37,7 @@ class Service(Struct, frozen=True, gc=False):
 
 
 class _Port(Wire):
-    port: int
+    port: PortNumber
     name: str | None = None
     protocol: str | None = None
 

@@ -1,0 +1,71 @@
+"""YAML that could be meant in two ways, or would fill the memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kube2etcd.documents import MOST, Unreadable, read_documents
+
+#: Nine lines that are ten to the ninth texts when their aliases are written out.
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", []),
+        ("--- \n---\n", [None, None]),
+        ("a: 1\n--- [b, 2.5, yes, null]", [{"a": 1}, ["b", 2.5, True, None]]),
+        (b"\xef\xbb\xbfa: \xc3\xbc", [{"a": "\u00fc"}]),
+        ("created: 2026-01-02T03:04:05Z", [{"created": "2026-01-02T03:04:05Z"}]),
+        ("enum: [=, '!=']", [{"enum": ["=", "!="]}]),
+        ("a: &x {b: c}\nd: *x\ne: *x", [{"a": {"b": "c"}, "d": {"b": "c"}, "e": {"b": "c"}}]),
+        ("a: &x {b: c, d: e}\nf: &y {<<: *x, b: g}\nh: {<<: *y}", None),
+    ],
+)
+def test_what_is_read(text: str | bytes, values: list[Any] | None) -> None:
+    read = read_documents(text)
+    if values is None:
+        assert read[0]["h"] == read[0]["f"] == {"b": "g", "d": "e"}, (
+            "a merged key is no key that stands twice"
+        )
+    else:
+        assert read == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "line 3, column 1: the key a stands there twice"),
+        ("[{a: 1}, {a: 1, a: 1}]", "line 1, column 17: the key a stands there twice"),
+        ("&a [*a]", "line 1, column 1: a value holds itself"),
+        ("a: &a {b: {c: *a}}", "line 1, column 4: a value holds itself"),
+        (BOMB, "line 6, column 5: its aliases stand for too many values"),
+        ("a: !!binary aGVsbG8=", "line 1, column 4: could not determine a constructor for the tag"),
+        ("a: !!timestamp 2026-01-02", "line 1, column 4: could not determine a constructor for the tag"),
+        ("a: !!int x", "line 1, column 4: what stands there is no usable int"),
+        ("a: !!bool x", "line 1, column 4: what stands there is no usable bool"),
+        ("a: " + "9" * 5000, "line 1, column 4: what stands there is no usable int"),
+        ("{[a]: b}", "line 1, column 2: while constructing a mapping; found unhashable key"),
+        ("a: [", "line 1, column 5: while parsing a flow node; expected the node content"),
+        ("a: \x00", "a character at 3 is not allowed (U+0000)"),
+        (b"a: \xff", "it is no text in UTF-8 (byte 3)"),
+        ("[" * 5000, "it is nested too deeply"),
+    ],
+    ids=lambda text: repr(text)[:30],
+)
+def test_what_is_refused(text: str | bytes, message: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_documents(text)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_how_much_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.documents.MOST", -MOST)
+    with pytest.raises(Unreadable, match="too many"):
+        read_documents("a: [b, c]")
