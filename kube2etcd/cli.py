@@ -343,7 +343,6 @@ def corefile(**options: Any) -> None:
     from kube2etcd import parts, skydns
     from skydns_compat.corefile import corefile as text
 
-    parts.check_available(settings)
     skydns.check_corefile(settings)
     click.echo(text(parts.corefile(settings)), nl=False)
 

@@ -111,7 +111,6 @@ def _told(settings: Settings, inbox: Inbox) -> list[Told]:
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """What the cluster wants published at this moment."""
-    parts.check_available(settings)
     inbox, store = _Once(), Store()
     told = _told(settings, inbox)
     zones: Sequence[Zone] | None = None
@@ -203,7 +202,6 @@ def resync(
 
     A mass deletion waits for a second listing that agrees, unless ``force``.
     """
-    parts.check_available(settings)
     inbox = _Once()
     found: dict[bytes, Change] = {}
     foreign: frozenset[bytes] = frozenset()

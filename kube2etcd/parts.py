@@ -35,15 +35,6 @@ log = logging.getLogger(__name__)
 ELECTIONS = "/kube2etcd"
 
 
-def check_available(settings: Settings) -> None:
-    """Refuse what can be written in the settings and does nothing yet, rather than pass over it."""
-    asked: dict[str, bool] = {
-    }
-    faults = [f"{what}: not available in this version; leave it out" for what, yes in asked.items() if yes]
-    if faults:
-        raise SettingsError(*faults)
-
-
 def kinds(settings: Settings) -> tuple[Kind, ...]:
     """What is listed and watched."""
     names = ["services", "endpointslices", "namespaces"]

@@ -47,7 +47,6 @@ class _Stopped(Exception):
 
 def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT comes."""
-    parts.check_available(settings)
     stop = stop or threading.Event()
     inbox, metrics, status = Inbox(), Metrics(), Status()
     api = connect_api(parts.cluster(settings))
