@@ -16,7 +16,7 @@ from kube2etcd import parts, skydns
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.cluster.objects import KINDS, Kind
-from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
+from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, SettingsError
 from kube2etcd.etcd import probe, v2_probe
 from kube2etcd.etcd.api import open_store
 from kube2etcd.etcd.v2_http import V2Connection
@@ -57,14 +57,19 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _cluster(settings: Settings) -> Iterator[Finding]:
     try:
         api = connect_api(parts.cluster(settings))
-    except ApiError as error:
+    except (ApiError, SettingsError) as error:
         yield Finding("API server", "fault", str(error))
         return
     try:
         version = json.loads(api.get("/version", {}, timeout=PATIENCE).body)
         yield Finding("API server", "ok", f"{api.server} is Kubernetes {version.get('gitVersion', '?')}")
+    except ApiUnavailable as error:
+        # Each kind would say the same again.
+        yield Finding("API server", "fault", str(error))
+        api.close()
+        return
     except (ApiError, ValueError, AttributeError) as error:
-        # Whoever may not read the version may still list; whoever cannot be reached may nothing.
+        # Whoever may not read the version may still list.
         yield Finding("API server", "note", str(error))
     for kind in parts.kinds(settings):
         yield from _kind(api, kind)
@@ -145,6 +150,10 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
     for server in given.servers:
         try:
             yield _server(server, health(given, server))
+        except SettingsError as error:
+            # Files that no server can be asked with.
+            yield Finding("etcd", "fault", str(error))
+            return
         except EtcdError as error:
             yield Finding(f"etcd {server}", "fault", str(error))
     prefix = parts.etcd_prefixes(settings)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ from skydns_compat.names import InvalidName, Name
 DIFFERENT = 2
 #: Exit code for settings that cannot be used, as click has it for usage.
 USAGE = 2
+#: How writing to a full disk or a lost mount fails; a closed pipe is left to click.
+_UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -39,7 +42,20 @@ class _Group(click.Group):
             lines = error.faults if isinstance(error, SettingsError) else (str(error),)
             for line in lines:
                 click.echo(f"Error: {line}", err=True)
-            ctx.exit(USAGE if isinstance(error, SettingsError) else 1)
+            ctx.exit(_wrong_usage(ctx) if isinstance(error, SettingsError) else 1)
+        except click.UsageError as error:
+            error.show()
+            ctx.exit(_wrong_usage(ctx))
+        except OSError as error:
+            if error.errno not in _UNPRINTED:
+                raise
+            click.echo(f"Error: what was to be printed cannot be written: {error.strerror}", err=True)
+            ctx.exit(1)
+
+
+def _wrong_usage(ctx: click.Context) -> int:
+    """The exit code; of `resync` 2 says that something differs, and nothing else may say so."""
+    return 1 if ctx.invoked_subcommand == "resync" else USAGE
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -148,7 +164,8 @@ class _Progress:
     """One line on a terminal's stderr that is written over; nothing elsewhere."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        # Whoever closes stderr has none.
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
         self._width = 0
 
     def __call__(self, text: str) -> None:
@@ -266,10 +283,15 @@ def records(
     from kube2etcd import listing
 
     try:
-        below = Name.parse(zone) if zone else None
-        unit = listing.parse_object(made_by) if made_by else None
+        below = Name.parse(zone) if zone is not None else None
+    except InvalidName as error:
+        raise click.UsageError(f"--zone {zone!r} is no zone: {error}") from None
+    try:
+        unit = listing.parse_object(made_by) if made_by is not None else None
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"--object {error}") from None
+    if rtype is not None and rtype.upper() not in listing.TYPES:
+        raise click.UsageError(f"--type {rtype!r} is no type; write one of {', '.join(listing.TYPES)}")
     settings = _load(options, level="warning")
     with _Progress() as progress:
         publisher = _publisher(settings, objects, progress)

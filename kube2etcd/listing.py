@@ -12,6 +12,9 @@ from kube2etcd.publish import Publisher
 from skydns_compat.names import Name
 from skydns_compat.records import NO_PORT, Port, Record
 
+#: What there can be; names without data are shown as NODATA.
+TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
+
 #: Other words for a kind, as people say them to kubectl.
 _KINDS = {
     "service": "services",

@@ -169,12 +169,19 @@ BAD = [
     (["records", "--objects", SHOP, "--ttl", "0", "--domain", "a..b"], 2, ["--ttl is '0'", "--domain is"]),
     (["records", "--objects", "no/such.yaml"], 1, ["no/such.yaml cannot be read: No such file"]),
     (["records", "--objects", SHOP, "--object", "web"], 2, ["KIND/NAMESPACE/NAME"]),
-    (["records", "--objects", SHOP, "--zone", "a..b"], 2, ["cannot be a DNS label"]),
+    (["records", "--objects", SHOP, "--object", ""], 2, ["KIND/NAMESPACE/NAME"]),
+    (["records", "--objects", SHOP, "--zone", "a..b"], 2, ["--zone 'a..b' is no zone: '' cannot be a DNS"]),
+    (["records", "--objects", SHOP, "--zone", ""], 2, ["--zone '' is no zone"]),
+    (["records", "--objects", SHOP, "--type", "A6"], 2, ["'A6' is no type; write one of A, AAAA"]),
+    (["records", "--objects", ""], 1, ["--objects names no file"]),
     (["records", "--config", "no/such.yaml", "--objects", SHOP], 2, ["no/such.yaml cannot be read"]),
     (["explain", "--objects", SHOP], 2, ["write the NAME"]),
     (["explain", "a..b", "--objects", SHOP], 2, ["no server can have 'a..b'"]),
     (["explain", WEB, "A6", "--objects", SHOP], 2, ["'A6' is no type"]),
-    (["resync", "--objects", SHOP], 2, ["--dry-run only"]),
+    (["resync", "--objects", SHOP], 1, ["--dry-run only"]),
+    (["resync", "--dry-run", "--no-such"], 1, ["No such option"]),
+    (["resync", "--dry-run", "--ttl", "0"], 1, ["--ttl is '0'"]),
+    (["resync", "--dry-run", "--kubeconfig", "no/such"], 1, ["no kubeconfig at no/such"]),
     (["records", "--objects"], 2, ["requires an argument"]),
     (["corefile", "--cache", "many"], 2, ["--cache is 'many'"]),
     (["records", "--dns-endpoints", "--objects", SHOP], 2, ["--dns-endpoints needs --domains"]),
@@ -189,6 +196,42 @@ def test_what_is_wrong_is_a_sentence_and_an_exit_code(args: list[str], code: int
     assert result.stdout == ""
     for hint in hints:
         assert hint in result.stderr
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kube2etcd", "corefile"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert b"what was to be printed cannot be written: No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [("records", "--objects", SHOP), ("corefile",)], ids=lambda args: args[0])
+def test_whoever_reads_may_stop_and_stderr_may_be_closed(args: tuple[str, ...]) -> None:
+    command = " ".join([sys.executable, "-m", "kube2etcd", *args])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_check_goes_on_where_one_neighbour_is_not_set_up(tmp_path: Path) -> None:
+    found = call(
+        *("check", "--kubeconfig", str(tmp_path / "none"), "--output", "json"),
+        *("--etcd-server", "https://127.0.0.1:1", "--etcd-cafile", str(tmp_path / "none.crt")),
+    )
+    assert found.exit_code == 1
+    [api, etcd] = json.loads(found.stdout)
+    assert (api["what"], api["verdict"]) == ("API server", "fault")
+    assert "no kubeconfig at" in api["text"]
+    assert (etcd["what"], etcd["verdict"]) == ("etcd", "fault")
+    assert "none.crt" in etcd["text"]
 
 
 def test_no_api_server_is_a_sentence() -> None:

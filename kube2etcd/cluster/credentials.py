@@ -116,7 +116,7 @@ def _read_service_account() -> Access:
 
 def _read_kubeconfig(names: str, context: str | None) -> Access:
     paths = tuple(Path(name).expanduser() for name in names.split(os.pathsep) if name)
-    if not any(path.is_file() for path in paths):
+    if not any(map(_is_file, paths)):
         raise SettingsError(
             f"no kubeconfig at {names}, and this is no pod: "
             "name a cluster with --kubeconfig or --kube-master-url"
@@ -177,6 +177,14 @@ def _read_kubeconfig(names: str, context: str | None) -> Access:
         ),
         refresh=refresh if loaded.refresh_api_key_hook is not None else None,
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        # A folder above it may not be entered, which is not the same as no file there.
+        raise SettingsError(f"the kubeconfig {path} cannot be read: {error.strerror}") from error
 
 
 def _blank() -> SimpleNamespace:

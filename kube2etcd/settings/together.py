@@ -9,6 +9,8 @@ from kube2etcd.settings.table import BY_PATH
 from kube2etcd.settings.tree import Settings, vm_zone
 from skydns_compat.names import Name
 
+_REVERSE = (Name.parse("in-addr.arpa"), Name.parse("ip6.arpa"))
+
 
 def together(
     settings: Settings, values: Container[str], said: Mapping[str, str], faults: Container[str]
@@ -79,3 +81,19 @@ def _zone_clashes(settings: Settings) -> Iterator[str]:
         if name in first:
             yield f"{path} and {first[name]} both are the zone {name}; give each a name of its own"
         first.setdefault(name, path)
+    yield from _zones_in_the_way(settings)
+
+
+def _zones_in_the_way(settings: Settings) -> Iterator[str]:
+    """Zones where the names of the cluster's zone are: the server would ask only one of the two."""
+    own = [settings.domain.child(label) for label in ("svc", "pod", "dns", "dns-version")]
+    named = [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
+    if settings.vm.domain is not None:
+        named.append((vm_zone(settings.vm.domain), "vm.domain"))
+    for name, path in named:
+        for taken in own:
+            if name.below(taken):
+                yield f"{path} is the zone {name}, where {taken} has names of the cluster; take another"
+    for name, path in [(settings.domain, "domain"), *named]:
+        if any(name.below(reverse) for reverse in _REVERSE):
+            yield f"{path} is the zone {name}, which holds the names of addresses; take another"

@@ -39,8 +39,8 @@ def to_text(value: Any) -> str:
 def to_file(value: Any) -> str:
     """The path of a file."""
     text = to_text(value)
-    if not text or "\0" in text:
-        raise Fault("is no file name; write a path")
+    if not text or not text.isprintable():
+        raise Fault(f"is {text!r}, which is no file name; write a path")
     return text
 
 
@@ -291,10 +291,12 @@ def to_template(value: Any) -> str:
     """A name of ``{service}`` and ``{namespace}``."""
     text = to_text(value)
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        parts = list(string.Formatter().parse(text))
     except ValueError as error:
         raise Fault(f"is {text!r}, which is no template ({error}); write one such as {{service}}") from None
-    if "service" not in fields or fields - {"service", "namespace"}:
+    fields = {name for _, name, _, _ in parts if name is not None}
+    formatted = any(form or conversion for _, _, form, conversion in parts)
+    if "service" not in fields or fields - {"service", "namespace"} or formatted:
         raise Fault(f"is {text!r}; write a template of {{service}} and {{namespace}}, with {{service}} in it")
     return text
 

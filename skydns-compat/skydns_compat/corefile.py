@@ -5,6 +5,7 @@ What the blocks must do is decided in `skydns_compat.rules`; this is how CoreDNS
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from skydns_compat.names import Name
@@ -135,9 +136,16 @@ def _etcd(block: Block, settings: CorefileSettings) -> Iterator[str]:
     yield f"    endpoint {' '.join(settings.etcd_servers)}"
     tls = [part for part in (settings.etcd_cert, settings.etcd_key, settings.etcd_cafile) if part]
     if tls:
-        yield f"    tls {' '.join(tls)}"
+        yield f"    tls {' '.join(map(_word, tls))}"
     if settings.etcd_user:
-        yield f"    credentials {settings.etcd_user} {{$ETCD_PASSWORD}}"
+        yield f"    credentials {_word(settings.etcd_user)} {{$ETCD_PASSWORD}}"
     if block.fallthrough:
         yield "    fallthrough"
     yield "}"
+
+
+def _word(text: str) -> str:
+    """The text as one word of the file, in quotes where it would else be several or a bracket."""
+    if re.fullmatch(r"[^\s\"#{}]+", text):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'

@@ -290,3 +290,25 @@ def test_a_certificate_file_that_is_missing(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", **cluster)
     with pytest.raises(SettingsError, match=r"gone\.pem"):
         connect(ClusterSettings(kubeconfig=path))
+
+
+def test_a_kubeconfig_in_a_folder_that_may_not_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    monkeypatch.setattr("kube2etcd.cluster.credentials.SERVICE_ACCOUNT", _Nothing())
+    with pytest.raises(SettingsError, match="kc cannot be read: Permission denied"):
+        connect(ClusterSettings(kubeconfig=tmp_path / "kc"))
+
+
+class _Nothing:
+    """A folder without files, whatever is asked of it."""
+
+    def __truediv__(self, name: str) -> _Nothing:
+        return self
+
+    def is_file(self) -> bool:
+        return False

@@ -155,3 +155,12 @@ def test_the_order_of_addresses_is_kept_where_it_is_asked_for() -> None:
 
 def test_the_text_says_how_it_was_made() -> None:
     assert corefile(PLAIN).startswith("# Made by: kube2etcd corefile --domain cluster.local\n")
+
+
+def test_a_word_with_blanks_or_brackets_stays_one_word() -> None:
+    odd = replace(
+        PLAIN, etcd_cert="/my certs/a.crt", etcd_key="/k{1}", etcd_cafile="/ca.crt", etcd_user='a "b"'
+    )
+    found = rules(odd)
+    assert 'tls "/my certs/a.crt" "/k{1}" /ca.crt' in found
+    assert 'credentials "a \\"b\\"" {$ETCD_PASSWORD}' in found

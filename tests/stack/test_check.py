@@ -71,8 +71,9 @@ def test_no_neighbour_at_all() -> None:
         "--kube-master-url", f"http://127.0.0.1:{api}", "--etcd-server", f"http://127.0.0.1:{etcd}"
     )
     assert code == 1
-    assert found["services"]["verdict"] == "fault"
-    assert str(api) in found["services"]["text"]
+    assert found["API server"]["verdict"] == "fault"
+    assert str(api) in found["API server"]["text"]
+    assert "services" not in found, "the same fault again"
     assert found[f"etcd http://127.0.0.1:{etcd}"]["verdict"] == "fault"
     assert "etcd rights" not in found
 
