@@ -18,21 +18,20 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from typing import Final, NoReturn, Protocol
 
 from kube2etcd.cluster.abort import Abort
-from kube2etcd.cluster.connection import Response
+from kube2etcd.cluster.backoff import Backoff
 from kube2etcd.cluster.failures import ApiRefused, ApiSilent
+from kube2etcd.cluster.first_part import FirstPart, error_of
+from kube2etcd.cluster.lister import Lister, ListerWatcher, selectors
 from kube2etcd.cluster.objects import (
     ApiObject,
     Event,
     Kind,
-    Page,
     Rejected,
     decode_event,
-    decode_list,
 )
 from kube2etcd.errors import (
     ApiError,
@@ -43,18 +42,6 @@ from kube2etcd.errors import (
     ApiUnavailable,
 )
 
-PAGE_SIZE: Final = 500
-"""Objects per page: about 2 MB of JSON at most times, so a list never needs much memory at once."""
-
-BACKOFF_FIRST: Final = 0.8
-BACKOFF_FACTOR: Final = 2.0
-BACKOFF_LIMIT: Final = 15.0
-BACKOFF_FLOOR: Final = 0.1
-# 0.8, 1.6, 3.2, 6.4, 12.8, then 15 s; each wait is drawn evenly from [0, that] but is at least
-# 0.1 s.  So a server that comes back is found after 7.5 s on average and 15 s at most (etcd is equal 20 s
-# after the last fault: each kind waits by itself, and one that waits is enough to be behind), a thousand
-# clients come back spread over 15 s, and the first five failures cost about 12 s altogether.
-
 HEALTHY_AFTER: Final = 10.0
 """A watch that lived as long as this starts the backoff afresh: the trouble was not this one's."""
 
@@ -63,9 +50,6 @@ VERY_SHORT_WATCH: Final = 1.0
 
 WATCH_SECONDS: Final = (300, 600)
 """The server ends each watch after a time drawn from here; drawn, so that not all end at once."""
-
-LIST_TIMEOUT: Final = 60.0
-"""Seconds for one page, altogether; the API server itself gives up after as many."""
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a watch must have answered its first byte."""
@@ -85,28 +69,6 @@ STOP_TIMEOUT: Final = 0.5
 """Seconds that :meth:`Reflector.stop` waits for the thread, which is a daemon, at most."""
 
 _log = logging.getLogger(__name__)
-
-
-class ListerWatcher(Protocol):
-    """What a Reflector needs of the connection; tests give it one that has no sockets."""
-
-    def get(
-        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
-    ) -> Response:
-        """Fetch one complete answer."""
-        ...
-
-    def stream(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        connect_timeout: float,
-        read_timeout: float,
-        abort: Abort | None = None,
-    ) -> AbstractContextManager[Iterable[bytes]]:
-        """Open an answer that arrives line by line."""
-        ...
 
 
 class Sink(Protocol):
@@ -133,23 +95,6 @@ class Sink(Protocol):
 
 class _Interrupted(Exception):
     """``stop`` or ``relist`` ended the watch."""
-
-
-class Backoff:
-    """How long to wait after the next failure in a row."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._ceiling = BACKOFF_FIRST
-
-    def next(self) -> float:
-        """Seconds to wait now; the wait after this one may be twice as long."""
-        ceiling, self._ceiling = self._ceiling, min(self._ceiling * BACKOFF_FACTOR, BACKOFF_LIMIT)
-        return max(BACKOFF_FLOOR, self._rng.uniform(0.0, ceiling))
-
-    def reset(self) -> None:
-        """Start afresh."""
-        self._ceiling = BACKOFF_FIRST
 
 
 class Reflector:
@@ -180,9 +125,7 @@ class Reflector:
         self.lists = 0
         self.watches = 0
         self.events = 0
-        self.bytes_read = 0
         self.errors = 0
-        self.expired = 0
         self._connection = connection
         self._sink = sink
         self._path = kind.path(namespace)
@@ -200,17 +143,30 @@ class Reflector:
         self._failing_since: float | None = None
         self._said = ""
         self._unknown_types: set[str] = set()
+        self._watched_bytes = 0
+        self._watches_expired = 0
         self._gone_before = False
         self._flapping = False
         self._opened = 0.0
         # Guarded by the lock, as other threads set them.
         self._lock = threading.Lock()
         self._abort = Abort()
+        self._lister = Lister(kind, connection, self._path, self._abort)
         self._stop = threading.Event()
         self._wanted: str | None = None
         self._watching = False
 
     # -- for other threads
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of lists and watches."""
+        return self._lister.bytes_read + self._watched_bytes
+
+    @property
+    def expired(self) -> int:
+        """How often a version was too old."""
+        return self._lister.expired + self._watches_expired
 
     @property
     def stopped(self) -> bool:
@@ -280,7 +236,7 @@ class Reflector:
             self._version = ""
             return
         try:
-            objects, rejected, version = self._list_in_pages()
+            objects, rejected, version = self._lister.read()
         except ApiError:
             with self._lock:  # what was asked for is still owed
                 self._wanted = self._wanted or reason
@@ -293,49 +249,6 @@ class Reflector:
         self._sink.replace(self.kind, objects, version, rejected)
         self.lists += 1
         self._version = version
-
-    def _list_in_pages(self) -> tuple[list[ApiObject], list[Rejected], str]:
-        """All pages of one list.
-
-        No resourceVersion is given, other than client-go's first list: the answer is then the most
-        recent state, read in pages.  With ``0`` it would come from any server's cache, perhaps older
-        than what this process has already written, and in one piece however large.
-        """
-        try:
-            return self._read_pages(PAGE_SIZE)
-        except ApiGone:
-            # The continue token grew too old on the way, or the server has compacted: in one piece then,
-            # which cannot expire.
-            self.expired += 1
-            return self._read_pages(0)
-
-    def _read_pages(self, size: int) -> tuple[list[ApiObject], list[Rejected], str]:
-        objects: list[ApiObject] = []
-        rejected: list[Rejected] = []
-        version = ""
-        params = self._selectors() | ({"limit": str(size)} if size else {})
-        while True:
-            page = self._read_page(params)
-            objects += page.items
-            rejected += page.rejected
-            version = version or page.resource_version
-            if not page.continue_:
-                return objects, rejected, version
-            if page.continue_ == params.get("continue"):
-                raise ApiUnavailable(f"the list of {self.kind.resource} does not end: its pages repeat")
-            params["continue"] = page.continue_
-
-    def _read_page(self, params: Mapping[str, str]) -> Page:
-        response = self._connection.get(self._path, params, timeout=LIST_TIMEOUT, abort=self._abort)
-        self.bytes_read += len(response.body)
-        return decode_list(self.kind, response.body)
-
-    def _selectors(self) -> dict[str, str]:
-        selectors = {
-            "labelSelector": self.kind.label_selector,
-            "fieldSelector": self.kind.field_selector,
-        }
-        return {key: value for key, value in selectors.items() if value}
 
     # -- the watch
 
@@ -374,16 +287,16 @@ class Reflector:
             )
 
     def _read_watch(self) -> None:
-        params = self._selectors() | {
+        params = selectors(self.kind) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
         }
-        first: _FirstPart | None = None
+        first: FirstPart | None = None
         if self._version:
             params["resourceVersion"] = self._version
         else:
-            first = _FirstPart(self.kind)
+            first = FirstPart(self.kind)
             params |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         try:
             with self._connection.stream(
@@ -409,11 +322,11 @@ class Reflector:
             if first is not None and not first.ended:
                 self._give_up_streaming("the watch ended before its first part did")
 
-    def _read_lines(self, stream: Iterable[bytes], first: _FirstPart | None) -> None:
+    def _read_lines(self, stream: Iterable[bytes], first: FirstPart | None) -> None:
         for line in stream:
             if self._interrupted:
                 raise _Interrupted
-            self.bytes_read += len(line) + 1
+            self._watched_bytes += len(line) + 1
             event = decode_event(self.kind, line)
             if first is None or first.ended:
                 self._on_event(event)
@@ -424,7 +337,7 @@ class Reflector:
 
     def _on_event(self, event: Event) -> None:
         if event.type == "ERROR":
-            raise _error_of(self.kind, event)
+            raise error_of(self.kind, event)
         if event.type == "BOOKMARK":
             self._version = event.resource_version or self._version
         elif event.type in ("ADDED", "MODIFIED", "DELETED"):
@@ -436,9 +349,9 @@ class Reflector:
             self._unknown_types.add(event.type)
             _log.warning("%s: events of type %r are not known and left out", self.kind.name, event.type[:40])
 
-    def _on_first_part(self, first: _FirstPart, event: Event) -> None:
+    def _on_first_part(self, first: FirstPart, event: Event) -> None:
         if event.type == "ERROR":
-            raise _error_of(self.kind, event)
+            raise error_of(self.kind, event)
         if event.type == "BOOKMARK" and not event.initial_events_end:
             # An ordinary bookmark first: this server does not know what it was asked for.
             raise ApiRefused("the server ignores sendInitialEvents", 400)
@@ -467,7 +380,7 @@ class Reflector:
 
     def _on_gone(self, error: ApiGone) -> None:
         """The version is too old.  Once is ordinary; again, right after a list, is a failure."""
-        self.expired += 1
+        self._watches_expired += 1
         self._version = ""
         if self._gone_before:
             self._on_failure(ApiUnavailable(f"a fresh list is already too old: {error}"))
@@ -503,42 +416,3 @@ class Reflector:
                 if not self._stop.is_set():
                     self._wake.clear()
             self._wait(left)
-
-
-class _FirstPart:
-    """The list at the head of a streamed watch, as far as it has come."""
-
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
-        self.objects: dict[tuple[str, str], ApiObject] = {}
-        self.rejected: dict[tuple[str, str], Rejected] = {}
-        self.version = ""
-        self.ended = False
-
-    def take(self, event: Event) -> None:
-        key = (event.namespace, event.name)
-        if event.initial_events_end:
-            if not event.resource_version:
-                raise ApiUnavailable(f"the streamed list of {self._kind.resource} has no version")
-            self.version, self.ended = event.resource_version, True
-        elif event.type in ("ADDED", "MODIFIED", "DELETED"):
-            self.objects.pop(key, None)
-            self.rejected.pop(key, None)
-            if event.type == "DELETED":
-                return
-            if event.object is not None:
-                self.objects[key] = event.object
-            elif event.rejected is not None:
-                self.rejected[key] = event.rejected
-
-
-def _error_of(kind: Kind, event: Event) -> ApiError:
-    """The error that an ERROR event stands for; the codes are those of HTTP."""
-    message = f"the watch of {kind.resource} ended with an error: {event.message} ({event.code})"
-    if event.code == 410:
-        return ApiGone(message)
-    if event.code in (401, 403):
-        return ApiForbidden(message)
-    if event.code == 429:
-        return ApiTooMany(message, 1.0)
-    return ApiUnavailable(message)

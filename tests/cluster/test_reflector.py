@@ -17,20 +17,12 @@ from typing import Any, TypeAlias
 import pytest
 
 from kube2etcd.cluster.abort import Abort
+from kube2etcd.cluster.backoff import BACKOFF_FIRST, BACKOFF_LIMIT
 from kube2etcd.cluster.connection import Response
 from kube2etcd.cluster.failures import ApiRefused, ApiSilent
+from kube2etcd.cluster.lister import PAGE_SIZE
 from kube2etcd.cluster.objects import INITIAL_EVENTS_END, KINDS, ApiObject, Event, Kind, Rejected
-from kube2etcd.cluster.reflector import (
-    BACKOFF_FIRST,
-    BACKOFF_FLOOR,
-    BACKOFF_LIMIT,
-    INACTIVITY_TIMEOUT,
-    OPTIONAL_RETRY,
-    PAGE_SIZE,
-    RETRY_AFTER_LIMIT,
-    Backoff,
-    Reflector,
-)
+from kube2etcd.cluster.reflector import INACTIVITY_TIMEOUT, OPTIONAL_RETRY, RETRY_AFTER_LIMIT, Reflector
 from kube2etcd.errors import (
     ApiError,
     ApiForbidden,
@@ -525,22 +517,6 @@ def test_events_before_an_error_are_delivered_once() -> None:
 
 
 # --- backing off ---
-
-
-def test_backoff_doubles_up_to_its_limit_and_is_drawn_at_random() -> None:
-    class Highest(random.Random):
-        def uniform(self, a: float, b: float) -> float:
-            return b
-
-    class Lowest(random.Random):
-        def uniform(self, a: float, b: float) -> float:
-            return a
-
-    high, low = Backoff(Highest()), Backoff(Lowest())
-    assert [high.next() for _ in range(8)] == [0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0, 15.0]
-    assert [low.next() for _ in range(3)] == [BACKOFF_FLOOR] * 3
-    high.reset()
-    assert high.next() == 0.8
 
 
 def test_backoff_starts_afresh_after_a_healthy_watch() -> None:
