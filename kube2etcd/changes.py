@@ -7,7 +7,7 @@ Keys and values are bytes as they stand in etcd.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 
@@ -72,15 +72,3 @@ class WatchBatch:
 
     revision: int
     events: tuple[WatchEvent, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """How the server is, for the status page and for ``check``."""
-
-    version: str
-    db_size: int
-    leader: bool
-    """Whether there is one: without it nothing can be written."""
-    alarms: tuple[str, ...] = field(default=())
-    """Raised alarms, such as NOSPACE and CORRUPT."""

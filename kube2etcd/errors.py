@@ -3,7 +3,6 @@
     Kube2EtcdError
     +-- SettingsError            correct the setting that is named, start again
     +-- ObjectsError             correct the manifest file that is named
-    +-- PlanHeld                 look at the plan; a second listing or --force releases it
     +-- ApiError                 something between us and the API server
     |   +-- ApiUnavailable       try again later
     |   |   +-- ApiTooMany       try again after ``retry_after`` seconds
@@ -40,10 +39,6 @@ class SettingsError(Kube2EtcdError):
 
 class ObjectsError(Kube2EtcdError):
     """A manifest file that cannot be read at all."""
-
-
-class PlanHeld(Kube2EtcdError):
-    """A plan deletes too much to be believed at first sight."""
 
 
 class ApiError(Kube2EtcdError):

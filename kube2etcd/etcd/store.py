@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-from kube2etcd.changes import ApplyResult, Batch, Delete, Put, Snapshot, StoreStatus, WatchBatch, WatchEvent
+from kube2etcd.changes import ApplyResult, Batch, Delete, Put, Snapshot, WatchBatch, WatchEvent
 from kube2etcd.errors import (
     EtcdCompacted,
     EtcdDeposed,
-    EtcdError,
     EtcdNoSpace,
     EtcdUnauthenticated,
     EtcdUnavailable,
@@ -35,7 +33,6 @@ __all__ = [
     "EtcdStore",
     "Put",
     "Snapshot",
-    "StoreStatus",
     "WatchBatch",
     "WatchEvent",
 ]
@@ -125,29 +122,6 @@ class EtcdStore:
         snapshot; EtcdUnavailable: watch again from behind the last batch.
         """
         return watcher.watch(self._connection, self._prefixes, start_revision, stop)
-
-    def status(self) -> StoreStatus:
-        """Version, size and health, as the server itself sees them."""
-        answer = self._connection.call("Status", rpc.StatusRequest())
-        # The alarms are asked of the status and not for themselves: that needs a quorum and rights.
-        alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}
-        return StoreStatus(answer.version, answer.dbSize, answer.leader != 0, tuple(sorted(alarms)))
-
-    def nudge(self) -> None:
-        """Make an etcd before 3.5 fast again after a bulk load; call it half a second after the last write.
-
-        Such a server copies a buffer for every read that is as long as the longest burst of writes ever
-        was; asking for a hash while the buffer is empty makes it drop it.  An optimisation: whatever
-        goes wrong is logged and forgotten.
-        """
-        try:
-            version = self.status().version
-            numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
-            if numbers < [3, 5]:
-                self._connection.call("Hash", rpc.HashRequest())
-                log.debug("etcd %s asked for a hash, to shorten its read buffer", version)
-        except EtcdError as error:
-            log.debug("etcd was not asked for a hash: %s", error)
 
     def _read_all(self) -> Snapshot:
         entries: dict[bytes, bytes] = {}

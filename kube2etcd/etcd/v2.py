@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from kube2etcd.changes import ApplyResult, Batch, Change, Delete, Put, Snapshot, StoreStatus, WatchBatch
+from kube2etcd.changes import ApplyResult, Batch, Change, Delete, Put, Snapshot, WatchBatch
 from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import v2_failures, v2_watcher
 from kube2etcd.etcd.v2_http import IN_FLIGHT, Answer, Pending, V2Connection
@@ -117,15 +117,6 @@ class V2Store:
         EtcdCompacted: begin with a new snapshot; EtcdUnavailable: the same, since much may have changed.
         """
         return v2_watcher.watch(self._connection, self._tree, start_revision, stop, self._is_own)
-
-    def status(self) -> StoreStatus:
-        """Version and reach; the v2 API tells no size and knows no alarm."""
-        version = self._connection.version()
-        self._connection.get(self._tree.prefix, quorum="true")  # answered by a leader only
-        return StoreStatus(version, 0, True)
-
-    def nudge(self) -> None:
-        """Nothing: the v2 keys have no read buffer."""
 
     # -- reading ----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ Records say nothing about keys or servers; `skydns_compat.layout` finds the keys
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from skydns_compat.names import Address, Name
@@ -116,7 +117,9 @@ class Text:
     rtype = "TXT"
 
     def __str__(self) -> str:
-        return f'"{self.text}"'
+        # RFC 1035: strings of 255 octets at most (section 3.3), quotes and backslashes escaped (5.1).
+        pieces = [self.text[at : at + 255] for at in range(0, len(self.text), 255)] or [""]
+        return " ".join('"' + re.sub(r'(["\\])', r"\\\1", piece) + '"' for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 from kube2etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.probe import health
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import rpc
 from tests.stack.harness import Etcd, wait_for
@@ -332,26 +333,7 @@ def test_no_space(binaries: dict[str, Path], tmp_path: Path) -> None:
         store = EtcdStore(connection, [PREFIX])
         with pytest.raises(EtcdNoSpace, match="NOSPACE"):
             store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])
-        status = wait_for(lambda: store.status() if store.status().alarms else None, "the alarm")
-        assert status is not None
-        assert status.alarms == ("NOSPACE",)
+        alarms = wait_for(lambda: health(EtcdSettings((server.url,)), server.url).alarms, "the alarm")
+        assert alarms == ("NOSPACE",)
         assert store.snapshot().entries, "reads go on"
     server.kill()
-
-
-def test_status_and_nudge(
-    store: EtcdStore, connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status = store.status()
-    assert status.leader
-    assert status.db_size > 0
-    assert status.alarms == ()
-    asked = requests(connection, monkeypatch)
-    store.nudge()
-    old = tuple(int(part) for part in status.version.split(".")[:2]) < (3, 5)
-    assert asked == (["Status", "Hash"] if old else ["Status"])
-
-
-def test_nudge_of_an_absent_server_is_silent(server: Etcd, store: EtcdStore) -> None:
-    server.kill()
-    store.nudge()
