@@ -26,7 +26,7 @@ from kube2etcd.sources.external import ExternalZone, zones_of
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
 from kube2etcd.zones import OfExternal, OfMachines, OfSelected, Zone
-from skydns_compat.corefile import CorefileSettings, Subzone
+from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone
 from skydns_compat.names import Address, Name
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,10 @@ ELECTIONS = "/kube2etcd"
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:
     """What is listed and watched."""
-    names = ["services", "endpointslices", "namespaces"]
-    if settings.pods == "verified":
+    names = ["services", "endpointslices"] if settings.cluster_zone or settings.zones else []
+    if names or settings.vm.domain is not None:
+        names.append("namespaces")
+    if settings.cluster_zone and settings.pods == "verified":
         names.append("pods")
     if settings.vm.domain is not None:
         names.append("virtualmachineinstances")
@@ -57,7 +59,9 @@ def publisher(settings: Settings, store: Store) -> Publisher:
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    return Publisher(store, skydns.layout(settings), zone, list(_zones(settings)))
+    return Publisher(
+        store, skydns.layout(settings), zone if settings.cluster_zone else None, list(_zones(settings))
+    )
 
 
 def machine_zone(settings: Settings) -> Name | None:
@@ -68,7 +72,11 @@ def machine_zone(settings: Settings) -> Name | None:
 def zone_names(settings: Settings) -> tuple[Name, ...]:
     """Every zone of the cluster's objects that these settings publish, reverse zones aside."""
     machines = machine_zone(settings)
-    return (settings.domain, *(one.zone for one in settings.zones), *([machines] if machines else []))
+    return (
+        *([settings.domain] if settings.cluster_zone else []),
+        *(one.zone for one in settings.zones),
+        *([machines] if machines else []),
+    )
 
 
 def _zones(settings: Settings) -> Iterator[Zone]:
@@ -182,9 +190,11 @@ def corefile(settings: Settings) -> CorefileSettings:
         prometheus=_door(serve.metrics_listen),
         ttl=settings.ttl,
         pods=settings.pods,
+        cluster=settings.cluster_zone,
         subzones=tuple(_subzones(settings)),
         # A zone can be one thing only: that of the cluster's objects, whose settings are more precise.
         external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
+        reverse=REVERSE if settings.cluster_zone or settings.vm.reverse else (),
     )
 
 

@@ -71,12 +71,9 @@ class Publisher:
         self._follows_namespaces = any(one.follows_namespaces() for one in zones)
 
     @property
-    def zone(self) -> ClusterZone:
-        """The cluster's zone; `LookupError` where there is none."""
-        for one in self.zones:
-            if isinstance(one, InCluster):
-                return one.settings
-        raise LookupError("there is no cluster zone here")
+    def cluster(self) -> ClusterZone | None:
+        """The cluster's zone, where there is one."""
+        return next((one.settings for one in self.zones if isinstance(one, InCluster)), None)
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
         """Look at these units again; the keys whose desired value may differ now."""

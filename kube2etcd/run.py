@@ -77,7 +77,10 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         standing_by=election.standing_by if election is not None else str,
     )
     log.info(
-        "keeping %s in etcd at %s equal to %s", settings.domain, ", ".join(settings.etcd.servers), api.server
+        "keeping %s in etcd at %s equal to %s",
+        ", ".join(str(zone.name) for zone in reconciler.publisher.zones),
+        ", ".join(settings.etcd.servers),
+        api.server,
     )
     with signals(stop, inbox), impatient(stop, connection), contextlib.ExitStack() as ending:
         ending.callback(api.close)

@@ -11,7 +11,7 @@ import pytest
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
-from kube2etcd.parts import election_key
+from kube2etcd.parts import election_key, kinds
 from kube2etcd.settings import (
     SETTINGS,
     Etcd,
@@ -354,3 +354,28 @@ def test_random_files_never_raise_anything_else(write: Any) -> None:
         text = "\n".join({line.partition(":")[0]: line for line in lines}.values())
         with contextlib.suppress(SettingsError):
             load({}, {}, write(text))
+
+
+def test_the_cluster_zone_may_be_left_out_where_there_is_another() -> None:
+    without = {"no_cluster_zone": True}
+    assert not load({**without, "vm_domain": "example.test"}, {}).cluster_zone
+    assert not load({**without, "vm_domain": "cluster.local"}, {}).cluster_zone
+    with pytest.raises(SettingsError, match="leaves nothing to publish; name --vm-domain"):
+        load(without, {})
+    with pytest.raises(SettingsError, match="leaves SkyDNS nothing"):
+        load({**without, "vm_domain": "example.test", "etcd_api": "v2"}, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        pytest.param({"vm_domain": "a.b"}, {"namespaces", "virtualmachineinstances"}, id="machines"),
+        pytest.param({"domains": ("a.b",), "dns_endpoints": True}, {"dnsendpoints"}, id="external names"),
+        pytest.param(
+            {"vm_domain": "a.b", "pods": "verified"}, {"namespaces", "virtualmachineinstances"}, id="no pods"
+        ),
+    ],
+)
+def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
+    settings = load({"no_cluster_zone": True, **options}, {})
+    assert {kind.name for kind in kinds(settings)} == read

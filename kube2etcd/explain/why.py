@@ -11,7 +11,7 @@ from kube2etcd.listing import Row, unit_rows
 from kube2etcd.publish import Publisher
 from kube2etcd.sources.cluster import is_headless
 from kube2etcd.sources.published import Published
-from kube2etcd.zones import OfExternal, OfSelected, Zone
+from kube2etcd.zones import InCluster, OfExternal, OfSelected, Zone
 from skydns_compat.names import InvalidName, Name
 from skydns_compat.reader import Answer
 
@@ -45,7 +45,7 @@ class Why:
                 for unit in self._publisher.units()
                 if unit.kind == "zones" or (unit.kind == NAMES and f".{unit.name}".endswith(below))
             ]
-        if zone.name != self._publisher.zone.zone:
+        if not isinstance(zone, InCluster):
             return [unit for unit in self._publisher.units() if unit.kind != "pods"]
         labels = name.relative(zone.name)
         units = [unit for unit in self._publisher.units() if unit.kind == "zones"]
@@ -88,16 +88,16 @@ class Why:
                 yield self._other_types(rows)
             yield from self._about_external(name, zone, bool(rows))
             return
-        if zone.name != self._publisher.zone.zone:
+        if not isinstance(zone, InCluster):
             if rows and not shown:
                 yield self._other_types(rows)
             elif not shown:
                 yield from self._about_other(zone, labels)
             return
         if labels[-1:] == ("svc",):
-            yield from self._about_service(name, labels, rtype, rows, answer)
+            yield from self._about_service(zone, name, labels, rtype, rows, answer)
         elif labels[-1:] == ("pod",):
-            yield from self._about_pod(labels, shown, answer)
+            yield from self._about_pod(zone.settings.pods, labels, shown, answer)
         elif not rows:
             yield f"{zone.name} has svc, pod, dns and dns-version below it, and nothing else"
         elif not shown:
@@ -162,11 +162,13 @@ class Why:
         return self._published(unit, zone.name).left_out
 
     def _outside(self, name: Name) -> Iterator[str]:
-        zone = self._publisher.zone.zone
         zones = " or ".join(str(one.name) for one in self._publisher.zones)
         yield f"{name} is not in {zones}, nor a reverse name"
+        cluster = self._publisher.cluster
+        if cluster is None:
+            return
         try:
-            longer = [Name.parse(f"{name}.{suffix}") for suffix in self._suffixes(zone)]
+            longer = [Name.parse(f"{name}.{suffix}") for suffix in self._suffixes(cluster.zone)]
         except InvalidName:
             return
         for candidate in longer:
@@ -204,7 +206,13 @@ class Why:
             yield f"no Service and no named endpoint has the address {address}"
 
     def _about_service(
-        self, name: Name, labels: tuple[str, ...], rtype: str, rows: list[Row], answer: Answer
+        self,
+        zone: Zone,
+        name: Name,
+        labels: tuple[str, ...],
+        rtype: str,
+        rows: list[Row],
+        answer: Answer,
     ) -> Iterator[str]:
         store = self._publisher.store
         if len(labels) == 1:
@@ -225,16 +233,16 @@ class Why:
         elif service is None:
             yield f"there is no Service {namespace}/{labels[-3]}" + self._close_service(namespace, labels[-3])
         else:
-            published = self._published(unit, self._publisher.zone.zone)
+            published = self._published(unit, zone.name)
             if not answer.answers:
-                yield from self._about_nothing(labels, rows, rtype, published, service)
+                yield from self._about_nothing(zone.name, labels, rows, published, service)
             yield from (f"{unit}: {reason}" for reason in published.left_out)
 
     def _about_nothing(
         self,
+        zone: Name,
         labels: tuple[str, ...],
         rows: list[Row],
-        rtype: str,
         published: Published,
         service: object,
     ) -> Iterator[str]:
@@ -251,15 +259,16 @@ class Why:
                 {
                     record.name.labels[0]
                     for record in published.records
-                    if len(record.name.labels) == len(self._publisher.zone.zone.labels) + 4
+                    if len(record.name.labels) == len(zone.labels) + 4
                     and not record.name.labels[0].startswith("_")
                 }
             )
             shown = ", ".join(below[:10]) or "none"
             yield f"{described} has no endpoint of the name {labels[0]}; it has: {shown}"
 
-    def _about_pod(self, labels: tuple[str, ...], shown: list[Row], answer: Answer) -> Iterator[str]:
-        mode = self._publisher.zone.pods
+    def _about_pod(
+        self, mode: str, labels: tuple[str, ...], shown: list[Row], answer: Answer
+    ) -> Iterator[str]:
         if mode == "disabled":
             yield "names of pods are switched off (--pods disabled)"
         elif mode == "insecure" and len(labels) == 3:

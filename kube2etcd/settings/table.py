@@ -128,6 +128,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         commands=PUBLISH,
     ),
     Setting(
+        "cluster_zone",
+        "no-cluster-zone",
+        to_boolean,
+        "Publish the other zones only.",
+        "",
+        negated=to_not,
+        commands=(*LIST, "corefile"),
+    ),
+    Setting(
         "tenant_cluster_ip",
         "no-tenant-cluster-ip",
         to_boolean,

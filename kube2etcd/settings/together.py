@@ -43,6 +43,11 @@ def together(
         yield f"{said['vm.name_server_ip']} needs --vm-domain beside it"
     if settings.dns_endpoints and not settings.domains and "domains" not in faults:
         yield f"{said['dns_endpoints']} needs --domains beside it: which names are meant"
+    if not settings.cluster_zone:
+        if etcd.api == "v2":
+            yield f"{said['cluster_zone']} leaves SkyDNS nothing: it serves the cluster's zone; leave it out"
+        elif not (settings.zones or settings.domains or settings.vm.domain is not None):
+            yield f"{said['cluster_zone']} leaves nothing to publish; name --vm-domain, --domains or zones"
     yield from _webhook(settings, said)
     if etcd.api == "v2" and settings.domains:
         yield f"{said['domains']} needs CoreDNS: SkyDNS serves one domain; write --etcd-api v3"
@@ -71,7 +76,7 @@ def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
 
 def _zone_clashes(settings: Settings) -> Iterator[str]:
     """Zones of one name: their records would mix."""
-    named = [(settings.domain, "domain")]
+    named = [(settings.domain, "domain")] if settings.cluster_zone else []
     if settings.vm.domain is not None:
         named.append((vm_zone(settings.vm.domain), "vm.domain"))
     named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
@@ -86,7 +91,8 @@ def _zone_clashes(settings: Settings) -> Iterator[str]:
 
 def _zones_in_the_way(settings: Settings) -> Iterator[str]:
     """Zones where the names of the cluster's zone are: the server would ask only one of the two."""
-    own = [settings.domain.child(label) for label in ("svc", "pod", "dns", "dns-version")]
+    parts = ("svc", "pod", "dns", "dns-version") if settings.cluster_zone else ()
+    own = [settings.domain.child(label) for label in parts]
     named = [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
     if settings.vm.domain is not None:
         named.append((vm_zone(settings.vm.domain), "vm.domain"))

@@ -174,6 +174,9 @@ class Settings:
 
     domain: Name = CLUSTER_LOCAL
     """Zone of the cluster.  Default: that of nearly every cluster."""
+    cluster_zone: bool = True
+    """Whether that zone is published.  Default: yes; without it only the other zones are, and what they do
+    not need of the API server is not read."""
     ttl: int = 30
     """Seconds of the records.  Default: kube2sky's; an address that moved is found soon."""
     owner_id: str = "kube2etcd"

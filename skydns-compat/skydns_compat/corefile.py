@@ -12,6 +12,7 @@ from skydns_compat.names import Name
 from skydns_compat.rules import (
     ANY_TYPE,
     NEGATIVE_TTL,
+    REVERSE,
     Block,
     CorefileSettings,
     Rewrite,
@@ -20,13 +21,24 @@ from skydns_compat.rules import (
     blocks,
 )
 
-__all__ = ["ANY_TYPE", "Block", "CorefileSettings", "Rewrite", "Subzone", "Template", "blocks", "corefile"]
+__all__ = [
+    "ANY_TYPE",
+    "REVERSE",
+    "Block",
+    "CorefileSettings",
+    "Rewrite",
+    "Subzone",
+    "Template",
+    "blocks",
+    "corefile",
+]
 
 
 def corefile(settings: CorefileSettings) -> str:
     """The complete text: the zones of `blocks`, and everything else to the upstream."""
+    zone = f"--domain {settings.domain}" if settings.cluster else "--no-cluster-zone"
     lines = [
-        f"# Made by: kube2etcd corefile --domain {settings.domain}",
+        f"# Made by: kube2etcd corefile {zone}",
         "# It completes the keys that kube2etcd writes; see skydns-compat/README.md for each line.",
     ]
     doors = list(_doors(settings))

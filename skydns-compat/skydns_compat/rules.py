@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.names import Name
@@ -21,6 +21,7 @@ from skydns_compat.nested import MAX_QUESTION, TARGET
 ANY_TYPE = ("ANY",)
 #: The types whose questions read a subtree by name; with PTR, NS and SOA all that clients ask.
 SUBTREE_TYPES = ("A", "AAAA", "TXT", "SRV", "MX", "CNAME")
+REVERSE = (Name(("in-addr", "arpa")), Name(("ip6", "arpa")))
 REVERSE_DENIED = (*SUBTREE_TYPES, "NS")
 #: As CoreDNS's etcd plugin fills its SOA (RFC 2308: the last number is the negative TTL).
 NEGATIVE_TTL = 30
@@ -115,7 +116,10 @@ class CorefileSettings:
     subzones: tuple[Subzone, ...] = ()
     external: tuple[Name, ...] = ()
     """Zones whose names nest to any depth (`skydns_compat.nested`); none of them within another."""
-    reverse: tuple[Name, ...] = field(default=(Name(("in-addr", "arpa")), Name(("ip6", "arpa"))))
+    reverse: tuple[Name, ...] = REVERSE
+    """Zones of addresses; none where no zone here has addresses to be asked backwards."""
+    cluster: bool = True
+    """Whether the cluster's zone is served."""
 
 
 _LABEL = r"[^.]+"
@@ -123,6 +127,15 @@ _LABEL = r"[^.]+"
 
 def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
     """The server blocks for the cluster zone, the zones beside it, and the reverse zones."""
+    return (
+        *(_cluster(settings) if settings.cluster else ()),
+        *(_subzone(one) for one in settings.subzones),
+        *(_nested(zone) for zone in settings.external),
+        *([_reverse(settings)] if settings.reverse else ()),
+    )
+
+
+def _cluster(settings: CorefileSettings) -> tuple[Block, ...]:
     zone = settings.domain
     below = _escaped(zone) + r"\.$"
     return (
@@ -184,23 +197,22 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
             ),
             why="the rest of the zone",
         ),
-        *(_subzone(one) for one in settings.subzones),
-        *(_nested(zone) for zone in settings.external),
-        Block(
-            zones=settings.reverse,
-            backend=settings.reverse,
-            templates=(
-                Template((r"^(in-addr|ip6)\.arpa\.$",), types=("TXT",), why="no text at the apex"),
-                Template((r"^(in-addr|ip6)\.arpa\.$",), "NOERROR", (*REVERSE_DENIED, "PTR"), why="the apex"),
-                Template((".*",), types=REVERSE_DENIED, why="addresses have PTR only, others read subtrees"),
-                Template(
-                    (r"^.+\.(in-addr|ip6)\.arpa\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA"
-                ),
-            ),
-            fallthrough=settings.upstream != "none",
-            only_types=("PTR", "SOA", *REVERSE_DENIED),
-            why="addresses back to names",
+    )
+
+
+def _reverse(settings: CorefileSettings) -> Block:
+    return Block(
+        zones=settings.reverse,
+        backend=settings.reverse,
+        templates=(
+            Template((r"^(in-addr|ip6)\.arpa\.$",), types=("TXT",), why="no text at the apex"),
+            Template((r"^(in-addr|ip6)\.arpa\.$",), "NOERROR", (*REVERSE_DENIED, "PTR"), why="the apex"),
+            Template((".*",), types=REVERSE_DENIED, why="addresses have PTR only, others read subtrees"),
+            Template((r"^.+\.(in-addr|ip6)\.arpa\.$",), "NOERROR", ("SOA",), why="the apex alone has SOA"),
         ),
+        fallthrough=settings.upstream != "none",
+        only_types=("PTR", "SOA", *REVERSE_DENIED),
+        why="addresses back to names",
     )
 
 

@@ -24,6 +24,7 @@ VARIANTS = {
     "alone": replace(PLAIN, upstream="none"),
     "bare": replace(PLAIN, cache=0, health="", ready="", prometheus=""),
     "zones beside": replace(PLAIN, subzones=(VM, SHOP, OPEN)),
+    "no cluster zone": replace(PLAIN, subzones=(VM, SHOP), cluster=False, reverse=()),
 }
 
 
@@ -151,6 +152,13 @@ def test_the_order_of_addresses_is_kept_where_it_is_asked_for() -> None:
     text = corefile(replace(PLAIN, subzones=(SHOP,)))
     block = text[text.index("shop.example:53 {") :].split("\n}\n")[0]
     assert "loadbalance" not in block
+
+
+def test_without_the_cluster_zone_nothing_names_it() -> None:
+    text = corefile(VARIANTS["no cluster zone"])
+    assert "kube2etcd corefile --no-cluster-zone" in text
+    assert "cluster.local" not in text
+    assert "arpa" not in text
 
 
 def test_the_text_says_how_it_was_made() -> None:
