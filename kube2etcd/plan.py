@@ -125,8 +125,8 @@ def prune(
 ) -> tuple[Delete, ...]:
     """What takes out the ``foreign`` keys of our own zones, given as the ranges of their keys.
 
-    Only for a person who asked for it: who wrote them may still want them.  Our own helpers' keys, whose
-    owner is ours and more behind a slash, stay; so does what lies in no zone of ours.
+    Only for a person who asked for it: who wrote them may still want them.  Keys that belong to our
+    own, whose owner is ours and more behind a slash, stay; so does what lies in no zone of ours.
     """
     ranges = tuple(zones)
     return tuple(

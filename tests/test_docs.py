@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from kube2etcd.cli import main
 from tests.stack.known_differences import KNOWN
 
 ROOT = Path(__file__).parent.parent
@@ -30,3 +31,27 @@ def test_every_guarantee_names_tests_that_exist() -> None:
     assert {name for name in named if not (ROOT / "tests" / "stack" / name).is_file()} == set()
     guarantees = {path.name for path in (ROOT / "tests" / "stack").glob("test_guarantee_*.py")}
     assert guarantees <= named
+
+
+def test_every_command_in_the_documents_exists_with_its_options() -> None:
+    seen = set()
+    for document in sorted(ROOT.glob("**/*.md")):
+        hidden = any(part.startswith(".") for part in document.relative_to(ROOT).parts)
+        if hidden or document.name == "CHANGELOG.md":
+            continue
+        for name, rest in re.findall(
+            r"(?<![\w./-])kube2etcd ([a-z][a-z-]*)([^`|#\n]*)", document.read_text()
+        ):
+            if not (command := main.commands.get(name)):
+                # Prose: "kube2etcd watches …".  A command has an option behind it, or nothing.
+                assert " --" not in rest, f"{document}: there is no command {name}"
+                continue
+            seen.add(name)
+            known = {option for one in command.params for option in one.opts}
+            asked = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))
+            assert asked <= known | {"--help"}, f"{document}: kube2etcd {name}{rest}"
+    assert seen == set(main.commands), "a command that no document shows"
+
+
+def test_the_first_page_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 60
