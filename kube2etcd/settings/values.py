@@ -173,7 +173,7 @@ def to_network(value: Any) -> Network:
     try:
         return ipaddress.ip_network(to_text(value).strip())
     except ValueError:
-        raise Fault(f"is {value!r}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
+        raise Fault(f"is {called(value)}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
 
 
 def parse_host_port(value: Any) -> HostPort:

@@ -31,7 +31,6 @@ import dns.rcode
 import dns.rdatatype
 import yaml
 
-from tests.stack.build import BRIDGE
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -341,7 +340,7 @@ def run(port: int, once: bool, out: TextIO) -> int:
         print(text, file=sys.stderr, flush=True)
 
     port = taken_or_free(port)
-    programs = binaries(names=BRIDGE)
+    programs = binaries()
     directory = Path(tempfile.mkdtemp(prefix="kube2etcd-demo-"))
     stack = Stack(directory, programs, port, tell)
     try:
