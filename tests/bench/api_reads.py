@@ -20,6 +20,7 @@ from typing import Any
 import requests
 import yaml
 
+from tests.stack.build import BRIDGE
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -222,7 +223,7 @@ def naive_reads(api: ApiServer, changes: int, encoding: str) -> tuple[int, int]:
 
 def run(services: int, pods: int, changes: int) -> None:
     """Start the servers, count, stop the servers; prints the table."""
-    programs = binaries()
+    programs = binaries(names=BRIDGE)
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, contextlib.ExitStack() as stack:
         directory = Path(folder)
         api_etcd = Etcd(directory, programs, name="api-etcd")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import dns.message
 
+from tests.stack.build import BRIDGE
 from tests.stack.harness import LOOPBACK, ApiServer, BuildError, Etcd, binaries
 from tests.stack.zoned import Zoned, namespace, nic, vmi, vmi_crd
 
@@ -75,7 +76,7 @@ def one_round(api: ApiServer, asker: Asker, machine: int, generation: int) -> fl
 
 def run(machines: int, rounds: int) -> list[float]:
     """Start the servers, measure, stop the servers; milliseconds of each round."""
-    programs = binaries()
+    programs = binaries(names=BRIDGE)
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, contextlib.ExitStack() as stack:
         directory = Path(folder)
         api_etcd, etcd = Etcd(directory, programs, name="api-etcd"), Etcd(directory, programs)

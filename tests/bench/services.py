@@ -23,6 +23,7 @@ from typing import Any
 
 import dns.message
 
+from tests.stack.build import BRIDGE
 from tests.stack.harness import LOOPBACK, ApiServer, BuildError, CoreDns, Etcd, binaries
 from tests.stack.pair import ZONE, Pair, running_pair
 
@@ -110,7 +111,7 @@ def _service(namespace: str, index: int) -> dict[str, Any]:
 
 def run(count: int, rounds: int) -> list[Round]:
     """Start the servers, run the rounds, stop the servers; prints each round."""
-    programs = binaries()
+    programs = binaries(names=BRIDGE)
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder:
         directory = Path(folder)
         api_etcd, etcd = Etcd(directory, programs, name="api-etcd"), Etcd(directory, programs)

@@ -84,6 +84,9 @@ SERVERS: tuple[Server, ...] = (
     Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}, 270),
 )
 
+#: The servers of a cluster's DNS: what the demo and the benchmarks need.
+BRIDGE = ("etcd", "coredns", "apiserver")
+
 
 def cache_dir() -> Path:
     """``$KUBE2ETCD_CACHE``, else the person's cache folder."""

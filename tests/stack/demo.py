@@ -31,6 +31,7 @@ import dns.rcode
 import dns.rdatatype
 import yaml
 
+from tests.stack.build import BRIDGE
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -340,7 +341,7 @@ def run(port: int, once: bool, out: TextIO) -> int:
         print(text, file=sys.stderr, flush=True)
 
     port = taken_or_free(port)
-    programs = binaries()
+    programs = binaries(names=BRIDGE)
     directory = Path(tempfile.mkdtemp(prefix="kube2etcd-demo-"))
     stack = Stack(directory, programs, port, tell)
     try:
