@@ -120,7 +120,6 @@ _objects = click.option(
 class _WithObjects(click.Command):
     """Takes ``--objects a.yaml b.yaml``, as a shell's pattern gives it: FILE… up to the next option."""
 
-    #: How many positional arguments the command has of its own, at its end or its beginning.
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
         taking = False

@@ -26,8 +26,6 @@ class Page(Struct, frozen=True, gc=False):
     resource_version: str
     continue_: str = ""
     """Token for the next page; empty on the last."""
-    remaining: int = 0
-    """Objects after this page, for progress; 0 when the server does not say."""
 
 
 class Event(Struct, frozen=True, gc=False):
@@ -53,7 +51,6 @@ class Event(Struct, frozen=True, gc=False):
 class _ListMetadata(Wire):
     resource_version: str | None = None
     continue_: str | None = field(default=None, name="continue")
-    remaining_item_count: int | None = None
 
 
 class _RawList(Wire):
@@ -207,7 +204,6 @@ def _page(meta: _ListMetadata | None, items: list[ApiObject], rejected: list[Rej
         rejected,
         meta.resource_version or "",
         meta.continue_ or "",
-        meta.remaining_item_count or 0,
     )
 
 

@@ -31,7 +31,6 @@ class Service(Struct, frozen=True, gc=False):
     cluster_ips: tuple[str, ...] = ()
     external_name: str = ""
     external_ips: tuple[str, ...] = ()
-    publish_not_ready: bool = False
     ports: tuple[Port, ...] = ()
     load_balancer: tuple[Ingress, ...] = ()
 
@@ -53,7 +52,6 @@ class _ServiceSpec(Wire):
     cluster_ips: tuple[str, ...] | None = field(default=None, name="clusterIPs")
     external_name: str | None = None
     external_ips: tuple[str, ...] | None = field(default=None, name="externalIPs")
-    publish_not_ready_addresses: bool | None = None
     ports: tuple[_Port, ...] | None = None
 
 
@@ -87,7 +85,6 @@ def read_service(wire: WireService) -> Service:
         spec.cluster_ips or (),
         spec.external_name or "",
         spec.external_ips or (),
-        bool(spec.publish_not_ready_addresses),
         tuple([Port(p.name or "", p.protocol or "TCP", p.port) for p in spec.ports]) if spec.ports else (),
         tuple([Ingress(i.ip or "", i.hostname or "") for i in ingress]) if ingress else (),
     )

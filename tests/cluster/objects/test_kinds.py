@@ -72,7 +72,6 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
             ("10.0.0.1", "fd00:10::1"),
             "",
             ("192.0.2.1",),
-            True,
             (Port("http", "TCP", 80),),
             (Ingress("192.0.2.9", ""), Ingress("", "lb.example")),
         ),
