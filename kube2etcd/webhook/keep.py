@@ -12,6 +12,10 @@ class NotKept(Kube2EtcdError):
     """The state could not be read or written, for now; the message says why and where."""
 
 
+class Overtaken(NotKept):
+    """Another writer was there first: `Keeper.check` takes over what it wrote, then try again."""
+
+
 class Keeper(Protocol):
     """Keeps one state, so that it outlives the process.  Used by one thread at a time.
 
@@ -23,7 +27,10 @@ class Keeper(Protocol):
         ...
 
     def save(self, state: State, deadline: float) -> None:
-        """Keep ``state``, all of it or nothing; `NotKept`: which of both is not known."""
+        """Keep ``state``, all of it or nothing; `NotKept`: which of both is not known.
+
+        `Overtaken` where another writer has got ahead of us.
+        """
         ...
 
     def check(self, state: State, deadline: float) -> State:

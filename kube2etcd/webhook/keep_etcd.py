@@ -15,7 +15,7 @@ from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUn
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
-from kube2etcd.webhook.keep import NotKept
+from kube2etcd.webhook.keep import NotKept, Overtaken
 from kube2etcd.webhook.shards import Cutter, Manifest, join
 from kube2etcd.webhook.state import State, UnreadableState, encode_head
 
@@ -61,7 +61,7 @@ class EtcdKeeper:
             self._write(state, deadline)
         except _Overtaken:
             if self._look(deadline):
-                raise NotKept(f"another webhook keeps its state under {self._prefix}: try again") from None
+                raise Overtaken(f"another webhook keeps its state under {self._prefix}: try again") from None
             try:
                 self._write(state, deadline)
             except _Overtaken:

@@ -3,7 +3,9 @@
 One object for each part of the names, and one for what was set at run time.  A part is rewritten as a
 whole when something in it changes, on the condition that it is still the one that we know.  An object
 is never taken away while we keep a state, so one that is missing was taken away by somebody, and is
-written again; one that differs was written by another webhook, and is taken over.
+written again; one that differs was written by another webhook, and is taken over.  Each carries a number
+that grows with what it says: so one that was put back by a webhook which had missed a change is told from
+one that is new.
 
 A call that changes several parts is kept part by part: should the process be killed in between, the
 client has no answer and asks again.  Knows paths and bodies of the API; must never decide about names.
@@ -12,6 +14,7 @@ client has no answer and asks again.  Knows paths and bodies of the API; must ne
 from __future__ import annotations
 
 import logging
+import re
 import time
 import zlib
 from collections.abc import Mapping
@@ -23,7 +26,7 @@ from kube2etcd.cluster.failures import ApiRefused
 from kube2etcd.cluster.objects import KINDS
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.external import Endpoint, EndpointKey
-from kube2etcd.webhook.keep import NotKept
+from kube2etcd.webhook.keep import NotKept, Overtaken
 from kube2etcd.webhook.state import (
     State,
     UnreadableState,
@@ -44,6 +47,10 @@ LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "kube2etcd-webhook"
 #: Where what was set at run time stands, as an annotation of the object without endpoints.
 HEAD: Final = "kube2etcd/webhook"
+#: How often what an object says has changed, as an annotation of each.
+GENERATION: Final = "kube2etcd/generation"
+#: The newest of what we have never seen: no content is like it.
+_NEVER: Final = (0, b"?")
 
 _KIND: Final = KINDS["dnsendpoints"]
 _VERSIONS_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -80,10 +87,13 @@ class ObjectsKeeper:
         """Resource versions by object, as far as we know them."""
         self._written: dict[str, bytes] = {}
         """What we last wrote or read, by object; nothing where that is in doubt."""
+        self._newest: dict[str, tuple[int, bytes]] = {}
+        """The newest that we know of each object, be it gone: generation and content; empty: we have sent
+        something and not heard of its fate."""
 
     def load(self) -> State:
         """As `Keeper` says."""
-        self._versions, self._written = {}, {}
+        self._forget()
         return self._taken_over(State(), self._list(time.monotonic() + 3 * REQUEST))
 
     def save(self, state: State, deadline: float) -> None:
@@ -96,7 +106,7 @@ class ObjectsKeeper:
             try:
                 self._write(name, body, deadline)
             except _Changed:
-                raise NotKept(f"another webhook has changed {self._namespace}/{name}: try again") from None
+                raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
 
     def check(self, state: State, deadline: float) -> State:
         """As `Keeper` says: what another has written counts, what is missing is written again."""
@@ -119,9 +129,12 @@ class ObjectsKeeper:
     def clear(self) -> None:
         """As `Keeper` says."""
         self._ask("DELETE", self._path, {"labelSelector": f"{LABEL}={MANAGER}"}, time.monotonic() + REQUEST)
-        self._versions, self._written = {}, {}
+        self._forget()
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._versions, self._written, self._newest = {}, {}, {}
 
     def _taken_over(self, state: State, items: list[dict[str, Any]]) -> State:
         """``state`` with the parts that others have written since we last looked."""
@@ -129,6 +142,12 @@ class ObjectsKeeper:
         for item in items:
             name, version, content = _identity(item)
             if self._versions.get(name) == version:
+                continue
+            generation = _generation(item)
+            if generation < self._newest.get(name, _NEVER)[0]:
+                # Lost, and put back by somebody who had not heard of the last change: ours is newer.
+                self._versions[name] = version
+                self._written.pop(name, None)
                 continue
             try:
                 if name == MANAGER:
@@ -141,6 +160,7 @@ class ObjectsKeeper:
                 ) from None
             endpoints = {key: one for key, one in endpoints.items() if _part(key) != name} | found
             self._versions[name], self._written[name] = version, content
+            self._newest[name] = (generation, content)
         return State(endpoints, head.domains, head.cluster)
 
     def _list(self, deadline: float, accept: str = "application/json") -> list[dict[str, Any]]:
@@ -152,16 +172,27 @@ class ObjectsKeeper:
         return items
 
     def _write(self, name: str, body: dict[str, Any], deadline: float) -> None:
-        version = self._versions.get(name)
+        version, content = self._versions.get(name), _content(body)
+        newest = self._newest.get(name, _NEVER)
+        # Once for all that we send until we hear: others may go on counting meanwhile.
+        generation = newest[0] + (newest[1] not in (content, b""))
+        self._newest[name] = (generation, content if content == newest[1] else b"")
         self._written.pop(name, None)
+        annotations = {**body["metadata"]["annotations"], GENERATION: str(generation)}
+        meta = {**body["metadata"], "annotations": annotations}
         if version is None:
             method, path = "POST", self._path
         else:
             method, path = "PUT", f"{self._path}/{name}"
-            body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
-        answer = self._ask(method, path, {}, deadline, body)
+            meta["resourceVersion"] = version
+        try:
+            answer = self._ask(method, path, {}, deadline, {**body, "metadata": meta})
+        except _Changed:
+            self._newest[name] = newest
+            raise
         self._versions[name] = _identity(answer)[1]
-        self._written[name] = _content(body)
+        self._written[name] = content
+        self._newest[name] = (generation, content)
 
     def _ask(
         self,
@@ -250,5 +281,11 @@ def _content(item: dict[str, Any]) -> bytes:
     )
 
 
-def _annotation(item: dict[str, Any]) -> str:
-    return str(((item.get("metadata") or {}).get("annotations") or {}).get(HEAD, ""))
+def _annotation(item: dict[str, Any], key: str = HEAD) -> str:
+    return str(((item.get("metadata") or {}).get("annotations") or {}).get(key, ""))
+
+
+def _generation(item: dict[str, Any]) -> int:
+    """Zero where it has none that can be read, such as one of an older version of ours."""
+    text = _annotation(item, GENERATION)
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0

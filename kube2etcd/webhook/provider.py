@@ -20,10 +20,10 @@ from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.external import Domain, Endpoint, managed
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, adjust
-from kube2etcd.webhook.keep import Keeper, NotKept
+from kube2etcd.webhook.keep import Keeper, NotKept, Overtaken
 from kube2etcd.webhook.messages import Changes, encode_endpoints
 from kube2etcd.webhook.published import HostLines, Published, host_lines, published
-from kube2etcd.webhook.state import State
+from kube2etcd.webhook.state import Remark, State
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +135,14 @@ class Provider:
 
     def apply(self, changes: Changes) -> None:
         """Take over changes of endpoints; `NotNow`: none of them."""
-        with self._writing() as (known, patience):
+        remarks: list[Remark] = []
+
+        def change(known: _Known) -> _Known:
+            nonlocal remarks
             after, remarks = known.state.apply(changes, self._domains(known.state))
-            self._take(known, self._make(after, known.cluster), patience)
+            return self._make(after, known.cluster)
+
+        self._change(change)
         for remark in remarks:
             log.warning("%s", remark.text)
             if remark.skipped:
@@ -145,14 +150,13 @@ class Provider:
 
     def add_domains(self, domains: Iterable[Domain]) -> None:
         """Manage these too, from now on and after a restart; `NotNow`."""
-        with self._writing() as (known, patience):
-            # One of the options too: the next start may come without it.
-            self._take(known, self._make(known.state.with_domains(domains), known.cluster), patience)
+        # One of the options too: the next start may come without it.
+        more = tuple(domains)
+        self._change(lambda known: self._make(known.state.with_domains(more), known.cluster))
 
     def set_cluster(self, cluster: ClusterAddress) -> None:
         """Let this be the cluster address, from now on and after a restart without the option; `NotNow`."""
-        with self._writing() as (known, patience):
-            self._take(known, self._make(known.state.with_cluster(cluster), cluster), patience)
+        self._change(lambda known: self._make(known.state.with_cluster(cluster), cluster))
 
     def repair(self) -> None:
         """Compare keeper, hosts file and keys with the state again, and put right what differs."""
@@ -163,10 +167,7 @@ class Provider:
                     state = self._keeper.load()
                     self._know(self._make(state, self._options.cluster or state.cluster))
                 else:
-                    state = self._keeper.check(self._known.state, deadline)
-                    if state is not self._known.state:
-                        log.warning("another webhook has changed the state: it is taken over")
-                        self._know(self._make(state, self._options.cluster or state.cluster))
+                    self._take_over(self._known, deadline)
             except NotKept as error:
                 self._trouble("state", str(error))
                 self._unread = str(error)
@@ -208,14 +209,39 @@ class Provider:
         finally:
             self._lock.release()
 
-    def _take(self, before: _Known, after: _Known, patience: float) -> None:
-        """Keep, then publish; on failure everything is as it was."""
-        # From here on: a large call takes its time before, and that is no fault of the keeper's.
-        deadline = time.monotonic() + patience
+    def _change(self, change: Callable[[_Known], _Known]) -> None:
+        """Make a change of what is known, and where another writer was there first, of what that one left."""
+        with self._writing() as (known, patience):
+            after = change(known)
+            # From here on: a large call takes its time before, and that is no fault of the keeper's.
+            deadline = time.monotonic() + patience
+            try:
+                self._take(known, after, deadline)
+            except Overtaken:
+                try:
+                    known = self._take_over(known, deadline)
+                    self._take(known, change(known), deadline)
+                except NotKept as error:
+                    self._trouble("state", str(error))
+                    raise NotNow(str(error)) from None
+
+    def _take_over(self, known: _Known, deadline: float) -> _Known:
+        """What is known after a look at what others have written; `NotKept`."""
+        state = self._keeper.check(known.state, deadline)
+        if state is not known.state:
+            log.warning("another webhook has changed the state: it is taken over")
+            known = self._make(state, self._options.cluster or state.cluster)
+            self._know(known)
+        return known
+
+    def _take(self, before: _Known, after: _Known, deadline: float) -> None:
+        """Keep, then publish; on failure everything is as it was.  `NotNow`, or `Overtaken`."""
         changed = after.state != before.state
         if changed or "state" in self._troubles:
             try:
                 self._keeper.save(after.state, deadline)
+            except Overtaken:
+                raise
             except NotKept as error:
                 self._trouble("state", str(error))
                 raise NotNow(str(error)) from None

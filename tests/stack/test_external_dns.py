@@ -311,6 +311,10 @@ class Within(Named):
         command[command.index("webhook")] = "run"
         command += ["--webhook", "--kubeconfig", str(api.kubeconfig()), *options]
 
+    def records(self) -> list[str]:
+        """What the webhook says that it has, in no order."""
+        return sorted(map(str, requests.get(f"{self.webhook.door}/records", timeout=5).json()))
+
 
 def test_within_the_bridge(
     binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
@@ -412,6 +416,8 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
             wait_for(lambda: said() == before, "the objects to be back", 30)
             for each in (one, three):
                 each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
+            # whoever put them back may have missed the last change; in the end both know it
+            wait_for(lambda: one.records() == three.records(), "the same at both doors", 20)
             apiserver.delete_all(ALL_KINDS)
             one.client.once()
             for each in (one, three):

@@ -17,7 +17,7 @@ from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.keep import NotKept
-from kube2etcd.webhook.keep_objects import MANAGER, ObjectsKeeper
+from kube2etcd.webhook.keep_objects import GENERATION, MANAGER, ObjectsKeeper
 from kube2etcd.webhook.state import State
 from tests.strategies import LAW
 
@@ -144,6 +144,66 @@ def test_what_another_wrote_is_taken_over_and_a_mix_is_refused() -> None:
     assert one.check(state("a", "b"), soon()) == state("a", "b", target="10.0.0.2")
     one.save(state("a", "b", target="10.0.0.3"), soon())
     assert two.check(state("a", "b", target="10.0.0.2"), soon()) == state("a", "b", target="10.0.0.3")
+
+
+def test_what_one_puts_back_who_had_missed_a_change_is_put_right() -> None:
+    api = FakeApi()
+    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    before, after = state("a", "b"), state("b", "c", target="10.0.0.2")
+    one.save(before, soon())
+    assert two.load() == before
+    two.save(after, soon())
+    api.objects.clear()
+    # It puts back what it knows, which is not what two has answered for since.
+    assert one.check(before, soon()) == before
+    assert two.check(after, soon()) is after
+    assert one.check(before, soon()) == after
+    assert ObjectsKeeper(api, "dns").load() == after
+
+
+def test_a_write_that_was_not_heard_of_is_no_older_one() -> None:
+    api = FakeApi()
+    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one.save(state("a"), soon())
+    assert two.load() == state("a")
+    inner = api.request
+
+    def unheard(method: str, *args: Any, **more: Any) -> bytes:
+        answer = inner(method, *args, **more)
+        if method == "PUT":
+            raise ApiForbidden("the answer is lost")
+        return answer
+
+    api.request = unheard  # type: ignore[method-assign]
+    with pytest.raises(NotKept):
+        one.save(state("a", target="10.0.0.2"), soon())
+    api.request = inner  # type: ignore[method-assign]
+    # However often it asks in vain, what another is told meanwhile is not older for that.
+    api.answer = ApiForbidden("not now")
+    for _ in range(3):
+        with pytest.raises(NotKept):
+            one.save(state("a", target="10.0.0.3"), soon())
+    api.answer = None
+    assert two.check(state("a"), soon()) == state("a", target="10.0.0.2")
+    with pytest.raises(NotKept):
+        one.save(state("a"), soon())
+    assert one.check(state("a"), soon()) == state("a", target="10.0.0.2")
+    one.save(state("a"), soon())
+    assert two.check(state("a", target="10.0.0.2"), soon()) == state("a")
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "-1", "9" * 16])
+def test_an_object_without_a_number_is_the_oldest(text: str | None) -> None:
+    api = FakeApi()
+    keeper = ObjectsKeeper(api, "dns")
+    keeper.save(state("a"), soon())
+    for one in api.objects.values():
+        one["metadata"]["resourceVersion"] += "0"
+        one["metadata"]["annotations"] = {} if text is None else {GENERATION: text}
+        one["spec"]["endpoints"] = []
+    assert ObjectsKeeper(api, "dns").load() == State()
+    assert keeper.check(state("a"), soon()) == state("a")
+    assert ObjectsKeeper(api, "dns").load() == state("a")
 
 
 def test_a_half_kept_call_is_taken_back() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.external import Endpoint
+from kube2etcd.webhook.keep import Overtaken
 from kube2etcd.webhook.messages import Changes
 from kube2etcd.webhook.provider import NotNow
 from kube2etcd.webhook.state import State
@@ -191,3 +192,31 @@ def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
     assert client.call("POST", "/domains", b"x.io").status == 200
     assert client.apply(delete=[a("foo.dtk.io")]) == 204
     assert (client.metric("endpoints"), client.metric("domains")) == (1, 2)
+
+
+def test_where_another_was_first_its_state_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    assert client.apply(create=[a("mine.dtk.io"), a("old.dtk.io")]) == 204
+    save, theirs = client.keeper.save, State({one.key: one for one in [ENDPOINT]})
+    ahead = [1]
+
+    def overtaken(state: State, deadline: float) -> None:
+        if ahead[0]:
+            ahead[0] -= 1
+            raise Overtaken("another webhook was first")
+        save(state, deadline)
+
+    monkeypatch.setattr(client.keeper, "save", overtaken)
+    monkeypatch.setattr(client.keeper, "check", lambda _state, _deadline: theirs)
+    assert client.apply(create=[a("new.dtk.io")], delete=[a("old.dtk.io")]) == 204
+    assert client.provider.troubles() == []
+    assert sorted(one["dnsName"] for one in client.records()) == ["new.dtk.io", "theirs.dtk.io"]
+    assert [name for name, _ in client.hosts.lines] == ["new.dtk.io", "theirs.dtk.io"]
+    # Once more, and no oftener: the client asks again.
+    ahead[0] = 2
+    assert client.apply(create=[a("newer.dtk.io")]) == 503
+    assert client.provider.troubles() == ["another webhook was first"]
+    assert [one["dnsName"] for one in client.records()] == ["theirs.dtk.io"]
+
+
+ENDPOINT = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
