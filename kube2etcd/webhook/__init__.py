@@ -1,6 +1,6 @@
 """ExternalDNS's webhook provider: a door for its calls, the state that it tells us, and a hosts file.
 
-    call -> messages -> provider -> State -> keeper (etcd or a file)
+    call -> messages -> provider -> State -> keeper (etcd, objects of the API server, or a file)
                                       |
                                       +-> published names -> hosts file
                                                           -> inbox of the reconciler -> keys in etcd
