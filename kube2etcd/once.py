@@ -31,6 +31,8 @@ from kube2etcd.zones import Zone
 if TYPE_CHECKING:
     from kube2etcd.webhook.within_run import Told
 
+#: Those who tell the log what the loop does; of one pass the outcome is told.
+_LOOP = ("kube2etcd.reconciler", "kube2etcd.intake", "kube2etcd.holding", "kube2etcd.foreign")
 #: Foreign keys that are taken out in one transaction.
 BATCH = 100
 
@@ -219,7 +221,7 @@ def resync(
             one.relist(reason)
 
     with (
-        _quiet("kube2etcd.reconciler", "kube2etcd.cluster.reflector"),
+        _quiet(*_LOOP, "kube2etcd.cluster.reflector"),
         connection,
         _reflecting(settings, inbox) as reflectors,
     ):
