@@ -1,0 +1,55 @@
+"""The group that all commands are in, and what becomes of what they raise."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+from kube2etcd import __version__
+from kube2etcd.errors import Kube2EtcdError, SettingsError
+
+#: Exit code of a dry run that found a difference, as `diff` and `terraform plan` have it.
+DIFFERENT = 2
+#: Exit code for settings that cannot be used, as click has it for usage.
+USAGE = 2
+#: How writing to a full disk or a lost mount fails; a closed pipe is left to click.
+_UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+class Group(click.Group):
+    """Turns what our own code raises into one message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Kube2EtcdError as error:
+            lines = error.faults if isinstance(error, SettingsError) else (str(error),)
+            for line in lines:
+                click.echo(f"Error: {line}", err=True)
+            ctx.exit(_wrong_usage(ctx) if isinstance(error, SettingsError) else 1)
+        except click.UsageError as error:
+            error.show()
+            ctx.exit(_wrong_usage(ctx))
+        except OSError as error:
+            if error.errno not in _UNPRINTED:
+                raise
+            click.echo(f"Error: what was to be printed cannot be written: {error.strerror}", err=True)
+            ctx.exit(1)
+
+
+def _wrong_usage(ctx: click.Context) -> int:
+    """The exit code; of `resync` 2 says that something differs, and nothing else may say so."""
+    return 1 if ctx.invoked_subcommand == "resync" else USAGE
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kube2etcd")
+def main() -> None:
+    """Keep etcd equal to the DNS records of a Kubernetes cluster.
+
+    Every option has an environment variable, KUBE2ETCD_<OPTION>; options beat the environment, the
+    environment beats the file of --config.
+    """

@@ -1,0 +1,155 @@
+"""What commands share: options made from the settings, loading them, files of objects, progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kube2etcd.errors import EtcdError
+from kube2etcd.log import setup as setup_logging
+from kube2etcd.settings import SETTINGS, Loaded, Setting, Settings, load_all
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _option(setting: Setting, *, hidden: bool) -> Callable[[_Command], _Command]:
+    flags = [f"--{setting.option}", *(f"--{alias}" for alias in setting.aliases)]
+    if setting.negated:
+        return click.option(
+            *flags, setting.parameter, is_flag=True, default=None, help=setting.help, hidden=hidden
+        )
+    shown = "" if setting.many else _default(setting)
+    return click.option(
+        *flags,
+        setting.parameter,
+        metavar=setting.metavar,
+        multiple=setting.many,
+        default=None,
+        hidden=hidden,
+        help=setting.help + (f"  [default: {shown}]" if shown else ""),
+    )
+
+
+def _default(setting: Setting) -> str:
+    value: Any = Settings()
+    for part in setting.path.split("."):
+        value = getattr(value, part)
+    if value is None or value == () or value == "":
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_options(command: str) -> Callable[[_Command], _Command]:
+    """What this command takes; it shows what it uses."""
+
+    def decorate(function: _Command) -> _Command:
+        for setting in reversed([one for one in SETTINGS if one.is_taken_by(command)]):
+            function = _option(setting, hidden=not setting.is_used_by(command))(function)
+        return click.option(
+            "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings in YAML."
+        )(function)
+
+    return decorate
+
+
+objects_option = click.option(
+    "--objects",
+    "objects",
+    metavar="FILE",
+    multiple=True,
+    help="Manifests in the place of the API server; may be repeated, or several files be given.",
+)
+
+
+class WithObjects(click.Command):
+    """Takes ``--objects a.yaml b.yaml``, as a shell's pattern gives it: FILE… up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give each FILE its own ``--objects``."""
+        spread: list[str] = []
+        taking = False
+        for number, arg in enumerate(args):
+            if arg == "--objects":
+                taking = True
+                continue
+            if taking and (arg == "-" or not arg.startswith("-")):
+                spread += ["--objects", arg]
+                continue
+            if taking and (not number or args[number - 1] == "--objects"):
+                spread.append("--objects")
+            taking = False
+            spread.append(arg)
+        if taking and args[-1:] == ["--objects"]:
+            spread.append("--objects")
+        return super().parse_args(ctx, spread)
+
+
+def load(options: dict[str, Any], *, level: str | None = None) -> Settings:
+    """The settings of a command, with logging set up; ``level``: the least that is logged by default."""
+    return load_options(options, level=level).settings
+
+
+def load_options(options: dict[str, Any], *, level: str | None = None) -> Loaded:
+    """The same, with what is known about them."""
+    config = options.pop("config", None)
+    loaded = load_all(options, os.environ, Path(config) if config else None)
+    settings = loaded.settings
+    quiet = level if level and settings.log_level == Settings().log_level else None
+    setup_logging(settings.log_format, quiet or settings.log_level)
+    logger = logging.getLogger(__name__)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    for remark in loaded.remarks:
+        logger.debug("%s", remark)
+    return loaded
+
+
+class Progress:
+    """One line on a terminal's stderr that is written over; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        # Whoever closes stderr has none.
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+        self._width = 0
+
+    def __call__(self, text: str) -> None:
+        """Show ``text`` in the place of what was shown before."""
+        if self._shown:
+            click.echo("\r" + text.ljust(self._width), nl=False, err=True)
+            self._width = len(text)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
+
+
+def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress) -> Any:
+    """What is to be published: from files, else from the cluster."""
+    if objects:
+        from kube2etcd.offline import from_files
+
+        return from_files(settings, objects)
+    from kube2etcd.once import listed
+
+    return listed(settings, progress)
+
+
+def existing_of(settings: Settings) -> dict[bytes, bytes] | None:
+    """What etcd holds; None, with a word about it, where it cannot be reached from here."""
+    from kube2etcd.once import reading
+
+    try:
+        with reading(settings) as snapshot:
+            return snapshot().entries
+    except EtcdError as error:
+        click.echo(f"Note: answered from the cluster's objects alone: {error}", err=True)
+        return None

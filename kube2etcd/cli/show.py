@@ -1,0 +1,189 @@
+"""The commands that look and print: records, explain, check, corefile, docker-flags (`--merge` apart)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kube2etcd.atomic import rewrite, tidy
+from kube2etcd.cli.group import main
+from kube2etcd.cli.options import (
+    Progress,
+    WithObjects,
+    existing_of,
+    load,
+    objects_option,
+    publisher_of,
+    settings_options,
+)
+from kube2etcd.docker_flags import FORMATS, DaemonJsonError, merged
+from kube2etcd.errors import SettingsError
+from skydns_compat.names import InvalidName, Name
+
+
+@main.command(cls=WithObjects)
+@settings_options("records")
+@objects_option
+@click.option("--zone", metavar="NAME", help="Only names in this zone.")
+@click.option("--type", "rtype", metavar="TYPE", help="Only records of this type.")
+@click.option("--object", "made_by", metavar="KIND/NAMESPACE/NAME", help="Only what this object makes.")
+@click.option(
+    "--output", type=click.Choice(["table", "json", "zone"]), default="table", envvar="KUBE2ETCD_OUTPUT"
+)
+def records(
+    objects: tuple[str, ...],
+    zone: str | None,
+    rtype: str | None,
+    made_by: str | None,
+    output: str,
+    **options: Any,
+) -> None:
+    """Show what is published, and which object makes each record."""
+    from kube2etcd import listing
+
+    try:
+        below = Name.parse(zone) if zone is not None else None
+    except InvalidName as error:
+        raise click.UsageError(f"--zone {zone!r} is no zone: {error}") from None
+    try:
+        unit = listing.parse_object(made_by) if made_by is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"--object {error}") from None
+    if rtype is not None and rtype.upper() not in listing.TYPES:
+        raise click.UsageError(f"--type {rtype!r} is no type; write one of {', '.join(listing.TYPES)}")
+    settings = load(options, level="warning")
+    with Progress() as progress:
+        publisher = publisher_of(settings, objects, progress)
+    found = listing.chosen(listing.rows(publisher), below, rtype, unit)
+    render = {"table": listing.table, "json": listing.as_json, "zone": listing.zone_file}[output]
+    click.echo(render(found))
+
+
+@main.command(cls=WithObjects)
+@settings_options("explain")
+@objects_option
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@click.argument("name", metavar="NAME", required=False)
+@click.argument("rtype", metavar="[TYPE]", required=False)
+def explain(
+    objects: tuple[str, ...], output: str, name: str | None, rtype: str | None, **options: Any
+) -> None:
+    """Say what the DNS server answers to NAME (or an address), and why."""
+    from kube2etcd import parts, skydns
+    from kube2etcd.explain import TYPES, Explainer, question_name
+    from skydns_compat.corefile import blocks
+
+    if name is None:
+        raise click.UsageError("write the NAME before --objects: kube2etcd explain NAME --objects FILE")
+    if rtype is not None and rtype.upper() not in TYPES:
+        raise click.UsageError(f"{rtype!r} is no type; write one of {', '.join(TYPES)}")
+    try:
+        asked = question_name(name)
+    except InvalidName as error:
+        raise click.UsageError(f"no server can have {name!r}: {error}") from None
+    settings = load(options, level="warning")
+    with Progress() as progress:
+        publisher = publisher_of(settings, objects, progress)
+        existing = None if objects else existing_of(settings)
+    explainer = Explainer(publisher, blocks(parts.corefile(settings)), existing, skydns.reads(settings))
+    found = explainer.explain(asked, rtype)
+    if output == "json":
+        click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(str, found)))
+
+
+@main.command()
+@settings_options("check")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@click.pass_context
+def check(ctx: click.Context, /, output: str, **options: Any) -> None:
+    """Say whether it can work here: API server, rights, etcd, keys that are not ours.
+
+    Writes nothing.  Exits 1 where something has to be mended first.
+    """
+    settings = load(options, level="warning")
+    from kube2etcd.check import findings
+
+    found = []
+    for finding in findings(settings):
+        found.append(finding)
+        if output == "text":
+            click.echo(str(finding))
+    if output == "json":
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+    if any(finding.verdict == "fault" for finding in found):
+        ctx.exit(1)
+
+
+@main.command()
+@settings_options("corefile")
+def corefile(**options: Any) -> None:
+    """Print a complete Corefile for these settings."""
+    settings = load(options, level="warning")
+    from kube2etcd import parts, skydns
+    from skydns_compat.corefile import corefile as text
+
+    skydns.check_corefile(settings)
+    click.echo(text(parts.corefile(settings)), nl=False)
+
+
+@main.command("docker-flags")
+@settings_options("docker-flags")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default=None,
+    envvar="KUBE2ETCD_FORMAT",
+    help="For dockerd's command line (the default), for daemon.json, the kubelet, or a container by itself.",
+)
+@click.option(
+    "--merge",
+    metavar="FILE",
+    default=None,
+    envvar="KUBE2ETCD_MERGE",
+    help="Put the keys into this daemon.json, and leave the rest of it as it is.",
+)
+def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
+    """Print what makes docker, a kubelet or a resolver ask the cluster's DNS.
+
+    \b
+    The search list is what the kubelet gives to pods, in the same order, narrow to wide:
+      default.svc.DOMAIN   web             of the namespace (another one: --namespace)
+      svc.DOMAIN           web.shop        a Service of another namespace
+      DOMAIN               web.shop.svc    the rest of the cluster's names
+    The narrow ones stand first so that a near Service hides a far one, never the
+    other way round, and so that the commonest names cost one question.
+
+    Servers are tried in the order given, three at most; all must know the cluster, since a resolver
+    asks the next one only when one is silent.  Without --ndots nothing is said about it and resolvers
+    take 1: web.shop is then asked as it is before it is searched for.  Pods have 5.
+
+    --merge replaces dns and dns-search, of dns-opts only ndots and only with --ndots, and writes the
+    file in one step with its mode and owner.  dockerd reads it when it starts, and refuses to start
+    with the same keys on its command line.  A kubelet gives each pod its own namespace and ndots:5, so
+    --format kubelet uses neither option.
+    """
+    settings = load(options, level="warning")
+    from kube2etcd import parts
+
+    client = parts.client(settings)
+    if merge is None:
+        click.echo(FORMATS[form or "flags"](client), nl=False)
+        return
+    if form not in (None, "daemon.json"):
+        raise click.UsageError(f"--merge goes with --format daemon.json only, not with {form}")
+    try:
+        tidy(Path(merge))
+        written = rewrite(Path(merge), lambda before: merged(before, client))
+    except DaemonJsonError as error:
+        raise SettingsError(f"--merge: {merge} {error}; nothing is changed") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"--merge: {merge} cannot be changed: {reason}") from None
+    click.echo(f"{merge}: {'written; restart docker' if written else 'nothing to change'}", err=True)

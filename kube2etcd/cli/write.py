@@ -1,0 +1,101 @@
+"""The commands that write: `run`, `webhook` and `resync`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import click
+
+from kube2etcd.cli.group import DIFFERENT, main
+from kube2etcd.cli.options import (
+    Progress,
+    WithObjects,
+    load,
+    load_options,
+    objects_option,
+    publisher_of,
+    settings_options,
+)
+
+
+@main.command()
+@settings_options("run")
+def run(**options: Any) -> None:
+    """Keep etcd equal to the cluster until stopped."""
+    settings = load(options)
+    from kube2etcd.run import bridge
+
+    bridge(settings)
+    # Everything is closed.  Taking a store of a whole cluster apart, object by object, would only
+    # make the pod's end longer than the second it is promised to take.
+    logging.shutdown()
+    os._exit(0)
+
+
+@main.command()
+@settings_options("webhook")
+@click.option(
+    "--cleanup", is_flag=True, envvar="KUBE2ETCD_CLEANUP", help="Take out block, keys and state, and exit."
+)
+def webhook(cleanup: bool, **options: Any) -> None:
+    """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
+    loaded = load_options(options)
+    from kube2etcd.webhook import command
+
+    # There is no default server here: who names none wants none.
+    with_etcd = "etcd.servers" in loaded.said
+    if cleanup:
+        command.cleanup(loaded.settings, with_etcd=with_etcd)
+        return
+    command.serve(loaded.settings, with_etcd=with_etcd)
+    logging.shutdown()
+    os._exit(0)
+
+
+@main.command(cls=WithObjects)
+@settings_options("resync")
+@objects_option
+@click.option(
+    "--dry-run", is_flag=True, envvar="KUBE2ETCD_DRY_RUN", help="Write nothing; exit 2 if something differs."
+)
+@click.option(
+    "--force", is_flag=True, envvar="KUBE2ETCD_FORCE", help="Believe a mass deletion at first sight."
+)
+@click.option(
+    "--prune-foreign",
+    is_flag=True,
+    envvar="KUBE2ETCD_PRUNE_FOREIGN",
+    help="Take out keys in our zones that another or nobody signed, too.",
+)
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@click.pass_context
+def resync(
+    ctx: click.Context,
+    /,
+    objects: tuple[str, ...],
+    dry_run: bool,
+    force: bool,
+    prune_foreign: bool,
+    output: str,
+    **options: Any,
+) -> None:
+    """List the cluster, read etcd, write the difference, and exit."""
+    if objects and not dry_run:
+        raise click.UsageError("--objects goes with --dry-run only: files are no cluster to follow")
+    settings = load(options, level="warning")
+    from kube2etcd import once, report
+
+    with Progress() as progress:
+        if dry_run:
+            publisher = publisher_of(settings, objects, progress)
+            outcome = once.dry_run(settings, publisher, prune_foreign=prune_foreign, progress=progress)
+        else:
+            outcome = once.resync(settings, force=force, prune_foreign=prune_foreign, progress=progress)
+    render = report.as_json if output == "json" else report.text
+    click.echo(render(outcome, dry_run))
+    if outcome.refused:
+        ctx.exit(1)
+    if dry_run and outcome.changes:
+        ctx.exit(DIFFERENT)
