@@ -9,17 +9,8 @@ import re
 from collections.abc import Iterator
 
 from skydns_compat.names import Name
-from skydns_compat.rules import (
-    ANY_TYPE,
-    NEGATIVE_TTL,
-    REVERSE,
-    Block,
-    CorefileSettings,
-    Rewrite,
-    Subzone,
-    Template,
-    blocks,
-)
+from skydns_compat.rules import NEGATIVE_TTL, blocks
+from skydns_compat.serverblock import ANY_TYPE, REVERSE, Block, CorefileSettings, Rewrite, Subzone, Template
 
 __all__ = [
     "ANY_TYPE",
