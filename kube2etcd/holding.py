@@ -25,6 +25,8 @@ class Holding:
         self.keys: frozenset[bytes] = frozenset()
         self._mark = f'"owner":"{owner}"'.encode()
         self._force = force
+        self._asked: frozenset[bytes] = frozenset()
+        self._doubted: frozenset[bytes] = frozenset()
         self._since: dict[str, int] = {}
         self._ask_at: list[float] = []
 
@@ -42,27 +44,32 @@ class Holding:
         come empty that was not, or at the start.  That is what a server says that has not yet read its own
         data, and in a small cluster it takes few names away: then every deletion waits.
         """
-        deletes = {change.key for change in plan.deletes}
-        rest = plan
-        if self.keys and all(listings[kind] > count for kind, count in self._since.items()):
-            confirmed, self.keys = self.keys & deletes, frozenset()
+        deletes = frozenset(change.key for change in plan.deletes)
+        rest, waiting = plan, self.keys & deletes
+        if self._asked and all(listings[kind] > count for kind, count in self._since.items()):
+            # Only what was held when it was asked for: a list on its way to that may have been wrong about
+            # more, and nobody has looked at those a second time.
+            confirmed, self._asked = self._asked & deletes, frozenset()
             if confirmed:
                 log.warning("a second listing agrees: %d keys are deleted after all", len(confirmed))
+                entries = {key: value for key, value in entries.items() if key not in confirmed}
             deletes -= confirmed
-            rest = plan.without(confirmed)
-        suspect = to_hold(rest, entries, self._mark) | (self.keys & deletes)
+            rest, waiting = plan.without(confirmed), self._doubted & deletes
+        suspect = to_hold(rest, entries, self._mark) | waiting
         if empty:
             suspect |= deletes
-        if self._force or not suspect:
-            self.keys = frozenset()
-            return plan
-        if not self.keys:
+            self._doubted |= deletes
+        if self._force:
+            suspect = frozenset()
+        self.keys = suspect
+        self._asked &= suspect
+        self._doubted &= suspect
+        if suspect and not self._asked:
             why = "after an empty list" if empty else "at once"
             log.warning("%d keys would be deleted %s: held until a second listing agrees", len(suspect), why)
-            self._since = dict(listings)
+            self._since, self._asked, self._doubted = dict(listings), suspect, frozenset()
             self._ask_at = [now, *(now + pause for pause in ASK_AGAIN)]
-        self.keys = suspect
-        return plan.without(suspect)
+        return plan.without(suspect) if suspect else plan
 
     def asks(self, now: float) -> bool:
         """Whether it is time for another listing; each such time is told once."""

@@ -427,6 +427,43 @@ def test_a_second_disaster_waits_for_its_own_second_listing(clock: Clock) -> Non
     world.assert_equal()
 
 
+def test_what_came_while_a_plan_was_held_needs_a_second_listing_of_its_own(clock: Clock) -> None:
+    """A server that begins to answer wrongly does so for one kind after the other."""
+    world = World(clock, kinds=(*KINDS, "nodes"))
+    namespace = Listed("namespaces", [Namespace(Metadata("", "shop"))])
+    services = many(40)
+    world.turn(namespace, Listed("services", services), Listed("nodes", []))
+    world.turn(Listed("services", services[:20]), Listed("nodes", []))
+    held = world.loop.held
+    assert any(b"/s39/" in key for key in held)
+    # The listing that was asked for: the first half of it is even more wrong, the second says nothing.
+    world.turn(Listed("services", services[:2]))
+    assert held < world.loop.held
+    world.turn(namespace, Listed("nodes", []))
+    gone = {change.key for change in world.etcd.written if isinstance(change, changes.Delete)}
+    assert gone == held, "of these two listings say that they are gone; of the others one"
+    assert world.relists == ["a plan is held"] * 2
+    world.turn(namespace, Listed("services", services), Listed("nodes", []))
+    world.assert_equal()
+    assert world.loop.held == frozenset()
+
+
+def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock) -> None:
+    world = World(clock)
+    namespace = Listed("namespaces", [Namespace(Metadata("", "shop"))])
+    world.listed(*many(20)).turn(Listed("services", many(5)))
+    held = world.loop.held
+    # Few names: nothing but the empty list makes them suspect.
+    world.turn(Listed("services", []))
+    assert held < world.loop.held
+    world.turn(namespace)
+    assert any(b"/s0/" in key for key in world.loop.held)
+    assert any(b"/s0/" in key for key in world.etcd.entries)
+    assert not any(b"/s19/" in key for key in world.etcd.entries)
+    world.turn(namespace, Listed("services", []))
+    world.assert_equal()
+
+
 def test_force_does_not_wait(clock: Clock) -> None:
     world = World(clock, force=True).listed(*many(20)).turn(Listed("services", []))
     world.assert_equal()
