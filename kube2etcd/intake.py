@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 REASONS = 100
 #: Characters of such a reason that are told; an annotation may have a quarter of a million.
 LONGEST = 300
+#: Seconds for which the API server must say that a kind is not installed, which it was, before that counts
+#: as a list without objects: while it starts, or its definitions are replaced, it says so as well.
+GONE_AFTER = 300.0
 
 ClusterNews = Listed | Changed | Failing | Healthy | Rezoned
 
@@ -39,21 +42,14 @@ class Intake:
         self._publisher, self._metrics = publisher, metrics
         self._units = set(publisher.units())
         self._empty: set[str] = set()
+        self._absent: dict[str, float] = {}
 
     def take(self, item: ClusterNews) -> None:
         """Take in one piece of news."""
         store = self._publisher.store
         match item:
-            case Listed(kind, objects, rejected):
-                if not (objects or rejected) and (store.count(kind) or kind in self.waiting):
-                    self._empty.add(kind)
-                self._units |= store.replace(kind, objects, rejected)
-                self.waiting.discard(kind)
-                self.listings[kind] = self.listings.get(kind, 0) + 1
-                self.stale.pop(kind, None)
-                self._metrics.listed(kind)
-                for one in rejected:
-                    self._say_rejected(kind, one)
+            case Listed():
+                self._listed(item)
             case Changed(kind, event):
                 self._units |= store.apply(kind, event)
                 self._metrics.events(kind)
@@ -61,12 +57,14 @@ class Intake:
                     self._say_rejected(kind, event.rejected)
             case Failing(kind, since, absent):
                 if absent:
-                    self.waiting.discard(kind)
+                    self._not_installed(kind)
                 else:
+                    self._absent.pop(kind, None)
                     self.stale[kind] = since
                     self._metrics.failed(kind)
-                    self._metrics.stale_since(kind, time.time())
+                    self._metrics.stale_since(kind, time.time() - (time.monotonic() - since))
             case Healthy(kind):
+                self._absent.pop(kind, None)
                 self.stale.pop(kind, None)
                 self._metrics.watched(kind)
                 self._metrics.stale_since(kind, None)
@@ -84,6 +82,31 @@ class Intake:
         """Whether a kind has come empty that was not, or at the start, since this was last asked."""
         empty, self._empty = bool(self._empty), set()
         return empty
+
+    def _listed(self, item: Listed) -> None:
+        kind, store = item.kind, self._publisher.store
+        if not (item.objects or item.rejected) and (store.count(kind) or kind in self.waiting):
+            self._empty.add(kind)
+        self._units |= store.replace(kind, item.objects, item.rejected)
+        self.waiting.discard(kind)
+        self.listings[kind] = self.listings.get(kind, 0) + 1
+        self._absent.pop(kind, None)
+        self.stale.pop(kind, None)
+        self._metrics.listed(kind)
+        for one in item.rejected:
+            self._say_rejected(kind, one)
+
+    def _not_installed(self, kind: str) -> None:
+        """An optional kind is not there; one that was is gone with its objects, if that lasts."""
+        self.waiting.discard(kind)
+        now = time.monotonic()
+        since = self._absent.setdefault(kind, now)
+        if kind not in self.listings or now - since < GONE_AFTER:
+            return
+        if self._publisher.store.count(kind):
+            log.warning("%s are not installed any more: their names go", kind)
+        self._listed(Listed(kind, ()))
+        self._absent[kind] = since
 
     def _say_rejected(self, kind: str, one: Rejected) -> None:
         unit = Unit(kind, one.namespace, one.name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -258,8 +259,11 @@ class Reconciler:
             reasons.append("etcd is not equal to the cluster yet")
         if self.held:
             reasons.append(f"{len(self.held)} deletions are held until a second listing agrees")
+        store = self.publisher.store
+        odd = Counter(one.kind for one in store.rejects())
         for kind in self._intake.listings:
-            self._metrics.objects(kind, self.publisher.store.count(kind))
+            self._metrics.objects(kind, store.count(kind))
+            self._metrics.rejected(kind, odd[kind])
         foreign = self._foreign
         self._metrics.foreign(len(foreign.keys), len(foreign.malformed))
         self._metrics.contested(len(foreign.contested))

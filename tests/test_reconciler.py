@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,10 +16,12 @@ from kube2etcd.cluster.objects import (
     ApiObject,
     DnsEndpoint,
     Event,
+    Interface,
     Metadata,
     Namespace,
     Rejected,
     Service,
+    VirtualMachineInstance,
 )
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
@@ -38,14 +40,15 @@ from kube2etcd.inbox import (
     Rezoned,
     Wake,
 )
-from kube2etcd.intake import LONGEST, REASONS
+from kube2etcd.intake import GONE_AFTER, LONGEST, REASONS
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
 from kube2etcd.reconciler import ETCD_RETRY, Reconciler
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.external import ExternalZone
-from kube2etcd.zones import OfExternal
+from kube2etcd.sources.machines import MachineZone
+from kube2etcd.zones import OfExternal, OfMachines, Zone
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
@@ -149,10 +152,12 @@ class World:
         progress: Callable[[int, int], None] | None = None,
         store: Store | None = None,
         standing_by: Callable[[], str] = str,
+        zones: Sequence[Zone] = (),
     ) -> None:
         self.clock = clock
         self.etcd = entries or Entries()
-        self.publisher = Publisher(store or Store(), Layout(), ClusterZone(Name.parse("cluster.local")))
+        cluster = ClusterZone(Name.parse("cluster.local"))
+        self.publisher = Publisher(store or Store(), Layout(), cluster, zones)
         self.inbox = Inbox()
         self.relists: list[str] = []
         self.follows: list[int] = []
@@ -209,6 +214,7 @@ class World:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("kube2etcd.reconciler.time", made)
+    monkeypatch.setattr("kube2etcd.intake.time", made)
     monkeypatch.setattr("kube2etcd.inbox.time", made)
     return made
 
@@ -259,6 +265,71 @@ def test_an_optional_kind_that_is_absent_holds_nobody_up(clock: Clock) -> None:
     world.turn(Failing("virtualmachineinstances", 990.0, absent=True))
     world.assert_equal()
     assert world.status.snapshot().stale == {}
+
+
+MACHINES = "virtualmachineinstances"
+
+
+def many_machines(count: int) -> list[VirtualMachineInstance]:
+    return [
+        VirtualMachineInstance(Metadata("shop", f"m{at}"), (Interface("eth0", f"10.0.3.{at}"),))
+        for at in range(count)
+    ]
+
+
+def with_machines(clock: Clock, machines: list[VirtualMachineInstance]) -> World:
+    zone = OfMachines(MachineZone(Name.parse("vm")))
+    world = World(clock, kinds=(*KINDS, MACHINES), zones=[zone])
+    world.turn(Listed(MACHINES, machines)).listed(service("web"))
+    world.assert_equal()
+    return world
+
+
+def test_a_kind_that_is_not_installed_any_more_goes_with_its_names_if_that_lasts(
+    clock: Clock, told: pytest.LogCaptureFixture
+) -> None:
+    world = with_machines(clock, many_machines(5))
+    before = dict(world.etcd.entries)
+    absent = Failing(MACHINES, clock.now, absent=True)
+    # A server that starts says so for a while; nothing of that counts when it ends.
+    for end in (Failing(MACHINES, clock.now), Healthy(MACHINES), Listed(MACHINES, many_machines(5))):
+        world.turn(absent)
+        clock.now += GONE_AFTER - 1
+        world.turn(absent, end)
+        clock.now += 1
+    world.turn(absent)
+    clock.now += GONE_AFTER - 1
+    world.turn(absent)
+    assert (world.etcd.entries, world.loop.held) == (before, frozenset())
+    clock.now += 1
+    world.turn(absent)
+    assert told.text.count("virtualmachineinstances are not installed any more") == 1
+    assert world.etcd.entries == before, "as after any empty list: not at first sight"
+    assert world.loop.held
+    world.turn(absent, Listed("namespaces", [Namespace(Metadata("", "shop"))]))
+    assert world.loop.held
+    world.turn(Listed("services", [service("web")]))
+    world.assert_equal()
+    assert not any(b"/m0" in key for key in world.etcd.entries)
+    assert world.status.snapshot().stale == {}
+    # Installed again: as if for the first time.
+    world.turn(Listed(MACHINES, many_machines(5)))
+    world.assert_equal()
+    assert world.etcd.entries == before
+
+
+def test_what_is_held_does_not_wait_for_ever_for_a_kind_that_is_gone(clock: Clock) -> None:
+    machines = many_machines(30)
+    world = with_machines(clock, machines)
+    world.turn(*(Changed(MACHINES, Event("DELETED", None, "shop", one.metadata.name)) for one in machines))
+    assert world.loop.held
+    absent = Failing(MACHINES, clock.now, absent=True)
+    world.listed(service("web")).turn(absent)
+    assert world.loop.held
+    clock.now += GONE_AFTER
+    world.turn(absent)
+    assert world.loop.held == frozenset()
+    world.assert_equal()
 
 
 @pytest.mark.parametrize(
@@ -582,7 +653,11 @@ def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixtur
     other = Rejected("services", "shop", "odd", "spec.type: expected str")
     world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=other)))
     assert told.text.count("services shop/odd is left out: spec.type: expected str") == 1
+    assert world.metric('kube2etcd_rejected_objects{kind="services"} 1.0')
+    assert world.metric('kube2etcd_rejected_objects{kind="namespaces"} 0.0')
     world.assert_equal()
+    world.turn(Changed("services", Event("DELETED", None, "shop", "odd")))
+    assert world.metric('kube2etcd_rejected_objects{kind="services"} 0.0')
 
 
 def test_odd_records_are_told_once_for_each_object_and_reason(
@@ -621,6 +696,16 @@ def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> N
     assert world.status.snapshot().stale == {}
     world.turn(Failing("services", 900.0)).turn(Listed("services", [service("web")]))
     assert world.status.snapshot().stale == {}
+
+
+def test_since_when_a_kind_is_stale_is_said_once_and_not_with_each_failure(world: World) -> None:
+    since = world.clock.now
+    for _ in range(3):
+        world.clock.now += 100.0
+        world.turn(Failing("services", since))
+    assert world.metric(f'kube2etcd_stale_since_timestamp_seconds{{kind="services"}} {since}')
+    world.turn(Healthy("services"))
+    assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
 
 
 def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFixture) -> None:
