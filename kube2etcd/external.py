@@ -162,8 +162,13 @@ _FIELDS = {**_SPELLED, **{key.lower(): field for key, field in _SPELLED.items()}
 
 
 def plain_name(text: str) -> str:
-    """A DNS name as it is compared: lower case, without the last dot."""
-    return text.lower().removesuffix(".")
+    """A DNS name as it is compared: lower case, without the last dot.
+
+    Only in ASCII do letters have a case (RFC 4343): else the sign of Kelvin would be the letter k, and
+    one name's records another's.
+    """
+    plain = text.lower() if text.isascii() else "".join(one.lower() if one.isascii() else one for one in text)
+    return plain.removesuffix(".")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,6 +15,7 @@ from kube2etcd.external import (
     Property,
     is_ownership,
     managed,
+    plain_name,
 )
 
 WHOLE = {
@@ -104,6 +105,23 @@ def test_a_wrong_shape_is_told(value: Any, words: str) -> None:
 )
 def test_which_names_a_domain_has(domain: str, name: str, has: bool) -> None:
     assert managed([Domain.parse(domain)], name) is has
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("A.DTK.io.", "a.dtk.io"),
+        ("a.dtk.io..", "a.dtk.io."),
+        ("\u212a.DTK.io", "\u212a.dtk.io"),
+        ("\u0130.dtk.io", "\u0130.dtk.io"),
+        ("XN--BCHER-KVA.dtk.io", "xn--bcher-kva.dtk.io"),
+        ("", ""),
+        (".", ""),
+    ],
+)
+def test_only_letters_of_ascii_have_a_case(text: str, plain: str) -> None:
+    assert plain_name(text) == plain
+    assert not managed([Domain.parse("k.io")], "\u212a.io")
 
 
 def test_no_domain_has_nothing() -> None:
