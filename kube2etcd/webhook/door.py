@@ -54,6 +54,8 @@ _PATHS: Final = ("/", "/records", "/adjustendpoints", "/domains", "/clusterip")
 _METHODS: Final = ("GET", "HEAD", "POST")
 #: Characters of an error's text.
 _BRIEF = 800
+#: Octets of a body of bare text.
+_BARE = 65536
 
 
 def count(metrics: Metrics, method: str, path: str, status: int) -> None:
@@ -77,7 +79,9 @@ def application(
     networks = tuple(allow)
 
     def dispatch(request: Request) -> Response:
-        _check_caller(request, networks)
+        why = unwelcome(request.remote_addr or "", from_a_page="Origin" in request.headers, allow=networks)
+        if why:
+            raise Forbidden(why)
         page = pages.get(request.path)
         if page is None:
             raise NotFound(f"there is nothing here; there are {', '.join(pages)}")
@@ -116,19 +120,24 @@ def refused(error: HTTPException) -> Response:
     return response
 
 
-def _check_caller(request: Request, networks: tuple[Network, ...]) -> None:
-    """No web page may call, and nobody from elsewhere."""
-    if "Origin" in request.headers:
-        raise Forbidden("a web page has no business here")
+def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
+    """Why a caller is turned away, or nothing: no web page may call, and nobody from elsewhere.
+
+    ``peer`` is the address at the other end of the connection, whatever a header says of others.
+    """
+    if from_a_page:
+        return "a web page has no business here"
+    networks = tuple(allow)
     if not networks:
-        return
+        return ""
     try:
-        address = ipaddress.ip_address((request.remote_addr or "").partition("%")[0])
+        address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
-        raise Forbidden("the caller has no address") from None
+        return "the caller has no address"
     plain = getattr(address, "ipv4_mapped", None) or address
-    if not any(plain in network for network in networks):
-        raise Forbidden(f"{plain} is in none of the allowed networks")
+    if any(plain in network for network in networks):
+        return ""
+    return f"{plain} is in none of the allowed networks"
 
 
 class _Calls:
@@ -224,8 +233,12 @@ def _octets(request: Request) -> bytes:
 
 def _bare(request: Request) -> str:
     """A body of bare text, as `curl -d` sends it; a JSON string is taken, too."""
+    octets = _octets(request)
+    if len(octets) > _BARE:
+        # Cut off, it would end in a name that nobody wrote.
+        raise BadRequest(f"more than {_BARE} octets for a domain or an address")
     try:
-        text = _octets(request)[:8192].decode("utf-8").strip()
+        text = octets.decode("utf-8").strip()
     except UnicodeDecodeError:
         raise BadRequest("the body is no text") from None
     if text.startswith('"'):

@@ -1,7 +1,8 @@
 """The HTTP server under the provider's door: waitress, with errors in the door's own form.
 
 Knows sockets and threads; what is answered is for `door` to say.  A request that is being worked on
-when the end comes is answered first.
+when the end comes is answered first.  Whoever is turned away is told so after the head of the request:
+nothing more of it is read, so strangers can neither fill a disk nor hold a connection for long.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import waitress
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
+from waitress.utilities import Error
 from werkzeug.exceptions import HTTPException
 
 from kube2etcd.metrics import Metrics
 from kube2etcd.server import bind
 from kube2etcd.settings import HostPort
-from kube2etcd.webhook.door import Application, count, refused
+from kube2etcd.webhook.door import Application, Network, count, refused, unwelcome
 from kube2etcd.webhook.messages import MAX_BODY
 
 log = logging.getLogger(__name__)
@@ -32,6 +37,8 @@ THREADS = 8
 CONNECTIONS = 100
 #: Seconds that a request in hand is waited for when the end comes: more than any of them takes.
 PATIENCE = 5.0
+#: Seconds that a request may take to arrive, and that a connection may be idle.
+ARRIVAL = 30
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
@@ -60,15 +67,66 @@ class _Refused(HTTPException):
         self.code = code
 
 
+class _Unwelcome(Error):  # type: ignore[misc]
+    code = 403
+    reason = "Forbidden"
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Sees from the head of a request whether there is any use in the rest."""
+
+    def __init__(self, adj: Any, peer: str, allow: tuple[Network, ...]) -> None:
+        super().__init__(adj)
+        self._peer, self._allow = peer, allow
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        # Two lengths are read one way by us and another by whatever stands in front of us (RFC 9112, 6.1).
+        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
+            raise ParsingError("a length of its own beside Transfer-Encoding")
+        why = unwelcome(self._peer, from_a_page="ORIGIN" in self.headers, allow=self._allow)
+        if why:
+            self.error = _Unwelcome(why)
+            self.body_rcv, self.content_length = None, 0
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        if self.error:
+            # A body that is refused already is not asked for.
+            self.expect_continue = False
+        return consumed
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = _ErrorTask
+
+    def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
+        super().__init__(server, sock, addr, adj, map)
+        self.parser_class = partial(_Parser, peer=str(addr[0]), allow=server.allow)
+
+    def handle_read(self) -> None:
+        """A request that comes drop by drop is as old as its first."""
+        begun: Any = self.request
+        since: float = self.last_activity  # type: ignore[has-type]
+        super().handle_read()
+        if begun is not None and self.request is begun:
+            self.last_activity = since
 
 
 class Listener:
     """Serves ``application`` on ``listen`` from `start` to `stop`."""
 
-    def __init__(self, application: Application, listen: HostPort, metrics: Metrics | None = None) -> None:
-        """``metrics`` counts what the server refuses before the application hears of it."""
+    def __init__(
+        self,
+        application: Application,
+        listen: HostPort,
+        metrics: Metrics | None = None,
+        allow: Iterable[Network] = (),
+    ) -> None:
+        """``metrics`` counts what the server refuses before the application hears of it.
+
+        ``allow``: only from these networks, or from everywhere where there is none.
+        """
         self._map: dict[int, Any] = {}
         # An empty host is both families, which is what :: means to people.
         where = HostPort("", listen.port) if listen.host == "::" else listen
@@ -78,14 +136,17 @@ class Listener:
             sockets=[bind(where, "--bind, --port")],
             threads=THREADS,
             connection_limit=CONNECTIONS,
-            max_request_body_size=MAX_BODY,
+            # It takes what is less.
+            max_request_body_size=MAX_BODY + 1,
             ident=None,
-            channel_timeout=30,
+            channel_timeout=ARRIVAL,
+            cleanup_interval=ARRIVAL // 6,
             # A peer that reads slowly must not hold a thread for the length of a large answer.
             outbuf_high_watermark=4 * MAX_BODY,
         )
         self._server.channel_class = _Channel
         self._server.metrics = metrics or Metrics()
+        self._server.allow = tuple(allow)
         self._thread = threading.Thread(target=self._server.run, name="provider", daemon=True)
 
     @property

@@ -74,7 +74,7 @@ def listener(settings: Settings, answering: Provider, metrics: Metrics) -> Liste
     """The door for ExternalDNS: bound from here on, open once it is started."""
     webhook = settings.webhook
     answers = application(answering, webhook.allow, metrics)
-    return Listener(answers, HostPort(webhook.bind, webhook.port), metrics)
+    return Listener(answers, HostPort(webhook.bind, webhook.port), metrics, webhook.allow)
 
 
 class Repairs:

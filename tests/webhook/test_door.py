@@ -231,6 +231,14 @@ def test_bodies_that_are_no_domain(client: Client, body: bytes) -> None:
     assert client.call("GET", "/domains").json() == ["dtk.io"]
 
 
+def test_many_domains_at_once_or_none_of_them(client: Client) -> None:
+    many = [f"d{number:05}.io" for number in range(5000)]
+    assert client.call("POST", "/domains", ",".join(many).encode()).status == 200
+    assert client.call("GET", "/domains").json() == ["dtk.io", *many]
+    assert client.call("POST", "/domains", b"late.io" + b" " * 65536 + b",later.io").status == 400
+    assert client.call("GET", "/domains").json() == ["dtk.io", *many]
+
+
 def test_the_cluster_address_at_run_time(client: Client) -> None:
     assert client.call("GET", "/clusterip").json() == ""
     assert client.call("POST", "/clusterip", b"192.0.2.1", "text/plain").status == 200

@@ -1,0 +1,217 @@
+"""Bytes on a socket: what is read, what is turned away at its head, which headers are not believed."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import ipaddress
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kube2etcd.settings import HostPort
+from kube2etcd.webhook import listener
+from kube2etcd.webhook.door import Network
+from kube2etcd.webhook.listener import Listener
+from kube2etcd.webhook.messages import MAX_BODY, MEDIA_TYPE
+from tests.webhook.fakes import Client, a
+
+MESSAGE = json.dumps({"create": [a("foo.dtk.io")]}).encode()
+HEAD = b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode() + b"\r\n"
+HERE = (ipaddress.ip_network("127.0.0.0/8"),)
+ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("fd00::/8"))
+
+
+class Wire:
+    """A door on a port of its own."""
+
+    def __init__(self, allow: tuple[Network, ...] = ()) -> None:
+        self.client = Client(allow=allow)
+        self.listener = Listener(
+            self.client.application, HostPort("127.0.0.1", 0), self.client.metrics, allow
+        ).start()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.listener.port), timeout=20)
+
+    def send(self, data: bytes) -> bytes:
+        """All that comes back until the peer has nothing more to say."""
+        with self.connect() as raw:
+            with contextlib.suppress(OSError):
+                raw.sendall(data)
+                raw.shutdown(socket.SHUT_WR)
+            return read_all(raw)
+
+    def names(self) -> list[str]:
+        return [one["dnsName"] for one in self.client.records()]
+
+
+def read_all(raw: socket.socket) -> bytes:
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := raw.recv(65536):
+            found += piece
+    return found
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answers)]
+
+
+@pytest.fixture
+def wires() -> Iterator[Any]:
+    with contextlib.ExitStack() as ending:
+
+        def start(*allow: Network) -> Wire:
+            wire = Wire(allow)
+            ending.callback(wire.listener.stop)
+            return wire
+
+        yield start
+
+
+def test_a_body_as_large_as_it_may_be_is_taken(wires: Any) -> None:
+    wire = wires()
+    for more, status in ((0, 204), (1, 413)):
+        body = MESSAGE.ljust(MAX_BODY + more)
+        answer = wire.send(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert statuses(answer) == [status]
+    assert wire.names() == ["foo.dtk.io"]
+
+
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+
+
+def test_bodies_in_chunks(wires: Any) -> None:
+    wire = wires()
+    assert statuses(wire.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(MESSAGE))) == [204]
+    assert wire.names() == ["foo.dtk.io"]
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: %(n)d\r\nContent-Length: %(n)d\r\n",
+        b"Content-Length: 5\r\nContent-Length: %(n)d\r\n",
+        b"Content-Length: %(n)d, %(n)d\r\n",
+        b"Content-Length: +%(n)d\r\n",
+        b"Content-Length: %(n)d\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: %(n)d\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Content-Length: %(n)d\r\n Transfer-Encoding: chunked\r\n",
+        b"Content-Length: %(n)d\nOrigin: x\r\n",
+    ],
+)
+def test_a_request_of_two_lengths_is_refused_and_nothing_of_it_is_a_second_one(
+    wires: Any, lengths: bytes
+) -> None:
+    wire = wires()
+    smuggled = HEAD + b"Content-Length: %d\r\n\r\n" % len(MESSAGE) + MESSAGE
+    for body in (MESSAGE, chunked(MESSAGE)):
+        assert statuses(wire.send(HEAD + lengths % {b"n": len(body)} + b"\r\n" + body + smuggled)) == [400]
+    assert wire.names() == []
+
+
+def test_chunks_are_for_http_of_today(wires: Any) -> None:
+    wire = wires()
+    old = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"
+    assert statuses(wire.send(old + b"\r\n" + chunked(MESSAGE))) == [400]
+    assert wire.names() == []
+
+
+def test_who_waits_for_a_word_gets_it(wires: Any) -> None:
+    wire = wires()
+    with wire.connect() as raw:
+        raw.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(MESSAGE))
+        assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
+        raw.sendall(MESSAGE)
+        raw.shutdown(socket.SHUT_WR)
+        assert statuses(read_all(raw)) == [204]
+    assert wire.names() == ["foo.dtk.io"]
+
+
+def test_who_waits_for_a_word_with_too_much_is_told_so_at_once(wires: Any) -> None:
+    wire = wires()
+    with wire.connect() as raw:
+        raw.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n")
+        assert statuses(read_all(raw)) == [413]
+
+
+def test_what_is_packed_is_not_unpacked(wires: Any) -> None:
+    wire = wires()
+    body = gzip.compress(MESSAGE)
+    head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert statuses(wire.send(head + body)) == [400]
+    assert wire.names() == []
+
+
+@pytest.mark.parametrize("origin", [b"null", b"", b"http://127.0.0.1:5000", b"http://evil.example"])
+def test_a_web_page_is_turned_away_before_its_body_is_read(wires: Any, origin: bytes) -> None:
+    wire = wires()
+    with wire.connect() as raw:
+        raw.sendall(HEAD + b"Origin: " + origin + b"\r\nContent-Length: 1000\r\n\r\n")
+        assert statuses(read_all(raw)) == [403]
+
+
+@pytest.mark.parametrize(
+    "length",
+    [b"Content-Length: 1000\r\n", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"],
+)
+def test_a_stranger_is_turned_away_before_the_body_is_read(wires: Any, length: bytes) -> None:
+    wire = wires(*ELSEWHERE)
+    with wire.connect() as raw:
+        raw.sendall(HEAD + b"Expect: 100-continue\r\n" + length + b"\r\n")
+        answer = read_all(raw)
+    assert statuses(answer) == [403]
+    assert b'{"error":"' in answer
+    assert wire.client.metric('calls_total{method="POST",path="/records",status="403"}') == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"X-Forwarded-For", b"X_Forwarded_For", b"Forwarded", b"X-Real-IP", b"REMOTE_ADDR", b"Client-IP"],
+)
+def test_who_calls_is_who_is_connected_whatever_a_header_says(wires: Any, header: bytes) -> None:
+    request = HEAD + b"Content-Length: 2\r\n" + header + b": %s\r\n\r\n{}"
+    assert statuses(wires(*ELSEWHERE).send(request % b"192.0.2.7")) == [403]
+    assert statuses(wires(*HERE).send(request % b"203.0.113.9")) == [204]
+
+
+def test_a_request_that_comes_drop_by_drop_ends(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "ARRIVAL", 1)
+    wire = wires()
+    with wire.connect() as raw:
+        raw.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        raw.settimeout(0.1)
+        deadline = time.monotonic() + 15
+        ended = False
+        while not ended:
+            assert time.monotonic() < deadline, "it is still waited for"
+            try:
+                raw.sendall(b" ")
+                ended = raw.recv(100) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended = True
+    assert wire.names() == []
+
+
+def test_more_connections_than_it_takes_keep_nobody_out_for_long(
+    wires: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "ARRIVAL", 1)
+    monkeypatch.setattr(listener, "CONNECTIONS", 10)
+    wire = wires()
+    with contextlib.ExitStack() as ending:
+        for _ in range(20):
+            ending.enter_context(wire.connect())
+        assert statuses(wire.send(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")) == [200]
