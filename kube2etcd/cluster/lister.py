@@ -77,6 +77,7 @@ class Lister:
         objects: list[ApiObject] = []
         rejected: list[Rejected] = []
         version = ""
+        turned: set[str] = set()
         params = selectors(self._kind) | ({"limit": str(size)} if size else {})
         while True:
             page = self._read_page(params)
@@ -85,8 +86,9 @@ class Lister:
             version = version or page.resource_version
             if not page.continue_:
                 return objects, rejected, version
-            if page.continue_ == params.get("continue"):
+            if page.continue_ in turned:
                 raise ApiUnavailable(f"the list of {self._kind.resource} does not end: its pages repeat")
+            turned.add(page.continue_)
             params["continue"] = page.continue_
 
     def _read_page(self, params: Mapping[str, str]) -> Page:

@@ -262,8 +262,7 @@ class EtcdConnection:
     def session(self) -> _Session:
         """The present channel, made and logged in if there is none."""
         with self._lock:
-            if self._closed:
-                raise EtcdUnavailable("the connection to etcd is closed")
+            self._refuse_if_closed()
             if self._current is None:
                 endpoint = self.endpoints[self._turn % len(self.endpoints)]
                 try:
@@ -274,6 +273,7 @@ class EtcdConnection:
                         f"the TLS files for etcd at {endpoint} cannot be read: {error}"
                     ) from error
                 self._current = session
+                self._refuse_if_closed()  # while it was made, when `close` did not see it yet
                 if not self._authenticate(session):
                     log.debug("etcd at %s is used without a user", endpoint)
             return self._current
@@ -337,6 +337,11 @@ class EtcdConnection:
                     self._turn += 1
                 self._drop()
             raise meaning from error
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            self._drop()
+            raise EtcdUnavailable("the connection to etcd is closed")
 
     def _drop(self) -> None:
         if self._current is not None:

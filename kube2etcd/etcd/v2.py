@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # A key that others write at the same time is tried so many times.
 _TRIES = 5
+# No index is negative.
+_NOT_OURS = -1
 # So many refused and nothing ever accepted: it is not the changes.
 _HOPELESS = 64
 
@@ -265,11 +267,11 @@ class V2Store:
 
     def _is_own(self, directory: str, index: int) -> bool:
         """Whether the removal of a directory was ours."""
-        if directory not in self._removed or self._removed[directory] not in (None, index):
-            return False
-        if self._removed[directory] == index:
-            del self._removed[directory]
-        return True
+        # Asked by the watch's thread, while the other one may be about to tell how it went.
+        removed = self._removed.get(directory, _NOT_OURS)
+        if removed == index:
+            self._removed.pop(directory, None)
+        return removed in (None, index)
 
     # -- several requests at once -------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 
@@ -260,8 +260,12 @@ class Pending:
         while True:
             if self._connection.closed and not self._future.done():
                 raise _closed()
-            with contextlib.suppress(NotYetError):
+            try:
                 return self._future.result(_TICK)
+            except NotYetError:
+                continue
+            except CancelledError:  # it was still waiting for a thread when the connection was closed
+                raise _closed() from None
 
 
 class Stream:

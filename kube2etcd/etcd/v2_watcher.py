@@ -12,6 +12,7 @@ write.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdUnavailable
 from kube2etcd.etcd import v2_failures
 from kube2etcd.etcd.v2_http import Stream, V2Connection
 from kube2etcd.etcd.v2_nodes import Reply, Tree
+
+log = logging.getLogger(__name__)
 
 # How often a waiting consumer looks whether it is to stop.
 _TICK = 0.1
@@ -64,6 +67,12 @@ class _Reader:
                     self._follow(stream)
         except EtcdError as error:
             self._hand_over(error)
+        except Exception as error:
+            # Whatever it was: a thread that ends without a word would be taken for quiet, for ever.
+            log.exception("the watch on etcd failed")
+            self._hand_over(
+                EtcdUnavailable(f"the watch on etcd failed ({type(error).__name__}): read it anew")
+            )
 
     def _follow(self, stream: Stream) -> None:
         """Tell what this stream tells, until it is quiet."""

@@ -337,9 +337,11 @@ def test_expired_continue_token_lists_in_one_piece() -> None:
     assert world.asked[2] == ("list", {})
 
 
-def test_pages_that_repeat_are_no_list() -> None:
+@pytest.mark.parametrize("tokens", [["t", "t"], ["t", "u", "t"], ["t", "u", "v", "u"]])
+def test_pages_that_repeat_are_no_list(tokens: list[str]) -> None:
     world = World()
-    world.lists(page("a", token="t")).lists(page("a", token="t"))
+    for token in tokens:
+        world.lists(page("a", token=token))
     world.lists(page("a")).watches(world.lived)
     world.run()
     assert world.sink.lists == [("replace", ["a"], "10")]

@@ -15,9 +15,11 @@ import pytest
 
 from kube2etcd.changes import Batch, Delete, Put, WatchBatch
 from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd import v2_watcher
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
-from kube2etcd.etcd.v2_http import V2Connection
+from kube2etcd.etcd.v2_http import IN_FLIGHT, V2Connection
+from kube2etcd.etcd.v2_nodes import Tree
 
 Request = tuple[str, str, dict[str, str]]
 Told = tuple[int, dict[str, Any] | bytes]
@@ -217,6 +219,20 @@ def test_odd_events(server: Server, store: V2Store, lines: bytes, error: str) ->
         list(store.watch(11, threading.Event()))
 
 
+def test_a_watch_that_fails_in_an_unforeseen_way_is_no_quiet_one(server: Server, store: V2Store) -> None:
+    removed = {"action": "delete", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}}
+    server.answer = lambda *_: (200, json.dumps(removed).encode() + b"\n")
+
+    def own(_directory: str, _index: int) -> bool:
+        raise KeyError("a fault of ours")
+
+    stop = threading.Event()
+    connection = V2Connection(EtcdSettings((server.url,)))
+    threading.Timer(10, stop.set).start()
+    with connection, pytest.raises(EtcdUnavailable, match="the watch on etcd failed"):
+        list(v2_watcher.watch(connection, Tree("/skydns"), 11, stop, own))
+
+
 def test_events_that_are_known_are_not_told_again(server: Server, store: V2Store) -> None:
     stop = threading.Event()
     old, new = (json.dumps(file("/skydns/a", index)).encode() for index in (9, 12))
@@ -272,6 +288,21 @@ def test_after_close_nobody_waits() -> None:
             connection.start(lambda: 0)
         with pytest.raises(EtcdUnavailable, match="is closed"):
             connection.get("/")
+
+
+def test_after_close_nobody_waits_for_what_had_not_begun() -> None:
+    connection = V2Connection(EtcdSettings(("http://127.0.0.1:1",)))
+    go = threading.Event()
+
+    def work() -> int:
+        go.wait(10)
+        return 0
+
+    pending = [connection.start(work) for _ in range(IN_FLIGHT + 1)]
+    connection.close()
+    with pytest.raises(EtcdUnavailable, match="is closed"):
+        pending[-1].result()
+    go.set()
 
 
 def test_a_server_that_is_silent() -> None:
