@@ -119,7 +119,7 @@ class ApiConnection:
         :raises ApiError: anything but a complete 2xx answer, as the class that says what to do.
         """
         deadline = time.monotonic() + timeout
-        limits = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
+        limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
         with lending(abort):
             session, response = self._send(path, params, limits, timeout, _COMPRESSED)
             explain = self._explainer(session, timeout, abort, whole=True)
@@ -144,7 +144,7 @@ class ApiConnection:
         :raises ApiError: as for :meth:`get`; a 409 is `kube2etcd.cluster.failures.ApiRefused`.
         """
         deadline = time.monotonic() + timeout
-        limits = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
+        limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
         more = {"Accept": accept} | ({"Content-Type": "application/json"} if body is not None else {})
         with lending(None):
             session, response = self._send(path, params, limits, timeout, more, method, body)

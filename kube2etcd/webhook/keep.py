@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.webhook.state import State
+
+#: Seconds for one request of a keeper: so much later than its deadline is it done at the latest.
+REQUEST: Final = 1.5
+#: Seconds more for what is written in several parts, once one of them is: it is slow, and not away.
+PROGRESS: Final = 4.0
 
 
 class NotKept(Kube2EtcdError):
@@ -19,7 +24,8 @@ class Overtaken(NotKept):
 class Keeper(Protocol):
     """Keeps one state, so that it outlives the process.  Used by one thread at a time.
 
-    ``deadline`` is on the clock of `time.monotonic`: a moment from which on what fails is not tried again.
+    ``deadline`` is on the clock of `time.monotonic`: a moment from which on nothing new is begun, nor tried
+    again, but for the rest of what is written in parts (`PROGRESS`).
     """
 
     def load(self) -> State:

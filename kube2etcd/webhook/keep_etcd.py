@@ -15,7 +15,7 @@ from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUn
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
-from kube2etcd.webhook.keep import NotKept, Overtaken
+from kube2etcd.webhook.keep import PROGRESS, NotKept, Overtaken
 from kube2etcd.webhook.shards import Cutter, Manifest, join
 from kube2etcd.webhook.state import State, UnreadableState, encode_head
 
@@ -49,7 +49,9 @@ class EtcdKeeper:
 
     def load(self) -> State:
         """As `Keeper` says."""
-        deadline = time.monotonic() + self._connection.settings.timeout
+        return self._load(time.monotonic() + self._connection.settings.timeout)
+
+    def _load(self, deadline: float) -> State:
         manifest, revision, pieces = self._read(deadline)
         state = State() if manifest is None else self._join(manifest, pieces)
         self._know(manifest, revision, pieces)
@@ -72,7 +74,7 @@ class EtcdKeeper:
         if self._is_kept(deadline):
             return state
         if self._look(deadline):
-            return self.load()
+            return self._load(deadline)
         log.warning("the state under %s was not as written, and is again", self._prefix)
         self.save(state, deadline)
         return state
@@ -98,10 +100,12 @@ class EtcdKeeper:
                 return
         new = {name: piece for shard in shards for name, piece in shard.items() if name not in self._present}
         *before, last = _batches(new)
+        done = deadline + PROGRESS if before else deadline
         for batch in before:
             request = rpc.TxnRequest()
             self._put(request, batch)
             self._ask("Txn", request, deadline)
+            deadline = done
             self._present.update(name for name, _ in batch)
         data = manifest.encode()
         request = rpc.TxnRequest()
@@ -203,6 +207,8 @@ class EtcdKeeper:
         A transaction may so be sent twice.  Its condition lets it be carried out once, and the manifest
         that is then there is one that we know to be ours.
         """
+        if time.monotonic() > deadline:
+            raise NotKept("etcd was too slow to keep all of it: try again")
         tries = len(self._connection.endpoints)
         while True:
             tries -= 1

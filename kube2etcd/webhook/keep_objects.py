@@ -26,7 +26,7 @@ from kube2etcd.cluster.failures import ApiRefused
 from kube2etcd.cluster.objects import KINDS
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.external import Endpoint, EndpointKey
-from kube2etcd.webhook.keep import NotKept, Overtaken
+from kube2etcd.webhook.keep import PROGRESS, REQUEST, NotKept, Overtaken
 from kube2etcd.webhook.state import (
     State,
     UnreadableState,
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 #: Parts of the names: some hundred endpoints each, of ten thousand.
 PARTS: Final = 64
-#: Seconds for one request.
-REQUEST: Final = 2.0
 #: What our objects carry, and are listed by.
 LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "kube2etcd-webhook"
@@ -98,6 +96,7 @@ class ObjectsKeeper:
 
     def save(self, state: State, deadline: float) -> None:
         """As `Keeper` says."""
+        done = deadline + PROGRESS
         for name, body in _cut(state, self._namespace).items():
             if self._written.get(name) == _content(body) and name in self._versions:
                 continue
@@ -105,6 +104,7 @@ class ObjectsKeeper:
                 continue
             try:
                 self._write(name, body, deadline)
+                deadline = done
             except _Changed:
                 raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
 

@@ -20,17 +20,16 @@ from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.external import Domain, Endpoint, managed
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, adjust
-from kube2etcd.webhook.keep import Keeper, NotKept, Overtaken
+from kube2etcd.webhook.keep import REQUEST, Keeper, NotKept, Overtaken
 from kube2etcd.webhook.messages import Changes, encode_endpoints
 from kube2etcd.webhook.published import HostLines, Published, host_lines, published
 from kube2etcd.webhook.state import Remark, State
 
 log = logging.getLogger(__name__)
 
-#: Seconds from a call to its answer, at most: the client gives up at 15, and a probe earlier.
+#: Seconds from a call to its answer, at most, while something is away: the client gives up at 15, and a
+#: probe earlier.  The last `REQUEST` of them are for what was begun before.
 ANSWER_WITHIN = 4.5
-#: Seconds of that for the last request that was begun: the timeout of the keeper's connection.
-REQUEST = 1.5
 
 
 class NotNow(Kube2EtcdError):
@@ -230,7 +229,10 @@ class Provider:
         state = self._keeper.check(known.state, deadline)
         if state is not known.state:
             log.warning("another webhook has changed the state: it is taken over")
-            known = self._make(state, self._options.cluster or state.cluster)
+            # What was set here since the start stays, unless it is what the other one has changed.
+            same = state.cluster == known.state.cluster
+            cluster = known.cluster if same else self._options.cluster or state.cluster
+            known = self._make(state, cluster)
             self._know(known)
         return known
 

@@ -22,12 +22,12 @@ from kube2etcd.settings import HostPort, Settings
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.door import application
 from kube2etcd.webhook.hosts_file import HostsFile
-from kube2etcd.webhook.keep import Keeper
+from kube2etcd.webhook.keep import REQUEST, Keeper
 from kube2etcd.webhook.keep_etcd import EtcdKeeper
 from kube2etcd.webhook.keep_file import FileKeeper
 from kube2etcd.webhook.keep_objects import ObjectsKeeper
 from kube2etcd.webhook.listener import Listener
-from kube2etcd.webhook.provider import REQUEST, Options, Provider, Publish
+from kube2etcd.webhook.provider import Options, Provider, Publish
 
 #: Seconds between two comparisons without a call; ten are promised.
 REPAIR = 5.0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.external import Endpoint
+from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.keep import Overtaken
 from kube2etcd.webhook.messages import Changes
 from kube2etcd.webhook.provider import NotNow
@@ -134,6 +135,17 @@ def test_another_writers_state_is_taken_over() -> None:
     client.provider.repair()
     assert client.records() == [theirs.to_json()]
     assert client.hosts.lines == [("theirs.dtk.io", "10.0.0.9")]
+
+
+def test_what_was_set_since_the_start_stays_when_another_writer_changes_something_else() -> None:
+    client = Client(cluster=ClusterAddress.parse("10.1.1.1"))
+    assert client.call("POST", "/clusterip", b"192.0.2.1").status == 200
+    theirs = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
+    state = State({theirs.key: theirs}, (), ClusterAddress.parse("192.0.2.1"))
+    client.keeper.check = lambda *_: state  # type: ignore[method-assign]
+    client.provider.repair()
+    assert client.records() == [theirs.to_json()]
+    assert client.call("GET", "/clusterip").json() == "192.0.2.1"
 
 
 def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,155 @@
+"""How long a keeper may take: time-outs that add up would cost the client its life."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import ApiUnavailable, EtcdUnavailable
+from kube2etcd.etcd.wire import rpc
+from kube2etcd.external import Endpoint
+from kube2etcd.webhook import keep_etcd, keep_objects
+from kube2etcd.webhook.keep import PROGRESS, REQUEST, Keeper, NotKept
+from kube2etcd.webhook.keep_etcd import EtcdKeeper
+from kube2etcd.webhook.keep_objects import ObjectsKeeper
+from kube2etcd.webhook.provider import ANSWER_WITHIN
+from kube2etcd.webhook.state import State
+
+#: What the provider gives a keeper for a call.
+PATIENCE = ANSWER_WITHIN - REQUEST
+
+
+class Clock:
+    """Seconds that pass only while somebody asks a server."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        for module in (keep_etcd, keep_objects):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        # Each part is a transaction of its own.
+        monkeypatch.setattr(keep_etcd, "MAX_BYTES", 1)
+
+    def pass_(self, seconds: float) -> None:
+        assert seconds <= REQUEST, "a request ends by then"
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+class SlowEtcd:
+    """Servers that all take their time, and then do as they are told or are away."""
+
+    def __init__(self, clock: Clock, seconds: float, *, servers: int = 1, away: bool = False) -> None:
+        self.settings = SimpleNamespace(timeout=REQUEST)
+        self.endpoints = tuple(range(servers))
+        self.manifest = b""
+        self.succeeded = True
+
+        def result() -> Any:
+            clock.pass_(seconds)
+            if away:
+                raise EtcdUnavailable("etcd cannot be reached")
+            return self.next
+
+        self.next: Any = None
+        self._pending = SimpleNamespace(result=result)
+
+    def start(self, method: str, request: Any) -> Any:
+        if method == "Txn":
+            self.next = rpc.TxnResponse(succeeded=self.succeeded)
+        else:
+            self.next = rpc.RangeResponse()
+            if self.manifest:
+                self.next.kvs.add(
+                    key=b"/kube2etcd/webhook/manifest", value=self.manifest, mod_revision=7, version=7
+                )
+        return self._pending
+
+
+class SlowApi:
+    """An API server that takes its time, and then accepts everything or is away."""
+
+    def __init__(self, clock: Clock, seconds: float, *, away: bool = False) -> None:
+        self.clock, self.seconds, self.away = clock, seconds, away
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        body: bytes | None = None,
+        accept: str = "application/json",
+    ) -> bytes:
+        assert timeout <= REQUEST
+        self.clock.pass_(self.seconds)
+        if self.away:
+            raise ApiUnavailable("the API server cannot be reached")
+        if method == "GET":
+            return b'{"items":[]}'
+        given = json.loads(body or b"{}")
+        given["metadata"]["resourceVersion"] = "1"
+        return json.dumps(given).encode()
+
+
+def large() -> State:
+    """Something in every part."""
+    found = [Endpoint(f"n{number}.dtk.io", ("10.0.0.1",), "A") for number in range(700)]
+    return State({one.key: one for one in found})
+
+
+Make = Callable[[Clock, float, bool], Keeper]
+KEEPERS: list[Make] = [
+    lambda clock, seconds, away: EtcdKeeper(SlowEtcd(clock, seconds, servers=1, away=away), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, away: EtcdKeeper(SlowEtcd(clock, seconds, servers=5, away=away), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, away: ObjectsKeeper(SlowApi(clock, seconds, away=away), "dns"),
+]
+
+
+@pytest.mark.parametrize("make", KEEPERS)
+@pytest.mark.parametrize("seconds", [0.7, 1.1, REQUEST])
+@pytest.mark.parametrize("call", ["save", "check"])
+def test_whoever_is_away_is_waited_for_so_long_and_no_longer(
+    clock: Clock, make: Make, seconds: float, call: str
+) -> None:
+    keeper, began = make(clock, seconds, True), clock.now
+    with pytest.raises(NotKept, match="cannot be reached"):
+        getattr(keeper, call)(large(), clock.now + PATIENCE)
+    assert clock.now - began <= ANSWER_WITHIN < 5
+
+
+@pytest.mark.parametrize("make", KEEPERS)
+def test_whoever_is_slow_is_waited_for_longer_and_not_for_ever(clock: Clock, make: Make) -> None:
+    keeper, began = make(clock, 1.0, False), clock.now
+    with pytest.raises(NotKept, match="too slow"):
+        keeper.save(large(), clock.now + PATIENCE)
+    assert PATIENCE < clock.now - began <= ANSWER_WITHIN + PROGRESS < 10
+
+
+@pytest.mark.parametrize("make", KEEPERS)
+def test_a_large_call_that_goes_on_is_kept(clock: Clock, make: Make) -> None:
+    keeper, began = make(clock, 0.1, False), clock.now
+    keeper.save(large(), clock.now + PATIENCE)
+    assert clock.now - began > PATIENCE
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.4])
+def test_another_writer_who_is_ahead_costs_no_more_time(clock: Clock, seconds: float) -> None:
+    etcd = SlowEtcd(clock, seconds)
+    keeper = EtcdKeeper(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
+    etcd.manifest = b'{"version":1,"domains":[],"clusterIP":"","generation":9,"shards":[]}'
+    etcd.succeeded = False
+    for call in (keeper.save, keeper.check):
+        began = clock.now
+        with contextlib.suppress(NotKept):
+            call(State(), clock.now + PATIENCE)
+        assert clock.now - began <= ANSWER_WITHIN
