@@ -32,12 +32,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
     raises passes through.
     """
     target = Path(os.path.realpath(path, strict=True))
-    # Without O_NONBLOCK a pipe in the file's place would be waited for.
-    with os.fdopen(os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        before = file.read()
+    before, status = read(target)
     after = change(before)
     if after == before:
         return False
@@ -57,6 +52,16 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
         raise
     _sync_directory(target.parent)
     return True
+
+
+def read(path: Path) -> tuple[bytes, os.stat_result]:
+    """The content of a file and its status then; ``OSError`` where something else is in its place, too."""
+    # Without O_NONBLOCK a pipe in the file's place would be waited for, and /dev/zero has no end.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(), status
 
 
 def tidy(path: Path) -> list[str]:

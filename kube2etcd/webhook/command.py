@@ -16,6 +16,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
 from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.external import Domain, managed
 from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import Inbox
 from kube2etcd.metrics import Metrics, Snapshot, Status
@@ -23,6 +24,7 @@ from kube2etcd.server import Door
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.stopping import impatient, signals
 from kube2etcd.webhook import wiring
+from kube2etcd.webhook.keep import Keeper, NotKept
 from kube2etcd.webhook.keys import Keys
 from kube2etcd.webhook.provider import Provider
 from skydns_compat.layout import Layout
@@ -110,20 +112,30 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:
     """Take out the block, the keys and the state."""
     check(settings, with_etcd=with_etcd)
-    hosts = wiring.hosts_file(settings)
-    if hosts is not None:
-        hosts.write([], lambda _: False)
-    if with_etcd:
-        with connect_etcd(parts.etcd(settings)) as connection:
-            store = EtcdStore(connection, parts.etcd_prefixes(settings))
-            ours = [
-                changes.Delete(key)
-                for key, value in store.snapshot().entries.items()
-                if owner_of(value) == owner(settings)
-            ]
-            store.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
     with wiring.keeper(settings, with_etcd=with_etcd) as keep:
+        hosts = wiring.hosts_file(settings)
+        if hosts is not None:
+            # Of a block whose end is torn off, only names of our domains are known to be ours.
+            domains = [*settings.domains, *_kept_domains(keep)]
+            hosts.write([], lambda name: managed(domains, name))
+        if with_etcd:
+            with connect_etcd(parts.etcd(settings)) as connection:
+                store = EtcdStore(connection, parts.etcd_prefixes(settings))
+                ours = [
+                    changes.Delete(key)
+                    for key, value in store.snapshot().entries.items()
+                    if owner_of(value) == owner(settings)
+                ]
+                store.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
         keep.clear()
+
+
+def _kept_domains(keep: Keeper) -> tuple[Domain, ...]:
+    """Those that came by REST; none where the state cannot be read, which is no hindrance to its end."""
+    try:
+        return keep.load().domains
+    except NotKept:
+        return ()
 
 
 def _keys(

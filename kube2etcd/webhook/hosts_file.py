@@ -100,7 +100,7 @@ class HostsFile:
 
 def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
     """The same in the file itself; None when somebody else changed it meanwhile."""
-    before = path.read_bytes()
+    before, _ = atomic.read(path)
     after = change(before)
     if after == before:
         return False

@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from kube2etcd import atomic
 from kube2etcd.webhook.keep import NotKept
 from kube2etcd.webhook.state import State, UnreadableState, decode, encode
 
@@ -22,7 +23,7 @@ class FileKeeper:
     def load(self) -> State:
         """As `Keeper` says."""
         try:
-            data = self.path.read_bytes()
+            data, _ = atomic.read(self.path)
             self._written = self._version()
         except FileNotFoundError:
             return State()
@@ -52,6 +53,9 @@ class FileKeeper:
             _sync(self.path.parent)
             self._written = self._version()
         except OSError as error:
+            # On a full disk half of a state takes the room that the next one needs.
+            with contextlib.suppress(OSError):
+                beside.unlink()
             raise NotKept(f"the state file {self.path} cannot be written: {error.strerror}") from None
 
     def check(self, state: State, deadline: float) -> State:

@@ -29,7 +29,6 @@ from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.webhook.keep import PROGRESS, REQUEST, NotKept, Overtaken
 from kube2etcd.webhook.state import (
     State,
-    UnreadableState,
     decode_endpoints,
     decode_head,
     encode_endpoints,
@@ -153,7 +152,7 @@ class ObjectsKeeper:
                 if name == MANAGER:
                     head = decode_head(msgspec.json.decode(_annotation(item)))
                 found = decode_endpoints((item.get("spec") or {}).get("endpoints") or [])
-            except (UnreadableState, msgspec.DecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise NotKept(
                     f"the object {self._namespace}/{name} cannot be used ({error}): put back a copy, or"
                     " delete it to begin anew"

@@ -158,7 +158,20 @@ class Provider:
         self._change(lambda known: self._make(known.state.with_cluster(cluster), cluster))
 
     def repair(self) -> None:
-        """Compare keeper, hosts file and keys with the state again, and put right what differs."""
+        """Compare keeper, hosts file and keys with the state again, and put right what differs.
+
+        Whatever goes wrong is a trouble, and the next time is another chance.
+        """
+        try:
+            self._repair()
+        except Exception as error:
+            log.exception("comparing failed")
+            self._unread = f"this is a defect of kube2etcd ({type(error).__name__}); its log has more"
+            self._trouble("repair", self._unread)
+        else:
+            self._trouble("repair", "")
+
+    def _repair(self) -> None:
         with self._lock:
             deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
             try:

@@ -56,7 +56,7 @@ class Manifest:
             decode_head(value)
             shards = tuple(tuple(map(str, shard)) for shard in value["shards"])
             return cls(int(value["generation"]), encode_head(decode_head(value)), shards)
-        except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise UnreadableState(f"its manifest cannot be read: {error}") from None
 
 
@@ -95,7 +95,7 @@ def join(manifest: Manifest, pieces: Mapping[str, bytes]) -> State:
             raise UnreadableState(f"its piece {missing[0]} is missing or damaged")
         try:
             value = msgspec.json.decode(zlib.decompress(b"".join(pieces[piece] for piece in shard)))
-        except (zlib.error, msgspec.DecodeError) as error:
+        except (zlib.error, ValueError, RecursionError) as error:
             raise UnreadableState(f"a piece of it cannot be read: {error}") from None
         endpoints.update(decode_endpoints(value))
     return replace(state, endpoints=endpoints)

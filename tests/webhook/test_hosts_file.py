@@ -121,6 +121,15 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
         HostsFile(tmp_path / "hosts").write(WANTED, ours)
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hosts")
+    with pytest.raises(NotWritten, match="cannot be written"):
+        HostsFile(tmp_path / "hosts").write(WANTED, ours)
+    # This one would be read for ever.
+    with pytest.raises(NotWritten, match="cannot be written"):
+        HostsFile(Path("/dev/zero")).write(WANTED, ours)
+
+
 def test_a_link_to_nowhere(tmp_path: Path) -> None:
     (tmp_path / "hosts").symlink_to("gone")
     with pytest.raises(NotWritten):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,40 @@ def test_a_folder_in_its_place(keeper: FileKeeper) -> None:
         keeper.save(STATE, 0)
     with pytest.raises(NotKept, match="cannot be removed"):
         keeper.clear()
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(keeper: FileKeeper) -> None:
+    keeper.path.parent.mkdir()
+    os.mkfifo(keeper.path)
+    with pytest.raises(NotKept, match="cannot be read"):
+        keeper.load()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_state_and_nothing_beside_it(
+    keeper: FileKeeper, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    keeper.save(STATE, 0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(os, call, full)
+        with pytest.raises(NotKept, match="No space left"):
+            keeper.save(State(), 0)
+    assert os.listdir(keeper.path.parent) == [keeper.path.name]
+    assert FileKeeper(keeper.path).load() == STATE
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, -1])
+def test_a_state_that_was_cut_off_is_told_and_left_alone(keeper: FileKeeper, kept: int) -> None:
+    keeper.save(STATE, 0)
+    torn = keeper.path.read_bytes()[:kept]
+    keeper.path.write_bytes(torn)
+    with pytest.raises(NotKept, match="put back a copy"):
+        FileKeeper(keeper.path).load()
+    assert keeper.path.read_bytes() == torn
 
 
 def test_a_file_in_its_folders_place(tmp_path: Path) -> None:

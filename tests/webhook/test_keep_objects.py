@@ -244,7 +244,14 @@ def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> Non
         ObjectsKeeper(api, "dns").load()
 
 
-@pytest.mark.parametrize("damage", [{"annotations": {"kube2etcd/webhook": "{"}}, {"annotations": {}}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"annotations": {"kube2etcd/webhook": "{"}},
+        {"annotations": {"kube2etcd/webhook": "[" * 5000}},
+        {"annotations": {}},
+    ],
+)
 def test_a_head_that_cannot_be_read_is_no_empty_state(damage: dict[str, Any]) -> None:
     api = FakeApi()
     ObjectsKeeper(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())

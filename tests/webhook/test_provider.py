@@ -148,6 +148,22 @@ def test_what_was_set_since_the_start_stays_when_another_writer_changes_somethin
     assert client.call("GET", "/clusterip").json() == "192.0.2.1"
 
 
+def test_a_defect_while_comparing_is_told_and_tried_again() -> None:
+    client = Client()
+    check = client.keeper.check
+
+    def odd(state: State, deadline: float) -> State:
+        raise RecursionError
+
+    client.keeper.check = odd  # type: ignore[method-assign]
+    client.provider.repair()
+    assert "defect" in client.provider.troubles()[0]
+    assert client.call("GET", "/records").status == 200
+    client.keeper.check = check  # type: ignore[method-assign]
+    client.provider.repair()
+    assert client.provider.troubles() == []
+
+
 def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     monkeypatch.setattr("kube2etcd.webhook.provider.ANSWER_WITHIN", 3.01)
