@@ -7,9 +7,11 @@ message at all, and 503 for what may work later.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +56,10 @@ _PATHS: Final = ("/", "/records", "/adjustendpoints", "/domains", "/clusterip")
 _METHODS: Final = ("GET", "HEAD", "POST")
 #: Characters of an error's text.
 _BRIEF = 800
+#: Octets of a body that is read alone: it takes some ten times as much while it is worked on.
+_LARGE = 4 * 1024 * 1024
+#: Seconds that one large call waits for another.
+_TURN = 1.5
 #: Octets of a body of bare text.
 _BARE = 65536
 
@@ -145,6 +151,7 @@ class _Calls:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
+        self._turn = threading.Lock()
 
     def negotiate(self, request: Request) -> Response:
         _check_accept(request)
@@ -157,15 +164,31 @@ class _Calls:
     def adjust(self, request: Request) -> Response:
         body = _body(request)
         _check_accept(request)
-        endpoints = _read(decode_endpoints, body)
-        return _ok(encode_endpoints(self._provider.adjusted(endpoints)))
+        with self._room_for(body):
+            endpoints = _read(decode_endpoints, body)
+            return _ok(encode_endpoints(self._provider.adjusted(endpoints)))
 
     def apply(self, request: Request) -> Response:
         # The client sends no Accept here, and there is nothing in the answer to be accepted.
-        self._provider.apply(_read(decode_changes, _body(request)))
+        body = _body(request)
+        with self._room_for(body):
+            self._provider.apply(_read(decode_changes, body))
         response = Response(status=204)
         del response.headers["Content-Type"]
         return response
+
+    @contextlib.contextmanager
+    def _room_for(self, body: bytes) -> Iterator[None]:
+        """One large body at a time; `NotNow` for another."""
+        if len(body) <= _LARGE:
+            yield
+            return
+        if not self._turn.acquire(timeout=_TURN):
+            raise NotNow("another large call is being worked on: try again")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def domains(self, request: Request) -> Response:
         return _ok(encode([str(domain) for domain in self._provider.domains]))

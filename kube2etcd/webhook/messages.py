@@ -18,6 +18,9 @@ from kube2etcd.external import Domain, Endpoint, InvalidEndpoint
 MEDIA_TYPE: Final = "application/external.dns.webhook+json;version=1"
 #: Octets of a body; the client's own limit.
 MAX_BODY: Final = 32 * 1024 * 1024
+#: Objects and lists of a body, at most: a full one of endpoints has fewer, one of nothing but brackets many
+#: times as many, which would take gigabytes.
+MAX_VALUES: Final = 1_500_000
 
 
 class BadMessage(ValueError):
@@ -75,6 +78,8 @@ def encode(value: Any) -> bytes:
 def _decode(body: bytes) -> Any:
     if not body.strip():
         raise BadMessage("the body is empty")
+    if len(body) > MAX_VALUES and body.count(b"{") + body.count(b"[") > MAX_VALUES:
+        raise BadMessage(f"the body has more than {MAX_VALUES} objects and lists")
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.external import Domain, managed
+from kube2etcd.webhook import door
 from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.messages import MEDIA_TYPE
+from kube2etcd.webhook.messages import MEDIA_TYPE, Changes
 from tests.strategies import LAW
 from tests.webhook.fakes import Client, a, alias
 
@@ -229,6 +231,32 @@ def test_bodies_that_are_no_domain(client: Client, body: bytes) -> None:
     answer = client.call("POST", "/domains", body)
     assert answer.status == 400
     assert client.call("GET", "/domains").json() == ["dtk.io"]
+
+
+def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_LARGE", 1000)
+    monkeypatch.setattr(door, "_TURN", 0.01)
+    inside, done = threading.Event(), threading.Event()
+    apply = client.provider.apply
+
+    def slow(changes: Changes) -> None:
+        inside.set()
+        assert done.wait(10)
+        apply(changes)
+
+    monkeypatch.setattr(client.provider, "apply", slow)
+    large = [a(f"n{number}.dtk.io") for number in range(100)]
+    statuses: list[int] = []
+    first = threading.Thread(target=lambda: statuses.append(client.apply(create=large)))
+    first.start()
+    assert inside.wait(10)
+    answer = client.call("POST", "/adjustendpoints", json.dumps(large).encode())
+    assert (answer.status, "large" in answer.json()["error"]) == (503, True)
+    assert client.call("POST", "/adjustendpoints", json.dumps(large[:1]).encode()).status == 200
+    done.set()
+    first.join()
+    assert statuses == [204]
+    assert client.call("POST", "/adjustendpoints", json.dumps(large).encode()).status == 200
 
 
 def test_many_domains_at_once_or_none_of_them(client: Client) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.webhook.messages import (
+    MAX_BODY,
+    MAX_VALUES,
     MEDIA_TYPE,
     BadMessage,
     Changes,
@@ -19,6 +21,18 @@ from kube2etcd.webhook.messages import (
 
 FOO = {"dnsName": "foo.dtk.io", "targets": ["10.0.0.5"], "recordType": "A"}
 ENDPOINT = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
+
+
+def test_a_full_body_is_read_and_one_of_brackets_is_not() -> None:
+    one = b'{"dnsName":"app-00000.dtk.io","targets":["10.0.0.1"],"recordType":"A","labels":{"owner":"me"}}'
+    full = b"[" + b",".join([one] * (MAX_BODY // (len(one) + 1))) + b"]"
+    assert len(full) <= MAX_BODY
+    assert full.count(b"{") + full.count(b"[") < MAX_VALUES
+    for brackets in (b"[]", b"{}", b'{"a":{}}'):
+        body = b'{"create":[' + b",".join([brackets] * (MAX_VALUES + 1)) + b"]}"
+        for decode in (decode_changes, decode_endpoints):
+            with pytest.raises(BadMessage, match="more than"):
+                decode(body)
 
 
 def test_the_media_type_is_that_text() -> None:
