@@ -20,6 +20,8 @@ from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Reco
 #: Octets of a text that surely come in one answer.
 MAX_TEXT: Final = 16000
 MAX_TTL: Final = 2**31 - 1
+#: Aliases that are followed one after the other; the server gives up before that.
+MAX_ALIASES: Final = 32
 _VERSIONS: Final = {"A": 4, "AAAA": 6}
 
 #: The endpoints of a name in plain form, for those who follow an alias.
@@ -133,7 +135,11 @@ def _chosen(
         return [*addresses, *others, *pointers[:1]]
     left_out += [f"{name} is an alias already, so not of {one}" for one in aliases[1:]]
     target = aliases[0].target if isinstance(aliases[0], Alias) else name
-    if _leads_back(name, target, known):
+    leads_back = _leads_back(name, target, known)
+    if leads_back is None:
+        left_out.append(f"{name} leads through more than {MAX_ALIASES} aliases")
+        return [*others, *pointers[:1]]
+    if leads_back:
         at_cluster = [Host(address) for address in zone.cluster_ips]
         for one in at_cluster:
             reading.ttls.setdefault(one.rtype, reading.ttls["CNAME"])
@@ -154,10 +160,12 @@ def _chosen(
     return aliases[:1]
 
 
-def _leads_back(name: Name, target: Name, known: Known) -> bool:
-    """Whether ``name`` comes to itself when it leads to ``target``."""
+def _leads_back(name: Name, target: Name, known: Known) -> bool | None:
+    """Whether ``name`` comes to itself when it leads to ``target``; None where that is too far to see."""
     seen: set[Name] = set()
     while target != name:
+        if len(seen) >= MAX_ALIASES:
+            return None
         onward = _read(known(str(target)), target, 0)
         aliases = onward.of("CNAME")
         if target in seen or not aliases or onward.of("A", "AAAA"):

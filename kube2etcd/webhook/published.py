@@ -85,8 +85,9 @@ def host_lines(
     """A hosts file's lines for published ``names``; ``own`` is the name of this machine."""
     found = HostLines()
     never = _LOCAL | {plain_name(own)}
+    seen: dict[str, list[Address] | None] = {}
     for name in sorted(names):
-        there = _addresses(names, name)
+        there = _addresses(names, name, seen)
         if there is None:
             continue
         if is_wildcard(name):
@@ -104,18 +105,27 @@ def host_lines(
     return found
 
 
-def _addresses(names: Mapping[str, Collection[Endpoint]], name: str) -> list[Address] | None:
-    """The addresses of a name, through aliases; empty: an alias to elsewhere; None: it has neither."""
-    first = True
-    while True:
-        there = names.get(name, ())
+def _addresses(
+    names: Mapping[str, Collection[Endpoint]], name: str, seen: dict[str, list[Address] | None]
+) -> list[Address] | None:
+    """The addresses of a name, through aliases; empty: an alias to elsewhere; None: it has neither.
+
+    ``seen`` remembers all that was passed, so that long chains are not walked from each of their links.
+    """
+    path = []
+    at = name
+    while at not in seen:
+        there = names.get(at, ())
         found = [address for endpoint in there for address in addresses(endpoint)]
-        if found:
-            return found
         alias = next((endpoint for endpoint in there if endpoint.record_type == "CNAME"), None)
-        if alias is None:
-            return None if first else []
-        name, first = alias_target(alias), False
+        seen[at] = found or (None if alias is None else [])
+        if found or alias is None:
+            break
+        path.append(at)
+        at = alias_target(alias)
+    end = seen[at] or []
+    seen |= dict.fromkeys(path, end)
+    return seen[name]
 
 
 def _in_rings(aliases: Mapping[str, str]) -> Iterator[str]:

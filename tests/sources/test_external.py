@@ -8,6 +8,7 @@ import pytest
 
 from kube2etcd.external import Domain, Endpoint, plain_name
 from kube2etcd.sources.external import (
+    MAX_ALIASES,
     MAX_TEXT,
     ExternalZone,
     external_records,
@@ -178,6 +179,24 @@ RING = [
 def test_rings(name: str, found: list[str], at_cluster: list[str]) -> None:
     assert lines(publish(name, RING)) == found
     assert lines(publish(name, RING, AT_CLUSTER)) == at_cluster
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_aliases_are_followed_so_far_and_no_farther(closed: bool) -> None:
+    count = MAX_ALIASES + 5
+    links = [end(f"a{number}.dtk.io", "CNAME", f"a{number + 1}.dtk.io") for number in range(count)]
+    links.append(end(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1"))))
+    asked: list[str] = []
+
+    def known(text: str) -> list[Endpoint]:
+        asked.append(text)
+        return [one for one in links if one.name == text]
+
+    far = external_records("a0.dtk.io", known, AT_CLUSTER)
+    assert (far.records, far.left_out) == ([], [f"a0.dtk.io leads through more than {MAX_ALIASES} aliases"])
+    assert len(asked) == MAX_ALIASES + 1
+    near = publish("a5.dtk.io", links, AT_CLUSTER)
+    assert bool(near.records) is not closed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
-from kube2etcd.webhook.published import HostLines, Published, host_lines, published
+from kube2etcd.webhook.published import HostLines, Published, alias_target, host_lines, published
 from kube2etcd.webhook.state import State
 
 DOMAINS = (Domain.parse("dtk.io"),)
@@ -48,6 +48,22 @@ def test_all_sets_of_a_name_together_and_each_address_once() -> None:
 def test_an_alias_has_the_addresses_of_its_target_through_chains() -> None:
     found = lines(a("a", "10.0.0.1"), alias("b", "C.dtk.io."), alias("c", "a.dtk.io"), cluster=CLUSTER)
     assert found.lines == [(f"{name}.dtk.io", "10.0.0.1") for name in "abc"]
+
+
+@pytest.mark.parametrize("end", [[a("a0999", "10.0.0.1")], []])
+def test_a_long_chain_is_walked_once(end: list[Endpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    walked = []
+
+    def counted(endpoint: Endpoint) -> str:
+        walked.append(endpoint)
+        return alias_target(endpoint)
+
+    monkeypatch.setattr("kube2etcd.webhook.published.alias_target", counted)
+    links = [alias(f"a{number:04}", f"a{number + 1:04}.dtk.io") for number in range(999)]
+    found = lines(*links, *end)
+    assert [address for _, address in found.lines] == ["10.0.0.1"] * (1000 if end else 0)
+    assert len(found.warnings) == (0 if end else 999)
+    assert len(walked) < 3000
 
 
 @pytest.mark.parametrize("target", ["out.example", "gone.dtk.io", "text.dtk.io"])
