@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
-from kube2etcd.settings import load
+from kube2etcd.settings import Settings, load
 from kube2etcd.webhook.command import check, cleanup
 from kube2etcd.webhook.keep_file import FileKeeper
 from kube2etcd.webhook.state import State
@@ -40,3 +42,50 @@ def test_cleanup_takes_a_torn_block_out_too(tmp_path: Path, spoil: bool) -> None
     left = b"10.0.0.2 b.late.io\n" if spoil else b""
     assert hosts.read_bytes() == b"one\n" + left + b"10.0.0.9 printer\n"
     assert not kept.exists()
+
+
+def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, bool]:
+    """What the command line comes to: settings, and whether there is an etcd."""
+    found: list[tuple[Settings, bool]] = []
+
+    def serve(settings: Settings, *, with_etcd: bool) -> None:
+        found.append((settings, with_etcd))
+        raise SystemExit(0)
+
+    monkeypatch.setattr("kube2etcd.webhook.command.serve", serve)
+    assert CliRunner().invoke(main, ["webhook", *args]).exit_code == 0
+    return found[0]
+
+
+def test_the_command_line_of_desktop_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    dtk = ("--cluster-ip=192.168.122.167", "--port=5000", "--domains=dtk.io,mydomain.io")
+    settings, with_etcd = said(*dtk, "--hosts-file", "/etc/hosts", monkeypatch=monkeypatch)
+    assert not with_etcd
+    assert list(map(str, settings.webhook.cluster_ip)) == ["192.168.122.167"]
+    assert list(map(str, settings.domains)) == ["dtk.io", "mydomain.io"]
+    assert (settings.webhook.bind, settings.webhook.port) == ("127.0.0.1", 5000)
+    assert settings.webhook.hosts_file == "/etc/hosts"
+
+
+def test_what_is_not_said_is_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, with_etcd = said("--etcd-server", "http://127.0.0.1:1", monkeypatch=monkeypatch)
+    webhook = settings.webhook
+    assert with_etcd
+    assert (webhook.bind, webhook.port, str(settings.listen)) == ("127.0.0.1", 5000, ":8081")
+    assert (webhook.allow, webhook.cluster_ip, settings.domains) == ((), (), ())
+    assert webhook.hosts_file is None
+    assert (webhook.state_prefix, webhook.state_file) == (
+        "/kube2etcd/webhook",
+        "/var/lib/kube2etcd/webhook.json",
+    )
+    assert (settings.etcd.prefix, settings.ttl) == ("/skydns", 30)
+
+
+def test_lists_may_be_said_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = ("--domains", "a.b,.c.d", "--domains", "e.f", "--allow", "10.0.0.0/8", "--allow", "fd00::/8")
+    settings, _ = said(
+        "--hosts-file", "h", *pieces, "--cluster-ip", "192.0.2.1,fd00::1", monkeypatch=monkeypatch
+    )
+    assert list(map(str, settings.domains)) == ["a.b", ".c.d", "e.f"]
+    assert list(map(str, settings.webhook.allow)) == ["10.0.0.0/8", "fd00::/8"]
+    assert list(map(str, settings.webhook.cluster_ip)) == ["192.0.2.1", "fd00::1"]

@@ -142,3 +142,43 @@ def test_lines_that_cannot_be_ours_stay_in_order(content: bytes, wanted: list[tu
         return [line for line in text.split(b"\n") if line in (b"# mine", b"\xff\xfe")]
 
     assert foreign(written(content, wanted)) == foreign(content)
+
+
+#: Any bytes at all, in lines or not, but no marker.
+USERS = (
+    st.lists(
+        st.one_of(
+            st.binary(max_size=20),
+            st.sampled_from([b"\r\n", b"\n", b"\r", b"\x00", b"#", b"\xef\xbb\xbf", b"10.0.0.1 "]),
+        ),
+        max_size=12,
+    )
+    .map(b"".join)
+    .filter(lambda content: b"kube2etcd" not in content)
+)
+
+
+def undressed(content: bytes) -> bytes:
+    """Without the block, and without what a block is between."""
+    start, end = content.index(BEGIN), content.index(END)
+    return content[:start] + content[end:].split(b"\n", 1)[1]
+
+
+@LAW
+@given(USERS)
+def test_every_byte_of_the_users_stays(content: bytes) -> None:
+    found = written(content)
+    added = undressed(found).removeprefix(content)
+    assert found.startswith(content)
+    assert added in ((b"",) if content.endswith(b"\n") or not content else (b"\n", b"\r\n"))
+    assert written(found, []) == content + added
+    assert written(found) == found
+
+
+@LAW
+@given(USERS, USERS)
+def test_a_block_in_the_middle_changes_nothing_around_it(before: bytes, after: bytes) -> None:
+    before += b"" if before.endswith(b"\n") or not before else b"\n"
+    around = before + BLOCK + after
+    assert undressed(written(around, [("c.dtk.io", "10.0.0.3")])) == before + after
+    assert written(around, []) == before + after

@@ -145,6 +145,18 @@ def test_who_waits_for_a_word_with_too_much_is_told_so_at_once(wires: Any) -> No
         assert statuses(read_all(raw)) == [413]
 
 
+def test_what_curl_sends_for_desktop_kubernetes(wires: Any) -> None:
+    wire = wires()
+    for path, data in ((b"domains", b"late.io"), (b"clusterip", b"192.168.122.167")) * 2:
+        head = (
+            b"POST /%b HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n" % path
+        )
+        form = b"Content-Length: %d\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n" % len(data)
+        assert statuses(wire.send(head + form + data)) == [200]
+    assert wire.client.call("GET", "/domains").json() == ["dtk.io", "late.io"]
+    assert wire.client.call("GET", "/clusterip").json() == "192.168.122.167"
+
+
 def test_what_is_packed_is_not_unpacked(wires: Any) -> None:
     wire = wires()
     body = gzip.compress(MESSAGE)
