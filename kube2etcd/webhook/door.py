@@ -141,7 +141,7 @@ def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
     except ValueError:
         return "the caller has no address"
     plain = getattr(address, "ipv4_mapped", None) or address
-    if any(plain in network for network in networks):
+    if any(one in network for network in networks for one in (plain, address)):
         return ""
     return f"{plain} is in none of the allowed networks"
 

@@ -202,11 +202,18 @@ def test_no_web_page_may_call(client: Client, method: str, path: str) -> None:
         ("fd00::1%eth0", True),
         ("127.0.0.1", False),
         ("192.0.3.1", False),
+        ("198.51.100.9", False),
+        ("::ffff:198.51.100.9", True),
+        ("fd00:0:0:1::1", False),
         ("", False),
     ],
 )
 def test_who_may_call(peer: str, allowed: bool) -> None:
-    networks = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("fd00::/64"))
+    networks = (
+        ipaddress.ip_network("192.0.2.0/24"),
+        ipaddress.ip_network("fd00::/64"),
+        ipaddress.ip_network("::ffff:198.51.100.0/120"),
+    )
     client = Client(allow=networks)
     assert client.call("GET", "/", peer=peer).status == (200 if allowed else 403)
 
