@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -19,9 +21,16 @@ class FileKeeper:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._written: _Version | None = None
+        self._lock = -1
+        """A descriptor that says to other processes that the file is ours."""
+
+    def __del__(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def load(self) -> State:
         """As `Keeper` says."""
+        self._claim()
         try:
             data, _ = atomic.read(self.path)
             self._written = self._version()
@@ -39,9 +48,10 @@ class FileKeeper:
 
     def save(self, state: State, deadline: float) -> None:
         """As `Keeper` says."""
-        beside = self.path.with_name(f".{self.path.name}.new")
+        beside = self._beside("new")
         try:
             self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._claim()
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink()
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -72,11 +82,38 @@ class FileKeeper:
 
     def clear(self) -> None:
         """As `Keeper` says."""
+        self._claim()
         try:
             self.path.unlink(missing_ok=True)
+            self._beside("lock").unlink(missing_ok=True)
         except OSError as error:
             raise NotKept(f"the state file {self.path} cannot be removed: {error.strerror}") from None
         self._written = None
+
+    def _beside(self, what: str) -> Path:
+        return self.path.with_name(f".{self.path.name}.{what}")
+
+    def _claim(self) -> None:
+        """Two processes with one file would each take the other's for damage; `NotKept` for the second.
+
+        Where there is no folder yet there is nothing to lose, and a file system without locks does without.
+        """
+        if self._lock >= 0:
+            return
+        try:
+            descriptor = os.open(self._beside("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise NotKept(
+                    f"another process keeps its state in {self.path}: stop it, or write another --state-file"
+                ) from None
+        else:
+            self._lock = descriptor
 
     def _version(self) -> _Version:
         status = os.stat(self.path)

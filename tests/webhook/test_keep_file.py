@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ def test_kept_and_read_again(keeper: FileKeeper) -> None:
     keeper.save(STATE, 0)
     assert FileKeeper(keeper.path).load() == STATE
     assert keeper.path.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in keeper.path.parent.iterdir()] == ["webhook.json"]
+    assert sorted(os.listdir(keeper.path.parent)) == [".webhook.json.lock", "webhook.json"]
 
 
 def test_what_a_killed_writer_left_is_no_hindrance(keeper: FileKeeper) -> None:
@@ -98,7 +100,7 @@ def test_a_full_disk_leaves_the_old_state_and_nothing_beside_it(
         meanwhile.setattr(os, call, full)
         with pytest.raises(NotKept, match="No space left"):
             keeper.save(State(), 0)
-    assert os.listdir(keeper.path.parent) == [keeper.path.name]
+    assert sorted(os.listdir(keeper.path.parent)) == [".webhook.json.lock", "webhook.json"]
     assert FileKeeper(keeper.path).load() == STATE
 
 
@@ -122,4 +124,43 @@ def test_cleared(keeper: FileKeeper) -> None:
     keeper.save(STATE, 0)
     for _ in range(2):
         keeper.clear()
-        assert not keeper.path.exists()
+        assert os.listdir(keeper.path.parent) == []
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from kube2etcd.webhook.keep_file import FileKeeper
+from kube2etcd.webhook.state import State
+keeper = FileKeeper(Path(sys.argv[1]))
+keeper.save(State(), 0)
+print("kept", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_takes_nothing_from_the_first(keeper: FileKeeper) -> None:
+    assert keeper.load() == State()
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(keeper.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"kept\n"
+        before = keeper.path.read_bytes()
+        for call in (
+            keeper.load,
+            keeper.clear,
+            lambda: keeper.save(STATE, 0),
+            lambda: keeper.check(STATE, 0),
+        ):
+            with pytest.raises(NotKept, match="another process"):
+                call()
+        assert keeper.path.read_bytes() == before
+    finally:
+        other.communicate(timeout=10)
+    keeper.save(STATE, 0)
+    assert keeper.load() == STATE

@@ -38,6 +38,8 @@ SIGTERM ends within 1 s
     stack/webhook_hosts test_it_stops_within_a_second_and_answers_what_is_in_hand
     stack/webhook_etcd test_it_stops_within_a_second_though_etcd_is_silent
 SIGKILL loses nothing
+    keep_file test_a_second_process_takes_nothing_from_the_first
+    keep_file test_a_full_disk_leaves_the_old_state_and_nothing_beside_it
     stack/webhook_hosts test_what_was_answered_for_survives_a_kill_at_any_moment
     stack/webhook_etcd test_a_kill_in_the_middle_of_a_large_call_is_all_or_nothing
 domains and address after a start
