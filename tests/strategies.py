@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from hypothesis import settings
@@ -9,17 +10,21 @@ from hypothesis import strategies as st
 
 from kube2etcd.cluster.objects import (
     ApiObject,
+    DnsEndpoint,
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Event,
+    Interface,
     Metadata,
     Namespace,
     Pod,
     Port,
     Rejected,
     Service,
+    VirtualMachineInstance,
 )
+from kube2etcd.external import Endpoint as ExternalEndpoint
 
 #: The same examples on every run, and few enough to stay quick.
 LAW = settings(derandomize=True, deadline=None, max_examples=100)
@@ -28,15 +33,25 @@ ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2")
 STAMPS = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
 SERVICES = ("web", "db", "any")
 NAMESPACES = ("shop", "any")
+EXTERNAL = ("a.dtk.io", "b.a.dtk.io", "*.dtk.io", "www.shop.example")
+
+LABELS: tuple[dict[str, str], ...] = ({"env": "stage", "tier": "web"}, {"env": "stage"}, {})
 
 Present: TypeAlias = dict[tuple[str, str, str], ApiObject]
 
 _stamps = st.sampled_from(STAMPS)
+_labels = st.sampled_from(LABELS)
 
 
 def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
     return st.builds(
-        Metadata, st.just(namespace), st.just(name), st.just(""), st.just(""), creation_timestamp=_stamps
+        Metadata,
+        st.just(namespace),
+        st.just(name),
+        st.just(""),
+        st.just(""),
+        creation_timestamp=_stamps,
+        labels=_labels,
     )
 
 
@@ -114,6 +129,37 @@ def pods(draw: st.DrawFn, namespace: str, name: str) -> Pod:
     return Pod(draw(metadata(namespace, name)), address, (address,) if address else (), phase)
 
 
+@st.composite
+def machines(draw: st.DrawFn, namespace: str, name: str) -> VirtualMachineInstance:
+    interface = st.builds(
+        Interface, st.sampled_from(["", "default", "eth1", "my"]), st.sampled_from(["", "-", *ADDRESSES])
+    )
+    found = draw(st.lists(interface, max_size=3))
+    return VirtualMachineInstance(draw(metadata(namespace, name)), tuple(found), draw(_primary))
+
+
+_primary = st.sampled_from(["", "default"])
+
+
+@st.composite
+def dns_endpoints(draw: st.DrawFn, namespace: str, name: str) -> DnsEndpoint:
+    said = st.one_of(
+        st.tuples(st.just("A"), st.sampled_from([("10.0.0.1",), ("10.0.0.2", "10.0.0.3"), ("-",), ()])),
+        st.tuples(st.just("AAAA"), st.just(("fd00::1",))),
+        st.tuples(st.just("TXT"), st.just(("text",))),
+        st.tuples(
+            st.just("CNAME"),
+            st.sampled_from([*EXTERNAL, "web.shop.svc.cluster.local", "x.org"]).map(lambda to: (to,)),
+        ),
+    )
+    one = st.builds(
+        lambda name, said: ExternalEndpoint(name, said[1], said[0]),
+        st.sampled_from([*EXTERNAL, "elsewhere.org"]),
+        said,
+    )
+    return DnsEndpoint(draw(metadata(namespace, name)), tuple(draw(st.lists(one, max_size=4))))
+
+
 def one(kind: str, namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
     """An object of that kind and name."""
     match kind:
@@ -123,6 +169,10 @@ def one(kind: str, namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
             return slices(namespace, name)
         case "pods":
             return pods(namespace, name)
+        case "virtualmachineinstances":
+            return machines(namespace, name)
+        case "dnsendpoints":
+            return dns_endpoints(namespace, name)
         case _:
             return st.builds(Namespace, metadata("", name))
 
@@ -133,6 +183,12 @@ IDENTITIES = [
     *(("endpointslices", namespace, name) for namespace in NAMESPACES for name in ("s1", "s2")),
     *(("pods", "shop", name) for name in ("p1", "p2")),
 ]
+#: With the kinds that only some zones ask for.
+ALL_IDENTITIES = [
+    *IDENTITIES,
+    *(("virtualmachineinstances", namespace, name) for namespace in NAMESPACES for name in ("vm1", "web")),
+    *(("dnsendpoints", "shop", name) for name in ("d1", "d2", "d3")),
+]
 
 
 @st.composite
@@ -142,10 +198,20 @@ def clusters(draw: st.DrawFn) -> Present:
 
 
 @st.composite
-def events(draw: st.DrawFn) -> tuple[str, Event]:
-    kind, namespace, name = draw(st.sampled_from(IDENTITIES))
+def events(draw: st.DrawFn, identities: Sequence[tuple[str, str, str]] = IDENTITIES) -> tuple[str, Event]:
+    kind, namespace, name = draw(st.sampled_from(identities))
     change = draw(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED", "BOOKMARK"]))
     if draw(st.integers(0, 5)) == 0:
         return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "odd"))
     present = None if change == "BOOKMARK" else draw(one(kind, namespace, name))
     return kind, Event(change, present, namespace, name)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[str, Event]]:
+    """Every kind of object that there is, and what happens to some of them then."""
+    full = [
+        (kind, Event("ADDED", draw(one(kind, namespace, name)), namespace, name))
+        for kind, namespace, name in ALL_IDENTITIES
+    ]
+    return full + draw(st.lists(events(ALL_IDENTITIES), max_size=15))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 
 import pytest
@@ -29,17 +29,18 @@ from kube2etcd.cluster.objects import Port as ServicePort
 from kube2etcd.cluster.store import NAMES, Store, Unit
 from kube2etcd.external import Domain
 from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.inbox import Rezoned
 from kube2etcd.publish import Publisher
 from kube2etcd.selectors import Selector
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.external import ExternalZone
 from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
-from kube2etcd.zones import OfExternal, OfMachines, OfSelected
+from kube2etcd.zones import OfExternal, OfMachines, OfSelected, Zone
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name
-from tests.strategies import LAW, events
+from tests.strategies import LAW, events, histories
 
 ZONE = ClusterZone(Name.parse("cluster.local"), pods="verified")
 PTR = b"/skydns/arpa/in-addr/10/0/0/1"
@@ -371,20 +372,14 @@ def test_a_name_that_grows_too_long_hurts_nobody(kind: str) -> None:
     assert any(key.endswith(b"/svc/shop/web") for key in publisher.desired)
 
 
-@LAW
-@given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
-def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoint_names: str) -> None:
-    zone = ClusterZone(ZONE.zone, pods="verified", endpoint_names=endpoint_names)
-    by_event = Publisher(Store(), Layout(), zone)
-    for kind, event in told:
-        before = dict(by_event.desired)
-        changed = by_event.refresh(by_event.store.apply(kind, event))
-        differ = before.items() ^ by_event.desired.items()
-        assert {key for key, _ in differ} <= changed
-    kinds = ("services", "endpointslices", "namespaces", "pods")
+KINDS = ("services", "endpointslices", "namespaces", "pods", "virtualmachineinstances", "dnsendpoints")
+
+
+def left(told: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
+    """A store that lists what these events leave, and the units that this touched."""
     store = Store()
-    final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in kinds}
-    refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in kinds}
+    final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in KINDS}
+    refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in KINDS}
     for kind, event in told:
         if event.type == "BOOKMARK":
             continue
@@ -396,14 +391,95 @@ def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoi
         elif event.object is not None and event.type != "DELETED":
             final[kind][identity] = event.object
     touched: set[Unit] = set()
-    for kind in reversed(kinds):
+    for kind in reversed(KINDS):
         touched |= store.replace(kind, final[kind].values(), refused[kind].values())
+    return store, touched
+
+
+def assert_same(one: Publisher, other: Publisher) -> None:
+    assert one.desired == other.desired
+    assert one.left_out() == other.left_out()
+    for key in other.desired:
+        assert one.holder(key) == other.holder(key) is not None
+
+
+@LAW
+@given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
+def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoint_names: str) -> None:
+    zone = ClusterZone(ZONE.zone, pods="verified", endpoint_names=endpoint_names)
+    by_event = Publisher(Store(), Layout(), zone)
+    for kind, event in told:
+        before = dict(by_event.desired)
+        changed = by_event.refresh(by_event.store.apply(kind, event))
+        differ = before.items() ^ by_event.desired.items()
+        assert {key for key, _ in differ} <= changed
+    store, touched = left(told)
     at_once = Publisher(store, Layout(), zone)
     at_once.refresh(touched)
-    assert by_event.desired == at_once.desired
-    assert by_event.left_out() == at_once.left_out()
-    for key in at_once.desired:
-        assert by_event.holder(key) == at_once.holder(key) is not None
+    assert_same(by_event, at_once)
+
+
+def external_zones(*domains: str) -> tuple[OfExternal, ...]:
+    """The external zones of these domains."""
+    all_ = tuple(Domain.parse(one) for one in domains)
+    services = (ZONE.zone, Name.parse("stage.example"), Name.parse("vm"))
+    return tuple(
+        OfExternal(ExternalZone(one.name, (one,), service_zones=services, all_domains=all_)) for one in all_
+    )
+
+
+#: Every kind of zone, chosen by the labels of Services, of namespaces, of both.
+OTHERS = (
+    OfMachines(MachineZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/24"),))),
+    OfSelected(
+        SelectedZone(
+            Name.parse("stage.example"),
+            selector=Selector.parse("tier=web"),
+            namespace_selector=Selector.parse("env=stage"),
+        )
+    ),
+    OfSelected(SelectedZone(Name.parse("vm.test"), selector=Selector.parse("!env"), name="{service}")),
+)
+
+_REZONED = st.sampled_from(
+    [
+        Rezoned(external_zones()),
+        Rezoned(external_zones("dtk.io")),
+        Rezoned(external_zones("dtk.io", "a.dtk.io")),
+        Rezoned(external_zones("shop.example", "svc.cluster.local")),
+    ]
+)
+
+
+@LAW
+@given(histories(), st.lists(st.tuples(st.integers(0, 40), _REZONED), max_size=4))
+def test_events_lead_where_a_listing_leads_in_every_kind_of_zone(
+    history: list[tuple[str, Event]], rezoned: list[tuple[int, Rezoned]]
+) -> None:
+    """Also while the external zones come and go, and whichever of them stand in the end."""
+    told: list[tuple[str, Event] | Rezoned] = [Rezoned(external_zones("dtk.io")), *history]
+    for at, one in rezoned:
+        told.insert(at, one)
+    by_event = Publisher(Store(), Layout(), ZONE, OTHERS)
+    zones: Sequence[Zone] = ()
+    changes: list[tuple[str, Event]] = []
+    for step in told:
+        before = dict(by_event.desired)
+        if isinstance(step, Rezoned):
+            zones = step.zones
+            changed = by_event.refresh(by_event.rezone(zones))
+        else:
+            changes.append(step)
+            changed = by_event.refresh(by_event.store.apply(*step))
+        differ = before.items() ^ by_event.desired.items()
+        assert {key for key, _ in differ} <= changed
+    store, touched = left(changes)
+    at_once = Publisher(store, Layout(), ZONE, (*OTHERS, *zones))
+    at_once.refresh(touched)
+    assert_same(by_event, at_once)
+    # A relist of the same, and a look at everything, change nothing.
+    assert by_event.refresh(by_event.units()) == set()
+    assert_same(by_event, at_once)
 
 
 def test_services_follow_the_labels_of_their_namespace() -> None:
