@@ -7,9 +7,9 @@ nothing else.  Pure.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from kube2etcd.cluster.objects import Namespace, Pod, Service, VirtualMachineInstance
 from kube2etcd.cluster.store import NAMES, Store, Unit
@@ -40,47 +40,49 @@ from skydns_compat.nested import nested_entries, own_name
 from skydns_compat.records import Record
 
 
-class Zone(Protocol):
+class Zone(ABC):
     """What the publisher asks of a zone."""
 
+    __slots__ = ()
+
     @property
+    @abstractmethod
     def name(self) -> Name:
         """The zone's name."""
-        ...
 
     @property
+    @abstractmethod
     def above(self) -> int:
         """So many labels below the zone are names that stand above whole trees (`Layout.entries`)."""
-        ...
 
     @property
+    @abstractmethod
     def depth(self) -> int:
         """So many labels below the zone are the names of objects."""
-        ...
 
+    @abstractmethod
     def itself(self) -> Published:
         """What the zone has without any object."""
-        ...
 
+    @abstractmethod
     def publish(self, unit: Unit, store: Store) -> Published:
         """What ``unit`` has in this zone; nothing when it is not for it, or is gone."""
-        ...
 
     def follows_namespaces(self) -> bool:
         """Whether a namespace's labels decide about the Services in it."""
-        ...
+        return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
         """Key to value for records of one unit."""
-        ...
+        return layout.entries(records, self.name, self.above)
 
     def key(self, layout: Layout, name: Name) -> bytes:
         """The one key that a name has if it exists."""
-        ...
+        return layout.key(name)
 
 
 @dataclass(frozen=True, slots=True)
-class InCluster:
+class InCluster(Zone):
     """The cluster zone."""
 
     settings: ClusterZone
@@ -107,21 +109,9 @@ class InCluster:
                 return pod_records(pod, self.settings)
         return Published()
 
-    def follows_namespaces(self) -> bool:
-        """As `Zone` says."""
-        return False
-
-    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """As `Zone` says."""
-        return layout.entries(records, self.name, self.above)
-
-    def key(self, layout: Layout, name: Name) -> bytes:
-        """As `Zone` says."""
-        return layout.key(name)
-
 
 @dataclass(frozen=True, slots=True)
-class OfMachines:
+class OfMachines(Zone):
     """The zone of KubeVirt's machines."""
 
     settings: MachineZone
@@ -146,21 +136,9 @@ class OfMachines:
                 return machine_namespace_records(namespace, self.settings)
         return Published()
 
-    def follows_namespaces(self) -> bool:
-        """As `Zone` says."""
-        return False
-
-    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """As `Zone` says."""
-        return layout.entries(records, self.name, self.above)
-
-    def key(self, layout: Layout, name: Name) -> bytes:
-        """As `Zone` says."""
-        return layout.key(name)
-
 
 @dataclass(frozen=True, slots=True)
-class OfSelected:
+class OfSelected(Zone):
     """A zone of selected Services."""
 
     settings: SelectedZone
@@ -199,14 +177,6 @@ class OfSelected:
         """As `Zone` says."""
         return bool(self.settings.namespace_selector.requirements)
 
-    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """As `Zone` says."""
-        return layout.entries(records, self.name, self.above)
-
-    def key(self, layout: Layout, name: Name) -> bytes:
-        """As `Zone` says."""
-        return layout.key(name)
-
     def unselected(self, service: Service, store: Store) -> str:
         """Why a Service is not for this zone, or nothing where it is."""
         meta = service.metadata
@@ -230,7 +200,7 @@ class OfSelected:
 
 
 @dataclass(frozen=True, slots=True)
-class OfExternal:
+class OfExternal(Zone):
     """A zone of names that somebody else thought of."""
 
     settings: ExternalZone
@@ -251,10 +221,6 @@ class OfExternal:
         if unit.kind != NAMES:
             return Published()
         return external_records(unit.name, store.endpoints, self.settings)
-
-    def follows_namespaces(self) -> bool:
-        """As `Zone` says."""
-        return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
         """As `Zone` says."""

@@ -100,7 +100,9 @@ def lending(abort: Abort | None) -> Iterator[None]:
             twin.close()
 
 
-class _Connection(HTTPConnection):
+class _Lending(HTTPConnection):
+    """Lends its socket to the request that uses it."""
+
     response_class = ChunkedResponse
 
     def _new_conn(self) -> socket.socket:
@@ -114,18 +116,8 @@ class _Connection(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = ChunkedResponse
-
-    def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
-        running.fresh = True
-        _lend(sock)
-        return sock
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _lend_reused(self)
-        super().request(*args, **kwargs)
+class _TlsConnection(_Lending, HTTPSConnection):
+    pass
 
 
 def _lend_reused(connection: HTTPConnection) -> None:
@@ -136,7 +128,7 @@ def _lend_reused(connection: HTTPConnection) -> None:
 class AbortablePool(HTTPConnectionPool):
     """Plain HTTP."""
 
-    ConnectionCls = _Connection
+    ConnectionCls = _Lending
 
 
 class AbortableTlsPool(HTTPSConnectionPool):
