@@ -244,11 +244,11 @@ def resync(
         for one in told:
             one.relist("the first pass")
         progress("listing the cluster…")
-        while not reconciler.equal or reconciler.held:
+        while not (reconciler.equal or strict.refused) or reconciler.held:
             reconciler.turn(inbox.news())
             if strict.error is not None:
                 raise strict.error
-            if reconciler.plan is not last and reconciler.equal:
+            if reconciler.plan is not last and (reconciler.equal or strict.refused):
                 last = reconciler.plan
                 found.update((change.key, change) for change in last.changes)
                 foreign, malformed = foreign | last.foreign, malformed | last.malformed

@@ -24,7 +24,7 @@ from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, News, Wake
 from kube2etcd.intake import Intake
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.mirror import Mirror
-from kube2etcd.plan import Plan, diff, generations
+from kube2etcd.plan import HELD_SHARE, Plan, diff, generations
 from kube2etcd.publish import Publisher
 from kube2etcd.standby import Standby
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between attempts to reach etcd; it is beside us, and every name waits for it.
 ETCD_RETRY = 0.5
+#: Seconds until keys that etcd would not take are offered again: rights may have been given by then.
+REFUSED_RETRY = 30.0
 #: Seconds that the loop waits for news at most, so that its heartbeat is seen.
 TICK = 1.0
 
@@ -97,6 +99,8 @@ class Reconciler:
         self._resync_at = time.monotonic() + resync_period
         self._retry_at = 0.0
         self._trouble = ""
+        self._refused: dict[bytes, str] = {}
+        self._offer_at = 0.0
         self._watch = 0
         self._loads = 0
 
@@ -104,6 +108,14 @@ class Reconciler:
     def held(self) -> frozenset[bytes]:
         """Keys whose deletion waits for a second listing."""
         return self._holding.keys
+
+    def refused(self) -> dict[bytes, str]:
+        """Keys that etcd would not take and still lacks, with its reason."""
+        desired, entries = self.publisher.desired, self.mirror.entries
+        self._refused = {
+            key: reason for key, reason in self._refused.items() if desired.get(key) != entries.get(key)
+        }
+        return self._refused
 
     def run(self, stop: threading.Event) -> None:
         """Turn until ``stop`` is set; an event in the inbox, or a tick, makes a turn."""
@@ -158,6 +170,8 @@ class Reconciler:
             full = self._load(began) if self.mirror.lost else False
             if self.mirror.lost:
                 return
+            if began >= self._offer_at:
+                changed |= self.refused().keys()
             if not full and not keys and not changed and not self.held and not self._standby.keys:
                 self._intake.came_empty()  # it took nothing away
                 return
@@ -173,6 +187,8 @@ class Reconciler:
         self._trouble = ""
         wanted = len(self.publisher.desired)
         self.equal = self._standby.bearable(began, was_equal, self.mirror.entries, wanted)
+        # A few odd keys spoil their own names only; an etcd that takes nothing is not equal to anything.
+        self.equal &= len(self.refused()) <= HELD_SHARE * wanted
         self._metrics.etcd_up(True)
         if full:
             self._metrics.resynced(time.monotonic() - began)
@@ -225,6 +241,8 @@ class Reconciler:
         self.mirror.wrote((one for batch in adding + taking for one in batch), result)
         self._metrics.wrote(puts, total - puts)
         for change, reason in result.refused:
+            self._refused[change.key] = reason
+            self._offer_at = time.monotonic() + REFUSED_RETRY
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
         log.info("%d keys written, %d deleted", puts, total - puts)
 
@@ -254,6 +272,9 @@ class Reconciler:
         reasons += [reason for reason in (self._trouble, self._led) if reason]
         if self._led and behind and (self._standby.settled or not self.equal):
             reasons.append(f"{behind} keys in etcd are not as this bridge would write them")
+        if self._refused and not self.equal:
+            reason = next(iter(self._refused.values()))
+            reasons.append(f"etcd refuses {len(self._refused)} keys: {reason}")
         ready = self.equal and not waiting and not self._trouble
         if not ready and not reasons:
             reasons.append("etcd is not equal to the cluster yet")

@@ -44,7 +44,7 @@ from kube2etcd.intake import GONE_AFTER, LONGEST, REASONS
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
-from kube2etcd.reconciler import ETCD_RETRY, Reconciler
+from kube2etcd.reconciler import ETCD_RETRY, REFUSED_RETRY, Reconciler
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.external import ExternalZone
 from kube2etcd.sources.machines import MachineZone
@@ -623,6 +623,28 @@ def test_a_refused_key_is_named_and_others_are_written(clock: Clock, told: pytes
     world.listed(service("web"), service("db", "10.0.0.2"))
     assert f"etcd refuses {WEB.decode()}: too large" in told.text
     assert world.publisher.desired.keys() - world.etcd.entries.keys() == {WEB}
+
+
+def test_an_etcd_that_refuses_everything_is_not_equal_and_is_offered_it_again(clock: Clock) -> None:
+    world = World(clock)
+    world.etcd.refused = Everything()
+    world.listed(service("web"))
+    assert not world.ready
+    assert "keys: too large" in world.reasons
+    world.etcd.refused = set()
+    world.turn(Wake())
+    assert world.etcd.entries == {}, "not at every turn"
+    clock.now += REFUSED_RETRY
+    world.turn(Wake())
+    world.assert_equal()
+    assert world.ready
+
+
+class Everything(set[bytes]):
+    """Holds whatever is asked for."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
 
 def test_progress_is_told(clock: Clock) -> None:
