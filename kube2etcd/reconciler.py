@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kube2etcd import changes
-from kube2etcd.errors import EtcdDeposed, EtcdError
+from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
 from kube2etcd.foreign import Foreign
 from kube2etcd.holding import Holding
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, News, Wake
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between attempts to reach etcd; it is beside us, and every name waits for it.
 ETCD_RETRY = 0.5
+#: The same where it is full: it can be read, in full each time, until somebody makes room.
+FULL_RETRY = 5.0
 #: Seconds until keys that etcd would not take are offered again: rights may have been given by then.
 REFUSED_RETRY = 30.0
 #: Seconds that the loop waits for news at most, so that its heartbeat is seen.
@@ -258,7 +260,7 @@ class Reconciler:
         self._trouble = str(error)
         self.mirror.lose()
         self.equal = False
-        self._retry_at = time.monotonic() + ETCD_RETRY
+        self._retry_at = time.monotonic() + (FULL_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
         self._metrics.etcd_up(False)
 
     def _pause(self) -> float:

@@ -24,7 +24,7 @@ from kube2etcd.cluster.objects import (
     VirtualMachineInstance,
 )
 from kube2etcd.cluster.store import Store
-from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.external import Domain
 from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.holding import ASK_AGAIN
@@ -44,7 +44,7 @@ from kube2etcd.intake import GONE_AFTER, LONGEST, REASONS
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
-from kube2etcd.reconciler import ETCD_RETRY, REFUSED_RETRY, Reconciler
+from kube2etcd.reconciler import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY, Reconciler
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.external import ExternalZone
 from kube2etcd.sources.machines import MachineZone
@@ -76,6 +76,7 @@ class Entries:
     entries: dict[bytes, bytes] = field(default_factory=dict)
     revision: int = 1
     trouble: EtcdError | None = None
+    full: EtcdNoSpace | None = None
     refused: set[bytes] = field(default_factory=set)
     snapshots: int = 0
     written: list[changes.Change] = field(default_factory=list)
@@ -100,6 +101,8 @@ class Entries:
         for batch in (batch for generation in generations for batch in generation):
             if self.trouble is not None:
                 raise self.trouble
+            if self.full is not None:
+                raise self.full
             self.revision += 1
             own.add(self.revision)
             for change in batch:
@@ -623,6 +626,21 @@ def test_a_refused_key_is_named_and_others_are_written(clock: Clock, told: pytes
     world.listed(service("web"), service("db", "10.0.0.2"))
     assert f"etcd refuses {WEB.decode()}: too large" in told.text
     assert world.publisher.desired.keys() - world.etcd.entries.keys() == {WEB}
+
+
+def test_a_full_etcd_is_not_read_all_the_time(clock: Clock) -> None:
+    world = World(clock)
+    world.etcd.full = EtcdNoSpace("etcd is full")
+    world.listed(service("web"))
+    assert "etcd is full" in world.reasons
+    tries = world.etcd.tries
+    clock.now += ETCD_RETRY
+    world.turn(Wake())
+    assert world.etcd.tries == tries
+    world.etcd.full = None
+    clock.now += FULL_RETRY
+    world.turn(Wake())
+    world.assert_equal()
 
 
 def test_an_etcd_that_refuses_everything_is_not_equal_and_is_offered_it_again(clock: Clock) -> None:
