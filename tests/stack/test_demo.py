@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_failed_build_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> dict[str, Path]:
+    def fail(*, names: Sequence[str]) -> dict[str, Path]:
         raise BuildError("building coredns failed")
 
     monkeypatch.setattr(demo, "binaries", fail)
