@@ -13,6 +13,10 @@ import dns.rdatatype
 
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
+#: What counts as "not yet" when an answer is waited for: a question is left without one while CoreDNS
+#: pauses before it tries an etcd again that was away.
+NOT_YET = (OSError, AssertionError, dns.exception.Timeout)
+
 
 class CoreDns(Server):
     """One CoreDNS with the given Corefile, in which ``{port}`` stands for its port.

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.stack.bridge import Bridge
+from tests.stack.coredns import NOT_YET
 from tests.stack.demo import kube2etcd
 from tests.stack.external_dns import ExternalDns, Webhook, dns_endpoint, dns_endpoint_crd, endpoint, ingress
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, Object, free_port, wait_for
@@ -67,7 +68,8 @@ class Named:
             assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
             return True
 
-        wait_for(right, f"{name} {rtype}", deadline_s, self.webhook.process, self.dns.process)
+        processes = (self.webhook.process, self.dns.process)
+        wait_for(right, f"{name} {rtype}", deadline_s, *processes, not_yet=NOT_YET)
 
     def lines(self) -> list[str]:
         """``name address`` of our block, sorted."""

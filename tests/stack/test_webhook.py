@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.coredns import NOT_YET
 from tests.stack.demo import kube2etcd
 from tests.stack.harness import LOOPBACK, CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import (
@@ -238,7 +239,12 @@ def test_the_bodies_of_older_clients_are_answered_by_coredns(
     dns = CoreDns(tmp_path, binaries, text, port=port)
 
     def expect(name: str, rtype: str, *answer: str) -> None:
-        wait_for(lambda: said(dns.ask(name, rtype)) == list(answer), f"{name} {rtype} {answer}", 10)
+        wait_for(
+            lambda: said(dns.ask(name, rtype)) == list(answer),
+            f"{name} {rtype} {answer}",
+            10,
+            not_yet=NOT_YET,
+        )
 
     hosts = tmp_path / "hosts"
     with serving(

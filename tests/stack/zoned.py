@@ -10,6 +10,7 @@ import dns.message
 import dns.rcode
 import yaml
 
+from tests.stack.coredns import NOT_YET
 from tests.stack.demo import NO_DOORS, environment, kube2etcd
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, Object, free_port, wait_for
 
@@ -145,7 +146,8 @@ class Zoned:
             assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
             return True
 
-        wait_for(right, f"{name} {rtype}", deadline_s, self.bridge.process, self.dns.process)
+        processes = (self.bridge.process, self.dns.process)
+        wait_for(right, f"{name} {rtype}", deadline_s, *processes, not_yet=NOT_YET)
 
 
 def relabel(api: ApiServer, one: Object) -> None:
