@@ -162,8 +162,17 @@ class Process:
         _RUNNING.discard(self)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers; every thread stands still when this returns."""
         self._signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+
+        def stands() -> bool:
+            if not self.alive:
+                return True
+            states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
+            return all(state in "tTZX" for state in states)
+
+        wait_for(stands, f"{self.name} to stand still", 5)
 
     def resume(self) -> None:
         """SIGCONT after a pause."""
