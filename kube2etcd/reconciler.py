@@ -224,8 +224,9 @@ class Reconciler:
             if full:
                 self.equal = False
                 self._report()
+            # What etcd would not take before was never as written, so it is no repair when it is.
+            news = keys | waited | set(self._refused)
             self._write(plan)
-            news = keys | waited
             repaired = sum(change.key not in news for change in plan.changes)
             if repaired and (self._loads > 1 or not full):
                 self._metrics.repaired(repaired)

@@ -656,6 +656,7 @@ def test_an_etcd_that_refuses_everything_is_not_equal_and_is_offered_it_again(cl
     world.turn(Wake())
     world.assert_equal()
     assert world.ready
+    assert world.metric("kube2etcd_repairs_total 0"), "what was refused was no damage"
 
 
 class Everything(set[bytes]):
