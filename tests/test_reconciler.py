@@ -655,8 +655,8 @@ def test_an_etcd_that_refuses_everything_is_not_equal_and_is_offered_it_again(cl
     clock.now += REFUSED_RETRY
     world.turn(Wake())
     world.assert_equal()
-    assert world.ready
     assert world.metric("kube2etcd_repairs_total 0"), "what was refused was no damage"
+    assert world.ready
 
 
 class Everything(set[bytes]):
