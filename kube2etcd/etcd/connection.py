@@ -1,8 +1,7 @@
-"""The connection to etcd: the only place of the project that imports ``etcd3`` and ``grpc``.
+"""The connection to etcd: the only place of the project that imports ``grpc``.
 
-``etcd3.client()`` makes the channel, with TLS or without; its stubs carry the requests, each with a
-timeout.  Around it stands what etcd3 has not: several servers with failover, credentials read anew,
-a token that is renewed, and errors that say what the caller can do.
+Around the channel of etcd3 stands what etcd3 has not: several servers with failover, credentials read
+anew, a token that is renewed, a timeout for each request, and errors that say what the caller can do.
 
 Several threads may use one connection.  It must never let an error of gRPC or etcd3 out, never wait
 for etcd without a limit, never log or show a password, token or key, and knows nothing of keys.
@@ -13,96 +12,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
+
+import grpc
 
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd import failures, wire
-from kube2etcd.etcd.settings import Endpoint, EtcdSettings
-from kube2etcd.etcd.wire import Message, rpc
-
-wire.install()  # before etcd3 is imported for the first time
-
-import etcd3  # noqa: E402
-import grpc  # noqa: E402
+from kube2etcd.etcd import failures
+from kube2etcd.etcd.channel import Session, Token
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.wire import Message
 
 __all__ = ["EtcdConnection", "EtcdSettings", "Pending", "Stream", "connect"]
 
 log = logging.getLogger(__name__)
-
-_OPTIONS = (
-    # Back within half a second when the server is; gRPC's own pause grows to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    # Not a pause, whatever its name says: the least time that one attempt to connect is given.
-    ("grpc.min_reconnect_backoff_ms", 2000),
-    # Where etcd is named by a Service or Pod, its address moves with a restart.
-    ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    # 4 MB by default, which a range of keys exceeds.
-    ("grpc.max_receive_message_length", -1),
-    # The environment's proxies have no say in how etcd is reached.
-    ("grpc.enable_http_proxy", 0),
-    # A new channel is a new connection, not another's in disguise.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Dead peers are noticed while something waits for them; etcd tolerates a ping each 5 s.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-)
-
-# Method -> the attribute of etcd3's client that has its stub.
-_STUBS = {
-    "Range": "kvstub",
-    "Txn": "kvstub",
-    "Compact": "kvstub",
-    "Status": "maintenancestub",
-    "Hash": "maintenancestub",
-    "Defragment": "maintenancestub",
-    "LeaseGrant": "leasestub",
-    "LeaseRevoke": "leasestub",
-    "LeaseKeepAlive": "leasestub",
-}
-
-
-class _Session:
-    """One channel to one server, and the token that it gave us."""
-
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
-        self.endpoint = endpoint
-        tls: dict[str, str] = {}
-        if endpoint.tls:
-            tls["ca_cert"] = str(settings.authority_file())
-            if settings.certfile is not None and settings.keyfile is not None:
-                tls |= {"cert_cert": str(settings.certfile), "cert_key": str(settings.keyfile)}
-        # User and password are not given to etcd3: it asks for a token in the constructor, once and
-        # for ever, and hands it on as call credentials, which gRPC refuses without TLS.
-        self.client = etcd3.client(
-            host=endpoint.host, port=endpoint.port, timeout=settings.timeout, grpc_options=_OPTIONS, **tls
-        )
-
-    @property
-    def token(self) -> tuple[tuple[str, str], ...] | None:
-        token: tuple[tuple[str, str], ...] | None = self.client.metadata
-        return token
-
-    def start(self, method: str, request: Message, timeout: float) -> Any:
-        stub = getattr(getattr(self.client, _STUBS[method]), method)
-        return stub.future(request, timeout=timeout, metadata=self.token)
-
-    def first(self, method: str, request: Message, timeout: float) -> Message:
-        """The first answer of a stream, which is then ended."""
-        stub = getattr(getattr(self.client, _STUBS[method]), method)
-        call = stub(iter((request,)), timeout=timeout, metadata=self.token)
-        try:
-            for answer in call:
-                return answer
-        finally:
-            call.cancel()
-        raise ValueError("the stream ended without an answer")
-
-    def authenticate(self, user: str, password: str, timeout: float) -> None:
-        request = rpc.AuthenticateRequest(name=user, password=password)
-        answer = rpc.AuthStub(self.client.channel).Authenticate(request, timeout=timeout)
-        self.client.metadata = (("token", answer.token),)
 
 
 class Pending:
@@ -150,8 +71,7 @@ class Stream:
         self._session = connection.session()
         self._token = self._session.token
         try:
-            watch = rpc.WatchStub(self._session.client.channel).Watch
-            self._call = watch(requests, metadata=self._token)
+            self._call = self._session.stream(requests)
         except ValueError as error:
             raise connection.gone(self._session, "Watch") from error
 
@@ -187,7 +107,7 @@ class EtcdConnection:
         self.settings = settings
         self.endpoints = settings.endpoints()
         self._lock = threading.RLock()
-        self._current: _Session | None = None
+        self._current: Session | None = None
         self._turn = 0
         self._closed = False
         self._warned = False
@@ -249,7 +169,7 @@ class EtcdConnection:
         # and it is this that ends its waiting.
         self._closed = True
         if (session := self._current) is not None:
-            session.client.close()
+            session.close()
 
     def __enter__(self) -> EtcdConnection:
         return self
@@ -259,14 +179,14 @@ class EtcdConnection:
 
     # -- for Pending and Stream ---------------------------------------------------------------
 
-    def session(self) -> _Session:
+    def session(self) -> Session:
         """The present channel, made and logged in if there is none."""
         with self._lock:
             self._refuse_if_closed()
             if self._current is None:
                 endpoint = self.endpoints[self._turn % len(self.endpoints)]
                 try:
-                    session = _Session(endpoint, self.settings)
+                    session = Session(endpoint, self.settings)
                 except (OSError, ValueError) as error:
                     # A rotation that is half done: the next attempt reads the files again.
                     raise EtcdUnavailable(
@@ -278,7 +198,7 @@ class EtcdConnection:
                     log.debug("etcd at %s is used without a user", endpoint)
             return self._current
 
-    def renew(self, session: _Session, stale: tuple[tuple[str, str], ...] | None) -> bool:
+    def renew(self, session: Session, stale: Token) -> bool:
         """Ask for a new token; False when that cannot help. The password file is read anew."""
         with self._lock:
             if self.settings.user is None or self._closed:
@@ -287,7 +207,7 @@ class EtcdConnection:
                 return True  # another thread was faster
             return self._authenticate(session)
 
-    def failed(self, session: _Session, what: str, error: BaseException) -> EtcdError:
+    def failed(self, session: Session, what: str, error: BaseException) -> EtcdError:
         """What this failure means; a channel that does not carry is left for a new one."""
         code = "CANCELLED"
         if isinstance(error, grpc.RpcError):
@@ -298,11 +218,11 @@ class EtcdConnection:
             self.leave(session)
         return meaning
 
-    def gone(self, session: _Session, what: str) -> EtcdError:
+    def gone(self, session: Session, what: str) -> EtcdError:
         """The error for a channel that was closed under the caller's feet."""
         return failures.meaning(str(session.endpoint), what, "CANCELLED", "")
 
-    def leave(self, session: _Session) -> None:
+    def leave(self, session: Session) -> None:
         """Close this channel, if it is still the present one; the next server has its turn.
 
         gRPC would reconnect by itself, but to the same server, with the certificates of the day it was
@@ -314,7 +234,7 @@ class EtcdConnection:
                 self._turn += 1
                 self._drop()
 
-    def _authenticate(self, session: _Session) -> bool:
+    def _authenticate(self, session: Session) -> bool:
         """Log in; False when etcd wants no user. Whoever fails here leaves no session behind."""
         settings = self.settings
         if settings.user is None:
@@ -345,7 +265,7 @@ class EtcdConnection:
 
     def _drop(self) -> None:
         if self._current is not None:
-            self._current.client.close()
+            self._current.close()
             self._current = None
 
 
