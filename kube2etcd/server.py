@@ -73,12 +73,28 @@ class Door:
 
     def stop(self) -> None:
         """End, at once; requests that are being answered are cut off."""
-        if self._thread.is_alive():
-            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
-            self._thread.join(1)
-        else:
-            wasyncore.close_all(self._map)
-        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
+        end(self._server, self._map, self._thread)
+
+
+def end(server: Any, sockets: dict[int, Any], thread: threading.Thread) -> None:
+    """Close a waitress server's ``sockets`` and end its threads, of which ``thread`` looks at the sockets.
+
+    The pipe that wakes that thread goes last, when nobody is left to use it: whoever wakes the thread while
+    it closes the pipe writes to a descriptor that is closed, or already another file's.
+    """
+
+    def close() -> None:
+        wasyncore.close_all({at: one for at, one in sockets.items() if one is not server.trigger})
+        server.trigger.del_channel()
+
+    if thread.is_alive():
+        server.trigger.pull_trigger(close)
+        thread.join(5)
+    else:
+        close()
+    server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
+    if not (thread.is_alive() or server.task_dispatcher.threads):
+        server.trigger.close()
 
 
 def bind(listen: HostPort, option: str = "--listen") -> socket.socket:

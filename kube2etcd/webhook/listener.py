@@ -24,7 +24,7 @@ from waitress.utilities import Error
 from werkzeug.exceptions import HTTPException
 
 from kube2etcd.metrics import Metrics
-from kube2etcd.server import bind
+from kube2etcd.server import bind, end
 from kube2etcd.settings import HostPort
 from kube2etcd.webhook.door import Application, Network, count, refused, unwelcome
 from kube2etcd.webhook.messages import MAX_BODY
@@ -169,11 +169,7 @@ class Listener:
             # The last answers are on their way to the sockets.
             while time.monotonic() < deadline and any(map(_unsent, list(self._map.values()))):
                 time.sleep(0.01)
-            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
-            self._thread.join(1)
-        else:
-            wasyncore.close_all(self._map)
-            self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
+        end(self._server, self._map, self._thread)
 
 
 def _unsent(channel: Any) -> bool:

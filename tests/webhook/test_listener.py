@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import ipaddress
 import json
+import os
 import re
 import socket
 import time
@@ -19,6 +20,7 @@ from kube2etcd.webhook import listener
 from kube2etcd.webhook.door import Network
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.messages import MAX_BODY, MEDIA_TYPE
+from tests.stack.process import wait_for
 from tests.webhook.fakes import Client, a
 
 MESSAGE = json.dumps({"create": [a("foo.dtk.io")]}).encode()
@@ -227,3 +229,31 @@ def test_more_connections_than_it_takes_keep_nobody_out_for_long(
         for _ in range(20):
             ending.enter_context(wire.connect())
         assert statuses(wire.send(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")) == [200]
+
+
+def test_an_end_that_comes_while_the_thread_is_awake_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    trigger = wire.listener._server.trigger
+    pull = trigger._physical_pull
+
+    def wake_and_wake_again() -> None:
+        """A worker's wake-up lets the thread do what we are just about to wake it for."""
+        pull()
+        wait_for(lambda: not trigger.thunks, "what is to be done to be done")
+        pull()
+
+    monkeypatch.setattr(trigger, "_physical_pull", wake_and_wake_again)
+    wire.listener.stop()
+    assert not wire.listener._thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        wire.connect()
+
+
+def test_an_end_leaves_no_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    wire = Wire()
+    with wire.connect() as raw:
+        raw.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 200 ")
+        wire.listener.stop()
+    assert len(os.listdir("/proc/self/fd")) <= before
