@@ -66,7 +66,7 @@ def test_a_line_is_delivered_while_the_stream_stays_open(server: Scripted, api: 
         assert stream.headers["Transfer-Encoding"] == "chunked"
         began = time.monotonic()
         assert next(iter(stream)) == b"first"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4
 
 
 def test_a_line_without_end_is_truncated(server: Scripted, api: ApiConnection) -> None:

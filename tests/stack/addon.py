@@ -6,7 +6,7 @@ Pods are those of `tests.stack.pod`; a Service's address leads to those of them 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dns.exception
@@ -16,17 +16,30 @@ import dns.rcode
 
 from tests.stack.container import Image, images
 from tests.stack.harness import ApiServer, CoreDns, Etcd, Object, wait_for
-from tests.stack.node import API_ADDRESS, RESOLVER, Node
+from tests.stack.node import IPV4, IPV6, Family, Node
 from tests.stack.pod import Pod
 
-RESOLVER_COREFILE = f"""
-.:53 {{
-    bind {RESOLVER}
-    template IN A example.com {{
-        answer "{{{{ .Name }}}} 60 IN A 192.0.2.80"
-    }}
-}}
+RESOLVER_COREFILE = """
+.:53 {
+    bind RESOLVER
+    template IN A example.com {
+        answer "{{ .Name }} 60 IN A 192.0.2.80"
+    }
+    template IN AAAA example.com {
+        answer "{{ .Name }} 60 IN AAAA 2001:db8::80"
+    }
+}
 """
+
+#: What the API server is told for the family: it listens to pods, and gives Services addresses of it.
+API_OPTIONS: Mapping[Family, Sequence[str]] = {
+    IPV4: ["--bind-address=0.0.0.0"],
+    IPV6: [
+        "--bind-address=::",
+        "--service-cluster-ip-range=fd00:10::/112",
+        "--advertise-address=2001:db8::10",
+    ],
+}
 
 
 class Cluster:
@@ -42,10 +55,11 @@ class Cluster:
             self.etcd.url,
             authorization_mode="RBAC",
             service_accounts=True,
-            hosts=[API_ADDRESS],
-            extra_args=["--bind-address=0.0.0.0"],
+            hosts=[node.family.api],
+            extra_args=API_OPTIONS[node.family],
         )
-        self.resolver = CoreDns(directory / "resolver", binaries, RESOLVER_COREFILE)
+        corefile = RESOLVER_COREFILE.replace("RESOLVER", node.family.resolver)
+        self.resolver = CoreDns(directory / "resolver", binaries, corefile)
         self.pods: list[tuple[str, Pod]] = []
         self.count = 0
 
@@ -125,9 +139,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(directory: Path, binaries: dict[str, Path]) -> Iterator[Cluster]:
+def running(directory: Path, binaries: dict[str, Path], family: Family = IPV4) -> Iterator[Cluster]:
     """A cluster; within the block the calling thread is on its node."""
-    node = Node(directory)
+    node = Node(directory, family)
     with contextlib.ExitStack() as ending:
         ending.callback(node.close)
         ending.enter_context(node.entered())

@@ -7,11 +7,12 @@ from tests.stack.certificates import Authority, KeyPair
 from tests.stack.coredns import CoreDns
 from tests.stack.etcd import Etcd, EtcdCluster, EtcdTls
 from tests.stack.kubeclient import KubeClient, KubeError, Object
-from tests.stack.process import LOOPBACK, NotInTimeError, Process, Server, free_port, wait_for
+from tests.stack.process import LOOPBACK, SLOW, NotInTimeError, Process, Server, free_port, wait_for
 from tests.stack.toolchain import BuildError
 
 __all__ = [
     "LOOPBACK",
+    "SLOW",
     "ApiServer",
     "Authority",
     "Bridge",

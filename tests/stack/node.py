@@ -12,14 +12,46 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.stack.process import Process, wait_for
 
-#: The address of the API server's own Service, as pods are told it.
-API_ADDRESS = "10.0.0.1"
-#: Where the node's resolver answers; pods with dnsPolicy Default ask there.
-RESOLVER = "192.0.2.53"
+
+@dataclass(frozen=True)
+class Family:
+    """The addresses of a cluster whose nodes and pods have no other family than this one."""
+
+    api: str
+    """The API server's own Service, as pods are told it."""
+    resolver: str
+    """Where the node's resolver answers; pods with dnsPolicy Default ask there."""
+    option: str
+    """How ``ip`` is told the family."""
+    bits: int
+    """Of one address."""
+    forwarding: str
+    """The kernel's parameter that lets packets go from pod to pod."""
+    line: str
+    """The two ends of a pod's line to the node: first and second of four numbers."""
+    new: tuple[str, ...] = ()
+    """What else a new address needs, to be there at once."""
+
+    def ends(self, number: int) -> tuple[str, str]:
+        """The node's address, and the pod's, on the line of pod ``number``."""
+        first = number % 64 * 4
+        gateway, address = (self.line.format(number // 64, first + last) for last in (1, 2))
+        return gateway, address
+
+
+IPV4 = Family("10.0.0.1", "192.0.2.53", "-4", 32, "net.ipv4.ip_forward", "10.244.{}.{}")
+IPV6 = Family(
+    *("fd00:10::1", "2001:db8::53", "-6", 128, "net.ipv6.conf.all.forwarding", "fd00:244:{:x}::{:x}"),
+    # nobody else has it, so nobody is asked
+    ("nodad",),
+)
+#: Where no other family is asked for.
+API_ADDRESS = IPV4.api
 
 _CLONE_NEWNET = 0x40000000
 
@@ -83,16 +115,15 @@ class Namespace:
 class Node(Namespace):
     """The node; `entered` puts the calling thread, and whatever it starts, onto it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, family: Family = IPV4) -> None:
         _need_rights()
         super().__init__("node", directory)
-        self.directory = directory
+        self.directory, self.family = directory, family
         self._lock = threading.Lock()
         self._pods = 0
-        for address in (API_ADDRESS, RESOLVER):
-            self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
-        # from pod to pod
-        self.set("net.ipv4.ip_forward", "1")
+        for address in (family.api, family.resolver):
+            self.run("ip", "address", "add", f"{address}/{family.bits}", "dev", "lo", *family.new)
+        self.set(family.forwarding, "1")
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -114,15 +145,15 @@ class Node(Namespace):
     def lead(self, address: str, pods: Sequence[PodNetwork]) -> None:
         """Packets to a Service's address go to these pods in turns, as kube-proxy sees to; none: nowhere."""
         hops = [word for pod in pods for word in ("nexthop", "via", pod.address)]
-        way = ["ip", "route", "replace", *([] if hops else ["unreachable"]), f"{address}/32", *hops]
+        to, routes = f"{address}/{self.family.bits}", ["ip", self.family.option, "route"]
         with self._lock:
             subprocess.run(
-                ["nsenter", f"--net={self.path}", "--", "ip", "route", "flush", "exact", f"{address}/32"],
+                ["nsenter", f"--net={self.path}", "--", *routes, "flush", "exact", to],
                 check=False,
                 capture_output=True,
                 timeout=20,
             )
-            self.run(*way)
+            self.run(*routes, "replace", *([] if hops else ["unreachable"]), to, *hops)
 
 
 class PodNetwork(Namespace):
@@ -130,19 +161,20 @@ class PodNetwork(Namespace):
 
     def __init__(self, node: Node, name: str, number: int) -> None:
         super().__init__(name, node.directory)
-        base = f"10.244.{number // 64}"
-        gateway, self.address = (f"{base}.{number % 64 * 4 + last}" for last in (1, 2))
+        self.family = node.family
+        gateway, self.address = self.family.ends(number)
+        subnet = self.family.bits - 2
         line = f"pod{number}"
         node.run("ip", "link", "add", line, "type", "veth", "peer", "eth0", "netns", str(self.process.pid))
-        node.run("ip", "address", "add", f"{gateway}/30", "dev", line)
+        node.run("ip", "address", "add", f"{gateway}/{subnet}", "dev", line, *self.family.new)
         node.run("ip", "link", "set", line, "up")
-        self.run("ip", "address", "add", f"{self.address}/30", "dev", "eth0")
+        self.run("ip", "address", "add", f"{self.address}/{subnet}", "dev", "eth0", *self.family.new)
         self.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", "route", "add", "default", "via", gateway)
+        self.run("ip", self.family.option, "route", "add", "default", "via", gateway)
 
     def answer_for(self, address: str) -> None:
         """Take packets to a Service's address: no address is translated on the way here."""
-        self.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+        self.run("ip", "address", "add", f"{address}/{self.family.bits}", "dev", "lo", *self.family.new)
 
 
 def _set_namespace(descriptor: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.stack.container import Image, Mount, command, share
 from tests.stack.kubeclient import KubeClient, Object
-from tests.stack.node import API_ADDRESS, RESOLVER, Node
+from tests.stack.node import Node
 from tests.stack.process import Process, wait_for
 
 #: Between two looks at a process, in seconds.
@@ -98,12 +98,14 @@ class Pod:
         self.network = node.add_pod(name)
         for sysctl in self.spec.get("securityContext", {}).get("sysctls", ()):
             self.network.set(sysctl["name"], sysctl["value"])
+        api_address = node.family.api
+        between = f"[{api_address}]" if ":" in api_address else api_address
         self._kube_environment = {
             "HOSTNAME": name,
-            "KUBERNETES_SERVICE_HOST": API_ADDRESS,
+            "KUBERNETES_SERVICE_HOST": api_address,
             "KUBERNETES_SERVICE_PORT": str(api_port),
             "KUBERNETES_SERVICE_PORT_HTTPS": str(api_port),
-            "KUBERNETES_PORT": f"tcp://{API_ADDRESS}:{api_port}",
+            "KUBERNETES_PORT": f"tcp://{between}:{api_port}",
         }
         self._etc = list(self._etc_files())
         self._lock = threading.Lock()
@@ -210,9 +212,9 @@ class Pod:
         assert self.spec["dnsPolicy"] == "Default", (
             "another policy would ask the cluster's DNS, which this is"
         )
-        lines = ["127.0.0.1 localhost"]
+        lines, resolver = ["127.0.0.1 localhost", "::1 localhost"], self.network.family.resolver
         lines += [f"{one['ip']} {' '.join(one['hostnames'])}" for one in self.spec.get("hostAliases", ())]
-        for name, text in (("hosts", "\n".join(lines) + "\n"), ("resolv.conf", f"nameserver {RESOLVER}\n")):
+        for name, text in (("hosts", "\n".join(lines) + "\n"), ("resolv.conf", f"nameserver {resolver}\n")):
             (self.directory / name).write_text(text)
             yield Mount(self.directory / name, f"/etc/{name}", read_only=False)
 

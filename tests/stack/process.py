@@ -20,6 +20,11 @@ T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 
+#: How many times slower than a quiet machine one may be: bounds of time in tests are for a quiet machine,
+#: and are multiplied by this. It stays below what would let a timeout (of 5 s and more) pass for promptness.
+#: How fast things are is shown by the benchmarks.
+SLOW = 4.0
+
 #: Asks the kernel for SIGKILL when the parent dies (PR_SET_PDEATHSIG), then becomes the command.
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
@@ -65,6 +70,8 @@ def wait_for(
 ) -> T:
     """The first true value of ``condition``, asked in short intervals until the deadline.
 
+    ``deadline_s`` is the time on a quiet machine; it is waited ``SLOW`` times as long before it is a failure.
+
     The exceptions ``not_yet`` count as "not yet" (a refused connection is an OSError); the last one is shown
     in the end. When one of ``processes`` has exited, waiting makes no sense and ends at once.
     """
@@ -81,7 +88,7 @@ def wait_for(
             seen = f"{type(error).__name__}: {error}"
         gone = [process for process in processes if not process.alive]
         waited = time.monotonic() - began
-        if gone or waited >= deadline_s:
+        if gone or waited >= deadline_s * SLOW:
             why = f"{gone[0].name} exited with {gone[0].exit_code}" if gone else f"not within {waited:.1f} s"
             logs = "".join(f"\nlast lines of {process.name}:\n{process.log_tail()}" for process in processes)
             raise NotInTimeError(f"waited for {what}: {why}; last seen: {seen!r}{logs}")
@@ -142,7 +149,7 @@ class Process:
         """Its exit code, negative for a signal; None while it runs or before it was started."""
         return None if self._child is None else self._child.poll()
 
-    def stop(self, deadline_s: float = 10.0) -> int | None:
+    def stop(self, deadline_s: float = 10.0 * SLOW) -> int | None:
         """SIGTERM, and SIGKILL when it has not exited by the deadline; returns the exit code."""
         if self._child is not None and self.alive:
             self._signal(signal.SIGTERM)
@@ -158,7 +165,7 @@ class Process:
         """SIGKILL, as when memory runs out; waits until it is gone."""
         if self._child is not None and self.alive:
             self._signal(signal.SIGKILL)
-            self._child.wait(10)
+            self._child.wait(10 * SLOW)
         _RUNNING.discard(self)
 
     def pause(self) -> None:

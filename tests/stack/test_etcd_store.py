@@ -15,7 +15,7 @@ from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, con
 from kube2etcd.etcd.probe import health
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import rpc
-from tests.stack.harness import Etcd, wait_for
+from tests.stack.harness import SLOW, Etcd, wait_for
 
 PREFIX = b"/skydns/"
 
@@ -210,7 +210,7 @@ def test_paused_server_is_unavailable_within_the_timeout(
         store.apply([batches(entries(10_000))])
     with pytest.raises(EtcdUnavailable):
         store.snapshot()
-    assert time.monotonic() - began < 2 * connection.settings.timeout + 1.5
+    assert time.monotonic() - began < 2 * connection.settings.timeout + 1.5 * SLOW
     server.resume()
     assert wait_for(store.snapshot, "etcd", not_yet=(EtcdUnavailable,)).revision > 0
 
@@ -250,7 +250,7 @@ def test_watch_tells_everything_once_and_in_order(server: Etcd, store: EtcdStore
         WatchEvent(b"/skydns/a", None, start + 1),
         WatchEvent(b"/skydns/c", b"3", start + 3),
     ]
-    assert told.end() < 0.5
+    assert told.end() < 0.5 * SLOW
     assert told.error is None
 
 
@@ -322,7 +322,7 @@ def test_quiet_watch_lives_on(server: Etcd) -> None:
 def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) -> None:
     told = Told(store, server.revision() + 1).standing()
     server.pause()
-    assert told.end() < 0.5
+    assert told.end() < 0.5 * SLOW
     server.resume()
 
 

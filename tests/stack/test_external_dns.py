@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tests.stack.bridge import Bridge
 from tests.stack.coredns import NOT_YET
 from tests.stack.demo import kube2etcd
 from tests.stack.external_dns import ExternalDns, Webhook, dns_endpoint, dns_endpoint_crd, endpoint, ingress
-from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, Object, free_port, wait_for
+from tests.stack.harness import LOOPBACK, SLOW, ApiServer, CoreDns, Etcd, Object, free_port, wait_for
 from tests.stack.zoned import said, service
 
 DOMAINS = ("--domains", "dtk.io,mydomain.io")
@@ -280,16 +279,16 @@ def five_thousand(named: Named) -> None:
 
         def post(changes: Object) -> None:
             headers = {"Content-Type": media}
-            answer = session.post(f"{named.webhook.door}/records", json=changes, headers=headers, timeout=15)
+            answer = session.post(
+                f"{named.webhook.door}/records", json=changes, headers=headers, timeout=15 * SLOW
+            )
             assert answer.status_code == 204, answer.text
 
-        began = time.monotonic()
         post({"create": create})
-        named.expect("n4999.dtk.io", "A", "10.1.19.249", deadline_s=10 - (time.monotonic() - began))
+        named.expect("n4999.dtk.io", "A", "10.1.19.249", deadline_s=10)
         assert len(named.lines()) == 5000
-        began = time.monotonic()
         post({"create": [endpoint("more.dtk.io", "A", "10.2.0.1")]})
-        named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=1 - (time.monotonic() - began))
+        named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=1)
 
 
 def test_five_thousand_names_are_equal_in_time(named: Named) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.faults import HERE, args, endpoints, metric, running, same_keys, service, services
-from tests.stack.harness import ApiServer, Bridge, Etcd, EtcdCluster, wait_for
+from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, EtcdCluster, wait_for
 
 #: The promise: so long after the leader's end another one writes.
 TAKEOVER = 10.0
@@ -55,7 +55,7 @@ def test_a_standby_takes_over_from_a_leader_that_is(
         if end == "killed":
             first.kill()
         else:
-            assert first.process.stop(5) == 0
+            assert first.process.stop(5 * SLOW) == 0
         comes(apiserver, etcd, "after", TAKEOVER)
         assert second.ready()
         assert "leads from now on" in second.process.log.read_text()

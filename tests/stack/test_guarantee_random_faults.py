@@ -12,13 +12,14 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.stack.faults import Door, door_to, fresh_keys, running, same_keys
+from tests.stack.faults import Door, door_to, fresh_keys, metric, running, same_keys
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -60,6 +61,7 @@ WRONG: tuple[dict[str, Any], ...] = (
 EMPTY_AGAIN = 60.0
 GARBAGE = ("", "{}", "null", "[", '{"host":"192.0.2.1"}', "\\")
 EXTRA = ("--endpoint-names", "all", "--pods", "verified", "--ttl", "30")
+ELECT = ("--leader-elect",)
 
 
 class Changing(threading.Thread):
@@ -93,10 +95,14 @@ class Breaking:
     """One fault after the other, as the seed says."""
 
     def __init__(
-        self, rng: random.Random, apiserver: ApiServer, door: Door, etcd: Etcd, bridge: Bridge
+        self, rng: random.Random, apiserver: ApiServer, door: Door, etcd: Etcd, bridges: Sequence[Bridge]
     ) -> None:
-        self.rng, self.door, self.etcd = rng, door, etcd
-        self.servers = {"etcd": etcd, "api": apiserver, "bridge": bridge}
+        self.rng, self.door, self.etcd, self.bridges = rng, door, etcd, bridges
+        self.servers: dict[str, Sequence[Etcd | ApiServer | Bridge]] = {
+            "etcd": [etcd],
+            "api": [apiserver],
+            "bridge": bridges,
+        }
         self.happened: Counter[str] = Counter()
         self.empty_at = -EMPTY_AGAIN
 
@@ -106,8 +112,8 @@ class Breaking:
         pause = threading.Event()
         try:
             while (left := until - time.monotonic()) > 0:
-                bridge = self.servers["bridge"]
-                assert bridge.alive, f"the bridge has ended by itself: {bridge.log_tail()}"
+                for bridge in self.bridges:
+                    assert bridge.alive, f"the bridge has ended by itself: {bridge.log_tail()}"
                 what = self.rng.choice(FAULTS)
                 self.happened[what] += 1
                 self.fault(*what.split(), lasting=min(left, self.rng.uniform(0.0, 4.0)))
@@ -118,7 +124,7 @@ class Breaking:
     def mend(self) -> None:
         """Everything is there again and as it should be."""
         self.door.mend()
-        for server in self.servers.values():
+        for server in (one for several in self.servers.values() for one in several):
             server.resume()
             if not server.alive:
                 server.start()
@@ -136,13 +142,15 @@ class Breaking:
             with contextlib.suppress(RuntimeError):
                 self.etcd.ctl("compact", str(self.etcd.revision()))
         elif what == "pause":
-            self.servers[who].pause()
+            server = self.rng.choice(self.servers[who])
+            server.pause()
             pause.wait(lasting)
-            self.servers[who].resume()
+            server.resume()
         else:
-            self.servers[who].kill()
+            server = self.rng.choice(self.servers[who])
+            server.kill()
             pause.wait(lasting)
-            self.servers[who].start()
+            server.start()
 
     def at_the_door(self, what: str) -> None:
         if what == "wrong":
@@ -189,7 +197,9 @@ def answers_differ(
 
 
 @pytest.mark.filterwarnings(LEAK)
+@pytest.mark.parametrize("elect", [False, True], ids=["alone", "elected"])
 def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
+    elect: bool,
     binaries: dict[str, Path],
     apiserver: ApiServer,
     etcd: Etcd,
@@ -201,11 +211,15 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
     with (
         capsys.disabled(),
         door_to(tmp_path, apiserver) as door,
-        running(tmp_path, door.kubeconfig, etcd, *EXTRA) as bridge,
+        contextlib.ExitStack() as ending,
     ):
+        bridges = [
+            ending.enter_context(running(tmp_path, door.kubeconfig, etcd, *EXTRA, *options, name=name))
+            for name, options in ([("first", ELECT), ("second", ELECT)] if elect else [("kube2etcd", ())])
+        ]
         print(f"\nseed {seed}, {seconds:g} s")
         changing = Changing(apiserver, seed)
-        breaking = Breaking(random.Random(seed), apiserver, door, etcd, bridge)
+        breaking = Breaking(random.Random(seed), apiserver, door, etcd, bridges)
         changing.start()
         try:
             breaking.run(seconds)
@@ -215,10 +229,13 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         assert not changing.is_alive()
         expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig(), *EXTRA)
         took = same_keys(etcd, expected, WITHIN)
-        wait_for(bridge.ready, "it to say so", 10, bridge.process)
+        for bridge in bridges:
+            wait_for(bridge.ready, "it to say so", 10, bridge.process)
         changes = f"{changing.done} changes, {changing.lost} lost"
         print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s")
         assert expected
-        assert "Traceback" not in bridge.process.log.read_text()
+        assert sum(metric(bridge, "kube2etcd_leader") for bridge in bridges) == elect
+        for bridge in bridges:
+            assert "Traceback" not in bridge.process.log.read_text()
         gc.collect()  # what the door left is counted here and not in a later test
-        assert answers_differ(binaries, tmp_path, apiserver, etcd, bridge) == []
+        assert answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0]) == []

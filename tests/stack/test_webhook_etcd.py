@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.stack.harness import Etcd, wait_for
+from tests.stack.harness import SLOW, Etcd, wait_for
 from tests.stack.webhook import (
     JSON,
     KEYS,
@@ -78,7 +78,7 @@ def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, tmp_path: Path, how: s
         for _ in range(2):
             began = time.monotonic()
             assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 5 + SLOW
             assert webhook.records() == before
             assert webhook.call("GET", "/").status_code == 200
         assert "etcd" in why_unready(webhook)
@@ -93,7 +93,7 @@ def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, tmp_path: Path, how: s
         wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
         began = time.monotonic()
         webhook.process.stop()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * SLOW
         assert webhook.process.exit_code == 0
 
 
@@ -104,7 +104,7 @@ def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, tmp_path: Pa
         why_unready(webhook)
         began = time.monotonic()
         webhook.process.stop()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * SLOW
         assert webhook.process.exit_code == 0
         etcd.resume()
         webhook.start()
@@ -211,8 +211,8 @@ def test_five_thousand_names_in_one_call(etcd: Etcd, tmp_path: Path, record_prop
             f" one more: answered after {more:.2f} s, published after {one_more:.2f} s"
         )
         assert len(webhook.records()) == 10002
-        assert published < 10
-        assert more < 1
+        assert published < 10 * SLOW
+        assert more < 1 * SLOW
         began = time.monotonic()
         webhook.kill()
         webhook.start()

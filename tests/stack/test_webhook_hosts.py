@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from tests.stack.harness import LOOPBACK, wait_for
+from tests.stack.harness import LOOPBACK, SLOW, wait_for
 from tests.stack.webhook import (
     a,
     alias,
@@ -98,7 +98,7 @@ def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path) ->
         webhook.start()
         began = time.monotonic()
         webhook.process.stop()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * SLOW
         assert webhook.process.exit_code == 0
         assert len(block(tmp_path / "hosts")) == 20000
 
@@ -167,7 +167,7 @@ def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> 
         hosts.mkdir()
         began = time.monotonic()
         assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 + SLOW
         assert webhook.records() == before
         assert webhook.call("GET", "/").status_code == 200
         assert "hosts file" in why_unready(webhook)
