@@ -1,6 +1,6 @@
 """Changes all the time while etcd, the API server and the bridge die, hang and lose their data at random.
 
-KUBE2ETCD_FAULT_SECONDS says how long (40), KUBE2ETCD_FAULT_SEED which one: a failing one can be replayed.
+KUBE2ETCD_FAULT_SECONDS says how long (30), KUBE2ETCD_FAULT_SEED which one: a failing one can be replayed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.stack.questions import questions
 from tests.stack.random_cluster import mutate, random_cluster
 
 # Read here, as no test sees the variables of ours.
-SECONDS = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "40")
+SECONDS = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "30")
 SEED = int(os.environ.get("KUBE2ETCD_FAULT_SEED") or random.randrange(1_000_000))
 #: The door's connections to an API server that is killed just as they open: ssl in Python 3.11 drops such a
 #: socket without closing it (SSLSocket._create, where the peer is gone already).
