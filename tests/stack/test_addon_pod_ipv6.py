@@ -1,0 +1,106 @@
+"""The pods of addons/dns where nodes and pods have IPv6 alone: every door, and the way to the API server."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.addons.manifests import VALUES, containers, filled, pods
+from tests.stack import addon
+from tests.stack.addon import Cluster, ask, expect
+from tests.stack.harness import wait_for
+from tests.stack.node import IPV6
+from tests.stack.pod import Pod
+
+ADDRESS = "fd00:10::a"
+VALUES6 = {**VALUES, "DNS_SERVER_IP": ADDRESS}
+RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
+DOMAIN = VALUES["DNS_DOMAIN"]
+KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
+DNS = f"kube-dns.kube-system.svc.{DOMAIN}"
+
+
+def reverse(address: str) -> str:
+    return ipaddress.IPv6Address(address).reverse_pointer
+
+
+QUESTIONS = [
+    (KUBERNETES, "AAAA", [IPV6.api]),
+    (KUBERNETES, "A", ["NOERROR"]),
+    (DNS, "AAAA", [ADDRESS]),
+    (f"_dns._udp.{DNS}", "SRV", [f"0 100 53 {DNS}."]),
+    (reverse(IPV6.api), "PTR", [f"{KUBERNETES}."]),
+    (reverse(ADDRESS), "PTR", [f"{DNS}."]),
+    (f"fd00-244--2.default.pod.{DOMAIN}", "AAAA", ["fd00:244::2"]),
+    (f"nobody.default.svc.{DOMAIN}", "AAAA", ["NXDOMAIN"]),
+    ("www.example.com", "AAAA", ["2001:db8::80"]),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with addon.running(tmp_path_factory.mktemp("node"), binaries, IPV6) as made:
+        made.apply([*filled(RC, VALUES6), *filled(SVC, VALUES6)])
+        yield made
+
+
+@pytest.fixture(scope="module")
+def two(cluster: Cluster) -> list[Pod]:
+    template = next(pods(filled(RC, VALUES6)))
+    made = [cluster.pod(template, "kube-system", ADDRESS) for _ in range(2)]
+    for pod in made:
+        pod.wait_ready()
+    return made
+
+
+def test_the_network_has_no_ipv4(two: list[Pod]) -> None:
+    """Else the other tests would show nothing."""
+    for pod in two:
+        shown = subprocess.run(
+            ["nsenter", f"--net={pod.network.path}", "--", "ip", "-4", "-brief", "address"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+        assert [line.split()[0] for line in shown.stdout.splitlines()] == ["lo"]
+
+
+def test_both_answer_the_same_and_what_comes_later_too(cluster: Cluster, two: list[Pod]) -> None:
+    for at in (*(pod.network.address for pod in two), ADDRESS):
+        for name, rtype, wanted in QUESTIONS:
+            assert ask(name, rtype, at=at) == wanted, (name, at)
+            assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
+    metadata = {"name": "later", "namespace": "default"}
+    spec = {"clusterIP": "fd00:10::77", "ports": [{"name": "http", "port": 80}]}
+    cluster.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    for pod in two:
+        expect(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")
+
+
+def test_every_door_is_open_to_the_node(two: list[Pod]) -> None:
+    """Where the kubelet probes and Prometheus scrapes; what is the pod's own stays its own."""
+    template = next(pods(filled(RC, VALUES6)))
+    doors = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
+    for port in (port["containerPort"] for port in doors if not port["name"].startswith("dns")):
+        line = http.client.HTTPConnection(two[0].network.address, port, timeout=5)
+        line.request("GET", "/metrics")
+        assert line.getresponse().status < 500, port
+        line.close()
+    for port in (2379, 2380):
+        line = http.client.HTTPConnection(two[0].network.address, port, timeout=5)
+        with pytest.raises(ConnectionRefusedError):
+            line.connect()
+
+
+def test_a_bridge_that_is_killed_comes_back(two: list[Pod]) -> None:
+    victim = two[0].containers["kube2etcd"]
+    victim.process.kill()
+    wait_for(lambda: victim.restarts == 1, "kube2etcd to be started again", 20)
+    two[0].wait_ready(60)
+    expect(KUBERNETES, IPV6.api, at=two[0].network.address, rtype="AAAA")
