@@ -82,7 +82,7 @@ News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost 
 
 
 class Inbox:
-    """A queue with the faces that the reflectors (`kube2etcd.cluster.reflector.Sink`) expect."""
+    """A queue with the faces that the reflectors (`kube2etcd.cluster.delivery.Sink`) expect."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[float, News]] = queue.SimpleQueue()

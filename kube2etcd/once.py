@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Those who tell the log what the loop does; of one pass the outcome is told.
 _LOOP = ("kube2etcd.reconciler", "kube2etcd.intake", "kube2etcd.holding", "kube2etcd.foreign")
+#: Those who tell it how listing goes.
+_REFLECTING = ("kube2etcd.cluster.reflector", "kube2etcd.cluster.watcher", "kube2etcd.cluster.health")
 #: Foreign keys that are taken out in one transaction.
 BATCH = 100
 
@@ -119,7 +121,7 @@ def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     waiting = {kind.name for kind in parts.kinds(settings)}.union(*(one.kinds for one in told))
     for one in told:
         one.relist("")
-    with _quiet("kube2etcd.cluster.reflector"), _reflecting(settings, inbox):
+    with _quiet(*_REFLECTING), _reflecting(settings, inbox):
         while waiting:
             progress(f"listing {', '.join(sorted(waiting))}…")
             for item in inbox.news():
@@ -221,7 +223,7 @@ def resync(
             one.relist(reason)
 
     with (
-        _quiet(*_LOOP, "kube2etcd.cluster.reflector"),
+        _quiet(*_LOOP, *_REFLECTING),
         connection,
         _reflecting(settings, inbox) as reflectors,
     ):
