@@ -1,11 +1,8 @@
-"""The connection to etcd's v2 API: the only place of the project that imports ``requests``.
+"""The connection to etcd's v2 API: several servers as if they were one, credentials read anew.
 
-Several servers as if they were one, credentials read anew, TLS files of the settings alone: the
-environment's proxies and CA bundles have no say.  Errors say what the caller can do.
-
-Requests run in a few threads, so that several are on their way at once and a caller who is told to
-stop need not wait for a server that hangs.  It must never let an error of ``requests`` out, never
-wait without a limit, never log or show a password, and knows nothing of what keys mean.
+Errors say what the caller can do.  It must never wait without a limit, never log or show a password,
+never send anything twice but what was turned away at the door or only reads, and knows nothing of
+what keys mean.
 """
 
 from __future__ import annotations
@@ -13,27 +10,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYetError
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import requests
-from requests.adapters import HTTPAdapter
 
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd import v2_failures
-from kube2etcd.etcd.settings import Endpoint, EtcdSettings
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.v2_channel import IN_FLIGHT, NoAnswerError, Response, Session, Stream
 from kube2etcd.etcd.v2_nodes import Reply, decode, url_path
+from kube2etcd.etcd.v2_parallel import Workers, closed_error
 
 log = logging.getLogger(__name__)
-
-#: Requests on their way at once.
-IN_FLIGHT = 8
-# Watches that may stand beside them, one of them about to end.
-_WATCHES = 4
-# How often a waiting caller looks whether the connection was closed.
-_TICK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +35,10 @@ class Answer:
         """etcd's code for what was wrong; 0 for nothing."""
         return self.reply.code
 
-
-class _Session:
-    """Connections to one server, with the credentials as they were when it was made."""
-
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
-        self.endpoint = endpoint
-        self.http = requests.Session()
-        # Neither proxies, nor REQUESTS_CA_BUNDLE, nor a .netrc.
-        self.http.trust_env = False
-        self.http.mount("http://", HTTPAdapter(pool_maxsize=IN_FLIGHT + _WATCHES, max_retries=0))
-        self.http.mount("https://", HTTPAdapter(pool_maxsize=IN_FLIGHT + _WATCHES, max_retries=0))
-        if endpoint.tls:
-            self.http.verify = str(settings.authority_file())
-            if settings.certfile is not None and settings.keyfile is not None:
-                self.http.cert = (str(settings.certfile), str(settings.keyfile))
-        if settings.user is not None:
-            # As bytes: requests would write text in Latin-1.
-            self.http.auth = (settings.user.encode(), settings.password().encode())  # type: ignore[assignment]
-
-    def url(self, path: str) -> str:
-        return f"{self.endpoint}{path}"
+    def refusal(self) -> EtcdError:
+        """What is wrong, where an answer to a write can be nothing else."""
+        reply = self.reply
+        return v2_failures.meaning("its server", "PUT", 400, reply.code, reply.message, reply.cause)
 
 
 class V2Connection:
@@ -78,10 +48,9 @@ class V2Connection:
         self.settings = settings
         self.endpoints = settings.endpoints()
         self._lock = threading.Lock()
-        self._current: _Session | None = None
+        self._current: Session | None = None
         self._turn = 0
-        self._closed = False
-        self._pool = ThreadPoolExecutor(IN_FLIGHT, "etcd-v2")
+        self.workers = Workers(IN_FLIGHT)
 
     def get(self, path: str, **params: str) -> Answer:
         """Read; every server is tried once."""
@@ -105,27 +74,14 @@ class V2Connection:
     def version(self) -> str:
         """The server's version."""
         _, response = self._sent("GET", "/version", {}, None)
-        version = response.text.partition('etcdserver":"')[2].partition('"')[0]
+        version = response.body.decode(errors="replace").partition('etcdserver":"')[2].partition('"')[0]
         return version or "unknown"
-
-    def start(self, work: Callable[[], Answer | int]) -> Pending:
-        """Begin ``work``, which may be several requests, without waiting for it."""
-        try:
-            return Pending(self, self._pool.submit(work))
-        except RuntimeError:  # the pool is shut down
-            raise _closed() from None
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing is to be waited for any more."""
-        return self._closed
 
     def close(self) -> None:
         """Let nobody wait any longer: whatever is under way fails as EtcdUnavailable for its caller."""
-        self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.workers.close()
         if (session := self._current) is not None:
-            session.http.close()
+            session.close()
 
     def __enter__(self) -> V2Connection:
         return self
@@ -137,24 +93,16 @@ class V2Connection:
     def stream(self, path: str, params: Mapping[str, str]) -> Iterator[Stream]:
         """The events of a watch, as they come, over a connection of its own."""
         session = self._session()
-        what = "Watch"
         try:
-            with session.http.get(
-                session.url(url_path(path)),
-                params=params,
-                stream=True,
-                timeout=self.settings.timeout,
-                allow_redirects=False,
-            ) as response:
-                if response.status_code != 200:
-                    answer = self._answer(session, what, response)
-                    reply = answer.reply
+            with session.watch(url_path(path), params) as stream:
+                if isinstance(stream, Response):
+                    reply = self._answer(session, "Watch", stream).reply
                     raise v2_failures.meaning(
-                        str(session.endpoint), what, response.status_code, reply.code, reply.message
+                        str(session.endpoint), "Watch", stream.status, reply.code, reply.message
                     )
-                yield Stream(str(session.endpoint), response)
-        except (requests.RequestException, OSError) as error:
-            raise self._failed(session, what, error) from error
+                yield stream
+        except NoAnswerError as error:
+            raise self._failed(session, error) from error
 
     # -- one request ----------------------------------------------------------------------------
 
@@ -179,27 +127,20 @@ class V2Connection:
 
     def _sent(
         self, method: str, url: str, params: Mapping[str, str], data: Mapping[str, bytes] | None
-    ) -> tuple[_Session, requests.Response]:
+    ) -> tuple[Session, Response]:
         session = self._session()
         try:
-            return session, session.http.request(
-                method,
-                session.url(url),
-                params=params,
-                data=data,
-                timeout=self.settings.timeout,
-                allow_redirects=False,
-            )
-        except (requests.RequestException, OSError) as error:
-            raise self._failed(session, method, error) from error
+            return session, session.request(method, url, params, data)
+        except NoAnswerError as error:
+            raise self._failed(session, error) from error
 
-    def _answer(self, session: _Session, what: str, response: requests.Response) -> Answer:
+    def _answer(self, session: Session, what: str, response: Response) -> Answer:
         """etcd's reply; an error of ours for what is none."""
-        status = response.status_code
+        status = response.status
         try:
-            reply = decode(response.content)
+            reply = decode(response.body)
         except ValueError:
-            reply = Reply(message=response.reason or "")
+            reply = Reply(message=response.reason)
             if status < 300:
                 raise v2_failures.unreachable(
                     str(session.endpoint), what, "the answer is not etcd's"
@@ -211,100 +152,31 @@ class V2Connection:
             if isinstance(error, EtcdUnavailable) and not isinstance(error, EtcdUnauthenticated):
                 self.leave(session)
             raise error
-        index = response.headers.get("X-Etcd-Index", "")
-        return Answer(reply, int(index) if index.isdigit() else reply.index)
+        return Answer(reply, reply.index if response.index is None else response.index)
 
-    def _session(self) -> _Session:
+    def _session(self) -> Session:
         with self._lock:
-            if self._closed:
-                raise _closed()
+            if self.workers.closed:
+                raise closed_error()
             if self._current is None:
                 endpoint = self.endpoints[self._turn % len(self.endpoints)]
                 try:
-                    self._current = _Session(endpoint, self.settings)
+                    self._current = Session(endpoint, self.settings)
                 except (OSError, UnicodeDecodeError) as error:
                     raise EtcdUnauthenticated(
                         f"the etcd password file {self.settings.password_file} cannot be read"
                     ) from error
             return self._current
 
-    def _failed(self, session: _Session, what: str, error: Exception) -> EtcdError:
+    def _failed(self, session: Session, error: NoAnswerError) -> EtcdError:
         """What a request without an answer means; the next one goes to the next server."""
         self.leave(session)
-        server = str(session.endpoint)
-        if isinstance(error, requests.Timeout) and not isinstance(error, requests.ConnectTimeout):
-            return v2_failures.silent(server, what)
-        if isinstance(error, requests.RequestException):
-            return v2_failures.unreachable(server, what, _reason(error))
-        # A rotation that is half done: the next attempt reads the files again.
-        return EtcdUnavailable(f"the TLS files for etcd at {server} cannot be read: {error}")
+        return error.meaning
 
-    def leave(self, session: _Session, turn: bool = True) -> None:
+    def leave(self, session: Session, turn: bool = True) -> None:
         """Drop these connections, if they are still the present ones; the next server has its turn."""
         with self._lock:
             if session is self._current:
                 self._turn += turn
                 self._current = None
-                session.http.close()
-
-
-class Pending:
-    """Work on its way."""
-
-    def __init__(self, connection: V2Connection, future: Future[Answer | int]) -> None:
-        self._connection = connection
-        self._future = future
-
-    def result(self) -> Answer | int:
-        """What came of it; or an error of ours."""
-        while True:
-            if self._connection.closed and not self._future.done():
-                raise _closed()
-            try:
-                return self._future.result(_TICK)
-            except NotYetError:
-                continue
-            except CancelledError:  # it was still waiting for a thread when the connection was closed
-                raise _closed() from None
-
-
-class Stream:
-    """An open watch."""
-
-    def __init__(self, server: str, response: requests.Response) -> None:
-        self.server = server
-        self._response = response
-        index = response.headers.get("X-Etcd-Index", "")
-        self.index = int(index) if index.isdigit() else 0
-        """How far etcd was when it began to watch: what it tells first is all up to here."""
-
-    def replies(self) -> Iterator[Reply]:
-        """The events, one a line, until the server is quiet for the timeout or ends it."""
-        rest = b""
-        try:
-            for piece in self._response.iter_content(None):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    if line.strip():
-                        yield decode(line)
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            # Quiet and gone look the same from here; the next request tells them apart.
-            log.debug("the watch on etcd at %s paused: %s", self.server, _reason(error))
-        except ValueError:
-            raise v2_failures.unreachable(self.server, "Watch", "the answer is not etcd's") from None
-
-
-def _closed() -> EtcdUnavailable:
-    return EtcdUnavailable("the connection to etcd is closed")
-
-
-def _reason(error: Exception) -> str:
-    """The last words of a chain of reasons, without object addresses."""
-    deepest: BaseException = error
-    for _ in range(8):
-        following = deepest.__cause__ or deepest.__context__
-        if following is None:
-            break
-        deepest = following
-    words = str(deepest) or type(deepest).__name__
-    return words if len(words) <= 200 else f"{words[:199]}…"
+                session.close()
