@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +53,23 @@ class Asking(threading.Thread):
                 self.bad[dns.rcode.to_text(answer.rcode())] += 1
 
 
-def end(askers: list[Asking]) -> None:
+@contextmanager
+def asked_all_the_time(server: CoreDns, asked: Sequence[tuple[str, str]], at_least: int) -> Iterator[None]:
+    """Every name is served, is asked for from now on, and was answered each time; ``at_least`` so often."""
+    askers = [Asking(server.port, name, rdtype) for name, rdtype in asked]
     for asker in askers:
-        asker.ended.set()
+        wait_for(partial(server.addresses, asker.asked, asker.rdtype), f"{asker.asked} to be served", 10)
     for asker in askers:
-        if asker.ident is not None:
+        asker.start()
+    try:
+        yield
+    finally:
+        for asker in askers:
+            asker.ended.set()
+        for asker in askers:
             asker.join(10)
+    assert {asker.asked: dict(asker.bad) for asker in askers if asker.bad} == {}
+    assert all(asker.good > at_least for asker in askers)
 
 
 def test_no_name_is_missing_for_a_moment_during_updates_of_every_kind(
@@ -75,54 +89,37 @@ def test_no_name_is_missing_for_a_moment_during_updates_of_every_kind(
     )
     port = free_port()
     server = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)
+
+    def keys(part: str) -> str:
+        return "".join(f"{key} {value} " for key, value in etcd.dump("/skydns").items() if part in key)
+
+    def changed(what: str, **spec: Any) -> None:
+        before = keys("/default/web")
+        apiserver.apply(service("web", **spec))
+        wait_for(lambda: keys("/default/web") != before, what, 10)
+
+    def led(*addresses: str, number: int = 0) -> None:
+        apiserver.apply(endpoints("many", *addresses, number=number))
+        wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
+
     with running(tmp_path, apiserver.kubeconfig(), etcd):
-        askers = [Asking(port, name, rdtype) for name, rdtype in ASKED]
         try:
             server.start()
-            for name, rdtype in ASKED:
-                wait_for(
-                    lambda name=name, rdtype=rdtype: server.addresses(name, rdtype),  # type: ignore[misc]
-                    f"{name} to be served",
-                    10,
-                )
-            for asker in askers:
-                asker.start()
-
-            def keys(part: str) -> str:
-                return "".join(
-                    f"{key} {value} " for key, value in etcd.dump("/skydns").items() if part in key
-                )
-
-            for turn in range(4):
-                before = keys("/default/web")
-                apiserver.apply(service("web", **single, ports=[http, more]))
-                wait_for(lambda before=before: keys("/default/web") != before, "the port", 10)  # type: ignore[misc]
-                before = keys("/default/web")
-                apiserver.apply(service("web", **dual, ports=[http, more]))
-                wait_for(lambda before=before: keys("/default/web") != before, "the family", 10)  # type: ignore[misc]
-                before = keys("/default/web")
-                apiserver.apply(service("web", **single, ports=[http]))
-                wait_for(lambda before=before: keys("/default/web") != before, "the old form", 10)  # type: ignore[misc]
-                # one endpoint replaced, all of them, and a second slice that takes over from the first
-                fresh = f"10.9.{turn + 1}"
-                for number, chosen in enumerate(
-                    ([f"{fresh}.1", "10.9.0.2"], [f"{fresh}.3", f"{fresh}.4"], ["10.9.0.1", "10.9.0.2"])
-                ):
-                    apiserver.apply(endpoints("many", *chosen))
-                    wait_for(
-                        lambda chosen=chosen: all(one in keys("/default/many") for one in chosen),  # type: ignore[misc]
-                        f"the endpoints {number}",
-                        10,
-                    )
-                apiserver.apply(endpoints("many", f"{fresh}.9", number=1))
-                wait_for(lambda fresh=fresh: f"{fresh}.9" in keys("/default/many"), "another slice", 10)  # type: ignore[misc]
-                apiserver.delete(endpoints("many", f"{fresh}.9", number=1))
-                wait_for(lambda fresh=fresh: f"{fresh}.9" not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
+            with asked_all_the_time(server, ASKED, at_least=100):
+                for turn in range(1, 5):
+                    changed("the port", **single, ports=[http, more])
+                    changed("the family", **dual, ports=[http, more])
+                    changed("the old form", **single, ports=[http])
+                    # one endpoint replaced, all of them, and a second slice that takes over from the first
+                    led(f"10.9.{turn}.1", "10.9.0.2")
+                    led(f"10.9.{turn}.3", f"10.9.{turn}.4")
+                    led("10.9.0.1", "10.9.0.2")
+                    led(f"10.9.{turn}.9", number=1)
+                    gone = f"10.9.{turn}.9"
+                    apiserver.delete(endpoints("many", gone, number=1))
+                    wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
         finally:
-            end(askers)
             server.kill()
-        assert {asker.asked: dict(asker.bad) for asker in askers if asker.bad} == {}
-        assert all(asker.good > 100 for asker in askers)
 
 
 def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_again(
@@ -134,37 +131,26 @@ def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_agai
     server = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)
     asked = [ASKED[0], ASKED[1]]
     with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd):
-        askers = [Asking(port, name, rdtype) for name, rdtype in asked]
         try:
             server.start()
-            for name, rdtype in asked:
-                wait_for(
-                    lambda name=name, rdtype=rdtype: server.addresses(name, rdtype),  # type: ignore[misc]
-                    f"{name} to be served",
-                    10,
-                )
-            for asker in askers:
-                asker.start()
-            for kind in ({"clusterIP": "None"}, {}, {"clusterIP": "None"}, {}):
-                door.fault("services", status=500)
-                door.expire()
-                wait_for(lambda: "services" not in door.watches.values(), "the watch to end", 10)
-                apiserver.delete(service("web"))
-                apiserver.apply(service("web", **kind))
-                expected = ["10.9.0.1", "10.9.0.2"]
-                if not kind:
-                    expected = [apiserver.get("v1", "Service", "web")["spec"]["clusterIP"]]
-                door.mend()
-                wait_for(
-                    lambda expected=expected: sorted(server.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
-                    f"the addresses {expected}",
-                    40,
-                )
+            with asked_all_the_time(server, asked, at_least=100):
+                for kind in ({"clusterIP": "None"}, {}, {"clusterIP": "None"}, {}):
+                    door.fault("services", status=500)
+                    door.expire()
+                    wait_for(lambda: "services" not in door.watches.values(), "the watch to end", 10)
+                    apiserver.delete(service("web"))
+                    apiserver.apply(service("web", **kind))
+                    expected = ["10.9.0.1", "10.9.0.2"]
+                    if not kind:
+                        expected = [apiserver.get("v1", "Service", "web")["spec"]["clusterIP"]]
+                    door.mend()
+                    wait_for(
+                        lambda expected=expected: sorted(server.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
+                        f"the addresses {expected}",
+                        40,
+                    )
         finally:
-            end(askers)
             server.kill()
-        assert {asker.asked: dict(asker.bad) for asker in askers if asker.bad} == {}
-        assert all(asker.good > 100 for asker in askers)
 
 
 def test_no_machine_is_missing_while_its_addresses_change(
@@ -174,20 +160,13 @@ def test_no_machine_is_missing_while_its_addresses_change(
     apiserver.apply(vmi("default", "desk", nic("blue", "10.10.0.1")))
     zoned = Zoned(tmp_path, binaries, apiserver, etcd, ("--vm-domain", ""))
     names = ("desk.default.vm.", "blue.desk.default.vm.")
-    askers = [Asking(zoned.dns.port, name, "A") for name in names]
     try:
         zoned.start()
-        for name in names:
-            zoned.expect(name, "A", "10.10.0.1")
-        for asker in askers:
-            asker.start()
-        for turn in range(2, 42):
-            addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]
-            more = [nic("red", f"10.20.0.{turn}")] if turn % 3 == 0 else []
-            apiserver.apply(vmi("default", "desk", nic("blue", *addresses), *more))
-            zoned.expect(names[1], "A", f"10.10.0.{turn}")
+        with asked_all_the_time(zoned.dns, [(name, "A") for name in names], at_least=50):
+            for turn in range(2, 42):
+                addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]
+                more = [nic("red", f"10.20.0.{turn}")] if turn % 3 == 0 else []
+                apiserver.apply(vmi("default", "desk", nic("blue", *addresses), *more))
+                zoned.expect(names[1], "A", f"10.10.0.{turn}")
     finally:
-        end(askers)
         zoned.kill()
-    assert {asker.asked: dict(asker.bad) for asker in askers if asker.bad} == {}
-    assert all(asker.good > 50 for asker in askers)

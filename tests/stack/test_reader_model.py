@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import dns.message
-import dns.name
-import dns.query
-import dns.rcode
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
-import dns.rrset
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skydns_compat.names import Name
-from skydns_compat.reader import Answer, Entries, Rr, answer
+from skydns_compat.reader import Answer, Entries, answer
 from tests.skydns_compat.reader_cases import CASES, FOLDER, ZONE, Case
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd
+from tests.stack.harness import CoreDns, Etcd
+from tests.stack.modelled import Pair, normal
 
 CLUSTER = Name.parse(ZONE)
 
@@ -36,31 +28,6 @@ cluster.local:{{port}} {{
     }}
 }}
 """
-
-
-class Pair:
-    """An etcd and the CoreDNS that reads it."""
-
-    def __init__(self, etcd: Etcd, coredns: CoreDns) -> None:
-        self.etcd = etcd
-        self.coredns = coredns
-        self._held: list[str] = []
-
-    def hold(self, keys: Mapping[str, str]) -> None:
-        """Make etcd hold these keys and no others."""
-        operations = [f"del {_quoted(key)}" for key in self._held if key not in keys]
-        operations += [f"put {_quoted(key)} {_quoted(value)}" for key, value in keys.items()]
-        if operations:
-            self.etcd.ctl("txn", stdin="\n".join(["", *operations, "", "", ""]))
-        self._held = list(keys)
-
-    def ask(self, name: str, qtype: str) -> Answer:
-        """The real answer in the model's words; records as they came, none merged."""
-        question = dns.message.make_query(name, qtype, use_edns=False)
-        reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=self.coredns.port, one_rr_per_rrset=True)
-        rcode = dns.rcode.to_text(reply.rcode())
-        assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED")
-        return Answer(rcode, tuple(map(_record, reply.answer)), tuple(map(_record, reply.additional)))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -134,28 +101,3 @@ def _modelled(keys: Mapping[str, str], name: str, qtype: str) -> Answer:
     return Answer(
         modelled.rcode, tuple(map(normal, modelled.answers)), tuple(map(normal, modelled.additional))
     )
-
-
-def normal(record: Rr) -> Rr:
-    """The record with its texts written as dnspython writes them."""
-    data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(record.rtype), record.data)
-    return Rr(dns.name.from_text(record.name).to_text(), record.rtype, record.ttl, _data(data))
-
-
-def _record(rrset: dns.rrset.RRset) -> Rr:
-    return Rr(rrset.name.to_text(), dns.rdatatype.to_text(rrset.rdtype), rrset.ttl, _data(rrset[0]))
-
-
-def _data(data: dns.rdata.Rdata) -> str:
-    text = data.to_text()
-    if data.rdtype == dns.rdatatype.AAAA:
-        return str(ipaddress.ip_address(text))
-    if data.rdtype == dns.rdatatype.SOA:  # the serial is the server's clock
-        words = text.split()
-        return " ".join([*words[:2], "0", *words[3:]])
-    return text
-
-
-def _quoted(text: str) -> str:
-    """As etcdctl's transactions read an argument: a Go string."""
-    return json.dumps(text, ensure_ascii=False)
