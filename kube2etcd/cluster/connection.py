@@ -9,40 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode
 
 import urllib3
-from urllib3.exceptions import HTTPError, InsecureRequestWarning, ProtocolError
+from urllib3.exceptions import HTTPError, ProtocolError
 
-from kube2etcd import __version__
-from kube2etcd.cluster.abort import Abort, AbortablePool, AbortableTlsPool, lending, running
-from kube2etcd.cluster.credentials import Access, ClusterSettings, fingerprint, read_access
+from kube2etcd.cluster.abort import Abort, lending, running
+from kube2etcd.cluster.credentials import ClusterSettings, fingerprint, read_access
 from kube2etcd.cluster.failures import check_url, explain_failure, public_url, refusal
+from kube2etcd.cluster.session import Session
 from kube2etcd.cluster.stream import READ_SIZE, Stream
 from kube2etcd.errors import ApiError, ApiUnavailable, SettingsError
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS: a server that needs longer is not one to wait for."""
-
-
-# The kernel probes a silent peer after 30 s, then each 15 s, and gives up after three: 75 s.
-# This finds a peer that is gone; one that is up but hangs is found by the read timeout.
-_KEEPALIVE: Final = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 3))
-        if hasattr(socket, name)
-    ),
-)
 
 _COMPRESSED: Final = {"Accept-Encoding": "gzip"}
 """For lists: API objects shrink to a tenth, which costs both sides less than encrypting all of them.
@@ -60,35 +46,6 @@ class Response:
     body: bytes
 
 
-class _Session:
-    """One reading of the credentials, with the pool that belongs to it."""
-
-    def __init__(self, access: Access, generation: int) -> None:
-        self.access = access
-        self.generation = generation
-        self.fingerprint = fingerprint(access.files)
-        if not access.verify:
-            urllib3.disable_warnings(InsecureRequestWarning)
-        options: dict[str, Any] = {"socket_options": list(_KEEPALIVE), "maxsize": 16}
-        context = access.context()
-        if context is not None:
-            options["ssl_context"] = context
-            options["cert_reqs"] = "CERT_REQUIRED" if access.verify else "CERT_NONE"
-            if access.server_name:
-                options["server_hostname"] = access.server_name
-        self.pool: urllib3.PoolManager = (
-            urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
-        )
-        self.pool.pool_classes_by_scheme = {"http": AbortablePool, "https": AbortableTlsPool}
-
-    def headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": f"kube2etcd/{__version__}"}
-        authorization = self.access.refresh() if self.access.refresh else self.access.authorization
-        if authorization:
-            headers["Authorization"] = authorization
-        return headers
-
-
 class ApiConnection:
     """Requests to one API server; may be used from several threads.
 
@@ -99,7 +56,7 @@ class ApiConnection:
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._session = _Session(read_access(settings), 0)
+        self._session = Session(read_access(settings), 0)
         check_url(self._session.access.host)
         self.reloads = 0
         """How often credentials were read again."""
@@ -199,7 +156,7 @@ class ApiConnection:
         more: Mapping[str, str],
         method: str = "GET",
         body: bytes | None = None,
-    ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
+    ) -> tuple[Session, urllib3.BaseHTTPResponse]:
         session = self._current_session()
         response = self._send_once(session, path, params, limits, seconds, more, method, body)
         if response.status == 401:  # the token may have been replaced a moment ago
@@ -222,7 +179,7 @@ class ApiConnection:
 
     def _send_once(
         self,
-        session: _Session,
+        session: Session,
         path: str,
         params: Mapping[str, str],
         limits: urllib3.Timeout,
@@ -277,20 +234,20 @@ class ApiConnection:
             raise explain(error) from error
         return b"".join(parts)
 
-    def _current_session(self) -> _Session:
+    def _current_session(self) -> Session:
         session = self._session
         if fingerprint(session.access.files) != session.fingerprint:
             return self._reload(session.generation)
         return session
 
-    def _reload(self, seen: int) -> _Session:
+    def _reload(self, seen: int) -> Session:
         """Read the credentials again, unless another thread has done so since ``seen``."""
         with self._lock:
             old = self._session
             if old.generation != seen:
                 return old
             try:
-                new = _Session(read_access(self._settings), old.generation + 1)
+                new = Session(read_access(self._settings), old.generation + 1)
             except SettingsError as error:
                 # Half-written or gone for a moment: what we have may still be good.
                 _log.warning("keeping the old credentials for %s: %s", self.server, error)
@@ -301,7 +258,7 @@ class ApiConnection:
             return new
 
     def _explainer(
-        self, session: _Session, seconds: float, abort: Abort | None, *, whole: bool = False
+        self, session: Session, seconds: float, abort: Abort | None, *, whole: bool = False
     ) -> Callable[[Exception], ApiError]:
         server = public_url(session.access.host)
 

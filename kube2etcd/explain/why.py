@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from kube2etcd.cluster.objects import Namespace, Service
+from kube2etcd.cluster.objects import Service
 from kube2etcd.cluster.store import NAMES, Unit
+from kube2etcd.explain.in_cluster import WhyInCluster, other_types, published_in
 from kube2etcd.listing import Row, unit_rows
 from kube2etcd.publish import Publisher
 from kube2etcd.sources.cluster import is_headless
-from kube2etcd.sources.published import Published
 from kube2etcd.zones import InCluster, OfExternal, OfSelected, Zone
 from skydns_compat.names import InvalidName, Name
 from skydns_compat.reader import Answer
@@ -65,11 +65,6 @@ class Why:
         """The zone that answers for the name."""
         return self._publisher.zone_of(name)
 
-    def _published(self, unit: Unit, zone: Name) -> Published:
-        """What a unit has in one zone."""
-        found = (one for where, one in self._publisher.by_zone(unit) if where.name == zone)
-        return next(found, Published())
-
     def reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
         """Why ``answer`` is what it is; ``rows`` are those of `rows_at`."""
         zone = self._zone_of(name)
@@ -85,34 +80,20 @@ class Why:
         labels = name.relative(zone.name)
         if isinstance(zone, OfExternal):
             if rows and not shown:
-                yield self._other_types(rows)
+                yield other_types(rows)
             yield from self._about_external(name, zone, bool(rows))
             return
         if not isinstance(zone, InCluster):
             if rows and not shown:
-                yield self._other_types(rows)
+                yield other_types(rows)
             elif not shown:
                 yield from self._about_other(zone, labels)
             return
-        if labels[-1:] == ("svc",):
-            yield from self._about_service(zone, name, labels, rtype, rows, answer)
-        elif labels[-1:] == ("pod",):
-            yield from self._about_pod(zone.settings.pods, labels, shown, answer)
-        elif not rows:
-            yield f"{zone.name} has svc, pod, dns and dns-version below it, and nothing else"
-        elif not shown:
-            yield self._other_types(rows)
+        yield from WhyInCluster(self._publisher, zone).reasons(labels, rows, shown, answer)
 
     def _answers(self, row: Row, rtype: str) -> bool:
         kind = row.record.rtype
         return kind == rtype or (kind == "CNAME" and rtype in _ADDRESSES)
-
-    def _other_types(self, rows: list[Row]) -> str:
-        types = sorted({row.record.rtype for row in rows} - {"NODATA"})
-        units = ", ".join(dict.fromkeys(str(row.unit) for row in rows))
-        return f"the name exists ({units})" + (
-            f" and has {', '.join(types)} only" if types else " without any data"
-        )
 
     def _about_other(self, zone: Zone, labels: tuple[str, ...]) -> Iterator[str]:
         """Why a zone beside the cluster's has no such name: what objects named so say of it."""
@@ -138,7 +119,7 @@ class Why:
     def _about_external(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:
         """What was said of a name in an external domain, and could not be published."""
         store = self._publisher.store
-        reasons = self._published(Unit(NAMES, "", str(name)), zone.name).left_out
+        reasons = published_in(self._publisher, Unit(NAMES, "", str(name)), zone.name).left_out
         said_by = ", ".join(map(str, store.holders(str(name))))
         yield from (f"{said_by}: {reason}" for reason in reasons)
         if exists or reasons:
@@ -159,7 +140,7 @@ class Why:
             unselected = zone.unselected(one, self._publisher.store)
             if unselected:
                 return [unselected]
-        return self._published(unit, zone.name).left_out
+        return published_in(self._publisher, unit, zone.name).left_out
 
     def _outside(self, name: Name) -> Iterator[str]:
         zones = " or ".join(str(one.name) for one in self._publisher.zones)
@@ -205,108 +186,9 @@ class Why:
         if not shown:
             yield f"no Service and no named endpoint has the address {address}"
 
-    def _about_service(
-        self,
-        zone: Zone,
-        name: Name,
-        labels: tuple[str, ...],
-        rtype: str,
-        rows: list[Row],
-        answer: Answer,
-    ) -> Iterator[str]:
-        store = self._publisher.store
-        if len(labels) == 1:
-            yield "the name above all namespaces exists without data"
-            return
-        namespace = labels[-2]
-        if store.get(Unit("namespaces", "", namespace)) is None:
-            yield f"there is no Namespace {namespace}" + self._close_namespace(namespace)
-        if len(labels) == 2:
-            if rows:
-                yield f"the Namespace {namespace} exists, and has no data of its own"
-            return
-        unit = Unit("services", namespace, labels[-3])
-        refused = store.rejected(unit)
-        service = store.get(unit)
-        if refused is not None:
-            yield f"the Service {namespace}/{labels[-3]} cannot be read: {refused.reason}"
-        elif service is None:
-            yield f"there is no Service {namespace}/{labels[-3]}" + self._close_service(namespace, labels[-3])
-        else:
-            published = self._published(unit, zone.name)
-            if not answer.answers:
-                yield from self._about_nothing(zone.name, labels, rows, published, service)
-            yield from (f"{unit}: {reason}" for reason in published.left_out)
-
-    def _about_nothing(
-        self,
-        zone: Name,
-        labels: tuple[str, ...],
-        rows: list[Row],
-        published: Published,
-        service: object,
-    ) -> Iterator[str]:
-        described = f"the Service {labels[-2]}/{labels[-3]}"
-        if rows:
-            yield self._other_types(rows)
-        elif len(labels) == 3:
-            yield f"{described} is there, but has no record"
-        elif labels[0].startswith("_"):
-            ports = [port.name for port in service.ports if port.name] if isinstance(service, Service) else []
-            yield f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
-        else:
-            below = sorted(
-                {
-                    record.name.labels[0]
-                    for record in published.records
-                    if len(record.name.labels) == len(zone.labels) + 4
-                    and not record.name.labels[0].startswith("_")
-                }
-            )
-            shown = ", ".join(below[:10]) or "none"
-            yield f"{described} has no endpoint of the name {labels[0]}; it has: {shown}"
-
-    def _about_pod(
-        self, mode: str, labels: tuple[str, ...], shown: list[Row], answer: Answer
-    ) -> Iterator[str]:
-        if mode == "disabled":
-            yield "names of pods are switched off (--pods disabled)"
-        elif mode == "insecure" and len(labels) == 3:
-            if answer.answers:
-                yield "computed from the name, whether there is such a pod or not (--pods insecure)"
-            else:
-                yield "the first label is no address of this type (--pods insecure)"
-        elif len(labels) == 2 and self._publisher.store.get(Unit("namespaces", "", labels[0])) is None:
-            yield f"there is no Namespace {labels[0]}" + self._close_namespace(labels[0])
-        elif not shown and len(labels) == 3:
-            yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
-        elif not shown:
-            yield "a pod's name has an address, a namespace and pod in front of the zone"
-
-    def _close_namespace(self, namespace: str) -> str:
-        near = [
-            unit.name
-            for unit in self._publisher.units()
-            if isinstance(self._publisher.store.get(unit), Namespace) and _alike(unit.name, namespace)
-        ]
-        return f"; there is {', '.join(near[:3])}" if near else ""
-
-    def _close_service(self, namespace: str, name: str) -> str:
-        near = [
-            f"{unit.namespace}/{unit.name}"
-            for unit in self._publisher.units()
-            if unit.kind == "services"
-            and (unit.name == name or (unit.namespace == namespace and _alike(unit.name, name)))
-        ]
-        return f"; there is {', '.join(near[:3])}" if near else ""
-
     def is_reverse(self, name: Name) -> bool:
         """Whether the name is that of an address backwards."""
         return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
-
-
-def _alike(one: str, other: str) -> bool:
-    return one != other and (one.startswith(other) or other.startswith(one) or sorted(one) == sorted(other))
 
 
 def _address_of(name: Name) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
