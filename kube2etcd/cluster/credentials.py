@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from kube2etcd.cluster import kubeconfig
 from kube2etcd.cluster.failures import one_line
 from kube2etcd.errors import ApiUnavailable, SettingsError
 
@@ -83,13 +85,16 @@ def read_access(settings: ClusterSettings) -> Access:
     """
     in_cluster = (SERVICE_ACCOUNT / "token").is_file() and (SERVICE_ACCOUNT / "ca.crt").is_file()
     if settings.kubeconfig is not None:
-        access = _read_kubeconfig(str(settings.kubeconfig), settings.context)
+        access = _read_kubeconfig(str(settings.kubeconfig), settings.context, "--kubeconfig")
     elif settings.context is None and settings.master_url is not None:
         return Access(host=settings.master_url.rstrip("/"))
     elif settings.context is None and in_cluster:
         return _read_service_account()
     else:
-        access = _read_kubeconfig(os.environ.get("KUBECONFIG") or "~/.kube/config", settings.context)
+        named = os.environ.get("KUBECONFIG")
+        access = _read_kubeconfig(
+            named or "~/.kube/config", settings.context, "KUBECONFIG" if named else "the default"
+        )
     if settings.master_url is not None:
         access = dataclasses.replace(access, host=settings.master_url.rstrip("/"))
     return access
@@ -114,11 +119,14 @@ def _read_service_account() -> Access:
     return Access(host=loaded.host, authorization=_authorization(loaded), ca_file=str(ca), files=(token, ca))
 
 
-def _read_kubeconfig(names: str, context: str | None) -> Access:
+def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
     paths = tuple(Path(name).expanduser() for name in names.split(os.pathsep) if name)
     if not any(map(_is_file, paths)):
+        for path in paths:
+            if (text := kubeconfig.no_file(path)) is not None:
+                raise SettingsError(text)
         raise SettingsError(
-            f"no kubeconfig at {names}, and this is no pod: "
+            f"no kubeconfig at {names} ({source}), and this is no pod: "
             "name a cluster with --kubeconfig or --kube-master-url"
         )
     import yaml
@@ -128,23 +136,22 @@ def _read_kubeconfig(names: str, context: str | None) -> Access:
     loaded = _blank()
     try:
         load(config_file=names, context=context, client_configuration=loaded, persist_config=False)
-    except ConfigException as error:
-        raise SettingsError(f"the kubeconfig {names} cannot be used: {one_line(str(error))}") from error
     except OSError as error:
         raise SettingsError(
             f"the kubeconfig {names} cannot be read: {error.strerror}: {error.filename}"
         ) from error
-    except yaml.YAMLError as error:
-        # The parser's own text may quote the line, and the line may hold a token.
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise SettingsError(f"the kubeconfig {names} is not YAML{where}") from None
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except (ConfigException, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError) as error:
+        reason = type(error).__name__
+        if isinstance(error, ConfigException):
+            # It may quote an entry, and the entry may hold a token.
+            reason = one_line(re.sub(r"\{.*\}", "…", str(error), flags=re.DOTALL))
         raise SettingsError(
-            f"the kubeconfig {names} has not the form of one ({type(error).__name__})"
+            kubeconfig.fault(paths, context) or f"the kubeconfig {names} cannot be used: {reason}"
         ) from None
     if not loaded.host:
-        raise SettingsError(f"the kubeconfig {names} names no server for this context")
+        raise SettingsError(
+            f"the kubeconfig {names} names no server for this context; write server: URL under its cluster"
+        )
 
     lock = threading.Lock()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kube2etcd.cluster.connection import connect
 from kube2etcd.cluster.credentials import ClusterSettings
@@ -232,24 +234,82 @@ def test_a_token_that_no_header_may_hold_is_not_shown(
     assert caught.value.__cause__ is None
 
 
+CONFIG = """
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: main, context: {cluster: c, user: u}}, {name: other, context: {cluster: gone}}]
+"""
+CHOICE = "name one with --context: main, other"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "cannot be used"),
-        ("a: [", "is not YAML (line"),
-        ("just words", "form"),
-        ("[]", "form"),
-        ("current-context: x", "cannot be used"),
-        ("current-context: x\ncontexts: []", "cannot be used"),
+        ("", "is empty"),
+        ("# nothing", "is empty"),
+        ("a: [", "is not YAML (line 1, column 5)"),
+        ("a: \0", "is not YAML;"),
+        (b"a: \xff", "is no text in UTF-8 (byte 4)"),
+        ("just words", "form of one: a mapping"),
+        ("[]", "form of one: a mapping"),
+        ("a: 1\n---\nb: 2", "holds 2 documents"),
+        ("current-context: x", "has no contexts"),
+        ("current-context: x\ncontexts: []", "has no contexts"),
+        ("contexts: 3", "contexts is no list"),
+        ("users: [u]", "users[0] has no name"),
+        ("clusters: [{cluster: {}}]", "clusters[0] has no name"),
+        ("clusters: [{name: c, cluster: x}]", "clusters[0].cluster is no mapping"),
+        (CONFIG, "has no current context; " + CHOICE),
+        (f"{CONFIG}current-context: ''", "has no current context; " + CHOICE),
+        (f"{CONFIG}current-context: mian", "current context 'mian' is not in it; " + CHOICE),
+        (f"{CONFIG}current-context: other", "no cluster 'gone', which its context 'other' names"),
+        (f"contexts: [{', '.join(f'{{name: n{n}}}' for n in range(9))}]", "n6, n7 and 1 more"),
     ],
+    ids=lambda text: repr(text)[:30],
 )
-def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, words: str) -> None:
     path = tmp_path / "kc"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SettingsError) as caught:
         connect(ClusterSettings(kubeconfig=path))
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_context_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "kc").write_text(CONFIG)
+    with pytest.raises(SettingsError, match="kc has no context 'gone'; " + CHOICE):
+        connect(ClusterSettings(kubeconfig=tmp_path / "kc", context="gone"))
+
+
+def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1")
+    config = yaml.safe_load(path.read_text())
+    config["users"] = [{"name": "u", "token": SECRET}]  # one level too high
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(SettingsError, match=r"kc cannot be used: .*Expected key user") as caught:
+        connect(ClusterSettings(kubeconfig=path))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_kubeconfig_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> str:
+        with pytest.raises(SettingsError) as caught:
+            connect(ClusterSettings(kubeconfig=tmp_path / "kube"))
+        return str(caught.value)
+
+    assert "kube (--kubeconfig), and this is no pod" in told()
+    (tmp_path / "kube").mkdir()
+    assert told().endswith("kube is a folder; name the file in it")
+    (tmp_path / "kube" / "config").touch()
+    assert told().endswith(f"did you mean {tmp_path / 'kube' / 'config'}?")
+    (tmp_path / "kube" / "config").unlink()
+    (tmp_path / "kube").rmdir()
+    os.mkfifo(tmp_path / "kube")
+    assert "no file that can be read again" in told()
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone")
+    with pytest.raises(SettingsError, match=r"gone \(KUBECONFIG\), and this is no pod"):
+        connect(ClusterSettings())
 
 
 def test_a_kubeconfig_that_names_no_server(tmp_path: Path) -> None:
