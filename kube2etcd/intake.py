@@ -53,7 +53,10 @@ class Intake:
             case Changed(kind, event):
                 self._units |= store.apply(kind, event)
                 self._metrics.events(kind)
-                if event.rejected is not None:
+                if event.type == "DELETED":
+                    # Not every object is a unit that is looked at when it goes.
+                    self._publisher.told.forget(Unit(kind, event.namespace, event.name))
+                elif event.rejected is not None:
                     self._say_rejected(kind, event.rejected)
             case Failing(kind, since, absent):
                 if absent:
@@ -93,6 +96,7 @@ class Intake:
         self._absent.pop(kind, None)
         self.stale.pop(kind, None)
         self._metrics.listed(kind)
+        self._publisher.told.listed(kind, store.knows)
         for one in item.rejected:
             self._say_rejected(kind, one)
 

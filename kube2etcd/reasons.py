@@ -7,7 +7,7 @@ enough, and ``kube2etcd explain`` tells the present one.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from kube2etcd.cluster.store import Unit
@@ -24,6 +24,10 @@ class Reasons:
     def __init__(self) -> None:
         self._told: dict[Unit, tuple[int, ...]] = {}
 
+    def __len__(self) -> int:
+        """How many units something was told of."""
+        return len(self._told)
+
     def fresh(self, unit: Unit, reasons: Iterable[str]) -> list[str]:
         """Those of ``reasons`` that have not been told of ``unit``; from now on they have."""
         told = self._told.get(unit, ())
@@ -39,3 +43,8 @@ class Reasons:
     def forget(self, unit: Unit) -> None:
         """The unit is gone: one that comes under its name is another."""
         self._told.pop(unit, None)
+
+    def listed(self, kind: str, there: Callable[[Unit], bool]) -> None:
+        """A complete list of ``kind`` has come: forget every unit that is not ``there``."""
+        for unit in [unit for unit in self._told if unit.kind == kind and not there(unit)]:
+            self.forget(unit)

@@ -26,6 +26,16 @@ def test_what_is_gone_and_comes_again_is_another_object() -> None:
     assert told.fresh(UNIT, ["a"]) == ["a"]
 
 
+def test_a_list_says_who_of_its_kind_is_gone() -> None:
+    told = Reasons()
+    elsewhere = Unit("pods", "shop", "web")
+    for unit in (UNIT, OTHER, elsewhere):
+        told.fresh(unit, ["a"])
+    told.listed("services", lambda unit: unit == OTHER)
+    assert len(told) == 2
+    assert [told.fresh(unit, ["a"]) for unit in (UNIT, OTHER, elsewhere)] == [["a"], [], []]
+
+
 def test_who_changes_its_reasons_for_ever_is_told_so_once() -> None:
     told = Reasons()
     lines = [line for number in range(5 * MOST) for line in told.fresh(UNIT, [f"address {number}"])]

@@ -101,6 +101,10 @@ class Store:
         """Why the object of a unit cannot be read; None when it can, or is not there."""
         return self._rejected.get(unit)
 
+    def knows(self, unit: Unit) -> bool:
+        """Whether there is an object of a unit, readable or not."""
+        return self.get(unit) is not None or unit in self._rejected
+
     def rejects(self) -> list[Rejected]:
         """Everything that cannot be read."""
         return list(self._rejected.values())

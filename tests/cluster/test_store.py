@@ -134,6 +134,14 @@ def test_a_listing_forgets_who_was_refused() -> None:
     assert store.rejects() == []
 
 
+def test_an_object_is_known_readable_or_not() -> None:
+    store = filled()
+    store.apply("services", Event("MODIFIED", None, "shop", "web", rejected=ODD))
+    assert store.knows(WEB)
+    assert store.knows(DB)
+    assert not store.knows(Unit("services", "shop", "none"))
+
+
 def test_a_refused_object_that_goes_is_told() -> None:
     store = Store()
     store.apply("services", Event("ADDED", None, "shop", "web", rejected=ODD))
