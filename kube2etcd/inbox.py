@@ -60,10 +60,14 @@ class EtcdChanged:
 
 @dataclass(frozen=True, slots=True)
 class EtcdLost:
-    """etcd's watch has ended: what we believe of etcd may be wrong."""
+    """etcd's watch has ended: what we believe of etcd may be wrong.
+
+    ``again``: for a reason that was told before, and no watch has held since.
+    """
 
     reason: str
     watch: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

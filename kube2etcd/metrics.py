@@ -76,6 +76,9 @@ class Metrics:
         self._leads = gauge("leader", "1 when this bridge writes; 0 when it stands by (--leader-elect).")
         self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")
+        self._etcd_watches_lost = counter(
+            "etcd_watch_failures", "Watches on etcd that could not be opened, or ended; each costs a reading."
+        )
         self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
         self._latency = histogram(
             "change_to_write_seconds", "From taking in a change to its keys in etcd.", LATENCY_STEPS
@@ -169,6 +172,10 @@ class Metrics:
         self._etcd_up.set(yes)
         if not yes:
             self._etcd_failures.inc()
+
+    def etcd_watch_lost(self) -> None:
+        """The watch on etcd could not be opened, or has ended."""
+        self._etcd_watches_lost.inc()
 
     # The loop
 

@@ -147,9 +147,10 @@ class Reconciler:
                 case EtcdChanged(batch, watch):
                     if watch == self._watch:
                         changed |= self.mirror.take(batch)
-                case EtcdLost(reason, watch):
+                case EtcdLost(reason, watch, again):
                     if watch == self._watch:
-                        self._forget(reason)
+                        self._metrics.etcd_watch_lost()
+                        self._forget(reason, again)
                 case Wake():
                     pass
                 case _:
@@ -249,9 +250,9 @@ class Reconciler:
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
         log.info("%d keys written, %d deleted", puts, total - puts)
 
-    def _forget(self, reason: str) -> None:
+    def _forget(self, reason: str, again: bool) -> None:
         if not self.mirror.lost:
-            log.warning("etcd is read anew: %s", reason)
+            log.log(logging.DEBUG if again else logging.WARNING, "etcd is read anew: %s", reason)
         self.mirror.lose()
         self.equal = False
 

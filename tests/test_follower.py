@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
 
+from kube2etcd import follower as module
 from kube2etcd.changes import WatchBatch
-from kube2etcd.errors import EtcdCompacted
+from kube2etcd.errors import EtcdCompacted, EtcdRefused
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, News
@@ -32,8 +35,35 @@ def inbox() -> Inbox:
     return Inbox()
 
 
-def following(store: Watched, inbox: Inbox) -> EtcdFollower:
-    follower = EtcdFollower(cast(EtcdStore, store), inbox)
+class Refusing:
+    """A store that may be read and not watched, until ``works``."""
+
+    works = False
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        if not self.works:
+            raise EtcdRefused("no right to watch")
+        yield WatchBatch(revision)
+        stop.wait(20)
+
+
+class Chance(random.Random):
+    """Draws what the test says, and keeps the ceilings."""
+
+    def __init__(self, drawn: float) -> None:
+        super().__init__()
+        self.drawn = drawn
+        self.drew = threading.Event()
+        self.ceilings: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.ceilings.append(b)
+        self.drew.set()
+        return self.drawn
+
+
+def following(store: Watched | Refusing, inbox: Inbox, rng: random.Random | None = None) -> EtcdFollower:
+    follower = EtcdFollower(cast(EtcdStore, store), inbox, rng)
     follower.start()
     return follower
 
@@ -89,3 +119,64 @@ def test_a_watch_that_fails_says_so_with_its_number(inbox: Inbox, error: Excepti
     assert lost[0].watch == number
     assert str(error) in lost[0].reason
     follower.stop()
+
+
+def test_where_no_watch_holds_etcd_is_read_less_and_less_often(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance = Chance(0.0)
+    follower = following(Refusing(), inbox, chance)
+    for turn in range(8):
+        number = follower.follow(turn)
+        assert told(inbox, 1) == [EtcdLost("no right to watch", number, again=turn > 0)]
+    assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
+    (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
+    assert said.startswith("no watch on etcd holds (no right to watch)")
+    follower.stop()
+
+
+def test_what_is_held_back_is_not_told_after_etcd_was_read_anew(inbox: Inbox) -> None:
+    store, chance = Refusing(), Chance(1000.0)
+    follower = following(store, inbox, chance)
+    follower.follow(5)
+    assert chance.drew.wait(20)
+    store.works = True
+    second = follower.follow(9)
+    assert told(inbox, 1) == [EtcdChanged(WatchBatch(9), second)]
+    follower.stop()
+    assert inbox.drain(0) == []
+
+
+def test_the_end_of_a_watch_that_held_is_told_at_once_and_starts_the_pauses_afresh(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(revision: int) -> None:
+        raise EtcdCompacted("compacted")
+
+    chance = Chance(0.0)
+    follower = following(Watched(fail), inbox, chance)
+    for again in (False, True):
+        number = follower.follow(5)
+        assert told(inbox, 2)[1] == EtcdLost("compacted", number, again)
+    assert chance.ceilings == [0.8, 1.6]
+    monkeypatch.setattr(module, "HELD", 0.0)
+    monkeypatch.setattr(module, "HEALTHY_AFTER", 0.0)
+    number = follower.follow(5)
+    assert told(inbox, 2)[1] == EtcdLost("compacted", number), "and its reason is news again"
+    assert len(chance.ceilings) == 2
+    monkeypatch.undo()
+    follower.follow(5)
+    told(inbox, 2)
+    assert chance.ceilings == [0.8, 1.6, 0.8]
+    follower.stop()
+
+
+def test_stop_ends_what_is_held_back(inbox: Inbox) -> None:
+    chance = Chance(1000.0)
+    follower = following(Refusing(), inbox, chance)
+    follower.follow(5)
+    assert chance.drew.wait(20)
+    follower.stop()
+    follower._thread.join(20)
+    assert not follower._thread.is_alive()
+    assert inbox.drain(0) == []

@@ -28,6 +28,7 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.held(40), "held_deletes", 40),
     (lambda m: m.etcd_up(True), "etcd_up", 1),
     (lambda m: m.etcd_up(False), "etcd_failures_total", 1),
+    (lambda m: m.etcd_watch_lost(), "etcd_watch_failures_total", 1),
     (lambda m: m.ready(True), "ready", 1),
     (lambda m: m.resynced(0.2), "resync_duration_seconds_count", 1),
     (lambda m: m.skipped("ttl"), 'webhook_skipped_endpoints_total{reason="ttl"}', 1),

@@ -18,13 +18,14 @@ BACKOFF_FLOOR: Final = 0.1
 class Backoff:
     """How long to wait after the next failure in a row."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, limit: float = BACKOFF_LIMIT) -> None:
         self._rng = rng
+        self._limit = limit
         self._ceiling = BACKOFF_FIRST
 
     def next(self) -> float:
         """Seconds to wait now; the wait after this one may be twice as long."""
-        ceiling, self._ceiling = self._ceiling, min(self._ceiling * BACKOFF_FACTOR, BACKOFF_LIMIT)
+        ceiling, self._ceiling = self._ceiling, min(self._ceiling * BACKOFF_FACTOR, self._limit)
         return max(BACKOFF_FLOOR, self._rng.uniform(0.0, ceiling))
 
     def reset(self) -> None:
