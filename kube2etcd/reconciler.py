@@ -225,9 +225,9 @@ class Reconciler:
             if full:
                 self.equal = False
                 self._report()
-            # What etcd would not take before was never as written, so it is no repair when it is.
-            news = keys | waited | set(self._refused)
             self._write(plan)
+            # What etcd would not take, now or before, was never as written, so it is no repair when it is.
+            news = keys | waited | set(self._refused)
             repaired = sum(change.key not in news for change in plan.changes)
             if repaired and (self._loads > 1 or not full):
                 self._metrics.repaired(repaired)
@@ -235,20 +235,21 @@ class Reconciler:
 
     def _write(self, plan: Plan) -> None:
         adding, taking = generations(plan, self.publisher.group, self._max_ops)
-        total, puts = len(plan.changes), len(plan.puts)
 
         def progress(done: int) -> None:
             if self._progress is not None:
-                self._progress(done, total)
+                self._progress(done, len(plan.changes))
 
         result = self.entries.apply([adding, taking], progress)
         self.mirror.wrote((one for batch in adding + taking for one in batch), result)
-        self._metrics.wrote(puts, total - puts)
+        refused = {change.key for change, _ in result.refused}
+        puts, deletes = (sum(one.key not in refused for one in some) for some in (plan.puts, plan.deletes))
+        self._metrics.wrote(puts, deletes)
         for change, reason in result.refused:
             self._refused[change.key] = reason
             self._offer_at = time.monotonic() + REFUSED_RETRY
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
-        log.info("%d keys written, %d deleted", puts, total - puts)
+        log.info("%d keys written, %d deleted", puts, deletes)
 
     def _forget(self, reason: str, again: bool) -> None:
         if not self.mirror.lost:
