@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.documents import MOST, Unreadable, read_documents
+from kube2etcd.documents import MOST, NotJson, Unreadable, read_documents, read_json
 
 #: Nine lines that are ten to the ninth texts when their aliases are written out.
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -40,7 +40,8 @@ def test_what_is_read(text: str | bytes, values: list[Any] | None) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "line 3, column 1: the key a stands there twice"),
+        ("a: 1\nb: 2\na: 3", "line 3, column 1: the key a stands there twice; keep one"),
+        ('a: 1\n"\\e[1m": 2\n"\\e[1m": 3', r"line 3, column 1: the key '\x1b[1m' stands there twice"),
         ("[{a: 1}, {a: 1, a: 1}]", "line 1, column 17: the key a stands there twice"),
         ("&a [*a]", "line 1, column 1: a value holds itself"),
         ("a: &a {b: {c: *a}}", "line 1, column 4: a value holds itself"),
@@ -50,7 +51,7 @@ def test_what_is_read(text: str | bytes, values: list[Any] | None) -> None:
         ("a: !!int x", "line 1, column 4: what stands there is no usable int"),
         ("a: !!bool x", "line 1, column 4: what stands there is no usable bool"),
         ("a: " + "9" * 5000, "line 1, column 4: what stands there is no usable int"),
-        ("{[a]: b}", "line 1, column 2: while constructing a mapping; found unhashable key"),
+        ("{[a]: b}", "line 1, column 2: a key is a list or a mapping; write text"),
         ("a: [", "line 1, column 5: while parsing a flow node; expected the node content"),
         ("a: \x00", "a character at 3 is not allowed (U+0000)"),
         (b"a: \xff", "it is no text in UTF-8 (byte 3)"),
@@ -69,3 +70,40 @@ def test_how_much_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.documents.MOST", -MOST)
     with pytest.raises(Unreadable, match="too many"):
         read_documents("a: [b, c]")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": [1, 2.5, true, null, "\u00fc"]}', {"a": [1, 2.5, True, None, "\u00fc"]}),
+        ('{"a": {"a": 1}, "b": {"a": 2}}', {"a": {"a": 1}, "b": {"a": 2}}),
+        ("[123456789012345678901234567890]", [123456789012345678901234567890]),
+    ],
+    ids=["plain", "a key in several objects", "a long number"],
+)
+def test_what_is_read_of_json(text: str, value: Any) -> None:
+    assert read_json(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"a": 1,\n "b": {"c": "{\\"}",\n\t"c" : "c"}}',
+            "line 3, column 2: the key c stands there twice; keep",
+        ),
+        ('[{"a": 1}, {"a": 1, "\\u0061": 1}]', "line 1, column 21: the key a stands there twice"),
+        ('{"a": {"b": 1}, "a": 2}', "line 1, column 17: the key a stands there twice"),
+        ('{"\\u001b": 1, "\\u001b": 2}', r"line 1, column 15: the key '\x1b' stands there twice"),
+    ],
+)
+def test_a_key_that_stands_twice_in_json(text: str, message: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_json(text)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("text", ["{a: 1}", "{", "[" * 5000, '["\\ud800"]', "[NaN]"])
+def test_what_is_no_json(text: str) -> None:
+    with pytest.raises(NotJson):
+        read_json(text)

@@ -116,12 +116,14 @@ class _Reader:
     def _mapping(self, tree: Mapping[Any, Any], above: str, source: str) -> None:
         known = _known(above)
         for key, value in tree.items():
-            path = f"{above}{key}"
+            path = f"{above}{_spelled(key)}"
             where = f"{source}: {path}"
             if path == "zones":
                 self._zones(value, where)
+            elif key is None:
+                self.loose.append(f"{source}: {_keyless(above.rstrip('.'), 'setting')}")
             elif key not in known:
-                self.loose.append(f"{where} is no setting{did_you_mean(str(key), known)}")
+                self.loose.append(f"{where} is no setting{_meant(str(key), known)}")
             elif path in GROUPS:
                 if isinstance(value, Mapping):
                     self._mapping(value, path + ".", source)
@@ -147,10 +149,13 @@ class _Reader:
         faults = []
         for namespace, items in value.items():
             networks = []
+            if namespace is None:
+                faults.append(f"{where}: {_keyless('', 'namespace')}")
+                continue
             try:
                 name = namespace if namespace == "*" else to_word(namespace)
             except Fault as fault:
-                faults.append(f"{where}: {namespace} {fault}")
+                faults.append(f"{where}: the key {_spelled(namespace)} {fault}")
                 continue
             several = isinstance(items, list)
             for number, item in enumerate(items if several else [items]):
@@ -180,10 +185,12 @@ class _Reader:
         found: dict[str, Any] = {}
         before = len(self.loose)
         for key, item in value.items():
+            if key is None:
+                self.loose.append(f"{where}: {_keyless('', 'setting')}")
+                continue
             if key not in ZONE_FIELDS:
-                self.loose.append(
-                    f"{where}.{key} is no setting of a zone{did_you_mean(str(key), tuple(ZONE_FIELDS))}"
-                )
+                meant = did_you_mean(str(key), tuple(ZONE_FIELDS))
+                self.loose.append(f"{where}.{_spelled(key)} is no setting of a zone{meant}")
                 continue
             convert, many = ZONE_FIELDS[key]
             items = item if many and isinstance(item, list) else [item]
@@ -266,6 +273,26 @@ def _split(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _spelled(key: Any) -> str:
+    """A key as it may have been typed, on one line."""
+    text = str(key).lower() if isinstance(key, bool) else str(key)
+    return text if text.isprintable() else repr(text)
+
+
+def _keyless(above: str, what: str) -> str:
+    within = f"under {above} " if above else ""
+    return f"{within}a value stands without a key (null); write the name of a {what} before its colon"
+
+
+def _meant(key: str, known: tuple[str, ...]) -> str:
+    """What somebody may have meant who wrote the name of an option, or nearly one of the ``known`` keys."""
+    option = key.replace("_", "-")
+    for setting in SETTINGS:
+        if option in (setting.option, *setting.aliases):
+            return f"; did you mean {setting.path}?"
+    return did_you_mean(key, known)
 
 
 def _known(above: str) -> tuple[str, ...]:

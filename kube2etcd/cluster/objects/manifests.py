@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from kube2etcd.cluster.objects.codec import read_object
 from kube2etcd.cluster.objects.common import Rejected
 from kube2etcd.cluster.objects.kinds import KINDS, ApiObject, Kind
-from kube2etcd.documents import Unreadable, read_documents
+from kube2etcd.documents import NotJson, Unreadable, read_documents, read_json
 from kube2etcd.errors import ObjectsError
 
 
@@ -76,7 +76,7 @@ def _missing(document: Any) -> str:
 def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
     """Every object of the text with its place, lists unfolded."""
     try:
-        documents = _json_document(text) or read_documents(text)
+        documents = _read(text)
     except Unreadable as error:
         raise ObjectsError(f"{source} cannot be read as YAML or JSON: {error}") from None
     for number, document in enumerate(documents, 1):
@@ -84,15 +84,13 @@ def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
             yield from _unfold(document, f"document {number}")
 
 
-def _json_document(text: str | bytes) -> list[Any]:
-    """The one document of a JSON text; JSON is YAML as well, but a hundred times slower to read so."""
+def _read(text: str | bytes) -> list[Any]:
+    """The documents of a text; one that could be JSON is read as YAML where it is none, which says where."""
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8-sig")
-        return [msgspec.json.decode(text)] if _LOOKS_LIKE_JSON.match(text) else []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # The other reader says what is wrong, and where.
-        return []
+        plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return [read_json(plain)] if _LOOKS_LIKE_JSON.match(plain) else read_documents(text)
+    except (NotJson, UnicodeDecodeError):
+        return read_documents(text)
 
 
 def _unfold(document: Any, place: str) -> Iterator[tuple[str, Any]]:
