@@ -251,7 +251,7 @@ BAD_FILES = [
     ("on: x", "true is no setting"),
     ('"a\\nb": x', r"'a\nb' is no setting"),
     ("null: x", ": a value stands without a key (null); write the name of a setting"),
-    ("etcd:\n  : x", ": under etcd a value stands without a key"),
+    ("etcd: {~: x}", ": under etcd a value stands without a key"),
     ("zones: [{zone: a.b, ~: x}]", "zones[0]: a value stands without a key"),
     ("vm: {allowed_networks: {~: 10.0.0.0/8}}", "allowed_networks: a value stands without a key"),
     ("vm: {allowed_networks: {on: 10.0.0.0/8}}", "the key true is true (yes or no); write text in quotes"),
