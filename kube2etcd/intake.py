@@ -15,13 +15,10 @@ from kube2etcd.cluster.store import Unit
 from kube2etcd.inbox import Changed, Failing, Healthy, Listed, Rezoned
 from kube2etcd.metrics import Metrics
 from kube2etcd.publish import Publisher
+from kube2etcd.reasons import lines
 
 log = logging.getLogger(__name__)
 
-#: Reasons for left-out records that are told at once, such as at the start.
-REASONS = 100
-#: Characters of such a reason that are told; an annotation may have a quarter of a million.
-LONGEST = 300
 #: Seconds for which the API server must say that a kind is not installed, which it was, before that counts
 #: as a list without objects: while it starts, or its definitions are replaced, it says so as well.
 GONE_AFTER = 300.0
@@ -118,12 +115,6 @@ class Intake:
             log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)
 
     def _say_left_out(self) -> None:
-        """Each reason once for each object, and no more at once than somebody would read."""
-        untold = self._publisher.untold()
-        for unit, reason in untold[:REASONS]:
-            log.warning("%s: %s", unit, reason if len(reason) <= LONGEST else reason[:LONGEST] + "…")
-        if untold[REASONS:]:
-            log.warning(
-                "%d more records are left out for odd reasons; kube2etcd explain NAME tells one",
-                len(untold[REASONS:]),
-            )
+        """Each reason once for each object."""
+        for line in lines(self._publisher.untold()):
+            log.warning("%s", line)

@@ -54,8 +54,7 @@ def from_files(settings: Settings, files: Sequence[str]) -> Publisher:
         store.replace(name, found.get(name, {}).values(), rejected.get(name, []))
     publisher = parts.publisher(settings, store)
     publisher.refresh(publisher.units())
-    for unit, reason in publisher.untold():
-        log.warning("%s: %s", unit, reason)
+    parts.say_left_out(publisher)
     _say_unused(settings, found, passed_over)
     return publisher
 

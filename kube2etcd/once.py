@@ -137,6 +137,7 @@ def listed(settings: Settings, progress: Progress = silent) -> Publisher:
         publisher.refresh(publisher.rezone(zones))
     publisher.refresh(publisher.units())
     parts.say_rejected(store)
+    parts.say_left_out(publisher)
     return publisher
 
 

@@ -19,6 +19,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.external import Domain
 from kube2etcd.publish import Publisher
+from kube2etcd.reasons import lines
 from kube2etcd.selectors import Selector
 from kube2etcd.settings import HostPort, Settings, vm_zone
 from kube2etcd.sources.cluster import ClusterZone
@@ -206,6 +207,12 @@ def say_rejected(store: Store) -> None:
     """One line for each object that cannot be read."""
     for one in store.rejects():
         log.warning("%s %s/%s is left out: %s", one.kind, one.namespace, one.name, one.reason)
+
+
+def say_left_out(publisher: Publisher) -> None:
+    """One line for each reason why something else was left out, as `run` tells them."""
+    for line in lines(publisher.untold()):
+        log.warning("%s", line)
 
 
 def _path(text: str | None) -> Path | None:

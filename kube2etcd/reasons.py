@@ -1,4 +1,4 @@
-"""Which reasons have been told, so that a log tells each once for each object.
+"""Which reasons have been told, so that a log tells each once for each object, and as much as is read.
 
 What it may know: units and texts.  What it must never do: grow with events.  A guest that changes
 its address every second gives a new reason each time; after :data:`MOST` of them an object has said
@@ -7,11 +7,15 @@ enough, and ``kube2etcd explain`` tells the present one.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from kube2etcd.cluster.store import Unit
 
+#: Reasons that are told at once, such as at the start.
+AT_ONCE: Final = 100
+#: Characters of a reason that are told; an annotation may have a quarter of a million.
+LONGEST: Final = 300
 #: Different reasons that are told of one object.
 MOST: Final = 16
 #: What stands in the place of the last.
@@ -48,3 +52,17 @@ class Reasons:
         """A complete list of ``kind`` has come: forget every unit that is not ``there``."""
         for unit in [unit for unit in self._told if unit.kind == kind and not there(unit)]:
             self.forget(unit)
+
+
+def lines(untold: Sequence[tuple[Unit, str]]) -> list[str]:
+    """What a log is told of these, no more at once than somebody would read."""
+    found = [
+        f"{unit}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '…'}"
+        for unit, reason in untold[:AT_ONCE]
+    ]
+    if untold[AT_ONCE:]:
+        found.append(
+            f"{len(untold) - AT_ONCE} more records are left out for odd reasons; "
+            "kube2etcd explain NAME tells one"
+        )
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kube2etcd.cluster.store import Unit
-from kube2etcd.reasons import ENOUGH, MOST, Reasons
+from kube2etcd.reasons import AT_ONCE, ENOUGH, LONGEST, MOST, Reasons, lines
 
 UNIT = Unit("services", "shop", "web")
 OTHER = Unit("services", "shop", "api")
@@ -41,3 +41,12 @@ def test_who_changes_its_reasons_for_ever_is_told_so_once() -> None:
     lines = [line for number in range(5 * MOST) for line in told.fresh(UNIT, [f"address {number}"])]
     assert len(lines) == MOST
     assert lines[-2:] == [f"address {MOST - 2}", ENOUGH]
+
+
+def test_a_log_is_told_no_more_than_somebody_reads() -> None:
+    assert lines([]) == []
+    assert lines([(UNIT, "a"), (OTHER, "b" * LONGEST)]) == [f"{UNIT}: a", f"{OTHER}: {'b' * LONGEST}"]
+    assert lines([(UNIT, "b" * LONGEST + "c")]) == [f"{UNIT}: {'b' * LONGEST}…"]
+    many = lines([(UNIT, str(number)) for number in range(AT_ONCE + 5)])
+    assert len(many) == AT_ONCE + 1
+    assert many[-1].startswith("5 more records are left out")

@@ -40,10 +40,11 @@ from kube2etcd.inbox import (
     Rezoned,
     Wake,
 )
-from kube2etcd.intake import GONE_AFTER, LONGEST, REASONS
+from kube2etcd.intake import GONE_AFTER
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
+from kube2etcd.reasons import AT_ONCE, LONGEST
 from kube2etcd.reconciler import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY, Reconciler
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.external import ExternalZone
@@ -722,10 +723,10 @@ def test_odd_records_are_told_once_for_each_object_and_reason(
 def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     odd = [
         Service(Metadata("shop", f"s{at}"), type="ExternalName", external_name="192.0.2.1")
-        for at in range(REASONS + 5)
+        for at in range(AT_ONCE + 5)
     ]
     World(clock).turn(Listed("namespaces", []), Listed("services", odd))
-    assert told.text.count("is an address") == REASONS
+    assert told.text.count("is an address") == AT_ONCE
     assert "5 more records are left out" in told.text
 
 
