@@ -6,6 +6,7 @@ command line makes its options from it.
 """
 
 from kube2etcd.settings.loading import Loaded, load, load_all
+from kube2etcd.settings.places import parse_host_port
 from kube2etcd.settings.setting import ENVIRONMENT, Setting
 from kube2etcd.settings.table import COMMAND_OPTIONS, SETTINGS
 from kube2etcd.settings.tree import (
@@ -21,7 +22,6 @@ from kube2etcd.settings.tree import (
     Webhook,
     vm_zone,
 )
-from kube2etcd.settings.values import parse_host_port
 
 __all__ = [
     "COMMAND_OPTIONS",

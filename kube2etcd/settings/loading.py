@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
+from kube2etcd.settings.places import to_network
 from kube2etcd.settings.setting import ENVIRONMENT, Setting
 from kube2etcd.settings.table import BY_PATH, COMMAND_OPTIONS, GROUPS, SETTINGS, ZONE_FIELDS
 from kube2etcd.settings.together import together
 from kube2etcd.settings.tree import Network, ServiceZone, Settings
-from kube2etcd.settings.values import Convert, Fault, called, did_you_mean, to_either, to_network, to_word
+from kube2etcd.settings.values import to_word
+from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, keyless, spelled
 
 # What Kubernetes puts into the environment of every pod for a Service: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
@@ -116,12 +118,12 @@ class _Reader:
     def _mapping(self, tree: Mapping[Any, Any], above: str, source: str) -> None:
         known = _known(above)
         for key, value in tree.items():
-            path = f"{above}{_spelled(key)}"
+            path = f"{above}{spelled(key)}"
             where = f"{source}: {path}"
             if path == "zones":
                 self._zones(value, where)
             elif key is None:
-                self.loose.append(f"{source}: {_keyless(above.rstrip('.'), 'setting')}")
+                self.loose.append(f"{source}: {keyless(above.rstrip('.'), 'setting')}")
             elif key not in known:
                 self.loose.append(f"{where} is no setting{_meant(str(key), known)}")
             elif path in GROUPS:
@@ -129,7 +131,7 @@ class _Reader:
                     self._mapping(value, path + ".", source)
                 elif value is not None:
                     self.loose.append(
-                        f"{where} is {called(value)}; write a mapping of {to_either(_known(path + '.'))}"
+                        f"{where} is {called(value)}; write a mapping of {either(_known(path + '.'))}"
                     )
             elif path == "vm.allowed_networks" and isinstance(value, Mapping):
                 self._networks(value, path, where)
@@ -150,12 +152,12 @@ class _Reader:
         for namespace, items in value.items():
             networks = []
             if namespace is None:
-                faults.append(f"{where}: {_keyless('', 'namespace')}")
+                faults.append(f"{where}: {keyless('', 'namespace')}")
                 continue
             try:
                 name = namespace if namespace == "*" else to_word(namespace)
             except Fault as fault:
-                faults.append(f"{where}: the key {_spelled(namespace)} {fault}")
+                faults.append(f"{where}: the key {spelled(namespace)} {fault}")
                 continue
             several = isinstance(items, list)
             for number, item in enumerate(items if several else [items]):
@@ -186,11 +188,11 @@ class _Reader:
         before = len(self.loose)
         for key, item in value.items():
             if key is None:
-                self.loose.append(f"{where}: {_keyless('', 'setting')}")
+                self.loose.append(f"{where}: {keyless('', 'setting')}")
                 continue
             if key not in ZONE_FIELDS:
                 meant = did_you_mean(str(key), tuple(ZONE_FIELDS))
-                self.loose.append(f"{where}.{_spelled(key)} is no setting of a zone{meant}")
+                self.loose.append(f"{where}.{spelled(key)} is no setting of a zone{meant}")
                 continue
             convert, many = ZONE_FIELDS[key]
             items = item if many and isinstance(item, list) else [item]
@@ -273,17 +275,6 @@ def _split(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _spelled(key: Any) -> str:
-    """A key as it may have been typed, on one line."""
-    text = str(key).lower() if isinstance(key, bool) else str(key)
-    return text if text.isprintable() else repr(text)
-
-
-def _keyless(above: str, what: str) -> str:
-    within = f"under {above} " if above else ""
-    return f"{within}a value stands without a key (null); write the name of a {what} before its colon"
 
 
 def _meant(key: str, known: tuple[str, ...]) -> str:

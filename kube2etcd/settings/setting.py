@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from kube2etcd.settings.values import MAX_TTL, Convert, to_integer
+from kube2etcd.settings.values import MAX_TTL, to_integer
+from kube2etcd.settings.words import Convert
 
 #: What every environment variable of ours begins with.
 ENVIRONMENT: Final = "KUBE2ETCD_"

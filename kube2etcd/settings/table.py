@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from kube2etcd.settings.places import parse_host_port, to_address, to_etcd_url, to_network, to_url
 from kube2etcd.settings.setting import DOOR, LIST, PUBLISH, SECONDS, STORE, Setting
 from kube2etcd.settings.table_beside import BESIDE
 from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Skydns, Vm, Webhook
 from kube2etcd.settings.values import (
-    Convert,
-    parse_host_port,
-    to_address,
     to_boolean,
     to_domain,
     to_duration,
-    to_etcd_url,
     to_file,
     to_name,
-    to_network,
     to_not,
     to_one_of,
     to_owner,
@@ -26,10 +22,10 @@ from kube2etcd.settings.values import (
     to_selector,
     to_template,
     to_text,
-    to_url,
     to_vm_domain,
     to_word,
 )
+from kube2etcd.settings.words import Convert
 
 #: Environment twins of what is no setting but an option of one command.
 COMMAND_OPTIONS: Final = frozenset(

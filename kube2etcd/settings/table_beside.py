@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from kube2etcd.settings.setting import DOOR, LIST, PUBLISH, SECONDS, WRITE, Setting
-from kube2etcd.settings.values import (
-    MAX_TTL,
+from kube2etcd.settings.places import (
     parse_host_port,
     to_address,
     to_bind,
-    to_boolean,
     to_door,
-    to_file,
-    to_integer,
     to_network,
     to_resolver,
-    to_state_prefix,
     to_upstream,
-    to_word,
 )
+from kube2etcd.settings.setting import DOOR, LIST, PUBLISH, SECONDS, WRITE, Setting
+from kube2etcd.settings.values import MAX_TTL, to_boolean, to_file, to_integer, to_state_prefix, to_word
 
 BESIDE: Final[tuple[Setting, ...]] = (
     Setting(

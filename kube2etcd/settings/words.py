@@ -1,0 +1,57 @@
+"""How a value that cannot be used is spoken of.
+
+May know YAML's kinds of values; must never know a setting, or decide what can be used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class Fault(ValueError):
+    """A value that cannot be used; the message says what to write instead."""
+
+
+Convert = Callable[[Any], Any]
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether YAML read this as something that quotes would make text."""
+    return isinstance(value, bool | int | float)
+
+
+def called(value: Any) -> str:
+    """What a YAML value is, in words."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (yes or no)"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else repr(value)
+
+
+def either(words: tuple[str, ...]) -> str:
+    """The words as a choice in a sentence."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def did_you_mean(text: str, known: tuple[str, ...]) -> str:
+    """The closest of the ``known`` words as the end of a sentence; empty where none is close."""
+    flat = text.replace("-", "_").lower()
+    close = difflib.get_close_matches(flat, known, 1, 0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def spelled(key: Any) -> str:
+    """A key as it may have been typed, on one line."""
+    text = str(key).lower() if isinstance(key, bool) else str(key)
+    return text if text.isprintable() else repr(text)
+
+
+def keyless(above: str, what: str) -> str:
+    """That a key is null: mostly something that was to fill it in and is empty."""
+    within = f"under {above} " if above else ""
+    return f"{within}a value stands without a key (null); write the name of a {what} before its colon"
