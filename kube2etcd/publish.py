@@ -147,7 +147,8 @@ class Publisher:
         """The unit whose value stands at ``key``."""
         claimants = self._claimants.get(key)
         if isinstance(claimants, set):
-            return min(claimants, key=lambda unit: self._claims[unit][key][0])
+            # A set has no order: units of one rank are told apart by what they are.
+            return min(claimants, key=lambda unit: (self._claims[unit][key][0], unit))
         return claimants
 
     def left_out(self) -> int:
@@ -195,7 +196,8 @@ class Publisher:
             rank = (0, 0, age, unit.namespace, unit.name)
             for key, value in zone.entries(self.layout, published.records).items():
                 claims[key] = (rank, value)
-            rank = (_A_STEP_ONLY, 0, "", "", "")
+            # A zone's own word that its apex exists comes before that of any name in it.
+            rank = (_A_STEP_ONLY, unit not in self._zone_units, "", "", "")
             for key, value in zone.entries(self.layout, published.steps).items():
                 claims.setdefault(key, (rank, value))
             for record in published.pointers:

@@ -599,3 +599,34 @@ def test_names_of_services_in_a_longer_external_zone_are_left_out() -> None:
     assert len(publisher.published(db).records) == 1
     assert publisher.published(db).left_out == [f"2.{reverse} is in the external domain {reverse}"]
     assert PTR not in publisher.desired
+
+
+def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> None:
+    """All say the same of it, so nothing but their names decides; a set of names has no order."""
+    spoken = [said(str(at), (f"n{at:02}.a.dtk.io", "10.0.0.1")) for at in range(40)]
+    for order in (spoken, spoken[::-1]):
+        store = Store()
+        publisher = Publisher(store, Layout(), None, [external("dtk.io")])
+        for one in order:
+            publisher.refresh(store.apply("dnsendpoints", Event("ADDED", one, "shop", one.metadata.name)))
+        assert publisher.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
+        assert publisher.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
+
+
+@pytest.mark.parametrize("unusable", ["-", "fd00::1"])
+def test_an_alias_follows_an_address_that_becomes_usable(unusable: str) -> None:
+    """``b`` has an address beside its alias back to ``a``: with one it is no ring, without it is."""
+    store = Store()
+    publisher = Publisher(store, Layout(), None, [external("dtk.io")])
+    publisher.refresh(
+        store.apply("dnsendpoints", Event("ADDED", said("1", ("a.dtk.io", "b.dtk.io")), "shop", "1"))
+    )
+    key = b"/skydns/io/dtk/a/own_/C"
+    for address, there in ((unusable, False), ("10.0.0.1", True), (unusable, False)):
+        back = (
+            ExternalEndpoint("b.dtk.io", ("a.dtk.io",), "CNAME"),
+            ExternalEndpoint("b.dtk.io", (address,), "A"),
+        )
+        changed = DnsEndpoint(Metadata("shop", "2"), back)
+        publisher.refresh(store.apply("dnsendpoints", Event("MODIFIED", changed, "shop", "2")))
+        assert (key in publisher.desired) is there

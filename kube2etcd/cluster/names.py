@@ -9,14 +9,17 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from kube2etcd.external import Endpoint, plain_name
 
 #: Who holds endpoints.
 Holder = TypeVar("Holder", bound=Hashable)
 
-_ADDRESSED = frozenset({"A", "AAAA"})
+#: What decides where a name leads to: an alias does, unless the name has addresses.
+_DECIDING = frozenset({"A", "AAAA", "CNAME"})
+#: Type, targets and TTL: all that makes an endpoint usable or not.
+_Said: TypeAlias = tuple[str, tuple[str, ...], int]
 
 
 class NameIndex(Generic[Holder]):
@@ -61,12 +64,18 @@ class NameIndex(Generic[Holder]):
             self._leading_to.setdefault(target, set()).add(name)
         return before != after
 
-    def _way_on(self, name: str) -> tuple[bool, frozenset[str], bool]:
-        """Whether a name has addresses, where its aliases lead to, and whether there is anything."""
+    def _way_on(self, name: str) -> tuple[frozenset[_Said], frozenset[str], bool]:
+        """What decides where a name leads to, where its aliases lead to, and whether there is anything.
+
+        Addresses decide only beside aliases, and then as they were said: which of them are usable is
+        for the source to find out.
+        """
         all_ = [one for endpoints in self.of(name).values() for one in endpoints]
+        aliases = [one for one in all_ if one.record_type == "CNAME"]
+        deciding = [one for one in all_ if one.record_type in _DECIDING] if aliases else []
         return (
-            any(one.record_type in _ADDRESSED for one in all_),
-            frozenset(plain_name(to) for one in all_ if one.record_type == "CNAME" for to in one.targets),
+            frozenset((one.record_type, one.targets, one.ttl) for one in deciding),
+            frozenset(plain_name(to) for one in aliases for to in one.targets),
             bool(all_),
         )
 

@@ -43,6 +43,7 @@ def test_the_endpoints_of_a_name_by_holder() -> None:
         pytest.param("two", [B], [end("b.x", "CNAME", "c.x")], {"b.x", "c.x"}, id="a ring"),
         pytest.param("three", [], [end("a.x", "TXT", "t")], {"a.x"}, id="a second holder"),
         pytest.param("three", [], [end("d.x", "A", "10.0.0.1")], {"d.x"}, id="a new name"),
+        pytest.param("three", [], [end("b.x", "A", "10.0.0.1")], {"b.x", "c.x"}, id="an address at an alias"),
     ],
 )
 def test_what_is_touched(
@@ -66,3 +67,23 @@ def test_nothing_is_left_of_what_goes() -> None:
     assert index.put("three", [end("c.x", "CNAME", "b.x")], []) == {"c.x"}
     assert list(index.names()) == []
     assert index.__dict__ == NameIndex().__dict__
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([B, end("b.x", "A", "10.0.0.1")], id="an address that can be used"),
+        pytest.param([B, end("b.x", "AAAA", "-")], id="of the other family"),
+        pytest.param([Endpoint("b.x", ("a.x",), "CNAME", ttl=-1), end("b.x", "A", "-")], id="an odd TTL"),
+        pytest.param(
+            [end("b.x", "CNAME", "A.x"), end("b.x", "A", "-")], id="the same way, spelled otherwise"
+        ),
+    ],
+)
+def test_whatever_may_decide_about_an_alias_touches_who_leads_to_it(after: list[Endpoint]) -> None:
+    """Which addresses and aliases are usable is for the source to say, so each change of them counts."""
+    index = filled()
+    before = [B, end("b.x", "A", "-")]
+    index.put("two", [B], before)
+    assert index.put("two", before, after) == {"b.x", "c.x"}
+    assert index.put("two", after, after) == set()
