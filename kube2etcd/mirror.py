@@ -24,13 +24,18 @@ class Mirror:
         self._echoes: Counter[bytes] = Counter()
         self._own: set[int] = set()
 
-    def load(self, snapshot: changes.Snapshot) -> None:
-        """Begin anew from ``snapshot``."""
-        self.entries = snapshot.entries
+    def load(self, snapshot: changes.Snapshot) -> set[bytes]:
+        """Begin anew from ``snapshot``; the keys that are not as they were known until now."""
+        known, now = self.entries, snapshot.entries
+        # One by one: a set of all keys, for a moment, would be the most that the process ever holds.
+        unlike = {key for key, value in now.items() if known.get(key) != value}
+        unlike.update(key for key in known if key not in now)
+        self.entries = now
         self.revision = snapshot.revision
         self.lost = False
         self._echoes.clear()
         self._own.clear()
+        return unlike
 
     def lose(self) -> None:
         """What we know may be wrong; only a snapshot helps."""

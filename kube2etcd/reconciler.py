@@ -99,12 +99,11 @@ class Reconciler:
         self._period, self._max_ops = resync_period, max_txn_ops
         self._dry, self._progress = dry, progress
         self._resync_at = time.monotonic() + resync_period
-        self._retry_at = 0.0
+        self._retry_at = self._offer_at = 0.0
         self._trouble = ""
         self._refused: dict[bytes, str] = {}
-        self._offer_at = 0.0
-        self._watch = 0
-        self._loads = 0
+        self._damaged: set[bytes] = set()
+        self._watch = self._loads = 0
 
     @property
     def held(self) -> frozenset[bytes]:
@@ -169,6 +168,7 @@ class Reconciler:
 
     def _reconcile(self, keys: set[bytes], changed: set[bytes], began: float) -> None:
         was_equal = self.equal
+        self._damaged |= changed
         try:
             full = self._load(began) if self.mirror.lost else False
             if self.mirror.lost:
@@ -187,7 +187,7 @@ class Reconciler:
         except EtcdError as error:
             self._lose(error)
             return
-        self._trouble = ""
+        self._trouble, self._damaged = "", set()
         wanted = len(self.publisher.desired)
         self.equal = self._standby.bearable(began, was_equal, self.mirror.entries, wanted)
         # A few odd keys spoil their own names only; an etcd that takes nothing is not equal to anything.
@@ -207,7 +207,8 @@ class Reconciler:
             self._report()  # reading may take long, and so may the writing that follows
         self.equal = False
         snapshot = self.entries.snapshot()
-        self.mirror.load(snapshot)
+        unlike = self.mirror.load(snapshot)
+        self._damaged |= unlike if self._loads else set()  # at first nothing is known
         self._watch = self._follow(snapshot.revision + 1)
         self._loads += 1
         return True
@@ -226,10 +227,10 @@ class Reconciler:
                 self.equal = False
                 self._report()
             self._write(plan)
-            # What etcd would not take, now or before, was never as written, so it is no repair when it is.
+            # No repair: what etcd did not take before, and what changed in the cluster while etcd was away.
             news = keys | waited | set(self._refused)
-            repaired = sum(change.key not in news for change in plan.changes)
-            if repaired and (self._loads > 1 or not full):
+            repaired = len({change.key for change in plan.changes} & (self._damaged - news))
+            if repaired:
                 self._metrics.repaired(repaired)
                 log.warning("%d keys in etcd were not as written, and are again", repaired)
 

@@ -63,6 +63,14 @@ def test_nothing_is_known_before_the_first_snapshot() -> None:
     assert mirror.lost
 
 
+def test_a_snapshot_tells_what_is_not_as_it_was_known() -> None:
+    mirror = Mirror()
+    assert mirror.load(Snapshot(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
+    mirror.wrote([Put(b"/a", b"2"), Delete(b"/b")], ApplyResult(4, frozenset({4}), 2, ()))
+    assert mirror.load(Snapshot(5, {b"/a": b"2", b"/c": b"spoilt", b"/d": b"new"})) == {b"/c", b"/d"}
+    assert mirror.load(Snapshot(6, {})) == {b"/a", b"/c", b"/d"}
+
+
 def test_others_changes_are_news() -> None:
     etcd, mirror = loaded()
     etcd.write((Put(b"/a", b"2"), Delete(b"/b")))

@@ -602,6 +602,50 @@ def test_etcd_goes_and_comes_back(
     assert world.metric("kube2etcd_etcd_up 1")
 
 
+def test_no_pause_grows_however_long_etcd_is_away(world: World, told: pytest.LogCaptureFixture) -> None:
+    """An hour of it, with news at every turn; gRPC's own pauses end at half a second (`kube2etcd.etcd`)."""
+    stop, away = threading.Event(), 3600
+    world.etcd.trouble = EtcdUnavailable("away")
+    pauses: list[float] = []
+    began = world.clock.now
+
+    class Passing(Inbox):
+        def drain(self, timeout: float) -> list[News]:
+            if world.etcd.trouble is None:
+                stop.set()
+                return []
+            pauses.append(timeout)
+            world.clock.now += timeout
+            if len(pauses) == 1:
+                return [EtcdLost("gone")]
+            if world.clock.now > began + away:
+                world.etcd.trouble = None
+            one = service("db", f"10.0.0.{len(pauses) % 200 + 2}")
+            return [Changed("services", Event("MODIFIED", one, "shop", "db"))]
+
+    world.loop.inbox = Passing()
+    world.loop.run(stop)
+    assert max(pauses[1:]) <= ETCD_RETRY
+    assert len(pauses) == pytest.approx(away / ETCD_RETRY, rel=0.01), "neither less often nor all the time"
+    assert told.text.count("away") == 1
+    world.assert_equal()
+    assert world.metric("kube2etcd_repairs_total 0"), "what changed meanwhile was no damage"
+
+
+def test_what_was_spoilt_while_etcd_was_away_is_a_repair_though_the_first_attempt_fails(world: World) -> None:
+    world.turn(EtcdLost("gone"))
+    world.clock.now += ETCD_RETRY
+    del world.etcd.entries[WEB]
+    world.etcd.full = EtcdNoSpace("etcd is full")
+    world.turn(Changed("services", Event("ADDED", service("db", "10.0.0.2"), "shop", "db")))
+    assert world.metric("kube2etcd_repairs_total 0")
+    world.etcd.full = None
+    world.clock.now += FULL_RETRY
+    world.turn()
+    world.assert_equal()
+    assert world.metric("kube2etcd_repairs_total 1")
+
+
 def test_etcd_comes_back_empty(world: World) -> None:
     world.etcd.entries.clear()
     world.etcd.revision = 1
