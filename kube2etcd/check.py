@@ -2,7 +2,8 @@
 
 Reads a little of everything and writes nothing: the API server and the right to list and watch each
 kind, each etcd server, the right to write, and what stands under our zones that is not ours; with a webhook
-whether its state can be kept.  Knows how to ask; what follows from an answer is said in the finding.
+whether its state can be kept, with an election whether we can take part in it.  Knows how to ask; what
+follows from an answer is said in the finding.
 """
 
 from __future__ import annotations
@@ -178,6 +179,8 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
         in_etcd = webhook.inside and webhook.state_objects is None
         if in_etcd and not isinstance(connection, V2Connection):
             yield _state_in_etcd(connection, webhook.state_prefix)
+        if settings.leader_elect and not isinstance(connection, V2Connection):
+            yield _election(connection, settings)
     yield from _others(settings, entries)
 
 
@@ -189,6 +192,25 @@ def _state_in_etcd(connection: EtcdConnection, prefix: str) -> Finding:
     except EtcdError as error:
         return Finding(what, "fault", f"it cannot be kept: {error}")
     return Finding(what, "ok", "it can be kept")
+
+
+def _election(connection: EtcdConnection, settings: Settings) -> Finding:
+    """Whether we can take part in the election of the bridge that writes."""
+    what = "election"
+    try:
+        key = parts.election_key(settings)
+        shown = key.decode()
+        holder = probe.holder(connection, key)
+        probe.may_write(connection, key)
+    except SettingsError as error:
+        return Finding(what, "fault", str(error))
+    except EtcdError as error:
+        needed = f"--leader-elect needs an etcd user that may read and write {shown}"
+        return Finding(what, "fault", f"{needed}: {error}")
+    if holder is not None and not holder.leased:
+        return Finding(what, "fault", f"the key {shown} has no lease, so no bridge made it: delete it")
+    now = f"{holder.name} leads" if holder is not None else "nobody leads"
+    return Finding(what, "ok", f"{shown} can be read and written; {now} now")
 
 
 def _server(server: str, state: probe.ServerHealth) -> Finding:

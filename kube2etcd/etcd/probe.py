@@ -1,4 +1,4 @@
-"""Questions about etcd that change nothing: how each server is, and whether we may write.
+"""Questions about etcd that change nothing: how each server is, whether we may write, and who leads.
 
 Asked by ``kube2etcd check``.  Never writes: the one transaction here has a condition that no key can
 meet, but etcd looks at the rights for both of its branches before it looks at the condition.
@@ -31,6 +31,15 @@ class ServerHealth:
     alarms: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has the key of an election."""
+
+    name: str
+    leased: bool
+    """Whether it has a lease, as that of a bridge always has."""
+
+
 def health(settings: EtcdSettings, server: str) -> ServerHealth:
     """Ask one of the servers, and no other.
 
@@ -56,3 +65,14 @@ def may_write(connection: EtcdConnection, key: bytes) -> None:
     delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
     connection.call("Txn", rpc.TxnRequest(compare=[compare], success=[put], failure=[]))
     connection.call("Txn", rpc.TxnRequest(compare=[compare], success=[delete], failure=[]))
+
+
+def holder(connection: EtcdConnection, key: bytes) -> Holder | None:
+    """Who has the key of an election; nobody where there is none.
+
+    :raises EtcdRefused: it may not be read.
+    """
+    wire.install()
+    for found in connection.call("Range", rpc.RangeRequest(key=key)).kvs:
+        return Holder(found.value.decode(errors="backslashreplace"), found.lease != 0)
+    return None

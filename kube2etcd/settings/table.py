@@ -213,7 +213,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Write only while elected; others with the same owner stand by.",
         "",
         negated=to_boolean,
-        commands=("run",),
+        commands=("run", "check"),
         common=False,
     ),
     Setting("log_format", "log-format", to_one_of("text", "json"), "Form of the log.", "text|json"),

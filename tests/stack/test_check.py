@@ -100,6 +100,40 @@ def test_rights_on_other_keys_only(apiserver: ApiServer, etcd: Etcd) -> None:
     assert "permission denied" in found["etcd rights"]["text"]
 
 
+def test_an_election(apiserver: ApiServer, etcd: Etcd) -> None:
+    """The key is tried with the rights that there are, and left as it was."""
+    key = "/kube2etcd/leader/skydns/kube2etcd"
+    etcd.ctl("role", "add", "names")
+    etcd.ctl("role", "grant-permission", "names", "readwrite", "--prefix=true", "/skydns/")
+    etcd.ctl("user", "add", "dns:secret")
+    etcd.ctl("user", "grant-role", "dns", "names")
+    etcd.enable_auth()
+    password = etcd.directory / "password"
+    password.write_text("secret")
+
+    def election() -> tuple[int, str, str]:
+        code, found = check(
+            *("--leader-elect", "--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url),
+            *("--etcd-user", "dns", "--etcd-password-file", str(password)),
+        )
+        assert found["etcd rights"]["verdict"] == "ok"
+        return code, found["election"]["verdict"], found["election"]["text"]
+
+    code, verdict, text = election()
+    assert (code, verdict) == (1, "fault")
+    assert key in text
+    assert "permission denied" in text
+    etcd.ctl("role", "grant-permission", "names", "read", key)
+    assert election()[:2] == (1, "fault"), "to read it is not enough"
+    etcd.ctl("role", "grant-permission", "names", "readwrite", key)
+    assert election() == (0, "ok", f"{key} can be read and written; nobody leads now")
+    assert etcd.dump("/kube2etcd") == {}
+    etcd.put(key, "me")
+    code, verdict, text = election()
+    assert (code, verdict) == (1, "fault")
+    assert "delete it" in text
+
+
 def test_the_webhooks_state_in_etcd(apiserver: ApiServer, etcd: Etcd) -> None:
     both = ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
     code, found = check("--webhook", "--domains", "dtk.io", *both)
