@@ -25,6 +25,8 @@ __all__ = ["EtcdConnection", "EtcdSettings", "Pending", "Stream", "connect"]
 
 log = logging.getLogger(__name__)
 
+_ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
+
 
 class Pending:
     """A request on its way."""
@@ -214,7 +216,10 @@ class EtcdConnection:
             status = error.code()
             code = status.name if status else "UNKNOWN"
         meaning = failures.meaning(str(session.endpoint), what, code, _details(error))
-        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or (
+            # A server that is ill: the next may be well.  A watch that fails so says nothing of the rest.
+            type(meaning) is EtcdUnavailable and code in _ILL and what != "Watch"
+        ):
             self.leave(session)
         return meaning
 

@@ -55,6 +55,9 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
         return EtcdRefused(
             f"{where} denies it ({what}: {words}): give the etcd user a role that may read and write here"
         )
+    if code == "NOT_FOUND" and "lease not found" in lower:
+        # Whoever asks had a lease a moment ago, and was held up: with a new one it goes on.
+        return EtcdUnavailable(f"{where} no longer knows our lease ({what}): it has ended in the meantime")
     if code in _REFUSED or (code == "RESOURCE_EXHAUSTED" and "larger than max" in lower):
         return EtcdRefused(
             f"{where} refuses the request ({what}: {words}): {_REFUSED.get(code, 'it is too large')}"

@@ -142,6 +142,7 @@ class V2Connection:
         except ValueError:
             reply = Reply(message=response.reason)
             if status < 300:
+                self.leave(session)
                 raise v2_failures.unreachable(
                     str(session.endpoint), what, "the answer is not etcd's"
                 ) from None

@@ -48,6 +48,8 @@ SERVER = "http://127.0.0.1:2379"
             EtcdUnauthenticated,
         ),
         ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", EtcdUnauthenticated),
+        # between asking for a lease and using it we were held up for longer than it lasts
+        ("NOT_FOUND", "etcdserver: requested lease not found", EtcdUnavailable),
         ("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted", EtcdCompacted),
         ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision", EtcdCompacted),
     ],

@@ -43,9 +43,10 @@ def test_odd_answers_to_a_reading(server: Server, store: V2Store, told: Told, er
         store.snapshot()
 
 
-def test_a_server_without_a_leader_is_left_for_the_next(server: Server) -> None:
+@pytest.mark.parametrize("told", [(500, ELECTION), (200, b"<html>")], ids=["no leader", "not etcd"])
+def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, told: Told) -> None:
     other = Server()
-    server.answer = lambda *_: (500, ELECTION)
+    server.answer = lambda *_: told
     other.answer = lambda _, path, __: (200, file(f"{path}/x") if path == "/skydns" else {})
     try:
         with V2Connection(EtcdSettings((server.url, other.url))) as connection:
