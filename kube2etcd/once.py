@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from kube2etcd import changes, parts
 from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.cluster.objects import Kind
-from kube2etcd.cluster.reflector import Reflector
+from kube2etcd.cluster.reflector import Reflector, stop_all
 from kube2etcd.cluster.store import Store
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
 from kube2etcd.etcd.api import Connection, KeyStore, open_store
@@ -93,9 +93,9 @@ def _reflecting(settings: Settings, inbox: Inbox) -> Iterator[list[Reflector]]:
     reflectors = [Reflector(kind, api, inbox) for kind in parts.kinds(settings)]
     with contextlib.ExitStack() as ending:
         ending.callback(api.close)
+        ending.callback(stop_all, reflectors)
         for reflector in reflectors:
             reflector.start()
-            ending.callback(reflector.stop)
         yield reflectors
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from kube2etcd import parts
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
-from kube2etcd.cluster.reflector import Reflector
+from kube2etcd.cluster.reflector import Reflector, stop_all
 from kube2etcd.cluster.store import Store
 from kube2etcd.etcd.api import Connection, KeyStore, open_store
 from kube2etcd.etcd.connection import connect as connect_etcd
@@ -93,9 +93,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
             ending.callback(election.stop)
         follower.start()
         ending.callback(follower.stop)
+        ending.callback(stop_all, reflectors)
         for reflector in reflectors:
             reflector.start()
-            ending.callback(reflector.stop)
         if webhook is not None:
             webhook.start()
             ending.callback(webhook.stop)

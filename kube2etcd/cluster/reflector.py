@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kube2etcd.cluster.abort import Abort
@@ -26,9 +26,21 @@ from kube2etcd.cluster.watcher import CONNECT_TIMEOUT, INACTIVITY_TIMEOUT, Watch
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
 
 STOP_TIMEOUT: Final = 0.5
-"""Seconds that :meth:`Reflector.stop` waits for the thread, which is a daemon, at most."""
+"""Seconds that a stop waits for the threads, which are daemons, at most."""
 
 _log = logging.getLogger(__name__)
+
+
+def stop_all(reflectors: Sequence[Reflector]) -> None:
+    """End them together, within :data:`STOP_TIMEOUT` however many hang where nothing wakes them.
+
+    That is the search for a name and the opening of a connection, when the server's network is gone.
+    """
+    for one in reflectors:
+        one.end()
+    deadline = time.monotonic() + STOP_TIMEOUT
+    for one in reflectors:
+        one.ended(deadline - time.monotonic())
 
 
 class Reflector:
@@ -142,12 +154,21 @@ class Reflector:
 
     def stop(self) -> None:
         """End, also out of a read that hangs; returns within :data:`STOP_TIMEOUT`."""
+        stop_all([self])
+
+    def end(self) -> None:
+        """Begin to end, and return at once."""
         with self._lock:
             self._stop.set()
             self._wake.set()
             self._abort.trigger()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(STOP_TIMEOUT)
+
+    def ended(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the thread; whether it is over."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(max(0.0, timeout))
+        return not self._thread.is_alive()
 
     # -- the loop
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from typing import Any
 
 import pytest
 
 from kube2etcd.cluster.abort import Abort
+from kube2etcd.cluster.connection import Response
 from kube2etcd.cluster.lister import PAGE_SIZE
 from kube2etcd.cluster.objects import Event, Kind
+from kube2etcd.cluster.reflector import STOP_TIMEOUT, stop_all
 from kube2etcd.cluster.watcher import INACTIVITY_TIMEOUT
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
 from tests.cluster.world import Step, World, bookmark, error_event, event, obj, page
@@ -256,3 +261,33 @@ def test_start_runs_it_in_a_daemon_thread_and_stop_joins_it() -> None:
     world.reflector.stop()
     assert not thread.is_alive()
     assert world.sink.lists
+
+
+class Unreachable(World):
+    """A server whose network is gone: a connection is being opened, which nothing wakes."""
+
+    def __init__(self, asked: threading.Semaphore, over: threading.Event) -> None:
+        super().__init__()
+        self._asked, self._over = asked, over
+
+    def get(self, *_: Any, **__: Any) -> Response:
+        self._asked.release()
+        self._over.wait(60)
+        raise ApiUnavailable("no connection")
+
+
+def test_however_many_hang_they_are_stopped_together() -> None:
+    """One after the other they would need twenty seconds and more, and a process is given one."""
+    asked, over = threading.Semaphore(0), threading.Event()
+    reflectors = [Unreachable(asked, over).reflector for _ in range(int(20 / STOP_TIMEOUT) + 1)]
+    for reflector in reflectors:
+        reflector.start()
+    for _ in reflectors:
+        assert asked.acquire(timeout=20)
+    began = time.monotonic()
+    stop_all(reflectors)
+    took = time.monotonic() - began
+    over.set()
+    assert took < 10
+    assert all(reflector.stopped for reflector in reflectors)
+    assert all(reflector.ended(20) for reflector in reflectors)
