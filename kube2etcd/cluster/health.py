@@ -53,6 +53,7 @@ class Health:
     def proven(self) -> None:
         """A watch lived long: the trouble that there was is not this one's."""
         self._backoff.reset()
+        self.flapping = False
 
     def failed(self, error: ApiError) -> None:
         """Take note of a failure; it is logged if it is another one than the last."""

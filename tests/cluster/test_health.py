@@ -7,9 +7,11 @@ import logging
 import pytest
 
 from kube2etcd.cluster.backoff import BACKOFF_FIRST, BACKOFF_LIMIT
+from kube2etcd.cluster.failures import ApiSilent
 from kube2etcd.cluster.health import OPTIONAL_RETRY, RETRY_AFTER_LIMIT
+from kube2etcd.cluster.watcher import INACTIVITY_TIMEOUT
 from kube2etcd.errors import ApiNotFound, ApiTooMany, ApiUnavailable
-from tests.cluster.world import VMIS, World, bookmark, page
+from tests.cluster.world import VMIS, Step, World, bookmark, page
 
 
 def test_very_short_watches_back_off() -> None:
@@ -31,6 +33,17 @@ def test_after_very_short_watches_health_shows_with_the_first_line_of_a_longer_o
     world = World()
     world.lists(page()).watches()
     world.watches(bookmark("11"), world.clock.passes(60), bookmark("12"), world.lived)
+    world.run()
+    assert world.sink.told == [("replace", [], "10"), "healthy", "failing", "healthy"]
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["ended by the server", "silent"])
+def test_after_very_short_watches_health_shows_without_any_line_in_the_next_watch(silent: bool) -> None:
+    """A kind in which nothing happens may have no bookmarks either."""
+    world = World()
+    world.lists(page()).watches()
+    silence: list[Step] = [ApiSilent("nothing came for 90 s")] if silent else []
+    world.watches(world.clock.passes(INACTIVITY_TIMEOUT), *silence).watches(world.lived)
     world.run()
     assert world.sink.told == [("replace", [], "10"), "healthy", "failing", "healthy"]
 
