@@ -61,9 +61,15 @@ class Session:
     """One channel to one server, and the token that it gave us."""
 
     def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+        """Read the TLS files as they are now; nothing is sent yet.
+
+        :raises OSError, ValueError: one of them cannot be used.
+        """
         self.endpoint = endpoint
         tls: dict[str, str] = {}
         if endpoint.tls:
+            # gRPC takes an empty file for none, and then trusts authorities of its own.
+            settings.try_tls_files()
             tls["ca_cert"] = str(settings.authority_file())
             if settings.certfile is not None and settings.keyfile is not None:
                 tls |= {"cert_cert": str(settings.certfile), "cert_key": str(settings.keyfile)}

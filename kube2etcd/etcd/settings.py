@@ -88,6 +88,17 @@ class EtcdSettings:
             raise EtcdUnauthenticated(f"{file} is empty")
         return password
 
+    def try_tls_files(self) -> None:
+        """Read the certificates and the key, and see whether they belong together.
+
+        :raises OSError: one cannot be read, is empty or is none.
+        :raises SettingsError: none are given, and the system has none.
+        """
+        context = ssl.create_default_context(cafile=str(self.authority_file()))
+        if self.certfile is not None and self.keyfile is not None:
+            # A password callback, so that a key with a password is an error and no question.
+            context.load_cert_chain(self.certfile, self.keyfile, password=lambda: "")
+
     def _tls_faults(self, endpoints: list[Endpoint]) -> list[str]:
         given = [file for file in (self.cafile, self.certfile, self.keyfile) if file is not None]
         if (self.certfile is None) != (self.keyfile is None):
@@ -100,10 +111,7 @@ class EtcdSettings:
         if not endpoints:
             return []
         try:
-            context = ssl.create_default_context(cafile=str(self.authority_file()))
-            if self.certfile is not None and self.keyfile is not None:
-                # A password callback, so that a key with a password is an error and no question.
-                context.load_cert_chain(self.certfile, self.keyfile, password=lambda: "")
+            self.try_tls_files()
         except SettingsError as error:
             return list(error.faults)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError

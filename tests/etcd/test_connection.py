@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ from kube2etcd.etcd import connection as module
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.settings import Endpoint, EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
+from tests.stack.certificates import Authority
 
 
 def test_a_channel_that_is_made_while_the_connection_is_closed_is_not_used(
@@ -41,6 +43,22 @@ def test_a_channel_that_is_made_while_the_connection_is_closed_is_not_used(
     with pytest.raises(EtcdUnavailable, match="is closed"):
         connection.start("Range", rpc.RangeRequest(key=b"a"))
     assert [one.closed for one in made] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "half a certif"])
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_tls_files_in_the_middle_of_a_rotation_are_waited_for(tmp_path: Path, name: str, text: str) -> None:
+    """gRPC would take an empty file for none, and trust every authority of the public web instead."""
+    authority = Authority(tmp_path)
+    ours = authority.issue("client")
+    files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
+    settings = EtcdSettings(("https://127.0.0.1:1",), files["ca"], files["cert"], files["key"])
+    with EtcdConnection(settings) as connection:
+        connection.session()
+        connection.leave(connection.session())
+        files[name].write_text(text)
+        with pytest.raises(EtcdUnavailable, match="TLS files for etcd at .* cannot be read"):
+            connection.session()
 
 
 class Failure(grpc.RpcError):
