@@ -57,7 +57,7 @@ def test_tls_files_in_the_middle_of_a_rotation_are_waited_for(tmp_path: Path, na
         connection.session()
         connection.leave(connection.session())
         files[name].write_text(text)
-        with pytest.raises(EtcdUnavailable, match="TLS files for etcd at .* cannot be read"):
+        with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
             connection.session()
 
 
