@@ -15,6 +15,7 @@
         |   +-- EtcdUnauthenticated   re-read the password and try again
         |   +-- EtcdNoSpace      etcd takes no writes until its alarm is cleared
         |   +-- EtcdDeposed      another bridge writes now: stand by
+        |   +-- EtcdSilent       no answer in time: ask for less at once
         +-- EtcdRefused          this very request will never be accepted
         +-- EtcdCompacted        the revision is gone: begin from a new snapshot
 
@@ -91,6 +92,10 @@ class EtcdNoSpace(EtcdUnavailable):
 
 class EtcdDeposed(EtcdUnavailable):
     """Another bridge leads, or may lead: nothing of ours was written."""
+
+
+class EtcdSilent(EtcdUnavailable):
+    """No answer within the timeout: the server hangs, or the answer is too long for the way it takes."""
 
 
 class EtcdRefused(EtcdError):

@@ -11,6 +11,7 @@ from kube2etcd.errors import (
     EtcdError,
     EtcdNoSpace,
     EtcdRefused,
+    EtcdSilent,
     EtcdUnauthenticated,
     EtcdUnavailable,
 )
@@ -63,7 +64,7 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
             f"{where} refuses the request ({what}: {words}): {_REFUSED.get(code, 'it is too large')}"
         )
     if code == "DEADLINE_EXCEEDED":
-        return EtcdUnavailable(f"{where} did not answer in time ({what}): check its load and its disk")
+        return EtcdSilent(f"{where} did not answer in time ({what}): check its load and its disk")
     if code == "CANCELLED":
         return EtcdUnavailable(f"the request to {where} was given up ({what}): try again")
     if code == "UNAVAILABLE":

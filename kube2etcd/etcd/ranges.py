@@ -5,7 +5,8 @@ page of it through.  Pages of one long range therefore cost the square of its le
 in pages of 500 take 40 times as long as in one piece.  One piece costs memory on both sides.  So the
 range is bounded from above as well: ``walk`` looks at where the keys of a page begin to differ and
 from then on asks for that much of the key space and no more.  Once the keys have been seen,
-``Splits`` remembers where to cut, and the next reading has several pieces in flight at once.
+``Splits`` remembers where to cut, and the next reading has several pieces in flight at once.  Where
+answers do not come in time, ``Patience`` has them asked for in smaller pieces, one after the other.
 """
 
 from __future__ import annotations
@@ -105,3 +106,36 @@ class Splits:
                 cuts.append(page.last + b"\0")
                 gathered = 0
         self._cuts = cuts
+
+
+# Pages are made so many times smaller, down to so many keys, and so many times larger again.
+_FACTOR = 4
+_LEAST_PAGE = 256
+
+
+class Patience:
+    """How much to ask for at once, so that the answers come within the timeout (seconds).
+
+    Three megabytes each, and eight of them on their way: more than a slow line carries in the time that
+    one request is given, however often it is asked.
+    """
+
+    def __init__(self, page: int, in_flight: int, timeout: float) -> None:
+        self.page = self._whole = page
+        self._most_in_flight = in_flight
+        # With a page so many times larger, and all others beside it, half of the time is left.
+        self._quick = timeout / (2 * _FACTOR * in_flight)
+
+    @property
+    def in_flight(self) -> int:
+        """Pieces on their way at once."""
+        return self._most_in_flight if self.page == self._whole else 1
+
+    def lost(self) -> None:
+        """An answer did not come in time."""
+        self.page = min(self.page, max(_LEAST_PAGE, self.page // _FACTOR))
+
+    def came(self, slowest: float) -> None:
+        """All answers came, none later than after ``slowest`` seconds."""
+        if slowest <= self._quick:
+            self.page = min(self._whole, self.page * _FACTOR)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
@@ -17,14 +18,15 @@ from kube2etcd.errors import (
     EtcdCompacted,
     EtcdDeposed,
     EtcdNoSpace,
+    EtcdSilent,
     EtcdUnauthenticated,
     EtcdUnavailable,
 )
 from kube2etcd.etcd import watcher, writer
 from kube2etcd.etcd.connection import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election
-from kube2etcd.etcd.ranges import PAGE, Page, Splits, distinct, successor, walk
-from kube2etcd.etcd.wire import Message, rpc
+from kube2etcd.etcd.ranges import PAGE, Page, Patience, Splits, distinct, successor, walk
+from kube2etcd.etcd.wire import rpc
 
 __all__ = [
     "ApplyResult",
@@ -65,7 +67,7 @@ class EtcdStore:
         self._max_txn_ops = max_txn_ops
         self._in_flight = in_flight
         self._election = election
-        self._page = page
+        self._patience = Patience(page, in_flight, connection.settings.timeout)
         self._splits = Splits(page)
         # The highest revision known; an answer to something sent later cannot be below it.
         self._seen = 0
@@ -84,6 +86,8 @@ class EtcdStore:
             except (EtcdUnauthenticated, EtcdNoSpace):
                 raise
             except EtcdUnavailable as error:
+                if isinstance(error, EtcdSilent):
+                    self._patience.lost()
                 others -= 1
                 if others < 0:
                     raise
@@ -124,25 +128,28 @@ class EtcdStore:
         return watcher.watch(self._connection, self._prefixes, start_revision, stop)
 
     def _read_all(self) -> Snapshot:
+        patience = self._patience
+        slowest = 0.0
         entries: dict[bytes, bytes] = {}
         pages: list[Page] = []
         revision = 0
         waiting: deque[tuple[_Walk, tuple[bytes, bytes]]] = deque()
         for prefix in self._prefixes:
             for low, high in self._splits.pieces(prefix, successor(prefix)):
-                steps = walk(low, high, self._page)
+                steps = walk(low, high, patience.page)
                 waiting.append((steps, next(steps)))
-        window: deque[tuple[_Walk, Pending]] = deque()
+        window: deque[tuple[_Walk, Pending, float]] = deque()
         # The first answer says the revision at which all others are read.
         allowed = 1
         while waiting or window:
             while waiting and len(window) < allowed:
                 steps, (low, high) = waiting.popleft()
-                window.append((steps, self._connection.start("Range", self._range(low, high, revision))))
-            steps, pending = window.popleft()
+                window.append((steps, self._ask(low, high, revision), time.monotonic()))
+            steps, pending, asked = window.popleft()
             answer = pending.result()
+            slowest = max(slowest, time.monotonic() - asked)
             revision = revision or answer.header.revision
-            allowed = self._in_flight
+            allowed = patience.in_flight
             keys = answer.kvs
             page = Page(b"", b"", 0, False)
             if keys:
@@ -150,12 +157,15 @@ class EtcdStore:
             # The next question first, so that the server works while we unpack.
             with contextlib.suppress(StopIteration):
                 low, high = steps.send(page)
-                window.append((steps, self._connection.start("Range", self._range(low, high, revision))))
+                window.append((steps, self._ask(low, high, revision), time.monotonic()))
             if page.count:
                 pages.append(page)
                 entries.update((kv.key, kv.value) for kv in keys)
         self._splits.remember(pages)
+        patience.came(slowest)
         return Snapshot(revision, entries)
 
-    def _range(self, low: bytes, high: bytes, revision: int) -> Message:
-        return rpc.RangeRequest(key=low, range_end=high, limit=self._page, revision=revision)
+    def _ask(self, low: bytes, high: bytes, revision: int) -> Pending:
+        page = self._patience.page
+        request = rpc.RangeRequest(key=low, range_end=high, limit=page, revision=revision)
+        return self._connection.start("Range", request)

@@ -10,6 +10,7 @@ from kube2etcd.errors import (
     EtcdError,
     EtcdNoSpace,
     EtcdRefused,
+    EtcdSilent,
     EtcdUnauthenticated,
     EtcdUnavailable,
 )
@@ -27,7 +28,7 @@ SERVER = "http://127.0.0.1:2379"
             EtcdUnavailable,
         ),
         ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailable),
-        ("DEADLINE_EXCEEDED", "Deadline Exceeded", EtcdUnavailable),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", EtcdSilent),
         ("CANCELLED", "Channel closed!", EtcdUnavailable),
         ("UNKNOWN", "raft: stopped", EtcdUnavailable),
         ("INTERNAL", "", EtcdUnavailable),

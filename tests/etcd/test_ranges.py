@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.etcd.ranges import Page, Splits, distinct, successor, walk
+from kube2etcd.etcd.ranges import Page, Patience, Splits, distinct, successor, walk
 
 SEGMENTS = st.sampled_from([b"a", b"b", b"z", b"svc", b"ns1", b"ns10", b"\xff", b"\xff\xff", b"\0", b"_tcp"])
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=5).map(lambda parts: b"/s/" + b"/".join(parts))
@@ -106,3 +106,26 @@ def test_successor() -> None:
 
 def test_prefixes_that_others_cover_are_left_out() -> None:
     assert distinct([b"/b/", b"/a/x/", b"/a/", b"/b/"]) == [b"/a/", b"/b/"]
+
+
+def test_where_answers_come_too_late_less_is_asked_for() -> None:
+    patience = Patience(16_384, 8, 6.4)
+    assert (patience.page, patience.in_flight) == (16_384, 8)
+    asked = []
+    for _ in range(4):
+        patience.lost()
+        asked.append((patience.page, patience.in_flight))
+    assert asked == [(4096, 1), (1024, 1), (256, 1), (256, 1)]
+    patience.came(0.11)
+    assert patience.page == 256, "not quick enough for more"
+    asked = []
+    for _ in range(4):
+        patience.came(0.1)
+        asked.append((patience.page, patience.in_flight))
+    assert asked == [(1024, 1), (4096, 1), (16_384, 8), (16_384, 8)]
+
+
+def test_small_pages_stay_as_they_are() -> None:
+    patience = Patience(100, 8, 5.0)
+    patience.lost()
+    assert (patience.page, patience.in_flight) == (100, 8)

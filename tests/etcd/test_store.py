@@ -1,0 +1,53 @@
+"""What cannot be timed with a real server; tests/stack has all the rest."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from kube2etcd.errors import EtcdSilent
+from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.etcd.wire import Message, rpc
+
+
+class SlowLine:
+    """An etcd behind a line that carries so many keys within the timeout, of all requests together."""
+
+    def __init__(self, keys: list[bytes], carries: int) -> None:
+        self.settings = EtcdSettings()
+        self.endpoints = self.settings.endpoints()
+        self.keys, self.carries = keys, carries
+        self.under_way = 0
+
+    def start(self, method: str, request: Message) -> SlowLine.Answer:
+        found = [key for key in self.keys if request.key <= key < request.range_end]
+        answer = rpc.RangeResponse(more=len(found) > request.limit)
+        answer.header.revision = 7
+        for key in found[: request.limit]:
+            answer.kvs.add(key=key, value=b"1")
+        self.under_way += len(answer.kvs)
+        return SlowLine.Answer(self, answer, self.under_way > self.carries)
+
+    class Answer:
+        def __init__(self, line: SlowLine, answer: Message, late: bool) -> None:
+            self.line, self.answer, self.late = line, answer, late
+
+        def result(self) -> Any:
+            self.line.under_way -= len(self.answer.kvs)
+            if self.late:
+                raise EtcdSilent("late")
+            return self.answer
+
+
+def test_a_slow_line_is_read_in_the_end() -> None:
+    keys = [b"/s/%06d" % number for number in range(20_000)]
+    line = SlowLine(keys, 1500)
+    store = EtcdStore(cast(EtcdConnection, line), [b"/s/"])
+    for _ in range(2):
+        with pytest.raises(EtcdSilent):
+            store.snapshot()
+        line.under_way = 0
+    assert store.snapshot().entries == dict.fromkeys(keys, b"1")
