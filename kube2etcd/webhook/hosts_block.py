@@ -122,7 +122,7 @@ def _is_ours(line: bytes, ours: Callable[[str], bool]) -> bool:
     )
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=2**18)
 def _is_address(word: bytes) -> bool:
     try:
         parse_address(word.decode("ascii", "replace"))

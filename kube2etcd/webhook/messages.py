@@ -57,7 +57,8 @@ def decode_endpoints(body: bytes) -> tuple[Endpoint, ...]:
 
 def encode_endpoints(endpoints: Iterable[Endpoint]) -> bytes:
     """A list of endpoints; ``[]`` when there are none."""
-    return encode([endpoint.to_json() for endpoint in endpoints])
+    # One after the other: a hundred thousand objects at once set off one garbage collection after another.
+    return b"[%b]" % b",".join(encode(endpoint.to_json()) for endpoint in endpoints)
 
 
 def encode_filter(domains: Iterable[Domain]) -> bytes:

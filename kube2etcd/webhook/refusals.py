@@ -22,7 +22,7 @@ MAX_TTL: Final = 2**31 - 1
 #: Octets of a text: the data of one record (RFC 1035 section 3.2.1).
 MAX_TEXT: Final = 65535
 
-_REMEMBERED: Final = 65536
+_REMEMBERED: Final = 2**18
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}\Z")
 # The asterisk of a wildcard's ownership text stands within a label: a-*.wild.dtk.io
 _TEXT_LABEL = re.compile(r"[a-z0-9_*-]{1,63}\Z")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from kube2etcd.external import Domain, Endpoint, EndpointKey, InvalidDomain, InvalidEndpoint
+from kube2etcd.webhook import messages
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, InvalidClusterAddress
 from kube2etcd.webhook.messages import Changes
 from kube2etcd.webhook.refusals import refusal, unusable_targets
@@ -108,8 +109,7 @@ def decode_head(value: Any) -> State:
 
 def encode_endpoints(endpoints: Iterable[Endpoint]) -> bytes:
     """Endpoints in the order of their keys: the same endpoints are the same bytes."""
-    ordered = sorted(endpoints, key=lambda endpoint: endpoint.key)
-    return msgspec.json.encode([endpoint.to_json() for endpoint in ordered])
+    return messages.encode_endpoints(sorted(endpoints, key=lambda endpoint: endpoint.key))
 
 
 def decode_endpoints(value: Any) -> dict[EndpointKey, Endpoint]:
