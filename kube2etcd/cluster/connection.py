@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 
 from kube2etcd.cluster.abort import Abort, lending, running
 from kube2etcd.cluster.credentials import ClusterSettings, fingerprint, read_access
-from kube2etcd.cluster.failures import check_url, explain_failure, public_url, refusal
+from kube2etcd.cluster.failures import ends_handshake, explain_failure, public_url, refusal
 from kube2etcd.cluster.session import Session
 from kube2etcd.cluster.stream import READ_SIZE, Stream
 from kube2etcd.errors import ApiError, ApiUnavailable, SettingsError
@@ -57,7 +57,6 @@ class ApiConnection:
         self._settings = settings
         self._lock = threading.Lock()
         self._session = Session(read_access(settings), 0)
-        check_url(self._session.access.host)
         self.reloads = 0
         """How often credentials were read again."""
         if not self._session.access.verify:
@@ -159,7 +158,9 @@ class ApiConnection:
     ) -> tuple[Session, urllib3.BaseHTTPResponse]:
         session = self._current_session()
         response = self._send_once(session, path, params, limits, seconds, more, method, body)
-        if response.status == 401:  # the token may have been replaced a moment ago
+        # The token may have been replaced a moment ago; to those who have none a server may say 403 instead.
+        nameless = response.status == 403 and session.access.files and not session.access.known
+        if response.status == 401 or nameless:
             response.close()
             session = self._reload(session.generation)
             response = self._send_once(session, path, params, limits, seconds, more, method, body)
@@ -171,7 +172,7 @@ class ApiConnection:
                 response,
                 path,
                 params,
-                known=bool(session.access.authorization or session.access.cert_file),
+                known=session.access.known,
                 secret=session.access.authorization.partition(" ")[2],
             )
         finally:
@@ -214,6 +215,8 @@ class ApiConnection:
                 session.pool.clear()
                 return request(headers=headers)
         except (HTTPError, OSError, ValueError) as error:
+            if session.access.cert_file and ends_handshake(error):
+                session.doubtful = True
             # A ValueError may quote the header that it does not like, so its text goes nowhere.
             raise explain(error) from (None if isinstance(error, ValueError) else error)
 
@@ -236,9 +239,7 @@ class ApiConnection:
 
     def _current_session(self) -> Session:
         session = self._session
-        if fingerprint(session.access.files) != session.fingerprint:
-            return self._reload(session.generation)
-        return session
+        return self._reload(session.generation) if session.stale else session
 
     def _reload(self, seen: int) -> Session:
         """Read the credentials again, unless another thread has done so since ``seen``."""
@@ -246,8 +247,15 @@ class ApiConnection:
             old = self._session
             if old.generation != seen:
                 return old
+            files = old.access.files
+            before = fingerprint(files)
             try:
                 new = Session(read_access(self._settings), old.generation + 1)
+                if new.access.files == files:
+                    new.fingerprint = before  # what was written while we read is read the next time
+                if old.access.known and not new.access.known and new.fingerprint == old.fingerprint:
+                    # Nobody has written that we have none, so something that gives them has failed.
+                    raise SettingsError("an exec plugin has given none")
             except SettingsError as error:
                 # Half-written or gone for a moment: what we have may still be good.
                 _log.warning("keeping the old credentials for %s: %s", self.server, error)

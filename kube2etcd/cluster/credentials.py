@@ -57,6 +57,11 @@ class Access:
     refresh: Callable[[], str] | None = None
     """Gives the authorization anew where it runs out by the clock."""
 
+    @property
+    def known(self) -> bool:
+        """Whether a request says who asks."""
+        return bool(self.authorization or self.cert_file)
+
     def context(self) -> ssl.SSLContext | None:
         """TLS settings; none for plain HTTP."""
         if not self.host.startswith("https"):

@@ -71,8 +71,12 @@ def refusal(
             "correct the token, certificate or exec plugin of the kubeconfig or service account"
         )
     if status == 403:
+        # A server that lets strangers in says so to them, where it says 401 to others.
+        stranger = (
+            "" if known else "; we asked without credentials: is there a user or exec plugin to give them?"
+        )
         return ApiForbidden(
-            f"{server} forbids us to {asked} (403{told}); grant this right to our account with RBAC"
+            f"{server} forbids us to {asked} (403{told}); grant this right to our account with RBAC{stranger}"
         )
     if status == 404:
         return ApiNotFound(f"{server} cannot {asked} (404): this kind is not installed there")
@@ -114,11 +118,33 @@ def check_url(host: str) -> None:
 
     :raises SettingsError: it cannot.
     """
-    parts = urlsplit(host)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_url(host):
         raise SettingsError(
             f"{public_url(host)!r} is no address of an API server; it should look like https://HOST:PORT"
         )
+
+
+def check_proxy(url: str) -> None:
+    """See whether this can be an HTTP proxy's URL.
+
+    :raises SettingsError: it cannot.
+    """
+    if not _is_url(url):
+        raise SettingsError(
+            f"{public_url(url)!r} in proxy-url of the kubeconfig cannot be used; "
+            "it should look like http://HOST:PORT"
+        )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Whether the port is a number is only looked at when it is asked for.
+        _ = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname
+    return parts.scheme in ("http", "https") and bool(host) and not re.search(r"\s", text)
 
 
 def public_url(host: str) -> str:
@@ -190,6 +216,17 @@ def explain_failure(server: str, error: Exception, seconds: float, *, whole: boo
         return ApiTruncated(f"the answer of {server} was cut short")
     words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it was cut"
     return ApiUnavailable(f"the connection with {server} broke: {words}")
+
+
+def ends_handshake(error: Exception) -> bool:
+    """Whether the server may have ended the connection because of our certificate.
+
+    It says so with an alert, which is lost when we are writing at that moment.
+    """
+    cause = _root(error)
+    return isinstance(cause, (ssl.SSLError, ConnectionResetError, BrokenPipeError)) and not isinstance(
+        cause, ssl.SSLCertVerificationError
+    )
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

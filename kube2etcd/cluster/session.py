@@ -15,6 +15,7 @@ from urllib3.exceptions import InsecureRequestWarning
 from kube2etcd import __version__
 from kube2etcd.cluster.abort import AbortablePool, AbortableTlsPool
 from kube2etcd.cluster.credentials import Access, fingerprint
+from kube2etcd.cluster.failures import check_proxy, check_url
 
 # The kernel probes a silent peer after 30 s, then each 15 s, and gives up after three: 75 s.
 # This finds a peer that is gone; one that is up but hangs is found by the read timeout.
@@ -30,11 +31,19 @@ _KEEPALIVE: Final = (
 
 
 class Session:
-    """One reading of the credentials, with the pool that belongs to it."""
+    """One reading of the credentials, with the pool that belongs to it.
+
+    :raises SettingsError: they name no server or proxy that can be asked, or a file that cannot be used.
+    """
 
     def __init__(self, access: Access, generation: int) -> None:
+        check_url(access.host)
+        if access.proxy:
+            check_proxy(access.proxy)
         self.access = access
         self.generation = generation
+        self.doubtful = False
+        """Whether the server may have ended a handshake because of our certificate."""
         self.fingerprint = fingerprint(access.files)
         if not access.verify:
             urllib3.disable_warnings(InsecureRequestWarning)
@@ -49,6 +58,11 @@ class Session:
             urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
         )
         self.pool.pool_classes_by_scheme = {"http": AbortablePool, "https": AbortableTlsPool}
+
+    @property
+    def stale(self) -> bool:
+        """Whether the credentials are to be read again before the next request."""
+        return self.doubtful or fingerprint(self.access.files) != self.fingerprint
 
     def headers(self) -> dict[str, str]:
         """What every request carries; a token that ran out is renewed for it."""

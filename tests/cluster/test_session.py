@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.errors import ApiUnavailable
+from kube2etcd.errors import ApiUnavailable, SettingsError
 from tests.cluster.scripted import MAKE_CA, SECRET, Opened, Scripted, closed_port, get, kubeconfig
 
 
@@ -99,3 +99,17 @@ def test_tls(
         with pytest.raises(ApiUnavailable, match=words):
             get(api)
     assert ("not checked" in caplog.text) == ("insecure-skip-tls-verify" in cluster)
+
+
+@pytest.mark.parametrize("proxy", [f"socks5://u:{SECRET}@127.0.0.1:1080", "127.0.0.1:8080", "http://[bad"])
+def test_a_proxy_that_cannot_be_used_is_told_as_a_setting(opened: Opened, tmp_path: Path, proxy: str) -> None:
+    path = kubeconfig(tmp_path / "kc", "http://api.invalid", **{"proxy-url": proxy})
+    with pytest.raises(SettingsError, match="proxy-url of the kubeconfig") as caught:
+        opened(kubeconfig=path)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://[bad", "https://h:99999", "https://h:port", "https://a b"])
+def test_a_server_whose_address_is_none_is_told_as_a_setting(opened: Opened, url: str) -> None:
+    with pytest.raises(SettingsError, match="https://HOST:PORT"):
+        opened(master_url=url)
