@@ -28,13 +28,15 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 class Fault:
     """What happens to lists of one resource, ``left`` times (None: until it is mended).
 
-    With ``watch`` to its watches instead: they are answered with the status, or cut within a line.
+    With ``watch`` to its watches instead: they are answered with the status, or cut within a line, or what
+    one event tells never arrives.
     """
 
     resource: str
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    lose: bool = False
     empty: bool = False
     continued: bool = False
     """Only the second page and those behind it."""
@@ -219,7 +221,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 while line := answer.readline():
-                    if fault is not None:
+                    if fault is not None and fault.lose and b'"type":"BOOKMARK"' not in line:
+                        self.door.used(fault)
+                        fault = None
+                        continue
+                    if fault is not None and not fault.lose:
                         self.wfile.write(line[: len(line) // 2])
                         self.door.used(fault)
                         fault = None
