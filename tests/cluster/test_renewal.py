@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.cluster import connection
-from kube2etcd.cluster.credentials import Access, ClusterSettings
+from kube2etcd.cluster.credentials import Access, ClusterSettings, read_access
 from kube2etcd.errors import ApiForbidden, ApiUnavailable
 from tests.cluster.scripted import MAKE_CA, Handler, Opened, Scripted, get, kubeconfig, status, whole
 
@@ -106,15 +105,15 @@ def test_a_change_while_the_credentials_are_read_is_not_missed(
 ) -> None:
     path = kubeconfig(tmp_path / "kc", server.url, {"token": "first"})
     api = opened(kubeconfig=path)
-    read, texts = connection.read_access, ["third"]
+    texts = ["third"]
 
     def written_meanwhile(settings: ClusterSettings) -> Access:
-        access = read(settings)
+        access = read_access(settings)
         if texts:
             kubeconfig(path, server.url, {"token": texts.pop()})
         return access
 
-    monkeypatch.setattr(connection, "read_access", written_meanwhile)
+    monkeypatch.setattr("kube2etcd.cluster.connection.read_access", written_meanwhile)
     kubeconfig(path, server.url, {"token": "second"})
     get(api)
     get(api)
