@@ -9,8 +9,6 @@ from kube2etcd.webhook.state import State
 
 #: Seconds for one request of a keeper: so much later than its deadline is it done at the latest.
 REQUEST: Final = 1.5
-#: Seconds more for what is written in several parts, once one of them is: it is slow, and not away.
-PROGRESS: Final = 4.0
 
 
 class NotKept(Kube2EtcdError):
@@ -25,7 +23,7 @@ class Keeper(Protocol):
     """Keeps one state, so that it outlives the process.  Used by one thread at a time.
 
     ``deadline`` is on the clock of `time.monotonic`: a moment from which on nothing new is begun, nor tried
-    again, but for the rest of what is written in parts (`PROGRESS`).
+    again, be it one of many parts.  The time that a keeper's own work on a large state takes comes on top.
     """
 
     def load(self) -> State:

@@ -15,7 +15,7 @@ from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUn
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
-from kube2etcd.webhook.keep import PROGRESS, NotKept, Overtaken
+from kube2etcd.webhook.keep import NotKept, Overtaken
 from kube2etcd.webhook.shards import Cutter, Manifest, join
 from kube2etcd.webhook.state import State, UnreadableState, encode_head
 
@@ -91,7 +91,10 @@ class EtcdKeeper:
     # --- writing ----------------------------------------------------------------------------------
 
     def _write(self, state: State, deadline: float) -> None:
+        began = time.monotonic()
         shards = self._cutter.cut(state)
+        # Our own work on a large state is no fault of etcd's.
+        deadline += time.monotonic() - began
         generation = self._manifest.generation + 1 if self._manifest else 1
         manifest = Manifest(generation, encode_head(state), tuple(tuple(shard) for shard in shards))
         if not self._doubtful and self._manifest is not None:
@@ -100,12 +103,10 @@ class EtcdKeeper:
                 return
         new = {name: piece for shard in shards for name, piece in shard.items() if name not in self._present}
         *before, last = _batches(new)
-        done = deadline + PROGRESS if before else deadline
         for batch in before:
             request = rpc.TxnRequest()
             self._put(request, batch)
             self._ask("Txn", request, deadline)
-            deadline = done
             self._present.update(name for name, _ in batch)
         data = manifest.encode()
         request = rpc.TxnRequest()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from kube2etcd.external import Endpoint
+from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.webhook.state import (
     State,
     UnreadableState,
@@ -29,6 +29,8 @@ from kube2etcd.webhook.state import (
 SHARDS: Final = 64
 #: Octets of a piece; what is longer is cut.  Several fit into one of etcd's requests.
 PIECE: Final = 256 * 1024
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +62,35 @@ class Manifest:
             raise UnreadableState(f"its manifest cannot be read: {error}") from None
 
 
-class Cutter:
-    """Cuts states, and remembers the last one so that only what differs is cut again."""
+class Parts(Generic[T]):
+    """What is made of each shard of a state, and for the next one only of what differs."""
 
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[list[Endpoint], dict[str, bytes]]] = {}
+    def __init__(self, make: Callable[[list[Endpoint]], T]) -> None:
+        self._make = make
+        self._last: dict[int, tuple[list[Endpoint], T]] = {}
 
-    def cut(self, state: State) -> list[dict[str, bytes]]:
-        """The pieces of each shard, by name, in order."""
+    def cut(self, state: State) -> list[T]:
+        """What is made of each shard, in order."""
         members: list[list[Endpoint]] = [[] for _ in range(SHARDS)]
         for key, endpoint in state.endpoints.items():
-            members[zlib.crc32(key.name.encode(errors="replace")) % SHARDS].append(endpoint)
-        found = []
+            members[shard(key)].append(endpoint)
         for number, endpoints in enumerate(members):
             last = self._last.get(number)
             if last is None or last[0] != endpoints:
-                last = (endpoints, _pieces(endpoints))
-                self._last[number] = last
-            found.append(last[1])
-        return found
+                self._last[number] = (endpoints, self._make(endpoints))
+        return [self._last[number][1] for number in range(SHARDS)]
+
+
+class Cutter(Parts[dict[str, bytes]]):
+    """Cuts states into the pieces of each shard, by name, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(_pieces)
+
+
+def shard(key: EndpointKey) -> int:
+    """The number of the shard that an endpoint is in; all of a name are in one."""
+    return zlib.crc32(key.name.encode(errors="replace")) % SHARDS
 
 
 def join(manifest: Manifest, pieces: Mapping[str, bytes]) -> State:
@@ -101,7 +113,7 @@ def join(manifest: Manifest, pieces: Mapping[str, bytes]) -> State:
     return replace(state, endpoints=endpoints)
 
 
-def _pieces(endpoints: Iterable[Endpoint]) -> dict[str, bytes]:
+def _pieces(endpoints: list[Endpoint]) -> dict[str, bytes]:
     if not endpoints:
         return {}
     data = zlib.compress(encode_endpoints(endpoints), 6)

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.failures import ApiRefused
 from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain, Endpoint
+from kube2etcd.webhook import keep_objects
 from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.keep import NotKept
-from kube2etcd.webhook.keep_objects import GENERATION, MANAGER, ObjectsKeeper
-from kube2etcd.webhook.state import State
+from kube2etcd.webhook.keep import NotKept, Overtaken
+from kube2etcd.webhook.keep_objects import ObjectsKeeper
+from kube2etcd.webhook.state import State, decode_endpoints
+from kube2etcd.webhook.state_objects import GENERATION, MANAGER
 from tests.strategies import LAW
 
 PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
 
 
-class FakeApi:
+@pytest.fixture(autouse=True, scope="module")
+def _one_after_the_other() -> Iterator[None]:
+    """So that a test can say what happens when."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keep_objects, "AT_ONCE", 1)
+        yield
+
+
+class FakeApi(ApiConnection):
     """Objects of one namespace, with resource versions that only grow."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.objects: dict[str, dict[str, Any]] = {}
         self.version = 0
         self.calls: list[str] = []
@@ -45,6 +58,12 @@ class FakeApi:
         accept: str = "application/json",
     ) -> bytes:
         self.before()
+        with self.lock:
+            return self._answer(method, path, params, body, accept)
+
+    def _answer(
+        self, method: str, path: str, params: Mapping[str, str], body: bytes | None, accept: str
+    ) -> bytes:
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is not None:
@@ -275,6 +294,63 @@ def test_a_deadline_that_has_passed() -> None:
     keeper = ObjectsKeeper(FakeApi(), "dns")
     with pytest.raises(NotKept, match="too slow"):
         keeper.save(state("a"), time.monotonic() - 1)
+
+
+def everywhere(target: str) -> State:
+    """Something in every part."""
+    return state(*map(str, range(1000)), target=target)
+
+
+def test_parts_are_written_side_by_side_but_not_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep_objects, "AT_ONCE", 8)
+    api, together, inside, most = FakeApi(), threading.Barrier(8, timeout=60), set(), []
+
+    def together_or_never() -> None:
+        inside.add(threading.get_ident())
+        most.append(len(inside))
+        together.wait()
+        inside.discard(threading.get_ident())
+
+    api.before = together_or_never
+    ObjectsKeeper(api, "dns").save(everywhere("10.0.0.1"), soon())
+    api.before = lambda: None
+    assert max(most) == 8
+    assert len(api.calls) == 64
+    assert ObjectsKeeper(api, "dns").load() == everywhere("10.0.0.1")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_one_part_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    monkeypatch.setattr(keep_objects, "AT_ONCE", 8)
+    api = FakeApi()
+    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one.save(everywhere("10.0.0.1"), soon())
+    theirs = two.load()
+    if lost:
+        inner = api.request
+
+        def unheard(method: str, path: str, *args: Any, **more: Any) -> bytes:
+            answer = inner(method, path, *args, **more)
+            if path.endswith("07"):
+                raise ApiForbidden("the answer is lost")
+            return answer
+
+        api.request = unheard  # type: ignore[method-assign]
+        with pytest.raises(NotKept, match="lost"):
+            one.save(everywhere("10.0.0.2"), soon())
+        api.request = inner  # type: ignore[method-assign]
+        # What is there now may have been read by others already, so it stays.
+        there = [one for one in api.objects.values() if one["metadata"]["name"].endswith("07")]
+        theirs = State({**theirs.endpoints, **decode_endpoints(there[0]["spec"]["endpoints"])})
+    else:
+        theirs = State({**theirs.endpoints, **state("5", target="10.0.0.9").endpoints})
+        two.save(theirs, soon())
+        with pytest.raises(Overtaken):
+            one.save(everywhere("10.0.0.2"), soon())
+    assert one.check(everywhere("10.0.0.1"), soon()) == theirs
+    one.save(everywhere("10.0.0.2"), soon())
+    assert two.check(theirs, soon()) == everywhere("10.0.0.2")
+    assert ObjectsKeeper(api, "dns").load() == everywhere("10.0.0.2")
 
 
 @LAW
