@@ -177,6 +177,36 @@ def test_service_links_do_not_break_the_start() -> None:
     assert "KUBE2ETCD_PORT," in loaded.remarks[0]
 
 
+def test_a_variable_that_is_nearly_a_setting_is_warned_of() -> None:
+    loaded = load_all({}, {"KUBE2ETCD_DOMIAN": "x", "KUBE2ETCD_TTLS": "tcp://10.0.0.1:1", "KUBE2ETCD_X": "1"})
+    [warning] = loaded.warnings
+    assert warning == "KUBE2ETCD_DOMIAN is ignored: it is no setting; did you mean KUBE2ETCD_DOMAIN?"
+    # What Kubernetes injects for Services with names such as ours.
+    links = {
+        f"KUBE2ETCD{name}_{what}": "1"
+        for name in ("", "_DNS", "_WEBHOOK", "_HOSTS")
+        for what in (
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_DNS",
+            "PORT_53_TCP_PORT",
+            "PORT_53_UDP_PROTO",
+        )
+    }
+    assert load_all({}, links).warnings == ()
+
+
+def test_zones_are_told_where_they_stand(write: Any) -> None:
+    """Also when one before them is left out."""
+    file = write("zones: [{zone: a..b}, {zone: c.d}, {zone: c.d}]")
+    found = faults({"domain": "c.d"}, {}, file)
+    assert len(found) == 3
+    assert found[1:] == [
+        f"{file}: zones[{number}].zone and --domain both are the zone c.d; give each a name of its own"
+        for number in (1, 2)
+    ]
+
+
 def test_variables_of_command_options_are_known() -> None:
     assert load_all({}, {"KUBE2ETCD_CONFIG": "x", "KUBE2ETCD_DRY_RUN": "1"}).remarks == ()
 
@@ -184,6 +214,7 @@ def test_variables_of_command_options_are_known() -> None:
 BAD = [
     ("domain", "a..b", "no DNS name"),
     ("domain", "a" * 64, "64 characters"),
+    ("domain", "stra\u00dfe.test", "xn--"),
     ("ttl", "0", "from 1 to 2147483647"),
     ("ttl", "2147483648", "from 1 to 2147483647"),
     ("ttl", "thirty", "'thirty'"),
@@ -191,7 +222,9 @@ BAD = [
     ("dns_server_ip", "10.0.0.300", "'10.0.0.300'"),
     ("dns_server_ip", "fe80::1%eth0", "one IP address"),
     ("dns_server_ip", "10.0.0.1/24", "one IP address"),
+    ("dns_server_ip", "[fd00::1]", "without brackets"),
     ("listen", "::1", "[::1]:8081"),
+    ("listen", "fd00::1:8081", "in brackets"),
     ("listen", "host:70000", "65535"),
     ("listen", "[1.2.3.4]:80", "in brackets"),
     ("listen", "host", "HOST:PORT"),
@@ -199,7 +232,13 @@ BAD = [
     ("vm_reverse", "10.0.0.1/8", "10.10.0.0/16"),
     ("vm_allowed_networks", "any", "10.10.0.0/16"),
     ("etcd_server", "127.0.0.1:2379", "http://127.0.0.1:2379"),
-    ("etcd_server", "http://a:99999", "URL"),
+    ("etcd_server", "http://a:99999", "with a port up to 65535"),
+    ("etcd_server", "a", "with http:// or https:// in front"),
+    ("etcd_server", "fd00::1:2379", "in brackets, such as http://[::1]:2379"),
+    ("etcd_server", "http://::1:2379", "in brackets"),
+    ("etcd_server", "http://a b:1", "URL"),
+    ("etcd_server", "http://stra\u00dfe:1", "URL"),
+    ("etcd_server", "http://a:1?b=c", "without ? and #"),
     ("etcd_server", "http://a:1/v2", "without a path"),
     ("etcd_server", "http://u:hidden@a:1", "user name or password"),
     ("etcd_server", "ftp://u:hidden@a:1", "//***@a"),
@@ -281,6 +320,9 @@ BAD_FILES = [
     ("zones: [{zone: a.b, name: '{service'}]", "no template"),
     ("zones: [{zone: a.b, wildcards: 2}]", "true or false"),
     ("zones: [{zone: a.b, ttl: 0}]", "zones[0].ttl is 0"),
+    ("etcd_servers: x", "did you mean etcd.servers?"),
+    ("servers: x", "did you mean etcd.servers?"),
+    ("TTLS: 5", "did you mean ttl?"),
     ("zones: [{zone: CLUSTER.local}]", "both are the zone cluster.local"),
     ("zones: [{zone: svc.cluster.local}]", "svc.cluster.local has names of the cluster"),
     ("zones: [{zone: shop.pod.cluster.local}]", "pod.cluster.local has names of the cluster"),

@@ -64,7 +64,7 @@ def _file(path: Path) -> Mapping[str, Any]:
         return {}
     except UnicodeDecodeError as error:
         raise _Fault(
-            f"the kubeconfig {path} is no text in UTF-8 (byte {error.start + 1}); is it the right file?"
+            f"the kubeconfig {path} is no text in UTF-8 (byte {error.start}); is it the right file?"
         ) from None
     try:
         documents = [one for one in yaml.safe_load_all(text) if one is not None]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
+from kube2etcd.settings.keys import known_keys, meant
 from kube2etcd.settings.places import to_network
 from kube2etcd.settings.setting import ENVIRONMENT, Setting
 from kube2etcd.settings.table import BY_PATH, COMMAND_OPTIONS, GROUPS, SETTINGS, ZONE_FIELDS
@@ -21,6 +22,8 @@ from kube2etcd.settings.tree import Network, ServiceZone, Settings
 from kube2etcd.settings.values import to_word
 from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, keyless, spelled
 
+#: How like a setting's an unknown variable's name must be to be worth a warning; 1: the same.
+NEAR: Final = 0.9
 # What Kubernetes puts into the environment of every pod for a Service: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
@@ -116,7 +119,7 @@ class _Reader:
         self._mapping(tree, "", str(file))
 
     def _mapping(self, tree: Mapping[Any, Any], above: str, source: str) -> None:
-        known = _known(above)
+        known = known_keys(above)
         for key, value in tree.items():
             path = f"{above}{spelled(key)}"
             where = f"{source}: {path}"
@@ -125,13 +128,13 @@ class _Reader:
             elif key is None:
                 self.loose.append(f"{source}: {keyless(above.rstrip('.'), 'setting')}")
             elif key not in known:
-                self.loose.append(f"{where} is no setting{_meant(str(key), known)}")
+                self.loose.append(f"{where} is no setting{meant(str(key), known)}")
             elif path in GROUPS:
                 if isinstance(value, Mapping):
                     self._mapping(value, path + ".", source)
                 elif value is not None:
                     self.loose.append(
-                        f"{where} is {called(value)}; write a mapping of {either(_known(path + '.'))}"
+                        f"{where} is {called(value)}; write a mapping of {either(known_keys(path + '.'))}"
                     )
             elif path == "vm.allowed_networks" and isinstance(value, Mapping):
                 self._networks(value, path, where)
@@ -177,8 +180,13 @@ class _Reader:
         if not isinstance(value, list):
             self.loose.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
             return
-        zones = [self._zone(item, f"{where}[{number}]") for number, item in enumerate(value)]
-        self.values["zones"] = tuple(zone for zone in zones if zone is not None)
+        zones: list[ServiceZone] = []
+        for number, item in enumerate(value):
+            if (zone := self._zone(item, f"{where}[{number}]")) is not None:
+                # What is wrong with it beside the others is said of where it stands, whichever are left out.
+                self.said[f"zones[{len(zones)}].zone"] = f"{where}[{number}].zone"
+                zones.append(zone)
+        self.values["zones"] = tuple(zones)
 
     def _zone(self, value: Any, where: str) -> ServiceZone | None:
         if not isinstance(value, Mapping):
@@ -191,8 +199,8 @@ class _Reader:
                 self.loose.append(f"{where}: {keyless('', 'setting')}")
                 continue
             if key not in ZONE_FIELDS:
-                meant = did_you_mean(str(key), tuple(ZONE_FIELDS))
-                self.loose.append(f"{where}.{spelled(key)} is no setting of a zone{meant}")
+                hint = did_you_mean(str(key), tuple(ZONE_FIELDS))
+                self.loose.append(f"{where}.{spelled(key)} is no setting of a zone{hint}")
                 continue
             convert, many = ZONE_FIELDS[key]
             items = item if many and isinstance(item, list) else [item]
@@ -230,6 +238,10 @@ class _Reader:
                     continue
                 self._text(setting, value, variable)
         unknown = sorted(name for name in environ if name.startswith(ENVIRONMENT) and name not in known)
+        for name in unknown:
+            hint = did_you_mean(name, known, NEAR)
+            if hint and not _SERVICE_LINK.match(environ[name]):
+                self.warnings.append(f"{name} is ignored: it is no setting{hint}")
         if unknown:
             self.remarks.append(
                 f"environment variables that are no settings are ignored: {', '.join(unknown)}"
@@ -275,20 +287,3 @@ def _split(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _meant(key: str, known: tuple[str, ...]) -> str:
-    """What somebody may have meant who wrote the name of an option, or nearly one of the ``known`` keys."""
-    option = key.replace("_", "-")
-    for setting in SETTINGS:
-        if option in (setting.option, *setting.aliases):
-            return f"; did you mean {setting.path}?"
-    return did_you_mean(key, known)
-
-
-def _known(above: str) -> tuple[str, ...]:
-    """Keys that a mapping of the file may have."""
-    paths = [*BY_PATH, *(("zones",) if not above else ())]
-    return tuple(
-        dict.fromkeys(path[len(above) :].partition(".")[0] for path in paths if path.startswith(above))
-    )

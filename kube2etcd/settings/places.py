@@ -22,7 +22,8 @@ def to_address(value: Any) -> Address:
     try:
         return parse_address(to_text(value).strip())
     except InvalidAddress:
-        raise Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10") from None
+        hint = ", without brackets" if "[" in value else ""
+        raise Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10{hint}") from None
 
 
 def to_network(value: Any) -> Network:
@@ -38,7 +39,8 @@ def parse_host_port(value: Any) -> HostPort:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else to_text(value).strip()
     match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]:|(?P<host>[^:\[\]\s/]*):)?(?P<port>[0-9]{1,5})", text)
     if match is None or int(match["port"]) > 65535:
-        hint = f"; write [{text}]:8081 for an IPv6 address" if _is_v6(text) else ""
+        bare = text.count(":") > 1 and "[" not in text
+        hint = "; an IPv6 address stands in brackets, such as [::1]:8081" if bare else ""
         raise Fault(f"is {value!r}; write HOST:PORT, :PORT or [IPV6]:PORT with a port up to 65535{hint}")
     if match["six"] is not None and not _is_v6(match["six"]):
         raise Fault(f"is {value!r}; only an IPv6 address stands in brackets, such as [::1]:8081")
@@ -76,16 +78,31 @@ def to_url(example: str) -> Convert:
         try:
             parts = urlsplit(text)
             usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            usable = usable and re.search(r"[^!-~]|[?#]", text) is None
             _ = parts.port
         except ValueError:
             usable = False
         if not usable:
-            raise Fault(f"is {_hidden(text)}; write a URL such as {example}")
+            raise Fault(f"is {_hidden(text)}; write a URL such as {example}{_url_hint(text)}")
         if parts.username is not None or parts.password is not None:
             raise Fault("holds a user name or password; give them by options or files of their own")
         return text.rstrip("/")
 
     return convert
+
+
+def _url_hint(text: str) -> str:
+    """What is wrong with a URL, where it can be seen."""
+    scheme, slashes, rest = text.partition("://")
+    host = (rest if slashes else scheme).partition("/")[0].rpartition("@")[2]
+    port = re.search(r":([0-9]+)$", host)
+    if host.count(":") > 1 and "[" not in host:
+        return "; an IPv6 address stands in brackets, such as http://[::1]:2379"
+    if not slashes:
+        return ", with http:// or https:// in front"
+    if port is not None and int(port[1]) > 65535:
+        return ", with a port up to 65535"
+    return ", without ? and #" if re.search("[?#]", text) else ""
 
 
 def _hidden(text: str) -> str:

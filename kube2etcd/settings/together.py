@@ -58,7 +58,7 @@ def together(
             yield f"{said[path]} is for SkyDNS; write --etcd-api v2 beside it"
         elif not settings.skydns.config:
             yield f"{said[path]} is written only with --skydns-config true"
-    yield from _zone_clashes(settings)
+    yield from _zone_clashes(settings, said)
 
 
 def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
         yield f"{said['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
 
 
-def _zone_clashes(settings: Settings) -> Iterator[str]:
+def _zone_clashes(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     """Zones of one name: their records would mix."""
     named = [(settings.domain, "domain")] if settings.cluster_zone else []
     if settings.vm.domain is not None:
@@ -84,12 +84,13 @@ def _zone_clashes(settings: Settings) -> Iterator[str]:
     first: dict[Name, str] = {}
     for name, path in named:
         if name in first:
-            yield f"{path} and {first[name]} both are the zone {name}; give each a name of its own"
+            both = f"{said.get(path, path)} and {said.get(first[name], first[name])}"
+            yield f"{both} both are the zone {name}; give each a name of its own"
         first.setdefault(name, path)
-    yield from _zones_in_the_way(settings)
+    yield from _zones_in_the_way(settings, said)
 
 
-def _zones_in_the_way(settings: Settings) -> Iterator[str]:
+def _zones_in_the_way(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     """Zones where the names of the cluster's zone are: the server would ask only one of the two."""
     parts = ("svc", "pod", "dns", "dns-version") if settings.cluster_zone else ()
     own = [settings.domain.child(label) for label in parts]
@@ -99,7 +100,9 @@ def _zones_in_the_way(settings: Settings) -> Iterator[str]:
     for name, path in named:
         for taken in own:
             if name.below(taken):
-                yield f"{path} is the zone {name}, where {taken} has names of the cluster; take another"
+                where = said.get(path, path)
+                yield f"{where} is the zone {name}, where {taken} has names of the cluster; take another"
     for name, path in [(settings.domain, "domain"), *named]:
         if any(name.below(reverse) for reverse in _REVERSE):
-            yield f"{path} is the zone {name}, which holds the names of addresses; take another"
+            where = said.get(path, path)
+            yield f"{where} is the zone {name}, which holds the names of addresses; take another"

@@ -96,8 +96,9 @@ def to_name(value: Any) -> Name:
     try:
         return Name.parse(to_text(value).strip())
     except InvalidName as error:
+        hint = "" if value.isascii() else ", other letters in their form of xn--"
         raise Fault(
-            f"is {value!r}, which is no DNS name ({error}); write one such as cluster.local"
+            f"is {value!r}, which is no DNS name ({error}); write one such as cluster.local{hint}"
         ) from None
 
 

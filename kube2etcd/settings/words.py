@@ -6,7 +6,7 @@ May know YAML's kinds of values; must never know a setting, or decide what can b
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 
@@ -38,11 +38,17 @@ def either(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
 
 
-def did_you_mean(text: str, known: tuple[str, ...]) -> str:
-    """The closest of the ``known`` words as the end of a sentence; empty where none is close."""
-    flat = text.replace("-", "_").lower()
-    close = difflib.get_close_matches(flat, known, 1, 0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+def did_you_mean(text: str, known: Collection[str], near: float = 0.6) -> str:
+    """The closest of the ``known`` words as the end of a sentence; empty where none is close.
+
+    Where they are keys of a mapping, what stands there is said.  ``near``: how close, up to 1.
+    """
+    flat = text.replace("-", "_")
+    close = difflib.get_close_matches(flat, known, 1, near)
+    close = close or difflib.get_close_matches(flat.lower(), known, 1, near)
+    if not close:
+        return ""
+    return f"; did you mean {known[close[0]] if isinstance(known, Mapping) else close[0]}?"
 
 
 def spelled(key: Any) -> str:
