@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd.ranges import Page, Patience, Splits, distinct, successor, walk
+from tests.strategies import LAW
 
 SEGMENTS = st.sampled_from([b"a", b"b", b"z", b"svc", b"ns1", b"ns10", b"\xff", b"\xff\xff", b"\0", b"_tcp"])
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=5).map(lambda parts: b"/s/" + b"/".join(parts))
@@ -45,12 +46,14 @@ class Reading:
             pass
 
 
+@LAW
 @given(st.sets(KEYS, max_size=200), st.integers(1, 40))
 def test_every_key_is_read_once_and_in_order(keys: set[bytes], page: int) -> None:
     ordered = sorted(keys)
     assert Reading(ordered, b"/s/", b"/s0", page).read == ordered
 
 
+@LAW
 @given(st.sets(KEYS, max_size=200), st.sets(KEYS, max_size=200), st.integers(1, 40))
 def test_remembered_cuts_cover_the_range_whatever_is_there_later(
     before: set[bytes], later: set[bytes], page: int
