@@ -1,0 +1,69 @@
+"""The pod of addons/dns with ``pods: verified`` as the guide has it: settings, Corefile and one role more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.addons.manifests import VALUES, Object, corefile, filled, of_kind, pods
+from tests.stack import addon
+from tests.stack.addon import Cluster, ask, expect
+from tests.stack.harness import wait_for
+
+ADDRESS = VALUES["DNS_SERVER_IP"]
+DOMAIN = VALUES["DNS_DOMAIN"]
+RC = "dns/skydns-rc.yaml.in"
+
+
+@pytest.fixture(scope="module")
+def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    manifest = filled(RC)
+    [config] = of_kind(manifest, "ConfigMap")
+    settings = config["data"]["settings.yaml"]
+    assert settings.count("pods: insecure") == 1
+    config["data"]["settings.yaml"] = settings.replace("pods: insecure", "pods: verified")
+    config["data"]["Corefile"] = corefile(
+        config["data"]["settings.yaml"], tmp_path_factory.mktemp("corefile")
+    )
+    with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
+        made.apply([*manifest, *filled("dns/skydns-svc.yaml.in")])
+        yield made
+
+
+def pod(name: str, address: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "one", "image": "one"}],
+        },
+        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
+    }
+
+
+def test_it_waits_for_the_role_and_then_names_the_pods_that_exist(cluster: Cluster) -> None:
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": "default"},
+    }
+    cluster.apply([account, pod("first", "10.244.1.1")])
+    one = cluster.pod(next(pods(filled(RC))), "kube-system", ADDRESS, 10)
+    bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
+    # without the role nothing is answered, and what lacks is said
+    wait_for(lambda: "403" in bridge.process.log.read_text(), "the reason", 30)
+    assert (bridge.started, server.starts, one.ready) == (False, 0, False)
+    assert "list pods" in bridge.process.log.read_text()
+    cluster.apply(filled("dns/pods-verified.yaml"))
+    one.wait_ready()
+    assert bridge.restarts == 0
+    expect(f"10-244-1-1.default.pod.{DOMAIN}", "10.244.1.1", at=ADDRESS)
+    assert ask(f"10-244-1-9.default.pod.{DOMAIN}", at=ADDRESS) == ["NXDOMAIN"]
+    cluster.apply([pod("second", "10.244.1.2")])
+    expect(f"10-244-1-2.default.pod.{DOMAIN}", "10.244.1.2", at=ADDRESS)
+    cluster.api.delete(pod("first", "10.244.1.1"))
+    expect(f"10-244-1-1.default.pod.{DOMAIN}", "NXDOMAIN", at=ADDRESS)
