@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import dns.flags
@@ -396,14 +397,18 @@ def test_networks_that_may_be_named_and_asked_backwards(
         [
             *map(namespace, ("dev", "prod", "other")),
             vmi("dev", "web", nic("nic1", "10.0.0.1", "10.10.0.5")),
-            vmi("prod", "web", nic("nic1", "10.10.0.6", "10.20.0.6")),
+            vmi("prod", "web", nic("nic1", "10.10.0.6", "10.20.0.6", "fd00:5::6", "fd00:6::6")),
             vmi("other", "web", nic("nic1", "10.10.0.7")),
         ]
     )
-    allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16"]}
-    zoned = start(config={"vm": {"domain": "", "allowed_networks": allowed, "reverse": ["10.10.0.0/16"]}})
+    allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16", "fd00:6::/64"]}
+    reverse = ["10.10.0.0/16", "fd00:6::/64"]
+    zoned = start(config={"vm": {"domain": "", "allowed_networks": allowed, "reverse": reverse}})
     zoned.expect("web.dev.vm", "A", "10.10.0.5")
     zoned.expect("web.prod.vm", "A", "10.20.0.6")
     zoned.expect("5.0.10.10.in-addr.arpa", "PTR", "nic1.web.dev.vm.")
+    zoned.expect("web.prod.vm", "AAAA", "fd00:6::6")
+    for address, answer in (("fd00:6::6", "nic1.web.prod.vm."), ("fd00:5::6", "NXDOMAIN")):
+        assert zoned.ask(ip_address(address).reverse_pointer, "PTR") == [answer]
     assert zoned.ask("web.other.vm") == ["NXDOMAIN"]
     assert zoned.ask("6.0.20.10.in-addr.arpa", "PTR") == ["NXDOMAIN"]
