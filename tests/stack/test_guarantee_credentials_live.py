@@ -174,6 +174,48 @@ def test_etcd_with_certificates_on_both_sides(
         etcd.kill()
 
 
+def test_certificates_of_etcd_that_are_replaced_on_both_sides_are_read_again(
+    binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
+) -> None:
+    """A new authority, which the old one knows nothing of: the server changes first, then our files."""
+
+    def made(directory: Path) -> tuple[Authority, EtcdTls]:
+        authority = Authority(directory, "etcd-ca")
+        client = authority.issue("bridge", file="client")
+        return authority, EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
+
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    authority, tls = made(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", ours)
+    etcd = Etcd(tmp_path, binaries, name="tls-etcd", tls=tls)
+    files = (("--etcd-cafile", authority.ca_file), ("--etcd-cert", tls.client.cert_file))
+    options = [(name, str(ours / file.name)) for name, file in (*files, ("--etcd-key", tls.client.key_file))]
+    try:
+        etcd.start()
+        with running(
+            tmp_path, apiserver.kubeconfig(), etcd, *(word for one in options for word in one)
+        ) as bridge:
+            comes(apiserver, etcd, "first")
+            pid = bridge.process.pid
+            made(theirs)
+            etcd.kill()
+            shutil.copytree(theirs, tmp_path / "first", dirs_exist_ok=True)
+            etcd.start()
+            wait_for(lambda: not bridge.ready(), "the bridge to be unready", 20, bridge.process)
+            apiserver.apply(service("second"))
+            for file in ("client.crt", "client.key", authority.ca_file.name):
+                shutil.copy(theirs / file, ours / file)
+            bridge.wait_ready(30)
+            comes(apiserver, etcd, "second")
+            # and the watch
+            etcd.delete(f"{HERE}/svc/default/second")
+            comes(apiserver, etcd, "second")
+            assert bridge.process.pid == pid
+            assert "PRIVATE KEY" not in bridge.process.log.read_text()
+    finally:
+        etcd.kill()
+
+
 def test_a_wrong_token_is_named_once_and_recovers_by_itself_when_it_is_put_right(
     own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
