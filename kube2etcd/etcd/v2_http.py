@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd import v2_failures
 from kube2etcd.etcd.settings import EtcdSettings
-from kube2etcd.etcd.v2_channel import IN_FLIGHT, NoAnswerError, Response, Session, Stream
+from kube2etcd.etcd.v2_channel import IN_FLIGHT, LeftError, NoAnswerError, Response, Session, Stream
 from kube2etcd.etcd.v2_nodes import Reply, decode, url_path
 from kube2etcd.etcd.v2_parallel import Workers, closed_error
 
@@ -128,11 +128,14 @@ class V2Connection:
     def _sent(
         self, method: str, url: str, params: Mapping[str, str], data: Mapping[str, bytes] | None
     ) -> tuple[Session, Response]:
-        session = self._session()
-        try:
-            return session, session.request(method, url, params, data)
-        except NoAnswerError as error:
-            raise self._failed(session, error) from error
+        while True:
+            session = self._session()
+            try:
+                return session, session.request(method, url, params, data)
+            except LeftError:
+                continue  # another thread has just left it
+            except NoAnswerError as error:
+                raise self._failed(session, error) from error
 
     def _answer(self, session: Session, what: str, response: Response) -> Answer:
         """etcd's reply; an error of ours for what is none."""
@@ -163,9 +166,10 @@ class V2Connection:
                 endpoint = self.endpoints[self._turn % len(self.endpoints)]
                 try:
                     self._current = Session(endpoint, self.settings)
-                except (OSError, UnicodeDecodeError) as error:
-                    raise EtcdUnauthenticated(
-                        f"the etcd password file {self.settings.password_file} cannot be read"
+                except OSError as error:
+                    # A rotation that is half done: the next attempt reads the files again.
+                    raise EtcdUnavailable(
+                        f"the TLS files for etcd at {endpoint} cannot be read: {error}"
                     ) from error
             return self._current
 

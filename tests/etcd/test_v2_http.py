@@ -11,6 +11,7 @@ from kube2etcd.errors import EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2_http import V2Connection
 from tests.etcd.v2_server import Server, Told
+from tests.stack.certificates import Authority
 
 
 def test_the_password_is_read_anew_once(server: Server, tmp_path: Path) -> None:
@@ -34,6 +35,31 @@ def test_a_password_file_that_went_away(server: Server, tmp_path: Path) -> None:
     with V2Connection(EtcdSettings((server.url,), user="me", password_file=password)) as connection:
         password.unlink()
         with pytest.raises(EtcdUnauthenticated, match="cannot be read"):
+            connection.get("/")
+
+
+def test_connections_that_another_thread_has_just_left_are_not_used(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with V2Connection(EtcdSettings((server.url,))) as connection:
+        connection.get("/")
+        left = connection._session()
+        connection.leave(left)
+        found, anew = iter([left]), connection._session
+        monkeypatch.setattr(connection, "_session", lambda: next(found, None) or anew())
+        assert connection.put("/a", b"1").index == server.index
+    assert [method for method, _, _ in server.asked] == ["GET", "PUT"]
+
+
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_tls_files_in_the_middle_of_a_rotation_are_waited_for(tmp_path: Path, name: str) -> None:
+    authority = Authority(tmp_path)
+    ours = authority.issue("client")
+    files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
+    settings = EtcdSettings(("https://127.0.0.1:1",), files["ca"], files["cert"], files["key"])
+    with V2Connection(settings) as connection:
+        files[name].write_text("")
+        with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
             connection.get("/")
 
 
