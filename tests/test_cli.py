@@ -48,6 +48,17 @@ def test_help_shows_what_a_command_uses(command: str) -> None:
     assert ("--kubecfg-file" in shown) == ("--kubeconfig" in shown)
 
 
+def test_help_shows_the_defaults_that_there_are() -> None:
+    def shown(command: str, option: str) -> str:
+        text = " ".join(call(command, "--help").stdout.split())
+        return re.split(r" --[a-z]", text.split(f"--{option} ", 1)[1])[0]
+
+    assert shown("run", "etcd-server").endswith("[default: http://127.0.0.1:2379]")
+    assert shown("webhook", "etcd-server") == "URL etcd; may be repeated.", "who names none there wants none"
+    assert shown("run", "skydns-config").endswith("[default: false]")
+    assert "[default: table]" in shown("records", "output")
+
+
 FOREIGN = [
     (
         "docker-flags",
@@ -175,6 +186,10 @@ BAD = [
     (["records", "--objects", SHOP, "--type", "A6"], 2, ["'A6' is no type; write one of A, AAAA"]),
     (["records", "--objects", ""], 1, ["--objects names no file"]),
     (["records", "--config", "no/such.yaml", "--objects", SHOP], 2, ["no/such.yaml cannot be read"]),
+    (["records", "--config", "", "--objects", SHOP], 2, ["--config names no file"]),
+    (["records", SHOP], 2, [f"manifests are named by --objects {SHOP}"]),
+    (["records", "no/such.yaml"], 2, ["unexpected extra argument (no/such.yaml)\n"]),
+    (["docker-flags", "--dns-server-ip", "10.0.0.10", "--merge", ""], 2, ["--merge names no file"]),
     (["explain", "--objects", SHOP], 2, ["write the NAME"]),
     (["explain", "a..b", "--objects", SHOP], 2, ["no server can have 'a..b'"]),
     (["explain", WEB, "A6", "--objects", SHOP], 2, ["'A6' is no type"]),
@@ -187,6 +202,20 @@ BAD = [
     (["records", "--dns-endpoints", "--objects", SHOP], 2, ["--dns-endpoints needs --domains"]),
     (["run", "--no-such"], 2, ["No such option"]),
 ]
+
+
+def test_a_variable_that_cannot_be_used_is_named() -> None:
+    """And no option that nobody typed."""
+    result = call("resync", KUBE2ETCD_DRY_RUN="maybe")
+    assert result.exit_code == 1
+    assert "for 'KUBE2ETCD_DRY_RUN'" in result.stderr
+    assert "for '--output'" in call("check", "--output", "x").stderr
+
+
+def test_filters_that_leave_nothing_are_told() -> None:
+    result = call("records", "--objects", SHOP, "--zone", "other.test", "--output", "json")
+    assert json.loads(result.stdout) == []
+    assert re.fullmatch(r"Note: of \d+ records --zone, --type and --object leave none\n", result.stderr)
 
 
 @pytest.mark.parametrize(("args", "code", "hints"), BAD, ids=[" ".join(args) for args, _, _ in BAD])

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kube2etcd import __version__
 from kube2etcd.errors import Kube2EtcdError, SettingsError
@@ -31,6 +32,8 @@ class Group(click.Group):
                 click.echo(f"Error: {line}", err=True)
             ctx.exit(_wrong_usage(ctx) if isinstance(error, SettingsError) else 1)
         except click.UsageError as error:
+            if isinstance(error, click.BadParameter):
+                _name_the_variable(error)
             error.show()
             ctx.exit(_wrong_usage(ctx))
         except OSError as error:
@@ -38,6 +41,15 @@ class Group(click.Group):
                 raise
             click.echo(f"Error: what was to be printed cannot be written: {error.strerror}", err=True)
             ctx.exit(1)
+
+
+def _name_the_variable(error: click.BadParameter) -> None:
+    """Say which variable it was where the value came from the environment: no such option was typed."""
+    ctx, param = error.ctx, error.param
+    if ctx is None or param is None or param.name is None:
+        return
+    if ctx.get_parameter_source(param.name) is ParameterSource.ENVIRONMENT:
+        error.param_hint = f"'{param.envvar}'"
 
 
 def _wrong_usage(ctx: click.Context) -> int:

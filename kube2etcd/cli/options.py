@@ -11,20 +11,22 @@ from typing import Any, TypeVar
 
 import click
 
-from kube2etcd.errors import EtcdError
+from kube2etcd.errors import EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
 from kube2etcd.settings import SETTINGS, Loaded, Setting, Settings, load_all
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def _option(setting: Setting, *, hidden: bool) -> Callable[[_Command], _Command]:
+def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Command], _Command]:
     flags = [f"--{setting.option}", *(f"--{alias}" for alias in setting.aliases)]
     if setting.negated:
         return click.option(
             *flags, setting.parameter, is_flag=True, default=None, help=setting.help, hidden=hidden
         )
-    shown = "" if setting.many else _default(setting)
+    # Whoever names no server to `webhook` wants none.
+    none = command == "webhook" and setting.path == "etcd.servers"
+    shown = "" if none else _default(setting)
     return click.option(
         *flags,
         setting.parameter,
@@ -42,6 +44,10 @@ def _default(setting: Setting) -> str:
         value = getattr(value, part)
     if value is None or value == () or value == "":
         return ""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -50,7 +56,7 @@ def settings_options(command: str) -> Callable[[_Command], _Command]:
 
     def decorate(function: _Command) -> _Command:
         for setting in reversed([one for one in SETTINGS if one.is_taken_by(command)]):
-            function = _option(setting, hidden=not setting.is_used_by(command))(function)
+            function = _option(setting, command, hidden=not setting.is_used_by(command))(function)
         return click.option(
             "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings in YAML."
         )(function)
@@ -63,8 +69,20 @@ objects_option = click.option(
     "objects",
     metavar="FILE",
     multiple=True,
-    help="Manifests in the place of the API server; may be repeated, or several files be given.",
+    help="Manifests in the place of the API server: files, folders, or - for the standard input; several if"
+    " you like.",
 )
+
+
+def output_option(*forms: str) -> Callable[[_Command], _Command]:
+    """How the outcome is printed; the first form is the default."""
+    return click.option(
+        "--output",
+        type=click.Choice(forms),
+        default=forms[0],
+        envvar="KUBE2ETCD_OUTPUT",
+        help=f"How it is printed.  [default: {forms[0]}]",
+    )
 
 
 class WithObjects(click.Command):
@@ -87,7 +105,14 @@ class WithObjects(click.Command):
             spread.append(arg)
         if taking and args[-1:] == ["--objects"]:
             spread.append("--objects")
-        return super().parse_args(ctx, spread)
+        try:
+            return super().parse_args(ctx, spread)
+        except click.UsageError as error:
+            files = [arg for arg in args if not arg.startswith("-") and Path(arg).is_file()]
+            if "--objects" in spread or not files:
+                raise
+            hint = f"manifests are named by --objects {' '.join(files)}"
+            raise click.UsageError(f"{error.format_message()}; {hint}", ctx) from None
 
 
 def load(options: dict[str, Any], *, level: str | None = None) -> Settings:
@@ -98,6 +123,8 @@ def load(options: dict[str, Any], *, level: str | None = None) -> Settings:
 def load_options(options: dict[str, Any], *, level: str | None = None) -> Loaded:
     """The same, with what is known about them."""
     config = options.pop("config", None)
+    if config == "":
+        raise SettingsError("--config names no file: its value is empty")
     loaded = load_all(options, os.environ, Path(config) if config else None)
     settings = loaded.settings
     quiet = level if level and settings.log_level == Settings().log_level else None

@@ -17,6 +17,7 @@ from kube2etcd.cli.options import (
     existing_of,
     load,
     objects_option,
+    output_option,
     publisher_of,
     settings_options,
 )
@@ -31,9 +32,7 @@ from skydns_compat.names import InvalidName, Name
 @click.option("--zone", metavar="NAME", help="Only names in this zone.")
 @click.option("--type", "rtype", metavar="TYPE", help="Only records of this type.")
 @click.option("--object", "made_by", metavar="KIND/NAMESPACE/NAME", help="Only what this object makes.")
-@click.option(
-    "--output", type=click.Choice(["table", "json", "zone"]), default="table", envvar="KUBE2ETCD_OUTPUT"
-)
+@output_option("table", "json", "zone")
 def records(
     objects: tuple[str, ...],
     zone: str | None,
@@ -58,7 +57,10 @@ def records(
     settings = load(options, level="warning")
     with Progress() as progress:
         publisher = publisher_of(settings, objects, progress)
-    found = listing.chosen(listing.rows(publisher), below, rtype, unit)
+    rows = listing.rows(publisher)
+    found = listing.chosen(rows, below, rtype, unit)
+    if rows and not found:
+        click.echo(f"Note: of {len(rows)} records --zone, --type and --object leave none", err=True)
     render = {"table": listing.table, "json": listing.as_json, "zone": listing.zone_file}[output]
     click.echo(render(found))
 
@@ -66,7 +68,7 @@ def records(
 @main.command(cls=WithObjects)
 @settings_options("explain")
 @objects_option
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@output_option("text", "json")
 @click.argument("name", metavar="NAME", required=False)
 @click.argument("rtype", metavar="[TYPE]", required=False)
 def explain(
@@ -99,7 +101,7 @@ def explain(
 
 @main.command()
 @settings_options("check")
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@output_option("text", "json")
 @click.pass_context
 def check(ctx: click.Context, /, output: str, **options: Any) -> None:
     """Say whether it can work here: API server, rights, etcd, keys that are not ours.
@@ -178,6 +180,8 @@ def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
         return
     if form not in (None, "daemon.json"):
         raise click.UsageError(f"--merge goes with --format daemon.json only, not with {form}")
+    if not merge:
+        raise SettingsError("--merge names no file: its value is empty")
     try:
         tidy(Path(merge))
         written = rewrite(Path(merge), lambda before: merged(before, client))

@@ -15,6 +15,7 @@ from kube2etcd.cli.options import (
     load,
     load_options,
     objects_option,
+    output_option,
     publisher_of,
     settings_options,
 )
@@ -69,7 +70,7 @@ def webhook(cleanup: bool, **options: Any) -> None:
     envvar="KUBE2ETCD_PRUNE_FOREIGN",
     help="Take out keys in our zones that another or nobody signed, too.",
 )
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", envvar="KUBE2ETCD_OUTPUT")
+@output_option("text", "json")
 @click.pass_context
 def resync(
     ctx: click.Context,
