@@ -6,6 +6,7 @@
                                                           -> inbox of the reconciler -> keys in etcd
 
 `messages`, `refusals`, `adjust`, `state`, `published` and `hosts_block` are pure; `hosts_file`, the
-keepers and `door` touch the world, one neighbour each; `provider` is the single writer.  `wiring` builds
+keepers and `door` touch the world, one neighbour each; `provider` is the single writer, `publication` knows
+the places that it writes to.  `wiring` builds
 these from settings, for `command` (the webhook by itself) and `within_run` (in the bridge's process).
 """

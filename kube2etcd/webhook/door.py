@@ -43,7 +43,8 @@ from kube2etcd.webhook.messages import (
     encode_endpoints,
     encode_filter,
 )
-from kube2etcd.webhook.provider import NotNow, Provider
+from kube2etcd.webhook.provider import Provider
+from kube2etcd.webhook.troubles import NotNow
 
 log = logging.getLogger(__name__)
 

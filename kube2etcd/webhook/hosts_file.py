@@ -28,6 +28,9 @@ _TRIES = 5
 _TIDY = 60.0
 
 
+NO_FOLDER = "there is no folder {}; make it, or write another --hosts-file"
+
+
 class NotWritten(Kube2EtcdError):
     """The hosts file could not be read or written, for now; the message says why."""
 
@@ -65,6 +68,20 @@ class HostsFile:
             log.warning("%s is not in our block of %s: a line of its own has it", name, self.path)
         self._left = frozenset(left)
         return written
+
+    def fault(self) -> str:
+        """Why a change could not be written, as far as that can be told without one; empty: it could."""
+        target = Path(os.path.realpath(self.path))
+        folder = target.parent
+        if not folder.is_dir():
+            return f"the hosts file {self.path} cannot be written: {NO_FOLDER.format(folder)}"
+        if os.access(target, os.W_OK):
+            return ""
+        # A file of somebody else's is not replaced by one of ours.
+        replaceable = not target.exists() or os.geteuid() in (0, target.stat().st_uid)
+        if replaceable and os.access(folder, os.W_OK | os.X_OK):
+            return ""
+        return f"the hosts file {self.path} cannot be written: give this user the right to write it"
 
     def _tidy(self) -> None:
         """At the start, and once more when what was then too new is old enough."""

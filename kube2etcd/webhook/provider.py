@@ -12,40 +12,23 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from kube2etcd.errors import Kube2EtcdError
-from kube2etcd.external import Domain, Endpoint, managed
+from kube2etcd.external import Domain, Endpoint
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, adjust
 from kube2etcd.webhook.keep import REQUEST, Keeper, NotKept, Overtaken
-from kube2etcd.webhook.messages import Changes, encode_endpoints
-from kube2etcd.webhook.published import HostLines, Published, host_lines, published
+from kube2etcd.webhook.messages import Changes
+from kube2etcd.webhook.publication import HostsWriter, Known, Publication, Publish
 from kube2etcd.webhook.state import Remark, State
+from kube2etcd.webhook.troubles import NotNow, Troubles
 
 log = logging.getLogger(__name__)
 
 #: Seconds from a call to its answer, at most, while something is away: the client gives up at 15, and a
 #: probe earlier.  The last `REQUEST` of them are for what was begun before.
 ANSWER_WITHIN = 4.5
-
-
-class NotNow(Kube2EtcdError):
-    """It cannot be done at present and nothing was taken over: try again."""
-
-
-class HostsWriter(Protocol):
-    """What the provider needs of a hosts file."""
-
-    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
-        """Let it hold these (name, address); an error of ours where it cannot be."""
-        ...
-
-
-#: Told of published names, whenever they may differ, with the domains and the cluster address.
-Publish = Callable[[Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], ClusterAddress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +39,6 @@ class Options:
     cluster: ClusterAddress = NOWHERE
     own_name: str = ""
     """The name of this machine, which is never taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A state and the answer to `records` that it gives."""
-
-    state: State
-    cluster: ClusterAddress
-    records: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What of a state is published: made once, compared often."""
-
-    known: _Known
-    found: Published
-    lines: HostLines
 
 
 class Provider:
@@ -88,21 +53,19 @@ class Provider:
         metrics: Metrics | None = None,
     ) -> None:
         self._keeper, self._options = keeper, options
-        self._hosts, self._publish = hosts, publish
         self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
-        self._known: _Known | None = None
+        self._known: Known | None = None
         self._unread = "the state has not been read yet"
-        self._troubles: dict[str, str] = {}
-        self._warned: frozenset[str] = frozenset()
-        self._view: _View | None = None
+        self._troubles = Troubles()
+        self._publication = Publication(hosts, publish, options.own_name, self._troubles)
 
     # --- what is known, without waiting -------------------------------------------------------------
 
     @property
     def domains(self) -> tuple[Domain, ...]:
         """The managed domains: those of the options, then those that came by REST; `NotNow`."""
-        return self._domains(self._need().state)
+        return self._need().domains
 
     @property
     def cluster(self) -> ClusterAddress:
@@ -117,7 +80,7 @@ class Provider:
     def adjusted(self, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
         """What ExternalDNS wants as we would keep it; changes nothing; `NotNow`."""
         known = self._need()
-        return adjust(endpoints, self._domains(known.state), known.cluster)
+        return adjust(endpoints, known.domains, known.cluster)
 
     @property
     def is_read(self) -> bool:
@@ -128,7 +91,7 @@ class Provider:
         """Why it is not ready, in sentences; none when it is."""
         if self._known is None:
             return [self._unread]
-        return [*self._troubles.values()]
+        return [*self._troubles]
 
     # --- calls ----------------------------------------------------------------------------------------
 
@@ -136,9 +99,9 @@ class Provider:
         """Take over changes of endpoints; `NotNow`: none of them."""
         remarks: list[Remark] = []
 
-        def change(known: _Known) -> _Known:
+        def change(known: Known) -> Known:
             nonlocal remarks
-            after, remarks = known.state.apply(changes, self._domains(known.state))
+            after, remarks = known.state.apply(changes, known.domains)
             return self._make(after, known.cluster)
 
         self._change(change)
@@ -167,61 +130,54 @@ class Provider:
         except Exception as error:
             log.exception("comparing failed")
             self._unread = f"this is a defect of kube2etcd ({type(error).__name__}); its log has more"
-            self._trouble("repair", self._unread)
+            self._troubles.note("repair", self._unread)
         else:
-            self._trouble("repair", "")
+            self._troubles.note("repair", "")
 
     def _repair(self) -> None:
         with self._lock:
-            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
             try:
                 if self._known is None:
                     state = self._keeper.load()
                     self._know(self._make(state, self._options.cluster or state.cluster))
-                else:
-                    self._take_over(self._known, deadline)
+                # After reading, too: what cannot be written is to be known before anybody asks for it.
+                self._take_over(self._need(), time.monotonic() + ANSWER_WITHIN - REQUEST)
             except NotKept as error:
-                self._trouble("state", str(error))
+                self._troubles.note("state", str(error))
                 self._unread = str(error)
             else:
-                self._trouble("state", "")
+                self._troubles.note("state", "")
             if self._known is not None:
                 # What is known is answered for: one place that cannot be written does not hold up another.
-                view = self._look_at(self._known)
-                self._hand_on(view)
+                view = self._publication.look_at(self._known)
+                self._publication.hand_on(view)
                 with contextlib.suppress(NotNow):
-                    self._write_hosts(view)
+                    self._publication.write_hosts(view)
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _need(self) -> _Known:
+    def _need(self) -> Known:
         known = self._known
         if known is None:
             raise NotNow(self._unread)
         return known
 
-    def _domains(self, state: State) -> tuple[Domain, ...]:
-        return tuple(dict.fromkeys([*self._options.domains, *state.domains]))
-
-    def _make(self, state: State, cluster: ClusterAddress) -> _Known:
-        known = self._known
-        if known is not None and known.state.endpoints == state.endpoints:
-            return _Known(state, cluster, known.records)
-        return _Known(state, cluster, encode_endpoints(state.endpoints.values()))
+    def _make(self, state: State, cluster: ClusterAddress) -> Known:
+        return Known(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[_Known, float]]:
+    def _writing(self) -> Iterator[tuple[Known, float]]:
         """What is known, for one writer, and the seconds that its keeper may be waited for."""
         began = time.monotonic()
         self._need()
         if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
-            raise NotNow(next(iter(self._troubles.values()), "other calls are being worked on"))
+            raise NotNow(next(iter(self._troubles), "other calls are being worked on"))
         try:
             yield self._need(), ANSWER_WITHIN - REQUEST - (time.monotonic() - began)
         finally:
             self._lock.release()
 
-    def _change(self, change: Callable[[_Known], _Known]) -> None:
+    def _change(self, change: Callable[[Known], Known]) -> None:
         """Make a change of what is known, and where another writer was there first, of what that one left."""
         with self._writing() as (known, patience):
             after = change(known)
@@ -234,10 +190,10 @@ class Provider:
                     known = self._take_over(known, deadline)
                     self._take(known, change(known), deadline)
                 except NotKept as error:
-                    self._trouble("state", str(error))
+                    self._troubles.note("state", str(error))
                     raise NotNow(str(error)) from None
 
-    def _take_over(self, known: _Known, deadline: float) -> _Known:
+    def _take_over(self, known: Known, deadline: float) -> Known:
         """What is known after a look at what others have written; `NotKept`."""
         state = self._keeper.check(known.state, deadline)
         if state is not known.state:
@@ -249,7 +205,7 @@ class Provider:
             self._know(known)
         return known
 
-    def _take(self, before: _Known, after: _Known, deadline: float) -> None:
+    def _take(self, before: Known, after: Known, deadline: float) -> None:
         """Keep, then publish; on failure everything is as it was.  `NotNow`, or `Overtaken`."""
         changed = after.state != before.state
         if changed or "state" in self._troubles:
@@ -258,70 +214,26 @@ class Provider:
             except Overtaken:
                 raise
             except NotKept as error:
-                self._trouble("state", str(error))
+                self._troubles.note("state", str(error))
                 raise NotNow(str(error)) from None
-            self._trouble("state", "")
-        view = self._look_at(after)
+            self._troubles.note("state", "")
+        view = self._publication.look_at(after)
         try:
-            self._write_hosts(view)
+            self._publication.write_hosts(view)
         except NotNow:
             if changed:
                 self._take_back(before, deadline)
             raise
         self._know(after)
-        self._hand_on(view)
+        self._publication.hand_on(view)
 
-    def _take_back(self, before: _Known, deadline: float) -> None:
+    def _take_back(self, before: Known, deadline: float) -> None:
         try:
             self._keeper.save(before.state, deadline)
         except NotKept as error:
             # `repair` tries it again: to it, what is kept differs from what is known.
-            self._trouble("state", str(error))
+            self._troubles.note("state", str(error))
 
-    def _know(self, known: _Known) -> None:
+    def _know(self, known: Known) -> None:
         self._known = known
-        self._metrics.kept(len(known.state.endpoints), len(self._domains(known.state)))
-
-    def _look_at(self, known: _Known) -> _View:
-        """What of it is published; the same view for the same thing known."""
-        if self._view is not None and self._view.known is known:
-            return self._view
-        found = published(known.state, self._domains(known.state), known.cluster)
-        lines = HostLines()
-        if self._hosts is not None:
-            lines = host_lines(found.names, known.cluster, self._options.own_name)
-        return _View(known, found, lines)
-
-    def _write_hosts(self, view: _View) -> None:
-        """Let the hosts file be as it is to be; `NotNow`."""
-        if self._hosts is None:
-            return
-        domains = self._domains(view.known.state)
-        try:
-            self._hosts.write(view.lines.lines, lambda name: managed(domains, name))
-        except Kube2EtcdError as error:
-            self._trouble("hosts", str(error))
-            raise NotNow(str(error)) from None
-        self._trouble("hosts", "")
-
-    def _hand_on(self, view: _View) -> None:
-        """Tell what is to become keys, and once what is not published."""
-        if view is self._view:
-            return
-        self._view = view
-        if self._publish is not None:
-            self._publish(view.found.names, self._domains(view.known.state), view.known.cluster)
-        warnings = view.found.warnings + view.lines.warnings
-        for warning in warnings:
-            if warning not in self._warned:
-                log.warning("%s", warning)
-        self._warned = frozenset(warnings)
-
-    def _trouble(self, what: str, why: str) -> None:
-        before = self._troubles.get(what, "")
-        if why and why != before:
-            log.warning("%s", why)
-        elif before and not why:
-            log.info("it is well again: %s", before)
-        troubles = {key: value for key, value in self._troubles.items() if key != what}
-        self._troubles = troubles | ({what: why} if why else {})
+        self._metrics.kept(len(known.state.endpoints), len(known.domains))

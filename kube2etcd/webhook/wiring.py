@@ -27,7 +27,8 @@ from kube2etcd.webhook.keep_etcd import EtcdKeeper
 from kube2etcd.webhook.keep_file import FileKeeper
 from kube2etcd.webhook.keep_objects import ObjectsKeeper
 from kube2etcd.webhook.listener import Listener
-from kube2etcd.webhook.provider import Options, Provider, Publish
+from kube2etcd.webhook.provider import Options, Provider
+from kube2etcd.webhook.publication import Publish
 
 #: Seconds between two comparisons without a call; ten are promised.
 REPAIR = 5.0

@@ -158,3 +158,22 @@ def test_what_was_left_by_a_process_that_was_killed_goes(path: Path, monkeypatch
         assert left.exists() != due
         now += 30
     assert path.read_bytes() == USERS
+
+
+def test_what_could_not_be_written_is_told_before_there_is_anything_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hosts"
+    assert HostsFile(path).fault() == ""
+    path.write_text("127.0.0.1 localhost\n")
+    assert HostsFile(path).fault() == ""
+    assert "there is no folder" in HostsFile(tmp_path / "none" / "hosts").fault()
+    may = {tmp_path: True, path: False}
+    monkeypatch.setattr(os, "access", lambda place, _mode: may[Path(place)])
+    assert HostsFile(path).fault() == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert "give this user the right" in HostsFile(path).fault()
+    path.unlink()
+    assert HostsFile(path).fault() == ""
+    may[tmp_path] = False
+    assert "give this user the right" in HostsFile(path).fault()

@@ -9,10 +9,10 @@ import pytest
 
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.keep import Overtaken
+from kube2etcd.webhook.keep import NotKept, Overtaken
 from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.provider import NotNow
 from kube2etcd.webhook.state import State
+from kube2etcd.webhook.troubles import NotNow
 from tests.webhook.fakes import Client, a, alias
 
 
@@ -79,6 +79,29 @@ def test_what_cannot_be_written_is_not_taken_over() -> None:
     assert client.apply(create=[text]) == 204
 
 
+def test_a_place_that_could_not_be_written_is_told_before_anything_is_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Client()
+    monkeypatch.setattr(client.hosts, "fault", lambda: "there is no folder")
+    client.start()
+    assert client.provider.troubles() == ["there is no folder"]
+    text = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
+    assert client.apply(create=[text]) == 204
+    assert client.provider.troubles() == ["there is no folder"]
+    monkeypatch.undo()
+    client.provider.repair()
+    assert client.provider.troubles() == []
+
+    def away(state: State, deadline: float) -> State:
+        raise NotKept("there is no room")
+
+    monkeypatch.setattr(client.keeper, "check", away)
+    client.start()
+    assert client.provider.troubles() == ["there is no room"]
+    assert client.records() == [text]
+
+
 def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
@@ -98,10 +121,13 @@ def test_what_cannot_be_taken_back_at_once_is_later() -> None:
             client.keeper.away = "etcd is away"
             raise NotNow("the hosts file is read-only")
 
-    client.provider._hosts = Hosts()
+        def fault(self) -> str:
+            return ""
+
+    client.provider._publication._hosts = Hosts()
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     assert sorted(client.provider.troubles()) == ["etcd is away", "the hosts file is read-only"]
-    client.provider._hosts = client.hosts
+    client.provider._publication._hosts = client.hosts
     client.keeper.away = ""
     client.provider.repair()
     client.start()
@@ -203,7 +229,7 @@ def test_what_is_published_follows() -> None:
 
 def test_without_a_hosts_file(tmp_path: Path) -> None:
     client = Client()
-    client.provider._hosts = None
+    client.provider._publication._hosts = None
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
