@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
+from pathlib import Path
 
 from kube2etcd import changes, parts
 from kube2etcd.errors import SettingsError
@@ -24,6 +26,7 @@ from kube2etcd.server import Door
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.stopping import impatient, signals
 from kube2etcd.webhook import wiring
+from kube2etcd.webhook.hosts_file import NO_FOLDER
 from kube2etcd.webhook.keep import Keeper, NotKept
 from kube2etcd.webhook.keys import Keys
 from kube2etcd.webhook.provider import Provider
@@ -54,6 +57,15 @@ def check(settings: Settings, *, with_etcd: bool) -> None:
         raise SettingsError(*faults)
 
 
+def check_places(settings: Settings) -> None:
+    """Refuse a hosts file in a folder that is not there: one that cannot be written yet is waited for."""
+    path = settings.webhook.hosts_file
+    if path is not None:
+        folder = Path(os.path.realpath(path)).parent
+        if not folder.is_dir():
+            raise SettingsError(f"--hosts-file {path}: {NO_FOLDER.format(folder)}")
+
+
 def owner(settings: Settings) -> str:
     """The mark in the webhook's values."""
     return f"{settings.owner_id}{OWNER}"
@@ -78,6 +90,7 @@ class _Health:
 def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
     """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
     check(settings, with_etcd=with_etcd)
+    check_places(settings)
     stop = stop or threading.Event()
     inbox, metrics, beat = Inbox(), Metrics(), Status()
     with contextlib.ExitStack() as ending:

@@ -70,6 +70,7 @@ class FileKeeper:
 
     def check(self, state: State, deadline: float) -> State:
         """As `Keeper` says; nobody else writes this file, so what differs is damage."""
+        self._settle()
         try:
             there = self._version()
         except FileNotFoundError:
@@ -89,6 +90,23 @@ class FileKeeper:
         except OSError as error:
             raise NotKept(f"the state file {self.path} cannot be removed: {error.strerror}") from None
         self._written = None
+
+    def _settle(self) -> None:
+        """See that there is a folder in which the file can be written; `NotKept`."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotKept(
+                f"the state file {self.path} cannot be written, since its folder cannot be made:"
+                f" {error.strerror}; make it, or write another --state-file"
+            ) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise NotKept(
+                f"the state file {self.path} cannot be written: give this user the right to write in"
+                f" {folder}, or write another --state-file"
+            )
+        self._claim()
 
     def _beside(self, what: str) -> Path:
         return self.path.with_name(f".{self.path.name}.{what}")

@@ -11,7 +11,7 @@ from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.settings import Settings, load
-from kube2etcd.webhook.command import check, cleanup
+from kube2etcd.webhook.command import check, cleanup, serve
 from kube2etcd.webhook.keep_file import FileKeeper
 from kube2etcd.webhook.state import State
 
@@ -89,3 +89,14 @@ def test_lists_may_be_said_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(map(str, settings.domains)) == ["a.b", ".c.d", "e.f"]
     assert list(map(str, settings.webhook.allow)) == ["10.0.0.0/8", "fd00::/8"]
     assert list(map(str, settings.webhook.cluster_ip)) == ["192.0.2.1", "fd00::1"]
+
+
+def test_a_hosts_file_in_no_folder_ends_it_at_once(tmp_path: Path) -> None:
+    settings = load({"hosts_file": str(tmp_path / "none" / "hosts")}, {})
+    with pytest.raises(SettingsError, match=r"there is no folder .*none; make it, or write another"):
+        serve(settings, with_etcd=False)
+    # to take out what is not there is no fault
+    cleanup(
+        load({"hosts_file": str(tmp_path / "none" / "hosts"), "state_file": str(tmp_path / "s")}, {}),
+        with_etcd=False,
+    )

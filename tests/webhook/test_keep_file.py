@@ -164,3 +164,21 @@ def test_a_second_process_takes_nothing_from_the_first(keeper: FileKeeper) -> No
         other.communicate(timeout=10)
     keeper.save(STATE, 0)
     assert keeper.load() == STATE
+
+
+def test_a_folder_is_made_and_one_that_cannot_be_used_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = FileKeeper(tmp_path / "a" / "b" / "state.json")
+    state = keeper.load()
+    assert keeper.check(state, 0) == state
+    assert (tmp_path / "a" / "b").is_dir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(NotKept, match=r"give this user the right to write in .*b, or"):
+            keeper.check(state, 0)
+    assert keeper.check(state, 0) == state
+    (tmp_path / "file").write_text("")
+    other = FileKeeper(tmp_path / "file" / "state.json")
+    with pytest.raises(NotKept, match=r"folder cannot be made: .*; make it, or write another --state-file"):
+        other.check(State(), 0)

@@ -20,6 +20,7 @@ the command line of Desktop Kubernetes
     command test_the_command_line_of_desktop_kubernetes
 nowhere to publish, an odd domain or address: exit 2
     stack/webhook test_settings_that_cannot_work_end_it_at_once
+    command test_a_hosts_file_in_no_folder_ends_it_at_once
 each option has its variable
     stack/webhook test_every_option_has_a_twin_in_the_environment
 loopback unless asked
@@ -92,6 +93,8 @@ one bad endpoint costs itself
     listener test_a_web_page_is_turned_away_before_its_body_is_read
 503 within 5 s, and nothing taken over
     keep_patience test_whoever_is_away_is_waited_for_so_long_and_no_longer
+    keep_patience test_whoever_hangs_in_the_middle_is_waited_for_no_longer
+    provider test_a_place_that_could_not_be_written_is_told_before_anything_is_to_be
     provider test_what_cannot_be_kept_is_not_taken_over
     provider test_what_cannot_be_written_is_not_taken_over
     stack/webhook_etcd test_an_etcd_that_is_away_is_a_soft_error
