@@ -135,9 +135,11 @@ def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
 
 
 def _put(file: FileIO, content: bytes) -> None:
+    # Blanks over what is to be cut off: should we be killed before, old lines of ours would be the user's.
+    surplus = os.fstat(file.fileno()).st_size - len(content)
     file.seek(0)
-    rest = memoryview(content)
+    rest = memoryview(content + b"\n".ljust(surplus) if surplus > 0 else content)
     while rest:
         rest = rest[file.write(rest) :]
-    file.truncate()
+    file.truncate(len(content))
     os.fsync(file.fileno())

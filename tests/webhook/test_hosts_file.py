@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from kube2etcd import atomic
+from kube2etcd.webhook import hosts_file
 from kube2etcd.webhook.hosts_file import HostsFile, NotWritten
 
 WANTED = [("foo.dtk.io", "10.0.0.5")]
@@ -177,3 +179,26 @@ def test_what_could_not_be_written_is_told_before_there_is_anything_to_write(
     assert HostsFile(path).fault() == ""
     may[tmp_path] = False
     assert "give this user the right" in HostsFile(path).fault()
+
+
+def test_a_kill_before_the_rest_is_cut_off_leaves_nothing_that_looks_like_the_users(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(path, path.with_name("second"))  # so it is written in place
+    gone = [(f"gone{number}.dtk.io", "10.0.0.7") for number in range(9)]
+    HostsFile(path).write([*WANTED, *gone], ours)
+
+    class Killed(BaseException):
+        pass
+
+    class Cut(FileIO):
+        def truncate(self, size: int | None = None, /) -> int:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts_file, "open", lambda name, mode, **_: Cut(name, mode), raising=False)
+        with pytest.raises(Killed):
+            HostsFile(path).write(WANTED, ours)
+    HostsFile(path).write(WANTED, ours)
+    lines = [line for line in path.read_bytes().splitlines() if line.strip() and not line.startswith(b"#")]
+    assert lines == [USERS.rstrip(), b"10.0.0.5 foo.dtk.io"]
