@@ -29,9 +29,11 @@ class Troubles:
     def note(self, what: str, why: str) -> None:
         """``what`` is so, or well where ``why`` is empty."""
         before = self._found.get(what, "")
-        if why and why != before:
+        if why == before:
+            return
+        if why:
             log.warning("%s", why)
-        elif before and not why:
+        else:
             log.info("it is well again: %s", before)
         # Another one each time: whoever reads it meanwhile reads one or the other.
         found = {key: value for key, value in self._found.items() if key != what}
