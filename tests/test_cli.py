@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -216,6 +217,17 @@ def test_filters_that_leave_nothing_are_told() -> None:
     result = call("records", "--objects", SHOP, "--zone", "other.test", "--output", "json")
     assert json.loads(result.stdout) == []
     assert re.fullmatch(r"Note: of \d+ records --zone, --type and --object leave none\n", result.stderr)
+
+
+def test_a_terminal_with_few_characters() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "kube2etcd", "corefile", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert b"FILE|IP\\u2026" in found.stdout
 
 
 @pytest.mark.parametrize(("args", "code", "hints"), BAD, ids=[" ".join(args) for args, _, _ in BAD])

@@ -85,6 +85,8 @@ GIVEN = [
     ("corefile.ready_listen", "", None),
     ("corefile.metrics_listen", ":9999", HostPort("", 9999)),
     ("corefile.upstream", "192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2"),
+    ("corefile.upstream", "none", "none"),
+    ("corefile.upstream", "tls://192.0.2.1 [fd00::1]:53 fd00::2", "tls://192.0.2.1 [fd00::1]:53 fd00::2"),
     ("client.namespace", "shop", "shop"),
     ("client.ndots", "0", 0),
 ]
@@ -258,6 +260,9 @@ BAD = [
     ("name_server_ip", "192.0.2.1", "needs --vm-domain"),
     ("vm_domain", ".".join(["a" * 62] * 4), "too long"),
     ("upstream", "a {", "resolv.conf"),
+    ("upstream", "192.0.2.53 dns.example", "resolv.conf"),
+    ("upstream", "192.0.2", "or none"),
+    ("vm_listen", ":5353", "needs --vm-domain"),
     ("cache", "-1", "from 0"),
 ]
 

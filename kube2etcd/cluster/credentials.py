@@ -125,7 +125,7 @@ def _read_service_account() -> Access:
 
 
 def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
-    paths = tuple(Path(name).expanduser() for name in names.split(os.pathsep) if name)
+    paths = tuple(Path(os.path.expanduser(name)) for name in names.split(os.pathsep) if name)
     if not any(map(_is_file, paths)):
         for path in paths:
             if (text := kubeconfig.no_file(path)) is not None:

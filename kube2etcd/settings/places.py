@@ -129,8 +129,20 @@ def to_bind(value: Any) -> str:
 def to_upstream(value: Any) -> str:
     """Where a Corefile forwards to."""
     text = to_text(value).strip()
-    if not text or re.search(r"[{}\"#\n]", text):
+    if not text or re.search(r"[{}\"#\n]", text) or not (text == "none" or all(map(_forwards, text.split()))):
         raise Fault(
-            f"is {text!r}; write a resolv.conf file, or addresses such as 192.0.2.53 with blanks between"
+            f"is {text!r}; write a file such as /etc/resolv.conf, addresses such as 192.0.2.53 with blanks"
+            " between, or none"
         )
     return text
+
+
+def _forwards(word: str) -> bool:
+    """Whether CoreDNS can forward to it: it takes no names, and anything else for a file."""
+    if "/" in word:
+        return True
+    try:
+        to_resolver(word)
+    except Fault:
+        return False
+    return True

@@ -39,7 +39,7 @@ BESIDE: Final[tuple[Setting, ...]] = (
         "corefile.upstream",
         "upstream",
         to_upstream,
-        "Where other questions go.",
+        "Where other questions go; none: nowhere.",
         "FILE|IP…",
         commands=("corefile",),
         common=False,

@@ -41,6 +41,8 @@ def together(
         yield f"{said['leader_elect']} needs leases, which the v2 API has not; write --etcd-api v3"
     if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
         yield f"{said['vm.name_server_ip']} needs --vm-domain beside it"
+    if "corefile.vm_listen" in values and settings.vm.domain is None and "vm.domain" not in said:
+        yield f"{said['corefile.vm_listen']} needs --vm-domain beside it"
     if settings.dns_endpoints and not settings.domains and "domains" not in faults:
         yield f"{said['dns_endpoints']} needs --domains beside it: which names are meant"
     if not settings.cluster_zone:
