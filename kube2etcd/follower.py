@@ -16,7 +16,7 @@ import time
 from typing import Final
 
 from kube2etcd.cluster.backoff import Backoff
-from kube2etcd.errors import EtcdError
+from kube2etcd.errors import EtcdError, EtcdUnavailable
 from kube2etcd.etcd.api import KeyStore
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox
 
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 PAUSE_LIMIT: Final = 30.0
 """Seconds that the end of a watch is held back at most: so often etcd is read in full where none holds."""
+
+AWAY_LIMIT: Final = 5.0
+"""The same where etcd was away, or cut off a watch that stood: it may have lost its data, and nobody else
+would notice.  It is promised to be full again ten seconds after it is up."""
 
 HELD: Final = 1.0
 """Seconds for which a watch must have stood so that its end is told at once."""
@@ -93,6 +97,7 @@ class EtcdFollower:
     def _watch(self, revision: int, number: int, ended: threading.Event) -> None:
         why = "the watch on etcd ended"
         stands: float | None = None
+        away = False
         try:
             for batch in self._store.watch(revision, ended):
                 if ended.is_set():
@@ -102,6 +107,7 @@ class EtcdFollower:
                 self._inbox.put(EtcdChanged(batch, number))
         except EtcdError as error:
             why = str(error)
+            away = isinstance(error, EtcdUnavailable)
         except Exception as error:
             # Whatever it was, we no longer know what etcd holds; reading it anew is always right.
             log.exception("the watch on etcd failed")
@@ -110,8 +116,9 @@ class EtcdFollower:
             return
         stood = 0.0 if stands is None else time.monotonic() - stands
         again = self._note(why, stood)
+        limit = PAUSE_LIMIT if stands is None and not away else AWAY_LIMIT
         # Woken when the loop has read etcd for another reason: then this watch is nobody's any more.
-        if stood >= HELD or not ended.wait(self._backoff.next()):
+        if stood >= HELD or not ended.wait(min(self._backoff.next(), limit)):
             self._inbox.put(EtcdLost(why, number, again))
 
     def _note(self, why: str, stood: float) -> bool:

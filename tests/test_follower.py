@@ -12,7 +12,7 @@ import pytest
 
 from kube2etcd import follower as module
 from kube2etcd.changes import WatchBatch
-from kube2etcd.errors import EtcdCompacted, EtcdRefused
+from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, News
@@ -132,6 +132,24 @@ def test_where_no_watch_holds_etcd_is_read_less_and_less_often(
     assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
     (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
     assert said.startswith("no watch on etcd holds (no right to watch)")
+    follower.stop()
+
+
+@pytest.mark.parametrize("stood", [True, False], ids=["a watch that stood", "one that never did"])
+def test_what_etcd_lost_while_it_came_and_went_is_not_held_back_for_long(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, stood: bool
+) -> None:
+    class Dying:
+        def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+            if stood:
+                yield WatchBatch(revision)
+            raise EtcdCompacted("cut off") if stood else EtcdUnavailable("away")
+
+    monkeypatch.setattr(module, "AWAY_LIMIT", 0.01)
+    follower = following(cast(Watched, Dying()), inbox, Chance(1000.0))
+    for turn in range(8):
+        follower.follow(turn)
+        assert isinstance(told(inbox, 1 + stood)[-1], EtcdLost)
     follower.stop()
 
 
