@@ -19,16 +19,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
+from skydns_compat.owners import Owner, hosts_below, is_sum
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
-#: Hides an entry from SRV answers.
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
 #: No object's label ends in an underscore.
 EMPTY_NAMES = "nt_"
@@ -53,15 +52,6 @@ class _Entry(NamedTuple):
     ttl: int
     strip: int
     group: str
-
-
-@dataclass(slots=True)
-class _Owner:
-    """What the records say of one owner name."""
-
-    hosts: dict[Address, int] = field(default_factory=dict)
-    order: dict[Address, int] = field(default_factory=dict)
-    ports: list[tuple[Port, int]] = field(default_factory=list)
 
 
 class Layout:
@@ -108,7 +98,7 @@ class Layout:
         is kept aside, where the Corefile asks for it.
         """
         made: dict[bytes, bytes] = {}
-        owners: dict[Name, _Owner] = {}
+        owners: dict[Name, Owner] = {}
         for record in records:
             if above and 0 < len(record.name.labels) - len(zone.labels) <= above:
                 aside = _aside(record.name, zone)
@@ -119,34 +109,32 @@ class Layout:
             self._place(record, zone, made, owners)
         for name in owners:
             made[self.key(name)] = self._marker
-        below = _hosts_below(owners)
+        below = hosts_below(owners)
         for name, owner in owners.items():
             children = below.get(name, {})
-            if owner.hosts and not _is_sum(name, owner, children):
+            if owner.hosts and not is_sum(name, owner, children):
                 self._own_hosts(name, owner, owners, bool(children), made)
             self._targets_elsewhere(name, owner, owners, made)
         return made
 
-    def _place(
-        self, record: Record, zone: Name, made: dict[bytes, bytes], owners: dict[Name, _Owner]
-    ) -> None:
+    def _place(self, record: Record, zone: Name, made: dict[bytes, bytes], owners: dict[Name, Owner]) -> None:
         """Put the kinds that need one key; collect hosts and ports, which need each other."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
             case Host(address, order):
-                owner = owners.setdefault(name, _Owner())
+                owner = owners.setdefault(name, Owner())
                 owner.hosts[address] = ttl
                 if order is not None:
                     owner.order[address] = order
             case Port():
-                owners.setdefault(name, _Owner()).ports.append((data, ttl))
+                owners.setdefault(name, Owner()).ports.append((data, ttl))
             case Alias(target):
                 host = _escaped(target) if target.below(zone) else str(target)
                 made[self.key(name)] = self._value(host=host, port=NO_PORT, ttl=ttl)
             case Pointer(target):
                 made[self.key(name)] = self._value(host=str(target), ttl=ttl)
             case Text(text):
-                owners.setdefault(name, _Owner())
+                owners.setdefault(name, Owner())
                 made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
             case Srv() | Mail():
                 raise ValueError(f"{record}: only names that nest can have this")
@@ -171,8 +159,8 @@ class Layout:
     def _own_hosts(
         self,
         name: Name,
-        owner: _Owner,
-        owners: dict[Name, _Owner],
+        owner: Owner,
+        owners: dict[Name, Owner],
         crowded: bool,
         made: dict[bytes, bytes],
     ) -> None:
@@ -210,7 +198,7 @@ class Layout:
         self,
         name: Name,
         entry: _Entry,
-        owner: _Owner,
+        owner: Owner,
         seen: Counter[tuple[int, Address]],
         made: dict[bytes, bytes],
     ) -> None:
@@ -233,7 +221,7 @@ class Layout:
         )
 
     def _targets_elsewhere(
-        self, name: Name, owner: _Owner, owners: dict[Name, _Owner], made: dict[bytes, bytes]
+        self, name: Name, owner: Owner, owners: dict[Name, Owner], made: dict[bytes, bytes]
     ) -> None:
         """SRV whose target is a name below the service.
 
@@ -281,23 +269,6 @@ class Layout:
 
 def _escaped(name: Name) -> str:
     return ".".join(["any_" if label == "any" else label for label in name.labels])
-
-
-def _hosts_below(owners: dict[Name, _Owner]) -> dict[Name, dict[Address, None]]:
-    """For each name with addresses: those of the names right below it."""
-    below: dict[Name, dict[Address, None]] = {}
-    for name, owner in owners.items():
-        if owner.hosts and len(name.labels) > 1:
-            parent = Name(name.labels[1:])
-            if parent in owners:
-                below.setdefault(parent, {}).update(dict.fromkeys(owner.hosts))
-    return below
-
-
-def _is_sum(name: Name, owner: _Owner, children: dict[Address, None]) -> bool:
-    """Whether the name's addresses and ports are just those of the names below it: headless."""
-    targets = [port.target for port, _ in owner.ports]
-    return bool(targets) and name not in targets and owner.hosts.keys() == children.keys()
 
 
 def _group(name: Name) -> str:

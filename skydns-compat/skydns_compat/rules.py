@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from skydns_compat.computed_pods import computed_pods
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.names import Name
 from skydns_compat.nested import MAX_QUESTION, TARGET
@@ -270,40 +271,4 @@ def _pod_templates(settings: CorefileSettings, below: str) -> Iterator[Template]
         return
     yield Template((r"(^|\.)\*\.",), why="no form of the specification")
     if settings.pods == "insecure":
-        yield from _computed_pods(pod, settings.ttl)
-
-
-def _computed_pods(pod: str, ttl: int) -> Iterator[Template]:
-    """Pod names whose address is in the name itself (specification, section 2.6)."""
-    octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-    v4 = (rf"^(?P<a>{octet})-(?P<b>{octet})-(?P<c>{octet})-(?P<d>{octet})\.{_LABEL}\.{pod}",)
-    dotted = "{{ .Group.a }}.{{ .Group.b }}.{{ .Group.c }}.{{ .Group.d }}"
-    yield Template(v4, "NOERROR", ("A",), f"{{{{ .Name }}}} {ttl} IN A {dotted}", why="pods insecure, IPv4")
-    full = ("^" + "-".join(f"(?P<g{n}>{_GROUP})" for n in range(1, 9)) + rf"\.{_LABEL}\.{pod}",)
-    colons = ":".join(f"{{{{ .Group.g{n} }}}}" for n in range(1, 9))
-    yield Template(full, "NOERROR", ("AAAA",), f"{{{{ .Name }}}} {ttl} IN AAAA {colons}", why="IPv6 in full")
-    short = tuple(_compressed(heads, pod) for heads in range(7))
-    colons = _joined("h", 6) + "::" + _joined("t", 7)
-    yield Template(short, "NOERROR", ("AAAA",), f"{{{{ .Name }}}} {ttl} IN AAAA {colons}", why="IPv6 with ::")
-    yield Template((*v4, *full, *short), "NOERROR", why="the name exists, its other types are empty")
-    yield Template((rf"^{_LABEL}\.{_LABEL}\.{pod}",), why="no address in the name")
-
-
-_GROUP = "[0-9a-f]{1,4}"
-
-
-def _compressed(heads: int, pod: str) -> str:
-    """The IPv6 forms with ``heads`` groups before ``--`` and at most seven groups in all."""
-    tail = ""
-    for n in range(7 - heads, 0, -1):
-        tail = f"(?:{'-' if n > 1 else ''}(?P<t{n}>{_GROUP}){tail})?"
-    head = "-".join(f"(?P<h{n}>{_GROUP})" for n in range(1, heads + 1))
-    return rf"^{head}--{tail}\.{_LABEL}\.{pod}"
-
-
-def _joined(prefix: str, count: int) -> str:
-    """A Go template that joins the groups which matched with colons."""
-    return "".join(
-        f"{{{{ if .Group.{prefix}{n} }}}}{':' if n > 1 else ''}{{{{ .Group.{prefix}{n} }}}}{{{{ end }}}}"
-        for n in range(1, count + 1)
-    )
+        yield from computed_pods(pod, settings.ttl)
