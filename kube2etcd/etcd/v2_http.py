@@ -19,6 +19,7 @@ from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2_channel import IN_FLIGHT, LeftError, NoAnswerError, Response, Session, Stream
 from kube2etcd.etcd.v2_nodes import Reply, decode, url_path
 from kube2etcd.etcd.v2_parallel import Workers, closed_error
+from kube2etcd.etcd.v2_untold import Made
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class V2Connection:
         self._current: Session | None = None
         self._turn = 0
         self.workers = Workers(IN_FLIGHT)
+        self.made = Made()
+        """The indices that writes over this connection got."""
 
     def get(self, path: str, **params: str) -> Answer:
         """Read; every server is tried once."""
@@ -65,11 +68,11 @@ class V2Connection:
 
     def put(self, path: str, value: bytes, **params: str) -> Answer:
         """Write one key."""
-        return self._ask("PUT", path, params, {"value": value})
+        return self._made(self._ask("PUT", path, params, {"value": value}))
 
     def delete(self, path: str, **params: str) -> Answer:
         """Take one key or one directory out."""
-        return self._ask("DELETE", path, params)
+        return self._made(self._ask("DELETE", path, params))
 
     def version(self) -> str:
         """The server's version."""
@@ -103,6 +106,11 @@ class V2Connection:
                 yield stream
         except NoAnswerError as error:
             raise self._failed(session, error) from error
+
+    def _made(self, answer: Answer) -> Answer:
+        if not answer.code and answer.reply.node is not None:
+            self.made.add(answer.reply.node.modified)
+        return answer
 
     # -- one request ----------------------------------------------------------------------------
 

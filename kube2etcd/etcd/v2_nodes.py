@@ -86,6 +86,10 @@ class Tree:
         parent = path.rpartition("/")[0]
         return parent if "/_" in parent[len(self.prefix) :] else None
 
+    def is_hidden(self, path: str) -> bool:
+        """Whether no listing and no open watch tells of ``path``."""
+        return "/_" in path[len(self.prefix) :]
+
     def note(self, directory: str) -> str:
         """The path of the note that says that ``directory`` is there."""
         inside = directory[len(self.prefix) + 1 :]

@@ -3,7 +3,8 @@
 etcd remembers a thousand events, of all its keys together.  What has happened already is asked for one
 by one; then a stream stays open while it tells something, and after a quiet moment the watch begins
 anew, as far up as etcd has told everything: that is the sign of life as well.  Hidden keys are told
-only where they come out of that memory; what a watch does not tell is found by reading.
+only where they come out of that memory: so what a stream passed over is looked at there a while later
+(`kube2etcd.etcd.v2_untold`), and where others changed something hidden the watch ends, to be read anew.
 
 Knows events; must never keep the consumer waiting when asked to stop, never skip an index, and never
 write.
@@ -15,6 +16,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from kube2etcd.changes import WatchBatch, WatchEvent
@@ -22,7 +24,8 @@ from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdUnavailable
 from kube2etcd.etcd import v2_failures
 from kube2etcd.etcd.v2_channel import Stream
 from kube2etcd.etcd.v2_http import V2Connection
-from kube2etcd.etcd.v2_nodes import Reply, Tree
+from kube2etcd.etcd.v2_nodes import Node, Reply, Tree
+from kube2etcd.etcd.v2_untold import Untold
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class _Reader:
         self._tree = tree
         self._next = start
         self._own = own
+        self._untold = Untold(connection.made, connection.settings.timeout, time.monotonic)
         self._told: queue.Queue[WatchBatch | EtcdError] = queue.Queue(_HELD)
         self.done = threading.Event()
         threading.Thread(target=self._run, name="etcd-v2-watch", daemon=True).start()
@@ -63,9 +67,17 @@ class _Reader:
     def _run(self) -> None:
         try:
             while not self.done.is_set():
-                params = {"wait": "true", "recursive": "true", "stream": "true", "waitIndex": str(self._next)}
-                with self._connection.stream(self._tree.prefix, params) as stream:
-                    self._follow(stream)
+                due = self._untold.due()
+                start = self._next if due is None else due
+                params = {"wait": "true", "recursive": "true", "stream": "true", "waitIndex": str(start)}
+                try:
+                    with self._connection.stream(self._tree.prefix, params) as stream:
+                        self._follow(stream, start)
+                except EtcdCompacted:
+                    if due is None:
+                        raise
+                    # etcd has forgotten what was passed over: then only reading shows it, when that is due.
+                    self._untold.looked_at(start, self._next - 1)
         except EtcdError as error:
             self._hand_over(error)
         except Exception as error:
@@ -75,7 +87,7 @@ class _Reader:
                 EtcdUnavailable(f"the watch on etcd failed ({type(error).__name__}): read it anew")
             )
 
-    def _follow(self, stream: Stream) -> None:
+    def _follow(self, stream: Stream, start: int) -> None:
         """Tell what this stream tells, until it is quiet."""
         if stream.index < self._next - 1:
             # etcd would wait in silence until it gets there.
@@ -85,38 +97,62 @@ class _Reader:
             )
         if not self._hand_over(WatchBatch(self._next - 1)):
             return
+        looked = False
         for reply in stream.replies():
             if self.done.is_set():
                 return
-            event, index = self._event(reply, stream.server)
-            if index < self._next:
+            node = _node(reply, stream.server)
+            index = node.modified
+            if index < start:
                 continue
-            self._next = index + 1
-            if not self._hand_over(WatchBatch(index, (event,) if event else ())):
+            # What comes out of etcd's memory has nothing before it, what a stream tells may have.
+            if not looked:
+                looked = True
+                self._nothing_in(start, min(index - 1, stream.index))
+            if index < self._next:
+                self._look_back(node)
+            elif not self._tell(reply, node):
                 return
-            if index <= stream.index:
-                # Out of etcd's memory: such a stream tells this one event and then nothing, for ever.
+            if index <= stream.index or self._untold.due() is not None:
+                # The first: a stream out of etcd's memory tells this one event and then nothing, for ever.
                 return
-        # Had there been anything up to here, it would have been told.
-        self._next = max(self._next, stream.index + 1)
+        if not looked:
+            self._nothing_in(start, stream.index)
 
-    def _event(self, reply: Reply, server: str) -> tuple[WatchEvent | None, int]:
-        node = reply.node
-        if reply.code or node is None:
-            raise v2_failures.meaning(server, "Watch", 200, reply.code, reply.message, reply.cause)
+    def _nothing_in(self, first: int, last: int) -> None:
+        """Had there been anything from ``first`` to ``last``, it would have been told."""
+        self._untold.looked_at(first, last)
+        self._next = max(self._next, last + 1)
+
+    def _look_back(self, node: Node) -> None:
+        """At something that we passed over, or were told before."""
+        if self._untold.others(node.modified):
+            raise EtcdUnavailable(f"{node.key}, which is hidden, was changed by others: read it anew")
+
+    def _tell(self, reply: Reply, node: Node) -> bool:
+        """Tell the consumer; False when it left."""
+        index = node.modified
+        self._untold.passed(self._next, index - 1)
+        self._next = index + 1
+        if self._tree.is_hidden(node.key):
+            # Ours, or somebody's?  That is known in a while.
+            self._untold.passed(index, index)
+            return self._hand_over(WatchBatch(index))
+        event = self._event(reply, node)
+        return self._hand_over(WatchBatch(index, (event,) if event else ()))
+
+    def _event(self, reply: Reply, node: Node) -> WatchEvent | None:
         removed = reply.action in ("delete", "expire", "compareAndDelete")
         if not node.dir:
-            if node.key.startswith(self._tree.notes + "/"):
-                return None, node.modified
             value = None if removed else node.value.encode()
-            return WatchEvent(node.key.encode(), value, node.modified), node.modified
+            return WatchEvent(node.key.encode(), value, node.modified)
         if removed and not self._own(node.key, node.modified):
             # One event for all that was in it, which only reading shows.
             raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: read it anew")
         if reply.before is not None and not reply.before.dir:
             # A directory in the place of a key.
-            return WatchEvent(node.key.encode(), None, node.modified), node.modified
-        return None, node.modified
+            return WatchEvent(node.key.encode(), None, node.modified)
+        return None
 
     def _hand_over(self, told: WatchBatch | EtcdError) -> bool:
         while not self.done.is_set():
@@ -124,6 +160,12 @@ class _Reader:
                 self._told.put(told, timeout=_TICK)
                 return True
         return False
+
+
+def _node(reply: Reply, server: str) -> Node:
+    if reply.code or reply.node is None:
+        raise v2_failures.meaning(server, "Watch", 200, reply.code, reply.message, reply.cause)
+    return reply.node
 
 
 def watch(

@@ -205,6 +205,30 @@ def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -
     assert "its data is lost" in str(Told(store, etcd.revision() + 50).failed())
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["listed ones change as well", "nothing else"])
+def test_the_watch_ends_where_others_change_what_is_hidden(
+    etcd: EtcdV2, store: V2Store, listed: bool
+) -> None:
+    told = Told(store, store.snapshot().revision + 1)
+    put(store, **{"a/_tcp/x": "1", "a/x": "1"})
+    etcd.put("/elsewhere", "1")
+    put(store, **{"a/_tcp/x": "2", "a/x": "2"})
+    wait_for(lambda: ("/skydns/a/x", b"2") in told.events(), "our own")
+    etcd.put("/skydns/a/_tcp/x", "theirs")
+    if listed:
+        put(store, b="1")
+        wait_for(lambda: ("/skydns/b", b"1") in told.events(), "our own")
+    wait_for(lambda: told.error, "it to be noticed", 30)
+    assert "/skydns/a/_tcp/x, which is hidden, was changed by others" in str(told.error)
+    again = Told(store, store.snapshot().revision + 1)
+    put(store, **{"a/_tcp/x": "3", "a/x": "3"})
+    store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
+    standing = len(again.batches)
+    wait_for(lambda: len(again.batches) > standing + 3, "rounds of quiet", 30)
+    assert again.error is None, "what is ours is no news"
+    again.end()
+
+
 def test_lost_data_is_noticed_while_writing(etcd: EtcdV2, store: V2Store) -> None:
     put(store, **{str(number): "x" for number in range(50)})
     etcd.wipe()
