@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from kube2etcd.cluster.objects.common import Annotations, BareMetadata, Rejected, Wire
+from kube2etcd.cluster.objects.depth import shallow
 from kube2etcd.cluster.objects.kinds import KINDS, ApiObject, Kind
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
 
@@ -166,6 +167,13 @@ def decode_list(kind: Kind, body: bytes) -> Page:
     :raises ApiTruncated: the body is no JSON, or ends before it should.
     :raises ApiUnavailable: it is JSON, but not a list of this kind.
     """
+    try:
+        return _decode_page(kind, body)
+    except RecursionError:
+        return _decode_page(kind, shallow(body))
+
+
+def _decode_page(kind: Kind, body: bytes) -> Page:
     codec = _CODECS[kind.name]
     try:
         answer = codec.list.decode(body)
@@ -236,6 +244,13 @@ def decode_event(kind: Kind, line: bytes) -> Event:
 
     :raises ApiTruncated: the line is not an event at all.
     """
+    try:
+        return _decode_line(kind, line)
+    except RecursionError:
+        return _decode_line(kind, shallow(line))
+
+
+def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
         # In one go where nothing is odd, which is nearly always.
         known = _CODECS[kind.name].event.decode(line)
