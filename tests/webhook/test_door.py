@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import json
 import threading
@@ -238,6 +239,25 @@ def test_bodies_that_are_no_domain(client: Client, body: bytes) -> None:
     answer = client.call("POST", "/domains", body)
     assert answer.status == 400
     assert client.call("GET", "/domains").json() == ["dtk.io"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_garbage_is_looked_for_in_a_large_body(
+    client: Client, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    monkeypatch.setattr(door, "_LARGE", 1000)
+    seen = []
+
+    def apply(changes: Any) -> None:
+        seen.append(gc.isenabled())
+        if fails:
+            raise RuntimeError
+
+    monkeypatch.setattr(client.provider, "apply", apply)
+    for number in (1, 100):
+        client.apply(create=[a(f"n{at}.dtk.io") for at in range(number)])
+        assert gc.isenabled()
+    assert seen == [True, False]
 
 
 def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
