@@ -6,8 +6,8 @@ shared address, a pod name on the host's network).  Of PTR records a Service's w
 whose addresses the API server did not give, and a machine's, whose guest chooses them, loses to all;
 then the shorter name wins, then the older object, then namespace and name.  No state decides, so a
 restart decides alike.  Two machines that share a name (interface ``my`` of ``vm``, and ``my.vm``)
-have different keys and answer both.  A name of a Service or machine that lies in a longer external
-zone is left out, since the server asks that zone.  Pure.
+have different keys and answer both.  A name of a Service or machine that lies in a longer zone is left
+out, since the server asks that zone, and what it answers there is for that zone to say.  Pure.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class Publisher:
         self.zones = zones
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in zones}
         self._external = [one.name for one in zones if isinstance(one, OfExternal)]
+        self._within = {
+            outer.name: [one.name for one in zones if one.name != outer.name and one.name.below(outer.name)]
+            for outer in zones
+        }
         self._below = [(self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in zones]
         self._follows_namespaces = any(one.follows_namespaces() for one in zones)
 
@@ -114,19 +118,32 @@ class Publisher:
         else:
             for zone in self.zones:
                 published = zone.publish(unit, self.store)
-                if self._external and not isinstance(zone, OfExternal):
-                    self._leave_to_external(zone, published)
+                if not isinstance(zone, OfExternal):
+                    self._leave_to_others(zone, published)
                 yield zone, published
 
-    def _leave_to_external(self, zone: Zone, published: Published) -> None:
+    def _leave_to_others(self, zone: Zone, published: Published) -> None:
         """Take out what the server would not ask for here."""
-        longer = [one for one in self._external if len(one.labels) > len(zone.name.labels)]
-        for records, theirs in ((published.records, longer), (published.pointers, self._external)):
-            for record in list(records):
-                other = next((one for one in theirs if record.name.below(one)), None)
-                if other is not None:
-                    records.remove(record)
-                    published.left_out.append(f"{record.name} is in the external domain {other}")
+        within = self._within[zone.name]
+        if within:
+            published.records = [
+                one for one in published.records if not self._elsewhere(one.name, within, published)
+            ]
+            # An address leads back to names that exist: to none of those that were taken out.
+            published.pointers = [
+                one for one in published.pointers if not any(map(_target(one).below, within))
+            ]
+        if self._external:
+            published.pointers = [
+                one for one in published.pointers if not self._elsewhere(one.name, self._external, published)
+            ]
+
+    def _elsewhere(self, name: Name, zones: Iterable[Name], published: Published) -> bool:
+        other = next(filter(name.below, zones), None)
+        if other is not None:
+            what = "external domain" if other in self._external else "zone"
+            published.left_out.append(f"{name} is in the {what} {other}")
+        return other is not None
 
     def key(self, name: Name) -> bytes:
         """The one key that a name has if it exists."""
@@ -202,7 +219,7 @@ class Publisher:
                 claims.setdefault(key, (rank, value))
             for record in published.pointers:
                 worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
-                rank = (worth, _length(record), age, unit.namespace, unit.name)
+                rank = (worth, len(_target(record).labels), age, unit.namespace, unit.name)
                 for key, value in self.layout.entries([record], zone.name).items():
                     claims.setdefault(key, (rank, value))
         self._count(unit, left_out)
@@ -245,9 +262,8 @@ class Publisher:
             self._refused.pop(unit, None)
 
 
-def _length(record: Record) -> int:
-    target: Name = record.data.target if isinstance(record.data, Pointer) else record.name
-    return len(target.labels)
+def _target(record: Record) -> Name:
+    return record.data.target if isinstance(record.data, Pointer) else record.name
 
 
 def _age(one: ApiObject | None) -> str:

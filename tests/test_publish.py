@@ -234,3 +234,32 @@ def test_an_object_of_another_zone_changes_together_too() -> None:
     publisher = Publisher(Store(), Layout(), ZONE, [shop])
     key = publisher.layout.key(Name.parse("web.shop.shop.example"))
     assert publisher.group(key + b"/00-10-0-0-1-H") == key
+
+
+def test_names_in_a_longer_zone_are_left_to_it() -> None:
+    """The server asks the longest zone, which would answer what was never meant for it."""
+    team = Selector.parse("team=a")
+    zones = [
+        OfMachines(VM_ZONE),
+        OfSelected(SelectedZone(Name.parse("shop.vm"), selector=team, name="{service}")),
+        OfSelected(SelectedZone(Name.parse("example"))),
+        OfSelected(
+            SelectedZone(Name.parse("shop.example"), selector=Selector.parse("team=a"), name="{service}")
+        ),
+    ]
+    store = Store()
+    store.replace("services", [service("web"), service("db", ip="10.0.0.2", namespace="other")])
+    store.replace("virtualmachineinstances", [machine("web", ("nic1", "10.0.0.3"))])
+    publisher = Publisher(store, Layout(), ZONE, zones)
+    publisher.refresh(publisher.units())
+    for inner in (b"/skydns/vm/shop/", b"/skydns/example/shop/"):
+        assert not [key for key in publisher.desired if key.startswith(inner + b"web")]
+    assert b"/skydns/example/other/db" in publisher.desired
+    web = publisher.published(Unit("services", "shop", "web"))
+    assert web.left_out == ["web.shop.example is in the zone shop.example"]
+    assert publisher.published(Unit("virtualmachineinstances", "shop", "web")).left_out == [
+        *["web.shop.vm is in the zone shop.vm"],
+        *["nic1.web.shop.vm is in the zone shop.vm"],
+    ]
+    assert host(publisher, PTR) == "web.shop.svc.cluster.local"
+    assert b"/skydns/arpa/in-addr/10/0/0/3" not in publisher.desired
