@@ -62,8 +62,13 @@ def test_counters_grow() -> None:
 
 @pytest.mark.parametrize(
     "gone",
-    [ApiGone("410: too old resource version"), error_event(410, "too old resource version: 10 (99)")],
-    ids=["status", "event"],
+    [
+        ApiGone("410: too old resource version"),
+        error_event(410, "too old resource version: 10 (99)"),
+        b'{"type":"ERROR","object":{"kind":"Status","reason":"Expired","message":"too old"}}',
+        b'{"type":"ERROR","object":{"kind":"Status","reason":"Gone"}}',
+    ],
+    ids=["status", "event", "event by its reason", "event by its other reason"],
 )
 def test_full_list_if_expired(gone: Step) -> None:
     world = World()

@@ -271,9 +271,9 @@ def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
             return _read_bookmark(event.object)
         if event.type == "ERROR":
             status = _status.decode(event.object)
-            return Event(
-                "ERROR", code=status.code or 0, message=status.message or status.reason or "no reason given"
-            )
+            # Some put a server in between that names the reason alone, which is what clients go by.
+            code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
+            return Event("ERROR", code=code, message=status.message or status.reason or "no reason given")
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ApiTruncated(f"a line of the watch of {kind.resource} is no event: {error}") from error
     if event.type not in _CHANGES:
