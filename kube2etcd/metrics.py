@@ -54,7 +54,9 @@ class Metrics:
             "stale_since_timestamp_seconds", "Since when the kind is not followed; 0 when it is.", "kind"
         )
         self._lists = counter("lists", "Complete lists of a kind.", "kind")
-        self._watches = counter("watches", "Watches that were opened.", "kind")
+        self._watches = counter(
+            "watches", "How often a kind came to be watched: at the start, and after failures.", "kind"
+        )
         self._events = counter("watch_events", "Watch events that were taken in.", "kind")
         self._failures = counter("api_failures", "Lists and watches that failed.", "kind")
         self._keys = gauge("keys", "Keys of ours in etcd.")
@@ -120,7 +122,7 @@ class Metrics:
         self._stale.labels(kind).set(0)
 
     def watched(self, kind: str) -> None:
-        """A watch of ``kind`` was opened."""
+        """``kind`` is watched, at first or again."""
         self._watches.labels(kind).inc()
 
     def events(self, kind: str, count: int = 1) -> None:
