@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kube2etcd.webhook.within_run import Told
 
 #: Those who tell the log what the loop does; of one pass the outcome is told.
-_LOOP = ("kube2etcd.reconciler", "kube2etcd.intake", "kube2etcd.holding", "kube2etcd.foreign")
+_LOOP = ("kube2etcd.applier", "kube2etcd.intake", "kube2etcd.holding", "kube2etcd.foreign")
 #: Those who tell it how listing goes.
 _REFLECTING = ("kube2etcd.cluster.reflector", "kube2etcd.cluster.watcher", "kube2etcd.cluster.health")
 #: Foreign keys that are taken out in one transaction.
@@ -247,19 +247,19 @@ def resync(
         for one in told:
             one.relist("the first pass")
         progress("listing the cluster…")
-        while not (reconciler.equal or strict.refused) or reconciler.held:
+        while not (reconciler.applier.equal or strict.refused) or reconciler.applier.held:
             reconciler.turn(inbox.news())
             if strict.error is not None:
                 raise strict.error
-            if reconciler.plan is not last and (reconciler.equal or strict.refused):
-                last = reconciler.plan
+            if reconciler.applier.plan is not last and (reconciler.applier.equal or strict.refused):
+                last = reconciler.applier.plan
                 found.update((change.key, change) for change in last.changes)
                 foreign, malformed = foreign | last.foreign, malformed | last.malformed
-            if reconciler.held:
-                progress(f"{len(reconciler.held)} deletions wait for a second listing…")
+            if reconciler.applier.held:
+                progress(f"{len(reconciler.applier.held)} deletions wait for a second listing…")
         pruned: tuple[Delete, ...] = ()
         if prune_foreign:
-            there = reconciler.mirror.entries
+            there = reconciler.applier.mirror.entries
             pruned = _pruned(settings, reconciler.publisher, foreign & there.keys(), there)
             gone = [changes.Delete(one.key) for one in pruned]
             strict.apply([tuple(tuple(gone[at : at + BATCH]) for at in range(0, len(gone), BATCH))])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from kube2etcd import changes
+from kube2etcd.applier import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY
 from kube2etcd.changes import ApplyResult, Snapshot, WatchBatch, WatchEvent
 from kube2etcd.cluster.objects import (
     TENANT_CLUSTER_IP,
@@ -45,7 +46,7 @@ from kube2etcd.metrics import Metrics, Status
 from kube2etcd.plan import Delete
 from kube2etcd.publish import Publisher
 from kube2etcd.reasons import AT_ONCE, LONGEST
-from kube2etcd.reconciler import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY, Reconciler
+from kube2etcd.reconciler import Reconciler
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.external import ExternalZone
 from kube2etcd.sources.machines import MachineZone
@@ -211,13 +212,14 @@ class World:
         ours = {key: value for key, value in self.etcd.entries.items() if b"kube2etcd" in value}
         assert ours == self.publisher.desired
         assert self.ready
-        assert self.loop.equal
+        assert self.loop.applier.equal
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("kube2etcd.reconciler.time", made)
+    monkeypatch.setattr("kube2etcd.applier.time", made)
     monkeypatch.setattr("kube2etcd.intake.time", made)
     monkeypatch.setattr("kube2etcd.inbox.time", made)
     return made
@@ -230,7 +232,7 @@ def world(clock: Clock) -> World:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "kube2etcd.reconciler")
+    caplog.set_level(logging.INFO, "kube2etcd.applier")
     return caplog
 
 
@@ -304,14 +306,14 @@ def test_a_kind_that_is_not_installed_any_more_goes_with_its_names_if_that_lasts
     world.turn(absent)
     clock.now += GONE_AFTER - 1
     world.turn(absent)
-    assert (world.etcd.entries, world.loop.held) == (before, frozenset())
+    assert (world.etcd.entries, world.loop.applier.held) == (before, frozenset())
     clock.now += 1
     world.turn(absent)
     assert told.text.count("virtualmachineinstances are not installed any more") == 1
     assert world.etcd.entries == before, "as after any empty list: not at first sight"
-    assert world.loop.held
+    assert world.loop.applier.held
     world.turn(absent, Listed("namespaces", [Namespace(Metadata("", "shop"))]))
-    assert world.loop.held
+    assert world.loop.applier.held
     world.turn(Listed("services", [service("web")]))
     world.assert_equal()
     assert not any(b"/m0" in key for key in world.etcd.entries)
@@ -326,13 +328,13 @@ def test_what_is_held_does_not_wait_for_ever_for_a_kind_that_is_gone(clock: Cloc
     machines = many_machines(30)
     world = with_machines(clock, machines)
     world.turn(*(Changed(MACHINES, Event("DELETED", None, "shop", one.metadata.name)) for one in machines))
-    assert world.loop.held
+    assert world.loop.applier.held
     absent = Failing(MACHINES, clock.now, absent=True)
     world.listed(service("web")).turn(absent)
-    assert world.loop.held
+    assert world.loop.applier.held
     clock.now += GONE_AFTER
     world.turn(absent)
-    assert world.loop.held == frozenset()
+    assert world.loop.applier.held == frozenset()
     world.assert_equal()
 
 
@@ -418,7 +420,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.L
     world.turn(Listed("namespaces", [Namespace(Metadata("", "shop"))]))
     assert "a second listing agrees" in told.text
     assert world.metric("kube2etcd_repairs_total 0"), "what waited was no fault of etcd's"
-    assert world.loop.held == frozenset()
+    assert world.loop.applier.held == frozenset()
     world.assert_equal()
     assert len(world.etcd.entries) < len(before)
 
@@ -438,7 +440,7 @@ def test_an_empty_list_waits_for_another_however_little_it_deletes(
     # what goes afterwards, one by one, is not meant
     world.turn(Listed("services", [service("last")]), Wake())
     world.turn(Changed("services", Event("DELETED", None, "shop", "last")))
-    assert world.loop.held == frozenset()
+    assert world.loop.applier.held == frozenset()
     world.assert_equal()
 
 
@@ -454,21 +456,21 @@ def test_an_empty_list_of_what_was_empty_is_no_news(clock: Clock) -> None:
     world.listed(service("web")).turn(Listed("pods", [])).turn(
         Changed("services", Event("DELETED", None, "shop", "web"))
     )
-    assert world.loop.held == frozenset()
+    assert world.loop.applier.held == frozenset()
     world.assert_equal()
 
 
 def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
-    before = dict(world.loop.mirror.entries)
+    before = dict(world.loop.applier.mirror.entries)
     world.watch = 7
     world.clock.now += ETCD_RETRY
     world.turn(EtcdLost("its data is gone"))
     old = WatchBatch(10_000, (WatchEvent(b"/skydns/local/cluster/svc/shop/web", b"{}", 10_000),))
     world.turn(EtcdChanged(old, 6), EtcdLost("late", 6))
-    assert world.loop.mirror.entries == before
-    assert not world.loop.mirror.lost
+    assert world.loop.applier.mirror.entries == before
+    assert not world.loop.applier.mirror.lost
     world.turn(EtcdLost("it ended", 7))
-    assert world.loop.mirror.lost
+    assert world.loop.applier.mirror.lost
 
 
 def test_a_second_listing_that_disagrees_deletes_nothing(clock: Clock) -> None:
@@ -476,7 +478,7 @@ def test_a_second_listing_that_disagrees_deletes_nothing(clock: Clock) -> None:
     before = dict(world.etcd.entries)
     world.turn(Listed("services", [])).listed(*many(20))
     assert world.etcd.entries == before
-    assert world.loop.held == frozenset()
+    assert world.loop.applier.held == frozenset()
     world.assert_equal()
 
 
@@ -484,18 +486,18 @@ def test_other_changes_go_on_while_a_plan_is_held(clock: Clock) -> None:
     world = World(clock).listed(*many(20)).turn(Listed("services", []))
     world.turn(Changed("services", Event("ADDED", service("new", "10.0.0.7"), "shop", "new")))
     assert b"/skydns/local/cluster/svc/shop/new/10-0-0-7-H" in world.etcd.entries
-    assert len(world.loop.held) > 0
+    assert len(world.loop.applier.held) > 0
     world.turn(Changed("services", Event("ADDED", many(1)[0], "shop", "s0")))
-    assert not any(b"/s0/" in key for key in world.loop.held)
+    assert not any(b"/s0/" in key for key in world.loop.applier.held)
     world.listed(service("new", "10.0.0.7"))
     world.assert_equal()
 
 
 def test_a_second_disaster_waits_for_its_own_second_listing(clock: Clock) -> None:
     world = World(clock).listed(*many(40)).turn(Listed("services", many(20)))
-    assert len(world.loop.held) > 0
+    assert len(world.loop.applier.held) > 0
     world.listed()
-    assert len(world.loop.held) > 0
+    assert len(world.loop.applier.held) > 0
     assert any(b"/svc/shop/s0/" in key for key in world.etcd.entries)
     assert not any(b"/svc/shop/s39/" in key for key in world.etcd.entries)
     world.listed()
@@ -509,30 +511,30 @@ def test_what_came_while_a_plan_was_held_needs_a_second_listing_of_its_own(clock
     services = many(40)
     world.turn(namespace, Listed("services", services), Listed("nodes", []))
     world.turn(Listed("services", services[:20]), Listed("nodes", []))
-    held = world.loop.held
+    held = world.loop.applier.held
     assert any(b"/s39/" in key for key in held)
     # The listing that was asked for: the first half of it is even more wrong, the second says nothing.
     world.turn(Listed("services", services[:2]))
-    assert held < world.loop.held
+    assert held < world.loop.applier.held
     world.turn(namespace, Listed("nodes", []))
     gone = {change.key for change in world.etcd.written if isinstance(change, changes.Delete)}
     assert gone == held, "of these two listings say that they are gone; of the others one"
     assert world.relists == ["a plan is held"] * 2
     world.turn(namespace, Listed("services", services), Listed("nodes", []))
     world.assert_equal()
-    assert world.loop.held == frozenset()
+    assert world.loop.applier.held == frozenset()
 
 
 def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock) -> None:
     world = World(clock)
     namespace = Listed("namespaces", [Namespace(Metadata("", "shop"))])
     world.listed(*many(20)).turn(Listed("services", many(5)))
-    held = world.loop.held
+    held = world.loop.applier.held
     # Few names: nothing but the empty list makes them suspect.
     world.turn(Listed("services", []))
-    assert held < world.loop.held
+    assert held < world.loop.applier.held
     world.turn(namespace)
-    assert any(b"/s0/" in key for key in world.loop.held)
+    assert any(b"/s0/" in key for key in world.loop.applier.held)
     assert any(b"/s0/" in key for key in world.etcd.entries)
     assert not any(b"/s19/" in key for key in world.etcd.entries)
     world.turn(namespace, Listed("services", []))
@@ -663,7 +665,7 @@ def test_a_dry_run_never_writes(clock: Clock) -> None:
     clock.now += ETCD_RETRY
     world.turn(EtcdLost("again"))
     assert world.etcd.written == []
-    assert {change.key for change in world.loop.plan.changes} == world.publisher.desired.keys()
+    assert {change.key for change in world.loop.applier.plan.changes} == world.publisher.desired.keys()
 
 
 def test_a_refused_key_is_named_and_others_are_written(clock: Clock, told: pytest.LogCaptureFixture) -> None:
@@ -841,7 +843,7 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
 def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
     world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
     world.assert_equal()
-    assert all(isinstance(change, Delete) for change in world.loop.plan.changes)
+    assert all(isinstance(change, Delete) for change in world.loop.applier.plan.changes)
 
 
 def test_external_zones_that_change_and_names_that_another_holds(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kube2etcd import changes
+from kube2etcd.applier import ETCD_RETRY
 from kube2etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.cluster.objects import Event
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.inbox import Changed, EtcdChanged, Wake
-from kube2etcd.reconciler import ETCD_RETRY
 from kube2etcd.standby import OTHERWISE, PATIENCE
 from tests.test_reconciler import Clock, Entries, World, clock, service
 
@@ -131,7 +131,7 @@ def test_a_leader_that_is_deposed_reads_anew_and_writes_nothing(clock: Clock) ->
     world = Standby(clock, etcd)
     world.why = ""
     world.listed(service("web"))
-    assert world.loop.mirror.lost
+    assert world.loop.applier.mirror.lost
     assert not world.ready
     world.why = "standing by: another one writes to etcd"
     etcd.entries.update(world.publisher.desired)

@@ -178,8 +178,8 @@ class Calls(RuleBasedStateMachine):
         for key in sorted(self.etcd.entries)[which::6]:
             del self.etcd.entries[key]
         if self.reconciler is not None:
-            self.reconciler.mirror.lose()
-            self.reconciler._retry_at = 0
+            self.reconciler.applier.mirror.lose()
+            self.reconciler.applier.retry_at = 0
 
     def _resolve(self, name: str, seen: frozenset[str] = frozenset()) -> list[str] | None:
         """Addresses; empty: an alias to where none is known; None: nothing that a hosts file could have."""
@@ -209,7 +209,7 @@ class Calls(RuleBasedStateMachine):
         self.settle()
         assert self.reconciler is not None
         assert self.etcd.entries == self.reconciler.publisher.desired
-        assert self.reconciler.equal
+        assert self.reconciler.applier.equal
         names, domains, cluster = self.client.published[-1]
         fresh = publisher(domains, cluster)
         inbox = Inbox()
