@@ -14,7 +14,7 @@ from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_http import V2Connection
 from kube2etcd.etcd.v2_nodes import Tree
-from tests.etcd.v2_server import Server, file
+from tests.etcd.v2_server import Server, Told, file
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,28 @@ def test_a_watch_that_is_refused(server: Server, store: V2Store) -> None:
     server.answer = lambda *_: (401, {"message": "Insufficient credentials"})
     with pytest.raises(EtcdUnauthenticated):
         list(store.watch(1, threading.Event()))
+
+
+def test_what_etcd_has_forgotten_is_not_asked_for_again(server: Server) -> None:
+    """Index 11 was passed over; when it is to be looked at, etcd's thousand events begin behind it."""
+
+    def answer(_: str, __: str, params: dict[str, str]) -> Told:
+        server.index = 10 if len(server.asked) == 1 else 12
+        if params["waitIndex"] == "11" and len(server.asked) > 1:
+            return 400, {"errorCode": 401, "message": "The event in requested index is outdated"}
+        return 200, json.dumps(file("/skydns/a", 12)).encode() + b"\n" if len(server.asked) == 1 else b""
+
+    server.answer = answer
+    stop = threading.Event()
+    late = threading.Timer(20, stop.set)
+    late.start()
+    starts: list[str] = []
+    with V2Connection(EtcdSettings((server.url,), timeout=0.2)) as connection:
+        for _ in v2_watcher.watch(connection, Tree("/skydns"), 11, stop, lambda *_: False):
+            starts = [params["waitIndex"] for _, _, params in server.asked]
+            if "11" in starts[1:] and starts[-1] == "13":
+                stop.set()
+    late.cancel()
+    assert starts[0] == "11"
+    assert starts[1:].count("11") == 1
+    assert starts[-1] == "13"
