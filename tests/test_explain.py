@@ -28,6 +28,11 @@ kind: Service
 metadata: {name: legacy, namespace: shop}
 spec: {type: ExternalName, externalName: 192.0.2.9}
 ---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: legacy-abcde, namespace: shop}
+endpoints: none
+---
 apiVersion: kubevirt.io/v1
 kind: VirtualMachineInstance
 metadata: {name: vm1, namespace: shop}
@@ -80,6 +85,12 @@ CASES = [
     ("none.pod.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
     ("waiting.shop.svc.cluster.local", "A", "NXDOMAIN", "has no cluster address yet"),
     ("legacy.shop.svc.cluster.local", "A", "NXDOMAIN", "192.0.2.9 is an address, which a CNAME cannot hold"),
+    (
+        "legacy.shop.svc.cluster.local",
+        "A",
+        "NXDOMAIN",
+        "endpointslices/shop/legacy-abcde, by its name one of",
+    ),
     ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
     ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
     ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),
@@ -92,12 +103,19 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "rtype", "rcode", "hint"), CASES, ids=[f"{name}-{rtype}" for name, rtype, _, _ in CASES]
+    ("name", "rtype", "rcode", "hint"),
+    CASES,
+    ids=[f"{name}-{rtype}-{hint[:12]}" for name, rtype, _, hint in CASES],
 )
 def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hint: str) -> None:
     (found,) = explainer(tmp_path).explain(question_name(name), rtype)
     assert found.answer.rcode == rcode
     assert hint in str(found)
+
+
+def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path).explain(question_name("waiting.shop.svc.cluster.local"), "A")
+    assert "endpointslices" not in str(found)
 
 
 def test_a_name_too_long_for_the_search_list(tmp_path: Path) -> None:

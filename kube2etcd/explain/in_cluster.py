@@ -72,6 +72,15 @@ class WhyInCluster:
             if not answer.answers:
                 yield from self._about_nothing(labels, rows, published, service)
             yield from (f"{unit}: {reason}" for reason in published.left_out)
+            yield from self._about_slices(unit)
+
+    def _about_slices(self, service: Unit) -> Iterator[str]:
+        """Slices that cannot be read do not say whose they are, but their names are made of the Service's."""
+        for one in self._publisher.store.rejects():
+            of_it = one.namespace == service.namespace and one.name.startswith(f"{service.name}-")
+            if one.kind == "endpointslices" and of_it:
+                who = f"{one.kind}/{one.namespace}/{one.name}"
+                yield f"{who}, by its name one of its, cannot be read: {one.reason}"
 
     def _about_nothing(
         self,
