@@ -11,7 +11,7 @@ from kube2etcd.cluster.objects import Event
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.inbox import Changed, EtcdChanged, Wake
 from kube2etcd.standby import OTHERWISE, PATIENCE
-from tests.test_reconciler import Clock, Entries, World, clock, service
+from tests.loop import Clock, Entries, World, clock, service
 
 __all__ = ["clock"]
 
