@@ -238,4 +238,5 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         for bridge in bridges:
             assert "Traceback" not in bridge.process.log.read_text()
         gc.collect()  # what the door left is counted here and not in a later test
-        assert answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0]) == []
+        different = answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0])
+        assert not different, "\n".join(different)
