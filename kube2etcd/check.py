@@ -17,7 +17,7 @@ from kube2etcd import parts, skydns
 from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.cluster.connection import connect as connect_api
 from kube2etcd.cluster.objects import KINDS, Kind
-from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, SettingsError
+from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
 from kube2etcd.etcd import probe, v2_probe
 from kube2etcd.etcd.api import open_store
 from kube2etcd.etcd.v2_http import V2Connection
@@ -148,6 +148,7 @@ def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
 def _etcd(settings: Settings) -> Iterator[Finding]:
     given, api = parts.etcd(settings), settings.etcd.api
     health = v2_probe.health if api == "v2" else probe.health
+    away = 0
     for server in given.servers:
         try:
             yield _server(server, health(given, server))
@@ -157,6 +158,9 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
             return
         except EtcdError as error:
             yield Finding(f"etcd {server}", "fault", str(error))
+            away += isinstance(error, EtcdUnavailable)
+    if away == len(given.servers):
+        return  # whatever else is asked would only say so again
     prefix = parts.etcd_prefixes(settings)[0]
     connection, store = open_store(given, api, (prefix,))
     with connection:

@@ -83,5 +83,6 @@ def is_stale_token(details: str) -> bool:
 def _brief(details: str) -> str:
     """The end of gRPC's chain of reasons, which is the reason."""
     words = details.rpartition("last error: ")[2] or details
+    words = words.removeprefix("UNKNOWN: ").rpartition("Failed to connect to remote host: ")[2]
     words = words.removeprefix("etcdserver: ").strip().rstrip(".;")
     return words if len(words) <= 200 else f"{words[:199]}…"

@@ -74,6 +74,11 @@ def test_details_are_cut_to_the_reason() -> None:
     assert len(str(meaning(SERVER, "Range", "UNAVAILABLE", long))) < 400
 
 
+def test_who_could_not_be_reached_is_said_once() -> None:
+    details = "last error: UNKNOWN: ipv4:127.0.0.1:2379: Failed to connect to remote host: Connection refused"
+    assert "(Txn: Connection refused)" in str(meaning(SERVER, "Txn", "UNAVAILABLE", details))
+
+
 def test_stale_token() -> None:
     assert is_stale_token("etcdserver: invalid auth token")
     assert not is_stale_token("etcdserver: permission denied")
