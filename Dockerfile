@@ -25,12 +25,14 @@ ARG VERSION=
 ARG REVISION=
 WORKDIR /src
 COPY pyproject.toml setup.cfg README.md LICENSE ./
-COPY requirements/ci.txt requirements/
+COPY requirements/ci.txt requirements/build.txt requirements/
 COPY kube2etcd kube2etcd/
 COPY skydns-compat/skydns_compat skydns-compat/skydns_compat/
 # Wheels only, so that no compiler runs; etcd3 is published as source alone, and is pure Python.
+# What builds is pinned by a variable, since an older pip refuses the option but passes over the variable.
 RUN python -m venv --without-pip /opt/kube2etcd \
-    && python -m pip --python /opt/kube2etcd/bin/python install --no-cache-dir \
+    && PIP_BUILD_CONSTRAINT=requirements/build.txt \
+        python -m pip --python /opt/kube2etcd/bin/python install --no-cache-dir \
         --only-binary :all: --no-binary etcd3 --constraint requirements/ci.txt .
 # What a release must say of itself.
 RUN [ -z "$RELEASE" ] && exit 0; \

@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import subprocess
+import tomllib
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_what_runs_has_only_what_was_built() -> None:
         assert not re.search(r"\b(apt|apt-get|apk|curl|wget|gcc|git)\b", run.value)
     (run,) = FINAL.of("RUN")
     assert "install " not in run.value.replace("uninstall ", "")
+
+
+def test_what_is_installed_and_what_builds_it_are_pinned() -> None:
+    (install,) = (run for run in STAGES[0].of("RUN") if " install " in run.value)
+    assert "--constraint requirements/ci.txt" in install.value
+    assert "PIP_BUILD_CONSTRAINT=requirements/build.txt" in install.value
+    lines = (ROOT / "requirements" / "build.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in lines if not line.startswith("#")}
+    backend = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert pinned == {re.split("[<>=~!]", one)[0].strip() for one in backend}
 
 
 def test_it_starts_the_bridge_as_nobody_in_particular() -> None:
@@ -91,6 +102,7 @@ IGNORED = {
     "kube2etcd/cli/group.py": False,
     "kube2etcd/etcd/wire.py": False,
     "skydns-compat/skydns_compat/names.py": False,
+    "requirements/build.txt": False,
     "requirements/ci.txt": False,
     "setup.cfg": False,
 }
