@@ -1,7 +1,7 @@
 """What is wrong with a kubeconfig that could not be used, in one sentence that says what to do.
 
-What it is: asked after the package ``kubernetes`` has given up, whose own texts speak of its types and may
-quote an entry with its token.
+Asked after the package ``kubernetes`` has given up, whose own texts speak of its types and may quote an entry
+with its token.
 
 What it may know: the files' form, names in it.  What it must never do: decide what a kubeconfig means, or
 put anything of a user's entry into a message but its name.
@@ -48,10 +48,9 @@ def fault(paths: Sequence[Path], context: str | None) -> str | None:
 def no_file(path: Path) -> str | None:
     """Why there is nothing to read at a path; None where there is a file or nothing at all."""
     if path.is_dir():
-        inside = next(
-            (f": did you mean {path / name}?" for name in ("config",) if (path / name).is_file()), ""
-        )
-        return f"the kubeconfig {path} is a folder{inside or '; name the file in it'}"
+        inside = path / "config"
+        hint = f": did you mean {inside}?" if inside.is_file() else "; name the file in it"
+        return f"the kubeconfig {path} is a folder{hint}"
     if path.exists():
         return f"the kubeconfig {path} is no file that can be read again and again; write it to one"
     return None
@@ -111,9 +110,10 @@ def _context(names: str, merged: Mapping[str, Any], asked: str | None) -> None:
         )
     wanted = current if asked is None else asked
     if wanted not in there:
-        said = "'s current context" if asked is None else " has no context"
-        text = f"the kubeconfig {names}{said} {wanted!r}" + (" is not in it" if asked is None else "")
-        raise _Fault(f"{text}; name one with --context: {_shown(there)}")
+        text = (
+            f"'s current context {wanted!r} is not in it" if asked is None else f" has no context {wanted!r}"
+        )
+        raise _Fault(f"the kubeconfig {names}{text}; name one with --context: {_shown(there)}")
     inside = next(entry for entry in merged["contexts"] if entry["name"] == wanted).get("context") or {}
     clusters = [entry["name"] for entry in merged["clusters"]]
     if inside.get("cluster") not in clusters:

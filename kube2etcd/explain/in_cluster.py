@@ -1,4 +1,7 @@
-"""Reasons within the cluster's own zone: its namespaces, Services and pods.  Pure."""
+"""Reasons within the cluster's own zone: its namespaces, Services and pods.
+
+Knows what is published and the objects behind it; must never know other zones, nor change anything.  Pure.
+"""
 
 from __future__ import annotations
 

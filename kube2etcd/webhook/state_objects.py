@@ -1,7 +1,8 @@
-"""The state as DNSEndpoint objects: which object says what, and what one that was read says.  Pure.
+"""The state as DNSEndpoint objects: which object says what, and what one that was read says.
 
 One object for each part of the names, and one, without endpoints, for what was set at run time.  Each
-carries a number that grows with what it says.
+carries a number that grows with what it says.  Knows the form of the objects; must never ask the API
+server, nor decide which of two objects counts.  Pure.
 """
 
 from __future__ import annotations

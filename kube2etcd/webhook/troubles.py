@@ -1,4 +1,7 @@
-"""What is wrong at present, by whom it concerns: told once when it comes, and once when it goes."""
+"""What is wrong at present, by what it concerns: told once when it comes, and once when it goes.
+
+Knows sentences and the log; must never decide what is wrong, nor make a caller wait.
+"""
 
 from __future__ import annotations
 
