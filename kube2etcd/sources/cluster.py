@@ -211,17 +211,18 @@ def add_endpoints(
         except InvalidName as error:
             published.left_out.append(f"endpoint {address} left out: {error}")
             continue
-        published.records.append(Record(endpoint, Host(address), ttl))
-        if headless:
-            published.records.append(Record(name, Host(address), ttl))
+        owners = (endpoint, name) if headless else (endpoint,)
+        published.records += [Record(owner, Host(address), ttl) for owner in owners]
         reverse.setdefault(address, endpoint)
+        if not ports:
+            # It counts in the weights of SRV, since the address may be in another slice too, with ports.
+            none = Port(NO_PORT, endpoint, address)
+            published.records += [Record(owner, none, ttl) for owner in owners]
         for port_name, protocol, number in ports:
-            published.records.append(Record(endpoint, Port(number, endpoint, address), ttl))
-            if not headless:
-                continue
-            published.records.append(Record(name, Port(number, endpoint, address), ttl))
-            if owner := _port_name(name, port_name, protocol, published, label):
-                published.records.append(Record(owner, Port(number, endpoint, address), ttl))
+            port = Port(number, endpoint, address)
+            published.records += [Record(owner, port, ttl) for owner in owners]
+            if headless and (owner := _port_name(name, port_name, protocol, published, label)):
+                published.records.append(Record(owner, port, ttl))
     published.pointers += [
         Record(reverse_name(address), Pointer(endpoint), ttl) for address, endpoint in reverse.items()
     ]

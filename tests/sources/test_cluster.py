@@ -28,7 +28,9 @@ from kube2etcd.sources.cluster import (
     zone_records,
 )
 from kube2etcd.sources.published import Published
+from skydns_compat.layout import Layout
 from skydns_compat.names import Name, check_label, parse_address
+from skydns_compat.reader import Entries, answer
 from tests.strategies import LAW, services, slices
 
 ZONE = ClusterZone(Name.parse("c.l"), ttl=5)
@@ -184,7 +186,12 @@ READY, NOT_READY, UNSAID = True, False, None
     [
         pytest.param(
             [piece(Endpoint(("10.1.0.1",), READY))],
-            ["10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1", "web.shop.svc.c.l. 5 IN A 10.1.0.1"],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+            ],
             [],
             id="no ports",
         ),
@@ -224,15 +231,24 @@ READY, NOT_READY, UNSAID = True, False, None
             [
                 "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
                 "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
                 "10-1-0-2.web.shop.svc.c.l. 5 IN A 10.1.0.2",
                 "web.shop.svc.c.l. 5 IN A 10.1.0.2",
+                "10-1-0-2.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
             ],
             [],
             id="slices by name",
         ),
         pytest.param(
             [piece(Endpoint(("10.1.0.1",), hostname="_http"))],
-            ["10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1", "web.shop.svc.c.l. 5 IN A 10.1.0.1"],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+            ],
             ["hostname '_http' looks like a port's name"],
             id="a host named like a port",
         ),
@@ -260,6 +276,35 @@ def test_headless(pieces: list[EndpointSlice], expected: list[str], left_out: li
     published = service_records(HEADLESS, pieces, ZONE)
     assert lines(published) == expected
     assert published.left_out == left_out
+
+
+@pytest.mark.parametrize(
+    ("own", "zone", "shares"),
+    [
+        pytest.param(HEADLESS, ZONE, {"10-1-0-1.web": 33, "web": 25, "_http._tcp.web": 50}, id="headless"),
+        pytest.param(
+            service(cluster_ip="10.0.0.1", ports=(HTTP,)),
+            ALL,
+            {"10-1-0-1.web": 33, "web": 100, "_http._tcp.web": 100},
+            id="with an address of its own",
+        ),
+    ],
+)
+def test_an_address_counts_once_for_each_slice_without_ports_too(
+    own: Service, zone: ClusterZone, shares: dict[str, int]
+) -> None:
+    """The kubernetes plugin counts a slice without ports as one port, in the weights of SRV alone."""
+    http = (EndpointPort("http", "TCP", 80),)
+    pieces = [
+        piece(Endpoint(("10.1.0.1",)), ports=http, name="s1"),
+        piece(Endpoint(("10.1.0.1",)), name="s2"),
+        piece(Endpoint(("10.1.0.1",)), Endpoint(("10.1.0.2",), NOT_READY), name="s3"),
+        piece(Endpoint(("10.1.0.3",)), ports=http, name="s4"),
+    ]
+    entries = Entries(Layout().entries(service_records(own, pieces, zone).records, zone.zone))
+    for name, share in shares.items():
+        records = answer(entries, zone.zone, f"{name}.shop.svc.c.l", "SRV").answers
+        assert {int(record.data.split()[1]) for record in records} == {share}, name
 
 
 def test_one_pointer_for_each_address_the_first_name_has_it() -> None:
