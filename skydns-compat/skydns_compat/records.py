@@ -6,7 +6,6 @@ Records say nothing about keys or servers; `skydns_compat.layout` finds the keys
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from skydns_compat.names import Address, Name
@@ -109,6 +108,13 @@ class Pointer:
         return f"{self.target}."
 
 
+def _shown(octet: int) -> str:
+    """One octet of a text in a zone file (RFC 1035 section 5.1)."""
+    if octet in b'"\\':
+        return f"\\{chr(octet)}"
+    return chr(octet) if 0x20 <= octet < 0x7F else f"\\{octet:03d}"
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """TXT."""
@@ -117,9 +123,10 @@ class Text:
     rtype = "TXT"
 
     def __str__(self) -> str:
-        # RFC 1035: strings of 255 octets at most (section 3.3), quotes and backslashes escaped (5.1).
-        pieces = [self.text[at : at + 255] for at in range(0, len(self.text), 255)] or [""]
-        return " ".join('"' + re.sub(r'(["\\])', r"\\\1", piece) + '"' for piece in pieces)
+        # RFC 1035: strings of 255 octets at most (section 3.3); a letter of several may be cut apart.
+        octets = self.text.encode("utf-8", "replace")
+        pieces = [octets[at : at + 255] for at in range(0, len(octets), 255)] or [b""]
+        return " ".join('"' + "".join(map(_shown, piece)) + '"' for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)
