@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from kube2etcd.server import Door
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.stopping import impatient, signals
 from kube2etcd.webhook import wiring
-from kube2etcd.webhook.hosts_file import NO_FOLDER
+from kube2etcd.webhook.hosts_file import no_folder
 from kube2etcd.webhook.keep import Keeper, NotKept
 from kube2etcd.webhook.keys import Keys
 from kube2etcd.webhook.provider import Provider
@@ -60,10 +59,8 @@ def check(settings: Settings, *, with_etcd: bool) -> None:
 def check_places(settings: Settings) -> None:
     """Refuse a hosts file in a folder that is not there: one that cannot be written yet is waited for."""
     path = settings.webhook.hosts_file
-    if path is not None:
-        folder = Path(os.path.realpath(path)).parent
-        if not folder.is_dir():
-            raise SettingsError(f"--hosts-file {path}: {NO_FOLDER.format(folder)}")
+    if path is not None and (missing := no_folder(Path(path))):
+        raise SettingsError(f"--hosts-file {path}: {missing}")
 
 
 def owner(settings: Settings) -> str:

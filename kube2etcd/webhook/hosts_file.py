@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from io import FileIO
@@ -28,11 +29,20 @@ _TRIES = 5
 _TIDY = 60.0
 
 
-NO_FOLDER = "there is no folder {}; make it, or write another --hosts-file"
-
-
 class NotWritten(Kube2EtcdError):
     """The hosts file could not be read or written, for now; the message says why."""
+
+
+def no_folder(path: Path) -> str:
+    """That a hosts file's folder is not there, and what to do; empty: it is, or we may not see whether."""
+    folder = Path(os.path.realpath(path)).parent
+    try:
+        there = stat.S_ISDIR(folder.stat().st_mode)
+    except PermissionError:
+        there = True
+    except OSError:
+        there = False
+    return "" if there else f"there is no folder {folder}; make it, or write another --hosts-file"
 
 
 class HostsFile:
@@ -71,15 +81,18 @@ class HostsFile:
 
     def fault(self) -> str:
         """Why a change could not be written, as far as that can be told without one; empty: it could."""
+        missing = no_folder(self.path)
+        if missing:
+            return f"the hosts file {self.path} cannot be written: {missing}"
         target = Path(os.path.realpath(self.path))
-        folder = target.parent
-        if not folder.is_dir():
-            return f"the hosts file {self.path} cannot be written: {NO_FOLDER.format(folder)}"
         if os.access(target, os.W_OK):
             return ""
-        # A file of somebody else's is not replaced by one of ours.
-        replaceable = not target.exists() or os.geteuid() in (0, target.stat().st_uid)
-        if replaceable and os.access(folder, os.W_OK | os.X_OK):
+        try:
+            # A file of somebody else's is not replaced by one of ours.
+            replaceable = os.geteuid() in (0, target.stat().st_uid)
+        except OSError:
+            replaceable = True  # nothing is there, or nothing to be seen: the folder decides
+        if replaceable and os.access(target.parent, os.W_OK | os.X_OK):
             return ""
         return f"the hosts file {self.path} cannot be written: give this user the right to write it"
 

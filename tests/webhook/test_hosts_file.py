@@ -11,7 +11,7 @@ import pytest
 
 from kube2etcd import atomic
 from kube2etcd.webhook import hosts_file
-from kube2etcd.webhook.hosts_file import HostsFile, NotWritten
+from kube2etcd.webhook.hosts_file import HostsFile, NotWritten, no_folder
 
 WANTED = [("foo.dtk.io", "10.0.0.5")]
 USERS = b"127.0.0.1 localhost\n"
@@ -179,6 +179,24 @@ def test_what_could_not_be_written_is_told_before_there_is_anything_to_write(
     assert HostsFile(path).fault() == ""
     may[tmp_path] = False
     assert "give this user the right" in HostsFile(path).fault()
+
+
+@pytest.mark.parametrize("where", ["hosts", "sub/hosts"])
+def test_a_place_that_we_may_not_even_look_at_is_told_as_one_without_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    shut, stat = tmp_path / "shut", Path.stat
+
+    def refused(path: Path, **more: bool) -> os.stat_result:
+        if shut in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **more)
+
+    shut.mkdir()
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(os, "access", lambda place, _mode: shut not in (Path(place), *Path(place).parents))
+    assert no_folder(shut / where) == "", "it may be there"
+    assert "give this user the right" in HostsFile(shut / where).fault()
 
 
 def test_a_kill_before_the_rest_is_cut_off_leaves_nothing_that_looks_like_the_users(
