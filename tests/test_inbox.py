@@ -71,8 +71,8 @@ def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError, absent
 def test_whoever_waits_is_woken_by_another_thread() -> None:
     inbox = Inbox()
     found: list[News] = []
-    waiting = threading.Thread(target=lambda: found.extend(inbox.drain(10.0)))
+    waiting = threading.Thread(target=lambda: found.extend(inbox.drain(60.0)))
     waiting.start()
     inbox.put(Wake())
-    waiting.join(10.0)
+    waiting.join(60.0)
     assert found == [Wake()]

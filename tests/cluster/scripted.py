@@ -97,7 +97,7 @@ def chunks(*parts: bytes | None, end: bool = True) -> Answer:
         handler.wfile.flush()
         for part in parts:
             if part is None:
-                handler.server.released.wait(20)
+                handler.server.released.wait(60)
             else:
                 handler.chunk(part)
         if end:
@@ -108,7 +108,7 @@ def chunks(*parts: bytes | None, end: bool = True) -> Answer:
 
 
 def hang(handler: Handler) -> None:
-    handler.server.released.wait(20)
+    handler.server.released.wait(60)
 
 
 def get(api: ApiConnection, path: str = "/api/v1/services", timeout: float = 5, **params: str) -> bytes:

@@ -37,22 +37,22 @@ def test_abort_ends_a_request_at_once(
     def ask() -> None:
         try:
             if verb == "get":
-                api.get("/x", {}, timeout=20, abort=abort)
+                api.get("/x", {}, timeout=60, abort=abort)
             else:
-                with api.stream("/x", {}, connect_timeout=20, read_timeout=20, abort=abort) as stream:
+                with api.stream("/x", {}, connect_timeout=60, read_timeout=60, abort=abort) as stream:
                     list(stream)
         except ApiError as error:
             raised.append(error)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while not server.seen and time.monotonic() < deadline:
         time.sleep(0.01)
     began = time.monotonic()
     abort.trigger()
-    thread.join(10)
-    assert time.monotonic() - began < 4
+    thread.join(60)
+    assert time.monotonic() - began < 20
     assert "called off" in str(raised[0])
 
 
@@ -66,9 +66,9 @@ def test_abort_ends_a_request_on_a_connection_that_is_used_again(
     timer.start()
     began = time.monotonic()
     with pytest.raises(ApiUnavailable, match="called off"):
-        api.get("/x", {}, timeout=20, abort=abort)
+        api.get("/x", {}, timeout=60, abort=abort)
     timer.join()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_abort_ends_a_tls_handshake_that_nobody_answers(opened: Opened) -> None:
@@ -79,9 +79,9 @@ def test_abort_ends_a_tls_handshake_that_nobody_answers(opened: Opened) -> None:
         timer.start()
         began = time.monotonic()
         with pytest.raises(ApiUnavailable, match="called off"):
-            api.get("/x", {}, timeout=20, abort=abort)
+            api.get("/x", {}, timeout=60, abort=abort)
         timer.join()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_abort_stays_until_reset(server: Scripted, api: ApiConnection) -> None:

@@ -262,7 +262,7 @@ def test_start_runs_it_in_a_daemon_thread_and_stop_joins_it() -> None:
     assert thread is not None
     assert thread.daemon
     assert thread.name == "reflector-services"
-    thread.join(10)
+    thread.join(60)
     world.reflector.stop()
     assert not thread.is_alive()
     assert world.sink.lists

@@ -31,7 +31,7 @@ def test_after_close_nobody_waits_for_what_had_not_begun() -> None:
     go = threading.Event()
 
     def work() -> int:
-        go.wait(10)
+        go.wait(60)
         return 0
 
     pending = [connection.workers.start(work) for _ in range(IN_FLIGHT + 1)]

@@ -268,7 +268,7 @@ def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatc
 
     def slow(changes: Changes) -> None:
         inside.set()
-        assert done.wait(10)
+        assert done.wait(60)
         apply(changes)
 
     monkeypatch.setattr(client.provider, "apply", slow)
@@ -276,7 +276,7 @@ def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatc
     statuses: list[int] = []
     first = threading.Thread(target=lambda: statuses.append(client.apply(create=large)))
     first.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     answer = client.call("POST", "/adjustendpoints", json.dumps(large).encode())
     assert (answer.status, "large" in answer.json()["error"]) == (503, True)
     assert client.call("POST", "/adjustendpoints", json.dumps(large[:1]).encode()).status == 200

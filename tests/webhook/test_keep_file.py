@@ -161,7 +161,7 @@ def test_a_second_process_takes_nothing_from_the_first(keeper: FileKeeper) -> No
                 call()
         assert keeper.path.read_bytes() == before
     finally:
-        other.communicate(timeout=10)
+        other.communicate(timeout=60)
     keeper.save(STATE, 0)
     assert keeper.load() == STATE
 
