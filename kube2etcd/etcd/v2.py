@@ -45,17 +45,17 @@ class V2Store:
         self._seen = 0
 
     def snapshot(self) -> Snapshot:
-        """All keys under the prefix; the listed ones at one index, the hidden ones as they are then."""
+        """All keys under the prefix: the listed ones at one index, the hidden ones then or later."""
         self._directories.tidy()
         known: dict[bytes, int] = {}
         entries: dict[bytes, bytes] = {}
         # With a quorum: a member that is behind must not say what there is.
         answer = self._connection.get(self._tree.prefix, recursive="true", quorum="true")
         self._take(answer, entries, known)
-        hidden = self._directories.read()
+        hidden = self._directories.read(answer.index)
 
         def read(directory: str) -> Callable[[], Answer]:
-            return lambda: self._connection.get(directory, recursive="true")
+            return lambda: self._connection.get_since(answer.index, directory)
 
         for directory, found in self._connection.workers.together((one, read(one)) for one in hidden):
             if isinstance(found, EtcdRefused):
@@ -99,6 +99,14 @@ class V2Store:
         EtcdCompacted: begin with a new snapshot; EtcdUnavailable: the same, since much may have changed.
         """
         return v2_watcher.watch(self._connection, self._tree, start_revision, stop, self._directories.is_own)
+
+    def probe(self) -> None:
+        """One cheap question, from any thread.
+
+        EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
+        """
+        seen = self._seen
+        self._connection.get(self._tree.prefix, quorum="true").not_back(seen)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -186,10 +194,7 @@ class V2Store:
         return _There.VALUE
 
     def _checked(self, answer: Answer, seen: int) -> Answer:
-        if answer.index < seen:
-            raise EtcdUnavailable(
-                f"etcd's index went back from {seen} to {answer.index}: it lost its data; read it anew"
-            )
+        answer.not_back(seen)
         return answer
 
 

@@ -32,9 +32,9 @@ class Directories:
         self._leftover: set[str] = set()
         self._removed: dict[str, int | None] = {}
 
-    def read(self) -> list[str]:
-        """The hidden directories, as they are noted now."""
-        notes = self._connection.get(self._tree.notes, recursive="true")
+    def read(self, index: int) -> list[str]:
+        """The hidden directories, as they are noted at ``index`` or later."""
+        notes = self._connection.get_since(index, self._tree.notes)
         node = notes.reply.node
         self._noted = {self._tree.noted(note.key) for note in node.files()} if node is not None else set()
         return sorted(self._noted)

@@ -41,6 +41,13 @@ class Answer:
         reply = self.reply
         return v2_failures.meaning("its server", "PUT", 400, reply.code, reply.message, reply.cause)
 
+    def not_back(self, seen: int) -> None:
+        """EtcdUnavailable where etcd had been at the index ``seen`` before this was asked of it."""
+        if self.index < seen:
+            raise EtcdUnavailable(
+                f"etcd's index went back from {seen} to {self.index}: it lost its data; read it anew"
+            )
+
 
 class V2Connection:
     """The servers of the settings as if they were one that never moves; connects when first used."""
@@ -65,6 +72,17 @@ class V2Connection:
             except EtcdUnavailable as error:
                 log.info("%s", error)
         return self._ask("GET", path, params)
+
+    def get_since(self, index: int, path: str) -> Answer:
+        """All that is listed below ``path``, as it is at ``index`` or later; EtcdUnavailable before.
+
+        A quorum costs an entry in the log for each reading, so only a member that is behind is asked for it.
+        """
+        answer = self.get(path, recursive="true")
+        if answer.index < index:
+            answer = self.get(path, recursive="true", quorum="true")
+            answer.not_back(index)
+        return answer
 
     def put(self, path: str, value: bytes, **params: str) -> Answer:
         """Write one key."""

@@ -124,3 +124,36 @@ def test_progress_may_end_it(server: Server, store: V2Store) -> None:
     with pytest.raises(StopError):
         store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))), progress)
     assert len(server.asked) < 20
+
+
+def test_a_member_that_is_behind_is_asked_again_with_a_quorum(server: Server, store: V2Store) -> None:
+    def answer(_: str, path: str, params: dict[str, str]) -> Told:
+        server.index = 10 if "quorum" in params else 9
+        if "quorum" not in params:
+            return 404, {"errorCode": 100, "message": "Key not found", "index": 9}
+        if path.endswith("/hidden"):
+            return 200, file(f"{path}/|a|_tcp")
+        return 200, file("/skydns/a/_tcp/H" if "_tcp" in path else "/skydns/x")
+
+    server.answer = answer
+    assert store.snapshot().entries == {b"/skydns/x": b"1", b"/skydns/a/_tcp/H": b"1"}
+    assert len(server.asked) == 5, "and one that is not only once"
+
+
+def test_an_etcd_that_loses_its_data_while_it_is_read(server: Server, store: V2Store) -> None:
+    def answer(_: str, path: str, __: dict[str, str]) -> Told:
+        server.index = 10 if path == "/skydns" else 4
+        return 200, {}
+
+    server.answer = answer
+    with pytest.raises(EtcdUnavailable, match="went back from 10 to 4"):
+        store.snapshot()
+
+
+def test_a_look_at_etcd_notices_that_it_went_back(server: Server, store: V2Store) -> None:
+    store.probe()  # nothing is known yet
+    store.snapshot()
+    store.probe()
+    server.index = 9
+    with pytest.raises(EtcdUnavailable, match="went back from 10 to 9"):
+        store.probe()
