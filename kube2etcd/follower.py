@@ -2,9 +2,11 @@
 
 That a watch has ended is news like any other: the loop reads etcd anew, in full, and says from where the
 next watch starts.  So where no watch holds (no right to, a proxy that takes no streams) that news is held
-back longer and longer: what is known of etcd stands meanwhile, and is written to.
+back longer and longer: what is known of etcd stands meanwhile, and is written to.  But only as long as etcd
+answers and has not lost its data, which is asked all the while: it is believed to be equal.
 
-Knows stores that can be watched and the inbox.  Must never hold back that a watch which held has ended.
+Knows stores that can be watched and the inbox.  Must never hold back that a watch which held has ended, nor
+that etcd is away.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import time
 from typing import Final
 
 from kube2etcd.cluster.backoff import Backoff
-from kube2etcd.errors import EtcdError, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdError
 from kube2etcd.etcd.api import KeyStore
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox
 
@@ -25,9 +27,12 @@ log = logging.getLogger(__name__)
 PAUSE_LIMIT: Final = 30.0
 """Seconds that the end of a watch is held back at most: so often etcd is read in full where none holds."""
 
-AWAY_LIMIT: Final = 5.0
-"""The same where etcd was away, or cut off a watch that stood: it may have lost its data, and nobody else
-would notice.  It is promised to be full again ten seconds after it is up."""
+CUT_LIMIT: Final = 5.0
+"""The same where watches are possible: the last one stood for a moment, or came too late for etcd's memory.
+What others changed is promised to be put right within seconds there."""
+
+PROBE: Final = 1.0
+"""Seconds between looks at etcd meanwhile."""
 
 HELD: Final = 1.0
 """Seconds for which a watch must have stood so that its end is told at once."""
@@ -97,7 +102,7 @@ class EtcdFollower:
     def _watch(self, revision: int, number: int, ended: threading.Event) -> None:
         why = "the watch on etcd ended"
         stands: float | None = None
-        away = False
+        possible = False
         try:
             for batch in self._store.watch(revision, ended):
                 if ended.is_set():
@@ -105,24 +110,23 @@ class EtcdFollower:
                 if stands is None:
                     stands = time.monotonic()
                 self._inbox.put(EtcdChanged(batch, number))
-        except EtcdError as error:
-            why = str(error)
-            away = isinstance(error, EtcdUnavailable)
         except Exception as error:
-            # Whatever it was, we no longer know what etcd holds; reading it anew is always right.
-            log.exception("the watch on etcd failed")
-            why = f"the watch on etcd failed: {error}"
+            why = _reason(error)
+            possible = isinstance(error, EtcdCompacted)
         if ended.is_set():
             return
         stood = 0.0 if stands is None else time.monotonic() - stands
-        again = self._note(why, stood)
-        limit = PAUSE_LIMIT if stands is None and not away else AWAY_LIMIT
-        # Woken when the loop has read etcd for another reason: then this watch is nobody's any more.
-        if stood >= HELD or not ended.wait(min(self._backoff.next(), limit)):
-            self._inbox.put(EtcdLost(why, number, again))
+        self._note(why, stood)
+        if stood < HELD:
+            limit = CUT_LIMIT if possible or stands is not None else PAUSE_LIMIT
+            why = self._hold_back(min(self._backoff.next(), limit), ended) or why
+        # When the loop has read etcd for another reason, this watch is nobody's any more.
+        if not ended.is_set():
+            self._inbox.put(EtcdLost(why, number, why in self._reasons))
+            self._reasons.add(why)
 
-    def _note(self, why: str, stood: float) -> bool:
-        """Take in that a watch has ended; whether nobody needs to be told the reason."""
+    def _note(self, why: str, stood: float) -> None:
+        """Take in that a watch has ended."""
         if stood >= HEALTHY_AFTER:
             self._backoff.reset()
         if stood >= HELD:
@@ -137,6 +141,24 @@ class EtcdFollower:
                 why,
                 PAUSE_LIMIT,
             )
-        again = why in self._reasons
-        self._reasons.add(why)
-        return again
+
+    def _hold_back(self, seconds: float, ended: threading.Event) -> str:
+        """Wait for ``seconds``, until ``ended``, or until etcd is away or empty: then the reason."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not ended.is_set():
+            try:
+                self._store.probe()
+            except Exception as error:
+                # So it was not that no watch is possible here.
+                self._backoff.reset()
+                return _reason(error)
+            ended.wait(min(PROBE, left))
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, EtcdError):
+        return str(error)
+    # Whatever it was, we no longer know what etcd holds; reading it anew is always right.
+    log.exception("the watch on etcd failed", exc_info=error)
+    return f"the watch on etcd failed: {error}"

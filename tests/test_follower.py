@@ -12,13 +12,30 @@ import pytest
 
 from kube2etcd import follower as module
 from kube2etcd.changes import WatchBatch
+from kube2etcd.cluster.backoff import BACKOFF_FIRST
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.follower import EtcdFollower
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox, News
+from tests.loop import Clock
 
 
-class Watched:
+class Store:
+    """etcd as a follower sees it; ``trouble`` is what a look at it finds."""
+
+    trouble: Exception | None = None
+    probes = 0
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        raise NotImplementedError
+
+    def probe(self) -> None:
+        self.probes += 1
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Watched(Store):
     """A store whose watch tells one batch, and then does what the test says."""
 
     def __init__(self, then: Callable[[int], None] = lambda revision: None) -> None:
@@ -35,7 +52,7 @@ def inbox() -> Inbox:
     return Inbox()
 
 
-class Refusing:
+class Refusing(Store):
     """A store that may be read and not watched, until ``works``."""
 
     works = False
@@ -62,7 +79,7 @@ class Chance(random.Random):
         return self.drawn
 
 
-def following(store: Watched | Refusing, inbox: Inbox, rng: random.Random | None = None) -> EtcdFollower:
+def following(store: Store, inbox: Inbox, rng: random.Random | None = None) -> EtcdFollower:
     follower = EtcdFollower(cast(EtcdStore, store), inbox, rng)
     follower.start()
     return follower
@@ -135,22 +152,87 @@ def test_where_no_watch_holds_etcd_is_read_less_and_less_often(
     follower.stop()
 
 
-@pytest.mark.parametrize("stood", [True, False], ids=["a watch that stood", "one that never did"])
-def test_what_etcd_lost_while_it_came_and_went_is_not_held_back_for_long(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, stood: bool
-) -> None:
-    class Dying:
-        def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-            if stood:
-                yield WatchBatch(revision)
-            raise EtcdCompacted("cut off") if stood else EtcdUnavailable("away")
+class Failing(Store):
+    """A store whose watch ends with ``error``, after it has stood for a moment or at once."""
 
-    monkeypatch.setattr(module, "AWAY_LIMIT", 0.01)
-    follower = following(cast(Watched, Dying()), inbox, Chance(1000.0))
-    for turn in range(8):
-        follower.follow(turn)
-        assert isinstance(told(inbox, 1 + stood)[-1], EtcdLost)
-    follower.stop()
+    def __init__(self, error: Exception, stood: bool) -> None:
+        self.error, self.stood = error, stood
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        if self.stood:
+            yield WatchBatch(revision)
+        raise self.error
+
+
+class Ended(threading.Event):
+    """Whoever waits for it lets the clock's time go by; ``then`` happens after each such wait."""
+
+    def __init__(self, clock: Clock, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.clock, self.then = clock, then
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.clock.now += timeout
+        self.then()
+        return self.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), EtcdCompacted("too late")
+
+
+@pytest.mark.parametrize(
+    ("error", "stood", "pause"),
+    [
+        pytest.param(REFUSED, False, module.PAUSE_LIMIT, id="no right to watch"),
+        pytest.param(AWAY, False, module.PAUSE_LIMIT, id="a proxy that takes no streams"),
+        pytest.param(COMPACTED, False, module.CUT_LIMIT, id="too late"),
+        pytest.param(AWAY, True, module.CUT_LIMIT, id="a watch that stood"),
+    ],
+)
+def test_as_long_as_etcd_is_well_the_end_of_a_watch_is_held_back(
+    inbox: Inbox, clock: Clock, error: Exception, stood: bool, pause: float
+) -> None:
+    store, began = Failing(error, stood), clock.now
+    EtcdFollower(cast(EtcdStore, store), inbox, Chance(1000.0))._watch(5, 1, Ended(clock))
+    assert inbox.drain(0)[-1] == EtcdLost(str(error), 1)
+    assert clock.now == began + pause
+    assert store.probes == pause / module.PROBE
+
+
+@pytest.mark.parametrize("stood", [True, False], ids=["a watch that stood", "one that never did"])
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (EtcdUnavailable("away"), "away"),
+        (EtcdUnavailable("went back"), "went back"),
+        (ZeroDivisionError("odd"), "the watch on etcd failed: odd"),
+    ],
+    ids=["dead", "wiped", "odd"],
+)
+def test_an_etcd_that_dies_or_loses_its_data_where_no_watch_holds_is_told_at_once(
+    inbox: Inbox, clock: Clock, trouble: Exception, said: str, stood: bool
+) -> None:
+    store, chance = Failing(REFUSED, stood), Chance(1000.0)
+    follower = EtcdFollower(cast(EtcdStore, store), inbox, chance)
+    for again in range(5):
+        store.trouble = None
+
+        def dies() -> None:
+            store.trouble = trouble
+
+        began = clock.now
+        follower._watch(5, again, Ended(clock, dies))
+        assert inbox.drain(0)[-1] == EtcdLost(said, again, again > 0)
+        assert clock.now == began + module.PROBE
+    assert set(chance.ceilings) == {BACKOFF_FIRST}, "and the pauses start afresh"
 
 
 def test_what_is_held_back_is_not_told_after_etcd_was_read_anew(inbox: Inbox) -> None:

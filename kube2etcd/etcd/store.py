@@ -127,6 +127,15 @@ class EtcdStore:
         """
         return watcher.watch(self._connection, self._prefixes, start_revision, stop)
 
+    def probe(self) -> None:
+        """One cheap question, from any thread.
+
+        EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
+        """
+        seen = self._seen
+        request = rpc.RangeRequest(key=self._prefixes[0], count_only=True)
+        writer.not_back(seen, self._connection.call("Range", request).header.revision)
+
     def _read_all(self) -> Snapshot:
         patience = self._patience
         slowest = 0.0

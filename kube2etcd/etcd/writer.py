@@ -54,6 +54,14 @@ def changed_anything(batch: Batch, answer: Message) -> bool:
     return any(response.response_delete_range.deleted for response in answer.responses)
 
 
+def not_back(seen: int, revision: int) -> None:
+    """EtcdUnavailable where a request that was sent at revision ``seen`` was answered at an older one."""
+    if revision < seen:
+        raise EtcdUnavailable(
+            f"etcd's revision went back from {seen} to {revision}: it lost its data; read it anew"
+        )
+
+
 class Writer:
     """One call of ``EtcdStore.apply``."""
 
@@ -114,11 +122,7 @@ class Writer:
             self._turned_down(batch, error)
             return
         revision = answer.header.revision
-        if revision < seen:
-            # The transaction was sent when etcd had been further already: its data is gone.
-            raise EtcdUnavailable(
-                f"etcd's revision went back from {seen} to {revision}: it lost its data; read it anew"
-            )
+        not_back(seen, revision)
         if not answer.succeeded:
             raise EtcdDeposed("another bridge leads by now: etcd has refused what we were about to write")
         self._seen = max(self._seen, revision)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from kube2etcd.errors import EtcdSilent
+from kube2etcd.errors import EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore
@@ -51,3 +51,35 @@ def test_a_slow_line_is_read_in_the_end() -> None:
             store.snapshot()
         line.under_way = 0
     assert store.snapshot().entries == dict.fromkeys(keys, b"1")
+
+
+class Going:
+    """An etcd with nothing but a revision, which may go back."""
+
+    settings = EtcdSettings()
+    endpoints = settings.endpoints()
+    revision = 7
+
+    def call(self, method: str, request: Message) -> Any:
+        answer = rpc.RangeResponse()
+        answer.header.revision = self.revision
+        return answer
+
+    def start(self, method: str, request: Message) -> Going:
+        return self
+
+    def result(self) -> Any:
+        return self.call("Range", rpc.RangeRequest())
+
+
+def test_a_look_at_etcd_notices_that_it_went_back() -> None:
+    etcd = Going()
+    store = EtcdStore(cast(EtcdConnection, etcd), [b"/s/"])
+    store.probe()  # nothing is known yet
+    store.snapshot()
+    store.probe()
+    etcd.revision = 8
+    store.probe()
+    etcd.revision = 6
+    with pytest.raises(EtcdUnavailable, match="went back from 7 to 6"):
+        store.probe()

@@ -1,0 +1,93 @@
+"""Following a real etcd that lets nobody watch: that it dies or loses its data is noticed all the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kube2etcd import follower as follower_module
+from kube2etcd.changes import Put
+from kube2etcd.errors import EtcdUnavailable
+from kube2etcd.etcd.api import KeyStore, open_store
+from kube2etcd.etcd.connection import EtcdSettings, connect
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.follower import EtcdFollower
+from kube2etcd.inbox import EtcdLost, Inbox
+from tests.stack.etcd_v2 import EtcdV2
+from tests.stack.harness import Etcd, wait_for
+
+#: One watch goes over both and what is between them; rights go over each.
+PREFIXES = [b"/a/", b"/c/"]
+#: Seconds: no pause ends by itself while a test waits.
+FOR_EVER = 10_000.0
+
+
+class Longest(random.Random):
+    """The longest of pauses from the first one on."""
+
+    drawn = 0
+
+    def uniform(self, a: float, b: float) -> float:
+        self.drawn += 1
+        return FOR_EVER
+
+
+@pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
+def test_an_etcd_that_lets_nobody_watch(
+    end: Callable[[Etcd], None], etcd: Etcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
+    etcd.ctl("role", "add", "names")
+    for prefix in PREFIXES:
+        etcd.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", prefix.decode())
+    etcd.ctl("user", "add", "bridge:hunter2")
+    etcd.ctl("user", "grant-role", "bridge", "names")
+    etcd.enable_auth("root", "secret")
+    password = tmp_path / "password"
+    password.write_text("hunter2")
+    settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
+    inbox, chance = Inbox(), Longest()
+    with connect(settings) as connection:
+        store = EtcdStore(connection, PREFIXES)
+        revision = store.snapshot().revision
+        store.apply([[(Put(b"/a/1", b"1"),)]])
+        follower = EtcdFollower(store, inbox, chance)
+        follower.start()
+        try:
+            follower.follow(revision + 1)
+            wait_for(lambda: chance.drawn, "the watch to be refused", 20)
+            assert inbox.drain(0) == [], "and that is held back"
+            end(etcd)
+            (lost,) = wait_for(lambda: inbox.drain(0.1), "the loss to be told", 20)
+            assert isinstance(lost, EtcdLost)
+            assert "refuses the watch" not in lost.reason
+        finally:
+            follower.stop()
+
+
+@pytest.mark.parametrize("api", ["v3", "v2"])
+def test_a_look_at_etcd_notices_that_its_data_is_gone(
+    api: str, binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    server = Etcd(tmp_path, binaries) if api == "v3" else EtcdV2(tmp_path, binaries)
+    server.start()
+    connection, store = open_store(EtcdSettings((server.url,)), api, [b"/skydns/"])
+    try:
+        store.snapshot()
+        for number in range(3):
+            store.apply([[(Put(b"/skydns/a/%d" % number, b"1"),)]])
+        store.probe()
+        server.wipe()
+        wait_for(lambda: went_back(store), "the loss to be noticed", 20)
+    finally:
+        connection.close()
+        server.kill()
+
+
+def went_back(store: KeyStore) -> bool:
+    with pytest.raises(EtcdUnavailable) as error:
+        store.probe()
+    return "went back" in str(error.value)
