@@ -1,8 +1,8 @@
 """One writer at a time: an election among bridges on one etcd, by a lease and a key.
 
 Whoever makes the key leads, for as long as its lease is kept alive.  That alone would not do: a leader
-that is paused does not know that its time is over.  So the key's create revision goes with every
-transaction as a condition (`Guard`), and etcd itself refuses what a former leader writes.
+that is paused does not know that its time is over.  So the key's create revision and its lease go with every
+transaction as conditions (`Guard`), and etcd itself refuses what a former leader writes.
 
 Has a connection and a thread of its own, so that neither a long write nor a silent server lets the
 lease end.  Knows one key, which must lie outside the keys that are served; never touches another.
@@ -44,12 +44,23 @@ class Guard:
 
     key: bytes
     create_revision: int
+    lease: int
+    """Made by etcd of its clock: revisions begin anew when etcd loses its data, and may be the same again."""
 
-    def compare(self) -> Message:
+    def conditions(self) -> list[Message]:
         """The condition as etcd wants it."""
-        return rpc.Compare(
-            result="EQUAL", target="CREATE", key=self.key, create_revision=self.create_revision
-        )
+        return [
+            _created(self.key, self.create_revision),
+            rpc.Compare(result="EQUAL", target="LEASE", key=self.key, lease=self.lease),
+        ]
+
+    def holds(self, found: Message) -> bool:
+        """Whether the key as it was found is the one."""
+        return (found.create_revision, found.lease) == (self.create_revision, self.lease)
+
+
+def _created(key: bytes, revision: int) -> Message:
+    return rpc.Compare(result="EQUAL", target="CREATE", key=key, create_revision=revision)
 
 
 class Election:
@@ -141,24 +152,24 @@ class Election:
             return LOOK
         if found and found[0].lease == self._lease:
             # The answer to our own request was lost.
-            return self._lead(Guard(self._key, found[0].create_revision))
+            return self._lead(Guard(self._key, found[0].create_revision, self._lease))
         if found:
             self._stand_by(found[0])
             return LOOK
         asked = time.monotonic()
         self._lease = self._connection.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=LEASE)).ID
-        request = rpc.TxnRequest(compare=[Guard(self._key, 0).compare()])
+        request = rpc.TxnRequest(compare=[_created(self._key, 0)])
         put = request.success.add().request_put
         put.key, put.value, put.lease = self._key, self._name.encode(), self._lease
         request.failure.add().request_range.key = self._key
         answer = self._connection.call("Txn", request)
         if answer.succeeded:
-            self._take_over(Guard(self._key, answer.header.revision), asked)
+            self._take_over(Guard(self._key, answer.header.revision, self._lease), asked)
             return RENEW
         holder = answer.responses[0].response_range.kvs[0]
         if holder.lease == self._lease:
             # The first server carried it out and its answer was lost; a second one was asked.
-            self._take_over(Guard(self._key, holder.create_revision), asked)
+            self._take_over(Guard(self._key, holder.create_revision, self._lease), asked)
             return RENEW
         self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=self._lease))
         self._stand_by(holder)
@@ -173,7 +184,7 @@ class Election:
             self._resign("standing by: the lease of the leader has ended")
             return 0.0
         found = self._connection.call("Range", rpc.RangeRequest(key=self._key)).kvs
-        if guard is None or not found or found[0].create_revision != guard.create_revision:
+        if guard is None or not found or not guard.holds(found[0]):
             self._resign("standing by: the key of the election was taken away")
             return 0.0
         self._take_over(guard, asked)

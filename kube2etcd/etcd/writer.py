@@ -35,7 +35,7 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
     """
     request = rpc.TxnRequest()
     if guard is not None:
-        request.compare.append(guard.compare())
+        request.compare.extend(guard.conditions())
     operations = request.success
     for change in batch:
         if type(change) is Put:

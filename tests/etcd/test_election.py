@@ -160,6 +160,19 @@ def test_a_key_that_is_taken_away_ends_the_leadership() -> None:
 
 
 @pytest.mark.usefixtures("clock")
+def test_another_key_at_the_same_revision_ends_the_leadership() -> None:
+    """As after etcd has lost its data, when revisions begin anew."""
+    server = Server()
+    only = Candidate(server).turn()
+    guard = only.election.guard()
+    server.held = (guard.lease + 1, guard.create_revision, b"another")
+    assert "taken away" in only.turn().election.standing_by()
+    assert "another writes" in only.turn().election.standing_by()
+    created, leased = guard.conditions()
+    assert (created.create_revision, leased.lease) == (guard.create_revision, guard.lease)
+
+
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("lost", ["Txn", "LeaseGrant"])
 def test_an_answer_that_is_lost_costs_one_attempt(lost: str) -> None:
     server = Server()

@@ -75,6 +75,26 @@ def test_etcd_refuses_what_a_former_leader_writes(
         assert etcd.revision() == revision
 
 
+def test_etcd_refuses_what_a_former_leader_writes_after_it_lost_its_data(
+    etcd: Etcd, candidates: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = candidates("first")
+    leads(first)
+    stale = first.guard()
+    first.stop()
+    etcd.wipe()
+    second = candidates("second")
+    leads(second)
+    assert second.guard().create_revision == stale.create_revision, "revisions begin anew"
+    monkeypatch.setattr(first, "guard", lambda: stale)
+    with connect(EtcdSettings((etcd.url,))) as connection:
+        # as when it was paused with its first transaction about to be sent
+        with pytest.raises(EtcdDeposed):
+            EtcdStore(connection, [b"/skydns/"], election=first).apply(CHANGE)
+        assert etcd.dump("/skydns") == {}
+        assert EtcdStore(connection, [b"/skydns/"], election=second).apply(CHANGE).written == 1
+
+
 @pytest.mark.parametrize("loss", ["key", "data", "restart"])
 def test_what_happens_to_etcd_is_got_over(
     loss: str, etcd: Etcd, candidates: Callable[[str], Election]
