@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kube2etcd import parts
 from kube2etcd.explain import Explainer, question_name
+from kube2etcd.explain.explainer import meaning
 from kube2etcd.offline import from_files
 from kube2etcd.settings import load
 from skydns_compat.corefile import blocks
+from skydns_compat.reader import Answer
 
 SHOP = str(Path(__file__).parents[1] / "examples" / "shop.yaml")
 
@@ -58,11 +61,15 @@ spec:
 """
 
 
-def explainer(tmp_path: Path, existing: dict[bytes, bytes] | None = None, **options: str) -> Explainer:
+def explainer(
+    tmp_path: Path, existing: dict[bytes, bytes] | None = None, *, config: Path | None = None, **options: Any
+) -> Explainer:
     more = tmp_path / "more.yaml"
     more.write_text(MORE)
     settings = load(
-        {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True, **options}, {}
+        {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True, **options},
+        {},
+        config,
     )
     publisher = from_files(settings, [SHOP, str(more)])
     if existing is not None:
@@ -96,9 +103,13 @@ CASES = [
     ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),
     ("vm3.shop.vm", "A", "NXDOMAIN", "no object has this name in vm"),
     ("vm1.shop.vm", "AAAA", "NOERROR", "has A only"),
+    ("svc.cluster.local", "A", "NOERROR", "the name above all namespaces exists"),
+    ("none.svc.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
     ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
+    ("999.0.0.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
     ("db.shop", "A", "REFUSED", "db.shop.svc.cluster.local of it"),
     ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
+    ("cluster.local", "A", "NOERROR", "the name exists (zones/cluster.local) without any data"),
 ]
 
 
@@ -111,6 +122,31 @@ def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hi
     (found,) = explainer(tmp_path).explain(question_name(name), rtype)
     assert found.answer.rcode == rcode
     assert hint in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("waiting.shop.shop.example", "services/shop/waiting: "),
+        ("none.shop.shop.example", "no object has this name in shop.example"),
+    ],
+)
+def test_in_a_zone_of_services_what_is_selected_is_no_reason(tmp_path: Path, name: str, hint: str) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("zones: [{zone: shop.example, namespaces: [shop]}]\n")
+    (found,) = explainer(tmp_path, config=config).explain(question_name(name), "A")
+    assert len(found.reasons) == 1
+    assert found.reasons[0].startswith(hint)
+    assert "selected" not in found.reasons[0]
+
+
+def test_without_a_cluster_zone_no_search_list_is_thought_of(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path, no_cluster_zone=True).explain(question_name("db.shop"), "A")
+    assert found.reasons == ("db.shop is not in vm or dtk.io, nor a reverse name",)
+
+
+def test_an_outcome_that_has_no_better_words_is_named() -> None:
+    assert meaning(Answer("SERVFAIL")) == "SERVFAIL"
 
 
 def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:

@@ -341,6 +341,8 @@ BAD_FILES = [
     ("domains: [a..b]", "domains cannot be used: 'a..b' is no domain"),
     ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),
     ("webhook: {state_prefix: /skydns/state}", "would lie among the keys of /skydns"),
+    ("webhook: {inside: true, state_objects: dns}", "needs --dns-endpoints beside --webhook"),
+    ("webhook: {inside: true}\netcd: {api: v2}", "needs CoreDNS and the v3 API"),
     ("webhook: {state_prefix: /}", "write a path, such as /kube2etcd/webhook"),
     ("webhook: {bind: 'a b'}", "write an address of this machine"),
 ]
