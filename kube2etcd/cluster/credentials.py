@@ -20,6 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 from kube2etcd.cluster import kubeconfig
 from kube2etcd.cluster.failures import one_line
 from kube2etcd.errors import ApiUnavailable, SettingsError
@@ -134,7 +136,6 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
             f"no kubeconfig at {names} ({source}), and this is no pod: "
             "name a cluster with --kubeconfig or --kube-master-url"
         )
-    import yaml
     from kubernetes.config import ConfigException, load_kube_config
 
     load: Any = load_kube_config
