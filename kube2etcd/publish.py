@@ -6,17 +6,20 @@ shared address, a pod name on the host's network).  Of PTR records a Service's w
 whose addresses the API server did not give, and a machine's, whose guest chooses them, loses to all;
 then the shorter name wins, then the older object, then namespace and name.  No state decides, so a
 restart decides alike.  Two machines that share a name (interface ``my`` of ``vm``, and ``my.vm``)
-have different keys and answer both.  A name of a Service or machine that lies in a longer zone is left
+have different keys and answer both.  Of Services that a zone's template gives one name, one has it with
+all below it (`kube2etcd.contest`).  A name of a Service or machine that lies in a longer zone is left
 out, since the server asks that zone, and what it answers there is for that zone to say.  Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from kube2etcd.claims import Claims, Rank, UnitClaims
 from kube2etcd.cluster.objects import ApiObject
 from kube2etcd.cluster.store import NAMES, Store, Unit
+from kube2etcd.contest import Contest, Seniority
 from kube2etcd.reasons import Reasons
 from kube2etcd.sources.cluster import ClusterZone
 from kube2etcd.sources.published import Published
@@ -25,9 +28,7 @@ from skydns_compat.layout import OWN, Layout
 from skydns_compat.names import Name
 from skydns_compat.records import Pointer, Record
 
-#: Order among those who claim one key; the smallest has it.
-Rank: TypeAlias = tuple[int, int, str, str, str]
-_Claims: TypeAlias = dict[bytes, tuple[Rank, bytes]]
+_Found: TypeAlias = list[tuple[Zone, Published]]
 
 #: An object that does not say when it was made comes after all that do.
 _NO_AGE = "~"
@@ -48,9 +49,9 @@ class Publisher:
         self.layout = layout
         self.zones: tuple[Zone, ...] = ()
         self.desired: dict[bytes, bytes] = {}
-        self._claims: dict[Unit, _Claims] = {}
-        self._claimants: dict[bytes, Unit | set[Unit]] = {}
+        self._claims = Claims()
         self._refused: dict[Unit, int] = {}
+        self._contest = Contest()
         self.told = Reasons()
         self._untold: list[tuple[Unit, str]] = []
         self._take((InCluster(zone), *others) if zone is not None else tuple(others))
@@ -83,16 +84,13 @@ class Publisher:
         """Look at these units again; the keys whose desired value may differ now."""
         changed: set[bytes] = set()
         for unit in self._with_followers(units):
-            before = self._claims.pop(unit, {})
-            after = self._claim(unit)
-            if after:
-                self._claims[unit] = after
-            for key in before.keys() - after.keys():
-                self._withdraw(key, unit)
-            for key in after.keys() - before.keys():
-                self._enter(key, unit)
-            changed.update(before.keys() - after.keys())
-            changed.update(key for key, claim in after.items() if before.get(key) != claim)
+            found = list(self._found(unit))
+            self._contest.want(unit, self._wanted(unit, found))
+            if unit not in self._contest.turned:
+                changed |= self._claims.put(unit, self._claim(unit, found))
+        # Who has which name is known only now.
+        for unit in self._contest.settled():
+            changed |= self._claims.put(unit, self._claim(unit, list(self.by_zone(unit))))
         for key in changed:
             self._settle(key)
         return changed
@@ -100,6 +98,10 @@ class Publisher:
     def published(self, unit: Unit) -> Published:
         """The records of one unit in all zones, and what it leaves out."""
         whole = Published()
+        rejected = self.store.rejected(unit)
+        if rejected is not None:
+            whole.left_out.append(rejected.reason)
+            return whole
         for _, one in self.by_zone(unit):
             whole.records += one.records
             whole.pointers += one.pointers
@@ -109,9 +111,20 @@ class Publisher:
 
     def by_zone(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
         """What a unit has in each zone."""
+        for zone, published in self._found(unit):
+            holder = self._contest.holder(published.sole) if published.sole is not None else None
+            if holder not in (None, unit):
+                published.records.clear()
+                published.left_out.append(
+                    f"{published.sole} is {holder}'s, which is older, or as old and first by namespace"
+                )
+            yield zone, published
+
+    def _found(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
+        """What a unit would have in each zone if nobody else wanted its names."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
-            yield self.zones[0], Published(left_out=[rejected.reason])
+            yield from ((zone, Published(left_out=[rejected.reason])) for zone in self.zones)
         elif unit in self._zone_units:
             zone = self._zone_units[unit]
             yield zone, zone.itself()
@@ -162,11 +175,11 @@ class Publisher:
 
     def holder(self, key: bytes) -> Unit | None:
         """The unit whose value stands at ``key``."""
-        claimants = self._claimants.get(key)
-        if isinstance(claimants, set):
-            # A set has no order: units of one rank are told apart by what they are.
-            return min(claimants, key=lambda unit: (self._claims[unit][key][0], unit))
-        return claimants
+        return self._claims.holder(key)
+
+    def losers(self, name: Name) -> list[Unit]:
+        """The units that want a name which only one can have, and do not have it."""
+        return self._contest.losers(name)
 
     def left_out(self) -> int:
         """How many records were asked for and could not be made."""
@@ -202,15 +215,25 @@ class Publisher:
             }
         return chosen
 
-    def _claim(self, unit: Unit) -> _Claims:
+    def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
+        """The names that the unit cannot share; nothing wants a name where it has no record."""
+        seniority = (_age(self.store.get(unit)), unit.namespace, unit.name)
+        soles = ((one.sole, one.records) for _, one in found)
+        return {
+            sole: seniority
+            for sole, records in soles
+            if sole is not None and any(record.name.below(sole) for record in records)
+        }
+
+    def _claim(self, unit: Unit, found: _Found) -> UnitClaims:
         age = _age(self.store.get(unit))
-        claims: _Claims = {}
+        claims: UnitClaims = {}
         left_out = 0
         odd: list[str] = []
-        for zone, published in self.by_zone(unit):
+        for zone, published in found:
             left_out += len(published.left_out)
             odd += published.odd()
-            rank = (0, 0, age, unit.namespace, unit.name)
+            rank: Rank = (0, 0, age, unit.namespace, unit.name)
             for key, value in zone.entries(self.layout, published.records).items():
                 claims[key] = (rank, value)
             # A zone's own word that its apex exists comes before that of any name in it.
@@ -222,38 +245,21 @@ class Publisher:
                 rank = (worth, len(_target(record).labels), age, unit.namespace, unit.name)
                 for key, value in self.layout.entries([record], zone.name).items():
                     claims.setdefault(key, (rank, value))
-        self._count(unit, left_out)
-        if self.store.rejected(unit) is None:
+        rejected = self.store.rejected(unit) is not None
+        self._count(unit, 1 if rejected else left_out)
+        if not rejected:
             if age or unit in self._zone_units or (unit.kind == NAMES and self.store.holders(unit.name)):
                 self._untold += [(unit, reason) for reason in self.told.fresh(unit, odd)]
             else:
                 self.told.forget(unit)
         return claims
 
-    def _enter(self, key: bytes, unit: Unit) -> None:
-        present = self._claimants.get(key)
-        if present is None:
-            self._claimants[key] = unit
-        elif isinstance(present, set):
-            present.add(unit)
-        else:
-            self._claimants[key] = {present, unit}
-
-    def _withdraw(self, key: bytes, unit: Unit) -> None:
-        present = self._claimants[key]
-        if isinstance(present, set):
-            present.discard(unit)
-            if len(present) == 1:
-                self._claimants[key] = present.pop()
-        else:
-            del self._claimants[key]
-
     def _settle(self, key: bytes) -> None:
-        holder = self.holder(key)
-        if holder is None:
+        value = self._claims.value(key)
+        if value is None:
             self.desired.pop(key, None)
         else:
-            self.desired[key] = self._claims[holder][key][1]
+            self.desired[key] = value
 
     def _count(self, unit: Unit, left_out: int) -> None:
         if left_out:

@@ -196,3 +196,17 @@ def crowds() -> st.SearchStrategy[list[tuple[str, Event]]]:
 def rings() -> st.SearchStrategy[list[tuple[str, Event]]]:
     """What happens to names that lead to each other."""
     return st.lists(_events(_HOLDERS), max_size=12)
+
+
+#: Who wants one name in a zone whose names come of the Service alone.
+_TEAMS = ("a", "b", "c")
+_RIVALS = [
+    *(("namespaces", "", team) for team in _TEAMS),
+    *(("services", team, name) for team in _TEAMS for name in ("web", "web", "db")),
+    *(("endpointslices", team, "s") for team in _TEAMS),
+]
+
+
+def rivals() -> st.SearchStrategy[list[tuple[str, Event]]]:
+    """What happens to Services of one name in several namespaces, of every type."""
+    return st.lists(_events(_RIVALS), max_size=25)

@@ -263,3 +263,26 @@ def test_names_in_a_longer_zone_are_left_to_it() -> None:
     ]
     assert host(publisher, PTR) == "web.shop.svc.cluster.local"
     assert b"/skydns/arpa/in-addr/10/0/0/3" not in publisher.desired
+
+
+def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
+    publisher = Publisher(Store(), Layout(), None)
+    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    unit = Unit("services", "shop", "a")
+    assert publisher.published(unit).left_out == ["odd"]
+    assert list(publisher.by_zone(unit)) == []
+    assert (publisher.left_out(), publisher.desired) == (1, {})
+
+
+def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
+    stage = OfSelected(SelectedZone(Name.parse("stage.example")))
+    publisher = Publisher(Store(), Layout(), ZONE, [stage])
+    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    found = publisher.by_zone(Unit("services", "shop", "a"))
+    assert [(str(zone.name), one.left_out) for zone, one in found] == [
+        ("cluster.local", ["odd"]),
+        ("stage.example", ["odd"]),
+    ]
+    assert publisher.left_out() == 1

@@ -25,8 +25,9 @@ from kube2etcd.sources.machines import MachineZone
 from kube2etcd.sources.selected import SelectedZone
 from kube2etcd.zones import OfExternal, OfMachines, OfSelected, Zone
 from skydns_compat.layout import Layout
+from skydns_compat.message import decode
 from skydns_compat.names import Name, parse_address
-from tests.crowds import crowds, rings
+from tests.crowds import crowds, rings, rivals
 from tests.publishing import ZONE
 from tests.strategies import LAW, events, histories
 
@@ -184,3 +185,61 @@ def test_events_lead_where_a_listing_leads_among_names_that_lead_to_each_other(
     history: Steps, rezoned: Rezonings
 ) -> None:
     assert_order_is_nothing(history, rezoned, ())
+
+
+#: Templates that give one name to Services of several namespaces, the last one within the first.
+SHARED = (
+    OfSelected(SelectedZone(Name.parse("one.test"), name="{service}")),
+    OfSelected(
+        SelectedZone(
+            Name.parse("stage.test"),
+            name="x.{service}.svc",
+            selector=Selector.parse("env"),
+            namespace_selector=Selector.parse("env=stage"),
+        )
+    ),
+    OfSelected(SelectedZone(Name.parse("db.one.test"), name="{service}", namespaces=frozenset({"b", "c"}))),
+)
+
+
+def assert_one_holder_for_each_name(publisher: Publisher) -> None:
+    """All that stands below a name is what its holder alone would have there."""
+    for zone in SHARED:
+        for name in ("web", "db"):
+            own = zone.name.child(*zone.settings.name.format(service=name).split("."))
+            root = publisher.layout.key(own)
+            there = {k: v for k, v in publisher.desired.items() if k == root or k.startswith(root + b"/")}
+            inner = [publisher.layout.key(one.name) for one in SHARED if one.name.below(own)]
+            there = {key: value for key, value in there.items() if not key.startswith(tuple(inner))}
+            holder = publisher.holder(root) if there else None
+            losers = publisher.losers(own)
+            assert holder not in losers
+            for loser in losers:
+                assert publisher.store.get(loser) is not None
+                said = [one for where, one in publisher.by_zone(loser) if where == zone]
+                assert said[0].records == []
+                assert f"{own} is {holder}'s" in said[0].left_out[-1]
+            if holder is None:
+                assert losers == []
+                continue
+            assert {publisher.holder(key) for key in there} == {holder}
+            store = Store()
+            for unit in (holder, Unit("namespaces", "", holder.namespace)):
+                if (one := publisher.store.get(unit)) is not None:
+                    store.replace(unit.kind, [one])
+            store.replace("endpointslices", publisher.store.slices(holder))
+            alone = Publisher(store, Layout(), ZONE, SHARED)
+            alone.refresh(alone.units())
+            assert there.items() <= alone.desired.items()
+            if decode(there[root]).host:
+                assert there.keys() == {root}, "an alias stands alone"
+
+
+@LAW
+@given(rivals())
+def test_a_name_has_one_holder_whatever_the_order(history: Steps) -> None:
+    assert_order_is_nothing(history, [], SHARED)
+    publisher = Publisher(Store(), Layout(), ZONE, SHARED)
+    for step in history:
+        publisher.refresh(publisher.store.apply(*step))
+        assert_one_holder_for_each_name(publisher)

@@ -88,6 +88,7 @@ class Why:
                 yield other_types(rows)
             elif not shown:
                 yield from self._about_other(zone, labels)
+            yield from self._about_losers(name, zone)
             return
         yield from WhyInCluster(self._publisher, zone).reasons(labels, rows, shown, answer)
 
@@ -115,6 +116,12 @@ class Why:
                     yield f"{unit}: {unselected}"
         if not found:
             yield f"no object has this name in {zone.name}"
+
+    def _about_losers(self, name: Name, zone: Zone) -> Iterator[str]:
+        """Who would like to say something of the name, and may not."""
+        own = Name(name.labels[-(len(zone.name.labels) + zone.depth) :])
+        for unit in self._publisher.losers(own):
+            yield from (f"{unit}: {reason}" for reason in self._left_out(unit, zone))
 
     def _about_external(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:
         """What was said of a name in an external domain, and could not be published."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from skydns_compat.names import Name
 from skydns_compat.records import Record
 
 
@@ -18,13 +19,15 @@ class Published:
     """Records under the unit's names, PTR records, and what was left out and why.
 
     PTR records are apart because several units may claim one address.  ``steps`` are names on the way
-    to the unit's that exist without data, unless another unit has data there.
+    to the unit's that exist without data, unless another unit has data there.  ``sole`` is a name of the
+    records that other units may want as well, and that only one can have, with all below it.
     """
 
     records: list[Record] = field(default_factory=list)
     pointers: list[Record] = field(default_factory=list)
     steps: list[Record] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    sole: Name | None = None
 
     def odd(self) -> list[str]:
         """The reasons that somebody should mend something for."""

@@ -104,6 +104,7 @@ def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: Se
         _services_own(service, slices, name, zone, published)
     _refuse_detours(zone, published)
     if published.records:
+        published.sole = name
         above = zone.own(meta.name, meta.namespace)
         published.records += [Record(one, Exists(), zone.ttl) for one in above]
     elif not published.left_out:

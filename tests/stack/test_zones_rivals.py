@@ -1,0 +1,53 @@
+"""Services of one name in a zone whose names are made of the Service alone, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.harness import ApiServer, Etcd
+from tests.stack.test_guarantee_no_gap import asked_all_the_time
+from tests.stack.zoned import Zoned, namespace, service, starter
+
+WEB = "web.stage.example"
+
+
+@pytest.fixture
+def start(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Zoned]]:
+    yield from starter(tmp_path, binaries, apiserver, etcd)
+
+
+def test_one_has_the_name_and_the_next_takes_over_without_a_gap(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
+    alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
+    first, third = (service(one, "web", **alias) for one in ("a", "c"))  # type: ignore[arg-type]
+    second = service("b", "web", clusterIP="10.0.2.2")
+    apiserver.apply_all(
+        [
+            *map(namespace, "abc"),
+            service("a", "db", clusterIP="10.0.2.1"),
+            *(first, second, third),
+        ]
+    )
+    zoned = start(config={"zones": [{"zone": "stage.example", "name": "{service}"}]})
+    prefix = "/skydns/example/stage/web"
+    with asked_all_the_time(zoned.dns, [(WEB, "A")], at_least=20):
+        zoned.expect(WEB, "CNAME", "db.stage.example.")
+        assert list(zoned.etcd.dump(prefix)) == [prefix]
+        assert zoned.ask(WEB, "SRV") != ["0 100 80 web.stage.example."]
+        apiserver.delete(first)
+        zoned.expect(WEB, "A", "10.0.2.2")
+        assert zoned.ask(WEB, "CNAME") == ["NODATA"]
+        assert zoned.ask(f"_http._tcp.{WEB}", "SRV") == [f"0 100 80 {WEB}."]
+        apiserver.delete(second)
+        zoned.expect(WEB, "CNAME", "db.stage.example.")
+        assert list(zoned.etcd.dump(prefix)) == [prefix]
+        assert zoned.ask(f"_http._tcp.{WEB}", "SRV") == ["NXDOMAIN"]
+    apiserver.delete(third)
+    zoned.expect(WEB, "A", "NXDOMAIN")
