@@ -201,11 +201,14 @@ def _any_rewrite(zone: Name, part: str = "") -> Rewrite:
 
 
 def _underscores(zone: Name) -> tuple[Rewrite, ...]:
-    """``port.proto`` means ``_port._proto``, as the ``kubernetes`` plugin takes it."""
+    """``port.proto`` means ``_port._proto``, as the ``kubernetes`` plugin takes it.
+
+    Of 63 letters it stays as it is: with an underscore it would be no label, and the server says SERVFAIL.
+    """
     rest = rf"([^.]+\.[^.]+\.svc\.{_escaped(zone)})\.$"
     return (
-        Rewrite(rf"^_?([^_.][^.]*)\.(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
-        Rewrite(rf"^([^_.][^.]*)\._(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
+        Rewrite(rf"^_?([^_.][^.]{{0,61}})\.(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
+        Rewrite(rf"^([^_.][^.]{{0,61}})\._(tcp|udp|sctp)\.{rest}", "_{1}._{2}.{3}.", then=True),
     )
 
 
