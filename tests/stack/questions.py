@@ -234,7 +234,7 @@ def _reverse(objects: list[Object]) -> Iterator[tuple[str, str]]:
         if obj["kind"] == "Service":
             found = [address for address in obj["spec"].get("clusterIPs") or [] if address != "None"]
             addresses |= dict.fromkeys(found, "reverse of a service")
-        if obj["kind"] == "EndpointSlice":
+        if obj["kind"] == "EndpointSlice" and obj["addressType"] != "FQDN":
             found = [address for endpoint in obj.get("endpoints") or [] for address in endpoint["addresses"]]
             addresses |= dict.fromkeys(found, "reverse of an endpoint")
         if obj["kind"] == "Pod":
