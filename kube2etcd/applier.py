@@ -134,18 +134,21 @@ class Applier:
         seconds of ``time.monotonic()`` at which this turn began.  An etcd that cannot be used is told by
         `trouble`, and tried again.
         """
-        was_equal = self.equal
         self._damaged |= changed
+        looked_at: set[bytes] | None = None
         try:
-            full = self._load(began) if self.mirror.lost else False
             if self.mirror.lost:
-                return False
-            if began >= self._offer_at:
-                changed |= self.refused().keys()
-            if not full and not keys and not changed and not self.held and not self.standby.keys:
-                self._intake.came_empty()  # it took nothing away
-                return False
-            self._apply(keys, changed, full, began)
+                if began < self.retry_at:
+                    return False
+                self._load(began)
+            else:
+                looked_at = keys | changed | self.held | self.standby.keys
+                if began >= self._offer_at:
+                    looked_at |= self.refused().keys()
+                if not looked_at:
+                    self._intake.came_empty()  # it took nothing away
+                    return False
+            self._apply(looked_at, keys, began)
         except EtcdDeposed as error:
             log.info("%s", error)
             self._lose()
@@ -155,30 +158,26 @@ class Applier:
             return False
         self.trouble, self._damaged = "", set()
         wanted = len(self._publisher.desired)
-        self.equal = self.standby.bearable(began, was_equal, self.mirror.entries, wanted)
         # A few odd keys spoil their own names only; an etcd that takes nothing is not equal to anything.
-        self.equal &= len(self.refused()) <= HELD_SHARE * wanted
+        takes = len(self.refused()) <= HELD_SHARE * wanted
+        self.equal = self.standby.bearable(began, self.equal, self.mirror.entries, wanted) and takes
         self._metrics.etcd_up(True)
         return True
 
-    def _load(self, now: float) -> bool:
-        """Read etcd anew, unless that was tried a moment ago."""
-        if now < self.retry_at:
-            return False
+    def _load(self, now: float) -> None:
+        """Read etcd anew; nothing is known of it until that is done."""
         self.retry_at = now + ETCD_RETRY
         if not self.equal:
             self._report()  # reading may take long, and so may the writing that follows
-        self.equal = False
         snapshot = self._entries.snapshot()
         unlike = self.mirror.load(snapshot)
         self._damaged |= unlike if self._loads else set()  # at first nothing is known
         self._watch = self._follow(snapshot.revision + 1)
         self._loads += 1
-        return True
 
-    def _apply(self, keys: set[bytes], changed: set[bytes], full: bool, began: float) -> None:
+    def _apply(self, looked_at: set[bytes] | None, keys: set[bytes], began: float) -> None:
+        """Write what differs among the keys that are ``looked_at``, None: all."""
         entries, owner, waited = self.mirror.entries, self._publisher.layout.owner, self.held
-        looked_at = None if full else keys | changed | waited | self.standby.keys
         plan = self.plan = diff(entries, self._publisher.desired, owner, looked_at)
         self.foreign.note(plan, looked_at)
         empty = self._intake.came_empty()
@@ -186,9 +185,9 @@ class Applier:
         if self.led:
             self.standby.note((change.key for change in plan.changes), began)
         elif plan.changes and not self._dry:
-            if full:
+            if looked_at is None:
                 self.equal = False
-                self._report()
+                self._report()  # writing may take long
             self._write(plan)
             # No repair: what etcd did not take before, and what changed in the cluster while etcd was away.
             news = keys | waited | set(self._refused)

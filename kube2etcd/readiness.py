@@ -19,6 +19,8 @@ def report(publisher: Publisher, intake: Intake, applier: Applier, metrics: Metr
     reasons = _reasons(intake, applier)
     if not ready and not reasons:
         reasons.append("etcd is not equal to the cluster yet")
+    if refused := applier.refused():
+        reasons.append(f"etcd refuses {len(refused)} keys: {next(iter(refused.values()))}")
     if applier.held:
         reasons.append(f"{len(applier.held)} deletions are held until a second listing agrees")
     _count(publisher, intake, applier, metrics)
@@ -27,14 +29,12 @@ def report(publisher: Publisher, intake: Intake, applier: Applier, metrics: Metr
 
 
 def _reasons(intake: Intake, applier: Applier) -> list[str]:
-    """Why it may not be ready."""
+    """Why it is not ready, or who keeps a ready one from writing."""
     reasons = [f"{kind} are not listed yet" for kind in sorted(intake.waiting)]
     reasons += [reason for reason in (applier.trouble, applier.led) if reason]
-    behind, refused = len(applier.standby.keys), applier.refused()
+    behind = len(applier.standby.keys)
     if applier.led and behind and (applier.standby.settled or not applier.equal):
         reasons.append(f"{behind} keys in etcd are not as this bridge would write them")
-    if refused and not applier.equal:
-        reasons.append(f"etcd refuses {len(refused)} keys: {next(iter(refused.values()))}")
     return reasons
 
 

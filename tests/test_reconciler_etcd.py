@@ -126,6 +126,8 @@ def test_a_refused_key_is_named_and_others_are_written(clock: Clock, told: pytes
     world.listed(service("web"), service("db", "10.0.0.2"))
     assert f"etcd refuses {WEB.decode()}: too large" in told.text
     assert world.publisher.desired.keys() - world.etcd.entries.keys() == {WEB}
+    assert world.ready, "it spoils its own name only"
+    assert "etcd refuses 1 keys: too large" in world.reasons, "but a ready bridge says so"
 
 
 def test_a_full_etcd_is_not_read_all_the_time(clock: Clock) -> None:
