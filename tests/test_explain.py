@@ -109,6 +109,8 @@ CASES = [
     ("999.0.0.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
     ("db.shop", "A", "REFUSED", "db.shop.svc.cluster.local of it"),
     ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
+    ("dns-version.cluster.local", "A", "NXDOMAIN", "the server says NXDOMAIN all the same"),
+    ("svc.cluster.local", "TXT", "NXDOMAIN", "the server says NXDOMAIN all the same"),
     ("cluster.local", "A", "NOERROR", "the name exists (zones/cluster.local) without any data"),
 ]
 
