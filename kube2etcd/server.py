@@ -84,6 +84,7 @@ def end(server: Any, sockets: dict[int, Any], thread: threading.Thread) -> None:
     """
 
     def close() -> None:
+        wasyncore.dispatcher.close(server)  # its own way of closing takes the pipe along
         wasyncore.close_all({at: one for at, one in sockets.items() if one is not server.trigger})
         server.trigger.del_channel()
 

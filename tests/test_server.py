@@ -111,3 +111,23 @@ def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
         door.stop()
         assert b"" in iter(lambda: idle.recv(1000), None)
+
+
+def test_a_stop_that_comes_while_the_thread_is_awake_already(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    trigger = door._server.trigger
+    pull = trigger._physical_pull
+
+    def woken_by_a_worker_before() -> None:
+        """The worker that has just answered wakes the thread, which then does what it is woken for here."""
+        pull()
+        door._thread.join(20)
+        pull()
+
+    monkeypatch.setattr(trigger, "_physical_pull", woken_by_a_worker_before)
+    door.stop()
+    assert not door._thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", door.port), timeout=5)
