@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -416,12 +416,18 @@ def fresh_keys(
         shutil.rmtree(etcd.data, ignore_errors=True)
 
 
-def same_keys(etcd: Etcd, expected: Mapping[str, str], deadline_s: float) -> float:
-    """Wait until etcd holds just these; how long it took."""
+def same_keys(
+    etcd: Etcd, expected: Mapping[str, str], deadline_s: float, strangers: Container[tuple[str, str]] = ()
+) -> float:
+    """Wait until etcd holds just these, and any of ``strangers``' keys and values; how long it took."""
     began = time.monotonic()
 
     def equal() -> bool:
-        present = etcd.dump("/skydns")
+        present = {
+            key: value
+            for key, value in etcd.dump("/skydns").items()
+            if key in expected or (key, value) not in strangers
+        }
         odd = sorted(key for key in present.keys() | expected.keys() if present.get(key) != expected.get(key))
         shown = [f"{key}: {present.get(key)} instead of {expected.get(key)}" for key in odd[:4]]
         assert not odd, f"{len(odd)} keys differ: {shown}"
