@@ -1,7 +1,7 @@
 """Changes all the time while etcd, the API server and the bridge die, hang and lose their data at random.
 
 KUBE2ETCD_FAULT_SECONDS says how long (30), KUBE2ETCD_FAULT_SEED which one (a number, or ``random``): a
-failing one can be replayed.  Without, it is always the same one, so that a failure is about the change at hand.
+failing one can be replayed.  Without, it is always the same, so that a failure is about the change at hand.
 """
 
 from __future__ import annotations
