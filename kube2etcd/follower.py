@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Final
 
-from kube2etcd.cluster.backoff import Backoff
+from kube2etcd.backoff import Backoff
 from kube2etcd.errors import EtcdCompacted, EtcdError
 from kube2etcd.etcd.api import KeyStore
 from kube2etcd.inbox import EtcdChanged, EtcdLost, Inbox

@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from kube2etcd import follower as module
+from kube2etcd.backoff import BACKOFF_FIRST
 from kube2etcd.changes import WatchBatch
-from kube2etcd.cluster.backoff import BACKOFF_FIRST
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.follower import EtcdFollower

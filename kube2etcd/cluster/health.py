@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from kube2etcd.cluster.backoff import Backoff
+from kube2etcd.backoff import Backoff
 from kube2etcd.cluster.delivery import Sink
 from kube2etcd.cluster.objects import Kind
 from kube2etcd.errors import ApiError, ApiNotFound, ApiTooMany

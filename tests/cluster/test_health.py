@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from kube2etcd.cluster.backoff import BACKOFF_FIRST, BACKOFF_LIMIT
+from kube2etcd.backoff import BACKOFF_FIRST, BACKOFF_LIMIT
 from kube2etcd.cluster.failures import ApiSilent
 from kube2etcd.cluster.health import OPTIONAL_RETRY, RETRY_AFTER_LIMIT
 from kube2etcd.cluster.watcher import INACTIVITY_TIMEOUT

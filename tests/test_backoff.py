@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from kube2etcd.cluster.backoff import BACKOFF_FLOOR, Backoff
+from kube2etcd.backoff import BACKOFF_FLOOR, Backoff
 
 
 def test_backoff_doubles_up_to_its_limit_and_is_drawn_at_random() -> None:
