@@ -150,6 +150,21 @@ class Etcd(Server):
         self.ctl("auth", "enable")
         self.user = (user, password)
 
+    def restrict(self, *prefixes: str, user: str = "bridge", password: str = "hunter2") -> Path:
+        """Switch authentication on with one more user, who may read and write below ``prefixes`` alone.
+
+        The user's role is called ``names``; the file with the password is returned.
+        """
+        self.ctl("role", "add", "names")
+        for prefix in prefixes:
+            self.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", prefix)
+        self.ctl("user", "add", f"{user}:{password}")
+        self.ctl("user", "grant-role", user, "names")
+        self.enable_auth()
+        given = self.directory / "password"
+        given.write_text(password)
+        return given
+
 
 class EtcdCluster:
     """Several members that form one cluster."""

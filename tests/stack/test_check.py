@@ -103,13 +103,7 @@ def test_rights_on_other_keys_only(apiserver: ApiServer, etcd: Etcd) -> None:
 def test_an_election(apiserver: ApiServer, etcd: Etcd) -> None:
     """The key is tried with the rights that there are, and left as it was."""
     key = "/kube2etcd/leader/skydns/kube2etcd"
-    etcd.ctl("role", "add", "names")
-    etcd.ctl("role", "grant-permission", "names", "readwrite", "--prefix=true", "/skydns/")
-    etcd.ctl("user", "add", "dns:secret")
-    etcd.ctl("user", "grant-role", "dns", "names")
-    etcd.enable_auth()
-    password = etcd.directory / "password"
-    password.write_text("secret")
+    password = etcd.restrict("/skydns/", user="dns")
 
     def election() -> tuple[int, str, str]:
         code, found = check(

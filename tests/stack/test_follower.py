@@ -37,17 +37,10 @@ class Longest(random.Random):
 
 @pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
 def test_an_etcd_that_lets_nobody_watch(
-    end: Callable[[Etcd], None], etcd: Etcd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
-    etcd.ctl("role", "add", "names")
-    for prefix in PREFIXES:
-        etcd.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", prefix.decode())
-    etcd.ctl("user", "add", "bridge:hunter2")
-    etcd.ctl("user", "grant-role", "bridge", "names")
-    etcd.enable_auth("root", "secret")
-    password = tmp_path / "password"
-    password.write_text("hunter2")
+    password = etcd.restrict(*(prefix.decode() for prefix in PREFIXES))
     settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
     inbox, chance = Inbox(), Longest()
     with connect(settings) as connection:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,9 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         # (G6): nobody can tell it from one that always was. It is told, and there is a command for it.
         took = same_keys(etcd, expected, WITHIN, breaking.by_strangers)
         left = etcd.dump("/skydns").keys() - expected.keys()
+        for bridge in bridges:
+            counted = partial(metric, bridge, "kube2etcd_foreign_keys")
+            wait_for(lambda counted=counted: counted() == len(left), "strangers to be told", 10)  # type: ignore[misc]
         if left:
             api = ("--kubeconfig", str(apiserver.kubeconfig()))
             kube2etcd("resync", "--prune-foreign", *api, "--etcd-server", etcd.url, *EXTRA)

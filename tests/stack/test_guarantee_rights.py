@@ -11,16 +11,9 @@ from tests.stack.harness import ApiServer, Etcd, wait_for
 
 
 @pytest.fixture
-def user(etcd: Etcd, tmp_path: Path) -> tuple[str, ...]:
+def user(etcd: Etcd) -> tuple[str, ...]:
     """The options of a user who may read and write below /skydns/ and nowhere else."""
-    etcd.ctl("role", "add", "names")
-    etcd.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", "/skydns/")
-    etcd.ctl("user", "add", "bridge:hunter2")
-    etcd.ctl("user", "grant-role", "bridge", "names")
-    etcd.enable_auth("root", "secret")
-    password = tmp_path / "password"
-    password.write_text("hunter2")
-    return ("--etcd-user", "bridge", "--etcd-password-file", str(password))
+    return ("--etcd-user", "bridge", "--etcd-password-file", str(etcd.restrict("/skydns/")))
 
 
 def test_rights_on_the_prefix_alone_are_enough(
