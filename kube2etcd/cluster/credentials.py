@@ -146,7 +146,15 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
         raise SettingsError(
             f"the kubeconfig {names} cannot be read: {error.strerror}: {error.filename}"
         ) from error
-    except (ConfigException, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError) as error:
+    except (
+        ConfigException,
+        yaml.YAMLError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        ValueError,
+        RecursionError,
+    ) as error:
         reason = type(error).__name__
         if isinstance(error, ConfigException):
             # It may quote an entry, and the entry may hold a token.

@@ -72,6 +72,8 @@ def _file(path: Path) -> Mapping[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
         raise _Fault(f"the kubeconfig {path} is not YAML{where}; correct it, or name another file") from None
+    except RecursionError:
+        raise _Fault(f"the kubeconfig {path} is nested too deeply; is it the right file?") from None
     if not documents:
         raise _Fault(f"the kubeconfig {path} is empty; write one there, or name another file")
     if len(documents) > 1:

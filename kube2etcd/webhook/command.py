@@ -121,6 +121,11 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
 
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:
     """Take out the block, the keys and the state."""
+    if not with_etcd and settings.webhook.hosts_file is None and settings.webhook.state_objects is None:
+        raise SettingsError(
+            "nothing is named to take names out of: write --etcd-server URL, --hosts-file PATH or"
+            " --state-objects NAMESPACE, as the webhook was given them"
+        )
     check(settings, with_etcd=with_etcd)
     with wiring.keeper(settings, with_etcd=with_etcd) as keep:
         hosts = wiring.hosts_file(settings)

@@ -250,6 +250,7 @@ CHOICE = "name one with --context: main, other"
         ("a: [", "is not YAML (line 1, column 5)"),
         ("a: \0", "is not YAML;"),
         (b"a: \xff", "is no text in UTF-8 (byte 3)"),
+        ("[" * 5000, "is nested too deeply"),
         ("just words", "form of one: a mapping"),
         ("[]", "form of one: a mapping"),
         ("a: 1\n---\nb: 2", "holds 2 documents"),

@@ -25,6 +25,11 @@ def test_names_must_go_somewhere(tmp_path: Path) -> None:
     check(load({"state_objects": "external-dns"}, {}), with_etcd=False)
 
 
+def test_there_must_be_something_to_take_names_out_of() -> None:
+    with pytest.raises(SettingsError, match="nothing is named to take names out of"):
+        cleanup(load({}, {}), with_etcd=False)
+
+
 def test_the_state_lies_outside_of_the_names() -> None:
     with pytest.raises(SettingsError, match="among the keys of /skydns"):
         check(load({"state_prefix": "/skydns/state"}, {}), with_etcd=True)
