@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from kube2etcd.cluster.objects import (
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.kube.objects import (
     TENANT_CLUSTER_IP,
     ApiObject,
     DnsEndpoint,
@@ -29,7 +30,6 @@ from kube2etcd.cluster.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.external import Endpoint as ExternalEndpoint
 
 NAMESPACES = ("shop", "ns")
 NAMES = ("web", "any")

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from kube2etcd.cluster.objects import (
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.kube.objects import (
     ApiObject,
     DnsEndpoint,
     Endpoint,
@@ -24,7 +25,6 @@ from kube2etcd.cluster.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.external import Endpoint as ExternalEndpoint
 
 #: The same examples on every run, and few enough to stay quick.  A slow machine breaks no law.
 LAW = settings(

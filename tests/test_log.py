@@ -59,7 +59,7 @@ def test_an_unforeseen_error_is_one_line_too(form: str) -> None:
     try:
         raise KeyError("x")
     except KeyError:
-        logging.getLogger("kube2etcd.run").exception("it failed")
+        logging.getLogger("kube2etcd.app.run").exception("it failed")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1
     assert "KeyError" in lines[0]
@@ -119,7 +119,7 @@ def test_setup_twice_writes_once_and_libraries_only_warn() -> None:
     first, second = io.StringIO(), io.StringIO()
     setup("text", "debug", first)
     setup("text", "debug", second)
-    logging.getLogger("kube2etcd.run").debug("ours")
+    logging.getLogger("kube2etcd.app.run").debug("ours")
     logging.getLogger("library").info("quiet")
     logging.getLogger("library").warning("loud")
     assert first.getvalue() == ""

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from kube2etcd.cli import main
-from kube2etcd.docker_flags import ClientDns, daemon_json, kubelet, merged
+from kube2etcd.inspect.docker_flags import ClientDns, daemon_json, kubelet, merged
 from skydns_compat.names import Name, parse_address
 
 GUIDE = (Path(__file__).parents[1] / "addons" / "nodes.md").read_text()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from kube2etcd.app.build import election_key, kinds
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
-from kube2etcd.parts import election_key, kinds
 from kube2etcd.settings import (
     SETTINGS,
     Etcd,

@@ -162,17 +162,17 @@ class Progress:
 def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress) -> Any:
     """What is to be published: from files, else from the cluster."""
     if objects:
-        from kube2etcd.offline import from_files
+        from kube2etcd.app.offline import from_files
 
         return from_files(settings, objects)
-    from kube2etcd.once import listed
+    from kube2etcd.app.once import listed
 
     return listed(settings, progress)
 
 
 def existing_of(settings: Settings) -> dict[bytes, bytes] | None:
     """What etcd holds; None, with a word about it, where it cannot be reached from here."""
-    from kube2etcd.once import reading
+    from kube2etcd.app.once import reading
 
     try:
         with reading(settings) as snapshot:

@@ -21,8 +21,8 @@ from kube2etcd.cli.options import (
     publisher_of,
     settings_options,
 )
-from kube2etcd.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.errors import SettingsError
+from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
 from skydns_compat.names import InvalidName, Name
 
 
@@ -42,7 +42,7 @@ def records(
     **options: Any,
 ) -> None:
     """Show what is published, and which object makes each record."""
-    from kube2etcd import listing
+    from kube2etcd.inspect import listing
 
     try:
         below = Name.parse(zone) if zone is not None else None
@@ -75,8 +75,8 @@ def explain(
     objects: tuple[str, ...], output: str, name: str | None, rtype: str | None, **options: Any
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why."""
-    from kube2etcd import parts, skydns
-    from kube2etcd.explain import TYPES, Explainer, question_name
+    from kube2etcd.app import build, skydns
+    from kube2etcd.inspect.explain import TYPES, Explainer, question_name
     from skydns_compat.corefile import blocks
 
     if name is None:
@@ -91,7 +91,7 @@ def explain(
     with Progress() as progress:
         publisher = publisher_of(settings, objects, progress)
         existing = None if objects else existing_of(settings)
-    explainer = Explainer(publisher, blocks(parts.corefile(settings)), existing, skydns.reads(settings))
+    explainer = Explainer(publisher, blocks(build.corefile(settings)), existing, skydns.reads(settings))
     found = explainer.explain(asked, rtype)
     if output == "json":
         click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
@@ -109,7 +109,7 @@ def check(ctx: click.Context, /, output: str, **options: Any) -> None:
     Writes nothing.  Exits 1 where something has to be mended first.
     """
     settings = load(options, level="warning")
-    from kube2etcd.check import findings
+    from kube2etcd.inspect.check import findings
 
     found = []
     for finding in findings(settings):
@@ -127,11 +127,11 @@ def check(ctx: click.Context, /, output: str, **options: Any) -> None:
 def corefile(**options: Any) -> None:
     """Print a complete Corefile for these settings."""
     settings = load(options, level="warning")
-    from kube2etcd import parts, skydns
+    from kube2etcd.app import build, skydns
     from skydns_compat.corefile import corefile as text
 
     skydns.check_corefile(settings)
-    click.echo(text(parts.corefile(settings)), nl=False)
+    click.echo(text(build.corefile(settings)), nl=False)
 
 
 @main.command("docker-flags")
@@ -172,9 +172,9 @@ def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
     --format kubelet uses neither option.
     """
     settings = load(options, level="warning")
-    from kube2etcd import parts
+    from kube2etcd.app import build
 
-    client = parts.client(settings)
+    client = build.client(settings)
     if merge is None:
         click.echo(FORMATS[form or "flags"](client), nl=False)
         return

@@ -26,7 +26,7 @@ from kube2etcd.cli.options import (
 def run(**options: Any) -> None:
     """Keep etcd equal to the cluster until stopped."""
     settings = load(options)
-    from kube2etcd.run import bridge
+    from kube2etcd.app.run import bridge
 
     bridge(settings)
     # Everything is closed.  Taking a store of a whole cluster apart, object by object, would only
@@ -86,7 +86,8 @@ def resync(
     if objects and not dry_run:
         raise click.UsageError("--objects goes with --dry-run only: files are no cluster to follow")
     settings = load(options, level="warning")
-    from kube2etcd import once, report
+    from kube2etcd.app import once
+    from kube2etcd.inspect import report
 
     with Progress() as progress:
         if dry_run:

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-from kube2etcd.changes import ApplyResult, Batch, Delete, Put, Snapshot, WatchBatch, WatchEvent
 from kube2etcd.errors import (
     EtcdCompacted,
     EtcdDeposed,
@@ -22,7 +21,8 @@ from kube2etcd.errors import (
     EtcdUnauthenticated,
     EtcdUnavailable,
 )
-from kube2etcd.etcd import watcher, writer
+from kube2etcd.etcd import watch, writer
+from kube2etcd.etcd.changes import ApplyResult, Batch, Delete, Put, Snapshot, WatchBatch, WatchEvent
 from kube2etcd.etcd.connection import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.ranges import PAGE, Page, Patience, Splits, distinct, successor, walk
@@ -125,7 +125,7 @@ class EtcdStore:
         The first batch is empty and says that the watch stands.  EtcdCompacted: begin with a new
         snapshot; EtcdUnavailable: watch again from behind the last batch.
         """
-        return watcher.watch(self._connection, self._prefixes, start_revision, stop)
+        return watch.watch(self._connection, self._prefixes, start_revision, stop)
 
     def probe(self) -> None:
         """One cheap question, from any thread.

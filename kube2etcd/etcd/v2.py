@@ -15,9 +15,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from kube2etcd.changes import ApplyResult, Batch, Change, Delete, Put, Snapshot, WatchBatch
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import v2_failures, v2_watcher
+from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put, Snapshot, WatchBatch
 from kube2etcd.etcd.v2_account import Account, ChangedError
 from kube2etcd.etcd.v2_directories import Directories
 from kube2etcd.etcd.v2_http import Answer, V2Connection

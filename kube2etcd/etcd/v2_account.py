@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kube2etcd.changes import ApplyResult, Change
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd.changes import ApplyResult, Change
 
 # So many refused and nothing ever accepted: it is not the changes.
 _HOPELESS = 64

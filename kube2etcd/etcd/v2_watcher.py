@@ -19,9 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from kube2etcd.changes import WatchBatch, WatchEvent
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdUnavailable
 from kube2etcd.etcd import v2_failures
+from kube2etcd.etcd.changes import WatchBatch, WatchEvent
 from kube2etcd.etcd.v2_channel import Stream
 from kube2etcd.etcd.v2_http import V2Connection
 from kube2etcd.etcd.v2_nodes import Node, Reply, Tree

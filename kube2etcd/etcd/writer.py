@@ -15,8 +15,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from kube2etcd.changes import ApplyResult, Batch, Change, Put
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Put
 from kube2etcd.etcd.connection import EtcdConnection, Pending
 from kube2etcd.etcd.election import Guard
 from kube2etcd.etcd.wire import Message, rpc

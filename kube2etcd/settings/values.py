@@ -10,7 +10,7 @@ import string
 from typing import Any, Final
 
 from kube2etcd.external import Domain, InvalidDomain
-from kube2etcd.selectors import InvalidSelector, Selector
+from kube2etcd.kube.selectors import InvalidSelector, Selector
 from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, is_scalar
 from skydns_compat.names import InvalidName, Name
 

@@ -12,18 +12,19 @@ import logging
 import threading
 from pathlib import Path
 
-from kube2etcd import changes, parts
+from kube2etcd.app import build
+from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.errors import SettingsError
+from kube2etcd.etcd import changes
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.external import Domain, managed
-from kube2etcd.follower import EtcdFollower
-from kube2etcd.inbox import Inbox
+from kube2etcd.http.server import Door
 from kube2etcd.metrics import Metrics, Snapshot, Status
-from kube2etcd.server import Door
 from kube2etcd.settings import HostPort, Settings
-from kube2etcd.stopping import impatient, signals
+from kube2etcd.sync.events import Inbox
+from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.webhook import wiring
 from kube2etcd.webhook.hosts_file import no_folder
 from kube2etcd.webhook.keep import Keeper, NotKept
@@ -75,7 +76,7 @@ class _Health:
         self._provider, self._beat, self._keys = provider, beat, keys
 
     def snapshot(self) -> Snapshot:
-        """As `kube2etcd.server.HasSnapshot` says."""
+        """As `kube2etcd.http.server.HasSnapshot` says."""
         now = self._beat.snapshot()
         troubles = self._provider.troubles()
         loop = self._keys.snapshot() if self._keys is not None and self._provider.is_read else None
@@ -94,7 +95,7 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         keys, keys_status = None, None
         if with_etcd:
             keys_status = Status()
-            connection = connect_etcd(parts.etcd(settings))
+            connection = connect_etcd(build.etcd(settings))
             ending.enter_context(signals(stop, inbox))
             ending.enter_context(impatient(stop, connection))
             ending.callback(connection.close)
@@ -134,8 +135,8 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
             domains = [*settings.domains, *_kept_domains(keep)]
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
-            with connect_etcd(parts.etcd(settings)) as connection:
-                store = EtcdStore(connection, parts.etcd_prefixes(settings))
+            with connect_etcd(build.etcd(settings)) as connection:
+                store = EtcdStore(connection, build.etcd_prefixes(settings))
                 ours = [
                     changes.Delete(key)
                     for key, value in store.snapshot().entries.items()
@@ -161,7 +162,7 @@ def _keys(
     status: Status,
     ending: contextlib.ExitStack,
 ) -> Keys:
-    store = EtcdStore(connection, parts.etcd_prefixes(settings))
+    store = EtcdStore(connection, build.etcd_prefixes(settings))
     follower = EtcdFollower(store, inbox)
     follower.start()
     ending.callback(follower.stop)
@@ -169,7 +170,7 @@ def _keys(
         inbox,
         store,
         Layout(settings.etcd.prefix, owner(settings)),
-        lambda domains, cluster_ips: parts.external_zones(settings, domains, cluster_ips),
+        lambda domains, cluster_ips: build.external_zones(settings, domains, cluster_ips),
         follow=follower.follow,
         metrics=metrics,
         status=status,

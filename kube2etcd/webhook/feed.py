@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from kube2etcd.cluster.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.external import Endpoint
-from kube2etcd.inbox import Changed, Inbox, Listed
+from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
+from kube2etcd.sync.events import Changed, Inbox, Listed
 
 #: The kind of the objects; apart from the API server's DNSEndpoints, which are listed by themselves.
 KIND = "webhook"

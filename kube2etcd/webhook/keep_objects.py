@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import msgspec
 
-from kube2etcd.cluster.connection import ApiConnection
-from kube2etcd.cluster.failures import ApiRefused
 from kube2etcd.errors import ApiError, ApiNotFound
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.webhook.keep import REQUEST, NotKept, Overtaken
 from kube2etcd.webhook.state import State, decode_endpoints, decode_head
 from kube2etcd.webhook.state_objects import (

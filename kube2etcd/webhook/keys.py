@@ -11,16 +11,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kube2etcd.applier import EntryStore
-from kube2etcd.cluster.store import Store
 from kube2etcd.external import Domain, Endpoint
-from kube2etcd.inbox import Inbox, Wake
+from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.publish import Publisher
-from kube2etcd.reconciler import Reconciler
+from kube2etcd.sync.applier import EntryStore
+from kube2etcd.sync.events import Inbox, Wake
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reconciler import Reconciler
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
 from kube2etcd.webhook.feed import KIND, Feed
-from kube2etcd.zones import Zone
+from kube2etcd.zones.base import Zone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Address
 

@@ -23,8 +23,8 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 from werkzeug.exceptions import HTTPException
 
+from kube2etcd.http.server import bind, end
 from kube2etcd.metrics import Metrics
-from kube2etcd.server import bind, end
 from kube2etcd.settings import HostPort
 from kube2etcd.webhook.door import Application, Network, count, refused, unwelcome
 from kube2etcd.webhook.messages import MAX_BODY

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from kube2etcd.cluster.objects import KINDS
 from kube2etcd.external import Endpoint, EndpointKey
+from kube2etcd.kube.objects import KINDS
 from kube2etcd.webhook.shards import SHARDS, Parts, shard
 from kube2etcd.webhook.state import State, encode_endpoints, encode_head
 

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kube2etcd import parts
-from kube2etcd.cluster.connection import ApiConnection
-from kube2etcd.cluster.connection import connect as connect_api
+from kube2etcd.app import build
 from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.webhook.adjust import ClusterAddress
@@ -47,11 +47,11 @@ def keeper(settings: Settings, *, with_etcd: bool, api: ApiConnection | None = N
         # Bridges that read these objects publish them; a hosts file may have them as well.
         with contextlib.ExitStack() as ending:
             if api is None:
-                api = ending.enter_context(contextlib.closing(connect_api(parts.cluster(settings))))
+                api = ending.enter_context(contextlib.closing(connect_api(build.cluster(settings))))
             yield ObjectsKeeper(api, webhook.state_objects)
     elif with_etcd:
         # A connection of its own: calls wait for it, and must not wait as long as the loop may.
-        patience = dataclasses.replace(parts.etcd(settings), timeout=REQUEST)
+        patience = dataclasses.replace(build.etcd(settings), timeout=REQUEST)
         with connect_etcd(patience) as connection:
             yield EtcdKeeper(connection, webhook.state_prefix)
     else:

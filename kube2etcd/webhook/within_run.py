@@ -11,11 +11,11 @@ import dataclasses
 import threading
 from collections.abc import Mapping
 
-from kube2etcd import parts
+from kube2etcd.app import build
 from kube2etcd.external import Domain, Endpoint
-from kube2etcd.inbox import Inbox, Rezoned
 from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import Settings
+from kube2etcd.sync.events import Inbox, Rezoned
 from kube2etcd.webhook import wiring
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.feed import KIND, Feed
@@ -62,7 +62,7 @@ class WithinRun:
             self._feed.relist(reason)
 
     def snapshot(self) -> Snapshot:
-        """The loop's health and the provider's as one (`kube2etcd.server.HasSnapshot`)."""
+        """The loop's health and the provider's as one (`kube2etcd.http.server.HasSnapshot`)."""
         loop, troubles = self._loop.snapshot(), self._provider.troubles()
         reasons = tuple(dict.fromkeys((*troubles, *loop.reasons)))
         return dataclasses.replace(loop, ready=loop.ready and not troubles, reasons=reasons)
@@ -75,7 +75,7 @@ class WithinRun:
     ) -> None:
         if self._zoned != (domains, cluster):
             self._zoned = (domains, cluster)
-            zones = parts.external_zones(self._settings, domains, cluster.addresses)
+            zones = build.external_zones(self._settings, domains, cluster.addresses)
             self._inbox.put(Rezoned(tuple(zones)))
         if self._feed is not None:
             self._feed.update(names)
@@ -98,6 +98,6 @@ class Told:
             state = keep.load()
         domains = tuple(dict.fromkeys([*self._settings.domains, *state.domains]))
         cluster = ClusterAddress(self._settings.webhook.cluster_ip) or state.cluster
-        zones = parts.external_zones(self._settings, domains, cluster.addresses)
+        zones = build.external_zones(self._settings, domains, cluster.addresses)
         self._inbox.put(Rezoned(tuple(zones)))
         Feed(self._inbox).update(published(state, domains, cluster).names)

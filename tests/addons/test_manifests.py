@@ -12,9 +12,10 @@ import click
 import pytest
 import yaml
 
-from kube2etcd import __version__, parts
+from kube2etcd import __version__
+from kube2etcd.app import build
 from kube2etcd.cli import main
-from kube2etcd.cluster.objects import KINDS
+from kube2etcd.kube.objects import KINDS
 from kube2etcd.settings import Settings, load
 from tests.addons.manifests import (
     ADDONS,
@@ -134,7 +135,7 @@ def settings_text(config: Object) -> Object:
 def read_by(found: list[Object]) -> set[tuple[str, str, str]]:
     """What a bridge with the settings of a manifest reads: group, resource, verb."""
     [config] = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
-    kinds = parts.kinds(settings_of(config))
+    kinds = build.kinds(settings_of(config))
     return {(kind.group, kind.plural, verb) for kind in kinds for verb in ("list", "watch")}
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import kubernetes.client
 import kubernetes.watch
 
-from kube2etcd.cluster.connection import connect
-from kube2etcd.cluster.credentials import ClusterSettings
-from kube2etcd.cluster.objects import KINDS, decode_event
+from kube2etcd.kube.client import connect
+from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.kube.objects import KINDS, decode_event
 
 
 def event(number: int) -> bytes:

@@ -12,7 +12,7 @@ from kube2etcd.etcd import election as module
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.etcd.wire import Message, rpc
-from tests.loop import Clock
+from tests.sync.loop import Clock
 
 KEY = b"/kube2etcd/leader/skydns/test"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kube2etcd.changes import Batch, Delete, Put
 from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.changes import Batch, Delete, Put
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_http import V2Connection

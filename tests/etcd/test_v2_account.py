@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kube2etcd.changes import Put
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.v2_account import Account, ChangedError
 
 CHANGE = Put(b"/skydns/x", b"1")

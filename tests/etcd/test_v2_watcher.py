@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from kube2etcd.changes import WatchBatch
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd import v2_watcher
+from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_http import V2Connection

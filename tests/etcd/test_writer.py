@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from kube2etcd.changes import Batch, Change, Delete, Put
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd.changes import Batch, Change, Delete, Put
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.etcd.writer import apply

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
 
-from kube2etcd.cluster.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
-from kube2etcd.sources.cluster import ClusterZone, namespace_records, service_records, zone_records
+from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
+from kube2etcd.zones.cluster import ClusterZone, namespace_records, service_records, zone_records
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.layout import PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, decode

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.sources.cluster import ClusterZone
+from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
 from skydns_compat.message import Message, decode
 from skydns_compat.names import Name, parse_address, reverse_name

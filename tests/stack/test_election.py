@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kube2etcd.changes import Put
 from kube2etcd.errors import EtcdDeposed, EtcdUnavailable
+from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.connection import EtcdSettings, connect
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.etcd.store import EtcdStore

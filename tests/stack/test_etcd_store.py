@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnavailable
+from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, connect
 from kube2etcd.etcd.probe import health
 from kube2etcd.etcd.store import EtcdStore

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.changes import Delete, Put, WatchBatch
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.changes import Delete, Put, WatchBatch
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_http import V2Connection

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd import follower as follower_module
-from kube2etcd.changes import Put
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd.api import KeyStore, open_store
+from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.connection import EtcdSettings, connect
 from kube2etcd.etcd.store import EtcdStore
-from kube2etcd.follower import EtcdFollower
-from kube2etcd.inbox import EtcdLost, Inbox
+from kube2etcd.sync import follower as follower_module
+from kube2etcd.sync.events import EtcdLost, Inbox
+from kube2etcd.sync.follower import EtcdFollower
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.harness import Etcd, wait_for
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from kube2etcd.cluster.connection import connect
-from kube2etcd.cluster.credentials import ClusterSettings
-from kube2etcd.cluster.objects import KINDS
-from kube2etcd.cluster.reflector import Reflector
-from kube2etcd.inbox import Changed, Inbox, Listed
+from kube2etcd.kube.client import connect
+from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.kube.objects import KINDS
+from kube2etcd.kube.reflector import Reflector
+from kube2etcd.sync.events import Changed, Inbox, Listed
 from tests.stack.faults import HERE, running, service, services, tunnel_to
 from tests.stack.harness import ApiServer, Etcd, wait_for
 

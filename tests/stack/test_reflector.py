@@ -11,10 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from kube2etcd.cluster.connection import ApiConnection, connect
-from kube2etcd.cluster.credentials import ClusterSettings
-from kube2etcd.cluster.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
-from kube2etcd.cluster.reflector import Reflector
 from kube2etcd.errors import (
     ApiError,
     ApiForbidden,
@@ -22,6 +18,10 @@ from kube2etcd.errors import (
     ApiNotFound,
     ApiUnavailable,
 )
+from kube2etcd.kube.client import ApiConnection, connect
+from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
+from kube2etcd.kube.reflector import Reflector
 from tests.stack.harness import SLOW, ApiServer, Authority, Object, wait_for
 
 SERVICES = KINDS["services"]

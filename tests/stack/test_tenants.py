@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.cluster.objects import TENANT_CLUSTER_IP
+from kube2etcd.kube.objects import TENANT_CLUSTER_IP
 from tests.stack.harness import ApiServer, Etcd, Object
 from tests.stack.zoned import Zoned, endpoints, namespace, relabel, service, starter
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.cluster.connection import ApiConnection
-from kube2etcd.cluster.failures import ApiRefused
 from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain, Endpoint
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.webhook import keep_objects
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.keep import NotKept, Overtaken

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.cluster.connection import ApiConnection
 from kube2etcd.errors import ApiUnavailable, EtcdUnavailable
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.external import Endpoint
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.webhook import keep_etcd, keep_objects
 from kube2etcd.webhook.keep import REQUEST, Keeper, NotKept
 from kube2etcd.webhook.keep_etcd import EtcdKeeper

@@ -8,14 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kube2etcd import changes, parts
-from kube2etcd.cluster.store import Store
+from kube2etcd.app import build
+from kube2etcd.etcd import changes
 from kube2etcd.external import Domain
-from kube2etcd.inbox import Inbox
+from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.publish import Publisher
-from kube2etcd.reconciler import Reconciler
 from kube2etcd.settings import Settings
+from kube2etcd.sync.events import Inbox
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reconciler import Reconciler
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.feed import KIND, Feed
 from kube2etcd.webhook.hosts_block import rewrite
@@ -44,7 +45,7 @@ def key_of(one: Any) -> tuple[str, str, str]:
 
 
 def publisher(domains: tuple[Domain, ...], cluster: ClusterAddress) -> Publisher:
-    zones = parts.external_zones(Settings(), domains, cluster.addresses)
+    zones = build.external_zones(Settings(), domains, cluster.addresses)
     return Publisher(Store(), Layout("/skydns", "me"), None, zones)
 
 

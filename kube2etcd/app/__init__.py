@@ -1,0 +1,1 @@
+"""The processes: settings to parts, and the commands that use them."""

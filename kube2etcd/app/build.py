@@ -1,0 +1,219 @@
+"""From settings to the values that the parts are built with.
+
+The settings tree has the shape of what people write; each part has settings of its own, of the shape
+that it needs.  This is the only place that knows both.  Builds values, connects to nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from kube2etcd.app import skydns
+from kube2etcd.errors import SettingsError
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.external import Domain
+from kube2etcd.inspect.docker_flags import ClientDns
+from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.kube.objects import KINDS, Kind
+from kube2etcd.kube.selectors import Selector
+from kube2etcd.kube.store import Store
+from kube2etcd.settings import HostPort, Settings, vm_zone
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reasons import lines
+from kube2etcd.zones.base import OfExternal, OfMachines, OfSelected, Zone
+from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.external import ExternalZone, zones_of
+from kube2etcd.zones.services import SelectedZone
+from kube2etcd.zones.vmi import MachineZone
+from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone
+from skydns_compat.names import Address, Name
+
+log = logging.getLogger(__name__)
+
+#: What the keys of elections begin with.
+ELECTIONS = "/kube2etcd"
+
+
+def kinds(settings: Settings) -> tuple[Kind, ...]:
+    """What is listed and watched."""
+    names = ["services", "endpointslices"] if settings.cluster_zone or settings.zones else []
+    if names or settings.vm.domain is not None:
+        names.append("namespaces")
+    if settings.cluster_zone and settings.pods == "verified":
+        names.append("pods")
+    if settings.vm.domain is not None:
+        names.append("virtualmachineinstances")
+    if settings.dns_endpoints:
+        names.append("dnsendpoints")
+    return tuple(KINDS[name] for name in names)
+
+
+def publisher(settings: Settings, store: Store) -> Publisher:
+    """What turns the objects of ``store`` into keys."""
+    zone = ClusterZone(
+        settings.domain,
+        settings.ttl,
+        skydns.pods(settings),
+        settings.endpoint_names,
+        settings.tenant_cluster_ip,
+        settings.dns_server_ip,
+    )
+    return Publisher(
+        store, skydns.layout(settings), zone if settings.cluster_zone else None, list(_zones(settings))
+    )
+
+
+def machine_zone(settings: Settings) -> Name | None:
+    """The zone of virtual machines, where it is switched on."""
+    return None if settings.vm.domain is None else vm_zone(settings.vm.domain)
+
+
+def zone_names(settings: Settings) -> tuple[Name, ...]:
+    """Every zone of the cluster's objects that these settings publish, reverse zones aside."""
+    machines = machine_zone(settings)
+    return (
+        *([settings.domain] if settings.cluster_zone else []),
+        *(one.zone for one in settings.zones),
+        *([machines] if machines else []),
+    )
+
+
+def _zones(settings: Settings) -> Iterator[Zone]:
+    machines = machine_zone(settings)
+    names = zone_names(settings)
+    if machines is not None:
+        vm = settings.vm
+        allowed, allowed_in = vm.allowed_networks, vm.allowed_networks_in
+        yield OfMachines(
+            MachineZone(machines, settings.ttl, vm.name_server_ip, allowed, allowed_in, vm.reverse)
+        )
+    for one in settings.zones:
+        yield OfSelected(
+            SelectedZone(
+                one.zone,
+                one.ttl or settings.ttl,
+                frozenset(one.namespaces),
+                Selector.parse(one.selector),
+                Selector.parse(one.namespace_selector),
+                one.addresses,
+                one.name,
+                one.wildcards,
+                settings.tenant_cluster_ip,
+                tuple(name for name in names if name != one.zone),
+            )
+        )
+    yield from external_zones(settings, settings.domains, settings.webhook.cluster_ip)
+
+
+def external_zones(
+    settings: Settings, domains: Collection[Domain], cluster_ips: tuple[Address, ...]
+) -> list[OfExternal]:
+    """The zones of external ``domains``, which may have come at run time; ``cluster_ips`` likewise."""
+    known = tuple(domains)
+    return [
+        OfExternal(ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known))
+        for zone, mine in zones_of(known).items()
+    ]
+
+
+def _subzones(settings: Settings) -> Iterator[Subzone]:
+    machines = machine_zone(settings)
+    if machines is not None:
+        door = settings.corefile.vm_listen
+        yield Subzone(
+            machines,
+            deeper=None,
+            listen=_door(door),
+            name_server=settings.vm.name_server_ip is not None,
+        )
+    for one in settings.zones:
+        yield Subzone(one.zone, one.name.count(".") + 1, wildcards=one.wildcards, ordered=True)
+
+
+def client(settings: Settings) -> ClientDns:
+    """What those who ask are told."""
+    asking = settings.client
+    return ClientDns(settings.dns_server_ip, settings.domain, asking.namespace, asking.ndots)
+
+
+def etcd(settings: Settings) -> EtcdSettings:
+    """How etcd is reached."""
+    given = settings.etcd
+    return EtcdSettings(
+        servers=given.servers,
+        cafile=_path(given.cafile),
+        certfile=_path(given.cert),
+        keyfile=_path(given.key),
+        user=given.user,
+        password_file=_path(given.password_file),
+    )
+
+
+def etcd_prefixes(settings: Settings) -> tuple[bytes, ...]:
+    """What is read of etcd: everything below our prefix, so that keys of a former zone are found too."""
+    return (settings.etcd.prefix.encode() + b"/",)
+
+
+def election_key(settings: Settings) -> bytes:
+    """What is elected about: whoever makes this key writes the keys of this prefix and owner.
+
+    :raises SettingsError: it would lie among the keys that are served.
+    """
+    if settings.etcd.prefix == ELECTIONS:
+        raise SettingsError(f"--leader-elect keeps its key below {ELECTIONS}; take another --etcd-prefix")
+    return f"{ELECTIONS}/leader{settings.etcd.prefix}/{settings.owner_id}".encode()
+
+
+def cluster(settings: Settings) -> ClusterSettings:
+    """How the API server is reached."""
+    given = settings.cluster
+    return ClusterSettings(_path(given.kubeconfig), given.context, given.kube_master_url)
+
+
+def corefile(settings: Settings) -> CorefileSettings:
+    """What completes the keys."""
+    etcd, serve = settings.etcd, settings.corefile
+    return CorefileSettings(
+        settings.domain,
+        etcd_servers=etcd.servers,
+        etcd_prefix=etcd.prefix,
+        etcd_cafile=etcd.cafile or "",
+        etcd_cert=etcd.cert or "",
+        etcd_key=etcd.key or "",
+        etcd_user=etcd.user or "",
+        listen=str(serve.dns_listen),
+        upstream=serve.upstream,
+        cache=serve.cache,
+        health=_door(serve.health_listen),
+        ready=_door(serve.ready_listen),
+        prometheus=_door(serve.metrics_listen),
+        ttl=settings.ttl,
+        pods=settings.pods,
+        cluster=settings.cluster_zone,
+        subzones=tuple(_subzones(settings)),
+        # A zone can be one thing only: that of the cluster's objects, whose settings are more precise.
+        external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
+        reverse=REVERSE if settings.cluster_zone or settings.vm.reverse else (),
+    )
+
+
+def _door(address: HostPort | None) -> str:
+    return str(address) if address is not None else ""
+
+
+def say_rejected(store: Store) -> None:
+    """One line for each object that cannot be read."""
+    for one in store.rejects():
+        log.warning("%s %s/%s is left out: %s", one.kind, one.namespace, one.name, one.reason)
+
+
+def say_left_out(publisher: Publisher) -> None:
+    """One line for each reason why something else was left out, as `run` tells them."""
+    for line in lines(publisher.untold()):
+        log.warning("%s", line)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text is not None else None

@@ -1,0 +1,106 @@
+"""Manifest files in the place of the API server: for `records`, `explain` and a dry run.
+
+Reads files and nothing else; what comes out is the same `Publisher` that a cluster fills.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kube2etcd.app import build
+from kube2etcd.errors import ObjectsError
+from kube2etcd.kube.objects import KINDS, ApiObject, Rejected, decode_manifests
+from kube2etcd.kube.store import Store
+from kube2etcd.settings import Settings
+from kube2etcd.sync.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+#: What makes kinds count that do not by themselves.
+_SWITCHES = {
+    "pods": "--pods verified",
+    "virtualmachineinstances": "--vm-domain",
+    "dnsendpoints": "--dns-endpoints",
+}
+
+
+def from_files(settings: Settings, files: Sequence[str]) -> Publisher:
+    """What the objects in ``files`` want published; ``-`` is the standard input, a folder its files.
+
+    :raises ObjectsError: a file cannot be read at all.
+    """
+    found: dict[str, dict[tuple[str, str], ApiObject]] = {}
+    rejected: dict[str, list[Rejected]] = {}
+    passed_over: Counter[str] = Counter()
+    for source, text in _texts(files):
+        manifests = decode_manifests(text, source)
+        if not manifests.objects and not manifests.faults and not manifests.passed_over:
+            log.warning("%s holds no object", source)
+        for fault in manifests.faults:
+            log.warning("%s: %s", source, fault)
+        passed_over += manifests.passed_over
+        for one in manifests.objects:
+            kind = _kind(one)
+            # As `kubectl apply` has it: of two documents for one object the later one stays.
+            found.setdefault(kind, {})[(one.metadata.namespace, one.metadata.name)] = one
+        for odd in manifests.rejected:
+            rejected.setdefault(odd.kind, []).append(odd)
+    store = Store()
+    for name in KINDS:
+        store.replace(name, found.get(name, {}).values(), rejected.get(name, []))
+    publisher = build.publisher(settings, store)
+    publisher.refresh(publisher.units())
+    build.say_left_out(publisher)
+    _say_unused(settings, found, passed_over)
+    return publisher
+
+
+def _say_unused(
+    settings: Settings, found: Mapping[str, Mapping[tuple[str, str], ApiObject]], passed_over: Counter[str]
+) -> None:
+    """One line for what was read and has no part in the names."""
+    followed = {kind.name for kind in build.kinds(settings)}
+    for name, option in _SWITCHES.items():
+        if name not in followed and found.get(name):
+            log.warning("%d %s have no names without %s", len(found[name]), name, option)
+    if passed_over:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(passed_over.items()))
+        log.warning("passed over, since these kinds decide no name: %s", kinds)
+
+
+def _texts(files: Sequence[str]) -> Iterable[tuple[str, bytes]]:
+    for name in files:
+        if not name:
+            raise ObjectsError("--objects names no file: its value is empty")
+        if name == "-":
+            yield "standard input", _standard_input()
+            continue
+        path = Path(name)
+        try:
+            members = sorted(_manifests_in(path)) if path.is_dir() else [path]
+            if not members:
+                raise ObjectsError(f"{name} holds no file that ends in .yaml, .yml or .json")
+            for member in members:
+                yield str(member), member.read_bytes()
+        except OSError as error:
+            raise ObjectsError(
+                f"{error.filename or name} cannot be read: {error.strerror or error}"
+            ) from None
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise ObjectsError("the standard input is closed; name a file, or write one to it")
+    return sys.stdin.buffer.read()
+
+
+def _manifests_in(folder: Path) -> list[Path]:
+    return [one for one in folder.iterdir() if one.suffix in (".yaml", ".yml", ".json") and one.is_file()]
+
+
+def _kind(one: ApiObject) -> str:
+    return next(kind.name for kind in KINDS.values() if kind.type is type(one))

@@ -1,0 +1,153 @@
+"""Wiring of what touches the world: the bridge that runs.
+
+Builds the parts from settings, starts their threads, and sees that they end.  Decides nothing about
+names.  Threads: the loop in the caller's, one reflector a kind, one watch on etcd, the HTTP door.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import random
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from kube2etcd.app import build
+from kube2etcd.app.stopping import impatient, signals
+from kube2etcd.etcd.api import Connection, KeyStore, open_store
+from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd.election import LEASE, Election
+from kube2etcd.http.server import Door
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import connect as connect_api
+from kube2etcd.kube.reflector import Reflector, stop_all
+from kube2etcd.kube.store import Store
+from kube2etcd.metrics import Metrics, Status
+from kube2etcd.settings import Settings
+from kube2etcd.sync.events import Inbox, Wake
+from kube2etcd.sync.follower import EtcdFollower
+from kube2etcd.sync.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from kube2etcd.webhook.within_run import WithinRun
+
+log = logging.getLogger(__name__)
+
+#: The resync period is shortened or lengthened by up to this share.
+JITTER = 0.1
+
+
+class _Stopped(Exception):
+    """Asked to stop between two transactions."""
+
+
+def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
+    """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT comes."""
+    stop = stop or threading.Event()
+    inbox, metrics, status = Inbox(), Metrics(), Status()
+    api = connect_api(build.cluster(settings))
+    election = _election(settings, inbox)
+    connection, store = _open(settings, election)
+    follower = EtcdFollower(store, inbox)
+    reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
+    within = contextlib.ExitStack()
+    webhook = _webhook(settings, api, inbox, status, metrics, within) if settings.webhook.inside else None
+    door = Door(settings.listen, webhook or status, metrics, str(settings.domain))
+
+    def progress(_done: int, _total: int) -> None:
+        status.beat()
+        if stop.is_set():
+            raise _Stopped
+
+    reconciler = Reconciler(
+        build.publisher(settings, Store()),
+        store,
+        inbox,
+        [*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
+        relist=_relist_all([*reflectors, *([webhook] if webhook else [])]),
+        follow=follower.follow,
+        metrics=metrics,
+        status=status,
+        resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
+        progress=progress,
+        standing_by=election.standing_by if election is not None else str,
+    )
+    log.info(
+        "keeping %s in etcd at %s equal to %s",
+        ", ".join(str(zone.name) for zone in reconciler.publisher.zones),
+        ", ".join(settings.etcd.servers),
+        api.server,
+    )
+    with signals(stop, inbox), impatient(stop, connection), contextlib.ExitStack() as ending:
+        ending.callback(api.close)
+        ending.callback(connection.close)
+        ending.push(within)
+        door.start()
+        ending.callback(door.stop)
+        if election is not None:
+            election.start()
+            ending.callback(election.stop)
+        follower.start()
+        ending.callback(follower.stop)
+        ending.callback(stop_all, reflectors)
+        for reflector in reflectors:
+            reflector.start()
+        if webhook is not None:
+            webhook.start()
+            ending.callback(webhook.stop)
+        with contextlib.suppress(_Stopped):
+            reconciler.run(stop)
+        log.info("stopping")
+
+
+def _webhook(
+    settings: Settings,
+    api: ApiConnection,
+    inbox: Inbox,
+    status: Status,
+    metrics: Metrics,
+    ending: contextlib.ExitStack,
+) -> WithinRun:
+    """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
+    from kube2etcd.webhook import wiring
+    from kube2etcd.webhook.within_run import WithinRun
+
+    keep = ending.enter_context(wiring.keeper(settings, with_etcd=True, api=api))
+    return WithinRun(settings, keep, inbox, status, metrics)
+
+
+class _Lister(Protocol):
+    """What can tell everything again."""
+
+    def relist(self, reason: str) -> None:
+        """Tell it."""
+        ...
+
+
+def _election(settings: Settings, inbox: Inbox) -> Election | None:
+    """Who writes, where several bridges share an etcd; None where we are alone."""
+    if not settings.leader_elect:
+        return None
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    # A server that is silent must not cost the lease: there is time for two attempts.
+    patient = dataclasses.replace(build.etcd(settings), timeout=LEASE / 3)
+    return Election(
+        connect_etcd(patient), build.election_key(settings), name, changed=lambda: inbox.put(Wake())
+    )
+
+
+def _open(settings: Settings, election: Election | None = None) -> tuple[Connection, KeyStore]:
+    """etcd's keys, by the API that the settings name."""
+    return open_store(build.etcd(settings), settings.etcd.api, build.etcd_prefixes(settings), election)
+
+
+def _relist_all(listers: Sequence[_Lister]) -> Callable[[str], None]:
+    def relist(reason: str) -> None:
+        for lister in listers:
+            lister.relist(reason)
+
+    return relist

@@ -1,0 +1,1 @@
+"""What operators ask: explain, records, check, report."""

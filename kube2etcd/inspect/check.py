@@ -1,0 +1,252 @@
+"""Can it work here?  One finding for each thing that the bridge needs of its neighbours.
+
+Reads a little of everything and writes nothing: the API server and the right to list and watch each
+kind, each etcd server, the right to write, and what stands under our zones that is not ours; with a webhook
+whether its state can be kept, with an election whether we can take part in it.  Knows how to ask; what
+follows from an answer is said in the finding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from kube2etcd.app import build, skydns
+from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
+from kube2etcd.etcd import probe, v2_probe
+from kube2etcd.etcd.api import open_store
+from kube2etcd.etcd.v2_http import V2Connection
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import connect as connect_api
+from kube2etcd.kube.objects import KINDS, Kind
+from kube2etcd.settings import Settings
+from skydns_compat.message import owner_of
+
+if TYPE_CHECKING:
+    from kube2etcd.etcd.connection import EtcdConnection
+
+#: Seconds for one question to the API server.
+PATIENCE = 10.0
+#: Share of the quota from which a word is due: at the quota etcd takes no more writes.
+NEARLY_FULL = 0.8
+#: Foreign keys that are shown by name.
+SHOWN = 3
+
+Verdict = Literal["ok", "note", "fault"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was asked, how it stands, and in words what was seen and what to do."""
+
+    what: str
+    verdict: Verdict
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:<5}  {self.what}: {self.text}"
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Everything that is asked, one after the other as the answers come in."""
+    yield from _cluster(settings)
+    yield from _etcd(settings)
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    try:
+        api = connect_api(build.cluster(settings))
+    except (ApiError, SettingsError) as error:
+        yield Finding("API server", "fault", str(error))
+        return
+    try:
+        version = json.loads(api.get("/version", {}, timeout=PATIENCE).body)
+        yield Finding("API server", "ok", f"{api.server} is Kubernetes {version.get('gitVersion', '?')}")
+    except ApiUnavailable as error:
+        # Each kind would say the same again.
+        yield Finding("API server", "fault", str(error))
+        api.close()
+        return
+    except (ApiError, ValueError, AttributeError) as error:
+        # Whoever may not read the version may still list.
+        yield Finding("API server", "note", str(error))
+    for kind in build.kinds(settings):
+        yield from _kind(api, kind)
+    namespace = settings.webhook.state_objects
+    if settings.webhook.inside and namespace is not None:
+        yield _state_objects(api, namespace)
+    api.close()
+
+
+def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
+    try:
+        body = api.get(kind.path(), {"limit": "1"}, timeout=PATIENCE).body
+        meta = json.loads(body).get("metadata", {})
+    except ApiNotFound as error:
+        if kind.optional:
+            yield Finding(kind.resource, "note", "not installed; looked for again every 30 s")
+        else:
+            yield Finding(kind.resource, "fault", str(error))
+        return
+    except (ApiError, ValueError, AttributeError) as error:
+        yield Finding(kind.resource, "fault", f"cannot be listed: {error}")
+        return
+    parameters = {
+        "watch": "true",
+        "timeoutSeconds": "1",
+        "resourceVersion": str(meta.get("resourceVersion", "0")),
+    }
+    try:
+        with api.stream(kind.path(), parameters, connect_timeout=PATIENCE, read_timeout=PATIENCE):
+            yield Finding(kind.resource, "ok", "can be listed and watched")
+    except ApiError as error:
+        yield Finding(kind.resource, "fault", f"can be listed, but not watched: {error}")
+
+
+def _state_objects(api: ApiConnection, namespace: str) -> Finding:
+    """Whether the state of the webhook can be kept as objects in ``namespace``."""
+    kind, what = KINDS["dnsendpoints"], f"state in {namespace}"
+    try:
+        api.get(kind.path(namespace), {"limit": "1"}, timeout=PATIENCE)
+        only = {"fieldSelector": f"metadata.name={namespace}"}
+        there = json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE).body).get("items")
+        refused = [verb for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
+        deletes = _may(api, kind, namespace, "deletecollection")
+    except ApiNotFound:
+        missing = f"{kind.resource} are not installed: the state cannot be kept, and calls are put off"
+        return Finding(what, "fault", missing)
+    except (ApiError, ValueError, AttributeError) as error:
+        return Finding(what, "fault", str(error))
+    if not there:
+        return Finding(what, "fault", f"there is no namespace {namespace}: create it")
+    if refused:
+        return Finding(
+            what,
+            "fault",
+            f"{kind.resource} may be listed, but not {' and '.join(f'{verb}d' for verb in refused)}: calls of"
+            " ExternalDNS would be put off",
+        )
+    more = ", and taken out by --cleanup" if deletes else "; --cleanup may not take it out"
+    return Finding(what, "ok", f"it can be kept{more}")
+
+
+def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
+    """Whether we have a right, by the API server's own word; nothing is stored for the question."""
+    asked = {"namespace": namespace, "verb": verb, "group": kind.group, "resource": kind.plural}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    answer = api.request("POST", path, {}, timeout=PATIENCE, body=json.dumps(review).encode())
+    return json.loads(answer).get("status", {}).get("allowed") is True
+
+
+def _etcd(settings: Settings) -> Iterator[Finding]:
+    given, api = build.etcd(settings), settings.etcd.api
+    health = v2_probe.health if api == "v2" else probe.health
+    away = 0
+    for server in given.servers:
+        try:
+            yield _server(server, health(given, server))
+        except SettingsError as error:
+            # Files that no server can be asked with.
+            yield Finding("etcd", "fault", str(error))
+            return
+        except EtcdError as error:
+            yield Finding(f"etcd {server}", "fault", str(error))
+            away += isinstance(error, EtcdUnavailable)
+    if away == len(given.servers):
+        return  # whatever else is asked would only say so again
+    prefix = build.etcd_prefixes(settings)[0]
+    connection, store = open_store(given, api, (prefix,))
+    with connection:
+        try:
+            entries = store.snapshot().entries
+            yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix.decode()} can be read")
+        except EtcdError as error:
+            yield Finding("etcd keys", "fault", str(error))
+            return
+        try:
+            key = prefix + b"kube2etcd-check"
+            if isinstance(connection, V2Connection):
+                v2_probe.may_write(connection, key.decode())
+            else:
+                probe.may_write(connection, key)
+            yield Finding("etcd rights", "ok", f"keys under {prefix.decode()} can be written and deleted")
+        except EtcdError as error:
+            yield Finding("etcd rights", "fault", f"keys cannot be written: {error}")
+        webhook = settings.webhook
+        in_etcd = webhook.inside and webhook.state_objects is None
+        if in_etcd and not isinstance(connection, V2Connection):
+            yield _state_in_etcd(connection, webhook.state_prefix)
+        if settings.leader_elect and not isinstance(connection, V2Connection):
+            yield _election(connection, settings)
+    yield from _others(settings, entries)
+
+
+def _state_in_etcd(connection: EtcdConnection, prefix: str) -> Finding:
+    """Whether the state of the webhook can be kept under ``prefix``."""
+    what = f"state under {prefix}"
+    try:
+        probe.may_write(connection, f"{prefix}/manifest".encode())
+    except EtcdError as error:
+        return Finding(what, "fault", f"it cannot be kept: {error}")
+    return Finding(what, "ok", "it can be kept")
+
+
+def _election(connection: EtcdConnection, settings: Settings) -> Finding:
+    """Whether we can take part in the election of the bridge that writes."""
+    what = "election"
+    try:
+        key = build.election_key(settings)
+        shown = key.decode()
+        holder = probe.holder(connection, key)
+        probe.may_write(connection, key)
+    except SettingsError as error:
+        return Finding(what, "fault", str(error))
+    except EtcdError as error:
+        needed = f"--leader-elect needs an etcd user that may read and write {shown}"
+        return Finding(what, "fault", f"{needed}: {error}")
+    if holder is not None and not holder.leased:
+        return Finding(what, "fault", f"the key {shown} has no lease, so no bridge made it: delete it")
+    now = f"{holder.name} leads" if holder is not None else "nobody leads"
+    return Finding(what, "ok", f"{shown} can be read and written; {now} now")
+
+
+def _server(server: str, state: probe.ServerHealth) -> Finding:
+    size = f", {_mebi(state.size)}" if state.size else ""
+    what, seen = f"etcd {server}", f"version {state.version}{size}"
+    if not state.leader:
+        return Finding(what, "fault", f"{seen}; it has no leader, so nothing can be written")
+    if state.alarms:
+        alarms = " and ".join(state.alarms)
+        cure = "compact, defragment and disarm it" if "NOSPACE" in state.alarms else "see etcd's log"
+        return Finding(what, "fault", f"{seen}; alarm {alarms} is raised: {cure}")
+    if state.quota and state.size > NEARLY_FULL * state.quota:
+        return Finding(
+            what, "note", f"{seen} of a quota of {_mebi(state.quota)}: compact and defragment it soon"
+        )
+    return Finding(what, "ok", f"{seen} of a quota of {_mebi(state.quota)}" if state.quota else seen)
+
+
+def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding]:
+    """Keys under our zones with another owner or none: they are answered, and we never change them."""
+    layout = skydns.layout(settings)
+    zones = [layout.zone_range(name) for name in build.zone_names(settings)]
+    below = sorted(key for key in entries if any(key.startswith(zone) for zone in zones))
+    for what, chosen in (
+        ("malformed keys", [key for key in below if owner_of(entries[key]) is None]),
+        ("foreign keys", [key for key in below if owner_of(entries[key]) not in (None, settings.owner_id)]),
+    ):
+        if chosen:
+            some = ", ".join(key.decode(errors="backslashreplace") for key in chosen[:SHOWN])
+            more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+            yield Finding(what, "note", f"{some}{more}: answered by the server, never changed by us")
+
+
+def _mebi(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,142 @@
+"""What is published, record by record, with the object that made it.  Pure: values to text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kube2etcd.kube.store import NAMES, Unit
+from kube2etcd.sync.publisher import Publisher
+from skydns_compat.names import Name
+from skydns_compat.records import NO_PORT, Port, Record
+
+#: What there can be; names without data are shown as NODATA.
+TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
+
+#: Other words for a kind, as people say them to kubectl.
+_KINDS = {
+    "service": "services",
+    "svc": "services",
+    "namespace": "namespaces",
+    "ns": "namespaces",
+    "pod": "pods",
+    "po": "pods",
+    "zone": "zones",
+    "vmi": "virtualmachineinstances",
+    "virtualmachineinstance": "virtualmachineinstances",
+    "dnsendpoint": "dnsendpoints",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record and who made it."""
+
+    record: Record
+    unit: Unit
+
+
+def rows(publisher: Publisher) -> list[Row]:
+    """Every record that is published, by name, from the zone's apex down."""
+    found = (row for unit in publisher.units() for row in unit_rows(publisher, unit))
+    # A port without a number is no record, it only has a share of the weights.
+    shown = (row for row in found if not isinstance(row.record.data, Port) or row.record.data.port != NO_PORT)
+    return sorted(shown, key=_order)
+
+
+def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
+    return row.record.name.labels[::-1], row.record.rtype, str(row.record), row.unit
+
+
+def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
+    """The records of one unit, less those that another unit has.
+
+    Of a name that stands in several objects the first one is told.
+    """
+    published = publisher.published(unit)
+    made_by = next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
+    for record in dict.fromkeys([*published.records, *published.pointers, *published.steps]):
+        if holds(publisher, record, unit):
+            yield Row(record, made_by)
+
+
+def holds(publisher: Publisher, record: Record, unit: Unit) -> bool:
+    """Whether the name is the unit's, where several may claim it."""
+    return publisher.holder(publisher.key(record.name)) in (unit, None)
+
+
+def parse_object(text: str) -> tuple[str, ...]:
+    """``kind/namespace/name`` to a unit's parts; ``ValueError`` says what to write instead."""
+    parts = tuple(text.strip().split("/"))
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ValueError(f"{text!r} is no object; write KIND/NAMESPACE/NAME such as service/shop/web")
+    return (_KINDS.get(parts[0].lower(), parts[0].lower()), *parts[1:])
+
+
+def chosen(
+    found: Iterable[Row],
+    zone: Name | None = None,
+    rtype: str | None = None,
+    unit: tuple[str, ...] | None = None,
+) -> list[Row]:
+    """The rows below ``zone``, of type ``rtype``, made by ``unit``; what is ``None`` does not matter."""
+    return [
+        row
+        for row in found
+        if (zone is None or row.record.name.below(zone))
+        and (rtype is None or row.record.rtype == rtype.upper())
+        and (unit is None or tuple(part for part in row.unit if part) == unit)
+    ]
+
+
+def table(found: Iterable[Row]) -> str:
+    """Columns for people."""
+    lines = [("NAME", "TYPE", "TTL", "DATA", "OBJECT")]
+    lines += [
+        (f"{row.record.name}.", row.record.rtype, str(row.record.ttl), str(row.record.data), str(row.unit))
+        for row in found
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]])
+        for line in lines
+    )
+
+
+def as_json(found: Iterable[Row]) -> str:
+    """A JSON list, one record a line."""
+    items = [
+        json.dumps(
+            {
+                "name": f"{row.record.name}.",
+                "type": row.record.rtype,
+                "ttl": row.record.ttl,
+                "data": str(row.record.data),
+                "object": {"kind": row.unit.kind, "namespace": row.unit.namespace, "name": row.unit.name},
+            },
+            ensure_ascii=False,
+        )
+        for row in found
+    ]
+    return "[\n" + ",\n".join(f"  {item}" for item in items) + "\n]" if items else "[]"
+
+
+def zone_file(found: Iterable[Row]) -> str:
+    """Lines of a zone file (RFC 1035 section 5), each with its object as a comment."""
+    listed = list(found)
+    ports = Counter(row.record.name for row in listed if isinstance(row.record.data, Port))
+    lines = []
+    for row in listed:
+        record = row.record
+        if record.rtype == "NODATA":
+            lines.append(f"; {record.name}. exists without data ; {row.unit}")
+            continue
+        data = str(record.data)
+        if isinstance(record.data, Port):
+            # The server shares a hundred among the records of a name.
+            weight = max(1, 100 // ports[record.name])
+            data = f"0 {weight} {record.data.port} {record.data.target}."
+        lines.append(f"{record.name}. {record.ttl} IN {record.rtype} {data} ; {row.unit}")
+    return "\n".join(lines)

@@ -1,0 +1,288 @@
+"""Requests to the API server, through an HTTP pool with timeouts of our own.
+
+What it may know: HTTP, and where credentials, failures, aborts and streams are.  What it must never
+do: look into objects, retry on its own (except once after a 401, with fresh credentials), let the
+environment's proxy or CA variables decide, or put a secret into a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import urllib3
+from urllib3.exceptions import HTTPError, ProtocolError
+
+from kube2etcd.errors import ApiError, ApiUnavailable, SettingsError
+from kube2etcd.kube.abort import Abort, lending, running
+from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
+from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url, refusal
+from kube2etcd.kube.session import Session
+from kube2etcd.kube.stream import READ_SIZE, Stream
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for TCP and TLS: a server that needs longer is not one to wait for."""
+
+_COMPRESSED: Final = {"Accept-Encoding": "gzip"}
+"""For lists: API objects shrink to a tenth, which costs both sides less than encrypting all of them.
+Not for watches, where something in between might hold a line back to compress it with the next."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Response:
+    """A complete answer; its status is always 2xx."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ApiConnection:
+    """Requests to one API server; may be used from several threads.
+
+    Credentials are looked at before every request: changed files are read again, a token that ran
+    out is renewed, and a 401 makes everything be read again and the request be repeated, once.
+    """
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._session = Session(read_access(settings), 0)
+        self.reloads = 0
+        """How often credentials were read again."""
+        if not self._session.access.verify:
+            _log.warning("the certificate of %s is not checked, as the kubeconfig says", self.server)
+
+    @property
+    def server(self) -> str:
+        """The server's URL, without whatever secret it may carry."""
+        return public_url(self._session.access.host)
+
+    def get(
+        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
+    ) -> Response:
+        """Fetch one complete answer within ``timeout`` seconds altogether.
+
+        :raises ApiError: anything but a complete 2xx answer, as the class that says what to do.
+        """
+        deadline = time.monotonic() + timeout
+        limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
+        with lending(abort):
+            session, response = self._send(path, params, limits, timeout, _COMPRESSED)
+            explain = self._explainer(session, timeout, abort, whole=True)
+            try:
+                body = self._read_all(response, deadline, timeout, explain)
+            finally:
+                response.close()  # back in the pool if it was read to its end, gone otherwise
+            return Response(response.status, response.headers, body)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        body: bytes | None = None,
+        accept: str = "application/json",
+    ) -> bytes:
+        """Ask for one change, or for an answer in another form; ``body`` is JSON.
+
+        :raises ApiError: as for :meth:`get`; a 409 is `kube2etcd.kube.failures.ApiRefused`.
+        """
+        deadline = time.monotonic() + timeout
+        limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
+        more = {"Accept": accept} | ({"Content-Type": "application/json"} if body is not None else {})
+        with lending(None):
+            session, response = self._send(path, params, limits, timeout, more, method, body)
+            explain = self._explainer(session, timeout, None, whole=True)
+            try:
+                return self._read_all(response, deadline, timeout, explain)
+            finally:
+                response.close()
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        abort: Abort | None = None,
+    ) -> Iterator[Stream]:
+        """Open an answer that arrives line by line.
+
+        ``connect_timeout`` holds for TCP, for TLS and for the answer's first byte; after that the
+        stream may be silent for ``read_timeout`` seconds.
+
+        :raises ApiError: as for :meth:`get`; later, while iterating, :class:`ApiUnavailable`.
+        """
+        limits = urllib3.Timeout(connect=connect_timeout, read=connect_timeout)
+        with lending(abort):
+            session, response = self._send(path, params, limits, connect_timeout, {})
+            try:
+                # The first byte is here: from now on silence means something else.
+                connection = response.connection
+                if connection is not None and getattr(connection, "sock", None) is not None:
+                    connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
+                yield Stream(response, self._explainer(session, read_timeout, abort))
+            finally:
+                # Never back into the pool: there may be more to come that nobody reads.
+                response.close()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._session.pool.clear()
+
+    # -- inner
+
+    def _send(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        limits: urllib3.Timeout,
+        seconds: float,
+        more: Mapping[str, str],
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> tuple[Session, urllib3.BaseHTTPResponse]:
+        session = self._current_session()
+        response = self._send_once(session, path, params, limits, seconds, more, method, body)
+        # The token may have been replaced a moment ago; to those who have none a server may say 403 instead.
+        nameless = response.status == 403 and session.access.files and not session.access.known
+        if response.status == 401 or nameless:
+            response.close()
+            session = self._reload(session.generation)
+            response = self._send_once(session, path, params, limits, seconds, more, method, body)
+        if 200 <= response.status < 300:
+            return session, response
+        try:
+            raise refusal(
+                public_url(session.access.host),
+                response,
+                path,
+                params,
+                known=session.access.known,
+                secret=session.access.authorization.partition(" ")[2],
+            )
+        finally:
+            response.close()
+
+    def _send_once(
+        self,
+        session: Session,
+        path: str,
+        params: Mapping[str, str],
+        limits: urllib3.Timeout,
+        seconds: float,
+        more: Mapping[str, str],
+        method: str,
+        body: bytes | None,
+    ) -> urllib3.BaseHTTPResponse:
+        url = session.access.host + quote(path) + ("?" + urlencode(params) if params else "")
+        abort: Abort | None = getattr(running, "abort", None)
+        if abort is not None and abort.triggered:
+            raise ApiUnavailable("the request was called off")
+        explain = self._explainer(session, seconds, abort)
+        request = partial(
+            session.pool.request,
+            method,
+            url,
+            body=body,
+            timeout=limits,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+        try:
+            headers = {**session.headers(), **more}
+            try:
+                return request(headers=headers)
+            except ProtocolError:
+                # An idle connection that the server closed just as we took it up again: once more, anew.
+                if running.fresh or (abort is not None and abort.triggered):
+                    raise
+                session.pool.clear()
+                return request(headers=headers)
+        except (HTTPError, OSError, ValueError) as error:
+            if session.access.cert_file and ends_handshake(error):
+                session.doubtful = True
+            # A ValueError may quote the header that it does not like, so its text goes nowhere.
+            raise explain(error) from (None if isinstance(error, ValueError) else error)
+
+    @staticmethod
+    def _read_all(
+        response: urllib3.BaseHTTPResponse,
+        deadline: float,
+        timeout: float,
+        explain: Callable[[Exception], ApiError],
+    ) -> bytes:
+        parts = []
+        try:
+            while chunk := response.read1(READ_SIZE):
+                parts.append(chunk)
+                if time.monotonic() > deadline:
+                    raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
+        except (HTTPError, OSError, ValueError) as error:
+            raise explain(error) from error
+        return b"".join(parts)
+
+    def _current_session(self) -> Session:
+        session = self._session
+        return self._reload(session.generation) if session.stale else session
+
+    def _reload(self, seen: int) -> Session:
+        """Read the credentials again, unless another thread has done so since ``seen``."""
+        with self._lock:
+            old = self._session
+            if old.generation != seen:
+                return old
+            files = old.access.files
+            before = fingerprint(files)
+            try:
+                new = Session(read_access(self._settings), old.generation + 1)
+                if new.access.files == files:
+                    new.fingerprint = before  # what was written while we read is read the next time
+                if old.access.known and not new.access.known and new.fingerprint == old.fingerprint:
+                    # Nobody has written that we have none, so something that gives them has failed.
+                    raise SettingsError("an exec plugin has given none")
+            except SettingsError as error:
+                # Half-written or gone for a moment: what we have may still be good.
+                _log.warning("keeping the old credentials for %s: %s", self.server, error)
+                return old
+            self._session = new
+            self.reloads += 1
+            old.pool.clear()
+            return new
+
+    def _explainer(
+        self, session: Session, seconds: float, abort: Abort | None, *, whole: bool = False
+    ) -> Callable[[Exception], ApiError]:
+        server = public_url(session.access.host)
+
+        def explain(error: Exception) -> ApiError:
+            if abort is not None and abort.triggered:
+                return ApiUnavailable("the request was called off")
+            return explain_failure(server, error, seconds, whole=whole)
+
+        return explain
+
+
+def connect(settings: ClusterSettings) -> ApiConnection:
+    """Read the credentials and make a connection; no request is sent yet.
+
+    Nothing given: the pod's service account if there is one, else the default kubeconfig.
+
+    :raises SettingsError: no cluster is named, or the credentials cannot be read.
+    """
+    return ApiConnection(settings)

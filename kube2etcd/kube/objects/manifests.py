@@ -1,0 +1,142 @@
+"""Manifests, as people write them and ``kubectl`` prints them, to objects.
+
+What it may know: how manifests are put together.  What it must never do: pass over anything without
+a word.  What is no object of ours is either counted by its kind or named as a fault, with its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, field
+
+from kube2etcd.documents import NotJson, Unreadable, read_documents, read_json
+from kube2etcd.errors import ObjectsError
+from kube2etcd.kube.objects.codec import read_object
+from kube2etcd.kube.objects.common import Rejected
+from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
+
+
+class Manifests(Struct, frozen=True, gc=False):
+    """What a manifest file holds."""
+
+    objects: list[ApiObject]
+    rejected: list[Rejected]
+    faults: list[str] = field(default_factory=list)
+    """A sentence, with its place, for each of ``rejected`` and for whatever is no object at all."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Objects of kinds that have nothing to do with names, by kind."""
+
+
+_BY_KIND: Final[Mapping[tuple[str, str], Kind]] = {(k.group, k.kind): k for k in KINDS.values()}
+
+
+_LOOKS_LIKE_JSON: Final = re.compile(r"\s*[\[{]")
+
+
+def decode_manifests(text: str | bytes, source: str = "the manifests") -> Manifests:
+    """Read manifests: YAML or JSON, several documents, and lists of objects.
+
+    Kinds that decide no name are counted and left out; any version of a known group will do.
+    A namespaced object without a namespace is in ``default``, as for ``kubectl``.
+
+    :raises ObjectsError: the text is neither YAML nor JSON; ``source`` names it in the message.
+    """
+    read = Manifests([], [])
+    for place, document in _documents(text, source):
+        if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+            read.faults.append(f"{place} is no object: {_missing(document)}")
+            continue
+        kind, encoded = _recognise(document)
+        if kind is None:
+            read.passed_over[document["kind"]] += 1
+            continue
+        result = read_object(kind, encoded) if isinstance(encoded, bytes) else encoded
+        if isinstance(result, Rejected):
+            read.rejected.append(result)
+            who = f"{result.kind} {result.namespace}/{result.name}" if result.name else f"a {kind.kind}"
+            read.faults.append(f"{place}: {who} is left out: {result.reason}")
+        else:
+            read.objects.append(result)
+    return read
+
+
+def _missing(document: Any) -> str:
+    if isinstance(document, dict):
+        return "it has no kind"
+    return {type(None): "it is empty", str: "it is text", list: "it is a list"}.get(
+        type(document), f"it is {document}"
+    )
+
+
+def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
+    """Every object of the text with its place, lists unfolded."""
+    try:
+        documents = _read(text)
+    except Unreadable as error:
+        raise ObjectsError(f"{source} cannot be read as YAML or JSON: {error}") from None
+    for number, document in enumerate(documents, 1):
+        if document is not None:
+            yield from _unfold(document, f"document {number}")
+
+
+def _read(text: str | bytes) -> list[Any]:
+    """The documents of a text; one that could be JSON is read as YAML where it is none, which says where."""
+    try:
+        plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return [read_json(plain)] if _LOOKS_LIKE_JSON.match(plain) else read_documents(text)
+    except (NotJson, UnicodeDecodeError):
+        return read_documents(text)
+
+
+def _unfold(document: Any, place: str) -> Iterator[tuple[str, Any]]:
+    waiting = [(place, document)]
+    while waiting:
+        place, one = waiting.pop()
+        within = _within(one, place)
+        if within is None:
+            yield place, one
+        else:
+            waiting += reversed(within)
+
+
+def _within(one: Any, place: str) -> list[tuple[str, Any]] | None:
+    """What a list holds, each with its place; None for what is no list."""
+    if isinstance(one, list):
+        return [(f"{place}[{number}]", item) for number, item in enumerate(one)]
+    kind = one.get("kind") if isinstance(one, dict) else None
+    if not isinstance(kind, str) or not kind.endswith("List") or "items" not in one:
+        return None
+    items, place = one["items"], f"{place}.items"
+    if items is not None and not isinstance(items, list):
+        return [(place, items)]
+    # A ServiceList as the API writes it names kind and version once, not in every item.
+    above = {"apiVersion": one.get("apiVersion"), "kind": kind.removesuffix("List")}
+    inherited = above if above["kind"] else {}
+    return [
+        (f"{place}[{number}]", {**inherited, **item} if isinstance(item, dict) else item)
+        for number, item in enumerate(items or ())
+    ]
+
+
+def _recognise(document: dict[Any, Any]) -> tuple[Kind | None, bytes | Rejected]:
+    """The kind of a document and its JSON; no kind when it is none of ours."""
+    version = str(document.get("apiVersion") or "")
+    group = version.rpartition("/")[0]
+    kind = _BY_KIND.get((group, document["kind"]))
+    if kind is None:
+        return None, b""
+    meta = document.get("metadata")
+    if isinstance(meta, dict):
+        scope = {"namespace": (meta.get("namespace") or "default") if kind.namespaced else None}
+        document = {**document, "metadata": {**meta, **scope}}
+    try:
+        return kind, msgspec.json.encode(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        found = document["metadata"] if isinstance(meta, dict) else {}
+        namespace, name = str(found.get("namespace") or ""), str(found.get("name") or "")
+        return kind, Rejected(kind.name, namespace, name, str(error))

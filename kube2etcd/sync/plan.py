@@ -1,0 +1,208 @@
+"""From what is there and what is wanted to changes in a safe order.  Pure.
+
+    existing \\ desired |  absent                       | same value | other value
+    -------------------+-------------------------------+------------+--------------
+    absent             |  -                            |  Create    |  Create
+    ours               |  Delete (stale)               |  -         |  Update
+    of another or none |  - (foreign: kept, counted)   |  -         |  Update (repair)
+
+"Ours" is told by the owner mark in the value.  Where names nest, several writers may share a zone and
+so a name: what another one wrote there stays while its owner id sorts before ours, so that they never
+write over each other in turn.  Creates and Updates come before Deletes, except that
+what belongs to one object changes in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from kube2etcd.etcd import changes
+from skydns_compat.layout import OWN
+from skydns_compat.message import owner_of
+
+_SHARED = f"/{OWN}".encode()
+
+#: A plan is held when it deletes more than this share of the names ...
+HELD_SHARE = 0.3
+#: ... and at least so many: small clusters change by large shares.
+HELD_FROM = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """The key is not there."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The key holds something else."""
+
+    key: bytes
+    value: bytes
+    before: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The key is ours and nobody wants it."""
+
+    key: bytes
+    before: bytes
+
+
+Change = Create | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Changes sorted by key, and the foreign keys that were seen and will stay."""
+
+    changes: tuple[Change, ...] = ()
+    foreign: frozenset[bytes] = frozenset()
+    malformed: frozenset[bytes] = frozenset()
+    contested: frozenset[bytes] = frozenset()
+    """Keys that we want and another writer holds by right of its owner id."""
+
+    @property
+    def deletes(self) -> tuple[Delete, ...]:
+        """The keys that go."""
+        return tuple(change for change in self.changes if isinstance(change, Delete))
+
+    @property
+    def puts(self) -> tuple[Create | Update, ...]:
+        """The keys that are written."""
+        return tuple(change for change in self.changes if not isinstance(change, Delete))
+
+    def without(self, keys: frozenset[bytes]) -> Plan:
+        """The plan less the changes of ``keys``."""
+        return Plan(
+            tuple(change for change in self.changes if change.key not in keys),
+            self.foreign,
+            self.malformed,
+            self.contested,
+        )
+
+
+def diff(
+    existing: Mapping[bytes, bytes],
+    desired: Mapping[bytes, bytes],
+    owner: str,
+    keys: Iterable[bytes] | None = None,
+) -> Plan:
+    """What makes ``existing`` equal to ``desired``, for ``keys`` or for all of both."""
+    found: list[Change] = []
+    foreign: set[bytes] = set()
+    malformed: set[bytes] = set()
+    contested: set[bytes] = set()
+    for key in sorted(existing.keys() | desired.keys() if keys is None else set(keys)):
+        before, wanted = existing.get(key), desired.get(key)
+        if wanted is None:
+            if before is None:
+                continue
+            theirs = owner_of(before)
+            if theirs == owner:
+                found.append(Delete(key, before))
+            else:
+                foreign.add(key)
+                if theirs is None:
+                    malformed.add(key)
+        elif before is None:
+            found.append(Create(key, wanted))
+        elif before != wanted:
+            if _SHARED in key and "" < (owner_of(before) or "") < owner:
+                contested.add(key)
+            else:
+                found.append(Update(key, wanted, before))
+    return Plan(tuple(found), frozenset(foreign), frozenset(malformed), frozenset(contested))
+
+
+def prune(
+    foreign: Iterable[bytes], existing: Mapping[bytes, bytes], owner: str, zones: Iterable[bytes]
+) -> tuple[Delete, ...]:
+    """What takes out the ``foreign`` keys of our own zones, given as the ranges of their keys.
+
+    Only for a person who asked for it: who wrote them may still want them.  Keys that belong to our
+    own, whose owner is ours and more behind a slash, stay; so does what lies in no zone of ours.
+    """
+    ranges = tuple(zones)
+    return tuple(
+        Delete(key, existing[key])
+        for key in sorted(foreign)
+        if (key + b"/").startswith(ranges) and not (owner_of(existing[key]) or "").startswith(f"{owner}/")
+    )
+
+
+def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> frozenset[bytes]:
+    """The keys whose deletion must wait for a second opinion; empty when the plan is harmless.
+
+    Counted in names, not in keys: an endpoint more or less is one name, whatever it is made of.
+    Only keys that carry ``owner_mark`` count as ours.
+    """
+    deletes = plan.deletes
+    if len(deletes) < HELD_FROM:
+        return frozenset()
+    staying = {_name_key(change.key) for change in plan.puts}
+    going = {_name_key(change.key) for change in deletes} - staying
+    if len(going) < HELD_FROM:
+        return frozenset()
+    gone = {change.key for change in deletes}
+    going -= {_name_key(key) for key, value in existing.items() if key not in gone and owner_mark in value}
+    names = {_name_key(key) for key, value in existing.items() if owner_mark in value}
+    if len(going) < HELD_FROM or len(going) <= HELD_SHARE * len(names):
+        return frozenset()
+    return frozenset(gone)
+
+
+def generations(
+    plan: Plan, group: Callable[[bytes], bytes], max_ops: int
+) -> tuple[tuple[changes.Batch, ...], tuple[changes.Batch, ...]]:
+    """Batches of at most ``max_ops``: first those that add, then those that only take away.
+
+    The changes of one ``group`` go in one transaction.  A group too large for one is split with its
+    additions in the first generation and its deletions in the second, so that no name is missing in
+    between.
+    """
+    groups: dict[bytes, list[Change]] = {}
+    for change in plan.changes:
+        groups.setdefault(group(change.key), []).append(change)
+    adding: list[list[changes.Change]] = []
+    taking: list[list[changes.Change]] = []
+    for members in groups.values():
+        puts: list[changes.Change] = [
+            changes.Put(change.key, change.value) for change in members if not isinstance(change, Delete)
+        ]
+        deletes: list[changes.Change] = [
+            changes.Delete(change.key) for change in members if isinstance(change, Delete)
+        ]
+        if not puts:
+            taking.append(deletes)
+        elif len(members) <= max_ops:
+            adding.append(puts + deletes)
+        else:
+            adding.append(puts)
+            taking.append(deletes)
+    return tuple(_pack(adding, max_ops)), tuple(_pack(taking, max_ops))
+
+
+def _pack(groups: Iterable[list[changes.Change]], max_ops: int) -> Iterable[changes.Batch]:
+    batch: list[changes.Change] = []
+    for members in groups:
+        if batch and len(batch) + len(members) > max_ops:
+            yield tuple(batch)
+            batch = []
+        batch += members
+        while len(batch) > max_ops:
+            yield tuple(batch[:max_ops])
+            batch = batch[max_ops:]
+    if batch:
+        yield tuple(batch)
+
+
+def _name_key(key: bytes) -> bytes:
+    """The key of the name that ``key`` is about: without the leaf, which has an upper-case letter."""
+    head, _, leaf = key.rpartition(b"/")
+    return key if leaf == leaf.lower() else head

@@ -1,0 +1,276 @@
+"""What etcd should hold: the desired entries, kept up to date unit by unit.
+
+A unit is looked at again as a whole; the keys whose desired value may have changed come back, and
+nothing else is touched, so cost follows the change.  Several units may claim one key (a PTR of a
+shared address, a pod name on the host's network).  Of PTR records a Service's wins over all others,
+whose addresses the API server did not give, and a machine's, whose guest chooses them, loses to all;
+then the shorter name wins, then the older object, then namespace and name.  No state decides, so a
+restart decides alike.  Two machines that share a name (interface ``my`` of ``vm``, and ``my.vm``)
+have different keys and answer both.  Of Services that a zone's template gives one name, one has it with
+all below it (`kube2etcd.sync.contest`).  A name of a Service or machine that lies in a longer zone is left
+out, since the server asks that zone, and what it answers there is for that zone to say.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from kube2etcd.kube.objects import ApiObject
+from kube2etcd.kube.store import NAMES, Store, Unit
+from kube2etcd.sync.claims import Claims, Rank, UnitClaims
+from kube2etcd.sync.contest import Contest, Seniority
+from kube2etcd.sync.reasons import Reasons
+from kube2etcd.zones.base import InCluster, OfExternal, Zone
+from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.published import Published
+from skydns_compat.layout import OWN, Layout
+from skydns_compat.names import Name
+from skydns_compat.records import Pointer, Record
+
+_Found: TypeAlias = list[tuple[Zone, Published]]
+
+#: An object that does not say when it was made comes after all that do.
+_NO_AGE = "~"
+#: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
+_CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
+_OWN = f"/{OWN}".encode()
+#: What everybody's data come before who only says that a name is above others.
+_A_STEP_ONLY = 3
+
+
+class Publisher:
+    """Desired entries of a store, under one layout."""
+
+    def __init__(
+        self, store: Store, layout: Layout, zone: ClusterZone | None, others: Sequence[Zone] = ()
+    ) -> None:
+        self.store = store
+        self.layout = layout
+        self.zones: tuple[Zone, ...] = ()
+        self.desired: dict[bytes, bytes] = {}
+        self._claims = Claims()
+        self._refused: dict[Unit, int] = {}
+        self._contest = Contest()
+        self.told = Reasons()
+        self._untold: list[tuple[Unit, str]] = []
+        self._take((InCluster(zone), *others) if zone is not None else tuple(others))
+        self.refresh(self._zone_units)
+
+    def rezone(self, external: Iterable[Zone]) -> set[Unit]:
+        """Let ``external`` stand for the external zones; the units to look at again."""
+        before = set(self._zone_units)
+        kept = [one for one in self.zones if not isinstance(one, OfExternal)]
+        self._take((*kept, *external))
+        return before | set(self.units())
+
+    def _take(self, zones: tuple[Zone, ...]) -> None:
+        self.zones = zones
+        self._zone_units = {Unit("zones", "", str(one.name)): one for one in zones}
+        self._external = [one.name for one in zones if isinstance(one, OfExternal)]
+        self._within = {
+            outer.name: [one.name for one in zones if one.name != outer.name and one.name.below(outer.name)]
+            for outer in zones
+        }
+        self._below = [(self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in zones]
+        self._follows_namespaces = any(one.follows_namespaces() for one in zones)
+
+    @property
+    def cluster(self) -> ClusterZone | None:
+        """The cluster's zone, where there is one."""
+        return next((one.settings for one in self.zones if isinstance(one, InCluster)), None)
+
+    def refresh(self, units: Iterable[Unit]) -> set[bytes]:
+        """Look at these units again; the keys whose desired value may differ now."""
+        changed: set[bytes] = set()
+        for unit in self._with_followers(units):
+            found = list(self._found(unit))
+            self._contest.want(unit, self._wanted(unit, found))
+            if unit not in self._contest.turned:
+                changed |= self._claims.put(unit, self._claim(unit, found))
+        # Who has which name is known only now.
+        for unit in self._contest.settled():
+            changed |= self._claims.put(unit, self._claim(unit, list(self.by_zone(unit))))
+        for key in changed:
+            self._settle(key)
+        return changed
+
+    def published(self, unit: Unit) -> Published:
+        """The records of one unit in all zones, and what it leaves out."""
+        whole = Published()
+        rejected = self.store.rejected(unit)
+        if rejected is not None:
+            whole.left_out.append(rejected.reason)
+            return whole
+        for _, one in self.by_zone(unit):
+            whole.records += one.records
+            whole.pointers += one.pointers
+            whole.steps += one.steps
+            whole.left_out += one.left_out
+        return whole
+
+    def by_zone(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
+        """What a unit has in each zone."""
+        for zone, published in self._found(unit):
+            holder = self._contest.holder(published.sole) if published.sole is not None else None
+            if holder not in (None, unit):
+                published.records.clear()
+                published.left_out.append(
+                    f"{published.sole} is {holder}'s, which is older, or as old and first by namespace"
+                )
+            yield zone, published
+
+    def _found(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
+        """What a unit would have in each zone if nobody else wanted its names."""
+        rejected = self.store.rejected(unit)
+        if rejected is not None:
+            yield from ((zone, Published(left_out=[rejected.reason])) for zone in self.zones)
+        elif unit in self._zone_units:
+            zone = self._zone_units[unit]
+            yield zone, zone.itself()
+        else:
+            for zone in self.zones:
+                published = zone.publish(unit, self.store)
+                if not isinstance(zone, OfExternal):
+                    self._leave_to_others(zone, published)
+                yield zone, published
+
+    def _leave_to_others(self, zone: Zone, published: Published) -> None:
+        """Take out what the server would not ask for here."""
+        within = self._within[zone.name]
+        if within:
+            published.records = [
+                one for one in published.records if not self._elsewhere(one.name, within, published)
+            ]
+            # An address leads back to names that exist: to none of those that were taken out.
+            published.pointers = [
+                one for one in published.pointers if not any(map(_target(one).below, within))
+            ]
+        if self._external:
+            published.pointers = [
+                one for one in published.pointers if not self._elsewhere(one.name, self._external, published)
+            ]
+
+    def _elsewhere(self, name: Name, zones: Iterable[Name], published: Published) -> bool:
+        other = next(filter(name.below, zones), None)
+        if other is not None:
+            what = "external domain" if other in self._external else "zone"
+            published.left_out.append(f"{name} is in the {what} {other}")
+        return other is not None
+
+    def key(self, name: Name) -> bytes:
+        """The one key that a name has if it exists."""
+        zone = self.zone_of(name)
+        return zone.key(self.layout, name) if zone is not None else self.layout.key(name)
+
+    def zone_of(self, name: Name) -> Zone | None:
+        """The zone that answers for the name: the longest of those that it is in."""
+        holding = [zone for zone in self.zones if name.below(zone.name)]
+        return max(holding, key=lambda zone: len(zone.name.labels), default=None)
+
+    def units(self) -> Iterator[Unit]:
+        """The zones themselves and every unit of the store."""
+        yield from self._zone_units
+        yield from self.store.units()
+
+    def holder(self, key: bytes) -> Unit | None:
+        """The unit whose value stands at ``key``."""
+        return self._claims.holder(key)
+
+    def losers(self, name: Name) -> list[Unit]:
+        """The units that want a name which only one can have, and do not have it."""
+        return self._contest.losers(name)
+
+    def left_out(self) -> int:
+        """How many records were asked for and could not be made."""
+        return sum(self._refused.values())
+
+    def untold(self) -> list[tuple[Unit, str]]:
+        """What was left out for an odd reason since the last call; each reason once for each object."""
+        untold, self._untold = self._untold, []
+        return untold
+
+    def group(self, key: bytes) -> bytes:
+        """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
+        head, own, _ = key.partition(_OWN)
+        if own:
+            return head + own
+        for below, deep in self._below:
+            if key.startswith(below):
+                depth = self.layout.prefix.count("/") + deep + 1
+                return b"/".join(key.split(b"/", depth)[:depth])
+        return key
+
+    def _with_followers(self, units: Iterable[Unit]) -> Iterable[Unit]:
+        """The units, and the Services that a namespace's labels decide about."""
+        if not self._follows_namespaces:
+            return units
+        chosen = set(units)
+        namespaces = {unit.name for unit in chosen if unit.kind == "namespaces"}
+        if namespaces:
+            chosen |= {
+                unit
+                for unit in self.store.units()
+                if unit.kind == "services" and unit.namespace in namespaces
+            }
+        return chosen
+
+    def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
+        """The names that the unit cannot share; nothing wants a name where it has no record."""
+        seniority = (_age(self.store.get(unit)), unit.namespace, unit.name)
+        soles = ((one.sole, one.records) for _, one in found)
+        return {
+            sole: seniority
+            for sole, records in soles
+            if sole is not None and any(record.name.below(sole) for record in records)
+        }
+
+    def _claim(self, unit: Unit, found: _Found) -> UnitClaims:
+        age = _age(self.store.get(unit))
+        claims: UnitClaims = {}
+        left_out = 0
+        odd: list[str] = []
+        for zone, published in found:
+            left_out += len(published.left_out)
+            odd += published.odd()
+            rank: Rank = (0, 0, age, unit.namespace, unit.name)
+            for key, value in zone.entries(self.layout, published.records).items():
+                claims[key] = (rank, value)
+            # A zone's own word that its apex exists comes before that of any name in it.
+            rank = (_A_STEP_ONLY, unit not in self._zone_units, "", "", "")
+            for key, value in zone.entries(self.layout, published.steps).items():
+                claims.setdefault(key, (rank, value))
+            for record in published.pointers:
+                worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
+                rank = (worth, len(_target(record).labels), age, unit.namespace, unit.name)
+                for key, value in self.layout.entries([record], zone.name).items():
+                    claims.setdefault(key, (rank, value))
+        rejected = self.store.rejected(unit) is not None
+        self._count(unit, 1 if rejected else left_out)
+        if not rejected:
+            if age or unit in self._zone_units or (unit.kind == NAMES and self.store.holders(unit.name)):
+                self._untold += [(unit, reason) for reason in self.told.fresh(unit, odd)]
+            else:
+                self.told.forget(unit)
+        return claims
+
+    def _settle(self, key: bytes) -> None:
+        value = self._claims.value(key)
+        if value is None:
+            self.desired.pop(key, None)
+        else:
+            self.desired[key] = value
+
+    def _count(self, unit: Unit, left_out: int) -> None:
+        if left_out:
+            self._refused[unit] = left_out
+        else:
+            self._refused.pop(unit, None)
+
+
+def _target(record: Record) -> Name:
+    return record.data.target if isinstance(record.data, Pointer) else record.name
+
+
+def _age(one: ApiObject | None) -> str:
+    return (one.metadata.creation_timestamp or _NO_AGE) if one is not None else ""

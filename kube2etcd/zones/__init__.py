@@ -1,0 +1,1 @@
+"""One kind of zone a module: objects to records."""

@@ -1,0 +1,164 @@
+"""The vm zone: the secondary interfaces of KubeVirt's machines to records.
+
+Interface names come from the machine's owner, addresses from its guest: neither is trusted.  What
+cannot be a name or must not be named is left out with a reason and harms nobody else.  No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from kube2etcd.kube.objects import Interface, Namespace, VirtualMachineInstance
+from kube2etcd.zones.published import Published, Usual
+from skydns_compat.layout import RESERVED
+from skydns_compat.names import (
+    Address,
+    InvalidAddress,
+    InvalidName,
+    Name,
+    check_label,
+    parse_address,
+    reverse_name,
+)
+from skydns_compat.records import Exists, Host, Pointer, Record
+
+Network = IPv4Network | IPv6Network
+
+_LINK_LOCAL = "link-local"
+_BROADCAST = ip_address("255.255.255.255")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineZone:
+    """How machines are published; ``ttl`` in seconds, short because guests' addresses flap.
+
+    ``allowed`` are the networks that may be named; None allows all.  ``allowed_in`` says the same
+    for single namespaces and stands in for ``allowed`` there.  ``reverse`` are the networks whose
+    addresses get PTR records.
+    """
+
+    zone: Name
+    ttl: int = 30
+    name_server: Address | None = None
+    allowed: tuple[Network, ...] | None = None
+    allowed_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
+    reverse: tuple[Network, ...] = ()
+
+
+def machine_zone_records(zone: MachineZone) -> Published:
+    """An apex without data, and the name server where one is given.
+
+    ``ns.<zone>`` is the name that parent zones were told to delegate to; ``ns.dns.<zone>`` is where
+    CoreDNS looks for the NS record.
+    """
+    records = [Record(zone.zone, Exists(), zone.ttl)]
+    reader = zone.zone.child("ns", "dns")
+    if zone.name_server is None:
+        records.append(Record(reader, Exists(among=True), zone.ttl))
+    else:
+        records += [
+            Record(name, Host(zone.name_server), zone.ttl) for name in (reader, zone.zone.child("ns"))
+        ]
+    return Published(records)
+
+
+def machine_namespace_records(namespace: Namespace, zone: MachineZone) -> Published:
+    """A namespace exists, without data; ``ns`` is the name server's name already."""
+    if namespace.metadata.name == "ns" and zone.name_server is not None:
+        return Published()
+    try:
+        return Published([Record(zone.zone.child(namespace.metadata.name), Exists(), zone.ttl)])
+    except InvalidName as error:
+        return Published(left_out=[f"the namespace has no name in DNS: {error}"])
+
+
+def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Published:
+    """``<interface>.<machine>.<namespace>.<zone>``, and the machine's own name for its first interface.
+
+    Of each named secondary interface the first usable address of each family.  Interface ``my`` of
+    machine ``vm`` and machine ``my.vm`` of one namespace share a name, which then has the addresses of
+    both, as KubeSecondaryDNS answers: neither owner is refused for what the other is called.
+    """
+    published = Published()
+    meta = machine.metadata
+    try:
+        labels = [check_label(label) for label in meta.name.split(".")]
+        name = zone.zone.child(*labels, meta.namespace)
+    except InvalidName as error:
+        published.left_out.append(f"the machine has no name in DNS: {error}")
+        return published
+    found: dict[str, list[Address]] = {}
+    for interface in machine.interfaces:
+        if not interface.name or interface.name == machine.primary_network:
+            continue
+        addresses = _usable(interface, zone, meta.namespace, published)
+        try:
+            label = check_label(interface.name)
+            owner = name.child(label)
+        except InvalidName as error:
+            published.left_out.append(f"interface left out: {error}")
+            continue
+        if label.startswith("_") or owner.relative(zone.zone)[-2:] in RESERVED:
+            published.left_out.append(f"interface {interface.name!r} cannot be named {owner}")
+        elif addresses:
+            known = found.setdefault(label, addresses)
+            published.left_out += ["two interfaces have one name"] if known is not addresses else []
+    if not found:
+        return published
+    _gaps(name, labels, zone, published)
+    for owner, addresses in [
+        (name, found[min(found)]),
+        *((name.child(one), found[one]) for one in sorted(found)),
+    ]:
+        published.records += [Record(owner, Host(address), zone.ttl) for address in addresses]
+    named = {address: name.child(one) for one in sorted(found, reverse=True) for address in found[one]}
+    published.pointers += [
+        Record(reverse_name(address), Pointer(owner), zone.ttl)
+        for address, owner in named.items()
+        if any(address in network for network in zone.reverse)
+    ]
+    return published
+
+
+def _gaps(name: Name, labels: list[str], zone: MachineZone, published: Published) -> None:
+    """The names between a dotted machine name and its namespace exist, without data."""
+    for cut in range(1, len(labels)):
+        published.records.append(Record(Name(name.labels[cut:]), Exists(among=True), zone.ttl))
+
+
+def _usable(interface: Interface, zone: MachineZone, namespace: str, published: Published) -> list[Address]:
+    chosen: dict[int, Address] = {}
+    for text in dict.fromkeys(filter(None, (interface.ip_address, *interface.ip_addresses))):
+        try:
+            address = parse_address(text)
+        except InvalidAddress as error:
+            published.left_out.append(f"interface {interface.name!r}: {error}")
+            continue
+        why = _refusal(address, zone, namespace)
+        if why:
+            reason = f"interface {interface.name!r}: {address} is {why}"
+            # Every interface with IPv6 has such an address.
+            published.left_out.append(Usual(reason) if why == _LINK_LOCAL else reason)
+        else:
+            chosen.setdefault(address.version, address)
+    return [chosen[version] for version in sorted(chosen)]
+
+
+def _refusal(address: Address, zone: MachineZone, namespace: str) -> str:
+    """Why an address must not be named, or nothing: this zone may be asked from outside."""
+    kinds = {
+        "loopback": address.is_loopback,
+        "unspecified": address.is_unspecified,
+        _LINK_LOCAL: address.is_link_local,
+        "multicast": address.is_multicast,
+        "broadcast": address == _BROADCAST,
+    }
+    for kind, yes in kinds.items():
+        if yes:
+            return kind
+    allowed = zone.allowed_in.get(namespace, zone.allowed)
+    if allowed is not None and not any(address in network for network in allowed):
+        return "outside the allowed networks"
+    return ""

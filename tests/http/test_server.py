@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from kube2etcd.errors import SettingsError
+from kube2etcd.http.server import LIVE_WITHIN, Door
+from kube2etcd.metrics import Metrics, Snapshot
+from kube2etcd.settings import HostPort
+
+
+class Said:
+    """A status as a test wants it."""
+
+    def __init__(self) -> None:
+        self.now = Snapshot(True, (), 0.5)
+
+    def snapshot(self) -> Snapshot:
+        return self.now
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+def door(said: Said) -> Iterator[Door]:
+    door = Door(HostPort("127.0.0.1", 0), said, Metrics(), "cluster.local").start()
+    yield door
+    door.stop()
+
+
+def ask(door: Door, path: str, method: str = "GET") -> tuple[int, str]:
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.request(method, f"http://127.0.0.1:{door.port}{path}", timeout=5)
+        return answer.status_code, answer.text
+
+
+WORRIED = Snapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
+STARTING = Snapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
+STUCK = Snapshot(True, (), LIVE_WITHIN + 1)
+
+ANSWERS = [
+    ("/livez", Snapshot(True, (), 0.0), 200, "ok"),
+    ("/healthz", Snapshot(True, (), 0.0), 200, "ok"),
+    ("/livez", STARTING, 200, "ok"),
+    ("/livez", STUCK, 503, "has not turned for 121 s"),
+    ("/healthz", STUCK, 503, "has not turned"),
+    ("/readyz", Snapshot(True, (), 0.0), 200, "ok"),
+    ("/readiness", Snapshot(True, (), 0.0), 200, "ok"),
+    ("/readyz", WORRIED, 200, "services stale for 61 s"),
+    ("/readyz", STARTING, 503, "services not listed yet\netcd cannot be reached"),
+    ("/readyz", Snapshot(False, (), 0.0), 503, "not ready"),
+    ("/", WORRIED, 200, "ready: yes\n  3 keys of others"),
+    ("/", STARTING, 200, "cluster.local\nready: no"),
+    ("/metrics", WORRIED, 200, "kube2etcd_writes_total"),
+    ("/etc/passwd", WORRIED, 404, "/readyz"),
+]
+
+
+@pytest.mark.parametrize(("path", "now", "code", "text"), ANSWERS)
+def test_answers(door: Door, said: Said, path: str, now: Snapshot, code: int, text: str) -> None:
+    said.now = now
+    got, body = ask(door, path)
+    assert got == code
+    assert text in body
+
+
+def test_only_reading(door: Door) -> None:
+    assert ask(door, "/readyz", "POST")[0] == 405
+    assert ask(door, "/readyz", "HEAD") == (200, "")
+
+
+def test_a_port_in_use_is_a_sentence(said: Said) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match="another program listens there"):
+            Door(HostPort("127.0.0.1", port), said, Metrics())
+
+
+@pytest.mark.parametrize(
+    ("host", "hint"),
+    [("192.0.2.1", "no address 192.0.2.1"), ("no.such.host.invalid", "is not known")],
+)
+def test_a_host_that_is_not_here_is_a_sentence(said: Said, host: str, hint: str) -> None:
+    with pytest.raises(SettingsError, match=hint):
+        Door(HostPort(host, 1), said, Metrics())
+
+
+def test_every_address_when_no_host_is_given(said: Said) -> None:
+    door = Door(HostPort("", 0), said, Metrics()).start()
+    try:
+        assert ask(door, "/livez") == (200, "ok\n")
+    finally:
+        door.stop()
+
+
+def test_a_door_that_was_never_opened_can_be_closed(said: Said) -> None:
+    Door(HostPort("127.0.0.1", 0), said, Metrics()).stop()
+
+
+def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
+    door = Door(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as idle:
+        idle.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+        assert idle.recv(100).startswith(b"HTTP/1.1 200")
+        door.stop()
+        assert b"" in iter(lambda: idle.recv(1000), None)
+
+
+def test_a_stop_that_comes_while_the_thread_is_awake_already(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    trigger = door._server.trigger
+    pull = trigger._physical_pull
+
+    def woken_by_a_worker_before() -> None:
+        """The worker that has just answered wakes the thread, which then does what it is woken for here."""
+        pull()
+        door._thread.join(20)
+        pull()
+
+    monkeypatch.setattr(trigger, "_physical_pull", woken_by_a_worker_before)
+    door.stop()
+    assert not door._thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", door.port), timeout=5)

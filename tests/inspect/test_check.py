@@ -1,0 +1,103 @@
+"""What ``check`` says of an election, without servers; the rest is asked of real ones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import EtcdRefused, SettingsError
+from kube2etcd.etcd import probe, wire
+from kube2etcd.etcd.probe import ServerHealth
+from kube2etcd.etcd.wire import Message, rpc
+from kube2etcd.inspect import check
+from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.settings import load
+
+KEY = "/kube2etcd/leader/skydns/kube2etcd"
+
+
+class Etcd:
+    """The part of etcd that is asked; ``refused``: keys without rights."""
+
+    def __init__(self) -> None:
+        self.keys: dict[bytes, tuple[bytes, int]] = {}
+        """Value and lease."""
+        self.refused: set[str] = set()
+
+    def __enter__(self) -> Etcd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, method: str, request: Message) -> Any:
+        return getattr(self, method)(request)
+
+    def Range(self, request: Message) -> Any:
+        self.look(request.key)
+        found = self.keys.get(request.key)
+        kvs = [rpc.KeyValue(key=request.key, value=found[0], lease=found[1])] if found is not None else []
+        return rpc.RangeResponse(kvs=kvs)
+
+    def Txn(self, request: Message) -> Any:
+        [compare] = request.compare
+        self.look(compare.key)
+        assert compare.version > 2**60, "a condition that no key can meet"
+        return rpc.TxnResponse()
+
+    def look(self, key: bytes) -> None:
+        if key.decode() in self.refused:
+            raise EtcdRefused("permission denied")
+
+
+@pytest.fixture
+def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
+    wire.install()
+    made = Etcd()
+    store = SimpleNamespace(snapshot=lambda: SimpleNamespace(entries={}))
+
+    def no_cluster(settings: ClusterSettings) -> Any:
+        raise SettingsError("no cluster")
+
+    monkeypatch.setattr(check, "connect_api", no_cluster)
+    monkeypatch.setattr(check, "open_store", lambda *_: (made, store))
+    monkeypatch.setattr(probe, "health", lambda *_: ServerHealth("3.7.3", 0, 0, True))
+    return made
+
+
+def election(etcd: Etcd, **options: Any) -> tuple[str, str]:
+    found = {one.what: one for one in check.findings(load({"leader_elect": True, **options}, {}))}
+    return found["election"].verdict, found["election"].text
+
+
+def test_who_leads(etcd: Etcd) -> None:
+    assert election(etcd) == ("ok", f"{KEY} can be read and written; nobody leads now")
+    etcd.keys[KEY.encode()] = b"dns-7f-1a", 7
+    assert election(etcd) == ("ok", f"{KEY} can be read and written; dns-7f-1a leads now")
+
+
+def test_a_key_that_no_bridge_made(etcd: Etcd) -> None:
+    etcd.keys[KEY.encode()] = b"me", 0
+    verdict, text = election(etcd)
+    assert verdict == "fault"
+    assert text.endswith(f"the key {KEY} has no lease, so no bridge made it: delete it")
+
+
+def test_no_rights_on_the_key(etcd: Etcd) -> None:
+    etcd.refused.add(KEY)
+    assert election(etcd) == (
+        "fault",
+        f"--leader-elect needs an etcd user that may read and write {KEY}: permission denied",
+    )
+
+
+def test_a_prefix_where_elections_are(etcd: Etcd) -> None:
+    verdict, text = election(etcd, etcd_prefix="/kube2etcd")
+    assert verdict == "fault"
+    assert "take another --etcd-prefix" in text
+
+
+def test_nothing_is_said_where_none_is_asked_for(etcd: Etcd) -> None:
+    assert "election" not in {one.what for one in check.findings(load({}, {}))}

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kube2etcd.app import build
+from kube2etcd.app.offline import from_files
+from kube2etcd.inspect.explain import Explainer, question_name
+from kube2etcd.inspect.explain.explainer import meaning
+from kube2etcd.settings import load
+from skydns_compat.corefile import blocks
+from skydns_compat.reader import Answer
+
+SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
+
+MORE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: worker, namespace: shop}
+status: {phase: Running, podIP: 10.244.9.9, podIPs: [{ip: 10.244.9.9}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: waiting, namespace: shop}
+spec: {type: LoadBalancer}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: legacy, namespace: shop}
+spec: {type: ExternalName, externalName: 192.0.2.9}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: legacy-abcde, namespace: shop}
+endpoints: none
+---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: vm1, namespace: shop}
+spec: {networks: [{name: default, pod: {}}, {name: nic1, multus: {networkName: x}}]}
+status: {interfaces: [{name: nic1, ipAddress: 192.0.2.30, ipAddresses: [192.0.2.30]}]}
+---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: vm2, namespace: shop}
+spec: {networks: [{name: nic1, multus: {networkName: x}}]}
+status: {interfaces: [{name: nic1, ipAddress: 127.0.0.1, ipAddresses: [127.0.0.1]}]}
+---
+apiVersion: externaldns.k8s.io/v1alpha1
+kind: DNSEndpoint
+metadata: {name: names, namespace: shop}
+spec:
+  endpoints:
+    - {dnsName: foo.dtk.io, recordType: A, targets: [10.0.0.5]}
+    - {dnsName: a.b.dtk.io, recordType: A, targets: [10.0.0.5]}
+    - {dnsName: odd.dtk.io, recordType: A, targets: [x]}
+    - {dnsName: "*.w.dtk.io", recordType: A, targets: [10.0.0.5]}
+    - {dnsName: a-foo.dtk.io, recordType: TXT, targets: [heritage=external-dns]}
+"""
+
+
+def explainer(
+    tmp_path: Path, existing: dict[bytes, bytes] | None = None, *, config: Path | None = None, **options: Any
+) -> Explainer:
+    more = tmp_path / "more.yaml"
+    more.write_text(MORE)
+    settings = load(
+        {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True, **options},
+        {},
+        config,
+    )
+    publisher = from_files(settings, [SHOP, str(more)])
+    if existing is not None:
+        existing = {**publisher.desired, **existing}
+    return Explainer(publisher, blocks(build.corefile(settings)), existing)
+
+
+CASES = [
+    ("foo.dtk.io", "A", "NOERROR", "A 10.0.0.5 comes from dnsendpoints/shop/names"),
+    ("foo.dtk.io", "TXT", "NOERROR", "has A only"),
+    ("b.dtk.io", "A", "NOERROR", "without any data"),
+    ("dtk.io", "A", "NOERROR", "the name exists (zones/dtk.io)"),
+    ("odd.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: odd.dtk.io A 'x'"),
+    ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, and the server has no wildcards"),
+    ("a-foo.dtk.io", "TXT", "NXDOMAIN", "bookkeeping of ExternalDNS"),
+    ("none.dtk.io", "A", "NXDOMAIN", "nobody has said anything"),
+    ("10-244-9-9.shop.pod.cluster.local", "A", "NOERROR", "comes from pods/shop/worker"),
+    ("10-244-9-8.shop.pod.cluster.local", "A", "NXDOMAIN", "no running pod in the Namespace shop"),
+    ("shop.pod.cluster.local", "A", "NOERROR", "the name exists"),
+    ("none.pod.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
+    ("waiting.shop.svc.cluster.local", "A", "NXDOMAIN", "has no cluster address yet"),
+    ("legacy.shop.svc.cluster.local", "A", "NXDOMAIN", "192.0.2.9 is an address, which a CNAME cannot hold"),
+    (
+        "legacy.shop.svc.cluster.local",
+        "A",
+        "NXDOMAIN",
+        "endpointslices/shop/legacy-abcde, by its name one of",
+    ),
+    ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
+    ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
+    ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),
+    ("vm3.shop.vm", "A", "NXDOMAIN", "no object has this name in vm"),
+    ("vm1.shop.vm", "AAAA", "NOERROR", "has A only"),
+    ("svc.cluster.local", "A", "NOERROR", "the name above all namespaces exists"),
+    ("none.svc.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
+    ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
+    ("999.0.0.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
+    ("db.shop", "A", "REFUSED", "db.shop.svc.cluster.local of it"),
+    ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
+    ("dns-version.cluster.local", "A", "NXDOMAIN", "the server says NXDOMAIN all the same"),
+    ("svc.cluster.local", "TXT", "NXDOMAIN", "the server says NXDOMAIN all the same"),
+    ("cluster.local", "A", "NOERROR", "the name exists (zones/cluster.local) without any data"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "rcode", "hint"),
+    CASES,
+    ids=[f"{name}-{rtype}-{hint[:12]}" for name, rtype, _, hint in CASES],
+)
+def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hint: str) -> None:
+    (found,) = explainer(tmp_path).explain(question_name(name), rtype)
+    assert found.answer.rcode == rcode
+    assert hint in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("waiting.shop.shop.example", "services/shop/waiting: "),
+        ("none.shop.shop.example", "no object has this name in shop.example"),
+    ],
+)
+def test_in_a_zone_of_services_what_is_selected_is_no_reason(tmp_path: Path, name: str, hint: str) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("zones: [{zone: shop.example, namespaces: [shop]}]\n")
+    (found,) = explainer(tmp_path, config=config).explain(question_name(name), "A")
+    assert len(found.reasons) == 1
+    assert found.reasons[0].startswith(hint)
+    assert "selected" not in found.reasons[0]
+
+
+def test_without_a_cluster_zone_no_search_list_is_thought_of(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path, no_cluster_zone=True).explain(question_name("db.shop"), "A")
+    assert found.reasons == ("db.shop is not in vm or dtk.io, nor a reverse name",)
+
+
+def test_an_outcome_that_has_no_better_words_is_named() -> None:
+    assert meaning(Answer("SERVFAIL")) == "SERVFAIL"
+
+
+def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path).explain(question_name("waiting.shop.svc.cluster.local"), "A")
+    assert "endpointslices" not in str(found)
+
+
+def test_a_name_too_long_for_the_search_list(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path).explain(question_name(".".join(["a" * 60] * 4)), "A")
+    assert len(found.reasons) == 1
+
+
+def test_equal_entries_are_not_spoken_of(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path, {}).explain(question_name("web.shop.svc.cluster.local"), "A")
+    assert "etcd" not in str(found)
+
+
+DIFFERING = [
+    ("10.20.96.10.in-addr.arpa", "PTR", b"/skydns/arpa/in-addr/10/96/20/10", b'{"host":"other.example"}'),
+    ("10.20.96.10.in-addr.arpa", "PTR", b"/skydns/arpa/in-addr/10/96/20/10", b"{bad"),
+    ("extra.shop.svc.cluster.local", "A", b"/skydns/local/cluster/svc/shop/extra/x", b'{"host":"10.9.9.9"}'),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "key", "value"), DIFFERING, ids=["changed", "malformed", "foreign"]
+)
+def test_what_etcd_really_holds_is_answered(
+    tmp_path: Path, name: str, rtype: str, key: bytes, value: bytes
+) -> None:
+    (found,) = explainer(tmp_path, {key: value}).explain(question_name(name), rtype)
+    (wanted,) = explainer(tmp_path).explain(question_name(name), rtype)
+    assert found.answer != wanted.answer
+    assert "etcd is not equal to the cluster here" in found.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("10.0.0.1", "1.0.0.10.in-addr.arpa"),
+        ("::ffff:10.0.0.1", "1.0.0.10.in-addr.arpa"),
+        ("Web.Shop.", "web.shop"),
+    ],
+)
+def test_an_address_is_asked_for_backwards(text: str, name: str) -> None:
+    assert str(question_name(text)) == name

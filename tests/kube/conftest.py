@@ -1,0 +1,45 @@
+"""The scripted server and connections to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kube2etcd.kube import credentials
+from kube2etcd.kube.client import ApiConnection, connect
+from kube2etcd.kube.credentials import ClusterSettings
+from tests.kube.scripted import Opened, Scripted
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    made = Scripted()
+    yield made
+    made.end()
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(credentials, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., ApiConnection]]:
+    made: list[ApiConnection] = []
+
+    def open_one(**settings: Any) -> ApiConnection:
+        made.append(connect(ClusterSettings(**settings)))
+        return made[-1]
+
+    yield open_one
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def api(server: Scripted, opened: Opened) -> ApiConnection:
+    return opened(master_url=server.url)

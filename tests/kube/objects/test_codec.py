@@ -1,0 +1,223 @@
+"""Lists and events: an odd object beside good ones, bodies that are none, true ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.errors import ApiTruncated, ApiUnavailable
+from kube2etcd.kube.objects import (
+    INITIAL_EVENTS_END,
+    KINDS,
+    Event,
+    Metadata,
+    Rejected,
+    Service,
+    decode_event,
+    decode_list,
+)
+from tests.kube.objects.bodies import META, SERVICES, body
+
+ODD: list[tuple[str, Any, str]] = [
+    ("ports are a word", {"metadata": META, "spec": {"ports": "eighty"}}, "$.spec.ports"),
+    ("a port is a word", {"metadata": META, "spec": {"ports": [{"port": "eighty"}]}}, "port"),
+    ("a port is missing", {"metadata": META, "spec": {"ports": [{"name": "http"}]}}, "port"),
+    ("a port is null", {"metadata": META, "spec": {"ports": [{"port": None}]}}, "port"),
+    ("a port is a fraction", {"metadata": META, "spec": {"ports": [{"port": 80.5}]}}, "port"),
+    ("labels are a list", {"metadata": {**META, "labels": ["a"]}}, "labels"),
+    ("a label is a number", {"metadata": {**META, "labels": {"a": 1}}}, "labels"),
+    ("an address is null", {"metadata": META, "spec": {"clusterIPs": [None]}}, "clusterIPs"),
+    ("spec is a list", {"metadata": META, "spec": []}, "$.spec"),
+    ("the version is a number", {"metadata": {**META, "resourceVersion": 5}}, "resourceVersion"),
+]
+
+
+@pytest.mark.parametrize(("item", "reason"), [o[1:] for o in ODD], ids=[o[0] for o in ODD])
+def test_an_odd_object_among_good_ones(item: Any, reason: str) -> None:
+    good = [{"metadata": {"namespace": "demo", "name": f"good-{i}"}} for i in range(100)]
+    page = decode_list(SERVICES, body([*good[:50], item, *good[50:]]))
+    assert [o.metadata.name for o in page.items] == [f"good-{i}" for i in range(100)]
+    (rejected,) = page.rejected
+    assert (rejected.kind, rejected.namespace, rejected.name) == ("services", "demo", "x")
+    assert reason in rejected.reason
+    assert page.resource_version == "7"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {},
+        {"metadata": {}},
+        {"metadata": {"name": ""}},
+        {"metadata": {"name": None}},
+        {"metadata": {"name": 5}},
+        {"metadata": []},
+        None,
+        [],
+        7,
+        "text",
+    ],
+    ids=str,
+)
+def test_an_object_without_identity(item: Any) -> None:
+    page = decode_list(SERVICES, body([{"metadata": META}, item]))
+    assert [o.metadata.name for o in page.items] == ["x"]
+    (rejected,) = page.rejected
+    assert rejected.name == ""
+    assert rejected.reason
+
+
+def test_text_that_is_not_utf8_costs_only_its_object() -> None:
+    raw = body([{"metadata": META}, {"metadata": {"name": "bad", "labels": {"a": "MARK"}}}])
+    page = decode_list(SERVICES, raw.replace(b"MARK", b"\xff\xfe"))
+    assert [o.metadata.name for o in page.items] == ["x"]
+    assert len(page.rejected) == 1
+
+
+def test_pages() -> None:
+    page = decode_list(SERVICES, body([], **{"continue": "token", "remainingItemCount": 12}))
+    assert (page.continue_, page.resource_version) == ("token", "7")
+    last = decode_list(SERVICES, body(None, **{"continue": None, "remainingItemCount": None}))
+    assert (last.items, last.continue_) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"", ApiTruncated),
+        (body([{"metadata": META}])[:-3], ApiTruncated),
+        (b"<html>", ApiTruncated),
+        (b"\xff", ApiTruncated),
+        (b"[]", ApiUnavailable),
+        (b"{}", ApiUnavailable),
+        (b"null", ApiUnavailable),
+        (body([], kind="Pod"), ApiUnavailable),
+        (b'{"kind":"Status","code":200}', ApiUnavailable),
+        (b'{"kind":"ServiceList","metadata":{"resourceVersion":"1"}}', ApiUnavailable),
+        (b'{"kind":"ServiceList","metadata":{"resourceVersion":null},"items":[]}', ApiUnavailable),
+        (b'{"kind":"ServiceList","metadata":null,"items":[]}', ApiUnavailable),
+        (b'{"kind":"ServiceList","metadata":{"resourceVersion":"1"},"items":{}}', ApiUnavailable),
+        (b'{"kind":["ServiceList"],"metadata":{"resourceVersion":"1"},"items":[]}', ApiUnavailable),
+        (body([{}], kind="Pod"), ApiUnavailable),
+        (body([{}, {"metadata": META}])[:-9], ApiTruncated),
+        (body([{"spec": "odd"}, {"metadata": META}])[:-9], ApiTruncated),
+    ],
+)
+def test_what_is_no_list_raises(answer: bytes, error: type[Exception]) -> None:
+    with pytest.raises(ApiUnavailable) as caught:
+        decode_list(SERVICES, answer)
+    assert type(caught.value) is error
+    assert "services" in str(caught.value)
+
+
+@given(cut=st.integers(min_value=0))
+def test_a_list_cut_anywhere_is_never_a_list(cut: int) -> None:
+    whole = body([{"metadata": {"name": f"s{i}", "namespace": "é"}} for i in range(5)])
+    with pytest.raises(ApiUnavailable):
+        decode_list(SERVICES, whole[: cut % len(whole)])
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["metadata", "spec", "status", "endpoints", "ports", "addressType"]
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    odd=JSON | st.dictionaries(st.sampled_from(FIELDS), JSON),
+)
+def test_whatever_an_item_is_the_others_are_read(kind: str, odd: Any) -> None:
+    good = {"metadata": META}
+    page = decode_list(KINDS[kind], body([good, odd, good], KINDS[kind].kind))
+    assert [o.metadata.name for o in page.items if o.metadata.name == "x"][:2] == ["x", "x"]
+    assert len(page.items) + len(page.rejected) == 3
+    event = decode_event(KINDS[kind], json.dumps({"type": "ADDED", "object": odd}).encode())
+    assert (event.object is None) != (event.rejected is None)
+
+
+def line(type_: Any, obj: Any) -> bytes:
+    return json.dumps({"type": type_, "object": obj}).encode()
+
+
+@pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED"])
+def test_event(type_: str) -> None:
+    event = decode_event(SERVICES, line(type_, {"metadata": {**META, "resourceVersion": "9"}}))
+    assert event == Event(type_, Service(Metadata("demo", "x", "", "9")), "demo", "x", "9")
+
+
+@pytest.mark.parametrize(
+    ("meta", "version", "ended"),
+    [
+        ({"resourceVersion": "9", "creationTimestamp": None}, "9", False),
+        ({"resourceVersion": "9", "annotations": {INITIAL_EVENTS_END: "true"}}, "9", True),
+        ({"resourceVersion": "9", "annotations": {INITIAL_EVENTS_END: "false"}}, "9", False),
+        ({"resourceVersion": None, "annotations": None}, "", False),
+    ],
+    ids=["plain", "end of the first part", "not the end", "empty"],
+)
+def test_bookmark(meta: dict[str, Any], version: str, ended: bool) -> None:
+    event = decode_event(SERVICES, line("BOOKMARK", {"metadata": meta, "spec": {}}))
+    assert event == Event("BOOKMARK", resource_version=version, initial_events_end=ended)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        ({"code": 410, "reason": "Expired", "message": "too old"}, 410, "too old"),
+        ({"code": 500, "reason": "InternalError", "message": None}, 500, "InternalError"),
+        ({"code": None}, 0, "no reason given"),
+    ],
+    ids=["gone", "reason only", "nothing"],
+)
+def test_error_event(status: dict[str, Any], code: int, message: str) -> None:
+    event = decode_event(SERVICES, line("ERROR", status))
+    assert (event.type, event.code, event.message, event.object) == ("ERROR", code, message, None)
+
+
+def test_unknown_event_type_is_passed_on() -> None:
+    assert decode_event(SERVICES, line("RENAMED", {"metadata": META})) == Event("RENAMED")
+
+
+def test_an_odd_event_keeps_identity_and_version() -> None:
+    odd = {"metadata": {**META, "resourceVersion": "9"}, "spec": []}
+    event = decode_event(SERVICES, line("DELETED", odd))
+    assert (event.namespace, event.name, event.resource_version) == ("demo", "x", "9")
+    assert event.object is None
+    assert isinstance(event.rejected, Rejected)
+
+
+def test_an_odd_event_with_odd_metadata_keeps_what_can_be_kept() -> None:
+    odd = {"metadata": {**META, "resourceVersion": 9, "uid": []}, "spec": []}
+    event = decode_event(SERVICES, line("MODIFIED", odd))
+    assert (event.namespace, event.name, event.resource_version) == ("demo", "x", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"type":"ADDED"}',
+        b'{"type":5,"object":{}}',
+        b"\xff\xff",
+        b'{"type":"BOOKMARK","object":{}}',
+        b'{"type":"ERROR","object":[]}',
+        b'{"type":"ADDED","object":{"metadata":{"na',
+    ],
+)
+def test_what_is_no_event_raises(text: bytes) -> None:
+    with pytest.raises(ApiTruncated, match="services"):
+        decode_event(SERVICES, text)

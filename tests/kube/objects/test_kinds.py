@@ -1,0 +1,312 @@
+"""What is read of each kind: every field that matters, null everywhere; paths and names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.kube.objects import (
+    KINDS,
+    SERVICE_NAME_LABEL,
+    TENANT_CLUSTER_IP,
+    ApiObject,
+    DnsEndpoint,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    Interface,
+    Metadata,
+    Namespace,
+    Pod,
+    Port,
+    Service,
+    TargetRef,
+    VirtualMachineInstance,
+    decode_list,
+)
+from tests.kube.objects.bodies import META, body, read_one
+
+FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
+    (
+        "services",
+        {
+            "metadata": {
+                **META,
+                "uid": "u1",
+                "resourceVersion": "42",
+                "creationTimestamp": "2026-01-02T03:04:05Z",
+                "labels": {"app": "web"},
+                "annotations": {TENANT_CLUSTER_IP: "10.9.9.9", "big": "x" * 1000},
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+                "ownerReferences": [{"name": "owner"}],
+            },
+            "spec": {
+                "type": "LoadBalancer",
+                "clusterIP": "10.0.0.1",
+                "clusterIPs": ["10.0.0.1", "fd00:10::1"],
+                "externalName": "",
+                "externalIPs": ["192.0.2.1"],
+                "publishNotReadyAddresses": True,
+                "selector": {"app": "web"},
+                "ports": [
+                    {"name": "http", "protocol": "TCP", "port": 80, "targetPort": "web", "nodePort": 3}
+                ],
+            },
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"hostname": "lb.example"}]}},
+        },
+        Service(
+            Metadata(
+                "demo",
+                "x",
+                "u1",
+                "42",
+                "2026-01-02T03:04:05Z",
+                {"app": "web"},
+                {TENANT_CLUSTER_IP: "10.9.9.9"},
+            ),
+            "LoadBalancer",
+            "10.0.0.1",
+            ("10.0.0.1", "fd00:10::1"),
+            "",
+            ("192.0.2.1",),
+            (Port("http", "TCP", 80),),
+            (Ingress("192.0.2.9", ""), Ingress("", "lb.example")),
+        ),
+    ),
+    (
+        "endpointslices",
+        {
+            "metadata": {**META, "labels": {SERVICE_NAME_LABEL: "web", "other": "dropped"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "protocol": "UDP", "port": 8080}, {"name": "", "port": None}],
+            "endpoints": [
+                {
+                    "addresses": ["10.1.0.1"],
+                    "conditions": {"ready": True, "serving": True, "terminating": False},
+                    "hostname": "web-0",
+                    "nodeName": "n1",
+                    "targetRef": {"kind": "Pod", "name": "web-0", "namespace": "demo"},
+                },
+                {"addresses": ["10.1.0.2"], "conditions": {}},
+            ],
+        },
+        EndpointSlice(
+            Metadata("demo", "x"),
+            "web",
+            "IPv4",
+            (EndpointPort("http", "UDP", 8080), EndpointPort("", "TCP", None)),
+            (
+                Endpoint(("10.1.0.1",), True, True, False, "web-0", TargetRef("Pod", "web-0")),
+                Endpoint(("10.1.0.2",)),
+            ),
+        ),
+    ),
+    (
+        "namespaces",
+        {"metadata": {"name": "x", "labels": {"team": "a"}}, "status": {"phase": "Active"}},
+        Namespace(Metadata("", "x", labels={"team": "a"})),
+    ),
+    (
+        "pods",
+        {
+            "metadata": {**META, "labels": {"app": "dropped"}, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"hostNetwork": True, "containers": [{}]},
+            "status": {
+                "phase": "Running",
+                "podIP": "10.2.0.1",
+                "podIPs": [{"ip": "10.2.0.1"}, {"ip": "fd::1"}],
+            },
+        },
+        Pod(Metadata("demo", "x"), "10.2.0.1", ("10.2.0.1", "fd::1"), "Running", True, True),
+    ),
+    (
+        "virtualmachineinstances",
+        {
+            "metadata": META,
+            "spec": {
+                "networks": [
+                    {"name": "sec1", "multus": {"networkName": "n"}},
+                    {"name": "main", "pod": {}},
+                    {"name": "other", "multus": {"default": True}},
+                ]
+            },
+            "status": {
+                "phase": "Running",
+                "interfaces": [
+                    {"name": "main", "ipAddress": "10.244.0.5", "ipAddresses": ["10.244.0.5"]},
+                    {
+                        "name": "sec1",
+                        "ipAddress": "192.0.2.5",
+                        "ipAddresses": ["192.0.2.5", "2001:db8::5"],
+                        "infoSource": "domain, guest-agent",
+                        "mac": "02:00:00:00:00:01",
+                        "queueCount": 1,
+                    },
+                    {"interfaceName": "docker0", "ipAddress": "172.17.0.1"},
+                ],
+            },
+        },
+        VirtualMachineInstance(
+            Metadata("demo", "x"),
+            (
+                Interface("main", "10.244.0.5", ("10.244.0.5",), ""),
+                Interface("sec1", "192.0.2.5", ("192.0.2.5", "2001:db8::5"), "domain, guest-agent"),
+                Interface("", "172.17.0.1", (), ""),
+            ),
+            "main",
+        ),
+    ),
+    (
+        "dnsendpoints",
+        {
+            "metadata": {**META, "generation": 3},
+            "spec": {
+                "endpoints": [
+                    {
+                        "dnsName": "a.dtk.io",
+                        "recordType": "A",
+                        "targets": ["10.0.0.1"],
+                        "recordTTL": 60,
+                        "setIdentifier": "one",
+                        "labels": {"owner": "me"},
+                    }
+                ]
+            },
+            "status": {"observedGeneration": 3},
+        },
+        DnsEndpoint(
+            Metadata("demo", "x"),
+            (
+                ExternalEndpoint(
+                    "a.dtk.io", ("10.0.0.1",), "A", set_identifier="one", ttl=60, labels={"owner": "me"}
+                ),
+            ),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "item", "expected"), FULL, ids=[kind for kind, _, _ in FULL])
+def test_every_field_that_matters_is_read(kind: str, item: dict[str, Any], expected: ApiObject) -> None:
+    assert read_one(kind, item) == expected
+
+
+def nulled(value: Any) -> Any:
+    """The same object with every field but the identity null."""
+    if isinstance(value, dict):
+        return {k: nulled(v) if k in ("metadata", "spec", "status") else None for k, v in value.items()} | {
+            k: value[k] for k in ("name", "namespace") if k in value
+        }
+    return None
+
+
+@pytest.mark.parametrize(("kind", "item", "full"), FULL, ids=[kind for kind, _, _ in FULL])
+@pytest.mark.parametrize("how", ["absent", "null", "inner null", "empty"])
+def test_null_means_empty(kind: str, item: dict[str, Any], full: ApiObject, how: str) -> None:
+    meta = {k: item["metadata"][k] for k in ("name", "namespace") if k in item["metadata"]}
+    variants: dict[str, dict[str, Any]] = {
+        "absent": {"metadata": meta},
+        "null": dict.fromkeys(item) | {"metadata": meta},
+        "inner null": nulled(item),
+        "empty": {k: type(v)() for k, v in item.items()} | {"metadata": meta},
+    }
+    assert read_one(kind, variants[how]) == type(full)(Metadata(meta.get("namespace", ""), meta["name"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "expected"),
+    [
+        (
+            "services",
+            {"metadata": {**META, "labels": {"a": None, "b": "c"}, "annotations": {TENANT_CLUSTER_IP: None}}},
+            Service(Metadata("demo", "x", labels={"a": "", "b": "c"})),
+        ),
+        (
+            "services",
+            {"metadata": META, "spec": {"ports": [{"port": 53, "name": None, "protocol": None}]}},
+            Service(Metadata("demo", "x"), ports=(Port("", "TCP", 53),)),
+        ),
+        (
+            "services",
+            {"metadata": META, "status": {"loadBalancer": {"ingress": None}}},
+            Service(Metadata("demo", "x")),
+        ),
+        (
+            "endpointslices",
+            {"metadata": META, "endpoints": [{"addresses": None, "conditions": None, "targetRef": None}]},
+            EndpointSlice(Metadata("demo", "x"), endpoints=(Endpoint(()),)),
+        ),
+        (
+            "endpointslices",
+            {"metadata": META, "endpoints": [{"targetRef": {"kind": None, "name": None}}]},
+            EndpointSlice(Metadata("demo", "x"), endpoints=(Endpoint((), target_ref=TargetRef()),)),
+        ),
+        (
+            "pods",
+            {"metadata": META, "status": {"podIPs": [{"ip": None}, {"ip": "10.0.0.1"}, {}]}},
+            Pod(Metadata("demo", "x"), pod_ips=("10.0.0.1",)),
+        ),
+        (
+            "virtualmachineinstances",
+            {
+                "metadata": META,
+                "spec": {"networks": [{"name": "a", "pod": None, "multus": {"default": None}}]},
+            },
+            VirtualMachineInstance(Metadata("demo", "x")),
+        ),
+        (
+            "virtualmachineinstances",
+            {"metadata": META, "spec": {"networks": [{"name": "a", "multus": {"default": True}}]}},
+            VirtualMachineInstance(Metadata("demo", "x"), primary_network="a"),
+        ),
+        (
+            "virtualmachineinstances",
+            {"metadata": META, "spec": {"networks": [{"pod": {"vmNetworkCIDR": "10.0.0.0/24"}}]}},
+            VirtualMachineInstance(Metadata("demo", "x")),
+        ),
+    ],
+    ids=[
+        "label and annotation",
+        "port",
+        "ingress",
+        "endpoint",
+        "target",
+        "pod address",
+        "network",
+        "multus default is primary",
+        "a primary network without a name",
+    ],
+)
+def test_null_inside(kind: str, item: dict[str, Any], expected: ApiObject) -> None:
+    assert read_one(kind, item) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "path"),
+    [
+        ("services", None, "/api/v1/services"),
+        ("services", "demo", "/api/v1/namespaces/demo/services"),
+        ("endpointslices", None, "/apis/discovery.k8s.io/v1/endpointslices"),
+        ("namespaces", "demo", "/api/v1/namespaces"),
+        ("virtualmachineinstances", "a", "/apis/kubevirt.io/v1/namespaces/a/virtualmachineinstances"),
+    ],
+)
+def test_path(name: str, namespace: str | None, path: str) -> None:
+    assert KINDS[name].path(namespace) == path
+
+
+def test_an_endpoint_of_a_wrong_shape_takes_its_own_object_only() -> None:
+    odd = {"metadata": {**META, "name": "odd"}, "spec": {"endpoints": [{"dnsName": 7}]}}
+    nothing = {"metadata": META, "spec": {"endpoints": [None]}}
+    page = decode_list(KINDS["dnsendpoints"], body([odd, nothing], "DNSEndpoint"))
+    assert page.items == [DnsEndpoint(Metadata("demo", "x"))]
+    assert [(one.kind, one.name) for one in page.rejected] == [("dnsendpoints", "odd")]
+
+
+def test_kinds_are_named_as_rbac_names_them() -> None:
+    assert KINDS["services"].resource == "services"
+    assert KINDS["endpointslices"].resource == "endpointslices.discovery.k8s.io"
+    assert [k.name for k in KINDS.values() if k.optional] == ["virtualmachineinstances", "dnsendpoints"]

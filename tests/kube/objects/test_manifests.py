@@ -1,0 +1,172 @@
+"""Manifests in every form that people and kubectl write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kube2etcd.errors import ObjectsError
+from kube2etcd.kube.objects import (
+    EndpointSlice,
+    Metadata,
+    Namespace,
+    Port,
+    Service,
+    decode_manifests,
+)
+
+MANIFESTS = """
+# a comment
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  namespace: shop
+  creationTimestamp: 2026-01-02T03:04:05Z
+  labels: {release: "2026-01-01"}
+spec:
+  clusterIP: 10.0.0.7
+  ports:
+  - {port: 80, name: http}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+---
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: not-ours}
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: discovery.k8s.io/v1beta1
+  kind: EndpointSlice
+  metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+  endpoints: null
+- apiVersion: v1
+  kind: Service
+  metadata: {name: odd}
+  spec: {ports: [eighty]}
+"""
+
+
+def test_manifests() -> None:
+    read = decode_manifests(MANIFESTS)
+    assert read.objects == [
+        Namespace(Metadata("", "shop")),
+        Service(
+            Metadata("shop", "web", "", "", "2026-01-02T03:04:05Z", {"release": "2026-01-01"}),
+            cluster_ip="10.0.0.7",
+            ports=(Port("http", "TCP", 80),),
+        ),
+        EndpointSlice(Metadata("default", "web-1"), "web"),
+    ]
+    assert [(r.kind, r.namespace, r.name) for r in read.rejected] == [("services", "default", "odd")]
+    assert read.faults == [
+        "document 6.items[1]: services default/odd is left out: "
+        "Expected `object`, got `str` - at `$.spec.ports[0]`"
+    ]
+    assert read.passed_over == {"Deployment": 1, "Service": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}),
+        json.dumps([{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}]),
+        json.dumps({"apiVersion": "v1", "kind": "ServiceList", "items": [{"metadata": {"name": "a"}}]}),
+        "{apiVersion: v1, kind: Service, metadata: {name: a}}",
+        "\ufeffapiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
+        '{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"}}\n---\nkind: Other\n',
+    ],
+    ids=["json", "json array", "typed list", "flow yaml", "byte order mark", "json among yaml"],
+)
+def test_manifests_in_every_form(text: str) -> None:
+    for given_text in (text.removeprefix("\ufeff"), text.encode()):
+        assert decode_manifests(given_text).objects == [Service(Metadata("default", "a"))]
+
+
+SERVICE = "apiVersion: v1\nkind: Service"
+
+
+@pytest.mark.parametrize(
+    ("text", "faults", "rejected"),
+    [
+        ("", [], 0),
+        ("---\n---\n", [], 0),
+        ("just words", ["document 1 is no object: it is text"], 0),
+        ("---\n--- 42\n", ["document 2 is no object: it is 42"], 0),
+        ("kind: 5", ["document 1 is no object: it has no kind"], 0),
+        ("kind: List\nitems: null", [], 0),
+        ("kind: List\nitems: 5", ["document 1.items is no object: it is 5"], 0),
+        ("kind: List\nitems: {a: b}", ["document 1.items is no object: it has no kind"], 0),
+        (
+            "kind: List\nitems: [1, null, [2], {}]",
+            [
+                "document 1.items[0] is no object: it is 1",
+                "document 1.items[1] is no object: it is empty",
+                "document 1.items[2][0] is no object: it is 2",
+                "document 1.items[3] is no object: it has no kind",
+            ],
+            0,
+        ),
+        (SERVICE, ["document 1: a Service is left out: Object missing required field `metadata`"], 1),
+        (
+            f"{SERVICE}\nmetadata: words",
+            ["document 1: a Service is left out: Expected `object`, got `str` - at `$.metadata`"],
+            1,
+        ),
+        (
+            f"{SERVICE}\nmetadata: {{name: a, labels: {{null: b}}}}",
+            [
+                "document 1: services default/a is left out: "
+                "Only dicts with str-like or number-like keys are supported"
+            ],
+            1,
+        ),
+        (
+            f"{SERVICE}\nmetadata: {{labels: {{null: b}}}}",
+            ["document 1: a Service is left out: Only dicts with str-like or number-like keys are supported"],
+            1,
+        ),
+    ],
+)
+def test_what_is_no_object_is_named_with_its_place(text: str, faults: list[str], rejected: int) -> None:
+    read = decode_manifests(text)
+    assert (read.objects, read.faults, len(read.rejected)) == ([], faults, rejected)
+    assert not read.passed_over
+
+
+@pytest.mark.parametrize("number", [-1, 65536, 10**32])
+def test_a_port_that_no_srv_can_carry_costs_its_object(number: int) -> None:
+    """A number beyond Go's int would be a value that the server cannot decode: SERVFAIL above it."""
+    read = decode_manifests(f"{SERVICE}\nmetadata: {{name: a}}\nspec: {{ports: [{{port: {number}}}]}}")
+    assert not read.objects
+    assert "$.spec.ports[0].port" in read.rejected[0].reason
+    pieces = "kind: EndpointSlice\napiVersion: discovery.k8s.io/v1\nmetadata: {name: a}\n"
+    assert "$.ports[0].port" in decode_manifests(f"{pieces}ports: [{{port: {number}}}]").rejected[0].reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "\tkind: x",
+        b"\xff\xfe\xfa",
+        "a: !!python/object:os.system {}",
+        "&a {kind: List, items: [*a]}",
+        "kind: Service\nkind: Namespace",
+        "[" * 5000,
+    ],
+    ids=lambda text: repr(text)[:20],
+)
+def test_manifests_that_cannot_be_read(text: str | bytes) -> None:
+    with pytest.raises(ObjectsError, match=r"^demo\.yaml cannot be read"):
+        decode_manifests(text, "demo.yaml")

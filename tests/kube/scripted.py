@@ -1,0 +1,161 @@
+"""A server on a loopback socket that plays answers, and what asks it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kube2etcd.kube.client import ApiConnection
+
+Answer = Callable[["Handler"], None]
+
+SECRET = "s3cr3t-t0ken"
+
+Opened = Callable[..., ApiConnection]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Plays the server's next answer; the last one is repeated."""
+
+    protocol_version = "HTTP/1.1"
+    server: Scripted
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.seen.append((self.path, dict(self.headers)))
+            answers = self.server.answers
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer(self)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def begin(self, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+
+class Scripted(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.answers: list[Answer] = [whole(b"{}")]
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.released = threading.Event()
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def tokens(self) -> list[str | None]:
+        return [headers.get("Authorization") for _, headers in self.seen]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that hung up is what many of these tests are about
+
+    def end(self) -> None:
+        self.released.set()
+        self.shutdown()
+        self.server_close()
+        self.thread.join()
+
+
+def whole(body: bytes, status: int = 200, **headers: str) -> Answer:
+    def answer(handler: Handler) -> None:
+        handler.begin(status, Content_Length=str(len(body)), **headers)
+        handler.wfile.write(body)
+
+    return answer
+
+
+def status(code: int, message: str = "said the server", **headers: str) -> Answer:
+    return whole(json.dumps({"kind": "Status", "code": code, "message": message}).encode(), code, **headers)
+
+
+def chunks(*parts: bytes | None, end: bool = True) -> Answer:
+    """A chunked answer; ``None`` hangs there until the test is over."""
+
+    def answer(handler: Handler) -> None:
+        handler.begin(Transfer_Encoding="chunked")
+        handler.wfile.flush()
+        for part in parts:
+            if part is None:
+                handler.server.released.wait(60)
+            else:
+                handler.chunk(part)
+        if end:
+            handler.wfile.write(b"0\r\n\r\n")
+        handler.close_connection = True
+
+    return answer
+
+
+def hang(handler: Handler) -> None:
+    handler.server.released.wait(60)
+
+
+def get(api: ApiConnection, path: str = "/api/v1/services", timeout: float = 5, **params: str) -> bytes:
+    return api.get(path, params, timeout=timeout).body
+
+
+def lines(api: ApiConnection, read_timeout: float = 5) -> list[bytes]:
+    with api.stream("/api/v1/services", {"watch": "true"}, connect_timeout=5, read_timeout=read_timeout) as s:
+        return list(s)
+
+
+def kubeconfig(path: Path, server: str, user: Any = None, **cluster: Any) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "u", "user": user or {}}],
+        "contexts": [
+            {"name": "main", "context": {"cluster": "c", "user": "u"}},
+            {"name": "other", "context": {"cluster": "c", "user": "nobody"}},
+        ],
+        "current-context": "main",
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+MAKE_CA = """
+import datetime
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+key = ec.generate_private_key(ec.SECP256R1())
+name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ca")])
+now = datetime.datetime.now(datetime.timezone.utc)
+certificate = (
+    x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    .sign(key, hashes.SHA256())
+)
+print(certificate.public_bytes(serialization.Encoding.PEM).decode())
+"""

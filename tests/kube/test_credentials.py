@@ -1,0 +1,381 @@
+"""Kubeconfigs, service accounts, exec plugins, and what replaces them while we run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kube2etcd.errors import (
+    ApiForbidden,
+    ApiUnavailable,
+    SettingsError,
+)
+from kube2etcd.kube.client import connect
+from kube2etcd.kube.credentials import ClusterSettings
+from tests.kube.scripted import (
+    MAKE_CA,
+    SECRET,
+    Handler,
+    Opened,
+    Scripted,
+    get,
+    kubeconfig,
+    lines,
+    status,
+    whole,
+)
+
+
+@pytest.mark.parametrize(
+    ("user", "authorization"),
+    [
+        ({"token": SECRET}, f"Bearer {SECRET}"),
+        ({"token": f"{SECRET}\n"}, f"Bearer {SECRET}"),
+        ({"tokenFile": "token"}, f"Bearer {SECRET}"),
+        (
+            {"username": "u", "password": "p"},
+            "Basic " + base64.b64encode(b"u:p").decode(),
+        ),
+        ({}, None),
+    ],
+    ids=["token", "token with newline", "token file", "password", "nothing"],
+)
+def test_kubeconfig_users(
+    server: Scripted, opened: Opened, tmp_path: Path, user: dict[str, Any], authorization: str | None
+) -> None:
+    (tmp_path / "token").write_text(SECRET + "\n")
+    get(opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user)))
+    assert server.tokens() == [authorization]
+
+
+def exec_plugin(path: Path, text: str) -> dict[str, Any]:
+    path.write_text(f"#!/bin/sh\necho x >> {path}.runs\ncat <<'END'\n{text}\nEND\n")
+    path.chmod(0o755)
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path)}}
+
+
+def exec_credential(**status: str) -> str:
+    return json.dumps(
+        {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    )
+
+
+def test_exec_plugin(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+    user = exec_plugin(tmp_path / "plugin", exec_credential(token=SECRET))
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
+    get(api)
+    get(api)
+    assert server.tokens() == [f"Bearer {SECRET}"] * 2
+    assert (tmp_path / "plugin.runs").read_text() == "x\n"
+
+
+def test_exec_plugin_is_run_again_when_its_token_has_run_out(
+    server: Scripted, opened: Opened, tmp_path: Path
+) -> None:
+    old = exec_credential(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
+    user = exec_plugin(tmp_path / "plugin", old)
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
+    exec_plugin(tmp_path / "plugin", exec_credential(token="new", expirationTimestamp="2099-01-01T00:00:00Z"))
+    get(api)
+    assert server.tokens() == ["Bearer new"]
+
+
+def test_credentials_that_cannot_be_renewed(
+    server: Scripted, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    user = exec_plugin(tmp_path / "plugin", exec_credential(token=SECRET))
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
+    monkeypatch.setattr("kubernetes.config.kube_config.KubeConfigLoader._set_config", refuse)
+    with pytest.raises(ApiUnavailable, match="cannot be renewed"):
+        get(api)
+
+
+def test_exec_plugin_that_fails_gives_a_sentence(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+    user = exec_plugin(tmp_path / "plugin", "no json")
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
+    server.answers = [status(401)]
+    with pytest.raises(ApiForbidden, match="exec plugin"):
+        get(api)
+
+
+def test_context_and_url_override(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "kc", "http://unused.invalid", {"token": SECRET})
+    get(opened(kubeconfig=path, master_url=server.url))
+    get(opened(kubeconfig=path, context="other", master_url=server.url))
+    assert server.tokens() == [f"Bearer {SECRET}", None]
+
+
+def test_default_kubeconfig(
+    server: Scripted, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / ".kube").mkdir(parents=True)
+    kubeconfig(home / ".kube" / "config", server.url, {"token": "from-home"})
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("KUBECONFIG")
+    get(opened())
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kc", server.url, {"token": "from-env"})))
+    get(opened())
+    assert server.tokens() == ["Bearer from-home", "Bearer from-env"]
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    account = tmp_path / "serviceaccount"
+    account.mkdir()
+    (account / "token").write_text(SECRET)
+    certificates = subprocess.run(
+        [sys.executable, "-c", MAKE_CA], check=True, capture_output=True, text=True
+    ).stdout
+    (account / "ca.crt").write_text(certificates)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    return account
+
+
+def test_in_cluster(pod: Path, opened: Opened) -> None:
+    access = opened()._session.access
+    assert access.host == "https://[fd00::1]:6443"
+    assert access.authorization == f"Bearer {SECRET}"
+    assert access.ca_file == str(pod / "ca.crt")
+
+
+@pytest.mark.parametrize(
+    "broken", ["no address", "empty token", "empty ca"], ids=["no address", "empty token", "empty ca"]
+)
+def test_in_cluster_broken(pod: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if broken == "no address":
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    elif broken == "empty token":
+        (pod / "token").write_text("")
+    else:
+        (pod / "ca.crt").write_text("")
+    with pytest.raises(SettingsError, match="service account"):
+        connect(ClusterSettings())
+
+
+def test_in_cluster_unreadable(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("kubernetes.config.incluster_config.InClusterConfigLoader._read_token_file", refuse)
+    with pytest.raises(SettingsError, match="Permission denied"):
+        connect(ClusterSettings())
+
+
+def test_in_cluster_token_and_ca_are_taken_up_when_they_change(pod: Path, opened: Opened) -> None:
+    api = opened()
+    first = api._current_session()
+    assert api._current_session() is first
+    (pod / "token.new").write_text("rotated")
+    (pod / "token.new").replace(pod / "token")
+    second = api._current_session()
+    assert second.access.authorization == "Bearer rotated"
+    assert second.pool is not first.pool
+    assert api.reloads == 1
+
+
+def test_401_reads_the_credentials_again_and_repeats_the_request(
+    server: Scripted, opened: Opened, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("old")
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"tokenFile": "token"}))
+
+    def check(handler: Handler) -> None:
+        good = handler.headers["Authorization"] == "Bearer new"
+        (whole(b"ok\n") if good else status(401))(handler)
+
+    server.answers = [check]
+    (tmp_path / "token").write_text("new")
+    assert get(api) == b"ok\n"
+    assert lines(api) == [b"ok"]
+    assert server.tokens() == ["Bearer old", "Bearer new", "Bearer new"]
+
+
+def test_401_for_several_threads_is_one_reload(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": SECRET}))
+    first = api._reload(0)
+    assert api._reload(0) is first
+    assert api.reloads == 1
+
+
+def test_a_kubeconfig_that_is_half_written_keeps_the_old_credentials(
+    server: Scripted, opened: Opened, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = kubeconfig(tmp_path / "kc", server.url, {"token": "old"})
+    api = opened(kubeconfig=path)
+    path.write_text(f"users: [{SECRET}")
+    get(api)
+    kubeconfig(path, server.url, {"token": "new"})
+    get(api)
+    assert server.tokens() == ["Bearer old", "Bearer new"]
+    assert "keeping the old credentials" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_token_that_no_header_may_hold_is_not_shown(
+    server: Scripted, opened: Opened, tmp_path: Path
+) -> None:
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": f"{SECRET}\nX: y"}))
+    with pytest.raises(ApiUnavailable, match="HTTP forbids") as caught:
+        get(api)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+CONFIG = """
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: main, context: {cluster: c, user: u}}, {name: other, context: {cluster: gone}}]
+"""
+CHOICE = "name one with --context: main, other"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("# nothing", "is empty"),
+        ("a: [", "is not YAML (line 1, column 5)"),
+        ("a: \0", "is not YAML;"),
+        (b"a: \xff", "is no text in UTF-8 (byte 3)"),
+        ("[" * 5000, "is nested too deeply"),
+        ("just words", "form of one: a mapping"),
+        ("[]", "form of one: a mapping"),
+        ("a: 1\n---\nb: 2", "holds 2 documents"),
+        ("current-context: x", "has no contexts"),
+        ("current-context: x\ncontexts: []", "has no contexts"),
+        ("contexts: 3", "contexts is no list"),
+        ("users: [u]", "users[0] has no name"),
+        ("clusters: [{cluster: {}}]", "clusters[0] has no name"),
+        ("clusters: [{name: c, cluster: x}]", "clusters[0].cluster is no mapping"),
+        (CONFIG, "has no current context; " + CHOICE),
+        (f"{CONFIG}current-context: ''", "has no current context; " + CHOICE),
+        (f"{CONFIG}current-context: mian", "current context 'mian' is not in it; " + CHOICE),
+        (f"{CONFIG}current-context: other", "no cluster 'gone', which its context 'other' names"),
+        (f"contexts: [{', '.join(f'{{name: n{n}}}' for n in range(9))}]", "n6, n7 and 1 more"),
+    ],
+    ids=lambda text: repr(text)[:30],
+)
+def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, words: str) -> None:
+    path = tmp_path / "kc"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SettingsError) as caught:
+        connect(ClusterSettings(kubeconfig=path))
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_context_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "kc").write_text(CONFIG)
+    with pytest.raises(SettingsError, match="kc has no context 'gone'; " + CHOICE):
+        connect(ClusterSettings(kubeconfig=tmp_path / "kc", context="gone"))
+
+
+def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1")
+    config = yaml.safe_load(path.read_text())
+    config["users"] = [{"name": "u", "token": SECRET}]  # one level too high
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(SettingsError, match=r"kc cannot be used: .*Expected key user") as caught:
+        connect(ClusterSettings(kubeconfig=path))
+    assert SECRET not in str(caught.value)
+
+
+def test_nobodys_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "~no-such-user/kc")
+    with pytest.raises(SettingsError, match="no kubeconfig at ~no-such-user/kc"):
+        connect(ClusterSettings())
+
+
+def test_a_kubeconfig_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> str:
+        with pytest.raises(SettingsError) as caught:
+            connect(ClusterSettings(kubeconfig=tmp_path / "kube"))
+        return str(caught.value)
+
+    assert "kube (--kubeconfig), and this is no pod" in told()
+    (tmp_path / "kube").mkdir()
+    assert told().endswith("kube is a folder; name the file in it")
+    (tmp_path / "kube" / "config").touch()
+    assert told().endswith(f"did you mean {tmp_path / 'kube' / 'config'}?")
+    (tmp_path / "kube" / "config").unlink()
+    (tmp_path / "kube").rmdir()
+    os.mkfifo(tmp_path / "kube")
+    assert "no file that can be read again" in told()
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone")
+    with pytest.raises(SettingsError, match=r"gone \(KUBECONFIG\), and this is no pod"):
+        connect(ClusterSettings())
+
+
+def test_a_kubeconfig_that_names_no_server(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "kc", "x")
+    path.write_text(path.read_text().replace("server: x", "other: x"))
+    with pytest.raises(SettingsError, match="no server"):
+        connect(ClusterSettings(kubeconfig=path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (ClusterSettings(), "--kube-master-url"),
+        (ClusterSettings(context="main"), "no kubeconfig at"),
+        (ClusterSettings(kubeconfig=Path("nowhere.yaml")), "nowhere.yaml"),
+        (ClusterSettings(master_url="localhost:8080"), "https://HOST:PORT"),
+        (ClusterSettings(master_url="ftp://x"), "https://HOST:PORT"),
+    ],
+    ids=["nothing", "context only", "missing file", "no scheme", "other scheme"],
+)
+def test_settings_that_name_no_cluster(settings: ClusterSettings, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        connect(settings)
+
+
+@pytest.mark.parametrize("key", ["certificate-authority", "client-certificate"])
+def test_certificate_files_that_cannot_be_used(tmp_path: Path, key: str) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    cluster = {key: "bad.pem"} if key == "certificate-authority" else {}
+    user = {} if cluster else {"client-certificate": "bad.pem", "client-key": "bad.pem"}
+    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", user, **cluster)
+    with pytest.raises(SettingsError, match=r"bad\.pem"):
+        connect(ClusterSettings(kubeconfig=path))
+
+
+def test_a_certificate_file_that_is_missing(tmp_path: Path) -> None:
+    cluster = {"certificate-authority": "gone.pem"}
+    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", **cluster)
+    with pytest.raises(SettingsError, match=r"gone\.pem"):
+        connect(ClusterSettings(kubeconfig=path))
+
+
+def test_a_kubeconfig_in_a_folder_that_may_not_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    monkeypatch.setattr("kube2etcd.kube.credentials.SERVICE_ACCOUNT", _Nothing())
+    with pytest.raises(SettingsError, match="kc cannot be read: Permission denied"):
+        connect(ClusterSettings(kubeconfig=tmp_path / "kc"))
+
+
+class _Nothing:
+    """A folder without files, whatever is asked of it."""
+
+    def __truediv__(self, name: str) -> _Nothing:
+        return self
+
+    def is_file(self) -> bool:
+        return False

@@ -1,0 +1,186 @@
+"""Credentials that come, go and are refused while we run: what the next request goes out with."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import ApiForbidden, ApiUnavailable
+from kube2etcd.kube.credentials import Access, ClusterSettings, read_access
+from tests.kube.scripted import MAKE_CA, Handler, Opened, Scripted, get, kubeconfig, status, whole
+
+API = "client.authentication.k8s.io/v1"
+
+
+class Plugin:
+    """An exec plugin that says what it is told to say."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.user = {"exec": {"apiVersion": API, "command": str(path)}}
+        path.write_text(f'#!/bin/sh\ncat "{path}.says"\n')
+        path.chmod(0o755)
+
+    def gives(self, **status: str) -> None:
+        credential = {"apiVersion": API, "kind": "ExecCredential", "status": status}
+        self._path.with_suffix(".says").write_text(json.dumps(credential))
+
+    def fails(self) -> None:
+        self._path.with_suffix(".says").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Plugin:
+    return Plugin(tmp_path / "plugin")
+
+
+def strict(good: str) -> Callable[[Handler], None]:
+    """An API server that knows one token; as all do by default, it lets strangers in and forbids them all."""
+
+    def answer(handler: Handler) -> None:
+        given = handler.headers["Authorization"]
+        refused = status(403 if given is None else 401)
+        (whole(b"ok") if given == f"Bearer {good}" else refused)(handler)
+
+    return answer
+
+
+def test_a_plugin_that_fails_for_a_moment_does_not_make_strangers_of_us(
+    server: Scripted, opened: Opened, tmp_path: Path, plugin: Plugin
+) -> None:
+    plugin.gives(token="old")
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))
+    server.answers = [strict("new")]
+    plugin.fails()
+    for _ in range(2):
+        with pytest.raises(ApiForbidden, match=r"401.*exec plugin"):
+            get(api)
+    assert server.tokens() == ["Bearer old"] * 4
+    plugin.gives(token="new")
+    assert get(api) == b"ok"
+
+
+def test_a_plugin_that_fails_at_the_start_is_run_again(
+    server: Scripted, opened: Opened, tmp_path: Path, plugin: Plugin
+) -> None:
+    plugin.fails()
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))
+    server.answers = [strict("new")]
+    with pytest.raises(ApiForbidden, match="we asked without credentials"):
+        get(api)
+    plugin.gives(token="new")
+    assert get(api) == b"ok"
+
+
+def test_who_is_known_and_forbidden_reads_nothing_again(
+    server: Scripted, opened: Opened, tmp_path: Path
+) -> None:
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": "good"}))
+    server.answers = [status(403)]
+    with pytest.raises(ApiForbidden, match="RBAC"):
+        get(api)
+    assert (api.reloads, len(server.seen)) == (0, 1)
+
+
+def test_a_kubeconfig_that_is_written_without_a_user_is_taken_at_its_word(
+    server: Scripted, opened: Opened, tmp_path: Path
+) -> None:
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": "old"}))
+    get(api)
+    kubeconfig(tmp_path / "kc", server.url)
+    get(api)
+    assert server.tokens() == ["Bearer old", None]
+
+
+def test_a_change_while_the_credentials_are_read_is_not_missed(
+    server: Scripted, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = kubeconfig(tmp_path / "kc", server.url, {"token": "first"})
+    api = opened(kubeconfig=path)
+    texts = ["third"]
+
+    def written_meanwhile(settings: ClusterSettings) -> Access:
+        access = read_access(settings)
+        if texts:
+            kubeconfig(path, server.url, {"token": texts.pop()})
+        return access
+
+    monkeypatch.setattr("kube2etcd.kube.client.read_access", written_meanwhile)
+    kubeconfig(path, server.url, {"token": "second"})
+    get(api)
+    get(api)
+    assert server.tokens() == ["Bearer second", "Bearer third"]
+
+
+_MAKE_PAIR = (
+    MAKE_CA
+    + """
+print(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+      serialization.NoEncryption()).decode())
+"""
+)
+
+
+def pair() -> tuple[str, str]:
+    """A certificate that vouches for itself, and its key."""
+    made = subprocess.run([sys.executable, "-c", _MAKE_PAIR], check=True, capture_output=True, text=True)
+    at = made.stdout.index("-----BEGIN PRIVATE")
+    return made.stdout[:at].strip(), made.stdout[at:].strip()
+
+
+class Picky(Scripted):
+    """Ends the handshake with whoever has another certificate than the one it knows."""
+
+    def __init__(self, folder: Path, known: str) -> None:
+        super().__init__()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        (folder / "server.pem").write_text("\n".join(pair()))
+        context.load_cert_chain(folder / "server.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=known)
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+
+@pytest.fixture
+def picky(tmp_path: Path) -> Iterator[tuple[Picky, dict[str, str]]]:
+    """A server and the credential that it takes."""
+    certificate, key = pair()
+    server = Picky(tmp_path, certificate)
+    yield server, {"clientCertificateData": certificate, "clientKeyData": key}
+    server.end()
+
+
+def test_a_certificate_that_ends_the_handshake_is_asked_for_again(
+    picky: tuple[Picky, dict[str, str]], opened: Opened, tmp_path: Path, plugin: Plugin
+) -> None:
+    server, good = picky
+    certificate, key = pair()
+    plugin.gives(clientCertificateData=certificate, clientKeyData=key)
+    url = server.url.replace("http:", "https:")
+    insecure: dict[str, Any] = {"insecure-skip-tls-verify": True}
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", url, plugin.user, **insecure))
+    with pytest.raises(ApiUnavailable):
+        get(api)
+    plugin.gives(**good)
+    assert get(api) == b"{}"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "127.0.0.1:8080", "http://[bad"])
+def test_a_proxy_that_cannot_be_used_keeps_what_there_was(
+    server: Scripted, opened: Opened, tmp_path: Path, proxy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = kubeconfig(tmp_path / "kc", server.url, {"token": "old"})
+    api = opened(kubeconfig=path)
+    kubeconfig(path, server.url, {"token": "new"}, **{"proxy-url": proxy})
+    os.utime(path, ns=(1, 1))
+    get(api)
+    assert server.tokens() == ["Bearer old"]
+    assert "proxy-url" in caplog.text

@@ -1,0 +1,66 @@
+"""Label selectors as the API server understands them."""
+
+from __future__ import annotations
+
+import pytest
+
+from kube2etcd.kube.selectors import EVERYTHING, InvalidSelector, Selector
+
+LABELS = {"env": "staging", "tenant": "b", "empty": "", "example.com/tier": "web"}
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("", True),
+        ("  ", True),
+        ("env=staging", True),
+        ("env==staging", True),
+        ("env = staging , tenant=b", True),
+        ("env=prod", False),
+        ("env!=prod", True),
+        ("env!=staging", False),
+        ("missing!=x", True),
+        ("missing=", False),
+        ("empty=", True),
+        ("env", True),
+        ("missing", False),
+        ("!missing", True),
+        ("! env", False),
+        ("env in (staging, prod)", True),
+        ("env in (prod),tenant=b", False),
+        ("env notin (prod)", True),
+        ("missing notin (a,b)", True),
+        ("missing in (a,b)", False),
+        ("example.com/tier=web", True),
+        ("env in (staging),!missing,tenant notin (a,c)", True),
+    ],
+)
+def test_matching(text: str, matches: bool) -> None:
+    assert Selector.parse(text).matches(LABELS) is matches
+
+
+def test_nothing_asked_is_everything() -> None:
+    assert Selector.parse("") == EVERYTHING
+    assert EVERYTHING.matches({})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,,b",
+        ",",
+        "env=a b",
+        "env in",
+        "env in ()x",
+        "env in (a",
+        "env > 1",
+        "-a=b",
+        "env=-a",
+        "=a",
+        "a in (-)",
+    ],
+)
+def test_no_selectors(text: str) -> None:
+    with pytest.raises(InvalidSelector, match="is no label requirement"):
+        Selector.parse(text)

@@ -1,0 +1,115 @@
+"""Proxies and TLS: the kubeconfig decides about both, the environment about neither."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import ApiUnavailable, SettingsError
+from tests.kube.scripted import MAKE_CA, SECRET, Opened, Scripted, closed_port, get, kubeconfig
+
+
+def test_the_environments_proxy_does_not_decide(
+    server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    get(opened(master_url=server.url))
+    assert len(server.seen) == 1
+
+
+def test_the_kubeconfigs_proxy_does(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "kc", "http://api.invalid:6443", **{"proxy-url": server.url})
+    get(opened(kubeconfig=path))
+    assert server.seen[0][0] == "http://api.invalid:6443/api/v1/services"
+
+
+def test_the_kubeconfigs_proxy_is_not_there(opened: Opened, tmp_path: Path) -> None:
+    proxy = f"http://u:{SECRET}@127.0.0.1:{closed_port()}"
+    path = kubeconfig(tmp_path / "kc", "http://api.invalid", **{"proxy-url": proxy})
+    with pytest.raises(ApiUnavailable, match="proxy-url") as caught:
+        get(opened(kubeconfig=path))
+    assert SECRET not in str(caught.value)
+
+
+class TlsServer(Scripted):
+    def __init__(self, cert: Path) -> None:
+        super().__init__()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http://", "https://")
+
+
+_MAKE_SERVER = (
+    MAKE_CA.replace(
+        ".sign(key",
+        '.add_extension(x509.SubjectAlternativeName([x509.DNSName("api.test")]), False).sign(key',
+    )
+    + """
+print(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+      serialization.NoEncryption()).decode())
+"""
+)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[tuple[TlsServer, Path]]:
+    cert = tmp_path / "server.pem"
+    made = subprocess.run([sys.executable, "-c", _MAKE_SERVER], check=True, capture_output=True, text=True)
+    cert.write_text(made.stdout)
+    server = TlsServer(cert)
+    yield server, cert
+    server.end()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        ({"certificate-authority": "server.pem", "tls-server-name": "api.test"}, ""),
+        ({"insecure-skip-tls-verify": True}, ""),
+        ({"certificate-authority": "server.pem"}, "certificate-authority"),
+        ({"tls-server-name": "api.test"}, "certificate-authority"),
+    ],
+    ids=["right name", "unchecked", "wrong name", "unknown authority"],
+)
+def test_tls(
+    tls: tuple[TlsServer, Path],
+    opened: Opened,
+    tmp_path: Path,
+    cluster: dict[str, Any],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls[1]))
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", tls[0].url, **cluster))
+    if not words:
+        assert get(api) == b"{}"
+    else:
+        with pytest.raises(ApiUnavailable, match=words):
+            get(api)
+    assert ("not checked" in caplog.text) == ("insecure-skip-tls-verify" in cluster)
+
+
+@pytest.mark.parametrize("proxy", [f"socks5://u:{SECRET}@127.0.0.1:1080", "127.0.0.1:8080", "http://[bad"])
+def test_a_proxy_that_cannot_be_used_is_told_as_a_setting(opened: Opened, tmp_path: Path, proxy: str) -> None:
+    path = kubeconfig(tmp_path / "kc", "http://api.invalid", **{"proxy-url": proxy})
+    with pytest.raises(SettingsError, match="proxy-url of the kubeconfig") as caught:
+        opened(kubeconfig=path)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://[bad", "https://h:99999", "https://h:port", "https://a b"])
+def test_a_server_whose_address_is_none_is_told_as_a_setting(opened: Opened, url: str) -> None:
+    with pytest.raises(SettingsError, match="https://HOST:PORT"):
+        opened(master_url=url)

@@ -1,0 +1,220 @@
+"""The present state by unit: what a listing or an event touches, and that both lead to the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.kube.objects import (
+    ApiObject,
+    DnsEndpoint,
+    EndpointSlice,
+    Event,
+    Metadata,
+    Namespace,
+    Rejected,
+    Service,
+)
+from kube2etcd.kube.store import NAMES, Store, Unit
+from tests.strategies import LAW, events
+
+WEB, DB, SHOP = (
+    Unit("services", "shop", "web"),
+    Unit("services", "shop", "db"),
+    Unit("namespaces", "", "shop"),
+)
+
+
+def service(name: str, ip: str = "10.0.0.1") -> Service:
+    return Service(Metadata("shop", name), cluster_ip=ip)
+
+
+def piece(name: str, of: str, *, age: str = "") -> EndpointSlice:
+    return EndpointSlice(Metadata("shop", name, creation_timestamp=age), of)
+
+
+def changed(one: ApiObject, how: str = "MODIFIED") -> Event:
+    return Event(how, one, one.metadata.namespace, one.metadata.name)
+
+
+def filled() -> Store:
+    store = Store()
+    store.replace("services", [service("web"), service("db")])
+    store.replace("endpointslices", [piece("s2", "web"), piece("s1", "web"), piece("s3", "")])
+    store.replace("namespaces", [Namespace(Metadata("", "shop"))])
+    return store
+
+
+ODD = Rejected("services", "shop", "web", "odd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "touched"),
+    [
+        pytest.param("services", changed(service("web", "10.0.0.2")), {WEB}, id="a Service changes"),
+        pytest.param("services", changed(service("web")), set(), id="nothing changes"),
+        pytest.param(
+            "services", changed(service("new"), "ADDED"), {Unit("services", "shop", "new")}, id="comes"
+        ),
+        pytest.param("services", Event("DELETED", None, "shop", "web"), {WEB}, id="goes"),
+        pytest.param("services", Event("DELETED", None, "shop", "gone"), set(), id="was never there"),
+        pytest.param("services", Event("BOOKMARK", None, "", ""), set(), id="bookmark"),
+        pytest.param("services", Event("NOVEL", service("db"), "shop", "web"), set(), id="unknown word"),
+        pytest.param("services", Event("MODIFIED", None, "shop", "web", rejected=ODD), {WEB}, id="refused"),
+        pytest.param(
+            "services",
+            Event("DELETED", None, "shop", "web", rejected=ODD),
+            {WEB},
+            id="goes, and cannot be read",
+        ),
+        pytest.param("endpointslices", changed(piece("s1", "db")), {WEB, DB}, id="a slice changes sides"),
+        pytest.param("endpointslices", changed(piece("s1", "")), {WEB}, id="a slice leaves"),
+        pytest.param("endpointslices", changed(piece("s3", "db")), {DB}, id="a slice finds its Service"),
+        pytest.param("endpointslices", changed(piece("s3", "", age="2026")), set(), id="a slice of nobody"),
+        pytest.param("endpointslices", Event("DELETED", None, "shop", "s1"), {WEB}, id="a slice goes"),
+        pytest.param(
+            "endpointslices",
+            Event("MODIFIED", None, "shop", "s1", rejected=Rejected("endpointslices", "shop", "s1", "odd")),
+            {WEB},
+            id="a slice is refused",
+        ),
+        pytest.param("namespaces", Event("DELETED", None, "", "shop"), {SHOP}, id="a namespace goes"),
+    ],
+)
+def test_what_an_event_touches(kind: str, event: Event, touched: set[Unit]) -> None:
+    assert filled().apply(kind, event) == touched
+
+
+def test_a_listing_touches_what_differs() -> None:
+    store = filled()
+    assert store.replace("services", [service("web"), service("db")]) == set()
+    assert store.replace("services", [service("web", "10.0.0.9"), service("new")]) == {
+        WEB,
+        DB,
+        Unit("services", "shop", "new"),
+    }
+    assert store.replace("endpointslices", []) == {WEB}
+    assert store.slices(WEB) == []
+
+
+def test_slices_come_by_name() -> None:
+    assert [one.metadata.name for one in filled().slices(WEB)] == ["s1", "s2"]
+
+
+def test_units_are_sorted_and_leave_slices_out() -> None:
+    store = filled()
+    assert store.units() == [SHOP, DB, WEB]
+    assert [str(unit) for unit in store.units()] == [
+        "namespaces/shop",
+        "services/shop/db",
+        "services/shop/web",
+    ]
+    assert (store.count("services"), store.count("endpointslices"), store.count("pods")) == (2, 3, 0)
+
+
+def test_a_refused_object_is_out_until_it_can_be_read() -> None:
+    store = filled()
+    assert store.replace("services", [service("db")], [ODD]) == {WEB}
+    assert store.get(WEB) is None
+    assert store.rejected(WEB) == ODD
+    assert store.rejects() == [ODD]
+    assert store.apply("services", changed(service("web"))) == {WEB}
+    assert store.rejected(WEB) is None
+    assert store.get(WEB) == service("web")
+
+
+def test_a_listing_forgets_who_was_refused() -> None:
+    store = filled()
+    store.replace("services", [], [ODD])
+    store.replace("namespaces", [])
+    assert store.rejects() == [ODD]
+    assert store.replace("services", []) == {WEB}
+    assert store.rejects() == []
+
+
+def test_an_object_is_known_readable_or_not() -> None:
+    store = filled()
+    store.apply("services", Event("MODIFIED", None, "shop", "web", rejected=ODD))
+    assert store.knows(WEB)
+    assert store.knows(DB)
+    assert not store.knows(Unit("services", "shop", "none"))
+
+
+def test_a_refused_object_that_goes_is_told() -> None:
+    store = Store()
+    store.apply("services", Event("ADDED", None, "shop", "web", rejected=ODD))
+    assert store.apply("services", Event("DELETED", None, "shop", "web")) == {WEB}
+    assert store.rejects() == []
+
+
+@LAW
+@given(st.lists(events(), max_size=20))
+def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]]) -> None:
+    by_event, at_once = Store(), Store()
+    present: dict[str, dict[tuple[str, str], ApiObject]] = {}
+    refused: dict[str, dict[tuple[str, str], Rejected]] = {}
+    for kind, event in told:
+        before = {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
+        touched = by_event.apply(kind, event)
+        after = {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
+        assert {
+            unit for unit in before.keys() | after.keys() if before.get(unit) != after.get(unit)
+        } <= touched
+        if event.type == "BOOKMARK":
+            continue
+        identity = (event.namespace, event.name)
+        for known in (present, refused):
+            known.setdefault(kind, {}).pop(identity, None)
+        if event.type != "DELETED":
+            if event.rejected is not None:
+                refused[kind][identity] = event.rejected
+            elif event.object is not None:
+                present[kind][identity] = event.object
+    for kind in present:
+        at_once.replace(kind, present[kind].values(), refused[kind].values())
+        assert by_event.replace(kind, present[kind].values(), refused[kind].values()) <= {
+            Unit(kind, *identity) for identity in refused[kind]
+        }
+    assert by_event.units() == at_once.units()
+    for unit in at_once.units():
+        assert by_event.get(unit) == at_once.get(unit)
+        assert by_event.slices(unit) == at_once.slices(unit)
+    assert sorted(by_event.rejects(), key=str) == sorted(at_once.rejects(), key=str)
+
+
+def said(namespace: str, name: str, **addresses: str) -> DnsEndpoint:
+    """An object that says an address for each name."""
+    return DnsEndpoint(
+        Metadata(namespace, name),
+        tuple(ExternalEndpoint(f"{label}.x", (to,), "A") for label, to in addresses.items()),
+    )
+
+
+def test_names_are_units_whichever_objects_they_stand_in() -> None:
+    store = Store()
+    a, b = Unit(NAMES, "", "a.x"), Unit(NAMES, "", "b.x")
+    whole = Unit("dnsendpoints", "s", "2")
+    assert store.replace("dnsendpoints", [said("s", "2", a="1", b="2"), said("s", "1", a="3")]) == {a, b}
+    assert store.units() == [a, b]
+    assert [one.targets for one in store.endpoints("a.x")] == [("3",), ("1",)]
+    assert store.holders("a.x") == [Unit("dnsendpoints", "s", "1"), Unit("dnsendpoints", "s", "2")]
+    assert store.apply("dnsendpoints", changed(said("s", "2", a="1", b="4"))) == {b, whole}
+    assert store.apply("dnsendpoints", Event("DELETED", None, "s", "2")) == {a, b, whole}
+    assert store.units() == [a]
+    assert (store.get(a), store.count("dnsendpoints")) == (None, 1)
+    assert store.replace("dnsendpoints", []) == {a}
+    assert (store.units(), store.endpoints("a.x")) == ([], [])
+
+
+def test_names_in_an_object_that_cannot_be_read_go_with_a_reason() -> None:
+    store = Store()
+    store.replace("dnsendpoints", [said("s", "1", a="1")])
+    odd = Rejected("dnsendpoints", "s", "1", "odd")
+    unit = Unit("dnsendpoints", "s", "1")
+    assert store.apply("dnsendpoints", Event("MODIFIED", None, "s", "1", rejected=odd)) == {
+        Unit(NAMES, "", "a.x"),
+        unit,
+    }
+    assert store.rejected(unit) == odd

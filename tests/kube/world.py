@@ -1,0 +1,200 @@
+"""A scripted API server without sockets, a fake clock, and the Reflector between them.
+
+Nothing here sleeps and nothing runs in a second thread: the server plays a script, and what "another
+thread" does is a callable in that script.  The bodies are those of the true protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from kube2etcd.errors import ApiError, ApiUnavailable
+from kube2etcd.kube.abort import Abort
+from kube2etcd.kube.client import Response
+from kube2etcd.kube.objects import INITIAL_EVENTS_END, KINDS, ApiObject, Event, Kind, Rejected
+from kube2etcd.kube.reflector import Reflector
+
+SERVICES = KINDS["services"]
+VMIS = KINDS["virtualmachineinstances"]
+
+Step: TypeAlias = "bytes | Exception | Callable[[], object]"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> Callable[[], None]:
+        def step() -> None:
+            self.now += seconds
+
+        return step
+
+
+class Sink:
+    """Writes down what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.rejected: list[Rejected] = []
+        self.errors: list[ApiError] = []
+        self.since: list[float] = []
+
+    def replace(
+        self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]
+    ) -> None:
+        self.told.append(("replace", [o.metadata.name for o in objects], resource_version))
+        self.rejected += rejected
+
+    def apply(self, kind: Kind, event: Event) -> None:
+        self.told.append((event.type, event.name))
+        if event.rejected:
+            self.rejected.append(event.rejected)
+
+    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
+        self.told.append("failing")
+        self.errors.append(error)
+        self.since.append(since)
+
+    def healthy(self, kind: Kind) -> None:
+        self.told.append("healthy")
+
+    @property
+    def lists(self) -> list[Any]:
+        return [t for t in self.told if t[0] == "replace"]
+
+
+class World:
+    """A scripted API server, a clock, and the Reflector that talks to it."""
+
+    def __init__(self, kind: Kind = SERVICES, **options: Any) -> None:
+        self.kind = kind
+        self.clock = Clock()
+        self.sink = Sink()
+        self.script: deque[tuple[str, list[Step]]] = deque()
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.waits: list[float] = []
+        self.on_wait: deque[Callable[[], object]] = deque()
+        self.read_timeouts: list[float] = []
+        self.reflector = Reflector(
+            kind, self, self.sink, clock=self.clock, wait=self._wait, rng=random.Random(7), **options
+        )
+
+    # what a test says
+
+    def lists(self, *steps: Step) -> World:
+        self.script.append(("list", list(steps)))
+        return self
+
+    def watches(self, *steps: Step) -> World:
+        self.script.append(("watch", list(steps)))
+        return self
+
+    def run(self) -> World:
+        self.reflector.run()
+        assert not self.script, f"not asked for: {self.script}"
+        return self
+
+    # what the Reflector does
+
+    def get(
+        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
+    ) -> Response:
+        self.path = path
+        self.asked.append(("list", dict(params)))
+        body = b""
+        for step in self._next("list"):
+            if isinstance(step, Exception):
+                raise step
+            if callable(step):
+                step()
+            else:
+                body += step
+        return Response(200, {}, body)
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        abort: Abort | None = None,
+    ) -> Iterator[Iterable[bytes]]:
+        self.asked.append(("watch", dict(params)))
+        self.read_timeouts.append(read_timeout)
+        steps = self._next("watch")
+        if steps and isinstance(steps[0], Exception):
+            raise steps[0]
+        yield self._lines(steps)
+
+    def _lines(self, steps: list[Step]) -> Iterator[bytes]:
+        for step in steps:
+            if isinstance(step, Exception):
+                raise step
+            if callable(step):
+                step()
+                if self.reflector._abort.triggered:
+                    raise ApiUnavailable("the request was called off")
+            else:
+                yield step
+
+    def _next(self, verb: str) -> list[Step]:
+        if not self.script:
+            self.reflector.stop()
+            raise ApiUnavailable("the script is over")
+        expected, steps = self.script.popleft()
+        assert verb == expected, f"the script says {expected}, the reflector asked for {verb}"
+        return steps
+
+    def _wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if self.on_wait:
+            self.on_wait.popleft()()
+            self.clock.now += seconds / 2
+        else:
+            self.clock.now += seconds
+
+    # shorthands
+
+    @property
+    def lived(self) -> Callable[[], None]:
+        """An ordinary life of a watch."""
+        return self.clock.passes(400)
+
+    def versions(self) -> list[str | None]:
+        return [params.get("resourceVersion") for verb, params in self.asked if verb == "watch"]
+
+
+def obj(name: str, version: str = "1", **more: Any) -> dict[str, Any]:
+    meta = {"namespace": "demo", "name": name, "resourceVersion": version}
+    return {"metadata": meta, **more}
+
+
+def page(*names: str, version: str = "10", token: str = "", kind: str = "Service") -> bytes:
+    meta = {"resourceVersion": version, **({"continue": token} if token else {})}
+    return json.dumps({"kind": f"{kind}List", "metadata": meta, "items": [obj(n) for n in names]}).encode()
+
+
+def event(type_: str, name: str, version: str) -> bytes:
+    return json.dumps({"type": type_, "object": {"kind": "Service", **obj(name, version)}}).encode()
+
+
+def bookmark(version: str, *, end: bool = False) -> bytes:
+    annotations = {INITIAL_EVENTS_END: "true"} if end else None
+    meta = {"resourceVersion": version, "creationTimestamp": None, "annotations": annotations}
+    return json.dumps({"type": "BOOKMARK", "object": {"kind": "Service", "metadata": meta}}).encode()
+
+
+def error_event(code: int, message: str = "said the server") -> bytes:
+    status = {"kind": "Status", "status": "Failure", "code": code, "message": message}
+    return json.dumps({"type": "ERROR", "object": status}).encode()

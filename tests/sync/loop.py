@@ -1,0 +1,213 @@
+"""A reconciler in a world that is told everything: etcd in memory, a clock that only moves when asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from kube2etcd.errors import EtcdError, EtcdNoSpace
+from kube2etcd.etcd import changes
+from kube2etcd.etcd.changes import ApplyResult, Snapshot, WatchBatch, WatchEvent
+from kube2etcd.kube.objects import (
+    ApiObject,
+    Metadata,
+    Namespace,
+    Service,
+)
+from kube2etcd.kube.store import Store
+from kube2etcd.metrics import Metrics, Status
+from kube2etcd.sync.events import (
+    EtcdChanged,
+    Inbox,
+    Listed,
+    News,
+)
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.zones.base import Zone
+from kube2etcd.zones.cluster import ClusterZone
+from skydns_compat.layout import Layout
+from skydns_compat.message import Message, encode
+from skydns_compat.names import Name
+
+KINDS = ("namespaces", "services")
+OTHERS = encode(Message(host="10.9.9.9", owner="somebody"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@dataclass
+class Entries:
+    """etcd in memory; ``trouble`` is raised in its place, ``refused`` are keys that it never takes."""
+
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+    revision: int = 1
+    trouble: EtcdError | None = None
+    full: EtcdNoSpace | None = None
+    refused: set[bytes] = field(default_factory=set)
+    snapshots: int = 0
+    written: list[changes.Change] = field(default_factory=list)
+    tries: int = 0
+    untold: list[WatchEvent] = field(default_factory=list)
+
+    def snapshot(self) -> Snapshot:
+        self.tries += 1
+        if self.trouble is not None:
+            raise self.trouble
+        self.snapshots += 1
+        return Snapshot(self.revision, dict(self.entries))
+
+    def apply(
+        self,
+        generations: Iterable[tuple[changes.Batch, ...]],
+        progress: Callable[[int], None] | None = None,
+    ) -> ApplyResult:
+        own: set[int] = set()
+        refused: list[tuple[changes.Change, str]] = []
+        written = 0
+        for batch in (batch for generation in generations for batch in generation):
+            if self.trouble is not None:
+                raise self.trouble
+            if self.full is not None:
+                raise self.full
+            self.revision += 1
+            own.add(self.revision)
+            for change in batch:
+                if change.key in self.refused:
+                    refused.append((change, "too large"))
+                    continue
+                written += 1
+                self.written.append(change)
+                if isinstance(change, changes.Put):
+                    self.entries[change.key] = change.value
+                else:
+                    del self.entries[change.key]
+                value = change.value if isinstance(change, changes.Put) else None
+                self.untold.append(WatchEvent(change.key, value, self.revision))
+            if progress is not None:
+                progress(len(batch))
+        return ApplyResult(self.revision, frozenset(own), written, tuple(refused))
+
+    def by_hand(self, key: bytes, value: bytes | None) -> EtcdChanged:
+        """Somebody else changes a key; what the watch tells of that and of all before."""
+        self.revision += 1
+        if value is None:
+            del self.entries[key]
+        else:
+            self.entries[key] = value
+        self.untold.append(WatchEvent(key, value, self.revision))
+        told, self.untold = tuple(self.untold), []
+        return EtcdChanged(WatchBatch(self.revision, told))
+
+
+def service(name: str, ip: str = "10.0.0.1") -> Service:
+    return Service(Metadata("shop", name), cluster_ip=ip)
+
+
+def many(count: int) -> list[Service]:
+    return [service(f"s{at}", f"10.0.1.{at}") for at in range(count)]
+
+
+class World:
+    """A reconciler and everything around it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        entries: Entries | None = None,
+        kinds: Iterable[str] = KINDS,
+        *,
+        dry: bool = False,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        store: Store | None = None,
+        standing_by: Callable[[], str] = str,
+        zones: Sequence[Zone] = (),
+    ) -> None:
+        self.clock = clock
+        self.etcd = entries or Entries()
+        cluster = ClusterZone(Name.parse("cluster.local"))
+        self.publisher = Publisher(store or Store(), Layout(), cluster, zones)
+        self.inbox = Inbox()
+        self.relists: list[str] = []
+        self.follows: list[int] = []
+        self.watch = 0
+        self.metrics, self.status = Metrics(), Status(clock.monotonic)
+        self.loop = Reconciler(
+            self.publisher,
+            self.etcd,
+            self.inbox,
+            kinds,
+            relist=self.relists.append,
+            follow=self.follow,
+            metrics=self.metrics,
+            status=self.status,
+            dry=dry,
+            force=force,
+            progress=progress,
+            standing_by=standing_by,
+        )
+
+    def follow(self, revision: int) -> int:
+        """The number of the watch, which is what the test says."""
+        self.follows.append(revision)
+        return self.watch
+
+    def turn(self, *news: News) -> World:
+        self.loop.turn(list(news))
+        return self
+
+    def listed(self, *services: ApiObject) -> World:
+        return self.turn(
+            Listed("namespaces", [Namespace(Metadata("", "shop"))]), Listed("services", list(services))
+        )
+
+    def metric(self, line: str) -> bool:
+        return line in self.metrics.page().decode()
+
+    @property
+    def ready(self) -> bool:
+        return self.status.snapshot().ready
+
+    @property
+    def reasons(self) -> str:
+        return "; ".join(self.status.snapshot().reasons)
+
+    def assert_equal(self) -> None:
+        ours = {key: value for key, value in self.etcd.entries.items() if b"kube2etcd" in value}
+        assert ours == self.publisher.desired
+        assert self.ready
+        assert self.loop.applier.equal
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("kube2etcd.sync.reconciler.time", made)
+    monkeypatch.setattr("kube2etcd.sync.applier.time", made)
+    monkeypatch.setattr("kube2etcd.sync.intake.time", made)
+    monkeypatch.setattr("kube2etcd.sync.events.time", made)
+    return made
+
+
+@pytest.fixture
+def world(clock: Clock) -> World:
+    return World(clock).listed(service("web"))
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "kube2etcd.sync.applier")
+    return caplog

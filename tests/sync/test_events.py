@@ -1,0 +1,78 @@
+"""News come out in the order they went in, from every door."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable
+from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
+from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Inbox, Listed, News, Wake
+
+SERVICES, MACHINES = KINDS["services"], KINDS["virtualmachineinstances"]
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, 0.001])
+def test_nothing_there(timeout: float) -> None:
+    assert Inbox().drain(timeout) == []
+
+
+def test_everything_comes_in_order() -> None:
+    inbox = Inbox()
+    news: list[News] = [Wake(), EtcdLost("gone"), Healthy("services")]
+    for item in news:
+        inbox.put(item)
+    assert inbox.drain(9.0) == news
+    assert inbox.drain(0.0) == []
+
+
+def test_the_age_is_that_of_the_oldest() -> None:
+    inbox = Inbox()
+    started = inbox.oldest
+    inbox.put(Wake())
+    inbox.put(Wake())
+    inbox.drain(0.0)
+    first = inbox.oldest
+    assert first >= started
+    inbox.drain(0.0)
+    assert inbox.oldest == first
+
+
+def test_a_reflector_speaks() -> None:
+    inbox = Inbox()
+    one, odd = Service(Metadata("shop", "web")), Rejected("services", "shop", "odd", "odd")
+    event = Event("ADDED", one, "shop", "web")
+    inbox.replace(SERVICES, [one], "7", [odd])
+    inbox.apply(SERVICES, event)
+    inbox.healthy(SERVICES)
+    assert inbox.drain(0.0) == [
+        Listed("services", [one], [odd]),
+        Changed("services", event),
+        Healthy("services"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "absent"),
+    [
+        (SERVICES, ApiUnavailable("away"), False),
+        (SERVICES, ApiNotFound("unknown"), False),
+        (MACHINES, ApiUnavailable("away"), False),
+        (MACHINES, ApiNotFound("unknown"), True),
+    ],
+)
+def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError, absent: bool) -> None:
+    inbox = Inbox()
+    inbox.failing(kind, 3.0, error)
+    assert inbox.drain(0.0) == [Failing(kind.name, 3.0, absent)]
+
+
+def test_whoever_waits_is_woken_by_another_thread() -> None:
+    inbox = Inbox()
+    found: list[News] = []
+    waiting = threading.Thread(target=lambda: found.extend(inbox.drain(60.0)))
+    waiting.start()
+    inbox.put(Wake())
+    waiting.join(60.0)
+    assert found == [Wake()]

@@ -1,0 +1,282 @@
+"""Following etcd's watch: what it tells is marked with the watch that told it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+
+from kube2etcd.backoff import BACKOFF_FIRST
+from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd.changes import WatchBatch
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.sync import follower as module
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News
+from kube2etcd.sync.follower import EtcdFollower
+from tests.sync.loop import Clock
+
+
+class Store:
+    """etcd as a follower sees it; ``trouble`` is what a look at it finds."""
+
+    trouble: Exception | None = None
+    probes = 0
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        raise NotImplementedError
+
+    def probe(self) -> None:
+        self.probes += 1
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Watched(Store):
+    """A store whose watch tells one batch, and then does what the test says."""
+
+    def __init__(self, then: Callable[[int], None] = lambda revision: None) -> None:
+        self.then = then
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        yield WatchBatch(revision)
+        self.then(revision)
+        stop.wait(10)
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+class Refusing(Store):
+    """A store that may be read and not watched, until ``works``."""
+
+    works = False
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        if not self.works:
+            raise EtcdRefused("no right to watch")
+        yield WatchBatch(revision)
+        stop.wait(20)
+
+
+class Chance(random.Random):
+    """Draws what the test says, and keeps the ceilings."""
+
+    def __init__(self, drawn: float) -> None:
+        super().__init__()
+        self.drawn = drawn
+        self.drew = threading.Event()
+        self.ceilings: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.ceilings.append(b)
+        self.drew.set()
+        return self.drawn
+
+
+def following(store: Store, inbox: Inbox, rng: random.Random | None = None) -> EtcdFollower:
+    follower = EtcdFollower(cast(EtcdStore, store), inbox, rng)
+    follower.start()
+    return follower
+
+
+def told(inbox: Inbox, count: int) -> list[News]:
+    found: list[News] = []
+    while len(found) < count:
+        found += inbox.drain(10)
+    return found
+
+
+def test_each_watch_has_a_number(inbox: Inbox) -> None:
+    follower = following(Watched(), inbox)
+    first = follower.follow(5)
+    assert told(inbox, 1) == [EtcdChanged(WatchBatch(5), first)]
+    second = follower.follow(9)
+    assert told(inbox, 1) == [EtcdChanged(WatchBatch(9), second)]
+    assert first != second
+    follower.stop()
+    assert inbox.drain(0) == []
+
+
+def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
+    class Racing(Inbox):
+        """The loop asks for another watch just as something of the former one comes in."""
+
+        def put(self, news: News) -> None:
+            if not again:
+                again.append(follower.follow(1))
+            super().put(news)
+
+    inbox = Racing()
+    follower = following(Watched(), inbox)
+    again: list[int] = []
+    first = follower.follow(900)
+    late, new = told(inbox, 2)
+    assert (late, new) == (EtcdChanged(WatchBatch(900), first), EtcdChanged(WatchBatch(1), again[0]))
+    assert first != again[0]
+    follower.stop()
+
+
+@pytest.mark.parametrize("error", [EtcdCompacted("compacted"), ZeroDivisionError("odd")])
+def test_a_watch_that_fails_says_so_with_its_number(inbox: Inbox, error: Exception) -> None:
+    def fail(revision: int) -> None:
+        raise error
+
+    follower = following(Watched(fail), inbox)
+    number = follower.follow(5)
+    lost: list[News] = []
+    while not lost:
+        lost = [news for news in inbox.drain(10) if isinstance(news, EtcdLost)]
+    assert isinstance(lost[0], EtcdLost)
+    assert lost[0].watch == number
+    assert str(error) in lost[0].reason
+    follower.stop()
+
+
+def test_where_no_watch_holds_etcd_is_read_less_and_less_often(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance = Chance(0.0)
+    follower = following(Refusing(), inbox, chance)
+    for turn in range(8):
+        number = follower.follow(turn)
+        assert told(inbox, 1) == [EtcdLost("no right to watch", number, again=turn > 0)]
+    assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
+    (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
+    assert said.startswith("no watch on etcd holds (no right to watch)")
+    follower.stop()
+
+
+class Failing(Store):
+    """A store whose watch ends with ``error``, after it has stood for a moment or at once."""
+
+    def __init__(self, error: Exception, stood: bool) -> None:
+        self.error, self.stood = error, stood
+
+    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        if self.stood:
+            yield WatchBatch(revision)
+        raise self.error
+
+
+class Ended(threading.Event):
+    """Whoever waits for it lets the clock's time go by; ``then`` happens after each such wait."""
+
+    def __init__(self, clock: Clock, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.clock, self.then = clock, then
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.clock.now += timeout
+        self.then()
+        return self.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), EtcdCompacted("too late")
+
+
+@pytest.mark.parametrize(
+    ("error", "stood", "pause"),
+    [
+        pytest.param(REFUSED, False, module.PAUSE_LIMIT, id="no right to watch"),
+        pytest.param(AWAY, False, module.PAUSE_LIMIT, id="a proxy that takes no streams"),
+        pytest.param(COMPACTED, False, module.CUT_LIMIT, id="too late"),
+        pytest.param(AWAY, True, module.CUT_LIMIT, id="a watch that stood"),
+    ],
+)
+def test_as_long_as_etcd_is_well_the_end_of_a_watch_is_held_back(
+    inbox: Inbox, clock: Clock, error: Exception, stood: bool, pause: float
+) -> None:
+    store, began = Failing(error, stood), clock.now
+    EtcdFollower(cast(EtcdStore, store), inbox, Chance(1000.0))._watch(5, 1, Ended(clock))
+    assert inbox.drain(0)[-1] == EtcdLost(str(error), 1)
+    assert clock.now == began + pause
+    assert store.probes == pause / module.PROBE
+
+
+@pytest.mark.parametrize("stood", [True, False], ids=["a watch that stood", "one that never did"])
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (EtcdUnavailable("away"), "away"),
+        (EtcdUnavailable("went back"), "went back"),
+        (ZeroDivisionError("odd"), "the watch on etcd failed: odd"),
+    ],
+    ids=["dead", "wiped", "odd"],
+)
+def test_an_etcd_that_dies_or_loses_its_data_where_no_watch_holds_is_told_at_once(
+    inbox: Inbox, clock: Clock, trouble: Exception, said: str, stood: bool
+) -> None:
+    store, chance = Failing(REFUSED, stood), Chance(1000.0)
+    follower = EtcdFollower(cast(EtcdStore, store), inbox, chance)
+    for again in range(5):
+        store.trouble = None
+
+        def dies() -> None:
+            store.trouble = trouble
+
+        began = clock.now
+        follower._watch(5, again, Ended(clock, dies))
+        assert inbox.drain(0)[-1] == EtcdLost(said, again, again > 0)
+        assert clock.now == began + module.PROBE
+    assert set(chance.ceilings) == {BACKOFF_FIRST}, "and the pauses start afresh"
+
+
+def test_what_is_held_back_is_not_told_after_etcd_was_read_anew(inbox: Inbox) -> None:
+    store, chance = Refusing(), Chance(1000.0)
+    follower = following(store, inbox, chance)
+    follower.follow(5)
+    assert chance.drew.wait(20)
+    store.works = True
+    second = follower.follow(9)
+    assert told(inbox, 1) == [EtcdChanged(WatchBatch(9), second)]
+    follower.stop()
+    assert inbox.drain(0) == []
+
+
+def test_the_end_of_a_watch_that_held_is_told_at_once_and_starts_the_pauses_afresh(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(revision: int) -> None:
+        raise EtcdCompacted("compacted")
+
+    chance = Chance(0.0)
+    follower = following(Watched(fail), inbox, chance)
+    for again in (False, True):
+        number = follower.follow(5)
+        assert told(inbox, 2)[1] == EtcdLost("compacted", number, again)
+    assert chance.ceilings == [0.8, 1.6]
+    monkeypatch.setattr(module, "HELD", 0.0)
+    monkeypatch.setattr(module, "HEALTHY_AFTER", 0.0)
+    number = follower.follow(5)
+    assert told(inbox, 2)[1] == EtcdLost("compacted", number), "and its reason is news again"
+    assert len(chance.ceilings) == 2
+    monkeypatch.undo()
+    follower.follow(5)
+    told(inbox, 2)
+    assert chance.ceilings == [0.8, 1.6, 0.8]
+    follower.stop()
+
+
+def test_stop_ends_what_is_held_back(inbox: Inbox) -> None:
+    chance = Chance(1000.0)
+    follower = following(Refusing(), inbox, chance)
+    follower.follow(5)
+    assert chance.drew.wait(20)
+    follower.stop()
+    follower._thread.join(20)
+    assert not follower._thread.is_alive()
+    assert inbox.drain(0) == []

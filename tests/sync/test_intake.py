@@ -1,0 +1,93 @@
+"""What the log is told of odd objects, and that it does not remember objects that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from kube2etcd.kube.objects import EndpointSlice, Event, Metadata, Rejected
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.metrics import Metrics
+from kube2etcd.sync.events import Changed, Listed
+from kube2etcd.sync.intake import ClusterNews, Intake
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.cluster import ClusterZone
+from skydns_compat.layout import Layout
+from skydns_compat.names import Name
+
+SLICES = "endpointslices"
+ODD = Rejected(SLICES, "shop", "web-1", "endpoints: expected array")
+OTHER = Rejected(SLICES, "shop", "web-2", "endpoints: expected array")
+GOOD = EndpointSlice(Metadata("shop", "web-1"), "web")
+
+
+def event(type_: str, one: EndpointSlice | Rejected | None = None) -> Changed:
+    if isinstance(one, Rejected):
+        return Changed(SLICES, Event(type_, None, one.namespace, one.name, rejected=one))
+    return Changed(SLICES, Event(type_, one, "shop", "web-1"))
+
+
+@pytest.fixture
+def publisher() -> Publisher:
+    return Publisher(Store(), Layout(), ClusterZone(Name.parse("cluster.local")))
+
+
+@pytest.fixture
+def intake(publisher: Publisher) -> Intake:
+    return Intake(publisher, [SLICES], Metrics())
+
+
+def told(intake: Intake, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterNews]) -> int:
+    for item in news:
+        intake.take(item)
+        intake.touched()
+    return caplog.text.count("web-1 is left out")
+
+
+GONE = {
+    "deleted": [event("DELETED")],
+    "deleted with an odd last state": [event("DELETED", ODD)],
+    "put right, then deleted": [event("MODIFIED", GOOD), event("DELETED", GOOD)],
+    "not in the next list": [Listed(SLICES, [])],
+    "put right, then not in the next list": [Listed(SLICES, [GOOD]), Listed(SLICES, [])],
+}
+
+
+@pytest.mark.parametrize("first", [Listed(SLICES, [], [ODD]), event("ADDED", ODD)], ids=["list", "event"])
+@pytest.mark.parametrize("after", GONE.values(), ids=GONE)
+def test_an_odd_slice_that_is_gone_is_forgotten(
+    intake: Intake,
+    publisher: Publisher,
+    caplog: pytest.LogCaptureFixture,
+    first: ClusterNews,
+    after: list[ClusterNews],
+) -> None:
+    assert told(intake, caplog, [first]) == 1
+    told(intake, caplog, after)
+    assert len(publisher.told) == 0
+    assert publisher.told.fresh(Unit(SLICES, "shop", "web-1"), [ODD.reason]) == [ODD.reason]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [event("MODIFIED", GOOD), event("MODIFIED", ODD)],
+        [Listed(SLICES, [GOOD]), event("MODIFIED", ODD)],
+        [Listed(SLICES, [], [ODD, OTHER])],
+    ],
+    ids=["put right and odd again", "the same by a list", "odd in the next list too"],
+)
+def test_of_an_odd_slice_that_is_still_there_a_reason_is_told_once(
+    intake: Intake, caplog: pytest.LogCaptureFixture, after: list[ClusterNews]
+) -> None:
+    assert told(intake, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
+
+
+def test_slices_that_come_and_go_leave_nothing_behind(intake: Intake, publisher: Publisher) -> None:
+    for number in range(50):
+        odd = Rejected(SLICES, "shop", f"web-{number}", "endpoints: expected array")
+        intake.take(event("ADDED", odd))
+        intake.take(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
+        intake.touched()
+    assert len(publisher.told) == 0

@@ -1,0 +1,163 @@
+"""The mirror is the truth again once the watch has told everything, whatever came in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kube2etcd.etcd import changes
+from kube2etcd.etcd.changes import ApplyResult, Delete, Put, Snapshot, WatchBatch, WatchEvent
+from kube2etcd.sync.mirror import Mirror
+from tests.strategies import LAW
+
+KEYS = (b"/a", b"/b", b"/c")
+VALUES = (b"1", b"2")
+
+
+@dataclass
+class Etcd:
+    """Keys, and what a watch will tell of them; as etcd: deleting nothing is no event and no revision."""
+
+    entries: dict[bytes, bytes] = field(default_factory=dict)
+    revision: int = 1
+    untold: list[WatchEvent] = field(default_factory=list)
+
+    def write(self, batch: changes.Batch) -> ApplyResult:
+        events: list[WatchEvent] = []
+        for change in batch:
+            if isinstance(change, Put):
+                self.entries[change.key] = change.value
+                events.append(WatchEvent(change.key, change.value, self.revision + 1))
+            elif self.entries.pop(change.key, None) is not None:
+                events.append(WatchEvent(change.key, None, self.revision + 1))
+        if not events:
+            return ApplyResult(self.revision, written=len(batch))
+        self.revision += 1
+        self.untold += events
+        return ApplyResult(self.revision, frozenset({self.revision}), len(batch))
+
+    def tell(self, revisions: int) -> WatchBatch:
+        """What happened in the next so many revisions."""
+        if not self.untold:
+            return WatchBatch(self.revision)
+        until = self.untold[0].mod_revision + revisions - 1
+        told = tuple(event for event in self.untold if event.mod_revision <= until)
+        self.untold = self.untold[len(told) :]
+        return WatchBatch(min(until, self.revision), told)
+
+
+def loaded() -> tuple[Etcd, Mirror]:
+    etcd, mirror = Etcd({b"/a": b"1", b"/b": b"1"}, 7), Mirror()
+    mirror.load(Snapshot(7, dict(etcd.entries)))
+    return etcd, mirror
+
+
+def test_nothing_is_known_before_the_first_snapshot() -> None:
+    mirror = Mirror()
+    assert mirror.lost
+    mirror.load(Snapshot(3, {b"/a": b"1"}))
+    assert (mirror.lost, mirror.revision, mirror.entries) == (False, 3, {b"/a": b"1"})
+    mirror.lose()
+    assert mirror.lost
+
+
+def test_a_snapshot_tells_what_is_not_as_it_was_known() -> None:
+    mirror = Mirror()
+    assert mirror.load(Snapshot(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
+    mirror.wrote([Put(b"/a", b"2"), Delete(b"/b")], ApplyResult(4, frozenset({4}), 2, ()))
+    assert mirror.load(Snapshot(5, {b"/a": b"2", b"/c": b"spoilt", b"/d": b"new"})) == {b"/c", b"/d"}
+    assert mirror.load(Snapshot(6, {})) == {b"/a", b"/c", b"/d"}
+
+
+def test_others_changes_are_news() -> None:
+    etcd, mirror = loaded()
+    etcd.write((Put(b"/a", b"2"), Delete(b"/b")))
+    assert mirror.take(etcd.tell(1)) == {b"/a", b"/b"}
+    assert mirror.entries == etcd.entries
+
+
+def test_own_changes_are_not() -> None:
+    etcd, mirror = loaded()
+    batch = (Put(b"/a", b"2"), Delete(b"/b"))
+    mirror.wrote(batch, etcd.write(batch))
+    assert mirror.entries == {b"/a": b"2"}
+    assert mirror.take(etcd.tell(9)) == set()
+    etcd.write((Put(b"/a", b"1"),))
+    assert mirror.take(etcd.tell(9)) == {b"/a"}
+
+
+def test_what_is_older_than_the_snapshot_is_known() -> None:
+    etcd, mirror = loaded()
+    assert mirror.take(WatchBatch(7, (WatchEvent(b"/a", b"0", 7),))) == set()
+    assert mirror.entries == etcd.entries
+
+
+def test_what_is_older_than_our_own_write_is_passed_over() -> None:
+    etcd, mirror = loaded()
+    etcd.write((Put(b"/a", b"2"),))
+    batch = (Put(b"/a", b"3"),)
+    mirror.wrote(batch, etcd.write(batch))
+    assert mirror.take(etcd.tell(1)) == set()
+    assert mirror.entries[b"/a"] == b"3"
+    assert mirror.take(etcd.tell(1)) == set()
+
+
+def test_refused_changes_did_not_happen() -> None:
+    _, mirror = loaded()
+    put, delete = Put(b"/a", b"2"), Delete(b"/b")
+    mirror.wrote([put, delete], ApplyResult(8, frozenset({8}), 1, refused=((put, "too large"),)))
+    assert mirror.entries == {b"/a": b"1"}
+
+
+Step = tuple[str, changes.Batch, int]
+
+
+def run(steps: list[Step]) -> None:
+    """We delete only what we believe to be there; another may have done so before us."""
+    etcd, mirror = loaded()
+    for who, batch, revisions in steps:
+        match who:
+            case "we":
+                ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror.entries)
+                mirror.wrote(ours, etcd.write(ours))
+            case "they":
+                etcd.write(batch)
+            case "snapshot":
+                # Events of before may still be on their way.
+                mirror.load(Snapshot(etcd.revision, dict(etcd.entries)))
+            case _:
+                mirror.take(etcd.tell(revisions))
+    while etcd.untold:
+        mirror.take(etcd.tell(2))
+    assert mirror.entries == etcd.entries
+
+
+_CHANGES: st.SearchStrategy[changes.Change] = st.builds(
+    Put, st.sampled_from(KEYS), st.sampled_from(VALUES)
+) | st.builds(Delete, st.sampled_from(KEYS))
+BATCHES = st.lists(_CHANGES, min_size=1, max_size=3, unique_by=lambda change: change.key).map(tuple)
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(st.sampled_from(["we", "they"]), BATCHES, st.just(0))
+    | st.tuples(st.just("watch"), st.just(()), st.integers(1, 3))
+    | st.tuples(st.just("snapshot"), st.just(()), st.just(0)),
+    max_size=14,
+)
+
+
+@LAW
+@given(STEPS)
+@example([("they", (Delete(b"/a"),), 0), ("we", (Delete(b"/a"),), 0), ("they", (Put(b"/a", b"1"),), 0)])
+def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
+    run(steps)
+
+
+def test_deleting_what_another_had_deleted_already_has_no_echo() -> None:
+    etcd, mirror = loaded()
+    etcd.write((Delete(b"/a"),))
+    mirror.wrote((Delete(b"/a"),), etcd.write((Delete(b"/a"),)))
+    mirror.take(etcd.tell(9))
+    etcd.write((Put(b"/a", b"2"),))
+    assert mirror.take(etcd.tell(9)) == {b"/a"}
+    assert mirror.entries == etcd.entries

@@ -1,0 +1,218 @@
+"""Plans: the difference and nothing else, in an order that leaves no gap, held when too much would go."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.etcd import changes
+from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
+from skydns_compat.message import Message, encode
+from tests.strategies import LAW
+
+OURS, THEIRS, NOBODYS, BROKEN = (
+    encode(Message(host="10.0.0.1", owner="us")),
+    encode(Message(host="10.0.0.1", owner="them")),
+    encode(Message(host="10.0.0.1")),
+    b"{",
+)
+WANTED = encode(Message(host="10.0.0.2", owner="us"))
+MARK = b'"owner":"us"'
+
+KEYS = st.sampled_from(
+    [f"/skydns/{zone}/{name}{leaf}".encode() for zone in "ab" for name in "xyz" for leaf in ("", "/A", "/B")]
+)
+DESIRED = st.dictionaries(KEYS, st.sampled_from([OURS, WANTED]), max_size=12)
+EXISTING = st.dictionaries(KEYS, st.sampled_from([OURS, WANTED, THEIRS, NOBODYS, BROKEN]), max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("existing", "desired", "plan"),
+    [
+        pytest.param({}, {}, Plan(), id="nothing, nothing"),
+        pytest.param({}, {b"k": WANTED}, Plan((Create(b"k", WANTED),)), id="create"),
+        pytest.param({b"k": WANTED}, {b"k": WANTED}, Plan(), id="equal"),
+        pytest.param({b"k": OURS}, {b"k": WANTED}, Plan((Update(b"k", WANTED, OURS),)), id="update"),
+        pytest.param({b"k": THEIRS}, {b"k": WANTED}, Plan((Update(b"k", WANTED, THEIRS),)), id="repair"),
+        pytest.param(
+            {b"k": BROKEN}, {b"k": WANTED}, Plan((Update(b"k", WANTED, BROKEN),)), id="repair broken"
+        ),
+        pytest.param({b"k": OURS}, {}, Plan((Delete(b"k", OURS),)), id="stale"),
+        pytest.param({b"k": THEIRS}, {}, Plan((), frozenset({b"k"})), id="another owner"),
+        pytest.param({b"k": NOBODYS}, {}, Plan((), frozenset({b"k"})), id="no owner"),
+        pytest.param({b"k": BROKEN}, {}, Plan((), frozenset({b"k"}), frozenset({b"k"})), id="malformed"),
+    ],
+)
+def test_table(existing: dict[bytes, bytes], desired: dict[bytes, bytes], plan: Plan) -> None:
+    assert diff(existing, desired, "us") == plan
+
+
+def test_only_the_given_keys() -> None:
+    existing, desired = {b"a": OURS, b"b": OURS}, {b"c": WANTED, b"d": WANTED}
+    assert diff(existing, desired, "us", [b"d", b"b", b"nowhere"]).changes == (
+        Delete(b"b", OURS),
+        Create(b"d", WANTED),
+    )
+
+
+def applied(plan: Plan, existing: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    found = dict(existing)
+    for change in plan.changes:
+        if isinstance(change, Delete):
+            del found[change.key]
+        else:
+            found[change.key] = change.value
+    return found
+
+
+@LAW
+@given(EXISTING, DESIRED)
+def test_diff_leads_to_what_is_wanted_and_leaves_others_alone(
+    existing: dict[bytes, bytes], desired: dict[bytes, bytes]
+) -> None:
+    plan = diff(existing, desired, "us")
+    after = applied(plan, existing)
+    foreign = {key: value for key, value in existing.items() if key not in desired and MARK not in value}
+    assert after == {**desired, **foreign}
+    assert plan.foreign == foreign.keys()
+    assert plan.malformed == {key for key, value in foreign.items() if value == BROKEN}
+    assert diff(after, desired, "us").changes == ()
+    keys = [change.key for change in plan.changes]
+    assert keys == sorted(set(keys))
+    for change in plan.changes:
+        assert existing.get(change.key) == getattr(change, "before", None)
+    assert {*plan.puts, *plan.deletes} == set(plan.changes)
+    assert diff(existing, desired, "us", existing.keys() | desired.keys()) == plan
+
+
+@LAW
+@given(EXISTING, DESIRED, st.frozensets(KEYS))
+def test_without(existing: dict[bytes, bytes], desired: dict[bytes, bytes], keys: frozenset[bytes]) -> None:
+    plan = diff(existing, desired, "us")
+    rest = plan.without(keys)
+    assert set(rest.changes) == {change for change in plan.changes if change.key not in keys}
+    assert (rest.foreign, rest.malformed) == (plan.foreign, plan.malformed)
+
+
+def group(key: bytes) -> bytes:
+    return key[:11]
+
+
+@LAW
+@given(EXISTING, DESIRED, st.integers(1, 6))
+def test_generations_hold_every_change_once_and_leave_no_gap(
+    existing: dict[bytes, bytes], desired: dict[bytes, bytes], max_ops: int
+) -> None:
+    plan = diff(existing, desired, "us")
+    adding, taking = generations(plan, group, max_ops)
+    wanted = [
+        changes.Delete(change.key) if isinstance(change, Delete) else changes.Put(change.key, change.value)
+        for change in plan.changes
+    ]
+    told = [one for batch in adding + taking for one in batch]
+    assert sorted(told, key=lambda one: one.key) == wanted
+    assert len({one.key for one in told}) == len(told)
+    for batch in adding + taking:
+        assert 0 < len(batch) <= max_ops
+    assert all(isinstance(one, changes.Delete) for batch in taking for one in batch)
+    whole: dict[bytes, int] = {}
+    for one in told:
+        whole[group(one.key)] = whole.get(group(one.key), 0) + 1
+    for batch in adding:
+        for one in batch:
+            if isinstance(one, changes.Delete):
+                # Taken away in the first generation only together with all that comes instead.
+                assert sum(group(other.key) == group(one.key) for other in batch) == whole[group(one.key)]
+
+
+def test_a_small_object_changes_in_one_transaction() -> None:
+    plan = diff({b"/a/1": OURS, b"/b/1": OURS}, {b"/a/2": WANTED, b"/b/2": WANTED}, "us")
+    adding, taking = generations(plan, lambda key: key[:2], 3)
+    assert taking == ()
+    assert adding == (
+        (changes.Put(b"/a/2", WANTED), changes.Delete(b"/a/1")),
+        (changes.Put(b"/b/2", WANTED), changes.Delete(b"/b/1")),
+    )
+
+
+def names(count: int, *, value: bytes = OURS, leaf: str = "/10-0-0-1-H") -> dict[bytes, bytes]:
+    return {f"/skydns/a/n{at:03}{leaf}".encode(): value for at in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("existing", "desired", "held"),
+    [
+        pytest.param(names(9), {}, 0, id="nine of nine: few"),
+        pytest.param(names(10), {}, 10, id="ten of ten"),
+        pytest.param(names(100), dict(list(names(100).items())[30:]), 0, id="thirty of a hundred"),
+        pytest.param(names(100), dict(list(names(100).items())[31:]), 31, id="thirty-one of a hundred"),
+        pytest.param(names(20), names(20, value=WANTED), 0, id="only updates"),
+        pytest.param(names(20), names(20, leaf="/10-0-0-2-H"), 0, id="other addresses, same names"),
+        pytest.param(names(20), names(20, leaf=""), 0, id="only leaves go"),
+        pytest.param({**names(20), **names(20, leaf="")}, names(20, leaf=""), 0, id="the name itself stays"),
+        pytest.param({**names(20), **names(20, leaf="/P")}, names(20), 0, id="another leaf stays"),
+        pytest.param(
+            {b"/skydns/a/x/A%d-H" % at: OURS for at in range(20)}, {}, 0, id="many leaves of one name"
+        ),
+        pytest.param(
+            {**names(12), **names(80, value=THEIRS, leaf="")}, {}, 12, id="foreign names do not count"
+        ),
+    ],
+)
+def test_held(existing: dict[bytes, bytes], desired: dict[bytes, bytes], held: int) -> None:
+    plan = diff(existing, desired, "us")
+    found = to_hold(plan, existing, MARK)
+    assert len(found) == held
+    assert found <= {change.key for change in plan.deletes}
+
+
+@LAW
+@given(EXISTING, DESIRED)
+def test_small_plans_are_never_held(existing: dict[bytes, bytes], desired: dict[bytes, bytes]) -> None:
+    plan = diff(existing, desired, "us")
+    if len(plan.deletes) < HELD_FROM:
+        assert to_hold(plan, existing, MARK) == frozenset()
+
+
+A_OWN = b"/skydns/a/own_"
+
+
+@pytest.mark.parametrize(
+    ("key", "owner", "before", "planned"),
+    [
+        pytest.param(A_OWN, "us", encode(Message(owner="them")), "contested", id="theirs comes before"),
+        pytest.param(A_OWN + b"/A", "us", THEIRS, "contested", id="also with data"),
+        pytest.param(A_OWN, "at", encode(Message(owner="them")), "taken", id="ours comes before"),
+        pytest.param(A_OWN, "us", NOBODYS, "taken", id="nobody's"),
+        pytest.param(A_OWN, "us", BROKEN, "taken", id="broken"),
+        pytest.param(b"/skydns/a/b", "us", THEIRS, "taken", id="where nobody shares"),
+    ],
+)
+def test_writers_of_one_name_never_write_over_each_other_in_turn(
+    key: bytes, owner: str, before: bytes, planned: str
+) -> None:
+    wanted = encode(Message(host="10.0.0.9", owner=owner))
+    plan = diff({key: before}, {key: wanted}, owner)
+    assert (bool(plan.changes), bool(plan.contested)) == (planned == "taken", planned == "contested")
+    assert plan.without(frozenset()) == plan
+    assert not diff({key: wanted}, {}, "others").changes
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "goes"),
+    [
+        pytest.param(b"/skydns/local/cluster/svc/x", b'{"host":"192.0.2.1"}', True, id="signed by nobody"),
+        pytest.param(b"/skydns/local/cluster/svc/x", b'{"owner":"other"}', True, id="signed by another"),
+        pytest.param(b"/skydns/local/cluster/svc/x", b"{", True, id="malformed"),
+        pytest.param(b"/skydns/local/cluster", b"{", True, id="at the apex"),
+        pytest.param(b"/skydns/local/cluster2", b"{", False, id="a zone that begins alike"),
+        pytest.param(b"/skydns/test/x", b"{", False, id="in no zone of ours"),
+        pytest.param(b"/skydns/local/cluster/x", b'{"owner":"kube2etcd/webhook"}', False, id="our webhook's"),
+    ],
+)
+def test_what_is_pruned(key: bytes, value: bytes, goes: bool) -> None:
+    found = prune(
+        [key], {key: value, b"/skydns/local/cluster/ours": b"{}"}, "kube2etcd", [b"/skydns/local/cluster/"]
+    )
+    assert found == ((Delete(key, value),) if goes else ())

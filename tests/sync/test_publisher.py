@@ -1,0 +1,288 @@
+"""Desired entries by unit: who holds a key, and what goes in one transaction."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from kube2etcd.kube.objects import (
+    ApiObject,
+    Endpoint,
+    EndpointSlice,
+    Event,
+    Interface,
+    Metadata,
+    Namespace,
+    Pod,
+    Rejected,
+    Service,
+    VirtualMachineInstance,
+)
+from kube2etcd.kube.selectors import Selector
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.base import OfMachines, OfSelected
+from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.services import SelectedZone
+from kube2etcd.zones.vmi import MachineZone
+from skydns_compat.layout import Layout
+from skydns_compat.message import decode
+from skydns_compat.names import Name
+from tests.sync.publishing import PTR, ZONE, filled, host, service
+
+
+def test_an_empty_cluster_has_the_zone_itself() -> None:
+    publisher = filled()
+    assert publisher.desired.keys() >= {
+        b"/skydns/local/cluster",
+        b"/skydns/local/cluster/dns/apex",
+        b"/skydns/local/cluster/dns-version/T",
+    }
+    assert list(publisher.units()) == [Unit("zones", "", "cluster.local")]
+
+
+def test_two_runs_write_the_same() -> None:
+    objects = [service("a"), service("b", ip="10.0.0.2"), service("c")]
+    assert filled(services=objects).desired == filled(services=reversed(objects)).desired
+
+
+@pytest.mark.parametrize(
+    ("claimants", "winner"),
+    [
+        pytest.param([service("b", age="1"), service("a", age="2")], "b.shop", id="the older"),
+        pytest.param([service("b", age="1"), service("a")], "b.shop", id="no age comes last"),
+        pytest.param([service("b", age="1"), service("a", age="1")], "a.shop", id="by name"),
+        pytest.param([service("a", namespace="z"), service("b", namespace="y")], "b.y", id="by namespace"),
+    ],
+)
+def test_one_pointer_for_an_address(claimants: list[ApiObject], winner: str) -> None:
+    for order in (claimants, claimants[::-1]):
+        assert host(filled(services=order), PTR) == f"{winner}.svc.cluster.local"
+
+
+def test_a_service_comes_before_an_endpoint_however_young() -> None:
+    piece = EndpointSlice(Metadata("shop", "s"), "old", "IPv4", (), (Endpoint(("10.0.0.1",)),))
+    services = [service("old", ip="None", age="1"), service("young", age="9")]
+    publisher = filled(services=services, endpointslices=[piece])
+    assert host(publisher, PTR) == "young.shop.svc.cluster.local"
+    assert publisher.holder(PTR) == Unit("services", "shop", "young")
+
+
+VM_ZONE = MachineZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
+
+
+def machine(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
+    nics = tuple(Interface(label, address) for label, address in interfaces)
+    return VirtualMachineInstance(Metadata("shop", name, creation_timestamp=age), nics)
+
+
+def with_machines(services: list[Service], machines: list[VirtualMachineInstance]) -> Publisher:
+    store = Store()
+    store.replace("services", services)
+    store.replace("virtualmachineinstances", machines)
+    publisher = Publisher(store, Layout(), ZONE, [OfMachines(VM_ZONE)])
+    publisher.refresh(publisher.units())
+    return publisher
+
+
+def test_a_guest_never_takes_the_reverse_name_of_a_service() -> None:
+    """Its own name is shorter, and it is older: both would win among Services."""
+    guest = machine("m", ("nic1", "10.0.0.1"), age="1")
+    publisher = with_machines([service("young", age="9")], [guest])
+    assert host(publisher, PTR) == "young.shop.svc.cluster.local"
+    publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "young")))
+    assert host(publisher, PTR) == "nic1.m.shop.vm"
+
+
+def test_interface_my_of_vm_and_machine_my_vm_answer_together() -> None:
+    one, other = machine("vm", ("my", "10.0.0.1")), machine("my.vm", ("nic1", "10.0.0.2"))
+    below = b"/skydns/vm/shop/vm/my/"
+    alone = [with_machines([], [each]).desired for each in (one, other)]
+    for order in ([one, other], [other, one]):
+        both = with_machines([], order).desired
+        hosts = {decode(value).host for key, value in both.items() if key.startswith(below)} - {""}
+        assert hosts == {"10.0.0.1", "10.0.0.2"}
+        for desired in alone:
+            assert {key for key in desired if key.startswith(below)} <= both.keys()
+
+
+def test_ordinary_reasons_are_not_told() -> None:
+    piece = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (), (Endpoint(("10.1.0.1",), False),))
+    publisher = filled(services=[service("db", ip="None"), service("new", ip="")], endpointslices=[piece])
+    assert publisher.left_out() == 3
+    assert publisher.untold() == []
+    nics = (("nic1", "fe80::1"), ("nic2", "127.0.0.1"))
+    [(unit, reason)] = with_machines([], [machine("m", *nics)]).untold()
+    assert (str(unit), "loopback" in reason) == ("virtualmachineinstances/shop/m", True)
+
+
+def test_the_next_in_line_takes_over() -> None:
+    publisher = filled(services=[service("a", age="1"), service("b", age="2"), service("c", age="3")])
+    for gone, heir in (("a", "b"), ("b", "c")):
+        publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", gone)))
+        assert host(publisher, PTR) == f"{heir}.shop.svc.cluster.local"
+        assert publisher.holder(PTR) == Unit("services", "shop", heir)
+    changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "c")))
+    assert PTR in changed
+    assert PTR not in publisher.desired
+    assert publisher.holder(PTR) is None
+
+
+def test_who_withdraws_without_holding_changes_nothing() -> None:
+    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    before = publisher.desired[PTR]
+    publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "b")))
+    assert publisher.desired[PTR] == before
+
+
+def test_only_what_may_differ_comes_back() -> None:
+    publisher = filled(services=[service("a"), service("b", ip="10.0.0.2")])
+    units = publisher.store.apply("services", Event("MODIFIED", service("a", ip="10.0.0.9"), "shop", "a"))
+    changed = publisher.refresh(units)
+    assert changed == {
+        PTR,
+        b"/skydns/arpa/in-addr/10/0/0/9",
+        b"/skydns/local/cluster/svc/shop/a/10-0-0-1-H",
+        b"/skydns/local/cluster/svc/shop/a/10-0-0-9-H",
+    }
+    assert publisher.refresh(publisher.units()) == set()
+
+
+def test_refused_objects_count_and_say_why() -> None:
+    publisher = filled(services=[service("a")])
+    unit = Unit("services", "shop", "a")
+    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    assert publisher.published(unit).left_out == ["odd"]
+    assert publisher.left_out() == 1
+    assert PTR not in publisher.desired
+    publisher.refresh(publisher.store.apply("services", Event("MODIFIED", service("a"), "shop", "a")))
+    assert publisher.left_out() == 0
+
+
+def test_pods_have_names_where_they_are_switched_on() -> None:
+    store = Store()
+    store.replace("pods", [Pod(Metadata("shop", "p"), "10.0.0.1", phase="Running")])
+    key = b"/skydns/local/cluster/pod/shop/10-0-0-1"
+    for pods, there in (("verified", True), ("insecure", False), ("disabled", False)):
+        publisher = Publisher(store, Layout(), ClusterZone(ZONE.zone, pods=pods))
+        publisher.refresh(publisher.units())
+        assert (key in publisher.desired) is there
+
+
+def test_pods_on_the_host_share_a_name() -> None:
+    pods = [Pod(Metadata("shop", name), "10.0.0.1", phase="Running") for name in ("p", "q")]
+    publisher = filled(pods=pods)
+    key = b"/skydns/local/cluster/pod/shop/10-0-0-1/10-0-0-1-P0"
+    for gone in ("p", "q"):
+        assert key in publisher.desired
+        publisher.refresh(publisher.store.apply("pods", Event("DELETED", None, "shop", gone)))
+    assert key not in publisher.desired
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        (b"/skydns/local/cluster/svc/shop/web", b"/skydns/local/cluster/svc/shop/web"),
+        (b"/skydns/local/cluster/svc/shop/web/_tcp/_http/A", b"/skydns/local/cluster/svc/shop/web"),
+        (b"/skydns/local/cluster/nt_/svc/shop", b"/skydns/local/cluster/nt_/svc/shop"),
+        (b"/skydns/local/cluster", b"/skydns/local/cluster"),
+        (PTR, PTR),
+        (b"/skydns/example/a/b/c/d/e/f", b"/skydns/example/a/b/c/d/e/f"),
+    ],
+)
+def test_what_changes_together(key: bytes, group: bytes) -> None:
+    assert filled().group(key) == group
+
+
+def test_a_deep_prefix_and_zone_change_together_too() -> None:
+    publisher = Publisher(Store(), Layout("/a/b"), ClusterZone(Name.parse("x.y.z")))
+    assert publisher.group(b"/a/b/z/y/x/svc/shop/web/_tcp/_http/A") == b"/a/b/z/y/x/svc/shop/web"
+
+
+def test_a_service_named_any_is_kept_where_no_wildcard_is() -> None:
+    publisher = filled(services=[service("any", namespace="any")])
+    assert b"/skydns/local/cluster/svc/any_/any_/10-0-0-1-H" in publisher.desired
+    assert not [key for key in publisher.desired if b"/any/" in key + b"/"]
+    assert host(publisher, PTR) == "any.any.svc.cluster.local"
+
+
+def test_services_follow_the_labels_of_their_namespace() -> None:
+    staging = OfSelected(
+        SelectedZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=staging"))
+    )
+    store = Store()
+    store.replace("services", [service("web"), service("web", namespace="other", ip="10.0.0.2")])
+    store.replace("namespaces", [Namespace(Metadata("", "shop")), Namespace(Metadata("", "other"))])
+    publisher = Publisher(store, Layout(), ZONE, [staging])
+    publisher.refresh(publisher.units())
+    zone = b"/skydns/example/stage/"
+    assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
+    chosen = Namespace(Metadata("", "shop", labels={"env": "staging"}))
+    changed = publisher.refresh(store.apply("namespaces", Event("MODIFIED", chosen, "", "shop")))
+    assert zone + b"shop/web" in changed
+    assert zone + b"shop/web" in publisher.desired
+    assert not any(key.startswith(zone + b"other") for key in publisher.desired)
+    publisher.refresh(store.apply("namespaces", Event("DELETED", None, "", "shop")))
+    assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
+    assert publisher.refresh({Unit("services", "shop", "web")}) == set()
+
+
+def test_an_object_of_another_zone_changes_together_too() -> None:
+    shop = OfSelected(SelectedZone(Name.parse("shop.example")))
+    publisher = Publisher(Store(), Layout(), ZONE, [shop])
+    key = publisher.layout.key(Name.parse("web.shop.shop.example"))
+    assert publisher.group(key + b"/00-10-0-0-1-H") == key
+
+
+def test_names_in_a_longer_zone_are_left_to_it() -> None:
+    """The server asks the longest zone, which would answer what was never meant for it."""
+    team = Selector.parse("team=a")
+    zones = [
+        OfMachines(VM_ZONE),
+        OfSelected(SelectedZone(Name.parse("shop.vm"), selector=team, name="{service}")),
+        OfSelected(SelectedZone(Name.parse("example"))),
+        OfSelected(
+            SelectedZone(Name.parse("shop.example"), selector=Selector.parse("team=a"), name="{service}")
+        ),
+    ]
+    store = Store()
+    store.replace("services", [service("web"), service("db", ip="10.0.0.2", namespace="other")])
+    store.replace("virtualmachineinstances", [machine("web", ("nic1", "10.0.0.3"))])
+    publisher = Publisher(store, Layout(), ZONE, zones)
+    publisher.refresh(publisher.units())
+    for inner in (b"/skydns/vm/shop/", b"/skydns/example/shop/"):
+        assert not [key for key in publisher.desired if key.startswith(inner + b"web")]
+    assert b"/skydns/example/other/db" in publisher.desired
+    web = publisher.published(Unit("services", "shop", "web"))
+    assert web.left_out == ["web.shop.example is in the zone shop.example"]
+    assert publisher.published(Unit("virtualmachineinstances", "shop", "web")).left_out == [
+        *["web.shop.vm is in the zone shop.vm"],
+        *["nic1.web.shop.vm is in the zone shop.vm"],
+    ]
+    assert host(publisher, PTR) == "web.shop.svc.cluster.local"
+    assert b"/skydns/arpa/in-addr/10/0/0/3" not in publisher.desired
+
+
+def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
+    publisher = Publisher(Store(), Layout(), None)
+    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    unit = Unit("services", "shop", "a")
+    assert publisher.published(unit).left_out == ["odd"]
+    assert list(publisher.by_zone(unit)) == []
+    assert (publisher.left_out(), publisher.desired) == (1, {})
+
+
+def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
+    stage = OfSelected(SelectedZone(Name.parse("stage.example")))
+    publisher = Publisher(Store(), Layout(), ZONE, [stage])
+    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    found = publisher.by_zone(Unit("services", "shop", "a"))
+    assert [(str(zone.name), one.left_out) for zone, one in found] == [
+        ("cluster.local", ["odd"]),
+        ("stage.example", ["odd"]),
+    ]
+    assert publisher.left_out() == 1

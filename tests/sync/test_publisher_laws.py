@@ -1,0 +1,245 @@
+"""The law of events and lists: event by event leads where one listing leads, in every order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
+from typing import TypeAlias
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.external import Domain
+from kube2etcd.kube.objects import (
+    ApiObject,
+    Event,
+    Rejected,
+)
+from kube2etcd.kube.selectors import Selector
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.sync.events import Rezoned
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.base import OfExternal, OfMachines, OfSelected, Zone
+from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.external import ExternalZone
+from kube2etcd.zones.services import SelectedZone
+from kube2etcd.zones.vmi import MachineZone
+from skydns_compat.layout import Layout
+from skydns_compat.message import decode
+from skydns_compat.names import Name, parse_address
+from tests.crowds import crowds, rings, rivals
+from tests.strategies import LAW, events, histories
+from tests.sync.publishing import ZONE
+
+KINDS = (
+    "services",
+    "endpointslices",
+    "namespaces",
+    "pods",
+    "virtualmachineinstances",
+    "dnsendpoints",
+    "webhook",
+)
+
+Steps: TypeAlias = list[tuple[str, Event]]
+Rezonings: TypeAlias = list[tuple[int, Rezoned]]
+
+
+def left(told: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
+    """A store that lists what these events leave, and the units that this touched."""
+    store = Store()
+    final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in KINDS}
+    refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in KINDS}
+    for kind, event in told:
+        if event.type == "BOOKMARK":
+            continue
+        identity = (event.namespace, event.name)
+        final[kind].pop(identity, None)
+        refused[kind].pop(identity, None)
+        if event.rejected is not None and event.type != "DELETED":
+            refused[kind][identity] = event.rejected
+        elif event.object is not None and event.type != "DELETED":
+            final[kind][identity] = event.object
+    touched: set[Unit] = set()
+    for kind in reversed(KINDS):
+        touched |= store.replace(kind, final[kind].values(), refused[kind].values())
+    return store, touched
+
+
+def assert_same(one: Publisher, other: Publisher) -> None:
+    assert one.desired == other.desired
+    assert one.left_out() == other.left_out()
+    for key in other.desired:
+        assert one.holder(key) == other.holder(key) is not None
+
+
+@LAW
+@given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
+def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoint_names: str) -> None:
+    zone = ClusterZone(ZONE.zone, pods="verified", endpoint_names=endpoint_names)
+    by_event = Publisher(Store(), Layout(), zone)
+    for kind, event in told:
+        before = dict(by_event.desired)
+        changed = by_event.refresh(by_event.store.apply(kind, event))
+        differ = before.items() ^ by_event.desired.items()
+        assert {key for key, _ in differ} <= changed
+    store, touched = left(told)
+    at_once = Publisher(store, Layout(), zone)
+    at_once.refresh(touched)
+    assert_same(by_event, at_once)
+
+
+def external_zones(*domains: str) -> tuple[OfExternal, ...]:
+    """The external zones of these domains."""
+    all_ = tuple(Domain.parse(one) for one in domains)
+    services = (ZONE.zone, Name.parse("stage.example"), Name.parse("vm"))
+    return tuple(
+        OfExternal(ExternalZone(one.name, (one,), service_zones=services, all_domains=all_)) for one in all_
+    )
+
+
+#: Every kind of zone, chosen by the labels of Services, of namespaces, of both.
+OTHERS = (
+    OfMachines(MachineZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/24"),))),
+    OfSelected(
+        SelectedZone(
+            Name.parse("stage.example"),
+            selector=Selector.parse("tier=web"),
+            namespace_selector=Selector.parse("env=stage"),
+        )
+    ),
+    OfSelected(SelectedZone(Name.parse("vm.test"), selector=Selector.parse("!env"), name="{service}")),
+)
+
+_REZONED = st.sampled_from(
+    [
+        Rezoned(external_zones()),
+        Rezoned(external_zones("dtk.io")),
+        Rezoned(external_zones("dtk.io", "a.dtk.io")),
+        Rezoned(external_zones("shop.example", "svc.cluster.local")),
+        Rezoned(external_zones("dtk.io", "stage.example", "shop.vm")),
+    ]
+)
+
+
+def assert_order_is_nothing(history: Steps, rezoned: Rezonings, others: Sequence[Zone]) -> None:
+    """Also while the external zones come and go, and whichever of them stand in the end."""
+    told: list[tuple[str, Event] | Rezoned] = [Rezoned(external_zones("dtk.io")), *history]
+    for at, one in rezoned:
+        told.insert(at, one)
+    by_event = Publisher(Store(), Layout(), ZONE, others)
+    zones: Sequence[Zone] = ()
+    changes: Steps = []
+    for step in told:
+        before = dict(by_event.desired)
+        if isinstance(step, Rezoned):
+            zones = step.zones
+            changed = by_event.refresh(by_event.rezone(zones))
+        else:
+            changes.append(step)
+            changed = by_event.refresh(by_event.store.apply(*step))
+        differ = before.items() ^ by_event.desired.items()
+        assert {key for key, _ in differ} <= changed
+    store, touched = left(changes)
+    at_once = Publisher(store, Layout(), ZONE, (*others, *zones))
+    at_once.refresh(touched)
+    assert_same(by_event, at_once)
+    # A relist of the same, and a look at everything, change nothing.
+    assert by_event.refresh(by_event.units()) == set()
+    assert_same(by_event, at_once)
+
+
+@LAW
+@given(histories(), st.lists(st.tuples(st.integers(0, 40), _REZONED), max_size=4))
+def test_events_lead_where_a_listing_leads_in_every_kind_of_zone(history: Steps, rezoned: Rezonings) -> None:
+    assert_order_is_nothing(history, rezoned, OTHERS)
+
+
+#: Zones in each other, with templates that make one name of several, and all that is switched on.
+CROWDED = (
+    OfMachines(
+        MachineZone(
+            Name.parse("vm"), name_server=parse_address("10.0.0.1"), reverse=(ip_network("10.0.0.0/24"),)
+        )
+    ),
+    OfSelected(SelectedZone(Name.parse("shop.vm"), name="{service}")),
+    OfSelected(
+        SelectedZone(
+            Name.parse("stage.example"), namespace_selector=Selector.parse("env=stage"), name="{service}"
+        )
+    ),
+)
+
+
+@LAW
+@given(crowds(), st.lists(st.tuples(st.integers(0, 30), _REZONED), max_size=2))
+def test_events_lead_where_a_listing_leads_among_objects_that_all_want_the_same(
+    history: Steps, rezoned: Rezonings
+) -> None:
+    assert_order_is_nothing(history, rezoned, CROWDED)
+
+
+@LAW
+@given(rings(), st.lists(st.tuples(st.integers(0, 12), _REZONED), max_size=2))
+def test_events_lead_where_a_listing_leads_among_names_that_lead_to_each_other(
+    history: Steps, rezoned: Rezonings
+) -> None:
+    assert_order_is_nothing(history, rezoned, ())
+
+
+#: Templates that give one name to Services of several namespaces, the last one within the first.
+SHARED = (
+    OfSelected(SelectedZone(Name.parse("one.test"), name="{service}")),
+    OfSelected(
+        SelectedZone(
+            Name.parse("stage.test"),
+            name="x.{service}.svc",
+            selector=Selector.parse("env"),
+            namespace_selector=Selector.parse("env=stage"),
+        )
+    ),
+    OfSelected(SelectedZone(Name.parse("db.one.test"), name="{service}", namespaces=frozenset({"b", "c"}))),
+)
+
+
+def assert_one_holder_for_each_name(publisher: Publisher) -> None:
+    """All that stands below a name is what its holder alone would have there."""
+    for zone in SHARED:
+        for name in ("web", "db"):
+            own = zone.name.child(*zone.settings.name.format(service=name).split("."))
+            root = publisher.layout.key(own)
+            there = {k: v for k, v in publisher.desired.items() if k == root or k.startswith(root + b"/")}
+            inner = [publisher.layout.key(one.name) for one in SHARED if one.name.below(own)]
+            there = {key: value for key, value in there.items() if not key.startswith(tuple(inner))}
+            holder = publisher.holder(root) if there else None
+            losers = publisher.losers(own)
+            assert holder not in losers
+            for loser in losers:
+                assert publisher.store.get(loser) is not None
+                said = [one for where, one in publisher.by_zone(loser) if where == zone]
+                assert said[0].records == []
+                assert f"{own} is {holder}'s" in said[0].left_out[-1]
+            if holder is None:
+                assert losers == []
+                continue
+            assert {publisher.holder(key) for key in there} == {holder}
+            store = Store()
+            for unit in (holder, Unit("namespaces", "", holder.namespace)):
+                if (one := publisher.store.get(unit)) is not None:
+                    store.replace(unit.kind, [one])
+            store.replace("endpointslices", publisher.store.slices(holder))
+            alone = Publisher(store, Layout(), ZONE, SHARED)
+            alone.refresh(alone.units())
+            assert there.items() <= alone.desired.items()
+            if decode(there[root]).host:
+                assert there.keys() == {root}, "an alias stands alone"
+
+
+@LAW
+@given(rivals())
+def test_a_name_has_one_holder_whatever_the_order(history: Steps) -> None:
+    assert_order_is_nothing(history, [], SHARED)
+    publisher = Publisher(Store(), Layout(), ZONE, SHARED)
+    for step in history:
+        publisher.refresh(publisher.store.apply(*step))
+        assert_one_holder_for_each_name(publisher)

@@ -1,0 +1,111 @@
+"""A name that several Services want in one zone: one has it, whatever the order, and the next takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.app import build
+from kube2etcd.inspect.explain import Explainer
+from kube2etcd.kube.objects import Event, Metadata, Rejected, Service
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.settings import load
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.base import OfSelected
+from kube2etcd.zones.services import SelectedZone
+from skydns_compat.corefile import blocks
+from skydns_compat.layout import Layout
+from skydns_compat.names import Name
+from tests.sync.publishing import host, service
+
+ONE_NAME = OfSelected(SelectedZone(Name.parse("stage.example"), name="{service}"))
+WEB = b"/skydns/example/stage/web"
+IN_A = Service(Metadata("a", "web", creation_timestamp="1"), "ExternalName", external_name="web.example.com")
+IN_B = service("web", namespace="b", age="2")
+
+
+def sharing(services: Iterable[Service]) -> Publisher:
+    store = Store()
+    store.replace("services", services)
+    publisher = Publisher(store, Layout(), None, [ONE_NAME])
+    publisher.refresh(publisher.units())
+    return publisher
+
+
+def below(publisher: Publisher, key: bytes) -> set[bytes]:
+    return {one[len(key) :] for one in publisher.desired if one == key or one.startswith(key + b"/")}
+
+
+@pytest.mark.parametrize(
+    ("services", "holder"),
+    [
+        pytest.param([IN_A, IN_B], "a", id="the older"),
+        pytest.param([service("web", namespace="a", age="3"), IN_B], "b", id="the older, not the first"),
+        pytest.param([service("web", namespace="a"), IN_B], "b", id="no age comes last"),
+        pytest.param([service("web", namespace="a", age="2"), IN_B], "a", id="by namespace"),
+    ],
+)
+def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder: str) -> None:
+    alone = sharing(one for one in services if one.metadata.namespace == holder)
+    [loser] = [Unit("services", one, "web") for one in "ab" if one != holder]
+    for order in (services, services[::-1]):
+        publisher = sharing(order)
+        assert publisher.desired == alone.desired
+        assert publisher.losers(Name.parse("web.stage.example")) == [loser]
+        assert publisher.left_out() == 1
+        [(unit, reason)] = publisher.untold()
+        assert unit == loser
+        assert reason.startswith(f"web.stage.example is services/{holder}/web's")
+
+
+def test_a_name_goes_over_within_one_refresh() -> None:
+    publisher = sharing([IN_A, IN_B])
+    assert below(publisher, WEB) == {b""}
+    assert host(publisher, WEB) == "web.example.com"
+    changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "a", "web")))
+    assert changed == {WEB, WEB + b"/00-10-0-0-1-H"}
+    assert {publisher.group(key) for key in changed} == {WEB}
+    assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/00-10-0-0-1-H"}, 0)
+    changed = publisher.refresh(publisher.store.apply("services", Event("ADDED", IN_A, "a", "web")))
+    assert changed == {WEB, WEB + b"/00-10-0-0-1-H"}
+    assert (below(publisher, WEB), publisher.left_out()) == ({b""}, 1)
+
+
+def test_who_has_no_record_there_wants_no_name() -> None:
+    empty = service("web", namespace="a", ip="", age="1")
+    publisher = sharing([empty, IN_B])
+    assert publisher.holder(WEB) == Unit("services", "b", "web")
+    event = Event("MODIFIED", None, "b", "web", rejected=Rejected("services", "b", "web", "odd"))
+    publisher.refresh(publisher.store.apply("services", event))
+    assert below(publisher, WEB) == set()
+
+
+def test_only_the_last_word_of_one_listing_is_told() -> None:
+    """Of those who come before the oldest nobody is told that it gave way to another."""
+    publisher = sharing([])
+    aged = [service("web", namespace=at, age=str(9 - int(at))) for at in "123"]
+    publisher.refresh(publisher.store.replace("services", aged))
+    assert publisher.untold() == [
+        (
+            Unit("services", at, "web"),
+            "web.stage.example is services/3/web's, which is older, or as old and first by namespace",
+        )
+        for at in "12"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "rcode"), [("web.stage.example", "NOERROR"), ("x.web.stage.example", "NXDOMAIN")]
+)
+def test_explain_says_who_gives_way(tmp_path: Path, name: str, rcode: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text('zones: [{zone: stage.example, name: "{service}"}]')
+    settings = load({}, {}, file)
+    explainer = Explainer(sharing([IN_A, IN_B]), blocks(build.corefile(settings)))
+    [found] = explainer.explain(Name.parse(name), "A")
+    assert found.answer.rcode == rcode
+    assert any(
+        one.startswith("services/b/web: web.stage.example is services/a/web's") for one in found.reasons
+    )

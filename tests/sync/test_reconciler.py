@@ -1,0 +1,242 @@
+"""The loop against a store of entries in memory: what it writes, when, and above all when it does not."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kube2etcd.errors import EtcdUnavailable
+from kube2etcd.etcd import changes
+from kube2etcd.etcd.changes import WatchBatch, WatchEvent
+from kube2etcd.external import Domain
+from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.kube.objects import (
+    DnsEndpoint,
+    Event,
+    Metadata,
+)
+from kube2etcd.kube.store import Store
+from kube2etcd.sync.applier import ETCD_RETRY
+from kube2etcd.sync.events import (
+    Changed,
+    EtcdChanged,
+    EtcdLost,
+    Failing,
+    Inbox,
+    Listed,
+    News,
+    Rezoned,
+    Wake,
+)
+from kube2etcd.sync.plan import Delete
+from kube2etcd.zones.base import OfExternal
+from kube2etcd.zones.external import ExternalZone
+from skydns_compat.message import Message, encode
+from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, clock, many, service, told, world
+
+__all__ = ["clock", "told", "world"]
+
+
+FOREIGN = b"/skydns/local/cluster/foreign"
+
+
+def test_a_full_pass_makes_etcd_equal(world: World) -> None:
+    world.assert_equal()
+    assert world.follows == [2]
+    assert world.metric("kube2etcd_ready 1")
+
+
+@pytest.mark.parametrize("missing", KINDS)
+def test_nothing_is_touched_before_every_kind_is_listed(clock: Clock, missing: str) -> None:
+    stale = encode(Message(host="10.0.0.9", owner="kube2etcd"))
+    etcd = Entries({b"/skydns/local/cluster/svc/shop/old": stale})
+    world = World(clock, etcd)
+    for kind in KINDS:
+        if kind != missing:
+            world.turn(Listed(kind, many(1)))
+    world.turn(Changed("services", Event("ADDED", service("new"), "shop", "new")), Wake())
+    assert (etcd.tries, etcd.written) == (0, [])
+    assert not world.ready
+    assert f"{missing} are not listed yet" in world.reasons
+    world.turn(Listed(missing, many(1)))
+    assert changes.Delete(b"/skydns/local/cluster/svc/shop/old") in etcd.written
+    world.assert_equal()
+
+
+def test_an_error_is_no_empty_list(clock: Clock) -> None:
+    world = World(clock).turn(Listed("namespaces", []), Failing("services", 990.0))
+    assert world.etcd.tries == 0
+    assert world.status.snapshot().stale == {"services": 10.0}
+
+
+def test_an_optional_kind_that_is_absent_holds_nobody_up(clock: Clock) -> None:
+    world = World(clock, kinds=(*KINDS, "virtualmachineinstances")).listed(service("web"))
+    assert world.etcd.tries == 0
+    world.turn(Failing("virtualmachineinstances", 990.0, absent=True))
+    world.assert_equal()
+    assert world.status.snapshot().stale == {}
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        pytest.param([], id="a tick"),
+        pytest.param([Wake()], id="a wake"),
+        pytest.param([Listed("services", [service("web")])], id="the same listing"),
+        pytest.param([EtcdLost("compacted")], id="etcd read anew"),
+        pytest.param([EtcdChanged(WatchBatch(99))], id="a watch without news"),
+        pytest.param([Changed("services", Event("MODIFIED", service("web"), "shop", "web"))], id="no change"),
+    ],
+)
+def test_nothing_is_written_when_nothing_differs(world: World, news: list[News]) -> None:
+    world.etcd.written.clear()
+    world.clock.now += ETCD_RETRY
+    world.turn(*news)
+    assert world.etcd.written == []
+    world.assert_equal()
+
+
+def test_cost_follows_the_change(world: World) -> None:
+    world.etcd.written.clear()
+    world.turn(Changed("services", Event("ADDED", service("db", "10.0.0.2"), "shop", "db")))
+    assert {change.key for change in world.etcd.written} == {
+        b"/skydns/local/cluster/svc/shop/db",
+        b"/skydns/local/cluster/svc/shop/db/10-0-0-2-H",
+        b"/skydns/arpa/in-addr/10/0/0/2",
+    }
+    assert world.etcd.snapshots == 1
+    world.assert_equal()
+
+
+WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
+
+
+@pytest.mark.parametrize(
+    "value", [None, OTHERS, b"{", b"{}"], ids=["deleted", "taken", "malformed", "emptied"]
+)
+def test_a_key_changed_by_hand_is_repaired(
+    world: World, told: pytest.LogCaptureFixture, value: bytes | None
+) -> None:
+    world.turn(world.etcd.by_hand(WEB, value))
+    assert "1 keys in etcd were not as written" in told.text
+    world.assert_equal()
+
+
+def test_a_stale_key_of_ours_that_comes_back_goes_again(world: World) -> None:
+    world.turn(world.etcd.by_hand(b"/skydns/local/cluster/old", encode(Message(owner="kube2etcd"))))
+    world.assert_equal()
+
+
+@pytest.mark.parametrize(
+    "value", [OTHERS, encode(Message(host="10.9.9.9")), b"{"], ids=["other", "none", "malformed"]
+)
+def test_foreign_keys_stay_and_are_counted(
+    clock: Clock, told: pytest.LogCaptureFixture, value: bytes
+) -> None:
+    world = World(clock, Entries({FOREIGN: value})).listed(service("web")).listed()
+    clock.now += ETCD_RETRY
+    world.turn(EtcdLost("again"))
+    assert world.etcd.entries[FOREIGN] == value
+    assert FOREIGN not in {change.key for change in world.etcd.written}
+    assert world.metric("kube2etcd_foreign_keys 1")
+    assert told.text.count("is malformed") == (value == b"{"), "told once"
+    world.turn(world.etcd.by_hand(FOREIGN, None))
+    assert world.metric("kube2etcd_foreign_keys 0")
+
+
+def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
+    before = dict(world.loop.applier.mirror.entries)
+    world.watch = 7
+    world.clock.now += ETCD_RETRY
+    world.turn(EtcdLost("its data is gone"))
+    old = WatchBatch(10_000, (WatchEvent(b"/skydns/local/cluster/svc/shop/web", b"{}", 10_000),))
+    world.turn(EtcdChanged(old, 6), EtcdLost("late", 6))
+    assert world.loop.applier.mirror.entries == before
+    assert not world.loop.applier.mirror.lost
+    world.turn(EtcdLost("it ended", 7))
+    assert world.loop.applier.mirror.lost
+
+
+def test_progress_is_told(clock: Clock) -> None:
+    told: list[tuple[int, int]] = []
+    world = World(clock, progress=lambda done, total: told.append((done, total)))
+    world.listed(service("web"))
+    assert told[-1] == (len(world.etcd.entries), len(world.etcd.entries))
+
+
+def test_a_resync_reads_both_sides_anew(world: World) -> None:
+    world.etcd.entries[WEB] = OTHERS
+    world.clock.now += 299.0
+    world.turn()
+    assert (world.relists, world.etcd.snapshots) == ([], 1)
+    world.clock.now += 1.0
+    world.turn()
+    assert (world.relists, world.etcd.snapshots) == (["resync"], 2)
+    world.assert_equal()
+    world.turn()
+    assert world.relists == ["resync"]
+
+
+def test_a_store_that_is_full_already_is_published(clock: Clock) -> None:
+    store = Store()
+    store.replace("services", [service("web")])
+    World(clock, kinds=(), store=store).turn().assert_equal()
+
+
+def test_stop_ends_the_loop_at_once(world: World) -> None:
+    stop = threading.Event()
+    stop.set()
+    world.loop.run(stop)
+
+
+def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
+    world = World(clock)
+    world.etcd.trouble = EtcdUnavailable("away")
+    stop = threading.Event()
+    pauses: list[float] = []
+
+    class Paced(Inbox):
+        """Time goes by; etcd comes back after a while."""
+
+        def drain(self, timeout: float) -> list[News]:
+            pauses.append(timeout)
+            clock.now += timeout
+            if len(pauses) == 1:
+                return [Listed("namespaces", []), Listed("services", [service("web")])]
+            if len(pauses) == 3:
+                world.etcd.trouble = None
+            if len(pauses) == 4:
+                stop.set()
+            return []
+
+    world.loop.inbox = Paced()
+    world.loop.run(stop)
+    assert pauses == pytest.approx([1.0, ETCD_RETRY, ETCD_RETRY, 1.0])
+    world.assert_equal()
+
+
+def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
+    world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
+    world.assert_equal()
+    assert all(isinstance(change, Delete) for change in world.loop.applier.plan.changes)
+
+
+def test_external_zones_that_change_and_names_that_another_holds(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = encode(Message(owner="a-writer"))
+    own = b"/skydns/io/dtk/own_"
+    world = World(clock, Entries({own: theirs}))
+    domain = Domain.parse("dtk.io")
+    zones = (OfExternal(ExternalZone(domain.name, (domain,))),)
+    said = DnsEndpoint(Metadata("shop", "x"), (ExternalEndpoint("a.dtk.io", ("10.0.0.1",), "A"),))
+    world.listed().turn(Listed("dnsendpoints", [said]), Rezoned(zones))
+    assert world.etcd.entries[own] == theirs
+    assert b"/skydns/io/dtk/a/own_/10-0-0-1-H" in world.etcd.entries
+    assert world.metric("kube2etcd_contested_keys 1")
+    world.turn(Rezoned(()))
+    assert world.metric("kube2etcd_contested_keys 0")
+    assert [key for key in world.etcd.entries if b"own_" in key] == [own]
+    world.turn(Rezoned(zones))
+    assert caplog.text.count("dtk.io is held by another writer") == 2

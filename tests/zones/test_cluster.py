@@ -1,0 +1,402 @@
+"""Objects to records, case by case (Kubernetes DNS specification 1.1.0), and what is left out and why."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.kube.objects import (
+    TENANT_CLUSTER_IP,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Metadata,
+    Namespace,
+    Pod,
+    Port,
+    Service,
+)
+from kube2etcd.zones.cluster import (
+    ClusterZone,
+    cluster_addresses,
+    dashed,
+    is_headless,
+    namespace_records,
+    pod_records,
+    service_records,
+    zone_records,
+)
+from kube2etcd.zones.published import Published
+from skydns_compat.layout import Layout
+from skydns_compat.names import Name, check_label, parse_address
+from skydns_compat.reader import Entries, answer
+from tests.strategies import LAW, services, slices
+
+ZONE = ClusterZone(Name.parse("c.l"), ttl=5)
+ALL = ClusterZone(Name.parse("c.l"), ttl=5, endpoint_names="all")
+HTTP, DNS = Port("http", "TCP", 80), Port("dns", "UDP", 53)
+
+
+def lines(published: Published) -> list[str]:
+    return [str(record) for record in published.records]
+
+
+def pointers(published: Published) -> list[str]:
+    return [str(record) for record in published.pointers]
+
+
+def service(**fields: object) -> Service:
+    return Service(Metadata("shop", "web"), **fields)  # type: ignore[arg-type]
+
+
+def piece(*endpoints: Endpoint, ports: tuple[EndpointPort, ...] = (), name: str = "s") -> EndpointSlice:
+    return EndpointSlice(Metadata("shop", name), "web", "IPv4", ports, endpoints)
+
+
+def test_the_zone_itself() -> None:
+    assert lines(zone_records(ZONE)) == [
+        "c.l. 5 IN NODATA -",
+        'dns-version.c.l. 28800 IN TXT "1.1.0"',
+        "ns.dns.c.l. 5 IN NODATA -",
+    ]
+    server = ClusterZone(ZONE.zone, dns_server_ips=(parse_address("10.0.0.10"), parse_address("fd00::a")))
+    assert lines(zone_records(server))[2:] == [
+        "ns.dns.c.l. 30 IN A 10.0.0.10",
+        "ns.dns.c.l. 30 IN AAAA fd00::a",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pods", "expected"),
+    [
+        ("disabled", ["shop.svc.c.l. 30 IN NODATA -"]),
+        ("insecure", ["shop.svc.c.l. 30 IN NODATA -", "shop.pod.c.l. 30 IN NODATA -"]),
+        ("verified", ["shop.svc.c.l. 30 IN NODATA -", "shop.pod.c.l. 30 IN NODATA -"]),
+    ],
+)
+def test_namespace(pods: str, expected: list[str]) -> None:
+    zone = ClusterZone(ZONE.zone, pods=pods)
+    assert lines(namespace_records(Namespace(Metadata("", "shop")), zone)) == expected
+
+
+def test_namespace_without_a_name_in_dns() -> None:
+    published = namespace_records(Namespace(Metadata("", "a.b")), ZONE)
+    assert (published.records, len(published.left_out)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected", "left_out"),
+    [
+        pytest.param(
+            Pod(Metadata("shop", "p"), "10.0.0.1", ("10.0.0.1", "fd00::1"), "Running"),
+            [
+                "10-0-0-1.shop.pod.c.l. 5 IN A 10.0.0.1",
+                "10-0-0-1.shop.pod.c.l. 5 IN SRV 0 0 10-0-0-1.shop.pod.c.l.",
+                "fd00--1.shop.pod.c.l. 5 IN AAAA fd00::1",
+                "fd00--1.shop.pod.c.l. 5 IN SRV 0 0 fd00--1.shop.pod.c.l.",
+            ],
+            [],
+            id="both families",
+        ),
+        pytest.param(Pod(Metadata("shop", "p")), [], ["the pod has no address yet"], id="no address"),
+        pytest.param(
+            Pod(Metadata("shop", "p"), "10.0.0.1", phase="Failed"),
+            [],
+            ["the pod has ended or is ending"],
+            id="ended",
+        ),
+        pytest.param(
+            Pod(Metadata("shop", "p"), "10.0.0.1", terminating=True),
+            [],
+            ["the pod has ended or is ending"],
+            id="ending",
+        ),
+        pytest.param(Pod(Metadata("shop", "p"), "web"), [], ["'web' is not an IP address"], id="a word"),
+        pytest.param(
+            Pod(Metadata("a.b", "p"), "10.0.0.1"), [], ["'a.b' cannot be a DNS label"], id="no namespace name"
+        ),
+    ],
+)
+def test_pods(pod: Pod, expected: list[str], left_out: list[str]) -> None:
+    published = pod_records(pod, ZONE)
+    assert lines(published) == expected
+    assert published.left_out == left_out
+    assert published.pointers == []
+
+
+@pytest.mark.parametrize(
+    ("one", "expected", "back"),
+    [
+        pytest.param(
+            service(cluster_ip="10.0.0.1"),
+            ["web.shop.svc.c.l. 5 IN A 10.0.0.1"],
+            ["1.0.0.10.in-addr.arpa. 5 IN PTR web.shop.svc.c.l."],
+            id="no ports",
+        ),
+        pytest.param(
+            service(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1", "fd00::1"), ports=(HTTP, DNS)),
+            [
+                "web.shop.svc.c.l. 5 IN A 10.0.0.1",
+                "web.shop.svc.c.l. 5 IN AAAA fd00::1",
+                "web.shop.svc.c.l. 5 IN SRV 0 80 web.shop.svc.c.l.",
+                "_http._tcp.web.shop.svc.c.l. 5 IN SRV 0 80 web.shop.svc.c.l.",
+                "web.shop.svc.c.l. 5 IN SRV 0 53 web.shop.svc.c.l.",
+                "_dns._udp.web.shop.svc.c.l. 5 IN SRV 0 53 web.shop.svc.c.l.",
+            ],
+            [
+                "1.0.0.10.in-addr.arpa. 5 IN PTR web.shop.svc.c.l.",
+                f"1.{'0.' * 27}0.0.d.f.ip6.arpa. 5 IN PTR web.shop.svc.c.l.",
+            ],
+            id="both families and two ports",
+        ),
+        pytest.param(
+            service(cluster_ips=("10.0.0.1",), ports=(Port("", "", 80), Port("x", "", 81))),
+            [
+                "web.shop.svc.c.l. 5 IN A 10.0.0.1",
+                "web.shop.svc.c.l. 5 IN SRV 0 80 web.shop.svc.c.l.",
+                "_._tcp.web.shop.svc.c.l. 5 IN SRV 0 80 web.shop.svc.c.l.",
+                "web.shop.svc.c.l. 5 IN SRV 0 81 web.shop.svc.c.l.",
+                "_x._tcp.web.shop.svc.c.l. 5 IN SRV 0 81 web.shop.svc.c.l.",
+            ],
+            ["1.0.0.10.in-addr.arpa. 5 IN PTR web.shop.svc.c.l."],
+            id="a port without a name, one without a protocol",
+        ),
+        pytest.param(
+            service(type="ExternalName", external_name="Ext.Example.", ports=(HTTP,)),
+            ["web.shop.svc.c.l. 5 IN CNAME ext.example."],
+            [],
+            id="ExternalName",
+        ),
+    ],
+)
+def test_services(one: Service, expected: list[str], back: list[str]) -> None:
+    published = service_records(one, [], ZONE)
+    assert lines(published) == expected
+    assert pointers(published) == back
+    assert published.left_out == []
+
+
+HEADLESS = service(cluster_ip="None")
+READY, NOT_READY, UNSAID = True, False, None
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected", "left_out"),
+    [
+        pytest.param(
+            [piece(Endpoint(("10.1.0.1",), READY))],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+            ],
+            [],
+            id="no ports",
+        ),
+        pytest.param(
+            [piece(Endpoint(("10.1.0.1",), UNSAID, hostname="E1"), ports=(EndpointPort("http", "TCP", 80),))],
+            [
+                "e1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "e1.web.shop.svc.c.l. 5 IN SRV 0 80 e1.web.shop.svc.c.l.",
+                "web.shop.svc.c.l. 5 IN SRV 0 80 e1.web.shop.svc.c.l.",
+                "_http._tcp.web.shop.svc.c.l. 5 IN SRV 0 80 e1.web.shop.svc.c.l.",
+            ],
+            [],
+            id="a host's name and a named port; readiness that nobody reported is ready",
+        ),
+        pytest.param(
+            [
+                piece(
+                    Endpoint(("10.1.0.1",)), ports=(EndpointPort("", "TCP", 80), EndpointPort("x", "", None))
+                )
+            ],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+                "web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+                "_._tcp.web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+                "_x._tcp.web.shop.svc.c.l. 5 IN NODATA -",
+            ],
+            [],
+            id="a port without a name, and every port",
+        ),
+        pytest.param(
+            [piece(Endpoint(("10.1.0.2",)), name="s2"), piece(Endpoint(("10.1.0.1",)), name="s1")],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+                "10-1-0-2.web.shop.svc.c.l. 5 IN A 10.1.0.2",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.2",
+                "10-1-0-2.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+            ],
+            [],
+            id="slices by name",
+        ),
+        pytest.param(
+            [piece(Endpoint(("10.1.0.1",), hostname="_http"))],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN NODATA -",
+                "web.shop.svc.c.l. 5 IN NODATA -",
+            ],
+            ["hostname '_http' looks like a port's name"],
+            id="a host named like a port",
+        ),
+        pytest.param(
+            [piece(Endpoint(("10.1.0.1",)), ports=(EndpointPort("a_", "TCP", 80),))],
+            [
+                "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "web.shop.svc.c.l. 5 IN A 10.1.0.1",
+                "10-1-0-1.web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+                "web.shop.svc.c.l. 5 IN SRV 0 80 10-1-0-1.web.shop.svc.c.l.",
+            ],
+            ["port left out of SRV: 'a_' cannot be a DNS label"],
+            id="a port whose name is none",
+        ),
+        pytest.param(
+            [piece(Endpoint(("10.1.0.1",), NOT_READY))],
+            [],
+            ["endpoint 10.1.0.1 is not ready", "the Service is headless and has no ready endpoint"],
+            id="not ready",
+        ),
+        pytest.param([], [], ["the Service is headless and has no ready endpoint"], id="no slices"),
+    ],
+)
+def test_headless(pieces: list[EndpointSlice], expected: list[str], left_out: list[str]) -> None:
+    published = service_records(HEADLESS, pieces, ZONE)
+    assert lines(published) == expected
+    assert published.left_out == left_out
+
+
+@pytest.mark.parametrize(
+    ("own", "zone", "shares"),
+    [
+        pytest.param(HEADLESS, ZONE, {"10-1-0-1.web": 33, "web": 25, "_http._tcp.web": 50}, id="headless"),
+        pytest.param(
+            service(cluster_ip="10.0.0.1", ports=(HTTP,)),
+            ALL,
+            {"10-1-0-1.web": 33, "web": 100, "_http._tcp.web": 100},
+            id="with an address of its own",
+        ),
+    ],
+)
+def test_an_address_counts_once_for_each_slice_without_ports_too(
+    own: Service, zone: ClusterZone, shares: dict[str, int]
+) -> None:
+    """The kubernetes plugin counts a slice without ports as one port, in the weights of SRV alone."""
+    http = (EndpointPort("http", "TCP", 80),)
+    pieces = [
+        piece(Endpoint(("10.1.0.1",)), ports=http, name="s1"),
+        piece(Endpoint(("10.1.0.1",)), name="s2"),
+        piece(Endpoint(("10.1.0.1",)), Endpoint(("10.1.0.2",), NOT_READY), name="s3"),
+        piece(Endpoint(("10.1.0.3",)), ports=http, name="s4"),
+    ]
+    entries = Entries(Layout().entries(service_records(own, pieces, zone).records, zone.zone))
+    for name, share in shares.items():
+        records = answer(entries, zone.zone, f"{name}.shop.svc.c.l", "SRV").answers
+        assert {int(record.data.split()[1]) for record in records} == {share}, name
+
+
+def test_one_pointer_for_each_address_the_first_name_has_it() -> None:
+    pieces = [
+        piece(Endpoint(("10.1.0.1",), hostname="b"), name="s1"),
+        piece(Endpoint(("10.1.0.1",), hostname="a"), name="s2"),
+    ]
+    back = ["1.0.1.10.in-addr.arpa. 5 IN PTR b.web.shop.svc.c.l."]
+    assert pointers(service_records(HEADLESS, pieces, ZONE)) == back
+
+
+def test_endpoints_of_a_service_with_an_address_only_on_demand() -> None:
+    one = service(cluster_ip="10.0.0.1", ports=(HTTP,))
+    pieces = [piece(Endpoint(("10.1.0.1",)), ports=(EndpointPort("http", "TCP", 8080),))]
+    plain, more = service_records(one, pieces, ZONE), service_records(one, pieces, ALL)
+    assert lines(more) == [
+        *lines(plain),
+        "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
+        "10-1-0-1.web.shop.svc.c.l. 5 IN SRV 0 8080 10-1-0-1.web.shop.svc.c.l.",
+    ]
+    assert pointers(more) == [*pointers(plain), "1.0.1.10.in-addr.arpa. 5 IN PTR 10-1-0-1.web.shop.svc.c.l."]
+    assert service_records(one, [], ALL).left_out == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "tenant", "expected", "reasons"),
+    [
+        ("10.9.9.9", True, ["10.9.9.9"], 0),
+        (" 10.9.9.9 , fd00::9", True, ["10.9.9.9", "fd00::9"], 0),
+        ("10.9.9.9", False, ["10.0.0.1"], 0),
+        ("", True, ["10.0.0.1"], 0),
+        ("None", True, ["10.0.0.1"], 0),
+        ("web", True, ["10.0.0.1"], 1),
+        ("10.9.9.9,", True, ["10.0.0.1"], 1),
+    ],
+)
+def test_tenant_address(annotation: str, tenant: bool, expected: list[str], reasons: int) -> None:
+    meta = Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: annotation})
+    left_out: list[str] = []
+    found = cluster_addresses(Service(meta, cluster_ip="10.0.0.1"), tenant, left_out)
+    assert [str(address) for address in found] == expected
+    assert len(left_out) == reasons
+
+
+def test_a_headless_service_of_a_tenant_has_the_address_below() -> None:
+    one = Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: "10.9.9.9"}), cluster_ip="None")
+    assert lines(service_records(one, [], ZONE)) == ["web.shop.svc.c.l. 5 IN A 10.9.9.9"]
+
+
+@pytest.mark.parametrize(
+    ("one", "headless"),
+    [
+        (service(cluster_ip="None"), True),
+        (service(cluster_ips=("None",)), True),
+        (service(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)), False),
+        (service(), False),
+    ],
+)
+def test_headless_by_either_field(one: Service, headless: bool) -> None:
+    assert is_headless(one) is headless
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("10.0.0.1", "10-0-0-1"),
+        ("fd00::1", "fd00--1"),
+        ("fd00::", "fd00--0"),
+        ("::1", "0--1"),
+        ("::", "0--0"),
+        ("1:2:3:4:5:6:7:8", "1-2-3-4-5-6-7-8"),
+    ],
+)
+def test_labels_of_addresses(text: str, label: str) -> None:
+    assert dashed(parse_address(text)) == label
+
+
+@LAW
+@given(st.ip_addresses())
+def test_every_address_has_a_label(address: object) -> None:
+    label = dashed(parse_address(str(address)))
+    assert check_label(label) == label
+
+
+@LAW
+@given(services("shop", "web"), st.lists(slices("shop", "s"), max_size=2), st.sampled_from([ZONE, ALL]))
+def test_records_are_below_the_service_or_there_is_a_reason(
+    one: Service, pieces: list[EndpointSlice], zone: ClusterZone
+) -> None:
+    published = service_records(one, pieces, zone)
+    name = Name.parse("web.shop.svc.c.l")
+    assert all(record.name.below(name) for record in published.records)
+    assert published.records or published.left_out
+    names = {str(record.name) for record in published.records}
+    assert {str(record.data).removesuffix(".") for record in published.pointers} <= names

@@ -1,0 +1,233 @@
+"""A zone of selected Services: which addresses in which order, and under which names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Ingress, Metadata, Port, Service
+from kube2etcd.zones.published import Published
+from kube2etcd.zones.services import (
+    EXTERNAL,
+    INTERNAL,
+    SelectedZone,
+    flatten,
+    selected_namespace_records,
+    selected_records,
+    selected_zone_records,
+)
+from skydns_compat.names import Name, check_label
+from skydns_compat.records import Host
+from tests.strategies import LAW
+
+ZONE = SelectedZone(Name.parse("shop.example"), ttl=5)
+
+
+def lines(published: Published) -> list[str]:
+    return [str(record) for record in published.records]
+
+
+def service(name: str = "web", namespace: str = "shop", **fields: object) -> Service:
+    return Service(Metadata(namespace, name), **fields)  # type: ignore[arg-type]
+
+
+BOTH = service(
+    cluster_ip="10.0.0.1",
+    load_balancer=(Ingress("192.0.2.1"), Ingress("", "lb.example")),
+    external_ips=("192.0.2.2",),
+)
+
+
+def test_the_zone_itself() -> None:
+    apex, server = "shop.example. 5 IN NODATA -", "ns.dns.shop.example. 5 IN NODATA -"
+    assert lines(selected_zone_records(ZONE)) == [apex, server]
+    fixed = replace(ZONE, name="{service}.{namespace}.k8s.prod")
+    assert lines(selected_zone_records(fixed)) == [
+        apex,
+        server,
+        "k8s.prod.shop.example. 5 IN NODATA -",
+        "prod.shop.example. 5 IN NODATA -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        ((EXTERNAL, INTERNAL), ["192.0.2.1", "192.0.2.2", "10.0.0.1"]),
+        ((INTERNAL, EXTERNAL), ["10.0.0.1", "192.0.2.1", "192.0.2.2"]),
+        ((INTERNAL,), ["10.0.0.1"]),
+        ((EXTERNAL,), ["192.0.2.1", "192.0.2.2"]),
+    ],
+)
+def test_addresses_in_order(addresses: tuple[str, ...], expected: list[str]) -> None:
+    published = selected_records(BOTH, [], replace(ZONE, addresses=addresses))
+    hosts = [one.data for one in published.records if isinstance(one.data, Host)]
+    assert [str(one) for one in hosts] == expected
+    assert [one.order for one in hosts] == list(range(len(expected)))
+    assert (published.pointers, published.left_out) == ([], [])
+
+
+def test_ports_are_as_in_the_cluster_zone() -> None:
+    one = service(cluster_ip="10.0.0.1", ports=(Port("http", "TCP", 80),))
+    assert lines(selected_records(one, [], ZONE)) == [
+        "web.shop.shop.example. 5 IN A 10.0.0.1",
+        "web.shop.shop.example. 5 IN SRV 0 80 web.shop.shop.example.",
+        "_http._tcp.web.shop.shop.example. 5 IN SRV 0 80 web.shop.shop.example.",
+    ]
+
+
+PIECE = EndpointSlice(
+    Metadata("shop", "s"),
+    "web",
+    "IPv4",
+    (EndpointPort("http", "TCP", 80),),
+    (Endpoint(("10.1.0.1",), hostname="a"),),
+)
+
+
+def test_headless_has_its_endpoints_where_internal_addresses_count() -> None:
+    one = service(cluster_ip="None")
+    published = selected_records(one, [PIECE], ZONE)
+    assert "a.web.shop.shop.example. 5 IN A 10.1.0.1" in lines(published)
+    assert published.pointers == []
+    outside = selected_records(one, [PIECE], replace(ZONE, addresses=(EXTERNAL,)))
+    assert (outside.records, outside.left_out) == ([], ["the Service has no external address"])
+
+
+@pytest.mark.parametrize(
+    ("one", "expected", "left_out"),
+    [
+        pytest.param(
+            service(load_balancer=(Ingress("", "lb.example"), Ingress("", "other.example"))),
+            ["web.shop.shop.example. 5 IN CNAME lb.example."],
+            [],
+            id="a load balancer with a name",
+        ),
+        pytest.param(
+            service(load_balancer=(Ingress("", "-"), Ingress("", "lb.example"))),
+            ["web.shop.shop.example. 5 IN CNAME lb.example."],
+            ["load balancer's name left out: '-' cannot be a DNS label"],
+            id="the second has one",
+        ),
+        pytest.param(
+            service(external_ips=("web", "192.0.2.1")),
+            ["web.shop.shop.example. 5 IN A 192.0.2.1"],
+            ["external address left out: 'web' is not an IP address"],
+            id="half an address",
+        ),
+        pytest.param(service(), [], ["the Service has no external or internal address"], id="nothing"),
+        pytest.param(
+            service(type="ExternalName", external_name="ext.example"),
+            ["web.shop.shop.example. 5 IN CNAME ext.example."],
+            [],
+            id="ExternalName",
+        ),
+        pytest.param(
+            service(type="ExternalName", external_name="192.0.2.1"),
+            [],
+            ["externalName 192.0.2.1 is an address, which a CNAME cannot hold"],
+            id="ExternalName that is an address",
+        ),
+        pytest.param(
+            service(type="ExternalName", external_name="a.cluster.local"),
+            [],
+            ["a.cluster.local leads into another zone of this server"],
+            id="ExternalName into another zone",
+        ),
+        pytest.param(
+            service("ns", "dns", cluster_ip="10.0.0.1"),
+            [],
+            ["ns.dns.shop.example is a name that the server keeps for itself"],
+            id="reserved",
+        ),
+    ],
+)
+def test_services(one: Service, expected: list[str], left_out: list[str]) -> None:
+    published = selected_records(one, [], replace(ZONE, other_zones=(Name.parse("cluster.local"),)))
+    assert lines(published) == expected
+    assert published.left_out == left_out
+
+
+def test_a_zone_too_long_for_a_name() -> None:
+    zone = replace(ZONE, zone=Name.parse(".".join(["z" * 60] * 4)))
+    published = selected_records(service("w" * 20, cluster_ip="10.0.0.1"), [], zone)
+    assert published.records == []
+    assert "has no name in" in published.left_out[0]
+
+
+def test_neither_address_nor_endpoints() -> None:
+    published = selected_records(service(), [], replace(ZONE, addresses=(INTERNAL,)))
+    assert (published.records, published.left_out) == ([], ["the Service has no internal address"])
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "above", "parents"),
+    [
+        ("{service}.{namespace}", "web.shop", [], ["shop"]),
+        ("{service}", "web", [], []),
+        ("{service}-{namespace}", "web-shop", [], []),
+        ("{service}.prod.{namespace}", "web.prod.shop", [], ["prod.shop", "shop"]),
+        ("{namespace}.{service}", "shop.web", ["web"], []),
+        ("a.{service}.{namespace}", "a.web.shop", ["web.shop"], ["shop"]),
+    ],
+)
+def test_templates(template: str, name: str, above: list[str], parents: list[str]) -> None:
+    zone = replace(ZONE, name=template)
+    found = selected_records(service(cluster_ip="10.0.0.1"), [], zone)
+    assert lines(found) == [
+        f"{name}.shop.example. 5 IN A 10.0.0.1",
+        *(f"{one}.shop.example. 5 IN NODATA -" for one in above),
+    ]
+    assert lines(selected_namespace_records("shop", zone)) == [
+        f"{one}.shop.example. 5 IN NODATA -" for one in parents
+    ]
+
+
+def test_a_namespace_that_makes_the_name_too_long() -> None:
+    zone = replace(ZONE, zone=Name.parse(".".join(["z" * 60] * 4)))
+    published = selected_namespace_records("n" * 30, zone)
+    assert published.records == []
+    assert "the namespace has no name in" in published.left_out[0]
+
+
+@LAW
+@given(
+    st.data(), st.sampled_from(["{service}.{namespace}", "{service}-{namespace}", "x-{namespace}-{service}"])
+)
+def test_no_two_services_share_a_name(data: st.DataObject, template: str) -> None:
+    zone = replace(ZONE, name=template)
+    words = st.sampled_from(["a", "b", "a-b", "b-a", "a-b-a", "x-a", "a-x"])
+    names = data.draw(st.lists(st.tuples(words, words), min_size=2, max_size=6, unique=True))
+    found = [
+        selected_records(service(one, other, cluster_ip="10.0.0.1"), [], zone).records[0].name
+        for one, other in names
+    ]
+    assert len(set(found)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("label", "flat"),
+    [
+        ("web", "web"),
+        ("a-1", "a-1"),
+        ("Web", "web-"),
+        ("a.b", "a-b-"),
+        ("a_b", "a-b-"),
+        ("-a-", "a-"),
+        ("x" * 64, f"{'x' * 54}-"),
+        ("é", ""),
+    ],
+)
+def test_flatten(label: str, flat: str) -> None:
+    assert flatten(label).startswith(flat)
+    assert flatten(flatten(label)) == flatten(label)
+
+
+@LAW
+@given(st.text(min_size=1, max_size=70), st.text(min_size=1, max_size=70))
+def test_every_text_is_flattened_to_a_label_of_its_own(one: str, other: str) -> None:
+    assert check_label(flatten(one)) == flatten(one)
+    assert (flatten(one) == flatten(other)) is (one == other)

@@ -1,0 +1,181 @@
+"""Machines to records: which interface, which address, and what a hostile guest or owner cannot say."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from kube2etcd.kube.objects import Interface, Metadata, Namespace, VirtualMachineInstance
+from kube2etcd.zones.published import Published
+from kube2etcd.zones.vmi import (
+    MachineZone,
+    machine_namespace_records,
+    machine_records,
+    machine_zone_records,
+)
+from skydns_compat.names import Name, parse_address
+
+VM = Name.parse("vm")
+ETH = Interface("eth1", "10.0.0.1")
+ZONE = MachineZone(VM, ttl=5)
+SERVED = MachineZone(VM, ttl=5, name_server=parse_address("192.0.2.53"))
+
+
+def lines(published: Published) -> list[str]:
+    return [str(record) for record in published.records]
+
+
+def machine(*interfaces: Interface, name: str = "m", namespace: str = "shop") -> VirtualMachineInstance:
+    return VirtualMachineInstance(Metadata(namespace, name), interfaces, "default")
+
+
+def test_the_zone_itself() -> None:
+    assert lines(machine_zone_records(ZONE)) == ["vm. 5 IN NODATA -", "ns.dns.vm. 5 IN NODATA -"]
+    assert lines(machine_zone_records(SERVED)) == [
+        "vm. 5 IN NODATA -",
+        "ns.dns.vm. 5 IN A 192.0.2.53",
+        "ns.vm. 5 IN A 192.0.2.53",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "zone", "expected", "left_out"),
+    [
+        ("shop", ZONE, ["shop.vm. 5 IN NODATA -"], 0),
+        ("ns", ZONE, ["ns.vm. 5 IN NODATA -"], 0),
+        ("ns", SERVED, [], 0),
+        ("a.b", ZONE, [], 1),
+    ],
+)
+def test_namespaces(name: str, zone: MachineZone, expected: list[str], left_out: int) -> None:
+    published = machine_namespace_records(Namespace(Metadata("", name)), zone)
+    assert (lines(published), len(published.left_out)) == (expected, left_out)
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "expected"),
+    [
+        pytest.param([], [], id="no interface"),
+        pytest.param([Interface("default", "10.0.0.1")], [], id="the primary network alone"),
+        pytest.param([Interface("", "10.0.0.1")], [], id="known to the guest alone"),
+        pytest.param([Interface("eth1")], [], id="no address"),
+        pytest.param(
+            [Interface("eth1", "10.0.0.1", ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"))],
+            [
+                "m.shop.vm. 5 IN A 10.0.0.1",
+                "m.shop.vm. 5 IN AAAA fd00::1",
+                "eth1.m.shop.vm. 5 IN A 10.0.0.1",
+                "eth1.m.shop.vm. 5 IN AAAA fd00::1",
+            ],
+            id="the first address of each family",
+        ),
+        pytest.param(
+            [Interface("eth2", "10.0.0.2"), Interface("eth1", "10.0.0.1")],
+            [
+                "m.shop.vm. 5 IN A 10.0.0.1",
+                "eth1.m.shop.vm. 5 IN A 10.0.0.1",
+                "eth2.m.shop.vm. 5 IN A 10.0.0.2",
+            ],
+            id="the machine's own name is its first interface",
+        ),
+    ],
+)
+def test_interfaces(interfaces: list[Interface], expected: list[str]) -> None:
+    published = machine_records(machine(*interfaces), ZONE)
+    assert lines(published) == expected
+    assert (published.pointers, published.left_out) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1", "loopback"),
+        ("::1", "loopback"),
+        ("0.0.0.0", "unspecified"),
+        ("169.254.169.254", "link-local"),
+        ("fe80::1", "link-local"),
+        ("224.0.0.1", "multicast"),
+        ("ff02::1", "multicast"),
+        ("255.255.255.255", "broadcast"),
+        ("::ffff:127.0.0.1", "loopback"),
+        ("10.0.0.1/24", "is not an IP address"),
+        ("fe80::1%eth0", "carries a zone"),
+    ],
+)
+def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
+    published = machine_records(machine(Interface("eth1", address), Interface("eth2", "10.0.0.2")), ZONE)
+    assert "eth2.m.shop.vm. 5 IN A 10.0.0.2" in lines(published)
+    assert not any(line.startswith("eth1.") for line in lines(published))
+    (said,) = published.left_out
+    assert said.startswith("interface 'eth1': ")
+    assert reason in said
+
+
+def test_allowed_networks() -> None:
+    zone = MachineZone(
+        VM, allowed=(ip_network("10.0.0.0/8"),), allowed_in={"lab": (ip_network("fd00::/8"),), "none": ()}
+    )
+    interface = Interface("eth1", "10.0.0.1", ("192.0.2.1", "fd00::1"))
+    found: dict[str, set[str]] = {}
+    for namespace in ("shop", "lab", "none"):
+        published = machine_records(machine(interface, namespace=namespace), zone)
+        found[namespace] = {str(one.data) for one in published.records}
+    assert found == {"shop": {"10.0.0.1"}, "lab": {"fd00::1"}, "none": set()}
+    assert machine_records(machine(interface), zone).left_out == [
+        "interface 'eth1': 192.0.2.1 is outside the allowed networks",
+        "interface 'eth1': fd00::1 is outside the allowed networks",
+    ]
+
+
+def test_pointers_only_for_the_reverse_networks() -> None:
+    zone = MachineZone(VM, ttl=5, reverse=(ip_network("10.0.0.0/24"),))
+    one = machine(Interface("b", "10.0.0.1"), Interface("a", "10.0.0.1"), Interface("c", "10.0.1.1"))
+    assert [str(record) for record in machine_records(one, zone).pointers] == [
+        "1.0.0.10.in-addr.arpa. 5 IN PTR a.m.shop.vm."
+    ]
+
+
+def test_a_dotted_name_has_no_gaps() -> None:
+    published = machine_records(machine(Interface("eth1", "10.0.0.1"), name="a.b.c"), ZONE)
+    assert lines(published) == [
+        "b.c.shop.vm. 5 IN NODATA -",
+        "c.shop.vm. 5 IN NODATA -",
+        "a.b.c.shop.vm. 5 IN A 10.0.0.1",
+        "eth1.a.b.c.shop.vm. 5 IN A 10.0.0.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        pytest.param(machine(Interface("eth1", "10.0.0.1"), name="a_"), "no name in DNS", id="machine"),
+        pytest.param(machine(Interface("x" * 64, "10.0.0.1")), "64 characters", id="64 letters"),
+        pytest.param(machine(Interface("a.b", "10.0.0.1")), "cannot be a DNS label", id="a dot"),
+        pytest.param(machine(Interface("_http", "10.0.0.1")), "cannot be named", id="like a port"),
+        pytest.param(machine(ETH, name="ns", namespace="dns"), "cannot be named", id="ns.dns"),
+        pytest.param(
+            machine(ETH, name="apex", namespace="dns"),
+            "cannot be named",
+            id="apex.dns",
+        ),
+    ],
+)
+def test_what_cannot_be_named(one: VirtualMachineInstance, reason: str) -> None:
+    published = machine_records(one, ZONE)
+    assert published.records == []
+    assert reason in published.left_out[0]
+
+
+def test_two_interfaces_of_one_name() -> None:
+    published = machine_records(machine(Interface("eth1", "10.0.0.1"), Interface("ETH1", "10.0.0.2")), ZONE)
+    assert lines(published) == ["m.shop.vm. 5 IN A 10.0.0.1", "eth1.m.shop.vm. 5 IN A 10.0.0.1"]
+    assert published.left_out == ["two interfaces have one name"]
+
+
+def test_a_name_that_grows_too_long_hurts_its_own_interface_only() -> None:
+    long = ".".join(["a" * 60] * 3)
+    one = machine(Interface("x" * 63, "10.0.0.1"), Interface("e", "10.0.0.2"), name=long)
+    published = machine_records(one, ZONE)
+    assert any(line.startswith(f"e.{long}.shop.vm.") for line in lines(published))
+    assert [reason.partition(":")[0] for reason in published.left_out] == ["interface left out"]
