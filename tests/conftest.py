@@ -1,4 +1,4 @@
-"""What every test may rely on: no settings from outside, and logging as it was before."""
+"""What every test may rely on: no settings from outside, logging as it was before, and how laws are tried."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine breaks no law. `tox -e unit` tries the same few examples on every run, `tox -e thorough`
+# (--hypothesis-profile=thorough) ten times as many, other ones each time; a failure prints how to repeat it.
+_ANY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", _ANY, derandomize=True, max_examples=60)
+settings.register_profile("thorough", _ANY, max_examples=600, print_blob=True)
+settings.load_profile("quick")
 
 #: Where the built servers are kept; a matter of the tests themselves.
 CACHE = "KUBE2ETCD_CACHE"

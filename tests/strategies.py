@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
@@ -26,10 +26,8 @@ from kube2etcd.kube.objects import (
     VirtualMachineInstance,
 )
 
-#: The same examples on every run, and few enough to stay quick.  A slow machine breaks no law.
-LAW = settings(
-    derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
-)
+#: What the profile of this run says (tests/conftest.py): quick, or thorough.
+LAW = settings()
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2")
 STAMPS = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")

@@ -232,4 +232,4 @@ def _first_only(save: Any) -> Any:
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=25)
+TestCalls.settings = settings(stateful_step_count=25)
