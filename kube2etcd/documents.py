@@ -21,6 +21,7 @@ MOST: Final = 1_000_000
 
 _PLAIN = frozenset({"null", "bool", "int", "float", "str", "seq", "map", "merge"})
 _PREFIX = "tag:yaml.org,2002:"
+_MERGE: Final = _PREFIX + "merge"
 
 
 class Unreadable(ValueError):
@@ -43,6 +44,28 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(
                 None, None, f"what stands there is no usable {kind}", node.start_mark
             ) from error
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve ``<<``: a mapping's own keys win, then those of the mapping that is named first.
+
+        Done here because PyYAML 6.0.4 tells keys apart by the identity of their text: which value wins
+        there depends on whether the interpreter interned it.
+        """
+        if all(key.tag != _MERGE for key, _ in node.value):
+            return
+        pairs = [(key, value) for key, value in node.value if key.tag != _MERGE]
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(merged, yaml.MappingNode):
+                        problem = f"expected a mapping for merging, but found {merged.id}"
+                        raise ConstructorError(None, None, problem, merged.start_mark)
+                    self.flatten_mapping(merged)
+                    pairs += merged.value
+        first: dict[tuple[str, str], tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in pairs:
+            first.setdefault((key.tag, key.value), (key, value))
+        node.value = list(first.values())
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -24,17 +24,31 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("created: 2026-01-02T03:04:05Z", [{"created": "2026-01-02T03:04:05Z"}]),
         ("enum: [=, '!=']", [{"enum": ["=", "!="]}]),
         ("a: &x {b: c}\nd: *x\ne: *x", [{"a": {"b": "c"}, "d": {"b": "c"}, "e": {"b": "c"}}]),
-        ("a: &x {b: c, d: e}\nf: &y {<<: *x, b: g}\nh: {<<: *y}", None),
     ],
 )
-def test_what_is_read(text: str | bytes, values: list[Any] | None) -> None:
-    read = read_documents(text)
-    if values is None:
-        assert read[0]["h"] == read[0]["f"] == {"b": "g", "d": "e"}, (
-            "a merged key is no key that stands twice"
-        )
-    else:
-        assert read == values
+def test_what_is_read(text: str | bytes, values: list[Any]) -> None:
+    assert read_documents(text) == values
+
+
+@pytest.mark.parametrize("key", ["b", "a key that is not interned"])
+@pytest.mark.parametrize(
+    ("merged", "wins"),
+    [
+        ("<<: *x", "of x"),
+        ("<<: *y", "of y"),
+        ("<<: [*x, *y]", "of x"),
+        ("<<: [*y, *x]", "of y"),
+        ("<<: *x, {key}: own", "own"),
+        ("{key}: own, <<: [*x, *y]", "own"),
+        ("<<: *z", "of z"),
+        ("<<: [*z, *x]", "of z"),
+    ],
+)
+def test_the_nearest_of_merged_keys_wins(key: str, merged: str, wins: str) -> None:
+    text = f"x: &x {{{key}: of x, c: 1}}\ny: &y {{{key}: of y}}\nz: &z {{<<: [*y, *x], {key}: of z}}\n"
+    [read] = read_documents(f"{text}it: {{{merged.format(key=key)}}}")
+    assert read["it"][key] == wins
+    assert read["z"] == {key: "of z", "c": 1}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +65,8 @@ def test_what_is_read(text: str | bytes, values: list[Any] | None) -> None:
         ("a: !!int x", "line 1, column 4: what stands there is no usable int"),
         ("a: !!bool x", "line 1, column 4: what stands there is no usable bool"),
         ("a: " + "9" * 5000, "line 1, column 4: what stands there is no usable int"),
+        ("a: {<<: b}", "line 1, column 9: expected a mapping for merging, but found scalar"),
+        ("a: {<<: [{b: c}, d]}", "line 1, column 18: expected a mapping for merging, but found scalar"),
         ("{[a]: b}", "line 1, column 2: a key is a list or a mapping; write text"),
         ("a: [", "line 1, column 5: while parsing a flow node; expected the node content"),
         ("a: \x00", "a character at 3 is not allowed (U+0000)"),
