@@ -1,7 +1,6 @@
-"""Changing a file that others read: they see the old content or the new, never a part.
+"""Atomic replacement of a file that others read: they see the old content or the new, never a mix.
 
-For files that belong to somebody else and live on: mode, owner and extended attributes (SELinux
-labels, ACLs) are those of the old file.  Knows nothing of what is in them.
+Mode, owner and extended attributes (SELinux labels, ACLs) of the old file are preserved.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: Attributes that this file system has not, or that only the system may set: the file does without.
+#: Errors for attributes that the file system lacks or only the kernel may set; such attributes are skipped.
 _NO_ATTRIBUTE = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODATA)
 
-#: Seconds after which a new content that has not got its name is one of a process that was killed.
+#: Seconds after which a temporary file that was never renamed belongs to a killed process.
 LEFT_OVER = 60.0
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
-    """Put ``change(content)`` in the place of the content of ``path``; whether there was anything to do.
+    """Replace the content of ``path`` by ``change(content)``; returns whether it differed.
 
-    Of a symbolic link it changes the file that it leads to.  Nothing is written when ``change`` gives
-    back what it got.  ``OSError`` when the file cannot be read or replaced, when its owner cannot be
-    kept, or when somebody else changed it meanwhile; the file is then as it was.  Whatever ``change``
-    raises passes through.
+    A symbolic link is followed.  Nothing is written when ``change`` returns its argument.
+
+    :raises OSError: the file cannot be read or replaced, its owner cannot be preserved, or another process
+        changed it meanwhile; the file is then untouched.  Exceptions of ``change`` pass through.
     """
     target = Path(os.path.realpath(path, strict=True))
     before, status = read(target)
@@ -44,7 +43,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
             _dress(file.fileno(), target, status)
             os.fsync(file.fileno())
         if _version(os.stat(target)) != _version(status):
-            raise OSError(errno.EBUSY, "somebody else changed the file meanwhile; try again", str(path))
+            raise OSError(errno.EBUSY, "another process changed the file meanwhile; try again", str(path))
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -55,8 +54,8 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
 
 
 def read(path: Path) -> tuple[bytes, os.stat_result]:
-    """The content of a file and its status then; ``OSError`` where something else is in its place, too."""
-    # Without O_NONBLOCK a pipe in the file's place would be waited for, and /dev/zero has no end.
+    """Content and status of a regular file; ``OSError`` for anything else at ``path``."""
+    # O_NONBLOCK: opening a FIFO would block.  Checked after the open: /dev/zero has no end.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -65,11 +64,10 @@ def read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def tidy(path: Path) -> list[str]:
-    """Take away what `rewrite` of ``path`` left beside it when it was killed; the names of what is gone.
+    """Delete temporary files that a killed `rewrite` of ``path`` left behind; returns their names.
 
-    Never a file of somebody else, nor one that is being written: it is called as only we call one, is
-    plain, belongs to us or to the owner of ``path``, and nobody has touched it for a minute.  What cannot
-    be taken away stays, without a word.
+    Only regular files with our prefix that belong to us or to the owner of ``path`` and are older than
+    `LEFT_OVER` qualify, so no stranger's file and none in use is touched.  Failures are ignored.
     """
     target = Path(os.path.realpath(path))
     ours = re.compile(re.escape(_prefix(target)) + r"[a-z0-9_]{8}\Z")
@@ -87,7 +85,7 @@ def tidy(path: Path) -> list[str]:
 
 
 def _prefix(target: Path) -> str:
-    """How a new content is called until it gets its name: so that nobody takes it for anything else."""
+    """Prefix of temporary file names: hidden, and recognizably ours."""
     return f".{target.name}.kube2etcd-"
 
 
@@ -96,7 +94,7 @@ def _version(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _dress(descriptor: int, like: Path, status: os.stat_result) -> None:
-    """Owner first: a change of owner takes bits of the mode away."""
+    """Copy owner, mode and attributes; owner first, since chown clears setuid and setgid bits."""
     mine = os.fstat(descriptor)
     if (mine.st_uid, mine.st_gid) != (status.st_uid, status.st_gid):
         os.fchown(descriptor, status.st_uid, status.st_gid)
@@ -117,7 +115,7 @@ def _attributes(path: Path) -> list[str]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """So that the new name outlives a loss of power; where a directory cannot be synced, it may not."""
+    """Make the rename durable where the file system can sync a directory."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,8 +1,7 @@
-"""YAML and JSON as people write them, to plain values: what could be meant in two ways is refused.
+"""Strict reading of hand-written YAML 1.1 and JSON into plain values.
 
-What it may know: YAML 1.1 as `kubectl` and Go's parsers take it, JSON.  What it must never do: make anything
-but null, booleans, numbers, texts, lists and mappings with plain keys, or let a few lines with aliases
-fill the memory.  A date stays the text that it is.  Pure.
+Accepts what `kubectl` accepts, but rejects duplicate keys, tags without a JSON counterpart and alias bombs.
+A date stays text.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import msgspec
 import yaml
 from yaml.constructor import ConstructorError
 
-#: Values that aliases may stand for in one text, beyond one for each of its characters.
-MOST: Final = 1_000_000
+#: Limit on the values of one document with all aliases expanded, beyond one per character of its text.
+MAX_VALUES: Final = 1_000_000
 
 _PLAIN = frozenset({"null", "bool", "int", "float", "str", "seq", "map", "merge"})
 _PREFIX = "tag:yaml.org,2002:"
@@ -25,11 +24,11 @@ _MERGE: Final = _PREFIX + "merge"
 
 
 class Unreadable(ValueError):
-    """No YAML or JSON, or none that can be meant in one way only; the message says where and why."""
+    """Invalid or ambiguous YAML or JSON; the message says where and why."""
 
 
 class NotJson(Unreadable):
-    """No JSON, which does not say where: read as YAML, as which it may be good, it does."""
+    """Not JSON, without a position; the text may still be valid YAML, whose parser gives one."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,17 +38,15 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:
-            # What a tag promises and the text does not keep: `!!int x`; or a number of 5000 digits.
+            # A value that does not fit its tag, such as `!!int x` or a number of 5,000 digits.
             kind = node.tag.removeprefix(_PREFIX)
-            raise ConstructorError(
-                None, None, f"what stands there is no usable {kind}", node.start_mark
-            ) from error
+            raise ConstructorError(None, None, f"the value is not a valid {kind}", node.start_mark) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Resolve ``<<``: a mapping's own keys win, then those of the mapping that is named first.
+        """Resolve ``<<``: a mapping's own keys win, then those of the mapping named first.
 
-        Done here because PyYAML 6.0.4 tells keys apart by the identity of their text: which value wins
-        there depends on whether the interpreter interned it.
+        PyYAML 6.0.4 compares merged keys by identity, so which value wins there depends on whether the
+        interpreter interned the key; hence our own.
         """
         if all(key.tag != _MERGE for key, _ in node.value):
             return
@@ -80,48 +77,48 @@ _Loader.yaml_constructors = {
 
 
 def read_documents(text: str | bytes) -> list[Any]:
-    """The values of all documents, ``None`` for an empty one.
+    """The values of all documents in ``text``, ``None`` for an empty one.
 
-    :raises Unreadable: it is no text or no YAML, a key stands twice in one mapping, a value holds
-        itself, a tag makes something that JSON does not have, or aliases stand for too much.
+    :raises Unreadable: ``text`` is not UTF-8 or not YAML, a mapping repeats a key, a value contains itself, a
+        tag has no JSON counterpart, or aliases expand to too much.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
         return list(_documents(text))
     except UnicodeDecodeError as error:
-        raise Unreadable(f"it is no text in UTF-8 (byte {error.start})") from None
+        raise Unreadable(f"not UTF-8 (byte {error.start})") from None
     except yaml.reader.ReaderError as error:
         raise Unreadable(
             f"a character at {error.position} is not allowed (U+{error.character:04X})"
         ) from None
     except yaml.MarkedYAMLError as error:
-        raise Unreadable(_told(error)) from None
+        raise Unreadable(_one_line(error)) from None
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text: JSON is YAML as well, but a hundred times slower to read so.
+    """The value of a JSON text; JSON is YAML too, but the YAML parser is a hundred times slower.
 
-    :raises NotJson: it is none.
-    :raises Unreadable: a key stands twice in one object.
+    :raises NotJson: ``text`` is not JSON.
+    :raises Unreadable: an object repeats a key.
     """
     try:
         value = msgspec.json.decode(text)
-        # msgspec keeps the last of several, and never says so.
+        # msgspec keeps the last duplicate silently.
         json.loads(text, object_pairs_hook=_each_once, parse_int=len, parse_float=len)
     except _Twice:
         [(key, at), *_] = _keys_again(text)
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         raise Unreadable(f"line {line}, column {column}: {_twice(key)}") from None
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise NotJson("it is no JSON") from None
+        raise NotJson("not JSON") from None
     return value
 
 
 class _Twice(Exception):
-    """A key that stands twice, somewhere."""
+    """Some object repeats a key."""
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> None:
@@ -133,7 +130,7 @@ _MARK: Final = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|[{}]')
 
 
 def _keys_again(text: str) -> Iterator[tuple[str, int]]:
-    """Keys that stand in their object already, and where; the text is known to be JSON."""
+    """Repeated keys and their offsets; ``text`` is known to be JSON."""
     above: list[set[str]] = []
     for mark in _MARK.finditer(text):
         if mark[0] == "{":
@@ -148,7 +145,7 @@ def _keys_again(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _twice(key: str) -> str:
-    return f"the key {key if key.isprintable() else repr(key)} stands there twice; keep one of them"
+    return f"the key {key if key.isprintable() else repr(key)} appears twice; keep one of them"
 
 
 def _documents(text: str) -> Iterator[Any]:
@@ -156,14 +153,14 @@ def _documents(text: str) -> Iterator[Any]:
     try:
         while loader.check_node():
             node: Any = loader.get_node()
-            _Weight(MOST + len(text)).of(node)
+            _Weight(MAX_VALUES + len(text)).of(node)
             yield loader.construct_document(node)
     finally:
         loader.dispose()
 
 
 class _Weight:
-    """How many values a document holds once every alias is written out."""
+    """Number of values in a document with every alias expanded."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -171,16 +168,16 @@ class _Weight:
         self._above: set[int] = set()
 
     def of(self, node: yaml.Node) -> int:
-        """Of this node; refuses one that holds itself, a key that stands twice, and too many."""
+        """Values in ``node``; rejects cycles, repeated keys and more than the limit."""
         mark = id(node)
         if mark in self._above:
-            raise ConstructorError(None, None, "a value holds itself", node.start_mark)
+            raise ConstructorError(None, None, "a value contains itself", node.start_mark)
         if mark not in self._known:
             self._above.add(mark)
             self._known[mark] = weight = 1 + sum(map(self.of, _within(node)))
             self._above.discard(mark)
             if weight > self._most:
-                raise ConstructorError(None, None, "its aliases stand for too many values", node.start_mark)
+                raise ConstructorError(None, None, "its aliases expand to too many values", node.start_mark)
         return self._known[mark]
 
 
@@ -191,7 +188,7 @@ def _within(node: yaml.Node) -> Iterator[yaml.Node]:
         keys = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise ConstructorError(None, None, "a key is a list or a mapping; write text", key.start_mark)
+                raise ConstructorError(None, None, "a key is a list or a mapping; use text", key.start_mark)
             name = (key.tag, key.value)
             if name in keys:
                 raise ConstructorError(None, None, _twice(key.value), key.start_mark)
@@ -200,8 +197,8 @@ def _within(node: yaml.Node) -> Iterator[yaml.Node]:
             yield value
 
 
-def _told(error: yaml.MarkedYAMLError) -> str:
-    """One line: place and problem."""
+def _one_line(error: yaml.MarkedYAMLError) -> str:
+    """Position and problem on one line."""
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
     parts = [part for part in (error.context, error.problem) if part]

@@ -1,37 +1,37 @@
-"""Errors, named after what the caller can do about them.
+"""Every error of this program, named for what the caller can do about it.
 
     Kube2EtcdError
-    +-- SettingsError            correct the setting that is named, start again
-    +-- ObjectsError             correct the manifest file that is named
-    +-- ApiError                 something between us and the API server
-    |   +-- ApiUnavailable       try again later
-    |   |   +-- ApiTooMany       try again after ``retry_after`` seconds
-    |   |   +-- ApiTruncated     the answer was cut short: nothing of it may be used
-    |   +-- ApiGone              the version is too old: list again
-    |   +-- ApiForbidden         credentials or rights are missing: keep serving, say so
-    |   +-- ApiNotFound          this kind is not installed (yet)
-    +-- EtcdError                something between us and etcd
-        +-- EtcdUnavailable      try again later, after re-reading etcd
-        |   +-- EtcdUnauthenticated   re-read the password and try again
-        |   +-- EtcdNoSpace      etcd takes no writes until its alarm is cleared
-        |   +-- EtcdDeposed      another bridge writes now: stand by
-        |   +-- EtcdSilent       no answer in time: ask for less at once
-        +-- EtcdRefused          this very request will never be accepted
-        +-- EtcdCompacted        the revision is gone: begin from a new snapshot
+    +-- SettingsError            fix the named setting and start again
+    +-- ObjectsError             fix the named manifest file
+    +-- ApiError                 talking to the API server failed
+    |   +-- ApiUnavailable       retry later
+    |   |   +-- ApiTooMany       retry after ``retry_after`` seconds
+    |   |   +-- ApiTruncated     the response ended early: discard all of it
+    |   +-- ApiGone              the resourceVersion is too old: relist
+    |   +-- ApiForbidden         missing credentials or permission: keep serving, report it
+    |   +-- ApiNotFound          the kind is not installed (yet)
+    +-- EtcdError                talking to etcd failed
+        +-- EtcdUnavailable      retry later, from a new snapshot
+        |   +-- EtcdUnauthenticated   reload the password and retry
+        |   +-- EtcdNoSpace      no writes until the NOSPACE alarm is disarmed
+        |   +-- EtcdDeposed      another bridge is the leader: stand by
+        |   +-- EtcdSilent       timed out: ask for smaller ranges
+        +-- EtcdRefused          etcd will never accept this request
+        +-- EtcdCompacted        the revision is compacted: start from a new snapshot
 
-A message is one sentence that says what is wrong, where, and what to try.
-No message ever holds a token, a password or a key.  This module imports nothing.
+A message is one sentence: what is wrong, where, and what to do. It never holds a token, a password or a
+private key.
 """
 
 from __future__ import annotations
 
 
 class Kube2EtcdError(Exception):
-    """Whatever this program reports to its user as one sentence."""
+    """Base class: anything reported to the user as one sentence."""
 
 
 class SettingsError(Kube2EtcdError):
-    """Every fault of the settings at once, one line each."""
+    """All invalid settings at once, one line each."""
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
@@ -39,19 +39,19 @@ class SettingsError(Kube2EtcdError):
 
 
 class ObjectsError(Kube2EtcdError):
-    """A manifest file that cannot be read at all."""
+    """A manifest file cannot be read."""
 
 
 class ApiError(Kube2EtcdError):
-    """The API server's side."""
+    """Talking to the API server failed."""
 
 
 class ApiUnavailable(ApiError):
-    """No usable answer; the same request may work later."""
+    """No usable response; the same request may succeed later."""
 
 
 class ApiTooMany(ApiUnavailable):
-    """429: the server asks for a pause of ``retry_after`` seconds."""
+    """429 Too Many Requests: retry after ``retry_after`` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -59,48 +59,48 @@ class ApiTooMany(ApiUnavailable):
 
 
 class ApiTruncated(ApiUnavailable):
-    """A body or a line ended early; what was read of it counts for nothing."""
+    """A response body or line ended early; discard what was read of it."""
 
 
 class ApiGone(ApiError):
-    """410: the resource version or continue token is too old."""
+    """410 Gone: the resourceVersion or continue token has expired."""
 
 
 class ApiForbidden(ApiError):
-    """401 or 403 after the credentials were read anew."""
+    """401 or 403, even after the credentials were reloaded."""
 
 
 class ApiNotFound(ApiError):
-    """404: the API server does not know this kind."""
+    """404: the API server does not serve this kind."""
 
 
 class EtcdError(Kube2EtcdError):
-    """The etcd side."""
+    """Talking to etcd failed."""
 
 
 class EtcdUnavailable(EtcdError):
-    """Not reached, or no answer in time; what was sent may or may not be applied."""
+    """Unreachable or timed out; a request in flight may or may not have been applied."""
 
 
 class EtcdUnauthenticated(EtcdUnavailable):
-    """User or password is not accepted, at present."""
+    """etcd rejects the user or password for now."""
 
 
 class EtcdNoSpace(EtcdUnavailable):
-    """The NOSPACE alarm is raised: reads work, writes do not."""
+    """The NOSPACE alarm is raised: etcd serves reads and rejects writes."""
 
 
 class EtcdDeposed(EtcdUnavailable):
-    """Another bridge leads, or may lead: nothing of ours was written."""
+    """Another bridge is, or may be, the leader: nothing was written."""
 
 
 class EtcdSilent(EtcdUnavailable):
-    """No answer within the timeout: the server hangs, or the answer is too long for the way it takes."""
+    """Timed out: etcd hangs, or the response is too large for the timeout."""
 
 
 class EtcdRefused(EtcdError):
-    """etcd will not take this request, however often it is sent."""
+    """etcd rejects this request for good; a retry cannot succeed."""
 
 
 class EtcdCompacted(EtcdError):
-    """The revision that was asked for is compacted away."""
+    """The requested revision is compacted."""

@@ -129,7 +129,7 @@ def test_somebody_elses_change_meanwhile_is_not_lost(file: Path) -> None:
         file.write_bytes(b"theirs")
         return content.upper()
 
-    with pytest.raises(OSError, match="somebody else"):
+    with pytest.raises(OSError, match="another process"):
         rewrite(file, meanwhile)
     assert (file.read_bytes(), names(file)) == (b"theirs", ["file"])
 

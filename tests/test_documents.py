@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.documents import MOST, NotJson, Unreadable, read_documents, read_json
+from kube2etcd.documents import MAX_VALUES, NotJson, Unreadable, read_documents, read_json
 
 #: Nine lines that are ten to the ninth texts when their aliases are written out.
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -54,23 +54,23 @@ def test_the_nearest_of_merged_keys_wins(key: str, merged: str, wins: str) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "line 3, column 1: the key a stands there twice; keep one"),
-        ('a: 1\n"\\e[1m": 2\n"\\e[1m": 3', r"line 3, column 1: the key '\x1b[1m' stands there twice"),
-        ("[{a: 1}, {a: 1, a: 1}]", "line 1, column 17: the key a stands there twice"),
-        ("&a [*a]", "line 1, column 1: a value holds itself"),
-        ("a: &a {b: {c: *a}}", "line 1, column 4: a value holds itself"),
-        (BOMB, "line 6, column 5: its aliases stand for too many values"),
+        ("a: 1\nb: 2\na: 3", "line 3, column 1: the key a appears twice; keep one"),
+        ('a: 1\n"\\e[1m": 2\n"\\e[1m": 3', r"line 3, column 1: the key '\x1b[1m' appears twice"),
+        ("[{a: 1}, {a: 1, a: 1}]", "line 1, column 17: the key a appears twice"),
+        ("&a [*a]", "line 1, column 1: a value contains itself"),
+        ("a: &a {b: {c: *a}}", "line 1, column 4: a value contains itself"),
+        (BOMB, "line 6, column 5: its aliases expand to too many values"),
         ("a: !!binary aGVsbG8=", "line 1, column 4: could not determine a constructor for the tag"),
         ("a: !!timestamp 2026-01-02", "line 1, column 4: could not determine a constructor for the tag"),
-        ("a: !!int x", "line 1, column 4: what stands there is no usable int"),
-        ("a: !!bool x", "line 1, column 4: what stands there is no usable bool"),
-        ("a: " + "9" * 5000, "line 1, column 4: what stands there is no usable int"),
+        ("a: !!int x", "line 1, column 4: the value is not a valid int"),
+        ("a: !!bool x", "line 1, column 4: the value is not a valid bool"),
+        ("a: " + "9" * 5000, "line 1, column 4: the value is not a valid int"),
         ("a: {<<: b}", "line 1, column 9: expected a mapping for merging, but found scalar"),
         ("a: {<<: [{b: c}, d]}", "line 1, column 18: expected a mapping for merging, but found scalar"),
-        ("{[a]: b}", "line 1, column 2: a key is a list or a mapping; write text"),
+        ("{[a]: b}", "line 1, column 2: a key is a list or a mapping; use text"),
         ("a: [", "line 1, column 5: while parsing a flow node; expected the node content"),
         ("a: \x00", "a character at 3 is not allowed (U+0000)"),
-        (b"a: \xff", "it is no text in UTF-8 (byte 3)"),
+        (b"a: \xff", "not UTF-8 (byte 3)"),
         ("[" * 5000, "it is nested too deeply"),
     ],
     ids=lambda text: repr(text)[:30],
@@ -83,7 +83,7 @@ def test_what_is_refused(text: str | bytes, message: str) -> None:
 
 
 def test_how_much_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kube2etcd.documents.MOST", -MOST)
+    monkeypatch.setattr("kube2etcd.documents.MAX_VALUES", -MAX_VALUES)
     with pytest.raises(Unreadable, match="too many"):
         read_documents("a: [b, c]")
 
@@ -106,11 +106,11 @@ def test_what_is_read_of_json(text: str, value: Any) -> None:
     [
         (
             '{"a": 1,\n "b": {"c": "{\\"}",\n\t"c" : "c"}}',
-            "line 3, column 2: the key c stands there twice; keep",
+            "line 3, column 2: the key c appears twice; keep",
         ),
-        ('[{"a": 1}, {"a": 1, "\\u0061": 1}]', "line 1, column 21: the key a stands there twice"),
-        ('{"a": {"b": 1}, "a": 2}', "line 1, column 17: the key a stands there twice"),
-        ('{"\\u001b": 1, "\\u001b": 2}', r"line 1, column 15: the key '\x1b' stands there twice"),
+        ('[{"a": 1}, {"a": 1, "\\u0061": 1}]', "line 1, column 21: the key a appears twice"),
+        ('{"a": {"b": 1}, "a": 2}', "line 1, column 17: the key a appears twice"),
+        ('{"\\u001b": 1, "\\u001b": 2}', r"line 1, column 15: the key '\x1b' appears twice"),
     ],
 )
 def test_a_key_that_stands_twice_in_json(text: str, message: str) -> None:
