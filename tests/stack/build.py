@@ -56,6 +56,7 @@ class Server:
         for part in (
             (self.module / "go.mod").read_bytes(),
             (self.module / "go.sum").read_bytes(),
+            *(path.read_bytes() for path in sorted(self.module.glob("*.go"))),
             repr((machine(), sorted(self.programs.items()), self.flags())).encode(),
         ):
             digest.update(len(part).to_bytes(8, "big") + part)
@@ -84,6 +85,9 @@ SERVERS: tuple[Server, ...] = (
     Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}, 270),
 )
 
+#: What the benchmarks compare with: built only where it is named.
+BENCH: tuple[Server, ...] = (Server("writer", {"etcd-writer": "."}, 30),)
+
 #: The servers of a cluster's DNS: what the demo and the benchmarks need.
 BRIDGE = ("etcd", "coredns", "apiserver")
 
@@ -99,11 +103,11 @@ def cache_dir() -> Path:
 
 def binaries(progress: Progress | None = None, names: Sequence[str] = ()) -> dict[str, Path]:
     """The programs by file name, built where they are missing; ``names`` of servers narrows them."""
-    unknown = set(names) - {server.name for server in SERVERS}
+    known = {server.name: server for server in (*SERVERS, *BENCH)}
+    unknown = set(names) - set(known)
     if unknown:
-        known = ", ".join(server.name for server in SERVERS)
-        raise BuildError(f"no such server: {', '.join(sorted(unknown))}; there are {known}")
-    wanted = [server for server in SERVERS if not names or server.name in names]
+        raise BuildError(f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    wanted = [known[name] for name in names] if names else list(SERVERS)
     tell = progress or Console()
     if any(server.built() is None for server in wanted):
         with _only_one_builder(tell):

@@ -1,0 +1,90 @@
+"""``python -m tests.bench [--quick] [--only WORD...] [--rounds 3] [--json FILE]``: all rows from one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.bench import sync
+from tests.bench.measure import Bench, Row
+from tests.bench.prepared import PreparedApi
+from tests.stack.harness import BuildError, binaries
+
+#: In this order; a name is what ``--only`` takes.
+ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "start": sync.start,
+    "first": sync.first,
+}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """As Markdown, which reads well on a terminal too."""
+    lines = ["| what | against | measured | goal | |", "|---|---|---|---|---|"]
+    for row in rows:
+        bound = "at least" if row.at_least else "at most"
+        verdict = "reached" if row.reached else "not reached"
+        value, goal = f"{row.value:.3g} {row.unit}", f"{bound} {row.goal:g} {row.unit}"
+        lines.append(f"| {row.what} | {row.against or '-'} | {value} | {goal} | {verdict} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What this was measured on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "")
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return (
+        f"{os.cpu_count()} cores ({model or platform.machine()}), {pages:.0f} GiB, "
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    )
+
+
+def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None]) -> list[Row]:
+    """All rows, or those named."""
+    programs = binaries() | binaries(names=["writer"])
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
+        bench = Bench(programs, Path(folder), api, say, quick, rounds)
+        for number, name in enumerate(only or ROWS, 1):
+            say(f"{name} ({number} of {len(only or ROWS)})")
+            for row in ROWS[name](bench):
+                say(table([row]).splitlines()[-1])
+                rows.append(row)
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the objects, one round")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=[], help="these rows alone")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds of each row (3, with --quick 1)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file too")
+    given = parser.parse_args(arguments)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    try:
+        rows = run(given.quick, given.only, given.rounds or (1 if given.quick else 3), say)
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{machine()}\n\n{table(rows)}")
+    if given.json:
+        figures = {"machine": machine(), "quick": given.quick, "rows": [asdict(row) for row in rows]}
+        given.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""What all rows measure with: CPU and memory of processes, and the bare Go client."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.prepared import Crowd, PreparedApi
+from tests.stack.harness import Bridge, Etcd
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Row:
+    """One line of the table: what, against what, the value, and the goal it is to be at least or at most."""
+
+    what: str
+    against: str
+    value: float
+    goal: float
+    unit: str = "x"
+    at_least: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is reached."""
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Bench:
+    """What every row is handed: programs, a folder, the prepared API server, and how to report progress."""
+
+    programs: dict[str, Path]
+    directory: Path
+    api: PreparedApi
+    say: Say
+    quick: bool
+    rounds: int
+    _folders: int = 0
+
+    def folder(self) -> Path:
+        """A new folder."""
+        self._folders += 1
+        folder = self.directory / str(self._folders)
+        folder.mkdir()
+        return folder
+
+    def etcd(self, old: bool = False, extra: Sequence[str] = ()) -> Etcd:
+        """An empty etcd, started, that syncs as etcd does by default."""
+        programs = {**self.programs, "etcd": self.programs["etcd34"]} if old else self.programs
+        etcd = Etcd(self.folder(), programs, fsync=True, extra_args=extra)
+        etcd.start()
+        return etcd
+
+    def bridge(self, etcd: Etcd, *options: str) -> Bridge:
+        """A bridge between the prepared API server and this etcd, not yet started."""
+        where = ["--kube-master-url", self.api.url, "--etcd-server", etcd.url]
+        return Bridge(self.folder(), [*where, "--vm-domain", "", *options])
+
+    def go(self, *arguments: str) -> dict[str, float]:
+        """The bare client: its keys, seconds and seconds of CPU."""
+        command = [str(self.programs["etcd-writer"]), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"etcd-writer {arguments[0]}: {done.stderr.strip()}")
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """Resident memory of a process in MiB, now and at its highest."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Vm")}
+    return found["VmRSS"], found["VmHWM"]
+
+
+def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
+    """Start a bridge; when it became ready, by the monotonic clock, to 5 ms."""
+    bridge.process.start()
+    deadline = time.monotonic() + deadline_s
+    while not bridge.ready():
+        if time.monotonic() > deadline or not bridge.alive:
+            raise AssertionError(f"not ready in {deadline_s:.0f} s:\n{bridge.log_tail()}")
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def p95(values: Sequence[float]) -> float:
+    """The 95th percentile."""
+    return statistics.quantiles(values, n=20)[-1]
+
+
+@dataclass(frozen=True)
+class Sync:
+    """One first sync, from the first list that was asked for until ready."""
+
+    seconds: float
+    keys: int
+    cpu: float
+    etcd_cpu: float
+    ready_mib: float
+    peak_mib: float
+
+
+def first_sync(bench: Bench, crowd: Crowd, idle_cpu: float, etcd: Etcd) -> tuple[Sync, Bridge]:
+    """Let a new bridge fill an empty etcd; ``idle_cpu`` is what a start costs that finds nothing."""
+    bench.api.fill(crowd)
+    bridge = bench.bridge(etcd)
+    before = cpu(etcd.process.pid)
+    ready = start_until_ready(bridge)
+    used, theirs = cpu(bridge.process.pid) - idle_cpu, cpu(etcd.process.pid) - before
+    now, peak = memory(bridge.process.pid)
+    keys = int(bench.go("read", etcd.url, "/skydns")["keys"])
+    return Sync(ready - bench.api.first_request, keys, used, theirs, now, peak), bridge

@@ -1,0 +1,372 @@
+"""An API server of prepared pages in a process of its own: lists and watches at the speed of copying bytes.
+
+What is measured beside it is the reader. Lists come in pages, compressed as kube-apiserver does; watches
+carry what `PreparedApi.event` is given, and bookmarks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Object = dict[str, Any]
+
+#: Where each kind is listed.
+PATHS = {
+    "Namespace": "/api/v1/namespaces",
+    "Service": "/api/v1/services",
+    "Pod": "/api/v1/pods",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
+    "VirtualMachineInstance": "/apis/kubevirt.io/v1/virtualmachineinstances",
+}
+VERSIONS = {
+    "EndpointSlice": "discovery.k8s.io/v1",
+    "VirtualMachineInstance": "kubevirt.io/v1",
+}
+#: Objects in a page, and in a namespace.
+EACH = 500
+ENDPOINTS = 10
+_WATCHES_END = object()
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """How many objects of each kind; every Service has a slice of ten endpoints unless told otherwise."""
+
+    services: int = 0
+    machines: int = 0
+    endpoints: int = ENDPOINTS
+
+    @property
+    def objects(self) -> int:
+        """Objects whose number grows with the cluster."""
+        return 2 * self.services + self.machines
+
+    def lists(self) -> dict[str, Iterator[Object]]:
+        """All objects by kind."""
+        namespaces = max(1, -(-max(self.services, self.machines) // EACH))
+        return {
+            "Namespace": (namespace(number) for number in range(namespaces)),
+            "Service": (service(number) for number in range(self.services)),
+            "EndpointSlice": (endpoint_slice(number, self.endpoints) for number in range(self.services)),
+            "Pod": iter(()),
+            "VirtualMachineInstance": (machine(number) for number in range(self.machines)),
+        }
+
+
+def _managed(*keys: str) -> list[Object]:
+    fields: Object = {f"f:{key}": {f"f:{key}-{number}": {} for number in range(8)} for key in keys}
+    entry = {"manager": "controller", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"}
+    return [entry | {"time": "2026-01-02T03:04:05Z", "fieldsV1": fields}]
+
+
+def _metadata(number: int, name: str, version: int, **labels: str) -> Object:
+    return {
+        "name": name,
+        "namespace": f"bench-{number // EACH}",
+        "uid": f"00000000-0000-0000-0000-{number:012}",
+        "resourceVersion": str(version),
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "labels": {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "Helm"} | labels,
+        "annotations": {"example.com/note": "n" * 200},
+        "managedFields": _managed("metadata", "spec", "status"),
+    }
+
+
+def namespace(number: int, version: int = 1) -> Object:
+    """Namespace ``bench-N``."""
+    name = f"bench-{number}"
+    metadata = {
+        "name": name,
+        "resourceVersion": str(version),
+        "labels": {"kubernetes.io/metadata.name": name},
+    }
+    return {"metadata": metadata, "spec": {}, "status": {"phase": "Active"}}
+
+
+def service(number: int, version: int = 1, port: int = 80) -> Object:
+    """Headless Service ``service-N`` with two ports, of which its slice has one."""
+    ports = [
+        {"name": "http", "protocol": "TCP", "port": port, "targetPort": 8080},
+        {"name": "https", "protocol": "TCP", "port": 443, "targetPort": 8443},
+    ]
+    spec = {"ports": ports, "selector": {"app": f"service-{number}"}, "clusterIP": "None"}
+    spec |= {"clusterIPs": ["None"], "type": "ClusterIP", "ipFamilies": ["IPv4"], "sessionAffinity": "None"}
+    return {
+        "metadata": _metadata(number, f"service-{number}", version),
+        "spec": spec,
+        "status": {"loadBalancer": {}},
+    }
+
+
+def endpoint_slice(number: int, endpoints: int, version: int = 1, generation: int = 0) -> Object:
+    """The slice of ``service-N``; another generation has another first address."""
+    name = f"service-{number}"
+    first = number * endpoints
+    addresses = [_address(172, first + each) for each in range(endpoints)]
+    if generation:
+        addresses[0] = _address(100 + generation % 64, first)
+    return {
+        "metadata": _metadata(number, f"{name}-abcde", version, **{"kubernetes.io/service-name": name}),
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [
+            {
+                "addresses": [address],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "nodeName": "node-1",
+                "targetRef": {"kind": "Pod", "namespace": f"bench-{number // EACH}", "name": f"{name}-pod"},
+            }
+            for address in addresses
+        ],
+    }
+
+
+def machine(number: int, version: int = 1, generation: int = 0) -> Object:
+    """Machine ``vm-N`` on the pod network and on a second one; another generation is elsewhere."""
+    volumes = [
+        {"name": f"disk-{each}", "persistentVolumeClaim": {"claimName": "c" * 30}} for each in range(4)
+    ]
+    devices = [{"name": f"disk-{each}", "disk": {"bus": "virtio"}} for each in range(4)]
+    domain = {"devices": {"disks": devices}, "cpu": {"cores": 4}, "machine": {"type": "q35"}}
+    address = _address(100 + generation % 64, number)
+    return {
+        "metadata": _metadata(number, f"vm-{number}", version),
+        "spec": {
+            "domain": domain,
+            "volumes": volumes,
+            "networks": [{"name": "default", "pod": {}}, {"name": "nic1", "multus": {"networkName": "x"}}],
+        },
+        "status": {
+            "phase": "Running",
+            "nodeName": "node-1",
+            "conditions": [
+                {"type": kind, "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+                for kind in ("Ready", "LiveMigratable", "AgentConnected", "StorageLiveMigratable")
+            ],
+            "interfaces": [
+                _nic("default", [_address(172, number), f"fd10:244::{number // 65536:x}:{number % 65536:x}"]),
+                _nic("nic1", [address]),
+            ],
+        },
+    }
+
+
+def _nic(name: str, addresses: list[str]) -> Object:
+    return {"name": name, "ipAddress": addresses[0], "ipAddresses": addresses, "mac": "02:00:00:00:00:01"}
+
+
+def _address(first: int, number: int) -> str:
+    return f"{first}.{number // 62500 % 250}.{number // 250 % 250}.{number % 250 + 1}"
+
+
+@dataclass
+class _Kind:
+    pages: list[bytes] = field(default_factory=list)
+    watches: list[queue.SimpleQueue[Any]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class _Player(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        self.kinds = {path: _Kind() for path in PATHS.values()}
+        self.version = 1
+        self.first_request = 0.0
+        self.sent = 0
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def fill(self, crowd: Crowd) -> None:
+        """Prepare the pages of a crowd; the watches of the one before end."""
+        for kind, objects in crowd.lists().items():
+            state = self.kinds[PATHS[kind]]
+            state.pages = list(self._pages(kind, objects))
+            with state.lock:
+                for watch in state.watches:
+                    watch.put(_WATCHES_END)
+        self.first_request, self.sent = 0.0, 0
+
+    def _pages(self, kind: str, objects: Iterator[Object]) -> Iterator[bytes]:
+        head = {"kind": f"{kind}List", "apiVersion": VERSIONS.get(kind, "v1")}
+        page: list[Object] = []
+        number, last = 0, next(objects, None)
+        while True:
+            while last is not None and len(page) < EACH:
+                page.append(last)
+                last = next(objects, None)
+            metadata = {"resourceVersion": str(self.version)}
+            if last is not None:
+                number += 1
+                metadata["continue"] = str(number)
+            yield gzip.compress(json.dumps(head | {"metadata": metadata, "items": page}).encode(), 1)
+            page = []
+            if last is None:
+                return
+
+    def event(self, kind: str, one: Object) -> None:
+        """Send a change to all who watch."""
+        self.version = max(self.version, int(one["metadata"]["resourceVersion"]))
+        whole = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1")} | one
+        line = json.dumps({"type": "MODIFIED", "object": whole}, separators=(",", ":")).encode() + b"\n"
+        state = self.kinds[PATHS[kind]]
+        with state.lock:
+            for watch in state.watches:
+                watch.put(line)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Player
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Not a word."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        given = {key: values[0] for key, values in parse_qs(url.query).items()}
+        state = self.server.kinds.get(url.path)
+        if state is None:
+            self._answer(404, json.dumps({"kind": "Status", "apiVersion": "v1", "code": 404}).encode())
+        elif "watch" not in given:
+            self.server.first_request = self.server.first_request or time.monotonic()
+            body = state.pages[int(given.get("continue", "0"))]
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                self._answer(200, body, "gzip")
+            else:
+                self._answer(200, gzip.decompress(body))
+        elif given.get("sendInitialEvents") == "true":
+            self._answer(422, json.dumps({"kind": "Status", "apiVersion": "v1", "code": 422}).encode())
+        else:
+            self._watch(state, url.path)
+
+    def _answer(self, status: int, body: bytes, encoding: str = "") -> None:
+        self.server.sent += len(body)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _watch(self, state: _Kind, path: str) -> None:
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with state.lock:
+            state.watches.append(events)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        kind = next(name for name, where in PATHS.items() if where == path)
+        try:
+            while True:
+                self.wfile.flush()
+                try:
+                    line = events.get(timeout=10)
+                except queue.Empty:
+                    metadata = {"resourceVersion": str(self.server.version)}
+                    mark = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1"), "metadata": metadata}
+                    line = json.dumps({"type": "BOOKMARK", "object": mark}).encode() + b"\n"
+                if line is _WATCHES_END:
+                    self.wfile.write(b"0\r\n\r\n")
+                    break
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        except OSError:
+            pass
+        finally:
+            with state.lock:
+                state.watches.remove(events)
+            self.close_connection = True
+
+
+def _play(orders: Connection) -> None:
+    player = _Player()
+    threading.Thread(target=player.serve_forever, daemon=True).start()
+    orders.send(player.url)
+    while True:
+        try:
+            order, *given = orders.recv()
+        except EOFError:
+            return
+        if order == "fill":
+            player.fill(*given)
+        elif order == "event":
+            player.event(*given)
+        elif order == "churn":
+            player_churn(player, *given)
+        orders.send((player.first_request, player.sent))
+
+
+def player_churn(player: _Player, services: int, endpoints: int, rate: float, seconds: float) -> None:
+    """Change slices one after another, ``rate`` a second."""
+    began, sent = time.monotonic(), 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        for _ in range(int(elapsed * rate) - sent):
+            sent += 1
+            number, generation = sent % services, sent // services + 1
+            player.event("EndpointSlice", endpoint_slice(number, endpoints, player.version + 1, generation))
+        time.sleep(0.005)
+
+
+class PreparedApi:
+    """The process with the server; use it as a context."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._orders, theirs = context.Pipe()
+        self._process = context.Process(target=_play, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.url: str = self._orders.recv()
+
+    def __enter__(self) -> PreparedApi:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def _order(self, *order: Any) -> tuple[float, int]:
+        self._orders.send(order)
+        answer: tuple[float, int] = self._orders.recv()
+        return answer
+
+    def fill(self, crowd: Crowd) -> None:
+        """From now on this crowd is listed."""
+        self._order("fill", crowd)
+
+    def event(self, kind: str, one: Object) -> None:
+        """Send a changed object to all who watch its kind."""
+        self._order("event", kind, one)
+
+    def churn(self, crowd: Crowd, rate: float, seconds: float) -> Callable[[], None]:
+        """Change slices at this rate; returns at once what waits for the end."""
+        self._orders.send(("churn", crowd.services, crowd.endpoints, rate, seconds))
+
+        def wait() -> None:
+            self._orders.recv()
+
+        return wait
+
+    @property
+    def first_request(self) -> float:
+        """When the first list was asked for since `fill`, by the monotonic clock; 0 for never."""
+        return self._order("look")[0]
+
+    @property
+    def sent(self) -> int:
+        """Bytes of answers since `fill`."""
+        return self._order("look")[1]

@@ -1,0 +1,121 @@
+"""First sync beside a bare Go client that writes the same keys; start; a resync that changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from tests.bench.measure import Bench, Row, Sync, cpu, first_sync, median, start_until_ready
+from tests.bench.prepared import Crowd
+from tests.stack.bridge import clean_environment
+
+#: Transactions of the bare client: operations in each (etcd's limit), and how many on their way.
+GO = ("128", "8")
+SMALL = Crowd(services=20, machines=10)
+
+
+def idle(bench: Bench) -> tuple[list[float], float]:
+    """Seconds from start to ready with a handful of objects, several times, and the median CPU."""
+    bench.api.fill(SMALL)
+    seconds, costs = [], []
+    etcd = bench.etcd()
+    try:
+        for _ in range(max(3, bench.rounds)):
+            bridge = bench.bridge(etcd)
+            began = time.monotonic()
+            seconds.append(start_until_ready(bridge) - began)
+            costs.append(cpu(bridge.process.pid))
+            bridge.kill()
+    finally:
+        etcd.kill()
+    return seconds, median(costs)
+
+
+def start(bench: Bench) -> Iterator[Row]:
+    """How long a start takes, and the imports of it."""
+    seconds, _ = idle(bench)
+    yield Row("start of `run` to ready, small cluster", "", median(seconds), 0.8, "s")
+    imports = []
+    for _ in range(5):
+        began = time.monotonic()
+        command = [sys.executable, "-c", "import kube2etcd.app.run, kube2etcd.cli"]
+        subprocess.run(command, check=True, env=clean_environment())
+        with_them = time.monotonic() - began
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        imports.append(with_them - (time.monotonic() - began))
+    yield Row("imports of `run`", "", min(imports), 0.25, "s")
+
+
+def first(bench: Bench) -> Iterator[Row]:
+    """First syncs of machines, and of Services with their endpoints."""
+    _, idle_cpu = idle(bench)
+    few = 4 if bench.quick else 1
+    crowds = {
+        "20,000 VMIs": Crowd(machines=20_000 // few),
+        "5,000 Services + 50,000 endpoints": Crowd(services=5_000 // few),
+    }
+    for name, crowd in crowds.items():
+        name = f"{name} / {few}" if few > 1 else name
+        yield from _beside_go(bench, name, crowd, idle_cpu)
+
+
+def _beside_go(bench: Bench, name: str, crowd: Crowd, idle_cpu: float) -> Iterator[Row]:
+    ours: list[Sync] = []
+    theirs: list[dict[str, float]] = []
+    resyncs: list[float] = []
+    reads: list[float] = []
+    for number in range(bench.rounds):
+        etcd = bench.etcd()
+        try:
+            sync, bridge = first_sync(bench, crowd, idle_cpu, etcd)
+            bridge.kill()
+            file = str(bench.folder() / "entries")
+            bench.go("dump", etcd.url, "/skydns", file)
+            reads.append(bench.go("read", etcd.url, "/skydns")["seconds"])
+            resyncs.append(_dry(bench, etcd.url))
+        finally:
+            etcd.kill()
+        bare_etcd = bench.etcd()
+        try:
+            before = cpu(bare_etcd.process.pid)
+            bare = bench.go("write", bare_etcd.url, file, *GO)
+            bare["etcd_cpu"] = cpu(bare_etcd.process.pid) - before
+        finally:
+            bare_etcd.kill()
+        ours.append(sync)
+        theirs.append(bare)
+        bench.say(
+            f"{name}, round {number + 1}: {sync.keys} keys in {sync.seconds:.2f} s"
+            f" (Go {bare['seconds']:.2f}),"
+            f" CPU a key {sync.cpu / sync.keys * 1e6:.1f} us, etcd's {sync.etcd_cpu / sync.keys * 1e6:.1f}"
+            f" (Go {bare['cpu'] / sync.keys * 1e6:.1f}, etcd's {bare['etcd_cpu'] / sync.keys * 1e6:.1f}),"
+            f" {sync.peak_mib:.0f} MiB; no-op resync {resyncs[-1]:.2f} s, one Range {reads[-1]:.2f}"
+        )
+    details = {"ours": [asdict(one) for one in ours], "go": theirs}
+    speed = median([go["seconds"] / one.seconds for one, go in zip(ours, theirs, strict=True)])
+    share = median([one.cpu / one.etcd_cpu for one in ours])
+    yield Row(f"first sync, {name}", "a bare Go client, 128 x 8", speed, 0.6, at_least=True, details=details)
+    yield Row(f"CPU a key, {name}", "etcd's", share, 1.0)
+    ratio = median([ours / bare for ours, bare in zip(resyncs, reads, strict=True)])
+    yield Row(
+        f"no-op `resync --dry-run`, {name}",
+        "one bare Range",
+        ratio,
+        3.0,
+        details={"seconds": resyncs, "range": reads},
+    )
+
+
+def _dry(bench: Bench, etcd_url: str) -> float:
+    """Seconds of a whole process that finds no difference."""
+    where = ["--kube-master-url", bench.api.url, "--etcd-server", etcd_url, "--vm-domain", ""]
+    command = [sys.executable, "-m", "kube2etcd", "resync", "--dry-run", *where]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
+    if done.returncode:
+        raise AssertionError(f"resync --dry-run exited {done.returncode}: {done.stdout[-500:]}{done.stderr}")
+    return time.monotonic() - began
