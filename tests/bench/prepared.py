@@ -94,14 +94,14 @@ def namespace(number: int, version: int = 1) -> Object:
     return {"metadata": metadata, "spec": {}, "status": {"phase": "Active"}}
 
 
-def service(number: int, version: int = 1, port: int = 80) -> Object:
-    """Headless Service ``service-N`` with two ports, of which its slice has one."""
+def service(number: int, version: int = 1, address: str = "None") -> Object:
+    """Service ``service-N`` with two ports, of which its slice has one; headless without an address."""
     ports = [
-        {"name": "http", "protocol": "TCP", "port": port, "targetPort": 8080},
+        {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080},
         {"name": "https", "protocol": "TCP", "port": 443, "targetPort": 8443},
     ]
-    spec = {"ports": ports, "selector": {"app": f"service-{number}"}, "clusterIP": "None"}
-    spec |= {"clusterIPs": ["None"], "type": "ClusterIP", "ipFamilies": ["IPv4"], "sessionAffinity": "None"}
+    spec = {"ports": ports, "selector": {"app": f"service-{number}"}, "clusterIP": address}
+    spec |= {"clusterIPs": [address], "type": "ClusterIP", "ipFamilies": ["IPv4"], "sessionAffinity": "None"}
     return {
         "metadata": _metadata(number, f"service-{number}", version),
         "spec": spec,

@@ -1,0 +1,202 @@
+"""How many modules and functions of ours five common ways pass, traced in real processes on a real etcd.
+
+``python -m tests.bench.walks [--tree DIRECTORY] [--names]``: ``--tree`` traces another checkout's bridge,
+``--names`` prints each function in the order of its first call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from tests.bench.prepared import Crowd, PreparedApi, service
+from tests.bench.tracer import TTL
+from tests.stack.harness import LOOPBACK, BuildError, Etcd, Process, binaries, free_port, wait_for
+
+TOP = Path(__file__).parents[2]
+TRACER = Path(__file__).with_name("tracer.py")
+KEY = "/skydns/local/cluster/svc/bench-0/service-0"
+POSTED = {"dnsName": "walk.dtk.io", "recordType": "A", "targets": ["10.0.0.7"]}
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Functions as ``module:name``, in the order of their first call, and what is aimed at."""
+
+    what: str
+    functions: list[str]
+    goal: int
+
+    @property
+    def modules(self) -> list[str]:
+        """In the order of their first call."""
+        return list(dict.fromkeys(one.partition(":")[0] for one in self.functions))
+
+
+class Traced:
+    """A command under the tracer."""
+
+    def __init__(self, directory: Path, tree: Path, arguments: Sequence[str], ready: str) -> None:
+        path = str(directory / "control")
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.bind(path)
+        self._door.listen()
+        self._door.settimeout(20)
+        self._ready = ready
+        paths = [str(tree), str(tree / "skydns-compat")]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("KUBE")}
+        command = [sys.executable, "-P", str(TRACER), path, *arguments]
+        self.process = Process(
+            "traced", command, directory, env=environment | {"PYTHONPATH": os.pathsep.join(paths)}
+        )
+
+    def __enter__(self) -> Traced:
+        self.process.start()
+        try:
+            ours, _ = self._door.accept()
+        except TimeoutError:
+            raise AssertionError(f"the traced command did not start:\n{self.process.log_tail()}") from None
+        self._lines = ours.makefile("rw")
+        ours.close()
+        wait_for(self._is_ready, "the traced command to be ready", 60, self.process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._door.close()
+        self.process.kill()
+
+    def _is_ready(self) -> bool:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(self._ready, timeout=5).status_code == 200
+
+    def order(self, what: str) -> list[str]:
+        """Start or stop to record; the functions so far."""
+        self._lines.write(what + "\n")
+        self._lines.flush()
+        found: list[str] = json.loads(self._lines.readline())
+        return found
+
+    def walk(self, what: str, goal: int, act: Callable[[], object], done: Callable[[], object]) -> Walk:
+        """What is called from ``act`` until ``done``."""
+        self.order("record")
+        act()
+        wait_for(done, what, 30, self.process)
+        return Walk(what, self.order("stop"), goal)
+
+
+class Keys:
+    """Reads keys below a prefix within a millisecond or two: the walk is to end with its transaction."""
+
+    def __init__(self, etcd: Etcd) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._url = f"{etcd.url}/v3/kv/range"
+
+    def __call__(self) -> str:
+        """All values below `KEY`."""
+        end = KEY[:-1] + chr(ord(KEY[-1]) + 1)
+        sides = {"key": KEY, "range_end": end}
+        body = {name: base64.b64encode(side.encode()).decode() for name, side in sides.items()}
+        found = self._session.post(self._url, json=body, timeout=5).json().get("kvs", [])
+        return "".join(base64.b64decode(one["value"]).decode() for one in found)
+
+
+def walks(tree: Path) -> Iterator[Walk]:
+    """All five."""
+    programs = binaries(names=["etcd", "writer"])
+    with contextlib.ExitStack() as ending:
+        directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-walks-")))
+        api = ending.enter_context(PreparedApi())
+        etcd = Etcd(directory, programs)
+        ending.callback(etcd.kill)
+        etcd.start()
+        api.fill(Crowd(services=3))
+        versions = itertools.count(100)
+        values = Keys(etcd)
+        to_etcd = ["--etcd-server", etcd.url]
+        folders = [directory / name for name in ("run", "webhook")]
+        for folder in folders:
+            folder.mkdir()
+
+        listen = f"{LOOPBACK}:{free_port()}"
+        options = ["--kube-master-url", api.url, *to_etcd, "--listen", listen, "--ttl", str(TTL)]
+        with Traced(folders[0], tree, ["run", *options], f"http://{listen}/readyz") as run:
+            setting = Walk("--ttl 7 to its use", run.order("stop"), 6)
+
+            def changed(address: str) -> Callable[[], object]:
+                return lambda: api.event("Service", service(0, next(versions), address))
+
+            def holds(text: str) -> Callable[[], bool]:
+                return lambda: text in values()
+
+            def quiet(seconds: float) -> Callable[[], bool]:
+                until = time.monotonic() + seconds
+                return lambda: time.monotonic() >= until
+
+            yield run.walk("a Service event to its transaction", 18, changed("10.9.9.9"), holds("10.9.9.9"))
+            wait_for(quiet(0.5), "its echo")
+            yield run.walk("the same Service, nothing changed", 8, changed("10.9.9.9"), quiet(0.3))
+            yield setting
+            key = next(key for key, value in etcd.dump(KEY).items() if "10.9.9.9" in value)
+            yield run.walk(
+                "a foreign key to its repair",
+                10,
+                lambda: etcd.put(key, '{"host":"10.6.6.6"}'),
+                lambda: "10.6.6.6" not in values(),
+            )
+
+        hosts = directory / "hosts"
+        hosts.write_text("127.0.0.1 localhost\n")
+        port = free_port()
+        options = ["--port", str(port), "--listen", listen, "--domains", "dtk.io", "--hosts-file", str(hosts)]
+        options += ["--state-file", str(directory / "state")]
+        with Traced(folders[1], tree, ["webhook", *options], f"http://{listen}/readyz") as webhook:
+
+            def post() -> None:
+                with requests.Session() as session:
+                    session.trust_env = False
+                    headers = {"Content-Type": "application/external.dns.webhook+json;version=1"}
+                    url = f"http://{LOOPBACK}:{port}/records"
+                    session.post(url, json={"create": [POSTED]}, headers=headers, timeout=10)
+
+            yield webhook.walk(
+                "a POST to the hosts file", 10, post, lambda: "walk.dtk.io" in hosts.read_text()
+            )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.walks", description=__doc__)
+    parser.add_argument("--tree", type=Path, default=TOP)
+    parser.add_argument("--names", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        print("| way | modules | functions | goal |\n|---|---|---|---|")
+        for walk in walks(given.tree.resolve()):
+            counts = f"{len(walk.modules)} | {len(walk.functions)} | {walk.goal} modules"
+            print(f"| {walk.what} | {counts} |", flush=True)
+            for name in walk.functions if given.names else ():
+                print(f"    {name}")
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
