@@ -35,22 +35,50 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
     after = change(before)
     if after == before:
         return False
+    _replace(target, after, status)
+    return True
+
+
+def put(path: Path, content: bytes) -> bool:
+    """Let ``path`` hold ``content``; returns whether it did not.
+
+    A missing file is created, readable by everybody.  A symbolic link is followed.
+
+    :raises OSError: the file cannot be read or replaced, or something else is in its place; it is untouched.
+    """
+    target = Path(os.path.realpath(path))
+    status: os.stat_result | None = None
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(target)
+        # The size first: a file that somebody made huge is replaced without being read.
+        if stat.S_ISREG(status.st_mode) and status.st_size != len(content):
+            pass
+        elif read(target)[0] == content:
+            return False
+    _replace(target, content, status)
+    return True
+
+
+def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
+    """Rename a new file with ``content`` over ``target``, which was ``old`` when it was last looked at."""
     descriptor, name = tempfile.mkstemp(prefix=_prefix(target), dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(after)
+            file.write(content)
             file.flush()
-            _dress(file.fileno(), target, status)
+            if old is None:
+                os.fchmod(file.fileno(), 0o644)
+            else:
+                _dress(file.fileno(), target, old)
             os.fsync(file.fileno())
-        if _version(os.stat(target)) != _version(status):
-            raise OSError(errno.EBUSY, "another process changed the file meanwhile; try again", str(path))
+        if old is not None and _version(os.stat(target)) != _version(old):
+            raise OSError(errno.EBUSY, "another process changed the file meanwhile; try again", str(target))
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
     _sync_directory(target.parent)
-    return True
 
 
 def read(path: Path) -> tuple[bytes, os.stat_result]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.atomic import LEFT_OVER, rewrite, tidy
+from kube2etcd.atomic import LEFT_OVER, put, rewrite, tidy
 
 
 def upper(content: bytes) -> bytes:
@@ -211,3 +211,41 @@ def test_what_lies_beside_the_file_of_a_link_goes_too(tmp_path: Path) -> None:
 def test_where_there_is_nothing_to_tidy(tmp_path: Path) -> None:
     assert tidy(tmp_path / "none" / "file") == []
     assert tidy(tmp_path / "none") == []
+
+
+def test_put_makes_a_file_that_everybody_reads(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert put(made, b"new")
+    assert (made.read_bytes(), stat.S_IMODE(made.stat().st_mode)) == (b"new", 0o644)
+    before = made.stat()
+    assert not put(made, b"new")
+    assert made.stat() == before
+    assert names(made) == ["made"]
+
+
+@pytest.mark.parametrize("content", [b"longer than before", b"OLD"], ids=["size", "content"])
+def test_put_keeps_the_mode_and_follows_a_link(file: Path, content: bytes) -> None:
+    link = file.parent / "link"
+    link.symlink_to(file)
+    assert put(link, content)
+    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (content, 0o640)
+    assert link.is_symlink()
+
+
+def test_put_leaves_what_is_no_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(OSError, match=r"directory|regular"):
+            put(tmp_path / name, b"x")
+    assert names(tmp_path / "pipe") == ["folder", "pipe"]
+
+
+def test_put_fails_without_a_trace_on_a_full_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        put(file, b"new")
+    assert (file.read_bytes(), names(file)) == (b"old", ["file"])

@@ -80,6 +80,9 @@ GIVEN = [
     ),
     ("domains", "a.example,b.example", (Domain.parse("a.example"), Domain.parse("b.example"))),
     ("corefile.dns_listen", "5300", HostPort("", 5300)),
+    ("corefile.file", "/etc/coredns/Corefile", "/etc/coredns/Corefile"),
+    ("corefile.imports", "", "/etc/coredns/custom/*.server"),
+    ("corefile.imports", "/etc/my/*.conf", "/etc/my/*.conf"),
     ("corefile.cache", "0", 0),
     ("corefile.health_listen", "127.0.0.1:8090", HostPort("127.0.0.1", 8090)),
     ("corefile.ready_listen", "", None),
@@ -214,6 +217,10 @@ def test_variables_of_command_options_are_known() -> None:
 
 
 BAD = [
+    ("corefile_import", "/etc/coredns/mine", "with one * in it"),
+    ("corefile_import", "/etc/*/x*", "with one * in it"),
+    ("corefile_import", "custom/*", "a full path"),
+    ("corefile_import", "/etc/a b/*", "without blanks"),
     ("domain", "a..b", "no DNS name"),
     ("domain", "a" * 64, "64 characters"),
     ("domain", "stra\u00dfe.test", "xn--"),

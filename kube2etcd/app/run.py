@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd.app import build
+from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.etcd.api import Connection, KeyStore, open_store
 from kube2etcd.etcd.connection import connect as connect_etcd
@@ -55,8 +56,14 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     follower = EtcdFollower(store, inbox)
     reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
     within = contextlib.ExitStack()
-    webhook = _webhook(settings, api, inbox, status, metrics, within) if settings.webhook.inside else None
-    door = Door(settings.listen, webhook or status, metrics, str(settings.domain))
+    corefile = CorefileWriter(settings) if settings.corefile.file is not None else None
+    webhook = None
+    if settings.webhook.inside:
+        webhook = _webhook(settings, api, inbox, status, metrics, within, corefile)
+    health = webhook or status
+    door = Door(
+        settings.listen, corefile.snapshots(health) if corefile else health, metrics, str(settings.domain)
+    )
 
     def progress(_done: int, _total: int) -> None:
         status.beat()
@@ -86,6 +93,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         ending.callback(api.close)
         ending.callback(connection.close)
         ending.push(within)
+        if corefile is not None:
+            corefile.start()
+            ending.callback(corefile.stop)
         door.start()
         ending.callback(door.stop)
         if election is not None:
@@ -111,13 +121,14 @@ def _webhook(
     status: Status,
     metrics: Metrics,
     ending: contextlib.ExitStack,
+    corefile: CorefileWriter | None,
 ) -> WithinRun:
     """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
     from kube2etcd.webhook import wiring
     from kube2etcd.webhook.within_run import WithinRun
 
     keep = ending.enter_context(wiring.keeper(settings, with_etcd=True, api=api))
-    return WithinRun(settings, keep, inbox, status, metrics)
+    return WithinRun(settings, keep, inbox, status, metrics, corefile)
 
 
 class _Lister(Protocol):

@@ -127,11 +127,9 @@ def check(ctx: click.Context, /, output: str, **options: Any) -> None:
 def corefile(**options: Any) -> None:
     """Print a complete Corefile for these settings."""
     settings = load(options, level="warning")
-    from kube2etcd.app import build, skydns
-    from skydns_compat.corefile import corefile as text
+    from kube2etcd.app.corefile import text
 
-    skydns.check_corefile(settings)
-    click.echo(text(build.corefile(settings)), nl=False)
+    click.echo(text(settings), nl=False)
 
 
 @main.command("docker-flags")

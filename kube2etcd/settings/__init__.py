@@ -9,6 +9,7 @@ from kube2etcd.settings.loading import Loaded, load, load_all
 from kube2etcd.settings.places import parse_host_port
 from kube2etcd.settings.setting import ENVIRONMENT, Setting
 from kube2etcd.settings.table import COMMAND_OPTIONS, SETTINGS
+from kube2etcd.settings.together import zone_faults
 from kube2etcd.settings.tree import (
     Client,
     Cluster,
@@ -43,4 +44,5 @@ __all__ = [
     "load_all",
     "parse_host_port",
     "vm_zone",
+    "zone_faults",
 ]

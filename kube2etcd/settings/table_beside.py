@@ -14,16 +14,46 @@ from kube2etcd.settings.places import (
     to_upstream,
 )
 from kube2etcd.settings.setting import DOOR, LIST, PUBLISH, SECONDS, WRITE, Setting
-from kube2etcd.settings.values import MAX_TTL, to_boolean, to_file, to_integer, to_state_prefix, to_word
+from kube2etcd.settings.values import (
+    MAX_TTL,
+    to_boolean,
+    to_file,
+    to_glob,
+    to_integer,
+    to_state_prefix,
+    to_word,
+)
+
+#: What prints, writes or compares a Corefile.
+COREFILE: Final = ("corefile", "run", "webhook", "check")
 
 BESIDE: Final[tuple[Setting, ...]] = (
+    Setting(
+        "corefile.file",
+        "corefile",
+        to_file,
+        "Keep this Corefile up to date (check: compare it).",
+        "FILE",
+        commands=("run", "webhook", "check"),
+        common=False,
+    ),
+    Setting(
+        "corefile.imports",
+        "corefile-import",
+        to_glob,
+        "Server blocks of your own; empty: /etc/coredns/custom/*.server.",
+        "GLOB",
+        empty=True,
+        commands=COREFILE,
+        common=False,
+    ),
     Setting(
         "corefile.dns_listen",
         "dns-listen",
         parse_host_port,
         "Where CoreDNS answers.",
         "HOST:PORT",
-        commands=("corefile",),
+        commands=COREFILE,
         common=False,
     ),
     Setting(
@@ -32,7 +62,7 @@ BESIDE: Final[tuple[Setting, ...]] = (
         parse_host_port,
         "Where the vm zone is answered by itself.",
         "HOST:PORT",
-        commands=("corefile",),
+        commands=COREFILE,
         common=False,
     ),
     Setting(
@@ -41,7 +71,7 @@ BESIDE: Final[tuple[Setting, ...]] = (
         to_upstream,
         "Where other questions go; none: nowhere.",
         "FILE|IP…",
-        commands=("corefile",),
+        commands=COREFILE,
         common=False,
     ),
     Setting(
@@ -50,7 +80,7 @@ BESIDE: Final[tuple[Setting, ...]] = (
         to_integer(0, MAX_TTL, "whole seconds"),
         "How long CoreDNS keeps answers; 0: not.",
         "SECONDS",
-        commands=("corefile",),
+        commands=COREFILE,
         common=False,
     ),
     *(
@@ -61,7 +91,7 @@ BESIDE: Final[tuple[Setting, ...]] = (
             f"Where CoreDNS {what}; empty: nowhere.",
             "HOST:PORT",
             empty=True,
-            commands=("corefile",),
+            commands=COREFILE,
             common=False,
         )
         for door, what in (

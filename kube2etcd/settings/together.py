@@ -60,7 +60,7 @@ def together(
             yield f"{said[path]} is for SkyDNS; write --etcd-api v2 beside it"
         elif not settings.skydns.config:
             yield f"{said[path]} is written only with --skydns-config true"
-    yield from _zone_clashes(settings, said)
+    yield from zone_faults(settings, said)
 
 
 def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
@@ -74,6 +74,11 @@ def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
     if "webhook.state_prefix" in said and (served.startswith(kept) or kept.startswith(served)):
         yield f"{said['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
+
+
+def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
+    """Zones that cannot be served beside each other, in sentences; ``said`` names places by their path."""
+    yield from _zone_clashes(settings, said)
 
 
 def _zone_clashes(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:

@@ -101,7 +101,13 @@ class ServiceZone:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """What the Corefile needs to know beside the zones; only ``corefile`` uses it."""
+    """The Corefile: what it needs to know beside the zones, and where it is written."""
+
+    file: str | None = None
+    """File that ``run`` and ``webhook`` keep equal to what ``corefile`` prints.  Default: none is written."""
+    imports: str | None = None
+    """Glob of files with server blocks of your own, which the Corefile imports; empty:
+    ``/etc/coredns/custom/*.server``, where managed clusters have them.  Default: nothing is imported."""
 
     dns_listen: HostPort = HostPort("", 53)
     """Where CoreDNS answers.  Default: the port of DNS."""
@@ -215,7 +221,7 @@ class Settings:
     dns_endpoints: bool = False
     """Whether DNSEndpoint objects are read.  Default: no; ExternalDNS may read them for another server."""
     corefile: Serve = field(default_factory=Serve)
-    """What only ``corefile`` uses."""
+    """The Corefile."""
     skydns: Skydns = field(default_factory=Skydns)
     """SkyDNS's own settings."""
     client: Client = field(default_factory=Client)

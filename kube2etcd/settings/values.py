@@ -16,6 +16,8 @@ from skydns_compat.names import InvalidName, Name
 
 #: The largest TTL that DNS knows (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
+#: Where managed clusters have people put server blocks of their own.
+CUSTOM_BLOCKS: Final = "/etc/coredns/custom/*.server"
 
 
 def to_text(value: Any) -> str:
@@ -137,6 +139,19 @@ def to_state_prefix(value: Any) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+/?", text):
         raise Fault(f"is {text!r}; write a path, such as /kube2etcd/webhook")
     return text.rstrip("/")
+
+
+def to_glob(value: Any) -> str:
+    """A pattern of files that a Corefile imports; empty: the usual place."""
+    if value == "":
+        return CUSTOM_BLOCKS
+    text = to_text(value)
+    if re.search(r"[\s{}\"#]", text) or not text.startswith("/"):
+        raise Fault(f"is {text!r}; write a full path without blanks, such as {CUSTOM_BLOCKS}")
+    # CoreDNS passes over a pattern that matches nothing, and refuses to start without a file that is named.
+    if text.count("*") != 1:
+        raise Fault(f"is {text!r}; write a pattern with one * in it, such as {CUSTOM_BLOCKS}")
+    return text
 
 
 def to_owner(value: Any) -> str:

@@ -10,26 +10,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from kube2etcd.app import build
+from kube2etcd.app.corefile import CorefileWriter, webhook_only
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.connection import EtcdConnection
 from kube2etcd.etcd.connection import connect as connect_etcd
 from kube2etcd.etcd.store import EtcdStore
-from kube2etcd.external import Domain, managed
-from kube2etcd.http.server import Door
+from kube2etcd.external import Domain, Endpoint, managed
+from kube2etcd.http.server import Door, HasSnapshot
 from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import Inbox
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.webhook import wiring
+from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.hosts_file import no_folder
 from kube2etcd.webhook.keep import Keeper, NotKept
 from kube2etcd.webhook.keys import Keys
 from kube2etcd.webhook.provider import Provider
+from kube2etcd.webhook.publication import Publish
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
@@ -90,6 +94,7 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
     check(settings, with_etcd=with_etcd)
     check_places(settings)
     stop = stop or threading.Event()
+    corefile = CorefileWriter(webhook_only(settings)) if settings.corefile.file is not None else None
     inbox, metrics, beat = Inbox(), Metrics(), Status()
     with contextlib.ExitStack() as ending:
         keys, keys_status = None, None
@@ -103,8 +108,14 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         else:
             ending.enter_context(signals(stop, inbox))
         keep = ending.enter_context(wiring.keeper(settings, with_etcd=with_etcd))
-        provider = wiring.provider(settings, keep, keys.publish if keys is not None else None, metrics)
-        door = Door(settings.listen, _Health(provider, beat, keys_status), metrics, "webhook")
+        publish: Publish | None = keys.publish if keys is not None else None
+        if corefile is not None:
+            publish = _serving(corefile, publish)
+            corefile.start()
+            ending.callback(corefile.stop)
+        provider = wiring.provider(settings, keep, publish, metrics)
+        health: HasSnapshot = _Health(provider, beat, keys_status)
+        door = Door(settings.listen, corefile.snapshots(health) if corefile else health, metrics, "webhook")
         listener = wiring.listener(settings, provider, metrics)
         _remark(settings)
         repairs = wiring.Repairs(provider, stop, beat.beat)
@@ -118,6 +129,19 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         ending.callback(listener.stop)
         stop.wait()
         log.info("stopping")
+
+
+def _serving(corefile: CorefileWriter, publish: Publish | None) -> Publish:
+    """``publish``, with a Corefile that serves the domains."""
+
+    def both(
+        names: Mapping[str, tuple[Endpoint, ...]], domains: tuple[Domain, ...], cluster: ClusterAddress
+    ) -> None:
+        if publish is not None:
+            publish(names, domains, cluster)
+        corefile.serve(domains)
+
+    return both
 
 
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:

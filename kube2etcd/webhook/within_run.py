@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 
 from kube2etcd.app import build
+from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import Settings
@@ -30,10 +31,16 @@ class WithinRun:
     kinds: tuple[str, ...]
 
     def __init__(
-        self, settings: Settings, keep: Keeper, inbox: Inbox, loop: Status, metrics: Metrics
+        self,
+        settings: Settings,
+        keep: Keeper,
+        inbox: Inbox,
+        loop: Status,
+        metrics: Metrics,
+        corefile: CorefileWriter | None = None,
     ) -> None:
         webhook = settings.webhook
-        self._settings, self._inbox, self._loop = settings, inbox, loop
+        self._settings, self._inbox, self._loop, self._corefile = settings, inbox, loop, corefile
         # Names that are kept as objects of the API server come from there, to us as to everybody.
         self._feed = Feed(inbox) if webhook.state_objects is None else None
         self.kinds = (KIND,) if self._feed is not None else ()
@@ -77,6 +84,8 @@ class WithinRun:
             self._zoned = (domains, cluster)
             zones = build.external_zones(self._settings, domains, cluster.addresses)
             self._inbox.put(Rezoned(tuple(zones)))
+            if self._corefile is not None:
+                self._corefile.serve(domains)
         if self._feed is not None:
             self._feed.update(names)
 

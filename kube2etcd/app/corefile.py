@@ -1,0 +1,148 @@
+"""The Corefile as text, and `run --corefile FILE`, which keeps that file equal to it.
+
+The text follows from the settings and from the external domains that come at run time; CoreDNS's `reload`
+plugin notices a new file by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from kube2etcd import atomic
+from kube2etcd.app import build, skydns
+from kube2etcd.errors import SettingsError
+from kube2etcd.external import Domain
+from kube2etcd.http.server import HasSnapshot
+from kube2etcd.metrics import Snapshot
+from kube2etcd.settings import Settings, Vm, zone_faults
+from skydns_compat.corefile import corefile
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the file: what others did to it is undone, what failed is tried again.
+LOOK = 5.0
+#: How zones are called in a fault of one that came at run time.
+_SAID = {"domain": "--domain", "domains": "POST /domains"}
+
+
+def text(settings: Settings) -> str:
+    """The Corefile of these settings.
+
+    :raises SettingsError: SkyDNS reads the keys, which has none.
+    """
+    skydns.check_corefile(settings)
+    made = corefile(build.corefile(settings))
+    if settings.corefile.imports is None:
+        return made
+    return f"{made}\n# blocks of your own\nimport {settings.corefile.imports}\n"
+
+
+def webhook_only(settings: Settings) -> Settings:
+    """The settings whose Corefile belongs to a webhook by itself: it publishes external domains alone."""
+    return dataclasses.replace(settings, cluster_zone=False, zones=(), vm=Vm())
+
+
+def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, list[str]]:
+    """The settings with external ``domains`` of run time, and a sentence for each that cannot be served."""
+    faults = []
+    for domain in domains:
+        if domain in settings.domains:
+            continue
+        more = dataclasses.replace(settings, domains=(*settings.domains, domain))
+        if why := next(iter(zone_faults(more, _SAID)), ""):
+            faults.append(f"the domain {domain} is not served: {why}")
+        else:
+            settings = more
+    return settings, faults
+
+
+class CorefileWriter:
+    """Keeps one file equal to the Corefile.  `serve` may be called from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        """:raises SettingsError: the file's folder is not there, or SkyDNS reads the keys."""
+        self._settings = settings
+        self._path = Path(settings.corefile.file or "")
+        self._text = text(settings)
+        self._lock = threading.Lock()
+        self._fault = f"--corefile {self._path} is not written yet"
+        self._domains = settings.domains
+        self._remarks: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="corefile", daemon=True)
+        folder = Path(os.path.realpath(self._path)).parent
+        if not folder.is_dir():
+            raise SettingsError(
+                f"--corefile {self._path}: there is no folder {folder}; make it, or write another path"
+            )
+
+    def start(self) -> None:
+        """Write the file, and look after it from now on."""
+        for name in atomic.tidy(self._path):
+            log.info("removed %s, left over from a write of %s that was killed", name, self._path)
+        self.write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave the file as it is: CoreDNS goes on."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def serve(self, domains: Iterable[Domain]) -> None:
+        """Serve these external domains besides those of the settings, from now on."""
+        domains = tuple(domains)
+        if domains == self._domains:
+            return
+        self._domains = domains
+        settings, remarks = served(self._settings, domains)
+        for remark in remarks:
+            if remark not in self._remarks:
+                log.warning("%s", remark)
+        self._text, self._remarks = text(settings), remarks
+        self.write()
+
+    def write(self) -> None:
+        """Let the file hold the text; what hinders that is in `snapshots`, and is tried again."""
+        with self._lock:
+            try:
+                written = atomic.put(self._path, self._text.encode())
+            except Exception as error:  # another thread of the process must not end over a file
+                reason = getattr(error, "strerror", None) or error
+                fault = f"--corefile {self._path} cannot be written: {reason}"
+                if fault != self._fault:
+                    log.warning("%s", fault)
+                self._fault = fault
+                return
+            if written:
+                log.info("corefile written file=%s", self._path)
+            self._fault = ""
+
+    def snapshots(self, inner: HasSnapshot) -> HasSnapshot:
+        """``inner``, unready while the file cannot be written."""
+        return _Beside(inner, self)
+
+    def troubles(self) -> tuple[str, list[str]]:
+        """Why the file is not as it should be, and the remarks of a file that is."""
+        return self._fault, self._remarks
+
+    def _look(self) -> None:
+        while not self._stop.wait(LOOK):
+            self.write()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Beside:
+    inner: HasSnapshot
+    writer: CorefileWriter
+
+    def snapshot(self) -> Snapshot:
+        """The inner state with the file's."""
+        now, (fault, remarks) = self.inner.snapshot(), self.writer.troubles()
+        reasons = (*([fault] if fault else ()), *now.reasons, *remarks)
+        return dataclasses.replace(now, ready=now.ready and not fault, reasons=reasons)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.app import corefile as module
+from kube2etcd.app.corefile import CorefileWriter, served, text, webhook_only
+from kube2etcd.errors import SettingsError
+from kube2etcd.external import Domain
+from kube2etcd.metrics import Status
+from kube2etcd.settings import Settings, load
+
+PARENT, CHILD = Domain.parse("example.com"), Domain.parse("dev.example.com")
+
+
+def settings(file: Path, **more: object) -> Settings:
+    return load({"corefile": str(file), **more}, {})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "Corefile"
+
+
+def ready(writer: CorefileWriter) -> tuple[bool, tuple[str, ...]]:
+    loop = Status()
+    loop.report(ready=True)
+    now = writer.snapshots(loop).snapshot()
+    return now.ready, now.reasons
+
+
+def test_the_file_holds_what_the_command_prints_before_it_is_ready(file: Path) -> None:
+    given = settings(file)
+    writer = CorefileWriter(given)
+    assert ready(writer) == (False, (f"--corefile {file} is not written yet",))
+    writer.start()
+    assert file.read_text() == text(given)
+    assert ready(writer) == (True, ())
+    writer.stop()
+    assert file.exists()
+
+
+def test_an_import_is_written_only_where_it_is_given(file: Path) -> None:
+    assert "/etc/coredns/custom" not in text(settings(file))
+    assert text(settings(file, corefile_import="")).endswith("\nimport /etc/coredns/custom/*.server\n")
+    assert text(settings(file, corefile_import="/my/*.conf")).endswith("\nimport /my/*.conf\n")
+
+
+def test_domains_of_run_time_are_served(file: Path) -> None:
+    writer = CorefileWriter(settings(file, domains=("dev.example.com",)))
+    writer.write()
+    writer.serve([CHILD, PARENT])
+    assert file.read_text() == text(settings(file, domains=("dev.example.com", "example.com")))
+    written = file.stat()
+    writer.serve([CHILD, PARENT])
+    assert file.stat() == written
+    writer.serve([])
+    assert file.read_text() == text(settings(file, domains=("dev.example.com",)))
+
+
+def test_a_domain_that_is_a_zone_of_the_cluster_harms_no_other(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = settings(file)
+    bad = Domain.parse("cluster.local")
+    writer = CorefileWriter(given)
+    writer.write()
+    for _ in range(2):
+        writer.serve([bad, PARENT])
+    assert file.read_text() == text(settings(file, domains=("example.com",)))
+    [remark] = served(given, [bad])[1]
+    assert remark == (
+        "the domain cluster.local is not served: POST /domains and --domain both are the zone cluster.local;"
+        " give each a name of its own"
+    )
+    # A caller must not be able to take a DNS pod out of service.
+    assert ready(writer) == (True, (remark,))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [remark]
+
+
+def test_a_webhook_by_itself_serves_external_domains_alone(file: Path) -> None:
+    made = text(webhook_only(settings(file, domains=("example.com",), vm_domain="")))
+    assert "example.com" in made
+    assert not {"cluster.local", "arpa", "vm:53"} & set(made.replace(":53", " ").split())
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there is no folder .*/none; make it"):
+        CorefileWriter(settings(tmp_path / "none" / "Corefile"))
+
+
+def test_skydns_has_none(file: Path) -> None:
+    with pytest.raises(SettingsError, match="SkyDNS has no Corefile"):
+        CorefileWriter(settings(file, etcd_api="v2"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS)), "Read-only file system"),
+        (ValueError("odd"), "odd"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
+    file: Path,
+    error: Exception,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    writer = CorefileWriter(settings(file))
+    file.write_text("former")
+
+    def fail(*_: object) -> bool:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kube2etcd.atomic.put", fail)
+        writer.write()
+        writer.write()
+        told = f"--corefile {file} cannot be written: {reason}"
+        assert ready(writer) == (False, (told,))
+        assert [record.getMessage() for record in caplog.records] == [told]
+        assert file.read_text() == "former"
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    writer.start()
+    assert ready(writer) == (True, ())
+    file.unlink()
+    deadline = time.monotonic() + 10
+    while not file.exists():
+        assert time.monotonic() < deadline
+    writer.stop()
+
+
+def test_what_a_killed_write_left_goes(file: Path) -> None:
+    file.write_text("")
+    left = file.parent / ".Corefile.kube2etcd-abcdefgh"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    writer = CorefileWriter(settings(file))
+    writer.start()
+    writer.stop()
+    assert [one.name for one in file.parent.iterdir()] == ["Corefile"]

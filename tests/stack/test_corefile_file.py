@@ -1,0 +1,109 @@
+"""`--corefile FILE` and a real CoreDNS that reads it: nobody touches CoreDNS when a domain comes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.stack.coredns import NOT_YET
+from tests.stack.demo import kube2etcd
+from tests.stack.harness import CoreDns, Etcd, free_port, wait_for
+from tests.stack.webhook import Webhook, a, alias, serving
+
+#: Seconds from a call to its answer in DNS: two of CoreDNS's `reload`, its jitter, and the reload itself.
+SERVED_WITHIN = 5.0
+CUSTOM = (
+    "custom.test:{port} {\n    bind 127.0.0.1\n    hosts {\n        192.0.2.99 www.custom.test\n    }\n}\n"
+)
+
+
+class _Reader(CoreDns):
+    """A CoreDNS that reads a file which it does not write."""
+
+    def write(self, corefile_text: str) -> None:
+        """The bridge's file stands already."""
+
+
+def doors(port: int) -> list[str]:
+    off = [word for door in ("health", "ready", "metrics") for word in (f"--{door}-listen", "")]
+    return ["--dns-listen", f"127.0.0.1:{port}", "--upstream", "none", *off]
+
+
+def reader(binaries: dict[str, Path], directory: Path, port: int) -> CoreDns:
+    server = _Reader(directory, binaries, "", port=port)
+    assert server.corefile.exists()
+    server.start()
+    return server
+
+
+def test_a_parent_domain_of_run_time_is_served_without_a_touch(
+    binaries: dict[str, Path], etcd: Etcd, tmp_path: Path
+) -> None:
+    port, custom = free_port(), tmp_path / "custom"
+    custom.mkdir()
+    own = ["--corefile", str(tmp_path / "coredns.Corefile"), "--corefile-import", f"{custom}/*.server"]
+    options = ["--etcd-server", etcd.url, *own, *doors(port)]
+    webhook = Webhook(tmp_path, ["--domains", "dev.example.com", *options])
+    webhook.start()
+    webhook.wait_ready()
+    # a glob that matches nothing is no fault
+    server = reader(binaries, tmp_path, port)
+    try:
+        assert webhook.apply(create=[a("lb.dev.example.com", "10.0.0.5")]) == 204
+        wait_for(
+            lambda: server.addresses("lb.dev.example.com") == ["10.0.0.5"], "the name", 10, not_yet=NOT_YET
+        )
+        assert webhook.call("POST", "/domains", b"example.com").status_code == 200
+        began = time.monotonic()
+        names = [a("lb.example.com", "10.0.0.6"), alias("app.dev.example.com", "lb.example.com")]
+        assert webhook.apply(create=names) == 204
+        wanted = ["lb.example.com."]
+
+        def followed() -> bool:
+            cname = server.addresses("app.dev.example.com", "CNAME") == wanted
+            return cname and server.addresses("app.dev.example.com") == ["10.0.0.6"]
+
+        wait_for(followed, "the alias, with the name that it has", SERVED_WITHIN, not_yet=NOT_YET)
+        print(f"served after {time.monotonic() - began:.1f} s")
+        # blocks of one's own are noticed likewise
+        (custom / "mine.server").write_text(CUSTOM.replace("{port}", str(port)))
+        wait_for(
+            lambda: server.addresses("www.custom.test") == ["192.0.2.99"], "own block", 10, not_yet=NOT_YET
+        )
+        # after a restart the domain is still there, and a file that somebody else changed is put right
+        written = server.corefile.read_text()
+        webhook.kill()
+        server.corefile.write_text("# torn")
+        webhook.start()
+        webhook.wait_ready()
+        assert server.corefile.read_text() == written
+    finally:
+        server.kill()
+        webhook.kill()
+
+
+def test_what_the_command_prints_is_what_is_written(etcd: Etcd, tmp_path: Path) -> None:
+    file = tmp_path / "Corefile"
+    with serving(tmp_path, "--etcd-server", etcd.url, "--corefile", str(file)) as webhook:
+        webhook.wait_ready()
+        printed = kube2etcd("corefile", "--no-cluster-zone", "--domains", "dtk.io", "--etcd-server", etcd.url)
+        assert file.read_text() == printed
+        # unready, and the former file untouched, while it cannot be written
+        file.unlink()
+        file.mkdir()
+        wait_for(lambda: "cannot be written" in webhook.probe("/readyz").text, "the reason", 10)
+        assert webhook.probe("/readyz").status_code == 503
+        file.rmdir()
+        webhook.wait_ready()
+        assert file.read_text() == printed
+
+
+@pytest.mark.parametrize("more", [["--corefile", "/nowhere/Corefile"], ["--corefile-import", "/etc/none"]])
+def test_bad_settings_end_it_at_once(tmp_path: Path, more: list[str]) -> None:
+    webhook = Webhook(tmp_path, ["--etcd-server", "http://127.0.0.1:1", *more])
+    webhook.process.start()
+    wait_for(lambda: not webhook.process.alive, "it to end", 20)
+    assert webhook.process.exit_code == 2
+    assert more[0] in webhook.process.log_tail()
