@@ -107,7 +107,7 @@ def test_doors_are_opened_once(settings: CorefileSettings) -> None:
     lines = rules(settings)
     for door in ("health", "ready"):
         assert sum(line.startswith(f"{door} ") for line in lines) == bool(getattr(settings, door))
-    assert lines.count("reload") == 1
+    assert lines.count("reload 2s 1s") == 1
 
 
 @pytest.mark.parametrize(
