@@ -123,7 +123,7 @@ def test_doors_are_opened_once(settings: CorefileSettings) -> None:
         pytest.param({"listen": "10.0.0.10:5300"}, ["bind 10.0.0.10", ".:5300 {"], [], id="an address"),
         pytest.param({"listen": "[fd00::1]:53"}, ["bind fd00::1", ".:53 {"], [], id="an IPv6 address"),
         pytest.param({"prometheus": ""}, [], ["prometheus"], id="no metrics"),
-        pytest.param({"health": "", "ready": ""}, ["reload"], ["health", "ready"], id="no probes"),
+        pytest.param({"health": "", "ready": ""}, ["reload 2s 1s"], ["health", "ready"], id="no probes"),
         pytest.param({"etcd_prefix": "/names"}, ["path /names"], ["path /skydns"], id="prefix"),
         pytest.param(
             {"etcd_servers": ("http://a:1", "http://b:2")},
