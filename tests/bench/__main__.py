@@ -12,28 +12,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tests.bench import sync
+from tests.bench import beside, scale, sync
 from tests.bench.measure import Bench, Row
 from tests.bench.prepared import PreparedApi
+from tests.bench.report import table
 from tests.stack.harness import BuildError, binaries
 
 #: In this order; a name is what ``--only`` takes.
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "start": sync.start,
     "first": sync.first,
+    "beside": beside.beside,
+    "scale": scale.scale,
+    "machines": scale.memory_of_machines,
+    "questions": scale.questions,
+    "churn": scale.churn,
 }
-
-
-def table(rows: Sequence[Row]) -> str:
-    """As Markdown, which reads well on a terminal too."""
-    lines = ["| what | against | measured | goal | |", "|---|---|---|---|---|"]
-    for row in rows:
-        bound = "at least" if row.at_least else "at most"
-        verdict = "reached" if row.reached else "not reached"
-        value, goal = f"{row.value:.3g} {row.unit}", f"{bound} {row.goal:g} {row.unit}"
-        lines.append(f"| {row.what} | {row.against or '-'} | {value} | {goal} | {verdict} |")
-    return "\n".join(lines)
 
 
 def machine() -> str:
@@ -56,7 +52,7 @@ def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None
         for number, name in enumerate(only or ROWS, 1):
             say(f"{name} ({number} of {len(only or ROWS)})")
             for row in ROWS[name](bench):
-                say(table([row]).splitlines()[-1])
+                say(table([asdict(row)]).splitlines()[-1])
                 rows.append(row)
     return rows
 
@@ -79,9 +75,13 @@ def main(arguments: Sequence[str]) -> int:
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{machine()}\n\n{table(rows)}")
+    figures: dict[str, Any] = {
+        "machine": machine(),
+        "quick": given.quick,
+        "rows": [asdict(row) for row in rows],
+    }
+    print(f"{machine()}\n\n{table(figures['rows'])}")
     if given.json:
-        figures = {"machine": machine(), "quick": given.quick, "rows": [asdict(row) for row in rows]}
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 

@@ -30,11 +30,6 @@ class Row:
     at_least: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def reached(self) -> bool:
-        """Whether the goal is reached."""
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
-
 
 Say = Callable[[str], None]
 
@@ -104,6 +99,15 @@ def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
     return time.monotonic()
 
 
+def passes(bridge: Bridge, count: int, deadline_s: float = 600.0) -> None:
+    """Wait until a bridge has made more than so many full passes."""
+    deadline = time.monotonic() + deadline_s
+    while bridge.metrics()["kube2etcd_resync_duration_seconds_count"] <= count:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not {count} full passes in {deadline_s:.0f} s")
+        time.sleep(0.5)
+
+
 def median(values: Sequence[float]) -> float:
     """The median."""
     return statistics.median(values)
@@ -126,10 +130,10 @@ class Sync:
     peak_mib: float
 
 
-def first_sync(bench: Bench, crowd: Crowd, idle_cpu: float, etcd: Etcd) -> tuple[Sync, Bridge]:
+def first_sync(bench: Bench, crowd: Crowd, idle_cpu: float, etcd: Etcd, *options: str) -> tuple[Sync, Bridge]:
     """Let a new bridge fill an empty etcd; ``idle_cpu`` is what a start costs that finds nothing."""
     bench.api.fill(crowd)
-    bridge = bench.bridge(etcd)
+    bridge = bench.bridge(etcd, *options)
     before = cpu(etcd.process.pid)
     ready = start_until_ready(bridge)
     used, theirs = cpu(bridge.process.pid) - idle_cpu, cpu(etcd.process.pid) - before

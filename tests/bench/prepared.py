@@ -12,7 +12,7 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
@@ -70,12 +70,12 @@ def _managed(*keys: str) -> list[Object]:
     return [entry | {"time": "2026-01-02T03:04:05Z", "fieldsV1": fields}]
 
 
-def _metadata(number: int, name: str, version: int, **labels: str) -> Object:
+def _metadata(number: int, name: str, **labels: str) -> Object:
     return {
         "name": name,
         "namespace": f"bench-{number // EACH}",
         "uid": f"00000000-0000-0000-0000-{number:012}",
-        "resourceVersion": str(version),
+        "resourceVersion": "1",
         "creationTimestamp": "2026-01-02T03:04:05Z",
         "labels": {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "Helm"} | labels,
         "annotations": {"example.com/note": "n" * 200},
@@ -83,18 +83,14 @@ def _metadata(number: int, name: str, version: int, **labels: str) -> Object:
     }
 
 
-def namespace(number: int, version: int = 1) -> Object:
+def namespace(number: int, **labels: str) -> Object:
     """Namespace ``bench-N``."""
     name = f"bench-{number}"
-    metadata = {
-        "name": name,
-        "resourceVersion": str(version),
-        "labels": {"kubernetes.io/metadata.name": name},
-    }
-    return {"metadata": metadata, "spec": {}, "status": {"phase": "Active"}}
+    labels = {"kubernetes.io/metadata.name": name} | labels
+    return {"metadata": {"name": name, "resourceVersion": "1", "labels": labels}}
 
 
-def service(number: int, version: int = 1, address: str = "None") -> Object:
+def service(number: int, address: str = "None") -> Object:
     """Service ``service-N`` with two ports, of which its slice has one; headless without an address."""
     ports = [
         {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080},
@@ -103,13 +99,13 @@ def service(number: int, version: int = 1, address: str = "None") -> Object:
     spec = {"ports": ports, "selector": {"app": f"service-{number}"}, "clusterIP": address}
     spec |= {"clusterIPs": [address], "type": "ClusterIP", "ipFamilies": ["IPv4"], "sessionAffinity": "None"}
     return {
-        "metadata": _metadata(number, f"service-{number}", version),
+        "metadata": _metadata(number, f"service-{number}"),
         "spec": spec,
         "status": {"loadBalancer": {}},
     }
 
 
-def endpoint_slice(number: int, endpoints: int, version: int = 1, generation: int = 0) -> Object:
+def endpoint_slice(number: int, endpoints: int, generation: int = 0) -> Object:
     """The slice of ``service-N``; another generation has another first address."""
     name = f"service-{number}"
     first = number * endpoints
@@ -117,7 +113,7 @@ def endpoint_slice(number: int, endpoints: int, version: int = 1, generation: in
     if generation:
         addresses[0] = _address(100 + generation % 64, first)
     return {
-        "metadata": _metadata(number, f"{name}-abcde", version, **{"kubernetes.io/service-name": name}),
+        "metadata": _metadata(number, f"{name}-abcde", **{"kubernetes.io/service-name": name}),
         "addressType": "IPv4",
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
         "endpoints": [
@@ -132,7 +128,7 @@ def endpoint_slice(number: int, endpoints: int, version: int = 1, generation: in
     }
 
 
-def machine(number: int, version: int = 1, generation: int = 0) -> Object:
+def machine(number: int, generation: int = 0) -> Object:
     """Machine ``vm-N`` on the pod network and on a second one; another generation is elsewhere."""
     volumes = [
         {"name": f"disk-{each}", "persistentVolumeClaim": {"claimName": "c" * 30}} for each in range(4)
@@ -141,7 +137,7 @@ def machine(number: int, version: int = 1, generation: int = 0) -> Object:
     domain = {"devices": {"disks": devices}, "cpu": {"cores": 4}, "machine": {"type": "q35"}}
     address = _address(100 + generation % 64, number)
     return {
-        "metadata": _metadata(number, f"vm-{number}", version),
+        "metadata": _metadata(number, f"vm-{number}"),
         "spec": {
             "domain": domain,
             "volumes": volumes,
@@ -186,8 +182,13 @@ class _Player(ThreadingHTTPServer):
         self.version = 1
         self.first_request = 0.0
         self.sent = 0
+        self.churning = threading.Thread()
+        self._order = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A reader that went away is no news."""
 
     def fill(self, crowd: Crowd) -> None:
         """Prepare the pages of a crowd; the watches of the one before end."""
@@ -217,12 +218,13 @@ class _Player(ThreadingHTTPServer):
                 return
 
     def event(self, kind: str, one: Object) -> None:
-        """Send a change to all who watch."""
-        self.version = max(self.version, int(one["metadata"]["resourceVersion"]))
-        whole = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1")} | one
-        line = json.dumps({"type": "MODIFIED", "object": whole}, separators=(",", ":")).encode() + b"\n"
+        """Send a change to all who watch, with the next version."""
+        whole: Object = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1")} | one
         state = self.kinds[PATHS[kind]]
-        with state.lock:
+        with self._order, state.lock:
+            self.version += 1
+            whole["metadata"]["resourceVersion"] = str(self.version)
+            line = json.dumps({"type": "MODIFIED", "object": whole}, separators=(",", ":")).encode() + b"\n"
             for watch in state.watches:
                 watch.put(line)
 
@@ -306,18 +308,21 @@ def _play(orders: Connection) -> None:
         elif order == "event":
             player.event(*given)
         elif order == "churn":
-            player_churn(player, *given)
+            player.churning = threading.Thread(target=_churn, args=(player, *given), daemon=True)
+            player.churning.start()
+        elif order == "wait":
+            player.churning.join()
         orders.send((player.first_request, player.sent))
 
 
-def player_churn(player: _Player, services: int, endpoints: int, rate: float, seconds: float) -> None:
+def _churn(player: _Player, services: int, endpoints: int, rate: float, seconds: float) -> None:
     """Change slices one after another, ``rate`` a second."""
     began, sent = time.monotonic(), 0
     while (elapsed := time.monotonic() - began) < seconds:
         for _ in range(int(elapsed * rate) - sent):
             sent += 1
             number, generation = sent % services, sent // services + 1
-            player.event("EndpointSlice", endpoint_slice(number, endpoints, player.version + 1, generation))
+            player.event("EndpointSlice", endpoint_slice(number, endpoints, generation))
         time.sleep(0.005)
 
 
@@ -352,14 +357,13 @@ class PreparedApi:
         """Send a changed object to all who watch its kind."""
         self._order("event", kind, one)
 
-    def churn(self, crowd: Crowd, rate: float, seconds: float) -> Callable[[], None]:
-        """Change slices at this rate; returns at once what waits for the end."""
-        self._orders.send(("churn", crowd.services, crowd.endpoints, rate, seconds))
+    def churn(self, crowd: Crowd, rate: float, seconds: float) -> None:
+        """Begin to change slices one after another, at this rate, but for the last one."""
+        self._order("churn", crowd.services - 1, crowd.endpoints, rate, seconds)
 
-        def wait() -> None:
-            self._orders.recv()
-
-        return wait
+    def wait(self) -> None:
+        """Wait until it ends."""
+        self._order("wait")
 
     @property
     def first_request(self) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import itertools
 import json
 import os
 import socket
@@ -126,7 +125,6 @@ def walks(tree: Path) -> Iterator[Walk]:
         ending.callback(etcd.kill)
         etcd.start()
         api.fill(Crowd(services=3))
-        versions = itertools.count(100)
         values = Keys(etcd)
         to_etcd = ["--etcd-server", etcd.url]
         folders = [directory / name for name in ("run", "webhook")]
@@ -139,7 +137,7 @@ def walks(tree: Path) -> Iterator[Walk]:
             setting = Walk("--ttl 7 to its use", run.order("stop"), 6)
 
             def changed(address: str) -> Callable[[], object]:
-                return lambda: api.event("Service", service(0, next(versions), address))
+                return lambda: api.event("Service", service(0, address))
 
             def holds(text: str) -> Callable[[], bool]:
                 return lambda: text in values()

@@ -1,0 +1,200 @@
+"""Beside CoreDNS's kubernetes plugin on a real API server: until ready, memory, latency of a change."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from tests.bench.measure import Bench, Row, median, memory, p95, passes, start_until_ready
+from tests.bench.prepared import VERSIONS, Crowd, Object, endpoint_slice, machine, service
+from tests.bench.scale import CLUSTER, Asker, Change, served
+from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
+from tests.stack.zoned import vmi_crd
+
+PLUGIN = """
+.:{{port}} {{
+    bind 127.0.0.1
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        kubeconfig {}
+        pods insecure
+    }}
+}}
+"""
+_OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
+
+
+def wanted(kind: str, one: Object) -> Object:
+    """An object as a client writes it."""
+    metadata = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
+    return one | {"apiVersion": VERSIONS.get(kind, "v1"), "kind": kind, "metadata": metadata}
+
+
+def beside(bench: Bench) -> Iterator[Row]:
+    """2,000 Services with 20,000 endpoints and 5,000 VMIs; then 10,000 Services, 100,000 endpoints."""
+    few = 4 if bench.quick else 1
+    with contextlib.ExitStack() as ending:
+        api_etcd = Etcd(bench.folder(), bench.programs, name="api-etcd")
+        api = ApiServer(bench.folder(), bench.programs, api_etcd.url)
+        for server in (api_etcd, api):
+            ending.callback(server.kill)
+            server.start()
+        ending.callback(api.close)
+        api.apply(vmi_crd())
+        crowd = Crowd(services=2_000 // few, machines=5_000 // few)
+        apply(bench, api, crowd, range(crowd.services), range(crowd.machines))
+        name = f"{crowd.services:,} Services, {crowd.services * 10:,} endpoints, {crowd.machines:,} VMIs"
+        yield from _ready(bench, api, name)
+        yield from _latency(bench, api)
+        larger = Crowd(services=10_000 // few)
+        apply(bench, api, larger, range(crowd.services, larger.services), range(0))
+        yield from _peak(bench, api, f"{larger.services:,} Services, {larger.services * 10:,} endpoints")
+
+
+def apply(bench: Bench, api: ApiServer, crowd: Crowd, services: range, machines: range) -> None:
+    """Create what is not there yet."""
+    began = time.monotonic()
+    lists = crowd.lists()
+    api.apply_all(wanted("Namespace", one) for one in lists["Namespace"])
+    api.apply_all(wanted("Service", service(number)) for number in services)
+    api.apply_all(wanted("EndpointSlice", endpoint_slice(number, crowd.endpoints)) for number in services)
+    api.apply_all(wanted("VirtualMachineInstance", machine(number)) for number in machines)
+    bench.say(f"{2 * len(services) + len(machines):,} objects created in {time.monotonic() - began:.0f} s")
+
+
+def _bridge(bench: Bench, api: ApiServer, etcd: Etcd, *options: str) -> Bridge:
+    where = ["--kubeconfig", str(api.kubeconfig()), "--etcd-server", etcd.url, "--vm-domain", ""]
+    return Bridge(bench.folder(), [*where, *options])
+
+
+def _plugin(bench: Bench, api: ApiServer) -> CoreDns:
+    return CoreDns(bench.folder(), bench.programs, PLUGIN.format(api.kubeconfig()), name="plugin")
+
+
+def _start_plugin(server: CoreDns) -> float:
+    """Start it; seconds until it has the first Service (it answers SERVFAIL until all is listed)."""
+    began = time.monotonic()
+    server.start()
+    asker = Asker(server.port)
+    asker.until(f"service-0.bench-0.{CLUSTER}", "172.0.0.2", 120)
+    asker.close()
+    return time.monotonic() - began
+
+
+def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
+    ours, theirs = [], []
+    for _ in range(bench.rounds):
+        etcd, server = bench.etcd(), _plugin(bench, api)
+        bridge = _bridge(bench, api, etcd)
+        try:
+            began = time.monotonic()
+            seconds = start_until_ready(bridge) - began
+            ours.append((seconds, memory(bridge.process.pid)[1]))
+            bridge.kill()
+            theirs.append((_start_plugin(server), memory(server.process.pid)[1]))
+        finally:
+            for one in (bridge, server, etcd):
+                one.kill()
+        bench.say(
+            f"{name}: ready {ours[-1][0]:.2f} s (the plugin, without the VMIs, {theirs[-1][0]:.2f}), "
+            f"{ours[-1][1]:.0f} MiB ({theirs[-1][1]:.0f})"
+        )
+    details = {"ours": ours, "plugin": theirs}
+    for number, what in ((0, "ready"), (1, "memory until ready")):
+        ratio = median([one[number] for one in ours]) / median([one[number] for one in theirs])
+        yield Row(f"{what}: {name}", "the kubernetes plugin, no VMIs", ratio, 1.2, details=details)
+
+
+def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
+    """Each change is made twice, asked for at one server each time: two askers would slow each other."""
+    etcd, plugin = bench.etcd(), _plugin(bench, api)
+    bridge, ours = _bridge(bench, api, etcd), served(bench, etcd)
+    rounds = 60 if bench.quick else 200
+    try:
+        start_until_ready(bridge)
+        ours.start()
+        _start_plugin(plugin)
+        for kind in ("EndpointSlice", "Service", "VirtualMachineInstance"):
+            times: dict[str, list[float]] = {"ours": [], "plugin": []}
+            for turn in range(2 * rounds):
+                who = "plugin" if turn % 2 and kind != "VirtualMachineInstance" else "ours"
+                asker = Asker((plugin if who == "plugin" else ours).port)
+                act, name, address = _change(api, kind, turn)
+                asker.ask(name)
+                began = time.monotonic()
+                act()
+                asker.until(name, address)
+                times[who].append((time.monotonic() - began) * 1000)
+                asker.close()
+            mine, its = times["ours"], times["plugin"]
+            bench.say(
+                f"{kind} changed: {median(mine):.1f} ms, p95 {p95(mine):.1f}"
+                + (f"; the plugin {median(its):.1f}, p95 {p95(its):.1f}" if its else "")
+            )
+            if its:
+                ratio, details = p95(mine) / p95(its), {"ours": mine, "plugin": its}
+                yield Row(
+                    f"p95 from API to answer, {kind}", "the kubernetes plugin", ratio, 1.4, details=details
+                )
+    finally:
+        for one in (bridge, ours, plugin, etcd):
+            one.kill()
+
+
+def _change(api: ApiServer, kind: str, turn: int) -> Change:
+    """A change through the API: what makes it, the name that shows it, and its new address."""
+    version = VERSIONS.get(kind, "v1")
+    space, generation = f"bench-{turn % 400 // 500}", 1 + turn // 400
+    number = turn % 400
+    if kind == "EndpointSlice":
+        one = endpoint_slice(number, 10, generation)
+        patch = {"endpoints": one["endpoints"]}
+        name, shows = f"service-{number}-abcde", f"service-{number}.{space}.{CLUSTER}"
+        address = one["endpoints"][0]["addresses"][0]
+    elif kind == "Service":
+        # A headless one cannot get an address; a port's number shows in no address: so a new Service.
+        address = f"10.0.{200 + turn // 250}.{turn % 250 + 1}"
+        name, shows = f"new-{turn}", f"new-{turn}.{space}.{CLUSTER}"
+        spec = {"ports": [{"name": "http", "port": 80}], "clusterIP": address}
+        new = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": space},
+            "spec": spec,
+        }
+        return lambda: api.apply(new), shows, address
+    else:
+        one = machine(number, generation)
+        patch = {"status": one["status"]}
+        name, shows = f"vm-{number}", f"nic1.vm-{number}.{space}.vm."
+        address = one["status"]["interfaces"][1]["ipAddresses"][0]
+    path = api.path(version, kind, space, name)
+    return (
+        lambda: api.request("PATCH", path, patch, content_type="application/merge-patch+json"),
+        shows,
+        address,
+    )
+
+
+def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
+    etcd, plugin = bench.etcd(), _plugin(bench, api)
+    bridge = _bridge(bench, api, etcd, "--resync-period", "5")
+    try:
+        start_until_ready(bridge)
+        passes(bridge, 2)
+        ours = memory(bridge.process.pid)
+        bridge.kill()
+        _start_plugin(plugin)
+        theirs = memory(plugin.process.pid)
+    finally:
+        for one in (bridge, plugin, etcd):
+            one.kill()
+    bench.say(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")
+    details = {"ours": ours, "plugin": theirs}
+    yield Row(
+        f"memory at most: {name}, relists included",
+        "the kubernetes plugin",
+        ours[1] / theirs[1],
+        1.0,
+        details=details,
+    )

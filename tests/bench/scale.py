@@ -1,0 +1,293 @@
+"""What grows with the cluster, at 1,000 to 100,000 objects: first sync, memory, latency of a change."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+import dns.message
+import yaml
+
+from tests.bench.measure import Bench, Row, cpu, first_sync, median, memory, p95, passes, start_until_ready
+from tests.bench.prepared import Crowd, endpoint_slice, machine, namespace, service
+from tests.bench.sync import idle
+from tests.stack.demo import NO_DOORS, kube2etcd
+from tests.stack.harness import LOOPBACK, CoreDns, Etcd, free_port
+
+#: A zone that makes Namespaces matter, with nothing in it.
+ZONES = {"zones": [{"zone": "bench.example", "namespace_selector": "bench=yes"}]}
+#: Seconds after which a change under churn is as good as lost.
+LATE = 10.0
+CLUSTER = "svc.cluster.local."
+
+
+class Asker:
+    """Asks one server again and again, with little cost of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((LOOPBACK, port))
+
+    def ask(self, name: str) -> list[str]:
+        """The addresses of a name; nothing where no answer comes within half a second."""
+        self._socket.send(dns.message.make_query(name, "A").to_wire())
+        if not select.select([self._socket], [], [], 0.5)[0]:
+            return []
+        answer = dns.message.from_wire(self._socket.recv(65535))
+        return [item.to_text() for rrset in answer.answer for item in rrset]
+
+    def until(self, name: str, address: str, deadline_s: float = 60.0, or_else: float | None = None) -> float:
+        """Milliseconds until a name has an address; where it has not by the deadline, ``or_else``."""
+        began = time.monotonic()
+        while address not in self.ask(name):
+            if time.monotonic() - began > deadline_s:
+                if or_else is not None:
+                    return or_else
+                raise AssertionError(f"{name} is not {address} after {deadline_s:.0f} s: {self.ask(name)}")
+        return (time.monotonic() - began) * 1000
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
+    """CoreDNS on the bridge's keys, without a cache."""
+    port = free_port()
+    listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
+    text = kube2etcd("corefile", "--etcd-server", etcd.url, "--vm-domain", "", *options, *listen, *NO_DOORS)
+    return CoreDns(bench.folder(), bench.programs, text, port=port)
+
+
+#: A change, the name that shows it, and the address that it is to have.
+Change = tuple[Callable[[], object], str, str]
+
+
+def changes(bench: Bench, crowd: Crowd) -> dict[str, Callable[[int], Change]]:
+    """The kinds of changes; each in its n-th round changes another object."""
+    event = bench.api.event
+
+    def of_slice(turn: int) -> Change:
+        one = endpoint_slice(turn, crowd.endpoints, 1)
+        name, address = f"service-{turn}.bench-0.{CLUSTER}", one["endpoints"][0]["addresses"][0]
+        return lambda: event("EndpointSlice", one), name, address
+
+    def of_service(turn: int) -> Change:
+        number, address = turn + 100, f"10.200.0.{turn + 1}"
+        name = f"service-{number}.bench-{number // 500}.{CLUSTER}"
+        return lambda: event("Service", service(number, address)), name, address
+
+    def of_machine(turn: int) -> Change:
+        one = machine(turn, 1)
+        address = one["status"]["interfaces"][1]["ipAddresses"][0]
+        return lambda: event("VirtualMachineInstance", one), f"nic1.vm-{turn}.bench-0.vm.", address
+
+    def of_namespace(turn: int) -> Change:
+        one = endpoint_slice(turn, crowd.endpoints, 2)
+
+        def both() -> None:
+            event("Namespace", namespace(1, turn=str(turn)))
+            event("EndpointSlice", one)
+
+        name, address = f"service-{turn}.bench-0.{CLUSTER}", one["endpoints"][0]["addresses"][0]
+        return both, name, address
+
+    return {"slice": of_slice, "Service": of_service, "VMI": of_machine, "Namespace": of_namespace}
+
+
+def latencies(asker: Asker, kind: Callable[[int], Change], rounds: int) -> list[float]:
+    """Milliseconds from each event to its answer."""
+    found = []
+    for turn in range(rounds):
+        act, name, address = kind(turn)
+        asker.ask(name)
+        act()
+        found.append(asker.until(name, address))
+    return found
+
+
+def scale(bench: Bench) -> Iterator[Row]:
+    """The same at each size, and what it is at the largest beside the smallest."""
+    sizes = (1_000, 10_000) if bench.quick else (1_000, 10_000, 100_000)
+    rounds = 50 if bench.quick else 90
+    _, idle_cpu = idle(bench)
+    found: dict[str, dict[int, float]] = {}
+    for size in sizes:
+        # Two thirds of a cluster's objects are Services with slices of two endpoints, the rest machines.
+        crowd = Crowd(services=size // 3, machines=size - size // 3 * 2, endpoints=2)
+        with contextlib.ExitStack() as ending:
+            etcd = bench.etcd()
+            ending.callback(etcd.kill)
+            config = bench.folder() / "settings.yaml"
+            config.write_text(yaml.safe_dump(ZONES))
+            sync, bridge = first_sync(bench, crowd, idle_cpu, etcd, "--config", str(config))
+            ending.callback(bridge.kill)
+            dns_server = served(bench, etcd, "--config", str(config))
+            ending.callback(dns_server.kill)
+            dns_server.start()
+            asker = Asker(dns_server.port)
+            ending.callback(asker.close)
+            for name, value in asdict(sync).items():
+                found.setdefault(name, {})[size] = value
+            for name, kind in changes(bench, crowd).items():
+                times = latencies(asker, kind, rounds)
+                found.setdefault(f"p95 {name}", {})[size] = p95(times)
+                bench.say(f"{size:,} objects, {name}: median {median(times):.1f} ms, p95 {p95(times):.1f}")
+        bench.say(
+            f"{size:,} objects: {sync.keys:,} keys in {sync.seconds:.2f} s, {sync.peak_mib:.0f} MiB at most"
+        )
+    for name in ("slice", "Service", "VMI", "Namespace"):
+        values = found[f"p95 {name}"]
+        ratio = values[sizes[-1]] / values[sizes[0]]
+        yield Row(
+            f"p95 of a {name}'s change, {sizes[-1]:,} objects",
+            f"itself at {sizes[0]:,}",
+            ratio,
+            1.2,
+            details={"ms": values},
+        )
+    yield from fit(found, sizes)
+
+
+def fit(found: dict[str, dict[int, float]], sizes: Sequence[int]) -> Iterator[Row]:
+    """What an object costs, from the two smallest sizes, and how well that predicts the largest."""
+    for name, what in (
+        ("keys", "keys"),
+        ("cpu", "CPU"),
+        ("etcd_cpu", "etcd's CPU"),
+        ("seconds", "time of a first sync"),
+        ("peak_mib", "memory at most"),
+    ):
+        values = found[name]
+        small, larger, largest = sizes[0], sizes[1], sizes[-1]
+        each = (values[larger] - values[small]) / (larger - small)
+        predicted = values[small] + each * (largest - small)
+        yield Row(
+            f"{what} of an object, predicted from {larger:,} for {largest:,}",
+            "as measured",
+            values[largest] / predicted,
+            1.2,
+            details={"each": each, "values": values},
+        )
+
+
+def memory_of_machines(bench: Bench) -> Iterator[Row]:
+    """A full sync of 100,000 machines, relist included."""
+    count = 10_000 if bench.quick else 100_000
+    etcd = bench.etcd()
+    try:
+        bench.api.fill(Crowd(machines=count))
+        bridge = bench.bridge(etcd, "--resync-period", "5")
+        start_until_ready(bridge)
+        passes(bridge, 2)
+        now, peak = memory(bridge.process.pid)
+        bridge.kill()
+    finally:
+        etcd.kill()
+    bench.say(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
+    yield Row(
+        f"memory at most, {count:,} VMIs, relists included",
+        "",
+        peak,
+        160.0,
+        "MiB",
+        details={"now": now},
+    )
+
+
+def questions(bench: Bench) -> Iterator[Row]:
+    """Questions a second right after a full sync beside the same data in a restarted etcd."""
+    crowd = Crowd(services=2_000 if bench.quick else 5_000)
+    for old in (False, True):
+        version = "3.4" if old else "3.7"
+        etcd = bench.etcd(old)
+        try:
+            bench.api.fill(crowd)
+            bridge = bench.bridge(etcd)
+            start_until_ready(bridge)
+            bridge.kill()
+            names = bench.folder() / "names"
+            names.write_text(
+                "".join(f"service-{at}.bench-{at // 500}.{CLUSTER} A\n" for at in range(crowd.services))
+            )
+            fresh, restarted = [], []
+            for _ in range(bench.rounds):
+                fresh.append(_rate(bench, etcd, names))
+            etcd.restart()
+            for _ in range(bench.rounds):
+                restarted.append(_rate(bench, etcd, names))
+        finally:
+            etcd.kill()
+        bench.say(f"etcd {version}: {median(fresh):,.0f} questions/s, restarted {median(restarted):,.0f}")
+        yield Row(
+            f"questions/s after a full sync, etcd {version}",
+            "the same etcd restarted",
+            median(fresh) / median(restarted),
+            0.95,
+            at_least=True,
+            details={"fresh": fresh, "restarted": restarted},
+        )
+
+
+def _rate(bench: Bench, etcd: Etcd, names: object) -> float:
+    server = served(bench, etcd)
+    try:
+        server.start()
+        command = ["dnsperf", "-s", LOOPBACK, "-p", str(server.port), "-d", str(names)]
+        done = subprocess.run(
+            [*command, "-c", "8", "-q", "64", "-l", "5"], capture_output=True, text=True, check=True
+        )
+    finally:
+        server.kill()
+    [line] = [line for line in done.stdout.splitlines() if "Queries per second" in line]
+    return float(line.split()[-1])
+
+
+def churn(bench: Bench) -> Iterator[Row]:
+    """1,000 endpoint changes a second: how late one more is, and what it costs."""
+    crowd = Crowd(services=2_000 if bench.quick else 10_000, endpoints=2)
+    seconds, rate = (30.0 if bench.quick else 600.0), 1000.0
+    compacted = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"]
+    with contextlib.ExitStack() as ending:
+        etcd = bench.etcd(extra=compacted)
+        ending.callback(etcd.kill)
+        bench.api.fill(crowd)
+        bridge = bench.bridge(etcd)
+        ending.callback(bridge.kill)
+        start_until_ready(bridge)
+        dns_server = served(bench, etcd)
+        ending.callback(dns_server.kill)
+        dns_server.start()
+        asker = Asker(dns_server.port)
+        ending.callback(asker.close)
+        before, (first, _) = cpu(bridge.process.pid), memory(bridge.process.pid)
+        bench.api.churn(crowd, rate, seconds)
+        times: list[float] = []
+        sizes: list[float] = []
+        last = crowd.services - 1
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            one = endpoint_slice(last, crowd.endpoints, len(times) % 60 + 1)
+            bench.api.event("EndpointSlice", one)
+            name = f"service-{last}.bench-{last // 500}.{CLUSTER}"
+            # A bridge that falls behind is not asked for longer than this.
+            times.append(asker.until(name, one["endpoints"][0]["addresses"][0], LATE, or_else=LATE * 1000))
+            sizes.append(memory(bridge.process.pid)[0])
+            time.sleep(0.25)
+        bench.api.wait()
+        used = (cpu(bridge.process.pid) - before) / seconds
+        store = sum(file.stat().st_size for file in etcd.data.rglob("db")) / 2**20
+    middle = sizes[len(sizes) // 2 :]
+    details = {"cpu": used, "mib": [first, sizes[-1]], "etcd_mib": store, "ms": times}
+    bench.say(
+        f"churn: median {median(times):.0f} ms, p95 {p95(times):.0f}, {used:.0%} of a core, "
+        f"{first:.0f} to {sizes[-1]:.0f} MiB, etcd's file {store:.0f} MiB"
+    )
+    name = f"{rate:,.0f} endpoint changes/s for {seconds:.0f} s, {crowd.services:,} Services"
+    yield Row(f"{name}: p95 of one more", "", p95(times) / 1000, 1.0, "s", details=details)
+    yield Row(f"{name}: memory at the end", "half-way", sizes[-1] / middle[0], 1.1)
