@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import queue
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,9 +112,8 @@ def binaries(progress: Progress | None = None, names: Sequence[str] = ()) -> dic
     if any(server.built() is None for server in wanted):
         with _only_one_builder(tell):
             missing = [server for server in wanted if server.built() is None]
-            for number, server in enumerate(missing, 1):
-                later = sum(each.seconds for each in missing[number:])
-                _Build(server, f"{number} of {len(missing)}", later * _speed(), tell).run()
+            if missing:
+                Builds(missing, tell).run()
     found: dict[str, Path] = {}
     for server in wanted:
         found |= server.built() or {}
@@ -142,44 +141,93 @@ def _only_one_builder(tell: Progress) -> Iterator[None]:
         yield
 
 
+class Builds:
+    """Several builds, two at a time: go's last package and its linker keep one core busy, not two.
+
+    The longest comes first, so that nothing is left to be built alone.
+    """
+
+    def __init__(self, servers: Sequence[Server], tell: Progress) -> None:
+        self.tell = tell
+        self.go = Path()
+        self.builds = [_Build(server) for server in sorted(servers, key=lambda server: -server.seconds)]
+        self.planned = sum(server.seconds for server in servers) * _speed()
+
+    def run(self) -> None:
+        self.go = find_go(cache_dir(), self.tell)
+        names = ", ".join(build.server.name for build in self.builds)
+        self.tell(f"building {names}: once, then kept in {cache_dir()}")
+        began = time.monotonic()
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            running = [pool.submit(build.run, self.go) for build in self.builds]
+            try:
+                for done in self._as_they_end(running, began):
+                    self.tell(f"built {done.result()} after {time.monotonic() - began:.0f} s")
+            except BaseException:
+                for build, future in zip(self.builds, running, strict=True):
+                    future.cancel()
+                    build.stop()
+                raise
+
+    def _as_they_end(self, running: Sequence[Future[str]], began: float) -> Iterator[Future[str]]:
+        waiting: set[Future[str]] = set(running)
+        while waiting:
+            ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+            yield from ended
+            if waiting:
+                self.tell(self._news(time.monotonic() - began))
+
+    def _news(self, elapsed: float) -> str:
+        whole = sum(build.server.seconds for build in self.builds)
+        done = sum(build.server.seconds * build.done for build in self.builds) / whole
+        rest = elapsed / done * (1.0 - done) if done >= 0.1 else max(self.planned - elapsed, 0.0)
+        doing = "; ".join(build.doing for build in self.builds if build.doing)
+        return f"{done:.0%}, {elapsed:.0f} s, roughly {_duration(rest)} left: {doing}…"
+
+
 class _Build:
     """One server's build: modules fetched, packages counted, programs built aside and moved in at the end."""
 
-    def __init__(self, server: Server, position: str, later: float, tell: Progress) -> None:
-        self.server = server
-        self.label = f"{server.name} ({position})"
-        self.later = later
-        self.tell = tell
-        self.began = time.monotonic()
-        self.tail: list[str] = []
-        self.fetched = 0
-        self.total = 0
-        self.compiled = 0
+    #: What the linker leaves of a build when the last package is compiled.
+    LINKING = 0.05
 
-    def run(self) -> None:
-        self.tell(f"building {self.label}: {', '.join(self.server.programs)}")
-        go = find_go(cache_dir(), self.tell)
-        self.began = time.monotonic()
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.doing = ""
+        self.done = 0.0
+        self._tail: list[str] = []
+        self._fetched = self._total = self._compiled = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self, go: Path) -> str:
+        """Build all programs; returns the server's name."""
         packages = list(self.server.programs.values())
-        listed = self._go(go, ["list", "-mod=readonly", "-deps", *packages], self._fetching)
-        self.total = len(listed)
+        self.doing = f"{self.server.name} asks for its modules"
+        self._total = len(self._go(go, ["list", "-mod=readonly", "-deps", *packages]))
         home = self.server.home()
         home.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{self.server.name}-", dir=home.parent))
         try:
             for program, package in self.server.programs.items():
-                command = ["build", "-v", *self.server.flags(), "-o", str(aside / program), package]
-                self._go(go, command, self._compiling)
+                self._go(go, ["build", "-v", *self.server.flags(), "-o", str(aside / program), package])
             aside.chmod(0o755)
             shutil.rmtree(home, ignore_errors=True)
             aside.rename(home)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        self.tell(f"built {self.label} in {time.monotonic() - self.began:.0f} s")
+        self.doing, self.done = "", 1.0
+        return self.server.name
 
-    def _go(self, go: Path, arguments: list[str], news: Callable[[], str]) -> list[str]:
-        """Run go, telling the news once a second; returns the lines of its standard output."""
-        process = subprocess.Popen(
+    def stop(self) -> None:
+        """End what runs."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _go(self, go: Path, arguments: list[str]) -> list[str]:
+        """Run go; returns the lines of its standard output."""
+        self._process = process = subprocess.Popen(
             [str(go), *arguments],
             cwd=self.server.module,
             env=go_environment(go, cache_dir()),
@@ -189,63 +237,32 @@ class _Build:
             text=True,
             errors="replace",
         )
-        output: list[str] = []
-        lines: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
+        if self._stopped:
+            process.kill()
         assert process.stdout is not None
         assert process.stderr is not None
-        readers = [
-            threading.Thread(target=_pump, args=(stream, wanted, lines), daemon=True)
-            for stream, wanted in ((process.stdout, True), (process.stderr, False))
-        ]
-        for reader in readers:
-            reader.start()
-        try:
-            told = 0.0
-            while any(reader.is_alive() for reader in readers) or not lines.empty():
-                with contextlib.suppress(queue.Empty):
-                    wanted, line = lines.get(timeout=0.2)
-                    if wanted:
-                        output.append(line)
-                    else:
-                        self._heard(line)
-                if time.monotonic() - told >= 1.0:
-                    told = time.monotonic()
-                    self.tell(news())
-            code = process.wait()
-        finally:
-            process.kill()  # where we were interrupted; else it is gone
-            for reader in readers:
-                reader.join()
-            for stream in (process.stdout, process.stderr):
-                stream.close()
-            process.wait()
-        if code != 0:
+        reader = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
+        reader.start()
+        with process:
+            output = [line.rstrip() for line in process.stdout]
+            reader.join()
+        if process.returncode != 0:
             raise BuildError(self._why(arguments))
         return output
 
-    def _heard(self, line: str) -> None:
-        self.tail = [*self.tail[-29:], line]
-        if line.startswith("go: downloading"):
-            self.fetched += 1
-        elif not line.startswith(("go:", "#")):
-            self.compiled += 1
-
-    def _fetching(self) -> str:
-        return f"{self.label}: fetching Go modules, {self.fetched} so far, {self._times(0.0)}…"
-
-    def _compiling(self) -> str:
-        done = min(self.compiled / self.total, 1.0) if self.total else 0.0
-        what = f"compiling, package {self.compiled} of at most {self.total} ({done:.0%})"
-        return f"{self.label}: {what}, {self._times(done)}…"
-
-    def _times(self, done: float) -> str:
-        elapsed = time.monotonic() - self.began
-        whole = elapsed / done if done >= 0.1 else max(self.server.seconds * _speed(), elapsed)
-        rest = (whole * (1.0 - done) if done >= 0.1 else max(whole - elapsed, 0.0)) + self.later
-        return f"{elapsed:.0f} s elapsed, roughly {_duration(rest)} left in all"
+    def _listen(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            self._tail = [*self._tail[-29:], line.rstrip()]
+            if line.startswith("go: downloading"):
+                self._fetched += 1
+                self.doing = f"{self.server.name}: {self._fetched} modules fetched"
+            elif not line.startswith(("go:", "#")) and self._total:
+                self._compiled += 1
+                self.done = min(self._compiled / self._total, 1.0) * (1.0 - self.LINKING)
+                self.doing = f"{self.server.name}: package {self._compiled} of at most {self._total}"
 
     def _why(self, arguments: list[str]) -> str:
-        last = "\n".join(f"    {line}" for line in self.tail) or "    (no output)"
+        last = "\n".join(f"    {line}" for line in self._tail) or "    (no output)"
         return (
             f"building {self.server.name} failed (go {arguments[0]}); its last lines:\n{last}\n"
             "What to try: is the Go module proxy reachable (environment GOPROXY, HTTPS_PROXY)? "
@@ -253,12 +270,6 @@ class _Build:
             "A broken download goes away with 'go clean -modcache'. "
             f"Then again: python -m tests.stack.build {self.server.name}"
         )
-
-
-def _pump(stream: Iterator[str], wanted: bool, lines: queue.SimpleQueue[tuple[bool, str]]) -> None:
-    """Carry a pipe's lines to the one who tells the news, so that neither pipe fills up."""
-    for line in stream:
-        lines.put((wanted, line.rstrip()))
 
 
 def _duration(seconds: float) -> str:

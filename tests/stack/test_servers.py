@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import dns.rcode
 import pytest
 import requests
 
+from tests.stack.build import Builds
 from tests.stack.build import Server as GoServer
-from tests.stack.build import _Build
 from tests.stack.build import binaries as build_binaries
 from tests.stack.harness import (
     SLOW,
@@ -200,12 +201,15 @@ class TestBuild:
         told: list[str] = []
         broken = GoServer("broken", {"broken": "broken.test"}, 1)
         with pytest.raises(BuildError, match=r"(?s)undefined: nonsense.*What to try"):
-            _Build(broken, "1 of 1", 0.0, told.append).run()
+            Builds([broken], told.append).run()
         assert broken.built() is None
         (module / "main.go").write_text("package main\n\nfunc main() {}\n")
-        _Build(broken, "1 of 1", 0.0, told.append).run()
+        other = GoServer("other", {"other": "."}, 2)
+        shutil.copytree(module, tmp_path / "other")
+        Builds([broken, other], told.append).run()
         assert list(broken.built() or {}) == ["broken"]
-        assert told[-1].startswith("built broken (1 of 1) in ")
+        assert list(other.built() or {}) == ["other"]
+        assert {line.partition(" after")[0] for line in told[-2:]} == {"built broken", "built other"}
 
 
 class TestEtcd:
