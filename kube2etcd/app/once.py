@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from kube2etcd.app import build
 from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
-from kube2etcd.etcd import changes
-from kube2etcd.etcd.api import Connection, KeyStore, open_store
+from kube2etcd.etcd import Connection, KeyStore, changes, open_store
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import Reflector, stop_all

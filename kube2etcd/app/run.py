@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.app.stopping import impatient, signals
-from kube2etcd.etcd.api import Connection, KeyStore, open_store
-from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd import Connection, KeyStore, open_store
+from kube2etcd.etcd.client import connect as connect_etcd
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.http.server import Door
 from kube2etcd.kube.client import ApiConnection

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from kube2etcd.etcd.api import Connection
+from kube2etcd.etcd import Connection
 from kube2etcd.sync.events import Inbox, Wake
 
 #: Seconds after a stop was asked for until a request to etcd that hangs is cut off.

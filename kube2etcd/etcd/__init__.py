@@ -1,6 +1,41 @@
-"""The neighbour etcd, API v3 and v2: wire facts, connections, errors, and a store of keys for each.
+"""etcd as a store of keys: API v3 (``client``, ``store``) and API v2 (``v2_client``, ``v2``).
 
-Only ``channel`` imports ``etcd3`` and only ``connection`` imports ``grpc``; the rest of the program knows
-``EtcdSettings``, ``connect`` and ``EtcdStore``.  Nothing here knows Kubernetes, DNS or what a
-value means.  Nothing is imported here, so that a command that needs no etcd does not pay for gRPC.
+A client is imported when it is asked for, so that nobody pays for the other one, or for gRPC without need.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from kube2etcd.etcd.client import EtcdConnection
+    from kube2etcd.etcd.election import Election
+    from kube2etcd.etcd.settings import EtcdSettings
+    from kube2etcd.etcd.store import EtcdStore
+    from kube2etcd.etcd.v2 import V2Store
+    from kube2etcd.etcd.v2_client import V2Connection
+
+Connection: TypeAlias = "EtcdConnection | V2Connection"
+KeyStore: TypeAlias = "EtcdStore | V2Store"
+
+
+def open_store(
+    settings: EtcdSettings, api: str, prefixes: Sequence[bytes], election: Election | None = None
+) -> tuple[Connection, KeyStore]:
+    """The keys under ``prefixes``, and the connection to close in the end.
+
+    ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Checks the settings (SettingsError); etcd
+    itself need not be there yet.
+    """
+    if api == "v2":
+        from kube2etcd.etcd.v2 import V2Store
+        from kube2etcd.etcd.v2_client import V2Connection
+
+        v2 = V2Connection(settings)
+        return v2, V2Store(v2, prefixes)
+    from kube2etcd.etcd.client import connect
+    from kube2etcd.etcd.store import EtcdStore
+
+    v3 = connect(settings)
+    return v3, EtcdStore(v3, prefixes, election=election)

@@ -1,8 +1,6 @@
-"""What is read from a store of keys, and what is to be done to it: plain values.
+"""Values that a store of keys takes and returns: changes, snapshots, watch events, the health of a server.
 
-The planner makes them, every store (etcd's v3 API, its v2 API, one that only pretends) takes
-and returns them, so they live below both.  This module does no I/O and imports nothing of ours.
-Keys and values are bytes as they stand in etcd.
+Both of etcd's APIs share them.  Keys and values are bytes as they stand in etcd.
 """
 
 from __future__ import annotations
@@ -65,10 +63,20 @@ class WatchEvent:
 
 @dataclass(frozen=True, slots=True)
 class WatchBatch:
-    """Everything up to ``revision`` has been told; watch again from ``revision + 1``.
-
-    No events: only time has passed.
-    """
+    """Everything up to ``revision``; watch again from ``revision + 1``.  No events: only time has passed."""
 
     revision: int
     events: tuple[WatchEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """One server, as it sees itself; sizes in bytes."""
+
+    version: str
+    size: int
+    quota: int
+    """Size at which it takes no more writes; 0 where it does not tell (before 3.6)."""
+    leader: bool
+    """Whether there is one: without it nothing can be written."""
+    alarms: tuple[str, ...] = ()

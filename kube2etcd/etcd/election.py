@@ -1,11 +1,9 @@
 """One writer at a time: an election among bridges on one etcd, by a lease and a key.
 
-Whoever makes the key leads, for as long as its lease is kept alive.  That alone would not do: a leader
-that is paused does not know that its time is over.  So the key's create revision and its lease go with every
-transaction as conditions (`Guard`), and etcd itself refuses what a former leader writes.
-
-Has a connection and a thread of its own, so that neither a long write nor a silent server lets the
-lease end.  Knows one key, which must lie outside the keys that are served; never touches another.
+Whoever creates the key leads while its lease is kept alive.  A leader that was paused does not know that its
+time is over, so the key's create revision and lease go with every transaction as conditions (`Guard`): etcd
+itself refuses what a former leader writes.  The election has a connection and a thread of its own, so that
+neither a long write nor a silent server lets the lease end.
 """
 
 from __future__ import annotations
@@ -18,17 +16,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a lease lasts without a sign of life.  With the standby's look each second, and the half
-#: second in which etcd notices that a lease has ended, another bridge leads well within ten seconds.
+#: Seconds that a lease lasts without being renewed.  With the standby's look each second and the half second
+#: in which etcd notices that a lease has ended, another bridge leads well within ten seconds.
 LEASE = 5
-#: Seconds between signs of life: two may get lost.
+#: Seconds between renewals: two may get lost.
 RENEW = 1.5
-#: Seconds between looks at who leads.
+#: Seconds between reads of the key by a standby.
 LOOK = 1.0
 #: Seconds between attempts while etcd is away.
 RETRY = 0.5
@@ -45,7 +43,7 @@ class Guard:
     key: bytes
     create_revision: int
     lease: int
-    """Made by etcd of its clock: revisions begin anew when etcd loses its data, and may be the same again."""
+    """From etcd's clock: revisions start again when etcd loses its data, so one may come twice."""
 
     def conditions(self) -> list[Message]:
         """The condition as etcd wants it."""
@@ -55,12 +53,31 @@ class Guard:
         ]
 
     def holds(self, found: Message) -> bool:
-        """Whether the key as it was found is the one."""
+        """Whether ``found`` is the key that this guard is about."""
         return (found.create_revision, found.lease) == (self.create_revision, self.lease)
 
 
 def _created(key: bytes, revision: int) -> Message:
     return rpc.Compare(result="EQUAL", target="CREATE", key=key, create_revision=revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has the key of an election."""
+
+    name: str
+    leased: bool
+    """Whether it has a lease, as a bridge's always has."""
+
+
+def holder(connection: EtcdConnection, key: bytes) -> Holder | None:
+    """Who has the key of an election, if anybody.
+
+    :raises EtcdRefused: it may not be read.
+    """
+    for found in connection.call("Range", rpc.RangeRequest(key=key)).kvs:
+        return Holder(found.value.decode(errors="backslashreplace"), found.lease != 0)
+    return None
 
 
 class Election:
@@ -81,18 +98,18 @@ class Election:
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
         self._lease = 0
         self._renewed = 0.0
-        # Read by the loop's thread: one reference, replaced as a whole.
+        # Read by the reconciler's thread: one reference, replaced as a whole.
         self._guard: Guard | None = None
         self._waiting = "who leads is not known yet"
 
-    # -- for the loop's thread
+    # -- for the reconciler's thread
 
     def start(self) -> None:
         """Take part."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take part no more; a leader gives the lease back, so that another one need not wait for its end."""
+        """Leave; a leader revokes its lease, so that another bridge need not wait for its end."""
         self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -115,7 +132,7 @@ class Election:
         return guard
 
     def deposed(self) -> None:
-        """etcd has refused our guard: look at once who leads."""
+        """etcd has refused our guard: find out at once who leads."""
         self._wake.set()
 
     # -- the thread
@@ -179,7 +196,7 @@ class Election:
         """Keep the lease alive, and see whether the key is still ours: somebody may have deleted it."""
         guard = guard or self._guard
         asked = time.monotonic()
-        left = self._connection.once("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=self._lease)).TTL
+        left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=self._lease)).TTL
         if left <= 0:
             self._resign("standing by: the lease of the leader has ended")
             return 0.0

@@ -1,10 +1,13 @@
-"""What a failed request means for the caller: gRPC's code and etcd's words -> one of our errors.
+"""What a failed request means: gRPC's code and etcd's words -> one of our errors.
 
-Pure: knows the names of gRPC's codes and etcd's sentences, but imports neither gRPC nor etcd3, and
-must never put anything of the request into a message (it may hold a password or a token).
+Nothing of the request goes into a message: it may hold a password or a token.
 """
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 from kube2etcd.errors import (
     EtcdCompacted,
@@ -16,6 +19,10 @@ from kube2etcd.errors import (
     EtcdUnavailable,
 )
 
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
 # etcd reports most faults of authentication as INVALID_ARGUMENT, so its words decide.
 _AUTHENTICATION = (
     "invalid auth token",
@@ -24,7 +31,7 @@ _AUTHENTICATION = (
     "revision of auth store is old",
     "auth: revision in header is old",
 )
-# A request with a token of before a restart or a change of roles: a new token cures it.
+# A token from before a restart or a change of roles: a new one helps.
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
 
 _REFUSED = {
@@ -43,7 +50,7 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
     where = f"etcd at {server}"
     if any(words in lower for words in _AUTHENTICATION) or code == "UNAUTHENTICATED":
         return EtcdUnauthenticated(
-            f"{where} does not accept who we are ({what}: {words}): check the etcd user and its password file"
+            f"{where} does not accept our user ({what}: {words}): check the etcd user and its password file"
         )
     if "space exceeded" in lower:
         return EtcdNoSpace(
@@ -57,7 +64,7 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
             f"{where} denies it ({what}: {words}): give the etcd user a role that may read and write here"
         )
     if code == "NOT_FOUND" and "lease not found" in lower:
-        # Whoever asks had a lease a moment ago, and was held up: with a new one it goes on.
+        # We had one a moment ago and were held up: a new one helps.
         return EtcdUnavailable(f"{where} no longer knows our lease ({what}): it has ended in the meantime")
     if code in _REFUSED or (code == "RESOURCE_EXHAUSTED" and "larger than max" in lower):
         return EtcdRefused(
@@ -71,8 +78,24 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
         return EtcdUnavailable(
             f"{where} cannot be reached ({what}: {words}): check that it runs and the URL is right"
         )
-    # UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's trouble, not ours.
+    # UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault, not ours.
     return EtcdUnavailable(f"{where} failed ({what}: {code} {words}): see its log")
+
+
+def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
+    """Try once for each server; each failure lets the connection move to the next one.
+
+    Only for what may be sent twice.  Raises the last server's EtcdUnavailable; at once what no other server
+    cures.
+    """
+    for _ in range(servers - 1):
+        try:
+            return attempt()
+        except (EtcdUnauthenticated, EtcdNoSpace):
+            raise
+        except EtcdUnavailable as error:
+            log.info("%s", error)
+    return attempt()
 
 
 def is_stale_token(details: str) -> bool:

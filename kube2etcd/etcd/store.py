@@ -1,48 +1,34 @@
-"""The keys under some prefixes, as a store: read all, change some, be told of changes.
-
-The one face of etcd's v3 API to the rest of the program.  Knows keys and values as bytes; must never
-look into a value, decide what is written, or touch a key that a change does not name.
-"""
+"""A store of keys on etcd's v3 API: a snapshot at one revision, transactions under way together, a watch."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from kube2etcd.errors import (
-    EtcdCompacted,
-    EtcdDeposed,
-    EtcdNoSpace,
-    EtcdSilent,
-    EtcdUnauthenticated,
-    EtcdUnavailable,
-)
-from kube2etcd.etcd import watch, writer
-from kube2etcd.etcd.changes import ApplyResult, Batch, Delete, Put, Snapshot, WatchBatch, WatchEvent
-from kube2etcd.etcd.connection import EtcdConnection, Pending
-from kube2etcd.etcd.election import Election
+from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
+from kube2etcd.etcd import watch
+from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put, ServerHealth, Snapshot, WatchBatch
+from kube2etcd.etcd.client import EtcdConnection, Pending, connect
+from kube2etcd.etcd.election import Election, Guard
+from kube2etcd.etcd.failures import try_each
 from kube2etcd.etcd.ranges import PAGE, Page, Patience, Splits, distinct, successor, walk
-from kube2etcd.etcd.wire import rpc
-
-__all__ = [
-    "ApplyResult",
-    "Batch",
-    "Delete",
-    "EtcdStore",
-    "Put",
-    "Snapshot",
-    "WatchBatch",
-    "WatchEvent",
-]
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
 
-# A snapshot whose revision was compacted away under it is begun anew so many times.
+# Attempts at a snapshot whose revision is compacted away meanwhile.
 _SNAPSHOT_TRIES = 3
+# After so many changes refused one by one and nothing accepted it is not the changes (a missing right, say).
+_HOPELESS = 64
+# More versions of one key than etcd can ever have made.
+_NEVER = 2**62
 
 _Walk = Generator[tuple[bytes, bytes], Page, None]
 
@@ -59,7 +45,7 @@ class EtcdStore:
         page: int = PAGE,
         election: Election | None = None,
     ) -> None:
-        """With an ``election`` it writes only as long as that is won."""
+        """With an ``election`` it writes only while that is won."""
         if not prefixes or not all(prefix.strip(b"\xff") for prefix in prefixes):
             raise ValueError("a store needs prefixes, and none of them may be empty")
         self._connection = connection
@@ -74,67 +60,67 @@ class EtcdStore:
 
     def snapshot(self) -> Snapshot:
         """All keys under the prefixes at one revision."""
-        tries = _SNAPSHOT_TRIES
-        others = len(self._connection.endpoints) - 1
-        while True:
-            try:
-                snapshot = self._read_all()
-            except EtcdCompacted:
-                tries -= 1
-                if not tries:
-                    raise
-            except (EtcdUnauthenticated, EtcdNoSpace):
-                raise
-            except EtcdUnavailable as error:
-                if isinstance(error, EtcdSilent):
-                    self._patience.lost()
-                others -= 1
-                if others < 0:
-                    raise
-                log.info("%s", error)
-            else:
-                self._seen = snapshot.revision
-                return snapshot
+        snapshot = try_each(len(self._connection.endpoints), self._read_uncompacted)
+        self._seen = snapshot.revision
+        return snapshot
 
     def apply(
         self, generations: Iterable[Sequence[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
         """Write batches, one transaction each.
 
-        Batches of one generation are independent and on their way together; a generation begins when
-        the one before is done.  A batch that etcd refuses is cut until only the culprits are left;
-        they are in the result.  EtcdUnavailable: some of it may be written; nothing is on its way any
-        more, but a server that hung may still carry out what it has received, so read it anew, and watch.
-        EtcdDeposed: the same, and another one writes now.
+        Batches of one generation are independent and under way together; a generation begins when the one
+        before is done.  A batch that etcd refuses is cut until only the culprits are left; they are in the
+        result.
+
+        :raises EtcdUnavailable: some of it may be written; nothing is under way any more, but a server that
+        hung may
+            still carry out what it has received, so take a new snapshot and watch.
+        :raises EtcdDeposed: the same, and another bridge writes now.
         """
         guard = None if self._election is None else self._election.guard()
+        writer = _Writer(self._connection, self._max_txn_ops, self._in_flight, progress, self._seen, guard)
         try:
-            result = writer.apply(
-                self._connection, generations, self._max_txn_ops, self._in_flight, progress, self._seen, guard
-            )
+            for generation in generations:
+                writer.generation(generation)
         except EtcdDeposed:
             if self._election is not None:
                 self._election.deposed()
             raise
+        result = writer.result
+        for change, reason in result.refused[:1]:
+            log.warning("etcd refused %d changes, first %r: %s", len(result.refused), change.key, reason)
         self._seen = max(self._seen, result.revision)
         return result
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
         """Changes from ``start_revision`` on, until ``stop`` is set or an error ends it.
 
-        The first batch is empty and says that the watch stands.  EtcdCompacted: begin with a new
-        snapshot; EtcdUnavailable: watch again from behind the last batch.
+        The first batch is empty: the watch stands.  EtcdCompacted: begin with a new snapshot;
+        EtcdUnavailable: watch again from behind the last batch.
         """
         return watch.watch(self._connection, self._prefixes, start_revision, stop)
 
     def probe(self) -> None:
-        """One cheap question, from any thread.
+        """One cheap request, from any thread.
 
         EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
         """
         seen = self._seen
         request = rpc.RangeRequest(key=self._prefixes[0], count_only=True)
-        writer.not_back(seen, self._connection.call("Range", request).header.revision)
+        _not_back(seen, self._connection.call("Range", request).header.revision)
+
+    def may_write(self, key: bytes) -> None:
+        """As `may_write` of this module says."""
+        may_write(self._connection, key)
+
+    # -- reading
+
+    def _read_uncompacted(self) -> Snapshot:
+        for _ in range(_SNAPSHOT_TRIES - 1):
+            with contextlib.suppress(EtcdCompacted):
+                return self._read_all()
+        return self._read_all()
 
     def _read_all(self) -> Snapshot:
         patience = self._patience
@@ -155,7 +141,11 @@ class EtcdStore:
                 steps, (low, high) = waiting.popleft()
                 window.append((steps, self._ask(low, high, revision), time.monotonic()))
             steps, pending, asked = window.popleft()
-            answer = pending.result()
+            try:
+                answer = pending.result()
+            except EtcdSilent:
+                patience.lost()
+                raise
             slowest = max(slowest, time.monotonic() - asked)
             revision = revision or answer.header.revision
             allowed = patience.in_flight
@@ -163,13 +153,13 @@ class EtcdStore:
             page = Page(b"", b"", 0, False)
             if keys:
                 page = Page(keys[0].key, keys[-1].key, len(keys), answer.more)
-            # The next question first, so that the server works while we unpack.
+            # The next request first, so that the server works while we unpack.
             with contextlib.suppress(StopIteration):
                 low, high = steps.send(page)
                 window.append((steps, self._ask(low, high, revision), time.monotonic()))
             if page.count:
                 pages.append(page)
-                entries.update((kv.key, kv.value) for kv in keys)
+                entries.update([(kv.key, kv.value) for kv in keys])
         self._splits.remember(pages)
         patience.came(slowest)
         return Snapshot(revision, entries)
@@ -178,3 +168,158 @@ class EtcdStore:
         page = self._patience.page
         request = rpc.RangeRequest(key=low, range_end=high, limit=page, revision=revision)
         return self._connection.start("Range", request)
+
+
+class _Writer:
+    """One call of `EtcdStore.apply`."""
+
+    def __init__(
+        self,
+        connection: EtcdConnection,
+        max_txn_ops: int,
+        in_flight: int,
+        progress: Callable[[int], None] | None,
+        seen: int,
+        guard: Guard | None,
+    ) -> None:
+        self._connection = connection
+        self._limit = max_txn_ops
+        self._in_flight = in_flight
+        self._progress = progress
+        self._seen = seen
+        self._guard = guard
+        self._revision = 0
+        self._own: set[int] = set()
+        self._written = 0
+        self._refused: list[tuple[Change, str]] = []
+
+    @property
+    def result(self) -> ApplyResult:
+        """What has been answered so far."""
+        return ApplyResult(self._revision, frozenset(self._own), self._written, tuple(self._refused))
+
+    def generation(self, batches: Iterable[Batch]) -> None:
+        """Send independent batches, `in_flight` at once: one after the other leaves etcd waiting for its
+        disk."""
+        window: deque[tuple[Batch, Pending, int]] = deque()
+        try:
+            for batch in batches:
+                if not batch:
+                    continue
+                if len(batch) > self._limit:
+                    self._send_in_parts(batch)
+                    continue
+                if len(window) >= self._in_flight:
+                    self._settle(*window.popleft())
+                window.append((batch, self._start(batch), self._seen))
+            while window:
+                self._settle(*window.popleft())
+        finally:
+            # After a failure: nothing stays under way.
+            while window:
+                with contextlib.suppress(EtcdError):
+                    window.popleft()[1].result()
+
+    def _start(self, batch: Batch) -> Pending:
+        return self._connection.start("Txn", transaction(batch, self._guard))
+
+    def _settle(self, batch: Batch, pending: Pending, seen: int) -> None:
+        try:
+            answer = pending.result()
+        except EtcdRefused as error:
+            self._turned_down(batch, error)
+            return
+        revision = answer.header.revision
+        _not_back(seen, revision)
+        if not answer.succeeded:
+            raise EtcdDeposed("another bridge leads by now: etcd has refused what we were about to write")
+        self._seen = max(self._seen, revision)
+        self._revision = max(self._revision, revision)
+        if _made_a_revision(batch, answer):
+            self._own.add(revision)
+        self._written += len(batch)
+        if self._progress is not None:
+            self._progress(self._written)
+
+    def _turned_down(self, batch: Batch, error: EtcdRefused) -> None:
+        hopeless = self._written == 0 and len(self._refused) >= _HOPELESS
+        if len(batch) == 1 or hopeless:
+            self._refused.extend((change, str(error)) for change in batch)
+            return
+        if "too many operations" in str(error):
+            # The server takes fewer than we were told; what is still to come is cut beforehand.
+            self._limit = min(self._limit, max(1, len(batch) // 2))
+        self._send_in_parts(batch)
+
+    def _send_in_parts(self, batch: Batch) -> None:
+        """Send the halves of a batch one after the other: what one half breaks, the other does not.
+
+        A batch may replace one name by another, so its puts go before its deletes.
+        """
+        rest = tuple(sorted(batch, key=lambda change: type(change) is not Put))
+        size = min(self._limit, (len(rest) + 1) // 2)
+        while rest:
+            part, rest = rest[:size], rest[size:]
+            self._settle(part, self._start(part), self._seen)
+
+
+def transaction(batch: Batch, guard: Guard | None = None) -> Message:
+    """The request that carries out ``batch`` if ``guard`` holds.
+
+    Fields are set in place, which is several times faster than making objects.
+    """
+    request = rpc.TxnRequest()
+    if guard is not None:
+        request.compare.extend(guard.conditions())
+    add = request.success.add
+    for change in batch:
+        if type(change) is Put:
+            put = add().request_put
+            put.key = change.key
+            put.value = change.value
+        else:
+            add().request_delete_range.key = change.key
+    return request
+
+
+def may_write(connection: EtcdConnection, key: bytes) -> None:
+    """Whether ``key`` could be written and deleted; changes nothing.
+
+    etcd checks the rights for both branches of a transaction before it looks at the condition, which no key
+    can meet.
+
+    :raises EtcdRefused: it could not; the message names the reason.
+    """
+    for change in (Put(key, b""), Delete(key)):
+        request = transaction((change,))
+        request.compare.add(result="EQUAL", target="VERSION", key=key, version=_NEVER)
+        connection.call("Txn", request)
+
+
+def health(settings: EtcdSettings, server: str) -> ServerHealth:
+    """Ask one of the servers, and no other.
+
+    :raises EtcdError: it was not reached, or does not accept us.
+    """
+    with connect(replace(settings, servers=(server,))) as connection:
+        answer = connection.call("Status", rpc.StatusRequest())
+    # The alarms are taken from the status: to ask for them takes a quorum and rights.
+    alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}
+    return ServerHealth(
+        answer.version, answer.dbSize, answer.dbSizeQuota, answer.leader != 0, tuple(sorted(alarms))
+    )
+
+
+def _made_a_revision(batch: Batch, answer: Message) -> bool:
+    """Whether the transaction changed anything: deleting what is not there does not."""
+    if any(type(change) is Put for change in batch):
+        return True
+    return any(response.response_delete_range.deleted for response in answer.responses)
+
+
+def _not_back(seen: int, revision: int) -> None:
+    """EtcdUnavailable where a request sent at revision ``seen`` was answered at an older one."""
+    if revision < seen:
+        raise EtcdUnavailable(
+            f"etcd's revision went back from {seen} to {revision}: it lost its data; reading it again"
+        )

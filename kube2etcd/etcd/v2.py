@@ -1,34 +1,99 @@
-"""The keys under one prefix of etcd's v2 API, as a store: read all, change some, be told of changes.
+"""A store of keys on etcd's v2 API, which has directories and no transactions.
 
-The same face as `kube2etcd.etcd.store`, over an API without transactions.  So: additions before
-deletions, every change a comparison with what was read (``prevIndex``, ``prevExist``), and
-directories that have become empty are removed, since an empty one is a name that still exists.
+Additions go before deletions, every change compares with what was read (``prevIndex``, ``prevExist``), and
+directories that became empty are removed, since an empty one is a name that still exists.
 
-Knows keys and values as bytes; must never look into a value, decide what is written, or touch a key
-that a change does not name, but for its own notes of hidden directories.
+A node whose name begins with ``_`` is in no listing of the directories above it and in no open watch;
+whoever has its path can read it.  So each hidden directory is noted in a visible key before anything is in
+it.
 """
 
 from __future__ import annotations
 
-import enum
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from kube2etcd.errors import EtcdRefused, EtcdUnavailable
-from kube2etcd.etcd import v2_failures, v2_watcher
-from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put, Snapshot, WatchBatch
-from kube2etcd.etcd.v2_account import Account, ChangedError
-from kube2etcd.etcd.v2_directories import Directories
-from kube2etcd.etcd.v2_http import Answer, V2Connection
-from kube2etcd.etcd.v2_nodes import Tree
+from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
+from kube2etcd.etcd.changes import (
+    ApplyResult,
+    Batch,
+    Change,
+    Delete,
+    Put,
+    ServerHealth,
+    Snapshot,
+    WatchBatch,
+    WatchEvent,
+)
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.v2_client import COMPARE_FAILED, EXISTS, NOT_FOUND, Answer, Node, Reply, V2Connection
 
 log = logging.getLogger(__name__)
 
-# A key that others write at the same time is tried so many times.
+# Attempts at a key that others write at the same time.
 _TRIES = 5
+# After so many refusals and nothing accepted it is not the changes (a missing right, say); the rest is not
+# tried.
+_HOPELESS = 64
+# Seconds between looks whether the watch is to stop.
+_TICK = 0.1
+# A later index than etcd can ever have.
+_NEVER = 2**62
 
-_GONE = v2_failures.NOT_FOUND
+
+class Tree:
+    """The paths below one prefix such as ``/skydns``."""
+
+    #: Below the prefix: where hidden directories are noted.  Hidden itself, so that no reader meets it.
+    NOTES = "_kube2etcd/hidden"
+    #: Stands for the slash in the name of a note; no DNS name has it.
+    SLASH = "|"
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = "/" + prefix.strip("/")
+        self.notes = f"{self.prefix}/{self.NOTES}"
+
+    def path(self, key: bytes) -> str | None:
+        """The path of ``key``; None where the tree cannot hold it, or no listing could show it."""
+        try:
+            path = key.decode()
+        except UnicodeDecodeError:
+            return None
+        segments = path.split("/")[1:]
+        odd = any(segment in ("", ".", "..") or self.SLASH in segment for segment in segments)
+        if odd or segments[-1].startswith("_") or not path.startswith(self.prefix + "/"):
+            return None
+        return None if path.startswith(self.notes + "/") else path
+
+    def is_hidden(self, path: str) -> bool:
+        """Whether no listing and no open watch shows ``path``."""
+        return "/_" in path[len(self.prefix) :]
+
+    def hidden_directory(self, path: str) -> str | None:
+        """The directory that ``path`` is in, where that is hidden."""
+        directory = path.rpartition("/")[0]
+        return directory if self.is_hidden(directory) else None
+
+    def note(self, directory: str) -> str:
+        """The path of the note about a hidden directory."""
+        # It begins with a slash's stand-in, since a first segment with `_` would hide the note itself.
+        return f"{self.notes}/{directory[len(self.prefix) :].replace('/', self.SLASH)}"
+
+    def noted(self, note: str) -> str:
+        """The directory that a note is about."""
+        return self.prefix + note.rpartition("/")[2].replace(self.SLASH, "/")
+
+    def parent(self, path: str) -> str | None:
+        """The directory that ``path`` is in; None for the prefix, which stays."""
+        parent = path.rpartition("/")[0]
+        return parent if len(parent) > len(self.prefix) else None
+
+
+class _ChangedError(EtcdRefused):
+    """What was to be deleted is no longer what was read."""
 
 
 class V2Store:
@@ -39,108 +104,177 @@ class V2Store:
             raise ValueError("a store of v2 keys has one prefix, which is not the root")
         self._connection = connection
         self._tree = Tree(prefixes[0].decode())
-        # Where each key was changed last, as far as we have read or written it.
+        # modifiedIndex of each key, as far as we have read or written it.
         self._known: dict[bytes, int] = {}
-        self._directories = Directories(connection, self._tree)
+        # Hidden directories that are noted; directories that may be empty; hidden ones that were found empty.
+        self._noted: set[str] = set()
+        self._untidy: set[str] = set()
+        self._found_empty: set[str] = set()
         self._seen = 0
 
     def snapshot(self) -> Snapshot:
         """All keys under the prefix: the listed ones at one index, the hidden ones then or later."""
-        self._directories.tidy()
+        self._tidy()
         known: dict[bytes, int] = {}
         entries: dict[bytes, bytes] = {}
-        # With a quorum: a member that is behind must not say what there is.
-        answer = self._connection.get(self._tree.prefix, recursive="true", quorum="true")
-        self._take(answer, entries, known)
-        hidden = self._directories.read(answer.index)
+
+        def take(answer: Answer) -> bool:
+            before = len(known)
+            for node in answer.reply.node.files() if answer.reply.node is not None else ():
+                key = node.key.encode()
+                entries[key], known[key] = node.value.encode(), node.modified
+            return len(known) > before
 
         def read(directory: str) -> Callable[[], Answer]:
             return lambda: self._connection.get_since(answer.index, directory)
 
-        for directory, found in self._connection.workers.together((one, read(one)) for one in hidden):
+        # A quorum read: a member that lags must not say what there is.
+        answer = self._connection.get(self._tree.prefix, recursive="true", quorum="true")
+        take(answer)
+        notes = self._connection.get_since(answer.index, self._tree.notes).reply.node
+        self._noted = {self._tree.noted(note.key) for note in notes.files()} if notes is not None else set()
+        for directory, found in self._connection.together((one, read(one)) for one in sorted(self._noted)):
             if isinstance(found, EtcdRefused):
                 raise found  # an error is never an empty directory
-            if not self._take(found, entries, known):
-                # Somebody was stopped while tidying up.
-                self._directories.left_over(directory)
-        self._known = known
-        self._seen = answer.index
-        self._directories.forget_removed()
+            if not take(found):
+                # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
+                self._found_empty.add(directory)
+        self._known, self._seen = known, answer.index
         return Snapshot(answer.index, entries)
 
     def apply(
         self, generations: Iterable[Sequence[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
-        """Write: of each generation first what is put, then what is deleted, key by key.
+        """Write: in each generation first all puts, then all deletes, key by key.
 
-        What etcd will never accept is in the result.  EtcdUnavailable: some of it may be written; a key
-        that was changed by others since it was read is not deleted, and ends with this error as well.
+        What etcd will never accept is in the result.  EtcdUnavailable: some of it may be written; also where
+        others changed a key that was to be deleted, which then stays.
         """
-        account = Account(progress)
-        self._directories.look_at_left_over()
-        try:
-            for generation in generations:
-                changes = [change for batch in generation for change in batch]
-                puts = [change for change in changes if isinstance(change, Put)]
-                deletes = [change for change in changes if isinstance(change, Delete)]
-                self._write(puts, account)
-                self._write(deletes, account)
-                account.revisions(self._directories.tidy())
-        finally:
-            self._seen = max(self._seen, account.revision)
-        result = account.result()
-        for change, reason in account.refused[:1]:
-            log.warning("etcd refused %d changes, first %r: %s", len(account.refused), change.key, reason)
-        return result
-
-    def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        """Changes of listed keys from ``start_revision`` on, until ``stop`` is set or an error ends it.
-
-        EtcdCompacted: begin with a new snapshot; EtcdUnavailable: the same, since much may have changed.
-        """
-        return v2_watcher.watch(self._connection, self._tree, start_revision, stop, self._directories.is_own)
-
-    def probe(self) -> None:
-        """One cheap question, from any thread.
-
-        EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
-        """
+        self._untidy |= self._found_empty
+        self._found_empty.clear()
         seen = self._seen
-        self._connection.get(self._tree.prefix, quorum="true").not_back(seen)
-
-    # -- reading ----------------------------------------------------------------------------------
-
-    def _take(self, answer: Answer, entries: dict[bytes, bytes], known: dict[bytes, int]) -> bool:
-        """Take in what an answer lists; whether that is anything."""
-        before = len(known)
-        if answer.reply.node is not None:
-            for node in answer.reply.node.files():
-                key = node.key.encode()
-                entries[key] = node.value.encode()
-                known[key] = node.modified
-        return len(known) > before
-
-    # -- writing ----------------------------------------------------------------------------------
-
-    def _write(self, changes: Sequence[Change], account: Account) -> None:
-        seen = max(self._seen, account.revision)
+        own: set[int] = set()
+        refused: list[tuple[Change, str]] = []
+        conflicts: list[bytes] = []
+        written = 0
 
         def work(change: Change) -> Callable[[], int]:
             return lambda: self._one(change, seen)
 
-        done = 0
-        for change, found in self._connection.workers.together((change, work(change)) for change in changes):
-            account.settle(change, found)
-            done += 1
-            if account.hopeless:
-                break
-        else:
-            return
-        reason = account.refused[-1][1]
-        account.refused += [(change, reason) for change in changes[done:]]
+        try:
+            for generation in generations:
+                changes = [change for batch in generation for change in batch]
+                for kind in (Put, Delete):
+                    some = [change for change in changes if isinstance(change, kind)]
+                    for number, (change, found) in enumerate(
+                        self._connection.together((one, work(one)) for one in some), 1
+                    ):
+                        if isinstance(found, _ChangedError):
+                            conflicts.append(change.key)
+                        elif isinstance(found, EtcdRefused):
+                            refused.append((change, str(found)))
+                            if not written and len(refused) >= _HOPELESS:
+                                refused += [(one, str(found)) for one in some[number:]]
+                                break
+                        else:
+                            written += 1
+                            own |= {found} - {0}
+                            if progress is not None:
+                                progress(written)
+                own.update(self._tidy())
+        finally:
+            self._seen = max(self._seen, *own, 0)
+        if conflicts:
+            raise EtcdUnavailable(
+                f"{len(conflicts)} keys in etcd were changed by others while they were to be deleted,"
+                f" first {conflicts[0].decode(errors='replace')}: reading etcd again"
+            )
+        for change, reason in refused[:1]:
+            log.warning("etcd refused %d changes, first %r: %s", len(refused), change.key, reason)
+        return ApplyResult(max(own, default=0), frozenset(own), written, tuple(refused))
+
+    def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        """Changes of listed keys from ``start_revision`` on, until ``stop`` is set or an error ends it.
+
+        The first batch is empty: the watch stands.  EtcdCompacted, EtcdUnavailable: begin with a new
+        snapshot; so it is also where others changed something hidden or removed a directory.
+        """
+        connection, own = self._connection, self._connection.own
+        at = connection.get(self._tree.prefix).index
+        following = start_revision
+        _not_lost(following, at)
+        yield WatchBatch(following - 1)
+        while not stop.is_set():
+            events: list[WatchEvent] = []
+            while following in own:
+                if (event := own.event(following)) is not None:
+                    events.append(event)
+                following += 1
+            if events:
+                yield WatchBatch(following - 1, tuple(events))
+            first = following
+            polled = connection.submit(functools.partial(connection.poll, self._tree.prefix, first))
+            while not connection.done(polled, _TICK):
+                if stop.is_set():
+                    return
+            at, reply = polled.result()
+            _not_lost(first, at)
+            following = max(first, at + 1)
+            event = None
+            # A poll looks through etcd's memory of a thousand events first, hidden ones included; what comes
+            # later passes hidden ones over.  So a later event only says that it is time to look through the
+            # memory again.
+            if reply is not None and reply.node is not None and reply.node.modified <= following:
+                following = max(first, reply.node.modified + 1)
+                event = self._event(reply)
+            yield WatchBatch(following - 1, (event,) if event is not None else ())
+
+    def probe(self) -> None:
+        """One cheap request, from any thread.
+
+        EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
+        """
+        seen = self._seen
+        self._connection.get(self._tree.prefix, quorum="true").not_older_than(seen)
+
+    def may_write(self, key: bytes) -> None:
+        """Whether ``key`` could be written and deleted; changes nothing.
+
+        :raises EtcdError: it could not; the message names the reason.
+        """
+        path, never = key.decode(), str(_NEVER)
+        for answer in (
+            self._connection.put(path, b"", prevIndex=never),
+            self._connection.delete(path, prevIndex=never),
+        ):
+            if answer.code not in (NOT_FOUND, COMPARE_FAILED):
+                raise EtcdRefused(f"it answers {answer.reply.message or 'as if it had been done'} ({path})")
+
+    def _event(self, reply: Reply) -> WatchEvent | None:
+        node = reply.node
+        assert node is not None
+        index, key = node.modified, node.key.encode()
+        removed = reply.action in ("delete", "expire", "compareAndDelete")
+        hidden = self._tree.is_hidden(node.key)
+        if not hidden and not node.dir:
+            return WatchEvent(key, None if removed else node.value.encode(), index)
+        if (hidden or removed) and not self._connection.own.made(index, self._connection.settings.timeout):
+            # Of a directory there is one event for all that was in it.
+            what = (
+                f"{node.key}, which is hidden, was changed by others"
+                if hidden
+                else f"the directory {node.key} was removed from etcd"
+            )
+            raise EtcdUnavailable(f"{what}: reading etcd again")
+        if not hidden and reply.before is not None and not reply.before.dir:
+            # A directory in the place of a key.
+            return WatchEvent(key, None, index)
+        return None
+
+    # -- writing
 
     def _one(self, change: Change, seen: int) -> int:
-        """Carry out one change; the index it got, 0 where nothing was to be done."""
+        """Carry out one change; its index, 0 where there was nothing to do."""
         path = self._tree.path(change.key)
         if path is None:
             raise EtcdRefused("the v2 API cannot hold such a key where it can be listed")
@@ -149,58 +283,111 @@ class V2Store:
         return self._delete(change, path, seen)
 
     def _put(self, change: Put, path: str, seen: int) -> int:
-        self._directories.note(path)
+        self._note(path)
+        event = None if self._tree.is_hidden(path) else WatchEvent(change.key, change.value, 0)
         for _ in range(_TRIES):
             index = self._known.get(change.key)
-            given = {"prevExist": "false"} if index is None else {"prevIndex": str(index)}
-            answer = self._checked(self._connection.put(path, change.value, **given), seen)
+            condition = {"prevExist": "false"} if index is None else {"prevIndex": str(index)}
+            answer = self._connection.put(path, change.value, event, **condition)
+            answer.not_older_than(seen)
             node = answer.reply.node
             if not answer.code and node is not None:
                 self._known[change.key] = node.modified
                 return node.modified
-            if answer.code not in (_GONE, v2_failures.COMPARE_FAILED, v2_failures.EXISTS):
+            if answer.code not in (NOT_FOUND, COMPARE_FAILED, EXISTS):
                 raise answer.refusal()
-            # Wanted is wanted, whatever stands there: look what that is, and replace it.
-            if self._look(change.key, path) is _There.DIRECTORY:
+            # It is wanted, whatever stands there now: read that and replace it.
+            node = self._read(change.key, path)
+            if node is not None and node.dir:
                 raise EtcdRefused(f"{path} is a directory, which cannot hold a value")
         raise EtcdUnavailable(f"{path} is written by others all the time: who else writes there?")
 
     def _delete(self, change: Delete, path: str, seen: int) -> int:
+        index = 0
         if change.key not in self._known:
-            # Learned from the watch, or gone: nothing is deleted that was not read.
-            if self._look(change.key, path) is not _There.NOTHING:
-                raise ChangedError(path)
+            # Known from the watch only, or gone: nothing is deleted that was not read.
+            if self._read(change.key, path) is not None:
+                raise _ChangedError(path)
         else:
-            given = {"prevIndex": str(self._known[change.key])}
-            answer = self._checked(self._connection.delete(path, **given), seen)
-            if answer.code not in (0, _GONE):
-                raise ChangedError(path)
+            event = None if self._tree.is_hidden(path) else WatchEvent(change.key, None, 0)
+            answer = self._connection.delete(path, event, prevIndex=str(self._known[change.key]))
+            answer.not_older_than(seen)
+            if answer.code not in (0, NOT_FOUND):
+                raise _ChangedError(path)
             self._known.pop(change.key, None)
-            self._directories.leave_behind(path)
             if not answer.code and answer.reply.node is not None:
-                return answer.reply.node.modified
-        self._directories.leave_behind(path)
-        return 0
+                index = answer.reply.node.modified
+        self._left(path)
+        return index
 
-    def _look(self, key: bytes, path: str) -> _There:
-        """Read one key anew."""
+    def _read(self, key: bytes, path: str) -> Node | None:
+        """Read one key again."""
         node = self._connection.get(path, quorum="true").reply.node
         self._known.pop(key, None)
-        if node is None:
-            return _There.NOTHING
-        if node.dir:
-            return _There.DIRECTORY
-        self._known[key] = node.modified
-        return _There.VALUE
+        if node is not None and not node.dir:
+            self._known[key] = node.modified
+        return node
 
-    def _checked(self, answer: Answer, seen: int) -> Answer:
-        answer.not_back(seen)
-        return answer
+    # -- directories
+
+    def _note(self, path: str) -> None:
+        """Note the directory of ``path``, where it is hidden, before anything is in it."""
+        directory = self._tree.hidden_directory(path)
+        if directory is not None and directory not in self._noted:
+            answer = self._connection.put(self._tree.note(directory), b"")
+            if answer.code:
+                raise answer.refusal()
+            self._noted.add(directory)
+
+    def _left(self, path: str) -> None:
+        """Something was taken out at ``path``: the directory that it was in may be empty now."""
+        directory = self._tree.parent(path)
+        if directory is not None:
+            self._untidy.add(directory)
+
+    def _tidy(self) -> list[int]:
+        """Remove directories that became empty, the deepest first; the indices of that."""
+        made: list[int] = []
+
+        def work(directory: str) -> Callable[[], int]:
+            return lambda: self._remove_if_empty(directory)
+
+        while self._untidy:
+            depth = max(directory.count("/") for directory in self._untidy)
+            level = sorted(one for one in self._untidy if one.count("/") == depth)
+            for directory, found in self._connection.together((one, work(one)) for one in level):
+                if isinstance(found, EtcdRefused):
+                    log.info("the empty directory %s stays: %s", directory, found)
+                elif found:
+                    made.append(found)
+                self._untidy.discard(directory)
+        return made
+
+    def _remove_if_empty(self, directory: str) -> int:
+        answer = self._connection.delete(directory, dir="true")  # etcd refuses where anything is in it
+        node = answer.reply.node
+        index = node.modified if node is not None and not answer.code else 0
+        if index or answer.code == NOT_FOUND:
+            self._left(directory)
+            if directory in self._noted:
+                self._connection.delete(self._tree.note(directory))
+                self._noted.discard(directory)
+        return index
 
 
-class _There(enum.Enum):
-    """What stands at a path."""
+def _not_lost(following: int, at: int) -> None:
+    """EtcdCompacted where etcd, at index ``at``, has not got as far as we have: it would wait in silence."""
+    if at < following - 1:
+        raise EtcdCompacted(
+            f"etcd's index went back from {following - 1} to {at}, its data is lost: read a new snapshot"
+        )
 
-    NOTHING = enum.auto()
-    VALUE = enum.auto()
-    DIRECTORY = enum.auto()
+
+def health(settings: EtcdSettings, server: str) -> ServerHealth:
+    """Ask one of the servers, and no other; the v2 API tells no sizes and knows no alarms.
+
+    :raises EtcdError: it was not reached, does not accept us, or has no leader.
+    """
+    with V2Connection(replace(settings, servers=(server,))) as connection:
+        connection.get("/", quorum="true")
+        return ServerHealth(connection.version(), 0, 0, True)

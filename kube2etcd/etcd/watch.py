@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
-from kube2etcd.etcd.connection import EtcdConnection, Stream
+from kube2etcd.etcd.client import EtcdConnection, Stream
 from kube2etcd.etcd.failures import is_stale_token
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from kube2etcd.app import build, skydns
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
-from kube2etcd.etcd import probe, v2_probe
-from kube2etcd.etcd.api import open_store
-from kube2etcd.etcd.v2_http import V2Connection
+from kube2etcd.etcd import election, open_store, store, v2
+from kube2etcd.etcd.changes import ServerHealth
+from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import KINDS, Kind
@@ -25,7 +25,7 @@ from kube2etcd.settings import Settings
 from skydns_compat.message import owner_of
 
 if TYPE_CHECKING:
-    from kube2etcd.etcd.connection import EtcdConnection
+    from kube2etcd.etcd.client import EtcdConnection
 
 #: Seconds for one question to the API server.
 PATIENCE = 10.0
@@ -147,7 +147,7 @@ def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
 
 def _etcd(settings: Settings) -> Iterator[Finding]:
     given, api = build.etcd(settings), settings.etcd.api
-    health = v2_probe.health if api == "v2" else probe.health
+    health = v2.health if api == "v2" else store.health
     away = 0
     for server in given.servers:
         try:
@@ -162,20 +162,17 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
     if away == len(given.servers):
         return  # whatever else is asked would only say so again
     prefix = build.etcd_prefixes(settings)[0]
-    connection, store = open_store(given, api, (prefix,))
+    connection, keys = open_store(given, api, (prefix,))
     with connection:
         try:
-            entries = store.snapshot().entries
+            entries = keys.snapshot().entries
             yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix.decode()} can be read")
         except EtcdError as error:
             yield Finding("etcd keys", "fault", str(error))
             return
         try:
             key = prefix + b"kube2etcd-check"
-            if isinstance(connection, V2Connection):
-                v2_probe.may_write(connection, key.decode())
-            else:
-                probe.may_write(connection, key)
+            keys.may_write(key)
             yield Finding("etcd rights", "ok", f"keys under {prefix.decode()} can be written and deleted")
         except EtcdError as error:
             yield Finding("etcd rights", "fault", f"keys cannot be written: {error}")
@@ -192,7 +189,7 @@ def _state_in_etcd(connection: EtcdConnection, prefix: str) -> Finding:
     """Whether the state of the webhook can be kept under ``prefix``."""
     what = f"state under {prefix}"
     try:
-        probe.may_write(connection, f"{prefix}/manifest".encode())
+        store.may_write(connection, f"{prefix}/manifest".encode())
     except EtcdError as error:
         return Finding(what, "fault", f"it cannot be kept: {error}")
     return Finding(what, "ok", "it can be kept")
@@ -204,8 +201,8 @@ def _election(connection: EtcdConnection, settings: Settings) -> Finding:
     try:
         key = build.election_key(settings)
         shown = key.decode()
-        holder = probe.holder(connection, key)
-        probe.may_write(connection, key)
+        holder = election.holder(connection, key)
+        store.may_write(connection, key)
     except SettingsError as error:
         return Finding(what, "fault", str(error))
     except EtcdError as error:
@@ -217,7 +214,7 @@ def _election(connection: EtcdConnection, settings: Settings) -> Finding:
     return Finding(what, "ok", f"{shown} can be read and written; {now} now")
 
 
-def _server(server: str, state: probe.ServerHealth) -> Finding:
+def _server(server: str, state: ServerHealth) -> Finding:
     size = f", {_mebi(state.size)}" if state.size else ""
     what, seen = f"etcd {server}", f"version {state.version}{size}"
     if not state.leader:

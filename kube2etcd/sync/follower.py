@@ -19,7 +19,7 @@ from typing import Final
 
 from kube2etcd.backoff import Backoff
 from kube2etcd.errors import EtcdCompacted, EtcdError
-from kube2etcd.etcd.api import KeyStore
+from kube2etcd.etcd import KeyStore
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from kube2etcd.app.corefile import CorefileWriter, webhook_only
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import changes
-from kube2etcd.etcd.connection import EtcdConnection
-from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.client import connect as connect_etcd
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.external import Domain, Endpoint, managed
 from kube2etcd.http.server import Door, HasSnapshot

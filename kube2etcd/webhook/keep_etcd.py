@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.webhook.keep import NotKept, Overtaken

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kube2etcd.app import build
-from kube2etcd.etcd.connection import connect as connect_etcd
+from kube2etcd.etcd.client import connect as connect_etcd
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.metrics import Metrics

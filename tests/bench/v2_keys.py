@@ -21,8 +21,7 @@ from urllib.parse import quote
 from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
-from kube2etcd.etcd.v2_channel import IN_FLIGHT
-from kube2etcd.etcd.v2_http import V2Connection
+from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
 from tests.stack.build import binaries
 from tests.stack.etcd_v2 import EtcdV2
 

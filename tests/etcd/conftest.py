@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
-from kube2etcd.etcd.v2_http import V2Connection
+from kube2etcd.etcd.v2_client import V2Connection
 from tests.etcd.v2_server import Server
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import election as module
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.etcd.wire import Message, rpc
 from tests.sync.loop import Clock
@@ -34,8 +34,6 @@ class Server:
         answer = getattr(self, method)(request)
         self.after(method)
         return answer
-
-    once = call
 
     def close(self) -> None:
         self.closed = True

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from kube2etcd.errors import EtcdSilent, EtcdUnavailable
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import Message, rpc

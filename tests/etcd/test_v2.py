@@ -1,14 +1,18 @@
-"""What no real server can be made to do; tests/stack has all the rest."""
+"""The store of v2 keys where no real server can be made to do it; tests/stack has the rest."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.changes import Batch, Delete, Put
+from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch
 from kube2etcd.etcd.settings import EtcdSettings
-from kube2etcd.etcd.v2 import V2Store
-from kube2etcd.etcd.v2_http import V2Connection
+from kube2etcd.etcd.v2 import Tree, V2Store
+from kube2etcd.etcd.v2_client import V2Connection
 from tests.etcd.v2_server import ELECTION, Server, Told, file
 
 
@@ -16,6 +20,7 @@ def batch(*changes: Put | Delete) -> list[list[Batch]]:
     return [[tuple(changes)]]
 
 
+TREE = Tree("/skydns")
 ONE = batch(Put(b"/skydns/a", b"1"))
 
 
@@ -157,3 +162,119 @@ def test_a_look_at_etcd_notices_that_it_went_back(server: Server, store: V2Store
     server.index = 9
     with pytest.raises(EtcdUnavailable, match="went back from 10 to 9"):
         store.probe()
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        (b"/skydns/a/b", "/skydns/a/b"),
+        (b"/skydns/a/_tcp/_http/H1", "/skydns/a/_tcp/_http/H1"),
+        (b"/skydns/a/_tcp", None),
+        (b"/skydns", None),
+        (b"/skydns/", None),
+        (b"/skydnsx/a", None),
+        (b"skydns/a", None),
+        (b"/skydns/a//b", None),
+        (b"/skydns/a/./b", None),
+        (b"/skydns/a/../b", None),
+        (b"/skydns/a|b", None),
+        (b"/skydns/\xff", None),
+        (b"/skydns/_kube2etcd/hidden/x", None),
+    ],
+)
+def test_keys_that_can_be_listed(key: bytes, path: str | None) -> None:
+    assert TREE.path(key) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [
+        ("/skydns/a/b", None),
+        ("/skydns/a_b/c", None),
+        ("/skydns/a/_tcp/x", "/skydns/a/_tcp"),
+        ("/skydns/a/_tcp/_http/x", "/skydns/a/_tcp/_http"),
+        ("/skydns/_a/b/x", "/skydns/_a/b"),
+    ],
+)
+def test_hidden_directories_have_a_note(path: str, hidden: str | None) -> None:
+    assert TREE.hidden_directory(path) == hidden
+    if hidden is not None:
+        note = TREE.note(hidden)
+        assert note.startswith("/skydns/_kube2etcd/hidden/|")
+        assert TREE.noted(note) == hidden
+
+
+def test_directories_up_to_the_prefix() -> None:
+    assert TREE.parent("/skydns/a/b") == "/skydns/a"
+    assert TREE.parent("/skydns/a") is None
+    assert Tree("names/").prefix == "/names"
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ({"errorCode": 400, "message": "watcher is cleared due to etcd recovery"}, "watch again"),
+        (b"junk", "the answer is not etcd's"),
+        (b"", "ended the watch"),
+        ({"action": "get"}, "refuses the request"),
+        (
+            {"action": "expire", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}},
+            "/skydns/a was removed",
+        ),
+        (file("/skydns/a/_tcp/H", 11), "which is hidden, was changed by others"),
+    ],
+)
+def test_odd_events_end_the_watch(
+    server: Server, store: V2Store, told: bytes | dict[str, Any], error: str
+) -> None:
+    server.answer = lambda _, __, params: (200, told if "wait" in params else {})
+    with pytest.raises(EtcdError, match=error):
+        list(store.watch(11, threading.Event()))
+
+
+def test_a_watch_that_is_refused(server: Server, store: V2Store) -> None:
+    server.answer = lambda *_: (401, {"message": "Insufficient credentials"})
+    with pytest.raises(EtcdUnauthenticated):
+        list(store.watch(1, threading.Event()))
+
+
+def test_a_watch_behind_the_end_of_etcd(store: V2Store) -> None:
+    with pytest.raises(EtcdCompacted, match="went back from 99 to 10"):
+        list(store.watch(100, threading.Event()))
+
+
+def test_a_late_event_sends_the_watch_back_to_the_memory_of_etcd(server: Server, store: V2Store) -> None:
+    """While a poll waits, hidden keys may change unseen before the event that ends it."""
+
+    def answer(_: str, __: str, params: dict[str, str]) -> Told:
+        if "wait" not in params:
+            return 200, {}
+        if params["waitIndex"] == "11" and server.index == 10:
+            server.later = 13
+            return 200, file("/skydns/a", 13)
+        return 200, file("/skydns/b", 12) if params["waitIndex"] <= "12" else file("/skydns/a", 13)
+
+    server.answer = answer
+    told: Iterator[WatchBatch] = store.watch(11, threading.Event())
+    assert [next(told) for _ in range(2)] == [WatchBatch(10), WatchBatch(10)]
+    third, fourth = next(told), next(told)
+    assert [one.revision for one in (third, fourth)] == [12, 13]
+    assert [event.key for one in (third, fourth) for event in one.events] == [b"/skydns/b", b"/skydns/a"]
+
+
+def test_own_writes_are_told_without_asking_etcd(server: Server, store: V2Store) -> None:
+    def answer(method: str, path: str, params: dict[str, str]) -> Told:
+        if method == "GET":
+            return 200, {}
+        server.index += 1
+        return 200, file(path, server.index)
+
+    server.answer = answer
+    store.apply(batch(Put(b"/skydns/a", b"1")))
+    store.apply(batch(Put(b"/skydns/_tcp/b", b"1"), Put(b"/skydns/c", b"1")))
+    told = store.watch(11, threading.Event())
+    next(told)
+    events = next(told)
+    assert events.revision == server.index
+    assert [event.key for event in events.events] == [b"/skydns/a", b"/skydns/c"]
+    assert not any("wait" in params for _, _, params in server.asked)

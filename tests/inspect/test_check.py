@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import EtcdRefused, SettingsError
-from kube2etcd.etcd import probe, wire
-from kube2etcd.etcd.probe import ServerHealth
+from kube2etcd.etcd import store, wire
+from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.inspect import check
 from kube2etcd.kube.credentials import ClusterSettings
@@ -56,14 +56,14 @@ class Etcd:
 def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
     wire.install()
     made = Etcd()
-    store = SimpleNamespace(snapshot=lambda: SimpleNamespace(entries={}))
+    keys = SimpleNamespace(snapshot=lambda: SimpleNamespace(entries={}), may_write=made.look)
 
     def no_cluster(settings: ClusterSettings) -> Any:
         raise SettingsError("no cluster")
 
     monkeypatch.setattr(check, "connect_api", no_cluster)
-    monkeypatch.setattr(check, "open_store", lambda *_: (made, store))
-    monkeypatch.setattr(probe, "health", lambda *_: ServerHealth("3.7.3", 0, 0, True))
+    monkeypatch.setattr(check, "open_store", lambda *_: (made, keys))
+    monkeypatch.setattr(store, "health", lambda *_: ServerHealth("3.7.3", 0, 0, True))
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kube2etcd.errors import EtcdDeposed, EtcdUnavailable
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.connection import EtcdSettings, connect
+from kube2etcd.etcd.client import EtcdSettings, connect
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.harness import Etcd, wait_for

@@ -13,7 +13,7 @@ import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
-from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.harness import SLOW, Authority, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
 

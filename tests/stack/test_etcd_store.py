@@ -11,9 +11,8 @@ import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
-from kube2etcd.etcd.connection import EtcdConnection, EtcdSettings, Pending, connect
-from kube2etcd.etcd.probe import health
-from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from tests.stack.harness import SLOW, Etcd, wait_for
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.errors import EtcdUnavailable
-from kube2etcd.etcd.api import KeyStore, open_store
+from kube2etcd.etcd import KeyStore, open_store
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.connection import EtcdSettings, connect
+from kube2etcd.etcd.client import EtcdSettings, connect
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.sync import follower as follower_module
 from kube2etcd.sync.events import EtcdLost, Inbox

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import EtcdUnavailable
-from kube2etcd.etcd.connection import EtcdConnection, connect
+from kube2etcd.etcd.client import EtcdConnection, connect
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook.keep import NotKept

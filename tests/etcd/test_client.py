@@ -1,4 +1,4 @@
-"""What cannot be timed with a real server; tests/stack has all the rest."""
+"""The v3 client where a real server cannot be made to do it; tests/stack has the rest."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import grpc
 import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
-from kube2etcd.etcd import channel
-from kube2etcd.etcd import connection as module
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd import client as module
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.settings import Endpoint, EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 from tests.stack.certificates import Authority
@@ -24,20 +23,17 @@ def test_a_channel_that_is_made_while_the_connection_is_closed_is_not_used(
     connection = EtcdConnection(EtcdSettings(("http://127.0.0.1:1",), timeout=30))
     made: list[Session] = []
 
-    class Session(channel.Session):
+    class Session(module.Session):
         closed = False
 
         def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
             super().__init__(endpoint, settings)
             made.append(self)
             connection.close()
-            close = self.client.close
 
-            def closing() -> None:
-                self.closed = True
-                close()
-
-            monkeypatch.setattr(self.client, "close", closing)
+        def close(self) -> None:
+            self.closed = True
+            super().close()
 
     monkeypatch.setattr(module, "Session", Session)
     with pytest.raises(EtcdUnavailable, match="is closed"):

@@ -1,10 +1,8 @@
-"""The connection to etcd: the only place of the project that imports ``grpc``.
+"""gRPC client of etcd's v3 API; the only module that imports ``etcd3`` and ``grpc``.
 
-Around the channel of etcd3 stands what etcd3 has not: several servers with failover, credentials read
-anew, a token that is renewed, a timeout for each request, and errors that say what the caller can do.
-
-Several threads may use one connection.  It must never let an error of gRPC or etcd3 out, never wait
-for etcd without a limit, never log or show a password, token or key, and knows nothing of keys.
+``etcd3`` makes the channel and its stubs carry the requests.  Added here: several servers with failover,
+credentials read anew, a token that is renewed, a timeout for each request, and errors that say what the
+caller can do.
 """
 
 from __future__ import annotations
@@ -12,24 +10,106 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import grpc
 
-from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd import failures
-from kube2etcd.etcd.channel import Session, Token
-from kube2etcd.etcd.settings import EtcdSettings
-from kube2etcd.etcd.wire import Message
+from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd import failures, wire
+from kube2etcd.etcd.settings import Endpoint, EtcdSettings
+from kube2etcd.etcd.wire import Message, rpc
+
+wire.install()  # before etcd3 is imported for the first time
+
+import etcd3  # noqa: E402
 
 __all__ = ["EtcdConnection", "EtcdSettings", "Pending", "Stream", "connect"]
 
 log = logging.getLogger(__name__)
 
+_Token: TypeAlias = tuple[tuple[str, str], ...] | None
+
+_OPTIONS = (
+    # Back within half a second when the server is; gRPC's own pause grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Not a pause, whatever its name says: the least time that one attempt to connect is given.
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    # Where etcd is named by a Service or Pod, its address moves with a restart.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    # 4 MB by default, which a range of keys exceeds.
+    ("grpc.max_receive_message_length", -1),
+    # The environment's proxies have no say in how etcd is reached.
+    ("grpc.enable_http_proxy", 0),
+    # A new channel is a new connection, not another's in disguise.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Dead peers are noticed while something waits for them; etcd tolerates a ping each 5 s.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+# Method -> the attribute of etcd3's client that has its stub.
+_STUBS = {
+    "Range": "kvstub",
+    "Txn": "kvstub",
+    "Compact": "kvstub",
+    "Status": "maintenancestub",
+    "Hash": "maintenancestub",
+    "Defragment": "maintenancestub",
+    "LeaseGrant": "leasestub",
+    "LeaseRevoke": "leasestub",
+    "LeaseKeepAlive": "leasestub",
+}
+
+# Codes of a server that is ill: the next one may be well.
 _ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
 
 
+class Session:
+    """One channel to one server, and the token that it gave us."""
+
+    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+        """Read the TLS files as they are now (OSError, ValueError); sends nothing yet."""
+        self.endpoint = endpoint
+        self.token: _Token = None
+        tls: dict[str, str] = {}
+        if endpoint.tls:
+            # gRPC takes an empty file for none, and then trusts authorities of its own.
+            settings.try_tls_files()
+            tls["ca_cert"] = str(settings.authority_file())
+            if settings.certfile is not None and settings.keyfile is not None:
+                tls |= {"cert_cert": str(settings.certfile), "cert_key": str(settings.keyfile)}
+        # User and password are not given to etcd3: it asks for a token in the constructor, once and for
+        # ever, and hands it on as call credentials, which gRPC refuses without TLS.
+        self._client = etcd3.client(
+            host=endpoint.host, port=endpoint.port, timeout=settings.timeout, grpc_options=_OPTIONS, **tls
+        )
+
+    def start(self, method: str, request: Message, timeout: float) -> Any:
+        """Send a request; gRPC's future of its answer, or its call where the answers are a stream."""
+        stub = getattr(getattr(self._client, _STUBS[method]), method)
+        if method == "LeaseKeepAlive":
+            return stub(iter((request,)), timeout=timeout, metadata=self.token)
+        return stub.future(request, timeout=timeout, metadata=self.token)
+
+    def stream(self, requests: Iterator[Message]) -> Any:
+        """Open a watch stream; gRPC's call."""
+        return rpc.WatchStub(self._client.channel).Watch(requests, metadata=self.token)
+
+    def log_in(self, user: str, password: str, timeout: float) -> None:
+        """Get a token for what is sent from now on."""
+        request = rpc.AuthenticateRequest(name=user, password=password)
+        answer = rpc.AuthStub(self._client.channel).Authenticate(request, timeout=timeout)
+        self.token = (("token", answer.token),)
+
+    def close(self) -> None:
+        """Cancel what is under way; nothing more can be sent."""
+        self._client.close()
+
+
 class Pending:
-    """A request on its way."""
+    """A request under way."""
 
     def __init__(self, connection: EtcdConnection, method: str, request: Message) -> None:
         self._connection = connection
@@ -42,7 +122,7 @@ class Pending:
         try:
             return self._wait()
         except EtcdUnauthenticated as error:
-            # The request was turned away at the door, so it may be sent again, whatever it is.
+            # Turned away before it was carried out, so it may be sent again, whatever it is.
             if not self._connection.renew(self._session, self._token):
                 raise
             log.debug("sending again with a new token: %s", error)
@@ -60,7 +140,14 @@ class Pending:
 
     def _wait(self) -> Message:
         try:
-            return self._future.result()
+            if self._method != "LeaseKeepAlive":
+                return self._future.result()
+            try:
+                return next(self._future)
+            except StopIteration:
+                raise EtcdUnavailable(f"etcd at {self._session.endpoint} ended the stream") from None
+            finally:
+                self._future.cancel()
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
             raise self._connection.failed(self._session, self._method, error) from error
 
@@ -103,9 +190,10 @@ class Stream:
 
 
 class EtcdConnection:
-    """The servers of the settings as if they were one that never moves; connects when first used."""
+    """The servers of the settings as one; connects when first used.  Safe between threads."""
 
     def __init__(self, settings: EtcdSettings) -> None:
+        """Check the settings (SettingsError); etcd itself need not be there yet."""
         self.settings = settings
         self.endpoints = settings.endpoints()
         self._lock = threading.RLock()
@@ -115,51 +203,15 @@ class EtcdConnection:
         self._warned = False
 
     def call(self, method: str, request: Message) -> Message:
-        """One request and its answer; every server is tried once.
+        """One request and its answer; each server is tried once, so only for what may be sent twice.
 
-        Only for what may be sent twice.
+        Of LeaseKeepAlive, a stream, the first answer.
         """
-        for _ in self.endpoints[1:]:
-            try:
-                return self.start(method, request).result()
-            except (EtcdUnauthenticated, EtcdNoSpace):
-                raise
-            except EtcdUnavailable as error:
-                log.info("%s", error)
-        return self.start(method, request).result()
+        return failures.try_each(len(self.endpoints), lambda: self.start(method, request).result())
 
     def start(self, method: str, request: Message) -> Pending:
         """Send a request without waiting for the answer."""
         return Pending(self, method, request)
-
-    def once(self, method: str, request: Message) -> Message:
-        """One request of a streamed method, and its first answer; every server is tried once.
-
-        Only for what may be sent twice.
-        """
-        for _ in self.endpoints[1:]:
-            try:
-                return self._once(method, request)
-            except EtcdUnauthenticated:
-                raise
-            except EtcdUnavailable as error:
-                log.info("%s", error)
-        return self._once(method, request)
-
-    def _once(self, method: str, request: Message) -> Message:
-        renewed = False
-        while True:
-            session = self.session()
-            stale = session.token
-            try:
-                return session.first(method, request, self.settings.timeout)
-            except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                meaning = self.failed(session, method, error)
-                if renewed or not isinstance(meaning, EtcdUnauthenticated) or not self.renew(session, stale):
-                    raise meaning from error
-                renewed = True
-            except ValueError as error:  # another thread has just closed this channel
-                raise self.gone(session, method) from error
 
     def stream(self, requests: Iterator[Message]) -> Stream:
         """Open a watch stream."""
@@ -179,10 +231,10 @@ class EtcdConnection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- for Pending and Stream ---------------------------------------------------------------
+    # -- for Pending and Stream
 
     def session(self) -> Session:
-        """The present channel, made and logged in if there is none."""
+        """The current channel, made and logged in if there is none."""
         with self._lock:
             self._refuse_if_closed()
             if self._current is None:
@@ -196,18 +248,18 @@ class EtcdConnection:
                     ) from error
                 self._current = session
                 self._refuse_if_closed()  # while it was made, when `close` did not see it yet
-                if not self._authenticate(session):
+                if not self._log_in(session):
                     log.debug("etcd at %s is used without a user", endpoint)
             return self._current
 
-    def renew(self, session: Session, stale: Token) -> bool:
-        """Ask for a new token; False when that cannot help. The password file is read anew."""
+    def renew(self, session: Session, stale: _Token) -> bool:
+        """Ask for a new token, with the password file read anew; False when that cannot help."""
         with self._lock:
             if self.settings.user is None or self._closed:
                 return False
             if session is not self._current or session.token != stale:
                 return True  # another thread was faster
-            return self._authenticate(session)
+            return self._log_in(session)
 
     def failed(self, session: Session, what: str, error: BaseException) -> EtcdError:
         """What this failure means; a channel that does not carry is left for a new one."""
@@ -217,35 +269,34 @@ class EtcdConnection:
             code = status.name if status else "UNKNOWN"
         meaning = failures.meaning(str(session.endpoint), what, code, _details(error))
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or (
-            # A server that is ill: the next may be well.  A watch that fails so says nothing of the rest.
+            # A watch that fails so says nothing of other requests.
             type(meaning) is EtcdUnavailable and code in _ILL and what != "Watch"
         ):
             self.leave(session)
         return meaning
 
     def gone(self, session: Session, what: str) -> EtcdError:
-        """The error for a channel that was closed under the caller's feet."""
+        """The error for a channel that another thread has closed."""
         return failures.meaning(str(session.endpoint), what, "CANCELLED", "")
 
     def leave(self, session: Session) -> None:
-        """Close this channel, if it is still the present one; the next server has its turn.
+        """Close this channel, if it is still the current one; the next request goes to the next server.
 
-        gRPC would reconnect by itself, but to the same server, with the certificates of the day it was
-        made, after a pause, and (before it had threads of its own) only while somebody asks.  With a new
-        channel the next request connects at once, and says at once when it cannot.
+        gRPC would reconnect by itself, but to the same server, with the certificates of the day it was made
+        and after a pause.  A new channel connects at once, and says at once when it cannot.
         """
         with self._lock:
             if session is self._current:
                 self._turn += 1
                 self._drop()
 
-    def _authenticate(self, session: Session) -> bool:
-        """Log in; False when etcd wants no user. Whoever fails here leaves no session behind."""
+    def _log_in(self, session: Session) -> bool:
+        """Log in; False when etcd wants no user.  A failure drops the session."""
         settings = self.settings
         if settings.user is None:
             return False
         try:
-            session.authenticate(settings.user, settings.password(), settings.timeout)
+            session.log_in(settings.user, settings.password(), settings.timeout)
             return True
         except EtcdUnauthenticated:
             self._drop()
@@ -274,10 +325,10 @@ class EtcdConnection:
             self._current = None
 
 
-def _details(error: BaseException) -> str:
-    return error.details() or "" if isinstance(error, grpc.RpcError) else ""
-
-
 def connect(settings: EtcdSettings) -> EtcdConnection:
     """Check the settings (SettingsError); etcd itself need not be there yet."""
     return EtcdConnection(settings)
+
+
+def _details(error: BaseException) -> str:
+    return error.details() or "" if isinstance(error, grpc.RpcError) else ""

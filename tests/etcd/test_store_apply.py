@@ -1,4 +1,4 @@
-"""Batches, generations, refusals: the writer against a server made of a few lines."""
+"""Batches, generations, refusals: `EtcdStore.apply` against a server made of a few lines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Any, cast
 import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
-from kube2etcd.etcd.changes import Batch, Change, Delete, Put
-from kube2etcd.etcd.connection import EtcdConnection
+from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import rpc
-from kube2etcd.etcd.writer import apply
 
 
 class Server:
     """Answers transactions when they are waited for, in any way it is told to."""
+
+    settings = EtcdSettings()
+    endpoints = settings.endpoints()
 
     def __init__(self) -> None:
         self.revision = 1
@@ -24,15 +28,15 @@ class Server:
         self.denied = False
         self.down_after: int | None = None
         self.sent = 0
-        self.on_their_way = 0
-        self.most_on_their_way = 0
+        self.under_way = 0
+        self.most_under_way = 0
         self.log: list[tuple[str, bytes]] = []
 
     def start(self, method: str, request: Any) -> Server.Answer:
         assert method == "Txn"
         self.sent += 1
-        self.on_their_way += 1
-        self.most_on_their_way = max(self.most_on_their_way, self.on_their_way)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         return Server.Answer(self, request, self.sent)
 
     class Answer:
@@ -41,7 +45,7 @@ class Server:
 
         def result(self) -> Any:
             server = self.server
-            server.on_their_way -= 1
+            server.under_way -= 1
             if server.down_after is not None and self.number > server.down_after:
                 raise EtcdUnavailable("gone")
             if server.denied:
@@ -79,8 +83,12 @@ def puts(start: int, count: int) -> Batch:
     return tuple(Put(key(number), b"v") for number in range(start, start + count))
 
 
-def run(server: Server, *generations: list[Batch], seen: int = 0, in_flight: int = 4, ops: int = 128) -> Any:
-    return apply(cast(EtcdConnection, server), generations, ops, in_flight, None, seen)
+def opened(server: Server, in_flight: int = 4, ops: int = 128) -> EtcdStore:
+    return EtcdStore(cast(EtcdConnection, server), [b"/s/"], ops, in_flight)
+
+
+def run(server: Server, *generations: list[Batch], in_flight: int = 4, ops: int = 128) -> ApplyResult:
+    return opened(server, in_flight, ops).apply(generations)
 
 
 def test_everything_is_written_and_the_window_is_kept() -> None:
@@ -90,7 +98,7 @@ def test_everything_is_written_and_the_window_is_kept() -> None:
     assert (result.written, result.refused) == (1000, ())
     assert result.own_revisions == frozenset(range(2, 102))
     assert result.revision == 101
-    assert server.most_on_their_way == 4
+    assert server.most_under_way == 4
 
 
 def test_nothing_to_do_sends_nothing() -> None:
@@ -138,7 +146,7 @@ def test_batch_above_the_limit_is_cut() -> None:
     server = Server()
     server.max_ops = 16
     assert run(server, [puts(0, 100)], ops=16).written == 100
-    assert server.on_their_way == 0
+    assert server.under_way == 0
 
 
 def test_halves_write_before_they_delete() -> None:
@@ -165,18 +173,22 @@ def test_unavailable_is_raised_after_everything_is_answered() -> None:
     server.down_after = 6
     with pytest.raises(EtcdUnavailable):
         run(server, [puts(start, 1) for start in range(100)])
-    assert server.on_their_way == 0
+    assert server.under_way == 0
     assert server.sent <= 6 + 4 + 1
     assert len(server.keys) == 6
 
 
 def test_lost_data_is_noticed() -> None:
     server = Server()
+    server.revision = 999
+    store = opened(server)
+    store.apply([[puts(0, 1)]])
+    server.revision = 1
     with pytest.raises(EtcdUnavailable, match="went back from 1000 to 2"):
-        run(server, [puts(0, 1)], seen=1000)
+        store.apply([[puts(1, 1)]])
 
 
 def test_progress_counts_changes() -> None:
     told: list[int] = []
-    apply(cast(EtcdConnection, Server()), [[puts(0, 3), puts(3, 2)]], 128, 1, told.append, 0)
+    opened(Server()).apply([[puts(0, 3), puts(3, 2)]], told.append)
     assert told == [3, 5]
