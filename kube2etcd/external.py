@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from skydns_compat.names import InvalidName, Name
+from skydns_compat.names import InvalidName, Name, servable
 
 
 class InvalidDomain(ValueError):
@@ -187,7 +187,7 @@ class Domain:
         plain = text.strip()
         only_below = plain.startswith(".")
         try:
-            return cls(Name.parse(plain.removeprefix(".")), only_below)
+            return cls(servable(Name.parse(plain.removeprefix("."))), only_below)
         except InvalidName as error:
             raise InvalidDomain(
                 f"{_shown(text)} is no domain ({error}): write dtk.io, or .dtk.io for only what is below"

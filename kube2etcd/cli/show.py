@@ -76,17 +76,18 @@ def explain(
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why."""
     from kube2etcd.app import build, skydns
-    from kube2etcd.inspect.explain import TYPES, Explainer, question_name
+    from kube2etcd.inspect.explain import Explainer, question_name, question_type
     from skydns_compat.corefile import blocks
 
     if name is None:
         raise click.UsageError("write the NAME before --objects: kube2etcd explain NAME --objects FILE")
-    if rtype is not None and rtype.upper() not in TYPES:
-        raise click.UsageError(f"{rtype!r} is no type; write one of {', '.join(TYPES)}")
     try:
         asked = question_name(name)
+        rtype = None if rtype is None else question_type(rtype)
     except InvalidName as error:
         raise click.UsageError(f"no server can have {name!r}: {error}") from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     settings = load(options, level="warning")
     with Progress() as progress:
         publisher = publisher_of(settings, objects, progress)

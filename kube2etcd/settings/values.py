@@ -12,7 +12,7 @@ from typing import Any, Final
 from kube2etcd.external import Domain, InvalidDomain
 from kube2etcd.kube.selectors import InvalidSelector, Selector
 from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, is_scalar
-from skydns_compat.names import InvalidName, Name
+from skydns_compat.names import InvalidName, Name, servable
 
 #: The largest TTL that DNS knows (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
@@ -96,7 +96,7 @@ def to_not(value: Any) -> bool:
 def to_name(value: Any) -> Name:
     """A DNS name."""
     try:
-        return Name.parse(to_text(value).strip())
+        return servable(Name.parse(to_text(value).strip()))
     except InvalidName as error:
         hint = "" if value.isascii() else ", other letters in their form of xn--"
         raise Fault(

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP, EndpointSlice, Namespace, Pod, Service
 from kube2etcd.zones.published import Published, Usual
 from skydns_compat.names import (
+    WILDCARD,
     Address,
     InvalidAddress,
     InvalidName,
@@ -21,6 +22,7 @@ from skydns_compat.names import (
     check_label,
     parse_address,
     reverse_name,
+    servable,
 )
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
@@ -104,7 +106,15 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], zone: Clu
         published.left_out.append(f"the Service has no name in DNS: {error}")
         return published
     if service.type == "ExternalName":
-        add_external_name(service, name, zone.ttl, published)
+        add_external_name(service, name, zone.zone, zone.ttl, published)
+        if zone.pods == "insecure":
+            # The server follows an alias by reading keys, so this target needs the keys that templates spare.
+            targets = [record.data.target for record in published.records if isinstance(record.data, Alias)]
+            published.records += [
+                Record(target, Host(address), zone.ttl)
+                for target in targets
+                if (address := computed_address(target, zone.zone)) is not None
+            ]
         return published
     addresses = cluster_addresses(service, zone.tenant_cluster_ip, published.left_out)
     if addresses:
@@ -151,8 +161,21 @@ def dashed(address: Address) -> str:
     return f"{label}0" if label.endswith("-") else label
 
 
-def add_external_name(service: Service, name: Name, ttl: int, published: Published) -> None:
-    """CNAME to the externalName; an address there cannot be said in DNS and is left out."""
+def computed_address(name: Name, zone: Name) -> Address | None:
+    """The address in a Pod name, as the Corefile computes it with ``pods insecure``; None for other names."""
+    labels = name.relative(zone) if name.below(zone) else ()
+    if len(labels) < 3 or labels[-1] != "pod":
+        return None
+    label = labels[-3]
+    separator = "." if label.count("-") == 3 and "--" not in label else ":"
+    try:
+        return parse_address(label.replace("-", separator))
+    except InvalidAddress:
+        return None
+
+
+def add_external_name(service: Service, name: Name, zone: Name, ttl: int, published: Published) -> None:
+    """CNAME to the externalName; addresses and names of ``zone`` that cannot be served are left out."""
     text = service.external_name
     try:
         parse_address(text.removesuffix("."))
@@ -163,6 +186,8 @@ def add_external_name(service: Service, name: Name, ttl: int, published: Publish
         return
     try:
         target = Name.parse(text)
+        if target.below(zone):
+            servable(target)
     except InvalidName as error:
         published.left_out.append(f"externalName left out: {error}")
         return
@@ -256,9 +281,12 @@ def _endpoint_label(hostname: str, address: Address, published: Published) -> st
     if hostname:
         try:
             label = check_label(hostname)
-            if not label.startswith("_"):
+            if label == WILDCARD:
+                published.left_out.append(f"hostname {hostname!r} is a wildcard to the DNS server")
+            elif label.startswith("_"):
+                published.left_out.append(f"hostname {hostname!r} looks like a port's name")
+            else:
                 return label
-            published.left_out.append(f"hostname {hostname!r} looks like a port's name")
         except InvalidName as error:
             published.left_out.append(f"hostname left out: {error}")
     return dashed(address)

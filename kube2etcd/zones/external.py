@@ -100,7 +100,7 @@ def external_records(text: str, known: Known, zone: ExternalZone) -> Published:
         return published
     if not fits(name):
         published.left_out.append(
-            f"{text} cannot be asked for: {MAX_QUESTION} characters are allowed, and the label any once"
+            f"{text} cannot be asked for: {MAX_QUESTION} characters are allowed, and no label any, a wildcard"
         )
         return published
     other = zone.elsewhere(name)

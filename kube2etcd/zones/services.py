@@ -99,7 +99,7 @@ def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: Se
         published.left_out.append(f"{name} is a name that the server keeps for itself")
         return published
     if service.type == "ExternalName":
-        add_external_name(service, name, zone.ttl, published)
+        add_external_name(service, name, zone.zone, zone.ttl, published)
     else:
         _services_own(service, slices, name, zone, published)
     _refuse_detours(zone, published)

@@ -9,8 +9,7 @@ The rules of that reader which shape this module (skydns-compat/README.md has th
   (a message without data) at its exact key, or it would be NXDOMAIN for those types;
 * an SRV target is made from the key, ``targetstrip`` labels shorter;
 * a key segment with an upper-case letter can never be asked for, which is what leaves need;
-* the labels ``any`` and ``*`` are wildcards, so the label ``any`` is kept as ``any_``
-  (`skydns_compat.corefile` rewrites the question).
+* the labels ``any`` and ``*`` are wildcards: no name here has them (`skydns_compat.names.servable`).
 
 Every leaf is a function of its content: two runs write the same keys.  Pure; knows no Kubernetes.
 """
@@ -68,7 +67,7 @@ class Layout:
 
     def key(self, name: Name, leaf: str = "") -> bytes:
         """The exact key of ``name``, or the key of its technical child ``leaf``."""
-        path = "/".join(["any_" if label == "any" else label for label in reversed(name.labels)])
+        path = "/".join(reversed(name.labels))
         return f"{self.prefix}/{path}/{leaf}".encode() if leaf else f"{self.prefix}/{path}".encode()
 
     def zone_range(self, zone: Name) -> bytes:
@@ -85,7 +84,7 @@ class Layout:
             if labels[-1] != labels[-1].lower():
                 labels.pop()
             labels = [label for label in labels if label not in (EMPTY_NAMES, OWN)]
-            return Name.parse(".".join("any" if label == "any_" else label for label in reversed(labels)))
+            return Name.parse(".".join(reversed(labels)))
         except (UnicodeDecodeError, InvalidName):
             return None
 
@@ -129,8 +128,7 @@ class Layout:
             case Port():
                 owners.setdefault(name, Owner()).ports.append((data, ttl))
             case Alias(target):
-                host = _escaped(target) if target.below(zone) else str(target)
-                made[self.key(name)] = self._value(host=host, port=NO_PORT, ttl=ttl)
+                made[self.key(name)] = self._value(host=str(target), port=NO_PORT, ttl=ttl)
             case Pointer(target):
                 made[self.key(name)] = self._value(host=str(target), ttl=ttl)
             case Text(text):
@@ -150,9 +148,7 @@ class Layout:
             made[self.key(name)] = self._marker
             if name.relative(zone) not in RESERVED:
                 # A host below the question is passed over, and the group hides what lies deeper.
-                made[self.key(name, GUARD)] = self._value(
-                    host=f"m.{_escaped(name)}", port=NO_PORT, group=_group(name)
-                )
+                made[self.key(name, GUARD)] = self._value(host=f"m.{name}", port=NO_PORT, group=_group(name))
         else:
             made[self.key(_aside(name, zone))] = self._marker
 
@@ -265,10 +261,6 @@ class Layout:
                 owner=self.owner,
             )
         )
-
-
-def _escaped(name: Name) -> str:
-    return ".".join(["any_" if label == "any" else label for label in name.labels])
 
 
 def _group(name: Name) -> str:

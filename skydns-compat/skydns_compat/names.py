@@ -21,6 +21,9 @@ MAX_NAME = 253
 # A dot, slash or asterisk in a label would change the key's path or mean a wildcard to the readers.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\Z")
 
+#: Stands for every label in a question to CoreDNS's etcd plugin and to SkyDNS, as ``*`` does.
+WILDCARD = "any"
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -42,8 +45,8 @@ class Name:
         return ".".join(self.labels)
 
     def child(self, *labels: str) -> Name:
-        """The name with ``labels`` put in front; `InvalidName` for a label that cannot be one."""
-        return _checked(tuple(check_label(label) for label in labels) + self.labels)
+        """The name with ``labels`` put in front; `InvalidName` for what cannot be one or be served."""
+        return servable(_checked(tuple(check_label(label) for label in labels) + self.labels))
 
     def below(self, other: Name) -> bool:
         """Whether this name is under ``other``, or is it."""
@@ -74,6 +77,13 @@ def check_label(label: str) -> str:
     if not label.isascii() or not _LABEL.match(folded):
         raise InvalidName(f"{label!r} cannot be a DNS label")
     return folded
+
+
+def servable(name: Name) -> Name:
+    """``name``, or `InvalidName` where the readers would take one of its labels for a wildcard."""
+    if WILDCARD in name.labels:
+        raise InvalidName(f"the label {WILDCARD!r} is a wildcard to the DNS server and cannot be served")
+    return name
 
 
 def _checked(labels: tuple[str, ...]) -> Name:

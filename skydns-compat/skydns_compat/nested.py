@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from skydns_compat.layout import GUARD, OWN, PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, encode
-from skydns_compat.names import Name
+from skydns_compat.names import WILDCARD, Name
 from skydns_compat.records import NO_PORT, Alias, Host, Mail, Pointer, Record, Srv, Text
 
 #: Between the target of an SRV or MX record and the name that has the record.
@@ -39,8 +39,8 @@ def own_name(name: Name) -> Name:
 
 
 def fits(name: Name) -> bool:
-    """Whether ``name`` can be asked for: the label in front needs room, and ``any`` is rewritten once."""
-    return len(str(name)) <= MAX_QUESTION and name.labels.count("any") <= 1
+    """Whether ``name`` can be asked for: the label in front needs room, and no label is a wildcard."""
+    return len(str(name)) <= MAX_QUESTION and WILDCARD not in name.labels
 
 
 #: Longest name that still is one with the label in front (RFC 1035 section 2.3.4).
@@ -134,20 +134,16 @@ def nested_entries(layout: Layout, records: Iterable[Record], zone: Name) -> dic
 
 def _alias(target: Name, zone: Name) -> str:
     """What the reader follows: in the zone it goes on by itself, without the Corefile."""
-    return _plain(own_name(target)) if target.below(zone) else str(target)
+    return str(own_name(target) if target.below(zone) else target)
 
 
 def _target(target: Name, own: Name) -> str:
-    return f"{target}.{TARGET}.{_plain(own)}"
-
-
-def _plain(name: Name) -> str:
-    return ".".join(["any_" if label == "any" else label for label in name.labels])
+    return f"{target}.{TARGET}.{own}"
 
 
 def _guard(layout: Layout, own: Name) -> bytes:
     """A host below the question is passed over: the name itself then has no addresses."""
-    return _value(layout, host=f"m.{_plain(own)}", port=NO_PORT)
+    return _value(layout, host=f"m.{own}", port=NO_PORT)
 
 
 def _digest(text: str) -> str:

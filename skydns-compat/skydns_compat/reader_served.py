@@ -1,7 +1,7 @@
 """The answer of a whole server: the entries, and the Corefile's rules in front of them.
 
-Reads the same `skydns_compat.corefile.Block` data from which the Corefile's text is made.  Leaves
-out what does not change the meaning of an answer: cache, order of addresses, the SOA of a negative.
+Reads the same `skydns_compat.corefile.Block` data from which the Corefile's text is made.  Leaves out what
+does not change the meaning of an answer: cache, order of addresses, the SOA record of a negative answer.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from skydns_compat.corefile import ANY_TYPE, Block, Rewrite, Template
-from skydns_compat.names import InvalidAddress, Name, parse_address
+from skydns_compat.corefile import Block, Rewrite, Template
+from skydns_compat.names import Name, parse_address
 from skydns_compat.reader import Answer, Entries, Rcode, Rr, answer
 from skydns_compat.reader_entries import absolute, below
 
 #: Who answers for other names: (name, type) -> its answer.
 Upstream = Callable[[str, str], Answer]
 
-_NAMED = frozenset({"CNAME", "MX", "NS", "PTR", "SRV"})
-_CONDITION = re.compile(r"{{ if \.Group\.(\w+) }}(.*?){{ end }}")
-_VARIABLE = re.compile(r"{{ \.(?:(Name)|Group\.(\w+)) }}")
-_RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN", "SERVFAIL": "SERVFAIL"}
-_LAST_WORD = re.compile(r"\S+$")
+_NAMED = frozenset({"CNAME", "MX", "NS", "PTR", "SOA", "SRV"})
+_RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN"}
+#: The name that a record's data end in, or of SOA begin with.
+_LAST_WORD, _FIRST_WORD = re.compile(r"\S+$"), re.compile(r"^\S+")
 _QUOTED = re.compile(r"\\Q(.*?)\\E")
 
 
 class EndlessQuestionError(RuntimeError):
-    """Two zones of one server lead to each other by CNAME: it goes round for ever and never answers."""
+    """Two zones of one server lead to each other by CNAME: the server asks itself for ever."""
 
 
 def refused(_name: str, _qtype: str) -> Answer:
@@ -50,17 +49,26 @@ class _Server:
     asked: tuple[tuple[str, str], ...] = ()
 
     def ask(self, name: str, qtype: str) -> Answer:
-        zones = [(zone, block) for block in self.blocks for zone in block.zones if below(name, str(zone))]
+        # Of two blocks for one zone the first wins whose view lets the type pass.
+        zones = {
+            zone: block
+            for block in reversed(self.blocks)
+            for zone in block.zones
+            if block.only in ("", qtype) and below(name, str(zone))
+        }
         if not zones:
             return self.upstream(name, qtype)
-        _, block = max(zones, key=lambda each: len(each[0].labels))
-        if block.only_types and qtype not in block.only_types:
-            return Answer("NOERROR")
+        # DS is the parent's (RFC 4035 section 3.1.4.1), so CoreDNS takes the uppermost zone that it has.
+        choose = min if qtype == "DS" else max
+        zone = choose(zones, key=lambda each: len(each.labels))
+        block = zones[zone]
+        if qtype == "ANY" and not block.only:
+            return Answer("NOERROR", (Rr(name, "HINFO", 8482, '"ANY obsoleted" "See RFC 8482"'),))
         rewritten, reverts = _rewritten(name, block.rewrites)
-        given = _by_template(block.templates, rewritten.lower(), qtype) or self.stored(
-            block, rewritten, qtype
-        )
-        for revert in reverts:
+        given = _by_template(block.templates, rewritten, qtype)
+        if given is None:
+            given = self.stored(block, zone, rewritten, qtype)
+        for revert in reversed(reverts):
             given = replace(
                 given,
                 answers=tuple(map(revert, given.answers)),
@@ -68,11 +76,8 @@ class _Server:
             )
         return given
 
-    def stored(self, block: Block, name: str, qtype: str) -> Answer:
+    def stored(self, block: Block, zone: Name, name: str, qtype: str) -> Answer:
         """What the etcd plugin behind the rules says; unknown names may go on to the upstream."""
-        zone = max(
-            (zone for zone in block.backend if below(name, str(zone))), key=lambda zone: len(zone.labels)
-        )
         inner = replace(self, asked=(*self.asked, (name.lower(), qtype)))
         given = answer(self.entries, zone, name, qtype, inner.elsewhere)
         if given.rcode == "NXDOMAIN" and block.fallthrough:
@@ -87,19 +92,24 @@ class _Server:
 
 
 def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callable[[Rr], Rr]]]:
-    """The name that is asked for instead, and how the records come back, the last change first."""
+    """The name that is asked for instead, and how the records come back, in the order of the rules."""
     reverts: list[Callable[[Rr], Rr]] = []
     for rewrite in rewrites:
-        match = _search(rewrite.pattern, name.lower())
-        if match is None:
-            continue
-        before, name = name, _expanded(rewrite.replacement, match)
-        if rewrite.back is None:
-            reverts.insert(0, _rename_owner(name, before))
-            if not rewrite.then:
-                break
-            continue
-        reverts.insert(0, _rename_all(*rewrite.back))
+        if rewrite.suffix:
+            if not name.lower().endswith(rewrite.pattern):
+                continue
+            before, name = name, name.lower().removesuffix(rewrite.pattern) + rewrite.replacement
+        else:
+            match = _search(rewrite.pattern, name.lower())
+            if match is None:
+                continue
+            before, name = name, _expanded(rewrite.replacement, match)
+        if rewrite.answers:
+            reverts += [_renamed_by(place, pattern, new) for place, pattern, new in rewrite.answers]
+        else:
+            reverts.append(_renamed_back(name, before))
+        if not rewrite.then:
+            break
     return name, reverts
 
 
@@ -116,51 +126,46 @@ def _expanded(replacement: str, match: re.Match[str]) -> str:
     return re.sub(r"{(\d)}", lambda number: match[int(number[1])] or "", replacement)
 
 
-def _rename_owner(name: str, before: str) -> Callable[[Rr], Rr]:
-    """``answer auto``: the name comes back wherever it stands, in targets and within longer names too."""
+def _renamed_back(name: str, before: str) -> Callable[[Rr], Rr]:
+    """``answer auto``: the name comes back wherever it stands, and at the end of longer names."""
 
-    def revert(record: Rr) -> Rr:
-        data = record.data
-        if record.rtype in _NAMED:
-            data = _LAST_WORD.sub(lambda last: last[0].replace(name, before), data)
-        return replace(record, name=record.name.replace(name, before), data=data)
+    def renamed(found: str) -> str:
+        return found.removesuffix(name) + before if found == name or found.endswith(f".{name}") else found
 
-    return revert
+    return lambda record: _with_data(replace(record, name=renamed(record.name)), renamed)
 
 
-def _rename_all(pattern: str, replacement: str) -> Callable[[Rr], Rr]:
-    def renamed(name: str) -> str:
-        match = _search(pattern, name.lower())
-        return _expanded(replacement, match) if match else name
+def _renamed_by(place: str, pattern: str, replacement: str) -> Callable[[Rr], Rr]:
+    def renamed(found: str) -> str:
+        match = _search(pattern, found)
+        return _expanded(replacement, match) if match else found
 
-    def revert(record: Rr) -> Rr:
-        data = record.data
-        if record.rtype in _NAMED:
-            data = _LAST_WORD.sub(lambda last: renamed(last[0]), data)
-        return replace(record, name=renamed(record.name), data=data)
+    if place == "value":
+        return lambda record: _with_data(record, renamed)
+    return lambda record: replace(record, name=renamed(record.name))
 
-    return revert
+
+def _with_data(record: Rr, renamed: Callable[[str], str]) -> Rr:
+    if record.rtype not in _NAMED:
+        return record
+    place = _FIRST_WORD if record.rtype == "SOA" else _LAST_WORD
+    return replace(record, data=place.sub(lambda word: renamed(word[0]), record.data))
 
 
 def _by_template(templates: Sequence[Template], name: str, qtype: str) -> Answer | None:
+    name = name.lower()
     for template in templates:
-        if template.types != ANY_TYPE and qtype not in template.types:
+        if template.rtype not in ("ANY", qtype):
             continue
-        for pattern in template.patterns:
+        if template.zone is not None and not below(name, str(template.zone)):
+            continue
+        for pattern in template.patterns or ("",):
             match = _search(pattern, name)
-            if match is not None:
-                return _filled(template, name, match)
+            if match is None:
+                continue
+            if template.address is None:
+                return Answer(_RCODES[template.rcode])
+            address = match["a"].replace("-", "." if template.rtype == "A" else ":")
+            record = Rr(name, template.rtype, template.address, str(parse_address(address)))
+            return Answer("NOERROR", (record,))
     return None
-
-
-def _filled(template: Template, name: str, match: re.Match[str]) -> Answer:
-    if not template.answer:
-        return Answer(_RCODES[template.rcode])
-    groups = match.groupdict()
-    text = _CONDITION.sub(lambda part: part[2] if groups.get(part[1]) else "", template.answer)
-    text = _VARIABLE.sub(lambda part: name if part[1] else groups.get(part[2]) or "", text)
-    owner, ttl, _, rtype, data = text.split(" ", 4)
-    try:
-        return Answer(_RCODES[template.rcode], (Rr(owner, rtype, int(ttl), str(parse_address(data))),))
-    except InvalidAddress:
-        return Answer("SERVFAIL")

@@ -109,8 +109,13 @@ CASES = [
     ("999.0.0.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
     ("db.shop", "A", "REFUSED", "db.shop.svc.cluster.local of it"),
     ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
-    ("dns-version.cluster.local", "A", "NXDOMAIN", "the server says NXDOMAIN all the same"),
-    ("svc.cluster.local", "TXT", "NXDOMAIN", "the server says NXDOMAIN all the same"),
+    ("dns-version.cluster.local", "A", "NOERROR", "has TXT only"),
+    ("svc.cluster.local", "TXT", "NOERROR", "exists without data"),
+    ("web.shop.svc.cluster.local", "DS", "NOERROR", "has A, SRV only"),
+    ("web.shop.svc.cluster.local", "HTTPS", "NOERROR", "has A, SRV only"),
+    ("web.shop.svc.cluster.local", "TYPE64", "NOERROR", "has A, SRV only"),
+    ("gone.shop.svc.cluster.local", "SVCB", "NXDOMAIN", "there is no Service shop/gone"),
+    ("cluster.local", "ANY", "ANY obsoleted", "RFC 8482"),
     ("cluster.local", "A", "NOERROR", "the name exists (zones/cluster.local) without any data"),
 ]
 

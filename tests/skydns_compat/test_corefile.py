@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from skydns_compat.corefile import Block, CorefileSettings, Subzone, blocks, corefile
 from skydns_compat.names import Name
-from skydns_compat.reader_served import as_python
+from skydns_compat.reader import Entries
+from skydns_compat.reader_served import as_python, served_answer
 
 PLAIN = CorefileSettings(Name.parse("cluster.local"))
 VM = Subzone(Name.parse("vm.example"), 2, 0, listen="127.0.0.1:5353", name_server=True)
 SHOP = Subzone(Name.parse("shop.example"), 1, ordered=True)
+NESTED = Subzone(Name.parse("shop.cluster.local"))
 OPEN = Subzone(Name.parse("open.example"), 2, None, wildcards=True)
 
 VARIANTS = {
@@ -24,8 +30,11 @@ VARIANTS = {
     "alone": replace(PLAIN, upstream="none"),
     "bare": replace(PLAIN, cache=0, health="", ready="", prometheus=""),
     "zones beside": replace(PLAIN, subzones=(VM, SHOP, OPEN)),
+    "a zone below": replace(PLAIN, subzones=(NESTED,)),
+    "external": replace(PLAIN, subzones=(SHOP,), external=(Name.parse("dtk.io"),)),
     "no cluster zone": replace(PLAIN, subzones=(VM, SHOP), cluster=False, reverse=()),
 }
+INSECURE = blocks(replace(PLAIN, pods="insecure"))
 
 
 @pytest.fixture(params=VARIANTS)
@@ -42,8 +51,8 @@ def rules(settings: CorefileSettings) -> list[str]:
 
 def patterns(block: Block) -> list[str]:
     return [
-        *(one.pattern for one in block.rewrites),
-        *(one.back[0] for one in block.rewrites if one.back),
+        *(one.pattern for one in block.rewrites if not one.suffix),
+        *(pattern for one in block.rewrites for _, pattern, _ in one.answers),
         *(pattern for one in block.templates for pattern in one.patterns),
     ]
 
@@ -60,20 +69,59 @@ def test_every_pattern_is_in_the_text_and_is_one_word(settings: CorefileSettings
 
 
 def test_replacements_name_groups_that_are_there(settings: CorefileSettings) -> None:
-    for rewrite in (one for block in blocks(settings) for one in block.rewrites):
-        for pattern, replacement in (
-            (rewrite.pattern, rewrite.replacement),
-            *([rewrite.back] if rewrite.back else []),
-        ):
+    for rewrite in (one for block in blocks(settings) for one in block.rewrites if not one.suffix):
+        pairs = [(rewrite.pattern, rewrite.replacement), *((old, new) for _, old, new in rewrite.answers)]
+        for pattern, replacement in pairs:
             groups = re.compile(as_python(pattern)).groups
             assert all(1 <= int(number) <= groups for number in re.findall(r"{(\d)}", replacement))
 
 
-def test_answers_name_groups_that_are_there(settings: CorefileSettings) -> None:
+def test_computed_addresses_have_their_group(settings: CorefileSettings) -> None:
     for template in (one for block in blocks(settings) for one in block.templates):
-        wanted = set(re.findall(r"\.Group\.(\w+)", template.answer))
-        named = {name for pattern in template.patterns for name in re.compile(as_python(pattern)).groupindex}
-        assert not template.answer or wanted >= named
+        if template.address is not None:
+            assert all("a" in re.compile(as_python(one)).groupindex for one in template.patterns)
+
+
+@pytest.mark.parametrize("pods", ["disabled", "insecure", "verified"])
+def test_it_is_short_enough_to_be_read(pods: str) -> None:
+    def lines(**more: Any) -> int:
+        return corefile(replace(PLAIN, pods=pods, **more)).count("\n")
+
+    external = Name.parse("dtk.io")
+    assert lines() <= 110
+    assert lines(subzones=(VM,)) <= 110 + 45
+    assert lines(subzones=(VM, SHOP, OPEN, NESTED), external=(external,)) <= 110 + 5 * 45
+
+
+def test_one_server_block_a_zone_and_one_view_beside_it() -> None:
+    made = blocks(replace(PLAIN, subzones=(VM, SHOP, NESTED), upstream="none"))
+    zones = [zone for block in made for zone in block.zones if not block.only]
+    assert len(set(zones)) == len(zones)
+    assert [block.only for block in made if block.only] == ["PTR"]
+
+
+def test_ds_of_a_zone_below_another_is_answered_by_the_one_above() -> None:
+    cluster, nested, vm, *_ = blocks(replace(PLAIN, subzones=(NESTED, VM)))
+    assert [(one.rtype, one.rcode, one.zone) for one in cluster.templates[:1]] == [
+        ("DS", "NOERROR", NESTED.zone)
+    ]
+    for block in (nested, vm):
+        assert not [one for one in block.templates if one.rtype == "DS"]
+
+
+@settings_of_hypothesis(max_examples=300)
+@given(st.lists(st.sampled_from(["", "0", "1", "f00d", "10", "255", "256", "01", "g", "12345"]), max_size=10))
+def test_a_pod_name_is_computed_where_its_label_is_an_address(groups: list[str]) -> None:
+    """As Go's net.ParseIP reads it, from which CoreDNS's kubernetes plugin takes it."""
+    label = "-".join(groups) or "x"
+    rtype, separator = ("A", ".") if label.count("-") == 3 and "--" not in label else ("AAAA", ":")
+    found = served_answer(Entries({}), INSECURE, f"{label}.shop.pod.cluster.local", rtype)
+    try:
+        address = ipaddress.ip_address(label.replace("-", separator))
+    except ValueError:
+        assert found.rcode == "NXDOMAIN"
+    else:
+        assert [one.data for one in found.answers] == [str(address)]
 
 
 def test_braces_close(settings: CorefileSettings) -> None:
@@ -85,22 +133,27 @@ def test_braces_close(settings: CorefileSettings) -> None:
 
 
 def test_templates_pass_on_what_they_do_not_match(settings: CorefileSettings) -> None:
+    """Without ``fallthrough`` a template makes every other name SERVFAIL."""
+    inside: list[str] = []
+    for line in [*rules(settings), "template"]:
+        if line.startswith("template"):
+            assert not inside or {"fallthrough", "import negative"} & set(inside)
+            inside = [line]
+        elif inside:
+            inside.append(line)
+
+
+def test_every_snippet_is_used_and_every_import_has_one(settings: CorefileSettings) -> None:
     lines = rules(settings)
-    count = sum(line.startswith("template ") for line in lines)
-    own = sum(block.fallthrough for block in blocks(settings))
-    assert lines.count("fallthrough") == count + own
+    made = {line[1:-3] for line in lines if line.startswith("(")}
+    assert made == {line.split()[1] for line in lines if line.startswith("import ")}
 
 
 def test_every_block_asks_etcd(settings: CorefileSettings) -> None:
     lines = rules(settings)
     found = [line for line in lines if line.startswith("etcd ")]
-    assert found == [f"etcd {' '.join(map(str, block.backend))} {{" for block in blocks(settings)]
-    assert lines.count("path /skydns") == lines.count("endpoint http://127.0.0.1:2379") == len(found)
-
-
-def test_no_zone_is_served_twice(settings: CorefileSettings) -> None:
-    zones = [zone for block in blocks(settings) for zone in block.zones]
-    assert len(set(zones)) == len(zones)
+    assert found == [f"etcd {' '.join(map(str, block.zones))} {{" for block in blocks(settings) if block.etcd]
+    assert lines.count("path /skydns") == lines.count("endpoint http://127.0.0.1:2379") == 1
 
 
 def test_doors_are_opened_once(settings: CorefileSettings) -> None:
@@ -151,7 +204,9 @@ def test_settings(change: dict[str, Any], present: list[str], absent: list[str])
 def test_the_order_of_addresses_is_kept_where_it_is_asked_for() -> None:
     text = corefile(replace(PLAIN, subzones=(SHOP,)))
     block = text[text.index("shop.example:53 {") :].split("\n}\n")[0]
-    assert "loadbalance" not in block
+    assert "import ordered" in block
+    assert "import common" not in block
+    assert "loadbalance" not in text[text.index("(ordered) {") :].split("\n}\n")[0]
 
 
 def test_without_the_cluster_zone_nothing_names_it() -> None:

@@ -17,10 +17,9 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from skydns_compat.corefile import blocks, corefile
+from skydns_compat.corefile import CorefileSettings, blocks, corefile
 from skydns_compat.reader import Answer, Entries, Rr
 from skydns_compat.reader_served import refused, served_answer
-from skydns_compat.serverblock import CorefileSettings
 from tests.stack.harness import LOOPBACK, CoreDns, Etcd
 
 UPSTREAM = """
@@ -45,6 +44,8 @@ UPSTREAM = """
 def upstream(name: str, qtype: str) -> Answer:
     """What that upstream says."""
     known = {"A": "192.0.2.7", "AAAA": "2001:db8::7"}
+    if qtype == "ANY":  # the first template of the name's
+        qtype = "A"
     if name != "ext.example.":
         return Answer("NXDOMAIN")
     return Answer("NOERROR", (Rr(name, qtype, 60, known[qtype]),)) if qtype in known else Answer("NOERROR")

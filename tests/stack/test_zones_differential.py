@@ -27,27 +27,11 @@ LEAST_IDENTICAL = 0.90
 
 PROMISED_LESS: tuple[KnownDifference, ...] = (
     KnownDifference(
-        name="ports without underscores",
-        kinds="(ClusterIP|headless) (port without underscores|too many labels)",
-        types=TYPES,
-        what="NOERROR became NXDOMAIN",
-        names=r"_?[^_.]+\.(tcp|udp|sctp)\..*",
-        reason="The plugin takes http.tcp for _http._tcp. No specification has it, so a new zone need not.",
-    ),
-    KnownDifference(
         name="endpoints of Services with an address",
         kinds="ClusterIP (no such )?endpoint( in capitals)?",
         types=TYPES,
         what="NOERROR became NXDOMAIN",
         reason="The specification names the endpoints of headless Services alone; so do zones of Services.",
-    ),
-    KnownDifference(
-        name="TXT at a namespace",
-        kinds="namespace( in capitals)?",
-        types=("TXT",),
-        what="NXDOMAIN became NOERROR",
-        reason="The plugin says that a namespace does not exist when asked for TXT; a name that exists is "
-        "NODATA (RFC 8020). Only the cluster's zone says as the plugin does.",
     ),
 )
 

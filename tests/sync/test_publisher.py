@@ -201,11 +201,13 @@ def test_a_deep_prefix_and_zone_change_together_too() -> None:
     assert publisher.group(b"/a/b/z/y/x/svc/shop/web/_tcp/_http/A") == b"/a/b/z/y/x/svc/shop/web"
 
 
-def test_a_service_named_any_is_kept_where_no_wildcard_is() -> None:
-    publisher = filled(services=[service("any", namespace="any")])
-    assert b"/skydns/local/cluster/svc/any_/any_/10-0-0-1-H" in publisher.desired
-    assert not [key for key in publisher.desired if b"/any/" in key + b"/"]
-    assert host(publisher, PTR) == "any.any.svc.cluster.local"
+@pytest.mark.parametrize(("name", "namespace"), [("any", "shop"), ("web", "any")])
+def test_a_name_with_the_label_any_is_left_out_with_the_reason(name: str, namespace: str) -> None:
+    publisher = filled(services=[service(name, namespace=namespace)])
+    assert not [key for key in publisher.desired if b"/any" in key]
+    assert PTR not in publisher.desired
+    [reason] = publisher.published(Unit("services", namespace, name)).left_out
+    assert "'any' is a wildcard" in reason
 
 
 def test_services_follow_the_labels_of_their_namespace() -> None:

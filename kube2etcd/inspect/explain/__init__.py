@@ -9,6 +9,17 @@ from kube2etcd.inspect.explain.explainer import (
     Reads,
     meaning,
     question_name,
+    question_type,
 )
 
-__all__ = ["TYPES", "USUAL", "Asked", "Explainer", "Explanation", "Reads", "meaning", "question_name"]
+__all__ = [
+    "TYPES",
+    "USUAL",
+    "Asked",
+    "Explainer",
+    "Explanation",
+    "Reads",
+    "meaning",
+    "question_name",
+    "question_type",
+]

@@ -6,6 +6,7 @@ server.  Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,8 +21,17 @@ from skydns_compat.reader_served import served_answer
 
 #: Types that are asked for when none is given and the name has no records.
 USUAL = ("A",)
-#: Types that a question may have.
-TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX", "ANY")
+#: Types that a name may have records of, in the order in which they are explained.
+TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX")
+#: Numbers of the types that the server treats each in its own way (RFC 3597: TYPE28 is AAAA).
+_NUMBERS = dict(zip(("1", "28", "33", "5", "12", "16", "2", "6", "15"), TYPES, strict=True)) | {
+    "43": "DS",
+    "255": "ANY",
+}
+_OTHER = (
+    "ANY CAA CDNSKEY CDS CERT CSYNC DNAME DNSKEY DS EUI48 EUI64 HINFO HTTPS LOC NAPTR NSEC NSEC3 NSEC3PARAM"
+    " OPENPGPKEY RP RRSIG SMIMEA SPF SSHFP SVCB TLSA URI ZONEMD"
+)
 
 
 #: A server that is asked: (name, type) -> its answer.
@@ -77,6 +87,17 @@ def question_name(text: str) -> Name:
         return Name.parse(text)
 
 
+def question_type(text: str) -> str:
+    """The type that is asked for, in capitals; `ValueError` for text that is none."""
+    rtype = text.upper()
+    number = re.fullmatch(r"TYPE([1-9][0-9]{0,4})", rtype)
+    if number and int(number[1]) < 65536:
+        return _NUMBERS.get(number[1], rtype)
+    if rtype not in _OTHER.split() and rtype not in TYPES:
+        raise ValueError(f"{text!r} is no type; write one such as {', '.join(TYPES)}, DS, HTTPS, or TYPE64")
+    return rtype
+
+
 class Explainer:
     """Answers and reasons over what ``publisher`` wants, or over what etcd really holds."""
 
@@ -108,6 +129,8 @@ class Explainer:
     def _explain(self, name: Name, rtype: str, rows: list[Row]) -> Explanation:
         wanted = self._wanted(name, rtype)
         reasons = list(dict.fromkeys(self._why.reasons(name, rtype, rows, wanted)))
+        if any(one.rtype == "HINFO" for one in wanted.answers):
+            reasons.insert(0, "ANY has this one answer for every name of the zone (RFC 8482)")
         if self._existing is None:
             return Explanation(f"{name}.", rtype, wanted, tuple(reasons))
         real = self._existing(name, rtype)

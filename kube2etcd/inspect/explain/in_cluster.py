@@ -50,8 +50,6 @@ class WhyInCluster:
             yield f"{self._zone.name} has svc, pod, dns and dns-version below it, and nothing else"
         elif not shown:
             yield other_types(rows)
-        if answer.rcode == "NXDOMAIN" and (rows or labels == ("svc",)):
-            yield "for this type the server says NXDOMAIN all the same, as CoreDNS's kubernetes plugin does"
 
     def _about_service(self, labels: tuple[str, ...], rows: list[Row], answer: Answer) -> Iterator[str]:
         store = self._publisher.store
