@@ -133,7 +133,7 @@ def neighbours(names: Iterable[Name]) -> Iterator[Name]:
     """Names that could be there and are not, unless a record has them."""
     services = ZONE.child("svc")
     for namespace in (*NAMESPACES, "gone"):
-        yield services.child(namespace)
+        yield Name((namespace, *services.labels))
         for service in (*SERVICES, "gone"):
             name = Name((service, namespace, *services.labels))
             yield name
