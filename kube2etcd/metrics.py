@@ -67,6 +67,13 @@ class Metrics:
         self._contested = gauge(
             "contested_keys", "Keys that we want and another writer holds by right of its owner id."
         )
+        self._disputed = gauge(
+            "disputed_keys", "Keys left to another writer that has our owner id; nothing is deleted then."
+        )
+        self._unforeseen = counter(
+            "unforeseen_errors",
+            "Events and objects dropped for an unforeseen error; each is logged.",
+        )
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
@@ -137,9 +144,9 @@ class Metrics:
         """Whether ``kind`` has been listed."""
         self._synced.labels(kind).set(yes)
 
-    def stale_since(self, kind: str, moment: float | None) -> None:
-        """``kind`` is not followed since ``moment`` (seconds of the epoch); ``None``: it is."""
-        self._stale.labels(kind).set(moment or 0)
+    def stale_for(self, kind: str, seconds: float | None) -> None:
+        """``kind`` has not been followed for so long; ``None``: it is."""
+        self._stale.labels(kind).set(0 if seconds is None else time.time() - seconds)
 
     # etcd's side
 
@@ -155,6 +162,14 @@ class Metrics:
     def contested(self, count: int) -> None:
         """``count`` keys that we want are another writer's."""
         self._contested.set(count)
+
+    def disputed(self, count: int) -> None:
+        """``count`` keys are left to another writer with our owner id."""
+        self._disputed.set(count)
+
+    def unforeseen(self) -> None:
+        """An event or an object was dropped for an unforeseen error."""
+        self._unforeseen.inc()
 
     def wrote(self, puts: int, deletes: int) -> None:
         """So many keys were written and deleted."""

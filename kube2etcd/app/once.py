@@ -25,14 +25,14 @@ from kube2etcd.settings import Settings
 from kube2etcd.sync.events import Failing, Inbox, Listed, News, Rezoned
 from kube2etcd.sync.plan import Change, Delete, Plan, diff, prune, to_hold
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
 
 if TYPE_CHECKING:
     from kube2etcd.webhook.within_run import Told
 
 #: Those who tell the log what the loop does; of one pass the outcome is told.
-_LOOP = ("kube2etcd.sync.applier", "kube2etcd.sync.intake", "kube2etcd.sync.safety", "kube2etcd.sync.foreign")
+_LOOP = tuple(f"kube2etcd.sync.{one}" for one in ("reconciler", "listings", "safety", "target"))
 #: Those who tell it how listing goes.
 _REFLECTING = ("kube2etcd.kube.reflector", "kube2etcd.kube.watch", "kube2etcd.kube.health")
 #: Foreign keys that are taken out in one transaction.
@@ -230,36 +230,38 @@ def resync(
     ):
         strict = _Strict(store)
         reconciler = Reconciler(
-            build.publisher(settings, Store()),
-            strict,
-            inbox,
-            [
-                *(reflector.kind.name for reflector in reflectors),
-                *(kind for one in told for kind in one.kinds),
-            ],
-            relist=relist,
-            follow=lambda revision: 0,
-            metrics=Metrics(),
-            status=Status(),
-            force=force,
-            progress=lambda done, total: progress(f"writing {done} of {total} keys…"),
+            Parts(
+                publisher=build.publisher(settings, Store()),
+                etcd=strict,
+                inbox=inbox,
+                kinds=[
+                    *(reflector.kind.name for reflector in reflectors),
+                    *(kind for one in told for kind in one.kinds),
+                ],
+                relist=relist,
+                follow=lambda revision: 0,
+                metrics=Metrics(),
+                status=Status(),
+                force=force,
+                progress=lambda done, total: progress(f"writing {done} of {total} keys…"),
+            )
         )
         for one in told:
             one.relist("the first pass")
         progress("listing the cluster…")
-        while not (reconciler.applier.equal or strict.refused) or reconciler.applier.held:
+        while not (reconciler.target.equal or strict.refused) or reconciler.held.keys:
             reconciler.turn(inbox.news())
             if strict.error is not None:
                 raise strict.error
-            if reconciler.applier.plan is not last and (reconciler.applier.equal or strict.refused):
-                last = reconciler.applier.plan
+            if reconciler.plan is not last and (reconciler.target.equal or strict.refused):
+                last = reconciler.plan
                 found.update((change.key, change) for change in last.changes)
                 foreign, malformed = foreign | last.foreign, malformed | last.malformed
-            if reconciler.applier.held:
-                progress(f"{len(reconciler.applier.held)} deletions wait for a second listing…")
+            if reconciler.held.keys:
+                progress(f"{len(reconciler.held.keys)} deletions wait for a second listing…")
         pruned: tuple[Delete, ...] = ()
         if prune_foreign:
-            there = reconciler.applier.mirror.entries
+            there = reconciler.target.mirror.entries
             pruned = _pruned(settings, reconciler.publisher, foreign & there.keys(), there)
             gone = [changes.Delete(one.key) for one in pruned]
             strict.apply([tuple(tuple(gone[at : at + BATCH]) for at in range(0, len(gone), BATCH))])

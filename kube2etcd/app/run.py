@@ -31,7 +31,7 @@ from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import Settings
 from kube2etcd.sync.events import Inbox, Wake
 from kube2etcd.sync.follower import EtcdFollower
-from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.sync.reconciler import Parts, Reconciler
 
 if TYPE_CHECKING:
     from kube2etcd.webhook.within_run import WithinRun
@@ -71,17 +71,19 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
             raise _Stopped
 
     reconciler = Reconciler(
-        build.publisher(settings, Store()),
-        store,
-        inbox,
-        [*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
-        relist=_relist_all([*reflectors, *([webhook] if webhook else [])]),
-        follow=follower.follow,
-        metrics=metrics,
-        status=status,
-        resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
-        progress=progress,
-        standing_by=election.standing_by if election is not None else str,
+        Parts(
+            publisher=build.publisher(settings, Store()),
+            etcd=store,
+            inbox=inbox,
+            kinds=[*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
+            relist=_relist_all([*reflectors, *([webhook] if webhook else [])]),
+            follow=follower.follow,
+            metrics=metrics,
+            status=status,
+            resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
+            progress=progress,
+            other_leader=election.standing_by if election is not None else str,
+        )
     )
     log.info(
         "keeping %s in etcd at %s equal to %s",

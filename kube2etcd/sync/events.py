@@ -1,13 +1,13 @@
-"""News for the reconciler: what the reflectors and the watch on etcd have to say, in order.
+"""Events for the reconciler, from the reflectors, the watch on etcd and the webhook, in order.
 
-Any thread may put, one thread drains.  Holds values, decides nothing.
+Any thread may put, one thread drains.
 """
 
 from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -88,14 +88,15 @@ News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost 
 class Inbox:
     """A queue with the faces that the reflectors (`kube2etcd.kube.delivery.Sink`) expect."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._queue: queue.SimpleQueue[tuple[float, News]] = queue.SimpleQueue()
-        self.oldest = time.monotonic()
+        self.oldest = clock()
         """When the oldest of the last drained news came in."""
 
     def put(self, news: News) -> None:
         """Add, from any thread."""
-        self._queue.put((time.monotonic(), news))
+        self._queue.put((self._clock(), news))
 
     def drain(self, timeout: float) -> list[News]:
         """Everything there is, after waiting at most ``timeout`` seconds for the first."""

@@ -41,6 +41,12 @@ class Mirror:
         """What we know may be wrong; only a snapshot helps."""
         self.lost = True
 
+    def caught_up(self, revision: int) -> None:
+        """`entries` holds everything up to ``revision``; its events may come or not."""
+        self.revision = revision
+        self._echoes.clear()
+        self._own.clear()
+
     def wrote(self, done: Iterable[changes.Change], result: changes.ApplyResult) -> None:
         """Our own changes were accepted."""
         self._own |= result.own_revisions

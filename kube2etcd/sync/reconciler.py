@@ -1,119 +1,148 @@
-"""The loop: news in, store, records, plan, etcd.  The single writer.
+"""The loop, and the only writer of keys.
 
-    news -> Store -> touched units -> Publisher -> keys -> diff with the Mirror -> Plan -> etcd
+    events -> store -> publisher -> diff with the mirror of etcd -> safety -> etcd -> mirror -> status
 
-It runs in one thread and waits in one place.  Everything else only puts news into the `Inbox`.  A
-full pass is the same path without a restriction to keys, after both sides were read anew.  It never
-deletes before every kind has been listed, and never believes a mass deletion at first sight.
+It runs in one thread and waits in one place; other threads only put events into the `Inbox`.  A full pass
+is the same path over all keys, after etcd was read anew.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
 
+from kube2etcd.errors import EtcdDeposed, EtcdError
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.applier import Applier, EntryStore
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
-from kube2etcd.sync.intake import Intake
+from kube2etcd.sync.listings import Listings
+from kube2etcd.sync.plan import HELD_SHARE, Plan, diff
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.status import report
+from kube2etcd.sync.safety import Disputes, HeldDeletes
+from kube2etcd.sync.status import Report
+from kube2etcd.sync.target import EntryStore, Target
 
-#: Seconds that the loop waits for news at most, so that its heartbeat is seen.
-TICK = 1.0
+log = logging.getLogger(__name__)
+
+TICK: Final = 1.0
+"""Seconds between turns at most: the loop's heartbeat is its liveness."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the loop is made of."""
+
+    publisher: Publisher
+    etcd: EntryStore
+    inbox: Inbox
+    kinds: Iterable[str]
+    relist: Callable[[str], None]
+    """Have every kind listed again, for this reason; does not wait for the lists."""
+    follow: Callable[[int], int]
+    """Watch etcd from this revision on; the number of that watch."""
+    metrics: Metrics
+    status: Status
+    other_leader: Callable[[], str] = str
+    """Who writes in our place; empty: we may write."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Called while a plan is written, with the keys done and in all."""
+    resync_period: float = 300.0
+    force: bool = False
+    """Hold no mass deletion."""
+    clock: Callable[[], float] = time.monotonic
 
 
 class Reconciler:
-    """Keeps a store of entries equal to what a publisher wants."""
+    """Keeps etcd equal to what the publisher wants."""
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        entries: EntryStore,
-        inbox: Inbox,
-        kinds: Iterable[str],
-        *,
-        relist: Callable[[str], None],
-        follow: Callable[[int], int],
-        metrics: Metrics,
-        status: Status,
-        resync_period: float = 300.0,
-        max_txn_ops: int = 128,
-        dry: bool = False,
-        force: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-        standing_by: Callable[[], str] = str,
-    ) -> None:
-        """``relist(reason)`` has every kind listed again; it does not wait for that.
-
-        ``follow(revision)`` watches etcd from there and gives the number of that watch.
-        ``standing_by()`` says why nothing may be written at present; empty: it may.
-        """
-        self.publisher, self.inbox = publisher, inbox
-        self._intake = Intake(publisher, kinds, metrics)
-        self.applier = Applier(
-            publisher,
-            entries,
-            self._intake,
-            follow=follow,
-            report=self._report,
-            metrics=metrics,
-            max_txn_ops=max_txn_ops,
-            dry=dry,
-            force=force,
-            progress=progress,
-            standing_by=standing_by,
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.publisher, self._clock = parts, parts.publisher, parts.clock
+        self.listings = Listings(parts.publisher, parts.kinds, parts.metrics, parts.clock)
+        self.target = Target(parts.etcd, parts.publisher, parts.metrics)
+        owner = parts.publisher.layout.owner
+        self.held, self.disputes = HeldDeletes(owner, parts.force), Disputes(owner)
+        self.plan = Plan()
+        """The last plan, before anything of it was held."""
+        self._report = Report(
+            parts.publisher, self.listings, self.target, self.held, self.disputes, parts.metrics, parts.status
         )
-        self._relist, self._metrics, self._status = relist, metrics, status
-        self._period, self._resync_at = resync_period, time.monotonic() + resync_period
+        self._resync_at = self._clock() + parts.resync_period
 
     def run(self, stop: threading.Event) -> None:
-        """Turn until ``stop`` is set; an event in the inbox, or a tick, makes a turn."""
+        """Turn on every event, and every `TICK`, until ``stop`` is set."""
         while not stop.is_set():
-            self.turn(self.inbox.drain(self._pause()))
+            self.turn(self.parts.inbox.drain(self._pause()))
 
-    def turn(self, news: list[News]) -> None:
-        """One pass over what is new."""
-        now = time.monotonic()
-        changed = self._take_in(news)
+    def turn(self, events: Iterable[News]) -> None:
+        """Take in events and write what differs."""
+        parts, now = self.parts, self._clock()
+        for event in events:
+            if isinstance(event, EtcdChanged | EtcdLost):
+                self.target.apply(event)
+            elif not isinstance(event, Wake):
+                self.listings.apply(event)
         if now >= self._resync_at:
-            self._resync_at = now + self._period
-            self._relist("resync")
-            self.applier.mirror.lose()
-        self.applier.take_turns()
-        if not self._intake.waiting:
-            self._reconcile(self._intake.touched(), changed, now)
-        if self.applier.holding.asks(now):
-            self._relist("a plan is held")
-        self._report()
+            self._resync_at = now + parts.resync_period
+            parts.relist("resync")
+            self.target.mirror.lose()
+        self.target.elect(parts.other_leader())
+        if not self.listings.waiting:
+            touched = self.listings.refresh()
+            try:
+                self._reconcile(touched, now)
+            except EtcdDeposed as error:
+                log.info("%s", error)
+                self.target.lose()
+            except EtcdError as error:
+                self.target.failed(error, self._clock())
+        if self.held.relist_due(now):
+            parts.relist("a plan is held")
+        self._report.publish()
 
-    def _take_in(self, news: list[News]) -> set[bytes]:
-        """What the news is about goes to where it is known; the keys that others changed in etcd."""
-        changed: set[bytes] = set()
-        for item in news:
-            match item:
-                case EtcdChanged() | EtcdLost():
-                    changed |= self.applier.take(item)
-                case Wake():
-                    pass
-                case _:
-                    self._intake.take(item)
-        return changed
-
-    def _reconcile(self, touched: set[bytes], changed: set[bytes], began: float) -> None:
-        full = self.applier.mirror.lost
-        if not self.applier.equalize(touched, changed, began):
-            return
+    def _reconcile(self, touched: set[bytes], now: float) -> None:
+        """Compare ``touched`` keys, or all where etcd has to be read anew, and write what differs."""
+        parts, target, entries = self.parts, self.target, self.target.mirror.entries
+        full, waiting = target.mirror.lost, self.held.keys | self.disputes.keys
+        # What waited, or changed in the cluster as well, is no repair.
+        no_repair = touched | waiting | target.refused().keys()
+        looked_at = None if full else touched | waiting | target.pending(now)
         if full:
-            self._metrics.resynced(time.monotonic() - began)
+            if now < target.retry_at:
+                return
+            if not target.equal:
+                self._report.publish()  # reading may take long, and so may writing
+            target.load(now)
+            entries = target.mirror.entries
+        elif not looked_at and not self.disputes.active:
+            self.listings.came_empty()  # it took nothing away
+            return
+        plan = self.plan = diff(entries, self.publisher.desired, self.publisher.layout.owner, looked_at)
+        target.foreign.note(plan, looked_at)
+        empty = self.listings.came_empty()
+        plan = self.held.hold(plan, entries, self.listings.counts, empty, now)
+        if target.other_leader:
+            target.standby.note((change.key for change in plan.changes), now)
+            plan = Plan()
+        plan = self.disputes.withhold(plan, target.damaged, now)
+        if plan.changes:
+            repairs = {change.key for change in plan.changes} & (target.damaged - no_repair)
+            if full and len(repairs) > HELD_SHARE * len(self.publisher.desired):
+                target.equal = False  # etcd lost its data
+            if full and not target.equal:
+                self._report.publish()
+            target.write(plan, repairs, self._clock(), parts.progress)
+        if full:
+            target.follow(parts.follow)
+        target.compared(now)
+        if full:
+            parts.metrics.resynced(self._clock() - now)
         elif touched:
-            self._metrics.latency(time.monotonic() - self.inbox.oldest)
+            parts.metrics.latency(self._clock() - parts.inbox.oldest)
 
     def _pause(self) -> float:
-        if self.applier.mirror.lost and not self._intake.waiting:
-            return max(0.0, min(TICK, self.applier.retry_at - time.monotonic()))
+        if self.target.mirror.lost and not self.listings.waiting:
+            return max(0.0, min(TICK, self.target.retry_at - self._clock()))
         return TICK
-
-    def _report(self) -> None:
-        report(self.publisher, self._intake, self.applier, self._metrics, self._status)

@@ -1,24 +1,42 @@
-"""Deletions that wait until a second listing agrees (guarantee G3).
+"""Deletions that wait for a second opinion (guarantee G3), and writers that undo ours (guarantee G13).
 
-A plan that would take many of our names away is what a wrong answer of the API server looks like, and so
-is any deletion after a list that came empty.  Such deletions are held, and asked about again.  Knows plans
-and how often each kind was listed; the loop tells it the time.  Writes nothing.
+A plan that would delete many of our names looks like a wrong answer of the API server, and so does any
+deletion after a list that came empty: it is held until a second listing agrees.  A key of ours that
+somebody with our owner id writes back again and again is another bridge's: we stop, and say so.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from typing import Final
 
-from kube2etcd.sync.plan import Plan, to_hold
+from kube2etcd.sync.plan import Create, Delete, Plan, to_hold
+from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a held plan asks for another listing.
-ASK_AGAIN = (5.0, 10.0, 20.0)
+ASK_AGAIN: Final = (5.0, 10.0, 20.0)
+"""Seconds after which a held plan asks for another listing."""
+
+UNDONE: Final = 2
+"""How often within `DISPUTE_WINDOW` our change of one key is undone before we call it a dispute."""
+
+DISPUTE_WINDOW: Final = 30.0
+"""Seconds in which those must lie; two writers undo each other within milliseconds."""
+
+PROBE_AFTER: Final = (15.0, 30.0, 60.0, 120.0, 300.0)
+"""Seconds after which one disputed key is written again, to see whether the other writer is gone; the last
+repeats."""
+
+PROBE_STANDS: Final = 3.0
+"""Seconds for which such a key must stay as we wrote it."""
+
+MAX_TRACKED: Final = 10_000
+"""Keys for which undone changes are counted; more at once are a dispute anyhow."""
 
 
-class Holding:
+class HeldDeletes:
     """The deletions that are held at present."""
 
     def __init__(self, owner: str, force: bool = False) -> None:
@@ -30,7 +48,7 @@ class Holding:
         self._since: dict[str, int] = {}
         self._ask_at: list[float] = []
 
-    def allowed(
+    def hold(
         self,
         plan: Plan,
         entries: Mapping[bytes, bytes],
@@ -38,20 +56,20 @@ class Holding:
         empty: bool,
         now: float,
     ) -> Plan:
-        """The plan without deletions that nobody has confirmed yet.
+        """The plan without the deletions that no second listing has confirmed yet.
 
-        ``entries``: what etcd holds; ``listings``: how often each kind was listed.  ``empty``: a kind has
-        come empty that was not, or at the start.  That is what a server says that has not yet read its own
-        data, and in a small cluster it takes few names away: then every deletion waits.
+        ``entries``: what etcd holds; ``listings``: how often each kind was listed; ``empty``: a kind was
+        listed empty that was not, or at the start.  A server that has not read its own data yet says that,
+        and in a small cluster few names go by it: then every deletion waits.
         """
         deletes = frozenset(change.key for change in plan.deletes)
         rest, waiting = plan, self.keys & deletes
         if self._asked and all(listings[kind] > count for kind, count in self._since.items()):
-            # Only what was held when it was asked for: a list on its way to that may have been wrong about
-            # more, and nobody has looked at those a second time.
+            # Only what was held when the listing was asked for: one that was under way may have been wrong
+            # about more, and nothing has confirmed that.
             confirmed, self._asked = self._asked & deletes, frozenset()
             if confirmed:
-                log.warning("a second listing agrees: %d keys are deleted after all", len(confirmed))
+                log.warning("deletions confirmed by a second listing: %d keys", len(confirmed))
                 entries = {key: value for key, value in entries.items() if key not in confirmed}
             deletes -= confirmed
             rest, waiting = plan.without(confirmed), self._doubted & deletes
@@ -65,15 +83,94 @@ class Holding:
         self._asked &= suspect
         self._doubted &= suspect
         if suspect and not self._asked:
-            why = "after an empty list" if empty else "at once"
-            log.warning("%d keys would be deleted %s: held until a second listing agrees", len(suspect), why)
+            why = "a list came empty" if empty else "so many at once"
+            log.warning("deletions held until a second listing agrees: %d keys, %s", len(suspect), why)
             self._since, self._asked, self._doubted = dict(listings), suspect, frozenset()
             self._ask_at = [now, *(now + pause for pause in ASK_AGAIN)]
         return plan.without(suspect) if suspect else plan
 
-    def asks(self, now: float) -> bool:
-        """Whether it is time for another listing; each such time is told once."""
+    def relist_due(self, now: float) -> bool:
+        """Whether it is time for another listing; true once for each such time."""
         due = bool(self.keys and self._ask_at) and now >= self._ask_at[0]
         if due:
             self._ask_at.pop(0)
         return due
+
+
+class Disputes:
+    """Keys that another writer with our owner id writes as well.
+
+    While there are any, nothing is deleted, and disputed keys are left as the other writer has them.  Two
+    bridges that both do so come to rest, each with its own names in etcd.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.keys: set[bytes] = set()
+        """Keys that we would write or delete and leave alone."""
+        self._owner = owner
+        self._undone: dict[bytes, list[float]] = {}
+        self._disputed: set[bytes] = set()
+        self._probe_at, self._probes = 0.0, 0
+        self._probe: tuple[bytes, float] | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether another writer with our owner id is believed to be alive."""
+        return bool(self._disputed)
+
+    def withhold(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
+        """The plan without what would undo another writer's changes once more.
+
+        ``changed``: keys that somebody else changed since the last turn.
+        """
+        for change in plan.changes:
+            if isinstance(change, Create) or change.key not in changed or not self._is_ours(change.before):
+                continue
+            if self._undone_again(change.key, now):
+                self._dispute(change.key, now)
+        if not self.active:
+            return plan
+        if self._probe is not None and now >= self._probe[1] + PROBE_STANDS:
+            log.warning("etcd: the other writer with owner id %s is gone", self._owner)
+            self._reset()
+            return plan
+        held = {one.key for one in plan.changes if one.key in self._disputed or isinstance(one, Delete)}
+        if self._probe is None and held and now >= self._probe_at:
+            self._probe = min(held), now
+            held.discard(self._probe[0])
+        elif self._probe is None and not held and now >= self._probe_at:
+            self._reset()  # what was disputed is as we want it
+        self.keys = held
+        return plan.without(frozenset(held))
+
+    def _is_ours(self, value: bytes) -> bool:
+        return owner_of(value) == self._owner
+
+    def _undone_again(self, key: bytes, now: float) -> bool:
+        if self._probe is not None and self._probe[0] == key:
+            return True
+        times = [at for at in self._undone.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
+        self._undone[key] = times
+        if len(self._undone) > MAX_TRACKED:
+            del self._undone[next(iter(self._undone))]
+        return len(times) > UNDONE or self.active
+
+    def _dispute(self, key: bytes, now: float) -> None:
+        if not self.active:
+            log.error(
+                "etcd: another writer with owner id %s undoes our changes, such as %s: nothing is deleted"
+                " until it is gone; give each bridge and webhook on one etcd its own --owner-id",
+                self._owner,
+                key.decode(errors="replace"),
+            )
+        if not self.active or self._probe is not None:
+            self._probe_at = now + PROBE_AFTER[min(self._probes, len(PROBE_AFTER) - 1)]
+            self._probes, self._probe = self._probes + 1, None
+        if len(self._disputed) < MAX_TRACKED:
+            self._disputed.add(key)
+
+    def _reset(self) -> None:
+        self._undone.clear()
+        self._disputed.clear()
+        self.keys = set()
+        self._probes, self._probe = 0, None

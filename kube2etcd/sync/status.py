@@ -1,51 +1,68 @@
-"""What the loop says of itself after each turn: ready or why not, and the numbers of the present state.
-
-Knows the loop's parts and changes none of them.
-"""
+"""What probes and metrics say of the loop after each turn."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.applier import Applier
-from kube2etcd.sync.intake import Intake
+from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.safety import Disputes, HeldDeletes
+from kube2etcd.sync.target import Target
 
 
-def report(publisher: Publisher, intake: Intake, applier: Applier, metrics: Metrics, status: Status) -> None:
-    """Tell readiness with its reasons to ``status``, and the state's numbers to ``metrics``."""
-    ready = applier.equal and not intake.waiting and not applier.trouble
-    reasons = _reasons(intake, applier)
-    if not ready and not reasons:
-        reasons.append("etcd is not equal to the cluster yet")
-    if refused := applier.refused():
-        reasons.append(f"etcd refuses {len(refused)} keys: {next(iter(refused.values()))}")
-    if applier.held:
-        reasons.append(f"{len(applier.held)} deletions are held until a second listing agrees")
-    _count(publisher, intake, applier, metrics)
-    metrics.ready(ready)
-    status.report(ready, reasons, intake.stale)
+@dataclass(frozen=True)
+class Report:
+    """Readiness with its reasons, and the gauges, from the state of the loop's parts."""
 
+    publisher: Publisher
+    listings: Listings
+    target: Target
+    held: HeldDeletes
+    disputes: Disputes
+    metrics: Metrics
+    status: Status
 
-def _reasons(intake: Intake, applier: Applier) -> list[str]:
-    """Why it is not ready, or who keeps a ready one from writing."""
-    reasons = [f"{kind} are not listed yet" for kind in sorted(intake.waiting)]
-    reasons += [reason for reason in (applier.trouble, applier.led) if reason]
-    behind = len(applier.standby.keys)
-    if applier.led and behind and (applier.standby.settled or not applier.equal):
-        reasons.append(f"{behind} keys in etcd are not as this bridge would write them")
-    return reasons
+    def publish(self) -> None:
+        """Say how things are now."""
+        target, listings = self.target, self.listings
+        in_order = target.equal and not target.trouble and not self.disputes.active
+        ready = in_order and not listings.waiting
+        reasons = self._not_ready()
+        if not ready and not reasons:
+            reasons.append("etcd is not equal to the cluster yet")
+        if refused := target.refused():
+            reasons.append(f"etcd refuses {len(refused)} keys: {next(iter(refused.values()))}")
+        if self.held.keys:
+            reasons.append(f"{len(self.held.keys)} deletions are held until a second listing agrees")
+        self._gauges()
+        self.metrics.ready(ready)
+        self.status.report(ready, reasons, listings.stale)
 
+    def _not_ready(self) -> list[str]:
+        """Why it is not ready, or who keeps a ready one from writing."""
+        target, behind = self.target, len(self.target.standby.keys)
+        reasons = [f"{kind} are not listed yet" for kind in sorted(self.listings.waiting)]
+        reasons += [reason for reason in (target.trouble, target.other_leader) if reason]
+        if target.other_leader and behind and (target.standby.accepted or not target.equal):
+            reasons.append(f"{behind} keys in etcd differ from what this bridge would write")
+        if self.disputes.active:
+            reasons.append(
+                "another writer with our --owner-id undoes our changes in etcd:"
+                f" {len(self.disputes.keys)} keys are left to it, and nothing is deleted"
+            )
+        return reasons
 
-def _count(publisher: Publisher, intake: Intake, applier: Applier, metrics: Metrics) -> None:
-    store, foreign = publisher.store, applier.foreign
-    odd = Counter(one.kind for one in store.rejects())
-    for kind in intake.listings:
-        metrics.objects(kind, store.count(kind))
-        metrics.rejected(kind, odd[kind])
-    metrics.foreign(len(foreign.keys), len(foreign.malformed))
-    metrics.contested(len(foreign.contested))
-    metrics.keys(len(applier.mirror.entries) - len(foreign.keys))
-    metrics.held(len(applier.held))
-    metrics.left_out(publisher.left_out())
+    def _gauges(self) -> None:
+        metrics, store, foreign = self.metrics, self.publisher.store, self.target.foreign
+        rejects = Counter(one.kind for one in store.rejects())
+        for kind in self.listings.counts:
+            metrics.objects(kind, store.count(kind))
+            metrics.rejected(kind, rejects[kind])
+        metrics.foreign(len(foreign.keys), len(foreign.malformed))
+        metrics.contested(len(foreign.contested))
+        metrics.disputed(len(self.disputes.keys))
+        metrics.keys(len(self.target.mirror.entries) - len(foreign.keys))
+        metrics.held(len(self.held.keys))
+        metrics.left_out(self.publisher.left_out())

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.applier import EntryStore
 from kube2etcd.sync.events import Inbox, Wake
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.sync.reconciler import Parts, Reconciler
+from kube2etcd.sync.target import EntryStore
 from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
 from kube2etcd.webhook.feed import KIND, Feed
 from kube2etcd.zones.base import Zone
@@ -103,16 +103,18 @@ class Keys:
                 self._ended = ended
             made = self._make_zones(zones.domains, zones.cluster.addresses)
             reconciler = Reconciler(
-                Publisher(Store(), self._layout, None, made),
-                self._entries,
-                self._inbox,
-                [KIND],
-                relist=self._feed.relist,
-                follow=self._follow,
-                metrics=self._metrics,
-                status=self._status,
-                resync_period=self._resync_period,
-                progress=lambda _done, _total: self._status.beat(),
+                Parts(
+                    publisher=Publisher(Store(), self._layout, None, made),
+                    etcd=self._entries,
+                    inbox=self._inbox,
+                    kinds=[KIND],
+                    relist=self._feed.relist,
+                    follow=self._follow,
+                    metrics=self._metrics,
+                    status=self._status,
+                    resync_period=self._resync_period,
+                    progress=lambda _done, _total: self._status.beat(),
+                )
             )
             self._feed.relist()
             reconciler.run(ended)

@@ -26,7 +26,7 @@ from kube2etcd.sync.events import (
     News,
 )
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout import Layout
@@ -42,9 +42,6 @@ class Clock:
         self.now = 1000.0
 
     def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
         return self.now
 
 
@@ -129,35 +126,37 @@ class World:
         entries: Entries | None = None,
         kinds: Iterable[str] = KINDS,
         *,
-        dry: bool = False,
         force: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
         store: Store | None = None,
-        standing_by: Callable[[], str] = str,
+        other_leader: Callable[[], str] = str,
+        inbox: Inbox | None = None,
+        relist: Callable[[str], None] | None = None,
         zones: Sequence[Zone] = (),
     ) -> None:
         self.clock = clock
         self.etcd = entries or Entries()
         cluster = ClusterZone(Name.parse("cluster.local"))
         self.publisher = Publisher(store or Store(), Layout(), cluster, zones)
-        self.inbox = Inbox()
         self.relists: list[str] = []
         self.follows: list[int] = []
         self.watch = 0
         self.metrics, self.status = Metrics(), Status(clock.monotonic)
         self.loop = Reconciler(
-            self.publisher,
-            self.etcd,
-            self.inbox,
-            kinds,
-            relist=self.relists.append,
-            follow=self.follow,
-            metrics=self.metrics,
-            status=self.status,
-            dry=dry,
-            force=force,
-            progress=progress,
-            standing_by=standing_by,
+            Parts(
+                publisher=self.publisher,
+                etcd=self.etcd,
+                inbox=inbox or Inbox(clock.monotonic),
+                kinds=kinds,
+                relist=relist or self.relists.append,
+                follow=self.follow,
+                metrics=self.metrics,
+                status=self.status,
+                force=force,
+                progress=progress,
+                other_leader=other_leader,
+                clock=clock.monotonic,
+            )
         )
 
     def follow(self, revision: int) -> int:
@@ -189,17 +188,12 @@ class World:
         ours = {key: value for key, value in self.etcd.entries.items() if b"kube2etcd" in value}
         assert ours == self.publisher.desired
         assert self.ready
-        assert self.loop.applier.equal
+        assert self.loop.target.equal
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("kube2etcd.sync.reconciler.time", made)
-    monkeypatch.setattr("kube2etcd.sync.applier.time", made)
-    monkeypatch.setattr("kube2etcd.sync.intake.time", made)
-    monkeypatch.setattr("kube2etcd.sync.events.time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -209,5 +203,5 @@ def world(clock: Clock) -> World:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "kube2etcd.sync.applier")
+    caplog.set_level(logging.INFO, "kube2etcd.sync")
     return caplog

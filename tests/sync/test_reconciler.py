@@ -17,7 +17,6 @@ from kube2etcd.kube.objects import (
     Metadata,
 )
 from kube2etcd.kube.store import Store
-from kube2etcd.sync.applier import ETCD_RETRY
 from kube2etcd.sync.events import (
     Changed,
     EtcdChanged,
@@ -30,6 +29,7 @@ from kube2etcd.sync.events import (
     Wake,
 )
 from kube2etcd.sync.plan import Delete
+from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.base import OfExternal
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.message import Message, encode
@@ -43,7 +43,7 @@ FOREIGN = b"/skydns/local/cluster/foreign"
 
 def test_a_full_pass_makes_etcd_equal(world: World) -> None:
     world.assert_equal()
-    assert world.follows == [2]
+    assert world.follows == [world.etcd.revision + 1], "the watch shows none of our own writes"
     assert world.metric("kube2etcd_ready 1")
 
 
@@ -119,7 +119,7 @@ def test_a_key_changed_by_hand_is_repaired(
     world: World, told: pytest.LogCaptureFixture, value: bytes | None
 ) -> None:
     world.turn(world.etcd.by_hand(WEB, value))
-    assert "1 keys in etcd were not as written" in told.text
+    assert "repaired 1 keys" in told.text
     world.assert_equal()
 
 
@@ -146,16 +146,16 @@ def test_foreign_keys_stay_and_are_counted(
 
 
 def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
-    before = dict(world.loop.applier.mirror.entries)
+    before = dict(world.loop.target.mirror.entries)
     world.watch = 7
     world.clock.now += ETCD_RETRY
     world.turn(EtcdLost("its data is gone"))
     old = WatchBatch(10_000, (WatchEvent(b"/skydns/local/cluster/svc/shop/web", b"{}", 10_000),))
     world.turn(EtcdChanged(old, 6), EtcdLost("late", 6))
-    assert world.loop.applier.mirror.entries == before
-    assert not world.loop.applier.mirror.lost
+    assert world.loop.target.mirror.entries == before
+    assert not world.loop.target.mirror.lost
     world.turn(EtcdLost("it ended", 7))
-    assert world.loop.applier.mirror.lost
+    assert world.loop.target.mirror.lost
 
 
 def test_progress_is_told(clock: Clock) -> None:
@@ -191,8 +191,6 @@ def test_stop_ends_the_loop_at_once(world: World) -> None:
 
 
 def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
-    world = World(clock)
-    world.etcd.trouble = EtcdUnavailable("away")
     stop = threading.Event()
     pauses: list[float] = []
 
@@ -205,21 +203,22 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
             if len(pauses) == 1:
                 return [Listed("namespaces", []), Listed("services", [service("web")])]
             if len(pauses) == 3:
-                world.etcd.trouble = None
+                made.etcd.trouble = None
             if len(pauses) == 4:
                 stop.set()
             return []
 
-    world.loop.inbox = Paced()
-    world.loop.run(stop)
+    made = World(clock, inbox=Paced())
+    made.etcd.trouble = EtcdUnavailable("away")
+    made.loop.run(stop)
     assert pauses == pytest.approx([1.0, ETCD_RETRY, ETCD_RETRY, 1.0])
-    world.assert_equal()
+    made.assert_equal()
 
 
 def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
     world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
     world.assert_equal()
-    assert all(isinstance(change, Delete) for change in world.loop.applier.plan.changes)
+    assert all(isinstance(change, Delete) for change in world.loop.plan.changes)
 
 
 def test_external_zones_that_change_and_names_that_another_holds(

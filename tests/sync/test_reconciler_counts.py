@@ -12,7 +12,7 @@ from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.events import Changed, EtcdChanged, Inbox, Listed, News
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
@@ -56,14 +56,16 @@ class Bridge:
         self.etcd, self.metrics = Unwilling(), Metrics()
         self.publisher = Publisher(Store(), Layout(), ClusterZone(Name.parse("cluster.local")))
         self._loop = Reconciler(
-            self.publisher,
-            self.etcd,
-            Inbox(),
-            ["services", "namespaces"],
-            relist=lambda _: None,
-            follow=lambda _: 0,
-            metrics=self.metrics,
-            status=Status(),
+            Parts(
+                publisher=self.publisher,
+                etcd=self.etcd,
+                inbox=Inbox(),
+                kinds=["services", "namespaces"],
+                relist=lambda _: None,
+                follow=lambda _: 0,
+                metrics=self.metrics,
+                status=Status(),
+            )
         )
 
     def turn(self, *news: News) -> None:
@@ -89,7 +91,7 @@ def test_what_etcd_refuses_is_not_counted_as_written(caplog: pytest.LogCaptureFi
     caplog.clear()
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
     assert bridge.writes("delete") == len(added) - 1
-    assert f"0 keys written, {len(added) - 1} deleted" in caplog.text
+    assert f"etcd: 0 keys written, {len(added) - 1} deleted" in caplog.text
 
 
 def test_puts_that_etcd_refuses_are_not_counted_as_written() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from kube2etcd.kube.objects import (
@@ -79,10 +81,14 @@ def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> N
 
 def test_since_when_a_kind_is_stale_is_said_once_and_not_with_each_failure(world: World) -> None:
     since = world.clock.now
+    wall = time.time()
     for _ in range(3):
         world.clock.now += 100.0
         world.turn(Failing("services", since))
-    assert world.metric(f'kube2etcd_stale_since_timestamp_seconds{{kind="services"}} {since}')
+    said = world.metrics.registry.get_sample_value(
+        "kube2etcd_stale_since_timestamp_seconds", {"kind": "services"}
+    )
+    assert said == pytest.approx(wall - 300.0, abs=30.0)
     world.turn(Healthy("services"))
     assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
 

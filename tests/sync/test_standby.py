@@ -8,9 +8,8 @@ from kube2etcd.errors import EtcdDeposed
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.kube.objects import Event
-from kube2etcd.sync.applier import ETCD_RETRY
 from kube2etcd.sync.events import Changed, EtcdChanged, Wake
-from kube2etcd.sync.standby import OTHERWISE, PATIENCE
+from kube2etcd.sync.target import ETCD_RETRY, OTHERWISE, PATIENCE
 from tests.sync.loop import Clock, Entries, World, clock, service
 
 __all__ = ["clock"]
@@ -21,7 +20,7 @@ class Standby(World):
 
     def __init__(self, clock: Clock, etcd: Entries) -> None:
         self.why = "standing by: another one writes to etcd"
-        super().__init__(clock, etcd, standing_by=lambda: self.why)
+        super().__init__(clock, etcd, other_leader=lambda: self.why)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_a_standby_writes_nothing_and_is_unready_before_the_leader_has_written(c
     standby = Standby(clock, etcd).listed(service("web"))
     assert etcd.written == []
     assert not standby.ready
-    assert "keys in etcd are not as this bridge would write them" in standby.reasons
+    assert "keys in etcd differ from what this bridge would write" in standby.reasons
     leader = World(clock, etcd).listed(service("web"))
     standby.turn(told_by(leader))
     assert standby.ready
@@ -87,8 +86,8 @@ def test_a_difference_that_stays_is_the_leaders_way_and_no_reason_to_be_unready(
     clock.now += 0.1
     standby.turn(Wake())
     assert standby.turn(Wake()).ready
-    assert "3 keys in etcd are not as this bridge would write them" in standby.reasons
-    assert caplog.text.count("has the leader the same version") == 1
+    assert "3 keys in etcd differ from what this bridge would write" in standby.reasons
+    assert caplog.text.count("do leader and standby have the same") == 1
     assert leader.etcd.written == standby.etcd.written
 
 
@@ -131,7 +130,7 @@ def test_a_leader_that_is_deposed_reads_anew_and_writes_nothing(clock: Clock) ->
     world = Standby(clock, etcd)
     world.why = ""
     world.listed(service("web"))
-    assert world.loop.applier.mirror.lost
+    assert world.loop.target.mirror.lost
     assert not world.ready
     world.why = "standing by: another one writes to etcd"
     etcd.entries.update(world.publisher.desired)

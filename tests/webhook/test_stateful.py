@@ -16,7 +16,7 @@ from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import Settings
 from kube2etcd.sync.events import Inbox
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.feed import KIND, Feed
 from kube2etcd.webhook.hosts_block import rewrite
@@ -97,14 +97,16 @@ class Calls(RuleBasedStateMachine):
         if self.reconciler is None or self.wired != (domains, cluster):
             self.wired = (domains, cluster)
             self.reconciler = Reconciler(
-                publisher(domains, cluster),
-                self.etcd,
-                self.inbox,
-                [KIND],
-                relist=self.feed.relist,
-                follow=lambda revision: 0,
-                metrics=Metrics(),
-                status=Status(),
+                Parts(
+                    publisher=publisher(domains, cluster),
+                    etcd=self.etcd,
+                    inbox=self.inbox,
+                    kinds=[KIND],
+                    relist=self.feed.relist,
+                    follow=lambda revision: 0,
+                    metrics=Metrics(),
+                    status=Status(),
+                )
             )
             self.feed.relist()
         for _ in range(3):
@@ -179,8 +181,8 @@ class Calls(RuleBasedStateMachine):
         for key in sorted(self.etcd.entries)[which::6]:
             del self.etcd.entries[key]
         if self.reconciler is not None:
-            self.reconciler.applier.mirror.lose()
-            self.reconciler.applier.retry_at = 0
+            self.reconciler.target.mirror.lose()
+            self.reconciler.target.retry_at = 0
 
     def _resolve(self, name: str, seen: frozenset[str] = frozenset()) -> list[str] | None:
         """Addresses; empty: an alias to where none is known; None: nothing that a hosts file could have."""
@@ -210,7 +212,7 @@ class Calls(RuleBasedStateMachine):
         self.settle()
         assert self.reconciler is not None
         assert self.etcd.entries == self.reconciler.publisher.desired
-        assert self.reconciler.applier.equal
+        assert self.reconciler.target.equal
         names, domains, cluster = self.client.published[-1]
         fresh = publisher(domains, cluster)
         inbox = Inbox()

@@ -10,7 +10,7 @@ from kube2etcd.kube.objects import EndpointSlice, Event, Metadata, Rejected
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.events import Changed, Listed
-from kube2etcd.sync.intake import ClusterNews, Intake
+from kube2etcd.sync.listings import ClusterEvent, Listings
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout import Layout
@@ -34,14 +34,14 @@ def publisher() -> Publisher:
 
 
 @pytest.fixture
-def intake(publisher: Publisher) -> Intake:
-    return Intake(publisher, [SLICES], Metrics())
+def listings(publisher: Publisher) -> Listings:
+    return Listings(publisher, [SLICES], Metrics())
 
 
-def told(intake: Intake, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterNews]) -> int:
+def told(listings: Listings, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterEvent]) -> int:
     for item in news:
-        intake.take(item)
-        intake.touched()
+        listings.apply(item)
+        listings.refresh()
     return caplog.text.count("web-1 is left out")
 
 
@@ -57,14 +57,14 @@ GONE = {
 @pytest.mark.parametrize("first", [Listed(SLICES, [], [ODD]), event("ADDED", ODD)], ids=["list", "event"])
 @pytest.mark.parametrize("after", GONE.values(), ids=GONE)
 def test_an_odd_slice_that_is_gone_is_forgotten(
-    intake: Intake,
+    listings: Listings,
     publisher: Publisher,
     caplog: pytest.LogCaptureFixture,
-    first: ClusterNews,
-    after: list[ClusterNews],
+    first: ClusterEvent,
+    after: list[ClusterEvent],
 ) -> None:
-    assert told(intake, caplog, [first]) == 1
-    told(intake, caplog, after)
+    assert told(listings, caplog, [first]) == 1
+    told(listings, caplog, after)
     assert len(publisher.told) == 0
     assert publisher.told.fresh(Unit(SLICES, "shop", "web-1"), [ODD.reason]) == [ODD.reason]
 
@@ -79,15 +79,15 @@ def test_an_odd_slice_that_is_gone_is_forgotten(
     ids=["put right and odd again", "the same by a list", "odd in the next list too"],
 )
 def test_of_an_odd_slice_that_is_still_there_a_reason_is_told_once(
-    intake: Intake, caplog: pytest.LogCaptureFixture, after: list[ClusterNews]
+    listings: Listings, caplog: pytest.LogCaptureFixture, after: list[ClusterEvent]
 ) -> None:
-    assert told(intake, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
+    assert told(listings, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
 
 
-def test_slices_that_come_and_go_leave_nothing_behind(intake: Intake, publisher: Publisher) -> None:
+def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publisher: Publisher) -> None:
     for number in range(50):
         odd = Rejected(SLICES, "shop", f"web-{number}", "endpoints: expected array")
-        intake.take(event("ADDED", odd))
-        intake.take(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
-        intake.touched()
+        listings.apply(event("ADDED", odd))
+        listings.apply(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
+        listings.refresh()
     assert len(publisher.told) == 0

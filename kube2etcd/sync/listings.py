@@ -1,0 +1,146 @@
+"""Cluster events into the store: which kinds have been listed, and which units to publish again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from kube2etcd.kube.objects import Rejected
+from kube2etcd.kube.store import Unit
+from kube2etcd.metrics import Metrics
+from kube2etcd.sync.events import Changed, Failing, Healthy, Listed, Rezoned
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reasons import lines
+
+log = logging.getLogger(__name__)
+
+GONE_AFTER: Final = 300.0
+"""Seconds for which the API server must say that a listed kind is not installed before that counts as an
+empty list: it says so too while it starts, or while a CRD is replaced."""
+
+ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned
+
+
+class Listings:
+    """Applies cluster events to the publisher's store."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        kinds: Iterable[str],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.waiting = set(kinds)
+        """Kinds that have not been listed yet; nothing is published before all are."""
+        self.counts: dict[str, int] = {}
+        """How often each kind was listed."""
+        self.stale: dict[str, float] = {}
+        """Kinds that cannot be listed or watched, and since when (on the clock)."""
+        self._publisher, self._metrics, self._clock = publisher, metrics, clock
+        self._units = set(publisher.units())
+        self._empty: set[str] = set()
+        self._absent: dict[str, float] = {}
+
+    def apply(self, event: ClusterEvent) -> None:
+        """Apply one event.  One that cannot be applied, for an unforeseen reason, is logged and dropped."""
+        try:
+            self._apply(event)
+        except Exception:
+            what = event.event if isinstance(event, Changed) else event
+            self._drop(f"{type(event).__name__} {what}"[:300])
+
+    def refresh(self) -> set[bytes]:
+        """Publish the touched units again; the keys whose desired value may differ.
+
+        A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
+        """
+        units, self._units = self._units, set()
+        try:
+            keys = self._publisher.refresh(units)
+        except Exception:
+            keys = set().union(*map(self._refresh_one, sorted(units)))
+        for line in lines(self._publisher.untold()):
+            log.warning("%s", line)
+        return keys
+
+    def came_empty(self) -> bool:
+        """Whether, since the last call, a kind that had objects (or was never listed) was listed empty."""
+        empty, self._empty = bool(self._empty), set()
+        return empty
+
+    def _refresh_one(self, unit: Unit) -> set[bytes]:
+        try:
+            return self._publisher.refresh([unit])
+        except Exception:
+            self._drop(str(unit))
+            # What the unit changed before it failed is written by the next full pass.
+            return set()
+
+    def _drop(self, what: str) -> None:
+        log.exception("%s: unforeseen error; it is left as it was", what)
+        self._metrics.unforeseen()
+
+    def _apply(self, event: ClusterEvent) -> None:
+        publisher, metrics = self._publisher, self._metrics
+        match event:
+            case Listed():
+                self._listed(event)
+            case Changed(kind, change):
+                self._units |= publisher.store.apply(kind, change)
+                metrics.events(kind)
+                if change.type == "DELETED":
+                    # An object that is no unit of its own is not published again when it goes.
+                    publisher.told.forget(Unit(kind, change.namespace, change.name))
+                elif change.rejected is not None:
+                    self._log_rejected(kind, change.rejected)
+            case Failing(kind, since, absent):
+                if absent:
+                    self._not_installed(kind)
+                else:
+                    self._absent.pop(kind, None)
+                    self.stale[kind] = since
+                    metrics.failed(kind)
+                    metrics.stale_for(kind, self._clock() - since)
+            case Healthy(kind):
+                self._followed(kind)
+                metrics.watched(kind)
+                metrics.stale_for(kind, None)
+            case _:
+                self._units |= publisher.rezone(event.zones)
+
+    def _listed(self, event: Listed) -> None:
+        kind, store = event.kind, self._publisher.store
+        if not (event.objects or event.rejected) and (store.count(kind) or kind in self.waiting):
+            self._empty.add(kind)
+        self._units |= store.replace(kind, event.objects, event.rejected)
+        self.waiting.discard(kind)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self._followed(kind)
+        self._metrics.listed(kind)
+        self._publisher.told.listed(kind, store.knows)
+        for one in event.rejected:
+            self._log_rejected(kind, one)
+
+    def _followed(self, kind: str) -> None:
+        self._absent.pop(kind, None)
+        self.stale.pop(kind, None)
+
+    def _not_installed(self, kind: str) -> None:
+        """An optional kind is not installed; one that was takes its objects along if that lasts."""
+        self.waiting.discard(kind)
+        now = self._clock()
+        since = self._absent.setdefault(kind, now)
+        if kind not in self.counts or now - since < GONE_AFTER:
+            return
+        if self._publisher.store.count(kind):
+            log.warning("%s: no longer installed; their names are deleted", kind)
+        self._listed(Listed(kind, ()))
+        self._absent[kind] = since
+
+    def _log_rejected(self, kind: str, one: Rejected) -> None:
+        unit = Unit(kind, one.namespace, one.name)
+        for reason in self._publisher.told.fresh(unit, [one.reason]):
+            log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)

@@ -1,0 +1,234 @@
+"""etcd as the loop knows it: what it holds, how far it is from what is wanted, and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterable, Set
+from typing import Final, Protocol
+
+from kube2etcd.errors import EtcdError, EtcdNoSpace
+from kube2etcd.etcd import changes
+from kube2etcd.metrics import Metrics
+from kube2etcd.sync.events import EtcdChanged, EtcdLost
+from kube2etcd.sync.mirror import Mirror
+from kube2etcd.sync.plan import HELD_SHARE, Plan, generations
+from kube2etcd.sync.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+MAX_TXN_OPS: Final = 128
+"""Changes a transaction: etcd's own default limit."""
+
+ETCD_RETRY: Final = 0.5
+"""Seconds between attempts to reach etcd: it is beside us, and every name waits for it."""
+
+FULL_RETRY: Final = 5.0
+"""The same while etcd is out of space: each attempt reads all of it."""
+
+REFUSED_RETRY: Final = 30.0
+"""Seconds until keys that etcd refused are offered again: rights may have been granted by then."""
+
+PATIENCE: Final = 10.0
+"""Seconds for which a standby waits for the leader to write what is missing before it is unready: a new
+leader may take that long."""
+
+OTHERWISE: Final = 30.0
+"""Seconds after which a difference is the leader's other settings or version.  A standby that stayed unready
+for it would hold up the very rollout that ends it."""
+
+
+class Standby:
+    """What a bridge that may not write (``--leader-elect``) would write."""
+
+    def __init__(self) -> None:
+        self.accepted = False
+        """Whether the difference has been there for so long that the leader means it."""
+        self._since: dict[bytes, float] = {}
+
+    @property
+    def keys(self) -> Set[bytes]:
+        """The keys that differ from what this bridge would write."""
+        return self._since.keys()
+
+    def note(self, keys: Iterable[bytes], now: float) -> None:
+        """These keys and no others differ."""
+        self._since = {key: self._since.get(key, now) for key in keys}
+
+    def lead(self) -> None:
+        """The difference is ours to write from now on."""
+        self._since.clear()
+
+    def bearable(self, now: float, was_equal: bool, entries: Container[bytes], wanted: int) -> bool:
+        """Whether etcd is as good as equal; ``wanted``: how many keys there should be."""
+        if not self._since:
+            return True
+        age = now - min(self._since.values())
+        missing = sum(key not in entries for key in self._since)
+        accepted = age > OTHERWISE and missing <= HELD_SHARE * wanted
+        if accepted and not self.accepted:
+            log.warning(
+                "etcd: %d keys differ from what this bridge would write; do leader and standby have the same"
+                " version and settings?",
+                len(self._since),
+            )
+        self.accepted = accepted
+        return accepted or (was_equal and age <= PATIENCE)
+
+
+class Foreign:
+    """Keys under our zones that are another writer's (guarantee G6): logged once, never changed."""
+
+    def __init__(self, name: Callable[[bytes], object]) -> None:
+        """``name`` gives the DNS name of a key."""
+        self.keys: set[bytes] = set()
+        self.malformed: set[bytes] = set()
+        self.contested: set[bytes] = set()
+        """Keys that we want and that the other writer's owner id has the right to."""
+        self._name = name
+
+    def note(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
+        """Take over what a plan found; ``looked_at``: the keys it was made for, None for all."""
+        for key in plan.malformed - self.malformed:
+            log.warning(
+                "etcd: foreign key %s is malformed and breaks every name above it",
+                key.decode(errors="replace"),
+            )
+        for key in plan.contested - self.contested:
+            log.warning("%s is held by another writer, whose owner id comes before ours", self._name(key))
+        for known, found in (
+            (self.keys, plan.foreign),
+            (self.malformed, plan.malformed),
+            (self.contested, plan.contested),
+        ):
+            if looked_at is None:
+                known.clear()
+            else:
+                known -= looked_at
+            known |= found
+
+
+class EntryStore(Protocol):
+    """What the loop needs of etcd."""
+
+    def snapshot(self) -> changes.Snapshot:
+        """Every key at one revision."""
+        ...
+
+    def apply(
+        self, generations: Iterable[tuple[changes.Batch, ...]], progress: Callable[[int], None] | None = None
+    ) -> changes.ApplyResult:
+        """Write, generation after generation."""
+        ...
+
+
+class Target:
+    """What is written to: etcd, with a mirror of it."""
+
+    def __init__(self, store: EntryStore, publisher: Publisher, metrics: Metrics) -> None:
+        self.mirror = Mirror()
+        self.equal = False
+        """Whether etcd was equal to the cluster when it was last compared."""
+        self.trouble = ""
+        """Why etcd cannot be read or written at present."""
+        self.other_leader = ""
+        """Who writes in our place; empty: we write."""
+        self.retry_at = 0.0
+        """When etcd may be read again (on the clock)."""
+        self.damaged: set[bytes] = set()
+        """Keys that somebody else changed since etcd was last compared."""
+        self.foreign = Foreign(publisher.layout.name)
+        self.standby = Standby()
+        self._store, self._publisher, self._metrics = store, publisher, metrics
+        self._refused: dict[bytes, str] = {}
+        self._offer_at = 0.0
+        self._watch = self._loads = 0
+
+    def refused(self) -> dict[bytes, str]:
+        """Keys that etcd refused and still lacks, each with its reason."""
+        desired, entries = self._publisher.desired, self.mirror.entries
+        self._refused = {
+            key: reason for key, reason in self._refused.items() if desired.get(key) != entries.get(key)
+        }
+        return self._refused
+
+    def pending(self, now: float) -> set[bytes]:
+        """Keys to compare whatever changed: damaged ones, those the leader lacks, refused ones in time."""
+        refused = self.refused().keys() if now >= self._offer_at else set()
+        return self.damaged | self.standby.keys | refused
+
+    def apply(self, event: EtcdChanged | EtcdLost) -> None:
+        """Take over what the watch on etcd tells; a former watch's events mean nothing."""
+        if event.watch != self._watch:
+            return
+        if isinstance(event, EtcdChanged):
+            self.damaged |= self.mirror.take(event.batch)
+            return
+        self._metrics.etcd_watch_lost()
+        if not self.mirror.lost:
+            log.log(logging.DEBUG if event.again else logging.WARNING, "etcd is read anew: %s", event.reason)
+        self.lose()
+
+    def elect(self, other_leader: str) -> None:
+        """Take over who leads; a new leader compares everything, as the former one may have been behind."""
+        before, self.other_leader = self.other_leader, other_leader
+        if before and not other_leader:
+            self.standby.lead()
+            self.mirror.lose()
+            self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is no repair
+        self._metrics.leads(not other_leader)
+
+    def load(self, now: float) -> None:
+        """Read all of etcd."""
+        self.retry_at = now + ETCD_RETRY
+        unlike = self.mirror.load(self._store.snapshot())
+        self.damaged |= unlike if self._loads else set()  # at first nothing is known
+        self._loads += 1
+
+    def follow(self, follow: Callable[[int], int]) -> None:
+        """Watch from where the mirror stands."""
+        self._watch = follow(self.mirror.revision + 1)
+
+    def write(
+        self, plan: Plan, repairs: set[bytes], now: float, progress: Callable[[int, int], None]
+    ) -> None:
+        """Write a plan; ``repairs``: keys of it that are written because somebody else changed them."""
+        total, mirror = len(plan.changes), self.mirror
+        adding, taking = generations(plan, self._publisher.group, MAX_TXN_OPS)
+        result = self._store.apply([adding, taking], lambda done: progress(done, total))
+        mirror.wrote((one for batch in adding + taking for one in batch), result)
+        refused = {change.key for change, _ in result.refused}
+        puts, deletes = (sum(one.key not in refused for one in some) for some in (plan.puts, plan.deletes))
+        for change, reason in result.refused:
+            self._refused[change.key] = reason
+            self._offer_at = now + REFUSED_RETRY
+            log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
+        log.info("etcd: %d keys written, %d deleted", puts, deletes)
+        self._metrics.wrote(puts, deletes)
+        if repaired := len(repairs - refused):
+            self._metrics.repaired(repaired)
+            log.warning("etcd: repaired %d keys that differed from what was written", repaired)
+        if len(result.own_revisions) == result.revision - mirror.revision:
+            mirror.caught_up(result.revision)
+
+    def compared(self, now: float) -> None:
+        """All that may be written is written: judge whether etcd is equal."""
+        self.trouble, self.damaged = "", set()
+        wanted = len(self._publisher.desired)
+        # A few refused keys cost their own names; an etcd that refuses everything is equal to nothing.
+        takes = len(self.refused()) <= HELD_SHARE * wanted
+        self.equal = self.standby.bearable(now, self.equal, self.mirror.entries, wanted) and takes
+        self._metrics.etcd_up(True)
+
+    def failed(self, error: EtcdError, now: float) -> None:
+        """etcd could not be read or written."""
+        if str(error) != self.trouble:
+            log.warning("%s", error)
+        self.trouble = str(error)
+        self.retry_at = now + (FULL_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
+        self.lose()
+        self._metrics.etcd_up(False)
+
+    def lose(self) -> None:
+        """Nothing is known of etcd until it is read again."""
+        self.mirror.lose()
+        self.equal = False
