@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -107,6 +109,7 @@ class RepeatFilter(logging.Filter):
         self._memory = memory
         self._seen: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
         self._tell: Callable[[logging.LogRecord], None] = lambda record: None
+        self._lock = threading.Lock()
 
     def telling(self, tell: Callable[[logging.LogRecord], None]) -> RepeatFilter:
         """The same filter, which hands lines about repeats to ``tell``."""
@@ -116,17 +119,18 @@ class RepeatFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now."""
         now = record.created
-        for name, level, text, count in self._expired(now):
-            self._tell(_repeated(name, level, text, count, now))
         key = (record.name, record.levelno, record.getMessage())
-        if key in self._seen:
-            began, count = self._seen[key]
+        with self._lock:
+            expired = list(self._expired(now))
+            first = key not in self._seen
+            began, count = self._seen.get(key, (now, -1))
             self._seen[key] = (began, count + 1)
-            return False
-        self._seen[key] = (now, 0)
-        if len(self._seen) > self._memory:
-            self._seen.popitem(last=False)
-        return True
+            if len(self._seen) > self._memory:
+                self._seen.popitem(last=False)
+        # Outside the lock: a handler has one of its own, and may be writing for another thread.
+        for name, level, text, repeats in expired:
+            self._tell(_repeated(name, level, text, repeats, now))
+        return first
 
     def _expired(self, now: float) -> Iterator[tuple[str, int, str, int]]:
         while self._seen:
@@ -149,7 +153,12 @@ def setup(form: str = "text", level: str = "info", stream: TextIO | None = None)
     """Send this program's logging to ``stream`` (stderr); warnings and worse of libraries as well."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    handler.addFilter(RepeatFilter().telling(handler.emit))
+
+    def emit(record: logging.LogRecord) -> None:
+        with handler.lock or contextlib.nullcontext():  # filters run before the handler takes its lock
+            handler.emit(record)
+
+    handler.addFilter(RepeatFilter().telling(emit))
     root = logging.getLogger()
     for old in [h for h in root.handlers if getattr(h, "_kube2etcd", False)]:
         root.removeHandler(old)

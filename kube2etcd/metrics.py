@@ -74,6 +74,11 @@ class Metrics:
             "unforeseen_errors",
             "Events and objects dropped for an unforeseen error; each is logged.",
         )
+        self._thread_deaths = counter(
+            "thread_deaths",
+            "Threads that died of an unforeseen error; the process has to be restarted.",
+            "thread",
+        )
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
@@ -171,6 +176,11 @@ class Metrics:
         """An event or an object was dropped for an unforeseen error."""
         self._unforeseen.inc()
 
+    def thread_died(self, name: str) -> None:
+        """A thread died of an unforeseen error."""
+        # A library's threads are numbered without end.
+        self._thread_deaths.labels("other" if name.startswith("Thread-") else name).inc()
+
     def wrote(self, puts: int, deletes: int) -> None:
         """So many keys were written and deleted."""
         self._writes.labels("put").inc(puts)
@@ -242,6 +252,8 @@ class Snapshot:
     heartbeat_age: float
     #: Kind to seconds since it was last followed, for the kinds that are not.
     stale: Mapping[str, float] = field(default_factory=dict)
+    #: Threads that died of an unforeseen error: neither ready nor live.
+    dead: tuple[str, ...] = ()
 
 
 class Status:
@@ -254,6 +266,12 @@ class Status:
         self._reasons: tuple[str, ...] = ("starting",)
         self._stale: Mapping[str, float] = {}
         self._beat = clock()
+        self._dead: tuple[str, ...] = ()
+
+    def thread_died(self, name: str) -> None:
+        """A thread died of an unforeseen error: until a restart there is no trusting this process."""
+        with self._lock:
+            self._dead += (name,) if name not in self._dead else ()
 
     def beat(self) -> None:
         """The loop turns; to be called at least every few seconds, also while waiting."""
@@ -273,4 +291,7 @@ class Status:
         with self._lock:
             now = self._clock()
             stale = {kind: now - since for kind, since in self._stale.items()}
-            return Snapshot(self._ready, self._reasons, now - self._beat, stale)
+            deaths = tuple(f"thread {name} died: restart this process" for name in self._dead)
+            return Snapshot(
+                self._ready and not deaths, deaths + self._reasons, now - self._beat, stale, self._dead
+            )

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -124,3 +126,34 @@ def test_setup_twice_writes_once_and_libraries_only_warn() -> None:
     logging.getLogger("library").warning("loud")
     assert first.getvalue() == ""
     assert [line.split(": ", 1)[1] for line in second.getvalue().splitlines()] == ["ours", "loud"]
+
+
+def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
+    """Faster than in life: every line expires others while other threads add theirs."""
+    told: list[str] = []
+    repeats = RepeatFilter(0.5, memory=50).telling(lambda one: told.append(one.getMessage()))
+    passed: list[int] = []
+    failures: list[BaseException] = []
+    begin = threading.Barrier(4)
+
+    def write() -> None:
+        begin.wait()
+        try:
+            for at in range(3000):
+                passed.append(repeats.filter(record(f"line {at % 70}", at / 100)))
+        except BaseException as error:
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    assert not failures
+    assert len(passed) == 4 * 3000
+    assert told

@@ -32,6 +32,7 @@ from kube2etcd.settings import Settings
 from kube2etcd.sync.events import Inbox, Wake
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.reconciler import Parts, Reconciler
+from kube2etcd.threads import watched
 
 if TYPE_CHECKING:
     from kube2etcd.webhook.within_run import WithinRun
@@ -91,7 +92,12 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
         ", ".join(settings.etcd.servers),
         api.server,
     )
-    with signals(stop, inbox), impatient(stop, connection), contextlib.ExitStack() as ending:
+    with (
+        signals(stop, inbox),
+        impatient(stop, connection),
+        watched(metrics, status),
+        contextlib.ExitStack() as ending,
+    ):
         ending.callback(api.close)
         ending.callback(connection.close)
         ending.push(within)

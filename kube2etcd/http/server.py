@@ -1,7 +1,7 @@
-"""The HTTP door: probes, metrics and a plain page, answered from a status that others keep.
+"""Probes, metrics and a plain page, answered from a status that others keep.
 
-One thread for the sockets and a fixed few for the requests, however many ask.  May read `Status`
-and `Metrics`; must never ask etcd or the API server, so that a probe always answers at once.
+One thread for the sockets and a fixed few for the requests.  Any pod may reach this port: no number of idle
+or slow connections keeps a probe from its answer, and no request asks etcd or the API server.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import errno
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import waitress
 from waitress import wasyncore
+from waitress.channel import HTTPChannel
 
 from kube2etcd import __version__
 from kube2etcd.errors import SettingsError
@@ -28,8 +30,10 @@ log = logging.getLogger(__name__)
 LIVE_WITHIN = 120.0
 #: Threads that answer; a probe takes microseconds.
 THREADS = 2
-#: Open connections; more wait in the kernel.
-CONNECTIONS = 50
+#: Open connections; each further one takes the place of the oldest that asks nothing.
+CONNECTIONS = 200
+#: Seconds for which a page of metrics is good: making one takes as long as a hundred probes.
+METRICS_AGE = 0.5
 
 _TEXT = "text/plain; charset=utf-8"
 _STATUS = {200: "200 OK", 404: "404 Not Found", 405: "405 Method Not Allowed", 503: "503 Service Unavailable"}
@@ -43,6 +47,20 @@ class HasSnapshot(Protocol):
         ...
 
 
+class EvictingChannel(HTTPChannel):  # type: ignore[misc]
+    """A connection that takes the place of another where there are too many.
+
+    The server has ``max_connections``.  First goes the oldest that has no request in hand, whatever drips
+    in or is read slowly: a probe asks as soon as it is connected.
+    """
+
+    def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
+        channels = list(server.active_channels.values())
+        if len(channels) >= server.max_connections:
+            min(channels, key=lambda one: (bool(one.requests), one.creation_time)).handle_close()
+        super().__init__(server, sock, addr, adj, map)
+
+
 class Door:
     """Serves on ``listen`` from `start` to `stop`."""
 
@@ -54,10 +72,14 @@ class Door:
             map=self._map,
             sockets=[self._socket],
             threads=THREADS,
-            connection_limit=CONNECTIONS,
+            # Never reached: at CONNECTIONS another one goes.
+            connection_limit=2 * CONNECTIONS,
+            asyncore_use_poll=True,
             ident=None,
             channel_timeout=30,
         )
+        self._server.channel_class = EvictingChannel
+        self._server.max_connections = CONNECTIONS
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     @property
@@ -135,13 +157,29 @@ Start = Callable[[str, list[tuple[str, str]]], Any]
 def application(status: HasSnapshot, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
     """The WSGI application behind the door."""
 
+    made, page_of_metrics = -METRICS_AGE, b""
+    making = threading.Lock()
+
+    def measured() -> bytes:
+        nonlocal made, page_of_metrics
+        with making:
+            if time.monotonic() - made >= METRICS_AGE:
+                page_of_metrics = metrics.page()
+                made = time.monotonic()
+            return page_of_metrics
+
     def live() -> tuple[int, str]:
-        age = status.snapshot().heartbeat_age
+        now = status.snapshot()
+        if now.dead:
+            return 503, f"thread {', '.join(now.dead)} died of an unforeseen error"
+        age = now.heartbeat_age
         return (200, "ok") if age < LIVE_WITHIN else (503, f"the loop has not turned for {age:.0f} s")
 
     def ready() -> tuple[int, str]:
         now = status.snapshot()
-        return (200, "\n".join(("ok", *_worries(now)))) if now.ready else (503, _why_not(now))
+        return (
+            (200, "\n".join(("ok", *_worries(now)))) if now.ready and not now.dead else (503, _why_not(now))
+        )
 
     def page() -> tuple[int, str]:
         return 200, _page(status.snapshot(), title)
@@ -159,7 +197,7 @@ def application(status: HasSnapshot, metrics: Metrics, title: str = "") -> Calla
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             code, body = 405, b"only GET and HEAD\n"
         elif path == "/metrics":
-            code, kind, body = 200, CONTENT_TYPE, metrics.page()
+            code, kind, body = 200, CONTENT_TYPE, measured()
         elif path in pages:
             code, text = pages[path]()
             body = text.encode() + b"\n"

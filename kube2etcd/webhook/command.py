@@ -27,6 +27,7 @@ from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import Inbox
 from kube2etcd.sync.follower import EtcdFollower
+from kube2etcd.threads import watched
 from kube2etcd.webhook import wiring
 from kube2etcd.webhook.adjust import ClusterAddress
 from kube2etcd.webhook.hosts_file import no_folder
@@ -84,9 +85,10 @@ class _Health:
         now = self._beat.snapshot()
         troubles = self._provider.troubles()
         loop = self._keys.snapshot() if self._keys is not None and self._provider.is_read else None
-        reasons = (*troubles, *(loop.reasons if loop is not None else ()))
+        deaths = now.reasons if now.dead else ()
+        reasons = (*deaths, *troubles, *(loop.reasons if loop is not None else ()))
         ready = not troubles and (loop is None or loop.ready)
-        return Snapshot(ready, tuple(dict.fromkeys(reasons)), now.heartbeat_age)
+        return Snapshot(ready, tuple(dict.fromkeys(reasons)), now.heartbeat_age, dead=now.dead)
 
 
 def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
@@ -96,7 +98,7 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
     stop = stop or threading.Event()
     corefile = CorefileWriter(webhook_only(settings)) if settings.corefile.file is not None else None
     inbox, metrics, beat = Inbox(), Metrics(), Status()
-    with contextlib.ExitStack() as ending:
+    with watched(metrics, beat), contextlib.ExitStack() as ending:
         keys, keys_status = None, None
         if with_etcd:
             keys_status = Status()

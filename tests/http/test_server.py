@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.http.server import LIVE_WITHIN, Door
+from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, Door
 from kube2etcd.metrics import Metrics, Snapshot
 from kube2etcd.settings import HostPort
 
@@ -43,6 +44,7 @@ def ask(door: Door, path: str, method: str = "GET") -> tuple[int, str]:
 
 WORRIED = Snapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
 STARTING = Snapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
+DEAD = Snapshot(True, (), 1.0, dead=("etcd-watch",))
 STUCK = Snapshot(True, (), LIVE_WITHIN + 1)
 
 ANSWERS = [
@@ -54,6 +56,8 @@ ANSWERS = [
     ("/readyz", Snapshot(True, (), 0.0), 200, "ok"),
     ("/readiness", Snapshot(True, (), 0.0), 200, "ok"),
     ("/readyz", WORRIED, 200, "services stale for 61 s"),
+    ("/livez", DEAD, 503, "thread etcd-watch died"),
+    ("/readyz", DEAD, 503, "not ready"),
     ("/readyz", STARTING, 503, "services not listed yet\netcd cannot be reached"),
     ("/readyz", Snapshot(False, (), 0.0), 503, "not ready"),
     ("/", WORRIED, 200, "ready: yes\n  3 keys of others"),
@@ -131,3 +135,32 @@ def test_a_stop_that_comes_while_the_thread_is_awake_already(
     assert not door._thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", door.port), timeout=5)
+
+
+def silent(_: socket.socket) -> None:
+    """A client that says nothing."""
+
+
+def slow(client: socket.socket) -> None:
+    client.sendall(b"GET /livez HTTP/1.1\r\nX-Drip: ")
+
+
+def asking(client: socket.socket) -> None:
+    """A client that asks for metrics and does not read them."""
+    client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+@pytest.mark.parametrize("behave", [silent, slow, asking])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_probes_are_answered_whatever_strangers_hold_open(
+    door: Door, behave: Callable[[socket.socket], None], path: str
+) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(2 * CONNECTIONS + 20):
+            client = held.enter_context(socket.create_connection(("127.0.0.1", door.port), timeout=5))
+            with contextlib.suppress(OSError):  # the server may have closed it already
+                behave(client)
+        for _ in range(3):
+            assert ask(door, path)[0] == 200
+        with contextlib.suppress(OSError):
+            behave(client)
