@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,3 +136,42 @@ def test_a_cluster_whose_leader_is_killed_loses_nothing(
             silent.resume()
         same_keys(silent, witness.dump("/skydns"), 10)
         assert args(kubeconfig, silent)
+
+
+def test_two_bridges_with_one_owner_id_notice_each_other(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(services(12))
+    zones = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
+
+    def disputes(bridge: Bridge) -> bool:
+        answer = bridge.get("/readyz")
+        return answer.status_code == 503 and "--owner-id" in answer.text
+
+    def written(*bridges: Bridge) -> float:
+        return sum(metric(bridge, "kube2etcd_writes_total") for bridge in bridges)
+
+    with (
+        running(tmp_path, apiserver.kubeconfig(), etcd, "--domain", "one.test", ready=False) as one,
+        running(
+            tmp_path, apiserver.kubeconfig(), etcd, "--domain", "two.test", name="second", ready=False
+        ) as two,
+    ):
+        wait_for(lambda: disputes(one) and disputes(two), "both to notice", 60)
+        before, began = written(one, two), time.monotonic()
+        wait_for(
+            lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()),
+            "the names of both to stand",
+            10,
+        )
+        apiserver.apply(service("late"))
+        for place in zones.values():
+            wait_for(lambda place=place: [k for k in etcd.dump(place) if "/late" in k], "the late one", 10)  # type: ignore[misc]
+        # two keys a name in each zone, a way back that both want, and one key that is tried now and then
+        assert written(one, two) - before <= 24 + (time.monotonic() - began)
+        assert disputes(one)
+        assert disputes(two)
+        assert two.process.stop(5 * SLOW) == 0
+        one.wait_ready(60)
+        assert not etcd.dump(zones["two.test"])
+        assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
