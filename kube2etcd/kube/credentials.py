@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from kube2etcd.errors import ApiUnavailable, SettingsError
-from kube2etcd.kube import kubeconfig
+from kube2etcd.kube import exec_plugin, kubeconfig
 from kube2etcd.kube.failures import one_line
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -138,6 +138,7 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
         )
     from kubernetes.config import ConfigException, load_kube_config
 
+    exec_plugin.limit()
     load: Any = load_kube_config
     loaded = _blank()
     try:

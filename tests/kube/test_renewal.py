@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiForbidden, ApiUnavailable
+from kube2etcd.kube import exec_plugin
 from kube2etcd.kube.credentials import Access, ClusterSettings, read_access
 from tests.kube.scripted import MAKE_CA, Handler, Opened, Scripted, get, kubeconfig, status, whole
 
@@ -29,9 +33,21 @@ class Plugin:
         path.write_text(f'#!/bin/sh\ncat "{path}.says"\n')
         path.chmod(0o755)
 
+    @property
+    def script(self) -> str:
+        return self._path.read_text()
+
+    @script.setter
+    def script(self, text: str) -> None:
+        self._path.write_text(text)
+
     def gives(self, **status: str) -> None:
         credential = {"apiVersion": API, "kind": "ExecCredential", "status": status}
         self._path.with_suffix(".says").write_text(json.dumps(credential))
+
+    def hangs(self, child: str) -> None:
+        """It never ends, and neither does a child of its own, whose process id goes to ``child``."""
+        self._path.write_text(f'#!/bin/sh\nsleep 3600 &\necho $! > "{child}"\nwait\n')
 
     def fails(self) -> None:
         self._path.with_suffix(".says").unlink(missing_ok=True)
@@ -78,6 +94,59 @@ def test_a_plugin_that_fails_at_the_start_is_run_again(
         get(api)
     plugin.gives(token="new")
     assert get(api) == b"ok"
+
+
+def wait_for_end(process: int) -> None:
+    deadline = time.monotonic() + 20
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(process, 0)
+            time.sleep(0.02)
+        pytest.fail(f"process {process} still runs")
+
+
+def test_a_plugin_that_hangs_is_ended_told_and_run_again(
+    server: Scripted,
+    opened: Opened,
+    tmp_path: Path,
+    plugin: Plugin,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(exec_plugin, "EXEC_TIMEOUT", 0.5)
+    monkeypatch.setattr(exec_plugin, "EXEC_RETRY", 2.0)
+    plugin.gives(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
+    working = plugin.script
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))
+    server.answers = [strict("new")]
+    plugin.hangs(str(tmp_path / "child"))
+    failures: list[ApiForbidden] = []
+
+    def ask() -> None:
+        with pytest.raises(ApiForbidden) as found:
+            get(api)
+        failures.append(found.value)
+
+    # As many as there are reflectors, at once: none waits for all the others' attempts.
+    began = time.monotonic()
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(6)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(20)
+    assert len(failures) == 6
+    assert time.monotonic() - began < 6 * 0.5 + 2
+    assert "no credentials within 0.5 s" in caplog.text
+    wait_for_end(int((tmp_path / "child").read_text()))
+    plugin.script = working
+    plugin.gives(token="new")
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert get(api) == b"ok"
+            break
+        except ApiForbidden:
+            assert time.monotonic() < deadline
 
 
 def test_who_is_known_and_forbidden_reads_nothing_again(
