@@ -1,0 +1,188 @@
+"""Random questions about a cluster: names that nearly exist, odd bytes, words of the layout, all ways to ask.
+
+`ask` keeps what a resolver sees of an answer, flags and sections and the question that came back included.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from tests.stack.harness import LOOPBACK
+
+#: Labels that mean something to the key layout, to the plugin, to etcd or to a rewrite.
+WORDS = (
+    *("nt_", "nt_web", "own_", "own_web", "tgt_", "tgt_web", "apex", "any", "any_", "_any", "*", "M", "m"),
+    *(
+        "svc",
+        "pod",
+        "dns",
+        "ns",
+        "dns-version",
+        "_tcp",
+        "_udp",
+        "_http",
+        "_",
+        "-",
+        "arpa",
+        "in-addr",
+        "local",
+    ),
+    *("cluster", "skydns", "kube2etcd", "a0", "x1", "endpoint", "10-0-0-1", "1-2-3-4", "fd00--1", "0", "__"),
+)
+#: Bytes that mean something to somebody on the way.
+ODD = (
+    b".",
+    b"/",
+    b"\\",
+    b'"',
+    b"\x00",
+    b" ",
+    b"*",
+    b"%",
+    b"{",
+    b"$",
+    b"(",
+    b"\xff",
+    b"\xc3\xbc",
+    b"\n",
+    b"@",
+)
+TYPES = (
+    *("A", "AAAA", "SRV", "TXT", "CNAME", "PTR", "NS", "SOA", "MX", "DS", "DNSKEY", "HTTPS", "SVCB", "NAPTR"),
+    *("CAA", "ANY", "TYPE65280"),
+)
+#: The last digest of what a class of names and types is answered may differ by; nothing else may.
+MOST = 63
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question and how it is asked; ``payload`` is None without EDNS."""
+
+    name: dns.name.Name
+    rdtype: str
+    tcp: bool
+    payload: int | None
+
+    def __str__(self) -> str:
+        edns = "no EDNS" if self.payload is None else f"EDNS {self.payload}"
+        return f"{self.name} {self.rdtype} ({'TCP' if self.tcp else 'UDP'}, {edns})"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer as it counts: no order, no letter case but the question's, no serial, no id."""
+
+    rcode: str
+    flags: str
+    question: str
+    edns: bool
+    answer: frozenset[str]
+    authority: frozenset[str]
+
+
+def random_questions(known: Sequence[str], count: int, chance: random.Random) -> Iterator[Asked]:
+    """``count`` of them; ``known`` are names that exist."""
+    parsed = [dns.name.from_text(name) for name in known]
+    made = 0
+    while made < count:
+        try:
+            name = _name(chance.choice(parsed), parsed, chance)
+        except dns.exception.DNSException:
+            continue  # too long
+        made += 1
+        payload = chance.choice((None, None, 512, 1232, 4096))
+        yield Asked(name, chance.choice(TYPES), chance.random() < 0.2, payload)
+
+
+def _name(name: dns.name.Name, known: Sequence[dns.name.Name], chance: random.Random) -> dns.name.Name:
+    labels = list(name.labels[:-1])
+    for _ in range(chance.choice((0, 1, 1, 1, 2, 3))):
+        at = chance.randrange(len(labels) + 1) if labels else 0
+        change = chance.randrange(7)
+        if change == 0:
+            labels.insert(at, chance.choice(WORDS).encode())
+        elif change == 1:
+            labels[at : at + 1] = [chance.choice(WORDS).encode()]
+        elif change == 2:
+            del labels[at : at + 1]
+        elif change == 3 and at < len(labels):
+            cut = chance.randrange(len(labels[at]) + 1)
+            labels[at] = (labels[at][:cut] + chance.choice(ODD) + labels[at][cut:])[:MOST]
+        elif change == 4:
+            labels.insert(at, bytes(chance.randrange(256) for _ in range(chance.randint(1, MOST))))
+        elif change == 5 and at < len(labels):
+            labels[at] = _another_case(labels[at], chance)
+        else:
+            labels[:at] = chance.choice(known).labels[: chance.randint(0, 3)]
+    return dns.name.Name([label for label in labels if label] + [b""])
+
+
+def _another_case(label: bytes, chance: random.Random) -> bytes:
+    return bytes(byte ^ 0x20 if chr(byte).isalpha() and chance.random() < 0.5 else byte for byte in label)
+
+
+def ask(port: int, asked: Asked, number: int) -> Seen:
+    """Ask one server; an error of the transport is an rcode of its own."""
+    edns = {} if asked.payload is None else {"use_edns": 0, "payload": asked.payload}
+    question = dns.message.make_query(asked.name, asked.rdtype, id=number & 0xFFFF, **edns)  # type: ignore[arg-type]
+    try:
+        if asked.tcp:
+            answer = dns.query.tcp(question, LOOPBACK, timeout=5, port=port)
+        else:
+            answer = dns.query.udp(question, LOOPBACK, timeout=5, port=port)
+    except (TimeoutError, dns.exception.DNSException, OSError) as error:
+        return Seen(type(error).__name__, "", "", False, frozenset(), frozenset())
+    return Seen(
+        rcode=dns.rcode.to_text(answer.rcode()),
+        flags=dns.flags.to_text(answer.flags),
+        question=" ".join(rrset.to_text() for rrset in answer.question),
+        edns=answer.edns >= 0,
+        answer=_records(answer.answer),
+        authority=_records(answer.authority),
+    )
+
+
+def _records(section: Sequence[dns.rrset.RRset]) -> frozenset[str]:
+    found = set()
+    for rrset in section:
+        for item in rrset:
+            data = item.to_text()
+            if rrset.rdtype == dns.rdatatype.SOA:
+                parts = data.split()
+                data = " ".join(parts[:2] + parts[3:])
+            if rrset.rdtype != dns.rdatatype.TXT:
+                data = data.lower()
+            found.add(f"{rrset.name.to_text().lower()} {dns.rdatatype.to_text(rrset.rdtype)} {data}")
+    return frozenset(found)
+
+
+def differs(theirs: Seen, ours: Seen) -> list[str]:
+    """What a resolver could tell apart."""
+    if theirs.rcode != ours.rcode:
+        return [f"{theirs.rcode} became {ours.rcode}"]
+    words = []
+    if theirs.answer != ours.answer and "TC" not in (*theirs.flags.split(), *ours.flags.split()):
+        words.append(
+            "answer" if theirs.answer and ours.answer else "no answer" if theirs.answer else "an answer"
+        )
+    if theirs.flags != ours.flags:
+        words.append(f"flags {theirs.flags} became {ours.flags}")
+    if theirs.question != ours.question:
+        words.append("the question is not echoed as it was asked")
+    if theirs.edns != ours.edns:
+        words.append(f"{'OPT' if theirs.edns else 'no OPT'} became {'OPT' if ours.edns else 'no OPT'}")
+    if theirs.authority != ours.authority:
+        words.append("authority")
+    return words

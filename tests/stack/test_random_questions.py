@@ -1,0 +1,307 @@
+"""Questions that nobody thought of, beside the kubernetes plugin, and through other people's resolvers.
+
+A few thousand questions, the same on every run; 20,000 others each time with
+``--hypothesis-profile=thorough`` (`tox -e thorough`). Each difference has its reason below, or is a fault.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from tests.stack import debian
+from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, Process, free_port, wait_for
+from tests.stack.pair import Pair, our_corefile, running_pair
+from tests.stack.questions import questions
+from tests.stack.random_cluster import random_cluster
+from tests.stack.random_questions import Asked, Seen, ask, differs, random_questions
+
+QUICK, THOROUGH = 3_000, 20_000
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why answers may differ: of which types and names (in lower case), and in what."""
+
+    why: str
+    types: str = ".*"
+    names: str = ".*"
+    what: str = ".*"
+
+    def covers(self, asked: Asked, what: str) -> bool:
+        """Whether this difference is one of them."""
+        name = asked.name.to_text().lower()
+        pairs = ((self.types, asked.rdtype), (self.names, name), (self.what, what))
+        return all(re.fullmatch(pattern, text, re.DOTALL) for pattern, text in pairs)
+
+
+#: As skydns-compat/README.md lists them.
+REASONS = (
+    Reason("RFC 8482: ANY is answered with HINFO, by the plugin `any`", types="ANY"),
+    Reason("the label any is a wildcard of the etcd plugin, and no name of ours", names=r"(.*\.)?any\..*"),
+    Reason("the plugin takes * for no name at all and for any name", names=r"(.*\.)?\*\..*"),
+    Reason(
+        "RFC 8020: a name above others exists",
+        names=r"((dns-version|(ns\.)?dns|svc|pod|[^.]+\.(svc|pod)|_(tcp|udp|sctp)\.[^.]+\.[^.]+\.svc)\.)?"
+        r"cluster\.local\.",
+        what="NXDOMAIN became NOERROR",
+    ),
+    Reason(
+        "no specification has ports without underscores",
+        names=r"(_?[^_.]+\._?(tcp|udp|sctp)|_[^.]+\.(tcp|udp|sctp))\.[^.]+\.[^.]+\.svc\..*",
+        what="NOERROR became NXDOMAIN",
+    ),
+    Reason(
+        "only PTR is answered from keys in reverse zones, other types go to the upstream",
+        types="(?!PTR).*",
+        names=r"(.*\.)?(in-addr|ip6)\.arpa\.",
+    ),
+    Reason(
+        "the plugin gives PTR to names that it then denies, several for one address, and passes over labels",
+        types="PTR",
+        names=r".*\.(in-addr|ip6)\.arpa\.",
+        what="NOERROR became NXDOMAIN|answer|Timeout became .*|NOERROR became NXDOMAIN.*",
+    ),
+    Reason(
+        "the etcd plugin gives the one host of a key for TXT and PTR too", types="TXT|PTR", what="an answer.*"
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def pair(
+    binaries: dict[str, Path], shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """A random cluster behind both servers."""
+    directory = tmp_path_factory.mktemp("pair")
+    shared_apiserver.reset()
+    etcd = Etcd(directory, binaries)
+    etcd.start()
+    try:
+        with running_pair(binaries, directory, shared_apiserver, etcd, pods="verified") as running:
+            for one in random_cluster(7, 16):
+                shared_apiserver.apply(one)
+            running.settle()
+            yield running
+    finally:
+        etcd.kill()
+
+
+@pytest.fixture(scope="module")
+def known(pair: Pair) -> list[str]:
+    """Names that exist, and their neighbours."""
+    return list(dict.fromkeys(question.name for question in questions(pair.objects())))
+
+
+def test_random_questions_are_answered_as_the_plugin_answers_them(
+    pair: Pair, known: list[str], pytestconfig: pytest.Config
+) -> None:
+    thorough = pytestconfig.getoption("--hypothesis-profile") == "thorough"
+    seed = random.SystemRandom().randrange(2**32) if thorough else 1
+    asked = random_questions(known, THOROUGH if thorough else QUICK, random.Random(seed))
+
+    def both(item: tuple[int, Asked]) -> tuple[Asked, Seen, Seen]:
+        number, one = item
+        return one, ask(pair.oracle.port, one, number), ask(pair.ours.port, one, number)
+
+    unexplained: dict[str, list[str]] = defaultdict(list)
+    answered = 0
+    with ThreadPoolExecutor(4) as pool:
+        for one, theirs, ours in pool.map(both, enumerate(asked)):
+            answered += bool(ours.answer)
+            what = "; ".join(differs(theirs, ours))
+            if what and not any(reason.covers(one, what) for reason in REASONS):
+                unexplained[what].append(f"{one}\n        theirs: {theirs}\n        ours:   {ours}")
+    assert answered > QUICK / 20, "most random names are no names, but not all"
+    listed = [f"{len(found)}: {what}, as in\n    {found[0]}" for what, found in unexplained.items()]
+    assert not listed, f"seed {seed}\n" + "\n".join(listed)
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """A resolver of a Debian package: its package, program and arguments for (its port, ours, a file)."""
+
+    package: str
+    program: str
+    arguments: Callable[[int, int, Path], list[str]]
+
+
+def _unbound(port: int, ours: int, file: Path) -> list[str]:
+    """Strict minimisation asks for every name on the way, and takes a wrong NXDOMAIN for the end."""
+    zones = ("cluster.local", "10.in-addr.arpa", "172.in-addr.arpa", "d.f.ip6.arpa")
+    lines = [
+        *(
+            "server:",
+            f"port: {port}",
+            f"interface: {LOOPBACK}",
+            "do-daemonize: no",
+            "do-not-query-localhost: no",
+        ),
+        *("use-syslog: no", 'chroot: ""', 'username: ""', f'directory: "{file.parent}"', 'pidfile: ""'),
+        *("qname-minimisation: yes", "qname-minimisation-strict: yes", 'module-config: "iterator"'),
+        *("unblock-lan-zones: yes", "insecure-lan-zones: yes", "aggressive-nsec: no", "msg-cache-size: 0"),
+        *("harden-below-nxdomain: yes", "use-caps-for-id: yes"),
+    ]
+    for zone in zones:
+        lines += ["stub-zone:", f'name: "{zone}"', f"stub-addr: {LOOPBACK}@{ours}"]
+    lines += ["forward-zone:", 'name: "."', f"forward-addr: {LOOPBACK}@{ours}"]
+    file.write_text("\n".join(lines) + "\n")
+    return ["-d", "-c", str(file)]
+
+
+def _dnsmasq(port: int, ours: int, _file: Path) -> list[str]:
+    options = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--cache-size=0"]
+    where = [f"--port={port}", f"--listen-address={LOOPBACK}", "--bind-interfaces", "--user=", "--pid-file="]
+    return [*options, *where, f"--server={LOOPBACK}#{ours}"]
+
+
+RESOLVERS = (
+    Resolver("unbound", "usr/sbin/unbound", _unbound),
+    Resolver("dnsmasq-base", "usr/sbin/dnsmasq", _dnsmasq),
+)
+
+
+def _unpacked(*packages: str) -> Path:
+    try:
+        return debian.unpacked(packages)
+    except debian.NotToBeHadError as error:
+        pytest.skip(f"no Debian packages of {', '.join(packages)}: {error}")
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.package)
+def test_a_resolver_in_between_changes_no_answer(
+    pair: Pair, known: list[str], resolver: Resolver, tmp_path: Path
+) -> None:
+    home, port = _unpacked(resolver.package), free_port()
+    command = [str(home / resolver.program), *resolver.arguments(port, pair.ours.port, tmp_path / "conf")]
+    process = Process(resolver.package, command, tmp_path, env=debian.environment(home))
+    process.start()
+    try:
+        wait_for(lambda: _said(port, "ns.dns.cluster.local.", "A"), resolver.package, 20, process)
+        wrong = {}
+        for name in random.Random(3).sample(known, min(400, len(known))):
+            if "*" in name or ".any." in f".{name}":
+                continue
+            for rdtype in ("PTR",) if name.lower().endswith("arpa.") else ("A", "SRV"):
+                direct, through = _said(pair.ours.port, name, rdtype), _said(port, name, rdtype)
+                if direct != through:
+                    wrong[f"{name} {rdtype}"] = f"{direct} became {through}"
+        assert not wrong, json.dumps(wrong, indent=1)
+    finally:
+        process.kill()
+
+
+def _said(port: int, name: str, rdtype: str) -> tuple[str, frozenset[str]]:
+    """The code, and the data of the records that were asked for."""
+    question = dns.message.make_query(name, rdtype)
+    answer, _ = dns.query.udp_with_fallback(question, LOOPBACK, timeout=10, port=port)
+    data = {
+        item.to_text().lower()
+        for rrset in answer.answer
+        for item in rrset
+        if rrset.rdtype == question.question[0].rdtype
+    }
+    return dns.rcode.to_text(answer.rcode()), frozenset(data)
+
+
+LOOK_UP = r"""
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+int main(int count, char **names) {
+    for (int at = 1; at < count; at++) {
+        struct addrinfo hints, *found, *one;
+        memset(&hints, 0, sizeof hints);
+        hints.ai_socktype = SOCK_STREAM;
+        int code = getaddrinfo(names[at], 0, &hints, &found);
+        printf("%s", names[at]);
+        if (code == EAI_NONAME) printf(" none");
+        else if (code) printf(" error %d", code);
+        else for (one = found; one; one = one->ai_next) {
+            char text[64] = "";
+            void *address = one->ai_family == AF_INET
+                ? (void *)&((struct sockaddr_in *)one->ai_addr)->sin_addr
+                : (void *)&((struct sockaddr_in6 *)one->ai_addr)->sin6_addr;
+            printf(" %s", inet_ntop(one->ai_family, address, text, sizeof text));
+        }
+        printf("\n");
+    }
+}
+"""
+
+
+def _glibc(source: Path) -> list[str]:
+    return ["gcc", str(source)]
+
+
+def _musl(source: Path) -> list[str]:
+    home = _unpacked("musl-dev")
+    library = home / "usr/lib/x86_64-linux-musl"
+    start, end = [str(library / name) for name in ("crt1.o", "crti.o")], str(library / "crtn.o")
+    headers = ["-nostdinc", "-isystem", str(home / "usr/include/x86_64-linux-musl"), "-nostdlib", "-static"]
+    return ["gcc", *headers, *start, str(source), str(library / "libc.a"), "-lgcc", "-lgcc_eh", end]
+
+
+@pytest.mark.parametrize("library", [_glibc, _musl], ids=["glibc", "musl"])
+def test_programs_find_what_is_there(
+    pair: Pair,
+    known: list[str],
+    library: Callable[[Path], list[str]],
+    binaries: Mapping[str, Path],
+    tmp_path: Path,
+) -> None:
+    source, program = tmp_path / "look_up.c", tmp_path / "look_up"
+    source.write_text(LOOK_UP)
+    try:
+        subprocess.run([*library(source), "-o", str(program)], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler here")
+    # A libc asks at port 53 only: an address of its own, which nobody else has.
+    address = "127.53.0.7"
+    text = our_corefile(53, pair.etcd.url, "verified", "none").replace(f"{LOOPBACK}:53", f"{address}:53")
+    text = text.replace(f"bind {LOOPBACK}", f"bind {address}")
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text(f"nameserver {address}\n")
+    server = CoreDns(tmp_path, binaries, text, name="port-53")
+    server.process.start()
+    names = [
+        name
+        for name in known
+        if name.endswith(".svc.cluster.local.")
+        and re.fullmatch(r"[a-z0-9.-]+", name)
+        and ".any." not in f".{name}"
+    ]
+    names = random.Random(4).sample(names, 100)
+    mount = f'mount --bind {resolv} /etc/resolv.conf && exec "$@"'
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", mount, "sh", str(program), *names],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    finally:
+        server.kill()
+    wrong = {}
+    for line in done.stdout.splitlines():
+        name, *found = line.split()
+        expected: set[str] = set()
+        for rdtype in ("A", "AAAA"):
+            expected |= _said(pair.ours.port, name, rdtype)[1]
+        if set(found) - {"none"} != expected:
+            wrong[name] = f"{sorted(expected)} became {found}"
+    assert not wrong, json.dumps(wrong, indent=1)
