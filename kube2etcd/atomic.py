@@ -39,10 +39,10 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
     return True
 
 
-def put(path: Path, content: bytes) -> bool:
+def put(path: Path, content: bytes, mode: int = 0o644) -> bool:
     """Let ``path`` hold ``content``; returns whether it did not.
 
-    A missing file is created, readable by everybody.  A symbolic link is followed.
+    A missing file is created with ``mode``.  A symbolic link is followed.
 
     :raises OSError: the file cannot be read or replaced, or something else is in its place; it is untouched.
     """
@@ -55,11 +55,11 @@ def put(path: Path, content: bytes) -> bool:
             pass
         elif read(target)[0] == content:
             return False
-    _replace(target, content, status)
+    _replace(target, content, status, mode)
     return True
 
 
-def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
+def _replace(target: Path, content: bytes, old: os.stat_result | None, mode: int = 0o644) -> None:
     """Rename a new file with ``content`` over ``target``, which was ``old`` when it was last looked at."""
     descriptor, name = tempfile.mkstemp(prefix=_prefix(target), dir=target.parent)
     try:
@@ -67,7 +67,7 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None) -> None:
             file.write(content)
             file.flush()
             if old is None:
-                os.fchmod(file.fileno(), 0o644)
+                os.fchmod(file.fileno(), mode)
             else:
                 _dress(file.fileno(), target, old)
             os.fsync(file.fileno())

@@ -1,34 +1,43 @@
-"""What ExternalDNS says: endpoints, how they are told apart, and the domains that are ours.
+"""ExternalDNS's vocabulary: endpoints, managed domains, the cluster address.
 
-One vocabulary for whoever receives endpoints (the webhook, DNSEndpoint objects) and whoever makes
-records of them.  Values only: an `Endpoint` may hold anything that was posted, since it must go back
-unchanged; who publishes it decides what of it is usable.  Knows nothing of HTTP, keys or files.
+An `Endpoint` holds whatever was posted, valid or not, because it must go back unchanged;
+`kube2etcd.zones.targets` says what of it is usable.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
+import idna
 import msgspec
 
-from skydns_compat.names import InvalidName, Name, servable
+from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, servable
+
+#: The largest TTL in DNS (RFC 2181 section 8).
+MAX_TTL: Final = 2**31 - 1
 
 
 class InvalidDomain(ValueError):
-    """The text cannot be a managed domain; the message says why and what to write."""
+    """The text is not a domain; the message says why and what to write."""
+
+
+class InvalidClusterAddress(ValueError):
+    """The text is not a cluster address; the message says what to write."""
 
 
 class InvalidEndpoint(ValueError):
-    """The value has not the shape of an endpoint; the message says what is wrong."""
+    """The value does not have the shape of an endpoint; the message says where."""
 
 
 class EndpointKey(NamedTuple):
-    """What makes two endpoints the same one."""
+    """Identity of an endpoint."""
 
     name: str
-    """In lower case, without the last dot."""
+    """As `plain_name` gives it."""
     record_type: str
     set_identifier: str = ""
 
@@ -41,10 +50,10 @@ class Property(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One record set as ExternalDNS has it; every text as posted.
+    """One record set in ExternalDNS's form, every text as posted.
 
-    ``more`` holds fields that this version does not know: they go back as they came, too, since a
-    client that finds one missing would send it again and again.
+    ``more`` holds fields that this version does not know: a client that misses one in the answer
+    would post the endpoint for ever.
     """
 
     dns_name: str
@@ -59,7 +68,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The DNS name as it is compared: lower case, without the last dot."""
+        """The DNS name in the form that is compared (`plain_name`)."""
         return plain_name(self.dns_name)
 
     @property
@@ -68,7 +77,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         return EndpointKey(self.name, self.record_type, self.set_identifier)
 
     def to_json(self) -> dict[str, Any]:
-        """As ExternalDNS writes it: fields that are empty are left out, the name and targets never."""
+        """The JSON that ExternalDNS writes: empty fields are left out, name, type and targets never."""
         found: dict[str, Any] = {"dnsName": self.dns_name, "targets": list(self.targets)}
         found["recordType"] = self.record_type
         if self.set_identifier:
@@ -85,9 +94,11 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_json(cls, value: object) -> Endpoint:
-        """The endpoint that decoded JSON stands for; `InvalidEndpoint` for a wrong shape.
+        """Build an endpoint from decoded JSON.
 
-        Keys count in any letter case and null is empty, as Go reads them.
+        Keys are matched without regard to case and null is empty, as in Go.
+
+        :raises InvalidEndpoint: wrong shape.
         """
         if type(value) is not dict:
             raise InvalidEndpoint(f"an endpoint is an object, not {_shown(value)}")
@@ -162,18 +173,31 @@ _FIELDS = {**_SPELLED, **{key.lower(): field for key, field in _SPELLED.items()}
 
 
 def plain_name(text: str) -> str:
-    """A DNS name as it is compared: lower case, without the last dot.
+    """A DNS name in the form that is compared: lower case, A-labels, no final dot.
 
-    Only in ASCII do letters have a case (RFC 4343): else the sign of Kelvin would be the letter k, and
-    one name's records another's.
+    A label that has no A-label (RFC 5891), or whose form in ASCII is a plain ASCII label (the Kelvin
+    sign would be the letter k), stays in Unicode and is no valid label for anybody: nobody can pass
+    a look-alike off as somebody else's name.
     """
-    plain = text.lower() if text.isascii() else "".join(one.lower() if one.isascii() else one for one in text)
-    return plain.removesuffix(".")
+    return (text.lower() if text.isascii() else _a_labels(text)).removesuffix(".")
+
+
+@lru_cache(maxsize=4096)
+def _a_labels(text: str) -> str:
+    return ".".join(label.lower() if label.isascii() else _a_label(label) for label in text.split("."))
+
+
+def _a_label(label: str) -> str:
+    try:
+        found = idna.encode(label, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return label
+    return found if found.startswith("xn--") and "." not in found else label
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Domain:
-    """A domain whose names are ours: itself and all below it, or with ``only_below`` the latter alone."""
+    """A managed domain: the name and everything below it, or with ``only_below`` the latter alone."""
 
     name: Name
     only_below: bool = False
@@ -183,32 +207,76 @@ class Domain:
 
     @classmethod
     def parse(cls, text: str) -> Domain:
-        """The domain for ``a.b`` or ``.a.b``; `InvalidDomain` else."""
+        """The domain for ``a.b`` or ``.a.b``.
+
+        :raises InvalidDomain: it is neither.
+        """
         plain = text.strip()
         only_below = plain.startswith(".")
         try:
-            return cls(servable(Name.parse(plain.removeprefix("."))), only_below)
+            return cls(servable(Name.parse(plain_name(plain.removeprefix(".")))), only_below)
         except InvalidName as error:
             raise InvalidDomain(
                 f"{_shown(text)} is no domain ({error}): write dtk.io, or .dtk.io for only what is below"
             ) from None
 
     def has(self, name: str) -> bool:
-        """Whether ``name`` (as `plain_name` gives it) is one of this domain's."""
+        """Whether ``name`` (as `plain_name` gives it) is in this domain."""
         own = str(self.name)
         return name.endswith(f".{own}") or (name == own and not self.only_below)
 
 
 def managed(domains: Iterable[Domain], name: str) -> bool:
-    """Whether one of ``domains`` has ``name``, in any letter case and with or without a last dot."""
+    """Whether ``name``, in any spelling, is in one of ``domains``."""
     plain = plain_name(name)
     return any(domain.has(plain) for domain in domains)
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterAddress:
+    """At most one address of each family, the first one first; false when there is none."""
+
+    addresses: tuple[Address, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.addresses)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.addresses))
+
+    @classmethod
+    def parse(cls, text: str) -> ClusterAddress:
+        """One IPv4 and/or one IPv6 address, separated by a comma.
+
+        :raises InvalidClusterAddress: it is anything else.
+        """
+        parts = [part for part in re.split(r"[\s,]+", text) if part]
+        try:
+            found = tuple(parse_address(part) for part in parts)
+        except InvalidAddress as error:
+            raise InvalidClusterAddress(
+                f"{error}: write one IPv4 and/or one IPv6 address, such as 192.168.122.167"
+            ) from None
+        if not found:
+            raise InvalidClusterAddress("no address: write one such as 192.168.122.167")
+        if len({address.version for address in found}) < len(found):
+            raise InvalidClusterAddress(f"{text!r} has two addresses of one family: write one of each")
+        return cls(found)
+
+
+#: No cluster address.
+NOWHERE: Final = ClusterAddress()
+
+
+def is_heritage(target: str) -> bool:
+    """Whether a TXT target is an ownership text of ExternalDNS's registry."""
+    return target.strip().strip('"').startswith("heritage=")
+
+
 def is_ownership(endpoint: Endpoint) -> bool:
-    """Whether it is the registry's bookkeeping: kept and given back, never a name in DNS."""
+    """Whether it is the registry's bookkeeping: kept and given back, never published."""
     if endpoint.record_type != "TXT":
         return False
-    return "ownedRecord" in endpoint.labels or any(
-        target.strip().strip('"').startswith("heritage=") for target in endpoint.targets
-    )
+    if "ownedRecord" in endpoint.labels:
+        return True
+    return bool(endpoint.targets) and all(map(is_heritage, endpoint.targets))

@@ -29,7 +29,7 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
 
 if TYPE_CHECKING:
-    from kube2etcd.webhook.within_run import Told
+    from kube2etcd.webhook.app import Stored
 
 #: Those who tell the log what the loop does; of one pass the outcome is told.
 _LOOP = tuple(f"kube2etcd.sync.{one}" for one in ("reconciler", "listings", "safety", "target"))
@@ -104,13 +104,13 @@ def _open(settings: Settings) -> tuple[Connection, KeyStore]:
     return open_store(build.etcd(settings), settings.etcd.api, build.etcd_prefixes(settings))
 
 
-def _told(settings: Settings, inbox: Inbox) -> list[Told]:
+def _told(settings: Settings, inbox: Inbox) -> list[Stored]:
     """What the bridge's webhook was told, where it has one; its modules are read only then."""
     if not settings.webhook.inside:
         return []
-    from kube2etcd.webhook.within_run import Told
+    from kube2etcd.webhook.app import Stored
 
-    return [Told(settings, inbox)]
+    return [Stored(settings, inbox)]
 
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:

@@ -35,7 +35,7 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.threads import watched
 
 if TYPE_CHECKING:
-    from kube2etcd.webhook.within_run import WithinRun
+    from kube2etcd.webhook.app import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -130,13 +130,12 @@ def _webhook(
     metrics: Metrics,
     ending: contextlib.ExitStack,
     corefile: CorefileWriter | None,
-) -> WithinRun:
+) -> Webhook:
     """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
-    from kube2etcd.webhook import wiring
-    from kube2etcd.webhook.within_run import WithinRun
+    from kube2etcd.webhook.app import Webhook, state_store
 
-    keep = ending.enter_context(wiring.keeper(settings, with_etcd=True, api=api))
-    return WithinRun(settings, keep, inbox, status, metrics, corefile)
+    store = ending.enter_context(state_store(settings, with_etcd=True, api=api))
+    return Webhook(settings, store, metrics, inbox, status, corefile)
 
 
 class _Lister(Protocol):

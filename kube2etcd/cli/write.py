@@ -43,14 +43,14 @@ def run(**options: Any) -> None:
 def webhook(cleanup: bool, **options: Any) -> None:
     """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
     loaded = load_options(options)
-    from kube2etcd.webhook import command
+    from kube2etcd.webhook import app
 
     # There is no default server here: who names none wants none.
     with_etcd = "etcd.servers" in loaded.said
     if cleanup:
-        command.cleanup(loaded.settings, with_etcd=with_etcd)
+        app.cleanup(loaded.settings, with_etcd=with_etcd)
         return
-    command.serve(loaded.settings, with_etcd=with_etcd)
+    app.serve(loaded.settings, with_etcd=with_etcd)
     logging.shutdown()
     os._exit(0)
 

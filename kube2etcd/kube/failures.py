@@ -78,6 +78,8 @@ def refusal(
         return ApiForbidden(
             f"{server} forbids us to {asked} (403{told}); grant this right to our account with RBAC{stranger}"
         )
+    if status == 404 and re.fullmatch(r'namespaces "[^"]*" not found', said):
+        return ApiNotFound(f"{server} cannot {asked} (404: {said}); create the namespace")
     if status == 404:
         return ApiNotFound(f"{server} cannot {asked} (404): this kind is not installed there")
     if status == 410:

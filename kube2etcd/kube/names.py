@@ -42,7 +42,7 @@ class NameIndex(Generic[Holder]):
         old, new = _by_name(before), _by_name(after)
         touched = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         turned = [name for name in touched if self._turns(holder, name, new.get(name))]
-        return touched | self._followers(turned)
+        return touched | self.followers(turned)
 
     def _turns(self, holder: Holder, name: str, endpoints: tuple[Endpoint, ...] | None) -> bool:
         """Put in what a holder says of a name; whether the name's way on has changed."""
@@ -79,7 +79,7 @@ class NameIndex(Generic[Holder]):
             bool(all_),
         )
 
-    def _followers(self, names: Iterable[str]) -> set[str]:
+    def followers(self, names: Iterable[str]) -> set[str]:
         """The names that lead to ``names``, over any number of aliases."""
         found: set[str] = set()
         todo = list(names)

@@ -90,8 +90,21 @@ class Store:
         return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
 
     def endpoints(self, name: str) -> list[Endpoint]:
-        """What is said of a name, in the order of those who say it."""
-        return [one for _, some in sorted(self._names.of(name).items()) for one in some]
+        """The endpoints of a name; those of the oldest object first, then by kind, namespace and name."""
+        found = self._names.of(name)
+        return [one for unit in sorted(found, key=self._seniority) for one in found[unit]]
+
+    def _seniority(self, unit: Unit) -> tuple[str, Unit]:
+        one = self.get(unit)
+        # What has no age is newer than all that have one.
+        return ((one.metadata.creation_timestamp if one is not None else "") or "~", unit)
+
+    def refusals(self, name: str) -> Iterable[str]:
+        """Why the webhook refused records of a name."""
+        for kind in sorted(_HOLDERS):
+            for one in self._objects.get(kind, {}).values():
+                if isinstance(one, DnsEndpoint) and name in one.refused:
+                    yield one.refused[name]
 
     def holders(self, name: str) -> list[Unit]:
         """The objects that say something of a name, in order."""

@@ -9,13 +9,12 @@ import re
 import string
 from typing import Any, Final
 
+from kube2etcd.external import MAX_TTL as MAX_TTL
 from kube2etcd.external import Domain, InvalidDomain
 from kube2etcd.kube.selectors import InvalidSelector, Selector
 from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, is_scalar
 from skydns_compat.names import InvalidName, Name, servable
 
-#: The largest TTL that DNS knows (RFC 2181 section 8).
-MAX_TTL: Final = 2**31 - 1
 #: Where managed clusters have people put server blocks of their own.
 CUSTOM_BLOCKS: Final = "/etc/coredns/custom/*.server"
 

@@ -1,8 +1,7 @@
-"""The HTTP server under the provider's door: waitress, with errors in the door's own form.
+"""The HTTP listener under the REST API: waitress, with its own errors in the API's form.
 
-Knows sockets and threads; what is answered is for `door` to say.  A request that is being worked on
-when the end comes is answered first.  Whoever is turned away is told so after the head of the request:
-nothing more of it is read, so strangers can neither fill a disk nor hold a connection for long.
+Requests in progress are answered before it stops.  A refused caller gets its answer after the head of the
+request, and nothing more is read: strangers can neither fill a disk nor hold a connection for long.
 """
 
 from __future__ import annotations
@@ -26,27 +25,27 @@ from werkzeug.exceptions import HTTPException
 from kube2etcd.http.server import bind, end
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort
-from kube2etcd.webhook.door import Application, Network, count, refused, unwelcome
+from kube2etcd.webhook.api import Application, Network, count, refused, unwelcome
 from kube2etcd.webhook.messages import MAX_BODY
 
 log = logging.getLogger(__name__)
 
-#: Threads that answer: writers wait for each other, and readers must not wait for all of them.
+#: Worker threads: writers wait for each other, and readers must not wait for all of them.
 THREADS = 8
 #: Open connections; more wait in the kernel.
 CONNECTIONS = 100
-#: Seconds that a request in hand is waited for when the end comes: more than any of them takes.
+#: Seconds to wait for requests in progress when stopping: more than any of them takes.
 PATIENCE = 5.0
 #: Seconds that a request may take to arrive, and that a connection may be idle.
 ARRIVAL = 30
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
-    """What waitress itself refuses (too large, no HTTP), in the form of all our errors."""
+    """Answers what waitress itself refuses (too large, not HTTP) in the form of all our errors."""
 
     def execute(self) -> None:
         error = self.request.error
-        # 501 for an encoding that nobody knows: to the client it is a soft error, and it is not soft.
+        # An unknown encoding is 501, which the client takes for a soft error; it is not one.
         code = error.code if error.code < 500 else 400
         response = refused(_Refused(code, f"{error.reason}: {error.body}"))
         body = response.get_data()
@@ -73,7 +72,7 @@ class _Unwelcome(Error):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Sees from the head of a request whether there is any use in the rest."""
+    """Decides from the head of a request whether to read the rest."""
 
     def __init__(self, adj: Any, peer: str, allow: tuple[Network, ...]) -> None:
         super().__init__(adj)
@@ -81,7 +80,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        # Two lengths are read one way by us and another by whatever stands in front of us (RFC 9112, 6.1).
+        # Two lengths are request smuggling: a proxy may read them otherwise than we do (RFC 9112, 6.1).
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
             raise ParsingError("a length of its own beside Transfer-Encoding")
         why = unwelcome(self._peer, from_a_page="ORIGIN" in self.headers, allow=self._allow)
@@ -92,7 +91,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
         if self.error:
-            # A body that is refused already is not asked for.
+            # Do not ask for a body that is refused already.
             self.expect_continue = False
         return consumed
 
@@ -105,7 +104,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         self.parser_class = partial(_Parser, peer=str(addr[0]), allow=server.allow)
 
     def handle_read(self) -> None:
-        """A request that comes drop by drop is as old as its first."""
+        """A request that trickles in is as old as its first byte."""
         begun: Any = self.request
         since: float = self.last_activity  # type: ignore[has-type]
         super().handle_read()
@@ -123,12 +122,12 @@ class Listener:
         metrics: Metrics | None = None,
         allow: Iterable[Network] = (),
     ) -> None:
-        """``metrics`` counts what the server refuses before the application hears of it.
+        """``metrics`` counts what the server refuses before the application sees it.
 
-        ``allow``: only from these networks, or from everywhere where there is none.
+        ``allow``: the networks that may call; none given: all.
         """
         self._map: dict[int, Any] = {}
-        # An empty host is both families, which is what :: means to people.
+        # An empty host binds both families, which is what people mean by ::.
         where = HostPort("", listen.port) if listen.host == "::" else listen
         self._server = waitress.create_server(
             application,
@@ -136,12 +135,12 @@ class Listener:
             sockets=[bind(where, "--bind, --port")],
             threads=THREADS,
             connection_limit=CONNECTIONS,
-            # It takes what is less.
+            # waitress refuses what is equal, too.
             max_request_body_size=MAX_BODY + 1,
             ident=None,
             channel_timeout=ARRIVAL,
             cleanup_interval=ARRIVAL // 6,
-            # A peer that reads slowly must not hold a thread for the length of a large answer.
+            # A slow reader must not hold a thread for the length of a large answer.
             outbuf_high_watermark=4 * MAX_BODY,
         )
         self._server.channel_class = _Channel
@@ -151,22 +150,22 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port, also when the system chose it."""
+        """The port, also where the system chose it."""
         return int(self._server.effective_port)
 
     def start(self) -> Listener:
-        """Begin to answer."""
+        """Start answering."""
         self._thread.start()
         log.info("ExternalDNS is answered on port %d", self.port)
         return self
 
     def stop(self) -> None:
-        """Take no more requests, answer those in hand, end."""
+        """Accept no more requests, answer those in progress, stop."""
         if self._thread.is_alive():
             deadline = time.monotonic() + PATIENCE
             self._server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self._server))
             self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
-            # The last answers are on their way to the sockets.
+            # The last answers may still be in the buffers.
             while time.monotonic() < deadline and any(map(_unsent, list(self._map.values()))):
                 time.sleep(0.01)
         end(self._server, self._map, self._thread)

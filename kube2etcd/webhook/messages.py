@@ -1,7 +1,7 @@
-"""What goes over the wire of the webhook provider API, and back.  Pure: bytes and values.
+"""Encoding and decoding of the webhook provider API's messages.  Pure.
 
-What cannot be read at all is a `BadMessage`; whether a name or target can be used is not decided
-here, since one bad endpoint must never cost the others of its message.
+A body of the wrong shape is a `BadMessage`.  Whether a name or target is usable is decided elsewhere:
+one bad endpoint must not cost the others of its message.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import msgspec
 
 from kube2etcd.external import Domain, Endpoint, InvalidEndpoint
 
-#: The one media type, to the letter: the client compares the text of the answer to ``GET /``.
+#: The client compares the Content-Type of the answer to ``GET /`` with this very text.
 MEDIA_TYPE: Final = "application/external.dns.webhook+json;version=1"
 #: Octets of a body; the client's own limit.
 MAX_BODY: Final = 32 * 1024 * 1024
-#: Objects and lists of a body, at most: a full one of endpoints has fewer, one of nothing but brackets many
-#: times as many, which would take gigabytes.
+#: Objects and lists in a body: a full one of endpoints has fewer; one of brackets alone would decode to
+#: gigabytes.
 MAX_VALUES: Final = 1_500_000
 
 
 class BadMessage(ValueError):
-    """No valid message at all; the text says why."""
+    """Not a valid message; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """One call's changes.  What an update replaces need not be told: an endpoint's key says it."""
+    """One call's changes; what an update replaces follows from its key."""
 
     create: tuple[Endpoint, ...] = ()
     update: tuple[Endpoint, ...] = ()
@@ -37,7 +37,7 @@ class Changes:
 
 
 def decode_changes(body: bytes) -> Changes:
-    """The changes of ``POST /records``, keys in any letter case (capital up to ExternalDNS v0.16)."""
+    """The changes of ``POST /records``; keys in any case (capital up to ExternalDNS v0.16)."""
     value = _decode(body)
     if type(value) is not dict:
         raise BadMessage("changes are an object of create, updateOld, updateNew and delete")
@@ -57,15 +57,14 @@ def decode_endpoints(body: bytes) -> tuple[Endpoint, ...]:
 
 def encode_endpoints(endpoints: Iterable[Endpoint]) -> bytes:
     """A list of endpoints; ``[]`` when there are none."""
-    # One after the other: a hundred thousand objects at once set off one garbage collection after another.
+    # One by one: a hundred thousand objects alive at once cost repeated garbage collections.
     return b"[%b]" % b",".join(encode(endpoint.to_json()) for endpoint in endpoints)
 
 
 def encode_filter(domains: Iterable[Domain]) -> bytes:
     """The answer to ``GET /``.
 
-    An empty list of domains would match every name there is, so none of them is said by a pattern that
-    no name matches.
+    An empty list would match every name: no domain at all is a pattern that matches none.
     """
     names = [str(domain) for domain in domains]
     return encode({"include": names} if names else {"regexInclude": "^$"})

@@ -1,97 +1,119 @@
-"""What we were told and answered for: endpoints by key, and what was set at run time.  Pure.
+"""The webhook's state: accepted endpoints by key, and what was set at run time; and what stores one.
 
-A state is a value: a change makes another one, so that whoever fails to keep or publish it still has
-the one before.  Its encoding has a version and is byte-stable.
+A state is a value: a change makes another one, so a call that cannot be stored or published leaves
+everything as it was.  The encoding carries a version and is byte-stable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from kube2etcd.external import Domain, Endpoint, EndpointKey, InvalidDomain, InvalidEndpoint
+from kube2etcd.errors import Kube2EtcdError
+from kube2etcd.external import (
+    NOWHERE,
+    ClusterAddress,
+    Domain,
+    Endpoint,
+    EndpointKey,
+    InvalidClusterAddress,
+    InvalidDomain,
+    InvalidEndpoint,
+    is_ownership,
+)
 from kube2etcd.webhook import messages
-from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress, InvalidClusterAddress
+from kube2etcd.webhook.endpoints import Refusal, Refused, described, refusal
 from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.refusals import refusal, unusable_targets
 
-#: Of the encoding.  A reader refuses what is newer than itself rather than lose a part of it.
+#: Of the encoding.  A reader refuses a newer one, lest it lose a part of it.
 VERSION: Final = 1
+#: Refused names that are remembered, for `explain`.
+MAX_REFUSED: Final = 100
+#: Seconds for one request of a store: so long after its deadline it is done at the latest.
+REQUEST: Final = 1.5
 
 
 class UnreadableState(ValueError):
-    """What was kept cannot be read; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A sentence about an endpoint that was not taken as it is."""
-
-    text: str
-    skipped: str = ""
-    """Why it was not taken at all, in one word (`Refusal.reason`); empty: it was, in part."""
+    """The stored bytes are not a state; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Endpoints as posted, by key, with the domains and the cluster address that came by REST."""
+    """Endpoints as posted, with the domains and the cluster address that came by REST."""
 
     endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=dict)
     domains: tuple[Domain, ...] = ()
     cluster: ClusterAddress = NOWHERE
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """The names that were refused last, with the reason, at most `MAX_REFUSED`."""
 
-    def apply(self, changes: Changes, domains: Iterable[Domain]) -> tuple[State, list[Remark]]:
-        """The state after ``changes``, and a remark for each endpoint that was skipped, or taken in part.
+    def apply(self, changes: Changes, domains: Iterable[Domain]) -> tuple[State, list[Refusal]]:
+        """The state after ``changes``, and a refusal for each endpoint that was skipped, or taken in part.
 
-        Deletes go first: a change of type is a create and a delete of one name in one call.  Nothing
-        is refused for what is there already or is not there: a client repeats a call whose answer it
-        has not heard.
+        Deletes go first: a change of type is a create and a delete of one name in one call.  Creating
+        what exists and deleting what does not are no errors: a client repeats a call whose answer it
+        has missed.  An ownership text is skipped with its record.
         """
         known = tuple(domains)
         after = dict(self.endpoints)
-        remarks = []
+        refused = dict(self.refused)
+        unowned = Refused()
+        refusals = []
         for endpoint in changes.delete:
             after.pop(endpoint.key, None)
-        for endpoint in changes.update + changes.create:
+            refused.pop(endpoint.name, None)
+        # Texts last: whether a text is accepted depends on its record, wherever in the call that stands.
+        for endpoint in sorted(changes.update + changes.create, key=is_ownership):
             why = refusal(endpoint, known)
-            if why:
-                remarks.append(Remark(f"{described(endpoint)} is skipped: {why}", why.reason))
-                continue
-            unusable = unusable_targets(endpoint)
-            if unusable:
-                remarks.append(Remark(f"{described(endpoint)}: {len(unusable)} targets cannot be used"))
-            after[endpoint.key] = endpoint
-        return replace(self, endpoints=after), remarks
+            if why is None and is_ownership(endpoint) and unowned.without_record(endpoint, after):
+                why = Refusal("record", "its record was refused")
+            elif why is not None and why.reason:
+                unowned.add(endpoint.key)
+            if why is not None:
+                verb = "is skipped" if why.reason else "is taken in part"
+                refusals.append(Refusal(why.reason, f"{described(endpoint)} {verb}: {why.text}"))
+            if why is None or not why.reason:
+                after[endpoint.key] = endpoint
+                refused.pop(endpoint.name, None)
+            elif not is_ownership(endpoint):
+                refused.pop(endpoint.name[:253], None)
+                refused[endpoint.name[:253]] = f"{endpoint.record_type[:20]}: {why.text}"
+        for name in list(refused)[: max(0, len(refused) - MAX_REFUSED)]:
+            del refused[name]
+        return replace(self, endpoints=after, refused=refused), refusals
 
     def with_domains(self, domains: Iterable[Domain]) -> State:
         """With more domains; one that is there already changes nothing."""
         return replace(self, domains=tuple(dict.fromkeys([*self.domains, *domains])))
 
+    def without_domains(self, domains: Iterable[Domain]) -> State:
+        """Without these domains; their endpoints stay, unpublished, until ExternalDNS deletes them."""
+        gone = set(domains)
+        return replace(self, domains=tuple(one for one in self.domains if one not in gone))
+
     def with_cluster(self, cluster: ClusterAddress) -> State:
-        """With this cluster address."""
+        """With this cluster address; `NOWHERE` for none."""
         return replace(self, cluster=cluster)
 
 
-def described(endpoint: Endpoint) -> str:
-    """An endpoint in one line of a log, whatever was posted."""
-    name = endpoint.dns_name if len(endpoint.dns_name) <= 260 else endpoint.dns_name[:260] + "..."
-    return f"{name!a} {ascii(endpoint.record_type[:20])[1:-1]}"
-
-
 def encode_head(state: State) -> dict[str, Any]:
-    """What is kept beside the endpoints."""
-    return {
+    """Everything but the endpoints, as a JSON object."""
+    head: dict[str, Any] = {
         "version": VERSION,
         "domains": [str(domain) for domain in state.domains],
         "clusterIP": str(state.cluster),
     }
+    return head | ({"refused": dict(sorted(state.refused.items()))} if state.refused else {})
 
 
 def decode_head(value: Any) -> State:
-    """The state without its endpoints; `UnreadableState` when it is not ours or newer than we are."""
+    """The state of `encode_head`, without endpoints.
+
+    :raises UnreadableState: it is not ours, or of a newer version.
+    """
     if type(value) is not dict or type(version := value.get("version")) is not int:
         raise UnreadableState("it is no state of kube2etcd webhook")
     if version != VERSION:
@@ -102,18 +124,22 @@ def decode_head(value: Any) -> State:
             {},
             tuple(Domain.parse(text) for text in value.get("domains", [])),
             ClusterAddress.parse(cluster) if cluster else NOWHERE,
+            {str(name): str(why) for name, why in value.get("refused", {}).items()},
         )
     except (InvalidDomain, InvalidClusterAddress, TypeError, AttributeError) as error:
         raise UnreadableState(str(error)) from None
 
 
 def encode_endpoints(endpoints: Iterable[Endpoint]) -> bytes:
-    """Endpoints in the order of their keys: the same endpoints are the same bytes."""
+    """Endpoints in the order of their keys, so that equal endpoints are equal bytes."""
     return messages.encode_endpoints(sorted(endpoints, key=lambda endpoint: endpoint.key))
 
 
 def decode_endpoints(value: Any) -> dict[EndpointKey, Endpoint]:
-    """Endpoints by key, of decoded JSON."""
+    """Endpoints by key, from decoded JSON.
+
+    :raises UnreadableState: they are no endpoints.
+    """
     if type(value) is not list:
         raise UnreadableState("its endpoints are no list")
     try:
@@ -130,10 +156,51 @@ def encode(state: State) -> bytes:
 
 
 def decode(data: bytes) -> State:
-    """A state from `encode`; `UnreadableState` for anything else."""
+    """The state of `encode`.
+
+    :raises UnreadableState: it is anything else.
+    """
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableState(f"it is not JSON: {error}") from None
     head = decode_head(value)
     return replace(head, endpoints=decode_endpoints(value.get("endpoints")))
+
+
+class NotStored(Kube2EtcdError):
+    """The state could not be read or written at present; the message says why and where."""
+
+
+class Overtaken(NotStored):
+    """Another writer was there first: `StateStore.check` gives its state; then try again."""
+
+
+class StateStore(Protocol):
+    """Stores one state, so that it outlives the process.  Used by one thread at a time.
+
+    ``deadline`` is a reading of `time.monotonic` after which nothing new is begun nor tried again, be it
+    one of many parts.  The store's own work on a large state comes on top.
+    """
+
+    def load(self) -> State:
+        """The state that was stored last, empty when there is none; `NotStored`."""
+        ...
+
+    def save(self, state: State, deadline: float) -> None:
+        """Store ``state``; `NotStored`: it may be stored, in part or not at all.
+
+        :raises Overtaken: another writer has stored something since.
+        """
+        ...
+
+    def check(self, state: State, deadline: float) -> State:
+        """Store ``state`` again where it was lost or damaged; `NotStored`.
+
+        Returns another state where another writer has stored one.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Leave nothing behind; `NotStored`."""
+        ...

@@ -1,57 +1,82 @@
-"""The state as DNSEndpoint objects: which object says what, and what one that was read says.
+"""The state as DNSEndpoint objects of the API server, which every bridge with --dns-endpoints reads.
 
-One object for each part of the names, and one, without endpoints, for what was set at run time.  Each
-carries a number that grows with what it says.  Knows the form of the objects; must never ask the API
-server, nor decide which of two objects counts.  Pure.
+One object for each part of the names, and one for what was set at run time (the head).  An object is
+rewritten as a whole, on the condition that it is the version that we know.  One that is missing was
+deleted by somebody, and is written again; one that differs was written by another webhook, and is taken
+over.  A generation in each object tells one that was put back by a webhook which had missed a change.
+
+A call that changes several objects is not atomic: when the process is killed in between, the client has
+no answer and repeats the call.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+import time
+import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.external import Endpoint, EndpointKey
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
-from kube2etcd.webhook.shards import SHARDS, Parts, shard
-from kube2etcd.webhook.state import State, encode_endpoints, encode_head
+from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, HEAD, pack, unpack
+from kube2etcd.webhook.state import (
+    REQUEST,
+    NotStored,
+    Overtaken,
+    State,
+    decode_endpoints,
+    decode_head,
+    encode_endpoints,
+    encode_head,
+)
 
-#: What our objects carry, and are listed by.
+log = logging.getLogger(__name__)
+
+#: The label of our objects, by which they are listed.
 LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "kube2etcd-webhook"
-#: Where what was set at run time stands, as an annotation of the object without endpoints.
-HEAD: Final = "kube2etcd/webhook"
-#: How often what an object says has changed, as an annotation of each.
+#: Annotation that counts the changes of what an object says.
 GENERATION: Final = "kube2etcd/generation"
-
 KIND: Final = KINDS["dnsendpoints"]
-_NAMES: Final = [f"{MANAGER}-{number:02}" for number in range(SHARDS)]
+#: Parts of a state: of ten thousand endpoints, a hundred and fifty each.
+PARTS: Final = 64
+#: Objects that are written at the same time.
+AT_ONCE = 8
+
+_NAMES: Final = [f"{MANAGER}-{number:02}" for number in range(PARTS)]
+_VERSIONS_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+#: Generation and content of an object that we have never seen.
+_NEVER: Final = (0, "?")
+
+
+class _Changed(Exception):
+    """The object is not the version that we know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one object is to say."""
+    """What one object says: the text of its annotation ``ENDPOINTS``, or ``HEAD``."""
 
     name: str
-    content: bytes
-    """As `content` has it."""
-
-    @property
-    def says_anything(self) -> bool:
-        """Whether an object that is not there is missed."""
-        return self.content not in _SAYING_NOTHING
+    content: str
 
     def body(self, namespace: str, generation: int, version: str | None) -> dict[str, Any]:
-        """The object; ``version``: the resource version that it is to replace."""
-        endpoints, head = msgspec.json.decode(self.content)
+        """The object's JSON; ``version`` is the resourceVersion that it replaces."""
+        said = {HEAD if self.name == MANAGER else ENDPOINTS: self.content} if self.content else {}
         meta = {
             "name": self.name,
             "namespace": namespace,
             "labels": {LABEL: MANAGER},
-            "annotations": ({HEAD: head} if head else {}) | {GENERATION: str(generation)},
+            "annotations": {**said, GENERATION: str(generation)},
         }
         if version is not None:
             meta["resourceVersion"] = version
@@ -59,59 +84,213 @@ class Part:
             "apiVersion": f"{KIND.group}/{KIND.version}",
             "kind": KIND.kind,
             "metadata": meta,
-            "spec": {"endpoints": endpoints},
+            "spec": {"endpoints": []},
         }
 
 
-class Cutter:
-    """Cuts states into parts, and remembers the last one so that only what differs is made again."""
+class _Cutter:
+    """Cuts states into parts; encodes again only those that changed since the last state."""
 
     def __init__(self) -> None:
-        self._parts = Parts(_said)
+        self._last: list[tuple[list[Endpoint], str]] = [([], "")] * PARTS
 
     def cut(self, state: State) -> list[Part]:
-        """What every object is to say."""
-        head = Part(MANAGER, _content([], _head(state)))
-        return [head, *map(Part, _NAMES, self._parts.cut(state))]
+        members: list[list[Endpoint]] = [[] for _ in range(PARTS)]
+        for key, endpoint in state.endpoints.items():
+            members[_part(key)].append(endpoint)
+        for number, endpoints in enumerate(members):
+            if self._last[number][0] != endpoints:
+                self._last[number] = (endpoints, pack(encode_endpoints(endpoints)))
+        head = Part(MANAGER, msgspec.json.encode(encode_head(state)).decode())
+        return [head, *(Part(name, text) for name, (_, text) in zip(_NAMES, self._last, strict=True))]
 
 
-def part_of(key: EndpointKey) -> str:
-    """The name of the object that holds an endpoint."""
-    return _NAMES[shard(key)]
+def _part(key: EndpointKey) -> int:
+    """The part that holds an endpoint; all endpoints of a name are in one."""
+    return zlib.crc32(key.name.encode(errors="replace")) % PARTS
 
 
-def identity(item: Any) -> tuple[str, str] | None:
-    """Name and resource version of an object that was read; None where it has no metadata."""
+class ObjectsStore:
+    """A `StateStore` in ``namespace``."""
+
+    def __init__(self, api: ApiConnection, namespace: str) -> None:
+        self._api, self._namespace = api, namespace
+        self._path = KIND.path(namespace)
+        self._cutter = _Cutter()
+        self._forget()
+
+    def load(self) -> State:
+        """As `StateStore` says."""
+        self._forget()
+        return self._merged(State(), self._list(time.monotonic() + 3 * REQUEST))
+
+    def save(self, state: State, deadline: float) -> None:
+        """As `StateStore` says."""
+        began = time.monotonic()
+        missing = [part for part in self._cutter.cut(state) if self._is_missing(part)]
+        # Our own work on a large state is not the server's fault.
+        deadline += time.monotonic() - began
+        if len(missing) < 2 or AT_ONCE < 2:
+            for part in missing:
+                self._write(part, deadline)
+            return
+        pool = ThreadPoolExecutor(min(AT_ONCE, len(missing)), "state")
+        try:
+            for written in [pool.submit(self._write, part, deadline) for part in missing]:
+                written.result()
+        finally:
+            # Wait for requests under way: their outcome decides what is known of the object.
+            pool.shutdown(cancel_futures=True)
+
+    def check(self, state: State, deadline: float) -> State:
+        """As `StateStore` says."""
+        present = dict(map(_identity, self._list(deadline, accept=_VERSIONS_ONLY)))
+        if any(self._versions.get(name) != version for name, version in present.items()):
+            items = self._list(deadline)
+            present = dict(map(_identity, items))
+            found = self._merged(state, items)
+            state = state if found == state else found
+        gone = self._versions.keys() - present.keys()
+        for name in gone:
+            del self._versions[name]
+        if gone:
+            log.warning("%d state objects in %s were deleted; writing them again", len(gone), self._namespace)
+        self.save(state, deadline)
+        return state
+
+    def clear(self) -> None:
+        """As `StateStore` says."""
+        self._ask("DELETE", self._path, {"labelSelector": f"{LABEL}={MANAGER}"}, time.monotonic() + REQUEST)
+        self._forget()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._versions: dict[str, str] = {}
+        """The resourceVersion of each object that we know."""
+        self._written: dict[str, str] = {}
+        """What we wrote or read last, by object; absent where that is in doubt."""
+        self._newest: dict[str, tuple[int, str]] = {}
+        """The highest generation known of each object, deleted ones too, with its content; "?" while the
+        outcome of a write is unknown."""
+
+    def _merged(self, state: State, items: list[dict[str, Any]]) -> State:
+        """``state`` with the objects that others have written since the last look."""
+        endpoints, head = dict(state.endpoints), state
+        for item in items:
+            name, version = _identity(item)
+            if self._versions.get(name) == version:
+                continue
+            number = _generation(item)
+            if number < self._newest.get(name, _NEVER)[0]:
+                # Deleted, and put back by a webhook that had missed the last change: ours is newer.
+                self._versions[name] = version
+                self._written.pop(name, None)
+                continue
+            # Formerly the endpoints stood in the spec; such an object is rewritten in the present form.
+            former = (item.get("spec") or {}).get("endpoints") or []
+            text = _annotation(item, HEAD if name == MANAGER else ENDPOINTS)
+            try:
+                if name == MANAGER:
+                    head = decode_head(msgspec.json.decode(text))
+                found = decode_endpoints(former or ([] if name == MANAGER else unpack(text)))
+            except (ValueError, RecursionError) as error:
+                raise NotStored(
+                    f"the object {self._namespace}/{name} cannot be used ({error}): restore it from a backup,"
+                    " or delete it to begin anew"
+                ) from None
+            endpoints = {key: one for key, one in endpoints.items() if _NAMES[_part(key)] != name} | found
+            self._versions[name] = version
+            self._newest[name] = (number, text)
+            if former:
+                self._written.pop(name, None)
+            else:
+                self._written[name] = text
+        return State(endpoints, head.domains, head.cluster, head.refused)
+
+    def _list(self, deadline: float, accept: str = "application/json") -> list[dict[str, Any]]:
+        params = {"labelSelector": f"{LABEL}={MANAGER}"}
+        answer = self._ask("GET", self._path, params, deadline, accept=accept)
+        items = answer.get("items") or []
+        if "items" not in answer or not isinstance(items, list):
+            raise NotStored(f"the answer to listing the state in {self._namespace} is no list")
+        return items
+
+    def _is_missing(self, part: Part) -> bool:
+        """The head is always written: only that shows whether objects can be stored at all."""
+        if part.name in self._versions:
+            return self._written.get(part.name) != part.content
+        return bool(part.content)
+
+    def _write(self, part: Part, deadline: float) -> None:
+        """Several threads may write, each an object of its own."""
+        name, text = part.name, part.content
+        version, newest = self._versions.get(name), self._newest.get(name, _NEVER)
+        # One number until an outcome is known: others may go on counting meanwhile.
+        number = newest[0] + (newest[1] not in (text, "?") or newest == _NEVER)
+        self._newest[name] = (number, text if text == newest[1] else "?")
+        self._written.pop(name, None)
+        method, path = ("POST", self._path) if version is None else ("PUT", f"{self._path}/{name}")
+        try:
+            answer = self._ask(method, path, {}, deadline, part.body(self._namespace, number, version))
+        except _Changed:
+            self._newest[name] = newest
+            raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
+        self._versions[name] = _identity(answer)[1]
+        self._written[name] = text
+        self._newest[name] = (number, text)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        deadline: float,
+        body: dict[str, Any] | None = None,
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        if time.monotonic() > deadline:
+            raise NotStored("the API server was too slow to store all of it: try again")
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            answer = self._api.request(method, path, params, timeout=REQUEST, body=data, accept=accept)
+        except ApiRefused as error:
+            if error.status == 409:
+                raise _Changed from None
+            raise NotStored(str(error)) from None
+        except ApiNotFound as error:
+            if method == "PUT":
+                self._versions.pop(path.rpartition("/")[2], None)
+            hint = (
+                ""
+                if "create the namespace" in str(error)
+                else "; the state needs ExternalDNS's DNSEndpoint definition"
+            )
+            raise NotStored(f"{error}{hint}") from None
+        except ApiError as error:
+            raise NotStored(str(error)) from None
+        try:
+            found = msgspec.json.decode(answer)
+        except msgspec.DecodeError:
+            found = None
+        if not isinstance(found, dict):
+            raise NotStored("the answer of the API server is no object")
+        return found
+
+
+def _identity(item: Any) -> tuple[str, str]:
+    """Name and resourceVersion."""
     meta = item.get("metadata") if isinstance(item, dict) else None
-    return (str(meta.get("name")), str(meta.get("resourceVersion"))) if isinstance(meta, dict) else None
+    if not isinstance(meta, dict):
+        raise NotStored("an object of the state has no metadata")
+    return str(meta.get("name")), str(meta.get("resourceVersion"))
 
 
-def content(item: Mapping[str, Any]) -> bytes:
-    """What of an object that was read is ours to say."""
-    return _content((item.get("spec") or {}).get("endpoints") or [], annotation(item))
-
-
-def annotation(item: Mapping[str, Any], key: str = HEAD) -> str:
-    """An annotation's text, empty where it is not there."""
+def _annotation(item: Mapping[str, Any], key: str) -> str:
     return str(((item.get("metadata") or {}).get("annotations") or {}).get(key, ""))
 
 
-def generation(item: Mapping[str, Any]) -> int:
-    """Zero where it has none that can be read, such as one of an older version of ours."""
-    text = annotation(item, GENERATION)
+def _generation(item: Mapping[str, Any]) -> int:
+    """0 where there is none that can be read."""
+    text = _annotation(item, GENERATION)
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0
-
-
-def _said(endpoints: list[Endpoint]) -> bytes:
-    return _content(msgspec.json.decode(encode_endpoints(endpoints)), "")
-
-
-def _content(endpoints: list[Any], head: str) -> bytes:
-    return msgspec.json.encode([endpoints, head], order="sorted")
-
-
-def _head(state: State) -> str:
-    return msgspec.json.encode(encode_head(state)).decode()
-
-
-_SAYING_NOTHING: Final = (_content([], ""), _content([], _head(State())))

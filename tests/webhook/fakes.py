@@ -1,4 +1,4 @@
-"""A keeper and a hosts file in memory, which can be made to fail, and a client without a socket."""
+"""A state store and a hosts file in memory, which can be made to fail, and a client without a socket."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kube2etcd.external import Domain
+from kube2etcd.external import NOWHERE, ClusterAddress, Domain
 from kube2etcd.metrics import Metrics
-from kube2etcd.webhook.adjust import NOWHERE, ClusterAddress
-from kube2etcd.webhook.door import Network, application
+from kube2etcd.webhook.api import Network, application
 from kube2etcd.webhook.hosts_file import NotWritten
-from kube2etcd.webhook.keep import NotKept
 from kube2etcd.webhook.messages import MEDIA_TYPE
 from kube2etcd.webhook.provider import Options, Provider
-from kube2etcd.webhook.state import State, decode, encode
+from kube2etcd.webhook.state import NotStored, State, decode, encode
 
 JSON = dict[str, Any]
 
 
-class MemoryKeeper:
-    """Keeps bytes, as the real ones do."""
+class MemoryStore:
+    """Stores bytes, as the real ones do."""
 
     def __init__(self) -> None:
         self.data: bytes | None = None
@@ -39,7 +37,7 @@ class MemoryKeeper:
         self.data = encode(state)
         self.saves += 1
         if self.lose_answers:
-            raise NotKept("no answer")
+            raise NotStored("no answer")
 
     def check(self, state: State, deadline: float) -> State:
         self._reach()
@@ -52,7 +50,7 @@ class MemoryKeeper:
 
     def _reach(self) -> None:
         if self.away:
-            raise NotKept(self.away)
+            raise NotStored(self.away)
 
 
 class MemoryHosts:
@@ -90,7 +88,7 @@ class Answer:
 class Client:
     """Calls a door without a socket."""
 
-    keeper: MemoryKeeper = field(default_factory=MemoryKeeper)
+    store: MemoryStore = field(default_factory=MemoryStore)
     hosts: MemoryHosts = field(default_factory=MemoryHosts)
     domains: tuple[str, ...] = ("dtk.io",)
     cluster: ClusterAddress = NOWHERE
@@ -102,14 +100,17 @@ class Client:
         self.start()
 
     def start(self) -> None:
-        """A new process on what is kept."""
+        """A new process on the stored state."""
+        self._names: dict[str, Any] = {}
         options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk")
-        self.provider = Provider(self.keeper, options, self.hosts, self._publish, self.metrics)
+        self.provider = Provider(self.store, options, self.hosts, self._publish, self.metrics)
         self.application = application(self.provider, self.allow, self.metrics)
         self.provider.repair()
 
-    def _publish(self, *what: Any) -> None:
-        self.published.append(what)
+    def _publish(self, changed: Any, domains: Any, cluster: Any) -> None:
+        self._names |= changed
+        names = {name: some for name, some in sorted(self._names.items()) if some}
+        self.published.append((names, domains, cluster))
 
     def call(
         self,

@@ -11,9 +11,9 @@ from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.settings import Settings, load
-from kube2etcd.webhook.command import check, cleanup, serve
-from kube2etcd.webhook.keep_file import FileKeeper
+from kube2etcd.webhook.app import check, cleanup, serve
 from kube2etcd.webhook.state import State
+from kube2etcd.webhook.state_file import FileStore
 
 
 def test_names_must_go_somewhere(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_state_lies_outside_of_the_names() -> None:
 def test_cleanup_takes_a_torn_block_out_too(tmp_path: Path, spoil: bool) -> None:
     hosts, kept = tmp_path / "hosts", tmp_path / "state.json"
     hosts.write_bytes(b"one\n# BEGIN kube2etcd\n10.0.0.1 a.dtk.io\n10.0.0.2 b.late.io\n10.0.0.9 printer\n")
-    FileKeeper(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
+    FileStore(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
     if spoil:
         kept.write_text("{")
     settings = load({"hosts_file": str(hosts), "state_file": str(kept), "domains": "dtk.io"}, {})
@@ -57,7 +57,7 @@ def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, bool]:
         found.append((settings, with_etcd))
         raise SystemExit(0)
 
-    monkeypatch.setattr("kube2etcd.webhook.command.serve", serve)
+    monkeypatch.setattr("kube2etcd.webhook.app.serve", serve)
     assert CliRunner().invoke(main, ["webhook", *args]).exit_code == 0
     return found[0]
 

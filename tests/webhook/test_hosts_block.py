@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.webhook.hosts_block import BEGIN, END, rewrite
+from kube2etcd.webhook.hosts_block import Markers, rewrite
 from tests.strategies import LAW
 
+BEGIN, END = b"# BEGIN kube2etcd", b"# END kube2etcd"
 WANTED = [("a.dtk.io", "10.0.0.1"), ("b.dtk.io", "10.0.0.2"), ("b.dtk.io", "fd00::2")]
 FIRST = BEGIN + b" webhook: written by a program, changes in here do not last\n"
 BLOCK = FIRST + b"10.0.0.1 a.dtk.io\n10.0.0.2 b.dtk.io\nfd00::2 b.dtk.io\n" + END + b"\n"
@@ -63,7 +64,7 @@ def test_nothing_to_say_nothing_changed(content: bytes) -> None:
 def test_a_name_on_a_line_of_the_users_is_left_to_the_user() -> None:
     before = b"10.0.0.9 printer B.dtk.io. # mine\n# 10.0.0.9 a.dtk.io\n"
     found = rewrite(before, WANTED, ours)
-    assert found.left_to_user == ["b.dtk.io"]
+    assert found.left_to_others == ["b.dtk.io"]
     assert found.content == before + FIRST + b"10.0.0.1 a.dtk.io\n" + END + b"\n"
 
 
@@ -182,3 +183,39 @@ def test_a_block_in_the_middle_changes_nothing_around_it(before: bytes, after: b
     around = before + BLOCK + after
     assert undressed(written(around, [("c.dtk.io", "10.0.0.3")])) == before + after
     assert written(around, []) == before + after
+
+
+def test_every_owner_has_a_block_of_its_own() -> None:
+    one, two = Markers("a"), Markers("b c")
+    content = b"127.0.0.1 localhost\n"
+    for markers, address in ((Markers(), "10.0.0.1"), (one, "10.0.0.2"), (two, "10.0.0.3")):
+        content = rewrite(content, [(f"{address[-1]}.dtk.io", address)], ours, markers).content
+    assert content.decode().splitlines()[1:] == [
+        FIRST.decode().strip(),
+        "10.0.0.1 1.dtk.io",
+        "# END kube2etcd",
+        "# BEGIN kube2etcd owner=a webhook: written by a program, changes in here do not last",
+        "10.0.0.2 2.dtk.io",
+        "# END kube2etcd owner=a",
+        "# BEGIN kube2etcd owner=b%20c webhook: written by a program, changes in here do not last",
+        "10.0.0.3 3.dtk.io",
+        "# END kube2etcd owner=b%20c",
+    ]
+    for markers in (Markers(), one, two):
+        assert rewrite(content, [], ours, markers).content.count(b"BEGIN") == 2
+    # The name is another's already.
+    assert rewrite(content, [("1.dtk.io", "10.0.0.9")], ours, one).left_to_others == ["1.dtk.io"]
+    # A torn block ends where another's begins.
+    torn = content.replace(b"# END kube2etcd owner=a\n", b"")
+    assert rewrite(torn, [("2.dtk.io", "10.0.0.2")], ours, one).content == content
+    torn = content.replace(b"# END kube2etcd\n", b"")
+    assert rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
+
+
+@pytest.mark.parametrize("rest", [b"", b"127.0.0.1 localhost\n"])
+def test_a_byte_order_mark_before_our_block_stays_and_the_block_is_ours(rest: bytes) -> None:
+    bom = b"\xef\xbb\xbf"
+    assert written(bom + BLOCK + rest) == bom + BLOCK + rest
+    assert written(bom + BLOCK + rest, []) == bom + rest
+    assert written(bom + rest) == bom + (rest or b"\n") + BLOCK
+    assert rewrite(bom + b"10.0.0.9 a.dtk.io\n", WANTED, ours).left_to_others == ["a.dtk.io"]

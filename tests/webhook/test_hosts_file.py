@@ -97,7 +97,7 @@ def test_somebody_who_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(atomic, "rewrite", fail)
     monkeypatch.setattr("kube2etcd.webhook.hosts_file._in_place", lambda *_: None)
-    with pytest.raises(NotWritten, match="somebody else keeps changing it"):
+    with pytest.raises(NotWritten, match="another process keeps changing it"):
         HostsFile(path).write(WANTED, ours)
 
 

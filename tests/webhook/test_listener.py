@@ -17,7 +17,7 @@ import pytest
 
 from kube2etcd.settings import HostPort
 from kube2etcd.webhook import listener
-from kube2etcd.webhook.door import Network
+from kube2etcd.webhook.api import Network
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.messages import MAX_BODY, MEDIA_TYPE
 from tests.stack.process import wait_for

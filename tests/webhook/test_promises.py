@@ -10,7 +10,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-#: A promise, and below it files and tests: ``door`` is tests/webhook/test_door.py, ``stack/zones``
+#: A promise, and below it files and tests: ``api`` is tests/webhook/test_api.py, ``stack/zones``
 #: tests/stack/test_zones.py.
 PROMISES = """
 options and their defaults
@@ -26,7 +26,7 @@ each option has its variable
 loopback unless asked
     stack/webhook test_the_door_is_loopback_unless_asked_otherwise
 only whom --allow lets
-    door test_who_may_call
+    api test_who_may_call
     listener test_who_calls_is_who_is_connected_whatever_a_header_says
 probes on a door of their own
     stack/webhook test_the_answers_as_the_client_reads_them
@@ -34,13 +34,13 @@ probes on a door of their own
     stack/webhook_hosts test_cleanup_leaves_the_users_file
     stack/webhook_etcd test_names_become_keys_and_state_lives_in_etcd
 endpoints are kept as posted
-    door test_records_are_given_back_as_posted
+    api test_records_are_given_back_as_posted
 SIGTERM ends within 1 s
     stack/webhook_hosts test_it_stops_within_a_second_and_answers_what_is_in_hand
     stack/webhook_etcd test_it_stops_within_a_second_though_etcd_is_silent
 SIGKILL loses nothing
-    keep_file test_a_second_process_takes_nothing_from_the_first
-    keep_file test_a_full_disk_leaves_the_old_state_and_nothing_beside_it
+    state_file test_a_second_process_takes_nothing_from_the_first
+    state_file test_a_full_disk_leaves_the_old_state_and_nothing_beside_it
     stack/webhook_hosts test_what_was_answered_for_survives_a_kill_at_any_moment
     stack/webhook_etcd test_a_kill_in_the_middle_of_a_large_call_is_all_or_nothing
 domains and address after a start
@@ -49,51 +49,51 @@ compared every 10 s
     stack/webhook_hosts test_the_block_is_put_right_without_a_call
     stack/webhook_etcd test_keys_and_state_are_put_right_without_a_call
 that media type
-    door test_every_body_has_that_media_type_and_no_call_a_cors_header
+    api test_every_body_has_that_media_type_and_no_call_a_cors_header
 GET /
-    door test_negotiation
-    door test_who_takes_it_gets_it
-    door test_who_wants_something_else_does_not
+    api test_negotiation
+    api test_who_takes_it_gets_it
+    api test_who_wants_something_else_does_not
 POST /adjustendpoints is pure
-    door test_adjusting_changes_nothing
-    adjust test_order_is_kept
-    adjust test_names_come_back_as_they_are_kept_and_the_rest_as_it_came
-    adjust test_what_is_not_ours_comes_back_as_it_came
-    adjust test_an_alias_to_itself_becomes_the_cluster_address
+    api test_adjusting_changes_nothing
+    endpoints test_order_is_kept
+    endpoints test_names_come_back_as_they_are_kept_and_the_rest_as_it_came
+    endpoints test_what_is_not_ours_comes_back_as_it_came
+    endpoints test_an_alias_to_itself_becomes_the_cluster_address
 POST /records
-    door test_apply_is_204_without_a_body
+    api test_apply_is_204_without_a_body
     messages test_keys_count_in_any_letter_case
     messages test_null_is_empty
     state test_deletes_then_updates_then_creates
     state test_old_targets_are_not_compared
     state test_what_is_not_there_is_deleted_and_updated_all_the_same
 POST /domains and /clusterip
-    door test_domains_at_run_time
-    door test_bodies_that_are_no_domain
-    door test_the_cluster_address_at_run_time
-    door test_many_domains_at_once_or_none_of_them
+    api test_domains_at_run_time
+    api test_bodies_that_are_no_domain
+    api test_the_cluster_address_at_run_time
+    api test_many_domains_at_once_or_none_of_them
     listener test_what_curl_sends_for_desktop_kubernetes
 one bad endpoint costs itself
-    door test_one_bad_endpoint_costs_itself_alone
-    refusals test_what_is_taken
-    refusals test_what_is_skipped_and_why
+    api test_one_bad_endpoint_costs_itself_alone
+    endpoints test_what_is_taken
+    endpoints test_what_is_skipped_and_why
 400
-    door test_no_valid_message
-    door test_errors_are_small
+    api test_no_valid_message
+    api test_errors_are_small
 404 and 405
-    door test_other_paths
-    door test_other_methods
+    api test_other_paths
+    api test_other_methods
 413
-    door test_a_body_over_the_limit
+    api test_a_body_over_the_limit
     listener test_a_body_as_large_as_it_may_be_is_taken
 415
-    door test_media_types_of_the_two_posts
+    api test_media_types_of_the_two_posts
 403 with an Origin
-    door test_no_web_page_may_call
+    api test_no_web_page_may_call
     listener test_a_web_page_is_turned_away_before_its_body_is_read
 503 within 5 s, and nothing taken over
-    keep_patience test_whoever_is_away_is_waited_for_so_long_and_no_longer
-    keep_patience test_whoever_hangs_in_the_middle_is_waited_for_no_longer
+    state_patience test_whoever_is_away_is_waited_for_so_long_and_no_longer
+    state_patience test_whoever_hangs_in_the_middle_is_waited_for_no_longer
     provider test_a_place_that_could_not_be_written_is_told_before_anything_is_to_be
     provider test_what_cannot_be_kept_is_not_taken_over
     provider test_what_cannot_be_written_is_not_taken_over
@@ -103,14 +103,14 @@ before the state was read
     provider test_before_the_state_was_read_everything_waits
     stack/webhook_etcd test_without_etcd_at_the_start_it_waits
 aliases
-    published test_an_alias_has_the_addresses_of_its_target_through_chains
-    published test_an_alias_to_elsewhere_is_the_cluster_or_nothing
-    published test_an_alias_to_itself_or_in_a_ring
-    published test_addresses_win_over_an_alias
+    publication test_an_alias_has_the_addresses_of_its_target_through_chains
+    publication test_an_alias_to_elsewhere_is_the_cluster_or_nothing
+    publication test_an_alias_to_itself_or_in_a_ring
+    publication test_addresses_win_over_an_alias_and_the_first_alias_over_others
 bookkeeping is never published
-    published test_bookkeeping_is_never_published
+    publication test_bookkeeping_is_never_published
 wildcards
-    published test_a_wildcard_is_not_in_the_hosts_file
+    publication test_texts_wildcards_and_this_machine_are_not_in_the_hosts_file
     stack/external_endpoints test_every_kind_of_name
 keys of others stay
     stack/webhook_etcd test_names_become_keys_and_state_lives_in_etcd
@@ -121,7 +121,7 @@ every byte of the user's stays
     hosts_block test_no_names_no_block
 a name of the user's is the user's
     hosts_block test_a_name_on_a_line_of_the_users_is_left_to_the_user
-    published test_this_machine_is_never_taken
+    publication test_texts_wildcards_and_this_machine_are_not_in_the_hosts_file
 torn and doubled markers
     hosts_block test_a_begin_without_end_loses_our_lines_and_nothing_else
     hosts_block test_a_lone_end_is_dropped

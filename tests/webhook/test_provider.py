@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.external import Endpoint
-from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.keep import NotKept, Overtaken
+from kube2etcd.external import ClusterAddress, Endpoint
 from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.state import State
-from kube2etcd.webhook.troubles import NotNow
+from kube2etcd.webhook.publication import Unavailable
+from kube2etcd.webhook.state import NotStored, Overtaken, State
 from tests.webhook.fakes import Client, a, alias
 
 
 def test_before_the_state_was_read_everything_waits() -> None:
     client = Client()
-    client.keeper.away = "etcd is away"
+    client.store.away = "etcd is away"
     client.start()
     for method, path in [("GET", "/"), ("GET", "/records"), ("GET", "/domains"), ("GET", "/clusterip")]:
         answer = client.call(method, path)
@@ -27,37 +25,37 @@ def test_before_the_state_was_read_everything_waits() -> None:
     assert client.apply(create=[a("foo.dtk.io")]) == 503
     assert client.call("POST", "/adjustendpoints", b"[]").status == 503
     assert client.call("POST", "/domains", b"x.io").status == 503
-    assert client.provider.troubles() == ["etcd is away"]
-    client.keeper.away = ""
+    assert client.provider.conditions() == ["etcd is away"]
+    client.store.away = ""
     client.provider.repair()
     assert client.provider.is_read
-    assert client.provider.troubles() == []
+    assert client.provider.conditions() == []
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
 def test_what_cannot_be_kept_is_not_taken_over() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
-    client.keeper.away = "etcd is away"
+    client.store.away = "etcd is away"
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     assert client.call("POST", "/domains", b"x.io").status == 503
     assert client.call("POST", "/clusterip", b"192.0.2.1").status == 503
     assert client.records() == [a("foo.dtk.io")]
     assert client.call("GET", "/").json() == {"include": ["dtk.io"]}
     assert client.hosts.lines == [("foo.dtk.io", "10.0.0.5")]
-    assert client.provider.troubles() == ["etcd is away"]
-    client.keeper.away = ""
+    assert client.provider.conditions() == ["etcd is away"]
+    client.store.away = ""
     client.provider.repair()
-    assert client.provider.troubles() == []
+    assert client.provider.conditions() == []
     assert client.apply(create=[a("bar.dtk.io")]) == 204
 
 
 def test_an_answer_that_was_lost_is_undone() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
-    client.keeper.lose_answers = True
+    client.store.lose_answers = True
     assert client.apply(create=[a("bar.dtk.io")]) == 503
-    client.keeper.lose_answers = False
+    client.store.lose_answers = False
     client.provider.repair()
     client.start()
     assert client.records() == [a("foo.dtk.io")]
@@ -69,12 +67,12 @@ def test_what_cannot_be_written_is_not_taken_over() -> None:
     client.hosts.away = "the hosts file is read-only"
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     assert client.records() == [a("foo.dtk.io")]
-    assert client.provider.troubles() == ["the hosts file is read-only"]
+    assert client.provider.conditions() == ["the hosts file is read-only"]
     client.start()
     assert client.records() == [a("foo.dtk.io")]
     # Whatever does not touch the file is still taken.
     client.provider.repair()
-    assert client.provider.troubles() == []
+    assert client.provider.conditions() == []
     text = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
     assert client.apply(create=[text]) == 204
 
@@ -85,20 +83,20 @@ def test_a_place_that_could_not_be_written_is_told_before_anything_is_to_be(
     client = Client()
     monkeypatch.setattr(client.hosts, "fault", lambda: "there is no folder")
     client.start()
-    assert client.provider.troubles() == ["there is no folder"]
+    assert client.provider.conditions() == ["there is no folder"]
     text = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
     assert client.apply(create=[text]) == 204
-    assert client.provider.troubles() == ["there is no folder"]
+    assert client.provider.conditions() == ["there is no folder"]
     monkeypatch.undo()
     client.provider.repair()
-    assert client.provider.troubles() == []
+    assert client.provider.conditions() == []
 
     def away(state: State, deadline: float) -> State:
-        raise NotKept("there is no room")
+        raise NotStored("there is no room")
 
-    monkeypatch.setattr(client.keeper, "check", away)
+    monkeypatch.setattr(client.store, "check", away)
     client.start()
-    assert client.provider.troubles() == ["there is no room"]
+    assert client.provider.conditions() == ["there is no room"]
     assert client.records() == [text]
 
 
@@ -108,7 +106,7 @@ def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
     client.hosts.lines, client.hosts.away = [], "the hosts file is read-only"
     client.published.clear()
     client.start()
-    assert client.provider.troubles() == ["the hosts file is read-only"]
+    assert client.provider.conditions() == ["the hosts file is read-only"]
     assert [list(names) for names, *_ in client.published] == [["foo.dtk.io"]]
 
 
@@ -118,17 +116,17 @@ def test_what_cannot_be_taken_back_at_once_is_later() -> None:
 
     class Hosts:
         def write(self, *_: object) -> bool:
-            client.keeper.away = "etcd is away"
-            raise NotNow("the hosts file is read-only")
+            client.store.away = "etcd is away"
+            raise Unavailable("the hosts file is read-only")
 
         def fault(self) -> str:
             return ""
 
     client.provider._publication._hosts = Hosts()
     assert client.apply(create=[a("bar.dtk.io")]) == 503
-    assert sorted(client.provider.troubles()) == ["etcd is away", "the hosts file is read-only"]
+    assert sorted(client.provider.conditions()) == ["etcd is away", "the hosts file is read-only"]
     client.provider._publication._hosts = client.hosts
-    client.keeper.away = ""
+    client.store.away = ""
     client.provider.repair()
     client.start()
     assert client.records() == [a("foo.dtk.io")]
@@ -137,19 +135,19 @@ def test_what_cannot_be_taken_back_at_once_is_later() -> None:
 def test_the_same_again_is_not_kept_again() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
-    saves = client.keeper.saves
+    saves = client.store.saves
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     assert client.apply() == 204
-    assert client.keeper.saves == saves
+    assert client.store.saves == saves
 
 
 def test_while_in_trouble_the_same_again_is_tried_again() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
-    client.keeper.away = "etcd is away"
+    client.store.away = "etcd is away"
     client.provider.repair()
     assert client.apply(create=[a("foo.dtk.io")]) == 503
-    client.keeper.away = ""
+    client.store.away = ""
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
@@ -157,7 +155,7 @@ def test_another_writers_state_is_taken_over() -> None:
     client = Client()
     theirs = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
     state = State({theirs.key: theirs})
-    client.keeper.check = lambda *_: state  # type: ignore[method-assign]
+    client.store.check = lambda *_: state  # type: ignore[method-assign]
     client.provider.repair()
     assert client.records() == [theirs.to_json()]
     assert client.hosts.lines == [("theirs.dtk.io", "10.0.0.9")]
@@ -168,7 +166,7 @@ def test_what_was_set_since_the_start_stays_when_another_writer_changes_somethin
     assert client.call("POST", "/clusterip", b"192.0.2.1").status == 200
     theirs = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
     state = State({theirs.key: theirs}, (), ClusterAddress.parse("192.0.2.1"))
-    client.keeper.check = lambda *_: state  # type: ignore[method-assign]
+    client.store.check = lambda *_: state  # type: ignore[method-assign]
     client.provider.repair()
     assert client.records() == [theirs.to_json()]
     assert client.call("GET", "/clusterip").json() == "192.0.2.1"
@@ -176,18 +174,18 @@ def test_what_was_set_since_the_start_stays_when_another_writer_changes_somethin
 
 def test_a_defect_while_comparing_is_told_and_tried_again() -> None:
     client = Client()
-    check = client.keeper.check
+    check = client.store.check
 
     def odd(state: State, deadline: float) -> State:
         raise RecursionError
 
-    client.keeper.check = odd  # type: ignore[method-assign]
+    client.store.check = odd  # type: ignore[method-assign]
     client.provider.repair()
-    assert "defect" in client.provider.troubles()[0]
+    assert "defect" in client.provider.conditions()[0]
     assert client.call("GET", "/records").status == 200
-    client.keeper.check = check  # type: ignore[method-assign]
+    client.store.check = check  # type: ignore[method-assign]
     client.provider.repair()
-    assert client.provider.troubles() == []
+    assert client.provider.conditions() == []
 
 
 def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,11 +197,11 @@ def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
         inside.set()
         done.wait(60)
 
-    monkeypatch.setattr(client.keeper, "save", slow)
+    monkeypatch.setattr(client.store, "save", slow)
     first = threading.Thread(target=client.apply, kwargs={"create": [a("foo.dtk.io")]})
     first.start()
     assert inside.wait(60)
-    with pytest.raises(NotNow, match="other calls"):
+    with pytest.raises(Unavailable, match="other calls"):
         client.provider.apply(Changes())
     assert client.call("GET", "/records").status == 200
     done.set()
@@ -239,10 +237,10 @@ def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
     assert client.apply(create=[a("foo.dtk.io"), a("bar.dtk.io", "10.0.0.5", "x"), a("evil.io")]) == 204
     assert (client.metric("endpoints"), client.metric("domains")) == (2, 1)
     assert (client.metric(skipped("domain")), client.metric(skipped("targets"))) == (1, None)
-    client.keeper.away = "etcd is away"
+    client.store.away = "etcd is away"
     assert client.apply(create=[a("evil.io"), a("baz.dtk.io")]) == 503
     assert client.metric(skipped("domain")) == 1
-    client.keeper.away = ""
+    client.store.away = ""
     assert client.call("POST", "/domains", b"x.io").status == 200
     assert client.apply(delete=[a("foo.dtk.io")]) == 204
     assert (client.metric("endpoints"), client.metric("domains")) == (1, 2)
@@ -251,7 +249,7 @@ def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
 def test_where_another_was_first_its_state_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert client.apply(create=[a("mine.dtk.io"), a("old.dtk.io")]) == 204
-    save, theirs = client.keeper.save, State({one.key: one for one in [ENDPOINT]})
+    save, theirs = client.store.save, State({one.key: one for one in [ENDPOINT]})
     ahead = [1]
 
     def overtaken(state: State, deadline: float) -> None:
@@ -260,16 +258,16 @@ def test_where_another_was_first_its_state_is_changed(monkeypatch: pytest.Monkey
             raise Overtaken("another webhook was first")
         save(state, deadline)
 
-    monkeypatch.setattr(client.keeper, "save", overtaken)
-    monkeypatch.setattr(client.keeper, "check", lambda _state, _deadline: theirs)
+    monkeypatch.setattr(client.store, "save", overtaken)
+    monkeypatch.setattr(client.store, "check", lambda _state, _deadline: theirs)
     assert client.apply(create=[a("new.dtk.io")], delete=[a("old.dtk.io")]) == 204
-    assert client.provider.troubles() == []
+    assert client.provider.conditions() == []
     assert sorted(one["dnsName"] for one in client.records()) == ["new.dtk.io", "theirs.dtk.io"]
     assert [name for name, _ in client.hosts.lines] == ["new.dtk.io", "theirs.dtk.io"]
     # Once more, and no oftener: the client asks again.
     ahead[0] = 2
     assert client.apply(create=[a("newer.dtk.io")]) == 503
-    assert client.provider.troubles() == ["another webhook was first"]
+    assert client.provider.conditions() == ["another webhook was first"]
     assert [one["dnsName"] for one in client.records()] == ["theirs.dtk.io"]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kube2etcd.external import Domain, Endpoint, Property
-from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.external import ClusterAddress, Domain, Endpoint, Property
+from kube2etcd.webhook.endpoints import Refusal
 from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.state import Remark, State, UnreadableState, decode, decode_endpoints, encode
+from kube2etcd.webhook.state import MAX_REFUSED, State, UnreadableState, decode, decode_endpoints, encode
 
 DOMAINS = (Domain.parse("dtk.io"),)
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_used_is_skipped_and_the_rest_applied() -> None:
     bad = Endpoint("x" * 300 + ".dtk.io", ("10.0.0.5",), "A")
     state, remarks = State().apply(Changes(create=(bad, a("foo.dtk.io"))), DOMAINS)
     assert list(state.endpoints.values()) == [a("foo.dtk.io")]
-    assert [remark.skipped for remark in remarks] == ["name"]
+    assert [remark.reason for remark in remarks] == ["name"]
     assert "is skipped" in remarks[0].text
 
 
@@ -66,7 +66,73 @@ def test_a_bad_target_among_good_ones_is_told_and_kept() -> None:
     mixed = a("foo.dtk.io", "10.0.0.5", "nonsense")
     state, remarks = State().apply(Changes(create=(mixed,)), DOMAINS)
     assert list(state.endpoints.values()) == [mixed]
-    assert remarks == [Remark("'foo.dtk.io' A: 1 targets cannot be used")]
+    assert remarks == [
+        Refusal(
+            "",
+            "'foo.dtk.io' A is taken in part: 'nonsense': 'nonsense' is not an IP address",
+        )
+    ]
+
+
+def ownership(name: str, owned: str, sid: str = "", *, labelled: bool = True) -> Endpoint:
+    labels = {"ownedRecord": owned} if labelled else {}
+    text = '"heritage=external-dns,external-dns/owner=me"'
+    return Endpoint(name, (text,), "TXT", sid, labels=labels)
+
+
+BAD = {"CNAME": "10.0.0.5", "MX": "0 .", "NAPTR": "x", "A": "nonsense", "AAAA": "10.0.0.5"}
+
+
+@pytest.mark.parametrize("rtype", sorted(BAD))
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    "form", ["{type}-foo.dtk.io", "foo.dtk.io", "reg-{type}-foo.dtk.io", "{type}.foo.dtk.io"]
+)
+@pytest.mark.parametrize("first", ["record", "text"])
+def test_an_ownership_text_is_skipped_with_its_record(
+    rtype: str, labelled: bool, form: str, first: str
+) -> None:
+    name = form.format(type=rtype.lower())
+    if not labelled and form not in ("foo.dtk.io", "{type}-foo.dtk.io"):
+        pytest.skip("without the label only the usual names tell the record")
+    record = Endpoint("Foo.dtk.io.", (BAD[rtype],), rtype)
+    text = ownership(name, "foo.dtk.io", labelled=labelled)
+    pair = (record, text) if first == "record" else (text, record)
+    state, refusals = State().apply(Changes(create=pair), DOMAINS)
+    assert state.endpoints == {}
+    assert [one.reason for one in refusals][-1] == "record"
+
+
+def test_an_ownership_text_stays_with_the_record_that_is_kept() -> None:
+    bad = Endpoint("foo.dtk.io", ("nonsense",), "AAAA")
+    texts = (ownership("a-foo.dtk.io", "foo.dtk.io"), ownership("aaaa-foo.dtk.io", "foo.dtk.io"))
+    state = after(State(), create=(a("foo.dtk.io"), bad, *texts))
+    assert {one.name for one in state.endpoints.values()} == {"foo.dtk.io", "a-foo.dtk.io"}
+    # An update that is refused leaves the record that is there, and its text.
+    worse = Endpoint("foo.dtk.io", ("nonsense",), "A")
+    again = after(state, update=(worse, texts[0]))
+    assert again.endpoints == state.endpoints
+    # One name for all types, as old clients write it; another set; a name with the type's letters in it.
+    for name, owned, sid in (("txt-foo.dtk.io", "foo.dtk.io", ""), ("a-a-b.dtk.io", "a-b.dtk.io", "s")):
+        good, text = a(owned, sid=sid), ownership(name, owned, sid)
+        bad = Endpoint(owned, ("0 .",), "MX", sid)
+        kept = after(State(), create=(text, good, bad))
+        assert set(kept.endpoints) == {good.key, text.key}
+
+
+def test_what_was_refused_is_remembered_for_a_while() -> None:
+    bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
+    state = after(State(), create=(bad,))
+    assert list(state.refused) == ["foo.dtk.io"]
+    assert "nonsense" in state.refused["foo.dtk.io"]
+    assert decode(encode(state)) == state
+    assert after(state, create=(bad,)) == state
+    assert after(state, create=(a("foo.dtk.io"),)).refused == {}
+    assert after(state, delete=(bad,)).refused == {}
+    many = tuple(Endpoint(f"n{number}.dtk.io", ("x",), "A") for number in range(MAX_REFUSED + 5))
+    state = after(state, create=many)
+    assert len(state.refused) == MAX_REFUSED
+    assert after(state, create=many) == state
 
 
 def test_a_cluster_address_is_taken() -> None:

@@ -10,15 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kube2etcd.app import build
 from kube2etcd.etcd import changes
-from kube2etcd.external import Domain
+from kube2etcd.external import ClusterAddress, Domain
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import Inbox
+from kube2etcd.sync.events import Inbox, Rezoned
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.feed import KIND, Feed
+from kube2etcd.webhook.app import KIND, Feed
 from kube2etcd.webhook.hosts_block import rewrite
 from skydns_compat.layout import Layout
 from tests.webhook.fakes import Client, a, alias
@@ -89,12 +88,12 @@ class Calls(RuleBasedStateMachine):
         self.feed = Feed(self.inbox)
         self.reconciler: Reconciler | None = None
         self.wired: Any = None
+        self.fed: Any = {}
 
     def settle(self) -> None:
-        """Turn the loop on what was published last, as `Keys` does in its thread."""
+        """Turn the loop on what was published last, as `Webhook` does."""
         names, domains, cluster = self.client.published[-1]
-        self.feed.update(names)
-        if self.reconciler is None or self.wired != (domains, cluster):
+        if self.reconciler is None:
             self.wired = (domains, cluster)
             self.reconciler = Reconciler(
                 Parts(
@@ -108,7 +107,12 @@ class Calls(RuleBasedStateMachine):
                     status=Status(),
                 )
             )
-            self.feed.relist()
+        if self.wired != (domains, cluster):
+            self.wired = (domains, cluster)
+            zones = build.external_zones(Settings(), domains, cluster.addresses)
+            self.inbox.put(Rezoned(tuple(zones)))
+        self.feed.update({name: names.get(name, ()) for name in {*names, *self.fed}})
+        self.fed = names
         for _ in range(3):
             self.reconciler.turn(self.inbox.drain(0))
 
@@ -128,16 +132,16 @@ class Calls(RuleBasedStateMachine):
         self.take(create, update, delete)
 
     @rule(create=LISTS, delete=LISTS)
-    def apply_while_the_keeper_is_away(self, create: list[Any], delete: list[Any]) -> None:
-        self.client.keeper.away = "away"
+    def apply_while_the_store_is_away(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.store.away = "away"
         assert self.client.apply(create=create, delete=delete) in (204, 503)
-        self.client.keeper.away = ""
+        self.client.store.away = ""
 
     @rule(create=LISTS, delete=LISTS)
-    def apply_and_lose_the_keepers_answer(self, create: list[Any], delete: list[Any]) -> None:
-        self.client.keeper.lose_answers = True
+    def apply_and_lose_the_stores_answer(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.store.lose_answers = True
         self.client.apply(create=create, delete=delete)
-        self.client.keeper.lose_answers = False
+        self.client.store.lose_answers = False
         self.client.provider.repair()
 
     @rule(create=LISTS, delete=LISTS)
@@ -157,9 +161,9 @@ class Calls(RuleBasedStateMachine):
         """Kept, and never answered for: it is there after the start, or it is not."""
         one = a("killed.dtk.io")
         self.client.hosts.away = "killed"
-        real, self.client.keeper.save = self.client.keeper.save, _first_only(self.client.keeper.save)  # type: ignore[method-assign]
+        real, self.client.store.save = self.client.store.save, _first_only(self.client.store.save)  # type: ignore[method-assign]
         self.client.apply(create=[one])
-        self.client.keeper.save = real  # type: ignore[method-assign]
+        self.client.store.save = real  # type: ignore[method-assign]
         self.client.hosts.away = ""
         self.client.start()
         self.loop()

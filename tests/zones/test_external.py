@@ -8,7 +8,6 @@ import pytest
 
 from kube2etcd.external import Domain, Endpoint, plain_name
 from kube2etcd.zones.external import (
-    MAX_ALIASES,
     MAX_TEXT,
     ExternalZone,
     external_records,
@@ -16,6 +15,7 @@ from kube2etcd.zones.external import (
     zones_of,
 )
 from kube2etcd.zones.published import Published
+from kube2etcd.zones.targets import MAX_ALIASES
 from skydns_compat.names import Name, parse_address
 
 DTK, MY, ONLY_BELOW = Domain.parse("dtk.io"), Domain.parse("mydomain.io"), Domain.parse(".c.d")
@@ -60,7 +60,44 @@ def test_the_apex_exists() -> None:
         pytest.param([("AAAA", "::ffff:10.0.0.5")], [], 1, id="an IPv4 address in another dress"),
         pytest.param([("A",)], [], 1, id="no targets"),
         pytest.param([("CNAME", "Foo.Dtk.io.")], ["30 CNAME foo.dtk.io."], 0, id="alias"),
-        pytest.param([("CNAME", "b.x", "a.x")], ["30 CNAME a.x."], 1, id="two aliases"),
+        pytest.param([("CNAME", "b.x", "a.x")], ["30 CNAME b.x."], 1, id="two aliases: the first one"),
+        pytest.param(
+            [("CNAME", "b.x"), ("CNAME", "a.x")], ["30 CNAME b.x."], 1, id="two aliases: the older endpoint's"
+        ),
+        pytest.param([("CNAME", "10.0.0.5")], [], 1, id="alias to an address"),
+        pytest.param([("MX", "10 10.0.0.5"), ("SRV", "0 0 1 10.0.0.5")], [], 2, id="address for a name"),
+        pytest.param([("MX", "0 ."), ("SRV", "0 0 0 .")], [], 2, id="null MX and SRV"),
+        pytest.param(
+            [("MX", "10  a.x", "20\tb.x"), ("SRV", " 0  5\t443  a.x ")],
+            ["30 SRV 0 5 443 a.x.", "30 MX 10 a.x.", "30 MX 20 b.x."],
+            0,
+            id="any blanks between numbers",
+        ),
+        pytest.param(
+            [("CNAME", "Bücher.example.")], ["30 CNAME xn--bcher-kva.example."], 0, id="alias in Unicode"
+        ),
+        pytest.param([("A", "10.0.0.5", "web.x")], ["30 A 10.0.0.5"], 1, id="an address and a host"),
+        pytest.param(
+            [("TXT", "v=spf1 -all", "heritage=external-dns")], ['30 TXT "v=spf1 -all"'], 0, id="SPF beside"
+        ),
+        pytest.param(
+            [("TXT", '"v=DKIM1; "  "p=AB"', '"c""d"', "k=1\\; p=2", '"\\"q\\""', "\\195\\188")],
+            [
+                r'30 TXT "\"q\""',
+                r'30 TXT "\195\188"',
+                '30 TXT "cd"',
+                '30 TXT "k=1; p=2"',
+                '30 TXT "v=DKIM1; p=AB"',
+            ],
+            0,
+            id="strings and escapes",
+        ),
+        pytest.param(
+            [("TXT", '"a" b', '"a', "\\256", "\\255", "a\\\\b", "a\\")],
+            [],
+            6,
+            id="broken strings and escapes",
+        ),
         pytest.param([("CNAME", "x"), ("A", "10.0.0.5")], ["30 A 10.0.0.5"], 1, id="addresses win"),
         pytest.param(
             [("CNAME", "a.x"), ("TXT", "t"), ("PTR", "p.x")], ["30 CNAME a.x."], 2, id="an alias stands alone"

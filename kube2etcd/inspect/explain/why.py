@@ -129,7 +129,9 @@ class Why:
         reasons = published_in(self._publisher, Unit(NAMES, "", str(name)), zone.name).left_out
         said_by = ", ".join(map(str, store.holders(str(name))))
         yield from (f"{said_by}: {reason}" for reason in reasons)
-        if exists or reasons:
+        refusals = list(store.refusals(str(name)))
+        yield from (f"refused when ExternalDNS last posted it: {reason}" for reason in refusals)
+        if exists or reasons or refusals:
             return
         if said_by:
             yield f"{said_by}: bookkeeping of ExternalDNS, which names nothing"

@@ -1,14 +1,12 @@
-"""The provider's HTTP door: ExternalDNS's four calls, and Desktop Kubernetes' two.
+"""The REST API: ExternalDNS's four calls, and Desktop Kubernetes' two, as a WSGI application.
 
-Knows HTTP and the provider; decides nothing about names.  What a status means to the client is in
-ExternalDNS's code: anything but 204 to changes, and every 4xx, ends it, so 4xx is for what is no
-message at all, and 503 for what may work later.
+ExternalDNS ends on every 4xx, and on anything but 204 to changes: 4xx is for a body that is no message
+at all, 503 for what may work later.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import ipaddress
 import logging
 import threading
@@ -31,9 +29,8 @@ from werkzeug.exceptions import (
 from werkzeug.http import parse_accept_header, parse_options_header
 from werkzeug.wrappers import Request, Response
 
-from kube2etcd.external import Domain, InvalidDomain
+from kube2etcd.external import NOWHERE, ClusterAddress, Domain, InvalidClusterAddress, InvalidDomain
 from kube2etcd.metrics import Metrics
-from kube2etcd.webhook.adjust import ClusterAddress, InvalidClusterAddress
 from kube2etcd.webhook.messages import (
     MAX_BODY,
     MEDIA_TYPE,
@@ -45,7 +42,7 @@ from kube2etcd.webhook.messages import (
     encode_filter,
 )
 from kube2etcd.webhook.provider import Provider
-from kube2etcd.webhook.troubles import NotNow
+from kube2etcd.webhook.publication import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,36 +50,36 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _TYPE, _OPTIONS = parse_options_header(MEDIA_TYPE)
-#: What is told apart when calls are counted; of all else anybody can send more kinds than a metric may have.
+#: Label values of the call counter; the rest counts as ``other``, to bound cardinality.
 _PATHS: Final = ("/", "/records", "/adjustendpoints", "/domains", "/clusterip")
-_METHODS: Final = ("GET", "HEAD", "POST")
+_METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
 #: Characters of an error's text.
-_BRIEF = 800
-#: Octets of a body that is read alone: it takes some ten times as much while it is worked on.
-_LARGE = 4 * 1024 * 1024
+_BRIEF: Final = 800
+#: Octets from which on a body is worked on alone: it takes some ten times as much memory.
+_LARGE: Final = 4 * 1024 * 1024
 #: Seconds that one large call waits for another.
-_TURN = 1.5
+_TURN: Final = 1.5
 #: Octets of a body of bare text.
-_BARE = 65536
+_BARE: Final = 65536
 
 
 def count(metrics: Metrics, method: str, path: str, status: int) -> None:
-    """Take a call into account."""
+    """Count a call."""
     metrics.called(method if method in _METHODS else "other", path if path in _PATHS else "other", status)
 
 
 def application(
     provider: Provider, allow: Iterable[Network] = (), metrics: Metrics | None = None
 ) -> Application:
-    """The WSGI application; ``allow``: only from these networks, or from everywhere where there is none."""
+    """The WSGI application.  ``allow``: the networks that may call; none given: all."""
     counted = metrics or Metrics()
     calls = _Calls(provider)
     pages: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
         "/": {"GET": calls.negotiate},
         "/records": {"GET": calls.records, "POST": calls.apply},
         "/adjustendpoints": {"POST": calls.adjust},
-        "/domains": {"GET": calls.domains, "POST": calls.add_domains},
-        "/clusterip": {"GET": calls.cluster, "POST": calls.set_cluster},
+        "/domains": {"GET": calls.domains, "POST": calls.add_domains, "DELETE": calls.remove_domains},
+        "/clusterip": {"GET": calls.cluster, "POST": calls.set_cluster, "DELETE": calls.remove_cluster},
     }
     networks = tuple(allow)
 
@@ -92,17 +89,17 @@ def application(
             raise Forbidden(why)
         page = pages.get(request.path)
         if page is None:
-            raise NotFound(f"there is nothing here; there are {', '.join(pages)}")
+            raise NotFound(f"no such path; there are {', '.join(pages)}")
         call = page.get("GET" if request.method == "HEAD" else request.method)
         if call is None:
-            raise MethodNotAllowed([*page], f"only {' and '.join(page)}")
+            raise MethodNotAllowed([*page], f"allowed: {', '.join(page)}")
         return call(request)
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         request = Request(environ)
         try:
             response = dispatch(request)
-        except NotNow as error:
+        except Unavailable as error:
             response = refused(ServiceUnavailable(str(error)))
         except HTTPException as error:
             response = refused(error)
@@ -116,7 +113,7 @@ def application(
 
 
 def refused(error: HTTPException) -> Response:
-    """An error's answer: small, so that the client reads all of it and keeps its connection."""
+    """The response to an error: small, so that the client reads all of it and reuses its connection."""
     text = (error.description or "").strip()
     response = Response(
         encode({"error": text if len(text) <= _BRIEF else text[:_BRIEF] + "..."}),
@@ -129,12 +126,13 @@ def refused(error: HTTPException) -> Response:
 
 
 def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
-    """Why a caller is turned away, or nothing: no web page may call, and nobody from elsewhere.
+    """Why a caller is refused; empty: it may call.
 
-    ``peer`` is the address at the other end of the connection, whatever a header says of others.
+    No web page may (an ``Origin`` header), and nobody outside of ``allow``.  ``peer`` is the address at
+    the other end of the connection; forwarding headers do not count.
     """
     if from_a_page:
-        return "a web page has no business here"
+        return "calls from web pages are refused"
     networks = tuple(allow)
     if not networks:
         return ""
@@ -149,7 +147,7 @@ def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
 
 
 class _Calls:
-    """One method a call."""
+    """One method for each call."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -181,32 +179,28 @@ class _Calls:
 
     @contextlib.contextmanager
     def _room_for(self, body: bytes) -> Iterator[None]:
-        """One large body at a time; `NotNow` for another."""
+        """Admit one large body at a time; `Unavailable` for another."""
         if len(body) <= _LARGE:
             yield
             return
         if not self._turn.acquire(timeout=_TURN):
-            raise NotNow("another large call is being worked on: try again")
-        # Nothing in a message leads back to itself; to look for that takes half of a large one's time.
-        gc.disable()
+            raise Unavailable("another large call is being worked on: try again")
         try:
             yield
         finally:
-            gc.enable()
             self._turn.release()
 
     def domains(self, request: Request) -> Response:
         return _ok(encode([str(domain) for domain in self._provider.domains]))
 
     def add_domains(self, request: Request) -> Response:
-        texts = [text for text in _bare(request).split(",") if text.strip()]
-        if not texts:
-            raise BadRequest("the body is empty; write a domain, such as dtk.io")
-        try:
-            domains = [Domain.parse(text) for text in texts]
-        except InvalidDomain as error:
-            raise BadRequest(str(error)) from None
-        self._provider.add_domains(domains)
+        self._provider.add_domains(_domains(request))
+        return self.domains(request)
+
+    def remove_domains(self, request: Request) -> Response:
+        kept = self._provider.remove_domains(_domains(request))
+        if kept:
+            raise BadRequest(f"{', '.join(map(str, kept))}: given by --domains, so not taken back here")
         return self.domains(request)
 
     def cluster(self, request: Request) -> Response:
@@ -219,6 +213,21 @@ class _Calls:
             raise BadRequest(str(error)) from None
         self._provider.set_cluster(cluster)
         return self.cluster(request)
+
+    def remove_cluster(self, request: Request) -> Response:
+        self._provider.set_cluster(NOWHERE)
+        return self.cluster(request)
+
+
+def _domains(request: Request) -> list[Domain]:
+    """The domains of a body, separated by commas."""
+    texts = [text for text in _bare(request).split(",") if text.strip()]
+    if not texts:
+        raise BadRequest("the body is empty; write a domain, such as dtk.io")
+    try:
+        return [Domain.parse(text) for text in texts]
+    except InvalidDomain as error:
+        raise BadRequest(str(error)) from None
 
 
 def _ok(body: bytes) -> Response:
@@ -241,11 +250,11 @@ def _check_accept(request: Request) -> None:
         if fits and quality > 0:
             return
     if wanted.strip():
-        raise NotAcceptable(f"all there is is {MEDIA_TYPE}")
+        raise NotAcceptable(f"only {MEDIA_TYPE} is available")
 
 
 def _body(request: Request) -> bytes:
-    """The body of a call of ExternalDNS."""
+    """The body of one of ExternalDNS's calls."""
     kind, options = parse_options_header(request.headers.get("Content-Type", ""))
     if kind.lower() != _TYPE or options.get("version", "1") != "1":
         raise UnsupportedMediaType(f"write {MEDIA_TYPE}")
@@ -260,10 +269,10 @@ def _octets(request: Request) -> bytes:
 
 
 def _bare(request: Request) -> str:
-    """A body of bare text, as `curl -d` sends it; a JSON string is taken, too."""
+    """A body of bare text, as `curl -d` sends it; a JSON string is accepted too."""
     octets = _octets(request)
     if len(octets) > _BARE:
-        # Cut off, it would end in a name that nobody wrote.
+        # Truncated, it would end in a name that nobody wrote.
         raise BadRequest(f"more than {_BARE} octets for a domain or an address")
     try:
         text = octets.decode("utf-8").strip()

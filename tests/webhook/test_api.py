@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 import json
 import threading
@@ -12,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.external import Domain, managed
-from kube2etcd.webhook import door
-from kube2etcd.webhook.adjust import ClusterAddress
+from kube2etcd.external import ClusterAddress, Domain, managed
+from kube2etcd.webhook import api
 from kube2etcd.webhook.messages import MEDIA_TYPE, Changes
 from tests.strategies import LAW
 from tests.webhook.fakes import Client, a, alias
@@ -172,8 +170,8 @@ def test_other_paths(client: Client, path: str) -> None:
         ("DELETE", "/records", "GET, POST"),
         ("GET", "/adjustendpoints", "POST"),
         ("POST", "/", "GET"),
-        ("OPTIONS", "/domains", "GET, POST"),
-        ("PATCH", "/clusterip", "GET, POST"),
+        ("OPTIONS", "/domains", "GET, POST, DELETE"),
+        ("PATCH", "/clusterip", "GET, POST, DELETE"),
     ],
 )
 def test_other_methods(client: Client, method: str, path: str, allow: str) -> None:
@@ -241,28 +239,9 @@ def test_bodies_that_are_no_domain(client: Client, body: bytes) -> None:
     assert client.call("GET", "/domains").json() == ["dtk.io"]
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_no_garbage_is_looked_for_in_a_large_body(
-    client: Client, monkeypatch: pytest.MonkeyPatch, fails: bool
-) -> None:
-    monkeypatch.setattr(door, "_LARGE", 1000)
-    seen = []
-
-    def apply(changes: Any) -> None:
-        seen.append(gc.isenabled())
-        if fails:
-            raise RuntimeError
-
-    monkeypatch.setattr(client.provider, "apply", apply)
-    for number in (1, 100):
-        client.apply(create=[a(f"n{at}.dtk.io") for at in range(number)])
-        assert gc.isenabled()
-    assert seen == [True, False]
-
-
 def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "_LARGE", 1000)
-    monkeypatch.setattr(door, "_TURN", 0.01)
+    monkeypatch.setattr(api, "_LARGE", 1000)
+    monkeypatch.setattr(api, "_TURN", 0.01)
     inside, done = threading.Event(), threading.Event()
     apply = client.provider.apply
 
@@ -284,6 +263,38 @@ def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatc
     first.join()
     assert statuses == [204]
     assert client.call("POST", "/adjustendpoints", json.dumps(large).encode()).status == 200
+
+
+def test_domains_that_came_by_rest_are_taken_back(client: Client) -> None:
+    assert client.call("POST", "/domains", b"my.io,.a.b").status == 200
+    assert client.apply(create=[a("x.my.io")]) == 204
+    answer = client.call("DELETE", "/domains", b"My.io.")
+    assert (answer.status, answer.json()) == (200, ["dtk.io", ".a.b"])
+    assert client.call("DELETE", "/domains", b"never.there").status == 200
+    assert client.hosts.lines == []
+    # It can be deleted, and not created again.
+    assert client.records() == [a("x.my.io")]
+    assert client.apply(delete=[a("x.my.io")]) == 204
+    assert client.apply(create=[a("x.my.io")]) == 204
+    assert client.records() == []
+    answer = client.call("DELETE", "/domains", b"dtk.io,.a.b")
+    assert (answer.status, "--domains" in answer.json()["error"]) == (400, True)
+    assert client.call("GET", "/domains").json() == ["dtk.io"]
+    client.start()
+    assert client.call("GET", "/domains").json() == ["dtk.io"]
+    for body in (b"", b" , ", b"a b"):
+        assert client.call("DELETE", "/domains", body).status == 400
+
+
+def test_a_cluster_address_that_came_by_rest_is_taken_back(client: Client) -> None:
+    client.cluster = ClusterAddress.parse("10.1.1.1")
+    client.start()
+    assert client.call("POST", "/clusterip", b"192.0.2.1").status == 200
+    answer = client.call("DELETE", "/clusterip")
+    assert (answer.status, answer.json()) == (200, "10.1.1.1")
+    client.cluster = ClusterAddress()
+    client.start()
+    assert client.call("GET", "/clusterip").json() == ""
 
 
 def test_many_domains_at_once_or_none_of_them(client: Client) -> None:
@@ -403,7 +414,7 @@ def test_calls_are_counted_and_the_last_good_one_is_timed() -> None:
     assert client.call("PATCH", "/no/such/page").status == 404
     assert client.metric("last_success_timestamp_seconds") == 0
     assert client.apply(create=[a("foo.dtk.io")]) == 204
-    client.keeper.away = "etcd is away"
+    client.store.away = "etcd is away"
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     for method, path, status in (
         ("GET", "/records", 406),

@@ -1,4 +1,4 @@
-"""How long a keeper may take: time-outs that add up would cost the client its life."""
+"""How long a state store may take: timeouts that add up would end the client."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from kube2etcd.errors import ApiUnavailable, EtcdUnavailable
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.external import Endpoint
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.webhook import keep_etcd, keep_objects
-from kube2etcd.webhook.keep import REQUEST, Keeper, NotKept
-from kube2etcd.webhook.keep_etcd import EtcdKeeper
-from kube2etcd.webhook.keep_objects import ObjectsKeeper
+from kube2etcd.webhook import state_etcd, state_objects
 from kube2etcd.webhook.provider import ANSWER_WITHIN
-from kube2etcd.webhook.shards import Parts
-from kube2etcd.webhook.state import State
+from kube2etcd.webhook.state import REQUEST, NotStored, State, StateStore, encode_head
+from kube2etcd.webhook.state_etcd import EtcdStore
+from kube2etcd.webhook.state_objects import ObjectsStore
 
-#: What the provider gives a keeper for a call.
+#: What the provider gives a store for a call.
 PATIENCE = ANSWER_WITHIN - REQUEST
 
 
@@ -31,11 +29,11 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (keep_etcd, keep_objects):
+        for module in (state_etcd, state_objects):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         # Each part is a transaction of its own.
-        monkeypatch.setattr(keep_etcd, "MAX_BYTES", 1)
-        monkeypatch.setattr(keep_objects, "AT_ONCE", 1)
+        monkeypatch.setattr(state_etcd, "MAX_BYTES", 1)
+        monkeypatch.setattr(state_objects, "AT_ONCE", 1)
 
     def pass_(self, seconds: float) -> None:
         assert seconds <= REQUEST, "a request ends by then"
@@ -55,7 +53,7 @@ class SlowEtcd:
         self.answers = answers
         hang = REQUEST if answers else 0
         self.endpoints = tuple(range(servers))
-        self.manifest = b""
+        self.head = b""
         self.succeeded = True
 
         def result() -> Any:
@@ -71,12 +69,12 @@ class SlowEtcd:
     def start(self, method: str, request: Any) -> Any:
         if method == "Txn":
             self.next = rpc.TxnResponse(succeeded=self.succeeded)
+            for _ in range(2):
+                self.next.responses.add()
         else:
             self.next = rpc.RangeResponse()
-            if self.manifest:
-                self.next.kvs.add(
-                    key=b"/kube2etcd/webhook/manifest", value=self.manifest, mod_revision=7, version=7
-                )
+            if self.head:
+                self.next.kvs.add(key=b"/kube2etcd/webhook/head", value=self.head, mod_revision=7, version=7)
         return self._pending
 
 
@@ -109,71 +107,72 @@ class SlowApi(ApiConnection):
         return json.dumps(given).encode()
 
 
-def large() -> State:
+def large(count: int = 700) -> State:
     """Something in every part."""
-    found = [Endpoint(f"n{number}.dtk.io", ("10.0.0.1",), "A") for number in range(700)]
+    found = [Endpoint(f"n{number}.dtk.io", ("10.0.0.1",), "A") for number in range(count)]
     return State({one.key: one for one in found})
 
 
-Make = Callable[[Clock, float, int], Keeper]
-KEEPERS: list[Make] = [
-    lambda clock, seconds, answers: EtcdKeeper(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
-    lambda clock, seconds, answers: EtcdKeeper(SlowEtcd(clock, seconds, servers=5, answers=answers), "/k"),  # type: ignore[arg-type]
-    lambda clock, seconds, answers: ObjectsKeeper(SlowApi(clock, seconds, answers=answers), "dns"),
+Make = Callable[[Clock, float, int], StateStore]
+STORES: list[Make] = [
+    lambda clock, seconds, answers: EtcdStore(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, answers: EtcdStore(SlowEtcd(clock, seconds, servers=5, answers=answers), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, answers: ObjectsStore(SlowApi(clock, seconds, answers=answers), "dns"),
 ]
 
 
-@pytest.mark.parametrize("make", KEEPERS)
+@pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize("seconds", [0.7, 1.1, REQUEST])
 @pytest.mark.parametrize("call", ["save", "check"])
 def test_whoever_is_away_is_waited_for_so_long_and_no_longer(
     clock: Clock, make: Make, seconds: float, call: str
 ) -> None:
-    keeper, began = make(clock, seconds, 0), clock.now
-    with pytest.raises(NotKept, match="cannot be reached"):
-        getattr(keeper, call)(large(), clock.now + PATIENCE)
+    store, began = make(clock, seconds, 0), clock.now
+    with pytest.raises(NotStored, match="cannot be reached"):
+        getattr(store, call)(large(), clock.now + PATIENCE)
     assert clock.now - began <= ANSWER_WITHIN < 5
 
 
-@pytest.mark.parametrize("make", KEEPERS)
+@pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize("answers", [1, 3, 5])
 def test_whoever_hangs_in_the_middle_is_waited_for_no_longer(clock: Clock, make: Make, answers: int) -> None:
-    keeper, began = make(clock, 0.55, answers), clock.now
-    with pytest.raises(NotKept, match="cannot be reached"):
-        keeper.save(large(), clock.now + PATIENCE)
+    store, began = make(clock, 0.55, answers), clock.now
+    with pytest.raises(NotStored, match="cannot be reached"):
+        store.save(large(), clock.now + PATIENCE)
     assert clock.now - began <= ANSWER_WITHIN < 5
 
 
-@pytest.mark.parametrize("make", KEEPERS)
+@pytest.mark.parametrize("make", STORES)
 def test_whoever_is_slow_is_waited_for_no_longer(clock: Clock, make: Make) -> None:
-    keeper, began = make(clock, 1.0, 1000), clock.now
-    with pytest.raises(NotKept, match="too slow"):
-        keeper.save(large(), clock.now + PATIENCE)
+    store, began = make(clock, 1.0, 1000), clock.now
+    with pytest.raises(NotStored, match="too slow"):
+        store.save(large(), clock.now + PATIENCE)
     assert clock.now - began <= ANSWER_WITHIN
 
 
-@pytest.mark.parametrize("make", KEEPERS)
+@pytest.mark.parametrize("make", STORES)
 def test_our_own_work_on_a_large_state_is_not_the_servers_time(
     clock: Clock, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper, cut = make(clock, 0.04, 1000), Parts.cut
+    store = make(clock, 0.04, 1000)
 
-    def slowly(parts: Any, state: State) -> Any:
+    def slowly(state: State) -> Any:
         clock.now += 20
-        return cut(parts, state)
+        return encode_head(state)
 
-    monkeypatch.setattr(Parts, "cut", slowly)
-    keeper.save(large(), clock.now + PATIENCE)
+    for module in (state_etcd, state_objects):
+        monkeypatch.setattr(module, "encode_head", slowly)
+    store.save(large(60), clock.now + PATIENCE)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 1.4])
 def test_another_writer_who_is_ahead_costs_no_more_time(clock: Clock, seconds: float) -> None:
     etcd = SlowEtcd(clock, seconds)
-    keeper = EtcdKeeper(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
-    etcd.manifest = b'{"version":1,"domains":[],"clusterIP":"","generation":9,"shards":[]}'
+    store = EtcdStore(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
+    etcd.head = b'{"version":1,"domains":[],"clusterIP":"","generation":9,"writer":"x"}'
     etcd.succeeded = False
-    for call in (keeper.save, keeper.check):
+    for call in (store.save, store.check):
         began = clock.now
-        with contextlib.suppress(NotKept):
+        with contextlib.suppress(NotStored):
             call(State(), clock.now + PATIENCE)
         assert clock.now - began <= ANSWER_WITHIN

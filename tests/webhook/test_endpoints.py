@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.external import Domain, Endpoint
-from kube2etcd.webhook.refusals import addresses, is_wildcard, refusal, unusable_targets
+from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint, InvalidClusterAddress, Property
+from kube2etcd.webhook.endpoints import adjust, refusal
 
 DOMAINS = (Domain.parse("dtk.io"),)
 
@@ -30,9 +30,11 @@ def endpoint(**fields: Any) -> Endpoint:
         {"dns_name": "xn--bcher-kva.dtk.io"},
         {"ttl": 2**31 - 1},
         {"record_type": "AAAA", "targets": ("2001:db8::5",)},
-        {"targets": ("10.0.0.5", "nonsense")},
         {"record_type": "CNAME", "targets": ("Foo.dtk.io.",)},
         {"record_type": "CNAME", "targets": ("out.example",)},
+        {"record_type": "CNAME", "targets": ("bücher.example",)},
+        {"dns_name": "ü.dtk.io"},
+        {"record_type": "MX", "targets": ("10  mail.dtk.io", "20\tmail.dtk.io")},
         {"record_type": "TXT", "targets": ("v=spf1 -all",)},
         {"record_type": "TXT", "dns_name": "a-*.wild.dtk.io", "targets": ('"heritage=external-dns"',)},
         {
@@ -67,7 +69,6 @@ def test_what_is_taken(fields: Any) -> None:
         ({"dns_name": "a..dtk.io"}, "no label"),
         ({"dns_name": "a.*.dtk.io"}, "no label"),
         ({"dns_name": "a/b.dtk.io"}, "no label"),
-        ({"dns_name": "ü.dtk.io"}, "no label"),
         ({"dns_name": "\u212a.dtk.io"}, "no label"),
         ({"dns_name": "x\u3002dtk.io"}, "no label"),
         ({"dns_name": "a$(id).dtk.io"}, "no label"),
@@ -80,27 +81,29 @@ def test_what_is_taken(fields: Any) -> None:
         ({"dns_name": "**.dtk.io"}, "no label"),
         ({"dns_name": "x*.dtk.io"}, "no label"),
         ({"dns_name": "*.*.dtk.io"}, "no label"),
-        ({"record_type": "CNAME", "targets": ("\u212a.dtk.io",)}, "no target for CNAME"),
+        ({"record_type": "CNAME", "targets": ("\u212a.dtk.io",)}, "cannot be parsed"),
         ({"dns_name": "x\n6.6.6.6 bank.com .dtk.io"}, "no label"),
         ({"dns_name": "#.dtk.io"}, "no label"),
         ({"dns_name": "x" * 64 + ".dtk.io"}, "no label"),
         ({"dns_name": "x." * 122 + "yyy.dtk.io"}, "253 are allowed"),
         ({"dns_name": "x." * 124 + "dtk.io"}, "253 are allowed"),
-        ({"record_type": "A", "targets": ("2001:db8::5",)}, "no target for A"),
-        ({"record_type": "AAAA", "targets": ("10.0.0.5",)}, "no target for AAAA"),
-        ({"record_type": "AAAA", "targets": ("::ffff:10.0.0.5",)}, "no target for AAAA"),
-        ({"targets": ("010.0.0.5",)}, "no target for A"),
-        ({"targets": ("10.0.0.5\n",)}, "no target for A"),
-        ({"record_type": "CNAME", "targets": ("a b",)}, "no target for CNAME"),
-        ({"record_type": "CNAME", "targets": ("*.dtk.io",)}, "no target for CNAME"),
-        ({"record_type": "SRV", "targets": ("0 80 foo.dtk.io",)}, "no target for SRV"),
-        ({"record_type": "SRV", "targets": ("0 50 65536 foo.dtk.io",)}, "no target for SRV"),
-        ({"record_type": "MX", "targets": ("mail.dtk.io",)}, "no target for MX"),
-        ({"record_type": "TXT", "targets": ("x" * 65536,)}, "no target for TXT"),
-        ({"record_type": "NAPTR"}, "not known"),
-        ({"record_type": "a"}, "not known"),
-        ({"record_type": ""}, "not known"),
-        ({"record_type": "x" * 200}, "not known"),
+        ({"record_type": "A", "targets": ("2001:db8::5",)}, "address"),
+        ({"record_type": "AAAA", "targets": ("10.0.0.5",)}, "address"),
+        ({"record_type": "AAAA", "targets": ("::ffff:10.0.0.5",)}, "address"),
+        ({"targets": ("010.0.0.5",)}, "address"),
+        ({"targets": ("10.0.0.5\n",)}, "address"),
+        ({"record_type": "CNAME", "targets": ("10.0.0.5",)}, "an address where a name belongs"),
+        ({"record_type": "MX", "targets": ("0 .",)}, "the root"),
+        ({"record_type": "CNAME", "targets": ("a b",)}, "cannot be a DNS label"),
+        ({"record_type": "CNAME", "targets": ("*.dtk.io",)}, "cannot be a DNS label"),
+        ({"record_type": "SRV", "targets": ("0 80 foo.dtk.io",)}, "PRIORITY WEIGHT PORT NAME"),
+        ({"record_type": "SRV", "targets": ("0 50 65536 foo.dtk.io",)}, "above 65535"),
+        ({"record_type": "MX", "targets": ("mail.dtk.io",)}, "PREFERENCE NAME"),
+        ({"record_type": "TXT", "targets": ("x" * 65536,)}, "longer than"),
+        ({"record_type": "NAPTR"}, "not supported"),
+        ({"record_type": "a"}, "not supported"),
+        ({"record_type": ""}, "not supported"),
+        ({"record_type": "x" * 200}, "not supported"),
         ({"ttl": -1}, "TTL"),
         ({"ttl": 2**31}, "TTL"),
         ({"targets": ()}, "no targets"),
@@ -133,13 +136,65 @@ def test_reasons_of_few_kinds(fields: Any, reason: str) -> None:
     assert found.reason == reason
 
 
-def test_addresses_are_those_of_the_family() -> None:
-    mixed = endpoint(targets=("10.0.0.5", "fd00::1", "x", "10.0.0.4"))
-    assert [str(one) for one in addresses(mixed)] == ["10.0.0.5", "10.0.0.4"]
-    assert unusable_targets(mixed) == ["fd00::1", "x"]
-    assert addresses(endpoint(record_type="TXT")) == []
+SELF = Endpoint(
+    "Self.dtk.io.", ("self.dtk.io",), "CNAME", "sid", 60, {"resource": "x"}, (Property("webhook/a", "b"),)
+)
 
 
-def test_wildcards() -> None:
-    assert is_wildcard("*.dtk.io")
-    assert not is_wildcard("a.dtk.io")
+def test_names_come_back_as_they_are_kept_and_the_rest_as_it_came() -> None:
+    given = Endpoint(
+        "Foo.DTK.io.",
+        ("B.example.", "a"),
+        "CNAME",
+        "s",
+        5,
+        {"l": "1"},
+        (Property("p", "1"), Property("a", "2")),
+    )
+    (found,) = adjust([given], DOMAINS, NOWHERE)
+    assert found.to_json() == {**given.to_json(), "dnsName": "foo.dtk.io"}
+
+
+def test_what_is_not_ours_comes_back_as_it_came() -> None:
+    given = Endpoint("Out.evil-dtk.io.", ("out.evil-dtk.io",), "CNAME")
+    assert list(adjust([given], DOMAINS, ClusterAddress.parse("192.0.2.1"))) == [given]
+
+
+def test_an_alias_to_itself_becomes_the_cluster_address() -> None:
+    (found,) = adjust([SELF], DOMAINS, ClusterAddress.parse("192.168.122.167"))
+    assert found.to_json() == {
+        **SELF.to_json(),
+        "dnsName": "self.dtk.io",
+        "recordType": "A",
+        "targets": ["192.168.122.167"],
+    }
+
+
+def test_both_families() -> None:
+    found = adjust([SELF], DOMAINS, ClusterAddress.parse("fd00::1,192.0.2.1"))
+    assert [(one.record_type, one.targets) for one in found] == [
+        ("AAAA", ("fd00::1",)),
+        ("A", ("192.0.2.1",)),
+    ]
+
+
+def test_without_a_cluster_address_it_stays() -> None:
+    (found,) = adjust([SELF], DOMAINS, NOWHERE)
+    assert (found.record_type, found.targets) == ("CNAME", ("self.dtk.io",))
+
+
+def test_order_is_kept() -> None:
+    names = ["b.dtk.io", "x.example", "a.dtk.io"]
+    given = [Endpoint(name, ("10.0.0.1",), "A") for name in names]
+    assert [one.dns_name for one in adjust(given, DOMAINS, NOWHERE)] == names
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", "x", "10.0.0.1,10.0.0.2", "fd00::1,fd00::2", "10.0.0.1/8"])
+def test_what_is_no_cluster_address(text: str) -> None:
+    with pytest.raises(InvalidClusterAddress):
+        ClusterAddress.parse(text)
+
+
+def test_a_cluster_address_is_written_as_it_is_read() -> None:
+    assert str(ClusterAddress.parse(" 192.0.2.1, fd00:0::1 ")) == "192.0.2.1,fd00::1"
+    assert not NOWHERE

@@ -14,15 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiForbidden, ApiNotFound
-from kube2etcd.external import Domain, Endpoint
+from kube2etcd.external import ClusterAddress, Domain, Endpoint
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
-from kube2etcd.webhook import keep_objects
-from kube2etcd.webhook.adjust import ClusterAddress
-from kube2etcd.webhook.keep import NotKept, Overtaken
-from kube2etcd.webhook.keep_objects import ObjectsKeeper
-from kube2etcd.webhook.state import State, decode_endpoints
-from kube2etcd.webhook.state_objects import GENERATION, MANAGER
+from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
+from kube2etcd.webhook import state_objects
+from kube2etcd.webhook.state import NotStored, Overtaken, State, decode_endpoints
+from kube2etcd.webhook.state_objects import GENERATION, MANAGER, ObjectsStore
 from tests.strategies import LAW
 
 PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
@@ -32,7 +30,7 @@ PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
 def _one_after_the_other() -> Iterator[None]:
     """So that a test can say what happens when."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keep_objects, "AT_ONCE", 1)
+        patch.setattr(state_objects, "AT_ONCE", 1)
         yield
 
 
@@ -114,51 +112,51 @@ def test_what_was_saved_is_loaded_by_another() -> None:
     kept = State(
         state("a", "b").endpoints, (Domain.parse("late.io"),), ClusterAddress.parse("192.0.2.1,2001:db8::1")
     )
-    ObjectsKeeper(api, "dns").save(kept, soon())
-    other = ObjectsKeeper(api, "dns")
+    ObjectsStore(api, "dns").save(kept, soon())
+    other = ObjectsStore(api, "dns")
     assert other.load() == kept
     assert len(api.objects) == 3
     assert {one["metadata"]["labels"]["app.kubernetes.io/managed-by"] for one in api.objects.values()} == {
         MANAGER
     }
     other.clear()
-    assert ObjectsKeeper(api, "dns").load() == State()
+    assert ObjectsStore(api, "dns").load() == State()
 
 
 def test_only_what_changes_is_written() -> None:
     api = FakeApi()
-    keeper = ObjectsKeeper(api, "dns")
-    assert keeper.load() == State()
-    keeper.save(state(*"abcdefgh"), soon())
+    store = ObjectsStore(api, "dns")
+    assert store.load() == State()
+    store.save(state(*"abcdefgh"), soon())
     api.calls.clear()
     changed = State({**state(*"abcdefgh").endpoints, **state("c", target="10.0.0.9").endpoints})
-    keeper.save(changed, soon())
-    keeper.save(changed, soon())
+    store.save(changed, soon())
+    store.save(changed, soon())
     assert [call.split()[0] for call in api.calls] == ["PUT"]
-    keeper.save(state("a"), soon())
-    assert ObjectsKeeper(api, "dns").load() == state("a")
-    assert keeper.check(keeper.load(), soon()) == state("a")
+    store.save(state("a"), soon())
+    assert ObjectsStore(api, "dns").load() == state("a")
+    assert store.check(store.load(), soon()) == state("a")
 
 
 def test_nothing_new_is_the_same_state() -> None:
     api = FakeApi()
-    keeper = ObjectsKeeper(api, "dns")
+    store = ObjectsStore(api, "dns")
     kept = state("a", "b")
-    keeper.save(kept, soon())
-    assert keeper.check(kept, soon()) is kept
+    store.save(kept, soon())
+    assert store.check(kept, soon()) is kept
     # touched by somebody, and still what it was
     for one in api.objects.values():
         one["metadata"]["resourceVersion"] += "0"
-    assert keeper.check(kept, soon()) is kept
+    assert store.check(kept, soon()) is kept
 
 
 def test_what_another_wrote_is_taken_over_and_a_mix_is_refused() -> None:
     api = FakeApi()
-    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     one.save(state("a", "b"), soon())
     two.load()
     two.save(state("a", "b", target="10.0.0.2"), soon())
-    with pytest.raises(NotKept, match="another webhook has changed"):
+    with pytest.raises(NotStored, match="another webhook has changed"):
         one.save(state("a", "b", target="10.0.0.3"), soon())
     assert one.check(state("a", "b"), soon()) == state("a", "b", target="10.0.0.2")
     one.save(state("a", "b", target="10.0.0.3"), soon())
@@ -167,7 +165,7 @@ def test_what_another_wrote_is_taken_over_and_a_mix_is_refused() -> None:
 
 def test_what_one_puts_back_who_had_missed_a_change_is_put_right() -> None:
     api = FakeApi()
-    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     before, after = state("a", "b"), state("b", "c", target="10.0.0.2")
     one.save(before, soon())
     assert two.load() == before
@@ -177,12 +175,12 @@ def test_what_one_puts_back_who_had_missed_a_change_is_put_right() -> None:
     assert one.check(before, soon()) == before
     assert two.check(after, soon()) is after
     assert one.check(before, soon()) == after
-    assert ObjectsKeeper(api, "dns").load() == after
+    assert ObjectsStore(api, "dns").load() == after
 
 
 def test_a_write_that_was_not_heard_of_is_no_older_one() -> None:
     api = FakeApi()
-    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     one.save(state("a"), soon())
     assert two.load() == state("a")
     inner = api.request
@@ -194,17 +192,17 @@ def test_a_write_that_was_not_heard_of_is_no_older_one() -> None:
         return answer
 
     api.request = unheard  # type: ignore[method-assign]
-    with pytest.raises(NotKept):
+    with pytest.raises(NotStored):
         one.save(state("a", target="10.0.0.2"), soon())
     api.request = inner  # type: ignore[method-assign]
     # However often it asks in vain, what another is told meanwhile is not older for that.
     api.answer = ApiForbidden("not now")
     for _ in range(3):
-        with pytest.raises(NotKept):
+        with pytest.raises(NotStored):
             one.save(state("a", target="10.0.0.3"), soon())
     api.answer = None
     assert two.check(state("a"), soon()) == state("a", target="10.0.0.2")
-    with pytest.raises(NotKept):
+    with pytest.raises(NotStored):
         one.save(state("a"), soon())
     assert one.check(state("a"), soon()) == state("a", target="10.0.0.2")
     one.save(state("a"), soon())
@@ -214,21 +212,21 @@ def test_a_write_that_was_not_heard_of_is_no_older_one() -> None:
 @pytest.mark.parametrize("text", [None, "", "x", "-1", "9" * 16])
 def test_an_object_without_a_number_is_the_oldest(text: str | None) -> None:
     api = FakeApi()
-    keeper = ObjectsKeeper(api, "dns")
-    keeper.save(state("a"), soon())
+    store = ObjectsStore(api, "dns")
+    store.save(state("a"), soon())
     for one in api.objects.values():
         one["metadata"]["resourceVersion"] += "0"
-        one["metadata"]["annotations"] = {} if text is None else {GENERATION: text}
-        one["spec"]["endpoints"] = []
-    assert ObjectsKeeper(api, "dns").load() == State()
-    assert keeper.check(state("a"), soon()) == state("a")
-    assert ObjectsKeeper(api, "dns").load() == state("a")
+        if one["metadata"]["name"] != MANAGER:
+            one["metadata"]["annotations"] = {} if text is None else {GENERATION: text}
+    assert ObjectsStore(api, "dns").load() == State()
+    assert store.check(state("a"), soon()) == state("a")
+    assert ObjectsStore(api, "dns").load() == state("a")
 
 
 def test_a_half_kept_call_is_taken_back() -> None:
     api = FakeApi()
-    keeper = ObjectsKeeper(api, "dns")
-    keeper.save(state(*"abcdefgh"), soon())
+    store = ObjectsStore(api, "dns")
+    store.save(state(*"abcdefgh"), soon())
     left = [3]
 
     def fail_later() -> None:
@@ -236,11 +234,11 @@ def test_a_half_kept_call_is_taken_back() -> None:
         api.answer = ApiForbidden("no") if left[0] < 0 else None
 
     api.before = fail_later
-    with pytest.raises(NotKept, match="no"):
-        keeper.save(state(*"abcdefgh", target="10.0.0.2"), soon())
+    with pytest.raises(NotStored, match="no"):
+        store.save(state(*"abcdefgh", target="10.0.0.2"), soon())
     api.before, api.answer = lambda: None, None
-    assert keeper.check(state(*"abcdefgh"), soon()) == state(*"abcdefgh")
-    assert ObjectsKeeper(api, "dns").load() == state(*"abcdefgh")
+    assert store.check(state(*"abcdefgh"), soon()) == state(*"abcdefgh")
+    assert ObjectsStore(api, "dns").load() == state(*"abcdefgh")
 
 
 @pytest.mark.parametrize(
@@ -259,8 +257,8 @@ def test_a_half_kept_call_is_taken_back() -> None:
 def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> None:
     api = FakeApi()
     api.answer = answer
-    with pytest.raises(NotKept, match=hint):
-        ObjectsKeeper(api, "dns").load()
+    with pytest.raises(NotStored, match=hint):
+        ObjectsStore(api, "dns").load()
 
 
 @pytest.mark.parametrize(
@@ -273,27 +271,27 @@ def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> Non
 )
 def test_a_head_that_cannot_be_read_is_no_empty_state(damage: dict[str, Any]) -> None:
     api = FakeApi()
-    ObjectsKeeper(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())
+    ObjectsStore(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())
     api.objects[MANAGER]["metadata"].update(damage)
-    with pytest.raises(NotKept, match=f"dns/{MANAGER} cannot be used"):
-        ObjectsKeeper(api, "dns").load()
+    with pytest.raises(NotStored, match=f"dns/{MANAGER} cannot be used"):
+        ObjectsStore(api, "dns").load()
 
 
 def test_an_object_that_goes_while_it_is_written_is_back() -> None:
     api = FakeApi()
-    keeper = ObjectsKeeper(api, "dns")
-    keeper.save(state("a"), soon())
+    store = ObjectsStore(api, "dns")
+    store.save(state("a"), soon())
     api.objects.clear()
-    with pytest.raises(NotKept):
-        keeper.save(state("a", target="10.0.0.2"), soon())
-    assert keeper.check(state("a"), soon()) == state("a")
-    assert ObjectsKeeper(api, "dns").load() == state("a")
+    with pytest.raises(NotStored):
+        store.save(state("a", target="10.0.0.2"), soon())
+    assert store.check(state("a"), soon()) == state("a")
+    assert ObjectsStore(api, "dns").load() == state("a")
 
 
 def test_a_deadline_that_has_passed() -> None:
-    keeper = ObjectsKeeper(FakeApi(), "dns")
-    with pytest.raises(NotKept, match="too slow"):
-        keeper.save(state("a"), time.monotonic() - 1)
+    store = ObjectsStore(FakeApi(), "dns")
+    with pytest.raises(NotStored, match="too slow"):
+        store.save(state("a"), time.monotonic() - 1)
 
 
 def everywhere(target: str) -> State:
@@ -302,7 +300,7 @@ def everywhere(target: str) -> State:
 
 
 def test_parts_are_written_side_by_side_but_not_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep_objects, "AT_ONCE", 8)
+    monkeypatch.setattr(state_objects, "AT_ONCE", 8)
     api, together, inside, most = FakeApi(), threading.Barrier(8, timeout=60), set(), []
 
     def together_or_never() -> None:
@@ -311,19 +309,22 @@ def test_parts_are_written_side_by_side_but_not_all_at_once(monkeypatch: pytest.
         together.wait()
         inside.discard(threading.get_ident())
 
+    store = ObjectsStore(api, "dns")
+    store.save(State(), soon())
+    api.calls.clear()
     api.before = together_or_never
-    ObjectsKeeper(api, "dns").save(everywhere("10.0.0.1"), soon())
+    store.save(everywhere("10.0.0.1"), soon())
     api.before = lambda: None
     assert max(most) == 8
     assert len(api.calls) == 64
-    assert ObjectsKeeper(api, "dns").load() == everywhere("10.0.0.1")
+    assert ObjectsStore(api, "dns").load() == everywhere("10.0.0.1")
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_one_part_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
-    monkeypatch.setattr(keep_objects, "AT_ONCE", 8)
+    monkeypatch.setattr(state_objects, "AT_ONCE", 8)
     api = FakeApi()
-    one, two = ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")
+    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     one.save(everywhere("10.0.0.1"), soon())
     theirs = two.load()
     if lost:
@@ -336,12 +337,14 @@ def test_one_part_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lo
             return answer
 
         api.request = unheard  # type: ignore[method-assign]
-        with pytest.raises(NotKept, match="lost"):
+        with pytest.raises(NotStored, match="lost"):
             one.save(everywhere("10.0.0.2"), soon())
         api.request = inner  # type: ignore[method-assign]
         # What is there now may have been read by others already, so it stays.
         there = [one for one in api.objects.values() if one["metadata"]["name"].endswith("07")]
-        theirs = State({**theirs.endpoints, **decode_endpoints(there[0]["spec"]["endpoints"])})
+        theirs = State(
+            {**theirs.endpoints, **decode_endpoints(unpack(there[0]["metadata"]["annotations"][ENDPOINTS]))}
+        )
     else:
         theirs = State({**theirs.endpoints, **state("5", target="10.0.0.9").endpoints})
         two.save(theirs, soon())
@@ -350,7 +353,7 @@ def test_one_part_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lo
     assert one.check(everywhere("10.0.0.1"), soon()) == theirs
     one.save(everywhere("10.0.0.2"), soon())
     assert two.check(theirs, soon()) == everywhere("10.0.0.2")
-    assert ObjectsKeeper(api, "dns").load() == everywhere("10.0.0.2")
+    assert ObjectsStore(api, "dns").load() == everywhere("10.0.0.2")
 
 
 @LAW
@@ -359,9 +362,9 @@ def test_what_strangers_delete_is_back_and_nothing_is_lost(data: st.DataObject) 
     """Two webhooks and somebody who deletes objects at any moment: all of the state is there in the end."""
     api = FakeApi()
     wanted = state(*"abcdefgh")
-    keepers = [ObjectsKeeper(api, "dns"), ObjectsKeeper(api, "dns")]
-    keepers[0].save(wanted, soon())
-    states = [wanted, keepers[1].load()]
+    stores = [ObjectsStore(api, "dns"), ObjectsStore(api, "dns")]
+    stores[0].save(wanted, soon())
+    states = [wanted, stores[1].load()]
     nested = False
 
     def disturb() -> None:
@@ -377,8 +380,8 @@ def test_what_strangers_delete_is_back_and_nothing_is_lost(data: st.DataObject) 
             nested = False
 
     def look(number: int) -> None:
-        with contextlib.suppress(NotKept):
-            states[number] = keepers[number].check(states[number], soon())
+        with contextlib.suppress(NotStored):
+            states[number] = stores[number].check(states[number], soon())
 
     api.before = disturb
     for _ in range(4):
@@ -388,4 +391,4 @@ def test_what_strangers_delete_is_back_and_nothing_is_lost(data: st.DataObject) 
         look(0)
         look(1)
     assert states == [wanted, wanted]
-    assert ObjectsKeeper(api, "dns").load() == wanted
+    assert ObjectsStore(api, "dns").load() == wanted

@@ -1,0 +1,396 @@
+"""The webhook in a process: `kube2etcd webhook`, and its half of `kube2etcd run --webhook`.
+
+By itself the webhook is the bridge without reflectors: the same reconciler takes its names from the same
+events.  Threads: one that compares without a call, the listener's workers, the reconciler in the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from kube2etcd.app import build
+from kube2etcd.app.corefile import CorefileWriter, webhook_only
+from kube2etcd.app.stopping import impatient, signals
+from kube2etcd.errors import SettingsError
+from kube2etcd.etcd import changes
+from kube2etcd.etcd.client import connect as connect_etcd
+from kube2etcd.etcd.store import EtcdStore as EtcdKeys
+from kube2etcd.external import ClusterAddress, Domain, Endpoint, managed
+from kube2etcd.http.server import Door
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import connect as connect_api
+from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
+from kube2etcd.kube.store import Store
+from kube2etcd.metrics import Metrics, Snapshot, Status
+from kube2etcd.settings import HostPort, Settings
+from kube2etcd.sync.events import Changed, Inbox, Listed, Rezoned
+from kube2etcd.sync.follower import EtcdFollower
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reconciler import Parts, Reconciler
+from kube2etcd.threads import watched
+from kube2etcd.webhook.api import application
+from kube2etcd.webhook.hosts_file import HostsFile, no_folder
+from kube2etcd.webhook.listener import Listener
+from kube2etcd.webhook.provider import Options, Provider
+from kube2etcd.webhook.publication import Names
+from kube2etcd.webhook.state import REQUEST, NotStored, StateStore
+from kube2etcd.webhook.state_etcd import EtcdStore
+from kube2etcd.webhook.state_file import FileStore
+from kube2etcd.webhook.state_objects import ObjectsStore
+from skydns_compat.layout import Layout
+from skydns_compat.message import owner_of
+
+log = logging.getLogger(__name__)
+
+#: The kind of the webhook's names in the store, one object a name; the API server's are "dnsendpoints".
+KIND: Final = "webhook"
+#: Suffix of the owner id, so that a bridge on the same etcd leaves our keys alone.
+OWNER: Final = "/webhook"
+#: Seconds between two comparisons without a call; ten are promised.
+REPAIR: Final = 5.0
+#: Seconds between them while something is wrong.
+RETRY: Final = 1.0
+
+
+class _Stopped(Exception):
+    """Asked to stop between two transactions."""
+
+
+class Feed:
+    """Tells the reconciler about published names, as events of the kind `KIND`.  Safe between threads."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._lock = threading.Lock()
+        self._told: dict[str, tuple[Endpoint, ...]] | None = None
+
+    def update(self, changed: Mapping[str, tuple[Endpoint, ...]]) -> None:
+        """The endpoints of names that may have changed; none: the name is gone.  The first time: of all."""
+        with self._lock:
+            if self._told is None:
+                self._told = {name: some for name, some in changed.items() if some}
+                self._list()
+                return
+            for name, endpoints in sorted(changed.items()):
+                before = self._told.pop(name, ())
+                if endpoints:
+                    self._told[name] = endpoints
+                if endpoints == before:
+                    continue
+                kind = "DELETED" if not endpoints else "MODIFIED" if before else "ADDED"
+                one = _object(name, endpoints) if endpoints else None
+                self._inbox.put(Changed(KIND, Event(kind, one, "", name)))
+
+    def relist(self, reason: str = "") -> None:
+        """Tell all names again, once there are any to tell."""
+        with self._lock:
+            if self._told is not None:
+                self._list()
+
+    def _list(self) -> None:
+        told = self._told or {}
+        self._inbox.put(Listed(KIND, [_object(name, endpoints) for name, endpoints in told.items()]))
+
+
+def _object(name: str, endpoints: tuple[Endpoint, ...], refused: str = "") -> DnsEndpoint:
+    return DnsEndpoint(Metadata("", name), endpoints, {name: refused} if refused else {})
+
+
+class Webhook:
+    """Provider, listener and the thread that compares; tells a reconciler the names through ``inbox``."""
+
+    kinds: tuple[str, ...]
+    """The kinds of events that it sends, which the reconciler waits for like any other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        metrics: Metrics,
+        inbox: Inbox | None,
+        status: Status,
+        corefile: CorefileWriter | None = None,
+    ) -> None:
+        """``inbox`` leads to the reconciler, where names become keys, and ``status`` is its; without one
+        the webhook reports there itself.  ``corefile`` serves the domains.
+
+        :raises SettingsError: the address of the API cannot be bound.
+        """
+        webhook = settings.webhook
+        self._settings, self._inbox, self._status, self._corefile = settings, inbox, status, corefile
+        # Names in state objects come from the API server, to this bridge as to every other.
+        fed = inbox is not None and (webhook.state_objects is None or not settings.dns_endpoints)
+        self._feed = Feed(inbox) if inbox is not None and fed else None
+        self.kinds = (KIND,) if self._feed is not None else ()
+        self._zoned = (settings.domains, ClusterAddress(webhook.cluster_ip))
+        self._stop, self._compared = threading.Event(), threading.Event()
+        self._compared_at = Status()
+        self.provider = Provider(
+            store,
+            Options(*self._zoned, socket.gethostname()),
+            hosts_file(settings),
+            self._publish,
+            metrics,
+        )
+        answers = application(self.provider, webhook.allow, metrics)
+        self._listener = Listener(answers, HostPort(webhook.bind, webhook.port), metrics, webhook.allow)
+        self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
+
+    def start(self, *, wait: Callable[[], bool] | None = None) -> None:
+        """Read the state and open the API; with ``wait`` only when it was read, or ``wait()`` is true."""
+        self._repairs.start()
+        while wait is not None and not (wait() or self._compared.wait(0.05)):
+            pass
+        self._listener.start()
+
+    def stop(self) -> None:
+        """Close the API after the requests in progress."""
+        self._stop.set()
+        self._listener.stop()
+
+    def relist(self, reason: str = "") -> None:
+        """Tell the reconciler all names again."""
+        if self._feed is not None:
+            self._feed.relist(reason)
+
+    def snapshot(self) -> Snapshot:
+        """The provider's conditions and the loop's status as one (`kube2etcd.http.server.HasSnapshot`)."""
+        conditions, loop = self.provider.conditions(), self._status.snapshot()
+        return dataclasses.replace(
+            loop,
+            ready=loop.ready and not conditions,
+            reasons=tuple(dict.fromkeys((*conditions, *loop.reasons))),
+            heartbeat_age=max(loop.heartbeat_age, self._compared_at.snapshot().heartbeat_age),
+        )
+
+    def _repair(self) -> None:
+        while not self._stop.is_set():
+            self.provider.repair()
+            self._compared_at.beat()
+            if self._inbox is None:
+                self._status.report(True)
+            self._compared.set()
+            self._stop.wait(RETRY if self.provider.conditions() else REPAIR)
+
+    def _publish(
+        self,
+        changed: Mapping[str, tuple[Endpoint, ...]],
+        domains: tuple[Domain, ...],
+        cluster: ClusterAddress,
+    ) -> None:
+        if self._inbox is not None and self._zoned != (domains, cluster):
+            zones = build.external_zones(self._settings, domains, cluster.addresses)
+            self._inbox.put(Rezoned(tuple(zones)))
+        self._zoned = (domains, cluster)
+        if self._corefile is not None:
+            self._corefile.serve(domains)
+        if self._feed is not None:
+            self._feed.update(changed)
+
+
+class Stored:
+    """The webhook's names for a single pass: read from where a running webhook stores them."""
+
+    kinds: tuple[str, ...]
+
+    def __init__(self, settings: Settings, inbox: Inbox) -> None:
+        self._settings, self._inbox = settings, inbox
+        self.kinds = (KIND,) if settings.webhook.state_objects is None else ()
+
+    def relist(self, reason: str = "") -> None:
+        """Read the state and put it as events; `NotStored` where it cannot be read."""
+        if not self.kinds:
+            return
+        with state_store(self._settings, with_etcd=True) as store:
+            state = store.load()
+        domains = tuple(dict.fromkeys([*self._settings.domains, *state.domains]))
+        cluster = ClusterAddress(self._settings.webhook.cluster_ip) or state.cluster
+        zones = build.external_zones(self._settings, domains, cluster.addresses)
+        self._inbox.put(Rezoned(tuple(zones)))
+        names = Names()
+        names.update(state.endpoints)
+        everything = [*names, *(name for name in state.refused if not names.of(name))]
+        objects = [_object(name, names.of(name), state.refused.get(name, "")) for name in everything]
+        self._inbox.put(Listed(KIND, objects))
+
+
+# --- kube2etcd webhook --------------------------------------------------------------------------------
+
+
+def check(settings: Settings, *, with_etcd: bool) -> None:
+    """Refuse settings that the webhook cannot work with, all faults at once.
+
+    :raises SettingsError: there are some.
+    """
+    webhook = settings.webhook
+    faults = []
+    if not with_etcd and webhook.hosts_file is None and webhook.state_objects is None:
+        faults.append(
+            "nowhere to publish: write --etcd-server URL, --hosts-file PATH, or both; or --state-objects"
+            " NAMESPACE, for bridges with --dns-endpoints to publish"
+        )
+    if with_etcd and settings.etcd.api != "v3":
+        faults.append("--etcd-api v2 is for the bridge; the webhook needs v3")
+    served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
+    if with_etcd and (served.startswith(kept) or kept.startswith(served)):
+        faults.append(f"--state-prefix {webhook.state_prefix}: it would lie among the keys of {served[:-1]}")
+    if faults:
+        raise SettingsError(*faults)
+
+
+def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
+    """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
+    check(settings, with_etcd=with_etcd)
+    path = settings.webhook.hosts_file
+    if path is not None and (missing := no_folder(Path(path))):
+        raise SettingsError(f"--hosts-file {path}: {missing}")
+    stop = stop or threading.Event()
+    corefile = CorefileWriter(webhook_only(settings)) if settings.corefile.file is not None else None
+    inbox, metrics, status = Inbox(), Metrics(), Status()
+    with watched(metrics, status), contextlib.ExitStack() as ending:
+        ending.enter_context(signals(stop, inbox))
+        store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
+        webhook = Webhook(settings, store, metrics, inbox if with_etcd else None, status, corefile)
+        door = Door(settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND)
+        _warn_of_strangers(settings)
+        reconciler = (
+            _reconciler(settings, webhook, inbox, metrics, status, stop, ending) if with_etcd else None
+        )
+        if corefile is not None:
+            corefile.start()
+            ending.callback(corefile.stop)
+        door.start()
+        ending.callback(door.stop)
+        webhook.start(wait=stop.is_set)
+        ending.callback(webhook.stop)
+        if reconciler is not None:
+            with contextlib.suppress(_Stopped):
+                reconciler.run(stop)
+        stop.wait()
+        log.info("stopping")
+
+
+def _reconciler(
+    settings: Settings,
+    webhook: Webhook,
+    inbox: Inbox,
+    metrics: Metrics,
+    status: Status,
+    stop: threading.Event,
+    ending: contextlib.ExitStack,
+) -> Reconciler:
+    """The bridge's loop, without reflectors."""
+    connection = connect_etcd(build.etcd(settings))
+    ending.enter_context(impatient(stop, connection))
+    ending.callback(connection.close)
+    keys = EtcdKeys(connection, build.etcd_prefixes(settings))
+    follower = EtcdFollower(keys, inbox)
+    follower.start()
+    ending.callback(follower.stop)
+
+    def progress(_done: int, _total: int) -> None:
+        status.beat()
+        if stop.is_set():
+            raise _Stopped
+
+    zones = build.external_zones(settings, settings.domains, settings.webhook.cluster_ip)
+    return Reconciler(
+        Parts(
+            publisher=Publisher(Store(), Layout(settings.etcd.prefix, owner(settings)), None, zones),
+            etcd=keys,
+            inbox=inbox,
+            kinds=webhook.kinds,
+            relist=webhook.relist,
+            follow=follower.follow,
+            metrics=metrics,
+            status=status,
+            resync_period=settings.resync_period,
+            progress=progress,
+        )
+    )
+
+
+def cleanup(settings: Settings, *, with_etcd: bool) -> None:
+    """Delete the block, the keys and the state."""
+    if not with_etcd and settings.webhook.hosts_file is None and settings.webhook.state_objects is None:
+        raise SettingsError(
+            "nothing is named to take names out of: write --etcd-server URL, --hosts-file PATH or"
+            " --state-objects NAMESPACE, as the webhook was given them"
+        )
+    check(settings, with_etcd=with_etcd)
+    with state_store(settings, with_etcd=with_etcd) as store:
+        hosts = hosts_file(settings)
+        if hosts is not None:
+            # Of a block whose end is torn off, only names of our domains are known to be ours.
+            domains = [*settings.domains, *_stored_domains(store)]
+            hosts.write([], lambda name: managed(domains, name))
+        if with_etcd:
+            with connect_etcd(build.etcd(settings)) as connection:
+                keys = EtcdKeys(connection, build.etcd_prefixes(settings))
+                ours = [
+                    changes.Delete(key)
+                    for key, value in keys.snapshot().entries.items()
+                    if owner_of(value) == owner(settings)
+                ]
+                keys.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
+        store.clear()
+
+
+def owner(settings: Settings) -> str:
+    """The owner in the values of the webhook by itself."""
+    return f"{settings.owner_id}{OWNER}"
+
+
+@contextlib.contextmanager
+def state_store(
+    settings: Settings, *, with_etcd: bool, api: ApiConnection | None = None
+) -> Iterator[StateStore]:
+    """Where the state is stored: in objects of the API server if asked for, else in etcd or a file.
+
+    ``api``: a connection to use, which stays open; else one is made where it is needed.
+    """
+    webhook = settings.webhook
+    if webhook.state_objects is not None:
+        with contextlib.ExitStack() as ending:
+            if api is None:
+                api = ending.enter_context(contextlib.closing(connect_api(build.cluster(settings))))
+            yield ObjectsStore(api, webhook.state_objects)
+    elif with_etcd:
+        # A connection of its own: calls wait for it, and must not wait as long as the loop may.
+        brief = dataclasses.replace(build.etcd(settings), timeout=REQUEST)
+        with connect_etcd(brief) as connection:
+            yield EtcdStore(connection, webhook.state_prefix)
+    else:
+        yield FileStore(Path(webhook.state_file))
+
+
+def hosts_file(settings: Settings) -> HostsFile | None:
+    """The hosts file, where names go into one."""
+    path = settings.webhook.hosts_file
+    return HostsFile(Path(path), settings.owner_id) if path is not None else None
+
+
+def _stored_domains(store: StateStore) -> tuple[Domain, ...]:
+    """Those that came by REST; none where the state cannot be read, which must not prevent its deletion."""
+    try:
+        return store.load().domains
+    except NotStored:
+        return ()
+
+
+def _warn_of_strangers(settings: Settings) -> None:
+    webhook = settings.webhook
+    loopback = webhook.bind in ("localhost", "::1") or webhook.bind.startswith("127.")
+    if not loopback and not webhook.allow:
+        log.warning(
+            "whoever reaches %s may change names: limit it with --allow", HostPort(webhook.bind, webhook.port)
+        )
+    if not settings.domains:
+        log.info("no --domains: only names in domains that come by POST /domains are taken")

@@ -1,0 +1,314 @@
+"""The state in etcd: one key for each endpoint, and one (the head) for everything else.
+
+A state is what the keys held at the revision of the head: of a call that needs several transactions the
+last one writes the head, so it is stored whole or not at all.  Every transaction is conditional on the
+head that we know, so two writers cannot mix.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from kube2etcd.errors import (
+    EtcdCompacted,
+    EtcdError,
+    EtcdNoSpace,
+    EtcdUnauthenticated,
+    EtcdUnavailable,
+)
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.ranges import successor
+from kube2etcd.etcd.wire import Message, rpc
+from kube2etcd.external import Endpoint, EndpointKey
+from kube2etcd.webhook.messages import encode
+from kube2etcd.webhook.state import (
+    NotStored,
+    Overtaken,
+    State,
+    UnreadableState,
+    decode_endpoints,
+    decode_head,
+    encode_head,
+)
+
+log = logging.getLogger(__name__)
+
+#: Operations in one transaction; etcd's default limit is 128.
+MAX_OPS: Final = 100
+#: Octets in one transaction; etcd's default limit is 1.5 MiB.
+MAX_BYTES: Final = 1024 * 1024
+
+
+class _Overtaken(Exception):
+    """The head is not the one that we know."""
+
+
+class EtcdStore:
+    """A `StateStore` below ``prefix``, a path without a final slash."""
+
+    def __init__(self, connection: EtcdConnection, prefix: str) -> None:
+        self._connection, self._prefix = connection, prefix
+        self._below = f"{prefix}/".encode()
+        self._head_key = f"{prefix}/head".encode()
+        self._writer = secrets.token_hex(8)
+        self._revision = 0
+        """At which the head was written; 0: there is none."""
+        self._generation = 0
+        """Of the newest head that we know; each head has a higher one than that before."""
+        self._head = b""
+        self._stored: dict[bytes, bytes] = {}
+        """All other keys, committed or not."""
+        self._endpoints: Mapping[EndpointKey, Endpoint] = {}
+        """The endpoints that `_stored` is made of, as far as that is known."""
+        self._in_doubt = False
+        """The outcome of a transaction is unknown: what is there must be read before the next one."""
+        self._renew_head = False
+        """A server that hung may still carry out a transaction of ours: a new head rules that out."""
+        self._theirs: State | None = None
+        """Another writer's state, which `check` has not given to the caller yet."""
+
+    def load(self) -> State:
+        """As `StateStore` says."""
+        head, state = self._read(time.monotonic() + self._connection.settings.timeout)
+        self._generation, self._theirs = _generation(head), None
+        return state
+
+    def save(self, state: State, deadline: float) -> None:
+        """As `StateStore` says."""
+        for attempt in range(2):
+            if self._in_doubt or attempt:
+                self._look(deadline)
+            if self._theirs is not None:
+                raise Overtaken(f"another webhook stores its state under {self._prefix}: try again")
+            try:
+                return self._write(state, deadline)
+            except _Overtaken:
+                continue
+        raise NotStored(f"another process writes under {self._prefix}: try again")
+
+    def check(self, state: State, deadline: float) -> State:
+        """As `StateStore` says."""
+        if self._theirs is None:
+            if self._is_stored(deadline):
+                return state
+            fresh = not self._revision
+            self._look(deadline)
+        if self._theirs is not None:
+            theirs, self._theirs = self._theirs, None
+            return theirs
+        if not fresh:
+            log.warning("the state under %s differed; writing it again", self._prefix)
+        self.save(state, deadline)
+        return state
+
+    def clear(self) -> None:
+        """As `StateStore` says."""
+        request = rpc.TxnRequest()
+        operation = request.success.add().request_delete_range
+        operation.key, operation.range_end = self._below, successor(self._below)
+        self._ask("Txn", request, time.monotonic() + self._connection.settings.timeout)
+        self._revision, self._head, self._stored, self._endpoints = 0, b"", {}, {}
+        self._theirs = None
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def _write(self, state: State, deadline: float) -> None:
+        began = time.monotonic()
+        head = encode_head(state)
+        puts, deletes = self._difference(state.endpoints)
+        # Our own work on a large state is not etcd's fault.
+        deadline += time.monotonic() - began
+        if not (puts or deletes or self._renew_head or _without_mark(self._head) != head):
+            self._endpoints = state.endpoints
+            return
+        # What is known of the keys is known again when all transactions have succeeded.
+        self._endpoints, self._in_doubt = {}, True
+        *before, last = _batches(puts, deletes)
+        for batch in before:
+            self._commit(batch, deadline)
+        encoded = encode({**head, "generation": self._generation + 1, "writer": self._writer})
+        answer = self._commit([*last, (self._head_key, encoded)], deadline)
+        self._revision, self._head = answer.header.revision, encoded
+        self._generation += 1
+        self._stored.pop(self._head_key, None)
+        self._endpoints, self._in_doubt, self._renew_head = state.endpoints, False, False
+
+    def _difference(
+        self, endpoints: Mapping[EndpointKey, Endpoint]
+    ) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """The keys to put and to delete; only endpoints that changed since the last time are encoded."""
+        known = self._endpoints
+        changed = {self._key(key): one for key, one in endpoints.items() if known.get(key) is not one}
+        encoded = {key: encode(one.to_json()) for key, one in changed.items()}
+        puts = {key: value for key, value in encoded.items() if self._stored.get(key) != value}
+        if known:
+            gone = [self._key(key) for key in known if key not in endpoints]
+            return puts, [key for key in gone if key in self._stored]
+        return puts, [key for key in self._stored if key not in encoded]
+
+    def _key(self, key: EndpointKey) -> bytes:
+        parts = [quote(part, safe="*") for part in (key.name, key.record_type, key.set_identifier)]
+        return f"{self._prefix}/endpoint/{'/'.join(parts)}".encode()
+
+    def _commit(self, batch: Iterable[tuple[bytes, bytes | None]], deadline: float) -> Message:
+        """One transaction, if the head is still the one that we know."""
+        batch = list(batch)
+        request = rpc.TxnRequest()
+        condition = request.compare.add()
+        condition.key, condition.target = self._head_key, rpc.Compare.MOD
+        condition.result, condition.mod_revision = rpc.Compare.EQUAL, self._revision
+        for key, value in batch:
+            if value is None:
+                request.success.add().request_delete_range.key = key
+            else:
+                put = request.success.add().request_put
+                put.key, put.value = key, value
+        answer = self._ask("Txn", request, deadline)
+        if not answer.succeeded:
+            raise _Overtaken
+        for key, value in batch:
+            if value is None:
+                self._stored.pop(key, None)
+            else:
+                self._stored[key] = value
+        return answer
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _is_stored(self, deadline: float) -> bool:
+        """Whether nothing changed since our last write; cheap, however large the state is."""
+        if self._in_doubt or self._renew_head or not self._revision:
+            return False
+        request = rpc.TxnRequest()
+        head = request.success.add().request_range
+        head.key, head.keys_only = self._head_key, True
+        newer = request.success.add().request_range
+        newer.key, newer.range_end, newer.keys_only = self._below, successor(self._below), True
+        newer.min_mod_revision = self._revision + 1
+        head_answer, newer_answer = (
+            one.response_range for one in self._ask("Txn", request, deadline).responses
+        )
+        return (
+            [kv.mod_revision for kv in head_answer.kvs] == [self._revision]
+            and not newer_answer.kvs
+            and newer_answer.count == len(self._stored) + 1
+        )
+
+    def _look(self, deadline: float) -> None:
+        """Read what is there in order to write over it, or to take it over if another writer is ahead of us.
+
+        A head with a lower generation than ours comes from a backup that was restored.
+        """
+        known, doubt = self._revision, self._in_doubt
+        head, state = self._read(deadline)
+        theirs = bool(head) and head.get("writer") != self._writer
+        ahead = theirs and self._revision != known and _generation(head) >= self._generation
+        self._generation = max(self._generation, _generation(head))
+        self._renew_head = not ahead and (doubt or self._renew_head)
+        self._theirs = state if ahead else None
+
+    def _read(self, deadline: float) -> tuple[dict[str, Any], State]:
+        """Head and state; from then on we know what is there."""
+        now = self._range(deadline)
+        head_kv = now.pop(self._head_key, None)
+        committed = now
+        if head_kv is not None and any(kv.mod_revision > head_kv.mod_revision for kv in now.values()):
+            try:
+                committed = self._range(deadline, head_kv.mod_revision)
+            except EtcdCompacted:
+                log.warning("a call that was cut off is stored in part under %s", self._prefix)
+        head: dict[str, Any] = {}
+        try:
+            if head_kv is not None:
+                head = msgspec.json.decode(head_kv.value)
+                state = decode_head(head)
+            else:
+                state = _former(self._prefix, {key: kv.value for key, kv in now.items()})
+            below = f"{self._prefix}/endpoint/".encode()
+            values = [kv.value for key, kv in committed.items() if key.startswith(below)]
+            found = decode_endpoints([msgspec.json.decode(value) for value in values])
+        except (UnreadableState, ValueError, RecursionError) as error:
+            raise NotStored(
+                f"the state under {self._prefix} cannot be used ({error}): restore etcd, or begin anew with"
+                " --cleanup"
+            ) from None
+        self._revision = head_kv.mod_revision if head_kv is not None else 0
+        self._head = head_kv.value if head_kv is not None else b""
+        self._stored = {key: kv.value for key, kv in now.items()}
+        self._endpoints, self._in_doubt = {}, False
+        return head, replace(state, endpoints={**state.endpoints, **found})
+
+    def _range(self, deadline: float, revision: int = 0) -> dict[bytes, Message]:
+        request = rpc.RangeRequest(key=self._below, range_end=successor(self._below), revision=revision)
+        return {kv.key: kv for kv in self._ask("Range", request, deadline).kvs}
+
+    def _ask(self, method: str, request: Message, deadline: float) -> Message:
+        """One request, to one server after the other while there is time.
+
+        A transaction may be sent twice so; its condition lets it be carried out once.
+        """
+        if time.monotonic() > deadline:
+            raise NotStored("etcd was too slow to store all of it: try again")
+        tries = len(self._connection.endpoints)
+        while True:
+            tries -= 1
+            try:
+                return self._connection.start(method, request).result()
+            except EtcdCompacted:
+                raise
+            except EtcdError as error:
+                passing = isinstance(error, EtcdUnavailable) and not isinstance(
+                    error, EtcdUnauthenticated | EtcdNoSpace
+                )
+                if not (passing and tries) or time.monotonic() > deadline:
+                    raise NotStored(str(error)) from error
+
+
+def _generation(head: Mapping[str, Any]) -> int:
+    found = head.get("generation")
+    return found if type(found) is int else 0
+
+
+def _without_mark(head: bytes) -> dict[str, Any]:
+    """A head as `encode_head` makes it."""
+    decoded = msgspec.json.decode(head or b"{}")
+    return {key: value for key, value in decoded.items() if key not in ("generation", "writer")}
+
+
+def _batches(puts: Mapping[bytes, bytes], deletes: Iterable[bytes]) -> list[list[tuple[bytes, bytes | None]]]:
+    """Operations in lists that fit into one transaction each; at least one list, the last not full."""
+    batches: list[list[tuple[bytes, bytes | None]]] = [[]]
+    size = 0
+    for key, value in sorted([*puts.items(), *((key, None) for key in deletes)]):
+        size += len(key) + len(value or b"")
+        if batches[-1] and (len(batches[-1]) >= MAX_OPS or size > MAX_BYTES):
+            batches.append([])
+            size = len(key) + len(value or b"")
+        batches[-1].append((key, value))
+    return batches
+
+
+def _former(prefix: str, values: Mapping[bytes, bytes]) -> State:
+    """The state in the form before this one, compressed pieces; they are deleted with the next write."""
+    manifest = values.get(f"{prefix}/manifest".encode())
+    if manifest is None:
+        return State()
+    try:
+        value = msgspec.json.decode(manifest)
+        endpoints = {}
+        for shard in value["shards"]:
+            if shard:
+                pieces = b"".join(values[f"{prefix}/piece/{name}".encode()] for name in shard)
+                endpoints.update(decode_endpoints(msgspec.json.decode(zlib.decompress(pieces))))
+        return replace(decode_head(value), endpoints=endpoints)
+    except (LookupError, TypeError, zlib.error) as error:
+        raise UnreadableState(f"a piece of its former form is missing or damaged: {error!r}") from None

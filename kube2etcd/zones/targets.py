@@ -1,0 +1,266 @@
+"""Parses the targets of external endpoints; the webhook, DNSEndpoint objects and the hosts file share it.
+
+`parse_targets` reads one endpoint, `name_data` decides what the endpoints of one name mean together,
+`resolve` follows aliases to addresses.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from kube2etcd.external import MAX_TTL, Endpoint, is_heritage, is_ownership, plain_name
+from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address
+from skydns_compat.records import Alias, Data, Host, Mail, Pointer, Srv, Text
+
+#: Octets of one TXT record (RFC 1035 section 3.2.1).
+MAX_TEXT: Final = 65535
+#: Aliases in a chain; CoreDNS gives up before that.
+MAX_ALIASES: Final = 32
+_VERSIONS: Final = {"A": 4, "AAAA": 6}
+_QUOTES: Final = "'\""
+
+#: The endpoints of a name (as `plain_name` gives it), the oldest first.
+Known = Callable[[str], Iterable[Endpoint]]
+
+
+class InvalidTarget(ValueError):
+    """The target is not one of its type; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The usable targets of one endpoint in the order posted, and a reason for each of the others."""
+
+    data: tuple[Data, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=4096)
+def parse_targets(rtype: str, targets: tuple[str, ...]) -> Targets:
+    """Parse every target on its own: one that is unusable costs no other."""
+    read = _READERS.get(rtype)
+    if read is None:
+        return Targets(faults=(f"the type {brief(rtype)} is not supported",))
+    if not targets:
+        return Targets(faults=("it has no targets",))
+    data: dict[Data, None] = {}
+    faults = []
+    for target in targets:
+        if rtype == "TXT" and is_heritage(target):
+            continue
+        try:
+            data[read(target, rtype)] = None
+        except (InvalidTarget, InvalidName, InvalidAddress) as error:
+            faults.append(f"{brief(target)}: {brief_reason(str(error))}")
+    return Targets(tuple(data), tuple(faults))
+
+
+@dataclass(slots=True)
+class NameData:
+    """What the endpoints of one name mean together.
+
+    A name with addresses is no alias; a name has one alias, that of its oldest endpoint.  Of each type
+    the data are in the order of their text; ``ttls`` in seconds by type.
+    """
+
+    addresses: list[Host] = field(default_factory=list)
+    alias: Alias | None = None
+    others: list[Data] = field(default_factory=list)
+    """TXT, SRV, MX, and at most one PTR."""
+    ttls: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameData:
+    """Combine all endpoints of ``name``, the oldest first; ``ttl`` where an endpoint asks for none."""
+    result = NameData()
+    found: dict[str, dict[Data, None]] = {}
+    for one in endpoints:
+        if is_ownership(one):
+            continue
+        rtype = one.record_type
+        if rtype == "NS":
+            result.left_out.append(f"{name} NS: the server has no name servers but the zone's own")
+            continue
+        if not 0 <= one.ttl <= MAX_TTL:
+            result.left_out.append(f"{name} {rtype}: its TTL of {one.ttl} is not from 0 to {MAX_TTL}")
+            continue
+        targets = parse_targets(rtype, one.targets)
+        for fault in targets.faults:
+            # A fault of one target begins with that, quoted.
+            result.left_out.append(
+                f"{name} {brief(rtype)[1:-1]}{' ' if fault[0] in _QUOTES else ': '}{fault}"
+            )
+        if targets.data:
+            own = one.ttl or ttl
+            # RFC 2181 section 5.2: one TTL for all records of a type; the least is right for each.
+            result.ttls[rtype] = min(own, result.ttls.get(rtype, own))
+            found.setdefault(rtype, {}).update(dict.fromkeys(targets.data))
+    result.addresses = [one for one in _sorted(found, "A", "AAAA") if isinstance(one, Host)]
+    result.others = _sorted(found, "TXT", "SRV", "MX")
+    pointers = _sorted(found, "PTR")
+    result.others += pointers[:1]
+    if len(pointers) > 1:
+        result.left_out.append(f"{name} can have one PTR record: {pointers[0]} it is")
+    aliases = [one for one in found.get("CNAME", ()) if isinstance(one, Alias)]
+    if result.addresses:
+        result.left_out += [f"{name} has addresses, so it is no alias of {one}" for one in aliases]
+    elif aliases:
+        result.alias = aliases[0]
+        result.left_out += [f"{name} is an alias already, so not of {one}" for one in aliases[1:]]
+    return result
+
+
+def _sorted(found: dict[str, dict[Data, None]], *types: str) -> list[Data]:
+    return [data for rtype in types for data in sorted(found.get(rtype, ()), key=str)]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where a chain of aliases ends: addresses, a ``ring``, a chain that is ``too_long``, or elsewhere."""
+
+    addresses: tuple[Address, ...] = ()
+    ring: bool = False
+    """The name itself is part of a ring."""
+    too_long: bool = False
+
+
+def resolve(name: str, alias: Alias, known: Known) -> Resolved:
+    """Follow ``alias`` of ``name`` through the names that are ``known``."""
+    seen: set[str] = set()
+    target = str(alias.target)
+    while target != name:
+        if len(seen) >= MAX_ALIASES:
+            return Resolved(too_long=True)
+        onward = name_data(known(target), target)
+        if onward.addresses:
+            return Resolved(tuple(one.address for one in onward.addresses))
+        if target in seen or onward.alias is None:
+            return Resolved()
+        seen.add(target)
+        target = str(onward.alias.target)
+    return Resolved(ring=True)
+
+
+# --- one target ---------------------------------------------------------------------------------------
+
+
+def _host(target: str, rtype: str) -> Data:
+    address = parse_address(target)
+    if address.version != _VERSIONS[rtype]:
+        raise InvalidTarget(f"it is an IPv{address.version} address")
+    return Host(address)
+
+
+def _alias(target: str, _rtype: str) -> Data:
+    return Alias(_name(target))
+
+
+def _pointer(target: str, _rtype: str) -> Data:
+    return Pointer(_name(target))
+
+
+def _text(target: str, _rtype: str) -> Data:
+    text = _unescaped(_joined(target.strip()))
+    if not text:
+        raise InvalidTarget("an empty text is no answer")
+    if len(text.encode(errors="replace")) > MAX_TEXT:
+        raise InvalidTarget(f"longer than {MAX_TEXT} octets")
+    return Text(text)
+
+
+def _srv(target: str, _rtype: str) -> Data:
+    (priority, weight, port), host = _numbered(target, 3, "PRIORITY WEIGHT PORT NAME")
+    return Srv(priority, weight, port, host)
+
+
+def _mail(target: str, _rtype: str) -> Data:
+    (preference,), host = _numbered(target, 1, "PREFERENCE NAME")
+    return Mail(preference, host)
+
+
+_READERS: Final[dict[str, Callable[[str, str], Data]]] = {
+    "A": _host,
+    "AAAA": _host,
+    "CNAME": _alias,
+    "TXT": _text,
+    "SRV": _srv,
+    "MX": _mail,
+    "PTR": _pointer,
+    # Accepted and given back, though no reader can express it.
+    "NS": _pointer,
+}
+#: The types that are accepted.
+TYPES: Final[Collection[str]] = _READERS.keys()
+
+
+def _name(target: str) -> Name:
+    if target == ".":
+        raise InvalidTarget("the root is no name of a host")
+    name = Name.parse(plain_name(target))
+    # A reader would answer the address: another type than was asked for (RFC 1123 section 2.1).
+    if re.fullmatch(r"[0-9.]+", str(name)):
+        raise InvalidTarget("an address where a name belongs")
+    return name
+
+
+def _numbered(target: str, count: int, form: str) -> tuple[list[int], Name]:
+    """``count`` numbers of 16 bits and a name, separated by any blanks (RFC 1035 section 5.1)."""
+    *texts, host = target.split() or [""]
+    if len(texts) != count or not all(text.isascii() and text.isdigit() for text in texts):
+        raise InvalidTarget(f"not of the form {form}")
+    numbers = [int(text[:6]) for text in texts]
+    if max(numbers) > 65535:
+        raise InvalidTarget("a number above 65535")
+    return numbers, _name(host)
+
+
+_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*', re.DOTALL)
+
+
+def _joined(text: str) -> str:
+    """The strings of a TXT record as one text (RFC 1035 section 5.1, RFC 7208 section 3.3)."""
+    if not text.startswith('"'):
+        return text
+    strings, at = [], 0
+    while at < len(text):
+        string = _STRING.match(text, at)
+        if string is None:
+            raise InvalidTarget("its quotes do not match")
+        strings.append(string[1])
+        at = string.end()
+    return "".join(strings)
+
+
+def _unescaped(text: str) -> str:
+    r"""``\"``, ``\\``, ``\;`` and ``\DDD`` as in a zone file (RFC 1035 section 5.1)."""
+    if "\\" not in text:
+        return text
+
+    def octet(match: re.Match[bytes]) -> bytes:
+        escaped = match[1]
+        if len(escaped) == 3 and int(escaped) > 255:
+            raise InvalidTarget("an escape above 255")
+        return bytes([int(escaped)]) if len(escaped) == 3 else escaped
+
+    octets = text.encode("utf-8", "surrogatepass")
+    if re.search(rb'(?<!\\)(?:\\\\)*\\(?:[^";\\0-9]|\Z|[0-9](?![0-9]{2}))', octets):
+        raise InvalidTarget('a backslash that escapes neither ", ;, \\ nor three digits')
+    try:
+        return re.sub(rb'\\([0-9]{3}|["\\;])', octet, octets).decode()
+    except UnicodeDecodeError:
+        raise InvalidTarget("its escapes are not UTF-8") from None
+
+
+def brief(text: str) -> str:
+    """``text`` for a message of one line, whatever was posted."""
+    return ascii(text) if len(text) <= 80 else ascii(text[:80]) + "..."
+
+
+def brief_reason(text: str) -> str:
+    """The reason of a parser, which may quote what was posted."""
+    return text if text.isascii() and text.isprintable() and len(text) <= 150 else "it cannot be parsed"

@@ -1,0 +1,272 @@
+"""The state in a real etcd: whole or not at all, whatever was lost, and whoever else writes."""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import EtcdUnavailable
+from kube2etcd.etcd.client import EtcdConnection, connect
+from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.wire import rpc
+from kube2etcd.external import Endpoint
+from kube2etcd.webhook.state import NotStored, State, encode_endpoints
+from kube2etcd.webhook.state_etcd import EtcdStore
+from tests.stack.harness import SLOW, Etcd
+
+PREFIX = "/kube2etcd/webhook"
+
+
+def state(*names: str, text: str = "") -> State:
+    found = [Endpoint(f"{name}.dtk.io", (text or "10.0.0.5",), "TXT" if text else "A") for name in names]
+    return State({one.key: one for one in found})
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+@pytest.fixture
+def connection(etcd: Etcd) -> Iterator[EtcdConnection]:
+    with connect(EtcdSettings((etcd.url,), timeout=2)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(connection: EtcdConnection) -> EtcdStore:
+    made = EtcdStore(connection, PREFIX)
+    assert made.load() == State()
+    return made
+
+
+def fresh(connection: EtcdConnection) -> State:
+    return EtcdStore(connection, PREFIX).load()
+
+
+def keys(etcd: Etcd) -> list[str]:
+    return etcd.ctl("get", "--prefix", "--keys-only", "--", PREFIX).split()
+
+
+def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+    store.check(State(), soon())
+    # Written at once, so that an etcd which takes no writes is found before a call needs it.
+    assert keys(etcd) == [f"{PREFIX}/head"]
+    for kept in (state("a"), state("a", "b"), state("b"), State()):
+        store.save(kept, soon())
+        assert fresh(connection) == kept
+    assert keys(etcd) == [f"{PREFIX}/head"]
+    store.save(state("a"), soon())
+    assert sorted(keys(etcd)) == [f"{PREFIX}/endpoint/a.dtk.io/A/", f"{PREFIX}/head"]
+
+
+def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdStore) -> None:
+    store.save(state("a"), soon())
+    revision = etcd.revision()
+    store.save(state("a"), soon())
+    assert store.check(state("a"), soon()) == state("a")
+    assert etcd.revision() == revision
+
+
+def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdStore) -> None:
+    many = [f"n{number}" for number in range(10000)]
+    store.save(state(*many), soon())
+    revision = etcd.revision()
+    began = time.monotonic()
+    store.save(state(*many, "more"), soon())
+    assert time.monotonic() - began < 1 * SLOW
+    assert etcd.revision() == revision + 1
+
+
+def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdStore) -> None:
+    chance = random.Random(1)
+    large = state(*(f"t{number}" for number in range(150)), text=f"{chance.getrandbits(200000):x}")
+    incompressible = State(
+        {
+            key: Endpoint(one.dns_name, (f"{chance.getrandbits(200000):x}",), "TXT")
+            for key, one in large.endpoints.items()
+        }
+    )
+    store.save(incompressible, soon())
+    assert fresh(connection) == incompressible
+
+
+def test_a_writer_that_died_in_between_leaves_the_old_state(
+    etcd: Etcd, connection: EtcdConnection, store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(state("a"), soon())
+    chance = random.Random(2)
+    names = [f"t{number}" for number in range(100)]
+    large = State(
+        {
+            (one := Endpoint(f"{name}.dtk.io", (f"{chance.getrandbits(200000):x}",), "TXT")).key: one
+            for name in names
+        }
+    )
+    real, asked = connection.start, []
+
+    def dies(method: str, request: Any) -> Any:
+        asked.append(method)
+        if len(asked) == 2:
+            raise EtcdUnavailable("killed")
+        return real(method, request)
+
+    monkeypatch.setattr(connection, "start", dies)
+    with pytest.raises(NotStored):
+        store.save(large, soon())
+    monkeypatch.undo()
+    assert len(keys(etcd)) > 2
+    successor = EtcdStore(connection, PREFIX)
+    assert successor.load() == state("a")
+    successor.save(state("a", "b"), soon())
+    assert len(keys(etcd)) == 3
+    assert fresh(connection) == state("a", "b")
+
+
+def test_what_was_cut_off_is_whole_again_though_its_revision_is_compacted(
+    etcd: Etcd, connection: EtcdConnection, store: EtcdStore
+) -> None:
+    store.save(state("a"), soon())
+    etcd.put(
+        f"{PREFIX}/endpoint/b.dtk.io/A/", '{"dnsName":"b.dtk.io","targets":["10.0.0.5"],"recordType":"A"}'
+    )
+    assert fresh(connection) == state("a")
+    etcd.ctl("compact", str(etcd.revision()))
+    assert fresh(connection) == state("a", "b")
+    assert store.check(state("a"), soon()) == state("a")
+    assert fresh(connection) == state("a")
+
+
+def test_the_former_form_is_read_and_replaced(etcd: Etcd, connection: EtcdConnection) -> None:
+    pieces = zlib.compress(encode_endpoints(state("a", "b").endpoints.values()))
+    request = rpc.TxnRequest()
+    put = request.success.add().request_put
+    put.key, put.value = f"{PREFIX}/piece/x".encode(), pieces
+    connection.start("Txn", request).result()
+    etcd.put(
+        f"{PREFIX}/manifest",
+        '{"version":1,"domains":["late.io"],"clusterIP":"192.0.2.1","generation":7,"shards":[[],["x"]]}',
+    )
+    store = EtcdStore(connection, PREFIX)
+    found = store.load()
+    assert (found.endpoints, str(found.cluster)) == (state("a", "b").endpoints, "192.0.2.1")
+    assert store.check(found, soon()) == found
+    assert len(keys(etcd)) == 3
+    assert fresh(connection) == found
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_an_answer_that_was_not_heard(
+    connection: EtcdConnection, store: EtcdStore, monkeypatch: pytest.MonkeyPatch, carried_out: bool
+) -> None:
+    store.save(state("a"), soon())
+    real = connection.start
+
+    class Unheard:
+        def result(self) -> Any:
+            raise EtcdUnavailable("no answer")
+
+    def start(method: str, request: Any) -> Any:
+        if carried_out:
+            real(method, request).result()
+        return Unheard()
+
+    monkeypatch.setattr(connection, "start", start)
+    with pytest.raises(NotStored):
+        store.save(state("b"), soon())
+    monkeypatch.undo()
+    # What was answered for is "a", and that is what is kept again.
+    assert store.check(state("a"), soon()) == state("a")
+    assert fresh(connection) == state("a")
+    store.save(state("c"), soon())
+    assert fresh(connection) == state("c")
+
+
+def test_a_transaction_that_is_carried_out_late_changes_nothing(
+    connection: EtcdConnection, store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(state("a"), soon())
+    late: list[Any] = []
+
+    class Unheard:
+        def result(self) -> Any:
+            raise EtcdUnavailable("no answer")
+
+    def start(method: str, request: Any) -> Any:
+        late.append(request)
+        return Unheard()
+
+    monkeypatch.setattr(connection, "start", start)
+    with pytest.raises(NotStored):
+        store.save(state("b"), soon())
+    monkeypatch.undo()
+    store.check(state("a"), soon())
+    for request in late:
+        assert not connection.start("Txn", request).result().succeeded
+    assert fresh(connection) == state("a")
+
+
+def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+    kept = state("a", "b")
+    store.save(kept, soon())
+    for lost in ("", "/head", "/endpoint"):
+        etcd.delete(PREFIX + lost)
+        assert store.check(kept, soon()) is kept
+        assert fresh(connection) == kept
+    etcd.delete(PREFIX)
+    store.save(state("c"), soon())
+    assert fresh(connection) == state("c")
+
+
+def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: EtcdStore, etcd: Etcd) -> None:
+    store.save(state("a"), soon())
+    old = etcd.ctl("get", "--print-value-only", "--", f"{PREFIX}/head").strip()
+    store.save(state("b"), soon())
+    store.save(state("c"), soon())
+    etcd.put(f"{PREFIX}/head", old)
+    assert store.check(state("c"), soon()) == state("c")
+    assert fresh(connection) == state("c")
+
+
+def test_another_writer_who_is_ahead_is_not_written_over(
+    connection: EtcdConnection, store: EtcdStore
+) -> None:
+    store.save(state("a"), soon())
+    other = EtcdStore(connection, PREFIX)
+    other.load()
+    other.save(state("a", "b"), soon())
+    with pytest.raises(NotStored, match="another webhook"):
+        store.save(state("a", "c"), soon())
+    assert store.check(state("a"), soon()) == state("a", "b")
+    store.save(state("a", "b", "c"), soon())
+    assert other.check(state("a", "b"), soon()) == state("a", "b", "c")
+
+
+def test_what_cannot_be_read_is_told_and_left_alone(
+    etcd: Etcd, connection: EtcdConnection, store: EtcdStore
+) -> None:
+    store.save(state("a"), soon())
+    etcd.put(f"{PREFIX}/head", '{"version":2}')
+    with pytest.raises(NotStored, match="--cleanup"):
+        fresh(connection)
+    with pytest.raises(NotStored, match="--cleanup"):
+        store.save(state("b"), soon())
+    assert '{"version":2}' in etcd.ctl("get", "--", f"{PREFIX}/head")
+    store.clear()
+    assert fresh(connection) == State()
+
+
+def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
+    servers = ("http://127.0.0.1:1", etcd.url)
+    with connect(EtcdSettings(servers, timeout=2)) as opened:
+        store = EtcdStore(opened, PREFIX)
+        assert store.load() == State()
+        store.save(state("a"), soon())
+    with connect(EtcdSettings(servers, timeout=2)) as opened:
+        store = EtcdStore(opened, PREFIX)
+        with pytest.raises(NotStored, match="too slow"):
+            store.check(state("a"), time.monotonic() - 1)

@@ -1,0 +1,197 @@
+"""What is published of a state: lines of a hosts file, and names for the reconciler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
+from kube2etcd.webhook import publication as publication_module
+from kube2etcd.webhook.publication import Conditions, Known, Names, Publication, host_addresses
+from kube2etcd.webhook.state import State
+from kube2etcd.zones.targets import MAX_ALIASES
+
+DOMAINS = (Domain.parse("dtk.io"),)
+CLUSTER = ClusterAddress.parse("192.168.122.167")
+
+
+def state(*endpoints: Endpoint) -> State:
+    return State({endpoint.key: endpoint for endpoint in endpoints})
+
+
+def a(name: str, *targets: str, sid: str = "") -> Endpoint:
+    return Endpoint(f"{name}.dtk.io", targets, "AAAA" if ":" in targets[0] else "A", sid)
+
+
+def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
+    return Endpoint(f"{name}.dtk.io", targets, "CNAME", sid)
+
+
+class Hosts:
+    """Remembers what it was to hold."""
+
+    def __init__(self) -> None:
+        self.wanted: Sequence[tuple[str, str]] = []
+
+    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
+        self.wanted = wanted
+        return True
+
+    def fault(self) -> str:
+        return ""
+
+
+def lines(*endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> list[tuple[str, str]]:
+    hosts = Hosts()
+    publication = Publication(hosts, None, own, Conditions())
+    publication.update(Known(state(*endpoints), DOMAINS, cluster))
+    publication.write_hosts()
+    return list(hosts.wanted)
+
+
+def reason(name: str, *endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> str:
+    names = Names()
+    names.update(state(*endpoints).endpoints)
+    return host_addresses(f"{name}.dtk.io", names.of, cluster, own)[1]
+
+
+def test_one_line_per_address_and_name_sorted() -> None:
+    assert lines(a("b", "10.0.0.10", "10.0.0.9"), a("b", "fd00::1"), a("a", "10.0.0.1")) == [
+        ("a.dtk.io", "10.0.0.1"),
+        ("b.dtk.io", "10.0.0.9"),
+        ("b.dtk.io", "10.0.0.10"),
+        ("b.dtk.io", "fd00::1"),
+    ]
+
+
+def test_all_sets_of_a_name_together_and_each_address_once() -> None:
+    found = lines(a("b", "10.0.0.1", sid="1"), a("b", "10.0.0.2", "10.0.0.1", sid="2"))
+    assert found == [("b.dtk.io", "10.0.0.1"), ("b.dtk.io", "10.0.0.2")]
+
+
+def test_an_alias_has_the_addresses_of_its_target_through_chains() -> None:
+    found = lines(a("a", "10.0.0.1"), alias("b", "C.dtk.io."), alias("c", "a.dtk.io"), cluster=CLUSTER)
+    assert found == [(f"{name}.dtk.io", "10.0.0.1") for name in "abc"]
+
+
+def test_a_chain_that_no_server_follows_has_no_address() -> None:
+    links = [alias(f"a{number:02}", f"a{number + 1:02}.dtk.io") for number in range(MAX_ALIASES + 3)]
+    end = a(f"a{MAX_ALIASES + 3:02}", "10.0.0.1")
+    found = [name for name, _ in lines(*links, end, cluster=CLUSTER)]
+    assert found[0] == "a03.dtk.io"
+    assert f"more than {MAX_ALIASES} aliases" in reason("a00", *links, end)
+
+
+@pytest.mark.parametrize("target", ["out.example", "gone.dtk.io", "text.dtk.io"])
+def test_an_alias_to_elsewhere_is_the_cluster_or_nothing(target: str) -> None:
+    text = Endpoint("text.dtk.io", ("x",), "TXT")
+    assert lines(text, alias("b", target), cluster=CLUSTER) == [("b.dtk.io", "192.168.122.167")]
+    assert lines(text, alias("b", target)) == []
+    assert "no cluster address" in reason("b", text, alias("b", target))
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        (alias("a", "a.dtk.io"),),
+        (alias("a", "A.dtk.io."),),
+        (alias("a", "b.dtk.io"), alias("b", "a.dtk.io")),
+        (alias("a", "b.dtk.io"), alias("b", "c.dtk.io"), alias("c", "a.dtk.io")),
+    ],
+)
+def test_an_alias_to_itself_or_in_a_ring(ring: tuple[Endpoint, ...]) -> None:
+    names = [endpoint.dns_name for endpoint in ring]
+    assert lines(*ring, cluster=CLUSTER) == [(name, "192.168.122.167") for name in names]
+    assert lines(*ring) == []
+
+
+def test_addresses_win_over_an_alias_and_the_first_alias_over_others() -> None:
+    assert lines(a("b", "10.0.0.1"), alias("b", "c.dtk.io"), a("c", "10.0.0.9"))[0] == (
+        "b.dtk.io",
+        "10.0.0.1",
+    )
+    two = alias("b", "z.dtk.io", "c.dtk.io")
+    assert lines(two, a("c", "10.0.0.9"), a("z", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
+    sets = (alias("b", "c.dtk.io", sid="2"), alias("b", "z.dtk.io", sid="1"))
+    assert lines(*sets, a("c", "10.0.0.9"), a("z", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
+
+
+def test_an_alias_to_an_address_is_none_here_and_in_dns() -> None:
+    assert lines(alias("b", "10.0.0.5"), cluster=CLUSTER) == []
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        Endpoint("a-foo.dtk.io", ("secret",), "TXT", labels={"ownedRecord": "foo.dtk.io"}),
+        Endpoint("a-foo.dtk.io", ('"heritage=external-dns"',), "TXT"),
+    ],
+)
+def test_bookkeeping_is_never_published(endpoint: Endpoint) -> None:
+    names = Names()
+    assert names.update(state(endpoint).endpoints) == set()
+    assert list(names) == []
+
+
+def test_what_is_in_no_domain_is_not_in_the_hosts_file() -> None:
+    assert lines(Endpoint("x.old.io", ("10.0.0.1",), "A")) == []
+
+
+def test_texts_wildcards_and_this_machine_are_not_in_the_hosts_file() -> None:
+    assert lines(Endpoint("t.dtk.io", ("v=spf1 -all",), "TXT"), cluster=CLUSTER) == []
+    assert lines(a("*.wild", "10.0.0.1")) == []
+    assert "wildcard" in reason("*.wild", a("*.wild", "10.0.0.1"))
+    assert lines(a("desk", "10.0.0.1"), own="Desk.dtk.io") == []
+    assert "this machine" in reason("desk", a("desk", "10.0.0.1"), own="Desk.dtk.io")
+    local = Endpoint("localhost", ("10.0.0.1",), "A")
+    assert host_addresses("localhost", lambda _: [local], NOWHERE)[0] == ()
+
+
+def test_unusable_targets_are_passed_over() -> None:
+    assert lines(Endpoint("b.dtk.io", ("10.0.0.1", "x"), "A")) == [("b.dtk.io", "10.0.0.1")]
+    odd = Endpoint("b.dtk.io", ("a b", "c.dtk.io"), "CNAME")
+    assert lines(odd, a("c", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
+
+
+def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def counted(name: str, *args: object) -> object:
+        looked.append(name)
+        return host_addresses(name, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(publication_module, "host_addresses", counted)
+    told: list[list[str]] = []
+    hosts = Hosts()
+    publication = Publication(hosts, lambda changed, *_: told.append(sorted(changed)), "", Conditions())
+    many = [a(f"n{number}", "10.0.0.1") for number in range(1000)]
+    before = Known(state(*many, alias("to", "late.dtk.io")), DOMAINS, NOWHERE)
+    publication.update(before)
+    publication.write_hosts()
+    publication.publish()
+    wanted = hosts.wanted
+    looked.clear()
+    after = Known(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, NOWHERE)
+    # A call that cannot be written is taken back, and published as if it had never been.
+    for known, expected in ((after, 1002), (before, 1000), (after, 1002)):
+        publication.update(known)
+        publication.write_hosts()
+        assert len(hosts.wanted) == expected
+    publication.publish()
+    assert sorted(set(looked)) == ["late.dtk.io", "to.dtk.io"]
+    assert told[1:] == [["late.dtk.io", "to.dtk.io"]]
+    assert hosts.wanted is not wanted
+    wanted = hosts.wanted
+    publication.write_hosts()
+    assert hosts.wanted is wanted
+
+
+def test_a_domain_that_goes_takes_its_lines_along() -> None:
+    hosts = Hosts()
+    publication = Publication(hosts, None, "", Conditions())
+    one = state(a("b", "10.0.0.1"))
+    for domains, expected in ((DOMAINS, 1), ((), 0), (DOMAINS, 1)):
+        publication.update(Known(one, domains, NOWHERE))
+        publication.write_hosts()
+        assert len(hosts.wanted) == expected

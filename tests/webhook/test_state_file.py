@@ -1,0 +1,183 @@
+"""The state in a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.external import Endpoint
+from kube2etcd.webhook.state import NotStored, State
+from kube2etcd.webhook.state_file import FileStore
+
+FOO = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
+STATE = State({FOO.key: FOO})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "lib" / "webhook.json")
+
+
+def test_nothing_is_the_empty_state(store: FileStore) -> None:
+    assert store.load() == State()
+    assert not store.path.exists()
+
+
+def test_kept_and_read_again(store: FileStore) -> None:
+    store.save(STATE, 0)
+    assert FileStore(store.path).load() == STATE
+    assert store.path.stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
+
+
+def test_what_a_killed_writer_left_is_no_hindrance(store: FileStore) -> None:
+    store.save(State(), 0)
+    store.path.with_name(".webhook.json.new").write_text("half of it")
+    assert store.load() == State()
+    store.save(STATE, 0)
+    assert store.load() == STATE
+
+
+def test_damage_while_running_is_put_right(store: FileStore) -> None:
+    store.save(STATE, 0)
+    written = store.path.stat().st_mtime_ns
+    assert store.check(STATE, 0) is STATE
+    assert store.path.stat().st_mtime_ns == written
+    store.path.write_text("nonsense")
+    store.check(STATE, 0)
+    assert store.load() == STATE
+    store.path.unlink()
+    store.check(STATE, 0)
+    assert store.load() == STATE
+
+
+def test_an_empty_state_makes_no_file(store: FileStore) -> None:
+    store.check(store.load(), 0)
+    assert not store.path.exists()
+
+
+def test_what_cannot_be_read_is_told_and_left_alone(store: FileStore) -> None:
+    store.path.parent.mkdir()
+    store.path.write_text('{"version":2}')
+    with pytest.raises(NotStored, match="upgrade it"):
+        store.load()
+    assert store.path.read_text() == '{"version":2}'
+
+
+def test_a_folder_in_its_place(store: FileStore) -> None:
+    store.path.mkdir(parents=True)
+    with pytest.raises(NotStored, match="cannot be read"):
+        store.load()
+    with pytest.raises(NotStored, match="cannot be written"):
+        store.save(STATE, 0)
+    with pytest.raises(NotStored, match="cannot be removed"):
+        store.clear()
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(store: FileStore) -> None:
+    store.path.parent.mkdir()
+    os.mkfifo(store.path)
+    with pytest.raises(NotStored, match="cannot be read"):
+        store.load()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_state_and_nothing_beside_it(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    store.save(STATE, 0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(os, call, full)
+        with pytest.raises(NotStored, match="No space left"):
+            store.save(State(), 0)
+    assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
+    assert FileStore(store.path).load() == STATE
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, -1])
+def test_a_state_that_was_cut_off_is_told_and_left_alone(store: FileStore, kept: int) -> None:
+    store.save(STATE, 0)
+    torn = store.path.read_bytes()[:kept]
+    store.path.write_bytes(torn)
+    with pytest.raises(NotStored, match="restore it from a backup"):
+        FileStore(store.path).load()
+    assert store.path.read_bytes() == torn
+
+
+def test_a_file_in_its_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("")
+    with pytest.raises(NotStored):
+        FileStore(tmp_path / "lib" / "x").check(STATE, 0)
+
+
+def test_cleared(store: FileStore) -> None:
+    store.save(STATE, 0)
+    for _ in range(2):
+        store.clear()
+        assert os.listdir(store.path.parent) == []
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from kube2etcd.webhook.state_file import FileStore
+from kube2etcd.webhook.state import State
+store = FileStore(Path(sys.argv[1]))
+store.save(State(), 0)
+print("kept", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_takes_nothing_from_the_first(store: FileStore) -> None:
+    assert store.load() == State()
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(store.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"kept\n"
+        before = store.path.read_bytes()
+        for call in (
+            store.load,
+            store.clear,
+            lambda: store.save(STATE, 0),
+            lambda: store.check(STATE, 0),
+        ):
+            with pytest.raises(NotStored, match="another process"):
+                call()
+        assert store.path.read_bytes() == before
+    finally:
+        other.communicate(timeout=60)
+    store.save(STATE, 0)
+    assert store.load() == STATE
+
+
+def test_a_folder_is_made_and_one_that_cannot_be_used_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path / "a" / "b" / "state.json")
+    state = store.load()
+    assert store.check(state, 0) == state
+    assert (tmp_path / "a" / "b").is_dir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(NotStored, match=r"give this user the right to write in .*b, or"):
+            store.check(state, 0)
+    assert store.check(state, 0) == state
+    (tmp_path / "file").write_text("")
+    other = FileStore(tmp_path / "file" / "state.json")
+    with pytest.raises(NotStored, match=r"folder cannot be made: .*; make it, or write another --state-file"):
+        other.check(State(), 0)
