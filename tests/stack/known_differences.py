@@ -173,8 +173,8 @@ KNOWN: tuple[KnownDifference, ...] = (
         kinds="below a pod",
         types=("SRV",),
         what="lacks SRV, adds SRV.*",
-        reason="Labels before a pod's name are passed over, also by us. The SRV target then holds them too, "
-        "since a rewrite cannot tell the target from the name that was asked for.",
+        reason="Labels before a pod's name are passed over, also by us, by us even three and more. The SRV "
+        "target then holds them too, since a rewrite cannot tell it from the name that was asked for.",
     ),
     KnownDifference(
         name="SRV at a pod's name that is computed",

@@ -73,8 +73,18 @@ REASONS = (
     Reason(
         "the plugin gives PTR to names that it then denies, several for one address, and passes over labels",
         types="PTR",
-        names=r".*\.(in-addr|ip6)\.arpa\.",
+        names=r"(.*\.)?(in-addr|ip6)\.arpa\.",
         what="NOERROR became NXDOMAIN|answer|Timeout became .*|NOERROR became NXDOMAIN.*",
+    ),
+    Reason(
+        "the plugin takes _ for every port and every protocol, we take it for a port without a name",
+        names=r"(_\._(tcp|udp|sctp)|_[^.]*\._)\..*",
+        what="NOERROR became NXDOMAIN|answer",
+    ),
+    Reason(
+        "labels before a pod's name are passed over, by us however many they are; the SRV target keeps them",
+        names=r".+\.[^.]+\.[^.]+\.pod\.cluster\.local\.",
+        what="answer|NXDOMAIN became NOERROR",
     ),
     Reason(
         "the etcd plugin gives the one host of a key for TXT and PTR too", types="TXT|PTR", what="an answer.*"
