@@ -41,11 +41,15 @@ _WATCHES_END = object()
 
 @dataclass(frozen=True)
 class Crowd:
-    """How many objects of each kind; every Service has a slice of ten endpoints unless told otherwise."""
+    """How many objects of each kind; every Service has a slice of ten endpoints unless told otherwise.
+
+    Services are headless, but for the first ``cluster_ips``.
+    """
 
     services: int = 0
     machines: int = 0
     endpoints: int = ENDPOINTS
+    cluster_ips: int = 0
 
     @property
     def objects(self) -> int:
@@ -57,7 +61,10 @@ class Crowd:
         namespaces = max(1, -(-max(self.services, self.machines) // EACH))
         return {
             "Namespace": (namespace(number) for number in range(namespaces)),
-            "Service": (service(number) for number in range(self.services)),
+            "Service": (
+                service(number, _address(10, number) if number < self.cluster_ips else "None")
+                for number in range(self.services)
+            ),
             "EndpointSlice": (endpoint_slice(number, self.endpoints) for number in range(self.services)),
             "Pod": iter(()),
             "VirtualMachineInstance": (machine(number) for number in range(self.machines)),

@@ -1,0 +1,268 @@
+"""``python -m tests.bench.questions``: questions a second beside CoreDNS's kubernetes plugin, and what each line costs.
+
+2,000 Services, half of them headless with ten endpoints each, on one etcd; dnsperf asks the two servers in
+turns, so that ratios hold on a busy machine too.  Both have kubeadm's plugins (errors, prometheus,
+loadbalance, cache 30).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import dns.exception
+import dns.rcode
+import requests
+
+from tests.bench.measure import start_until_ready
+from tests.bench.prepared import EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice
+from tests.stack.demo import NO_DOORS, kube2etcd
+from tests.stack.harness import LOOPBACK, Bridge, CoreDns, Etcd, binaries, free_port, wait_for
+
+SERVICES, HEADLESS = 2_000, 1_000
+ZONE = "svc.cluster.local."
+
+PLUGIN = """
+cluster.local:{{port}} in-addr.arpa:{{port}} ip6.arpa:{{port}} {{
+    bind 127.0.0.1
+    errors
+    prometheus 127.0.0.1:{metrics}
+    loadbalance
+    {cache}
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        endpoint {url}
+        pods insecure
+        ttl 30
+    }}
+}}
+"""
+
+
+def service(number: int) -> str:
+    """The name of a Service; the first thousand have an address, the others are headless."""
+    return f"service-{number}.bench-{number // EACH}.{ZONE}"
+
+
+def endpoint(number: int) -> str:
+    """The name of the first endpoint of a headless Service."""
+    address: str = endpoint_slice(number, ENDPOINTS)["endpoints"][0]["addresses"][0]
+    return f"{address.replace('.', '-')}.{service(number)}"
+
+
+def crowds() -> dict[str, list[str]]:
+    """What is asked, by what it shows."""
+    with_address, headless = range(SERVICES - HEADLESS), range(SERVICES - HEADLESS, SERVICES)
+    outside = [f"{name}.example.com" for name in ("www", "api", "cdn", "login", "mail", "static")]
+    searched = [f"{name}.bench-{at}.{ZONE}" for name in outside for at in range(SERVICES // EACH)]
+    searched += [f"{name}.cluster.local." for name in outside] * (SERVICES // EACH)
+    every = [f"{service(at)} {rtype}" for at in range(SERVICES) for rtype in ("A", "AAAA")]
+    every += [f"_http._tcp.{service(at)} SRV" for at in range(SERVICES)]
+    return {
+        "hot names": [f"{service(at)} A" for at in range(50)],
+        "20,000 questions for all names": (every * 4)[:20_000],
+        "headless": [f"{service(at)} A" for at in headless],
+        "AAAA without data": [f"{service(at)} AAAA" for at in with_address],
+        "search list": [f"{name} A" for name in searched],
+        "existing": [f"{service(at)} A" for at in with_address],
+        "existing, headless": [f"{service(at)} A" for at in headless],
+    }
+
+
+#: What is compared: the questions, whether answers are cached, and the least ratio.
+COMPARED = (
+    ("hot names", True, 0.9),
+    ("20,000 questions for all names", True, 0.9),
+    ("headless", True, 0.9),
+    ("AAAA without data", True, 0.9),
+    ("search list", False, 0.9),
+    ("existing", False, 0.3),
+    ("existing, headless", False, 0.0),
+)
+#: Lines of the Corefile that are taken out one after another, as the expression that a line begins with.
+LINES = ("loadbalance", "prometheus", "errors", "any", "rewrite", "template")
+
+
+@dataclass
+class Servers:
+    """The two servers of one kind, and the files of questions."""
+
+    folder: Path
+    programs: Mapping[str, Path]
+    etcd: Etcd
+    api_url: str
+
+    def plugin(self, cached: bool) -> CoreDns:
+        """CoreDNS with its kubernetes plugin."""
+        cache = "cache 30" if cached else ""
+        text = PLUGIN.format(cache=cache, url=self.api_url, metrics=free_port())
+        return CoreDns(self.folder, self.programs, text, name=f"plugin-{cached}")
+
+    def ours(self, cached: bool, without: str = "") -> CoreDns:
+        """CoreDNS on the keys, with the Corefile as shipped, or without the lines of one plugin."""
+        port, metrics = free_port(), free_port()
+        listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none")
+        more = (*NO_DOORS, "--metrics-listen", f"{LOOPBACK}:{metrics}", "--pods", "insecure")
+        cache = () if cached else ("--cache", "0")
+        text = kube2etcd("corefile", "--etcd-server", self.etcd.url, *listen, *more, *cache)
+        return CoreDns(
+            self.folder, self.programs, stripped(text, without), port=port, name=f"ours-{cached}-{without}"
+        )
+
+    def rate(self, server: CoreDns, asked: str, seconds: float) -> float:
+        """Questions a second."""
+        file = self.folder / re.sub(r"\W+", "-", asked)
+        file.write_text("\n".join(crowds()[asked]) + "\n")
+        command = ["dnsperf", "-s", LOOPBACK, "-p", str(server.port), "-d", str(file)]
+        command += ["-c", "8", "-q", "64", "-l", str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        [line] = [line for line in done.stdout.splitlines() if "Queries per second" in line]
+        return float(line.split()[-1])
+
+
+def stripped(text: str, plugin: str) -> str:
+    """The Corefile without the lines and blocks of one plugin."""
+    kept, depth = [], 0
+    for line in text.splitlines():
+        if depth:
+            depth += line.endswith("{") - (line.strip() == "}")
+        elif plugin and line.strip().split(" ")[0] == plugin:
+            depth = int(line.endswith("{"))
+        else:
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+@contextlib.contextmanager
+def started(*servers: CoreDns) -> Iterator[None]:
+    """All of them, once they answer."""
+    try:
+        for server in servers:
+            server.start()
+            wait_for(
+                lambda server=server: server.ask(service(0)).rcode() == dns.rcode.NOERROR,  # type: ignore[misc]
+                f"the first Service at {server.process.name}",
+                60,
+                server.process,
+                not_yet=(OSError, AssertionError, dns.exception.DNSException),
+            )
+        yield
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
+    """The table beside the kubernetes plugin."""
+    yield "| questions | cache | kubernetes plugin | ours | ratio | goal |"
+    yield "|---|---|---|---|---|---|"
+    for cached in (True, False):
+        plugin, ours = servers.plugin(cached), servers.ours(cached)
+        with started(plugin, ours):
+            for asked, wants_cache, goal in COMPARED:
+                if wants_cache != cached:
+                    continue
+                rates: tuple[list[float], list[float]] = ([], [])
+                for _ in range(rounds):
+                    for server, found in zip((plugin, ours), rates, strict=True):
+                        found.append(servers.rate(server, asked, seconds))
+                theirs, mine = map(median, rates)
+                cache = "30 s" if cached else "none"
+                least = f"{goal} x" if goal else "-"
+                yield f"| {asked} | {cache} | {theirs:,.0f}/s | {mine:,.0f}/s | {mine / theirs:.2f} x | {least} |"
+
+
+def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
+    """The table of what each plugin's lines cost: the rate with them as a share of the rate without."""
+    yield "| without | hot names, cached | search list, not cached |"
+    yield "|---|---|---|"
+    whole = {cached: servers.ours(cached) for cached in (True, False)}
+    with started(*whole.values()):
+        for line in LINES:
+            found = []
+            for cached, asked in ((True, "hot names"), (False, "search list")):
+                other = servers.ours(cached, line)
+                with started(other):
+                    pairs = [
+                        (servers.rate(whole[cached], asked, seconds), servers.rate(other, asked, seconds))
+                        for _ in range(rounds)
+                    ]
+                found.append(median(without / with_ for with_, without in pairs))
+            yield f"| `{line}` | {found[0]:.2f} x | {found[1]:.2f} x |"
+
+
+def reads(servers: Servers) -> Iterator[str]:
+    """How many reads of etcd a question costs, and how many keys they bring."""
+    yield "| question | reads | keys below its name |"
+    yield "|---|---|---|"
+    headless = service(SERVICES - 1)
+    server = servers.ours(False)
+    with started(server):
+        for what, name, rtype in (
+            ("Service", service(0), "A"),
+            ("Service, other family", service(0), "AAAA"),
+            ("named port", f"_http._tcp.{service(0)}", "SRV"),
+            ("headless Service, ten endpoints", headless, "A"),
+            ("its named port", f"_http._tcp.{headless}", "SRV"),
+            ("endpoint", endpoint(SERVICES - 1), "A"),
+            ("Namespace", f"bench-0.{ZONE}", "A"),
+            ("no such Service", f"gone.bench-0.{ZONE}", "A"),
+            ("outside name with a Namespace's suffix", f"www.example.com.bench-0.{ZONE}", "A"),
+            ("outside name with the zone", "www.example.com.cluster.local.", "A"),
+            ("apex", "cluster.local.", "SRV"),
+        ):
+            keys = len(servers.etcd.dump("/".join(["/skydns", *reversed(name.rstrip(".").split(".")), ""])))
+            before = reads_of(servers.etcd)
+            for _ in range(10):
+                server.ask(name, rtype)
+            yield f"| {what}: {rtype} | {(reads_of(servers.etcd) - before) / 10:g} | {keys} |"
+
+
+def reads_of(etcd: Etcd) -> float:
+    """How many reads etcd has answered so far."""
+    text = requests.get(f"{etcd.url}/metrics", timeout=10).text
+    lines = [line for line in text.splitlines() if line.startswith("grpc_server_handled_total{")]
+    return sum(float(line.split()[-1]) for line in lines if 'grpc_method="Range"' in line)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.questions", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
+        programs = binaries()
+        etcd = Etcd(Path(folder), programs)
+        etcd.start()
+        try:
+            api.fill(Crowd(services=SERVICES, cluster_ips=SERVICES - HEADLESS))
+            bridge = Bridge(Path(folder), ["--kube-master-url", api.url, "--etcd-server", etcd.url])
+            start_until_ready(bridge)
+            bridge.kill()
+            servers = Servers(Path(folder), programs, etcd, api.url)
+            for title, lines in (
+                (
+                    "Questions a second beside the kubernetes plugin",
+                    compare(servers, given.rounds, given.seconds),
+                ),
+                ("What a plugin's lines cost", costs(servers, given.rounds, given.seconds)),
+                ("Reads of etcd for a question", reads(servers)),
+            ):
+                print(f"\n## {title}\n")
+                for line in lines:
+                    print(line, flush=True)
+        finally:
+            etcd.kill()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
