@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import idna
 import msgspec
 
+from skydns_compat.corefile import REVERSE
 from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, servable
 
 #: The largest TTL in DNS (RFC 2181 section 8).
@@ -214,11 +215,14 @@ class Domain:
         plain = text.strip()
         only_below = plain.startswith(".")
         try:
-            return cls(servable(Name.parse(plain_name(plain.removeprefix(".")))), only_below)
+            name = servable(Name.parse(plain_name(plain.removeprefix("."))))
         except InvalidName as error:
             raise InvalidDomain(
                 f"{_shown(text)} is no domain ({error}): write dtk.io, or .dtk.io for only what is below"
             ) from None
+        if name in REVERSE:
+            raise InvalidDomain(f"{_shown(text)} has all reverse names: write a part such as 10.{name}")
+        return cls(name, only_below)
 
     def has(self, name: str) -> bool:
         """Whether ``name`` (as `plain_name` gives it) is in this domain."""

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from kube2etcd.settings.table import BY_PATH
 from kube2etcd.settings.tree import Settings, vm_zone
+from skydns_compat.corefile import cluster_parts
 from skydns_compat.names import Name
 
 _REVERSE = (Name.parse("in-addr.arpa"), Name.parse("ip6.arpa"))
@@ -99,12 +100,12 @@ def _zone_clashes(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
 
 def _zones_in_the_way(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     """Zones where the names of the cluster's zone are: the server would ask only one of the two."""
-    parts = ("svc", "pod", "dns", "dns-version") if settings.cluster_zone else ()
-    own = [settings.domain.child(label) for label in parts]
+    own = cluster_parts(settings.domain) if settings.cluster_zone else ()
     named = [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
     if settings.vm.domain is not None:
         named.append((vm_zone(settings.vm.domain), "vm.domain"))
-    for name, path in named:
+    domains = [(domain.name, "domains") for domain in settings.domains]
+    for name, path in [*named, *domains]:
         for taken in own:
             if name.below(taken):
                 where = said.get(path, path)

@@ -194,7 +194,10 @@ class _Calls:
         return _ok(encode([str(domain) for domain in self._provider.domains]))
 
     def add_domains(self, request: Request) -> Response:
-        self._provider.add_domains(_domains(request))
+        try:
+            self._provider.add_domains(_domains(request))
+        except InvalidDomain as error:
+            raise BadRequest(str(error)) from None
         return self.domains(request)
 
     def remove_domains(self, request: Request) -> Response:

@@ -44,6 +44,7 @@ from kube2etcd.webhook.state import REQUEST, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdStore
 from kube2etcd.webhook.state_file import FileStore
 from kube2etcd.webhook.state_objects import ObjectsStore
+from skydns_compat.corefile import cluster_parts
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
@@ -134,7 +135,11 @@ class Webhook:
         self._compared_at = Status()
         self.provider = Provider(
             store,
-            Options(*self._zoned, socket.gethostname()),
+            Options(
+                *self._zoned,
+                socket.gethostname(),
+                cluster_parts(settings.domain) if settings.cluster_zone else (),
+            ),
             hosts_file(settings),
             self._publish,
             metrics,

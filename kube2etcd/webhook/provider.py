@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
+from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint, InvalidDomain
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.endpoints import Refusal, adjust
 from kube2etcd.webhook.messages import Changes
 from kube2etcd.webhook.publication import Conditions, HostsWriter, Known, Publication, Publish, Unavailable
 from kube2etcd.webhook.state import REQUEST, NotStored, Overtaken, State, StateStore
+from skydns_compat.names import Name
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Options:
     cluster: ClusterAddress = NOWHERE
     own_name: str = ""
     """The name of this machine, which is never taken."""
+    taken: tuple[Name, ...] = ()
+    """Where the cluster's zone has its names: no domain can be there."""
 
 
 class Provider:
@@ -107,9 +110,12 @@ class Provider:
                 self._metrics.skipped(refusal.reason)
 
     def add_domains(self, domains: Iterable[Domain]) -> None:
-        """Manage these too, also after a restart; `Unavailable`."""
+        """Manage these too, also after a restart; `Unavailable`, `InvalidDomain`."""
         # Stored even if the options have them: the next start may come without.
         more = tuple(domains)
+        for domain in more:
+            if any(map(domain.name.below, self._options.taken)):
+                raise InvalidDomain(f"{domain} has names of the cluster; take another")
         self._change(lambda known: self._make(known.state.with_domains(more), known.cluster))
 
     def remove_domains(self, domains: Iterable[Domain]) -> tuple[Domain, ...]:

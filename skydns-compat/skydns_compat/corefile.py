@@ -135,6 +135,11 @@ class CorefileSettings:
     """Whether the cluster's zone is served."""
 
 
+def cluster_parts(zone: Name) -> tuple[Name, ...]:
+    """Where the cluster's zone has its names: no other zone may be there or below."""
+    return tuple(Name((label, *zone.labels)) for label in ("svc", "pod", "dns", "dns-version"))
+
+
 def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
     """The server blocks of the cluster zone, the zones beside it, and the reverse zones."""
     apex = _no_reads_at_apex(settings)

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.questions``: questions a second beside CoreDNS's kubernetes plugin, and what each line costs.
+"""``python -m tests.bench.questions``: questions a second beside the kubernetes plugin, and what each costs.
 
 2,000 Services, half of them headless with ten endpoints each, on one etcd; dnsperf asks the two servers in
 turns, so that ratios hold on a busy machine too.  Both have kubeadm's plugins (errors, prometheus,
@@ -176,7 +176,8 @@ def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
                 theirs, mine = map(median, rates)
                 cache = "30 s" if cached else "none"
                 least = f"{goal} x" if goal else "-"
-                yield f"| {asked} | {cache} | {theirs:,.0f}/s | {mine:,.0f}/s | {mine / theirs:.2f} x | {least} |"
+                ratio = f"{mine / theirs:.2f} x"
+                yield f"| {asked} | {cache} | {theirs:,.0f}/s | {mine:,.0f}/s | {ratio} | {least} |"
 
 
 def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import dns.exception
 import dns.rcode
 import pytest
 
+from skydns_compat.names import Name
 from tests.skydns_compat.served_cases import KEYS, QUESTIONS, SETTINGS
 from tests.stack.harness import LOOPBACK, CoreDns, Etcd
 from tests.stack.modelled import Modelled
@@ -49,3 +52,31 @@ def test_two_zones_that_lead_to_each_other_never_answer(
         assert coredns.ask("b.one.example").rcode() == dns.rcode.NXDOMAIN
     finally:
         coredns.kill()
+
+
+def test_zones_within_zones_start_and_answer_as_modelled(
+    binaries: dict[str, Path], tmp_path: Path, etcd: Etcd
+) -> None:
+    """External domains above, below and beside the cluster's zone and the reverse zones."""
+    external = tuple(map(Name.parse, ("ext.cluster.local", "local", "10.in-addr.arpa", "dtk.io")))
+    keys = {
+        **KEYS,
+        "/skydns/local/own_": "{}",
+        "/skydns/local/up/own_": "{}",
+        "/skydns/local/up/own_/A": '{"host":"192.0.2.1","port":-1}',
+        "/skydns/local/cluster/ext/own_": "{}",
+        "/skydns/local/cluster/ext/own_/A": '{"host":"192.0.2.2","port":-1}',
+        "/skydns/arpa/in-addr/10/9/9/9/own_": '{"host":"nine.example"}',
+        "/skydns/io/dtk/own_": "{}",
+    }
+    for key, value in keys.items():
+        etcd.put(key, value)
+    settings = replace(SETTINGS["insecure"], external=external)
+    model = Modelled({key.encode(): value.encode() for key, value in keys.items()}, settings, True)
+    names = [
+        *("up.local.", "local.", "gone.local.", "ext.cluster.local.", "x.ext.cluster.local.", "dtk.io."),
+        *("cluster.local.", "web.shop.svc.cluster.local.", "none.shop.svc.cluster.local."),
+        *("9.9.9.in-addr.arpa.", "9.9.9.10.in-addr.arpa.", "1.0.0.192.in-addr.arpa."),
+    ]
+    asked = product(names, ("A", "TXT", "PTR", "DS", "SOA", "HTTPS", "ANY"))
+    assert model.differences(etcd, binaries, tmp_path, asked) == ""

@@ -15,8 +15,11 @@ from kube2etcd.webhook.hosts_file import NotWritten
 from kube2etcd.webhook.messages import MEDIA_TYPE
 from kube2etcd.webhook.provider import Options, Provider
 from kube2etcd.webhook.state import NotStored, State, decode, encode
+from skydns_compat.names import Name
 
 JSON = dict[str, Any]
+#: Where the cluster has its names.
+TAKEN = (Name.parse("svc.cluster.local"),)
 
 
 class MemoryStore:
@@ -102,7 +105,7 @@ class Client:
     def start(self) -> None:
         """A new process on the stored state."""
         self._names: dict[str, Any] = {}
-        options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk")
+        options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", TAKEN)
         self.provider = Provider(self.store, options, self.hosts, self._publish, self.metrics)
         self.application = application(self.provider, self.allow, self.metrics)
         self.provider.repair()

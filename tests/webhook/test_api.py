@@ -305,6 +305,21 @@ def test_many_domains_at_once_or_none_of_them(client: Client) -> None:
     assert client.call("GET", "/domains").json() == ["dtk.io", *many]
 
 
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [
+        ("k8s.any.example", "is a wildcard"),
+        ("in-addr.arpa", "has all reverse names"),
+        ("svc.cluster.local", "has names of the cluster"),
+        ("x.svc.cluster.local", "has names of the cluster"),
+    ],
+)
+def test_domains_that_cannot_be_served_are_refused(client: Client, domain: str, reason: str) -> None:
+    answer = client.call("POST", "/domains", f"fine.io,{domain}".encode())
+    assert (answer.status, reason in answer.json()["error"]) == (400, True)
+    assert client.call("GET", "/domains").json() == ["dtk.io"]
+
+
 def test_the_cluster_address_at_run_time(client: Client) -> None:
     assert client.call("GET", "/clusterip").json() == ""
     assert client.call("POST", "/clusterip", b"192.0.2.1", "text/plain").status == 200
