@@ -112,6 +112,9 @@ def _state_objects(api: ApiConnection, namespace: str) -> Finding:
         api.get(kind.path(namespace), {"limit": "1"}, timeout=PATIENCE)
         only = {"fieldSelector": f"metadata.name={namespace}"}
         there = json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE).body).get("items")
+        ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
+        found = json.loads(api.get(kind.path(namespace), ours, timeout=PATIENCE).body).get("items") or []
+        wishes = [one for one in found if (one.get("spec") or {}).get("endpoints")]
         refused = [verb for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
         deletes = _may(api, kind, namespace, "deletecollection")
     except ApiNotFound:
@@ -127,6 +130,13 @@ def _state_objects(api: ApiConnection, namespace: str) -> Finding:
             "fault",
             f"{kind.resource} may be listed, but not {' and '.join(f'{verb}d' for verb in refused)}: calls of"
             " ExternalDNS would be put off",
+        )
+    if wishes:
+        return Finding(
+            what,
+            "note",
+            f"{len(wishes)} objects have the form of a former version, which ExternalDNS with --source=crd"
+            " takes for wishes: start the webhook of this version, which rewrites them",
         )
     more = ", and taken out by --cleanup" if deletes else "; --cleanup may not take it out"
     return Finding(what, "ok", f"it can be kept{more}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.external_dns import dns_endpoint_crd
+from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
 from tests.stack.harness import ApiServer, Etcd, Object, clean_environment, free_port, wait_for
 
 
@@ -204,4 +204,9 @@ def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
     for one in role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"):
         strict.apply(one)
     expect("default", "ok", "taken out by --cleanup")
+    former = dns_endpoint("kube2etcd-webhook-01", endpoint("foo.dtk.io", "A", "10.0.0.5"))
+    former["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kube2etcd-webhook"}
+    strict.apply(former)
+    expect("default", "note", "takes for wishes")
+    strict.delete(former)
     assert strict.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default") == []

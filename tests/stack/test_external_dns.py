@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge
 from tests.stack.coredns import NOT_YET
 from tests.stack.demo import kube2etcd
@@ -407,10 +408,12 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
 
             def said() -> dict[str, list[str]]:
                 items = apiserver.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
-                names = {one["metadata"]["name"]: one["spec"]["endpoints"] for one in items}
-                return {name: [one["dnsName"] for one in some] for name, some in names.items() if some}
+                noted = {one["metadata"]["name"]: one["metadata"]["annotations"] for one in items}
+                said = {name: unpack(notes.get(ENDPOINTS, "")) for name, notes in noted.items()}
+                return {name: [one["dnsName"] for one in some] for name, some in said.items() if some}
 
             before = said()
+            assert before
             apiserver.request(
                 "DELETE", apiserver.path("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
             )
@@ -430,6 +433,96 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
         for each in (one, two):
             each.kill()
         other_etcd.kill()
+
+
+def test_the_state_in_objects_is_no_wish_of_the_crd_source(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> None:
+    """With --source=crd beside ingress nothing of the state comes back as something to publish."""
+    apiserver.apply(dns_endpoint_crd())
+    foo, bar = ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "bar.dtk.io", to=["10.0.0.6"])
+    apiserver.apply_all([foo, bar])
+    options = ("--dns-endpoints", "--state-objects", "default")
+    named = Within(tmp_path, binaries, apiserver, etcd, *options)
+    crd = (
+        "--source=crd",
+        "--managed-record-types=A",
+        "--managed-record-types=CNAME",
+        "--managed-record-types=TXT",
+    )
+    records = ["a-bar.dtk.io", "a-foo.dtk.io", "bar.dtk.io", "foo.dtk.io"]
+
+    def names() -> list[str]:
+        found = requests.get(f"{named.webhook.door}/records", timeout=5).json()
+        return sorted(one["dnsName"] for one in found)
+
+    try:
+        named.start()
+        for _ in range(3):
+            named.client.once(*crd)
+            assert names() == records
+        named.settled(*crd)
+        # A second client, such as that of a public provider, finds no wish in them.
+        second = ExternalDns(tmp_path, binaries, apiserver, ["--provider=inmemory", "--inmemory-zone=dtk.io"])
+        second.options.remove("--source=ingress")
+        log = second.once("--source=crd")
+        assert "foo.dtk.io" not in log
+        apiserver.delete(foo)
+        named.client.once(*crd)
+        assert names() == ["a-bar.dtk.io", "bar.dtk.io"]
+        named.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
+        named.expect("bar.dtk.io", "A", "10.0.0.6")
+    finally:
+        named.kill()
+    lost = ("--state-objects", "nowhere", "--kubeconfig", str(apiserver.kubeconfig()))
+    hosts = ("--hosts-file", str(tmp_path / "hosts"))
+    homeless = Webhook(tmp_path, [*DOMAINS, *hosts, *lost], name="homeless")
+    try:
+        homeless.start()
+        wait_for(
+            lambda: 'namespaces "nowhere" not found' in homeless.get("/readyz").text,
+            "the missing namespace",
+            10,
+        )
+    finally:
+        homeless.kill()
+
+
+def test_names_that_are_refused_leave_nothing_and_unicode_settles(named: Named, apiserver: ApiServer) -> None:
+    apiserver.apply(dns_endpoint_crd())
+    crd = ["--source=crd", *(f"--managed-record-types={one}" for one in ("A", "CNAME", "MX", "NAPTR", "TXT"))]
+    wishes = dns_endpoint(
+        "wishes",
+        endpoint("bücher.dtk.io", "A", "10.0.0.5"),
+        endpoint("umlaut.dtk.io", "CNAME", "bücher.dtk.io"),
+        endpoint("mail.dtk.io", "MX", "0 ."),
+        endpoint("naptr.dtk.io", "NAPTR", '100 10 "U" "E2U+sip" "!^.*$!sip:a@b!" .'),
+        endpoint("text.dtk.io", "TXT", '"v=DKIM1\\; "  "p=AB"'),
+    )
+    apiserver.apply(wishes)
+    named.start()
+    named.client.once(*crd)
+    found = requests.get(f"{named.webhook.door}/records", timeout=5).json()
+    assert not [one for one in found if "mail" in one["dnsName"] or "naptr" in one["dnsName"]]
+    named.expect("xn--bcher-kva.dtk.io", "A", "10.0.0.5")
+    named.expect("umlaut.dtk.io", "A", "xn--bcher-kva.dtk.io.", "10.0.0.5")
+    named.expect("text.dtk.io", "TXT", '"v=DKIM1; p=AB"')
+    assert "xn--bcher-kva.dtk.io 10.0.0.5" in named.lines()
+    options = [
+        *DOMAINS,
+        "--etcd-server",
+        named.etcd.url,
+        "--webhook",
+        "--kubeconfig",
+        str(apiserver.kubeconfig()),
+    ]
+    assert "refused when ExternalDNS last posted it" in kube2etcd("explain", "mail.dtk.io", "MX", *options)
+    # Without the names that are refused, and so asked for again, there is nothing left to do.
+    wishes["spec"]["endpoints"] = [
+        one for one in wishes["spec"]["endpoints"] if one["recordType"] in ("A", "CNAME", "TXT")
+    ]
+    apiserver.apply(wishes)
+    named.settled(*crd)
 
 
 def test_beside_a_bridge_that_has_the_same_domain(

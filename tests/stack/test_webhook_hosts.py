@@ -19,6 +19,7 @@ from tests.stack.webhook import (
     block,
     ownership,
     run,
+    serving,
     why_unready,
     with_file,
 )
@@ -217,3 +218,59 @@ def test_cleanup_leaves_the_users_file(tmp_path: Path) -> None:
             assert run("--cleanup", *options).returncode == 0
             assert (tmp_path / "hosts").read_bytes() == before
             assert not (tmp_path / "state.json").exists()
+
+
+def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
+    """Each owner has a block of its own; two of one owner are told so, and no name goes back and forth."""
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"127.0.0.1 localhost\n")
+
+    def options(name: str) -> list[str]:
+        return ["--hosts-file", str(hosts), "--state-file", str(tmp_path / f"{name}.json")]
+
+    with (
+        serving(tmp_path / "one", *options("one")) as one,
+        serving(tmp_path / "two", *options("two"), "--owner-id", "two") as two,
+    ):
+        assert one.apply(create=[a("one.dtk.io", "10.0.0.1")]) == 204
+        assert two.apply(create=[a("two.dtk.io", "10.0.0.2")]) == 204
+        for each in (one, two):
+            each.wait_ready()
+        content = hosts.read_text()
+        assert "10.0.0.1 one.dtk.io" in content
+        assert "10.0.0.2 two.dtk.io" in content
+        before = hosts.stat().st_mtime_ns
+        with serving(tmp_path / "three", *options("three")) as three:
+            status = three.apply(create=[a("three.dtk.io", "10.0.0.3")])
+            assert status in (204, 503)
+            wait_for(
+                lambda: any("--owner-id of its own" in each.probe("/readyz").text for each in (one, three)),
+                "the fight to be told",
+                60,
+            )
+        assert hosts.stat().st_mtime_ns > before
+        assert "10.0.0.2 two.dtk.io" in hosts.read_text()
+
+
+def test_a_hosts_file_is_not_read_while_nothing_changes(tmp_path: Path) -> None:
+    with with_file(tmp_path) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        # Large, and its time of access is old: reading it would show.
+        hosts = tmp_path / "hosts"
+        with hosts.open("ab") as file:
+            file.write(b"10.9.9.9 some.example\n" * 200_000)
+        wait_for(lambda: time.time() - hosts.stat().st_mtime > 3, "the change to be old", 10)
+        pid = webhook.process.pid
+
+        def read() -> int:
+            return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+
+        quiet_since = [read(), time.monotonic()]
+
+        def quiet() -> bool:
+            """Whether two looks have passed without reading the file."""
+            if read() - quiet_since[0] > 1_000_000:
+                quiet_since[:] = [read(), time.monotonic()]
+            return time.monotonic() - quiet_since[1] > 11
+
+        wait_for(quiet, "reading to end", 40)
