@@ -71,7 +71,8 @@ class HostsFile:
         """What was wanted, and the version of the file that has it."""
         self._ours: frozenset[bytes] = frozenset()
         """The lines that our block may hold: those that we wrote last."""
-        self._compared = False
+        self._armed = False
+        """Whether we wrote last: only then are lines of others in our block a new attack."""
         self._foreign: list[float] = []
         """When lines of another program stood in our block."""
 
@@ -107,7 +108,7 @@ class HostsFile:
         for name in sorted(set(rewritten.left_to_others) - self._left):
             log.warning("%s is not in our block of %s: a line of its own has it", name, self.path)
         self._left = frozenset(rewritten.left_to_others)
-        self._ours, self._compared = rewritten.written, True
+        self._ours, self._armed = rewritten.written, True
         after = self._version()
         # Changed between our reading and now, it is read again the next time.
         self._seen = (wanted, after) if after is not None and (written or after == version) else None
@@ -117,13 +118,13 @@ class HostsFile:
         """Another program that writes our block would undo us, and we it, for ever."""
         now = self._clock()
         recent = [when for when in self._foreign if now - when < _TRUCE]
-        foreign = self._compared and bool(rewritten.found - self._ours - rewritten.written)
-        if foreign and len(recent) < _FIGHT:
-            recent = [*self._foreign[-_FIGHT:], now] if self._fights() else [*recent, now]
-            self._foreign = recent
-            recent = [when for when in recent if now - when < _TRUCE]
-        if len(recent) >= _FIGHT:
+        if recent and not self._armed:
             raise NotWritten(self._fight())
+        if self._armed and rewritten.found - self._ours - rewritten.written:
+            self._foreign = [*(self._foreign[-_FIGHT:] if self._fights() else recent), now]
+            if len(self._foreign) >= _FIGHT:
+                self._armed = False
+                raise NotWritten(self._fight())
 
     def _fights(self) -> bool:
         """Whether another program wrote our block again and again, and not long ago."""

@@ -143,6 +143,11 @@ def test_a_path_in_the_servers_url_is_kept(server: Scripted, opened: Opened) -> 
         (status(401), ApiForbidden, "no credentials"),
         (status(403), ApiForbidden, "forbids us to list services (403: said the server); grant"),
         (status(404), ApiNotFound, "not installed"),
+        (
+            status(404, 'namespaces "x" not found'),
+            ApiNotFound,
+            '(404: namespaces "x" not found); create the namespace',
+        ),
         (status(410), ApiGone, "410: said the server"),
         (status(429, Retry_After="7"), ApiTooMany, "wait"),
         (status(503, Retry_After="7"), ApiTooMany, "wait"),

@@ -192,6 +192,26 @@ def said(namespace: str, name: str, **addresses: str) -> DnsEndpoint:
     )
 
 
+def test_the_oldest_object_speaks_first_of_a_name_and_what_has_no_age_last() -> None:
+    store = Store()
+    ages = {"b": "2026-01-02T00:00:00Z", "a": "2026-01-03T00:00:00Z", "c": "2026-01-01T00:00:00Z"}
+    store.replace(
+        "dnsendpoints",
+        [
+            DnsEndpoint(
+                Metadata("s", name, creation_timestamp=age), (ExternalEndpoint("a.x", (name,), "CNAME"),)
+            )
+            for name, age in ages.items()
+        ],
+    )
+    store.replace(
+        "webhook",
+        [DnsEndpoint(Metadata("", "a.x"), (ExternalEndpoint("a.x", ("w",), "CNAME"),), {"b.x": "bad"})],
+    )
+    assert [one.targets for one in store.endpoints("a.x")] == [("c",), ("b",), ("a",), ("w",)]
+    assert [list(store.refusals(name)) for name in ("a.x", "b.x")] == [[], ["bad"]]
+
+
 def test_names_are_units_whichever_objects_they_stand_in() -> None:
     store = Store()
     a, b = Unit(NAMES, "", "a.x"), Unit(NAMES, "", "b.x")

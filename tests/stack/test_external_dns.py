@@ -463,7 +463,8 @@ def test_the_state_in_objects_is_no_wish_of_the_crd_source(
             assert names() == records
         named.settled(*crd)
         # A second client, such as that of a public provider, finds no wish in them.
-        second = ExternalDns(tmp_path, binaries, apiserver, ["--provider=inmemory", "--inmemory-zone=dtk.io"])
+        public = ["--provider=inmemory", "--inmemory-zone=dtk.io"]
+        second = ExternalDns(tmp_path / "second", binaries, apiserver, public)
         second.options.remove("--source=ingress")
         log = second.once("--source=crd")
         assert "foo.dtk.io" not in log

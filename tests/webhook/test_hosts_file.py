@@ -220,3 +220,84 @@ def test_a_kill_before_the_rest_is_cut_off_leaves_nothing_that_looks_like_the_us
     HostsFile(path).write(WANTED, ours)
     lines = [line for line in path.read_bytes().splitlines() if line.strip() and not line.startswith(b"#")]
     assert lines == [USERS.rstrip(), b"10.0.0.5 foo.dtk.io"]
+
+
+def test_the_file_is_read_only_when_its_stat_or_what_is_wanted_changed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts, reads, real = HostsFile(path), [], atomic.read
+
+    def counted(*args: Path) -> object:
+        reads.append(args)
+        return real(*args)
+
+    assert hosts.write(WANTED, ours)
+    monkeypatch.setattr(atomic, "read", counted)
+    # The clock of a file system is coarse: a change just after ours might not show.
+    assert not hosts.write(WANTED, ours)
+    assert len(reads) == 1
+    old = path.stat().st_mtime_ns - 10**10
+    os.utime(path, ns=(old, old))
+    assert not hosts.write(WANTED, ours)
+    reads.clear()
+    for _ in range(3):
+        assert not hosts.write(WANTED, ours)
+    assert reads == []
+    assert hosts.write([*WANTED, ("b.dtk.io", "10.0.0.6")], ours)
+    with path.open("ab") as file:
+        file.write(b"10.0.0.9 printer\n")
+    os.utime(path, ns=(old, old))
+    reads.clear()
+    assert hosts.write(WANTED, ours)
+    assert reads != []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_two_that_write_one_block_do_not_fight_for_ever(path: Path) -> None:
+    clock = Clock()
+    one, two = HostsFile(path, "me", clock), HostsFile(path, "me", clock)
+    theirs = [("bar.dtk.io", "10.0.0.6")]
+    fault = ""
+    for _ in range(10):
+        clock.now += 5
+        for hosts, wanted in ((one, WANTED), (two, theirs)):
+            try:
+                hosts.write(list(wanted), ours)
+            except NotWritten as error:
+                fault = str(error)
+        if fault:
+            break
+    assert "another program writes the block of the owner me" in fault
+    left = path.read_bytes()
+    # Whoever found it out leaves the block alone, and says so even when a trial has gone well.
+    with pytest.raises(NotWritten, match="--owner-id of its own"):
+        one.write(list(WANTED), ours)
+    assert path.read_bytes() == left
+    clock.now += 61
+    assert one.write(list(WANTED), ours)
+    assert "--owner-id of its own" in one.fault()
+    two.write(list(theirs), ours)
+    with pytest.raises(NotWritten):
+        one.write(list(WANTED), ours)
+    # The other one is gone.
+    clock.now += 200
+    assert one.write(list(WANTED), ours)
+    assert one.fault() == ""
+
+
+def test_an_editor_who_writes_into_our_block_now_and_then_is_no_fight(path: Path) -> None:
+    clock = Clock()
+    hosts = HostsFile(path, clock=clock)
+    hosts.write(list(WANTED), ours)
+    for _ in range(6):
+        clock.now += 40
+        path.write_bytes(path.read_bytes().replace(b"10.0.0.5 foo", b"10.0.0.6 foo"))
+        assert hosts.write(list(WANTED), ours)
+        assert hosts.fault() == ""

@@ -123,6 +123,34 @@ def test_what_was_saved_is_loaded_by_another() -> None:
     assert ObjectsStore(api, "dns").load() == State()
 
 
+def test_no_object_has_endpoints_that_another_client_would_publish() -> None:
+    api = FakeApi()
+    ObjectsStore(api, "dns").save(state("a", "b"), soon())
+    assert [one["spec"]["endpoints"] for one in api.objects.values()] == [[], [], []]
+
+
+def test_objects_of_the_former_form_are_read_and_rewritten() -> None:
+    api = FakeApi()
+    old = ObjectsStore(api, "dns")
+    old.save(state("a", "b"), soon())
+    for one in api.objects.values():
+        packed = one["metadata"]["annotations"].pop(ENDPOINTS, "")
+        one["spec"]["endpoints"] = unpack(packed)
+    store = ObjectsStore(api, "dns")
+    found = store.load()
+    assert found == state("a", "b")
+    assert store.check(found, soon()) is found
+    assert [one["spec"]["endpoints"] for one in api.objects.values()] == [[], [], []]
+    assert ObjectsStore(api, "dns").load() == found
+
+
+def test_an_empty_state_is_written_so_that_a_missing_right_or_namespace_shows() -> None:
+    api = FakeApi()
+    store = ObjectsStore(api, "dns")
+    assert store.check(store.load(), soon()) == State()
+    assert list(api.objects) == [MANAGER]
+
+
 def test_only_what_changes_is_written() -> None:
     api = FakeApi()
     store = ObjectsStore(api, "dns")
