@@ -78,7 +78,7 @@ _KUBERNETES = {f"{_VERSION}.gitMajor": "1", f"{_VERSION}.gitMinor": "36", f"{_VE
 #: Another server is one more line here and a folder with go.mod and go.sum.
 SERVERS: tuple[Server, ...] = (
     Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}, 60),
-    Server("coredns", {"coredns": "github.com/coredns/coredns"}, 180),
+    Server("coredns", {"coredns": "."}, 100),
     Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, 200, _KUBERNETES),
     # The last etcd with the v2 API that the Go module proxy has (v3.4.13): what classic SkyDNS reads.
     Server("etcd34", {"etcd34": "go.etcd.io/etcd"}, 45),
