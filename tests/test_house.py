@@ -1,11 +1,15 @@
-"""The lists that grow stale when modules are renamed: what coverage leaves out, and what is packaged."""
+"""What grows stale when modules are renamed: lists in setup.cfg, links and pictures in documents."""
 
 from __future__ import annotations
 
 import configparser
+import json
+import re
 from pathlib import Path
 
 import pytest
+
+from tests.bench import report
 
 TOP = Path(__file__).parent.parent
 SETUP = configparser.ConfigParser()
@@ -25,3 +29,36 @@ def test_every_package_is_installed() -> None:
         for file in (base / package).rglob("__init__.py")
     }
     assert packages == set(SETUP["options"]["packages"].split())
+
+
+DOCUMENTS = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_links_to_is_there(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", document.read_text())
+    assert not [link for link in links if not (document.parent / link).exists()]
+
+
+def test_contributing_fits_on_a_screen() -> None:
+    assert len((TOP / "CONTRIBUTING.md").read_text().splitlines()) <= 64
+
+
+def test_the_picture_names_modules_that_are_there() -> None:
+    text = (TOP / "docs" / "architecture.md").read_text()
+    picture = text.split("```")[1]
+    modules = re.findall(r"\b((?:kube|sync|zones|etcd|webhook)/\w+)", picture)
+    assert len(modules) > 10
+    assert not [module for module in modules if not list((TOP / "kube2etcd").glob(f"{module}*"))]
+
+
+def test_the_table_of_packages_is_whole() -> None:
+    text = (TOP / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)
+    packages = {file.parent.name for file in (TOP / "kube2etcd").glob("*/__init__.py")}
+    assert sorted(listed) == sorted({f"kube2etcd.{name}" for name in packages} | {"skydns_compat"})
+
+
+def test_performance_is_made_of_its_figures() -> None:
+    files = report.document(json.loads(report.FIGURES.read_text()))
+    assert {name: (report.DOCS / name).read_text() for name in files} == files
