@@ -60,7 +60,7 @@ class EtcdFollower:
         self._stop = threading.Event()
         self._from = 0
         self._number = 0
-        self._thread = threading.Thread(target=self._run, name="etcd-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="etcd-follower", daemon=True)
 
     def start(self) -> None:
         """Be ready to follow."""

@@ -1,0 +1,114 @@
+"""Every thread of `run` and `webhook` is killed in turn, and each death is told."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.stack.bridge import clean_environment
+from tests.stack.faults import args, metric, service
+from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
+from tests.stack.process import LOOPBACK, Process, free_port
+
+MAIN = "MainThread"
+
+ALIVE_IN = {
+    "run": {
+        MAIN,
+        "election",
+        "etcd-follower",
+        "etcd-watch",
+        "http",
+        "provider",
+        "reflector-endpointslices",
+        "reflector-namespaces",
+        "reflector-services",
+    },
+    "webhook": {MAIN, "etcd-follower", "etcd-watch", "http", "provider"},
+}
+
+#: `stop` waits for the order to stop and does nothing before.  Threads of libraries: gRPC's are told like
+#: ours, but sleep in C; waitress's workers survive whatever a request raises.
+OTHERS = ("stop", "Thread-", "waitress-")
+
+
+class Mortal(Bridge):
+    """A process whose threads can be killed by name."""
+
+    def __init__(self, directory: Path, command: str, options: list[str]) -> None:
+        super().__init__(directory, [])
+        directory.mkdir(parents=True, exist_ok=True)
+        self._folder = directory
+        self.process = Process(
+            command,
+            [
+                *(sys.executable, "-m", "tests.stack.thread_killer", str(directory)),
+                *(command, "--listen", f"{LOOPBACK}:{self.port}", *options),
+            ],
+            directory,
+            env=clean_environment(),
+        )
+
+    def threads(self) -> set[str]:
+        return set((self._folder / "threads").read_text().splitlines())
+
+    def ask_to_kill(self, thread: str) -> None:
+        (self._folder / "kill.new").write_text(thread)
+        (self._folder / "kill.new").rename(self._folder / "kill")
+
+    def log(self) -> str:
+        return self.process.log.read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def started(process: Mortal) -> Iterator[Mortal]:
+    try:
+        process.start()
+        process.wait_ready()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("command", ["run", "webhook"])
+def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    options = ["--etcd-server", etcd.url, "--domains", "dtk.io", "--resync-period", "1"]
+    port = free_port()
+    options += ["--port", str(port)]
+    if command == "run":
+        options += [*args(apiserver.kubeconfig(), etcd), "--webhook", "--leader-elect"]
+    with started(Mortal(tmp_path / command, command, options)) as process:
+        alive = process.threads()
+        assert alive >= ALIVE_IN[command]
+        doomed = sorted(name for name in alive - {MAIN, "http"} if not name.startswith(OTHERS))
+        doomed.sort(key="etcd-follower".__eq__)  # the watch ends with its follower
+        for number, thread in enumerate(doomed):
+            process.ask_to_kill(thread)
+
+            def told(thread: str = thread, number: int = number) -> bool:
+                # what wakes the threads that wait for a neighbour
+                if command == "run":
+                    apiserver.apply(service(f"wake{number}"))
+                with contextlib.suppress(requests.RequestException):
+                    requests.get(f"http://{LOOPBACK}:{port}/records", timeout=0.5)
+                process.get("/livez")
+                return f"thread {thread} died" in process.log()
+
+            wait_for(told, f"the death of {thread} to be told", 10, process.process)
+            assert process.get("/livez").status_code == 503
+            answer = process.get("/readyz")
+            assert answer.status_code == 503
+            assert f"thread {thread} died" in answer.text
+            wait_for(lambda: metric(process, "kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
+        process.ask_to_kill("http")
+        wait_for(lambda: "thread http died" in process.log(), "the death of http to be told", 10)
+        if command == "webhook":
+            return  # its main thread does nothing but wait for the order to stop
+        process.ask_to_kill(MAIN)
+        wait_for(lambda: not process.alive, "the process to end with its main thread", 20)
+        assert process.process.exit_code != 0
