@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
 import re
@@ -62,3 +63,33 @@ def test_the_table_of_packages_is_whole() -> None:
 def test_performance_is_made_of_its_figures() -> None:
     files = report.document(json.loads(report.FIGURES.read_text()))
     assert {name: (report.DOCS / name).read_text() for name in files} == files
+
+
+#: What tests still see of the inside of a part, and why; nothing comes in here.
+INSIDE = {
+    "_collector_to_names": "prometheus-client lists its metrics nowhere else",
+    "_replace": "a named tuple's own method",
+    "_callback_thread": "the stock etcd3 client's, whose weakness is shown",
+    "_credentials": "the same",
+    "_physical_pull": "waitress: the moment between two wake-ups can be made by nothing else",
+    "_server": "the same",
+    "_thread": "the same, and a reflector whose thread may have ended before it is looked for",
+    "_session": "which session a request took shows in no answer",
+    "_current_session": "the same",
+    "_reload": "the same",
+    "_abort": "a read is aborted at the moment that the test chooses",
+    "_watch": "the follower's pauses, without its thread",
+    "_publication": "a hosts file that fails or is not there, behind a provider that is made by the fake",
+    "_hosts": "the same",
+}
+
+
+def test_tests_do_not_look_inside() -> None:
+    seen = set()
+    for file in sorted((TOP / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
+                owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                if owner not in ("self", "cls", "os", "sys"):
+                    seen.add(node.attr)
+    assert seen <= set(INSIDE), f"private attributes in tests: {sorted(seen - set(INSIDE))}"

@@ -85,8 +85,10 @@ def test_nothing_is_deleted_for_a_wrong_answer(
 
 
 @pytest.mark.usefixtures("filled")
-def test_an_empty_list_at_the_start_deletes_nothing(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    expected = fresh_keys(tmp_path, {**_binaries(etcd)}, apiserver.kubeconfig())
+def test_an_empty_list_at_the_start_deletes_nothing(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
+) -> None:
+    expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
     with door_to(tmp_path, apiserver) as door:
         with running(tmp_path, door.kubeconfig, etcd):
             pass
@@ -98,10 +100,6 @@ def test_an_empty_list_at_the_start_deletes_nothing(apiserver: ApiServer, etcd: 
             assert fault.done == 1
             assert etcd.dump("/skydns") == expected
             assert etcd.revision() == revision
-
-
-def _binaries(etcd: Etcd) -> dict[str, Path]:
-    return {"etcd": etcd._etcd, "etcdctl": etcd._etcdctl}
 
 
 def broken_then_few(door: Door, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
@@ -116,7 +114,7 @@ def broken_then_few(door: Door, apiserver: ApiServer, bridge: Bridge, etcd: Etcd
 
 @pytest.mark.usefixtures("filled")
 def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
 ) -> None:
     with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
         before = broken_then_few(door, apiserver, bridge, etcd)
@@ -137,7 +135,7 @@ def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
         assert "a second listing agrees" in log
         assert metric(bridge, "kube2etcd_held_deletes") == 0
         assert bridge.ready()
-        same_keys(etcd, fresh_keys(tmp_path, _binaries(etcd), apiserver.kubeconfig()), 5)
+        same_keys(etcd, fresh_keys(tmp_path, binaries, apiserver.kubeconfig()), 5)
 
 
 @pytest.mark.usefixtures("filled")
@@ -162,11 +160,13 @@ def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
 
 
 @pytest.mark.usefixtures("filled")
-def test_resync_with_force_does_not_wait(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_resync_with_force_does_not_wait(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
+) -> None:
     with running(tmp_path, apiserver.kubeconfig(), etcd):
         pass
     apiserver.delete_all(many(24))
-    expected = fresh_keys(tmp_path, _binaries(etcd), apiserver.kubeconfig())
+    expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
     command = [sys.executable, "-m", "kube2etcd", "resync", "--force"]
     done = subprocess.run(
         [*command, *args(apiserver.kubeconfig(), etcd)],

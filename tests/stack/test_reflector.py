@@ -22,6 +22,7 @@ from kube2etcd.kube.client import ApiConnection, connect
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
 from kube2etcd.kube.reflector import Reflector
+from tests.running import running
 from tests.stack.harness import SLOW, ApiServer, Authority, Object, wait_for
 
 SERVICES = KINDS["services"]
@@ -246,8 +247,7 @@ def test_stop_is_prompt(apiserver: ApiServer, start: Started, paused: bool) -> N
     took = time.monotonic() - began
     apiserver.resume()
     assert took < 0.5 * SLOW
-    assert reflector._thread is not None
-    assert not reflector._thread.is_alive()
+    assert running(f"reflector-{reflector.kind.name}") is None
 
 
 def test_stop_is_prompt_while_a_connection_opens_to_a_paused_server(
@@ -261,8 +261,7 @@ def test_stop_is_prompt_while_a_connection_opens_to_a_paused_server(
     took = time.monotonic() - began
     apiserver.resume()
     assert took < 0.5 * SLOW
-    assert reflector._thread is not None
-    assert not reflector._thread.is_alive()
+    assert running(f"reflector-{reflector.kind.name}") is None
 
 
 def test_a_restarted_server_is_followed_without_a_new_list(apiserver: ApiServer, start: Started) -> None:

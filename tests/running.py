@@ -1,0 +1,10 @@
+"""Threads by name, for tests that wait for their end."""
+
+from __future__ import annotations
+
+import threading
+
+
+def running(name: str) -> threading.Thread | None:
+    """The running thread of that name; None where there is none (any more)."""
+    return next((one for one in threading.enumerate() if one.name == name), None)
