@@ -159,7 +159,7 @@ class Publication:
         self._conditions = conditions
         self._known: Known | None = None
         self._names = Names()
-        self._lines: dict[str, tuple[Address, ...]] = {}
+        self._lines: dict[str, tuple[str, ...]] = {}
         self._wanted: list[tuple[str, str]] | None = None
         self._reasons: dict[str, str] = {}
         self._unpublished: set[str] = set()
@@ -177,7 +177,8 @@ class Publication:
         if before is None or (before.domains, before.cluster) != (known.domains, known.cluster):
             touched = {*self._names, *self._lines, *self._reasons}
         for name in touched:
-            addresses, reason = host_addresses(name, self._of, known.cluster, self._own_name)
+            found, reason = host_addresses(name, self._of, known.cluster, self._own_name)
+            addresses = tuple(map(str, found))
             if addresses != self._lines.pop(name, ()):
                 self._wanted = None
             if addresses:
@@ -192,9 +193,7 @@ class Publication:
         if self._hosts is None:
             return
         if self._wanted is None:
-            self._wanted = [
-                (name, str(address)) for name, some in sorted(self._lines.items()) for address in some
-            ]
+            self._wanted = [(name, address) for name in sorted(self._lines) for address in self._lines[name]]
         try:
             self._hosts.write(self._wanted, self._ours)
         except Kube2EtcdError as error:

@@ -155,6 +155,21 @@ def test_names_come_back_as_they_are_kept_and_the_rest_as_it_came() -> None:
     assert found.to_json() == {**given.to_json(), "dnsName": "foo.dtk.io"}
 
 
+@pytest.mark.parametrize(
+    ("rtype", "target", "found"),
+    [
+        ("CNAME", "Bücher.example.", "xn--bcher-kva.example."),
+        ("CNAME", "Plain.example.", "Plain.example."),
+        ("MX", "10 bücher.example", "10 xn--bcher-kva.example"),
+        ("SRV", "0 5 443 bücher.example.", "0 5 443 xn--bcher-kva.example."),
+        ("TXT", "bücher", "bücher"),
+    ],
+)
+def test_unicode_comes_back_as_it_is_asked_for(rtype: str, target: str, found: str) -> None:
+    (one,) = adjust([Endpoint("Bücher.dtk.io", (target,), rtype)], DOMAINS, NOWHERE)
+    assert (one.dns_name, one.targets) == ("xn--bcher-kva.dtk.io", (found,))
+
+
 def test_what_is_not_ours_comes_back_as_it_came() -> None:
     given = Endpoint("Out.evil-dtk.io.", ("out.evil-dtk.io",), "CNAME")
     assert list(adjust([given], DOMAINS, ClusterAddress.parse("192.0.2.1"))) == [given]

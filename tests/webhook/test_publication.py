@@ -45,6 +45,7 @@ class Hosts:
 def lines(*endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> list[tuple[str, str]]:
     hosts = Hosts()
     publication = Publication(hosts, None, own, Conditions())
+    publication.publish()
     publication.update(Known(state(*endpoints), DOMAINS, cluster))
     publication.write_hosts()
     return list(hosts.wanted)

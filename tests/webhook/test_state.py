@@ -120,6 +120,13 @@ def test_an_ownership_text_stays_with_the_record_that_is_kept() -> None:
         assert set(kept.endpoints) == {good.key, text.key}
 
 
+def test_an_ownership_text_of_another_record_is_no_matter_of_a_refused_one() -> None:
+    bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
+    nameless = Endpoint("x.dtk.io", ("text",), "TXT", labels={"ownedRecord": ""})
+    texts = (ownership("a-bar.dtk.io", "bar.dtk.io"), ownership("a-foo.dtk.io", "foo.dtk.io", "s"), nameless)
+    assert set(after(State(), create=(bad, *texts)).endpoints) == {one.key for one in texts}
+
+
 def test_what_was_refused_is_remembered_for_a_while() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
     state = after(State(), create=(bad,))
