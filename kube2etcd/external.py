@@ -177,8 +177,8 @@ def plain_name(text: str) -> str:
     """A DNS name in the form that is compared: lower case, A-labels, no final dot.
 
     A label that has no A-label (RFC 5891), or whose form in ASCII is a plain ASCII label (the Kelvin
-    sign would be the letter k), stays in Unicode and is no valid label for anybody: nobody can pass
-    a look-alike off as somebody else's name.
+    sign would be the letter k), stays in Unicode and is refused as a label: no
+    look-alike becomes another owner's name.
     """
     return (text.lower() if text.isascii() else _a_labels(text)).removesuffix(".")
 

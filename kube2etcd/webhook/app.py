@@ -64,25 +64,25 @@ class _Stopped(Exception):
     """Asked to stop between two transactions."""
 
 
-class Feed:
-    """Tells the reconciler about published names, as events of the kind `KIND`.  Safe between threads."""
+class NameEvents:
+    """Sends changed names to the reconciler, as events of the kind `KIND`.  Safe between threads."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._lock = threading.Lock()
-        self._told: dict[str, tuple[Endpoint, ...]] | None = None
+        self._sent: dict[str, tuple[Endpoint, ...]] | None = None
 
     def update(self, changed: Mapping[str, tuple[Endpoint, ...]]) -> None:
-        """The endpoints of names that may have changed; none: the name is gone.  The first time: of all."""
+        """Send what changed of these names (no endpoints: the name is gone); at first, all names."""
         with self._lock:
-            if self._told is None:
-                self._told = {name: some for name, some in changed.items() if some}
+            if self._sent is None:
+                self._sent = {name: some for name, some in changed.items() if some}
                 self._list()
                 return
             for name, endpoints in sorted(changed.items()):
-                before = self._told.pop(name, ())
+                before = self._sent.pop(name, ())
                 if endpoints:
-                    self._told[name] = endpoints
+                    self._sent[name] = endpoints
                 if endpoints == before:
                     continue
                 kind = "DELETED" if not endpoints else "MODIFIED" if before else "ADDED"
@@ -90,14 +90,14 @@ class Feed:
                 self._inbox.put(Changed(KIND, Event(kind, one, "", name)))
 
     def relist(self, reason: str = "") -> None:
-        """Tell all names again, once there are any to tell."""
+        """Send all names again, once they are known."""
         with self._lock:
-            if self._told is not None:
+            if self._sent is not None:
                 self._list()
 
     def _list(self) -> None:
-        told = self._told or {}
-        self._inbox.put(Listed(KIND, [_object(name, endpoints) for name, endpoints in told.items()]))
+        sent = self._sent or {}
+        self._inbox.put(Listed(KIND, [_object(name, endpoints) for name, endpoints in sent.items()]))
 
 
 def _object(name: str, endpoints: tuple[Endpoint, ...], refused: str = "") -> DnsEndpoint:
@@ -105,7 +105,7 @@ def _object(name: str, endpoints: tuple[Endpoint, ...], refused: str = "") -> Dn
 
 
 class Webhook:
-    """Provider, listener and the thread that compares; tells a reconciler the names through ``inbox``."""
+    """Provider, listener, the thread that compares, and the events for a reconciler."""
 
     kinds: tuple[str, ...]
     """The kinds of events that it sends, which the reconciler waits for like any other."""
@@ -128,8 +128,8 @@ class Webhook:
         self._settings, self._inbox, self._status, self._corefile = settings, inbox, status, corefile
         # Names in state objects come from the API server, to this bridge as to every other.
         fed = inbox is not None and (webhook.state_objects is None or not settings.dns_endpoints)
-        self._feed = Feed(inbox) if inbox is not None and fed else None
-        self.kinds = (KIND,) if self._feed is not None else ()
+        self._events = NameEvents(inbox) if inbox is not None and fed else None
+        self.kinds = (KIND,) if self._events is not None else ()
         self._zoned = (settings.domains, ClusterAddress(webhook.cluster_ip))
         self._stop, self._compared = threading.Event(), threading.Event()
         self._compared_at = Status()
@@ -141,7 +141,7 @@ class Webhook:
                 cluster_parts(settings.domain) if settings.cluster_zone else (),
             ),
             hosts_file(settings),
-            self._publish,
+            self._publish if inbox is not None or corefile is not None else None,
             metrics,
         )
         answers = application(self.provider, webhook.allow, metrics)
@@ -161,9 +161,9 @@ class Webhook:
         self._listener.stop()
 
     def relist(self, reason: str = "") -> None:
-        """Tell the reconciler all names again."""
-        if self._feed is not None:
-            self._feed.relist(reason)
+        """Send all names again."""
+        if self._events is not None:
+            self._events.relist(reason)
 
     def snapshot(self) -> Snapshot:
         """The provider's conditions and the loop's status as one (`kube2etcd.http.server.HasSnapshot`)."""
@@ -196,8 +196,8 @@ class Webhook:
         self._zoned = (domains, cluster)
         if self._corefile is not None:
             self._corefile.serve(domains)
-        if self._feed is not None:
-            self._feed.update(changed)
+        if self._events is not None:
+            self._events.update(changed)
 
 
 class Stored:
@@ -263,16 +263,16 @@ def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None =
         ending.enter_context(signals(stop, inbox))
         store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
         webhook = Webhook(settings, store, metrics, inbox if with_etcd else None, status, corefile)
-        door = Door(settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND)
-        _warn_of_strangers(settings)
+        probes = Door(settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND)
+        _warn_of_open_api(settings)
         reconciler = (
             _reconciler(settings, webhook, inbox, metrics, status, stop, ending) if with_etcd else None
         )
         if corefile is not None:
             corefile.start()
             ending.callback(corefile.stop)
-        door.start()
-        ending.callback(door.stop)
+        probes.start()
+        ending.callback(probes.stop)
         webhook.start(wait=stop.is_set)
         ending.callback(webhook.stop)
         if reconciler is not None:
@@ -390,12 +390,13 @@ def _stored_domains(store: StateStore) -> tuple[Domain, ...]:
         return ()
 
 
-def _warn_of_strangers(settings: Settings) -> None:
+def _warn_of_open_api(settings: Settings) -> None:
     webhook = settings.webhook
     loopback = webhook.bind in ("localhost", "::1") or webhook.bind.startswith("127.")
     if not loopback and not webhook.allow:
         log.warning(
-            "whoever reaches %s may change names: limit it with --allow", HostPort(webhook.bind, webhook.port)
+            "any client that reaches %s may change names; limit it with --allow",
+            HostPort(webhook.bind, webhook.port),
         )
     if not settings.domains:
-        log.info("no --domains: only names in domains that come by POST /domains are taken")
+        log.info("no --domains: only names in domains from POST /domains are accepted")

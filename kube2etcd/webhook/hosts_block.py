@@ -6,7 +6,7 @@
 
 A webhook with an owner id of its own has a block of its own, ``# BEGIN kube2etcd owner=ID ...``.  Everything
 else belongs to others and is preserved to the byte.  Torn or doubled markers are repaired without losing
-a line that may not be ours.  A name on somebody else's line is left to them.
+a line that may not be ours.  A name on any other line stays there alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Markers:
 
 @dataclass(slots=True)
 class Rewritten:
-    """The new content, and the names that are left to somebody else's lines."""
+    """The new content, and the names that are left to other lines."""
 
     content: bytes
     left_to_others: list[str] = field(default_factory=list)
@@ -172,7 +172,7 @@ def _is_address(word: bytes) -> bool:
 
 
 def _names(line: bytes) -> Collection[str]:
-    """The names that somebody else's line gives an address."""
+    """The names on a line outside of our block."""
     words = line.removeprefix(_BOM).partition(b"#")[0].split()
     return [plain_name(word.decode("ascii", "replace")) for word in words[1:]]
 

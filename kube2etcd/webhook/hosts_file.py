@@ -80,7 +80,7 @@ class HostsFile:
         """Make our block hold the ``wanted`` (name, address); whether anything was written.
 
         ``ours`` says whether a name is in our domains, for blocks whose markers are torn.  A name on
-        somebody else's line is left to them, with one warning.  The file is read only when its stat or
+        a line outside of our block is left out, with one warning.  The file is read only when its stat or
         ``wanted`` (by identity) changed.
 
         :raises NotWritten: it cannot be, or another webhook writes the same block.
@@ -144,7 +144,7 @@ class HostsFile:
         return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
 
     def fault(self) -> str:
-        """Why a change could not be written, as far as can be told without one; empty: it could."""
+        """Why a change could not be written, as far as can be known without one; empty: it could."""
         if self._fights():
             return self._fight()
         missing = no_folder(self.path)

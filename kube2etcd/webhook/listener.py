@@ -1,7 +1,7 @@
 """The HTTP listener under the REST API: waitress, with its own errors in the API's form.
 
 Requests in progress are answered before it stops.  A refused caller gets its answer after the head of the
-request, and nothing more is read: strangers can neither fill a disk nor hold a connection for long.
+request, and nothing more is read: it can neither fill a disk nor hold a connection for long.
 """
 
 from __future__ import annotations

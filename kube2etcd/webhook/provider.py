@@ -1,7 +1,7 @@
 """The single writer of the state: takes a call, stores what it changes, publishes it.
 
 Nothing is acknowledged before it is stored.  What cannot be stored, or written to the hosts file, is not
-taken over, so `records` still says what it said before and the client may try again.
+taken over, so `records` stays as it was and the client may try again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The state as DNSEndpoint objects of the API server, which every bridge with --dns-endpoints reads.
 
 One object for each part of the names, and one for what was set at run time (the head).  An object is
-rewritten as a whole, on the condition that it is the version that we know.  One that is missing was
-deleted by somebody, and is written again; one that differs was written by another webhook, and is taken
-over.  A generation in each object tells one that was put back by a webhook which had missed a change.
+rewritten as a whole, on the condition that it is the version that we know.  A missing object
+is written again; one that differs was written by another webhook, and is taken over.  The generation in each
+object shows whether it was restored by a webhook that had missed a change.
 
 A call that changes several objects is not atomic: when the process is killed in between, the client has
 no answer and repeats the call.
@@ -71,12 +71,12 @@ class Part:
 
     def body(self, namespace: str, generation: int, version: str | None) -> dict[str, Any]:
         """The object's JSON; ``version`` is the resourceVersion that it replaces."""
-        said = {HEAD if self.name == MANAGER else ENDPOINTS: self.content} if self.content else {}
+        noted = {HEAD if self.name == MANAGER else ENDPOINTS: self.content} if self.content else {}
         meta = {
             "name": self.name,
             "namespace": namespace,
             "labels": {LABEL: MANAGER},
-            "annotations": {**said, GENERATION: str(generation)},
+            "annotations": {**noted, GENERATION: str(generation)},
         }
         if version is not None:
             meta["resourceVersion"] = version

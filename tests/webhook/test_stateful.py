@@ -17,7 +17,7 @@ from kube2etcd.settings import Settings
 from kube2etcd.sync.events import Inbox, Rezoned
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.webhook.app import KIND, Feed
+from kube2etcd.webhook.app import KIND, NameEvents
 from kube2etcd.webhook.hosts_block import rewrite
 from skydns_compat.layout import Layout
 from tests.webhook.fakes import Client, a, alias
@@ -85,7 +85,7 @@ class Calls(RuleBasedStateMachine):
     def loop(self) -> None:
         """A new process also begins a new loop."""
         self.inbox = Inbox()
-        self.feed = Feed(self.inbox)
+        self.events = NameEvents(self.inbox)
         self.reconciler: Reconciler | None = None
         self.wired: Any = None
         self.fed: Any = {}
@@ -101,7 +101,7 @@ class Calls(RuleBasedStateMachine):
                     etcd=self.etcd,
                     inbox=self.inbox,
                     kinds=[KIND],
-                    relist=self.feed.relist,
+                    relist=self.events.relist,
                     follow=lambda revision: 0,
                     metrics=Metrics(),
                     status=Status(),
@@ -111,7 +111,7 @@ class Calls(RuleBasedStateMachine):
             self.wired = (domains, cluster)
             zones = build.external_zones(Settings(), domains, cluster.addresses)
             self.inbox.put(Rezoned(tuple(zones)))
-        self.feed.update({name: names.get(name, ()) for name in {*names, *self.fed}})
+        self.events.update({name: names.get(name, ()) for name in {*names, *self.fed}})
         self.fed = names
         for _ in range(3):
             self.reconciler.turn(self.inbox.drain(0))
@@ -220,7 +220,7 @@ class Calls(RuleBasedStateMachine):
         names, domains, cluster = self.client.published[-1]
         fresh = publisher(domains, cluster)
         inbox = Inbox()
-        Feed(inbox).update(names)
+        NameEvents(inbox).update(names)
         for news in inbox.drain(0):
             fresh.refresh(fresh.store.replace(news.kind, news.objects))  # type: ignore[union-attr]
         assert self.etcd.entries == fresh.desired
