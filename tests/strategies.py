@@ -48,8 +48,6 @@ def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
         Metadata,
         st.just(namespace),
         st.just(name),
-        st.just(""),
-        st.just(""),
         creation_timestamp=_stamps,
         labels=_labels,
     )
@@ -90,7 +88,18 @@ def services(draw: st.DrawFn, namespace: str, name: str) -> Service:
     if kind == "headless":
         return Service(meta, "ClusterIP", "None", ("None",), ports=ports)
     if kind == "external":
-        target = draw(st.sampled_from(["ext.example", "web.shop.svc.cluster.local", "10.0.0.1", "-"]))
+        target = draw(
+            st.sampled_from(
+                [
+                    "ext.example",
+                    "web.shop.svc.cluster.local",
+                    "shop.svc.cluster.local",
+                    "svc.cluster.local",
+                    "10.0.0.1",
+                    "-",
+                ]
+            )
+        )
         return Service(meta, "ExternalName", external_name=target, ports=ports)
     return Service(meta, ports=ports)
 

@@ -22,11 +22,11 @@ from kube2etcd.kube.store import Store
 from kube2etcd.settings import HostPort, Settings, vm_zone
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reasons import lines
-from kube2etcd.zones.base import OfExternal, OfMachines, OfSelected, Zone
+from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone, zones_of
-from kube2etcd.zones.services import SelectedZone
-from kube2etcd.zones.vmi import MachineZone
+from kube2etcd.zones.services import ServicesZone
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone
 from skydns_compat.names import Address, Name
 
@@ -86,34 +86,30 @@ def _zones(settings: Settings) -> Iterator[Zone]:
     if machines is not None:
         vm = settings.vm
         allowed, allowed_in = vm.allowed_networks, vm.allowed_networks_in
-        yield OfMachines(
-            MachineZone(machines, settings.ttl, vm.name_server_ip, allowed, allowed_in, vm.reverse)
-        )
+        yield VmZone(machines, settings.ttl, vm.name_server_ip, allowed, allowed_in, vm.reverse)
     for one in settings.zones:
-        yield OfSelected(
-            SelectedZone(
-                one.zone,
-                one.ttl or settings.ttl,
-                frozenset(one.namespaces),
-                Selector.parse(one.selector),
-                Selector.parse(one.namespace_selector),
-                one.addresses,
-                one.name,
-                one.wildcards,
-                settings.tenant_cluster_ip,
-                tuple(name for name in names if name != one.zone),
-            )
+        yield ServicesZone(
+            one.zone,
+            one.ttl or settings.ttl,
+            frozenset(one.namespaces),
+            Selector.parse(one.selector),
+            Selector.parse(one.namespace_selector),
+            one.addresses,
+            one.name,
+            one.wildcards,
+            settings.tenant_cluster_ip,
+            tuple(name for name in names if name != one.zone),
         )
     yield from external_zones(settings, settings.domains, settings.webhook.cluster_ip)
 
 
 def external_zones(
     settings: Settings, domains: Collection[Domain], cluster_ips: tuple[Address, ...]
-) -> list[OfExternal]:
+) -> list[ExternalZone]:
     """The zones of external ``domains``, which may have come at run time; ``cluster_ips`` likewise."""
     known = tuple(domains)
     return [
-        OfExternal(ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known))
+        ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known)
         for zone, mine in zones_of(known).items()
     ]
 

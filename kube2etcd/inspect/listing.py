@@ -57,7 +57,7 @@ def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
     """
     published = publisher.published(unit)
     made_by = next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
-    for record in dict.fromkeys([*published.records, *published.pointers, *published.steps]):
+    for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
         if holds(publisher, record, unit):
             yield Row(record, made_by)
 

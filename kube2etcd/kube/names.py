@@ -37,11 +37,16 @@ class NameIndex(Generic[Holder]):
         """The endpoints of a name by who holds them."""
         return self._names.get(name, {})
 
-    def put(self, holder: Holder, before: Iterable[Endpoint], after: Iterable[Endpoint]) -> set[str]:
-        """Let ``after`` stand for ``before``; the names to look at again."""
+    def put(
+        self, holder: Holder, before: Iterable[Endpoint], after: Iterable[Endpoint], again: bool = False
+    ) -> set[str]:
+        """Let ``after`` stand for ``before``; the names to look at again.
+
+        ``again``: all of them, since the holder's place among the holders may have changed.
+        """
         old, new = _by_name(before), _by_name(after)
-        touched = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
-        turned = [name for name in touched if self._turns(holder, name, new.get(name))]
+        touched = {name for name in old.keys() | new.keys() if again or old.get(name) != new.get(name)}
+        turned = [name for name in touched if self._turns(holder, name, new.get(name)) or again]
         return touched | self.followers(turned)
 
     def _turns(self, holder: Holder, name: str, endpoints: tuple[Endpoint, ...] | None) -> bool:

@@ -1,15 +1,13 @@
 """The present state of the cluster, indexed by unit.
 
-A *unit* is what is looked at again as a whole: a Service with its EndpointSlices, a Namespace, a
-Pod, a name of an external domain with all that was said of it.  `replace` and `apply` say which units
-they touched; whether anything changed for DNS is for others to find out.  An object that cannot be
-read keeps its last readable form out of the store: its names go, with a reason, and nobody else's.
+A *unit* is what is derived as a whole: a Service with its EndpointSlices, a Namespace, a Pod, a name of
+an external domain with everything said about it.  `replace` and `apply` return the units they touched.
 No I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kube2etcd.external import Endpoint
@@ -18,10 +16,12 @@ from kube2etcd.kube.objects import ApiObject, DnsEndpoint, EndpointSlice, Event,
 
 #: The kind of the units that are names; they are made from objects of any kind that holds endpoints.
 NAMES = "names"
-#: Kinds of objects that hold endpoints: those of the API server, and what the webhook was told.
+#: Kinds of objects that hold endpoints: those of the API server, and the webhook's.
 _HOLDERS = frozenset({"dnsendpoints", "webhook"})
 #: Kinds whose objects are no units: others stand for what is in them.
 _NO_UNITS = _HOLDERS | {"endpointslices"}
+#: Sorts after every creationTimestamp: an object without one is younger than all that have one.
+NO_AGE = "~"
 
 
 class Unit(NamedTuple):
@@ -36,10 +36,10 @@ class Unit(NamedTuple):
 
 
 class Store:
-    """Objects by kind and identity, and the slices of each Service."""
+    """Objects by kind, namespace and name, and the slices of each Service."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, dict[tuple[str, str], ApiObject]] = {}
+        self._objects: dict[str, dict[str, dict[str, ApiObject]]] = {}
         self._rejected: dict[Unit, Rejected] = {}
         self._slices: dict[Unit, dict[str, EndpointSlice]] = {}
         self._names: NameIndex[Unit] = NameIndex()
@@ -48,67 +48,78 @@ class Store:
         self, kind: str, objects: Iterable[ApiObject], rejected: Iterable[Rejected] = ()
     ) -> set[Unit]:
         """Let a complete listing of ``kind`` stand for all that was known of it."""
-        before = self._objects.get(kind, {})
-        after = {(one.metadata.namespace, one.metadata.name): one for one in objects}
+        listed: dict[str, dict[str, ApiObject]] = {}
+        for one in objects:
+            listed.setdefault(one.metadata.namespace, {})[one.metadata.name] = one
         touched: set[Unit] = set()
-        for identity in before.keys() - after.keys():
-            touched |= self._set(kind, identity, None)
-        for identity, one in after.items():
-            if before.get(identity) != one:
-                touched |= self._set(kind, identity, one)
+        before = self._objects.get(kind, {})
+        for namespace in list(before):
+            for name in before[namespace].keys() - listed.get(namespace, {}).keys():
+                self._set(kind, namespace, name, None, touched)
+        for namespace, named in listed.items():
+            known = before.get(namespace, {})
+            for name, one in named.items():
+                if known.get(name) != one:
+                    self._set(kind, namespace, name, one, touched)
         gone = {unit for unit in self._rejected if unit.kind == kind}
         refused = {Unit(kind, one.namespace, one.name): one for one in rejected}
         for unit in gone - refused.keys():
             del self._rejected[unit]
         self._rejected.update(refused)
-        return touched | self._units_of(gone | refused.keys())
+        if kind != "endpointslices":
+            touched |= gone | refused.keys()
+        return touched
 
     def apply(self, kind: str, event: Event) -> set[Unit]:
-        """Take in one ADDED, MODIFIED or DELETED event."""
-        unit = Unit(kind, event.namespace, event.name)
+        """Take in one ADDED, MODIFIED or DELETED event; nothing is touched when nothing differs."""
+        touched: set[Unit] = set()
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
-            return set()
+            return touched
+        unit = Unit(kind, event.namespace, event.name)
         was_rejected = self._rejected.pop(unit, None) is not None
         if event.rejected is not None and event.type != "DELETED":
             self._rejected[unit] = event.rejected
         present = None if event.type == "DELETED" or event.rejected is not None else event.object
-        identity = (event.namespace, event.name)
-        if (
-            not was_rejected
-            and event.rejected is None
-            and self._objects.get(kind, {}).get(identity) == present
-        ):
-            return set()
-        return self._set(kind, identity, present) | self._units_of({unit})
+        if was_rejected or event.rejected is not None or self.get(unit) != present:
+            self._set(kind, event.namespace, event.name, present, touched)
+            if kind != "endpointslices":
+                touched.add(unit)
+        return touched
 
     def get(self, unit: Unit) -> ApiObject | None:
         """The object of a unit, as last seen."""
-        return self._objects.get(unit.kind, {}).get((unit.namespace, unit.name))
+        kind, namespace, name = unit
+        return self._objects.get(kind, {}).get(namespace, {}).get(name)
+
+    def within(self, kind: str, namespace: str) -> Iterator[Unit]:
+        """The units of a kind in a namespace."""
+        return (Unit(kind, namespace, name) for name in self._objects.get(kind, {}).get(namespace, {}))
 
     def slices(self, service: Unit) -> list[EndpointSlice]:
         """The EndpointSlices of a Service, by name."""
         return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
 
     def endpoints(self, name: str) -> list[Endpoint]:
-        """The endpoints of a name; those of the oldest object first, then by kind, namespace and name."""
+        """The endpoints of a name; those of the oldest object first."""
         found = self._names.of(name)
-        return [one for unit in sorted(found, key=self._seniority) for one in found[unit]]
-
-    def _seniority(self, unit: Unit) -> tuple[str, Unit]:
-        one = self.get(unit)
-        # What has no age is newer than all that have one.
-        return ((one.metadata.creation_timestamp if one is not None else "") or "~", unit)
+        return [one for holder in self.holders(name) for one in found[holder]]
 
     def refusals(self, name: str) -> Iterable[str]:
         """Why the webhook refused records of a name."""
         for kind in sorted(_HOLDERS):
-            for one in self._objects.get(kind, {}).values():
-                if isinstance(one, DnsEndpoint) and name in one.refused:
-                    yield one.refused[name]
+            for named in self._objects.get(kind, {}).values():
+                for one in named.values():
+                    if isinstance(one, DnsEndpoint) and name in one.refused:
+                        yield one.refused[name]
 
     def holders(self, name: str) -> list[Unit]:
-        """The objects that say something of a name, in order."""
-        return sorted(self._names.of(name))
+        """The objects that say something of a name, the oldest first."""
+        return sorted(self._names.of(name), key=lambda unit: (self.age(unit), unit))
+
+    def age(self, unit: Unit) -> str:
+        """The creationTimestamp of a unit's object; empty where there is no object."""
+        one = self.get(unit)
+        return (one.metadata.creation_timestamp or NO_AGE) if one is not None else ""
 
     def rejected(self, unit: Unit) -> Rejected | None:
         """Why the object of a unit cannot be read; None when it can, or is not there."""
@@ -125,44 +136,46 @@ class Store:
     def units(self) -> list[Unit]:
         """Every unit there is, by kind, namespace and name."""
         objects = (
-            Unit(kind, *identity)
-            for kind, objects in self._objects.items()
+            Unit(kind, namespace, name)
+            for kind, namespaces in self._objects.items()
             if kind not in _NO_UNITS
-            for identity in objects
+            for namespace, named in namespaces.items()
+            for name in named
         )
         return sorted([*objects, *(Unit(NAMES, "", name) for name in self._names.names())])
 
     def count(self, kind: str) -> int:
         """How many objects of a kind there are."""
-        return len(self._objects.get(kind, {}))
+        return sum(map(len, self._objects.get(kind, {}).values()))
 
-    def _units_of(self, units: Iterable[Unit]) -> set[Unit]:
-        return {unit for unit in units if unit.kind != "endpointslices"}
-
-    def _set(self, kind: str, identity: tuple[str, str], present: ApiObject | None) -> set[Unit]:
-        objects = self._objects.setdefault(kind, {})
-        before = objects.pop(identity, None)
+    def _set(
+        self, kind: str, namespace: str, name: str, present: ApiObject | None, touched: set[Unit]
+    ) -> None:
+        named = self._objects.setdefault(kind, {}).setdefault(namespace, {})
+        before = named.pop(name, None)
         if present is not None:
-            objects[identity] = present
+            named[name] = present
+        elif not named:
+            del self._objects[kind][namespace]
         if kind not in _NO_UNITS:
-            return {Unit(kind, *identity)}
-        if kind in _HOLDERS:
-            said = [one.endpoints if isinstance(one, DnsEndpoint) else () for one in (before, present)]
-            return {Unit(NAMES, "", name) for name in self._names.put(Unit(kind, *identity), *said)}
-        touched: set[Unit] = set()
-        if isinstance(before, EndpointSlice):
-            touched |= self._unlink(before)
-        if isinstance(present, EndpointSlice) and present.service_name:
-            unit = Unit("services", identity[0], present.service_name)
-            self._slices.setdefault(unit, {})[identity[1]] = present
-            touched.add(unit)
-        return touched
+            touched.add(Unit(kind, namespace, name))
+        elif kind in _HOLDERS:
+            old, new = [one.endpoints if isinstance(one, DnsEndpoint) else () for one in (before, present)]
+            recreated = before is None or present is None or before.metadata != present.metadata
+            names = self._names.put(Unit(kind, namespace, name), old, new, again=recreated)
+            touched.update(Unit(NAMES, "", one) for one in names)
+        else:
+            if isinstance(before, EndpointSlice):
+                self._unlink(before, touched)
+            if isinstance(present, EndpointSlice) and present.service_name:
+                unit = Unit("services", namespace, present.service_name)
+                self._slices.setdefault(unit, {})[name] = present
+                touched.add(unit)
 
-    def _unlink(self, piece: EndpointSlice) -> set[Unit]:
+    def _unlink(self, piece: EndpointSlice, touched: set[Unit]) -> None:
         unit = Unit("services", piece.metadata.namespace, piece.service_name)
         pieces = self._slices.get(unit)
-        if pieces is None or pieces.pop(piece.metadata.name, None) is None:
-            return set()
-        if not pieces:
-            del self._slices[unit]
-        return {unit}
+        if pieces is not None and pieces.pop(piece.metadata.name, None) is not None:
+            if not pieces:
+                del self._slices[unit]
+            touched.add(unit)

@@ -149,12 +149,25 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
     going = {_name_key(change.key) for change in deletes} - staying
     if len(going) < HELD_FROM:
         return frozenset()
+    if _more_names(existing, owner_mark, len(going) / HELD_SHARE):
+        return frozenset()
     gone = {change.key for change in deletes}
-    going -= {_name_key(key) for key, value in existing.items() if key not in gone and owner_mark in value}
-    names = {_name_key(key) for key, value in existing.items() if owner_mark in value}
-    if len(going) < HELD_FROM or len(going) <= HELD_SHARE * len(names):
+    staying = {_name_key(key) for key, value in existing.items() if key not in gone and owner_mark in value}
+    going -= staying
+    if len(going) < HELD_FROM or len(going) <= HELD_SHARE * len(going | staying):
         return frozenset()
     return frozenset(gone)
+
+
+def _more_names(existing: Mapping[bytes, bytes], owner_mark: bytes, least: float) -> bool:
+    """Whether there are at least so many names of ours; looks at no more keys than that takes."""
+    names: set[bytes] = set()
+    for key, value in existing.items():
+        if owner_mark in value:
+            names.add(_name_key(key))
+            if len(names) >= least:
+                return True
+    return False
 
 
 def generations(

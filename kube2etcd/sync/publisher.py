@@ -16,22 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from kube2etcd.kube.objects import ApiObject
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.sync.claims import Claims, Rank, UnitClaims
 from kube2etcd.sync.contest import Contest, Seniority
 from kube2etcd.sync.reasons import Reasons
-from kube2etcd.zones.base import InCluster, OfExternal, Zone
-from kube2etcd.zones.cluster import ClusterZone
-from kube2etcd.zones.published import Published
+from kube2etcd.zones.base import Expected, Published, Zone
+from kube2etcd.zones.cluster import ClusterZone, dashed
+from kube2etcd.zones.external import ExternalZone
 from skydns_compat.layout import OWN, Layout
-from skydns_compat.names import Name
-from skydns_compat.records import Pointer, Record
+from skydns_compat.names import Name, address_of
+from skydns_compat.records import Alias, Pointer, Record
 
 _Found: TypeAlias = list[tuple[Zone, Published]]
 
-#: An object that does not say when it was made comes after all that do.
-_NO_AGE = "~"
 #: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
 _CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
 _OWN = f"/{OWN}".encode()
@@ -54,31 +51,34 @@ class Publisher:
         self._contest = Contest()
         self.told = Reasons()
         self._untold: list[tuple[Unit, str]] = []
-        self._take((InCluster(zone), *others) if zone is not None else tuple(others))
+        self._take((zone, *others) if zone is not None else tuple(others))
         self.refresh(self._zone_units)
 
     def rezone(self, external: Iterable[Zone]) -> set[Unit]:
         """Let ``external`` stand for the external zones; the units to look at again."""
         before = set(self._zone_units)
-        kept = [one for one in self.zones if not isinstance(one, OfExternal)]
+        kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._take((*kept, *external))
         return before | set(self.units())
 
     def _take(self, zones: tuple[Zone, ...]) -> None:
         self.zones = zones
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in zones}
-        self._external = [one.name for one in zones if isinstance(one, OfExternal)]
+        self._external = [one.name for one in zones if isinstance(one, ExternalZone)]
         self._within = {
             outer.name: [one.name for one in zones if one.name != outer.name and one.name.below(outer.name)]
             for outer in zones
         }
-        self._below = [(self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in zones]
+        nested_first = sorted(zones, key=lambda one: -len(one.name.labels))
+        self._below = [
+            (self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in nested_first
+        ]
         self._follows_namespaces = any(one.follows_namespaces() for one in zones)
 
     @property
     def cluster(self) -> ClusterZone | None:
         """The cluster's zone, where there is one."""
-        return next((one.settings for one in self.zones if isinstance(one, InCluster)), None)
+        return next((one for one in self.zones if isinstance(one, ClusterZone)), None)
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
         """Look at these units again; the keys whose desired value may differ now."""
@@ -105,18 +105,19 @@ class Publisher:
         for _, one in self.by_zone(unit):
             whole.records += one.records
             whole.pointers += one.pointers
-            whole.steps += one.steps
+            whole.non_terminals += one.non_terminals
             whole.left_out += one.left_out
         return whole
 
     def by_zone(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
         """What a unit has in each zone."""
         for zone, published in self._found(unit):
-            holder = self._contest.holder(published.sole) if published.sole is not None else None
+            name = published.exclusive_name
+            holder = self._contest.holder(name) if name is not None else None
             if holder not in (None, unit):
                 published.records.clear()
                 published.left_out.append(
-                    f"{published.sole} is {holder}'s, which is older, or as old and first by namespace"
+                    f"{name} is {holder}'s, which is older, or as old and first by namespace"
                 )
             yield zone, published
 
@@ -127,12 +128,13 @@ class Publisher:
             yield from ((zone, Published(left_out=[rejected.reason])) for zone in self.zones)
         elif unit in self._zone_units:
             zone = self._zone_units[unit]
-            yield zone, zone.itself()
+            yield zone, zone.own()
         else:
             for zone in self.zones:
                 published = zone.publish(unit, self.store)
-                if not isinstance(zone, OfExternal):
+                if not isinstance(zone, ExternalZone):
                     self._leave_to_others(zone, published)
+                    self._limit_alias(zone, published)
                 yield zone, published
 
     def _leave_to_others(self, zone: Zone, published: Published) -> None:
@@ -150,6 +152,17 @@ class Publisher:
             published.pointers = [
                 one for one in published.pointers if not self._elsewhere(one.name, self._external, published)
             ]
+
+    def _limit_alias(self, zone: Zone, published: Published) -> None:
+        """Keep an alias within the zone from giving what lies below its target."""
+        first = published.records[0] if published.records else None
+        if first is None or not isinstance(first.data, Alias) or not first.data.target.below(zone.name):
+            return
+        target = first.data.target
+        answering = self.zone_of(target)
+        if answering is not None and not answering.can_follow(target):
+            published.records[0] = Record(first.name, Alias(target, follow=False), first.ttl)
+            published.left_out.append(Expected(f"{target} has no addresses that an alias can lead to"))
 
     def _elsewhere(self, name: Name, zones: Iterable[Name], published: Published) -> bool:
         other = next(filter(name.below, zones), None)
@@ -206,19 +219,14 @@ class Publisher:
         if not self._follows_namespaces:
             return units
         chosen = set(units)
-        namespaces = {unit.name for unit in chosen if unit.kind == "namespaces"}
-        if namespaces:
-            chosen |= {
-                unit
-                for unit in self.store.units()
-                if unit.kind == "services" and unit.namespace in namespaces
-            }
+        for namespace in [unit.name for unit in chosen if unit.kind == "namespaces"]:
+            chosen.update(self.store.within("services", namespace))
         return chosen
 
     def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
         """The names that the unit cannot share; nothing wants a name where it has no record."""
-        seniority = (_age(self.store.get(unit)), unit.namespace, unit.name)
-        soles = ((one.sole, one.records) for _, one in found)
+        seniority = (self.store.age(unit), unit.namespace, unit.name)
+        soles = ((one.exclusive_name, one.records) for _, one in found)
         return {
             sole: seniority
             for sole, records in soles
@@ -226,7 +234,7 @@ class Publisher:
         }
 
     def _claim(self, unit: Unit, found: _Found) -> UnitClaims:
-        age = _age(self.store.get(unit))
+        age = self.store.age(unit)
         claims: UnitClaims = {}
         left_out = 0
         odd: list[str] = []
@@ -238,11 +246,14 @@ class Publisher:
                 claims[key] = (rank, value)
             # A zone's own word that its apex exists comes before that of any name in it.
             rank = (_A_STEP_ONLY, unit not in self._zone_units, "", "", "")
-            for key, value in zone.entries(self.layout, published.steps).items():
+            for key, value in zone.entries(self.layout, published.non_terminals).items():
                 claims.setdefault(key, (rank, value))
             for record in published.pointers:
                 worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
-                rank = (worth, len(_target(record).labels), age, unit.namespace, unit.name)
+                target = _target(record)
+                # A hostname wins over a dashed address, whichever object is older.
+                dashed = target.labels[0] == _dashed(record.name)
+                rank = (worth, 2 * len(target.labels) + dashed, age, unit.namespace, unit.name)
                 for key, value in self.layout.entries([record], zone.name).items():
                     claims.setdefault(key, (rank, value))
         rejected = self.store.rejected(unit) is not None
@@ -272,5 +283,7 @@ def _target(record: Record) -> Name:
     return record.data.target if isinstance(record.data, Pointer) else record.name
 
 
-def _age(one: ApiObject | None) -> str:
-    return (one.metadata.creation_timestamp or _NO_AGE) if one is not None else ""
+def _dashed(name: Name) -> str:
+    """The label that an endpoint without a hostname has for the address of a reverse name."""
+    address = address_of(name)
+    return dashed(address) if address is not None else ""

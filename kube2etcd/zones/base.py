@@ -1,231 +1,84 @@
-"""In which zones a unit is published, and how.
-
-Each zone is one value that turns a unit of the store into records, and records into entries; the
-cluster zone, the machines' zone, the zones of selected Services and the external ones differ in
-nothing else.  Pure.
-"""
+"""What the publisher asks of a zone, and what a zone answers for one unit.  Pure."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from kube2etcd.kube.objects import Namespace, Pod, Service, VirtualMachineInstance
-from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.zones.cluster import (
-    ClusterZone,
-    namespace_records,
-    pod_records,
-    service_records,
-    zone_records,
-)
-from kube2etcd.zones.external import ExternalZone, external_records, external_zone_records
-from kube2etcd.zones.published import Published
-from kube2etcd.zones.services import (
-    SelectedZone,
-    selected_namespace_records,
-    selected_records,
-    selected_zone_records,
-)
-from kube2etcd.zones.vmi import (
-    MachineZone,
-    machine_namespace_records,
-    machine_records,
-    machine_zone_records,
-)
+from kube2etcd.kube.store import Store, Unit
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from skydns_compat.nested import nested_entries, own_name
 from skydns_compat.records import Record
 
 
-class Zone(ABC):
-    """What the publisher asks of a zone."""
+class Expected(str):
+    """A reason that needs no attention: shown by ``explain``, not logged as a warning."""
 
     __slots__ = ()
 
-    @property
-    @abstractmethod
-    def name(self) -> Name:
-        """The zone's name."""
 
-    @property
-    @abstractmethod
-    def above(self) -> int:
-        """So many labels below the zone are names that stand above whole trees (`Layout.entries`)."""
+@dataclass(slots=True)
+class Published:
+    """The records of one unit in one zone, and what was left out and why.
 
-    @property
-    @abstractmethod
-    def depth(self) -> int:
-        """So many labels below the zone are the names of objects."""
+    PTR records are apart because several units may claim one address.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    pointers: list[Record] = field(default_factory=list)
+    non_terminals: list[Record] = field(default_factory=list)
+    """Empty non-terminals (RFC 8020) above the unit's names; data of another unit there wins."""
+    left_out: list[str] = field(default_factory=list)
+    exclusive_name: Name | None = None
+    """A name that several units may want and only one can have, with everything below it."""
+
+    def odd(self) -> list[str]:
+        """The reasons that an operator should look at."""
+        return [reason for reason in self.left_out if not isinstance(reason, Expected)]
+
+
+class Zone(ABC):
+    """One zone: its settings, and the records of each unit in it."""
+
+    __slots__ = ()
+
+    name: Name
+    empty_levels: ClassVar[int] = 0
+    """Label levels below the apex that are empty non-terminals above whole trees (`Layout.entries`)."""
+    depth: ClassVar[int] = 0
+    """Label levels below the apex at which objects have their names."""
 
     @abstractmethod
-    def itself(self) -> Published:
+    def own(self) -> Published:
         """What the zone has without any object."""
 
     @abstractmethod
     def publish(self, unit: Unit, store: Store) -> Published:
-        """What ``unit`` has in this zone; nothing when it is not for it, or is gone."""
+        """What ``unit`` has in this zone; nothing when it is not selected, or is gone."""
+
+    @abstractmethod
+    def can_follow(self, name: Name) -> bool:
+        """Whether the keys at and below ``name`` are the data of ``name`` alone.
+
+        The etcd plugin follows a CNAME within its zone by reading all keys below the target, without
+        the Corefile's rules: at a name above the objects that is everybody's data.
+        """
 
     def follows_namespaces(self) -> bool:
-        """Whether a namespace's labels decide about the Services in it."""
+        """Whether the labels of a namespace select the Services in it."""
         return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
         """Key to value for records of one unit."""
-        return layout.entries(records, self.name, self.above)
+        return layout.entries(records, self.name, self.empty_levels)
 
     def key(self, layout: Layout, name: Name) -> bytes:
-        """The one key that a name has if it exists."""
+        """The key that ``name`` has if it exists."""
         return layout.key(name)
 
 
-@dataclass(frozen=True, slots=True)
-class InCluster(Zone):
-    """The cluster zone."""
-
-    settings: ClusterZone
-    above = 0
-    depth = 3
-
-    @property
-    def name(self) -> Name:
-        """As `Zone` says."""
-        return self.settings.zone
-
-    def itself(self) -> Published:
-        """As `Zone` says."""
-        return zone_records(self.settings)
-
-    def publish(self, unit: Unit, store: Store) -> Published:
-        """As `Zone` says."""
-        match store.get(unit):
-            case Service() as service:
-                return service_records(service, store.slices(unit), self.settings)
-            case Namespace() as namespace:
-                return namespace_records(namespace, self.settings)
-            case Pod() as pod if self.settings.pods == "verified":
-                return pod_records(pod, self.settings)
-        return Published()
-
-
-@dataclass(frozen=True, slots=True)
-class OfMachines(Zone):
-    """The zone of KubeVirt's machines."""
-
-    settings: MachineZone
-    above = 1
-    depth = 2
-
-    @property
-    def name(self) -> Name:
-        """As `Zone` says."""
-        return self.settings.zone
-
-    def itself(self) -> Published:
-        """As `Zone` says."""
-        return machine_zone_records(self.settings)
-
-    def publish(self, unit: Unit, store: Store) -> Published:
-        """As `Zone` says."""
-        match store.get(unit):
-            case VirtualMachineInstance() as machine:
-                return machine_records(machine, self.settings)
-            case Namespace() as namespace:
-                return machine_namespace_records(namespace, self.settings)
-        return Published()
-
-
-@dataclass(frozen=True, slots=True)
-class OfSelected(Zone):
-    """A zone of selected Services."""
-
-    settings: SelectedZone
-
-    @property
-    def name(self) -> Name:
-        """As `Zone` says."""
-        return self.settings.zone
-
-    @property
-    def above(self) -> int:
-        """As `Zone` says."""
-        return self.settings.name.count(".")
-
-    @property
-    def depth(self) -> int:
-        """As `Zone` says."""
-        return self.above + 1
-
-    def itself(self) -> Published:
-        """As `Zone` says."""
-        return selected_zone_records(self.settings)
-
-    def publish(self, unit: Unit, store: Store) -> Published:
-        """As `Zone` says."""
-        match store.get(unit):
-            case Service() as service:
-                if self.unselected(service, store):
-                    return Published()
-                return selected_records(service, store.slices(unit), self.settings)
-            case Namespace() if self._has(unit.name, store):
-                return selected_namespace_records(unit.name, self.settings)
-        return Published()
-
-    def follows_namespaces(self) -> bool:
-        """As `Zone` says."""
-        return bool(self.settings.namespace_selector.requirements)
-
-    def unselected(self, service: Service, store: Store) -> str:
-        """Why a Service is not for this zone, or nothing where it is."""
-        meta = service.metadata
-        if unselected := self.unselected_namespace(meta.namespace, store):
-            return unselected
-        if not self.settings.selector.matches(meta.labels):
-            return f"its labels are not those selected for {self.name}"
-        return ""
-
-    def unselected_namespace(self, namespace: str, store: Store) -> str:
-        """Why a namespace is not for this zone, or nothing where it is."""
-        return "" if self._has(namespace, store) else f"namespace {namespace} is not selected for {self.name}"
-
-    def _has(self, namespace: str, store: Store) -> bool:
-        if self.settings.namespaces and namespace not in self.settings.namespaces:
-            return False
-        if not self.settings.namespace_selector.requirements:
-            return True
-        one = store.get(Unit("namespaces", "", namespace))
-        return one is not None and self.settings.namespace_selector.matches(one.metadata.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class OfExternal(Zone):
-    """A zone of names that somebody else thought of."""
-
-    settings: ExternalZone
-    above = 0
-    depth = 0
-
-    @property
-    def name(self) -> Name:
-        """As `Zone` says."""
-        return self.settings.zone
-
-    def itself(self) -> Published:
-        """As `Zone` says."""
-        return external_zone_records(self.settings)
-
-    def publish(self, unit: Unit, store: Store) -> Published:
-        """As `Zone` says."""
-        if unit.kind != NAMES:
-            return Published()
-        return external_records(unit.name, store.endpoints, self.settings)
-
-    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """As `Zone` says."""
-        return nested_entries(layout, records, self.name)
-
-    def key(self, layout: Layout, name: Name) -> bytes:
-        """As `Zone` says."""
-        return layout.key(own_name(name))
+def longest(zones: Iterable[Name], name: Name) -> Name | None:
+    """The zone that answers ``name``: the longest that contains it."""
+    return max(filter(name.below, zones), key=lambda zone: len(zone.labels), default=None)

@@ -1,8 +1,7 @@
 """The cluster zone: Services, Pods and Namespaces to records.
 
-One pure function per kind of unit.  The rules are those of the Kubernetes DNS specification 1.1.0,
-read as CoreDNS's ``kubernetes`` plugin reads them where the text leaves a choice.  What is left out
-comes back as reasons, for ``explain`` and the log.  No I/O, no keys.
+Kubernetes DNS specification 1.1.0, read as CoreDNS's ``kubernetes`` plugin reads it where the text
+leaves a choice.  Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP, EndpointSlice, Namespace, Pod, Service
-from kube2etcd.zones.published import Published, Usual
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.zones.base import Expected, Published, Zone
 from skydns_compat.names import (
     WILDCARD,
     Address,
@@ -32,15 +32,42 @@ SCHEMA_TTL = 28800
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterZone:
-    """How the cluster zone is published; ``ttl`` in seconds."""
+class ClusterZone(Zone):
+    """The cluster zone; ``ttl`` in seconds."""
 
-    zone: Name
+    name: Name
     ttl: int = 30
     pods: str = "disabled"
     endpoint_names: str = "headless"
     tenant_cluster_ip: bool = True
     dns_server_ips: tuple[Address, ...] = ()
+    depth = 3
+
+    def own(self) -> Published:
+        """The apex, the name server, the version of the schema."""
+        return zone_records(self)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """Services, Namespaces, and Pods where they are verified."""
+        match store.get(unit):
+            case Service() as service:
+                return service_records(service, store.slices(unit), self)
+            case Namespace() as namespace:
+                return namespace_records(namespace, self)
+            case Pod() as pod if self.pods == "verified":
+                return pod_records(pod, self)
+        return Published()
+
+    def can_follow(self, name: Name) -> bool:
+        """Services, their endpoints and ports, pods, the name server; nothing above them."""
+        match name.relative(self.name):
+            case ("ns", "dns") | (_, _, *_, "pod") | (_, _, "svc"):
+                return True
+            case (endpoint, _, _, "svc"):
+                return not endpoint.startswith("_")
+            case (port, protocol, _, _, "svc"):
+                return port.startswith("_") and protocol.startswith("_")
+        return False
 
 
 _Backend: TypeAlias = tuple[Address, str, list[tuple[str, str, int]]]
@@ -49,13 +76,13 @@ _Backend: TypeAlias = tuple[Address, str, list[tuple[str, str, int]]]
 def zone_records(zone: ClusterZone) -> Published:
     """What the zone itself has: an apex without data, its name server, the schema's version."""
     records = [
-        Record(zone.zone, Exists(), zone.ttl),
-        Record(zone.zone.child("dns-version"), Text(SCHEMA_VERSION), SCHEMA_TTL),
+        Record(zone.name, Exists(), zone.ttl),
+        Record(zone.name.child("dns-version"), Text(SCHEMA_VERSION), SCHEMA_TTL),
     ]
-    server = zone.zone.child("ns", "dns")
+    server = zone.name.child("ns", "dns")
     records += [Record(server, Host(address), zone.ttl) for address in zone.dns_server_ips]
     if not zone.dns_server_ips:
-        records.append(Record(server, Exists(among=True), zone.ttl))
+        records.append(Record(server, Exists(guarded=True), zone.ttl))
     return Published(records)
 
 
@@ -64,7 +91,7 @@ def namespace_records(namespace: Namespace, zone: ClusterZone) -> Published:
     published = Published()
     parts = ("svc",) if zone.pods == "disabled" else ("svc", "pod")
     try:
-        names = [zone.zone.child(namespace.metadata.name, part) for part in parts]
+        names = [zone.name.child(namespace.metadata.name, part) for part in parts]
     except InvalidName as error:
         published.left_out.append(f"the namespace has no name in DNS: {error}")
         return published
@@ -75,22 +102,23 @@ def namespace_records(namespace: Namespace, zone: ClusterZone) -> Published:
 def pod_records(pod: Pod, zone: ClusterZone) -> Published:
     """``<address>.<namespace>.pod.<zone>`` for a live Pod's addresses (specification section 2.6).
 
-    SRV at that name has port 0, as the ``kubernetes`` plugin answers.  No PTR.
+    A terminating Pod keeps its name until it is gone, as with the ``kubernetes`` plugin: it may be
+    serving for minutes.  SRV at that name has port 0, as that plugin answers.  No PTR.
     """
     published = Published()
-    if pod.terminating or pod.phase in ("Succeeded", "Failed", "Unknown"):
-        published.left_out.append(Usual("the pod has ended or is ending"))
+    if pod.phase in ("Succeeded", "Failed", "Unknown"):
+        published.left_out.append(Expected("the pod has ended"))
         return published
     for text in dict.fromkeys(filter(None, (pod.pod_ip, *pod.pod_ips))):
         try:
             address = parse_address(text)
-            name = zone.zone.child(dashed(address), pod.metadata.namespace, "pod")
+            name = zone.name.child(dashed(address), pod.metadata.namespace, "pod")
         except (InvalidAddress, InvalidName) as error:
             published.left_out.append(str(error))
             continue
         published.records += [Record(name, Host(address), zone.ttl), Record(name, Port(0, name), zone.ttl)]
     if not published.records and not published.left_out:
-        published.left_out.append(Usual("the pod has no address yet"))
+        published.left_out.append(Expected("the pod has no address yet"))
     return published
 
 
@@ -101,19 +129,19 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], zone: Clu
     """
     published = Published()
     try:
-        name = zone.zone.child(service.metadata.name, service.metadata.namespace, "svc")
+        name = zone.name.child(service.metadata.name, service.metadata.namespace, "svc")
     except InvalidName as error:
         published.left_out.append(f"the Service has no name in DNS: {error}")
         return published
     if service.type == "ExternalName":
-        add_external_name(service, name, zone.zone, zone.ttl, published)
+        add_external_name(service, name, zone.name, zone.ttl, published)
         if zone.pods == "insecure":
             # The server follows an alias by reading keys, so this target needs the keys that templates spare.
             targets = [record.data.target for record in published.records if isinstance(record.data, Alias)]
             published.records += [
                 Record(target, Host(address), zone.ttl)
                 for target in targets
-                if (address := computed_address(target, zone.zone)) is not None
+                if (address := computed_address(target, zone.name)) is not None
             ]
         return published
     addresses = cluster_addresses(service, zone.tenant_cluster_ip, published.left_out)
@@ -123,7 +151,7 @@ def service_records(service: Service, slices: Sequence[EndpointSlice], zone: Clu
         return published
     if not addresses and not is_headless(service):
         if not published.left_out:
-            published.left_out.append(Usual("the Service has no cluster address yet"))
+            published.left_out.append(Expected("the Service has no cluster address yet"))
         return published
     add_endpoints(slices, name, zone.ttl, published, headless=not addresses)
     return published
@@ -228,9 +256,9 @@ def add_endpoints(
 ) -> None:
     """Names of the ready endpoints; ``headless``: the Service's own name and ports are theirs."""
     reverse: dict[Address, Name] = {}
-    said = False
+    found = False
     for address, label, ports in _backends(slices, published):
-        said = True
+        found = True
         try:
             endpoint = name.child(label)
         except InvalidName as error:
@@ -238,7 +266,8 @@ def add_endpoints(
             continue
         owners = (endpoint, name) if headless else (endpoint,)
         published.records += [Record(owner, Host(address), ttl) for owner in owners]
-        reverse.setdefault(address, endpoint)
+        if address not in reverse or reverse[address].labels[0] == dashed(address):
+            reverse[address] = endpoint
         if not ports:
             # It counts in the weights of SRV, since the address may be in another slice too, with ports.
             none = Port(NO_PORT, endpoint, address)
@@ -251,8 +280,8 @@ def add_endpoints(
     published.pointers += [
         Record(reverse_name(address), Pointer(endpoint), ttl) for address, endpoint in reverse.items()
     ]
-    if headless and not said:
-        published.left_out.append(Usual("the Service is headless and has no ready endpoint"))
+    if headless and not found:
+        published.left_out.append(Expected("the Service is headless and has no ready endpoint"))
 
 
 def _backends(slices: Sequence[EndpointSlice], published: Published) -> Iterator[_Backend]:
@@ -266,7 +295,7 @@ def _backends(slices: Sequence[EndpointSlice], published: Published) -> Iterator
         ]
         for endpoint in piece.endpoints:
             if endpoint.ready is False:
-                published.left_out.append(Usual(f"endpoint {', '.join(endpoint.addresses)} is not ready"))
+                published.left_out.append(Expected(f"endpoint {', '.join(endpoint.addresses)} is not ready"))
                 continue
             for text in endpoint.addresses:
                 try:

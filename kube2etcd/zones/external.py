@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from kube2etcd.external import Domain, is_ownership, managed
-from kube2etcd.zones.published import Published
+from kube2etcd.kube.store import NAMES, Store, Unit
+from kube2etcd.zones.base import Published, Zone, longest
 from kube2etcd.zones.targets import MAX_ALIASES, Known, NameData, name_data, resolve
+from skydns_compat.layout import Layout
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.nested import MAX_QUESTION, fits, target_fits
+from skydns_compat.nested import MAX_QUESTION, fits, nested_entries, own_name, target_fits
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Record, Srv, Text
 
 #: Octets of a text that fit into one answer.
@@ -22,7 +24,7 @@ MAX_TEXT: Final = 16000
 
 
 @dataclass(frozen=True, slots=True)
-class ExternalZone:
+class ExternalZone(Zone):
     """One external zone, and the ``domains`` in it.
 
     ``cluster_ips`` replace an alias that leads to itself.  ``service_zones`` are the server's other
@@ -30,7 +32,7 @@ class ExternalZone:
     that lead to each other keep the server busy for ever.  ``ttl`` in seconds.
     """
 
-    zone: Name
+    name: Name
     domains: tuple[Domain, ...]
     ttl: int = 30
     cluster_ips: tuple[Address, ...] = ()
@@ -39,11 +41,30 @@ class ExternalZone:
     """Of all external zones: the server follows an alias from one to another by asking itself, so it
     must not lead to an unknown name, which might lead back."""
 
+    def own(self) -> Published:
+        """The apex."""
+        return external_zone_records(self)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """Names, from whichever objects they stand in."""
+        return external_records(unit.name, store.endpoints, self) if unit.kind == NAMES else Published()
+
+    def can_follow(self, name: Name) -> bool:
+        """Nothing: the data of a name are below `own_name`, and those of other names beside it."""
+        return False
+
+    def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
+        """Keys for names that nest."""
+        return nested_entries(layout, records, self.name)
+
+    def key(self, layout: Layout, name: Name) -> bytes:
+        """Where the name's own data are."""
+        return layout.key(own_name(name))
+
     def elsewhere(self, name: Name) -> Name | None:
         """The zone of Services that answers ``name`` instead of this one."""
-        holding = [one for one in self.service_zones if name.below(one)]
-        found = max(holding, key=lambda one: len(one.labels), default=None)
-        return found if found is not None and len(found.labels) >= len(self.zone.labels) else None
+        found = longest((*self.service_zones, self.name), name)
+        return found if found != self.name or found in self.service_zones else None
 
 
 def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
@@ -57,14 +78,14 @@ def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
 
 def external_zone_records(zone: ExternalZone) -> Published:
     """The apex exists, with or without data."""
-    return Published(steps=[Record(zone.zone, Exists(), zone.ttl)])
+    return Published(non_terminals=[Record(zone.name, Exists(), zone.ttl)])
 
 
 def external_records(text: str, known: Known, zone: ExternalZone) -> Published:
     """The records of the name ``text`` (as `plain_name` gives it); nothing when ``zone`` does not have it."""
     published = Published()
     endpoints = [one for one in known(text) if not is_ownership(one)]
-    if not endpoints or not Domain(zone.zone).has(text) or not managed(zone.domains, text):
+    if not endpoints or not Domain(zone.name).has(text) or not managed(zone.domains, text):
         return published
     try:
         name = Name.parse(text)
@@ -87,9 +108,9 @@ def external_records(text: str, known: Known, zone: ExternalZone) -> Published:
         Record(name, one, data.ttls[one.rtype]) for one in _records(name, data, known, zone, published)
     ]
     if published.records:
-        published.steps += [
+        published.non_terminals += [
             Record(Name(name.labels[cut:]), Exists(), zone.ttl)
-            for cut in range(1, len(name.relative(zone.zone)))
+            for cut in range(1, len(name.relative(zone.name)))
         ]
     return published
 
@@ -129,10 +150,10 @@ def _records(
 def _not_followed(alias: Alias, known: Known, zone: ExternalZone) -> str:
     """Why the server must not follow ``alias``; empty: it may."""
     target = alias.target
-    inner = next((one for one in zone.service_zones if target.below(one)), None)
+    inner = zone.elsewhere(target)
     if inner is not None:
         return f"{target} leads into {inner}, another zone of this server"
-    if target.below(zone.zone):
+    if target.below(zone.name):
         return "" if fits(target) else f"{target} cannot be asked for, so nothing leads there"
     if managed(zone.all_domains, str(target)) and not [*known(str(target))]:
         return f"{target} is in another external domain, and not known here"

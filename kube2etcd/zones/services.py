@@ -1,6 +1,6 @@
 """A zone of selected Services: which addresses, in which order, under which names.
 
-SRV, headless endpoints and ExternalName are as in the cluster zone.  No I/O.
+SRV, headless endpoints and ExternalName are as in the cluster zone.  Pure.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kube2etcd.kube.objects import EndpointSlice, Service
+from kube2etcd.kube.objects import EndpointSlice, Namespace, Service
 from kube2etcd.kube.selectors import EVERYTHING, Selector
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.zones.base import Expected, Published, Zone, longest
 from kube2etcd.zones.cluster import (
     add_cluster_ips,
     add_endpoints,
@@ -19,7 +21,6 @@ from kube2etcd.zones.cluster import (
     cluster_addresses,
     is_headless,
 )
-from kube2etcd.zones.published import Published, Usual
 from skydns_compat.layout import RESERVED
 from skydns_compat.names import MAX_LABEL, Address, InvalidAddress, InvalidName, Name, parse_address
 from skydns_compat.records import Alias, Exists, Host, Record
@@ -28,93 +29,149 @@ INTERNAL, EXTERNAL = "internal", "external"
 
 
 @dataclass(frozen=True, slots=True)
-class SelectedZone:
-    """One zone of the settings; empty ``namespaces`` and selectors choose all.  ``ttl`` in seconds."""
+class ServicesZone(Zone):
+    """One zone of selected Services; empty ``namespaces`` and selectors select all.  ``ttl`` in seconds."""
 
-    zone: Name
+    name: Name
     ttl: int = 30
     namespaces: frozenset[str] = frozenset()
     selector: Selector = EVERYTHING
     namespace_selector: Selector = EVERYTHING
     addresses: tuple[str, ...] = (EXTERNAL, INTERNAL)
-    name: str = "{service}.{namespace}"
+    template: str = "{service}.{namespace}"
+    """Labels in front of the zone; letter case does not matter in DNS, so it is lowered (RFC 4343)."""
     wildcards: bool = False
     tenant_cluster_ip: bool = True
     other_zones: tuple[Name, ...] = ()
     """Zones of ours that a CNAME from here must not lead into: two zones that lead to each other
     keep the server busy for ever."""
 
+    def __post_init__(self) -> None:
+        """Lower the template."""
+        object.__setattr__(self, "template", self.template.lower())
+
+    @property
+    def empty_levels(self) -> int:  # type: ignore[override]  # it follows from the template
+        """Every level of the template but the first."""
+        return self.template.count(".")
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """As many as the template has labels."""
+        return self.empty_levels + 1
+
+    def own(self) -> Published:
+        """The apex, and what the template puts right below it."""
+        return selected_zone_records(self)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """Selected Services, and their Namespaces."""
+        match store.get(unit):
+            case Service() as service if not self.unselected(service, store):
+                return selected_records(service, store.slices(unit), self)
+            case Namespace() if self._selects(unit.name, store):
+                return selected_namespace_records(unit.name, self)
+        return Published()
+
+    def can_follow(self, name: Name) -> bool:
+        """Services, their endpoints and ports; nothing above them."""
+        return len(name.relative(self.name)) >= self.depth
+
+    def follows_namespaces(self) -> bool:
+        """Where there is a selector for them."""
+        return bool(self.namespace_selector.requirements)
+
+    def unselected(self, service: Service, store: Store) -> str:
+        """Why a Service is not in this zone, or nothing where it is."""
+        meta = service.metadata
+        if unselected := self.unselected_namespace(meta.namespace, store):
+            return unselected
+        return "" if self.selector.matches(meta.labels) else f"its labels are not selected for {self.name}"
+
+    def unselected_namespace(self, namespace: str, store: Store) -> str:
+        """Why a namespace is not in this zone, or nothing where it is."""
+        selected = self._selects(namespace, store)
+        return "" if selected else f"namespace {namespace} is not selected for {self.name}"
+
+    def _selects(self, namespace: str, store: Store) -> bool:
+        if self.namespaces and namespace not in self.namespaces:
+            return False
+        if not self.namespace_selector.requirements:
+            return True
+        one = store.get(Unit("namespaces", "", namespace))
+        return one is not None and self.namespace_selector.matches(one.metadata.labels)
+
     def fixed(self) -> list[Name]:
         """The names above the Services that hold for all of them."""
-        return [self.zone.child(*rest.split(".")) for rest in self._above() if "{" not in rest]
+        return [self.name.child(*rest.split(".")) for rest in self._above() if "{" not in rest]
 
     def parents(self, namespace: str) -> list[Name]:
         """The names above the Services of a namespace."""
         above = [rest for rest in self._above() if "{namespace}" in rest and "{service}" not in rest]
-        return [self.zone.child(*_filled(rest, "", namespace)) for rest in above]
+        return [self.name.child(*_filled(rest, "", namespace)) for rest in above]
 
-    def own(self, service: str, namespace: str) -> list[Name]:
+    def non_terminals(self, service: str, namespace: str) -> list[Name]:
         """The names above a Service that are made from its own name."""
         above = [rest for rest in self._above() if "{service}" in rest]
-        return [self.zone.child(*_filled(rest, service, namespace)) for rest in above]
+        return [self.name.child(*_filled(rest, service, namespace)) for rest in above]
 
     def _above(self) -> Iterator[str]:
         """The template without its first label, without its first two, and so on."""
-        rest = self.name
+        rest = self.template
         while "." in rest:
             rest = rest.partition(".")[2]
             yield rest
 
 
-def selected_zone_records(zone: SelectedZone) -> Published:
+def selected_zone_records(zone: ServicesZone) -> Published:
     """The apex exists, without data, and so does what the template puts right below it."""
     return Published(
         [
-            Record(zone.zone, Exists(), zone.ttl),
-            Record(zone.zone.child("ns", "dns"), Exists(among=True), zone.ttl),
+            Record(zone.name, Exists(), zone.ttl),
+            Record(zone.name.child("ns", "dns"), Exists(guarded=True), zone.ttl),
             *(Record(name, Exists(), zone.ttl) for name in zone.fixed()),
         ]
     )
 
 
-def selected_namespace_records(namespace: str, zone: SelectedZone) -> Published:
+def selected_namespace_records(namespace: str, zone: ServicesZone) -> Published:
     """A namespace exists, without data; that it is selected has been decided."""
     try:
         names = zone.parents(namespace)
     except InvalidName as error:
-        return Published(left_out=[f"the namespace has no name in {zone.zone}: {error}"])
+        return Published(left_out=[f"the namespace has no name in {zone.name}: {error}"])
     return Published([Record(name, Exists(), zone.ttl) for name in names])
 
 
-def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: SelectedZone) -> Published:
+def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: ServicesZone) -> Published:
     """The Service's records in ``zone``; that it is selected has been decided."""
     published = Published()
     meta = service.metadata
     try:
-        name = zone.zone.child(*_filled(zone.name, meta.name, meta.namespace))
+        name = zone.name.child(*_filled(zone.template, meta.name, meta.namespace))
     except InvalidName as error:
-        published.left_out.append(f"the Service has no name in {zone.zone}: {error}")
+        published.left_out.append(f"the Service has no name in {zone.name}: {error}")
         return published
-    if name.relative(zone.zone)[-2:] in RESERVED:
+    if name.relative(zone.name)[-2:] in RESERVED:
         published.left_out.append(f"{name} is a name that the server keeps for itself")
         return published
     if service.type == "ExternalName":
-        add_external_name(service, name, zone.zone, zone.ttl, published)
+        add_external_name(service, name, zone.name, zone.ttl, published)
     else:
         _services_own(service, slices, name, zone, published)
     _refuse_detours(zone, published)
     if published.records:
-        published.sole = name
-        above = zone.own(meta.name, meta.namespace)
+        published.exclusive_name = name
+        above = zone.non_terminals(meta.name, meta.namespace)
         published.records += [Record(one, Exists(), zone.ttl) for one in above]
     elif not published.left_out:
-        published.left_out.append(Usual(f"the Service has no {' or '.join(zone.addresses)} address"))
+        published.left_out.append(Expected(f"the Service has no {' or '.join(zone.addresses)} address"))
     published.pointers.clear()
     return published
 
 
 def _services_own(
-    service: Service, slices: Sequence[EndpointSlice], name: Name, zone: SelectedZone, published: Published
+    service: Service, slices: Sequence[EndpointSlice], name: Name, zone: ServicesZone, published: Published
 ) -> None:
     """The chosen addresses, or the endpoints of a headless Service, or its load balancer's name."""
     addresses = list(dict.fromkeys(_addresses(service, zone, published)))
@@ -180,7 +237,7 @@ def _reads_otherwise(label: str, filled: str, values: Mapping[str, str]) -> bool
     return found is None or list(found.groups()) != [values[field] for field in fields]
 
 
-def _addresses(service: Service, zone: SelectedZone, published: Published) -> Iterator[Address]:
+def _addresses(service: Service, zone: ServicesZone, published: Published) -> Iterator[Address]:
     for kind in zone.addresses:
         if kind == INTERNAL:
             yield from cluster_addresses(service, zone.tenant_cluster_ip, published.left_out)
@@ -192,7 +249,7 @@ def _addresses(service: Service, zone: SelectedZone, published: Published) -> It
                 published.left_out.append(f"external address left out: {error}")
 
 
-def _balancer_name(service: Service, name: Name, zone: SelectedZone, published: Published) -> None:
+def _balancer_name(service: Service, name: Name, zone: ServicesZone, published: Published) -> None:
     for one in service.load_balancer:
         try:
             published.records.append(Record(name, Alias(Name.parse(one.hostname)), zone.ttl))
@@ -202,18 +259,13 @@ def _balancer_name(service: Service, name: Name, zone: SelectedZone, published: 
             return
 
 
-def _refuse_detours(zone: SelectedZone, published: Published) -> None:
+def _refuse_detours(zone: ServicesZone, published: Published) -> None:
     """No alias into another zone of ours: two that lead to each other would never end."""
     kept = []
     for record in published.records:
-        if isinstance(record.data, Alias) and _zone_of(record.data.target, zone) not in (None, zone.zone):
+        ours = (zone.name, *zone.other_zones)
+        if isinstance(record.data, Alias) and longest(ours, record.data.target) not in (None, zone.name):
             published.left_out.append(f"{record.data.target} leads into another zone of this server")
         else:
             kept.append(record)
     published.records = kept
-
-
-def _zone_of(name: Name, zone: SelectedZone) -> Name | None:
-    """The zone of ours that answers ``name``: the longest that it is in."""
-    ours = [one for one in (zone.zone, *zone.other_zones) if name.below(one)]
-    return max(ours, key=lambda one: len(one.labels), default=None)

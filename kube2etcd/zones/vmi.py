@@ -1,7 +1,6 @@
 """The vm zone: the secondary interfaces of KubeVirt's machines to records.
 
-Interface names come from the machine's owner, addresses from its guest: neither is trusted.  What
-cannot be a name or must not be named is left out with a reason and harms nobody else.  No I/O.
+Interface names come from the machine's owner and addresses from its guest: neither is trusted.  Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from kube2etcd.kube.objects import Interface, Namespace, VirtualMachineInstance
-from kube2etcd.zones.published import Published, Usual
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.zones.base import Expected, Published, Zone
 from skydns_compat.layout import RESERVED
 from skydns_compat.names import (
     Address,
@@ -31,50 +31,68 @@ _BROADCAST = ip_address("255.255.255.255")
 
 
 @dataclass(frozen=True, slots=True)
-class MachineZone:
-    """How machines are published; ``ttl`` in seconds, short because guests' addresses flap.
+class VmZone(Zone):
+    """The zone of machines; ``ttl`` in seconds, short because guests' addresses flap.
 
-    ``allowed`` are the networks that may be named; None allows all.  ``allowed_in`` says the same
-    for single namespaces and stands in for ``allowed`` there.  ``reverse`` are the networks whose
-    addresses get PTR records.
+    ``allowed`` are the networks that may be published; None allows all.  ``allowed_in`` replaces
+    ``allowed`` in single namespaces.  ``reverse`` are the networks whose addresses get PTR records.
     """
 
-    zone: Name
+    name: Name
     ttl: int = 30
     name_server: Address | None = None
     allowed: tuple[Network, ...] | None = None
     allowed_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     reverse: tuple[Network, ...] = ()
+    empty_levels = 1
+    depth = 2
+
+    def own(self) -> Published:
+        """The apex and the name server."""
+        return machine_zone_records(self)
+
+    def publish(self, unit: Unit, store: Store) -> Published:
+        """Machines and Namespaces."""
+        match store.get(unit):
+            case VirtualMachineInstance() as machine:
+                return machine_records(machine, self)
+            case Namespace() as namespace:
+                return machine_namespace_records(namespace, self)
+        return Published()
+
+    def can_follow(self, name: Name) -> bool:
+        """Machines and their interfaces; nothing above them."""
+        return len(name.relative(self.name)) >= self.depth
 
 
-def machine_zone_records(zone: MachineZone) -> Published:
+def machine_zone_records(zone: VmZone) -> Published:
     """An apex without data, and the name server where one is given.
 
     ``ns.<zone>`` is the name that parent zones were told to delegate to; ``ns.dns.<zone>`` is where
     CoreDNS looks for the NS record.
     """
-    records = [Record(zone.zone, Exists(), zone.ttl)]
-    reader = zone.zone.child("ns", "dns")
+    records = [Record(zone.name, Exists(), zone.ttl)]
+    reader = zone.name.child("ns", "dns")
     if zone.name_server is None:
-        records.append(Record(reader, Exists(among=True), zone.ttl))
+        records.append(Record(reader, Exists(guarded=True), zone.ttl))
     else:
         records += [
-            Record(name, Host(zone.name_server), zone.ttl) for name in (reader, zone.zone.child("ns"))
+            Record(name, Host(zone.name_server), zone.ttl) for name in (reader, zone.name.child("ns"))
         ]
     return Published(records)
 
 
-def machine_namespace_records(namespace: Namespace, zone: MachineZone) -> Published:
+def machine_namespace_records(namespace: Namespace, zone: VmZone) -> Published:
     """A namespace exists, without data; ``ns`` is the name server's name already."""
     if namespace.metadata.name == "ns" and zone.name_server is not None:
         return Published()
     try:
-        return Published([Record(zone.zone.child(namespace.metadata.name), Exists(), zone.ttl)])
+        return Published([Record(zone.name.child(namespace.metadata.name), Exists(), zone.ttl)])
     except InvalidName as error:
         return Published(left_out=[f"the namespace has no name in DNS: {error}"])
 
 
-def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Published:
+def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
     """``<interface>.<machine>.<namespace>.<zone>``, and the machine's own name for its first interface.
 
     Of each named secondary interface the first usable address of each family.  Interface ``my`` of
@@ -85,7 +103,7 @@ def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Publi
     meta = machine.metadata
     try:
         labels = [check_label(label) for label in meta.name.split(".")]
-        name = zone.zone.child(*labels, meta.namespace)
+        name = zone.name.child(*labels, meta.namespace)
     except InvalidName as error:
         published.left_out.append(f"the machine has no name in DNS: {error}")
         return published
@@ -100,14 +118,14 @@ def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Publi
         except InvalidName as error:
             published.left_out.append(f"interface left out: {error}")
             continue
-        if label.startswith("_") or owner.relative(zone.zone)[-2:] in RESERVED:
+        if label.startswith("_") or owner.relative(zone.name)[-2:] in RESERVED:
             published.left_out.append(f"interface {interface.name!r} cannot be named {owner}")
         elif addresses:
             known = found.setdefault(label, addresses)
             published.left_out += ["two interfaces have one name"] if known is not addresses else []
     if not found:
         return published
-    _gaps(name, labels, zone, published)
+    _non_terminals(name, labels, zone, published)
     for owner, addresses in [
         (name, found[min(found)]),
         *((name.child(one), found[one]) for one in sorted(found)),
@@ -122,13 +140,13 @@ def machine_records(machine: VirtualMachineInstance, zone: MachineZone) -> Publi
     return published
 
 
-def _gaps(name: Name, labels: list[str], zone: MachineZone, published: Published) -> None:
+def _non_terminals(name: Name, labels: list[str], zone: VmZone, published: Published) -> None:
     """The names between a dotted machine name and its namespace exist, without data."""
     for cut in range(1, len(labels)):
-        published.records.append(Record(Name(name.labels[cut:]), Exists(among=True), zone.ttl))
+        published.records.append(Record(Name(name.labels[cut:]), Exists(guarded=True), zone.ttl))
 
 
-def _usable(interface: Interface, zone: MachineZone, namespace: str, published: Published) -> list[Address]:
+def _usable(interface: Interface, zone: VmZone, namespace: str, published: Published) -> list[Address]:
     chosen: dict[int, Address] = {}
     for text in dict.fromkeys(filter(None, (interface.ip_address, *interface.ip_addresses))):
         try:
@@ -140,13 +158,13 @@ def _usable(interface: Interface, zone: MachineZone, namespace: str, published: 
         if why:
             reason = f"interface {interface.name!r}: {address} is {why}"
             # Every interface with IPv6 has such an address.
-            published.left_out.append(Usual(reason) if why == _LINK_LOCAL else reason)
+            published.left_out.append(Expected(reason) if why == _LINK_LOCAL else reason)
         else:
             chosen.setdefault(address.version, address)
     return [chosen[version] for version in sorted(chosen)]
 
 
-def _refusal(address: Address, zone: MachineZone, namespace: str) -> str:
+def _refusal(address: Address, zone: VmZone, namespace: str) -> str:
     """Why an address must not be named, or nothing: this zone may be asked from outside."""
     kinds = {
         "loopback": address.is_loopback,

@@ -39,6 +39,8 @@ RESERVED = (("ns", "dns"), ("apex", "dns"))
 GUARD = "M"
 
 
+#: Leaf of an alias.
+ALIAS = "C"
 #: Group of ports whose entries must not show at the names above them.
 _NAMED = "n"
 
@@ -127,8 +129,14 @@ class Layout:
                     owner.order[address] = order
             case Port():
                 owners.setdefault(name, Owner()).ports.append((data, ttl))
-            case Alias(target):
+            case Alias(target, follow):
+                # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf those
+                # would come to the exact key in a second read, when the name may have become another type.
                 made[self.key(name)] = self._value(host=str(target), port=NO_PORT, ttl=ttl)
+                # A host below the question is passed over: the name then has no addresses.
+                made[self.key(name, ALIAS)] = self._value(
+                    host=str(target) if follow else f"m.{name}", port=NO_PORT, ttl=ttl
+                )
             case Pointer(target):
                 made[self.key(name)] = self._value(host=str(target), ttl=ttl)
             case Text(text):
@@ -137,7 +145,7 @@ class Layout:
             case Srv() | Mail():
                 raise ValueError(f"{record}: only names that nest can have this")
             case _:
-                self._exists(name, zone, data.among, made)
+                self._exists(name, zone, data.guarded, made)
 
     def _exists(self, name: Name, zone: Name, among: bool, made: dict[bytes, bytes]) -> None:
         """A name without data: a marker where the question for it arrives."""

@@ -114,3 +114,17 @@ def parse_address(text: str) -> Address:
 def reverse_name(address: Address) -> Name:
     """Where the PTR record of ``address`` lives (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
     return Name(tuple(address.reverse_pointer.split(".")))
+
+
+def address_of(name: Name) -> Address | None:
+    """The address whose reverse name this is; None for any other name."""
+    labels = name.labels[:-2][::-1]
+    try:
+        if name.labels[-2:] == ("in-addr", "arpa") and len(labels) == 4:
+            return ipaddress.IPv4Address(".".join(labels))
+        if name.labels[-2:] == ("ip6", "arpa") and len(labels) == 32:
+            digits = "".join(labels)
+            return ipaddress.IPv6Address(":".join(digits[at : at + 4] for at in range(0, 32, 4)))
+    except ValueError:
+        pass
+    return None

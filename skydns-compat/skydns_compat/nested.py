@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from skydns_compat.layout import GUARD, OWN, PRIORITY_ZERO, Layout
+from skydns_compat.layout import ALIAS, GUARD, OWN, PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import WILDCARD, Name
 from skydns_compat.records import NO_PORT, Alias, Host, Mail, Pointer, Record, Srv, Text
@@ -97,7 +97,7 @@ def nested_entries(layout: Layout, records: Iterable[Record], zone: Name) -> dic
             case Alias(target):
                 # Twice: questions for CNAME read the one, all others the other.  Without the second they
                 # would come to the first in two steps, between which the name may become another type.
-                made[at] = made[layout.key(own, "C")] = _value(
+                made[at] = made[layout.key(own, ALIAS)] = _value(
                     layout, host=_alias(target, zone), port=NO_PORT, ttl=record.ttl
                 )
             case Pointer(target):

@@ -36,9 +36,14 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """CNAME."""
+    """CNAME.
+
+    ``follow``: whether a server may look up the target by reading all keys below it.  Where those are
+    not the target's alone the alias is shown, and leads to no addresses.
+    """
 
     target: Name
+    follow: bool = True
     rtype = "CNAME"
 
     def __str__(self) -> str:
@@ -133,11 +138,11 @@ class Text:
 class Exists:
     """No data: the name is there, and every type of it is NODATA (RFC 2308 section 2.2).
 
-    ``among``: names below it hold data that must not show here, and the question comes to this
+    ``guarded``: names below it hold data that must not show here, and the question comes to this
     very name.  Else the name stands above whole trees, and the Corefile asks for it elsewhere.
     """
 
-    among: bool = False
+    guarded: bool = False
     rtype = "NODATA"
 
     def __str__(self) -> str:

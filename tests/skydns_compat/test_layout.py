@@ -95,7 +95,7 @@ def check(units: list[list[Record]], how: ClusterZone) -> None:
     keys: dict[bytes, bytes] = {}
     everything: dict[Name, list[Record]] = {}
     for records in units:
-        made = layout.entries(records, how.zone)
+        made = layout.entries(records, how.name)
         assert not keys.keys() & made.keys()
         keys.update(made)
         for record in records:
@@ -167,6 +167,14 @@ def host(address: Address, **fields: object) -> Message:
 MARKER = Message(owner="kube2etcd")
 
 
+def alias(target: str, followed: str) -> dict[str, Message]:
+    """The keys of an alias: what CNAME reads, and what all other types read."""
+    return {
+        key: Message(host=to, port=NO_PORT, ttl=5, owner="kube2etcd")
+        for key, to in ((S, target), (f"{S}/C", followed))
+    }
+
+
 @pytest.mark.parametrize(
     ("records", "keys"),
     [
@@ -202,12 +210,17 @@ MARKER = Message(owner="kube2etcd")
         ),
         pytest.param(
             [(WEB, Alias(Name.parse("ext.example")))],
-            {S: Message(host="ext.example", port=NO_PORT, ttl=5, owner="kube2etcd")},
+            alias("ext.example", "ext.example"),
             id="CNAME",
         ),
         pytest.param(
+            [(WEB, Alias(Name.parse("shop.svc.cluster.local"), follow=False))],
+            alias("shop.svc.cluster.local", "m.web.shop.svc.cluster.local"),
+            id="CNAME that must not be followed",
+        ),
+        pytest.param(
             [(WEB, Alias(Name.parse("any.example")))],
-            {S: Message(host="any.example", port=NO_PORT, ttl=5, owner="kube2etcd")},
+            alias("any.example", "any.example"),
             id="CNAME to any elsewhere",
         ),
         pytest.param(
@@ -231,7 +244,7 @@ MARKER = Message(owner="kube2etcd")
             id="a name above trees",
         ),
         pytest.param(
-            [(WEB, Exists(among=True))],
+            [(WEB, Exists(guarded=True))],
             {
                 S: MARKER,
                 f"{S}/M": Message(
@@ -241,7 +254,7 @@ MARKER = Message(owner="kube2etcd")
             id="a name among others",
         ),
         pytest.param(
-            [(ZONE.child("ns", "dns"), Exists(among=True))],
+            [(ZONE.child("ns", "dns"), Exists(guarded=True))],
             {"/skydns/local/cluster/dns/ns": MARKER},
             id="no name server",
         ),

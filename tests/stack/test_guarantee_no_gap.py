@@ -153,6 +153,44 @@ def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_agai
             server.kill()
 
 
+def test_no_name_is_missing_while_an_alias_becomes_a_service_and_an_alias_again(
+    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    apiserver.apply_all(
+        [service("db"), service("web", type="ExternalName", externalName="db.default.svc.cluster.local")]
+    )
+    port = free_port()
+    server = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)
+    alias: dict[str, Any] = {
+        "type": "ExternalName",
+        "externalName": "db.default.svc.cluster.local",
+        "clusterIP": None,
+    }
+    kinds = [{"type": "ClusterIP", "externalName": None, "clusterIP": ip} for ip in ("10.0.0.77", "None")]
+    with running(tmp_path, apiserver.kubeconfig(), etcd):
+        try:
+            server.start()
+            with asked_all_the_time(server, ASKED[:1], at_least=100):
+                for turn in range(60):
+                    kind = alias if turn % 2 else kinds[0]
+                    before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
+                    apiserver.request(
+                        "PATCH",
+                        apiserver.path("v1", "Service", "default", "web"),
+                        {"spec": kind},
+                        content_type="application/merge-patch+json",
+                    )
+                    wait_for(
+                        lambda before=before: (
+                            etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web") != before
+                        ),  # type: ignore[misc]
+                        "the other kind",
+                        10,
+                    )
+        finally:
+            server.kill()
+
+
 def test_no_machine_is_missing_while_its_addresses_change(
     binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
 from tests.stack.harness import ApiServer, Etcd, Object, wait_for
 from tests.stack.zoned import Zoned, endpoints, namespace, relabel, service, starter
 
@@ -280,3 +281,56 @@ def test_ports_and_headless_services(start: Callable[..., Zoned], apiserver: Api
     assert answer.ttl == 7
     assert zoned.ask("1.2.0.10.in-addr.arpa", "PTR") == ["web.shop.svc.cluster.local."]
     assert zoned.ask("_none._tcp.web.shop.s.example", "SRV") == ["NXDOMAIN"]
+
+
+def test_an_alias_never_gives_what_lies_below_its_target(
+    start: Callable[..., Zoned], apiserver: ApiServer
+) -> None:
+    apiserver.apply(dns_endpoint_crd())
+    apiserver.apply_all(
+        [
+            namespace("shop"),
+            namespace("bank"),
+            service("bank", "vault", clusterIP="10.0.2.1"),
+            external("to-service", "vault.bank.svc.cluster.local"),
+            external("to-namespace", "bank.svc.cluster.local"),
+            external("to-all", "svc.cluster.local"),
+            external("to-pods", "bank.pod.cluster.local"),
+            external("to-dns", "dns.cluster.local"),
+            external("to-zone", "cluster.local"),
+            external("to-selected", "vault.bank.shop.cluster.local"),
+            external("to-selected-namespace", "bank.shop.cluster.local"),
+            external("to-domain", "app.ext.cluster.local"),
+            external("within", "bank.team.example"),
+            external("chain", "to-all.shop.svc.cluster.local"),
+            dns_endpoint(
+                "one",
+                endpoint("app.ext.cluster.local", "A", "10.0.3.1"),
+                endpoint("below.app.ext.cluster.local", "A", "10.0.3.2"),
+                endpoint("www.ext.cluster.local", "CNAME", "app.ext.cluster.local"),
+            ),
+        ]
+    )
+    zoned = start(
+        "--domains",
+        "ext.cluster.local",
+        "--dns-endpoints",
+        config={"zones": [{"zone": "shop.cluster.local"}, {"zone": "team.example"}]},
+    )
+    zoned.expect("to-service.shop.svc.cluster.local", "A", "vault.bank.svc.cluster.local.", "10.0.2.1")
+    zoned.expect("to-selected.shop.svc.cluster.local", "A", "vault.bank.shop.cluster.local.", "10.0.2.1")
+    zoned.expect("www.ext.cluster.local", "A", "app.ext.cluster.local.", "10.0.3.1")
+    for alias, target in [
+        ("to-namespace.shop.svc.cluster.local", "bank.svc.cluster.local."),
+        ("to-all.shop.svc.cluster.local", "svc.cluster.local."),
+        ("to-pods.shop.svc.cluster.local", "bank.pod.cluster.local."),
+        ("to-dns.shop.svc.cluster.local", "dns.cluster.local."),
+        ("to-zone.shop.svc.cluster.local", "cluster.local."),
+        ("to-selected-namespace.shop.svc.cluster.local", "bank.shop.cluster.local."),
+        ("to-domain.shop.svc.cluster.local", "app.ext.cluster.local."),
+        ("within.shop.team.example", "bank.team.example."),
+        ("chain.shop.svc.cluster.local", "to-all.shop.svc.cluster.local."),
+    ]:
+        zoned.expect(alias, "CNAME", target)
+        for rtype in ("A", "AAAA", "SRV", "TXT"):
+            assert (alias, rtype, zoned.ask(alias, rtype)) == (alias, rtype, ["NODATA"])

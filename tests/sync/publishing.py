@@ -14,7 +14,6 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.kube.store import Store
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.base import OfExternal
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.layout import Layout
@@ -42,9 +41,9 @@ def host(publisher: Publisher, key: bytes) -> str:
     return decode(publisher.desired[key]).host
 
 
-def external(*names: str) -> OfExternal:
+def external(*names: str) -> ExternalZone:
     domains = tuple(map(Domain.parse, names))
-    return OfExternal(ExternalZone(domains[0].name, domains))
+    return ExternalZone(domains[0].name, domains)
 
 
 def said(name: str, *endpoints: tuple[str, str]) -> DnsEndpoint:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,3 +218,22 @@ def test_what_is_pruned(key: bytes, value: bytes, goes: bool) -> None:
         [key], {key: value, b"/skydns/local/cluster/ours": b"{}"}, "kube2etcd", [b"/skydns/local/cluster/"]
     )
     assert found == ((Delete(key, value),) if goes else ())
+
+
+class Counted(dict[bytes, bytes]):
+    """Counts how many entries are looked at."""
+
+    looked_at = 0
+
+    def items(self) -> Any:
+        for item in super().items():
+            self.looked_at += 1
+            yield item
+
+
+def test_a_few_deletions_cost_no_look_at_everything() -> None:
+    existing = Counted({f"/skydns/n{at}/{leaf}".encode(): OURS for at in range(10_000) for leaf in "AB"})
+    gone = dict.fromkeys(list(existing)[:24], OURS)
+    plan = Plan(tuple(Delete(key, value) for key, value in gone.items()))
+    assert to_hold(plan, existing, MARK) == frozenset()
+    assert existing.looked_at < 200

@@ -8,6 +8,7 @@ import pytest
 
 from kube2etcd.kube.objects import (
     ApiObject,
+    DnsEndpoint,
     Endpoint,
     EndpointSlice,
     Event,
@@ -22,14 +23,13 @@ from kube2etcd.kube.objects import (
 from kube2etcd.kube.selectors import Selector
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.base import OfMachines, OfSelected
 from kube2etcd.zones.cluster import ClusterZone
-from kube2etcd.zones.services import SelectedZone
-from kube2etcd.zones.vmi import MachineZone
+from kube2etcd.zones.services import ServicesZone
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name
-from tests.sync.publishing import PTR, ZONE, filled, host, service
+from tests.sync.publishing import PTR, ZONE, external, filled, host, said, service
 
 
 def test_an_empty_cluster_has_the_zone_itself() -> None:
@@ -69,7 +69,7 @@ def test_a_service_comes_before_an_endpoint_however_young() -> None:
     assert publisher.holder(PTR) == Unit("services", "shop", "young")
 
 
-VM_ZONE = MachineZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
+VM_ZONE = VmZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
 
 
 def machine(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
@@ -81,7 +81,7 @@ def with_machines(services: list[Service], machines: list[VirtualMachineInstance
     store = Store()
     store.replace("services", services)
     store.replace("virtualmachineinstances", machines)
-    publisher = Publisher(store, Layout(), ZONE, [OfMachines(VM_ZONE)])
+    publisher = Publisher(store, Layout(), ZONE, [VM_ZONE])
     publisher.refresh(publisher.units())
     return publisher
 
@@ -166,7 +166,7 @@ def test_pods_have_names_where_they_are_switched_on() -> None:
     store.replace("pods", [Pod(Metadata("shop", "p"), "10.0.0.1", phase="Running")])
     key = b"/skydns/local/cluster/pod/shop/10-0-0-1"
     for pods, there in (("verified", True), ("insecure", False), ("disabled", False)):
-        publisher = Publisher(store, Layout(), ClusterZone(ZONE.zone, pods=pods))
+        publisher = Publisher(store, Layout(), ClusterZone(ZONE.name, pods=pods))
         publisher.refresh(publisher.units())
         assert (key in publisher.desired) is there
 
@@ -211,9 +211,7 @@ def test_a_name_with_the_label_any_is_left_out_with_the_reason(name: str, namesp
 
 
 def test_services_follow_the_labels_of_their_namespace() -> None:
-    staging = OfSelected(
-        SelectedZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=staging"))
-    )
+    staging = ServicesZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=staging"))
     store = Store()
     store.replace("services", [service("web"), service("web", namespace="other", ip="10.0.0.2")])
     store.replace("namespaces", [Namespace(Metadata("", "shop")), Namespace(Metadata("", "other"))])
@@ -232,7 +230,7 @@ def test_services_follow_the_labels_of_their_namespace() -> None:
 
 
 def test_an_object_of_another_zone_changes_together_too() -> None:
-    shop = OfSelected(SelectedZone(Name.parse("shop.example")))
+    shop = ServicesZone(Name.parse("shop.example"))
     publisher = Publisher(Store(), Layout(), ZONE, [shop])
     key = publisher.layout.key(Name.parse("web.shop.shop.example"))
     assert publisher.group(key + b"/00-10-0-0-1-H") == key
@@ -242,12 +240,10 @@ def test_names_in_a_longer_zone_are_left_to_it() -> None:
     """The server asks the longest zone, which would answer what was never meant for it."""
     team = Selector.parse("team=a")
     zones = [
-        OfMachines(VM_ZONE),
-        OfSelected(SelectedZone(Name.parse("shop.vm"), selector=team, name="{service}")),
-        OfSelected(SelectedZone(Name.parse("example"))),
-        OfSelected(
-            SelectedZone(Name.parse("shop.example"), selector=Selector.parse("team=a"), name="{service}")
-        ),
+        VM_ZONE,
+        ServicesZone(Name.parse("shop.vm"), selector=team, template="{service}"),
+        ServicesZone(Name.parse("example")),
+        ServicesZone(Name.parse("shop.example"), selector=Selector.parse("team=a"), template="{service}"),
     ]
     store = Store()
     store.replace("services", [service("web"), service("db", ip="10.0.0.2", namespace="other")])
@@ -278,7 +274,7 @@ def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
 
 
 def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
-    stage = OfSelected(SelectedZone(Name.parse("stage.example")))
+    stage = ServicesZone(Name.parse("stage.example"))
     publisher = Publisher(Store(), Layout(), ZONE, [stage])
     event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
     publisher.refresh(publisher.store.apply("services", event))
@@ -288,3 +284,97 @@ def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
         ("stage.example", ["odd"]),
     ]
     assert publisher.left_out() == 1
+
+
+def endpoints_of(name: str, *addresses: str, hostname: str = "", age: str = "") -> EndpointSlice:
+    meta = Metadata("shop", f"{name}-1", creation_timestamp=age)
+    return EndpointSlice(meta, name, "IPv4", (), (Endpoint(addresses, True, hostname),))
+
+
+@pytest.mark.parametrize("younger", ["metrics", "zk"])
+def test_a_hostname_has_the_reverse_name_before_a_dashed_address(younger: str) -> None:
+    ages = {"metrics": "1", "zk": "1", younger: "2"}
+    publisher = filled(
+        services=[service(name, age=age, ip="None") for name, age in ages.items()],
+        endpointslices=[
+            endpoints_of("metrics", "10.0.0.1"),
+            endpoints_of("zk", "10.0.0.1", hostname="zk-0"),
+        ],
+    )
+    assert host(publisher, PTR) == "zk-0.zk.shop.svc.cluster.local"
+
+
+def test_within_a_service_too_the_hostname_has_the_reverse_name() -> None:
+    publisher = filled(
+        services=[service("zk", ip="None")],
+        endpointslices=[
+            EndpointSlice(Metadata("shop", at), "zk", "IPv4", (), (Endpoint(("10.0.0.1",), True, label),))
+            for at, label in (("a", ""), ("b", "zk-0"), ("c", ""))
+        ],
+    )
+    assert host(publisher, PTR) == "zk-0.zk.shop.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("target", "followed"),
+    [
+        ("web.shop.svc.cluster.local", True),
+        ("zk-0.web.shop.svc.cluster.local", True),
+        ("_http._tcp.web.shop.svc.cluster.local", True),
+        ("_tcp.web.shop.svc.cluster.local", False),
+        ("a.b.web.shop.svc.cluster.local", False),
+        ("shop.svc.cluster.local", False),
+        ("svc.cluster.local", False),
+        ("10-0-0-1.shop.pod.cluster.local", True),
+        ("shop.pod.cluster.local", False),
+        ("pod.cluster.local", False),
+        ("ns.dns.cluster.local", True),
+        ("dns.cluster.local", False),
+        ("cluster.local", False),
+        ("web.cluster.local", False),
+        ("desk.shop.vm.cluster.local", True),
+        ("shop.vm.cluster.local", False),
+        ("web.shop.team.cluster.local", True),
+        ("shop.team.cluster.local", False),
+        ("app.ext.cluster.local", False),
+        ("elsewhere.example", True),
+    ],
+)
+def test_an_alias_in_the_zone_is_followed_to_the_names_of_objects_alone(target: str, followed: bool) -> None:
+    zones = (
+        VmZone(Name.parse("vm.cluster.local")),
+        ServicesZone(Name.parse("team.cluster.local")),
+        external("ext.cluster.local"),
+    )
+    store = Store()
+    store.replace("services", [Service(Metadata("shop", "x"), "ExternalName", external_name=target)])
+    publisher = Publisher(store, Layout(), ZONE, zones)
+    publisher.refresh(publisher.units())
+    key = b"/skydns/local/cluster/svc/shop/x"
+    assert host(publisher, key) == target
+    expected = target if followed else "m.x.shop.svc.cluster.local"
+    assert host(publisher, key + b"/C") == expected
+    reasons = set(publisher.published(Unit("services", "shop", "x")).left_out)
+    assert len(reasons) == (not followed)
+    assert publisher.untold() == []
+
+
+def test_of_two_aliases_of_one_name_the_older_objects_is_published() -> None:
+    store = Store()
+    publisher = Publisher(store, Layout(), None, [external("dtk.io")])
+    old, new = (
+        DnsEndpoint(Metadata("shop", name, age), said(name, ("a.dtk.io", to)).endpoints)
+        for name, age, to in (("z", "1", "z.example"), ("a", "2", "a.example"))
+    )
+    publisher.refresh(store.replace("dnsendpoints", [old, new]))
+    assert host(publisher, b"/skydns/io/dtk/a/own_") == "z.example"
+    again = DnsEndpoint(Metadata("shop", "z", "3"), old.endpoints)
+    publisher.refresh(store.apply("dnsendpoints", Event("MODIFIED", again, "shop", "z")))
+    assert host(publisher, b"/skydns/io/dtk/a/own_") == "a.example"
+
+
+def test_an_object_in_a_zone_below_another_changes_in_one_transaction() -> None:
+    zones = (ServicesZone(Name.parse("shop.cluster.local"), template="{service}"),)
+    publisher = Publisher(Store(), Layout(), ZONE, zones)
+    root = b"/skydns/local/cluster/shop/web"
+    assert publisher.group(root) == publisher.group(root + b"/a") == root

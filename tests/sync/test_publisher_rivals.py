@@ -13,14 +13,13 @@ from kube2etcd.kube.objects import Event, Metadata, Rejected, Service
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import load
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.base import OfSelected
-from kube2etcd.zones.services import SelectedZone
+from kube2etcd.zones.services import ServicesZone
 from skydns_compat.corefile import blocks
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 from tests.sync.publishing import host, service
 
-ONE_NAME = OfSelected(SelectedZone(Name.parse("stage.example"), name="{service}"))
+ONE_NAME = ServicesZone(Name.parse("stage.example"), template="{service}")
 WEB = b"/skydns/example/stage/web"
 IN_A = Service(Metadata("a", "web", creation_timestamp="1"), "ExternalName", external_name="web.example.com")
 IN_B = service("web", namespace="b", age="2")
@@ -62,15 +61,15 @@ def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder
 
 def test_a_name_goes_over_within_one_refresh() -> None:
     publisher = sharing([IN_A, IN_B])
-    assert below(publisher, WEB) == {b""}
+    assert below(publisher, WEB) == {b"", b"/C"}
     assert host(publisher, WEB) == "web.example.com"
     changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "a", "web")))
-    assert changed == {WEB, WEB + b"/00-10-0-0-1-H"}
+    assert changed == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
     assert {publisher.group(key) for key in changed} == {WEB}
     assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/00-10-0-0-1-H"}, 0)
     changed = publisher.refresh(publisher.store.apply("services", Event("ADDED", IN_A, "a", "web")))
-    assert changed == {WEB, WEB + b"/00-10-0-0-1-H"}
-    assert (below(publisher, WEB), publisher.left_out()) == ({b""}, 1)
+    assert changed == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
+    assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/C"}, 1)
 
 
 def test_who_has_no_record_there_wants_no_name() -> None:

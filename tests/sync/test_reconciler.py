@@ -30,7 +30,6 @@ from kube2etcd.sync.events import (
 )
 from kube2etcd.sync.plan import Delete
 from kube2etcd.sync.target import ETCD_RETRY
-from kube2etcd.zones.base import OfExternal
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.message import Message, encode
 from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, clock, many, service, told, world
@@ -228,7 +227,7 @@ def test_external_zones_that_change_and_names_that_another_holds(
     own = b"/skydns/io/dtk/own_"
     world = World(clock, Entries({own: theirs}))
     domain = Domain.parse("dtk.io")
-    zones = (OfExternal(ExternalZone(domain.name, (domain,))),)
+    zones = (ExternalZone(domain.name, (domain,)),)
     said = DnsEndpoint(Metadata("shop", "x"), (ExternalEndpoint("a.dtk.io", ("10.0.0.1",), "A"),))
     world.listed().turn(Listed("dnsendpoints", [said]), Rezoned(zones))
     assert world.etcd.entries[own] == theirs

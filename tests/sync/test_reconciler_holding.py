@@ -26,8 +26,7 @@ from kube2etcd.sync.events import (
 )
 from kube2etcd.sync.listings import GONE_AFTER
 from kube2etcd.sync.safety import ASK_AGAIN
-from kube2etcd.zones.base import OfMachines
-from kube2etcd.zones.vmi import MachineZone
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
 from tests.sync.loop import KINDS, Clock, Entries, World, clock, many, service, told, world
@@ -46,7 +45,7 @@ def many_machines(count: int) -> list[VirtualMachineInstance]:
 
 
 def with_machines(clock: Clock, machines: list[VirtualMachineInstance]) -> World:
-    zone = OfMachines(MachineZone(Name.parse("vm")))
+    zone = VmZone(Name.parse("vm"))
     world = World(clock, kinds=(*KINDS, MACHINES), zones=[zone])
     world.turn(Listed(MACHINES, machines)).listed(service("web"))
     world.assert_equal()

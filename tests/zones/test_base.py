@@ -17,11 +17,11 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.kube.selectors import Selector
 from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.zones.base import InCluster, OfExternal, OfMachines, OfSelected, Zone
+from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone
-from kube2etcd.zones.services import SelectedZone
-from kube2etcd.zones.vmi import MachineZone
+from kube2etcd.zones.services import ServicesZone
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 
@@ -36,13 +36,13 @@ UNITS: dict[str, ApiObject] = {
     "virtualmachineinstances": MACHINE,
 }
 
-CLUSTER = InCluster(ClusterZone(Name.parse("c.l"), pods="verified"))
-PODLESS = InCluster(ClusterZone(Name.parse("c.l")))
-MACHINES = OfMachines(MachineZone(Name.parse("vm")))
+CLUSTER = ClusterZone(Name.parse("c.l"), pods="verified")
+PODLESS = ClusterZone(Name.parse("c.l"))
+MACHINES = VmZone(Name.parse("vm"))
 
 
-def selected(**how: object) -> OfSelected:
-    return OfSelected(SelectedZone(Name.parse("s.e"), **how))  # type: ignore[arg-type]
+def selected(**how: object) -> ServicesZone:
+    return ServicesZone(Name.parse("s.e"), **how)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_what_a_zone_takes(store: Store, zone: Zone, taken: list[str]) -> None:
     ]
     assert sorted(found) == taken
     assert zone.publish(Unit("services", "shop", "gone"), store).records == []
-    assert zone.itself().records[0].name == zone.name
+    assert zone.own().records[0].name == zone.name
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_what_a_zone_takes(store: Store, zone: Zone, taken: list[str]) -> None:
     [
         (CLUSTER, 0, False),
         (MACHINES, 1, False),
-        (OfExternal(ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),))), 0, False),
+        (ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),)), 0, False),
         (selected(), 1, False),
-        (selected(name="{service}"), 0, False),
-        (selected(name="{service}.x.{namespace}"), 2, False),
+        (selected(template="{service}"), 0, False),
+        (selected(template="{service}.x.{namespace}"), 2, False),
         (selected(namespace_selector=Selector.parse("env")), 1, True),
     ],
 )
 def test_shape(zone: Zone, above: int, follows: bool) -> None:
-    assert (zone.above, zone.follows_namespaces()) == (above, follows)
+    assert (zone.empty_levels, zone.follows_namespaces()) == (above, follows)
 
 
 def test_why_a_service_is_not_taken(store: Store) -> None:
@@ -115,11 +115,11 @@ def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
     store = Store()
     endpoint = Endpoint("a.d.t", ("10.0.0.1",), "A")
     store.replace("dnsendpoints", [DnsEndpoint(Metadata("shop", "x"), (endpoint,))])
-    zone = OfExternal(ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),)))
+    zone = ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),))
     published = zone.publish(Unit(NAMES, "", "a.d.t"), store)
     assert [str(record) for record in published.records] == ["a.d.t. 30 IN A 10.0.0.1"]
     assert not zone.publish(Unit("services", "shop", "web"), store).records
-    assert [record.name for record in zone.itself().steps] == [zone.name]
+    assert [record.name for record in zone.own().non_terminals] == [zone.name]
     layout, name = Layout(), Name.parse("a.d.t")
     assert zone.key(layout, name) == b"/skydns/t/d/a/own_"
     assert zone.key(layout, name) in zone.entries(layout, published.records)

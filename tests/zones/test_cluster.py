@@ -17,6 +17,7 @@ from kube2etcd.kube.objects import (
     Port,
     Service,
 )
+from kube2etcd.zones.base import Published
 from kube2etcd.zones.cluster import (
     ClusterZone,
     cluster_addresses,
@@ -27,7 +28,6 @@ from kube2etcd.zones.cluster import (
     service_records,
     zone_records,
 )
-from kube2etcd.zones.published import Published
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name, check_label, parse_address
 from skydns_compat.reader import Entries, answer
@@ -60,7 +60,7 @@ def test_the_zone_itself() -> None:
         'dns-version.c.l. 28800 IN TXT "1.1.0"',
         "ns.dns.c.l. 5 IN NODATA -",
     ]
-    server = ClusterZone(ZONE.zone, dns_server_ips=(parse_address("10.0.0.10"), parse_address("fd00::a")))
+    server = ClusterZone(ZONE.name, dns_server_ips=(parse_address("10.0.0.10"), parse_address("fd00::a")))
     assert lines(zone_records(server))[2:] == [
         "ns.dns.c.l. 30 IN A 10.0.0.10",
         "ns.dns.c.l. 30 IN AAAA fd00::a",
@@ -76,7 +76,7 @@ def test_the_zone_itself() -> None:
     ],
 )
 def test_namespace(pods: str, expected: list[str]) -> None:
-    zone = ClusterZone(ZONE.zone, pods=pods)
+    zone = ClusterZone(ZONE.name, pods=pods)
     assert lines(namespace_records(Namespace(Metadata("", "shop")), zone)) == expected
 
 
@@ -103,14 +103,8 @@ def test_namespace_without_a_name_in_dns() -> None:
         pytest.param(
             Pod(Metadata("shop", "p"), "10.0.0.1", phase="Failed"),
             [],
-            ["the pod has ended or is ending"],
+            ["the pod has ended"],
             id="ended",
-        ),
-        pytest.param(
-            Pod(Metadata("shop", "p"), "10.0.0.1", terminating=True),
-            [],
-            ["the pod has ended or is ending"],
-            id="ending",
         ),
         pytest.param(Pod(Metadata("shop", "p"), "web"), [], ["'web' is not an IP address"], id="a word"),
         pytest.param(
@@ -301,9 +295,9 @@ def test_an_address_counts_once_for_each_slice_without_ports_too(
         piece(Endpoint(("10.1.0.1",)), Endpoint(("10.1.0.2",), NOT_READY), name="s3"),
         piece(Endpoint(("10.1.0.3",)), ports=http, name="s4"),
     ]
-    entries = Entries(Layout().entries(service_records(own, pieces, zone).records, zone.zone))
+    entries = Entries(Layout().entries(service_records(own, pieces, zone).records, zone.name))
     for name, share in shares.items():
-        records = answer(entries, zone.zone, f"{name}.shop.svc.c.l", "SRV").answers
+        records = answer(entries, zone.name, f"{name}.shop.svc.c.l", "SRV").answers
         assert {int(record.data.split()[1]) for record in records} == {share}, name
 
 

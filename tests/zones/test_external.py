@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from kube2etcd.external import Domain, Endpoint, plain_name
+from kube2etcd.zones.base import Published
 from kube2etcd.zones.external import (
     MAX_TEXT,
     ExternalZone,
@@ -14,7 +15,6 @@ from kube2etcd.zones.external import (
     external_zone_records,
     zones_of,
 )
-from kube2etcd.zones.published import Published
 from kube2etcd.zones.targets import MAX_ALIASES
 from skydns_compat.names import Name, parse_address
 
@@ -37,7 +37,7 @@ def lines(published: Published) -> list[str]:
 
 
 def test_the_apex_exists() -> None:
-    assert [str(record) for record in external_zone_records(ZONE).steps] == ["dtk.io. 30 IN NODATA -"]
+    assert [str(record) for record in external_zone_records(ZONE).non_terminals] == ["dtk.io. 30 IN NODATA -"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_a_name_has(said: list[tuple[str, ...]], found: list[str], left_out
     endpoints = [end("a.dtk.io", rtype, *targets) for rtype, *targets in said]
     published = publish("a.dtk.io", endpoints)
     assert (lines(published), len(published.left_out)) == (found, left_out), published.left_out
-    assert published.steps == []
+    assert published.non_terminals == []
 
 
 def test_the_order_of_those_who_speak_does_not_matter() -> None:
@@ -155,8 +155,8 @@ def test_one_ttl_for_a_type(ttls: tuple[int, ...], expected: list[str]) -> None:
 
 def test_the_names_between_exist() -> None:
     published = publish("a.b.c.dtk.io", [end("A.B.c.dtk.io.", "A", "10.0.0.1")])
-    assert [str(record.name) for record in published.steps] == ["b.c.dtk.io", "c.dtk.io"]
-    assert publish("a.b.dtk.io", [end("a.b.dtk.io", "NS", "ns.x")]).steps == []
+    assert [str(record.name) for record in published.non_terminals] == ["b.c.dtk.io", "c.dtk.io"]
+    assert publish("a.b.dtk.io", [end("a.b.dtk.io", "NS", "ns.x")]).non_terminals == []
 
 
 @pytest.mark.parametrize(

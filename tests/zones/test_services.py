@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Ingress, Metadata, Port, Service
-from kube2etcd.zones.published import Published
+from kube2etcd.zones.base import Published
 from kube2etcd.zones.services import (
     EXTERNAL,
     INTERNAL,
-    SelectedZone,
+    ServicesZone,
     flatten,
     selected_namespace_records,
     selected_records,
@@ -23,7 +23,7 @@ from skydns_compat.names import Name, check_label
 from skydns_compat.records import Host
 from tests.strategies import LAW
 
-ZONE = SelectedZone(Name.parse("shop.example"), ttl=5)
+ZONE = ServicesZone(Name.parse("shop.example"), ttl=5)
 
 
 def lines(published: Published) -> list[str]:
@@ -44,7 +44,7 @@ BOTH = service(
 def test_the_zone_itself() -> None:
     apex, server = "shop.example. 5 IN NODATA -", "ns.dns.shop.example. 5 IN NODATA -"
     assert lines(selected_zone_records(ZONE)) == [apex, server]
-    fixed = replace(ZONE, name="{service}.{namespace}.k8s.prod")
+    fixed = replace(ZONE, template="{service}.{namespace}.k8s.prod")
     assert lines(selected_zone_records(fixed)) == [
         apex,
         server,
@@ -152,7 +152,7 @@ def test_services(one: Service, expected: list[str], left_out: list[str]) -> Non
 
 
 def test_a_zone_too_long_for_a_name() -> None:
-    zone = replace(ZONE, zone=Name.parse(".".join(["z" * 60] * 4)))
+    zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
     published = selected_records(service("w" * 20, cluster_ip="10.0.0.1"), [], zone)
     assert published.records == []
     assert "has no name in" in published.left_out[0]
@@ -169,13 +169,15 @@ def test_neither_address_nor_endpoints() -> None:
         ("{service}.{namespace}", "web.shop", [], ["shop"]),
         ("{service}", "web", [], []),
         ("{service}-{namespace}", "web-shop", [], []),
+        ("SVC-{service}.{namespace}", "svc-web.shop", [], ["shop"]),
+        ("{service}.K8S", "web.k8s", [], []),
         ("{service}.prod.{namespace}", "web.prod.shop", [], ["prod.shop", "shop"]),
         ("{namespace}.{service}", "shop.web", ["web"], []),
         ("a.{service}.{namespace}", "a.web.shop", ["web.shop"], ["shop"]),
     ],
 )
 def test_templates(template: str, name: str, above: list[str], parents: list[str]) -> None:
-    zone = replace(ZONE, name=template)
+    zone = replace(ZONE, template=template)
     found = selected_records(service(cluster_ip="10.0.0.1"), [], zone)
     assert lines(found) == [
         f"{name}.shop.example. 5 IN A 10.0.0.1",
@@ -187,7 +189,7 @@ def test_templates(template: str, name: str, above: list[str], parents: list[str
 
 
 def test_a_namespace_that_makes_the_name_too_long() -> None:
-    zone = replace(ZONE, zone=Name.parse(".".join(["z" * 60] * 4)))
+    zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
     published = selected_namespace_records("n" * 30, zone)
     assert published.records == []
     assert "the namespace has no name in" in published.left_out[0]
@@ -198,7 +200,7 @@ def test_a_namespace_that_makes_the_name_too_long() -> None:
     st.data(), st.sampled_from(["{service}.{namespace}", "{service}-{namespace}", "x-{namespace}-{service}"])
 )
 def test_no_two_services_share_a_name(data: st.DataObject, template: str) -> None:
-    zone = replace(ZONE, name=template)
+    zone = replace(ZONE, template=template)
     words = st.sampled_from(["a", "b", "a-b", "b-a", "a-b-a", "x-a", "a-x"])
     names = data.draw(st.lists(st.tuples(words, words), min_size=2, max_size=6, unique=True))
     found = [

@@ -7,9 +7,9 @@ from ipaddress import ip_network
 import pytest
 
 from kube2etcd.kube.objects import Interface, Metadata, Namespace, VirtualMachineInstance
-from kube2etcd.zones.published import Published
+from kube2etcd.zones.base import Published
 from kube2etcd.zones.vmi import (
-    MachineZone,
+    VmZone,
     machine_namespace_records,
     machine_records,
     machine_zone_records,
@@ -18,8 +18,8 @@ from skydns_compat.names import Name, parse_address
 
 VM = Name.parse("vm")
 ETH = Interface("eth1", "10.0.0.1")
-ZONE = MachineZone(VM, ttl=5)
-SERVED = MachineZone(VM, ttl=5, name_server=parse_address("192.0.2.53"))
+ZONE = VmZone(VM, ttl=5)
+SERVED = VmZone(VM, ttl=5, name_server=parse_address("192.0.2.53"))
 
 
 def lines(published: Published) -> list[str]:
@@ -48,7 +48,7 @@ def test_the_zone_itself() -> None:
         ("a.b", ZONE, [], 1),
     ],
 )
-def test_namespaces(name: str, zone: MachineZone, expected: list[str], left_out: int) -> None:
+def test_namespaces(name: str, zone: VmZone, expected: list[str], left_out: int) -> None:
     published = machine_namespace_records(Namespace(Metadata("", name)), zone)
     assert (lines(published), len(published.left_out)) == (expected, left_out)
 
@@ -113,7 +113,7 @@ def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
 
 
 def test_allowed_networks() -> None:
-    zone = MachineZone(
+    zone = VmZone(
         VM, allowed=(ip_network("10.0.0.0/8"),), allowed_in={"lab": (ip_network("fd00::/8"),), "none": ()}
     )
     interface = Interface("eth1", "10.0.0.1", ("192.0.2.1", "fd00::1"))
@@ -129,7 +129,7 @@ def test_allowed_networks() -> None:
 
 
 def test_pointers_only_for_the_reverse_networks() -> None:
-    zone = MachineZone(VM, ttl=5, reverse=(ip_network("10.0.0.0/24"),))
+    zone = VmZone(VM, ttl=5, reverse=(ip_network("10.0.0.0/24"),))
     one = machine(Interface("b", "10.0.0.1"), Interface("a", "10.0.0.1"), Interface("c", "10.0.1.1"))
     assert [str(record) for record in machine_records(one, zone).pointers] == [
         "1.0.0.10.in-addr.arpa. 5 IN PTR a.m.shop.vm."

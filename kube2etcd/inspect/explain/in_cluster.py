@@ -11,8 +11,8 @@ from kube2etcd.inspect.listing import Row
 from kube2etcd.kube.objects import Namespace, Service
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.base import InCluster
-from kube2etcd.zones.published import Published
+from kube2etcd.zones.base import Published
+from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer
 
@@ -35,7 +35,7 @@ def other_types(rows: list[Row]) -> str:
 class WhyInCluster:
     """Reasons over what ``publisher`` wants in the cluster's zone; ``labels`` are those below it."""
 
-    def __init__(self, publisher: Publisher, zone: InCluster) -> None:
+    def __init__(self, publisher: Publisher, zone: ClusterZone) -> None:
         self._publisher, self._zone = publisher, zone
 
     def reasons(
@@ -45,7 +45,7 @@ class WhyInCluster:
         if labels[-1:] == ("svc",):
             yield from self._about_service(labels, rows, answer)
         elif labels[-1:] == ("pod",):
-            yield from self._about_pod(self._zone.settings.pods, labels, shown, answer)
+            yield from self._about_pod(self._zone.pods, labels, shown, answer)
         elif not rows:
             yield f"{self._zone.name} has svc, pod, dns and dns-version below it, and nothing else"
         elif not shown:

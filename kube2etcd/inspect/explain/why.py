@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
 from kube2etcd.inspect.explain.in_cluster import WhyInCluster, other_types, published_in
@@ -10,9 +9,11 @@ from kube2etcd.inspect.listing import Row, unit_rows
 from kube2etcd.kube.objects import Service
 from kube2etcd.kube.store import NAMES, Unit
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.base import InCluster, OfExternal, OfSelected, Zone
-from kube2etcd.zones.cluster import is_headless
-from skydns_compat.names import InvalidName, Name
+from kube2etcd.zones.base import Zone
+from kube2etcd.zones.cluster import ClusterZone, is_headless
+from kube2etcd.zones.external import ExternalZone
+from kube2etcd.zones.services import ServicesZone
+from skydns_compat.names import InvalidName, Name, address_of
 from skydns_compat.reader import Answer
 
 _ADDRESSES = ("A", "AAAA")
@@ -37,7 +38,7 @@ class Why:
         zone = self._zone_of(name)
         if zone is None:
             return list(self._publisher.units()) if self.is_reverse(name) else []
-        if isinstance(zone, OfExternal):
+        if isinstance(zone, ExternalZone):
             # Whoever has names below it makes a name exist too.
             below = f".{name}"
             return [
@@ -45,7 +46,7 @@ class Why:
                 for unit in self._publisher.units()
                 if unit.kind == "zones" or (unit.kind == NAMES and f".{unit.name}".endswith(below))
             ]
-        if not isinstance(zone, InCluster):
+        if not isinstance(zone, ClusterZone):
             return [unit for unit in self._publisher.units() if unit.kind != "pods"]
         labels = name.relative(zone.name)
         units = [unit for unit in self._publisher.units() if unit.kind == "zones"]
@@ -78,12 +79,12 @@ class Why:
             yield from self._about_reverse(name, bool(shown))
             return
         labels = name.relative(zone.name)
-        if isinstance(zone, OfExternal):
+        if isinstance(zone, ExternalZone):
             if rows and not shown:
                 yield other_types(rows)
             yield from self._about_external(name, zone, bool(rows))
             return
-        if not isinstance(zone, InCluster):
+        if not isinstance(zone, ClusterZone):
             if rows and not shown:
                 yield other_types(rows)
             elif not shown:
@@ -109,7 +110,7 @@ class Why:
         if found:
             return
         for unit in self._publisher.units():
-            if unit.kind == "namespaces" and unit.name in labels and isinstance(zone, OfSelected):
+            if unit.kind == "namespaces" and unit.name in labels and isinstance(zone, ServicesZone):
                 unselected = zone.unselected_namespace(unit.name, self._publisher.store)
                 if unselected:
                     found = True
@@ -145,7 +146,7 @@ class Why:
     def _left_out(self, unit: Unit, zone: Zone) -> list[str]:
         """Why a unit lacks names in a zone, also when it is not meant to have any."""
         one = self._publisher.store.get(unit)
-        if isinstance(zone, OfSelected) and isinstance(one, Service):
+        if isinstance(zone, ServicesZone) and isinstance(one, Service):
             unselected = zone.unselected(one, self._publisher.store)
             if unselected:
                 return [unselected]
@@ -158,7 +159,7 @@ class Why:
         if cluster is None:
             return
         try:
-            longer = [Name.parse(f"{name}.{suffix}") for suffix in self._suffixes(cluster.zone)]
+            longer = [Name.parse(f"{name}.{suffix}") for suffix in self._suffixes(cluster.name)]
         except InvalidName:
             return
         for candidate in longer:
@@ -178,7 +179,7 @@ class Why:
                 return str(unit)
 
     def _about_reverse(self, name: Name, shown: bool) -> Iterator[str]:
-        address = _address_of(name)
+        address = address_of(name)
         if address is None:
             yield "the name is no complete reverse name of an address, so no PTR can be there"
             return
@@ -198,17 +199,3 @@ class Why:
     def is_reverse(self, name: Name) -> bool:
         """Whether the name is that of an address backwards."""
         return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
-
-
-def _address_of(name: Name) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address whose reverse name this is."""
-    labels = name.labels[:-2][::-1]
-    try:
-        if name.labels[-2:] == ("in-addr", "arpa") and len(labels) == 4:
-            return ipaddress.IPv4Address(".".join(labels))
-        if name.labels[-2:] == ("ip6", "arpa") and len(labels) == 32:
-            digits = "".join(labels)
-            return ipaddress.IPv6Address(":".join(digits[at : at + 4] for at in range(0, 32, 4)))
-    except ValueError:
-        return None
-    return None

@@ -19,7 +19,6 @@ from kube2etcd.kube.objects.endpointslices import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
-    TargetRef,
 )
 from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
 from kube2etcd.kube.objects.machines import Interface, VirtualMachineInstance
@@ -49,7 +48,6 @@ __all__ = [
     "Port",
     "Rejected",
     "Service",
-    "TargetRef",
     "VirtualMachineInstance",
     "decode_event",
     "decode_list",

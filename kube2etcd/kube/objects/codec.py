@@ -256,8 +256,8 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
         known = _CODECS[kind.name].event.decode(line)
         if known.type in _CHANGES:
             one = _CODECS[kind.name].flat(known.object)
-            meta = one.metadata
-            return Event(known.type, one, meta.namespace, meta.name, meta.resource_version)
+            meta, version = one.metadata, known.object.metadata.resource_version or ""
+            return Event(known.type, one, meta.namespace, meta.name, version)
     except (msgspec.MsgspecError, ValueError):
         pass
     return _decode_event_in_parts(kind, line)
@@ -280,11 +280,11 @@ def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
         return Event(event.type)
     codec = _CODECS[kind.name]
     result = codec.read(event.object)
+    version = _identity(event.object).resource_version or ""
     if isinstance(result, Rejected):
-        version = _identity(event.object).resource_version or ""
         return Event(event.type, None, result.namespace, result.name, version, rejected=result)
     meta = result.metadata
-    return Event(event.type, result, meta.namespace, meta.name, meta.resource_version)
+    return Event(event.type, result, meta.namespace, meta.name, version)
 
 
 def _read_bookmark(raw: Raw) -> Event:

@@ -7,6 +7,7 @@ shape of the JSON and take ``null`` everywhere.  What it must never do: know a k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sys import intern
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
@@ -29,12 +30,13 @@ EMPTY: Final[Mapping[str, str]] = {}
 
 
 class Metadata(Struct, frozen=True, gc=False):
-    """Identity and age.  Labels are kept where selectors read them: Services, Namespaces, VMIs."""
+    """Identity and age.  Labels are kept where selectors read them: Services and Namespaces.
+
+    No resourceVersion: two versions of an object that differ in nothing else are equal.
+    """
 
     namespace: str
     name: str
-    uid: str = ""
-    resource_version: str = ""
     creation_timestamp: str = ""
     """RFC 3339 in UTC as the server writes it, so it sorts as text; empty when unknown."""
     labels: Mapping[str, str] = EMPTY
@@ -70,7 +72,6 @@ class Identity(Wire):
 
     name: str | None = None
     namespace: str | None = None
-    uid: str | None = None
     resource_version: str | None = None
     creation_timestamp: str | None = None
 
@@ -84,8 +85,6 @@ class WireMetadata(Identity):
 
 class BareMetadata(Identity):
     """Where labels and annotations decide nothing."""
-
-    deletion_timestamp: str | None = None
 
 
 # --- Wire to flat ---------------------------------------------------------------------------------
@@ -121,10 +120,8 @@ def read_metadata(meta: WireMetadata) -> Metadata:
     if meta.annotations is not None and meta.annotations.tenant_cluster_ip:
         annotations = {TENANT_CLUSTER_IP: meta.annotations.tenant_cluster_ip}
     return Metadata(
-        meta.namespace or "",
+        intern(meta.namespace or ""),
         name_of(meta),
-        meta.uid or "",
-        meta.resource_version or "",
         meta.creation_timestamp or "",
         labels,
         annotations,
@@ -137,9 +134,7 @@ def read_bare_metadata(meta: Identity) -> Metadata:
     :raises Nameless: it has no name.
     """
     return Metadata(
-        meta.namespace or "",
+        intern(meta.namespace or ""),
         name_of(meta),
-        meta.uid or "",
-        meta.resource_version or "",
         meta.creation_timestamp or "",
     )

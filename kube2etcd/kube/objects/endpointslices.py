@@ -20,22 +20,12 @@ class EndpointPort(Struct, frozen=True, gc=False):
     port: int | None
 
 
-class TargetRef(Struct, frozen=True, gc=False):
-    """The object behind an endpoint, usually a Pod."""
-
-    kind: str = ""
-    name: str = ""
-
-
 class Endpoint(Struct, frozen=True, gc=False):
     """One backend; readiness that nobody reported is ``None``."""
 
     addresses: tuple[str, ...]
     ready: bool | None = None
-    serving: bool | None = None
-    terminating: bool | None = None
     hostname: str = ""
-    target_ref: TargetRef | None = None
 
 
 class EndpointSlice(Struct, frozen=True, gc=False):
@@ -58,20 +48,12 @@ class _SliceMetadata(Identity):
 
 class _Conditions(Wire):
     ready: bool | None = None
-    serving: bool | None = None
-    terminating: bool | None = None
-
-
-class _TargetRef(Wire):
-    kind: str | None = None
-    name: str | None = None
 
 
 class _Endpoint(Wire):
     addresses: tuple[str, ...] | None = None
     conditions: _Conditions | None = None
     hostname: str | None = None
-    target_ref: _TargetRef | None = None
 
 
 class _EndpointPort(Wire):
@@ -89,20 +71,9 @@ class WireEndpointSlice(Wire):
     endpoints: tuple[_Endpoint, ...] | None = None
 
 
-_UNREPORTED: Final = _Conditions()
-
-
 def _endpoint(wire: _Endpoint) -> Endpoint:
-    conditions = wire.conditions or _UNREPORTED
-    ref = wire.target_ref
-    return Endpoint(
-        wire.addresses or (),
-        conditions.ready,
-        conditions.serving,
-        conditions.terminating,
-        wire.hostname or "",
-        TargetRef(ref.kind or "", ref.name or "") if ref is not None else None,
-    )
+    ready = wire.conditions.ready if wire.conditions is not None else None
+    return Endpoint(wire.addresses or (), ready, wire.hostname or "")
 
 
 def read_endpoint_slice(wire: WireEndpointSlice) -> EndpointSlice:

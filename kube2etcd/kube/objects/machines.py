@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from kube2etcd.kube.objects.common import Metadata, Wire, WireMetadata, read_metadata
+from kube2etcd.kube.objects.common import BareMetadata, Metadata, Wire, read_bare_metadata
 
 
 class Interface(Struct, frozen=True, gc=False):
@@ -13,7 +13,6 @@ class Interface(Struct, frozen=True, gc=False):
     name: str = ""
     ip_address: str = ""
     ip_addresses: tuple[str, ...] = ()
-    info_source: str = ""
 
 
 class VirtualMachineInstance(Struct, frozen=True, gc=False):
@@ -47,7 +46,6 @@ class _Interface(Wire):
     name: str | None = None
     ip_address: str | None = None
     ip_addresses: tuple[str, ...] | None = None
-    info_source: str | None = None
 
 
 class _VmiStatus(Wire):
@@ -57,7 +55,7 @@ class _VmiStatus(Wire):
 class WireVmi(Wire):
     """A VirtualMachineInstance's JSON."""
 
-    metadata: WireMetadata
+    metadata: BareMetadata
     spec: _VmiSpec | None = None
     status: _VmiStatus | None = None
 
@@ -74,12 +72,7 @@ def read_vmi(wire: WireVmi) -> VirtualMachineInstance:
     networks = (wire.spec and wire.spec.networks) or ()
     interfaces = (wire.status and wire.status.interfaces) or ()
     return VirtualMachineInstance(
-        read_metadata(wire.metadata),
-        tuple(
-            [
-                Interface(i.name or "", i.ip_address or "", i.ip_addresses or (), i.info_source or "")
-                for i in interfaces
-            ]
-        ),
+        read_bare_metadata(wire.metadata),
+        tuple([Interface(i.name or "", i.ip_address or "", i.ip_addresses or ()) for i in interfaces]),
         next((n.name or "" for n in networks if _is_primary(n)), ""),
     )

@@ -27,9 +27,6 @@ class Pod(Struct, frozen=True, gc=False):
     pod_ip: str = ""
     pod_ips: tuple[str, ...] = ()
     phase: str = ""
-    host_network: bool = False
-    terminating: bool = False
-    """A deletion timestamp is set."""
 
 
 class WireNamespace(Wire):
@@ -42,10 +39,6 @@ class _PodIP(Wire):
     ip: str | None = None
 
 
-class _PodSpec(Wire):
-    host_network: bool | None = None
-
-
 class _PodStatus(Wire):
     phase: str | None = None
     pod_ip: str | None = field(default=None, name="podIP")
@@ -56,7 +49,6 @@ class WirePod(Wire):
     """A Pod's JSON."""
 
     metadata: BareMetadata
-    spec: _PodSpec | None = None
     status: _PodStatus | None = None
 
 
@@ -79,6 +71,4 @@ def read_pod(wire: WirePod) -> Pod:
         status.pod_ip or "",
         tuple([ip.ip for ip in status.pod_ips if ip.ip]) if status.pod_ips else (),
         status.phase or "",
-        bool(wire.spec and wire.spec.host_network),
-        bool(wire.metadata.deletion_timestamp),
     )

@@ -153,7 +153,7 @@ def line(type_: Any, obj: Any) -> bytes:
 @pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED"])
 def test_event(type_: str) -> None:
     event = decode_event(SERVICES, line(type_, {"metadata": {**META, "resourceVersion": "9"}}))
-    assert event == Event(type_, Service(Metadata("demo", "x", "", "9")), "demo", "x", "9")
+    assert event == Event(type_, Service(Metadata("demo", "x")), "demo", "x", "9")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from kube2etcd.kube.objects import (
     Pod,
     Port,
     Service,
-    TargetRef,
     VirtualMachineInstance,
     decode_list,
 )
@@ -61,8 +60,6 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
             Metadata(
                 "demo",
                 "x",
-                "u1",
-                "42",
                 "2026-01-02T03:04:05Z",
                 {"app": "web"},
                 {TENANT_CLUSTER_IP: "10.9.9.9"},
@@ -99,7 +96,7 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
             "IPv4",
             (EndpointPort("http", "UDP", 8080), EndpointPort("", "TCP", None)),
             (
-                Endpoint(("10.1.0.1",), True, True, False, "web-0", TargetRef("Pod", "web-0")),
+                Endpoint(("10.1.0.1",), True, "web-0"),
                 Endpoint(("10.1.0.2",)),
             ),
         ),
@@ -120,7 +117,7 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
                 "podIPs": [{"ip": "10.2.0.1"}, {"ip": "fd::1"}],
             },
         },
-        Pod(Metadata("demo", "x"), "10.2.0.1", ("10.2.0.1", "fd::1"), "Running", True, True),
+        Pod(Metadata("demo", "x"), "10.2.0.1", ("10.2.0.1", "fd::1"), "Running"),
     ),
     (
         "virtualmachineinstances",
@@ -152,9 +149,9 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
         VirtualMachineInstance(
             Metadata("demo", "x"),
             (
-                Interface("main", "10.244.0.5", ("10.244.0.5",), ""),
-                Interface("sec1", "192.0.2.5", ("192.0.2.5", "2001:db8::5"), "domain, guest-agent"),
-                Interface("", "172.17.0.1", (), ""),
+                Interface("main", "10.244.0.5", ("10.244.0.5",)),
+                Interface("sec1", "192.0.2.5", ("192.0.2.5", "2001:db8::5")),
+                Interface("", "172.17.0.1", ()),
             ),
             "main",
         ),
@@ -242,7 +239,7 @@ def test_null_means_empty(kind: str, item: dict[str, Any], full: ApiObject, how:
         (
             "endpointslices",
             {"metadata": META, "endpoints": [{"targetRef": {"kind": None, "name": None}}]},
-            EndpointSlice(Metadata("demo", "x"), endpoints=(Endpoint((), target_ref=TargetRef()),)),
+            EndpointSlice(Metadata("demo", "x"), endpoints=(Endpoint(()),)),
         ),
         (
             "pods",

@@ -62,7 +62,7 @@ def test_manifests() -> None:
     assert read.objects == [
         Namespace(Metadata("", "shop")),
         Service(
-            Metadata("shop", "web", "", "", "2026-01-02T03:04:05Z", {"release": "2026-01-01"}),
+            Metadata("shop", "web", "2026-01-02T03:04:05Z", {"release": "2026-01-01"}),
             cluster_ip="10.0.0.7",
             ports=(Port("http", "TCP", 80),),
         ),
