@@ -158,14 +158,13 @@ def _named_by_address(pair: Pair) -> set[str]:
 
 @dataclass(frozen=True)
 class Resolver:
-    """A resolver of a Debian package: its package, program and arguments for (its port, ours, a file)."""
+    """A resolver of a Debian package, and its command for (where it is unpacked, its port, ours, a file)."""
 
     package: str
-    program: str
-    arguments: Callable[[int, int, Path], list[str]]
+    command: Callable[[Path, int, int, Path], list[str]]
 
 
-def _unbound(port: int, ours: int, file: Path) -> list[str]:
+def _unbound(home: Path, port: int, ours: int, file: Path) -> list[str]:
     """Strict minimisation asks for every name on the way, and takes a wrong NXDOMAIN for the end."""
     zones = ("cluster.local", "10.in-addr.arpa", "172.in-addr.arpa", "d.f.ip6.arpa")
     lines = [
@@ -185,18 +184,42 @@ def _unbound(port: int, ours: int, file: Path) -> list[str]:
         lines += ["stub-zone:", f'name: "{zone}"', f"stub-addr: {LOOPBACK}@{ours}"]
     lines += ["forward-zone:", 'name: "."', f"forward-addr: {LOOPBACK}@{ours}"]
     file.write_text("\n".join(lines) + "\n")
-    return ["-d", "-c", str(file)]
+    return [str(home / "usr/sbin/unbound"), "-d", "-c", str(file)]
 
 
-def _dnsmasq(port: int, ours: int, _file: Path) -> list[str]:
+def _dnsmasq(home: Path, port: int, ours: int, _file: Path) -> list[str]:
     options = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--cache-size=0"]
     where = [f"--port={port}", f"--listen-address={LOOPBACK}", "--bind-interfaces", "--user=", "--pid-file="]
-    return [*options, *where, f"--server={LOOPBACK}#{ours}"]
+    return [str(home / "usr/sbin/dnsmasq"), *options, *where, f"--server={LOOPBACK}#{ours}"]
+
+
+#: systemd-resolved with an account and files of its own, seen by nobody else.
+RESOLVED = """
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/systemd/resolved.conf.d /run/systemd/resolve
+for file in passwd group; do cp /etc/$file /run/$file; done
+echo systemd-resolve:x:995:995::/:/usr/sbin/nologin >> /run/passwd
+echo systemd-resolve:x:995: >> /run/group
+for file in passwd group; do mount --bind /run/$file /etc/$file; done
+chown 995:995 /run/systemd/resolve
+cp "$2" /run/systemd/resolved.conf.d/test.conf
+exec "$1"
+"""
+
+
+def _resolved(home: Path, port: int, ours: int, file: Path) -> list[str]:
+    settings = [f"DNS={LOOPBACK}:{ours}", "Domains=~.", "DNSStubListener=no", "DNSSEC=no", "LLMNR=no"]
+    settings += [f"DNSStubListenerExtra={LOOPBACK}:{port}", "MulticastDNS=no", "ReadEtcHosts=no"]
+    file.write_text("\n".join(["[Resolve]", *settings]) + "\n")
+    program = str(home / "lib/systemd/systemd-resolved")
+    return ["unshare", "--mount", "sh", "-c", RESOLVED, "sh", program, str(file)]
 
 
 RESOLVERS = (
-    Resolver("unbound", "usr/sbin/unbound", _unbound),
-    Resolver("dnsmasq-base", "usr/sbin/dnsmasq", _dnsmasq),
+    Resolver("unbound", _unbound),
+    Resolver("dnsmasq-base", _dnsmasq),
+    Resolver("systemd-resolved", _resolved),
 )
 
 
@@ -218,7 +241,7 @@ def test_a_resolver_in_between_makes_no_difference(
         for server in (pair.ours, pair.oracle):
             folder, port = tmp_path / server.process.name, free_port()
             folder.mkdir()
-            command = [str(home / resolver.program), *resolver.arguments(port, server.port, folder / "conf")]
+            command = resolver.command(home, port, server.port, folder / "conf")
             process = Process(resolver.package, command, folder, env=debian.environment(home))
             ending.callback(process.kill)
             process.start()
@@ -228,7 +251,8 @@ def test_a_resolver_in_between_makes_no_difference(
         for name in random.Random(3).sample(known, min(400, len(known))):
             if _outside(name):
                 continue
-            for rdtype in ("PTR",) if name.lower().endswith("arpa.") else ("A", "SRV"):
+            # A wrong denial of DS makes a resolver with a cache deny the rest of the name.
+            for rdtype in ("PTR",) if name.lower().endswith("arpa.") else ("DS", "A", "SRV"):
                 direct, through = (_said(port, name, rdtype) for port in (pair.ours.port, ports[0]))
                 if through not in (direct, _said(ports[1], name, rdtype)):
                     wrong[f"{name} {rdtype}"] = f"{direct} became {through}"
