@@ -176,7 +176,7 @@ class Publication:
             return
         if before is None or (before.domains, before.cluster) != (known.domains, known.cluster):
             touched = {*self._names, *self._lines, *self._reasons}
-        for name in touched:
+        for name in sorted(touched):
             found, reason = host_addresses(name, self._of, known.cluster, self._own_name)
             addresses = tuple(map(str, found))
             if addresses != self._lines.pop(name, ()):
