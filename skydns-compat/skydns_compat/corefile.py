@@ -24,13 +24,19 @@ _LABEL = r"[^.]+"
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _GROUP = "[0-9a-f]{1,4}"
 _IPV4 = rf"({_OCTET}-){{3}}{_OCTET}"
-_IPV6 = rf"({_GROUP}-){{7}}{_GROUP}|({_GROUP}(-{_GROUP}){{0,6}})?--({_GROUP}(-{_GROUP}){{0,6}})?"
-#: More groups than an IPv6 address has: with two hyphens in a row `_IPV6` would take up to fourteen.
-_TOO_MANY_GROUPS = r"([^.-]([^.]*-){8}[^.]*[^.-]|([^.]*-){9}[^.]*)"
+#: All eight groups, or `::` (two hyphens) in place of one or more of them.
+_IPV6 = "|".join(
+    [
+        rf"({_GROUP}-){{7}}{_GROUP}",
+        *(rf"({_GROUP}-){{{heads}}}-(({_GROUP}-){{0,{6 - heads}}}{_GROUP})?" for heads in range(1, 7)),
+        rf"--(({_GROUP}-){{0,6}}{_GROUP})?",
+        rf"({_GROUP}-){{7}}-",
+    ]
+)
+# Patterns are tried for every question that is not cached, so they are what Go matches fast: plain text, or
+# anchored at the front without a choice between two ways to go on.
 #: `*` and `any` are wildcards to the etcd plugin, `/` parts the levels of its keys.
-_UNSAFE = r"(^|\.)(\*|any)\.|/"
-#: Labels in front of a Service's name: more than one, but for ``_port._proto``.
-_TOO_DEEP = r"^(.+\.[^_.][^.]*|(.+\.[^.]+|[^_.][^.]*)\._[^.]*)"
+_UNSAFE = (r"\*", "/", r"^any\.", r"\.any\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +183,11 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         _endpoint_targets(rf"svc\.{_escaped(zone)}"),
     ]
     impossible = [
-        rf"{_UNSAFE}|^apex\.dns\.{below}",
-        rf"(^|\.)([^dnps.][^.]*|d[^n.][^.]*|n[^t.][^.]*|p[^o.][^.]*|s[^v.][^.]*)\.{below}",
-        rf"{_TOO_DEEP}\.{service}",
+        *_UNSAFE,
+        rf"^apex\.dns\.{below}",
+        *_too_deep(service),
+        # The last two letters of svc, pod, dns, dns-version, and of the markers' nt_.
+        rf"([^cdns_]|[^v]c|[^o]d|[^n]s|[^o]n|[^t]_)\.{below}",
     ]
     empty = [rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}"]
     addresses: list[Template] = []
@@ -196,18 +204,24 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
             ),
         )
     else:
-        impossible.append(rf"(^|\.){_TOO_MANY_GROUPS}{pod}")
         for rtype, pattern in (("A", _IPV4), ("AAAA", _IPV6)):
             match = rf"^(.+\.)?(?P<a>{pattern}){pod}"
             empty.append(match)
             addresses.append(
-                Template((match,), rtype, "NOERROR", settings.ttl, why=f"Pods: {rtype} from the name itself")
+                Template(
+                    (match,),
+                    rtype,
+                    "NOERROR",
+                    settings.ttl,
+                    zone=zone.child("pod"),
+                    why=f"Pods: {rtype} from the name itself",
+                )
             )
     templates = (
         _no_soa(zone),
         Template(
             tuple(impossible),
-            why="cannot exist: wildcards, key separators, unknown first labels of the zone, too many labels",
+            why="cannot exist: wildcards, key separators, too many labels, not below svc, pod, dns, dns-version",
         ),
         *addresses,
         Template(
@@ -242,14 +256,11 @@ def _subzone(one: Subzone, apex: tuple[Template, ...]) -> Block:
                 why="the name server is ns, which the etcd plugin has at ns.dns",
             )
         )
-    impossible = ["/" if one.wildcards else _UNSAFE]
+    impossible = ["/"] if one.wildcards else [*_UNSAFE]
     if one.deeper is not None:
         rewrites.append(_endpoint_targets(tail))
         name = r"\.".join([*[_LABEL] * one.depth, below])
-        impossible += [
-            rf"{_TOO_DEEP}\.{name}",
-            rf"^_[^.]*\.{name}",
-        ]
+        impossible += [*_too_deep(name), rf"^_[^.]*\.{name}"]
     templates = (
         _no_soa(zone),
         Template(
@@ -280,7 +291,7 @@ def _nested(zone: Name) -> Block:
     )
     templates = (
         Template((rf"^{OWN}\..+\.{tail}\.$",), "SOA", "NOERROR", why="the SOA record is at the apex alone"),
-        Template((_UNSAFE,), why="cannot exist: wildcards and key separators"),
+        Template(_UNSAFE, why="cannot exist: wildcards and key separators"),
     )
     return Block((zone,), rewrites, templates, why=f"external domain {zone}")
 
@@ -322,6 +333,11 @@ def _endpoint_targets(tail: str) -> Rewrite:
         (("name", *back), ("value", *back)),
         why="SRV targets are made from keys, ENDPOINT._port._proto.SERVICE: they are ENDPOINT.SERVICE",
     )
+
+
+def _too_deep(name: str) -> tuple[str, ...]:
+    """Four labels in front of a Service's name that do not begin as a port's, or more than two."""
+    return rf"^[^_][^.]*\.{_LABEL}\.{name}", rf"^{_LABEL}\.{_LABEL}\.{_LABEL}\.(.+\.)?{name}"
 
 
 def _no_soa(zone: Name) -> Template:
@@ -453,7 +469,7 @@ def _rewrite(rewrite: Rewrite) -> Iterator[str]:
 def _template(template: Template) -> Iterator[str]:
     yield from (f"# {line}" for line in template.why.splitlines())
     yield f"template ANY {template.rtype}{f' {template.zone}' if template.zone else ''} {{"
-    yield from (f"    match {pattern}" for pattern in template.patterns)
+    yield from _matches(template.patterns)
     if template.address is None:
         if template.rcode != "NOERROR":
             yield f"    rcode {template.rcode}"
@@ -463,6 +479,18 @@ def _template(template: Template) -> Iterator[str]:
         yield f'    answer "{{{{ .Name }}}} {template.address} IN {template.rtype} {_SPELLED % separator}"'
         yield "    fallthrough"
     yield "}"
+
+
+def _matches(patterns: tuple[str, ...]) -> Iterator[str]:
+    """Short patterns together on one line."""
+    line = "    match"
+    for pattern in patterns:
+        if len(line) + len(pattern) > 72 and line != "    match":
+            yield line
+            line = "    match"
+        line += f" {pattern}"
+    if patterns:
+        yield line
 
 
 #: A Go template that writes group ``a`` with another separator than hyphens.
