@@ -221,7 +221,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         _no_soa(zone),
         Template(
             tuple(impossible),
-            why="cannot exist: wildcards, key separators, too many labels, not below svc, pod, dns, dns-version",
+            why="cannot exist: wildcards, key separators, too many labels, not svc, pod, dns or dns-version",
         ),
         *addresses,
         Template(

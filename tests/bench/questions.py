@@ -17,12 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import dns.exception
 import dns.rcode
 import requests
 
-from tests.bench.measure import start_until_ready
+from tests.bench.measure import cpu, start_until_ready
 from tests.bench.prepared import EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice
 from tests.stack.demo import NO_DOORS, kube2etcd
 from tests.stack.harness import LOOPBACK, Bridge, CoreDns, Etcd, binaries, free_port, wait_for
@@ -90,6 +91,13 @@ COMPARED = (
 LINES = ("loadbalance", "prometheus", "errors", "any", "rewrite", "template")
 
 
+class Rate(NamedTuple):
+    """Answers a second, and the CPU that each took of the server and of etcd."""
+
+    each_second: float
+    microseconds: float
+
+
 @dataclass
 class Servers:
     """The two servers of one kind, and the files of questions."""
@@ -116,15 +124,20 @@ class Servers:
             self.folder, self.programs, stripped(text, without), port=port, name=f"ours-{cached}-{without}"
         )
 
-    def rate(self, server: CoreDns, asked: str, seconds: float) -> float:
-        """Questions a second."""
+    def rate(self, server: CoreDns, asked: str, seconds: float) -> Rate:
+        """How fast the server answers these questions, and what they cost it and etcd."""
         file = self.folder / re.sub(r"\W+", "-", asked)
         file.write_text("\n".join(crowds()[asked]) + "\n")
         command = ["dnsperf", "-s", LOOPBACK, "-p", str(server.port), "-d", str(file)]
         command += ["-c", "8", "-q", "64", "-l", str(seconds)]
+        pids = (server.process.pid, self.etcd.process.pid)
+        before = sum(map(cpu, pids))
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        [line] = [line for line in done.stdout.splitlines() if "Queries per second" in line]
-        return float(line.split()[-1])
+        used = sum(map(cpu, pids)) - before
+        words = dict(re.findall(r"(Queries completed|Queries per second): +([0-9.]+)", done.stdout))
+        return Rate(
+            float(words["Queries per second"]), 1e6 * used / max(1.0, float(words["Queries completed"]))
+        )
 
 
 def stripped(text: str, plugin: str) -> str:
@@ -160,43 +173,51 @@ def started(*servers: CoreDns) -> Iterator[None]:
 
 
 def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
-    """The table beside the kubernetes plugin."""
-    yield "| questions | cache | kubernetes plugin | ours | ratio | goal |"
-    yield "|---|---|---|---|---|---|"
+    """The table beside the kubernetes plugin; each file is asked once before it counts."""
+    yield "| questions | cache | kubernetes plugin | ours | ratio | goal | CPU each: plugin | ours with etcd |"
+    yield "|---|---|---|---|---|---|---|---|"
     for cached in (True, False):
-        plugin, ours = servers.plugin(cached), servers.ours(cached)
-        with started(plugin, ours):
+        pair = (servers.plugin(cached), servers.ours(cached))
+        with started(*pair):
             for asked, wants_cache, goal in COMPARED:
                 if wants_cache != cached:
                     continue
-                rates: tuple[list[float], list[float]] = ([], [])
-                for _ in range(rounds):
-                    for server, found in zip((plugin, ours), rates, strict=True):
-                        found.append(servers.rate(server, asked, seconds))
-                theirs, mine = map(median, rates)
-                cache = "30 s" if cached else "none"
-                least = f"{goal} x" if goal else "-"
-                ratio = f"{mine / theirs:.2f} x"
-                yield f"| {asked} | {cache} | {theirs:,.0f}/s | {mine:,.0f}/s | {ratio} | {least} |"
+                for server in pair:
+                    servers.rate(server, asked, seconds)
+                found = [[servers.rate(server, asked, seconds) for server in pair] for _ in range(rounds)]
+                theirs, ours = (
+                    Rate(*map(median, zip(*rates, strict=True))) for rates in zip(*found, strict=True)
+                )
+                ratio = median(mine.each_second / its.each_second for its, mine in found)
+                yield (
+                    f"| {asked} | {'30 s' if cached else 'none'} | {theirs.each_second:,.0f}/s "
+                    f"| {ours.each_second:,.0f}/s | {ratio:.2f} x | {f'{goal} x' if goal else '-'} "
+                    f"| {theirs.microseconds:.0f} us | {ours.microseconds:.0f} us |"
+                )
 
 
 def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
-    """The table of what each plugin's lines cost: the rate with them as a share of the rate without."""
-    yield "| without | hot names, cached | search list, not cached |"
-    yield "|---|---|---|"
+    """The table of what each plugin's lines cost: CPU of a question with them, less that without."""
+    yield "| lines | a hot name, cached | a miss of the search list, not cached | an existing name, not cached |"
+    yield "|---|---|---|---|"
+    kinds = ((True, "hot names"), (False, "search list"), (False, "existing"))
     whole = {cached: servers.ours(cached) for cached in (True, False)}
     with started(*whole.values()):
         for line in LINES:
-            found = []
-            for cached, asked in ((True, "hot names"), (False, "search list")):
+            cells = []
+            for cached, asked in kinds:
                 other = servers.ours(cached, line)
                 with started(other):
+                    servers.rate(other, asked, seconds / 2)
                     pairs = [
-                        (servers.rate(whole[cached], asked, seconds), servers.rate(other, asked, seconds))
+                        [
+                            servers.rate(server, asked, seconds).microseconds
+                            for server in (whole[cached], other)
+                        ]
                         for _ in range(rounds)
                     ]
-                found.append(median(without / with_ for with_, without in pairs))
-            yield f"| `{line}` | {found[0]:.2f} x | {found[1]:.2f} x |"
+                cells.append(f"{median(with_ - without for with_, without in pairs):+.1f} us")
+            yield f"| `{line}` | {' | '.join(cells)} |"
 
 
 def reads(servers: Servers) -> Iterator[str]:
@@ -222,7 +243,7 @@ def reads(servers: Servers) -> Iterator[str]:
             keys = len(servers.etcd.dump("/".join(["/skydns", *reversed(name.rstrip(".").split(".")), ""])))
             before = reads_of(servers.etcd)
             for _ in range(10):
-                server.ask(name, rtype)
+                server.ask(name, rtype, tcp=True)
             yield f"| {what}: {rtype} | {(reads_of(servers.etcd) - before) / 10:g} | {keys} |"
 
 
