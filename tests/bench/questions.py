@@ -198,7 +198,7 @@ def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
 
 def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
     """The table of what each plugin's lines cost: CPU of a question with them, less that without."""
-    yield "| lines | a hot name, cached | a miss of the search list, not cached | an existing name, not cached |"
+    yield "| lines | hot name, cached | miss of the search list, not cached | existing name, not cached |"
     yield "|---|---|---|---|"
     kinds = ((True, "hot names"), (False, "search list"), (False, "existing"))
     whole = {cached: servers.ours(cached) for cached in (True, False)}
@@ -209,11 +209,9 @@ def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
                 other = servers.ours(cached, line)
                 with started(other):
                     servers.rate(other, asked, seconds / 2)
+                    both = (whole[cached], other)
                     pairs = [
-                        [
-                            servers.rate(server, asked, seconds).microseconds
-                            for server in (whole[cached], other)
-                        ]
+                        [servers.rate(one, asked, seconds).microseconds for one in both]
                         for _ in range(rounds)
                     ]
                 cells.append(f"{median(with_ - without for with_, without in pairs):+.1f} us")
