@@ -174,7 +174,7 @@ def started(*servers: CoreDns) -> Iterator[None]:
 
 def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
     """The table beside the kubernetes plugin; each file is asked once before it counts."""
-    yield "| questions | cache | kubernetes plugin | ours | ratio | goal | CPU each: plugin | ours with etcd |"
+    yield "| questions | cache | kubernetes plugin | ours | ratio | goal | CPU: plugin | ours, etcd |"
     yield "|---|---|---|---|---|---|---|---|"
     for cached in (True, False):
         pair = (servers.plugin(cached), servers.ours(cached))
