@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Those who tell the log what the loop does; of one pass the outcome is told.
 _LOOP = tuple(f"kube2etcd.sync.{one}" for one in ("reconciler", "listings", "safety", "target"))
 #: Those who tell it how listing goes.
-_REFLECTING = ("kube2etcd.kube.reflector", "kube2etcd.kube.watch", "kube2etcd.kube.health")
+_REFLECTING = ("kube2etcd.kube.reflector", "kube2etcd.kube.watch", "kube2etcd.kube.delivery")
 #: Foreign keys that are taken out in one transaction.
 BATCH = 100
 

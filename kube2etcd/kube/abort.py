@@ -16,8 +16,6 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from kube2etcd.kube.chunks import ChunkedResponse
-
 
 class Abort:
     """Lets another thread end a request in flight, whatever it is waiting for.
@@ -102,8 +100,6 @@ def lending(abort: Abort | None) -> Iterator[None]:
 
 class _Lending(HTTPConnection):
     """Lends its socket to the request that uses it."""
-
-    response_class = ChunkedResponse
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()

@@ -25,7 +25,7 @@ from kube2etcd.kube.abort import Abort, lending, running
 from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
 from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url, refusal
 from kube2etcd.kube.session import Session
-from kube2etcd.kube.stream import READ_SIZE, Stream
+from kube2etcd.kube.stream import Stream, arriving
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS: a server that needs longer is not one to wait for."""
@@ -229,7 +229,7 @@ class ApiConnection:
     ) -> bytes:
         parts = []
         try:
-            while chunk := response.read1(READ_SIZE):
+            for chunk in arriving(response):
                 parts.append(chunk)
                 if time.monotonic() > deadline:
                     raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")

@@ -1,16 +1,23 @@
-"""What has been delivered of one kind, and the version up to which that is so.
-
-What it may know: the sink's verbs and the order in which a list and events have to come.  What it must
-never do: ask the server, take a failure for a list, or deliver after a stop.
-"""
+"""What a Reflector delivers of one kind: lists, events, and whether it can be followed at all."""
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-from kube2etcd.errors import ApiError
+from kube2etcd.backoff import Backoff
+from kube2etcd.errors import ApiError, ApiNotFound, ApiTooMany
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
+
+OPTIONAL_RETRY: Final = 10.0
+"""Seconds between looks for a kind that is not installed: noticed within 30 s with room to spare."""
+
+RETRY_AFTER_LIMIT: Final = 60.0
+"""A server's (or a proxy's) wish to wait longer than this is not followed any further."""
+
+_log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -36,7 +43,7 @@ class Sink(Protocol):
 
 
 class Interrupted(Exception):
-    """``stop`` or ``relist`` ended what was under way."""
+    """`stop` or `relist` ended what was under way."""
 
 
 class Delivery:
@@ -71,5 +78,57 @@ class Delivery:
         self.version = version or self.version
 
     def forget(self) -> None:
-        """The version is good for nothing any more."""
+        """Drop the resourceVersion; a list comes next."""
         self.version = ""
+
+
+class Health:
+    """Tells the log and the sink when a kind fails and when it is well again; ``errors`` only grows."""
+
+    def __init__(self, kind: Kind, sink: Sink, clock: Callable[[], float], rng: random.Random) -> None:
+        self.errors = 0
+        self.flapping = False
+        """Watches end as soon as they are open, so that opening one is no sign of health."""
+        self._kind, self._sink, self._clock = kind, sink, clock
+        self._backoff = Backoff(rng)
+        self._unhealthy = True
+        self._failing_since: float | None = None
+        self._said = ""
+
+    def well(self) -> None:
+        """A watch is open and can be relied on."""
+        if not self._unhealthy:
+            return
+        if self._failing_since is not None:
+            _log.info("%s: watching again after %.0f s", self._kind.name, self._clock() - self._failing_since)
+        self._unhealthy = False
+        self._failing_since = None
+        self._said = ""
+        self.flapping = False
+        self._sink.healthy(self._kind)
+
+    def proven(self) -> None:
+        """A watch lived long: the trouble that there was is not this one's."""
+        self._backoff.reset()
+        self.flapping = False
+
+    def failed(self, error: ApiError) -> None:
+        """Take note of a failure; it is logged if it is another one than the last."""
+        self.errors += 1
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        self._unhealthy = True
+        if str(error) != self._said:
+            self._said = str(error)
+            level = logging.INFO if self._absent(error) else logging.WARNING
+            _log.log(level, "%s: %s", self._kind.name, error)
+        self._sink.failing(self._kind, self._failing_since, error)
+
+    def pause(self, error: ApiError) -> float:
+        """Seconds to wait after ``error``; each call counts as one failure in a row."""
+        if isinstance(error, ApiTooMany):
+            return min(error.retry_after, RETRY_AFTER_LIMIT) + self._backoff.next()
+        return OPTIONAL_RETRY if self._absent(error) else self._backoff.next()
+
+    def _absent(self, error: ApiError) -> bool:
+        return self._kind.optional and isinstance(error, ApiNotFound)

@@ -1,11 +1,7 @@
 """The Reflector: keeps a sink equal to one kind of object in the API server.
 
-What it is: list, then watch from the list's version, resume where a watch ended, list again when
-the version is gone.  One thread per kind; :meth:`Reflector.run` is all of it, on one screen.
-
-What it may know: when to list, when to watch, and when to wait.  What it must never do: deliver an
-error as an empty list, wait without a limit, fall silent, or know what the objects are for.  Clock,
-waiting and chance are injected, so that tests never sleep.
+List, then watch from the list's version, resume where a watch ended, list again when the version is gone.
+One thread per kind; :meth:`Reflector.run` is all of it.
 """
 
 from __future__ import annotations
@@ -19,11 +15,9 @@ from typing import Final
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.abort import Abort
-from kube2etcd.kube.delivery import Delivery, Interrupted, Sink
-from kube2etcd.kube.health import Health
-from kube2etcd.kube.lister import Lister, ListerWatcher
+from kube2etcd.kube.delivery import Delivery, Health, Interrupted, Sink
 from kube2etcd.kube.objects import Kind
-from kube2etcd.kube.watch import CONNECT_TIMEOUT, INACTIVITY_TIMEOUT, Watcher
+from kube2etcd.kube.watch import CONNECT_TIMEOUT, INACTIVITY_TIMEOUT, Lister, ListerWatcher, Watcher
 
 STOP_TIMEOUT: Final = 0.5
 """Seconds that a stop waits for the threads, which are daemons, at most."""
@@ -60,7 +54,6 @@ class Reflector:
         sink: Sink,
         *,
         namespace: str | None = None,
-        streamed: bool = False,
         inactivity: float = INACTIVITY_TIMEOUT,
         connect_timeout: float = CONNECT_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
@@ -90,7 +83,6 @@ class Reflector:
             self._abort,
             self._delivery,
             self._health,
-            streamed=streamed,
             inactivity=inactivity,
             connect_timeout=connect_timeout,
             clock=clock,
@@ -202,10 +194,6 @@ class Reflector:
                 self._abort.reset()
         if reason is not None:
             _log.debug("%s: listing again: %s", self.kind.name, reason)
-        if self._watcher.streamed:
-            # The watch itself begins with the list.
-            self._delivery.forget()
-            return
         try:
             objects, rejected, version = self._lister.read()
         except ApiError:

@@ -1,7 +1,4 @@
-"""The lines of a watch, out of the bytes that arrive.
-
-What it may know: that an event is a line.  What it must never do: look into one, or hold one back.
-"""
+"""The lines of a watch, each as soon as its bytes are here."""
 
 from __future__ import annotations
 
@@ -22,6 +19,15 @@ MAX_LINE: Final = 32 << 20
 """No object is larger than etcd takes (about 1.5 MiB); a longer line is no event."""
 
 
+def arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """What arrives of an answer, at once: its chunks, or what there is where it has none."""
+    if getattr(response, "chunked", False):
+        yield from response.stream(READ_SIZE)
+        return
+    while part := response.read1(READ_SIZE):
+        yield part
+
+
 class Stream:
     """The lines of an answer that has no end of its own; each is given out as soon as it is here."""
 
@@ -40,7 +46,7 @@ class Stream:
         """
         parts: list[bytes] = []
         length = 0
-        while chunk := self._read():
+        for chunk in self._chunks():
             first, *rest = chunk.split(b"\n")
             parts.append(first)
             length += len(first)
@@ -57,9 +63,9 @@ class Stream:
         if length:
             raise ApiTruncated(f"the watch ended in the middle of a line, after {length} bytes of it")
 
-    def _read(self) -> bytes:
+    def _chunks(self) -> Iterator[bytes]:
         try:
-            return self._response.read1(READ_SIZE)
+            yield from arriving(self._response)
         except (ReadTimeoutError, TimeoutError) as error:
             raise ApiSilent(str(self._explain(error))) from error
         except (HTTPError, OSError, ValueError) as error:

@@ -1,7 +1,4 @@
-"""The watch of one kind: from its opening to its end, with the list in front of it where that is streamed.
-
-What it may know: the watch protocol.  What it must never do: wait without a limit, take a part of a
-list for the whole, or hold an event back.
+"""The two requests of a Reflector: a complete list in pages, and a watch from a version on.
 
 Each kind of hang has its own timeout: the server ends a watch by itself (``timeoutSeconds``), a
 connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that falls silent
@@ -10,19 +7,26 @@ into the inactivity timeout, and a peer that is gone is found by TCP keepalive.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
-from typing import Final, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
-from kube2etcd.errors import ApiUnavailable
+from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.abort import Abort
-from kube2etcd.kube.delivery import Delivery, Interrupted
-from kube2etcd.kube.failures import ApiRefused, ApiSilent
-from kube2etcd.kube.first_part import FirstPart, error_of
-from kube2etcd.kube.health import Health
-from kube2etcd.kube.lister import ListerWatcher, selectors
-from kube2etcd.kube.objects import Event, Kind, decode_event
+from kube2etcd.kube.client import Response
+from kube2etcd.kube.delivery import Delivery, Health, Interrupted
+from kube2etcd.kube.failures import ApiSilent
+from kube2etcd.kube.objects import ApiObject, Event, Kind, Page, Rejected, decode_event, decode_list
+
+PAGE_SIZE: Final = 500
+"""Objects per page: about 2 MB of JSON at most times, so a list never needs much memory at once."""
+
+LIST_TIMEOUT: Final = 60.0
+"""Seconds for one page, altogether; the API server itself gives up after as many."""
+
 
 HEALTHY_AFTER: Final = 10.0
 """A watch that lived as long as this starts the backoff afresh: the trouble was not this one's."""
@@ -44,6 +48,81 @@ either; opening its watch anew costs one small request."""
 _log = logging.getLogger(__name__)
 
 
+class ListerWatcher(Protocol):
+    """What a Reflector needs of the connection; tests give it one that has no sockets."""
+
+    def get(
+        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
+    ) -> Response:
+        """Fetch one complete answer."""
+        ...
+
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        abort: Abort | None = None,
+    ) -> AbstractContextManager[Iterable[bytes]]:
+        """Open an answer that arrives line by line."""
+        ...
+
+
+def selectors(kind: Kind) -> dict[str, str]:
+    """The parameters that narrow a list or a watch of ``kind``."""
+    given = {"labelSelector": kind.label_selector, "fieldSelector": kind.field_selector}
+    return {key: value for key, value in given.items() if value}
+
+
+class Lister:
+    """Lists one kind; ``bytes_read`` and ``expired`` only grow."""
+
+    def __init__(self, kind: Kind, connection: ListerWatcher, path: str, abort: Abort) -> None:
+        self.bytes_read = 0
+        self.expired = 0
+        self._kind, self._connection, self._path, self._abort = kind, connection, path, abort
+
+    def read(self) -> tuple[list[ApiObject], list[Rejected], str]:
+        """All pages of one list.
+
+        Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
+        in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
+        has already written, and in one piece however large.
+        """
+        try:
+            return self._read_pages(PAGE_SIZE)
+        except ApiGone:
+            # The continue token grew too old on the way, or the server has compacted: in one piece then,
+            # which cannot expire.
+            self.expired += 1
+            return self._read_pages(0)
+
+    def _read_pages(self, size: int) -> tuple[list[ApiObject], list[Rejected], str]:
+        objects: list[ApiObject] = []
+        rejected: list[Rejected] = []
+        version = ""
+        turned: set[str] = set()
+        params = selectors(self._kind) | ({"limit": str(size)} if size else {})
+        while True:
+            page = self._read_page(params)
+            objects += page.items
+            rejected += page.rejected
+            version = version or page.resource_version
+            if not page.continue_:
+                return objects, rejected, version
+            if page.continue_ in turned:
+                raise ApiUnavailable(f"the list of {self._kind.resource} does not end: its pages repeat")
+            turned.add(page.continue_)
+            params["continue"] = page.continue_
+
+    def _read_page(self, params: Mapping[str, str]) -> Page:
+        response = self._connection.get(self._path, params, timeout=LIST_TIMEOUT, abort=self._abort)
+        self.bytes_read += len(response.body)
+        return decode_list(self._kind, response.body)
+
+
 class Watcher:
     """Watches one kind, one watch after the other; ``watches`` and ``bytes_read`` only grow."""
 
@@ -56,7 +135,6 @@ class Watcher:
         delivery: Delivery,
         health: Health,
         *,
-        streamed: bool,
         inactivity: float,
         connect_timeout: float,
         clock: Callable[[], float],
@@ -66,8 +144,6 @@ class Watcher:
         """``interrupted()`` says whether the watch is to end; ``abort`` ends a read that waits."""
         self.watches = 0
         self.bytes_read = 0
-        self.streamed = streamed
-        """Whether lists come at the head of a watch; given up for good when the server cannot."""
         self.fruitful = True
         """Whether a watch brought an event or lived long, since somebody last set this back."""
         self._kind, self._connection, self._path, self._abort = kind, connection, path, abort
@@ -78,10 +154,10 @@ class Watcher:
         self._unknown_types: set[str] = set()
 
     def watch(self) -> None:
-        """One watch from the version that was delivered last; without one, with the list in front.
+        """One watch from the version that was delivered last.
 
         :raises ApiError: it failed; :class:`ApiGone`: the version is too old.
-        :raises Interrupted: it was cut short, or lists come in pages from now on.
+        :raises Interrupted: it was cut short.
         """
         self._opened = self._clock()
         try:
@@ -105,53 +181,36 @@ class Watcher:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
+            "resourceVersion": self._delivery.version,
         }
-        first: FirstPart | None = None
-        if self._delivery.version:
-            params["resourceVersion"] = self._delivery.version
-        else:
-            first = FirstPart(self._kind)
-            params |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-        try:
-            with self._connection.stream(
+        # Silence is no failure yet: whether the server is well, its answer to the next watch will tell.
+        with (
+            contextlib.suppress(ApiSilent),
+            self._connection.stream(
                 self._path,
                 params,
                 connect_timeout=self._connect_timeout,
                 read_timeout=self._inactivity,
                 abort=self._abort,
-            ) as stream:
-                self.watches += 1
-                if first is None and not self._health.flapping:
-                    self._health.well()
-                self._read_lines(stream, first)
-        except ApiRefused as error:
-            if first is None:
-                raise
-            self._give_up_streaming(str(error))
-        except ApiSilent:
-            # Not a failure yet: whether the server is well, its answer to the next watch will tell.
-            if first is not None:
-                self._give_up_streaming("the first part did not end")
-        else:
-            if first is not None and not first.ended:
-                self._give_up_streaming("the watch ended before its first part did")
+            ) as stream,
+        ):
+            self.watches += 1
+            if not self._health.flapping:
+                self._health.well()
+            self._read_lines(stream)
 
-    def _read_lines(self, stream: Iterable[bytes], first: FirstPart | None) -> None:
+    def _read_lines(self, stream: Iterable[bytes]) -> None:
         for line in stream:
             if self._interrupted():
                 raise Interrupted
             self.bytes_read += len(line) + 1
-            event = decode_event(self._kind, line)
-            if first is None or first.ended:
-                self._on_event(event)
-            else:
-                self._on_first_part(first, event)
+            self._on_event(decode_event(self._kind, line))
             if self._health.flapping and self._clock() - self._opened >= VERY_SHORT_WATCH:
                 self._health.well()
 
     def _on_event(self, event: Event) -> None:
         if event.type == "ERROR":
-            raise error_of(self._kind, event)
+            raise _error_of(self._kind, event)
         if event.type == "BOOKMARK":
             self._delivery.reach(event.resource_version)
         elif event.type in ("ADDED", "MODIFIED", "DELETED"):
@@ -159,20 +218,16 @@ class Watcher:
             self.fruitful = True
         elif event.type not in self._unknown_types:
             self._unknown_types.add(event.type)
-            _log.warning("%s: events of type %r are not known and left out", self._kind.name, event.type[:40])
+            _log.warning("%s: events of unknown type %r are ignored", self._kind.name, event.type[:40])
 
-    def _on_first_part(self, first: FirstPart, event: Event) -> None:
-        if event.type == "ERROR":
-            raise error_of(self._kind, event)
-        if event.type == "BOOKMARK" and not event.initial_events_end:
-            # An ordinary bookmark first: this server does not know what it was asked for.
-            raise ApiRefused("the server ignores sendInitialEvents", 400)
-        first.take(event)
-        if first.ended:
-            self._delivery.replace(list(first.objects.values()), list(first.rejected.values()), first.version)
-            self._health.well()
 
-    def _give_up_streaming(self, why: str) -> NoReturn:
-        _log.info("%s: lists come in pages from now on: %s", self._kind.name, why)
-        self.streamed = False
-        raise Interrupted
+def _error_of(kind: Kind, event: Event) -> ApiError:
+    """The error that an ERROR event stands for; the codes are those of HTTP."""
+    message = f"the watch of {kind.resource} ended with an error: {event.message} ({event.code})"
+    if event.code == 410:
+        return ApiGone(message)
+    if event.code in (401, 403):
+        return ApiForbidden(message)
+    if event.code == 429:
+        return ApiTooMany(message, 1.0)
+    return ApiUnavailable(message)

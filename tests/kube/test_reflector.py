@@ -12,10 +12,9 @@ import pytest
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import Response
-from kube2etcd.kube.lister import PAGE_SIZE
 from kube2etcd.kube.objects import Event, Kind
 from kube2etcd.kube.reflector import STOP_TIMEOUT, stop_all
-from kube2etcd.kube.watch import INACTIVITY_TIMEOUT
+from kube2etcd.kube.watch import INACTIVITY_TIMEOUT, PAGE_SIZE
 from tests.kube.world import Step, World, bookmark, error_event, event, obj, page
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import Response
-from kube2etcd.kube.objects import INITIAL_EVENTS_END, KINDS, ApiObject, Event, Kind, Rejected
+from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.reflector import Reflector
 
 SERVICES = KINDS["services"]
@@ -189,9 +189,8 @@ def event(type_: str, name: str, version: str) -> bytes:
     return json.dumps({"type": type_, "object": {"kind": "Service", **obj(name, version)}}).encode()
 
 
-def bookmark(version: str, *, end: bool = False) -> bytes:
-    annotations = {INITIAL_EVENTS_END: "true"} if end else None
-    meta = {"resourceVersion": version, "creationTimestamp": None, "annotations": annotations}
+def bookmark(version: str) -> bytes:
+    meta = {"resourceVersion": version, "creationTimestamp": None}
     return json.dumps({"type": "BOOKMARK", "object": {"kind": "Service", "metadata": meta}}).encode()
 
 

@@ -137,10 +137,9 @@ def vmi_crd() -> Object:
     }
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["pages", "streamed"])
-def test_list_then_changes_then_delete(apiserver: ApiServer, start: Started, streamed: bool) -> None:
+def test_list_then_changes_then_delete(apiserver: ApiServer, start: Started) -> None:
     apiserver.apply(service("before", clusterIP="10.0.1.1"))
-    _, sink = start(streamed=streamed)
+    _, sink = start()
     wait_for(lambda: sink.replaced == 1 and "before" in sink.names(), "the list")
     assert sink.names() >= {"before", "kubernetes"}
 
@@ -177,9 +176,8 @@ def test_more_objects_than_a_page_holds(apiserver: ApiServer, start: Started) ->
 
 
 @pytest.mark.parametrize("name", ["services", "endpointslices", "namespaces", "pods"])
-@pytest.mark.parametrize("streamed", [False, True], ids=["pages", "streamed"])
-def test_every_builtin_kind_is_listed_and_watched(start: Started, name: str, streamed: bool) -> None:
-    _, sink = start(KINDS[name], streamed=streamed)
+def test_every_builtin_kind_is_listed_and_watched(start: Started, name: str) -> None:
+    _, sink = start(KINDS[name])
     wait_for(lambda: sink.replaced == 1 and sink.health == "healthy", f"{name} to be listed")
     assert sink.rejected == []
     assert sink.errors == []
