@@ -21,6 +21,8 @@ from typing import Any, TextIO
 REPEAT_WINDOW = 30.0
 #: Different lines that are remembered; beyond this the oldest is forgotten.
 REPEAT_MEMORY = 1000
+#: Characters of a message that are written, or remembered: keys and names come from strangers.
+MAX_MESSAGE = 16_000
 
 _ROOT = "kube2etcd"
 _SECRETS = re.compile(
@@ -45,6 +47,8 @@ def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
     text = record.getMessage()
     if record.exc_info:
         text += " | " + formatter.formatException(record.exc_info)
+    if len(text) > MAX_MESSAGE:
+        text = text[: MAX_MESSAGE // 2] + " … " + text[-MAX_MESSAGE // 2 :]
     return _printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
 
 
@@ -119,7 +123,7 @@ class RepeatFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now."""
         now = record.created
-        key = (record.name, record.levelno, record.getMessage())
+        key = (record.name, record.levelno, record.getMessage()[:MAX_MESSAGE])
         with self._lock:
             expired = list(self._expired(now))
             first = key not in self._seen

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kube2etcd.log import JsonFormatter, RepeatFilter, TextFormatter, redact, setup
+from kube2etcd.log import MAX_MESSAGE, JsonFormatter, RepeatFilter, TextFormatter, redact, setup
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +157,10 @@ def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
     assert not failures
     assert len(passed) == 4 * 3000
     assert told
+
+
+def test_a_message_of_any_length_is_a_line_of_bounded_length() -> None:
+    line = TextFormatter().format(record("begin " + "x" * 10 * MAX_MESSAGE + " end"))
+    assert len(line) < MAX_MESSAGE + 200
+    assert "begin" in line
+    assert line.endswith("end")

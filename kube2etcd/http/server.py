@@ -32,6 +32,9 @@ LIVE_WITHIN = 120.0
 THREADS = 2
 #: Open connections; each further one takes the place of the oldest that asks nothing.
 CONNECTIONS = 200
+#: Bytes of a request's head, and of a body, which no request here needs: nothing is kept of what is longer.
+MAX_HEAD = 16 * 1024
+MAX_BODY = 1024
 #: Seconds for which a page of metrics is good: making one takes as long as a hundred probes.
 METRICS_AGE = 0.5
 
@@ -77,6 +80,8 @@ class Door:
             asyncore_use_poll=True,
             ident=None,
             channel_timeout=30,
+            max_request_header_size=MAX_HEAD,
+            max_request_body_size=MAX_BODY,
         )
         self._server.channel_class = EvictingChannel
         self._server.max_connections = CONNECTIONS

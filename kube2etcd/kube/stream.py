@@ -22,7 +22,7 @@ MAX_LINE: Final = 32 << 20
 def arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """What arrives of an answer, at once: its chunks, or what there is where it has none."""
     if getattr(response, "chunked", False):
-        yield from response.stream(READ_SIZE)
+        yield from response.stream(READ_SIZE, decode_content=True)
         return
     while part := response.read1(READ_SIZE):
         yield part

@@ -6,15 +6,19 @@ Any thread may put, one thread drains.
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.zones.base import Zone
+
+MAX_EVENTS: Final = 10_000
+"""Events that wait for the loop, or are handled in one turn; a large object has some kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +90,24 @@ News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost 
 
 
 class Inbox:
-    """A queue with the faces that the reflectors (`kube2etcd.kube.delivery.Sink`) expect."""
+    """A queue with the methods that the reflectors (`kube2etcd.kube.delivery.Sink`) expect."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._room = threading.Event()
         self._queue: queue.SimpleQueue[tuple[float, News]] = queue.SimpleQueue()
         self.oldest = clock()
         """When the oldest of the last drained news came in."""
 
     def put(self, news: News) -> None:
-        """Add, from any thread."""
+        """Add, from any thread.
+
+        One event waits while `MAX_EVENTS` are there: whoever sends it is held back, and relists if need be.
+        """
+        while isinstance(news, Changed | EtcdChanged) and self._queue.qsize() >= MAX_EVENTS:
+            self._room.clear()
+            if self._queue.qsize() >= MAX_EVENTS:
+                self._room.wait(1.0)
         self._queue.put((self._clock(), news))
 
     def drain(self, timeout: float) -> list[News]:
@@ -105,11 +117,13 @@ class Inbox:
         except queue.Empty:
             return []
         news = [first]
-        while True:
+        while len(news) < MAX_EVENTS:
             try:
                 news.append(self._queue.get_nowait()[1])
             except queue.Empty:
-                return news
+                break
+        self._room.set()
+        return news
 
     def replace(
         self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]

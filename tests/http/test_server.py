@@ -164,3 +164,21 @@ def test_probes_are_answered_whatever_strangers_hold_open(
             assert ask(door, path)[0] == 200
         with contextlib.suppress(OSError):
             behave(client)
+
+
+ENDLESS = {
+    "body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n",
+    "head": b"GET / HTTP/1.1\r\nX: ",
+}
+
+
+@pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)
+def test_a_request_without_end_is_refused_and_kept_nowhere(door: Door, begin: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as client:
+        sent = 0
+        with contextlib.suppress(OSError):
+            client.sendall(begin)
+            while sent < 64 * 1024 * 1024:
+                client.sendall(b"x" * 65536)
+                sent += 65536
+        assert sent < 32 * 1024 * 1024, "the server took it all"

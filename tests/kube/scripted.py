@@ -89,11 +89,11 @@ def status(code: int, message: str = "said the server", **headers: str) -> Answe
     return whole(json.dumps({"kind": "Status", "code": code, "message": message}).encode(), code, **headers)
 
 
-def chunks(*parts: bytes | None, end: bool = True) -> Answer:
+def chunks(*parts: bytes | None, end: bool = True, **headers: str) -> Answer:
     """A chunked answer; ``None`` hangs there until the test is over."""
 
     def answer(handler: Handler) -> None:
-        handler.begin(Transfer_Encoding="chunked")
+        handler.begin(200, Transfer_Encoding="chunked", **headers)
         handler.wfile.flush()
         for part in parts:
             if part is None:

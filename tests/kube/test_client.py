@@ -66,6 +66,14 @@ def test_lists_may_come_compressed_and_watches_not(server: Scripted, api: ApiCon
     assert asked == ["gzip", "identity"]
 
 
+def test_a_compressed_list_in_chunks_is_read_whole(server: Scripted, api: ApiConnection) -> None:
+    packed = gzip.compress(bytes(range(256)) * 20_000)
+    pieces = [packed[at : at + 1000] for at in range(0, len(packed), 1000)]
+    server.answers = [chunks(*pieces, Content_Encoding="gzip")]
+    assert get(api) == bytes(range(256)) * 20_000
+    assert get(api) == bytes(range(256)) * 20_000
+
+
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
 def test_a_compressed_list_that_is_cut_is_never_a_whole_one(
     server: Scripted, api: ApiConnection, cut: float

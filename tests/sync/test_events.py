@@ -76,3 +76,24 @@ def test_whoever_waits_is_woken_by_another_thread() -> None:
     inbox.put(Wake())
     waiting.join(60.0)
     assert found == [Wake()]
+
+
+def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.sync.events.MAX_EVENTS", 10)
+    inbox = Inbox()
+
+    def flood() -> None:
+        for at in range(100):
+            inbox.put(Changed("services", Event("DELETED", None, "shop", str(at))))
+
+    threading.Thread(target=flood, daemon=True).start()
+    got: list[News] = []
+    while len(got) < 10:
+        got += inbox.drain(5.0)
+    inbox.put(Wake())  # a signal handler must never wait
+    while len(got) < 101:
+        drained = inbox.drain(5.0)
+        assert 0 < len(drained) <= 10
+        got += drained
+    names = [one.event.name for one in got if isinstance(one, Changed)]
+    assert names == [str(at) for at in range(100)]
