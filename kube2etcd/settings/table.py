@@ -93,7 +93,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "URL",
         commands=(*LIST, "webhook"),
     ),
-    Setting("owner_id", "owner-id", to_owner, "Mark in our values.", "NAME", commands=(*LIST, "webhook")),
+    Setting(
+        "owner_id",
+        "owner-id",
+        to_owner,
+        "Mark of our keys: each writer on one etcd needs its own.",
+        "NAME",
+        commands=(*LIST, "webhook"),
+    ),
     Setting(
         "ttl", "ttl", SECONDS, "TTL of the records.", "SECONDS", commands=(*PUBLISH, "corefile", "webhook")
     ),
