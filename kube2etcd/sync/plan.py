@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from kube2etcd.etcd import changes
 from skydns_compat.layout import OWN
 from skydns_compat.message import owner_of
@@ -29,16 +31,14 @@ HELD_SHARE = 0.3
 HELD_FROM = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(msgspec.Struct, frozen=True, gc=False):
     """The key is not there."""
 
     key: bytes
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(msgspec.Struct, frozen=True, gc=False):
     """The key holds something else."""
 
     key: bytes
@@ -46,8 +46,7 @@ class Update:
     before: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """The key is ours and nobody wants it."""
 
     key: bytes

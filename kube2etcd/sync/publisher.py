@@ -1,14 +1,11 @@
 """What etcd should hold: the desired entries, kept up to date unit by unit.
 
-A unit is looked at again as a whole; the keys whose desired value may have changed come back, and
-nothing else is touched, so cost follows the change.  Several units may claim one key (a PTR of a
-shared address, a pod name on the host's network).  Of PTR records a Service's wins over all others,
-whose addresses the API server did not give, and a machine's, whose guest chooses them, loses to all;
-then the shorter name wins, then the older object, then namespace and name.  No state decides, so a
-restart decides alike.  Two machines that share a name (interface ``my`` of ``vm``, and ``my.vm``)
-have different keys and answer both.  Of Services that a zone's template gives one name, one has it with
-all below it (`kube2etcd.sync.contest`).  A name of a Service or machine that lies in a longer zone is left
-out, since the server asks that zone, and what it answers there is for that zone to say.  Pure.
+A unit is derived as a whole; only the keys whose value changed come back, so cost follows the change.
+Several units may claim one key (the PTR of a shared address, a pod name on the host's network).  Of PTR
+records a Service's wins over all others, whose addresses the API server did not give, and a machine's,
+whose guest chooses them, loses to all; then the shorter name wins, a hostname wins over a dashed address,
+then the older object, then namespace and name.  A name of a Service or machine that lies in a longer zone
+is left out, since the server asks that zone.  Pure.
 """
 
 from __future__ import annotations
@@ -17,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.sync.claims import Claims, Rank, UnitClaims
-from kube2etcd.sync.contest import Contest, Seniority
+from kube2etcd.sync.ownership import Claims, ExclusiveNames, Rank, Seniority
 from kube2etcd.sync.reasons import Reasons
 from kube2etcd.zones.base import Expected, Published, Zone
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.layout import OWN, Layout
+from skydns_compat.message import decode
 from skydns_compat.names import Name, address_of
 from skydns_compat.records import Alias, Pointer, Record
 
@@ -32,8 +29,8 @@ _Found: TypeAlias = list[tuple[Zone, Published]]
 #: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
 _CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
 _OWN = f"/{OWN}".encode()
-#: What everybody's data come before who only says that a name is above others.
-_A_STEP_ONLY = 3
+#: Rank of an empty non-terminal; any data wins.
+_NON_TERMINAL = 3
 
 
 class Publisher:
@@ -45,10 +42,12 @@ class Publisher:
         self.store = store
         self.layout = layout
         self.zones: tuple[Zone, ...] = ()
-        self.desired: dict[bytes, bytes] = {}
-        self._claims = Claims()
+        self._claims = Claims(self._rank)
+        self.desired = self._claims.values
+        self._non_terminals: dict[Unit, frozenset[bytes]] = {}
+        self._reverse = f"{layout.prefix}/arpa/".encode()
         self._refused: dict[Unit, int] = {}
-        self._contest = Contest()
+        self._exclusive = ExclusiveNames()
         self.told = Reasons()
         self._untold: list[tuple[Unit, str]] = []
         self._take((zone, *others) if zone is not None else tuple(others))
@@ -85,14 +84,12 @@ class Publisher:
         changed: set[bytes] = set()
         for unit in self._with_followers(units):
             found = list(self._found(unit))
-            self._contest.want(unit, self._wanted(unit, found))
-            if unit not in self._contest.turned:
-                changed |= self._claims.put(unit, self._claim(unit, found))
+            self._exclusive.want(unit, self._wanted(unit, found))
+            if unit not in self._exclusive.turned:
+                changed.update(self._claims.put(unit, self._claim(unit, found)))
         # Who has which name is known only now.
-        for unit in self._contest.settled():
-            changed |= self._claims.put(unit, self._claim(unit, list(self.by_zone(unit))))
-        for key in changed:
-            self._settle(key)
+        for unit in self._exclusive.settled():
+            changed.update(self._claims.put(unit, self._claim(unit, list(self.by_zone(unit)))))
         return changed
 
     def published(self, unit: Unit) -> Published:
@@ -113,7 +110,7 @@ class Publisher:
         """What a unit has in each zone."""
         for zone, published in self._found(unit):
             name = published.exclusive_name
-            holder = self._contest.holder(name) if name is not None else None
+            holder = self._exclusive.holder(name) if name is not None else None
             if holder not in (None, unit):
                 published.records.clear()
                 published.left_out.append(
@@ -192,7 +189,7 @@ class Publisher:
 
     def losers(self, name: Name) -> list[Unit]:
         """The units that want a name which only one can have, and do not have it."""
-        return self._contest.losers(name)
+        return self._exclusive.losers(name)
 
     def left_out(self) -> int:
         """How many records were asked for and could not be made."""
@@ -225,52 +222,58 @@ class Publisher:
 
     def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
         """The names that the unit cannot share; nothing wants a name where it has no record."""
-        seniority = (self.store.age(unit), unit.namespace, unit.name)
-        soles = ((one.exclusive_name, one.records) for _, one in found)
         return {
-            sole: seniority
-            for sole, records in soles
-            if sole is not None and any(record.name.below(sole) for record in records)
+            name: (self.store.age(unit), unit.namespace, unit.name)
+            for _, published in found
+            if (name := published.exclusive_name) is not None
+            and any(record.name.below(name) for record in published.records)
         }
 
-    def _claim(self, unit: Unit, found: _Found) -> UnitClaims:
-        age = self.store.age(unit)
-        claims: UnitClaims = {}
-        left_out = 0
-        odd: list[str] = []
+    def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
+        """The keys and values of a unit; counts and notes what it leaves out."""
+        claims: dict[bytes, bytes] = {}
+        non_terminals: dict[bytes, bytes] = {}
+        left_out: list[str] = []
         for zone, published in found:
-            left_out += len(published.left_out)
-            odd += published.odd()
-            rank: Rank = (0, 0, age, unit.namespace, unit.name)
-            for key, value in zone.entries(self.layout, published.records).items():
-                claims[key] = (rank, value)
-            # A zone's own word that its apex exists comes before that of any name in it.
-            rank = (_A_STEP_ONLY, unit not in self._zone_units, "", "", "")
-            for key, value in zone.entries(self.layout, published.non_terminals).items():
-                claims.setdefault(key, (rank, value))
-            for record in published.pointers:
-                worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
-                target = _target(record)
-                # A hostname wins over a dashed address, whichever object is older.
-                dashed = target.labels[0] == _dashed(record.name)
-                rank = (worth, 2 * len(target.labels) + dashed, age, unit.namespace, unit.name)
-                for key, value in self.layout.entries([record], zone.name).items():
-                    claims.setdefault(key, (rank, value))
+            left_out += published.left_out
+            if published.records:
+                claims |= zone.entries(self.layout, published.records)
+            if published.non_terminals:
+                non_terminals |= zone.entries(self.layout, published.non_terminals)
+            if published.pointers:
+                claims = self.layout.entries(published.pointers, zone.name) | claims
+        self._non_terminals.pop(unit, None)
+        if non_terminals:
+            self._non_terminals[unit] = frozenset(non_terminals.keys() - claims.keys())
+            claims = non_terminals | claims
         rejected = self.store.rejected(unit) is not None
-        self._count(unit, 1 if rejected else left_out)
-        if not rejected:
-            if age or unit in self._zone_units or (unit.kind == NAMES and self.store.holders(unit.name)):
+        self._count(unit, 1 if rejected else len(left_out))
+        if not rejected and (left_out or len(self.told)):
+            odd = [reason for reason in left_out if not isinstance(reason, Expected)]
+            if self._present(unit):
                 self._untold += [(unit, reason) for reason in self.told.fresh(unit, odd)]
             else:
                 self.told.forget(unit)
         return claims
 
-    def _settle(self, key: bytes) -> None:
-        value = self._claims.value(key)
-        if value is None:
-            self.desired.pop(key, None)
-        else:
-            self.desired[key] = value
+    def _present(self, unit: Unit) -> bool:
+        if unit.kind == NAMES:
+            return bool(self.store.holders(unit.name))
+        return unit in self._zone_units or self.store.get(unit) is not None
+
+    def _rank(self, unit: Unit, key: bytes, value: bytes) -> Rank:
+        """The place of a unit among the claimants of a key; asked only where there are several."""
+        if key in self._non_terminals.get(unit, ()):
+            # A zone's own word that its apex exists comes before that of any name in it.
+            return (_NON_TERMINAL, unit not in self._zone_units, "", "", "")
+        worth = length = 0
+        if key.startswith(self._reverse):
+            worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
+            target = decode(value).host.split(".")
+            name = self.layout.name(key)
+            address = address_of(name) if name is not None else None
+            length = 2 * len(target) + (address is not None and target[0] == dashed(address))
+        return (worth, length, self.store.age(unit), unit.namespace, unit.name)
 
     def _count(self, unit: Unit, left_out: int) -> None:
         if left_out:
@@ -281,9 +284,3 @@ class Publisher:
 
 def _target(record: Record) -> Name:
     return record.data.target if isinstance(record.data, Pointer) else record.name
-
-
-def _dashed(name: Name) -> str:
-    """The label that an endpoint without a hostname has for the address of a reverse name."""
-    address = address_of(name)
-    return dashed(address) if address is not None else ""

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.owners import Owner, hosts_below, is_sum
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
@@ -41,6 +41,7 @@ GUARD = "M"
 
 #: Leaf of an alias.
 ALIAS = "C"
+_DASHES = str.maketrans(".:", "--")
 #: Group of ports whose entries must not show at the names above them.
 _NAMED = "n"
 
@@ -53,6 +54,23 @@ class _Entry(NamedTuple):
     ttl: int
     strip: int
     group: str
+
+
+@dataclass(slots=True)
+class _Owner:
+    """What the records say of one owner name."""
+
+    hosts: dict[Address, int] = field(default_factory=dict)
+    order: dict[Address, int] = field(default_factory=dict)
+    ports: list[tuple[Port, int]] = field(default_factory=list)
+
+    def is_sum(self, name: Name, below: set[Address] | None) -> bool:
+        """Whether the addresses and ports are just those of the names right ``below``: headless."""
+        return (
+            self.hosts.keys() == below
+            and bool(self.ports)
+            and all(port.target != name for port, _ in self.ports)
+        )
 
 
 class Layout:
@@ -69,8 +87,11 @@ class Layout:
 
     def key(self, name: Name, leaf: str = "") -> bytes:
         """The exact key of ``name``, or the key of its technical child ``leaf``."""
-        path = "/".join(reversed(name.labels))
-        return f"{self.prefix}/{path}/{leaf}".encode() if leaf else f"{self.prefix}/{path}".encode()
+        path = self._path(name)
+        return f"{path}/{leaf}".encode() if leaf else path.encode()
+
+    def _path(self, name: Name) -> str:
+        return "/".join((self.prefix, *name.labels[::-1]))
 
     def zone_range(self, zone: Name) -> bytes:
         """The prefix that every key below ``zone`` begins with; the apex is that without its slash."""
@@ -99,7 +120,7 @@ class Layout:
         is kept aside, where the Corefile asks for it.
         """
         made: dict[bytes, bytes] = {}
-        owners: dict[Name, Owner] = {}
+        owners: dict[Name, _Owner] = {}
         for record in records:
             if above and 0 < len(record.name.labels) - len(zone.labels) <= above:
                 aside = _aside(record.name, zone)
@@ -110,25 +131,37 @@ class Layout:
             self._place(record, zone, made, owners)
         for name in owners:
             made[self.key(name)] = self._marker
-        below = hosts_below(owners)
+        children: dict[Name, set[Address]] = {}
+        ports: dict[tuple[str, ...], list[Name]] = {}
         for name, owner in owners.items():
-            children = below.get(name, {})
-            if owner.hosts and not is_sum(name, owner, children):
-                self._own_hosts(name, owner, owners, bool(children), made)
-            self._targets_elsewhere(name, owner, owners, made)
+            if name.labels[0].startswith("_"):
+                ports.setdefault(name.labels[2:], []).append(name)
+            if owner.hosts:
+                children.setdefault(Name(name.labels[1:]), set()).update(owner.hosts)
+        for name, owner in owners.items():
+            below = children.get(name)
+            if owner.hosts and not owner.is_sum(name, below):
+                self._own_hosts(
+                    name, owner, [(one, owners[one]) for one in ports.get(name.labels, ())], below, made
+                )
+            if owner.ports and name.labels[0].startswith("_"):
+                self._targets_elsewhere(name, owner, owners, made)
         return made
 
-    def _place(self, record: Record, zone: Name, made: dict[bytes, bytes], owners: dict[Name, Owner]) -> None:
+    def _place(
+        self, record: Record, zone: Name, made: dict[bytes, bytes], owners: dict[Name, _Owner]
+    ) -> None:
         """Put the kinds that need one key; collect hosts and ports, which need each other."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
             case Host(address, order):
-                owner = owners.setdefault(name, Owner())
+                owner = owners.get(name) or owners.setdefault(name, _Owner())
                 owner.hosts[address] = ttl
                 if order is not None:
                     owner.order[address] = order
             case Port():
-                owners.setdefault(name, Owner()).ports.append((data, ttl))
+                owner = owners.get(name) or owners.setdefault(name, _Owner())
+                owner.ports.append((data, ttl))
             case Alias(target, follow):
                 # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf those
                 # would come to the exact key in a second read, when the name may have become another type.
@@ -140,19 +173,19 @@ class Layout:
             case Pointer(target):
                 made[self.key(name)] = self._value(host=str(target), ttl=ttl)
             case Text(text):
-                owners.setdefault(name, Owner())
+                owners.setdefault(name, _Owner())
                 made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
             case Srv() | Mail():
                 raise ValueError(f"{record}: only names that nest can have this")
             case _:
                 self._exists(name, zone, data.guarded, made)
 
-    def _exists(self, name: Name, zone: Name, among: bool, made: dict[bytes, bytes]) -> None:
+    def _exists(self, name: Name, zone: Name, guarded: bool, made: dict[bytes, bytes]) -> None:
         """A name without data: a marker where the question for it arrives."""
         if name == zone:
             made[self.key(zone)] = self._marker
             made[self.key(zone.child("apex", "dns"))] = self._marker
-        elif among:
+        elif guarded:
             made[self.key(name)] = self._marker
             if name.relative(zone) not in RESERVED:
                 # A host below the question is passed over, and the group hides what lies deeper.
@@ -163,69 +196,65 @@ class Layout:
     def _own_hosts(
         self,
         name: Name,
-        owner: Owner,
-        owners: dict[Name, Owner],
-        crowded: bool,
+        owner: _Owner,
+        ports: list[tuple[Name, _Owner]],
+        below: set[Address] | None,
         made: dict[bytes, bytes],
     ) -> None:
         """Entries for a name with addresses of its own.
 
-        A named port's entry lies two levels deeper and serves the name itself too, unless the
-        subtree holds other addresses (``crowded``): then the name gets entries right below it.
+        The entry of a named port (``ports``) lies two levels deeper and serves the name itself too, unless
+        the subtree holds other addresses (``below``): then the name gets entries right below it.
         """
-        rest = Counter((port.port, port.via) for port, _ in owner.ports if port.target == name)
+        own = [(port.port, port.via) for port, _ in owner.ports if port.target == name]
+        rest = Counter(own)
         group = _group(name)
-        for other, about in owners.items():
-            if other.labels[2:] != name.labels or not other.labels[0].startswith("_"):
-                continue
-            seen: Counter[tuple[int, Address]] = Counter()
+        for other, about in ports:
+            seen: dict[tuple[int, Address], int] = {}
+            at = self._path(other)
             for port, ttl in about.ports:
                 if port.target != name:
                     continue
-                if not crowded and rest[port.port, port.via] > 0:
+                if below is None and rest[port.port, port.via] > 0:
                     rest[port.port, port.via] -= 1
-                for address in [port.via] if port.via else list(owner.hosts):
-                    entry = _Entry(address, port.port, ttl, 3, _NAMED if crowded else group)
-                    self._host(other, entry, owner, seen, made)
-        seen = Counter()
+                for address in [port.via] if port.via else owner.hosts:
+                    entry = _Entry(address, port.port, ttl, 3, group if below is None else _NAMED)
+                    self._host(at, entry, owner, seen, made)
+        at = self._path(name)
+        seen = {}
         for (number, via), count in sorted(rest.items(), key=lambda item: (item[0][0], str(item[0][1]))):
-            for _ in range(count):
-                for address in [via] if via else list(owner.hosts):
-                    entry = _Entry(address, number, owner.hosts.get(address, 0), 1, group)
-                    self._host(name, entry, owner, seen, made)
-        served = {port.via for port, _ in owner.ports if port.target == name}
-        for address, ttl in owner.hosts.items():
-            if None not in served and address not in served:
-                self._host(name, _Entry(address, NO_PORT, ttl, 1, group), owner, seen, made)
+            for address in ([via] if via else list(owner.hosts)) * count:
+                entry = _Entry(address, number, owner.hosts.get(address, 0), 1, group)
+                self._host(at, entry, owner, seen, made)
+        served = {via for _, via in own}
+        if None not in served:
+            for address, ttl in owner.hosts.items():
+                if address not in served:
+                    self._host(at, _Entry(address, NO_PORT, ttl, 1, group), owner, seen, made)
 
     def _host(
         self,
-        name: Name,
+        path: str,
         entry: _Entry,
-        owner: Owner,
-        seen: Counter[tuple[int, Address]],
+        owner: _Owner,
+        seen: dict[tuple[int, Address], int],
         made: dict[bytes, bytes],
     ) -> None:
-        """One address entry; a repeated one gets its number, since repetition decides weights."""
-        address, port = entry.address, entry.port
-        seen[port, address] += 1
+        """One address entry below ``path``; a repeated one gets its number, as repetition decides weights."""
+        address, port, ttl, strip, group = entry
+        count = seen[port, address] = seen.get((port, address), 0) + 1
         text = str(address)
-        leaf = text.replace(".", "-").replace(":", "-") + ("-H" if port == NO_PORT else f"-P{port}")
-        if address in owner.order:
+        leaf = text.translate(_DASHES) + ("-H" if port == NO_PORT else f"-P{port}")
+        if owner.order and address in owner.order:
             leaf = f"{owner.order[address]:02}-{leaf}"
-        if seen[port, address] > 1:
-            leaf += f"-{seen[port, address]}"
-        made[self.key(name, leaf)] = self._value(
-            host=text,
-            port=port,
-            priority=PRIORITY_ZERO,
-            ttl=entry.ttl,
-            targetstrip=entry.strip,
-            group=entry.group,
+        if count > 1:
+            leaf += f"-{count}"
+        made[f"{path}/{leaf}".encode()] = encode(
+            Message(text, port, PRIORITY_ZERO, 0, "", False, ttl, strip, group, self.owner)
         )
 
     def _targets_elsewhere(
-        self, name: Name, owner: Owner, owners: dict[Name, Owner], made: dict[bytes, bytes]
+        self, name: Name, owner: _Owner, owners: dict[Name, _Owner], made: dict[bytes, bytes]
     ) -> None:
         """SRV whose target is a name below the service.
 
@@ -234,18 +263,16 @@ class Layout:
         ``endpoint.service``.  A target as host would cost a read for each endpoint, and leave the
         additional section without AAAA and the A question with a CNAME for each.
         """
-        if not name.labels[0].startswith("_"):
-            return
-        seen: dict[Name, Counter[tuple[int, Address]]] = {}
+        service, path = name.labels[2:], self._path(name)
+        seen: dict[Name, dict[tuple[int, Address], int]] = {}
         for port, ttl in owner.ports:
             target = port.target
-            if target.labels == name.labels[2:]:
+            if target.labels == service:
                 continue
-            counter = seen.setdefault(target, Counter())
-            at = Name((target.labels[0], *name.labels))
-            for address in [port.via] if port.via else list(owners[target].hosts):
-                entry = _Entry(address, port.port, ttl, 1, _NAMED)
-                self._host(at, entry, owners[target], counter, made)
+            counter = seen.setdefault(target, {})
+            at = f"{path}/{target.labels[0]}"
+            for address in [port.via] if port.via else owners[target].hosts:
+                self._host(at, _Entry(address, port.port, ttl, 1, _NAMED), owners[target], counter, made)
 
     def _value(
         self,

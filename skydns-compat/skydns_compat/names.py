@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 #: RFC 1035 section 2.3.4, in octets; a label of text is at most 63.
 MAX_LABEL = 63
@@ -35,8 +36,7 @@ class InvalidAddress(ValueError):
     """The text is not one plain IP address."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Name:
+class Name(msgspec.Struct, frozen=True, order=True, gc=False):
     """An absolute DNS name: its labels, leftmost first, in lower case, without the root."""
 
     labels: tuple[str, ...]

@@ -6,7 +6,7 @@ Records say nothing about keys or servers; `skydns_compat.layout` finds the keys
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from skydns_compat.names import Address, Name
 
@@ -14,8 +14,7 @@ from skydns_compat.names import Address, Name
 NO_PORT = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(msgspec.Struct, frozen=True, gc=False):
     """A or AAAA, by the family of the address.
 
     ``order`` is the place in the answer, before a server or a resolver shuffles it; None leaves it
@@ -34,8 +33,7 @@ class Host:
         return str(self.address)
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(msgspec.Struct, frozen=True, gc=False):
     """CNAME.
 
     ``follow``: whether a server may look up the target by reading all keys below it.  Where those are
@@ -50,8 +48,7 @@ class Alias:
         return f"{self.target}."
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True, gc=False):
     """SRV (RFC 2782) of priority 0; the weights of one owner are equal, and the server computes them.
 
     ``via`` is the one address that the port was listed with, where the addresses of the target
@@ -73,8 +70,7 @@ class Port:
         return f"0 {self.port} {self.target}." if self.port != NO_PORT else "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Srv:
+class Srv(msgspec.Struct, frozen=True, gc=False):
     """SRV (RFC 2782) as somebody else asked for it, with its own priority and weight.
 
     The server makes shares of a hundred of the weights of one priority: their proportions stay.
@@ -90,8 +86,7 @@ class Srv:
         return f"{self.priority} {self.weight} {self.port} {self.target}."
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(msgspec.Struct, frozen=True, gc=False):
     """MX."""
 
     preference: int
@@ -102,8 +97,7 @@ class Mail:
         return f"{self.preference} {self.target}."
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(msgspec.Struct, frozen=True, gc=False):
     """PTR."""
 
     target: Name
@@ -120,8 +114,7 @@ def _shown(octet: int) -> str:
     return chr(octet) if 0x20 <= octet < 0x7F else f"\\{octet:03d}"
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True, gc=False):
     """TXT."""
 
     text: str
@@ -134,8 +127,7 @@ class Text:
         return " ".join('"' + "".join(map(_shown, piece)) + '"' for piece in pieces)
 
 
-@dataclass(frozen=True, slots=True)
-class Exists:
+class Exists(msgspec.Struct, frozen=True, gc=False):
     """No data: the name is there, and every type of it is NODATA (RFC 2308 section 2.2).
 
     ``guarded``: names below it hold data that must not show here, and the question comes to this
@@ -153,8 +145,7 @@ class Exists:
 Data = Host | Alias | Port | Pointer | Text | Exists | Srv | Mail
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record; ``ttl`` in seconds."""
 
     name: Name

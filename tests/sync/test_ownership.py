@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.contest import Contest
+from kube2etcd.sync.ownership import Claims, ExclusiveNames, Rank
 from skydns_compat.names import Name
 from tests.strategies import LAW
 
@@ -19,7 +19,7 @@ def old(unit: Unit, age: str = "1") -> tuple[str, str, str]:
 
 
 def test_alone_nobody_has_to_look_again() -> None:
-    contest = Contest()
+    contest = ExclusiveNames()
     contest.want(A, {WEB: old(A)})
     contest.want(A, {WEB: old(A)})
     assert (contest.holder(WEB), contest.losers(WEB), contest.settled()) == (A, [], [])
@@ -28,7 +28,7 @@ def test_alone_nobody_has_to_look_again() -> None:
 
 
 def test_the_older_takes_it_and_the_next_in_line_follows() -> None:
-    contest = Contest()
+    contest = ExclusiveNames()
     contest.want(B, {WEB: old(B)})
     contest.want(C, {WEB: old(C)})
     assert (contest.holder(WEB), contest.losers(WEB), contest.settled()) == (B, [C], [C])
@@ -42,7 +42,7 @@ def test_the_older_takes_it_and_the_next_in_line_follows() -> None:
 
 
 def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
-    contest = Contest()
+    contest = ExclusiveNames()
     contest.want(A, {WEB: old(A)})
     for _ in range(2):
         contest.want(B, {WEB: old(B), DB: old(B)})
@@ -59,7 +59,7 @@ def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
     )
 )
 def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[Name, str]]]) -> None:
-    contest = Contest()
+    contest = ExclusiveNames()
     present: dict[Unit, dict[Name, str]] = {}
     has: dict[Unit, set[Name]] = {}
     for unit, wanted in steps:
@@ -73,3 +73,31 @@ def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[
             assert contest.holder(name) == next(iter(wanting), None)
             assert contest.losers(name) == wanting[1:]
             assert [one for one in has if name in has[one]] == wanting[:1]
+
+
+def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
+    """The value says the rank."""
+    return (int(value[:1]), 0, "", "", "")
+
+
+def test_the_smallest_rank_has_the_key() -> None:
+    claims = Claims(ranked)
+    assert claims.put(B, {b"k": b"2b", b"own": b"1b"}) == [b"k", b"own"]
+    assert claims.put(A, {b"k": b"1a"}) == [b"k"]
+    assert (claims.holder(b"k"), claims.values) == (A, {b"k": b"1a", b"own": b"1b"})
+    assert claims.put(A, {b"k": b"1a"}) == []
+    assert claims.put(B, {b"k": b"3b", b"own": b"2b"}) == [b"own"]
+    assert claims.put(A, {}) == [b"k"]
+    assert (claims.holder(b"k"), claims.values[b"k"]) == (B, b"3b")
+    assert claims.put(B, {}) == [b"k", b"own"]
+    assert (claims.holder(b"k"), claims.values) == (None, {})
+
+
+def test_of_one_rank_the_first_of_the_units_whoever_came_first() -> None:
+    for order in ((A, B, C), (C, B, A)):
+        claims = Claims(ranked)
+        for unit in order:
+            claims.put(unit, {b"k": f"1{unit.namespace}".encode()})
+        for left in (A, B, C):
+            assert (claims.holder(b"k"), claims.values[b"k"]) == (left, f"1{left.namespace}".encode())
+            claims.put(left, {})
