@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,9 @@ LATENCY_STEPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 
 #: Seconds; ten thousand Services relist in seconds, a hundred thousand endpoints in tens.
 RESYNC_STEPS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
+#: Changes that are kept for the plot of the status page.
+DELAYS = 500
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -34,14 +38,20 @@ class Metrics:
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
 
+        self.catalog: list[tuple[str, str, tuple[str, ...], str]] = []
+        """Name as scraped, type, labels and help of each metric of ours."""
+
         def gauge(name: str, text: str, *labels: str) -> Gauge:
+            self.catalog.append((f"kube2etcd_{name}", "gauge", labels, text))
             return Gauge(f"kube2etcd_{name}", text, labels, registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
+            self.catalog.append((f"kube2etcd_{name}_total", "counter", labels, text))
             return Counter(f"kube2etcd_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, steps: tuple[float, ...]) -> Histogram:
-            return Histogram(f"kube2etcd_{name}", text, registry=registry, buckets=steps)
+        def histogram(name: str, text: str, steps: tuple[float, ...], *labels: str) -> Histogram:
+            self.catalog.append((f"kube2etcd_{name}", "histogram", labels, text))
+            return Histogram(f"kube2etcd_{name}", text, labels, registry=registry, buckets=steps)
 
         gauge("build_info", "Always 1; the label says which version runs.", "version").labels(
             __version__
@@ -97,6 +107,15 @@ class Metrics:
         self._latency = histogram(
             "change_to_write_seconds", "From taking in a change to its keys in etcd.", LATENCY_STEPS
         )
+        self._programming = histogram(
+            "programming_duration_seconds",
+            "From the arrival of an object's event to its keys in etcd, by kind of the object.",
+            LATENCY_STEPS,
+            "kind",
+        )
+        self._queue = gauge("queue_length", "Events that wait for the loop.")
+        self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)
+        """The latest changes: seconds of the epoch, seconds from event to keys, kind of the object."""
         self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync ended well.")
         self._calls = counter("webhook_calls", "Calls at ExternalDNS's door.", "method", "path", "status")
         self._called = gauge(
@@ -222,6 +241,15 @@ class Metrics:
     def latency(self, seconds: float) -> None:
         """A change needed ``seconds`` from its event to its keys."""
         self._latency.observe(seconds)
+
+    def programmed(self, kind: str, seconds: float) -> None:
+        """An event of an object of ``kind`` had its keys in etcd ``seconds`` after it arrived."""
+        self._programming.labels(kind).observe(seconds)
+        self.delays.append((time.time(), seconds, kind))
+
+    def queued(self, events: int) -> None:
+        """So many events wait for the loop."""
+        self._queue.set(events)
 
     # The door for ExternalDNS
 

@@ -28,17 +28,21 @@ from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.settings import Settings
+from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import Inbox, Wake
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.threads import watched
 
 if TYPE_CHECKING:
+    from kube2etcd.http.page import StatusPage
+    from kube2etcd.http.server import HasSnapshot
     from kube2etcd.webhook.app import Webhook
 
 log = logging.getLogger(__name__)
 
+#: Seconds that the status page waits for the loop.
+ASK_TIMEOUT = 5.0
 #: The resync period is shortened or lengthened by up to this share.
 JITTER = 0.1
 
@@ -106,6 +110,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
             ending.callback(corefile.stop)
         door.start()
         ending.callback(door.stop)
+        if settings.listen_page is not None:
+            page = _status_page(settings.listen_page, reconciler, health)
+            ending.callback(page.start().stop)
         if election is not None:
             election.start()
             ending.callback(election.stop)
@@ -144,6 +151,20 @@ class _Lister(Protocol):
     def relist(self, reason: str) -> None:
         """Tell it."""
         ...
+
+
+def _status_page(listen: HostPort, reconciler: Reconciler, status: HasSnapshot) -> StatusPage:
+    """The status page; its modules are imported only where it is wanted."""
+    from kube2etcd.http.page import StatusPage
+    from kube2etcd.sync.view import take
+
+    inbox, delays = reconciler.parts.inbox, reconciler.parts.metrics.delays
+    return StatusPage(
+        listen,
+        lambda: inbox.ask(lambda: take(reconciler), ASK_TIMEOUT),
+        status,
+        lambda: tuple(delays),
+    )
 
 
 def _election(settings: Settings, inbox: Inbox) -> Election | None:

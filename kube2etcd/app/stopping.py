@@ -7,6 +7,7 @@ can be told; must never wait.
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ STOP_PATIENCE = 0.2
 
 @contextlib.contextmanager
 def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
-    """SIGTERM and SIGINT set ``stop`` and wake the loop; nothing else happens in the handler."""
+    """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug, SIGUSR2 as configured
+    again."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -29,7 +31,22 @@ def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
         stop.set()
         inbox.put(Wake())
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    logger = logging.getLogger("kube2etcd")
+    configured = logger.level
+
+    def louder(_signal: int, _frame: object) -> None:
+        logger.setLevel(logging.DEBUG)
+
+    def as_configured(_signal: int, _frame: object) -> None:
+        logger.setLevel(configured)
+
+    handlers = {
+        signal.SIGTERM: handle,
+        signal.SIGINT: handle,
+        signal.SIGUSR1: louder,
+        signal.SIGUSR2: as_configured,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

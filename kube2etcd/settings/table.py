@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kube2etcd.settings.places import parse_host_port, to_address, to_etcd_url, to_network, to_url
+from kube2etcd.settings.places import parse_host_port, to_address, to_door, to_etcd_url, to_network, to_url
 from kube2etcd.settings.setting import DOOR, LIST, PUBLISH, SECONDS, STORE, Setting
 from kube2etcd.settings.table_beside import BESIDE
 from kube2etcd.settings.tree import Client, Cluster, Etcd, Serve, Skydns, Vm, Webhook
@@ -205,6 +205,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         commands=LIST,
     ),
     Setting("listen", "listen", parse_host_port, "Door for probes and metrics.", "HOST:PORT", commands=DOOR),
+    Setting(
+        "listen_page",
+        "listen-page",
+        to_door,
+        "Status page with all records and problems; :PORT is on loopback.",
+        "HOST:PORT",
+        commands=("run",),
+    ),
     Setting(
         "resync_period",
         "resync-period",

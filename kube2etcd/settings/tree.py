@@ -202,6 +202,9 @@ class Settings:
     """How the API server is reached."""
     listen: HostPort = HostPort("", 8081)
     """The HTTP door of ``run``.  Default: kube2sky's port."""
+    listen_page: HostPort | None = None
+    """Where ``run`` serves the status page; without a host on loopback, since it lists every name.  Default:
+    nowhere."""
     resync_period: float = 300.0
     """Seconds between full passes, each up to a tenth shorter or longer so that many bridges do not
     list at once.  Default: what was lost without a sign is back in minutes, at a price nobody notices."""

@@ -9,8 +9,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.etcd.changes import WatchBatch
@@ -89,15 +90,32 @@ class Rezoned:
 News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost | Wake | Rezoned
 
 
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Something to be done in the loop's thread, which owns the state."""
+
+    answer: Callable[[], None]
+
+
 class Inbox:
     """A queue with the methods that the reflectors (`kube2etcd.kube.delivery.Sink`) expect."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._room = threading.Event()
-        self._queue: queue.SimpleQueue[tuple[float, News]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[float, News | _Question]] = queue.SimpleQueue()
         self.oldest = clock()
         """When the oldest of the last drained news came in."""
+        self.arrivals: list[tuple[str, float]] = []
+        """Kind and arrival of each object's event that was drained last."""
+
+    @property
+    def length(self) -> int:
+        """How many events wait."""
+        return self._queue.qsize()
 
     def put(self, news: News) -> None:
         """Add, from any thread.
@@ -110,19 +128,50 @@ class Inbox:
                 self._room.wait(1.0)
         self._queue.put((self._clock(), news))
 
+    def ask(self, question: Callable[[], _T], timeout: float) -> _T:
+        """What ``question`` returns between two turns of the loop, whose thread runs it; keep it short.
+
+        :raises TimeoutError: the loop did not get to it within ``timeout`` seconds.
+        """
+        future: Future[_T] = Future()
+
+        def answer() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(question())
+                except Exception as error:
+                    future.set_exception(error)
+
+        self._queue.put((self._clock(), _Question(answer)))
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()
+
     def drain(self, timeout: float) -> list[News]:
-        """Everything there is, after waiting at most ``timeout`` seconds for the first."""
+        """Everything there is, after waiting at most ``timeout`` seconds for the first.
+
+        Questions (`ask`) are answered on the way.
+        """
         try:
             self.oldest, first = self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
         except queue.Empty:
+            self.arrivals = []
             return []
-        news = [first]
-        while len(news) < MAX_EVENTS:
+        came = [(self.oldest, first)]
+        while len(came) < MAX_EVENTS:
             try:
-                news.append(self._queue.get_nowait()[1])
+                came.append(self._queue.get_nowait())
             except queue.Empty:
                 break
         self._room.set()
+        self.arrivals = [(one.kind, moment) for moment, one in came if isinstance(one, Changed)]
+        news: list[News] = []
+        for _, one in came:
+            if isinstance(one, _Question):
+                one.answer()
+            else:
+                news.append(one)
         return news
 
     def replace(

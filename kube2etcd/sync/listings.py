@@ -41,6 +41,8 @@ class Listings:
         """Kinds that cannot be listed or watched, and since when (on the clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
         self._units = set(publisher.units())
+        self.touched: set[Unit] = set()
+        """The units that were published again last."""
         self._empty: set[str] = set()
         self._absent: dict[str, float] = {}
 
@@ -57,7 +59,8 @@ class Listings:
 
         A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
         """
-        units, self._units = self._units, set()
+        units = self.touched = self._units
+        self._units = set()
         try:
             keys = self._publisher.refresh(units)
         except Exception:

@@ -10,7 +10,7 @@ is left out, since the server asks that zone.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
@@ -194,6 +194,10 @@ class Publisher:
     def left_out(self) -> int:
         """How many records were asked for and could not be made."""
         return sum(self._refused.values())
+
+    def left_out_units(self) -> KeysView[Unit]:
+        """The units of which something could not be made; `published` says what and why."""
+        return self._refused.keys()
 
     def untold(self) -> list[tuple[Unit, str]]:
         """What was left out for an odd reason since the last call; each reason once for each object."""

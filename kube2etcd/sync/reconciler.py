@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -22,13 +23,17 @@ from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import HELD_SHARE, Plan, diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
-from kube2etcd.sync.status import Report
+from kube2etcd.sync.status import Report, log_changes
 from kube2etcd.sync.target import EntryStore, Target
 
 log = logging.getLogger(__name__)
 
 TICK: Final = 1.0
 """Seconds between turns at most: the loop's heartbeat is its liveness."""
+
+
+ARRIVALS: Final = 10_000
+"""Events that are kept to measure how long they take to etcd."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,8 @@ class Reconciler:
             parts.publisher, self.listings, self.target, self.held, self.disputes, parts.metrics, parts.status
         )
         self._resync_at = self._clock() + parts.resync_period
+        # Kind and arrival of events whose keys are not in etcd yet; more wait only while etcd is away.
+        self._arrivals: deque[tuple[str, float]] = deque(maxlen=ARRIVALS)
 
     def run(self, stop: threading.Event) -> None:
         """Turn on every event, and every `TICK`, until ``stop`` is set."""
@@ -79,6 +86,8 @@ class Reconciler:
     def turn(self, events: Iterable[News]) -> None:
         """Take in events and write what differs."""
         parts, now = self.parts, self._clock()
+        self._arrivals.extend(parts.inbox.arrivals)
+        parts.metrics.queued(parts.inbox.length)
         for event in events:
             if isinstance(event, EtcdChanged | EtcdLost):
                 self.target.apply(event)
@@ -118,6 +127,7 @@ class Reconciler:
             entries = target.mirror.entries
         elif not looked_at and not self.disputes.active:
             self.listings.came_empty()  # it took nothing away
+            self._arrivals.clear()
             return
         plan = self.plan = diff(entries, self.publisher.desired, self.publisher.layout.owner, looked_at)
         target.foreign.note(plan, looked_at)
@@ -134,6 +144,9 @@ class Reconciler:
             if full and not target.equal:
                 self._report.publish()
             target.write(plan, repairs, self._clock(), parts.progress)
+            since = now if full else parts.inbox.oldest
+            written = plan.without(frozenset(target.refused()))
+            log_changes(self.publisher, written, self.listings.touched, self._clock() - since)
         if full:
             target.follow(parts.follow)
         target.compared(now)
@@ -141,6 +154,10 @@ class Reconciler:
             parts.metrics.resynced(self._clock() - now)
         elif touched:
             parts.metrics.latency(self._clock() - parts.inbox.oldest)
+        if full or touched:
+            for kind, arrived in self._arrivals:
+                parts.metrics.programmed(kind, self._clock() - arrived)
+        self._arrivals.clear()
 
     def _pause(self) -> float:
         if self.target.mirror.lost and not self.listings.waiting:

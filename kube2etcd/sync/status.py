@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
+from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.listings import Listings
+from kube2etcd.sync.plan import Plan
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.target import Target
+
+log = logging.getLogger(__name__)
+
+MANY: Final = 1000
+"""Keys of a plan from which the log says their number alone, and not that of each zone."""
+
+
+def log_changes(publisher: Publisher, plan: Plan, units: Collection[Unit], seconds: float) -> None:
+    """One line a zone for what was written; ``units``: what was published again, ``seconds``: since it
+    changed."""
+    zones: dict[str, Counter[str]] = {}
+    for change in plan.changes:
+        zone = ""
+        if len(plan.changes) <= MANY and (name := publisher.layout.name(change.key)) is not None:
+            found = publisher.zone_of(name)
+            zone = str(found.name) if found is not None else "reverse"
+        zones.setdefault(zone, Counter())[type(change).__name__] += 1
+    for zone, counts in sorted(zones.items()):
+        fields: dict[str, object] = {"zone": zone} if zone else {}
+        fields |= {"added": counts["Create"], "changed": counts["Update"], "deleted": counts["Delete"]}
+        if len(units) == 1:
+            fields["object"] = str(next(iter(units)))
+        elif units:
+            fields["objects"] = len(units)
+        fields["latency"] = f"{seconds * 1000:.0f}ms"
+        log.info("records changed", extra={"fields": fields})
 
 
 @dataclass(frozen=True)

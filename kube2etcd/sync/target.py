@@ -202,7 +202,7 @@ class Target:
             self._refused[change.key] = reason
             self._offer_at = now + REFUSED_RETRY
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
-        log.info("etcd: %d keys written, %d deleted", puts, deletes)
+        log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
         if repaired := len(repairs - refused):
             self._metrics.repaired(repaired)

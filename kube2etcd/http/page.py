@@ -1,0 +1,367 @@
+"""The status page: what the bridge publishes and why, read-only, on a listener of its own.
+
+Names come from strangers: everything is escaped by the template engine, and no page may load or run anything
+but its own nonced style and script.  The JSON behind it is described in docs/status-page.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlencode
+
+import waitress
+
+from kube2etcd import __version__
+from kube2etcd.http.server import HasSnapshot, Start, bind, end
+from kube2etcd.settings import HostPort
+from kube2etcd.sync.view import View
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+log = logging.getLogger(__name__)
+
+PAGE_SIZE: Final = 100
+"""Records or problems on one page."""
+
+FRESH: Final = 2.0
+"""Seconds for which one view answers every request: however many ask, the loop is asked once."""
+
+THREADS: Final = 2
+CONNECTIONS: Final = 50
+
+PLOT: Final = (640, 160)
+"""Width and height of the plot."""
+
+PLOT_SPAN: Final = 900.0
+"""Seconds that the plot goes back."""
+
+LONGEST_QUERY: Final = 300
+
+_TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
+_STATUS = {
+    200: "200 OK",
+    403: "403 Forbidden",
+    404: "404 Not Found",
+    405: "405 Method Not Allowed",
+    503: "503 Service Unavailable",
+}
+
+_POLICY = (
+    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+Delays = Sequence[tuple[float, float, str]]
+"""Changes that reached etcd: seconds of the epoch, seconds from event to key, kind."""
+
+
+class StatusPage:
+    """Serves the page on ``listen`` from `start` to `stop`."""
+
+    def __init__(
+        self,
+        listen: HostPort,
+        ask: Callable[[], View],
+        status: HasSnapshot,
+        delays: Callable[[], Delays] = tuple,
+    ) -> None:
+        """``ask`` takes a view; it may raise TimeoutError while the loop is busy.
+
+        :raises SettingsError: nothing can listen there.
+        """
+        listen = HostPort(listen.host or "127.0.0.1", listen.port)
+        self._socket = bind(listen, "--listen-page")
+        self._map: dict[int, Any] = {}
+        self._server = waitress.create_server(
+            application(ask, status, delays, frozenset({listen.host, "localhost"})),
+            map=self._map,
+            sockets=[self._socket],
+            threads=THREADS,
+            connection_limit=CONNECTIONS,
+            ident=None,
+            channel_timeout=30,
+        )
+        self._thread = threading.Thread(target=self._server.run, name="page", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port, also when the system chose it."""
+        return int(self._server.effective_port)
+
+    def start(self) -> StatusPage:
+        """Begin to answer."""
+        self._thread.start()
+        log.info("status page on port %d", self.port)
+        return self
+
+    def stop(self) -> None:
+        """End at once; requests that are being answered are cut off."""
+        end(self._server, self._map, self._thread)
+
+
+class _Latest:
+    """The latest view, taken again when it is no longer fresh; an older one while the loop is busy."""
+
+    def __init__(self, ask: Callable[[], View], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask, self._clock = ask, clock
+        self._lock = threading.Lock()
+        self._view: View | None = None
+        self._until = -math.inf
+
+    def view(self) -> View | None:
+        """None: the loop has not answered yet."""
+        with self._lock:
+            if self._clock() >= self._until:
+                began = self._clock()
+                try:
+                    self._view = self._ask()
+                except TimeoutError:
+                    log.debug("the loop is busy: the status page shows an older view")
+                # A large view costs more; never more than a twentieth of the time goes into it.
+                self._until = self._clock() + max(FRESH, 20 * (self._clock() - began))
+            return self._view
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a request asks for."""
+
+    text: str = ""
+    zone: str = ""
+    type: str = ""
+    page: int = 1
+    problems: int = 1
+    """The page of the problems."""
+
+    @classmethod
+    def parse(cls, query: str) -> _Question:
+        """Whatever is odd counts as not given."""
+        given = {key: values[-1][:LONGEST_QUERY] for key, values in parse_qs(query).items()}
+
+        def number(name: str) -> int:
+            text = given.get(name, "")
+            return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else 1
+
+        return cls(
+            given.get("q", ""),
+            given.get("zone", ""),
+            given.get("type", "").upper(),
+            max(1, number("page")),
+            max(1, number("problems")),
+        )
+
+    def link(self, **other: int) -> str:
+        """The query string of the same question with another page."""
+        asked = {
+            "q": self.text,
+            "zone": self.zone,
+            "type": self.type,
+            "page": self.page,
+            "problems": self.problems,
+        }
+        return "?" + urlencode(
+            {key: value for key, value in {**asked, **other}.items() if value not in ("", 1)}
+        )
+
+
+def application(
+    ask: Callable[[], View],
+    status: HasSnapshot,
+    delays: Callable[[], Delays] = tuple,
+    hosts: frozenset[str] = frozenset({"localhost"}),
+) -> Callable[[dict[str, Any], Start], Iterable[bytes]]:
+    """The WSGI application; ``hosts`` are the names, beside any address, by which it may be called."""
+    latest = _Latest(ask)
+
+    def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
+        nonce, kind = secrets.token_urlsafe(16), "text/plain; charset=utf-8"
+        code, text = 200, ""
+        if not _may_be_called(environ.get("HTTP_HOST", ""), hosts):
+            # A page of a stranger whose name was made to lead here (DNS rebinding) would read everything.
+            code, text = 403, "call this page by its address or as localhost\n"
+        elif method not in ("GET", "HEAD"):
+            code, text = 405, "only GET and HEAD\n"
+        elif path not in ("/", "/api/status", "/api/records", "/api/problems"):
+            code, text = 404, "nothing here; there are / /api/status /api/records /api/problems\n"
+        elif (view := latest.view()) is None:
+            code, text = 503, "the loop has not answered yet; try again\n"
+        else:
+            question = _Question.parse(environ.get("QUERY_STRING", ""))
+            if path == "/":
+                kind = "text/html; charset=utf-8"
+                text = _template().render(_content(view, question, status, delays(), nonce))
+            else:
+                kind = "application/json"
+                text = json.dumps(_json(path, view, question, status), ensure_ascii=False) + "\n"
+        body = text.encode("utf-8", "backslashreplace")
+        headers = [
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Content-Security-Policy", _POLICY.format(nonce=nonce)),
+        ]
+        if code == 405:
+            headers.append(("Allow", "GET, HEAD"))
+        start(_STATUS[code], headers)
+        return [] if method == "HEAD" else [body]
+
+    return answer
+
+
+def _may_be_called(host: str, hosts: frozenset[str]) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
+    name = name.strip("[]").lower()
+    if name in hosts:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _content(
+    view: View, question: _Question, status: HasSnapshot, delays: Delays, nonce: str
+) -> dict[str, object]:
+    now = status.snapshot()
+    rows = view.found(question.text, question.zone, question.type)
+    page, shown = _page(rows, question.page)
+    problem_page, problems = _page(view.problems, question.problems)
+    return {
+        "version": __version__,
+        "nonce": nonce,
+        "view": view,
+        "age": max(0.0, time.time() - view.taken),
+        "status": now,
+        "question": question,
+        "rows": shown,
+        "total": len(rows),
+        "page": page,
+        "pages": _pages(rows),
+        "problems": problems,
+        "problem_page": problem_page,
+        "problem_pages": _pages(view.problems),
+        "problem_count": sum(view.counts.values()),
+        "types": _TYPES,
+        "plot": plot(delays, time.time()),
+    }
+
+
+def _pages(rows: Sequence[object]) -> int:
+    return max(1, -(-len(rows) // PAGE_SIZE))
+
+
+def _page(rows: Sequence[Any], asked: int) -> tuple[int, Sequence[Any]]:
+    """The number of the page, which is the last one where too high a one was asked for, and what is on it."""
+    number = min(asked, _pages(rows))
+    return number, rows[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+
+
+def _json(path: str, view: View, question: _Question, status: HasSnapshot) -> Mapping[str, object]:
+    if path == "/api/records":
+        rows = view.found(question.text, question.zone, question.type)
+        number, shown = _page(rows, question.page)
+        records = [{key: value for key, value in asdict(row).items() if key != "order"} for row in shown]
+        return {
+            "taken": view.taken,
+            "total": len(rows),
+            "page": number,
+            "pages": _pages(rows),
+            "records": records,
+        }
+    if path == "/api/problems":
+        number, problems = _page(view.problems, question.problems)
+        return {
+            "taken": view.taken,
+            "counts": view.counts,
+            "page": number,
+            "pages": _pages(view.problems),
+            "problems": [asdict(one) for one in problems],
+        }
+    now = status.snapshot()
+    return {
+        "version": __version__,
+        "taken": view.taken,
+        "ready": now.ready,
+        "reasons": list(now.reasons),
+        "heartbeat_age": now.heartbeat_age,
+        "leader": view.leader,
+        "trouble": view.trouble,
+        "zones": list(view.zones),
+        "sources": [asdict(one) for one in view.sources],
+        "counts": view.counts,
+    }
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Programming latency over time: dots of a logarithmic scale, ready to draw."""
+
+    width: int
+    height: int
+    dots: tuple[tuple[float, float, str], ...]
+    """x, y and a text."""
+    lines: tuple[tuple[float, str], ...]
+    """y and its label."""
+    median: float
+    p95: float
+    count: int
+
+
+def plot(delays: Delays, now: float) -> Plot:
+    """Draw what happened within `PLOT_SPAN` seconds before ``now``."""
+    width, height = PLOT
+    recent = [one for one in delays if 0 <= now - one[0] <= PLOT_SPAN]
+    scale = [(0.001, "1 ms"), (0.01, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s")]
+
+    def y(seconds: float) -> float:
+        share = (math.log10(min(max(seconds, 0.001), 10.0)) + 3) / 4
+        return round(height - 10 - share * (height - 20), 1)
+
+    ordered = sorted(seconds for _, seconds, _ in recent)
+    return Plot(
+        width,
+        height,
+        tuple(
+            (
+                round(width * (1 - (now - moment) / PLOT_SPAN), 1),
+                y(seconds),
+                f"{kind}: {seconds * 1000:.1f} ms",
+            )
+            for moment, seconds, kind in recent
+        ),
+        tuple((y(seconds), label) for seconds, label in scale),
+        ordered[len(ordered) // 2] if ordered else 0.0,
+        ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else 0.0,
+        len(ordered),
+    )
+
+
+@cache
+def _template() -> Template:
+    # Not at the head of the module: who shows no page does not pay for the engine.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("kube2etcd.http", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("status.html")

@@ -1,0 +1,153 @@
+"""A headless Chromium, driven through its debugging pipe (the Chrome DevTools Protocol)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def installed() -> str | None:
+    """The program, where it is installed."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+_MESSAGES = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+
+
+class Browser:
+    """One tab."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        self._read, theirs_out = os.pipe()
+        theirs_in, self._write = os.pipe()
+        ends = [fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (theirs_in, theirs_out)]
+
+        def debugging_pipe() -> None:
+            # The browser reads commands from descriptor 3 and answers on 4.
+            os.dup2(ends[0], 3)
+            os.dup2(ends[1], 4)
+
+        self._process = subprocess.Popen(
+            [
+                *(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+                *("--no-first-run", "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"),
+            ],
+            preexec_fn=debugging_pipe,
+            pass_fds=(3, 4),
+            stderr=subprocess.DEVNULL,
+        )
+        for one in (theirs_in, theirs_out, *ends):
+            os.close(one)
+        self._rest = b""
+        self._number = 0
+        self._session: str | None = None
+        self.messages: list[str] = []
+        """Errors, refusals of the page's policy and what scripts wrote to the console."""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self._call(f"{domain}.enable")
+
+    def open(self, url: str) -> None:
+        """Load a page and wait until it is there."""
+        self._call("Page.navigate", url=url)
+        self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a script, or of the promise that it gives."""
+        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"])
+        return answer["result"].get("value")
+
+    def wait_for(self, script: str, seconds: float = 20) -> None:
+        """Until the script gives something true."""
+        until = time.monotonic() + seconds
+        while not self.evaluate(script):
+            if time.monotonic() > until:
+                raise AssertionError(f"not within {seconds:g} s: {script}")
+            select.select([], [], [], 0.05)
+
+    def resize(self, width: int, height: int, dark: bool = False) -> None:
+        """Take this size in pixels, and what the user likes."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def scripts(self, on: bool) -> None:
+        """Let pages run scripts, or not."""
+        self._call("Emulation.setScriptExecutionDisabled", value=not on)
+
+    def press(self, key: str, code: int) -> None:
+        """Press a key."""
+        for kind in ("keyDown", "keyUp"):
+            self._call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+                text="\r" if key == "Enter" and kind == "keyDown" else "",
+            )
+
+    def screenshot(self, file: Path) -> None:
+        """Save what is to be seen as PNG."""
+        file.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
+
+    def close(self) -> None:
+        """End the browser."""
+        with contextlib.suppress(BrokenPipeError, AssertionError):
+            self._session = None
+            self._call("Browser.close")
+        self._process.wait(20)
+        os.close(self._read)
+        os.close(self._write)
+
+    def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            told = self._next(method)
+            if told.get("id") == self._number:
+                if "error" in told:
+                    raise AssertionError(told["error"])
+                answer: dict[str, Any] = told["result"]
+                return answer
+            if told.get("method") in (
+                "Log.entryAdded",
+                "Runtime.exceptionThrown",
+                "Runtime.consoleAPICalled",
+            ):
+                self.messages.append(json.dumps(told["params"]))
+
+    def _next(self, method: str) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            if not select.select([self._read], [], [], 30)[0]:
+                raise AssertionError(f"the browser does not answer {method}")
+            piece = os.read(self._read, 1 << 20)
+            if not piece:
+                raise AssertionError("the browser has ended")
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\0")
+        told: dict[str, Any] = json.loads(line)
+        return told

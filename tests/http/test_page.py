@@ -1,0 +1,235 @@
+"""The status page: what it shows, to whom, and that no name of a stranger becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from kube2etcd.errors import SettingsError
+from kube2etcd.http.page import PAGE_SIZE, StatusPage, application, plot
+from kube2etcd.metrics import Status
+from kube2etcd.settings import HostPort
+from kube2etcd.sync.view import Problem, View
+from tests.http.viewed import HOSTILE, view
+
+
+@dataclass
+class Answer:
+    status: str
+    headers: dict[str, str]
+    text: str
+
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Site:
+    """The application, called without a socket."""
+
+    def __init__(self, ask: Callable[[], View]) -> None:
+        self.status = Status()
+        self.status.report(True, [])
+        self.asked = 0
+
+        def asking() -> View:
+            self.asked += 1
+            return ask()
+
+        self._application = application(asking, self.status, lambda: ())
+
+    def get(
+        self, path: str = "/", query: str = "", method: str = "GET", host: str = "localhost:8082"
+    ) -> Answer:
+        told: list[Any] = []
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "HTTP_HOST": host}
+        body = b"".join(self._application(environ, lambda *given: told.extend(given)))
+        return Answer(told[0], dict(told[1]), body.decode())
+
+
+class Tags(HTMLParser):
+    """Every element and attribute of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site(view)
+
+
+def test_names_of_strangers_are_text(site: Site) -> None:
+    page = site.get().text
+    tags = Tags()
+    tags.feed(page)
+    assert not [tag for tag, _ in tags.found if tag == "img"]
+    assert len([tag for tag, _ in tags.found if tag == "script"]) == 1
+    assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
+    assert "49" not in re.sub(r"[^{}0-9]", "", page[page.index("&lt;img") : page.index("&lt;img") + 60])
+    assert json.loads(site.get("/api/problems").text)["problems"][1]["subject"].endswith(HOSTILE)
+
+
+def test_a_search_is_escaped_too(site: Site) -> None:
+    page = site.get(query="q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&zone=%22%3E").text
+    assert "<script>alert" not in page
+    assert 'value="&#34;&gt;&lt;script&gt;' in page
+
+
+def test_nothing_may_be_loaded_or_run_but_our_own(site: Site) -> None:
+    first, second = site.get(), site.get()
+    policy = first.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    nonce = re.search(r"script-src 'nonce-([^']+)'", policy)
+    assert nonce is not None
+    assert f'<script nonce="{nonce[1]}">' in first.text
+    assert nonce[1] not in second.text
+    assert first.headers["X-Content-Type-Options"] == "nosniff"
+    assert first.headers["Referrer-Policy"] == "no-referrer"
+    assert not re.search(r'(?:src|href)="(?!#|\?|/#)', first.text), "no outside asset"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", "200 OK"),
+        ("localhost:8082", "200 OK"),
+        ("127.0.0.1:8082", "200 OK"),
+        ("[::1]:8082", "200 OK"),
+        ("10.1.2.3", "200 OK"),
+        ("evil.example", "403 Forbidden"),
+        ("evil.example:8082", "403 Forbidden"),
+        ("localhost.evil.example:8082", "403 Forbidden"),
+        ("", "403 Forbidden"),
+    ],
+)
+def test_only_by_address_or_as_localhost(site: Site, host: str, status: str) -> None:
+    assert site.get(host=host).status == status
+    assert (site.asked == 1) == (status == "200 OK")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_read_only(site: Site, method: str) -> None:
+    answer = site.get(method=method)
+    assert (answer.status, answer.headers["Allow"]) == ("405 Method Not Allowed", "GET, HEAD")
+
+
+def test_head_and_unknown_paths(site: Site) -> None:
+    head = site.get(method="HEAD")
+    assert (head.text, int(head.headers["Content-Length"]) > 1000) == ("", True)
+    assert site.get("/metrics").status == "404 Not Found"
+
+
+def test_records_are_typed_and_sorted(site: Site) -> None:
+    found = site.get("/api/records").json()
+    kinds = {one["name"]: (one["type"], one["data"]) for one in found["records"]}
+    assert kinds["web-00001.team-1.svc.cluster.local"] == ("A", "10.0.0.1")
+    assert kinds["svc.cluster.local"] == ("NODATA", "")
+    assert kinds["v6.shop.svc.cluster.local"] == ("AAAA", "fd00::1")
+    assert kinds["_http._tcp.v6.shop.svc.cluster.local"] == ("SRV", "80 v6.shop.svc.cluster.local")
+    assert kinds["ext.shop.svc.cluster.local"] == ("CNAME", "db.example.org")
+    assert kinds["1.0.0.10.in-addr.arpa"] == ("PTR", "web-00001.team-1.svc.cluster.local")
+    assert kinds["mail.example.com"] == ("MX", "mx.example.org")
+    assert kinds["txt.example.com"] == ("TXT", HOSTILE)
+    names = [one["name"].split(".")[::-1] for one in found["records"]]
+    assert names == sorted(names)
+    assert len([one for one in found["records"] if one["name"].startswith("web-00001")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [
+        ("q=WEB-00001.team-1.svc.cluster.local.", 2),
+        ("q=services/team-1/", 3),
+        ("q=10.0.0.7&type=a", 1),
+        ("zone=example.com", 3),
+        ("zone=example.com&type=MX", 1),
+        ("q=nothing", 0),
+    ],
+)
+def test_search(site: Site, query: str, total: int) -> None:
+    assert site.get("/api/records", query).json()["total"] == total
+    assert f"<p>{total} records</p>" in site.get(query=query).text
+
+
+def test_a_large_cluster_is_paged_on_the_server() -> None:
+    site = Site(lambda: view(50_000))
+    first, last = (site.get("/api/records", f"page={page}").json() for page in (1, 10**8))
+    assert (len(first["records"]), first["pages"]) == (PAGE_SIZE, 501)
+    assert last["page"] == 501
+    page = site.get(query="q=web&page=7").text
+    assert len(page) < 120_000
+    assert 'href="?q=web&amp;page=8#records"' in page
+    assert site.asked == 1, "one view for everybody"
+
+
+@pytest.mark.parametrize(
+    "query", ["page=-1", "page=x", "page=%00", "page=99999999999", "&&=", "q=" + "x" * 5000]
+)
+def test_odd_questions_count_as_not_asked(site: Site, query: str) -> None:
+    assert site.get("/api/records", query).json()["page"] == 1
+
+
+def test_while_the_loop_is_busy() -> None:
+    def busy() -> View:
+        raise TimeoutError
+
+    assert Site(busy).get().status == "503 Service Unavailable"
+
+
+def test_an_older_view_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.http.page.FRESH", -1000.0)
+    answers = iter([view()])
+
+    def ask() -> View:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise TimeoutError from None
+
+    site = Site(ask)
+    assert [site.get().status for _ in range(2)] == ["200 OK", "200 OK"]
+
+
+def test_why_it_is_not_ready_and_who_leads() -> None:
+    problems = tuple(Problem("left out", f"services/a/b{number}", "odd") for number in range(250))
+    site = Site(
+        lambda: replace(view(), leader="standing by: dns-1 writes", trouble="etcd is away", problems=problems)
+    )
+    site.status.report(False, ["services are not listed yet"])
+    page = site.get(query="problems=2").text
+    for text in ("✗ not ready", "standing by: dns-1", "services are not listed yet", "etcd is away"):
+        assert text in page
+    assert "page 2 of 3" in page
+    told = site.get("/api/status").json()
+    assert (told["ready"], told["reasons"]) == (False, ["services are not listed yet"])
+
+
+def test_the_plot_has_a_dot_a_change() -> None:
+    drawn = plot([(1000.0, 0.004, "services"), (1500.0, 0.02, "pods"), (10.0, 1.0, "old")], 1600.0)
+    assert (drawn.count, drawn.median) == (2, 0.02)
+    assert [text for _, _, text in drawn.dots] == ["services: 4.0 ms", "pods: 20.0 ms"]
+    (x1, y1, _), (x2, y2, _) = drawn.dots
+    assert 0 < x1 < x2 < drawn.width
+    assert drawn.height > y1 > y2 > 0
+    assert plot([], 0).count == 0
+
+
+def test_it_listens_on_loopback_unless_asked_for() -> None:
+    page = StatusPage(HostPort("", 0), view, Status()).start()
+    try:
+        with pytest.raises(SettingsError, match=f"--listen-page 127.0.0.1:{page.port}: another program"):
+            StatusPage(HostPort("", page.port), view, Status())
+    finally:
+        page.stop()

@@ -1,0 +1,125 @@
+"""What a running bridge says of itself: records with their state, problems with their reason, sources."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kube2etcd.etcd.changes import Delete
+from kube2etcd.kube.objects import Event
+from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
+from kube2etcd.sync.view import Problem, take
+from tests.sync.loop import OTHERS
+from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
+
+NAME = "web.shop.svc.cluster.local"
+
+
+@pytest.fixture
+def bridge() -> Bridge:
+    bridge = Bridge()
+    bridge.turn(LISTED, Listed("services", [WEB]))
+    return bridge
+
+
+def states(bridge: Bridge) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in take(bridge.loop).rows:
+        found.setdefault(row.name, set()).add(row.state)
+    return found
+
+
+def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
+    view = take(bridge.loop)
+    [row] = view.found(f"{NAME}.", kind="A")
+    assert (row.zone, row.object, row.state) == ("cluster.local", "services/shop/web", "")
+    assert view.found(zone="elsewhere") == []
+    assert {one.kind: (one.listed, one.objects, one.stale) for one in view.sources} == {
+        "namespaces": (1, 1, None),
+        "services": (1, 1, None),
+    }
+    assert view.problems == ()
+
+
+def test_what_etcd_refuses(bridge: Bridge) -> None:
+    bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
+    wanted = Bridge()
+    wanted.turn(LISTED, Listed("services", [WEB]))
+    bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
+    bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
+    view = take(bridge.loop)
+    assert view.counts["refused"] == len(bridge.etcd.refused)
+    assert {one.sort for one in view.problems} == {"refused"}
+    assert "refused" in states(bridge)[NAME]
+
+
+def test_a_foreign_value_that_nobody_can_read(bridge: Bridge) -> None:
+    foreign = Bridge()
+    foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/odd"] = b"{"
+    foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = OTHERS
+    foreign.turn(LISTED, Listed("services", []))
+    view = take(foreign.loop)
+    reason = "a foreign value that no DNS server can read"
+    assert view.problems == (Problem("malformed", "odd.shop.svc.cluster.local", reason),)
+
+
+def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
+    bridge.turn(Listed("services", []))
+    view = take(bridge.loop)
+    assert view.counts["held"] > 0
+    assert {one.sort for one in view.problems} == {"held"}
+    assert "held" in states(bridge)[NAME]
+
+
+def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
+    bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
+    [services] = [one for one in take(bridge.loop).sources if one.kind == "services"]
+    assert services.stale is not None
+    assert services.stale >= 5
+
+
+def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
+    bridge.loop.target.mirror.entries.clear()
+    assert states(bridge)[NAME] == {"missing"}
+    assert Delete(b"a").key == b"a"
+
+
+def test_a_question_is_answered_between_two_turns() -> None:
+    inbox = Inbox()
+    answers: list[object] = []
+
+    def asking() -> None:
+        answers.append(inbox.ask(threading.current_thread, 5))
+        with pytest.raises(ZeroDivisionError):
+            inbox.ask(lambda: 1 // 0, 5)
+        answers.append("raised")
+
+    thread = threading.Thread(target=asking)
+    thread.start()
+    while len(answers) < 2:
+        assert inbox.drain(5) == []
+    thread.join()
+    assert answers == [threading.current_thread(), "raised"]
+
+
+def test_a_loop_that_is_busy_is_not_waited_for() -> None:
+    inbox = Inbox()
+    done: list[bool] = []
+    with pytest.raises(TimeoutError):
+        inbox.ask(lambda: done.append(True), 0.01)
+    inbox.put(Wake())
+    assert inbox.length == 2
+    assert inbox.drain(0) == [Wake()]
+    assert done == [], "nobody waits for it any more"
+
+
+def test_latency_is_measured_for_each_event(bridge: Bridge) -> None:
+    inbox = bridge.loop.parts.inbox
+    inbox.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
+    bridge.loop.turn(inbox.drain(0))
+    [(_, seconds, kind)] = bridge.metrics.delays
+    assert (kind, seconds >= 0) == ("services", True)
+    inbox.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
+    bridge.loop.turn(inbox.drain(0))
+    assert len(bridge.metrics.delays) == 1, "an event that changes nothing has no latency"

@@ -1,0 +1,37 @@
+"""docs/metrics.md is made of the metrics' own texts; ``python -m tests.test_metrics_doc`` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kube2etcd.metrics import Metrics
+
+FILE = Path(__file__).parents[1] / "docs" / "metrics.md"
+
+
+def generated() -> str:
+    """The whole document."""
+    lines = [
+        "# Metrics",
+        "",
+        "Served at `/metrics` of `--listen`. This table is generated: `python -m tests.test_metrics_doc`.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, kind, labels, text in sorted(Metrics().catalog):
+        shown = ", ".join(f"`{label}`" for label in labels)
+        lines.append(f"| `{name}` | {kind} | {shown} | {text} |")
+    return "\n".join([*lines, ""])
+
+
+def test_the_document_is_true() -> None:
+    assert FILE.read_text("utf-8") == generated()
+
+
+def test_every_metric_says_what_it_is_in_a_sentence() -> None:
+    assert [name for name, _, _, text in Metrics().catalog if not text.endswith(".")] == []
+
+
+if __name__ == "__main__":
+    FILE.write_text(generated(), "utf-8")
