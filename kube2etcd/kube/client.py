@@ -1,8 +1,7 @@
 """Requests to the API server, through an HTTP pool with timeouts of our own.
 
-What it may know: HTTP, and where credentials, failures, aborts and streams are.  What it must never
-do: look into objects, retry on its own (except once after a 401, with fresh credentials), let the
-environment's proxy or CA variables decide, or put a secret into a message.
+Nothing is repeated here but a request that was refused with 401, once, with fresh credentials.  The
+environment's proxy and CA variables decide nothing, and no secret gets into a message.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from kube2etcd.errors import ApiError, ApiUnavailable, SettingsError
-from kube2etcd.kube.abort import Abort, lending, running
 from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
 from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url, refusal
-from kube2etcd.kube.session import Session
-from kube2etcd.kube.stream import Stream, arriving
+from kube2etcd.kube.transport import Abort, Session, Stream, arriving, lending, running
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS: a server that needs longer is not one to wait for."""

@@ -1,10 +1,7 @@
 """Whom to ask and as whom: kubeconfig, service account, exec plugins.
 
-What it is: the only place that imports ``kubernetes``, and only for what that package is good at:
-reading kubeconfig files, in-cluster service accounts and exec plugins.
-
-What it may know: files.  What it must never do: send a request, let the environment's proxy or CA
-variables decide, or put a secret into a message.
+The package ``kubernetes`` is imported here, and only for what it is good at: kubeconfig files, in-cluster
+service accounts and exec plugins.  The environment's proxy and CA variables decide nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What went wrong on the way to the API server, in one sentence, as the error that says what to do.
 
-What it may know: HTTP, TLS, the API's status codes.  What it must never do: pass on a text that may
-hold a secret; the causes' own texts are not passed on unseen.
+Texts of causes may hold a secret, so none is passed on unseen.
 """
 
 from __future__ import annotations

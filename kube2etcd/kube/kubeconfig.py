@@ -3,8 +3,7 @@
 Asked after the package ``kubernetes`` has given up, whose own texts speak of its types and may quote an entry
 with its token.
 
-What it may know: the files' form, names in it.  What it must never do: decide what a kubeconfig means, or
-put anything of a user's entry into a message but its name.
+Of a user's entry nothing but its name gets into a message.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.delivery import Delivery, Health, Interrupted, Sink
 from kube2etcd.kube.objects import Kind
+from kube2etcd.kube.transport import Abort
 from kube2etcd.kube.watch import CONNECT_TIMEOUT, INACTIVITY_TIMEOUT, Lister, ListerWatcher, Watcher
 
 STOP_TIMEOUT: Final = 0.5

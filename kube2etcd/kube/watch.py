@@ -15,11 +15,11 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import Response
 from kube2etcd.kube.delivery import Delivery, Health, Interrupted
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Page, Rejected, decode_event, decode_list
+from kube2etcd.kube.transport import Abort
 
 PAGE_SIZE: Final = 500
 """Objects per page: about 2 MB of JSON at most times, so a list never needs much memory at once."""

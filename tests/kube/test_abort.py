@@ -13,8 +13,8 @@ from kube2etcd.errors import (
     ApiError,
     ApiUnavailable,
 )
-from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.transport import Abort
 from tests.kube.scripted import (
     Answer,
     Opened,

@@ -20,10 +20,10 @@ from kube2etcd.errors import (
     ApiTooMany,
     ApiUnavailable,
 )
-from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused, explain_failure
 from kube2etcd.kube.objects import KINDS, decode_list
+from kube2etcd.kube.transport import Abort
 from tests.kube.scripted import (
     SECRET,
     Answer,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import Response
 from kube2etcd.kube.objects import Event, Kind
 from kube2etcd.kube.reflector import STOP_TIMEOUT, stop_all
+from kube2etcd.kube.transport import Abort
 from kube2etcd.kube.watch import INACTIVITY_TIMEOUT, PAGE_SIZE
 from tests.kube.world import Step, World, bookmark, error_event, event, obj, page
 

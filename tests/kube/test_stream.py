@@ -10,7 +10,7 @@ from kube2etcd.errors import (
     ApiTruncated,
     ApiUnavailable,
 )
-from kube2etcd.kube import stream
+from kube2etcd.kube import transport
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiSilent
 from tests.kube.scripted import (
@@ -83,7 +83,7 @@ def test_a_line_without_end_is_truncated(server: Scripted, api: ApiConnection) -
 def test_a_line_that_never_ends_is_given_up(
     server: Scripted, api: ApiConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "MAX_LINE", 1000)
+    monkeypatch.setattr(transport, "MAX_LINE", 1000)
     server.answers = [chunks(*[b"x" * 400] * 5, None)]
     with pytest.raises(ApiTruncated, match="no end"):
         lines(api)

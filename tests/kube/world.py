@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiUnavailable
-from kube2etcd.kube.abort import Abort
 from kube2etcd.kube.client import Response
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.reflector import Reflector
+from kube2etcd.kube.transport import Abort
 
 SERVICES = KINDS["services"]
 VMIS = KINDS["virtualmachineinstances"]
