@@ -40,9 +40,11 @@ def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
         for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
             assert webhook.probe(path).status_code == 200
             assert webhook.call("GET", path).status_code == 404
+        others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
+        # The page may be a moment old.
+        wait_for(lambda: others in webhook.probe("/metrics").text, "all calls to be counted", 10)
         page = webhook.probe("/metrics").text
         assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
-        assert 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0' in page
         assert webhook.probe("/records").status_code == 404
 
 
