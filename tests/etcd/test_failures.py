@@ -14,7 +14,7 @@ from kube2etcd.errors import (
     EtcdUnauthenticated,
     EtcdUnavailable,
 )
-from kube2etcd.etcd.failures import is_stale_token, meaning
+from kube2etcd.etcd.failures import is_stale_token, meaning, try_each
 
 SERVER = "http://127.0.0.1:2379"
 
@@ -82,3 +82,16 @@ def test_who_could_not_be_reached_is_said_once() -> None:
 def test_stale_token() -> None:
     assert is_stale_token("etcdserver: invalid auth token")
     assert not is_stale_token("etcdserver: permission denied")
+
+
+@pytest.mark.parametrize("error", [EtcdUnauthenticated("no"), EtcdNoSpace("full")], ids=lambda one: str(one))
+def test_what_no_other_server_cures_is_raised_at_once(error: EtcdUnavailable) -> None:
+    tried = []
+
+    def attempt() -> None:
+        tried.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        try_each(3, attempt)
+    assert tried == [1]

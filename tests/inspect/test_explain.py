@@ -8,7 +8,7 @@ import pytest
 from kube2etcd.app import build
 from kube2etcd.app.offline import from_files
 from kube2etcd.inspect.explain import Explainer, question_name
-from kube2etcd.inspect.explain.explainer import meaning
+from kube2etcd.inspect.explain.explainer import meaning, question_type
 from kube2etcd.settings import load
 from skydns_compat.corefile import blocks
 from skydns_compat.reader import Answer
@@ -200,3 +200,14 @@ def test_what_etcd_really_holds_is_answered(
 )
 def test_an_address_is_asked_for_backwards(text: str, name: str) -> None:
     assert str(question_name(text)) == name
+
+
+@pytest.mark.parametrize(("text", "rtype"), [("a", "A"), ("type1", "A"), ("TYPE65280", "TYPE65280")])
+def test_a_type_is_known_by_name_and_number(text: str, rtype: str) -> None:
+    assert question_type(text) == rtype
+
+
+@pytest.mark.parametrize("text", ["B", "TYPE65536", "TYPE0", ""])
+def test_what_is_no_type(text: str) -> None:
+    with pytest.raises(ValueError, match="is no type; write one such as A"):
+        question_type(text)

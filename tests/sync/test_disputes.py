@@ -111,3 +111,12 @@ def test_two_values_for_one_key_come_to_rest_too(clock: Clock) -> None:
     world.turn(world.etcd.by_hand(key, world.publisher.desired[key]))
     clock.now += PROBE_AFTER[0]
     world.turn(Wake()).assert_equal()
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_beyond_what_is_remembered_they_go_on_as_without_the_guard(
+    shared: Shared, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", room)
+    assert shared.turns(20) > 0
+    assert shared.turns(20) > 0

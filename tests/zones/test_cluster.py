@@ -21,6 +21,7 @@ from kube2etcd.zones.base import Published
 from kube2etcd.zones.cluster import (
     ClusterZone,
     cluster_addresses,
+    computed_address,
     dashed,
     is_headless,
     namespace_records,
@@ -394,3 +395,20 @@ def test_records_are_below_the_service_or_there_is_a_reason(
     assert published.records or published.left_out
     names = {str(record.name) for record in published.records}
     assert {str(record.data).removesuffix(".") for record in published.pointers} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("10-0-0-1.shop.pod.cluster.local", "10.0.0.1"),
+        ("fd00--1.shop.pod.cluster.local", "fd00::1"),
+        ("www.10-0-0-1.shop.pod.cluster.local", "10.0.0.1"),
+        ("web.shop.pod.cluster.local", None),
+        ("10-0-0-1.shop.svc.cluster.local", None),
+        ("shop.pod.cluster.local", None),
+        ("10-0-0-1.shop.pod.example.com", None),
+    ],
+)
+def test_the_address_in_the_name_of_a_pod(name: str, address: str | None) -> None:
+    found = computed_address(Name.parse(name), Name.parse("cluster.local"))
+    assert (None if found is None else str(found)) == address
