@@ -48,7 +48,7 @@ class State:
     domains: tuple[Domain, ...] = ()
     cluster: ClusterAddress = NOWHERE
     refused: Mapping[str, str] = field(default_factory=dict)
-    """The names that were refused last, with the reason, at most `MAX_REFUSED`."""
+    """The names in our domains that were refused last, with the reason, at most `MAX_REFUSED`."""
 
     def apply(self, changes: Changes, domains: Iterable[Domain]) -> tuple[State, list[Refusal]]:
         """The state after ``changes``, and a refusal for each endpoint that was skipped, or taken in part.
@@ -78,7 +78,7 @@ class State:
             if why is None or not why.reason:
                 after[endpoint.key] = endpoint
                 refused.pop(endpoint.name, None)
-            elif not is_ownership(endpoint):
+            elif not is_ownership(endpoint) and why.reason != "domain":
                 refused.pop(endpoint.name[:253], None)
                 refused[endpoint.name[:253]] = f"{endpoint.record_type[:20]}: {why.text}"
         for name in list(refused)[: max(0, len(refused) - MAX_REFUSED)]:

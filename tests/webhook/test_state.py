@@ -131,6 +131,7 @@ def test_what_was_refused_is_remembered_for_a_while() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
     state = after(State(), create=(bad,))
     assert list(state.refused) == ["foo.dtk.io"]
+    assert after(State(), create=(a("foo.example"),)) == State()
     assert "nonsense" in state.refused["foo.dtk.io"]
     assert decode(encode(state)) == state
     assert after(state, create=(bad,)) == state
