@@ -118,14 +118,7 @@ class Inbox:
         return self._queue.qsize()
 
     def put(self, news: News) -> None:
-        """Add, from any thread.
-
-        One event waits while `MAX_EVENTS` are there: whoever sends it is held back, and relists if need be.
-        """
-        while isinstance(news, Changed | EtcdChanged) and self._queue.qsize() >= MAX_EVENTS:
-            self._room.clear()
-            if self._queue.qsize() >= MAX_EVENTS:
-                self._room.wait(1.0)
+        """Add, from any thread, without waiting."""
         self._queue.put((self._clock(), news))
 
     def ask(self, question: Callable[[], _T], timeout: float) -> _T:
@@ -147,6 +140,16 @@ class Inbox:
             return future.result(timeout)
         finally:
             future.cancel()
+
+    def wait_for_room(self) -> None:
+        """Wait while `MAX_EVENTS` are there.
+
+        Only for a thread that holds no lock which the loop may want, and whose source can be read again.
+        """
+        while self._queue.qsize() >= MAX_EVENTS:
+            self._room.clear()
+            if self._queue.qsize() >= MAX_EVENTS:
+                self._room.wait(1.0)
 
     def drain(self, timeout: float) -> list[News]:
         """Everything there is, after waiting at most ``timeout`` seconds for the first.
@@ -181,7 +184,8 @@ class Inbox:
         self.put(Listed(kind.name, objects, rejected))
 
     def apply(self, kind: Kind, event: Event) -> None:
-        """A reflector's event."""
+        """A reflector's event; while there are too many, the reflector waits and its watch is not read."""
+        self.wait_for_room()
         self.put(Changed(kind.name, event))
 
     def failing(self, kind: Kind, since: float, error: ApiError) -> None:

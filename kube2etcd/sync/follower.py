@@ -109,6 +109,7 @@ class EtcdFollower:
                     return
                 if stands is None:
                     stands = time.monotonic()
+                self._inbox.wait_for_room()
                 self._inbox.put(EtcdChanged(batch, number))
         except Exception as error:
             why = _reason(error)

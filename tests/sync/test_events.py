@@ -84,7 +84,7 @@ def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.
 
     def flood() -> None:
         for at in range(100):
-            inbox.put(Changed("services", Event("DELETED", None, "shop", str(at))))
+            inbox.apply(SERVICES, Event("DELETED", None, "shop", str(at)))
 
     threading.Thread(target=flood, daemon=True).start()
     got: list[News] = []
