@@ -164,10 +164,6 @@ class Metrics:
         """A list or watch of ``kind`` failed."""
         self._failures.labels(kind).inc()
 
-    def synced(self, kind: str, yes: bool) -> None:
-        """Whether ``kind`` has been listed."""
-        self._synced.labels(kind).set(yes)
-
     def stale_for(self, kind: str, seconds: float | None) -> None:
         """``kind`` has not been followed for so long; ``None``: it is."""
         self._stale.labels(kind).set(0 if seconds is None else time.time() - seconds)

@@ -12,7 +12,6 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.left_out(3), "left_out_records", 3),
     (lambda m: m.listed("services"), 'lists_total{kind="services"}', 1),
     (lambda m: m.listed("services"), 'synced{kind="services"}', 1),
-    (lambda m: m.synced("services", False), 'synced{kind="services"}', 0),
     (lambda m: m.watched("services"), 'watches_total{kind="services"}', 1),
     (lambda m: m.events("services", 4), 'watch_events_total{kind="services"}', 4),
     (lambda m: m.failed("services"), 'api_failures_total{kind="services"}', 1),
