@@ -22,7 +22,7 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 from werkzeug.exceptions import HTTPException
 
-from kube2etcd.http.server import bind, end
+from kube2etcd.http.server import EvictingChannel, bind, end
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort
 from kube2etcd.webhook.api import Application, Network, count, refused, unwelcome
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Worker threads: writers wait for each other, and readers must not wait for all of them.
 THREADS = 8
-#: Open connections; more wait in the kernel.
+#: Open connections; each further one takes the place of the oldest that asks nothing.
 CONNECTIONS = 100
 #: Seconds to wait for requests in progress when stopping: more than any of them takes.
 PATIENCE = 5.0
@@ -96,7 +96,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]
+class _Channel(EvictingChannel):
     error_task_class = _ErrorTask
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
@@ -134,7 +134,8 @@ class Listener:
             map=self._map,
             sockets=[bind(where, "--bind, --port")],
             threads=THREADS,
-            connection_limit=CONNECTIONS,
+            # Never reached: at CONNECTIONS another one is closed.
+            connection_limit=2 * CONNECTIONS,
             # waitress refuses what is equal, too.
             max_request_body_size=MAX_BODY + 1,
             ident=None,
@@ -144,6 +145,7 @@ class Listener:
             outbuf_high_watermark=4 * MAX_BODY,
         )
         self._server.channel_class = _Channel
+        self._server.max_connections = CONNECTIONS
         self._server.metrics = metrics or Metrics()
         self._server.allow = tuple(allow)
         self._thread = threading.Thread(target=self._server.run, name="provider", daemon=True)

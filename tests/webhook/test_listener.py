@@ -18,7 +18,7 @@ import pytest
 from kube2etcd.settings import HostPort
 from kube2etcd.webhook import listener
 from kube2etcd.webhook.api import Network
-from kube2etcd.webhook.listener import Listener
+from kube2etcd.webhook.listener import CONNECTIONS, Listener
 from kube2etcd.webhook.messages import MAX_BODY, MEDIA_TYPE
 from tests.stack.process import wait_for
 from tests.webhook.fakes import Client, a
@@ -257,3 +257,12 @@ def test_an_end_leaves_no_descriptor() -> None:
         assert raw.recv(100).startswith(b"HTTP/1.1 200 ")
         wire.listener.stop()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_idle_connections_keep_nobody_from_an_answer(wires: Any) -> None:
+    wire = wires()
+    with contextlib.ExitStack() as held:
+        for _ in range(2 * CONNECTIONS + 20):
+            held.enter_context(wire.connect())
+        head = b"GET /clusterip HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert statuses(wire.send(head)) == [200]

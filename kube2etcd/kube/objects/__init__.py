@@ -12,7 +12,7 @@ Every field costs memory a hundred thousand times; add one only when a record de
 """
 
 from kube2etcd.kube.objects.codec import Event, Page, decode_event, decode_list
-from kube2etcd.kube.objects.common import INITIAL_EVENTS_END, TENANT_CLUSTER_IP, Metadata, Rejected
+from kube2etcd.kube.objects.common import TENANT_CLUSTER_IP, Metadata, Rejected
 from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint
 from kube2etcd.kube.objects.endpointslices import (
     SERVICE_NAME_LABEL,
@@ -27,7 +27,6 @@ from kube2etcd.kube.objects.pods import Namespace, Pod
 from kube2etcd.kube.objects.services import Ingress, Port, Service
 
 __all__ = [
-    "INITIAL_EVENTS_END",
     "KINDS",
     "SERVICE_NAME_LABEL",
     "TENANT_CLUSTER_IP",

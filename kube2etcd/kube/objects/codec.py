@@ -42,7 +42,6 @@ class Event(Struct, frozen=True, gc=False):
     namespace: str = ""
     name: str = ""
     resource_version: str = ""
-    initial_events_end: bool = False
     rejected: Rejected | None = None
     code: int = 0
     """Of an ERROR: the HTTP status it stands for."""
@@ -289,5 +288,4 @@ def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
 
 def _read_bookmark(raw: Raw) -> Event:
     meta = _bookmark.decode(raw).metadata
-    ended = meta.annotations is not None and meta.annotations.initial_events_end == "true"
-    return Event("BOOKMARK", resource_version=meta.resource_version or "", initial_events_end=ended)
+    return Event("BOOKMARK", resource_version=meta.resource_version or "")

@@ -16,10 +16,6 @@ TENANT_CLUSTER_IP: Final = "transparency.tenancy.x-k8s.io/clusterIP"
 """Annotation with the address that a tenant's Service really has, in the cluster below."""
 
 
-INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
-"""Annotation of the bookmark that ends the first part of a streamed list."""
-
-
 PortNumber = Annotated[int, Meta(ge=0, le=65535)]
 """What SRV can carry.  Beyond Go's int the server could not even decode the value, and would fail for
 every name above it."""
@@ -64,7 +60,6 @@ class Annotations(Wire):
     """A struct and not a dict: all other annotations are skipped without being built."""
 
     tenant_cluster_ip: str | None = field(default=None, name=TENANT_CLUSTER_IP)
-    initial_events_end: str | None = field(default=None, name=INITIAL_EVENTS_END)
 
 
 class Identity(Wire):

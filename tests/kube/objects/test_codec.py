@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
 from kube2etcd.kube.objects import (
-    INITIAL_EVENTS_END,
     KINDS,
     Event,
     Metadata,
@@ -157,18 +156,16 @@ def test_event(type_: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("meta", "version", "ended"),
+    ("meta", "version"),
     [
-        ({"resourceVersion": "9", "creationTimestamp": None}, "9", False),
-        ({"resourceVersion": "9", "annotations": {INITIAL_EVENTS_END: "true"}}, "9", True),
-        ({"resourceVersion": "9", "annotations": {INITIAL_EVENTS_END: "false"}}, "9", False),
-        ({"resourceVersion": None, "annotations": None}, "", False),
+        ({"resourceVersion": "9", "creationTimestamp": None}, "9"),
+        ({"resourceVersion": None, "annotations": None}, ""),
     ],
-    ids=["plain", "end of the first part", "not the end", "empty"],
+    ids=["plain", "empty"],
 )
-def test_bookmark(meta: dict[str, Any], version: str, ended: bool) -> None:
+def test_bookmark(meta: dict[str, Any], version: str) -> None:
     event = decode_event(SERVICES, line("BOOKMARK", {"metadata": meta, "spec": {}}))
-    assert event == Event("BOOKMARK", resource_version=version, initial_events_end=ended)
+    assert event == Event("BOOKMARK", resource_version=version)
 
 
 @pytest.mark.parametrize(
