@@ -180,7 +180,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
             f"{{1}}.{{2}}.{EMPTY_NAMES}.{zone}.",
             why="Namespaces: a marker of their own says that they exist, without a read of all below them",
         ),
-        _endpoint_targets(rf"svc\.{_escaped(zone)}"),
+        _endpoint_targets(rf"{_LABEL}\.{_LABEL}\.svc\.{_escaped(zone)}"),
     ]
     impossible = [
         *_UNSAFE,
@@ -258,7 +258,7 @@ def _subzone(one: Subzone, apex: tuple[Template, ...]) -> Block:
         )
     impossible = ["/"] if one.wildcards else [*_UNSAFE]
     if one.deeper is not None:
-        rewrites.append(_endpoint_targets(tail))
+        rewrites.append(_endpoint_targets(r"\.".join([*[_LABEL] * one.depth, tail])))
         name = r"\.".join([*[_LABEL] * one.depth, below])
         impossible += [*_too_deep(name), rf"^_[^.]*\.{name}"]
     templates = (
@@ -324,11 +324,14 @@ def _hidden(zone: Name) -> Rewrite:
     )
 
 
-def _endpoint_targets(tail: str) -> Rewrite:
-    """The SRV target that the etcd plugin makes from an endpoint's key, shortened to the endpoint's name."""
-    back = (rf"^([^.]+)\._[^.]*\._[^.]+\.(.+\.{tail})\.$", "{1}.{2}.")
+def _endpoint_targets(name: str) -> Rewrite:
+    """The SRV target that the etcd plugin makes from an endpoint's key, shortened to the endpoint's name.
+
+    ``name`` is the pattern of a Service's name without the last dot.
+    """
+    back = (rf"^([^.]+)\._[^.]*\._[^.]+\.({name})\.$", "{1}.{2}.")
     return Rewrite(
-        rf"^(_[^.]*\._[^.]+\..+\.{tail})\.$",
+        rf"^(_[^.]*\._[^.]+\.{name})\.$",
         "{1}.",
         (("name", *back), ("value", *back)),
         why="SRV targets are made from keys, ENDPOINT._port._proto.SERVICE: they are ENDPOINT.SERVICE",

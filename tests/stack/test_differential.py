@@ -9,8 +9,8 @@ import pytest
 
 from tests.stack.harness import ApiServer, Etcd
 from tests.stack.known_differences import CHOSEN, known
-from tests.stack.pair import running_pair
-from tests.stack.questions import questions
+from tests.stack.pair import Object, running_pair
+from tests.stack.questions import Question, questions
 from tests.stack.random_cluster import random_cluster
 
 LEAST_IDENTICAL = 0.995
@@ -67,3 +67,50 @@ def test_same_answers_as_the_kubernetes_plugin(
     assert all(names), table
     least = LEAST_IDENTICAL if case.size >= 40 else LEAST_IDENTICAL_SMALL
     assert 1 - sum(name not in CHOSEN for name in names) / report.asked >= least, table
+
+
+def alias(name: str, target: str) -> Object:
+    """An ExternalName Service in ``default``."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"type": "ExternalName", "externalName": target},
+    }
+
+
+def test_aliases_to_computed_pod_names_and_types_without_records(
+    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    """The etcd plugin follows an alias past the Corefile; DS goes to the uppermost zone of the server."""
+    targets = {
+        "ipv4": "10-1-2-3.default.pod",
+        "below": "x.y.10-1-2-3.default.pod",
+        "ipv6": "fd00-10--5.default.pod",
+        "twice": "10-1-2-3.default.pod",
+        "no-address": "10-1-2-300.default.pod",
+        "namespace": "default.svc",
+    }
+    names = [
+        *(f"{name}.default.svc" for name in targets),
+        *(
+            "kubernetes.default.svc",
+            "_https._tcp.kubernetes.default.svc",
+            "default.svc",
+            "default.pod",
+            "svc",
+        ),
+        *("none.default.svc", "none.svc", "x.none.svc", "ns.dns", "none", "10-1-2-3.default.pod", "none.dns"),
+    ]
+    with running_pair(binaries, tmp_path, apiserver, etcd, pods="insecure") as pair:
+        for name, target in targets.items():
+            apiserver.apply(alias(name, f"{target}.cluster.local"))
+        pair.settle()
+        asked = [
+            Question(f"{name}.cluster.local.", rtype, "alias or none")
+            for name in names
+            for rtype in ("A", "AAAA", "CNAME", "DS", "HTTPS", "SVCB", "CAA", "TYPE65280")
+        ]
+        report = pair.compare(asked)
+    assert not report.found, report.table("aliases to Pod names, types without records")
+    assert report.answered >= 8
