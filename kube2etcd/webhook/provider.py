@@ -154,7 +154,12 @@ class Provider:
                     state = self._store.load()
                     self._know(self._make(state, self._options.cluster or state.cluster))
                 # Also right after reading: whether the store can be written must show before it must.
-                self._merge(self._need(), time.monotonic() + ANSWER_WITHIN - REQUEST)
+                deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
+                try:
+                    self._merge(self._need(), deadline)
+                except Overtaken:
+                    # Another webhook was first, such as one that starts at the same time.
+                    self._merge(self._need(), deadline)
             except NotStored as error:
                 self._conditions.set("state", str(error))
                 self._unread = str(error)

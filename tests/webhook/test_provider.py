@@ -208,6 +208,26 @@ def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     first.join()
 
 
+@pytest.mark.parametrize(("times", "conditions"), [(1, []), (2, ["another webhook was first"])])
+def test_a_comparison_that_was_overtaken_is_made_once_more(
+    monkeypatch: pytest.MonkeyPatch, times: int, conditions: list[str]
+) -> None:
+    client = Client()
+    check, ahead = client.store.check, [times]
+
+    def overtaken(state: State, deadline: float) -> State:
+        if ahead[0]:
+            ahead[0] -= 1
+            raise Overtaken("another webhook was first")
+        return check(state, deadline)
+
+    monkeypatch.setattr(client.store, "check", overtaken)
+    client.provider.repair()
+    assert client.provider.conditions() == conditions
+    client.provider.repair()
+    assert client.provider.conditions() == []
+
+
 def test_warnings_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     client = Client()
     assert client.apply(create=[a("*.dtk.io"), alias("x.dtk.io", "y.example")]) == 204
