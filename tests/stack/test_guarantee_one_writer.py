@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.stack.faults import HERE, args, endpoints, metric, running, same_keys, service, services
 from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, EtcdCluster, wait_for
+from tests.stack.webhook import Webhook
 
 #: The promise: so long after the leader's end another one writes.
 TAKEOVER = 10.0
@@ -175,3 +177,34 @@ def test_two_bridges_with_one_owner_id_notice_each_other(
         one.wait_ready(60)
         assert not etcd.dump(zones["two.test"])
         assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
+
+
+def test_two_webhooks_with_one_owner_id_notice_each_other(etcd: Etcd, tmp_path: Path) -> None:
+    names = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
+    with contextlib.ExitStack() as ending:
+        webhooks: list[Webhook] = []
+        for domain in names:
+            options = ["--etcd-server", etcd.url, "--domains", domain, "--state-prefix", f"/state/{domain}"]
+            webhook = Webhook(tmp_path / domain, options)
+            ending.callback(webhook.kill)
+            webhook.start()
+            webhooks.append(webhook)
+
+        def disputes(webhook: Webhook) -> bool:
+            answer = webhook.probe("/readyz")
+            return answer.status_code == 503 and "--owner-id" in answer.text
+
+        def post(name: str) -> None:
+            for webhook, domain in zip(webhooks, names, strict=True):
+                endpoint = {"dnsName": f"{name}.{domain}", "recordType": "A", "targets": ["10.0.0.1"]}
+                wait_for(lambda e=endpoint, w=webhook: w.apply(create=[e]) == 204, "the name", 20)  # type: ignore[misc]
+
+        post("first")
+        wait_for(lambda: all(map(disputes, webhooks)), "both to notice", 60)
+        post("second")
+        for place in names.values():
+            wait_for(
+                lambda place=place: {"first", "second"} <= {k.split("/")[4] for k in etcd.dump(place + "/")},  # type: ignore[misc]
+                "the names of both",
+                20,
+            )
