@@ -2,8 +2,7 @@
 
     events -> store -> publisher -> diff with the mirror of etcd -> safety -> etcd -> mirror -> status
 
-It runs in one thread and waits in one place; other threads only put events into the `Inbox`.  A full pass
-is the same path over all keys, after etcd was read anew.
+Other threads only put events into the `Inbox`.  A full pass is the same path over all keys of etcd.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -23,17 +21,13 @@ from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import HELD_SHARE, Plan, diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
-from kube2etcd.sync.status import Report, log_changes
+from kube2etcd.sync.status import Latency, Report, log_changes
 from kube2etcd.sync.target import EntryStore, Target
 
 log = logging.getLogger(__name__)
 
 TICK: Final = 1.0
 """Seconds between turns at most: the loop's heartbeat is its liveness."""
-
-
-ARRIVALS: Final = 10_000
-"""Events that are kept to measure how long they take to etcd."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +63,12 @@ class Reconciler:
         self.target = Target(parts.etcd, parts.publisher, parts.metrics)
         owner = parts.publisher.layout.owner
         self.held, self.disputes = HeldDeletes(owner, parts.force), Disputes(owner)
-        self.plan = Plan()
-        """The last plan, before anything of it was held."""
+        self.plan = Plan()  # the last one, before anything of it was held
         self._report = Report(
             parts.publisher, self.listings, self.target, self.held, self.disputes, parts.metrics, parts.status
         )
         self._resync_at = self._clock() + parts.resync_period
-        # Kind and arrival of events whose keys are not in etcd yet; more wait only while etcd is away.
-        self._arrivals: deque[tuple[str, float]] = deque(maxlen=ARRIVALS)
+        self._latency = Latency(parts.inbox, parts.metrics, parts.clock)
 
     def run(self, stop: threading.Event) -> None:
         """Turn on every event, and every `TICK`, until ``stop`` is set."""
@@ -86,8 +78,7 @@ class Reconciler:
     def turn(self, events: Iterable[News]) -> None:
         """Take in events and write what differs."""
         parts, now = self.parts, self._clock()
-        self._arrivals.extend(parts.inbox.arrivals)
-        parts.metrics.queued(parts.inbox.length)
+        self._latency.begin()
         for event in events:
             if isinstance(event, EtcdChanged | EtcdLost):
                 self.target.apply(event)
@@ -115,8 +106,7 @@ class Reconciler:
         """Compare ``touched`` keys, or all where etcd has to be read anew, and write what differs."""
         parts, target, entries = self.parts, self.target, self.target.mirror.entries
         full, waiting = target.mirror.lost, self.held.keys | self.disputes.keys
-        # What waited, or changed in the cluster as well, is no repair.
-        no_repair = touched | waiting | target.refused().keys()
+        refused = set(target.refused())
         looked_at = None if full else touched | waiting | target.pending(now)
         if full:
             if now < target.retry_at:
@@ -127,7 +117,7 @@ class Reconciler:
             entries = target.mirror.entries
         elif not looked_at and not self.disputes.active:
             self.listings.came_empty()  # it took nothing away
-            self._arrivals.clear()
+            self._latency.clear()
             return
         plan = self.plan = diff(entries, self.publisher.desired, self.publisher.layout.owner, looked_at)
         target.foreign.note(plan, looked_at)
@@ -138,26 +128,20 @@ class Reconciler:
             plan = Plan()
         plan = self.disputes.withhold(plan, target.damaged, now)
         if plan.changes:
-            repairs = {change.key for change in plan.changes} & (target.damaged - no_repair)
+            # What waited, or changed in the cluster as well, is no repair.
+            if repairs := target.damaged - touched - waiting - refused:
+                repairs &= {change.key for change in plan.changes}
             if full and len(repairs) > HELD_SHARE * len(self.publisher.desired):
                 target.equal = False  # etcd lost its data
             if full and not target.equal:
                 self._report.publish()
             target.write(plan, repairs, self._clock(), parts.progress)
-            since = now if full else parts.inbox.oldest
-            written = plan.without(frozenset(target.refused()))
+            written, since = plan.without(frozenset(target.refused())), now if full else parts.inbox.oldest
             log_changes(self.publisher, written, self.listings.touched, self._clock() - since)
         if full:
             target.follow(parts.follow)
         target.compared(now)
-        if full:
-            parts.metrics.resynced(self._clock() - now)
-        elif touched:
-            parts.metrics.latency(self._clock() - parts.inbox.oldest)
-        if full or touched:
-            for kind, arrived in self._arrivals:
-                parts.metrics.programmed(kind, self._clock() - arrived)
-        self._arrivals.clear()
+        self._latency.written(now if full else None, bool(touched))
 
     def _pause(self) -> float:
         if self.target.mirror.lost and not self.listings.waiting:

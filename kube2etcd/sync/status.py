@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics, Status
+from kube2etcd.sync.events import Inbox
 from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import Plan
 from kube2etcd.sync.publisher import Publisher
@@ -17,6 +18,9 @@ from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.target import Target
 
 log = logging.getLogger(__name__)
+
+ARRIVALS: Final = 10_000
+"""Events that are kept to measure how long they take to etcd."""
 
 MANY: Final = 1000
 """Keys of a plan from which the log says their number alone, and not that of each zone."""
@@ -97,3 +101,33 @@ class Report:
         metrics.keys(len(self.target.mirror.entries) - len(foreign.keys))
         metrics.held(len(self.held.keys))
         metrics.left_out(self.publisher.left_out())
+
+
+class Latency:
+    """How long events take from their arrival to etcd."""
+
+    def __init__(self, inbox: Inbox, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._inbox, self._metrics, self._clock = inbox, metrics, clock
+        # Kind and arrival of events whose keys are not in etcd yet; more wait only while etcd is away.
+        self._arrivals: deque[tuple[str, float]] = deque(maxlen=ARRIVALS)
+
+    def begin(self) -> None:
+        """A turn begins with what was drained."""
+        self._arrivals.extend(self._inbox.arrivals)
+        self._metrics.queued(self._inbox.length)
+
+    def clear(self) -> None:
+        """None of the events concerned etcd."""
+        self._arrivals.clear()
+
+    def written(self, resync_began: float | None, touched: bool) -> None:
+        """etcd holds what the events changed; ``resync_began``: of a full pass (on the clock)."""
+        now = self._clock()
+        if resync_began is not None:
+            self._metrics.resynced(now - resync_began)
+        elif touched:
+            self._metrics.latency(now - self._inbox.oldest)
+        if resync_began is not None or touched:
+            for kind, arrived in self._arrivals:
+                self._metrics.programmed(kind, now - arrived)
+        self._arrivals.clear()
