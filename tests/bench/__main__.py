@@ -39,7 +39,8 @@ def machine() -> str:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (
         f"{os.cpu_count()} cores ({model or platform.machine()}), {pages:.0f} GiB, "
-        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}; "
+        f"load before: {os.getloadavg()[0]:.1f}"
     )
 
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=0, help="rounds of each row (3, with --quick 1)")
     parser.add_argument("--json", type=Path, help="write all figures to this file too")
     given = parser.parse_args(arguments)
-    began = time.monotonic()
+    began, where = time.monotonic(), machine()
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:5.0f} s] {text}", file=sys.stderr, flush=True)
@@ -76,11 +77,11 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     figures: dict[str, Any] = {
-        "machine": machine(),
+        "machine": where,
         "quick": given.quick,
         "rows": [asdict(row) for row in rows],
     }
-    print(f"{machine()}\n\n{table(figures['rows'])}")
+    print(f"{where}\n\n{table(figures['rows'])}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
