@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Put:
+
+class Put(msgspec.Struct, frozen=True, gc=False):
     """Write this value, whatever is there."""
 
     key: bytes
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """Take this one key out; that it is not there is no fault."""
 
     key: bytes
@@ -52,8 +52,7 @@ class ApplyResult:
     """Changes that etcd will never accept, with its reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(msgspec.Struct, frozen=True, gc=False):
     """One key as it is after a change; ``value`` is None when it was deleted."""
 
     key: bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
+from socket import AF_INET, inet_pton
 
 import msgspec
 
@@ -100,6 +101,11 @@ def parse_address(text: str) -> Address:
     (``fe80::1%eth0``), no prefix length, no leading zeros, no blanks.  An IPv4-mapped IPv6
     address is the IPv4 address that it maps, as the readers answer it.
     """
+    try:
+        # Several times as fast as the parser of ipaddress, and as strict.
+        return ipaddress.IPv4Address(inet_pton(AF_INET, text))
+    except (OSError, ValueError):
+        pass
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
