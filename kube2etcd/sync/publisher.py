@@ -80,7 +80,7 @@ class Publisher:
         return next((one for one in self.zones if isinstance(one, ClusterZone)), None)
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
-        """Look at these units again; the keys whose desired value may differ now."""
+        """Derive these units again; the keys whose desired value may differ now."""
         changed: set[bytes] = set()
         for unit in self._with_followers(units):
             found = list(self._found(unit))
@@ -119,7 +119,7 @@ class Publisher:
             yield zone, published
 
     def _found(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
-        """What a unit would have in each zone if nobody else wanted its names."""
+        """What a unit would have in each zone if no other unit wanted its names."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
             yield from ((zone, Published(left_out=[rejected.reason])) for zone in self.zones)
@@ -135,7 +135,7 @@ class Publisher:
                 yield zone, published
 
     def _leave_to_others(self, zone: Zone, published: Published) -> None:
-        """Take out what the server would not ask for here."""
+        """Leave out what the server asks another zone for."""
         within = self._within[zone.name]
         if within:
             published.records = [

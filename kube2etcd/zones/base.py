@@ -34,10 +34,6 @@ class Published:
     exclusive_name: Name | None = None
     """A name that several units may want and only one can have, with everything below it."""
 
-    def odd(self) -> list[str]:
-        """The reasons that an operator should look at."""
-        return [reason for reason in self.left_out if not isinstance(reason, Expected)]
-
 
 class Zone(ABC):
     """One zone: its settings, and the records of each unit in it."""

@@ -207,7 +207,7 @@ class Layout:
         the subtree holds other addresses (``below``): then the name gets entries right below it.
         """
         own = [(port.port, port.via) for port, _ in owner.ports if port.target == name]
-        rest = Counter(own)
+        rest: dict[tuple[int, Address | None], int] = Counter(own) if own else {}
         group = _group(name)
         for other, about in ports:
             seen: dict[tuple[int, Address], int] = {}
