@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from typing import Any, cast
 
 import pytest
@@ -73,6 +75,36 @@ class Server:
             server.revision += changed
             answer.header.revision = server.revision
             return answer
+
+
+class Backend(Server):
+    """Its version, and what maintenance it was asked for."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__()
+        self.version = version
+        self.maintenance: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def call(self, method: str, request: Any) -> Any:
+        self.maintenance.put(method)
+        return rpc.StatusResponse(version=self.version)
+
+
+@pytest.mark.parametrize(
+    ("version", "calls"), [("3.4.13", ["Status", "Hash"]), ("3.5.0", ["Status"]), ("3.7.3", ["Status"])]
+)
+def test_an_old_etcd_is_nudged_after_a_bulk(version: str, calls: list[str]) -> None:
+    server = Backend(version)
+    opened(server).apply([[puts(start, 100) for start in range(0, 2000, 100)]])
+    assert [server.maintenance.get(timeout=10) for _ in calls] == calls
+    assert server.maintenance.empty()
+
+
+def test_a_few_writes_are_no_bulk() -> None:
+    server = Backend("3.4.13")
+    opened(server).apply([[puts(0, 100)]])
+    assert [one for one in threading.enumerate() if one.name == "etcd-nudge"] == []
+    assert server.maintenance.empty()
 
 
 def key(number: int) -> bytes:

@@ -1,0 +1,51 @@
+"""The status page, the log and the metrics of a real bridge, as one change goes by."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.stack.faults import running, service, services
+from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
+
+NAME = "shown.default.svc.cluster.local"
+
+
+def test_a_change_is_shown_logged_and_measured(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    apiserver.apply_all(services(3))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    with (
+        requests.Session() as session,
+        running(tmp_path, apiserver.kubeconfig(), etcd, "--listen-page", f":{port}") as bridge,
+    ):
+        session.trust_env = False
+
+        def asked(path: str) -> Any:
+            return session.get(f"{url}/api/{path}", timeout=10).json()
+
+        apiserver.apply(service("shown"))
+        wait_for(lambda: asked(f"records?q={NAME}&type=A")["total"], "the record to be shown", 20)
+        [record] = asked(f"records?q={NAME}&type=A")["records"]
+        assert (record["object"], record["state"]) == ("services/default/shown", "")
+        status = asked("status")
+        assert (status["ready"], status["zones"], status["leader"]) == (True, ["cluster.local"], "")
+        assert {one["kind"] for one in status["sources"]} >= {"services", "endpointslices", "namespaces"}
+        page = session.get(url, timeout=10)
+        assert page.status_code == 200
+        assert "changes,\nmedian" in page.text
+        assert session.get(url, headers={"Host": "evil.example"}, timeout=10).status_code == 403
+        log = bridge.process.log.read_text()
+        line = r"records changed zone=cluster\.local added=\d+ changed=0 deleted=0"
+        line += r" object=services/default/shown latency=\d+ms"
+        assert re.search(line, log), bridge.log_tail()
+        measured = bridge.metrics()
+        assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
+        bridge.process.send_signal(signal.SIGUSR1)
+        apiserver.apply(service("louder"))
+        wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
