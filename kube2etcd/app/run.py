@@ -35,8 +35,8 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.threads import watched
 
 if TYPE_CHECKING:
-    from kube2etcd.http.page import StatusPage
     from kube2etcd.http.server import HasSnapshot
+    from kube2etcd.inspect.page import StatusPage
     from kube2etcd.webhook.app import Webhook
 
 log = logging.getLogger(__name__)
@@ -155,13 +155,13 @@ class _Lister(Protocol):
 
 def _status_page(listen: HostPort, reconciler: Reconciler, status: HasSnapshot) -> StatusPage:
     """The status page; its modules are imported only where it is wanted."""
-    from kube2etcd.http.page import StatusPage
-    from kube2etcd.sync.view import take
+    from kube2etcd.inspect.page import StatusPage
+    from kube2etcd.inspect.view import look
 
-    inbox, delays = reconciler.parts.inbox, reconciler.parts.metrics.delays
+    delays = reconciler.parts.metrics.delays
     return StatusPage(
         listen,
-        lambda: inbox.ask(lambda: take(reconciler), ASK_TIMEOUT),
+        lambda: look(reconciler, ASK_TIMEOUT),
         status,
         lambda: tuple(delays),
     )

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 
+from kube2etcd.inspect.view import Problem, Row, Source, View, record_of
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.view import Problem, Source, View
-from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}</script>"
-LAYOUT = Layout()
 
 
 def view(records: int = 20, hostile: bool = True) -> View:
     """``records`` addresses in the cluster's zone, and beside them one record of each odd kind."""
-    entries: list[tuple[bytes, bytes, Unit | None, str]] = []
+    rows: list[Row] = []
 
     def add(name: str, value: str, unit: Unit | None, state: str = "") -> None:
-        entries.append((LAYOUT.key(Name.parse(name)), value.encode(), unit, state))
+        owner = Name.parse(name)
+        zone = next((zone for zone in ("cluster.local", "example.com") if name.endswith(zone)), "")
+        made_by = "" if unit is None else str(unit)
+        rows.append(Row(owner.labels[::-1], name, *record_of(owner, value.encode()), zone, made_by, state))
 
     for number in range(records):
         unit = Unit("services", f"team-{number % 7}", f"web-{number:05}")
@@ -26,7 +27,6 @@ def view(records: int = 20, hostile: bool = True) -> View:
         add(f"{unit.name}.{unit.namespace}.svc.cluster.local", value, unit, "held" if number == 3 else "")
     zone = Unit("zones", "", "cluster.local")
     add("svc.cluster.local", "{}", zone)
-    add("web-00001.team-1.svc.cluster.local", "{}", zone)
     add("v6.shop.svc.cluster.local", '{"host":"fd00::1","ttl":5}', None, "missing")
     add("_http._tcp.v6.shop.svc.cluster.local", '{"host":"v6.shop.svc.cluster.local","port":80}', None)
     add("ext.shop.svc.cluster.local", '{"host":"db.example.org"}', None)
@@ -51,6 +51,5 @@ def view(records: int = 20, hostile: bool = True) -> View:
         counts={"left out": 1, "refused": 1, "contested": 1, "held": 1, "malformed": 0},
         leader="",
         trouble="",
-        entries=tuple(entries),
-        name_of=LAYOUT.name,
+        rows=tuple(sorted(rows)),
     )

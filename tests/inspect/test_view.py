@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from kube2etcd.etcd.changes import Delete
+from kube2etcd.inspect.view import Problem, View, look
 from kube2etcd.kube.objects import Event
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
-from kube2etcd.sync.view import Problem, take
 from tests.sync.loop import OTHERS
 from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
 
@@ -23,15 +23,26 @@ def bridge() -> Bridge:
     return bridge
 
 
+def looked(bridge: Bridge) -> View:
+    """The view, with the loop's thread at work meanwhile."""
+    found: list[View] = []
+    inbox = bridge.loop.parts.inbox
+    thread = threading.Thread(target=lambda: found.append(look(bridge.loop, 5)))
+    thread.start()
+    while thread.is_alive():
+        assert inbox.drain(0.05) == []
+    return found[0]
+
+
 def states(bridge: Bridge) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for row in take(bridge.loop).rows:
+    for row in looked(bridge).rows:
         found.setdefault(row.name, set()).add(row.state)
     return found
 
 
 def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
-    view = take(bridge.loop)
+    view = looked(bridge)
     [row] = view.found(f"{NAME}.", kind="A")
     assert (row.zone, row.object, row.state) == ("cluster.local", "services/shop/web", "")
     assert view.found(zone="elsewhere") == []
@@ -48,7 +59,7 @@ def test_what_etcd_refuses(bridge: Bridge) -> None:
     wanted.turn(LISTED, Listed("services", [WEB]))
     bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
-    view = take(bridge.loop)
+    view = looked(bridge)
     assert view.counts["refused"] == len(bridge.etcd.refused)
     assert {one.sort for one in view.problems} == {"refused"}
     assert "refused" in states(bridge)[NAME]
@@ -59,14 +70,14 @@ def test_a_foreign_value_that_nobody_can_read(bridge: Bridge) -> None:
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/odd"] = b"{"
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = OTHERS
     foreign.turn(LISTED, Listed("services", []))
-    view = take(foreign.loop)
+    view = looked(foreign)
     reason = "a foreign value that no DNS server can read"
     assert view.problems == (Problem("malformed", "odd.shop.svc.cluster.local", reason),)
 
 
 def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
     bridge.turn(Listed("services", []))
-    view = take(bridge.loop)
+    view = looked(bridge)
     assert view.counts["held"] > 0
     assert {one.sort for one in view.problems} == {"held"}
     assert "held" in states(bridge)[NAME]
@@ -74,7 +85,7 @@ def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
 
 def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
     bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
-    [services] = [one for one in take(bridge.loop).sources if one.kind == "services"]
+    [services] = [one for one in looked(bridge).sources if one.kind == "services"]
     assert services.stale is not None
     assert services.stale >= 5
 

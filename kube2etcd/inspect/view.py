@@ -1,28 +1,40 @@
 """What a running bridge knows, as one immutable value: for the status page and ``explain --bridge``.
 
-`take` runs in the loop's thread (`kube2etcd.sync.events.Inbox.ask`) and only copies; whatever costs time is
-done by whoever reads the `View`.
+The loop's thread owns the state, so it is asked (`kube2etcd.sync.events.Inbox.ask`): once for the summary,
+then for the records of a few units at a time, so that no question holds the loop up.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
+from kube2etcd.inspect.listing import Row as ListedRow
+from kube2etcd.inspect.listing import unit_rows
 from kube2etcd.kube.store import Unit
+from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import InvalidAddress, Name, parse_address
+from skydns_compat.records import NO_PORT, Port
 
 MOST_PROBLEMS: Final = 1000
 """Problems of one sort that a view names; the rest is counted."""
 
 MOST_LEFT_OUT: Final = 200
 """The same for objects with something left out, whose reasons are made anew."""
+
+CONTESTED: Final = "another writer holds it by right of its owner id"
+HELD: Final = "to be deleted when a second listing agrees"
+MALFORMED: Final = "a foreign value that no DNS server can read"
+
+UNITS: Final = 200
+"""Units whose records are asked for at once: some ten milliseconds of the loop."""
 
 LONGEST: Final = 500
 """Characters of a text that strangers choose."""
@@ -88,28 +100,8 @@ class View:
     """Who writes in our place; empty: this bridge writes."""
     trouble: str
     """Why etcd cannot be read or written; empty: it can."""
-    entries: tuple[tuple[bytes, bytes, Unit | None, str], ...]
-    """Key, value, object and state of each wanted key."""
-    name_of: Callable[[bytes], Name | None]
-    """The name that a key is about."""
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """Every record, by name from the apex down."""
-        zones = sorted((Name.parse(zone) for zone in self.zones), key=lambda one: -len(one.labels))
-        rows: list[Row] = []
-        marks: list[Row] = []
-        for key, value, unit, state in self.entries:
-            name = self.name_of(key)
-            if name is None:
-                continue
-            kind, data, ttl = _record(name, value)
-            zone = next((str(one) for one in zones if name.below(one)), "")
-            made_by = str(unit) if unit is not None else ""
-            row = Row(name.labels[::-1], str(name), kind, data, ttl, zone, made_by, state)
-            (marks if kind == "NODATA" else rows).append(row)
-        with_data = {row.name for row in rows}
-        return sorted({*rows, *(row for row in marks if row.name not in with_data)})
+    rows: tuple[Row, ...] = ()
+    """Every record, by name from the apex down."""
 
     def found(self, text: str = "", zone: str = "", kind: str = "") -> list[Row]:
         """The records of a zone and type in whose name, data or object ``text`` stands, in any letter
@@ -124,8 +116,50 @@ class View:
         ]
 
 
-def take(reconciler: Reconciler) -> View:
-    """The view of now; call it in the loop's thread."""
+def look(reconciler: Reconciler, timeout: float) -> View:
+    """The view of now, from any other thread than the loop's.
+
+    :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
+    """
+    inbox = reconciler.parts.inbox
+    view, units, states = inbox.ask(lambda: _summary(reconciler), timeout)
+    zones = sorted((Name.parse(zone) for zone in view.zones), key=lambda one: -len(one.labels))
+    rows: set[Row] = set()
+
+    def add(name: Name, kind: str, data: str, ttl: int, made_by: str, state: str) -> None:
+        zone = next((str(one) for one in zones if name.below(one)), "")
+        rows.add(Row(name.labels[::-1], str(name), kind, data[:LONGEST], ttl, zone, made_by, state))
+
+    for some in batched(units, UNITS):
+        for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
+            record = one.record
+            if not isinstance(record.data, Port) or record.data.port != NO_PORT:
+                state = states.get(record.name, "")
+                add(record.name, record.rtype, str(record.data), record.ttl, str(one.unit), state)
+    for name, value in inbox.ask(lambda: _held(reconciler), timeout):
+        add(name, *record_of(name, value), "", "held")
+    return replace(view, rows=tuple(sorted(rows)))
+
+
+def batched(units: list[Unit], size: int) -> Iterator[list[Unit]]:
+    """The units, so many at a time."""
+    return (units[start : start + size] for start in range(0, len(units), size))
+
+
+def _records(publisher: Publisher, units: list[Unit]) -> list[ListedRow]:
+    return [row for unit in units for row in unit_rows(publisher, unit)]
+
+
+def _held(reconciler: Reconciler) -> list[tuple[Name, bytes]]:
+    """What is published still and is to be deleted."""
+    entries, name_of = reconciler.target.mirror.entries, reconciler.publisher.layout.name
+    held = ((name_of(key), entries[key]) for key in reconciler.held.keys if key in entries)
+    return [(name, value) for name, value in held if name is not None]
+
+
+def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]:
+    """The view without records, the units that have some, and the state of names that etcd has not as
+    wanted."""
     publisher, target = reconciler.publisher, reconciler.target
     layout, entries, store = publisher.layout, target.mirror.entries, publisher.store
     refused, held = target.refused(), reconciler.held.keys
@@ -135,36 +169,25 @@ def take(reconciler: Reconciler) -> View:
         name = layout.name(key)
         return str(name) if name is not None else key.decode(errors="backslashreplace")
 
-    def state(key: bytes, value: bytes) -> str:
-        if entries.get(key) == value:
-            return ""
+    def state(key: bytes) -> str:
         return "contested" if key in contested else "refused" if key in refused else "missing"
 
     left_out = publisher.left_out_units()
     problems = [
         *(Problem("refused", shown(key), reason) for key, reason in islice(refused.items(), MOST_PROBLEMS)),
-        *(
-            Problem("contested", shown(key), "another writer holds it by right of its owner id")
-            for key in islice(sorted(contested), MOST_PROBLEMS)
-        ),
-        *(
-            Problem("held", shown(key), "to be deleted when a second listing agrees")
-            for key in islice(sorted(held), MOST_PROBLEMS)
-        ),
-        *(
-            Problem("malformed", shown(key), "a foreign value that no DNS server can read")
-            for key in islice(sorted(malformed), MOST_PROBLEMS)
-        ),
-        *(
-            Problem("left out", str(unit), reason[:LONGEST])
-            for unit in islice(sorted(left_out), MOST_LEFT_OUT)
-            for reason in dict.fromkeys(publisher.published(unit).left_out)
-        ),
+        *(Problem("contested", shown(key), CONTESTED) for key in islice(sorted(contested), MOST_PROBLEMS)),
+        *(Problem("held", shown(key), HELD) for key in islice(sorted(held), MOST_PROBLEMS)),
+        *(Problem("malformed", shown(key), MALFORMED) for key in islice(sorted(malformed), MOST_PROBLEMS)),
     ]
-    rejects = [one.kind for one in store.rejects()]
+    problems += [
+        Problem("left out", str(unit), reason[:LONGEST])
+        for unit in islice(sorted(left_out), MOST_LEFT_OUT)
+        for reason in dict.fromkeys(publisher.published(unit).left_out)
+    ]
+    rejects = Counter(one.kind for one in store.rejects())
     now = reconciler.parts.clock()
     counts, stale = reconciler.listings.counts, reconciler.listings.stale
-    return View(
+    view = View(
         taken=time.time(),
         zones=tuple(str(zone.name) for zone in publisher.zones),
         sources=tuple(
@@ -172,7 +195,7 @@ def take(reconciler: Reconciler) -> View:
                 kind,
                 counts.get(kind, 0),
                 store.count(kind),
-                rejects.count(kind),
+                rejects[kind],
                 now - stale[kind] if kind in stale else None,
             )
             for kind in sorted({*counts, *stale, *reconciler.listings.waiting})
@@ -187,16 +210,14 @@ def take(reconciler: Reconciler) -> View:
         },
         leader=target.other_leader,
         trouble=target.trouble,
-        entries=tuple(
-            (key, value, publisher.holder(key), state(key, value)) for key, value in publisher.desired.items()
-        )
-        + tuple((key, entries[key], None, "held") for key in held if key in entries),
-        name_of=layout.name,
     )
+    unlike = (key for key, value in publisher.desired.items() if entries.get(key) != value)
+    states = {name: state(key) for key in unlike if (name := layout.name(key)) is not None}
+    return view, list(publisher.units()), states
 
 
-def _record(name: Name, value: bytes) -> tuple[str, str, int]:
-    """Type, data and TTL of a value at ``name``."""
+def record_of(name: Name, value: bytes) -> tuple[str, str, int]:
+    """Type, data and TTL of a value that stands at ``name``, as far as one value says."""
     try:
         message = decode(value)
     except MalformedMessage:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.http.page import StatusPage
+from kube2etcd.inspect.page import StatusPage
+from kube2etcd.inspect.view import View
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
-from kube2etcd.sync.view import View
-from tests.http.browser import Browser, installed
-from tests.http.viewed import view
+from tests.inspect.browser import Browser, installed
+from tests.inspect.viewed import view
 
 PROGRAM = installed()
 #: Where pictures are kept to be looked at.

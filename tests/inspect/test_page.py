@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.http.page import PAGE_SIZE, StatusPage, application, plot
+from kube2etcd.inspect.page import PAGE_SIZE, StatusPage, application, plot
+from kube2etcd.inspect.view import Problem, View
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
-from kube2etcd.sync.view import Problem, View
-from tests.http.viewed import HOSTILE, view
+from tests.inspect.viewed import HOSTILE, view
 
 
 @dataclass
@@ -189,7 +189,7 @@ def test_while_the_loop_is_busy() -> None:
 
 
 def test_an_older_view_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kube2etcd.http.page.FRESH", -1000.0)
+    monkeypatch.setattr("kube2etcd.inspect.page.FRESH", -1000.0)
     answers = iter([view()])
 
     def ask() -> View:

@@ -23,8 +23,8 @@ import waitress
 
 from kube2etcd import __version__
 from kube2etcd.http.server import HasSnapshot, Start, bind, end
+from kube2etcd.inspect.view import View
 from kube2etcd.settings import HostPort
-from kube2etcd.sync.view import View
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -358,7 +358,7 @@ def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("kube2etcd.http", "templates"),
+        loader=PackageLoader("kube2etcd.inspect", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
