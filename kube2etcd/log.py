@@ -123,7 +123,10 @@ class RepeatFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now."""
         now = record.created
-        key = (record.name, record.levelno, record.getMessage()[:MAX_MESSAGE])
+        text = record.getMessage() + "".join(
+            f" {key}={_quoted(value)}" for key, value in _fields(record).items()
+        )
+        key = (record.name, record.levelno, text[:MAX_MESSAGE])
         with self._lock:
             expired = list(self._expired(now))
             first = key not in self._seen

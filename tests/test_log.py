@@ -110,6 +110,17 @@ def test_repeats_are_counted_and_not_written() -> None:
     assert told == ["down (repeated 2 times)", "down (repeated once more)"]
 
 
+def test_lines_with_other_fields_are_no_repeats() -> None:
+    repeats = RepeatFilter()
+
+    def written(**fields: object) -> bool:
+        record = logging.LogRecord("kube2etcd.x", logging.INFO, "", 0, "records changed", None, None)
+        record.fields = fields
+        return bool(repeats.filter(record))
+
+    assert [written(object=name) for name in ("a", "b", "a")] == [True, True, False]
+
+
 def test_the_memory_for_repeats_is_bounded() -> None:
     repeats = RepeatFilter(10, memory=2)
     assert all(repeats.filter(record(text)) for text in ("a", "b", "c"))
