@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kube2etcd import atomic
@@ -64,8 +64,12 @@ def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, lis
 class CorefileWriter:
     """Keeps one file equal to the Corefile.  `serve` may be called from any thread."""
 
-    def __init__(self, settings: Settings) -> None:
-        """:raises SettingsError: the file's folder is not there, or SkyDNS reads the keys."""
+    def __init__(self, settings: Settings, changed: Callable[[], str] = str) -> None:
+        """``changed`` is called at each look, and returns why a change of the settings is not taken over.
+
+        :raises SettingsError: the file's folder is not there, or SkyDNS reads the keys.
+        """
+        self._changed, self._pending = changed, ""
         self._settings = settings
         self._path = Path(settings.corefile.file or "")
         self._text = text(settings)
@@ -129,11 +133,12 @@ class CorefileWriter:
 
     def troubles(self) -> tuple[str, list[str]]:
         """Why the file is not as it should be, and the remarks of a file that is."""
-        return self._fault, self._remarks
+        return self._fault, [*([self._pending] if self._pending else ()), *self._remarks]
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK):
             self.write()
+            self._pending = self._changed()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -51,8 +51,11 @@ class _Stopped(Exception):
     """Asked to stop between two transactions."""
 
 
-def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
-    """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT comes."""
+def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> None:
+    """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT comes.
+
+    ``changed`` is called every few seconds where a Corefile is kept (`CorefileWriter`).
+    """
     stop = stop or threading.Event()
     inbox, metrics, status = Inbox(), Metrics(), Status()
     api = connect_api(build.cluster(settings))
@@ -61,7 +64,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None) -> None:
     follower = EtcdFollower(store, inbox)
     reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
     within = contextlib.ExitStack()
-    corefile = CorefileWriter(settings) if settings.corefile.file is not None else None
+    corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
     webhook = None
     if settings.webhook.inside:
         webhook = _webhook(settings, api, inbox, status, metrics, within, corefile)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
+from kube2etcd.app.reload import Reload
 from kube2etcd.cli.group import DIFFERENT, main
 from kube2etcd.cli.options import (
     Progress,
@@ -19,19 +21,33 @@ from kube2etcd.cli.options import (
     publisher_of,
     settings_options,
 )
+from kube2etcd.settings import Settings, load_all
 
 
 @main.command()
 @settings_options("run")
 def run(**options: Any) -> None:
     """Keep etcd equal to the cluster until stopped."""
+    given = dict(options)
     settings = load(options)
     from kube2etcd.app.run import bridge
 
-    bridge(settings)
+    reload = _reload(given, settings)
+    bridge(settings, reload.stop, reload.look)
+    _end(reload)
+
+
+def _reload(given: dict[str, Any], settings: Settings) -> Reload:
+    config = given.pop("config", None)
+    file = Path(config) if config else None
+    return Reload(file, lambda: load_all(given, os.environ, file).settings, settings)
+
+
+def _end(reload: Reload) -> NoReturn:
+    logging.shutdown()
+    reload.start_anew()
     # Everything is closed.  Taking a store of a whole cluster apart, object by object, would only
     # make the pod's end longer than the second it is promised to take.
-    logging.shutdown()
     os._exit(0)
 
 
@@ -42,6 +58,7 @@ def run(**options: Any) -> None:
 )
 def webhook(cleanup: bool, **options: Any) -> None:
     """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
+    given = dict(options)
     loaded = load_options(options)
     from kube2etcd.webhook import app
 
@@ -50,9 +67,9 @@ def webhook(cleanup: bool, **options: Any) -> None:
     if cleanup:
         app.cleanup(loaded.settings, with_etcd=with_etcd)
         return
-    app.serve(loaded.settings, with_etcd=with_etcd)
-    logging.shutdown()
-    os._exit(0)
+    reload = _reload(given, loaded.settings)
+    app.serve(loaded.settings, with_etcd=with_etcd, stop=reload.stop, changed=reload.look)
+    _end(reload)
 
 
 @main.command(cls=WithObjects)

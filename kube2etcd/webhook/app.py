@@ -250,14 +250,20 @@ def check(settings: Settings, *, with_etcd: bool) -> None:
         raise SettingsError(*faults)
 
 
-def serve(settings: Settings, *, with_etcd: bool, stop: threading.Event | None = None) -> None:
+def serve(
+    settings: Settings,
+    *,
+    with_etcd: bool,
+    stop: threading.Event | None = None,
+    changed: Callable[[], str] = str,
+) -> None:
     """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
     check(settings, with_etcd=with_etcd)
     path = settings.webhook.hosts_file
     if path is not None and (missing := no_folder(Path(path))):
         raise SettingsError(f"--hosts-file {path}: {missing}")
     stop = stop or threading.Event()
-    corefile = CorefileWriter(webhook_only(settings)) if settings.corefile.file is not None else None
+    corefile = CorefileWriter(webhook_only(settings), changed) if settings.corefile.file is not None else None
     inbox, metrics, status = Inbox(), Metrics(), Status()
     with watched(metrics, status), contextlib.ExitStack() as ending:
         ending.enter_context(signals(stop, inbox))

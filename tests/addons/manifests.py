@@ -1,8 +1,4 @@
-"""The addons' manifests: filled in as the guide says, read, and the Corefiles in them made.
-
-`python -m tests.addons.manifests` writes the Corefile of each manifest anew, after a change of its settings
-or of what `kube2etcd corefile` prints.
-"""
+"""The addons' manifests, with the values of the guide filled in."""
 
 from __future__ import annotations
 
@@ -13,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from click.testing import CliRunner
-
-from kube2etcd.cli import main
 
 ADDONS = Path(__file__).parents[2] / "addons"
 Object = dict[str, Any]
@@ -31,17 +24,7 @@ VALUES = {
     "ETCD_1": "10.0.0.21",
     "ETCD_2": "10.0.0.22",
 }
-#: What stands for a mark while a Corefile is made: proper values that occur nowhere else.
-_STAND_INS = {
-    "DNS_DOMAIN": "cluster-mark.invalid",
-    "DOMAIN": "domain-mark.invalid",
-    "ETCD_0": "198.18.0.240",
-    "ETCD_1": "198.18.0.241",
-    "ETCD_2": "198.18.0.242",
-}
-
 _MARK = re.compile(r"{[A-Z][A-Z0-9_]*}")
-_COREFILE = re.compile(r"(?<=^  Corefile: \|\n)(?:    .*\n|\n)+", re.MULTILINE)
 
 
 def manifests() -> list[Path]:
@@ -96,41 +79,3 @@ def containers(template: Object) -> list[Object]:
     """All containers of a pod template, in the order in which they start."""
     spec = template["spec"]
     return [*spec.get("initContainers", []), *spec["containers"]]
-
-
-def corefile(settings: str, directory: Path) -> str:
-    """What `kube2etcd corefile` prints for this settings file."""
-    path = directory / "settings.yaml"
-    path.write_text(settings)
-    result = CliRunner(env={"DNS_DOMAIN": None}).invoke(main, ["corefile", "--config", str(path)])
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def refreshed(manifest: Path, directory: Path) -> str:
-    """The manifest's text with the Corefile that belongs to its settings, marks in their places."""
-    text = manifest.read_text()
-    for config in of_kind(filled(manifest, {**VALUES, **_STAND_INS}), "ConfigMap"):
-        if "Corefile" not in config["data"]:
-            continue
-        made = corefile(config["data"]["settings.yaml"], directory)
-        for mark, value in _STAND_INS.items():
-            made = made.replace(value, f"{{{mark}}}")
-        block = "".join(f"    {line}\n" if line else "\n" for line in made.splitlines())
-        text = _COREFILE.sub(lambda _, block=block: block, text, count=1)  # type: ignore[misc]
-    return text
-
-
-def _write() -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as directory:
-        for manifest in manifests():
-            text = refreshed(manifest, Path(directory))
-            if text != manifest.read_text():
-                manifest.write_text(text)
-                print(f"written: {manifest.relative_to(ADDONS)}")
-
-
-if __name__ == "__main__":
-    _write()

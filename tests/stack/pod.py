@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.stack.container import Image, Mount, command, share
-from tests.stack.kubeclient import KubeClient, Object
+from tests.stack.kubeclient import KubeClient, KubeError, Object
 from tests.stack.node import Node
 from tests.stack.process import Process, wait_for
 
@@ -108,7 +108,8 @@ class Pod:
             "KUBERNETES_PORT": f"tcp://{between}:{api_port}",
         }
         self._etc = list(self._etc_files())
-        self._lock = threading.Lock()
+        self._lock, self._telling = threading.Lock(), threading.Lock()
+        self._led = False
         self._stop = threading.Event()
         self._gone = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -163,7 +164,7 @@ class Pod:
         if "emptyDir" in volume:
             share(directory, group)
         elif "configMap" in volume:
-            self._write(directory, self._config_map(volume["configMap"]["name"]))
+            self._write(directory, self._config_map(**volume["configMap"]))
         elif "secret" in volume:
             found = self._api.get("v1", "Secret", volume["secret"]["secretName"], self.namespace)
             texts = {name: base64.b64decode(data).decode() for name, data in found["data"].items()}
@@ -182,9 +183,26 @@ class Pod:
             assert item["fieldRef"]["fieldPath"] == "metadata.namespace"
             yield item["path"], self.namespace
 
-    def _config_map(self, name: str) -> dict[str, str]:
-        data: dict[str, str] = self._api.get("v1", "ConfigMap", name, self.namespace)["data"]
+    def _config_map(self, name: str, optional: bool = False) -> dict[str, str]:
+        try:
+            data: dict[str, str] = self._api.get("v1", "ConfigMap", name, self.namespace)["data"]
+        except KubeError as error:
+            if optional and error.status == 404:
+                return {}
+            raise
         return data
+
+    def sync_config_maps(self) -> None:
+        """Bring changed ConfigMaps into the running containers, as the kubelet does every minute or so."""
+        for volume in self.spec.get("volumes", ()):
+            directory = self.directory / f"volume-{volume['name']}"
+            if "configMap" in volume and directory.exists():
+                fresh = self.directory / f"fresh-{volume['name']}"
+                fresh.mkdir()
+                self._write(fresh, self._config_map(**volume["configMap"]))
+                for file in fresh.iterdir():
+                    file.replace(directory / file.name)
+                fresh.rmdir()
 
     @staticmethod
     def _write(directory: Path, texts: Mapping[str, str], group: int | None = None) -> None:
@@ -247,9 +265,15 @@ class Pod:
             self._threads.append(thread)
             thread.start()
 
+    def _tell(self) -> None:
+        """Services lead to it, or no more, before anybody waits for that."""
+        with self._telling:
+            self._changed()
+            self._led = self.ready
+
     def wait_ready(self, deadline_s: float = 90.0) -> None:
         """Wait until it is ready."""
-        wait_for(lambda: self.ready, f"pod {self.name} to be ready: {self.state()}", deadline_s)
+        wait_for(lambda: self.ready and self._led, f"pod {self.name} to be ready: {self.state()}", deadline_s)
 
     def state(self) -> str:
         """In words, with the last lines of each log."""
@@ -302,7 +326,7 @@ class Pod:
             one.ready = one.started = False
             one.finished = one.init and not one.sidecar and one.process.exit_code == 0
             if not self._stop.is_set():
-                self._changed()
+                self._tell()
         self._gone.wait()
 
     def _started(self, one: Container) -> bool:
@@ -327,7 +351,7 @@ class Pod:
                     one.started = True
                     one.ready = "readinessProbe" not in one.probes
                     self.events.append(f"{one.name} has come up")
-                    self._changed()
+                    self._tell()
                 elif verdict is False:
                     self._end(one, "startup")
                 continue
@@ -335,7 +359,7 @@ class Pod:
             verdict = readiness.says(now) if readiness else None
             if verdict is not None and verdict != one.ready:
                 one.ready = verdict
-                self._changed()
+                self._tell()
             liveness = one.probes.get("livenessProbe")
             if liveness and liveness.says(now) is False:
                 self._end(one, "liveness")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.addons.manifests import VALUES, Object, containers, filled, pods
+from tests.addons.manifests import VALUES, Object, containers, filled, of_kind, pods
 from tests.addons.test_monitoring import named
 from tests.stack import addon
 from tests.stack.addon import Cluster
@@ -141,6 +141,28 @@ def test_a_pod_whose_etcd_lost_its_data_answers_nothing_until_it_is_written_anew
         "kube2etcd": 0,
         "coredns": 0,
     }
+
+
+def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
+    pod = one_more(cluster)
+    pod.wait_ready()
+    [config] = of_kind(filled(RC), "ConfigMap")
+    settings = config["data"]["settings.yaml"]
+    custom = {"kind": "ConfigMap", "metadata": {"name": "coredns-custom", "namespace": "kube-system"}}
+    block = "own.test:53 {\n    hosts {\n        192.0.2.99 www.own.test\n    }\n}\n"
+    more = "dns_server_ip: [10.0.0.10]\ncorefile:\n  imports: /etc/coredns/custom/*.server\n"
+    try:
+        cluster.apply([{"apiVersion": "v1", **custom, "data": {"own.server": block}}])
+        cluster.apply([{**config, "data": {"settings.yaml": settings + more}}])
+        pod.sync_config_maps()
+        expect("www.own.test", "192.0.2.99", at=pod.network.address)
+        expect(f"ns.dns.{DOMAIN}", ADDRESS, at=pod.network.address)
+        assert not any(one.restarts for one in pod.containers.values()), pod.events
+        pod.wait_ready()
+    finally:
+        cluster.end(pod)
+        cluster.apply([config])
+        cluster.api.delete({"apiVersion": "v1", **custom})
 
 
 def asked(pod: Pod) -> dict[tuple[str, str], int]:

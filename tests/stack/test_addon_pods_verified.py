@@ -1,4 +1,4 @@
-"""The pod of addons/dns with ``pods: verified`` as the guide has it: settings, Corefile and one role more."""
+"""The pod of addons/dns with ``pods: verified`` as the guide has it: settings and one role more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.addons.manifests import VALUES, Object, corefile, filled, of_kind, pods
+from tests.addons.manifests import VALUES, Object, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
 from tests.stack.harness import wait_for
@@ -22,11 +22,8 @@ def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     manifest = filled(RC)
     [config] = of_kind(manifest, "ConfigMap")
     settings = config["data"]["settings.yaml"]
-    assert settings.count("pods: insecure") == 1
-    config["data"]["settings.yaml"] = settings.replace("pods: insecure", "pods: verified")
-    config["data"]["Corefile"] = corefile(
-        config["data"]["settings.yaml"], tmp_path_factory.mktemp("corefile")
-    )
+    assert settings.count("# pods: verified") == 1
+    config["data"]["settings.yaml"] = settings.replace("# pods: verified", "pods: verified")
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
         made.apply([*manifest, *filled("dns/skydns-svc.yaml.in")])
         yield made

@@ -84,6 +84,25 @@ def test_a_parent_domain_of_run_time_is_served_without_a_touch(
         webhook.kill()
 
 
+def test_a_changed_settings_file_is_taken_over(etcd: Etcd, tmp_path: Path) -> None:
+    file, settings = tmp_path / "Corefile", tmp_path / "settings.yaml"
+    settings.write_text("corefile: {cache: 7}\n")
+    with serving(
+        tmp_path, "--etcd-server", etcd.url, "--corefile", str(file), "--config", str(settings)
+    ) as webhook:
+        webhook.wait_ready()
+        pid = webhook.process.pid
+        assert "cache 7 {" in file.read_text()
+        settings.write_text("corefile: {cache: never}\n")
+        wait_for(lambda: "is not taken" in webhook.probe("/readyz").text, "the reason", 20)
+        assert webhook.probe("/readyz").status_code == 200
+        settings.write_text("corefile: {cache: 8}\n")
+        wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
+        wait_for(lambda: webhook.probe("/readyz").status_code == 200, "ready again", 20, not_yet=(OSError,))
+        assert webhook.process.pid == pid, "in its container nothing has ended"
+        assert webhook.process.alive
+
+
 def test_what_the_command_prints_is_what_is_written(etcd: Etcd, tmp_path: Path) -> None:
     file = tmp_path / "Corefile"
     with serving(tmp_path, "--etcd-server", etcd.url, "--corefile", str(file)) as webhook:

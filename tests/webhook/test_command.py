@@ -53,7 +53,7 @@ def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, bool]:
     """What the command line comes to: settings, and whether there is an etcd."""
     found: list[tuple[Settings, bool]] = []
 
-    def serve(settings: Settings, *, with_etcd: bool) -> None:
+    def serve(settings: Settings, *, with_etcd: bool, **_: object) -> None:
         found.append((settings, with_etcd))
         raise SystemExit(0)
 

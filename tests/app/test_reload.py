@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.app.reload import Reload
+from kube2etcd.settings import load
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "settings.yaml"
+    file.write_text("ttl: 5")
+    return file
+
+
+def reload(file: Path | None) -> Reload:
+    return Reload(file, lambda: load({}, {}, file), load({}, {}, file))
+
+
+def test_what_says_the_same_is_no_change(file: Path) -> None:
+    one = reload(file)
+    for text in ("ttl: 5", "# a comment\nttl: 5\n", 'ttl: "5"'):
+        file.write_text(text)
+        assert (one.look(), one.wanted, one.stop.is_set()) == ("", False, False)
+    one.start_anew()  # is not wanted, so it comes back
+
+
+def test_a_change_ends_the_process_to_start_it_anew(file: Path) -> None:
+    one = reload(file)
+    assert one.look() == ""
+    file.write_text("ttl: 6")
+    assert one.look() == ""
+    assert (one.wanted, one.stop.is_set()) == (True, True)
+
+
+def test_settings_that_are_wrong_change_nothing_and_are_told_once(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = reload(file)
+    file.write_text("ttl: none")
+    told = one.look()
+    assert told.startswith(f"the changed {file} is not taken: ")
+    assert "ttl" in told
+    assert one.look() == told
+    assert [record.getMessage() for record in caplog.records] == [told]
+    file.unlink()
+    assert one.look() == f"{file} cannot be read: No such file or directory"
+    assert not one.stop.is_set()
+    file.write_text("ttl: 5")
+    assert one.look() == ""
+    assert not one.wanted
+
+
+def test_without_a_file_there_is_nothing_to_look_at() -> None:
+    one = reload(None)
+    assert (one.look(), one.wanted) == ("", False)
