@@ -139,6 +139,21 @@ def test_setup_twice_writes_once_and_libraries_only_warn() -> None:
     assert [line.split(": ", 1)[1] for line in second.getvalue().splitlines()] == ["ours", "loud"]
 
 
+def test_repeats_of_a_line_that_never_comes_again_are_written() -> None:
+    out = io.StringIO()
+    handler = setup("text", "info", out)
+    log = logging.getLogger("kube2etcd.x")
+    for text in ("down", "down", "other"):
+        one = log.makeRecord(log.name, logging.INFO, "", 0, text, (), None)
+        one.created += 3600.0 * (text == "other")
+        handler.handle(one)
+    assert [line.split(": ", 1)[1] for line in out.getvalue().splitlines()] == [
+        "down",
+        "down (repeated once more)",
+        "other",
+    ]
+
+
 def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
     """Faster than in life: every line expires others while other threads add theirs."""
     told: list[str] = []

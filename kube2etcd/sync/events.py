@@ -146,10 +146,11 @@ class Inbox:
 
         Only for a thread that holds no lock which the loop may want, and whose source can be read again.
         """
-        while self._queue.qsize() >= MAX_EVENTS:
+        while True:
             self._room.clear()
-            if self._queue.qsize() >= MAX_EVENTS:
-                self._room.wait(1.0)
+            if self._queue.qsize() < MAX_EVENTS:
+                return
+            self._room.wait(1.0)
 
     def drain(self, timeout: float) -> list[News]:
         """Everything there is, after waiting at most ``timeout`` seconds for the first.

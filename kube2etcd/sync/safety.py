@@ -11,7 +11,7 @@ import logging
 from collections.abc import Container, Mapping
 from typing import Final
 
-from kube2etcd.sync.plan import Create, Delete, Plan, to_hold
+from kube2etcd.sync.plan import Create, Delete, Plan, Update, to_hold
 from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ PROBE_STANDS: Final = 3.0
 """Seconds for which such a key must stay as we wrote it."""
 
 MAX_TRACKED: Final = 10_000
-"""Keys for which undone changes are counted; more at once are a dispute anyhow."""
+"""Keys whose undone changes are counted, and that are remembered as disputed; beyond it, all are disputed."""
 
 
 class HeldDeletes:
@@ -134,7 +134,8 @@ class Disputes:
             log.warning("etcd: the other writer with owner id %s is gone", self._owner)
             self._reset()
             return plan
-        held = {one.key for one in plan.changes if one.key in self._disputed or isinstance(one, Delete)}
+        kinds = (Update, Delete) if len(self._disputed) >= MAX_TRACKED else Delete
+        held = {one.key for one in plan.changes if one.key in self._disputed or isinstance(one, kinds)}
         if self._probe is None and held and now >= self._probe_at:
             self._probe = min(held), now
             held.discard(self._probe[0])
@@ -150,9 +151,11 @@ class Disputes:
         if self._probe is not None and self._probe[0] == key:
             return True
         times = [at for at in self._undone.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
-        self._undone[key] = times
-        if len(self._undone) > MAX_TRACKED:
-            del self._undone[next(iter(self._undone))]
+        while self._undone and self._undone[oldest := next(iter(self._undone))][-1] <= now - DISPUTE_WINDOW:
+            del self._undone[oldest]
+        # The first keys stay: in a dispute over more, none would be seen twice if new ones took their place.
+        if len(self._undone) < MAX_TRACKED:
+            self._undone[key] = times
         return len(times) > UNDONE or self.active
 
     def _dispute(self, key: bytes, now: float) -> None:

@@ -107,14 +107,12 @@ def parse_address(text: str) -> Address:
     except (OSError, ValueError):
         pass
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         raise InvalidAddress(f"{text!r} is not an IP address") from None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            raise InvalidAddress(f"{text!r} carries a zone, which no DNS answer can hold")
-        return address.ipv4_mapped or address
-    return address
+    if address.scope_id is not None:
+        raise InvalidAddress(f"{text!r} carries a zone, which no DNS answer can hold")
+    return address.ipv4_mapped or address
 
 
 def reverse_name(address: Address) -> Name:

@@ -56,3 +56,14 @@ def test_settings_that_are_wrong_change_nothing_and_are_told_once(
 def test_without_a_file_there_is_nothing_to_look_at() -> None:
     one = reload(None)
     assert (one.look(), one.wanted) == ("", False)
+
+
+def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("kube2etcd.app.reload.os.execv", lambda _, arguments: started.append(arguments))
+    monkeypatch.setattr("kube2etcd.app.reload.sys.orig_argv", ["python3", "-m", "kube2etcd", "run"])
+    one = reload(file)
+    file.write_text("ttl: 6")
+    one.look()
+    one.start_anew()
+    assert [arguments[1:] for arguments in started] == [["-m", "kube2etcd", "run"]]

@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.inspect.view import Problem, View, look
-from kube2etcd.kube.objects import Event
+from kube2etcd.kube.objects import Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
 from tests.sync.loop import OTHERS
 from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
@@ -51,6 +51,17 @@ def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
         "services": (1, 1, None),
     }
     assert view.problems == ()
+
+
+def test_an_endpoint_without_ports_has_no_srv_record(bridge: Bridge) -> None:
+    db = Service(Metadata("shop", "db"), cluster_ip="None")
+    piece = EndpointSlice(Metadata("shop", "db-1"), "db", "IPv4", (), (Endpoint(("10.1.0.1",)),))
+    bridge.turn(
+        Changed("services", Event("ADDED", db, "shop", "db")),
+        Changed("endpointslices", Event("ADDED", piece, "shop", "db-1")),
+    )
+    rows = [row for row in looked(bridge).rows if row.name == "db.shop.svc.cluster.local"]
+    assert [row.type for row in rows] == ["A"]
 
 
 def test_what_etcd_refuses(bridge: Bridge) -> None:

@@ -67,6 +67,16 @@ def test_nothing_new_of_the_others_is_deleted_and_what_is_ours_is_still_written(
     assert not [one for one in shared.etcd.written[before:] if isinstance(one, changes.Delete)]
 
 
+def test_more_keys_than_are_remembered_come_to_rest_too(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
+    shared.turns(40)
+    assert shared.turns(20) == 0
+    assert not shared.one.ready
+    assert not shared.two.ready
+
+
 def test_it_recovers_when_the_other_is_gone(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
     shared.turns(20)
     for _ in range(int(PROBE_AFTER[0] + PROBE_STANDS) + 2):
@@ -100,6 +110,18 @@ def test_a_change_of_one_key_by_hand_now_and_then_is_no_dispute(clock: Clock) ->
         world.turn(Wake())
 
 
+def test_what_was_undone_long_ago_is_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
+    world = World(clock).listed(service("web"))
+    first, second = sorted(world.etcd.entries)[:2]
+    theirs = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
+    world.turn(world.etcd.by_hand(first, theirs))
+    clock.now += DISPUTE_WINDOW
+    for _ in range(10):
+        world.turn(world.etcd.by_hand(second, theirs))
+    assert not world.ready, "there was room again for the second key"
+
+
 def test_two_values_for_one_key_come_to_rest_too(clock: Clock) -> None:
     world = World(clock).listed(service("web"))
     key = next(key for key in world.etcd.entries if key.endswith(b"-H"))
@@ -111,12 +133,3 @@ def test_two_values_for_one_key_come_to_rest_too(clock: Clock) -> None:
     world.turn(world.etcd.by_hand(key, world.publisher.desired[key]))
     clock.now += PROBE_AFTER[0]
     world.turn(Wake()).assert_equal()
-
-
-@pytest.mark.parametrize("room", [0, 1])
-def test_beyond_what_is_remembered_they_go_on_as_without_the_guard(
-    shared: Shared, room: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", room)
-    assert shared.turns(20) > 0
-    assert shared.turns(20) > 0

@@ -97,6 +97,18 @@ def test_what_etcd_refuses_is_not_counted_as_written(caplog: pytest.LogCaptureFi
     assert all(fields["latency"].endswith("ms") for fields in changed)
 
 
+def test_of_very_many_changes_the_log_has_the_number_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("kube2etcd.sync.status.MANY", 1)
+    bridge = Bridge()
+    bridge.turn(LISTED, Listed("services", [WEB]))
+    [fields] = [vars(one)["fields"] for one in caplog.records if one.getMessage() == "records changed"]
+    assert fields["added"] == len(bridge.etcd.entries)
+    assert "zone" not in fields
+
+
 def test_puts_that_etcd_refuses_are_not_counted_as_written() -> None:
     bridge = Bridge()
     wanted = Bridge()
