@@ -119,7 +119,7 @@ QUESTIONS: Sequence[Expected] = (
     expect(f"payments.{SVC}", "CNAME", "payments.example.", "ExternalName Service payments"),
     expect(f"payments.{SVC}", "A", "payments.example.; 192.0.2.80", "the same, followed to the outside"),
     expect(f"legacy.{SVC}", "CNAME", "NXDOMAIN", "Service legacy: left out, an alias cannot be an address"),
-    expect(f"any.{SVC}", "A", "10.0.0.30", "Service any: a wildcard to CoreDNS, not here"),
+    expect(f"any.{SVC}", "A", "NXDOMAIN", "Service any: left out, any is a wildcard to CoreDNS"),
     expect(f"*.{SVC}", "A", "NXDOMAIN", "no wildcards"),
     expect(f"none.{SVC}", "A", "NXDOMAIN", "no such Service"),
     expect(SVC, "A", "NODATA", "Namespace shop: exists"),

@@ -306,7 +306,9 @@ def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod) -> None:
             line.close()
             found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page if text[:1] != "#"}
             # kinds of events that have not happened yet have no sample
-            found |= {text.split()[2] for text in page if text.startswith("# TYPE ")}
+            typed = [text.split()[2:4] for text in page if text.startswith("# TYPE ")]
+            found |= {name for name, _ in typed}
+            found |= {f"{name}_bucket" for name, kind in typed if kind == "histogram"}
             wanted = named(prefix)
             assert wanted
             assert wanted <= found, wanted - found
