@@ -6,6 +6,7 @@
     +-- ApiError                 talking to the API server failed
     |   +-- ApiUnavailable       retry later
     |   |   +-- ApiTooMany       retry after ``retry_after`` seconds
+    |   |   +-- ApiTooLarge      the response exceeds the limit: ask for fewer objects
     |   |   +-- ApiTruncated     the response ended early: discard all of it
     |   +-- ApiGone              the resourceVersion is too old: relist
     |   +-- ApiForbidden         missing credentials or permission: keep serving, report it
@@ -56,6 +57,10 @@ class ApiTooMany(ApiUnavailable):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ApiTooLarge(ApiUnavailable):
+    """A response body exceeds the caller's limit."""
 
 
 class ApiTruncated(ApiUnavailable):

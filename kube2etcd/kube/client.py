@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from kube2etcd.errors import ApiError, ApiUnavailable, SettingsError
+from kube2etcd.errors import ApiError, ApiTooLarge, ApiUnavailable, SettingsError
 from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
 from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url, refusal
 from kube2etcd.kube.transport import Abort, Session, Stream, arriving, lending, running
@@ -65,10 +65,17 @@ class ApiConnection:
         return public_url(self._session.access.host)
 
     def get(
-        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        abort: Abort | None = None,
+        max_bytes: int | None = None,
     ) -> Response:
         """Fetch one complete answer within ``timeout`` seconds altogether.
 
+        :raises ApiTooLarge: the body has more than ``max_bytes`` bytes, uncompressed.
         :raises ApiError: anything but a complete 2xx answer, as the class that says what to do.
         """
         deadline = time.monotonic() + timeout
@@ -77,7 +84,7 @@ class ApiConnection:
             session, response = self._send(path, params, limits, timeout, _COMPRESSED)
             explain = self._explainer(session, timeout, abort, whole=True)
             try:
-                body = self._read_all(response, deadline, timeout, explain)
+                body = self._read_all(response, deadline, timeout, explain, max_bytes)
             finally:
                 response.close()  # back in the pool if it was read to its end, gone otherwise
             return Response(response.status, response.headers, body)
@@ -223,11 +230,16 @@ class ApiConnection:
         deadline: float,
         timeout: float,
         explain: Callable[[Exception], ApiError],
+        max_bytes: int | None = None,
     ) -> bytes:
         parts = []
+        size = 0
         try:
             for chunk in arriving(response):
                 parts.append(chunk)
+                size += len(chunk)
+                if max_bytes is not None and size > max_bytes:
+                    raise ApiTooLarge(f"the answer has more than {max_bytes} bytes")
                 if time.monotonic() > deadline:
                     raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
         except (HTTPError, OSError, ValueError) as error:

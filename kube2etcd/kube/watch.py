@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiUnavailable
+from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooLarge, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.client import Response
 from kube2etcd.kube.delivery import Delivery, Health, Interrupted
 from kube2etcd.kube.failures import ApiSilent
@@ -23,6 +23,9 @@ from kube2etcd.kube.transport import Abort
 
 PAGE_SIZE: Final = 500
 """Objects per page: about 2 MB of JSON at most times, so a list never needs much memory at once."""
+
+MAX_PAGE_BYTES: Final = 64 << 20
+"""A larger page is asked for again with fewer objects; one object has 1.5 MiB at most, as etcd takes it."""
 
 LIST_TIMEOUT: Final = 60.0
 """Seconds for one page, altogether; the API server itself gives up after as many."""
@@ -52,7 +55,13 @@ class ListerWatcher(Protocol):
     """What a Reflector needs of the connection; tests give it one that has no sockets."""
 
     def get(
-        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        abort: Abort | None = None,
+        max_bytes: int | None = None,
     ) -> Response:
         """Fetch one complete answer."""
         ...
@@ -106,7 +115,12 @@ class Lister:
         turned: set[str] = set()
         params = selectors(self._kind) | ({"limit": str(size)} if size else {})
         while True:
-            page = self._read_page(params)
+            try:
+                page = self._read_page(params, MAX_PAGE_BYTES if size > 1 else None)
+            except ApiTooLarge:
+                size //= 8
+                params["limit"] = str(max(size, 1))
+                continue
             objects += page.items
             rejected += page.rejected
             version = version or page.resource_version
@@ -117,8 +131,10 @@ class Lister:
             turned.add(page.continue_)
             params["continue"] = page.continue_
 
-    def _read_page(self, params: Mapping[str, str]) -> Page:
-        response = self._connection.get(self._path, params, timeout=LIST_TIMEOUT, abort=self._abort)
+    def _read_page(self, params: Mapping[str, str], max_bytes: int | None) -> Page:
+        response = self._connection.get(
+            self._path, params, timeout=LIST_TIMEOUT, abort=self._abort, max_bytes=max_bytes
+        )
         self.bytes_read += len(response.body)
         return decode_list(self._kind, response.body)
 

@@ -17,6 +17,7 @@ from kube2etcd.errors import (
     ApiForbidden,
     ApiGone,
     ApiNotFound,
+    ApiTooLarge,
     ApiTooMany,
     ApiUnavailable,
 )
@@ -54,6 +55,18 @@ def test_get(server: Scripted, api: ApiConnection) -> None:
 def test_a_large_chunked_body_is_read_whole(server: Scripted, api: ApiConnection) -> None:
     server.answers = [chunks(*[b"x" * 100_000] * 20)]
     assert len(get(api)) == 2_000_000
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_body_above_the_limit_is_not_read_to_its_end(
+    server: Scripted, api: ApiConnection, compressed: bool
+) -> None:
+    body = b"x" * 2_000_000
+    answer = whole(gzip.compress(body), Content_Encoding="gzip") if compressed else whole(body)
+    server.answers = [answer, answer]
+    with pytest.raises(ApiTooLarge, match="more than 1999999 bytes"):
+        api.get("/api/v1/services", {}, timeout=5, max_bytes=1_999_999)
+    assert len(api.get("/api/v1/services", {}, timeout=5, max_bytes=2_000_000).body) == 2_000_000
 
 
 def test_lists_may_come_compressed_and_watches_not(server: Scripted, api: ApiConnection) -> None:

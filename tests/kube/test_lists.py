@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTruncated, ApiUnavailable
+from kube2etcd.errors import (
+    ApiError,
+    ApiForbidden,
+    ApiGone,
+    ApiNotFound,
+    ApiTooLarge,
+    ApiTruncated,
+    ApiUnavailable,
+)
 from kube2etcd.kube.objects import KINDS
 from tests.kube.world import Step, World, page
 
@@ -32,6 +40,18 @@ def test_expired_continue_token_lists_in_one_piece() -> None:
     world.run()
     assert world.sink.lists == [("replace", ["a", "b"], "50")]
     assert world.asked[2] == ("list", {})
+
+
+def test_a_page_that_is_too_large_is_asked_for_again_with_fewer_objects() -> None:
+    world = World()
+    world.lists(page("a", token="t"))
+    for _ in range(3):
+        world.lists(ApiTooLarge("more than we take"))
+    world.lists(page("b", token="u")).lists(page("c")).watches(world.lived)
+    world.run()
+    assert world.sink.lists == [("replace", ["a", "b", "c"], "10")]
+    limits = [(p.get("continue"), p["limit"]) for verb, p in world.asked if verb == "list"]
+    assert limits == [(None, "500"), ("t", "500"), ("t", "62"), ("t", "7"), ("t", "1"), ("u", "1")]
 
 
 @pytest.mark.parametrize("tokens", [["t", "t"], ["t", "u", "t"], ["t", "u", "v", "u"]])

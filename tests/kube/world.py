@@ -106,7 +106,13 @@ class World:
     # what the Reflector does
 
     def get(
-        self, path: str, params: Mapping[str, str], *, timeout: float, abort: Abort | None = None
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        abort: Abort | None = None,
+        max_bytes: int | None = None,
     ) -> Response:
         self.path = path
         self.asked.append(("list", dict(params)))
