@@ -8,12 +8,15 @@ follows from an answer is said in the finding.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kube2etcd.app import build, skydns
+from kube2etcd.app.corefile import text
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
 from kube2etcd.etcd import election, open_store, store, v2
 from kube2etcd.etcd.changes import ServerHealth
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 #: Share of the quota from which a word is due: at the quota etcd takes no more writes.
 NEARLY_FULL = 0.8
-#: Foreign keys that are shown by name.
+#: Foreign keys, and lines of a Corefile, that are shown.
 SHOWN = 3
 
 Verdict = Literal["ok", "note", "fault"]
@@ -53,6 +56,26 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is asked, one after the other as the answers come in."""
     yield from _cluster(settings)
     yield from _etcd(settings)
+    if settings.corefile.file is not None:
+        yield corefile_finding(settings.corefile.file, text(settings))
+
+
+def corefile_finding(path: str, ours: str) -> Finding:
+    """Whether the Corefile at ``path`` is ``ours``, else the first lines in which they differ.
+
+    A running process adds the domains that came by ``POST /domains``, so a difference is a note.
+    """
+    try:
+        theirs = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return Finding("Corefile", "fault", f"{path} cannot be read: {error}")
+    if theirs == ours:
+        return Finding("Corefile", "ok", f"{path} is that of these settings")
+    differing = difflib.unified_diff(theirs.splitlines(), ours.splitlines(), n=0, lineterm="")
+    lines = [line for line in differing if not line.startswith(("---", "+++", "@@"))]
+    shown = "; ".join(lines[:SHOWN]) or "the end of its last line"
+    more = f"; {len(lines) - SHOWN} more lines" if len(lines) > SHOWN else ""
+    return Finding("Corefile", "note", f"{path} differs from that of these settings: {shown}{more}")
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,27 @@ from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.settings import load
 
 KEY = "/kube2etcd/leader/skydns/kube2etcd"
+
+
+@pytest.mark.parametrize(
+    ("written", "verdict", "said"),
+    [
+        ("a\nb\n", "ok", "is that of these settings"),
+        ("a\nb", "note", "differs from that of these settings: the end of its last line"),
+        ("a\nc\n", "note", "differs from that of these settings: -c; +b"),
+        ("c\nd\n", "note", "-c; -d; +a; 1 more lines"),
+        (b"\xff", "fault", "cannot be read: 'utf-8' codec"),
+        (None, "fault", "cannot be read: [Errno 2]"),
+    ],
+)
+def test_a_corefile_is_compared(tmp_path: Path, written: str | bytes | None, verdict: str, said: str) -> None:
+    file = tmp_path / "Corefile"
+    if written is not None:
+        file.write_bytes(written if isinstance(written, bytes) else written.encode())
+    found = check.corefile_finding(str(file), "a\nb\n")
+    assert (found.what, found.verdict) == ("Corefile", verdict)
+    assert str(file) in found.text
+    assert said in found.text
 
 
 class Etcd:
