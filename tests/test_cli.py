@@ -55,7 +55,9 @@ def test_help_shows_the_defaults_that_there_are() -> None:
         return re.split(r" --[a-z]", text.split(f"--{option} ", 1)[1])[0]
 
     assert shown("run", "etcd-server").endswith("[default: http://127.0.0.1:2379]")
-    assert shown("webhook", "etcd-server") == "URL etcd; may be repeated.", "who names none there wants none"
+    assert shown("webhook", "etcd-server") == "URL etcd server; may be repeated.", (
+        "who names none there wants none"
+    )
     assert shown("run", "skydns-config").endswith("[default: false]")
     assert "[default: table]" in shown("records", "output")
 

@@ -20,13 +20,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Command], _Command]:
     flags = [f"--{setting.option}", *(f"--{alias}" for alias in setting.aliases)]
-    if setting.negated:
+    if setting.flag:
         return click.option(
             *flags, setting.parameter, is_flag=True, default=None, help=setting.help, hidden=hidden
         )
     # Whoever names no server to `webhook` wants none.
     none = command == "webhook" and setting.path == "etcd.servers"
-    shown = "" if none else _default(setting)
+    shown = "" if none else setting.shown_default
     return click.option(
         *flags,
         setting.parameter,
@@ -36,19 +36,6 @@ def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Comma
         hidden=hidden,
         help=setting.help + (f"  [default: {shown}]" if shown else ""),
     )
-
-
-def _default(setting: Setting) -> str:
-    value: Any = Settings()
-    for part in setting.path.split("."):
-        value = getattr(value, part)
-    if value is None or value == () or value == "":
-        return ""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def settings_options(command: str) -> Callable[[_Command], _Command]:

@@ -1,33 +1,37 @@
 """Settings: one typed tree from options, environment and a YAML file.
 
-Options beat the environment, the environment beats the file.  Every fault is reported at once, with
-where it stands and what to write instead.  `SETTINGS` is the one list of what can be set; the
-command line makes its options from it.
+Options take precedence over the environment, the environment over the file.  All faults are reported at
+once.  `SETTINGS` is derived from the tree; command line and docs/options.md are made from it.
 """
 
 from kube2etcd.settings.loading import Loaded, load, load_all
-from kube2etcd.settings.places import parse_host_port
-from kube2etcd.settings.setting import ENVIRONMENT, Setting
-from kube2etcd.settings.table import COMMAND_OPTIONS, SETTINGS
-from kube2etcd.settings.together import zone_faults
-from kube2etcd.settings.tree import (
+from kube2etcd.settings.model import (
+    COMMAND_OPTIONS,
+    ENVIRONMENT,
+    SETTINGS,
+    TOPICS,
+    ZONE_FIELDS,
     Client,
     Cluster,
     Etcd,
-    HostPort,
     Serve,
     ServiceZone,
+    Setting,
     Settings,
     Skydns,
     Vm,
     Webhook,
     vm_zone,
 )
+from kube2etcd.settings.validation import zone_faults
+from kube2etcd.settings.values import HostPort, parse_host_port
 
 __all__ = [
     "COMMAND_OPTIONS",
     "ENVIRONMENT",
     "SETTINGS",
+    "TOPICS",
+    "ZONE_FIELDS",
     "Client",
     "Cluster",
     "Etcd",

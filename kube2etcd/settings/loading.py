@@ -1,7 +1,4 @@
-"""From options, environment and a YAML file to the tree, with every fault at once.
-
-Reads no environment by itself and touches no file but the one it is given.
-"""
+"""Loads the tree from options, environment and a YAML file, and reports all faults at once."""
 
 from __future__ import annotations
 
@@ -13,41 +10,57 @@ from typing import Any, Final
 
 from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
-from kube2etcd.settings.keys import known_keys, meant
-from kube2etcd.settings.places import to_network
-from kube2etcd.settings.setting import ENVIRONMENT, Setting
-from kube2etcd.settings.table import BY_PATH, COMMAND_OPTIONS, GROUPS, SETTINGS, ZONE_FIELDS
-from kube2etcd.settings.together import together
-from kube2etcd.settings.tree import Network, ServiceZone, Settings
-from kube2etcd.settings.values import to_word
-from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, keyless, spelled
+from kube2etcd.settings.model import (
+    BY_PATH,
+    COMMAND_OPTIONS,
+    ENVIRONMENT,
+    GROUPS,
+    SETTINGS,
+    ZONE_FIELDS,
+    ServiceZone,
+    Setting,
+    Settings,
+)
+from kube2etcd.settings.validation import combination_faults
+from kube2etcd.settings.values import (
+    Convert,
+    Fault,
+    Network,
+    called,
+    did_you_mean,
+    either,
+    keyless,
+    spelled,
+    to_network,
+    to_word,
+)
 
-#: How like a setting's an unknown variable's name must be to be worth a warning; 1: the same.
+#: Similarity to a setting's name from which on an unknown variable is warned of; 1: equal.
 NEAR: Final = 0.9
-# What Kubernetes puts into the environment of every pod for a Service: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
+# Kubernetes injects these for a Service of our name: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and what is worth a line in the log once there is one."""
+    """Settings, and messages to log once logging is set up."""
 
     settings: Settings
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     said: frozenset[str] = frozenset()
-    """Places in the tree that somebody gave a value, be it the default."""
+    """Paths that were set, be it to their default."""
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
-    """The settings; `SettingsError` with every fault at once."""
+    """The settings; `SettingsError` with all faults."""
     return load_all(options, environ, config_file).settings
 
 
 def load_all(
     options: Mapping[str, Any], environ: Mapping[str, str], config_file: Path | None = None
 ) -> Loaded:
-    """The settings, with warnings and remarks about what was left aside.
+    """The settings, with warnings and remarks about what was ignored.
 
     ``options`` holds text by `Setting.parameter`; ``None`` and the empty tuple mean "not given".
     """
@@ -60,7 +73,7 @@ def load_all(
 
 
 class _Reader:
-    """Collects values and faults from the weakest source to the strongest."""
+    """Collects values and faults, from the weakest source to the strongest."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -70,10 +83,8 @@ class _Reader:
         self.warnings: list[str] = []
         self.remarks: list[str] = []
 
-    # One value
-
     def put(self, path: str, where: str, read: Callable[[], Any]) -> None:
-        """Take a value for ``path``; what a weaker source said of it no longer matters."""
+        """Set ``path``, replacing value and faults of weaker sources."""
         self.faults.pop(path, None)
         self.values.pop(path, None)
         self.said[path] = where
@@ -83,7 +94,7 @@ class _Reader:
             self.faults.setdefault(path, []).append(f"{where} {fault}")
 
     def put_list(self, path: str, where: str, items: list[Any], convert: Convert) -> None:
-        """The same for several values, each with its own fault."""
+        """Set ``path`` to a list; each item may have its own fault."""
         self.faults.pop(path, None)
         self.values.pop(f"{path}_in", None)
         self.said[path] = where
@@ -95,8 +106,6 @@ class _Reader:
             except Fault as fault:
                 self.faults.setdefault(path, []).append(f"{at} {fault}")
         self.values[path] = tuple(dict.fromkeys(found))
-
-    # Sources
 
     def file(self, file: Path) -> None:
         """The YAML file."""
@@ -119,7 +128,7 @@ class _Reader:
         self._mapping(tree, "", str(file))
 
     def _mapping(self, tree: Mapping[Any, Any], above: str, source: str) -> None:
-        known = known_keys(above)
+        known = _known_keys(above)
         for key, value in tree.items():
             path = f"{above}{spelled(key)}"
             where = f"{source}: {path}"
@@ -128,13 +137,13 @@ class _Reader:
             elif key is None:
                 self.loose.append(f"{source}: {keyless(above.rstrip('.'), 'setting')}")
             elif key not in known:
-                self.loose.append(f"{where} is no setting{meant(str(key), known)}")
+                self.loose.append(f"{where} is no setting{_meant(str(key), known)}")
             elif path in GROUPS:
                 if isinstance(value, Mapping):
                     self._mapping(value, path + ".", source)
                 elif value is not None:
                     self.loose.append(
-                        f"{where} is {called(value)}; write a mapping of {either(known_keys(path + '.'))}"
+                        f"{where} is {called(value)}; write a mapping of {either(_known_keys(path + '.'))}"
                     )
             elif path == "vm.allowed_networks" and isinstance(value, Mapping):
                 self._networks(value, path, where)
@@ -143,13 +152,13 @@ class _Reader:
 
     def _plain(self, setting: Setting, value: Any, where: str) -> None:
         if setting.many:
-            items = value if isinstance(value, list) else _split(value) if setting.split else [value]
+            items = value if isinstance(value, list) else _split(value)
             self.put_list(setting.path, where, items, setting.convert)
         else:
             self.put(setting.path, where, lambda: setting.convert(value))
 
     def _networks(self, value: Mapping[Any, Any], path: str, where: str) -> None:
-        """Networks for each namespace; ``*`` stands for all others."""
+        """Networks by namespace; ``*`` stands for all others."""
         found: dict[str, tuple[Network, ...]] = {}
         faults = []
         for namespace, items in value.items():
@@ -183,7 +192,7 @@ class _Reader:
         zones: list[ServiceZone] = []
         for number, item in enumerate(value):
             if (zone := self._zone(item, f"{where}[{number}]")) is not None:
-                # What is wrong with it beside the others is said of where it stands, whichever are left out.
+                # Faults found later give its place in the file, however many invalid zones are dropped.
                 self.said[f"zones[{len(zones)}].zone"] = f"{where}[{number}].zone"
                 zones.append(zone)
         self.values["zones"] = tuple(zones)
@@ -202,7 +211,7 @@ class _Reader:
                 hint = did_you_mean(str(key), tuple(ZONE_FIELDS))
                 self.loose.append(f"{where}.{spelled(key)} is no setting of a zone{hint}")
                 continue
-            convert, many = ZONE_FIELDS[key]
+            convert, many = ZONE_FIELDS[key].convert, ZONE_FIELDS[key].many
             items = item if many and isinstance(item, list) else [item]
             converted = []
             for number, one in enumerate(items):
@@ -219,7 +228,7 @@ class _Reader:
         return ServiceZone(**found) if len(self.loose) == before else None
 
     def environment(self, environ: Mapping[str, str]) -> None:
-        """The environment twins; what a Service of our name injects is no setting."""
+        """The environment; variables that Kubernetes injects for a Service of our name are ignored."""
         known = {name for setting in SETTINGS for name in (setting.variable, *setting.variables)}
         known |= {ENVIRONMENT + option.upper().replace("-", "_") for option in COMMAND_OPTIONS}
         for setting in SETTINGS:
@@ -229,7 +238,7 @@ class _Reader:
                     continue
                 if _SERVICE_LINK.match(value):
                     if not setting.common:
-                        # KUBE2ETCD_PORT is in every pod beside a Service of our name.
+                        # Every pod beside a Service of our name has KUBE2ETCD_PORT: not worth a warning.
                         known.discard(variable)
                         continue
                     self.warnings.append(
@@ -251,22 +260,20 @@ class _Reader:
         """The command line."""
         for setting in SETTINGS:
             value = options.get(setting.parameter)
-            if value is None or value == () or (value is False and setting.negated):
+            if value is None or value == () or (value is False and setting.flag):
                 continue
             self._text(setting, value, f"--{setting.option}")
 
     def _text(self, setting: Setting, value: Any, where: str) -> None:
         if setting.many:
             items = [value] if isinstance(value, str) else list(value)
-            parts = [part for item in items for part in (_split(item) if setting.split else [item])]
+            parts = [part for item in items for part in _split(item)]
             self.put_list(setting.path, where, parts, setting.convert)
         else:
-            self.put(setting.path, where, lambda: (setting.negated or setting.convert)(value))
-
-    # All of it
+            self.put(setting.path, where, lambda: (setting.flag or setting.convert)(value))
 
     def result(self) -> Loaded:
-        """The tree, unless anything is wrong."""
+        """The tree; raises `SettingsError`."""
         groups: dict[str, dict[str, Any]] = {}
         top: dict[str, Any] = {}
         for path, value in self.values.items():
@@ -277,7 +284,7 @@ class _Reader:
                 top[group] = value
         faults = [*self.loose, *(fault for each in self.faults.values() for fault in each)]
         settings = Settings(**top, **{group: GROUPS[group](**values) for group, values in groups.items()})
-        faults += together(settings, self.values, self.said, self.faults)
+        faults += combination_faults(settings, self.values, self.said, self.faults)
         if faults:
             raise SettingsError(*faults)
         return Loaded(settings, tuple(self.warnings), tuple(self.remarks), frozenset(self.said))
@@ -287,3 +294,22 @@ def _split(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _meant(key: str, known: tuple[str, ...]) -> str:
+    """A hint for an unknown ``key``: it may be one of the ``known``, an option, or lack its group."""
+    places = {name: name for name in known}
+    for setting in SETTINGS:
+        for name in (setting.option, *setting.aliases, setting.path.replace(".", "-")):
+            places.setdefault(name.replace("-", "_"), setting.path)
+    for setting in SETTINGS:
+        places.setdefault(setting.path.rpartition(".")[2], setting.path)
+    return did_you_mean(key, places)
+
+
+def _known_keys(above: str) -> tuple[str, ...]:
+    """The keys of the mapping at ``above``, a prefix of paths."""
+    paths = [*BY_PATH, *(("zones",) if not above else ())]
+    return tuple(
+        dict.fromkeys(path[len(above) :].partition(".")[0] for path in paths if path.startswith(above))
+    )

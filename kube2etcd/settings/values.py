@@ -1,33 +1,100 @@
-"""How one value of text or YAML is read: words, numbers, names; of what says where something is see `places`.
-
-Each converter gives what the tree holds, or a `Fault` that says what to write instead.
-"""
+"""Readers of one value of text or YAML; a `Fault` says what to write instead."""
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import re
 import string
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from kube2etcd.external import MAX_TTL as MAX_TTL
-from kube2etcd.external import Domain, InvalidDomain
+from kube2etcd.external import MAX_TTL, Domain, InvalidDomain
 from kube2etcd.kube.selectors import InvalidSelector, Selector
-from kube2etcd.settings.words import Convert, Fault, called, did_you_mean, either, is_scalar
-from skydns_compat.names import InvalidName, Name, servable
+from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, servable
 
-#: Where managed clusters have people put server blocks of their own.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Where managed clusters let people mount server blocks of their own.
 CUSTOM_BLOCKS: Final = "/etc/coredns/custom/*.server"
 
 
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A listen address; an empty host means all addresses of both families."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Fault(ValueError):
+    """An invalid value; the message says what to write instead."""
+
+
+Convert = Callable[[Any], Any]
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether quotes in the YAML would turn this value into text."""
+    return isinstance(value, bool | int | float)
+
+
+def called(value: Any) -> str:
+    """A YAML value, described for an error message."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (yes or no)"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else repr(value)
+
+
+def either(words: tuple[str, ...]) -> str:
+    """``a, b or c``."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def did_you_mean(text: str, known: Collection[str], near: float = 0.6) -> str:
+    """``; did you mean …?`` with the closest of the ``known`` words; empty if none is close.
+
+    If ``known`` is a mapping, its values are suggested instead of its keys.  ``near`` is the least
+    similarity, up to 1 for equal.
+    """
+    flat = text.replace("-", "_")
+    close = difflib.get_close_matches(flat, known, 1, near)
+    close = close or difflib.get_close_matches(flat.lower(), known, 1, near)
+    if not close:
+        return ""
+    return f"; did you mean {known[close[0]] if isinstance(known, Mapping) else close[0]}?"
+
+
+def spelled(key: Any) -> str:
+    """A key as it was probably typed, on one line."""
+    text = str(key).lower() if isinstance(key, bool) else str(key)
+    return text if text.isprintable() else repr(text)
+
+
+def keyless(above: str, what: str) -> str:
+    """The fault of a null key: usually a template variable that expanded to nothing."""
+    within = f"under {above} " if above else ""
+    return f"{within}a value stands without a key (null); write the name of a {what} before its colon"
+
+
 def to_text(value: Any) -> str:
-    """Text as it is."""
+    """Any text."""
     if not isinstance(value, str):
         raise Fault(f"is {called(value)}; write text" + (" in quotes" if is_scalar(value) else ""))
     return value
 
 
 def to_file(value: Any) -> str:
-    """The path of a file."""
+    """A file's path."""
     text = to_text(value)
     if not text or not text.isprintable():
         raise Fault(f"is {text!r}, which is no file name; write a path")
@@ -47,7 +114,7 @@ def to_one_of(*words: str) -> Convert:
 
 
 def to_integer(low: int, high: int, what: str) -> Convert:
-    """A whole number from ``low`` to ``high``; ``what`` is its unit in words."""
+    """An integer from ``low`` to ``high``; ``what`` names it in the fault."""
 
     def convert(value: Any) -> int:
         text = str(value).strip()
@@ -63,7 +130,7 @@ _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def to_duration(low: float, high: float) -> Convert:
-    """Seconds from ``low`` to ``high``, of ``90``, ``90s``, ``2m`` or ``1h``."""
+    """Seconds from ``low`` to ``high``, written ``90``, ``90s``, ``2m`` or ``1h``."""
 
     def convert(value: Any) -> float:
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", str(value).strip())
@@ -78,7 +145,7 @@ def to_duration(low: float, high: float) -> Convert:
 
 
 def to_boolean(value: Any) -> bool:
-    """Yes or no."""
+    """A boolean, in YAML's spellings."""
     text = str(value).strip().lower()
     if text in ("true", "yes", "on", "1"):
         return True
@@ -88,7 +155,7 @@ def to_boolean(value: Any) -> bool:
 
 
 def to_not(value: Any) -> bool:
-    """Yes or no, turned round."""
+    """A boolean, negated: the reader of ``--no-…``."""
     return not to_boolean(value)
 
 
@@ -104,7 +171,7 @@ def to_name(value: Any) -> Name:
 
 
 def to_domain(value: Any) -> Domain:
-    """A domain: itself and all below it, or with a dot in front only what is below."""
+    """A domain with its subdomains; with a leading dot, its subdomains only."""
     try:
         return Domain.parse(to_text(value))
     except InvalidDomain as error:
@@ -112,7 +179,7 @@ def to_domain(value: Any) -> Domain:
 
 
 def to_vm_domain(value: Any) -> str:
-    """The parent of the machines' zone; empty: none."""
+    """The parent domain of the vm zone; empty for the root."""
     if value == "":
         return ""
     name = to_name(value)
@@ -124,16 +191,16 @@ def to_vm_domain(value: Any) -> str:
 
 
 def to_prefix(value: Any) -> str:
-    """A prefix of keys: one segment."""
+    """A key prefix of one segment."""
     text = to_text(value)
     if not re.fullmatch(r"/[A-Za-z0-9._-]+/?", text):
-        # The servers make the targets of SRV from keys, and take exactly one part for the prefix.
+        # CoreDNS and SkyDNS derive SRV targets from keys and strip exactly one segment as the prefix.
         raise Fault(f"is {text!r}; write a path of one part, such as /skydns")
     return text.rstrip("/")
 
 
 def to_state_prefix(value: Any) -> str:
-    """A prefix of keys that nobody serves."""
+    """A key prefix outside the served keys."""
     text = to_text(value)
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+/?", text):
         raise Fault(f"is {text!r}; write a path, such as /kube2etcd/webhook")
@@ -141,13 +208,13 @@ def to_state_prefix(value: Any) -> str:
 
 
 def to_glob(value: Any) -> str:
-    """A pattern of files that a Corefile imports; empty: the usual place."""
+    """A glob for the Corefile's ``import``; empty for `CUSTOM_BLOCKS`."""
     if value == "":
         return CUSTOM_BLOCKS
     text = to_text(value)
     if re.search(r"[\s{}\"#]", text) or not text.startswith("/"):
         raise Fault(f"is {text!r}; write a full path without blanks, such as {CUSTOM_BLOCKS}")
-    # CoreDNS passes over a pattern that matches nothing, and refuses to start without a file that is named.
+    # CoreDNS accepts a glob without matches, but refuses to start if a file named without one is missing.
     if text.count("*") != 1:
         raise Fault(f"is {text!r}; write a pattern with one * in it, such as {CUSTOM_BLOCKS}")
     return text
@@ -162,7 +229,7 @@ def to_owner(value: Any) -> str:
 
 
 def to_template(value: Any) -> str:
-    """A name of ``{service}`` and ``{namespace}``."""
+    """A name template of ``{service}`` and ``{namespace}``."""
     text = to_text(value)
     try:
         parts = list(string.Formatter().parse(text))
@@ -176,7 +243,7 @@ def to_template(value: Any) -> str:
 
 
 def to_word(value: Any) -> str:
-    """The name of a namespace (RFC 1123 label)."""
+    """A namespace (RFC 1123 label)."""
     text = to_text(value)
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text) or len(text) > 63:
         raise Fault(f"is {text!r}, which cannot be the name of a namespace")
@@ -184,7 +251,7 @@ def to_word(value: Any) -> str:
 
 
 def to_selector(value: Any) -> str:
-    """A label selector, checked."""
+    """A valid label selector."""
     text = to_text(value).strip()
     if not text:
         raise Fault("is empty; leave it out to select everything, or write one such as tier=web")
@@ -193,3 +260,138 @@ def to_selector(value: Any) -> str:
     except InvalidSelector as error:
         raise Fault(f"cannot be used: {error}") from None
     return text
+
+
+def to_address(value: Any) -> Address:
+    """An IPv4 or IPv6 address."""
+    try:
+        return parse_address(to_text(value).strip())
+    except InvalidAddress:
+        hint = ", without brackets" if "[" in value else ""
+        raise Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10{hint}") from None
+
+
+def to_network(value: Any) -> Network:
+    """A network in CIDR form, without host bits."""
+    try:
+        return ipaddress.ip_network(to_text(value).strip())
+    except ValueError:
+        raise Fault(f"is {called(value)}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
+
+
+def parse_host_port(value: Any) -> HostPort:
+    """``HOST:PORT``, ``:PORT``, ``[::]:PORT`` or a port alone; ``ValueError`` says what to write."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else to_text(value).strip()
+    match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]:|(?P<host>[^:\[\]\s/]*):)?(?P<port>[0-9]{1,5})", text)
+    if match is None or int(match["port"]) > 65535:
+        bare = text.count(":") > 1 and "[" not in text
+        hint = "; an IPv6 address stands in brackets, such as [::1]:8081" if bare else ""
+        raise Fault(f"is {value!r}; write HOST:PORT, :PORT or [IPV6]:PORT with a port up to 65535{hint}")
+    if match["six"] is not None and not _is_v6(match["six"]):
+        raise Fault(f"is {value!r}; only an IPv6 address stands in brackets, such as [::1]:8081")
+    return HostPort(match["six"] or match["host"] or "", int(match["port"]))
+
+
+def to_listener(value: Any) -> HostPort | None:
+    """A listen address, as in `parse_host_port`; empty to disable the listener."""
+    return None if isinstance(value, str) and not value.strip() else parse_host_port(value)
+
+
+def to_resolver(value: Any) -> HostPort:
+    """``ADDRESS`` or ``ADDRESS:PORT`` of a DNS server; port 53 by default."""
+    text = to_text(value).strip()
+    try:
+        return HostPort(str(parse_address(text)), 53)
+    except InvalidAddress:
+        found = parse_host_port(text)
+        return HostPort(str(to_address(found.host)), found.port)
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def to_url(example: str) -> Convert:
+    """An http or https URL; ``example`` is shown in the fault."""
+
+    def convert(value: Any) -> str:
+        text = to_text(value).strip()
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            usable = usable and re.search(r"[^!-~]|[?#]", text) is None
+            _ = parts.port
+        except ValueError:
+            usable = False
+        if not usable:
+            raise Fault(f"is {_hidden(text)}; write a URL such as {example}{_url_hint(text)}")
+        if parts.username is not None or parts.password is not None:
+            raise Fault("holds a user name or password; give them by options or files of their own")
+        return text.rstrip("/")
+
+    return convert
+
+
+def _url_hint(text: str) -> str:
+    """What is wrong with the URL, if recognizable."""
+    scheme, slashes, rest = text.partition("://")
+    host = (rest if slashes else scheme).partition("/")[0].rpartition("@")[2]
+    port = re.search(r":([0-9]+)$", host)
+    if host.count(":") > 1 and "[" not in host:
+        return "; an IPv6 address stands in brackets, such as http://[::1]:2379"
+    if not slashes:
+        return ", with http:// or https:// in front"
+    if port is not None and int(port[1]) > 65535:
+        return ", with a port up to 65535"
+    return ", without ? and #" if re.search("[?#]", text) else ""
+
+
+def _hidden(text: str) -> str:
+    """The text, with credentials masked."""
+    return repr(re.sub(r"//[^/@]*@", "//***@", text))
+
+
+def to_etcd_url(value: Any) -> str:
+    """The URL of an etcd server: no path, no credentials."""
+    url: str = to_url("http://127.0.0.1:2379")(value)
+    if urlsplit(url).path:
+        raise Fault(f"is {url!r}; write it without a path, such as http://127.0.0.1:2379")
+    return url
+
+
+def to_bind(value: Any) -> str:
+    """A local address to listen on; ``0.0.0.0`` and ``::`` for all."""
+    text = to_text(value).strip()
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text):
+        raise Fault(f"is {value!r}; write an address of this machine, such as 127.0.0.1 or 0.0.0.0")
+    return text
+
+
+def to_upstream(value: Any) -> str:
+    """The arguments of CoreDNS's ``forward``, or ``none``."""
+    text = to_text(value).strip()
+    if not text or re.search(r"[{}\"#\n]", text) or not (text == "none" or all(map(_forwards, text.split()))):
+        raise Fault(
+            f"is {text!r}; write a file such as /etc/resolv.conf, addresses such as 192.0.2.53 with blanks"
+            " between, or none"
+        )
+    return text
+
+
+def _forwards(word: str) -> bool:
+    """Whether CoreDNS can forward to it: an address or a file, never a host name."""
+    if "/" in word:
+        return True
+    try:
+        to_resolver(word)
+    except Fault:
+        return False
+    return True
+
+
+#: Reads a TTL.
+SECONDS: Final = to_integer(1, MAX_TTL, "whole seconds")

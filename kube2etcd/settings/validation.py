@@ -1,24 +1,24 @@
-"""Settings that go with each other, and those that do not."""
+"""Faults of settings that exclude or require one another."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from kube2etcd.settings.table import BY_PATH
-from kube2etcd.settings.tree import Settings, vm_zone
+from kube2etcd.settings.model import BY_PATH, Settings, vm_zone
 from skydns_compat.corefile import cluster_parts
 from skydns_compat.names import Name
 
 _REVERSE = (Name.parse("in-addr.arpa"), Name.parse("ip6.arpa"))
 
 
-def together(
+def combination_faults(
     settings: Settings, values: Container[str], said: Mapping[str, str], faults: Container[str]
 ) -> Iterator[str]:
-    """Faults of settings that go with each other.
+    """Faults of settings in combination.
 
-    By path: what has a value, where each was said, and what has a fault of its own already.
+    ``values``: paths with a value; ``said``: the place where each path was set; ``faults``: paths whose own
+    value is invalid already.
     """
     etcd = settings.etcd
     for one, other in (
@@ -78,32 +78,22 @@ def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
 
 
 def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
-    """Zones that cannot be served beside each other, in sentences; ``said`` names places by their path."""
-    yield from _zone_clashes(settings, said)
+    """Faults of zones that cannot be served together; ``said`` maps a path to the place where it was set.
 
-
-def _zone_clashes(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
-    """Zones of one name: their records would mix."""
-    named = [(settings.domain, "domain")] if settings.cluster_zone else []
-    if settings.vm.domain is not None:
-        named.append((vm_zone(settings.vm.domain), "vm.domain"))
+    Records of two zones of one name would mix; a zone inside the cluster's own names would hide them, since
+    the server asks one zone only.
+    """
+    cluster = [(settings.domain, "domain")] if settings.cluster_zone else []
+    named = [] if settings.vm.domain is None else [(vm_zone(settings.vm.domain), "vm.domain")]
     named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
-    named += [(domain.name, "domains") for domain in settings.domains if not domain.only_below]
+    whole = [(domain.name, "domains") for domain in settings.domains if not domain.only_below]
     first: dict[Name, str] = {}
-    for name, path in named:
+    for name, path in [*cluster, *named, *whole]:
         if name in first:
             both = f"{said.get(path, path)} and {said.get(first[name], first[name])}"
             yield f"{both} both are the zone {name}; give each a name of its own"
         first.setdefault(name, path)
-    yield from _zones_in_the_way(settings, said)
-
-
-def _zones_in_the_way(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
-    """Zones where the names of the cluster's zone are: the server would ask only one of the two."""
     own = cluster_parts(settings.domain) if settings.cluster_zone else ()
-    named = [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
-    if settings.vm.domain is not None:
-        named.append((vm_zone(settings.vm.domain), "vm.domain"))
     domains = [(domain.name, "domains") for domain in settings.domains]
     for name, path in [*named, *domains]:
         for taken in own:
