@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from kube2etcd import __version__
 from kube2etcd.cli import main
-from kube2etcd.settings import SETTINGS
+from kube2etcd.cli.group import EPILOGS
+from kube2etcd.settings import SETTINGS, TOPICS
 from tests.stack.process import free_port
 
 SHOP = str(Path(__file__).parents[1] / "examples" / "shop.yaml")
@@ -60,6 +61,37 @@ def test_help_shows_the_defaults_that_there_are() -> None:
     )
     assert shown("run", "skydns-config").endswith("[default: false]")
     assert "[default: table]" in shown("records", "output")
+
+
+def test_help_is_grouped_by_topic() -> None:
+    text = call("run", "--help").stdout
+    headings = re.findall(r"^([A-Z]?[\w ]+):$", text, re.MULTILINE)
+    topics = [topic for topic in TOPICS if topic != "Resolvers"]
+    assert headings == ["Options", *topics, "Examples", "Exit codes"]
+    section = text.split("\nAPI server:\n")[1].split("\n\n")[0]
+    assert re.findall(r"--[a-z-]+", section) == [
+        "--kubeconfig",
+        "--kubecfg-file",
+        "--context",
+        "--kube-master-url",
+    ]
+    assert all(setting.topic for setting in SETTINGS)
+
+
+@pytest.mark.parametrize("command", EPILOGS)
+def test_the_examples_of_a_command_parse(command: str) -> None:
+    examples = re.findall(r"^  kube2etcd (.+)$", call(command, "--help").stdout, re.MULTILINE)
+    assert len(examples) >= 3
+    for example in examples:
+        name, *args = example.split()
+        assert name == command
+        main.commands[name].make_context(name, args)
+
+
+def test_shell_completion() -> None:
+    result = CliRunner().invoke(main, [], prog_name="kube2etcd", env={"_KUBE2ETCD_COMPLETE": "bash_source"})
+    assert result.exit_code == 0
+    assert "_KUBE2ETCD_COMPLETE=bash_complete" in result.stdout
 
 
 FOREIGN = [
@@ -247,7 +279,7 @@ def test_a_full_disk_is_a_sentence() -> None:
             [sys.executable, "-m", "kube2etcd", "corefile"], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == 1
-    assert b"what was to be printed cannot be written: No space left" in done.stderr
+    assert b"the output cannot be written: No space left" in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -1,31 +1,99 @@
-"""The group that all commands are in, and what becomes of what they raise."""
+"""The command group: help by topic, errors and exit codes."""
 
 from __future__ import annotations
 
 import errno
 import io
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
 from kube2etcd import __version__
 from kube2etcd.errors import Kube2EtcdError, SettingsError
+from kube2etcd.settings import TOPICS
 
-#: Exit code of a dry run that found a difference, as `diff` and `terraform plan` have it.
+#: Exit code of a dry run that found a difference, as of `terraform plan -detailed-exitcode`.
 DIFFERENT = 2
-#: Exit code for settings that cannot be used, as click has it for usage.
+#: Exit code for invalid settings, click's own for usage.
 USAGE = 2
-#: How writing to a full disk or a lost mount fails; a closed pipe is left to click.
+#: Errors of a full disk or a lost mount; click handles a closed pipe.
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+#: Examples and exit codes at the end of ``COMMAND --help``.
+EPILOGS: Final[Mapping[str, str]] = {
+    "run": """
+Examples:
+  kube2etcd run --etcd-server http://127.0.0.1:2379
+  kube2etcd run --kubeconfig ~/.kube/config --corefile /etc/coredns/Corefile
+  kube2etcd run --config settings.yaml --leader-elect --log-format json
+
+Exit codes:
+  0  stopped by SIGTERM or SIGINT
+  1  failed
+  2  invalid options or settings
+""",
+    "resync": """
+Examples:
+  kube2etcd resync --dry-run
+  kube2etcd resync --dry-run --objects manifests/ --output json
+  kube2etcd resync --force
+
+Exit codes:
+  0  etcd is in sync; with --dry-run: nothing would change
+  1  failed, or changes were refused; also invalid options or settings
+  2  with --dry-run: something would change
+""",
+    "explain": """
+Examples:
+  kube2etcd explain web.shop.svc.cluster.local
+  kube2etcd explain 10.96.20.10 --output json
+  kube2etcd explain web.shop.svc.cluster.local SRV --objects examples/shop.yaml
+
+Exit codes:
+  0  explained, whether the name exists or not
+  1  failed
+  2  invalid name, options or settings
+""",
+}
+
+
+class Option(click.Option):
+    """An option with a ``topic``, its heading in ``--help``; without one it is the command's own."""
+
+    def __init__(self, *args: Any, topic: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.topic = topic
+
+
+class Command(click.Command):
+    """Shows its own options first and the others by topic, then examples and exit codes."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each topic."""
+        sections: dict[str, list[tuple[str, str]]] = {"": [], **{topic: [] for topic in TOPICS}}
+        for param in self.get_params(ctx):
+            if (record := param.get_help_record(ctx)) is not None:
+                sections[getattr(param, "topic", "")].append(record)
+        for topic, records in sections.items():
+            if records:
+                with formatter.section(topic or "Options"):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write examples and exit codes as they are, without wrapping."""
+        formatter.write(EPILOGS.get(self.name or "", ""))
 
 
 class Group(click.Group):
-    """Turns what our own code raises into one message and an exit code."""
+    """Turns our own exceptions into one message and an exit code."""
+
+    command_class = Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it all; what the terminal's character set has not is written out."""
+        """Run the program; characters that the terminal's encoding lacks are escaped."""
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
@@ -47,12 +115,12 @@ class Group(click.Group):
         except OSError as error:
             if error.errno not in _UNPRINTED:
                 raise
-            click.echo(f"Error: what was to be printed cannot be written: {error.strerror}", err=True)
+            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
             ctx.exit(1)
 
 
 def _name_the_variable(error: click.BadParameter) -> None:
-    """Say which variable it was where the value came from the environment: no such option was typed."""
+    """Name the variable if the value came from the environment: nobody typed the option."""
     ctx, param = error.ctx, error.param
     if ctx is None or param is None or param.name is None:
         return
@@ -61,7 +129,7 @@ def _name_the_variable(error: click.BadParameter) -> None:
 
 
 def _wrong_usage(ctx: click.Context) -> int:
-    """The exit code; of `resync` 2 says that something differs, and nothing else may say so."""
+    """The exit code of invalid usage; 2 is taken by `resync` for a difference."""
     return 1 if ctx.invoked_subcommand == "resync" else USAGE
 
 
@@ -70,6 +138,6 @@ def _wrong_usage(ctx: click.Context) -> int:
 def main() -> None:
     """Keep etcd equal to the DNS records of a Kubernetes cluster.
 
-    Every option has an environment variable, KUBE2ETCD_<OPTION>; options beat the environment, the
-    environment beats the file of --config.
+    Every option has an environment variable, KUBE2ETCD_<OPTION>.  Options take precedence over the
+    environment, the environment over the file of --config.
     """

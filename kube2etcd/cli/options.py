@@ -1,4 +1,4 @@
-"""What commands share: options made from the settings, loading them, files of objects, progress."""
+"""Shared by the commands: options derived from the settings, loading, manifests, progress."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kube2etcd.cli.group import Command, Option
 from kube2etcd.errors import EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
 from kube2etcd.settings import SETTINGS, Loaded, Setting, Settings, load_all
@@ -20,11 +21,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Command], _Command]:
     flags = [f"--{setting.option}", *(f"--{alias}" for alias in setting.aliases)]
+    common: dict[str, Any] = {"cls": Option, "topic": setting.topic, "default": None, "hidden": hidden}
     if setting.flag:
-        return click.option(
-            *flags, setting.parameter, is_flag=True, default=None, help=setting.help, hidden=hidden
-        )
-    # Whoever names no server to `webhook` wants none.
+        return click.option(*flags, setting.parameter, is_flag=True, help=setting.help, **common)
+    # `webhook` uses no etcd unless a server is given.
     none = command == "webhook" and setting.path == "etcd.servers"
     shown = "" if none else setting.shown_default
     return click.option(
@@ -32,20 +32,19 @@ def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Comma
         setting.parameter,
         metavar=setting.metavar,
         multiple=setting.many,
-        default=None,
-        hidden=hidden,
         help=setting.help + (f"  [default: {shown}]" if shown else ""),
+        **common,
     )
 
 
 def settings_options(command: str) -> Callable[[_Command], _Command]:
-    """What this command takes; it shows what it uses."""
+    """The options of the settings that ``command`` accepts; those without effect on it are hidden."""
 
     def decorate(function: _Command) -> _Command:
         for setting in reversed([one for one in SETTINGS if one.is_taken_by(command)]):
             function = _option(setting, command, hidden=not setting.is_used_by(command))(function)
         return click.option(
-            "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings in YAML."
+            "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings file in YAML."
         )(function)
 
     return decorate
@@ -56,24 +55,23 @@ objects_option = click.option(
     "objects",
     metavar="FILE",
     multiple=True,
-    help="Manifests in the place of the API server: files, folders, or - for the standard input; several if"
-    " you like.",
+    help="Read manifests instead of the API server: files, folders, or - for stdin; may be repeated.",
 )
 
 
 def output_option(*forms: str) -> Callable[[_Command], _Command]:
-    """How the outcome is printed; the first form is the default."""
+    """``--output``; the first of the ``forms`` is the default."""
     return click.option(
         "--output",
         type=click.Choice(forms),
         default=forms[0],
         envvar="KUBE2ETCD_OUTPUT",
-        help=f"How it is printed.  [default: {forms[0]}]",
+        help=f"Output format.  [default: {forms[0]}]",
     )
 
 
-class WithObjects(click.Command):
-    """Takes ``--objects a.yaml b.yaml``, as a shell's pattern gives it: FILE… up to the next option."""
+class WithObjects(Command):
+    """Accepts ``--objects a.yaml b.yaml``, as a shell expands a glob: FILE… up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Give each FILE its own ``--objects``."""
@@ -103,12 +101,12 @@ class WithObjects(click.Command):
 
 
 def load(options: dict[str, Any], *, level: str | None = None) -> Settings:
-    """The settings of a command, with logging set up; ``level``: the least that is logged by default."""
+    """Load the settings and set up logging; ``level`` replaces the default level."""
     return load_options(options, level=level).settings
 
 
 def load_options(options: dict[str, Any], *, level: str | None = None) -> Loaded:
-    """The same, with what is known about them."""
+    """Like `load`, with what else is known about the settings."""
     config = options.pop("config", None)
     if config == "":
         raise SettingsError("--config names no file: its value is empty")
@@ -125,15 +123,15 @@ def load_options(options: dict[str, Any], *, level: str | None = None) -> Loaded
 
 
 class Progress:
-    """One line on a terminal's stderr that is written over; nothing elsewhere."""
+    """A line on stderr that is overwritten in place; silent if stderr is no terminal."""
 
     def __init__(self) -> None:
-        # Whoever closes stderr has none.
+        # None if it was closed.
         self._shown = sys.stderr is not None and sys.stderr.isatty()
         self._width = 0
 
     def __call__(self, text: str) -> None:
-        """Show ``text`` in the place of what was shown before."""
+        """Replace the line by ``text``."""
         if self._shown:
             click.echo("\r" + text.ljust(self._width), nl=False, err=True)
             self._width = len(text)
@@ -147,7 +145,7 @@ class Progress:
 
 
 def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress) -> Any:
-    """What is to be published: from files, else from the cluster."""
+    """A publisher of the manifests, if any, else of the cluster."""
     if objects:
         from kube2etcd.app.offline import from_files
 
@@ -158,7 +156,7 @@ def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progres
 
 
 def existing_of(settings: Settings) -> dict[bytes, bytes] | None:
-    """What etcd holds; None, with a word about it, where it cannot be reached from here."""
+    """All keys of etcd; None, with a note on stderr, if it is unreachable."""
     from kube2etcd.app.once import reading
 
     try:

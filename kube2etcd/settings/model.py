@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, TypeVar
 
 from kube2etcd.external import MAX_TTL, Domain
@@ -110,7 +110,7 @@ class Setting:
     def shown_default(self) -> str:
         """The default as one would write it; empty if there is none."""
         value = self.default
-        if value is None or value == () or value == "":
+        if value is None or value is MISSING or value == () or value == "":
             return ""
         if isinstance(value, tuple):
             return ",".join(map(str, value))
@@ -192,7 +192,7 @@ class Vm:
     domain: str | None = _set(
         None,
         to_vm_domain,
-        "Serve virtual machines in the zone vm.DOMAIN.",
+        "Serve virtual machines in the zone vm.DOMAIN; empty: vm.",
         "DOMAIN",
         commands=STORE,
         empty=True,
@@ -210,7 +210,7 @@ class Vm:
     allowed_networks: tuple[Network, ...] | None = _set(
         None,
         to_network,
-        "Networks machines may publish addresses of; may be repeated.  Default: all.",
+        "Networks of the addresses that machines may publish; may be repeated; default: all.",
         "CIDR",
         many=True,
     )
@@ -226,7 +226,7 @@ class Vm:
 class ServiceZone:
     """Selected Services under a zone of their own; in the file only."""
 
-    zone: Name = field(metadata={"setting": {"convert": to_name, "help": "Name of the zone."}})
+    zone: Name = field(metadata={"setting": {"convert": to_name, "help": "Name of the zone; required."}})
     namespaces: tuple[str, ...] = _set((), to_word, "Namespaces to select from; default: all.", many=True)
     selector: str = _set("", to_selector, "Label selector for Services; default: all.")
     namespace_selector: str = _set("", to_selector, "Label selector for namespaces; default: all.")
@@ -355,7 +355,7 @@ class Webhook:
     allow: tuple[Network, ...] = _set(
         (),
         to_network,
-        "Networks that may call the webhook; may be repeated.  Default: all.",
+        "Networks that may call the webhook; may be repeated; default: all.",
         "CIDR",
         many=True,
     )
