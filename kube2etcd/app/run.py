@@ -25,6 +25,7 @@ from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.http.server import Door
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.client import connect as connect_api
+from kube2etcd.kube.recorder import EventRecorder
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
@@ -62,6 +63,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     election = _election(settings, inbox)
     connection, store = _open(settings, election)
     follower = EtcdFollower(store, inbox)
+    recorder = EventRecorder(api)
     reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
     within = contextlib.ExitStack()
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
@@ -90,6 +92,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             status=status,
             resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
             progress=progress,
+            left_out=recorder.record if settings.events else lambda _: None,
             other_leader=election.standing_by if election is not None else str,
         )
     )
@@ -121,6 +124,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             ending.callback(election.stop)
         follower.start()
         ending.callback(follower.stop)
+        if settings.events:
+            recorder.start()
+            ending.callback(recorder.stop)
         ending.callback(stop_all, reflectors)
         for reflector in reflectors:
             reflector.start()

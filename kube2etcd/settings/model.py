@@ -511,6 +511,15 @@ class Settings:
         topic="Process",
         commands=("run",),
     )
+    events: bool = _set(
+        False,
+        to_boolean,
+        "Post Events on objects whose records are left out.",
+        topic="Process",
+        commands=("run",),
+        common=False,
+        flag=to_boolean,
+    )
     # Each period is up to a tenth shorter or longer, so that many bridges do not list at once.
     resync_period: float = _set(
         300.0, to_duration(1, 86400), "Time between full passes.", "SECONDS", topic="Process", commands=LISTEN

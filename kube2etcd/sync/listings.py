@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from kube2etcd.kube.objects import Rejected
@@ -22,6 +22,9 @@ empty list: it says so too while it starts, or while a CRD is replaced."""
 
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned
 
+LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
+"""Gets each object of which records are left out, with the reason; must not block."""
+
 
 class Listings:
     """Applies cluster events to the publisher's store."""
@@ -32,6 +35,7 @@ class Listings:
         kinds: Iterable[str],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        left_out: LeftOut = lambda refused: None,
     ) -> None:
         self.waiting = set(kinds)
         """Kinds that have not been listed yet; nothing is published before all are."""
@@ -40,6 +44,7 @@ class Listings:
         self.stale: dict[str, float] = {}
         """Kinds that cannot be listed or watched, and since when (on the clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
+        self._left_out = left_out
         self._units = set(publisher.units())
         self.touched: set[Unit] = set()
         """The units that were published again last."""
@@ -65,8 +70,10 @@ class Listings:
             keys = self._publisher.refresh(units)
         except Exception:
             keys = set().union(*map(self._refresh_one, sorted(units)))
-        for line in lines(self._publisher.untold()):
+        refused = self._publisher.untold()
+        for line in lines(refused):
             log.warning("%s", line)
+        self._left_out(refused)
         return keys
 
     def came_empty(self) -> bool:

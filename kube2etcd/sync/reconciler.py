@@ -17,7 +17,7 @@ from typing import Final
 from kube2etcd.errors import EtcdDeposed, EtcdError
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
-from kube2etcd.sync.listings import Listings
+from kube2etcd.sync.listings import LeftOut, Listings
 from kube2etcd.sync.plan import HELD_SHARE, Plan, diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
@@ -48,6 +48,7 @@ class Parts:
     """Who writes in our place; empty: we may write."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """Called while a plan is written, with the keys done and in all."""
+    left_out: LeftOut = lambda refused: None
     resync_period: float = 300.0
     force: bool = False
     """Hold no mass deletion."""
@@ -59,7 +60,7 @@ class Reconciler:
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.publisher, self._clock = parts, parts.publisher, parts.clock
-        self.listings = Listings(parts.publisher, parts.kinds, parts.metrics, parts.clock)
+        self.listings = Listings(parts.publisher, parts.kinds, parts.metrics, parts.clock, parts.left_out)
         self.target = Target(parts.etcd, parts.publisher, parts.metrics)
         owner = parts.publisher.layout.owner
         self.held, self.disputes = HeldDeletes(owner, parts.force), Disputes(owner)
@@ -144,6 +145,5 @@ class Reconciler:
         self._latency.written(now if full else None, bool(touched))
 
     def _pause(self) -> float:
-        if self.target.mirror.lost and not self.listings.waiting:
-            return max(0.0, min(TICK, self.target.retry_at - self._clock()))
-        return TICK
+        retries = self.target.mirror.lost and not self.listings.waiting
+        return max(0.0, min(TICK, self.target.retry_at - self._clock())) if retries else TICK

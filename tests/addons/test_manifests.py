@@ -210,6 +210,11 @@ def test_pods_verified_has_the_rights_it_needs() -> None:
     assert granted(filled("dns/pods-verified.yaml"), "kube2etcd") == wanted
 
 
+def test_events_have_the_rights_they_need() -> None:
+    wanted = {(kind.group, kind.plural, "get") for kind in KINDS.values()}
+    assert granted(filled("dns/events.yaml"), "kube2etcd") == {*wanted, ("events.k8s.io", "events", "create")}
+
+
 @every_pod
 def test_commands_have_only_options_that_exist(found: list[Object], template: Object) -> None:
     for one in containers(template):

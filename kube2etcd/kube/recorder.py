@@ -1,0 +1,120 @@
+"""Kubernetes Events on objects of which records are left out: the one channel that tenants can read."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from kube2etcd.errors import ApiError, ApiNotFound
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.failures import ApiRefused
+from kube2etcd.kube.objects import KINDS
+from kube2etcd.kube.store import Unit
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 1000
+"""Events that wait to be posted; more are dropped, and `explain` still has the reason."""
+
+BURST: Final = 25
+"""Events that are posted at once."""
+
+PAUSE: Final = 1.0
+"""Seconds between two Events after a burst: as client-go limits those of one source."""
+
+NOTE: Final = 1024
+"""Characters of a note, as the API server takes them."""
+
+TIMEOUT: Final = 10.0
+"""Seconds for one request."""
+
+_COMPONENT: Final = "kube2etcd"
+
+
+class EventRecorder:
+    """Posts Events from a thread of its own; never blocks whoever records them."""
+
+    def __init__(self, api: ApiConnection, burst: int = BURST, pause: float = PAUSE) -> None:
+        self._api, self._burst, self._pause = api, burst, pause
+        self._waiting: queue.Queue[tuple[Unit, str]] = queue.Queue(MAX_WAITING)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="event-recorder", daemon=True)
+
+    def record(self, refused: Sequence[tuple[Unit, str]]) -> None:
+        """Post an Event for each object and reason; units that are no objects of the API are passed over."""
+        for unit, reason in refused:
+            if unit.kind in KINDS:
+                try:
+                    self._waiting.put_nowait((unit, reason))
+                except queue.Full:
+                    log.warning("events: more than %d wait, the rest is dropped", MAX_WAITING)
+                    return
+
+    def start(self) -> None:
+        """Begin to post."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what still waits is dropped."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        tokens = self._burst
+        while not self._stop.is_set():
+            try:
+                unit, reason = self._waiting.get(timeout=self._pause)
+            except queue.Empty:
+                tokens = min(tokens + 1, self._burst)
+                continue
+            try:
+                self._post(unit, reason)
+            except ApiError as error:
+                log.warning("events: none for %s: %s", unit, error)
+            tokens -= 1
+            if tokens <= 0:
+                tokens = 1
+                self._stop.wait(self._pause)
+
+    def _post(self, unit: Unit, reason: str) -> None:
+        kind = KINDS[unit.kind]
+        try:
+            found = self._api.get(f"{kind.path(unit.namespace)}/{unit.name}", {}, timeout=TIMEOUT)
+        except ApiNotFound:
+            return  # deleted meanwhile
+        uid = msgspec.json.decode(found.body)["metadata"]["uid"]
+        # A name made of the content: a restart, or another DNS pod, makes no second Event.
+        digest = hashlib.sha256(f"{uid} {reason}".encode()).hexdigest()[:16]
+        namespace = unit.namespace or "default"  # where Events of cluster-scoped objects live
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{unit.name[:200]}.{digest}", "namespace": namespace},
+            "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "type": "Warning",
+            "reason": "DNSRecordLeftOut",
+            "action": "PublishDNS",
+            "note": reason[:NOTE],
+            "reportingController": _COMPONENT,
+            "reportingInstance": socket.gethostname()[:128],
+            "regarding": {
+                "apiVersion": f"{kind.group}/{kind.version}".lstrip("/"),
+                "kind": kind.kind,
+                "namespace": unit.namespace,
+                "name": unit.name,
+                "uid": uid,
+            },
+        }
+        path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+        try:
+            self._api.request("POST", path, {}, timeout=TIMEOUT, body=msgspec.json.encode(event))
+        except ApiRefused as error:
+            if error.status != 409:
+                raise

@@ -1,0 +1,133 @@
+"""Events about records that are left out: what is posted, what is passed over, and how much at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kube2etcd.errors import ApiError, ApiForbidden, ApiNotFound
+from kube2etcd.kube import recorder
+from kube2etcd.kube.client import Response
+from kube2etcd.kube.failures import ApiRefused
+from kube2etcd.kube.recorder import EventRecorder
+from kube2etcd.kube.store import Unit
+
+WEB = Unit("services", "shop", "web")
+
+
+class Api:
+    """An API server that has every object, and takes Events unless ``failures`` says otherwise."""
+
+    def __init__(self) -> None:
+        self.failures: list[ApiError] = []
+        self.posted: list[tuple[str, dict[str, object]]] = []
+        self.more = threading.Condition()
+
+    def get(self, path: str, params: object, *, timeout: float) -> Response:
+        if path.endswith("/gone"):
+            raise ApiNotFound("no such object")
+        return Response(200, {}, json.dumps({"metadata": {"uid": f"uid of {path}"}}).encode())
+
+    def request(self, method: str, path: str, params: object, *, timeout: float, body: bytes) -> bytes:
+        with self.more:
+            self.posted.append((f"{method} {path}", json.loads(body)))
+            self.more.notify()
+        if self.failures:
+            raise self.failures.pop(0)
+        return b"{}"
+
+    def wait(self, count: int) -> None:
+        with self.more:
+            assert self.more.wait_for(lambda: len(self.posted) >= count, 20)
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+def recording(api: Api, burst: int = 25, pause: float = 0.01) -> EventRecorder:
+    return EventRecorder(api, burst, pause)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def running(api: Api) -> Iterator[EventRecorder]:
+    one = recording(api, burst=2)
+    one.start()
+    yield one
+    one.stop()
+
+
+def test_an_event_names_object_and_reason(api: Api, running: EventRecorder) -> None:
+    running.record([(WEB, "externalName 10.0.0.1 is an address")])
+    api.wait(1)
+    [(path, event)] = api.posted
+    assert path == "POST /apis/events.k8s.io/v1/namespaces/shop/events"
+    assert event["regarding"] == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "namespace": "shop",
+        "name": "web",
+        "uid": "uid of /api/v1/namespaces/shop/services/web",
+    }
+    assert (event["type"], event["reason"]) == ("Warning", "DNSRecordLeftOut")
+    assert event["note"] == "externalName 10.0.0.1 is an address"
+
+
+def test_the_same_reason_is_the_same_event_and_another_one_is_not(api: Api, running: EventRecorder) -> None:
+    running.record([(WEB, "a"), (WEB, "a"), (WEB, "b" * 2000)])
+    api.wait(3)
+    names = [event["metadata"]["name"] for _, event in api.posted]  # type: ignore[index]
+    assert names[0] == names[1] != names[2]
+    assert len(str(api.posted[2][1]["note"])) == 1024
+
+
+def test_what_cannot_be_posted_stops_nothing(
+    api: Api, running: EventRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.failures = [
+        ApiRefused("it is there", 409),
+        ApiRefused("odd", 422),
+        ApiForbidden("no right to create"),
+    ]
+    running.record([(WEB, reason) for reason in "abcd"])
+    api.wait(4)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"events: none for {WEB}: odd", f"events: none for {WEB}: no right to create"]
+
+
+def test_objects_that_are_gone_and_units_that_are_none_are_passed_over(
+    api: Api, running: EventRecorder
+) -> None:
+    running.record([(Unit("services", "shop", "gone"), "x"), (Unit("zones", "", "cluster.local"), "x")])
+    running.record([(Unit("namespaces", "", "Shop"), "x")])
+    api.wait(1)
+    [(path, event)] = api.posted
+    assert path == "POST /apis/events.k8s.io/v1/namespaces/default/events"
+    assert event["regarding"]["kind"] == "Namespace"  # type: ignore[index]
+
+
+def test_more_than_may_wait_are_dropped(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_WAITING", 2)
+    one = recording(api)
+    one.record([(WEB, str(number)) for number in range(5)])
+    one.start()
+    api.wait(2)
+    one.stop()
+    assert [event["note"] for _, event in api.posted] == ["0", "1"]
+    assert "more than 2 wait" in caplog.text
+
+
+def test_after_a_burst_it_pauses_and_recovers(api: Api) -> None:
+    one = recording(api, burst=2, pause=0.01)
+    one.start()
+    one.record([(WEB, str(number)) for number in range(5)])
+    api.wait(5)
+    one.record([(WEB, "later")])
+    api.wait(6)
+    one.stop()
