@@ -70,8 +70,6 @@ class Setting:
     """Reads one value of text or YAML; raises `Fault`."""
     help: str
     """One line for ``--help`` and docs/options.md."""
-    metavar: str = ""
-    """Placeholder of the value in ``--help``; empty for a flag."""
     option: str = ""
     """Name without ``--``.  Default: the path with hyphens, or without its group if the group is ``bare``."""
     topic: str = ""
@@ -95,6 +93,11 @@ class Setting:
     """Place in the tree and in the file, such as ``etcd.servers``; filled in from the field."""
     default: Any = None
     """Default of the field; filled in."""
+
+    @property
+    def metavar(self) -> str:
+        """Placeholder of the value in ``--help``."""
+        return str(getattr(self.convert, "metavar", "TEXT"))
 
     @property
     def variable(self) -> str:
@@ -127,10 +130,10 @@ class Setting:
         return not self.commands or command in self.commands
 
 
-def _set(default: _T, convert: Convert, help: str, metavar: str = "", option: str = "", **others: Any) -> _T:
+def _set(default: _T, convert: Convert, help: str, option: str = "", **others: Any) -> _T:
     """A field with a default and what its `Setting` is made of."""
-    given = {"convert": convert, "help": help, "metavar": metavar, **others}
-    return field(default=default, metadata={"setting": given | ({"option": option} if option else {})})
+    given = {"convert": convert, "help": help, **({"option": option} if option else {}), **others}
+    return field(default=default, metadata={"setting": given})
 
 
 def _group(
@@ -147,29 +150,21 @@ class Etcd:
 
     # By default the etcd in the same pod, which nobody else can reach.
     servers: tuple[str, ...] = _set(
-        ("http://127.0.0.1:2379",),
-        to_etcd_url,
-        "etcd server; may be repeated.",
-        "URL",
-        "etcd-server",
-        many=True,
+        ("http://127.0.0.1:2379",), to_etcd_url, "etcd server; may be repeated.", "etcd-server", many=True
     )
-    cafile: str | None = _set(
-        None, to_file, "CA bundle for etcd's certificate; default: the system's.", "FILE"
-    )
-    cert: str | None = _set(None, to_file, "Client certificate for etcd.", "FILE")
-    key: str | None = _set(None, to_file, "Key of --etcd-cert.", "FILE")
-    user: str | None = _set(None, to_text, "User name for etcd.", "NAME")
+    cafile: str | None = _set(None, to_file, "CA bundle for etcd's certificate; default: the system's.")
+    cert: str | None = _set(None, to_file, "Client certificate for etcd.")
+    key: str | None = _set(None, to_file, "Key of --etcd-cert.")
+    user: str | None = _set(None, to_text, "User name for etcd.")
     # A file, since everybody can read a command line; read again when etcd refuses the password.
-    password_file: str | None = _set(None, to_file, "File with the password of --etcd-user.", "FILE")
+    password_file: str | None = _set(None, to_file, "File with the password of --etcd-user.")
     api: str = _set(
         "v3",
         to_one_of("v3", "v2"),
         "etcd's API: v3 for CoreDNS, v2 for SkyDNS.",
-        "v3|v2",
         commands=(*LIST, "corefile"),
     )
-    prefix: str = _set("/skydns", to_prefix, "Prefix of every key.", "PATH")
+    prefix: str = _set("/skydns", to_prefix, "Prefix of every key.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +172,11 @@ class Cluster:
     """The connection to the API server.  By default in-cluster, else by kubectl's kubeconfig."""
 
     kubeconfig: str | None = _set(
-        None, to_file, "kubeconfig; default: in-cluster, else kubectl's.", "FILE", aliases=("kubecfg-file",)
+        None, to_file, "kubeconfig; default: in-cluster, else kubectl's.", aliases=("kubecfg-file",)
     )
-    context: str | None = _set(None, to_text, "Context of the kubeconfig; default: the current one.", "NAME")
+    context: str | None = _set(None, to_text, "Context of the kubeconfig; default: the current one.")
     kube_master_url: str | None = _set(
-        None, to_url("https://10.96.0.1:443"), "API server; overrides the kubeconfig's.", "URL"
+        None, to_url("https://10.96.0.1:443"), "API server; overrides the kubeconfig's."
     )
 
 
@@ -193,32 +188,25 @@ class Vm:
         None,
         to_vm_domain,
         "Serve virtual machines in the zone vm.DOMAIN; empty: vm.",
-        "DOMAIN",
         commands=STORE,
         empty=True,
     )
     # Without it, the zone cannot be delegated, only forwarded to.
     name_server_ip: Address | None = _set(
-        None,
-        to_address,
-        "Address of ns in the vm zone.",
-        "IP",
-        "name-server-ip",
-        commands=(*PUBLISH, "corefile"),
+        None, to_address, "Address of ns in the vm zone.", "name-server-ip", commands=(*PUBLISH, "corefile")
     )
     # Guests choose their addresses.
     allowed_networks: tuple[Network, ...] | None = _set(
         None,
         to_network,
         "Networks of the addresses that machines may publish; may be repeated; default: all.",
-        "CIDR",
         many=True,
     )
     allowed_networks_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     """The same by namespace: in the file ``allowed_networks`` may be a mapping, in which ``*`` stands for all
     other namespaces; without it their machines publish nothing."""
     reverse: tuple[Network, ...] = _set(
-        (), to_network, "Networks in which machines get PTR records; may be repeated.", "CIDR", many=True
+        (), to_network, "Networks in which machines get PTR records; may be repeated.", many=True
     )
 
 
@@ -251,7 +239,6 @@ class Serve:
         None,
         to_file,
         "Keep this Corefile up to date (check: compare it).",
-        "FILE",
         "corefile",
         commands=("run", "webhook", "check"),
     )
@@ -259,44 +246,24 @@ class Serve:
         None,
         to_glob,
         "Import your own server blocks; empty: /etc/coredns/custom/*.server.",
-        "GLOB",
         "corefile-import",
         empty=True,
     )
-    dns_listen: HostPort = _set(HostPort("", 53), parse_host_port, "Where CoreDNS answers.", "HOST:PORT")
-    vm_listen: HostPort | None = _set(
-        None, parse_host_port, "Separate listener for the vm zone.", "HOST:PORT"
-    )
-    upstream: str = _set(
-        "/etc/resolv.conf", to_upstream, "Where to forward other questions; none: nowhere.", "FILE|IP…"
-    )
+    dns_listen: HostPort = _set(HostPort("", 53), parse_host_port, "Where CoreDNS answers.")
+    vm_listen: HostPort | None = _set(None, parse_host_port, "Separate listener for the vm zone.")
+    upstream: str = _set("/etc/resolv.conf", to_upstream, "Where to forward other questions; none: nowhere.")
     cache: int = _set(
-        30,
-        to_integer(0, MAX_TTL, "whole seconds"),
-        "How long CoreDNS caches answers; 0: not at all.",
-        "SECONDS",
+        30, to_integer(0, MAX_TTL, "whole seconds"), "How long CoreDNS caches answers; 0: not at all."
     )
     # The ports of CoreDNS's own manifests.
     health_listen: HostPort | None = _set(
-        HostPort("", 8080),
-        to_listener,
-        "Listener of CoreDNS's health plugin; empty: none.",
-        "HOST:PORT",
-        empty=True,
+        HostPort("", 8080), to_listener, "Listener of CoreDNS's health plugin; empty: none.", empty=True
     )
     ready_listen: HostPort | None = _set(
-        HostPort("", 8181),
-        to_listener,
-        "Listener of CoreDNS's ready plugin; empty: none.",
-        "HOST:PORT",
-        empty=True,
+        HostPort("", 8181), to_listener, "Listener of CoreDNS's ready plugin; empty: none.", empty=True
     )
     metrics_listen: HostPort | None = _set(
-        HostPort("", 9153),
-        to_listener,
-        "Listener of CoreDNS's prometheus plugin; empty: none.",
-        "HOST:PORT",
-        empty=True,
+        HostPort("", 9153), to_listener, "Listener of CoreDNS's prometheus plugin; empty: none.", empty=True
     )
 
 
@@ -305,33 +272,29 @@ class Skydns:
     """SkyDNS's own settings, which it reads from etcd when it starts; only with ``etcd.api`` v2."""
 
     # Off by default, since SkyDNS prefers them to its own flags.
-    config: bool = _set(False, to_boolean, "Write SkyDNS's settings (v2 only).", "true|false")
+    config: bool = _set(False, to_boolean, "Write SkyDNS's settings (v2 only).")
     dns_addr: HostPort | None = _set(
-        None, parse_host_port, "Where SkyDNS answers; default: 127.0.0.1:53, its own.", "HOST:PORT"
+        None, parse_host_port, "Where SkyDNS answers; default: 127.0.0.1:53, its own."
     )
     nameservers: tuple[HostPort, ...] = _set(
         (),
         to_resolver,
         "Where SkyDNS forwards other questions; may be repeated.",
-        "IP[:PORT]",
         "skydns-nameserver",
         many=True,
     )
-    min_ttl: int | None = _set(
-        None, SECONDS, "TTL of SkyDNS's negative answers; default: the records'.", "SECONDS"
-    )
+    min_ttl: int | None = _set(None, SECONDS, "TTL of SkyDNS's negative answers; default: the records'.")
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """Resolvers of clients, as ``docker-flags`` sets them up."""
 
-    namespace: str = _set("default", to_word, "Namespace whose Services have bare names.", "NAME")
+    namespace: str = _set("default", to_word, "Namespace whose Services have bare names.")
     ndots: int | None = _set(
         None,
-        to_integer(0, 15, "a whole number"),
+        to_integer(0, 15, "a whole number", "NUMBER"),
         "Dots that make a name be tried as is first; default: the resolver's 1.",
-        "NUMBER",
     )
 
 
@@ -343,27 +306,21 @@ class Webhook:
         (),
         to_address,
         "Address for names that point to themselves; one per family.",
-        "ADDR[,ADDR]",
         commands=(*PUBLISH, "webhook"),
         common=True,
         many=True,
     )
     # The port of Desktop Kubernetes' server, which this one replaces.
-    port: int = _set(5000, to_integer(0, 65535, "a port"), "Port of the webhook for ExternalDNS.", "PORT")
+    port: int = _set(5000, to_integer(0, 65535, "a port", "PORT"), "Port of the webhook for ExternalDNS.")
     # Loopback, since the webhook has no authentication.
-    bind: str = _set("127.0.0.1", to_bind, "Address the webhook listens on.", "ADDR")
+    bind: str = _set("127.0.0.1", to_bind, "Address the webhook listens on.")
     allow: tuple[Network, ...] = _set(
-        (),
-        to_network,
-        "Networks that may call the webhook; may be repeated; default: all.",
-        "CIDR",
-        many=True,
+        (), to_network, "Networks that may call the webhook; may be repeated; default: all.", many=True
     )
     inside: bool = _set(
         False,
         to_boolean,
         "Serve the webhook for ExternalDNS in this process, and publish its names.",
-        "",
         "webhook",
         commands=LIST,
         common=True,
@@ -371,26 +328,17 @@ class Webhook:
     )
     # The state is then visible to every bridge with --dns-endpoints.
     state_objects: str | None = _set(
-        None,
-        to_word,
-        "Keep the webhook's state as DNSEndpoint objects in this namespace.",
-        "NAMESPACE",
-        commands=CONNECT,
+        None, to_word, "Keep the webhook's state as DNSEndpoint objects in this namespace.", commands=CONNECT
     )
-    hosts_file: str | None = _set(None, to_file, "Publish names as a block of this hosts file.", "PATH")
+    hosts_file: str | None = _set(None, to_file, "Publish names as a block of this hosts file.")
     # Outside of the keys that are served.
     state_prefix: str = _set(
-        "/kube2etcd/webhook",
-        to_state_prefix,
-        "Key prefix of the webhook's state in etcd.",
-        "PATH",
-        commands=CONNECT,
+        "/kube2etcd/webhook", to_state_prefix, "Key prefix of the webhook's state in etcd.", commands=CONNECT
     )
     state_file: str = _set(
         "/var/lib/kube2etcd/webhook.json",
         to_file,
         "File of the webhook's state without etcd.",
-        "PATH",
         commands=("webhook",),
     )
 
@@ -399,62 +347,37 @@ class Webhook:
 class Settings:
     """All settings."""
 
-    domain: Name = _set(
-        CLUSTER_LOCAL, to_name, "Zone of the cluster.", "NAME", topic="Records", variables=("DNS_DOMAIN",)
-    )
+    domain: Name = _set(CLUSTER_LOCAL, to_name, "Zone of the cluster.", variables=("DNS_DOMAIN",))
     # Without it, objects that only this zone needs are not read either.
     cluster_zone: bool = _set(
         True,
         to_boolean,
         "Publish only the other zones.",
-        "",
         "no-cluster-zone",
-        topic="Records",
         commands=(*LIST, "corefile"),
         flag=to_not,
     )
     # kube2sky's TTL.
-    ttl: int = _set(
-        30,
-        SECONDS,
-        "TTL of the records.",
-        "SECONDS",
-        topic="Records",
-        commands=(*PUBLISH, "corefile", "webhook"),
-    )
+    ttl: int = _set(30, SECONDS, "TTL of the records.", commands=(*PUBLISH, "corefile", "webhook"))
     owner_id: str = _set(
-        "kube2etcd",
-        to_owner,
-        "Owner of our keys: each writer to one etcd needs its own.",
-        "NAME",
-        topic="Records",
-        commands=CONNECT,
+        "kube2etcd", to_owner, "Owner of our keys: each writer to one etcd needs its own.", commands=CONNECT
     )
     # insecure is what nearly every cluster runs; verified costs a watch on all pods.
     pods: str = _set(
         "insecure",
         to_one_of("disabled", "insecure", "verified"),
         "Names such as 10-1-2-3.NAMESPACE.pod: none, any address, or those of pods.",
-        "disabled|insecure|verified",
-        topic="Records",
         commands=(*LIST, "corefile"),
     )
     # headless is what the specification of Kubernetes DNS has.
     endpoint_names: str = _set(
-        "headless",
-        to_one_of("headless", "all"),
-        "Services whose endpoints have names.",
-        "headless|all",
-        topic="Records",
-        commands=PUBLISH,
+        "headless", to_one_of("headless", "all"), "Services whose endpoints have names.", commands=PUBLISH
     )
     tenant_cluster_ip: bool = _set(
         True,
         to_boolean,
         "Ignore the annotation with a tenant's ClusterIP.",
-        "",
         "no-tenant-cluster-ip",
-        topic="Records",
         commands=PUBLISH,
         flag=to_not,
     )
@@ -462,8 +385,6 @@ class Settings:
         (),
         to_address,
         "Address of the DNS Service, for ns.dns.DOMAIN; may be repeated.",
-        "IP",
-        topic="Records",
         commands=(*PUBLISH, "docker-flags"),
         many=True,
     )
@@ -475,7 +396,6 @@ class Settings:
         (),
         to_domain,
         "Domains of external names, with commas.",
-        "A,B",
         topic="Other zones",
         commands=STORE,
         many=True,
@@ -498,7 +418,6 @@ class Settings:
         HostPort("", 8081),
         parse_host_port,
         "Listener of probes and metrics.",
-        "HOST:PORT",
         topic="Process",
         commands=LISTEN,
     )
@@ -507,7 +426,6 @@ class Settings:
         None,
         to_listener,
         "Status page with all records and problems; :PORT is on loopback.",
-        "HOST:PORT",
         topic="Process",
         commands=("run",),
     )
@@ -522,7 +440,7 @@ class Settings:
     )
     # Each period is up to a tenth shorter or longer, so that many bridges do not list at once.
     resync_period: float = _set(
-        300.0, to_duration(1, 86400), "Time between full passes.", "SECONDS", topic="Process", commands=LISTEN
+        300.0, to_duration(1, 86400), "Time between full passes.", topic="Process", commands=LISTEN
     )
     # Off by default: an etcd in the same pod has one writer.  The election key needs permissions in etcd too.
     leader_elect: bool = _set(
@@ -534,15 +452,9 @@ class Settings:
         common=False,
         flag=to_boolean,
     )
-    log_format: str = _set(
-        "text", to_one_of("text", "json"), "Format of the log.", "text|json", topic="Process"
-    )
+    log_format: str = _set("text", to_one_of("text", "json"), "Format of the log.", topic="Process")
     log_level: str = _set(
-        "info",
-        to_one_of("debug", "info", "warning", "error"),
-        "Least severity to log.",
-        "debug|info|warning|error",
-        topic="Process",
+        "info", to_one_of("debug", "info", "warning", "error"), "Least severity to log.", topic="Process"
     )
 
 
@@ -564,7 +476,7 @@ def _settings(cls: Any, above: str, option: str, shared: Mapping[str, Any]) -> I
 
 
 #: Every setting, in the order of the tree.
-SETTINGS: Final = tuple(_settings(Settings, "", "", {"commands": (), "common": True}))
+SETTINGS: Final = tuple(_settings(Settings, "", "", {"topic": "Records"}))
 BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
 GROUPS: Final[Mapping[str, Any]] = {
     one.name: one.metadata["group"] for one in fields(Settings) if "group" in one.metadata

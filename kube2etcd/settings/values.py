@@ -8,7 +8,7 @@ import re
 import string
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from kube2etcd.external import MAX_TTL, Domain, InvalidDomain
@@ -37,6 +37,17 @@ class Fault(ValueError):
 
 
 Convert = Callable[[Any], Any]
+_Reader = TypeVar("_Reader", bound=Convert)
+
+
+def _shown(metavar: str) -> Callable[[_Reader], _Reader]:
+    """Mark a reader with the placeholder of its value in ``--help``."""
+
+    def mark(convert: _Reader) -> _Reader:
+        setattr(convert, "metavar", metavar)  # noqa: B010 - functions declare no attributes
+        return convert
+
+    return mark
 
 
 def is_scalar(value: Any) -> bool:
@@ -86,6 +97,7 @@ def keyless(above: str, what: str) -> str:
     return f"{within}a value stands without a key (null); write the name of a {what} before its colon"
 
 
+@_shown("NAME")
 def to_text(value: Any) -> str:
     """Any text."""
     if not isinstance(value, str):
@@ -93,6 +105,7 @@ def to_text(value: Any) -> str:
     return value
 
 
+@_shown("FILE")
 def to_file(value: Any) -> str:
     """A file's path."""
     text = to_text(value)
@@ -104,6 +117,7 @@ def to_file(value: Any) -> str:
 def to_one_of(*words: str) -> Convert:
     """One of these words."""
 
+    @_shown("|".join(words))
     def convert(value: Any) -> str:
         text = str(value).lower() if not isinstance(value, bool) else ""
         if text not in words:
@@ -113,9 +127,10 @@ def to_one_of(*words: str) -> Convert:
     return convert
 
 
-def to_integer(low: int, high: int, what: str) -> Convert:
-    """An integer from ``low`` to ``high``; ``what`` names it in the fault."""
+def to_integer(low: int, high: int, what: str, metavar: str = "SECONDS") -> Convert:
+    """An integer from ``low`` to ``high``; ``what`` names it in the fault, ``metavar`` in ``--help``."""
 
+    @_shown(metavar)
     def convert(value: Any) -> int:
         text = str(value).strip()
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else low - 1
@@ -132,6 +147,7 @@ _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 def to_duration(low: float, high: float) -> Convert:
     """Seconds from ``low`` to ``high``, written ``90``, ``90s``, ``2m`` or ``1h``."""
 
+    @_shown("SECONDS")
     def convert(value: Any) -> float:
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", str(value).strip())
         seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
@@ -144,6 +160,7 @@ def to_duration(low: float, high: float) -> Convert:
     return convert
 
 
+@_shown("true|false")
 def to_boolean(value: Any) -> bool:
     """A boolean, in YAML's spellings."""
     text = str(value).strip().lower()
@@ -159,6 +176,7 @@ def to_not(value: Any) -> bool:
     return not to_boolean(value)
 
 
+@_shown("NAME")
 def to_name(value: Any) -> Name:
     """A DNS name."""
     try:
@@ -170,6 +188,7 @@ def to_name(value: Any) -> Name:
         ) from None
 
 
+@_shown("A,B")
 def to_domain(value: Any) -> Domain:
     """A domain with its subdomains; with a leading dot, its subdomains only."""
     try:
@@ -178,6 +197,7 @@ def to_domain(value: Any) -> Domain:
         raise Fault(f"cannot be used: {error}") from None
 
 
+@_shown("DOMAIN")
 def to_vm_domain(value: Any) -> str:
     """The parent domain of the vm zone; empty for the root."""
     if value == "":
@@ -190,6 +210,7 @@ def to_vm_domain(value: Any) -> str:
     return str(name)
 
 
+@_shown("PATH")
 def to_prefix(value: Any) -> str:
     """A key prefix of one segment."""
     text = to_text(value)
@@ -199,6 +220,7 @@ def to_prefix(value: Any) -> str:
     return text.rstrip("/")
 
 
+@_shown("PATH")
 def to_state_prefix(value: Any) -> str:
     """A key prefix outside the served keys."""
     text = to_text(value)
@@ -207,6 +229,7 @@ def to_state_prefix(value: Any) -> str:
     return text.rstrip("/")
 
 
+@_shown("GLOB")
 def to_glob(value: Any) -> str:
     """A glob for the Corefile's ``import``; empty for `CUSTOM_BLOCKS`."""
     if value == "":
@@ -220,6 +243,7 @@ def to_glob(value: Any) -> str:
     return text
 
 
+@_shown("NAME")
 def to_owner(value: Any) -> str:
     """An owner id."""
     text = to_text(value)
@@ -242,6 +266,7 @@ def to_template(value: Any) -> str:
     return text
 
 
+@_shown("NAMESPACE")
 def to_word(value: Any) -> str:
     """A namespace (RFC 1123 label)."""
     text = to_text(value)
@@ -262,6 +287,7 @@ def to_selector(value: Any) -> str:
     return text
 
 
+@_shown("IP")
 def to_address(value: Any) -> Address:
     """An IPv4 or IPv6 address."""
     try:
@@ -271,6 +297,7 @@ def to_address(value: Any) -> Address:
         raise Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10{hint}") from None
 
 
+@_shown("CIDR")
 def to_network(value: Any) -> Network:
     """A network in CIDR form, without host bits."""
     try:
@@ -279,6 +306,7 @@ def to_network(value: Any) -> Network:
         raise Fault(f"is {called(value)}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
 
 
+@_shown("HOST:PORT")
 def parse_host_port(value: Any) -> HostPort:
     """``HOST:PORT``, ``:PORT``, ``[::]:PORT`` or a port alone; ``ValueError`` says what to write."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else to_text(value).strip()
@@ -292,11 +320,13 @@ def parse_host_port(value: Any) -> HostPort:
     return HostPort(match["six"] or match["host"] or "", int(match["port"]))
 
 
+@_shown("HOST:PORT")
 def to_listener(value: Any) -> HostPort | None:
     """A listen address, as in `parse_host_port`; empty to disable the listener."""
     return None if isinstance(value, str) and not value.strip() else parse_host_port(value)
 
 
+@_shown("IP[:PORT]")
 def to_resolver(value: Any) -> HostPort:
     """``ADDRESS`` or ``ADDRESS:PORT`` of a DNS server; port 53 by default."""
     text = to_text(value).strip()
@@ -318,6 +348,7 @@ def _is_v6(text: str) -> bool:
 def to_url(example: str) -> Convert:
     """An http or https URL; ``example`` is shown in the fault."""
 
+    @_shown("URL")
     def convert(value: Any) -> str:
         text = to_text(value).strip()
         try:
@@ -355,6 +386,7 @@ def _hidden(text: str) -> str:
     return repr(re.sub(r"//[^/@]*@", "//***@", text))
 
 
+@_shown("URL")
 def to_etcd_url(value: Any) -> str:
     """The URL of an etcd server: no path, no credentials."""
     url: str = to_url("http://127.0.0.1:2379")(value)
@@ -363,6 +395,7 @@ def to_etcd_url(value: Any) -> str:
     return url
 
 
+@_shown("ADDR")
 def to_bind(value: Any) -> str:
     """A local address to listen on; ``0.0.0.0`` and ``::`` for all."""
     text = to_text(value).strip()
@@ -371,6 +404,7 @@ def to_bind(value: Any) -> str:
     return text
 
 
+@_shown("FILE|IP…")
 def to_upstream(value: Any) -> str:
     """The arguments of CoreDNS's ``forward``, or ``none``."""
     text = to_text(value).strip()
