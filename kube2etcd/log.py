@@ -103,8 +103,8 @@ def _quoted(value: object) -> str:
 class RepeatFilter(logging.Filter):
     """Lets the same line through once per window, and then says how often it was repeated.
 
-    A line whose repeats nobody would hear of, since it never comes again, is told with the next
-    line of whatever kind after its window.
+    If a repeated line never comes again, its count is logged with the next line of any kind after the
+    window.
     """
 
     def __init__(self, window: float = REPEAT_WINDOW, memory: int = REPEAT_MEMORY) -> None:

@@ -1,8 +1,7 @@
 """What operators see: Prometheus metrics, and the status that the probes answer from.
 
-Both are written by the reconciler's thread and read by the HTTP door's.  Nothing here is global:
-whoever wants metrics makes `Metrics()`, which brings a registry of its own.  May know numbers and
-kinds; must never log, decide or wait.
+Both are written by the reconciler's thread and read by the HTTP server's.  Nothing is global: each
+`Metrics()` has its own registry.
 """
 
 from __future__ import annotations
@@ -117,10 +116,12 @@ class Metrics:
         self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)
         """The latest changes: seconds of the epoch, seconds from event to keys, kind of the object."""
         self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync ended well.")
-        self._calls = counter("webhook_calls", "Calls at ExternalDNS's door.", "method", "path", "status")
+        self._calls = counter(
+            "webhook_calls", "Calls of the ExternalDNS webhook.", "method", "path", "status"
+        )
         self._called = gauge(
             "webhook_last_success_timestamp_seconds",
-            "When a call at ExternalDNS's door was last answered well.",
+            "When a call of the ExternalDNS webhook last succeeded.",
         )
         self._skipped = counter(
             "webhook_skipped_endpoints", "Endpoints of calls that could not be used, by reason.", "reason"
@@ -247,7 +248,7 @@ class Metrics:
         """So many events wait for the loop."""
         self._queue.set(events)
 
-    # The door for ExternalDNS
+    # The ExternalDNS webhook
 
     def called(self, method: str, path: str, status: int) -> None:
         """A call was answered with ``status``; method and path must be of few kinds."""

@@ -1,7 +1,4 @@
-"""No thread ends unheard: one that dies of an unforeseen error is logged, counted, and makes us unready.
-
-Liveness fails as well, so that whoever watches the process restarts it.
-"""
+"""Logs and counts threads that die of an unforeseen error, and fails readiness and liveness for a restart."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def watched(metrics: Metrics, status: Status) -> Iterator[None]:
-    """Within this block, a dying thread of this process, whoever started it, is told to both."""
+    """Report the death of any thread of this process to both, within this block."""
 
     def died(args: threading.ExceptHookArgs) -> None:
         if issubclass(args.exc_type, SystemExit):

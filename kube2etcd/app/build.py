@@ -207,7 +207,7 @@ def say_rejected(store: Store) -> None:
 
 def say_left_out(publisher: Publisher) -> None:
     """One line for each reason why something else was left out, as `run` tells them."""
-    for line in lines(publisher.untold()):
+    for line in lines(publisher.take_reasons()):
         log.warning("%s", line)
 
 

@@ -1,7 +1,4 @@
-"""Events for the reconciler, from the reflectors, the watch on etcd and the webhook, in order.
-
-Any thread may put, one thread drains.
-"""
+"""The reconciler's event queue: reflectors, the etcd watch and the webhook put, the loop drains, in order."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.zones.base import Zone
 
 MAX_EVENTS: Final = 10_000
-"""Events that wait for the loop, or are handled in one turn; a large object has some kilobytes."""
+"""Limit of queued events, and of events handled in one turn; a large object takes a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """One object of a kind came, changed or went."""
+    """One object was added, modified or deleted."""
 
     kind: str
     event: Event
@@ -41,7 +38,10 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A kind cannot be followed since then; ``absent``: it is optional and not installed."""
+    """A kind cannot be listed or watched since ``since`` (clock seconds).
+
+    ``absent``: the kind is optional and not installed.
+    """
 
     kind: str
     since: float
@@ -50,14 +50,14 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
-    """A kind is followed again."""
+    """A kind is watched again."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdChanged:
-    """etcd's watch has told something; ``watch`` says which one, as a former one may still be heard."""
+    """A batch of etcd's watch; ``watch`` is its number, since batches of an earlier one may still arrive."""
 
     batch: WatchBatch
     watch: int = 0
@@ -65,9 +65,9 @@ class EtcdChanged:
 
 @dataclass(frozen=True, slots=True)
 class EtcdLost:
-    """etcd's watch has ended: what we believe of etcd may be wrong.
+    """etcd's watch has ended: the mirror may be stale.
 
-    ``again``: for a reason that was told before, and no watch has held since.
+    ``again``: for a reason already reported, with no stable watch since.
     """
 
     reason: str
@@ -77,12 +77,12 @@ class EtcdLost:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Nothing new; turn once."""
+    """Run one turn without an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rezoned:
-    """The external zones are these from now on."""
+    """Replaces the external zones."""
 
     zones: Sequence[Zone]
 
@@ -95,7 +95,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Something to be done in the loop's thread, which owns the state."""
+    """A callback for the loop's thread, which owns the state."""
 
     answer: Callable[[], None]
 
@@ -108,23 +108,23 @@ class Inbox:
         self._room = threading.Event()
         self._queue: queue.SimpleQueue[tuple[float, News | _Question]] = queue.SimpleQueue()
         self.oldest = clock()
-        """When the oldest of the last drained news came in."""
+        """When the oldest of the last drained events arrived (clock seconds)."""
         self.arrivals: list[tuple[str, float]] = []
-        """Kind and arrival of each object's event that was drained last."""
+        """Kind and arrival time of each object event in the last drain."""
 
     @property
     def length(self) -> int:
-        """How many events wait."""
+        """Number of queued events."""
         return self._queue.qsize()
 
-    def put(self, news: News) -> None:
-        """Add, from any thread, without waiting."""
-        self._queue.put((self._clock(), news))
+    def put(self, event: News) -> None:
+        """Add an event, from any thread, without blocking."""
+        self._queue.put((self._clock(), event))
 
     def ask(self, question: Callable[[], _T], timeout: float) -> _T:
-        """What ``question`` returns between two turns of the loop, whose thread runs it; keep it short.
+        """Run ``question`` in the loop's thread between two turns and return its result; it must be short.
 
-        :raises TimeoutError: the loop did not get to it within ``timeout`` seconds.
+        :raises TimeoutError: the loop did not run it within ``timeout`` seconds.
         """
         future: Future[_T] = Future()
 
@@ -142,9 +142,9 @@ class Inbox:
             future.cancel()
 
     def wait_for_room(self) -> None:
-        """Wait while `MAX_EVENTS` are there.
+        """Block while `MAX_EVENTS` are queued.
 
-        Only for a thread that holds no lock which the loop may want, and whose source can be read again.
+        Only for threads that hold no lock the loop may take, and whose source can be read again.
         """
         while True:
             self._room.clear()
@@ -153,30 +153,30 @@ class Inbox:
             self._room.wait(1.0)
 
     def drain(self, timeout: float) -> list[News]:
-        """Everything there is, after waiting at most ``timeout`` seconds for the first.
+        """All queued events, after waiting at most ``timeout`` seconds for the first.
 
-        Questions (`ask`) are answered on the way.
+        Runs the callbacks of `ask` on the way.
         """
         try:
             self.oldest, first = self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
         except queue.Empty:
             self.arrivals = []
             return []
-        came = [(self.oldest, first)]
-        while len(came) < MAX_EVENTS:
+        drained = [(self.oldest, first)]
+        while len(drained) < MAX_EVENTS:
             try:
-                came.append(self._queue.get_nowait())
+                drained.append(self._queue.get_nowait())
             except queue.Empty:
                 break
         self._room.set()
-        self.arrivals = [(one.kind, moment) for moment, one in came if isinstance(one, Changed)]
-        news: list[News] = []
-        for _, one in came:
+        self.arrivals = [(one.kind, moment) for moment, one in drained if isinstance(one, Changed)]
+        events: list[News] = []
+        for _, one in drained:
             if isinstance(one, _Question):
                 one.answer()
             else:
-                news.append(one)
-        return news
+                events.append(one)
+        return events
 
     def replace(
         self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]
@@ -185,7 +185,7 @@ class Inbox:
         self.put(Listed(kind.name, objects, rejected))
 
     def apply(self, kind: Kind, event: Event) -> None:
-        """A reflector's event; while there are too many, the reflector waits and its watch is not read."""
+        """A reflector's event; blocks while the queue is full, so the watch is not read on."""
         self.wait_for_room()
         self.put(Changed(kind.name, event))
 

@@ -1,12 +1,8 @@
-"""Following what etcd's watch tells, in a thread of its own, into the inbox.
+"""Watches etcd in a thread of its own and puts its events into the loop's queue.
 
-That a watch has ended is news like any other: the loop reads etcd anew, in full, and says from where the
-next watch starts.  So where no watch holds (no right to, a proxy that takes no streams) that news is held
-back longer and longer: what is known of etcd stands meanwhile, and is written to.  But only as long as etcd
-answers and has not lost its data, which is asked all the while: it is believed to be equal.
-
-Knows stores that can be watched and the inbox.  Must never hold back that a watch which held has ended, nor
-that etcd is away.
+When a watch ends, the loop reads etcd in full and says where the next one starts.  Where no watch lasts (no
+permission, a proxy without streams) the end is reported with growing delays, while etcd is probed: an outage
+or lost data is reported at once, and so is the end of a watch that lasted.
 """
 
 from __future__ import annotations
@@ -25,32 +21,32 @@ from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox
 log = logging.getLogger(__name__)
 
 PAUSE_LIMIT: Final = 30.0
-"""Seconds that the end of a watch is held back at most: so often etcd is read in full where none holds."""
+"""Longest delay in seconds before the end of a watch is reported; without watches, the full-read interval."""
 
 CUT_LIMIT: Final = 5.0
-"""The same where watches are possible: the last one stood for a moment, or came too late for etcd's memory.
-What others changed is promised to be put right within seconds there."""
+"""The same where watches work (the last one opened briefly, or its revision was compacted): there, foreign
+changes are repaired within seconds."""
 
 PROBE: Final = 1.0
-"""Seconds between looks at etcd meanwhile."""
+"""Seconds between probes of etcd meanwhile."""
 
 HELD: Final = 1.0
-"""Seconds for which a watch must have stood so that its end is told at once."""
+"""Seconds a watch must have lasted for its end to be reported at once."""
 
 HEALTHY_AFTER: Final = 10.0
-"""Seconds after which the pauses start afresh."""
+"""Seconds a watch must have lasted to reset the backoff."""
 
-# In a row: a restart of etcd may cost one or two.
+# Failures in a row before the warning: a restart of etcd may cost one or two.
 _MANY = 3
 
 
 class EtcdFollower:
-    """One thread that watches etcd from the revision it was last told, into the inbox."""
+    """One thread that watches etcd from the revision of the last `follow`."""
 
     def __init__(self, store: KeyStore, inbox: Inbox, rng: random.Random | None = None) -> None:
         self._store = store
         self._backoff = Backoff(rng or random.Random(), PAUSE_LIMIT)
-        # What ended the watches since one held, and how many they were.
+        # Reasons and number of failed watches since the last stable one.
         self._reasons: set[str] = set()
         self._failures = 0
         self._inbox = inbox
@@ -63,14 +59,14 @@ class EtcdFollower:
         self._thread = threading.Thread(target=self._run, name="etcd-follower", daemon=True)
 
     def start(self) -> None:
-        """Be ready to follow."""
+        """Start the thread; it waits for `follow`."""
         self._thread.start()
 
     def follow(self, revision: int) -> int:
-        """Watch from ``revision`` on, and no longer from where it was.
+        """Replace the current watch with one from ``revision``; returns its number.
 
-        The number that is returned marks what this watch tells: the former one may be about to put
-        something into the inbox, and after etcd has lost its data that means nothing any more.
+        Events carry that number, because the previous watch may still deliver some, which are void after
+        etcd has lost its data.
         """
         with self._lock:
             self._from = revision
@@ -80,7 +76,7 @@ class EtcdFollower:
             return self._number
 
     def stop(self) -> None:
-        """End, within half a second."""
+        """Stop within half a second."""
         with self._lock:
             self._stop.set()
             self._ended.set()
@@ -121,13 +117,13 @@ class EtcdFollower:
         if stood < HELD:
             limit = CUT_LIMIT if possible or stands is not None else PAUSE_LIMIT
             why = self._hold_back(min(self._backoff.next(), limit), ended) or why
-        # When the loop has read etcd for another reason, this watch is nobody's any more.
+        # Once the loop has read etcd for another reason, this watch is superseded.
         if not ended.is_set():
             self._inbox.put(EtcdLost(why, number, why in self._reasons))
             self._reasons.add(why)
 
     def _note(self, why: str, stood: float) -> None:
-        """Take in that a watch has ended."""
+        """Count a watch that ended after ``stood`` seconds."""
         if stood >= HEALTHY_AFTER:
             self._backoff.reset()
         if stood >= HELD:
@@ -137,20 +133,19 @@ class EtcdFollower:
             self._failures += 1
         if self._failures == _MANY:
             log.warning(
-                "no watch on etcd holds (%s): until one does, etcd is read in full now and then, in the end"
-                " every %g s at most",
+                "no watch on etcd lasts (%s): until one does, etcd is read in full, at most every %g s",
                 why,
                 PAUSE_LIMIT,
             )
 
     def _hold_back(self, seconds: float, ended: threading.Event) -> str:
-        """Wait for ``seconds``, until ``ended``, or until etcd is away or empty: then the reason."""
+        """Wait ``seconds``, or until ``ended``; returns the reason early if etcd is down or lost its data."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not ended.is_set():
             try:
                 self._store.probe()
             except Exception as error:
-                # So it was not that no watch is possible here.
+                # An outage, rather than a place where watches cannot work.
                 self._backoff.reset()
                 return _reason(error)
             ended.wait(min(PROBE, left))
@@ -160,6 +155,6 @@ class EtcdFollower:
 def _reason(error: Exception) -> str:
     if isinstance(error, EtcdError):
         return str(error)
-    # Whatever it was, we no longer know what etcd holds; reading it anew is always right.
+    # The mirror may be stale now; a full read is always right.
     log.exception("the watch on etcd failed", exc_info=error)
     return f"the watch on etcd failed: {error}"

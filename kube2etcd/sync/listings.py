@@ -70,7 +70,7 @@ class Listings:
             keys = self._publisher.refresh(units)
         except Exception:
             keys = set().union(*map(self._refresh_one, sorted(units)))
-        refused = self._publisher.untold()
+        refused = self._publisher.take_reasons()
         for line in lines(refused):
             log.warning("%s", line)
         self._left_out(refused)
@@ -103,7 +103,7 @@ class Listings:
                 metrics.events(kind)
                 if change.type == "DELETED":
                     # An object that is no unit of its own is not published again when it goes.
-                    publisher.told.forget(Unit(kind, change.namespace, change.name))
+                    publisher.logged_reasons.forget(Unit(kind, change.namespace, change.name))
                 elif change.rejected is not None:
                     self._log_rejected(kind, change.rejected)
             case Failing(kind, since, absent):
@@ -130,7 +130,7 @@ class Listings:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self._followed(kind)
         self._metrics.listed(kind)
-        self._publisher.told.listed(kind, store.knows)
+        self._publisher.logged_reasons.listed(kind, store.knows)
         for one in event.rejected:
             self._log_rejected(kind, one)
 
@@ -152,5 +152,5 @@ class Listings:
 
     def _log_rejected(self, kind: str, one: Rejected) -> None:
         unit = Unit(kind, one.namespace, one.name)
-        for reason in self._publisher.told.fresh(unit, [one.reason]):
+        for reason in self._publisher.logged_reasons.fresh(unit, [one.reason]):
             log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)

@@ -1,9 +1,8 @@
-"""What etcd holds, as far as we know: a snapshot, our own writes, and the watch since.
+"""A copy of our range in etcd: a snapshot plus our own writes and the watch since.
 
-Our own writes stand at once; their echo in the watch is no news.  A change by somebody else is, and
-is told so that it can be repaired.  Only a put has an echo for certain: deleting what is not there
-is no event, so nobody waits for it, and the echo of a deletion counts like anybody's.  Pure: it is
-told everything and asks nobody.
+Our writes apply at once and their echo in the watch is dropped; other writers' changes are returned for
+repair.  Only a put is sure to have an echo: deleting a missing key makes no event, so deletions are not
+waited for, and their events count like anybody's.  Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from kube2etcd.etcd import changes
 
 
 class Mirror:
-    """Keys and values of etcd at `revision`, or nothing at all while it is `lost`."""
+    """Keys and values of etcd at `revision`; stale while `lost`."""
 
     def __init__(self) -> None:
         self.entries: dict[bytes, bytes] = {}
@@ -25,9 +24,9 @@ class Mirror:
         self._own: set[int] = set()
 
     def load(self, snapshot: changes.Snapshot) -> set[bytes]:
-        """Begin anew from ``snapshot``; the keys that are not as they were known until now."""
+        """Replace everything with ``snapshot``; returns the keys whose value differs from before."""
         known, now = self.entries, snapshot.entries
-        # One by one: a set of all keys, for a moment, would be the most that the process ever holds.
+        # Key by key: a set of all keys would be the peak of the process's memory.
         unlike = {key for key, value in now.items() if known.get(key) != value}
         unlike.update(key for key in known if key not in now)
         self.entries = now
@@ -38,17 +37,17 @@ class Mirror:
         return unlike
 
     def lose(self) -> None:
-        """What we know may be wrong; only a snapshot helps."""
+        """Mark the copy as stale until the next snapshot."""
         self.lost = True
 
     def caught_up(self, revision: int) -> None:
-        """`entries` holds everything up to ``revision``; its events may come or not."""
+        """`entries` holds everything up to ``revision``, whose events may still arrive and are skipped."""
         self.revision = revision
         self._echoes.clear()
         self._own.clear()
 
     def wrote(self, done: Iterable[changes.Change], result: changes.ApplyResult) -> None:
-        """Our own changes were accepted."""
+        """Apply our own changes, without the refused ones of ``result``."""
         self._own |= result.own_revisions
         refused = {change.key for change, _ in result.refused}
         for change in done:
@@ -61,7 +60,7 @@ class Mirror:
                 self.entries.pop(change.key, None)
 
     def take(self, batch: changes.WatchBatch) -> set[bytes]:
-        """Take in what the watch tells; the keys that others changed."""
+        """Apply a watch batch; returns the keys that other writers changed."""
         touched: set[bytes] = set()
         for event in batch.events:
             if event.mod_revision <= self.revision:
@@ -73,7 +72,7 @@ class Mirror:
                     del self._echoes[event.key]
                 continue
             if self._echoes.get(event.key):
-                # Older than our own write, whose echo is still to come.
+                # Older than our own write, whose echo is still due.
                 continue
             if own and event.key not in self.entries:
                 continue

@@ -27,14 +27,14 @@ class Claims:
     def __init__(self, rank: Callable[[Unit, bytes, bytes], Rank]) -> None:
         """``rank(unit, key, value)`` orders the claimants of a key."""
         self.values: dict[bytes, bytes] = {}
-        """What stands at each key."""
+        """The winning value of each key."""
         self._rank = rank
         self._holders: dict[bytes, Unit] = {}
         self._keys: dict[Unit, tuple[bytes, ...]] = {}
         self._rivals: dict[bytes, dict[Unit, bytes]] = {}
 
     def put(self, unit: Unit, after: Mapping[bytes, bytes]) -> list[bytes]:
-        """Let ``after`` be all that the unit claims; the keys whose value changed."""
+        """Replace all claims of ``unit`` with ``after``; returns the keys whose value changed."""
         values, holders = self.values, self._holders
         before = self._keys.pop(unit, ())
         if after:
@@ -71,7 +71,7 @@ class Claims:
         return self._settle(key, rivals)
 
     def _settle(self, key: bytes, rivals: Mapping[Unit, bytes]) -> bool:
-        """Give the key to the first of its claimants; whether that changes its value."""
+        """Give the key to its first claimant; returns whether that changes its value."""
         holder = self._holders[key] = min(
             rivals, key=lambda unit: (self._rank(unit, key, rivals[unit]), unit)
         )
@@ -81,20 +81,20 @@ class Claims:
 
 
 class ExclusiveNames:
-    """Which unit has a name that only one can have: the older object, then by namespace and name.
+    """The owner of each name that only one unit may have: the oldest, then by namespace and name.
 
-    What two Services say of one name cannot stand side by side: an alias beside addresses is no DNS, and
-    SRV records of one would lead to addresses of the other.
+    Two Services cannot share a name: a CNAME allows no other data, and SRV records of one would lead to
+    addresses of the other.
     """
 
     def __init__(self) -> None:
         self._wanting: dict[Name, list[tuple[Seniority, Unit]]] = {}
         self._wanted: dict[Unit, dict[Name, Seniority]] = {}
-        self.turned: set[Unit] = set()
-        """Units whose ownership changed since the last `settled()`."""
+        self.changed: set[Unit] = set()
+        """Units whose ownership changed since the last `take_changed()`."""
 
     def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
-        """Let ``names`` be all that the unit wants."""
+        """Replace all names that ``unit`` wants."""
         before = self._wanted.pop(unit, {})
         if names:
             self._wanted[unit] = dict(names)
@@ -104,9 +104,9 @@ class ExclusiveNames:
                 self._change(name, unit, before.get(name), names.get(name))
             heir = self.holder(name)
             if heir != holder:
-                self.turned |= {one for one in (holder, heir) if one is not None and one != unit}
+                self.changed |= {one for one in (holder, heir) if one is not None and one != unit}
             if name in names and heir != unit:
-                self.turned.add(unit)
+                self.changed.add(unit)
 
     def holder(self, name: Name) -> Unit | None:
         """The unit that has the name."""
@@ -117,10 +117,10 @@ class ExclusiveNames:
         """The units that want the name and do not have it, the next in line first."""
         return [unit for _, unit in self._wanting.get(name, [])[1:]]
 
-    def settled(self) -> list[Unit]:
+    def take_changed(self) -> list[Unit]:
         """The units whose ownership changed since the last call, in order."""
-        turned, self.turned = sorted(self.turned), set()
-        return turned
+        changed, self.changed = sorted(self.changed), set()
+        return changed
 
     def _change(self, name: Name, unit: Unit, before: Seniority | None, after: Seniority | None) -> None:
         wanting = self._wanting.setdefault(name, [])

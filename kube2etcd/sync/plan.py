@@ -1,4 +1,4 @@
-"""From what is there and what is wanted to changes in a safe order.  Pure.
+"""The changes from existing to desired entries, in a safe order.  Pure.
 
     existing \\ desired |  absent                       | same value | other value
     -------------------+-------------------------------+------------+--------------
@@ -6,10 +6,9 @@
     ours               |  Delete (stale)               |  -         |  Update
     of another or none |  - (foreign: kept, counted)   |  -         |  Update (repair)
 
-"Ours" is told by the owner mark in the value.  Where names nest, several writers may share a zone and
-so a name: what another one wrote there stays while its owner id sorts before ours, so that they never
-write over each other in turn.  Creates and Updates come before Deletes, except that
-what belongs to one object changes in one transaction.
+The owner mark in the value says whose a key is.  Where names nest, several writers may share a name: the one
+whose owner id sorts first keeps the key, so they never overwrite each other in turn.  Creates and Updates
+come before Deletes, except that one group changes in one transaction.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ HELD_FROM = 10
 
 
 class Create(msgspec.Struct, frozen=True, gc=False):
-    """The key is not there."""
+    """The key is missing."""
 
     key: bytes
     value: bytes
 
 
 class Update(msgspec.Struct, frozen=True, gc=False):
-    """The key holds something else."""
+    """The key holds another value."""
 
     key: bytes
     value: bytes
@@ -47,7 +46,7 @@ class Update(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """The key is ours and nobody wants it."""
+    """The key is ours and stale."""
 
     key: bytes
     before: bytes
@@ -58,26 +57,26 @@ Change = Create | Update | Delete
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes sorted by key, and the foreign keys that were seen and will stay."""
+    """Changes sorted by key, and the foreign keys found, which stay."""
 
     changes: tuple[Change, ...] = ()
     foreign: frozenset[bytes] = frozenset()
     malformed: frozenset[bytes] = frozenset()
     contested: frozenset[bytes] = frozenset()
-    """Keys that we want and another writer holds by right of its owner id."""
+    """Keys that we want and another writer keeps, since its owner id sorts first."""
 
     @property
     def deletes(self) -> tuple[Delete, ...]:
-        """The keys that go."""
+        """The deletions."""
         return tuple(change for change in self.changes if isinstance(change, Delete))
 
     @property
     def puts(self) -> tuple[Create | Update, ...]:
-        """The keys that are written."""
+        """The creates and updates."""
         return tuple(change for change in self.changes if not isinstance(change, Delete))
 
     def without(self, keys: frozenset[bytes]) -> Plan:
-        """The plan less the changes of ``keys``."""
+        """The plan without the changes of ``keys``."""
         return Plan(
             tuple(change for change in self.changes if change.key not in keys),
             self.foreign,
@@ -92,7 +91,7 @@ def diff(
     owner: str,
     keys: Iterable[bytes] | None = None,
 ) -> Plan:
-    """What makes ``existing`` equal to ``desired``, for ``keys`` or for all of both."""
+    """The changes that make ``existing`` equal to ``desired``; for all keys, unless ``keys`` are given."""
     found: list[Change] = []
     foreign: set[bytes] = set()
     malformed: set[bytes] = set()
@@ -122,10 +121,10 @@ def diff(
 def prune(
     foreign: Iterable[bytes], existing: Mapping[bytes, bytes], owner: str, zones: Iterable[bytes]
 ) -> tuple[Delete, ...]:
-    """What takes out the ``foreign`` keys of our own zones, given as the ranges of their keys.
+    """Deletes for the ``foreign`` keys in our ``zones`` (key ranges).
 
-    Only for a person who asked for it: who wrote them may still want them.  Keys that belong to our
-    own, whose owner is ours and more behind a slash, stay; so does what lies in no zone of ours.
+    Only on explicit request: their writers may still want them.  Keys outside our zones stay, and so do
+    those of sub-owners (``OWNER/...``).
     """
     ranges = tuple(zones)
     return tuple(
@@ -136,10 +135,10 @@ def prune(
 
 
 def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> frozenset[bytes]:
-    """The keys whose deletion must wait for a second opinion; empty when the plan is harmless.
+    """The keys whose deletion must be confirmed; empty when the plan is harmless.
 
-    Counted in names, not in keys: an endpoint more or less is one name, whatever it is made of.
-    Only keys that carry ``owner_mark`` count as ours.
+    Counts names, not keys: an endpoint is one name however many records it has.  Only keys with
+    ``owner_mark`` count as ours.
     """
     deletes = plan.deletes
     if len(deletes) < HELD_FROM:
@@ -159,7 +158,7 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
 
 
 def _more_names(existing: Mapping[bytes, bytes], owner_mark: bytes, least: float) -> bool:
-    """Whether there are at least so many names of ours; looks at no more keys than that takes."""
+    """Whether at least ``least`` names are ours; stops at the first that proves it."""
     names: set[bytes] = set()
     for key, value in existing.items():
         if owner_mark in value:
@@ -172,11 +171,10 @@ def _more_names(existing: Mapping[bytes, bytes], owner_mark: bytes, least: float
 def generations(
     plan: Plan, group: Callable[[bytes], bytes], max_ops: int
 ) -> tuple[tuple[changes.Batch, ...], tuple[changes.Batch, ...]]:
-    """Batches of at most ``max_ops``: first those that add, then those that only take away.
+    """Batches of at most ``max_ops`` changes: first those that put, then those that only delete.
 
-    The changes of one ``group`` go in one transaction.  A group too large for one is split with its
-    additions in the first generation and its deletions in the second, so that no name is missing in
-    between.
+    The changes of one ``group`` share a transaction.  A group too large for one puts in the first generation
+    and deletes in the second, so no name is missing in between.
     """
     groups: dict[bytes, list[Change]] = {}
     for change in plan.changes:
@@ -215,6 +213,6 @@ def _pack(groups: Iterable[list[changes.Change]], max_ops: int) -> Iterable[chan
 
 
 def _name_key(key: bytes) -> bytes:
-    """The key of the name that ``key`` is about: without the leaf, which has an upper-case letter."""
+    """``key`` without its leaf, which has an upper-case letter."""
     head, _, leaf = key.rpartition(b"/")
     return key if leaf == leaf.lower() else head

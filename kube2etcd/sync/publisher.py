@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.sync.ownership import Claims, ExclusiveNames, Rank, Seniority
-from kube2etcd.sync.reasons import Reasons
+from kube2etcd.sync.reasons import LoggedReasons
 from kube2etcd.zones.base import Expected, Published, Zone
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
@@ -48,13 +48,13 @@ class Publisher:
         self._reverse = f"{layout.prefix}/arpa/".encode()
         self._refused: dict[Unit, int] = {}
         self._exclusive = ExclusiveNames()
-        self.told = Reasons()
-        self._untold: list[tuple[Unit, str]] = []
+        self.logged_reasons = LoggedReasons()
+        self._unlogged: list[tuple[Unit, str]] = []
         self._take((zone, *others) if zone is not None else tuple(others))
         self.refresh(self._zone_units)
 
     def rezone(self, external: Iterable[Zone]) -> set[Unit]:
-        """Let ``external`` stand for the external zones; the units to look at again."""
+        """Replace the external zones; returns the units to refresh."""
         before = set(self._zone_units)
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._take((*kept, *external))
@@ -76,24 +76,24 @@ class Publisher:
 
     @property
     def cluster(self) -> ClusterZone | None:
-        """The cluster's zone, where there is one."""
+        """The cluster zone, if configured."""
         return next((one for one in self.zones if isinstance(one, ClusterZone)), None)
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
-        """Derive these units again; the keys whose desired value may differ now."""
+        """Derive these units again; returns the keys whose desired value may have changed."""
         changed: set[bytes] = set()
         for unit in self._with_followers(units):
             found = list(self._found(unit))
             self._exclusive.want(unit, self._wanted(unit, found))
-            if unit not in self._exclusive.turned:
+            if unit not in self._exclusive.changed:
                 changed.update(self._claims.put(unit, self._claim(unit, found)))
-        # Who has which name is known only now.
-        for unit in self._exclusive.settled():
+        # Ownership of names is final only now.
+        for unit in self._exclusive.take_changed():
             changed.update(self._claims.put(unit, self._claim(unit, list(self.by_zone(unit)))))
         return changed
 
     def published(self, unit: Unit) -> Published:
-        """The records of one unit in all zones, and what it leaves out."""
+        """The records of one unit in all zones, with the reasons for records left out."""
         whole = Published()
         rejected = self.store.rejected(unit)
         if rejected is not None:
@@ -107,7 +107,7 @@ class Publisher:
         return whole
 
     def by_zone(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
-        """What a unit has in each zone."""
+        """The records of a unit per zone, without names that another unit owns."""
         for zone, published in self._found(unit):
             name = published.exclusive_name
             holder = self._exclusive.holder(name) if name is not None else None
@@ -119,7 +119,7 @@ class Publisher:
             yield zone, published
 
     def _found(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
-        """What a unit would have in each zone if no other unit wanted its names."""
+        """The records of a unit per zone, before names are contested."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
             yield from ((zone, Published(left_out=[rejected.reason])) for zone in self.zones)
@@ -199,10 +199,10 @@ class Publisher:
         """The units of which something could not be made; `published` says what and why."""
         return self._refused.keys()
 
-    def untold(self) -> list[tuple[Unit, str]]:
+    def take_reasons(self) -> list[tuple[Unit, str]]:
         """What was left out for an odd reason since the last call; each reason once for each object."""
-        untold, self._untold = self._untold, []
-        return untold
+        reasons, self._unlogged = self._unlogged, []
+        return reasons
 
     def group(self, key: bytes) -> bytes:
         """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
@@ -252,12 +252,12 @@ class Publisher:
             claims = non_terminals | claims
         rejected = self.store.rejected(unit) is not None
         self._count(unit, 1 if rejected else len(left_out))
-        if not rejected and (left_out or len(self.told)):
+        if not rejected and (left_out or len(self.logged_reasons)):
             odd = [reason for reason in left_out if not isinstance(reason, Expected)]
             if self._present(unit):
-                self._untold += [(unit, reason) for reason in self.told.fresh(unit, odd)]
+                self._unlogged += [(unit, reason) for reason in self.logged_reasons.fresh(unit, odd)]
             else:
-                self.told.forget(unit)
+                self.logged_reasons.forget(unit)
         return claims
 
     def _present(self, unit: Unit) -> bool:

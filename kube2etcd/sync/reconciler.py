@@ -104,7 +104,7 @@ class Reconciler:
         self._report.publish()
 
     def _reconcile(self, touched: set[bytes], now: float) -> None:
-        """Compare ``touched`` keys, or all where etcd has to be read anew, and write what differs."""
+        """Compare ``touched`` keys, or all after a full read of etcd, and write what differs."""
         parts, target, entries = self.parts, self.target, self.target.mirror.entries
         full, waiting = target.mirror.lost, self.held.keys | self.disputes.keys
         refused = set(target.refused())

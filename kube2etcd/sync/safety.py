@@ -1,8 +1,8 @@
-"""Deletions that wait for a second opinion (guarantee G3), and writers that undo ours (guarantee G13).
+"""Holds mass deletions (guarantee G3), and yields to a second writer with our owner id (guarantee G13).
 
-A plan that would delete many of our names looks like a wrong answer of the API server, and so does any
-deletion after a list that came empty: it is held until a second listing agrees.  A key of ours that
-somebody with our owner id writes back again and again is another bridge's: we stop, and say so.
+A plan that deletes many of our names, or any after an empty list, may stem from a wrong answer of the API
+server: it is held until a second listing confirms it.  A key that is reverted again and again under our owner
+id belongs to a second bridge: we stop writing it, and report that.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from skydns_compat.message import owner_of
 log = logging.getLogger(__name__)
 
 ASK_AGAIN: Final = (5.0, 10.0, 20.0)
-"""Seconds after which a held plan asks for another listing."""
+"""Seconds until a held plan requests another listing."""
 
 UNDONE: Final = 2
-"""How often within `DISPUTE_WINDOW` our change of one key is undone before we call it a dispute."""
+"""Reverts of one key within `DISPUTE_WINDOW` that we tolerate before it is disputed."""
 
 DISPUTE_WINDOW: Final = 30.0
-"""Seconds in which those must lie; two writers undo each other within milliseconds."""
+"""Seconds; two writers revert each other within milliseconds."""
 
 PROBE_AFTER: Final = (15.0, 30.0, 60.0, 120.0, 300.0)
-"""Seconds after which one disputed key is written again, to see whether the other writer is gone; the last
+"""Seconds until one disputed key is written again, to probe whether the other writer is gone; the last
 repeats."""
 
 PROBE_STANDS: Final = 3.0
-"""Seconds for which such a key must stay as we wrote it."""
+"""Seconds the probed key must keep our value."""
 
 MAX_TRACKED: Final = 10_000
 """Keys whose undone changes are counted, and that are remembered as disputed; beyond it, all are disputed."""
 
 
 class HeldDeletes:
-    """The deletions that are held at present."""
+    """Mass deletions awaiting confirmation."""
 
     def __init__(self, owner: str, force: bool = False) -> None:
         self.keys: frozenset[bytes] = frozenset()
@@ -56,17 +56,17 @@ class HeldDeletes:
         empty: bool,
         now: float,
     ) -> Plan:
-        """The plan without the deletions that no second listing has confirmed yet.
+        """``plan`` without the suspect deletions that no second listing has confirmed yet.
 
-        ``entries``: what etcd holds; ``listings``: how often each kind was listed; ``empty``: a kind was
-        listed empty that was not, or at the start.  A server that has not read its own data yet says that,
-        and in a small cluster few names go by it: then every deletion waits.
+        ``entries``: what etcd holds; ``listings``: number of lists per kind; ``empty``: a kind was listed
+        empty that was not before, or at the start.  A server that has not loaded its data yet answers so;
+        in a small cluster that removes few names, so then every deletion waits.
         """
         deletes = frozenset(change.key for change in plan.deletes)
         rest, waiting = plan, self.keys & deletes
         if self._asked and all(listings[kind] > count for kind, count in self._since.items()):
-            # Only what was held when the listing was asked for: one that was under way may have been wrong
-            # about more, and nothing has confirmed that.
+            # Only what was held when the listing was requested: deletions that first appear with the
+            # second listing are not confirmed by it.
             confirmed, self._asked = self._asked & deletes, frozenset()
             if confirmed:
                 log.warning("deletions confirmed by a second listing: %d keys", len(confirmed))
@@ -90,7 +90,7 @@ class HeldDeletes:
         return plan.without(suspect) if suspect else plan
 
     def relist_due(self, now: float) -> bool:
-        """Whether it is time for another listing; true once for each such time."""
+        """Whether another listing is due; true once per due time."""
         due = bool(self.keys and self._ask_at) and now >= self._ask_at[0]
         if due:
             self._ask_at.pop(0)
@@ -100,13 +100,13 @@ class HeldDeletes:
 class Disputes:
     """Keys that another writer with our owner id writes as well.
 
-    While there are any, nothing is deleted, and disputed keys are left as the other writer has them.  Two
-    bridges that both do so come to rest, each with its own names in etcd.
+    While there are any, nothing is deleted and disputed keys keep the other writer's value.  Two bridges that
+    both do so converge, each with its own names in etcd.
     """
 
     def __init__(self, owner: str) -> None:
         self.keys: set[bytes] = set()
-        """Keys that we would write or delete and leave alone."""
+        """Keys that we would write or delete, but leave alone."""
         self._owner = owner
         self._undone: dict[bytes, list[float]] = {}
         self._disputed: set[bytes] = set()
@@ -119,9 +119,9 @@ class Disputes:
         return bool(self._disputed)
 
     def withhold(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
-        """The plan without what would undo another writer's changes once more.
+        """``plan`` without changes that would revert the other writer again.
 
-        ``changed``: keys that somebody else changed since the last turn.
+        ``changed``: keys that other writers changed since the last turn.
         """
         for change in plan.changes:
             if isinstance(change, Create) or change.key not in changed or not self._is_ours(change.before):
@@ -140,7 +140,7 @@ class Disputes:
             self._probe = min(held), now
             held.discard(self._probe[0])
         elif self._probe is None and not held and now >= self._probe_at:
-            self._reset()  # what was disputed is as we want it
+            self._reset()  # disputed keys have our value
         self.keys = held
         return plan.without(frozenset(held))
 

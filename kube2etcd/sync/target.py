@@ -165,7 +165,9 @@ class Target:
             return
         self._metrics.etcd_watch_lost()
         if not self.mirror.lost:
-            log.log(logging.DEBUG if event.again else logging.WARNING, "etcd is read anew: %s", event.reason)
+            log.log(
+                logging.DEBUG if event.again else logging.WARNING, "reading etcd in full: %s", event.reason
+            )
         self.lose()
 
     def elect(self, other_leader: str) -> None:

@@ -149,7 +149,7 @@ def test_where_no_watch_holds_etcd_is_read_less_and_less_often(
         assert told(inbox, 1) == [EtcdLost("no right to watch", number, again=turn > 0)]
     assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
     (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
-    assert said.startswith("no watch on etcd holds (no right to watch)")
+    assert said.startswith("no watch on etcd lasts (no right to watch)")
     follower.stop()
 
 

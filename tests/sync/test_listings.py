@@ -65,8 +65,8 @@ def test_an_odd_slice_that_is_gone_is_forgotten(
 ) -> None:
     assert told(listings, caplog, [first]) == 1
     told(listings, caplog, after)
-    assert len(publisher.told) == 0
-    assert publisher.told.fresh(Unit(SLICES, "shop", "web-1"), [ODD.reason]) == [ODD.reason]
+    assert len(publisher.logged_reasons) == 0
+    assert publisher.logged_reasons.fresh(Unit(SLICES, "shop", "web-1"), [ODD.reason]) == [ODD.reason]
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publis
         listings.apply(event("ADDED", odd))
         listings.apply(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
         listings.refresh()
-    assert len(publisher.told) == 0
+    assert len(publisher.logged_reasons) == 0

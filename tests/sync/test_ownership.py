@@ -22,23 +22,23 @@ def test_alone_nobody_has_to_look_again() -> None:
     contest = ExclusiveNames()
     contest.want(A, {WEB: old(A)})
     contest.want(A, {WEB: old(A)})
-    assert (contest.holder(WEB), contest.losers(WEB), contest.settled()) == (A, [], [])
+    assert (contest.holder(WEB), contest.losers(WEB), contest.take_changed()) == (A, [], [])
     contest.want(A, {})
-    assert (contest.holder(WEB), contest.settled()) == (None, [])
+    assert (contest.holder(WEB), contest.take_changed()) == (None, [])
 
 
 def test_the_older_takes_it_and_the_next_in_line_follows() -> None:
     contest = ExclusiveNames()
     contest.want(B, {WEB: old(B)})
     contest.want(C, {WEB: old(C)})
-    assert (contest.holder(WEB), contest.losers(WEB), contest.settled()) == (B, [C], [C])
+    assert (contest.holder(WEB), contest.losers(WEB), contest.take_changed()) == (B, [C], [C])
     contest.want(A, {WEB: old(A, "2")})
-    assert (contest.losers(WEB), contest.settled()) == ([C, A], [A])
+    assert (contest.losers(WEB), contest.take_changed()) == ([C, A], [A])
     contest.want(A, {WEB: old(A, "0")})
-    assert (contest.holder(WEB), contest.settled()) == (A, [B])
+    assert (contest.holder(WEB), contest.take_changed()) == (A, [B])
     contest.want(A, {})
-    assert (contest.holder(WEB), contest.settled()) == (B, [B])
-    assert contest.settled() == []
+    assert (contest.holder(WEB), contest.take_changed()) == (B, [B])
+    assert contest.take_changed() == []
 
 
 def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
@@ -46,7 +46,7 @@ def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
     contest.want(A, {WEB: old(A)})
     for _ in range(2):
         contest.want(B, {WEB: old(B), DB: old(B)})
-        assert contest.settled() == [B]
+        assert contest.take_changed() == [B]
     assert contest.holder(DB) == B
 
 
@@ -65,7 +65,7 @@ def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[
     for unit, wanted in steps:
         contest.want(unit, {name: old(unit, age) for name, age in wanted.items()})
         present[unit] = wanted
-        for one in [*contest.settled(), unit]:
+        for one in [*contest.take_changed(), unit]:
             has[one] = {name for name in present.get(one, {}) if contest.holder(name) == one}
         for name in (WEB, DB):
             order = sorted((old(one, ages[name]), one) for one, ages in present.items() if name in ages)

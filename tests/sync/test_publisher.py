@@ -111,9 +111,9 @@ def test_ordinary_reasons_are_not_told() -> None:
     piece = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (), (Endpoint(("10.1.0.1",), False),))
     publisher = filled(services=[service("db", ip="None"), service("new", ip="")], endpointslices=[piece])
     assert publisher.left_out() == 3
-    assert publisher.untold() == []
+    assert publisher.take_reasons() == []
     nics = (("nic1", "fe80::1"), ("nic2", "127.0.0.1"))
-    [(unit, reason)] = with_machines([], [machine("m", *nics)]).untold()
+    [(unit, reason)] = with_machines([], [machine("m", *nics)]).take_reasons()
     assert (str(unit), "loopback" in reason) == ("virtualmachineinstances/shop/m", True)
 
 
@@ -356,7 +356,7 @@ def test_an_alias_in_the_zone_is_followed_to_the_names_of_objects_alone(target: 
     assert host(publisher, key + b"/C") == expected
     reasons = set(publisher.published(Unit("services", "shop", "x")).left_out)
     assert len(reasons) == (not followed)
-    assert publisher.untold() == []
+    assert publisher.take_reasons() == []
 
 
 def test_of_two_aliases_of_one_name_the_older_objects_is_published() -> None:

@@ -57,7 +57,7 @@ def test_an_alias_follows_what_becomes_of_its_target() -> None:
     ring = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "a.dtk.io"))
     publisher.refresh(store.replace("dnsendpoints", [ring]))
     assert key not in publisher.desired
-    assert {unit.name for unit, _ in publisher.untold()} == {"a.dtk.io", "b.dtk.io"}
+    assert {unit.name for unit, _ in publisher.take_reasons()} == {"a.dtk.io", "b.dtk.io"}
     cut = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "1.1.1.1"))
     publisher.refresh(store.replace("dnsendpoints", [cut]))
     assert host(publisher, key) == "own_.b.dtk.io"

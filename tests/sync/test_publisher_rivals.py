@@ -54,7 +54,7 @@ def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder
         assert publisher.desired == alone.desired
         assert publisher.losers(Name.parse("web.stage.example")) == [loser]
         assert publisher.left_out() == 1
-        [(unit, reason)] = publisher.untold()
+        [(unit, reason)] = publisher.take_reasons()
         assert unit == loser
         assert reason.startswith(f"web.stage.example is services/{holder}/web's")
 
@@ -86,7 +86,7 @@ def test_only_the_last_word_of_one_listing_is_told() -> None:
     publisher = sharing([])
     aged = [service("web", namespace=at, age=str(9 - int(at))) for at in "123"]
     publisher.refresh(publisher.store.replace("services", aged))
-    assert publisher.untold() == [
+    assert publisher.take_reasons() == [
         (
             Unit("services", at, "web"),
             "web.stage.example is services/3/web's, which is older, or as old and first by namespace",

@@ -1,44 +1,44 @@
-"""Each reason is told once for each object, and no object talks without end."""
+"""Each reason is logged once for each object, and no object talks without end."""
 
 from __future__ import annotations
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.reasons import AT_ONCE, ENOUGH, LONGEST, MOST, Reasons, lines
+from kube2etcd.sync.reasons import AT_ONCE, ENOUGH, LONGEST, MOST, LoggedReasons, lines
 
 UNIT = Unit("services", "shop", "web")
 OTHER = Unit("services", "shop", "api")
 
 
 def test_each_reason_is_told_once_for_each_object() -> None:
-    told = Reasons()
-    assert told.fresh(UNIT, ["a", "b", "a"]) == ["a", "b"]
-    assert told.fresh(UNIT, ["b", "c"]) == ["c"]
-    assert told.fresh(UNIT, []) == []
-    assert told.fresh(UNIT, ["a", "b", "c"]) == []
-    assert told.fresh(OTHER, ["a"]) == ["a"]
+    logged = LoggedReasons()
+    assert logged.fresh(UNIT, ["a", "b", "a"]) == ["a", "b"]
+    assert logged.fresh(UNIT, ["b", "c"]) == ["c"]
+    assert logged.fresh(UNIT, []) == []
+    assert logged.fresh(UNIT, ["a", "b", "c"]) == []
+    assert logged.fresh(OTHER, ["a"]) == ["a"]
 
 
 def test_what_is_gone_and_comes_again_is_another_object() -> None:
-    told = Reasons()
-    told.fresh(UNIT, ["a"])
-    told.forget(UNIT)
-    told.forget(UNIT)
-    assert told.fresh(UNIT, ["a"]) == ["a"]
+    logged = LoggedReasons()
+    logged.fresh(UNIT, ["a"])
+    logged.forget(UNIT)
+    logged.forget(UNIT)
+    assert logged.fresh(UNIT, ["a"]) == ["a"]
 
 
 def test_a_list_says_who_of_its_kind_is_gone() -> None:
-    told = Reasons()
+    logged = LoggedReasons()
     elsewhere = Unit("pods", "shop", "web")
     for unit in (UNIT, OTHER, elsewhere):
-        told.fresh(unit, ["a"])
-    told.listed("services", lambda unit: unit == OTHER)
-    assert len(told) == 2
-    assert [told.fresh(unit, ["a"]) for unit in (UNIT, OTHER, elsewhere)] == [["a"], [], []]
+        logged.fresh(unit, ["a"])
+    logged.listed("services", lambda unit: unit == OTHER)
+    assert len(logged) == 2
+    assert [logged.fresh(unit, ["a"]) for unit in (UNIT, OTHER, elsewhere)] == [["a"], [], []]
 
 
 def test_who_changes_its_reasons_for_ever_is_told_so_once() -> None:
-    told = Reasons()
-    lines = [line for number in range(5 * MOST) for line in told.fresh(UNIT, [f"address {number}"])]
+    logged = LoggedReasons()
+    lines = [line for number in range(5 * MOST) for line in logged.fresh(UNIT, [f"address {number}"])]
     assert len(lines) == MOST
     assert lines[-2:] == [f"address {MOST - 2}", ENOUGH]
 

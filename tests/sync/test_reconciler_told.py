@@ -95,5 +95,5 @@ def test_since_when_a_kind_is_stale_is_said_once_and_not_with_each_failure(world
 
 def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFixture) -> None:
     world.turn(EtcdLost("first"), EtcdLost("second"))
-    assert "etcd is read anew: first" in told.text
+    assert "reading etcd in full: first" in told.text
     assert "second" not in told.text
