@@ -33,7 +33,7 @@ def test_all_of_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"skydns_config": "true"}, "--skydns-config is for SkyDNS; write --etcd-api v2 beside it"),
+        ({"skydns_config": "true"}, "--skydns-config is for SkyDNS; write --etcd-api v2 as well"),
         ({**V2, "skydns_min_ttl": "5"}, "--skydns-min-ttl is written only with --skydns-config true"),
         (
             {**V2, "domains": ("dtk.io",)},

@@ -29,7 +29,7 @@ def combination_faults(
     ):
         path, partner = f"etcd.{one}", f"etcd.{other}"
         if path in values and partner not in said:
-            yield f"{said[path]} needs --{BY_PATH[partner].option} beside it"
+            yield f"{said[path]} needs --{BY_PATH[partner].option} as well"
     if "etcd.servers" in said and "etcd.servers" not in faults:
         where = said["etcd.servers"]
         if not etcd.servers:
@@ -37,18 +37,18 @@ def combination_faults(
         elif len({urlsplit(url).scheme for url in etcd.servers}) > 1:
             yield f"{where} mixes http and https; write all of them alike"
         elif (etcd.cafile or etcd.cert) and urlsplit(etcd.servers[0]).scheme == "http":
-            yield f"{where} is plain http, so a certificate would not be used; write https://"
+            yield f"{where} is plain http, which would ignore the certificate; write https://"
     if settings.leader_elect and etcd.api == "v2":
-        yield f"{said['leader_elect']} needs leases, which the v2 API has not; write --etcd-api v3"
+        yield f"{said['leader_elect']} needs leases, which the v2 API lacks; write --etcd-api v3"
     if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
-        yield f"{said['vm.name_server_ip']} needs --vm-domain beside it"
+        yield f"{said['vm.name_server_ip']} needs --vm-domain as well"
     if "corefile.vm_listen" in values and settings.vm.domain is None and "vm.domain" not in said:
-        yield f"{said['corefile.vm_listen']} needs --vm-domain beside it"
+        yield f"{said['corefile.vm_listen']} needs --vm-domain as well"
     if settings.dns_endpoints and not settings.domains and "domains" not in faults:
-        yield f"{said['dns_endpoints']} needs --domains beside it: which names are meant"
+        yield f"{said['dns_endpoints']} needs --domains as well, the domains to publish"
     if not settings.cluster_zone:
         if etcd.api == "v2":
-            yield f"{said['cluster_zone']} leaves SkyDNS nothing: it serves the cluster's zone; leave it out"
+            yield f"{said['cluster_zone']} leaves SkyDNS nothing: it serves only the cluster's zone; omit it"
         elif not (settings.zones or settings.domains or settings.vm.domain is not None):
             yield f"{said['cluster_zone']} leaves nothing to publish; name --vm-domain, --domains or zones"
     yield from _webhook(settings, said)
@@ -58,7 +58,7 @@ def combination_faults(
         if path not in values:
             continue
         if etcd.api != "v2":
-            yield f"{said[path]} is for SkyDNS; write --etcd-api v2 beside it"
+            yield f"{said[path]} is for SkyDNS; write --etcd-api v2 as well"
         elif not settings.skydns.config:
             yield f"{said[path]} is written only with --skydns-config true"
     yield from zone_faults(settings, said)
@@ -67,7 +67,7 @@ def combination_faults(
 def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     webhook = settings.webhook
     if webhook.inside and webhook.state_objects is not None and not settings.dns_endpoints:
-        yield f"{said['webhook.state_objects']} needs --dns-endpoints beside --webhook, which reads them"
+        yield f"{said['webhook.state_objects']} needs --dns-endpoints beside --webhook, to read them"
     if webhook.inside and settings.etcd.api == "v2":
         yield f"{said['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
     if len({address.version for address in webhook.cluster_ip}) < len(webhook.cluster_ip):
