@@ -1,7 +1,7 @@
 """Wiring of what touches the world: the bridge that runs.
 
 Builds the parts from settings, starts their threads, and sees that they end.  Decides nothing about
-names.  Threads: the loop in the caller's, one reflector a kind, one watch on etcd, the HTTP door.
+names.  Threads: the loop in the caller's, one reflector a kind, one watch on etcd, the probe server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.etcd import Connection, KeyStore, open_store
 from kube2etcd.etcd.client import connect as connect_etcd
 from kube2etcd.etcd.election import LEASE, Election
-from kube2etcd.http.server import Door
+from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.recorder import EventRecorder
@@ -71,7 +71,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     if settings.webhook.inside:
         webhook = _webhook(settings, api, inbox, status, metrics, within, corefile)
     health = webhook or status
-    door = Door(
+    probes = ProbeServer(
         settings.listen, corefile.snapshots(health) if corefile else health, metrics, str(settings.domain)
     )
 
@@ -114,8 +114,8 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         if corefile is not None:
             corefile.start()
             ending.callback(corefile.stop)
-        door.start()
-        ending.callback(door.stop)
+        probes.start()
+        ending.callback(probes.stop)
         if settings.listen_page is not None:
             page = _status_page(settings.listen_page, reconciler, health)
             ending.callback(page.start().stop)
@@ -147,7 +147,7 @@ def _webhook(
     ending: contextlib.ExitStack,
     corefile: CorefileWriter | None,
 ) -> Webhook:
-    """The door for ExternalDNS in this process; its modules are read only where it is wanted."""
+    """The ExternalDNS webhook in this process; its modules are read only where it is wanted."""
     from kube2etcd.webhook.app import Webhook, state_store
 
     store = ending.enter_context(state_store(settings, with_etcd=True, api=api))

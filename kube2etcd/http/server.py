@@ -64,7 +64,7 @@ class EvictingChannel(HTTPChannel):  # type: ignore[misc]
         super().__init__(server, sock, addr, adj, map)
 
 
-class Door:
+class ProbeServer:
     """Serves on ``listen`` from `start` to `stop`."""
 
     def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
@@ -92,7 +92,7 @@ class Door:
         """The port, also when the system chose it."""
         return int(self._server.effective_port)
 
-    def start(self) -> Door:
+    def start(self) -> ProbeServer:
         """Begin to answer."""
         self._thread.start()
         log.info("probes and metrics on port %d", self.port)
@@ -160,7 +160,7 @@ Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def application(status: HasSnapshot, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
-    """The WSGI application behind the door."""
+    """The WSGI application of the probe server."""
 
     made, page_of_metrics = -METRICS_AGE, b""
     making = threading.Lock()

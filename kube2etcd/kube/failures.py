@@ -1,6 +1,6 @@
-"""What went wrong on the way to the API server, in one sentence, as the error that says what to do.
+"""API server failures as errors with a one-sentence message that says what to do.
 
-Texts of causes may hold a secret, so none is passed on unseen.
+Texts of causes may hold a secret, so none is passed on unchecked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ApiRefused(ApiUnavailable):
 
 
 class ApiSilent(ApiUnavailable):
-    """A stream had nothing to say for as long as its read timeout; it may be well or hang."""
+    """A stream was silent for its read timeout; it may be idle or hang."""
 
 
 def refusal(
@@ -62,38 +62,40 @@ def refusal(
     status = response.status
     asked = _asked(path, params)
     said = _said(response, secret)
-    told = f": {said}" if said else ""
+    answer = f"({status}: {said})" if said else f"({status})"
     if status == 401:
-        who = "the credentials are" if known else ("there are no credentials, and a request without any is")
+        who = "the credentials are not accepted" if known else "the request had no credentials"
         return ApiForbidden(
-            f"{server} does not know us when we {asked} (401{told}): {who} not accepted; "
+            f"{server}: cannot {asked} {answer}; {who}: "
             "correct the token, certificate or exec plugin of the kubeconfig or service account"
         )
     if status == 403:
-        # A server that lets strangers in says so to them, where it says 401 to others.
-        stranger = (
-            "" if known else "; we asked without credentials: is there a user or exec plugin to give them?"
+        # With anonymous auth enabled, a request without credentials gets 403 rather than 401.
+        anonymous = (
+            ""
+            if known
+            else "; the request had no credentials: is a user or exec plugin missing in the kubeconfig?"
         )
         return ApiForbidden(
-            f"{server} forbids us to {asked} (403{told}); grant this right to our account with RBAC{stranger}"
+            f"{server}: cannot {asked} {answer}; grant this to our account with RBAC{anonymous}"
         )
     if status == 404 and re.fullmatch(r'namespaces "[^"]*" not found', said):
-        return ApiNotFound(f"{server} cannot {asked} (404: {said}); create the namespace")
+        return ApiNotFound(f"{server}: cannot {asked} {answer}; create the namespace")
     if status == 404:
-        return ApiNotFound(f"{server} cannot {asked} (404): this kind is not installed there")
+        return ApiNotFound(f"{server}: cannot {asked} (404); this kind is not installed there")
     if status == 410:
-        return ApiGone(f"{server} no longer has the version from which we {asked} (410{told})")
+        return ApiGone(f"{server}: cannot {asked} {answer}; the resourceVersion is too old")
     retry_after = _retry_after(response.headers.get("Retry-After"))
     if status == 429 or (status >= 500 and retry_after is not None):
         return ApiTooMany(
-            f"{server} asks us to wait before we {asked} ({status}{told})",
+            f"{server}: cannot {asked} yet {answer}; the server asks to wait",
             1.0 if retry_after is None else retry_after,
         )
     if status >= 500:
-        return ApiUnavailable(f"{server} fails when we {asked} ({status}{told}); trying again")
+        return ApiUnavailable(f"{server}: cannot {asked} {answer}; retrying")
     if 300 <= status < 400:
         return ApiUnavailable(f"{server} redirects elsewhere ({status}); is it a Kubernetes API server?")
-    return ApiRefused(f"{server} refuses when we {asked} ({status}{told})", status)
+    return ApiRefused(f"{server}: cannot {asked} {answer}", status)
 
 
 def _said(response: urllib3.BaseHTTPResponse, secret: str) -> str:

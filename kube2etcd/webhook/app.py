@@ -23,7 +23,7 @@ from kube2etcd.etcd import changes
 from kube2etcd.etcd.client import connect as connect_etcd
 from kube2etcd.etcd.store import EtcdStore as EtcdKeys
 from kube2etcd.external import ClusterAddress, Domain, Endpoint, managed
-from kube2etcd.http.server import Door
+from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
@@ -269,7 +269,9 @@ def serve(
         ending.enter_context(signals(stop, inbox))
         store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
         webhook = Webhook(settings, store, metrics, inbox if with_etcd else None, status, corefile)
-        probes = Door(settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND)
+        probes = ProbeServer(
+            settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND
+        )
         _warn_of_open_api(settings)
         reconciler = (
             _reconciler(settings, webhook, inbox, metrics, status, stop, ending) if with_etcd else None

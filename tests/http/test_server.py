@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, Door
+from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, ProbeServer
 from kube2etcd.metrics import Metrics, Snapshot
 from kube2etcd.settings import HostPort
 
@@ -29,13 +29,13 @@ def said() -> Said:
 
 
 @pytest.fixture
-def door(said: Said) -> Iterator[Door]:
-    door = Door(HostPort("127.0.0.1", 0), said, Metrics(), "cluster.local").start()
+def door(said: Said) -> Iterator[ProbeServer]:
+    door = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics(), "cluster.local").start()
     yield door
     door.stop()
 
 
-def ask(door: Door, path: str, method: str = "GET") -> tuple[int, str]:
+def ask(door: ProbeServer, path: str, method: str = "GET") -> tuple[int, str]:
     with requests.Session() as session:
         session.trust_env = False
         answer = session.request(method, f"http://127.0.0.1:{door.port}{path}", timeout=5)
@@ -68,14 +68,14 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("path", "now", "code", "text"), ANSWERS)
-def test_answers(door: Door, said: Said, path: str, now: Snapshot, code: int, text: str) -> None:
+def test_answers(door: ProbeServer, said: Said, path: str, now: Snapshot, code: int, text: str) -> None:
     said.now = now
     got, body = ask(door, path)
     assert got == code
     assert text in body
 
 
-def test_only_reading(door: Door) -> None:
+def test_only_reading(door: ProbeServer) -> None:
     assert ask(door, "/readyz", "POST")[0] == 405
     assert ask(door, "/readyz", "HEAD") == (200, "")
 
@@ -84,7 +84,7 @@ def test_a_port_in_use_is_a_sentence(said: Said) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="another program listens there"):
-            Door(HostPort("127.0.0.1", port), said, Metrics())
+            ProbeServer(HostPort("127.0.0.1", port), said, Metrics())
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_port_in_use_is_a_sentence(said: Said) -> None:
 )
 def test_a_host_that_is_not_here_is_a_sentence(said: Said, host: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
-        Door(HostPort(host, 1), said, Metrics())
+        ProbeServer(HostPort(host, 1), said, Metrics())
 
 
 def test_every_address_when_no_host_is_given(said: Said) -> None:
-    door = Door(HostPort("", 0), said, Metrics()).start()
+    door = ProbeServer(HostPort("", 0), said, Metrics()).start()
     try:
         assert ask(door, "/livez") == (200, "ok\n")
     finally:
@@ -105,11 +105,11 @@ def test_every_address_when_no_host_is_given(said: Said) -> None:
 
 
 def test_a_door_that_was_never_opened_can_be_closed(said: Said) -> None:
-    Door(HostPort("127.0.0.1", 0), said, Metrics()).stop()
+    ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).stop()
 
 
 def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
-    door = Door(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    door = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
     with socket.create_connection(("127.0.0.1", door.port), timeout=5) as idle:
         idle.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
@@ -120,7 +120,7 @@ def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
 def test_a_stop_that_comes_while_the_thread_is_awake_already(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = Door(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    door = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
     trigger = door._server.trigger
     pull = trigger._physical_pull
 
@@ -153,7 +153,7 @@ def asking(client: socket.socket) -> None:
 @pytest.mark.parametrize("behave", [silent, slow, asking])
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_probes_are_answered_whatever_strangers_hold_open(
-    door: Door, behave: Callable[[socket.socket], None], path: str
+    door: ProbeServer, behave: Callable[[socket.socket], None], path: str
 ) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2 * CONNECTIONS + 20):
@@ -173,7 +173,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)
-def test_a_request_without_end_is_refused_and_kept_nowhere(door: Door, begin: bytes) -> None:
+def test_a_request_without_end_is_refused_and_kept_nowhere(door: ProbeServer, begin: bytes) -> None:
     with socket.create_connection(("127.0.0.1", door.port), timeout=5) as client:
         sent = 0
         with contextlib.suppress(OSError):

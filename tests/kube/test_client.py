@@ -162,7 +162,7 @@ def test_a_path_in_the_servers_url_is_kept(server: Scripted, opened: Opened) -> 
     ("answer", "error", "words"),
     [
         (status(401), ApiForbidden, "no credentials"),
-        (status(403), ApiForbidden, "forbids us to list services (403: said the server); grant"),
+        (status(403), ApiForbidden, "cannot list services (403: said the server); grant"),
         (status(404), ApiNotFound, "not installed"),
         (
             status(404, 'namespaces "x" not found'),

@@ -90,7 +90,7 @@ def test_a_plugin_that_fails_at_the_start_is_run_again(
     plugin.fails()
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))
     server.answers = [strict("new")]
-    with pytest.raises(ApiForbidden, match="we asked without credentials"):
+    with pytest.raises(ApiForbidden, match="the request had no credentials"):
         get(api)
     plugin.gives(token="new")
     assert get(api) == b"ok"

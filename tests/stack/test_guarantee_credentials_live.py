@@ -225,7 +225,7 @@ def test_a_wrong_token_is_named_once_and_recovers_by_itself_when_it_is_put_right
         wait_for(lambda: "401" in bridge.process.log.read_text(), "the 401 in the log", 10, bridge.process)
         wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
         log = bridge.process.log.read_text()
-        assert log.count("does not know us when we list services (401") == 1
+        assert log.count("cannot list services (401") == 1
         assert "correct the token" in log
         assert "services are not listed yet" in bridge.get("/readyz").text
         token.write_text("token-new-secret")

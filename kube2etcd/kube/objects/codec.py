@@ -1,8 +1,7 @@
-"""Bytes of the API to objects: one object, pages of a list, lines of a watch.
+"""Decodes API bodies: one object, pages of a list, lines of a watch.
 
-What it may know: the API's envelopes.  What it must never do: let one odd object take others with
-it, or turn an error into an empty list.  An odd object comes back as ``Rejected``, a body that is
-no complete answer raises.
+A malformed object comes back as ``Rejected`` and leaves the others alone; an incomplete body raises, so an
+error never looks like an empty list.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
-from kube2etcd.kube.objects.common import Annotations, BareMetadata, Rejected, Wire
 from kube2etcd.kube.objects.depth import shallow
 from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
+from kube2etcd.kube.objects.model import Annotations, BareMetadata, Rejected, Wire
 
 
 class Page(Struct, frozen=True, gc=False):
@@ -32,7 +31,7 @@ class Page(Struct, frozen=True, gc=False):
 class Event(Struct, frozen=True, gc=False):
     """One line of a watch.
 
-    ``type`` is ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, or a word that nobody knows yet.
+    ``type`` is ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, or a type unknown to us.
     An object that cannot be read leaves ``object`` empty and says so in ``rejected``;
     namespace and name are known all the same, and for DELETED they are all one needs.
     """
@@ -56,7 +55,7 @@ class _ListMetadata(Wire):
 class _RawList(Wire):
     kind: str = ""
     metadata: _ListMetadata | None = None
-    # Absent and null differ: a list without objects says null or [], an answer that is no list says nothing.
+    # Absent and null differ: an empty list has null or [], an answer of another kind has no items.
     items: list[Raw] | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -72,7 +71,7 @@ class _Status(Wire):
 
 
 class _Identified(Wire):
-    """The little that is read of an object that cannot be read."""
+    """Identity of an object that cannot be decoded."""
 
     metadata: BareMetadata | None = None
 
@@ -137,7 +136,7 @@ _anything = msgspec.json.Decoder()
 
 
 def _identity(raw: Raw | bytes) -> BareMetadata:
-    """Namespace and name of an object whose other fields are odd, as far as there are any."""
+    """Namespace and name of a malformed object, as far as readable."""
     try:
         return _identified.decode(raw).metadata or BareMetadata()
     except (msgspec.MsgspecError, ValueError):
@@ -184,7 +183,7 @@ def _decode_page(kind: Kind, body: bytes) -> Page:
 
 
 def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
-    """The slow way for a page with an odd object in it: all the others still count."""
+    """Slow path for a page with a malformed object: all others still count."""
     codec = _CODECS[kind.name]
     try:
         answer = _raw_list.decode(body)
@@ -215,7 +214,7 @@ def _page(meta: _ListMetadata | None, items: list[ApiObject], rejected: list[Rej
 
 
 def _check_list(kind: Kind, answer: Any) -> None:
-    """Refuse what is no list: a stray document must never look like a cluster without objects."""
+    """Reject anything but a list: a stray document must not look like an empty cluster."""
     wrong = ""
     if answer.kind != f"{kind.kind}List":
         wrong = f"kind is {answer.kind!r}"
@@ -251,7 +250,7 @@ def decode_event(kind: Kind, line: bytes) -> Event:
 
 def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
-        # In one go where nothing is odd, which is nearly always.
+        # Fast path: one decode for a well-formed event.
         known = _CODECS[kind.name].event.decode(line)
         if known.type in _CHANGES:
             one = _CODECS[kind.name].flat(known.object)
@@ -263,7 +262,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
 
 
 def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
-    """The slow way, for bookmarks, errors and odd objects."""
+    """Slow path for bookmarks, errors and malformed objects."""
     try:
         event = _raw_event.decode(line)
         if event.type == "BOOKMARK":

@@ -1,8 +1,7 @@
-"""JSON that is nested deeper than a decoder follows, cut where nobody reads.
+"""Truncates JSON nested deeper than the decoder supports.
 
-The API server takes ten thousand levels, also in fields that we skip, and a decoder gives up on the whole
-answer after some hundreds: one object would take all others of its kind with it.  What it may know: where
-strings and brackets of JSON begin and end.  What it must never do: know what a field means.
+The API server accepts ten thousand levels, also in fields that we skip; the decoder rejects the whole answer
+after some hundreds, so one object would block all others of its kind.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ import re
 from typing import Final
 
 DEEPEST: Final = 100
-"""Levels that are left; what is read of any object lies within twelve."""
+"""Levels kept; all fields we read lie within twelve."""
 
-# A string without an end ends with the text: searched for anew behind each quote in it, it would cost hours.
+# An unterminated string matches to the end of the text: rescanning from each quote in it would be quadratic.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 
 
 def shallow(text: bytes) -> bytes:
-    """The same JSON with ``null`` in the place of whatever lies deeper than :data:`DEEPEST` levels."""
+    """``text`` with everything below :data:`DEEPEST` levels replaced by ``null``."""
     parts: list[bytes] = []
     depth = kept = 0
     for token in _TOKEN.finditer(text):

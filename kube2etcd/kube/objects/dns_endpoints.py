@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from kube2etcd.external import Endpoint, InvalidEndpoint
-from kube2etcd.kube.objects.common import BareMetadata, Metadata, Wire, read_bare_metadata
+from kube2etcd.kube.objects.model import BareMetadata, Metadata, Wire, read_bare_metadata
 
 #: Annotation with the packed endpoints of one part of the webhook's state.
 ENDPOINTS: Final = "kube2etcd/endpoints"

@@ -1,7 +1,4 @@
-"""The table of kinds: where each is found in the API, and how its JSON is read.
-
-A new kind is one module beside this one and one line in :data:`KINDS`.
-"""
+"""The table of kinds: API path, wire struct and reader of each."""
 
 from __future__ import annotations
 
@@ -10,12 +7,25 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from kube2etcd.kube.objects.common import Wire
 from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint, WireDnsEndpoint, read_dns_endpoint
-from kube2etcd.kube.objects.endpointslices import EndpointSlice, WireEndpointSlice, read_endpoint_slice
-from kube2etcd.kube.objects.machines import VirtualMachineInstance, WireVmi, read_vmi
-from kube2etcd.kube.objects.pods import Namespace, Pod, WireNamespace, WirePod, read_namespace, read_pod
-from kube2etcd.kube.objects.services import Service, WireService, read_service
+from kube2etcd.kube.objects.model import (
+    EndpointSlice,
+    Namespace,
+    Pod,
+    Service,
+    VirtualMachineInstance,
+    Wire,
+    WireEndpointSlice,
+    WireNamespace,
+    WirePod,
+    WireService,
+    WireVmi,
+    read_endpoint_slice,
+    read_namespace,
+    read_pod,
+    read_service,
+    read_vmi,
+)
 
 ApiObject: TypeAlias = Service | EndpointSlice | Namespace | Pod | VirtualMachineInstance | DnsEndpoint
 
@@ -33,11 +43,11 @@ class Kind(Struct, frozen=True, gc=False):
     wire: type[Wire]
     """Shape of the object's JSON."""
     type: type[ApiObject]
-    """What callers see of it."""
+    """Flat struct for callers."""
     read: Callable[[Any], ApiObject]
-    """From that shape to the flat one."""
+    """Wire struct to flat struct."""
     optional: bool = False
-    """Not installed is an ordinary state, not a fault."""
+    """The kind may be missing on the server without that being an error."""
     namespaced: bool = True
     label_selector: str = ""
     field_selector: str = ""
@@ -89,7 +99,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             WirePod,
             Pod,
             read_pod,
-            # A finished pod no longer holds its address; leaving it out spares its bytes as well.
+            # A finished pod has released its address; filtering on the server saves its bytes as well.
             field_selector="status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown",
         ),
         Kind(

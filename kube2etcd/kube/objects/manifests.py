@@ -1,7 +1,6 @@
-"""Manifests, as people write them and ``kubectl`` prints them, to objects.
+"""Decodes manifests, as people write them and ``kubectl`` prints them.
 
-What it may know: how manifests are put together.  What it must never do: pass over anything without
-a word.  What is no object of ours is either counted by its kind or named as a fault, with its place.
+Nothing is skipped silently: objects of other kinds are counted, anything else is a fault with its place.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from msgspec import Struct, field
 from kube2etcd.documents import NotJson, Unreadable, read_documents, read_json
 from kube2etcd.errors import ObjectsError
 from kube2etcd.kube.objects.codec import read_object
-from kube2etcd.kube.objects.common import Rejected
 from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
+from kube2etcd.kube.objects.model import Rejected
 
 
 class Manifests(Struct, frozen=True, gc=False):
