@@ -23,6 +23,7 @@ from kube2etcd.cli.options import (
 )
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
+from kube2etcd.settings.values import Fault, to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
 
 
@@ -98,6 +99,60 @@ def explain(
         click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
     else:
         click.echo("\n\n".join(map(str, found)))
+
+
+@main.command("wait")
+@click.argument("name", metavar="NAME")
+@click.argument("rtype", metavar="[TYPE]", required=False)
+@click.option(
+    "--for",
+    "wanted",
+    metavar="present|absent|VALUE",
+    default="present",
+    envvar="KUBE2ETCD_FOR",
+    help="What to wait for; VALUE: one of the answer's data, such as an address.  [default: present]",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    default="60s",
+    envvar="KUBE2ETCD_TIMEOUT",
+    help="How long to wait, such as 90 or 2m.  [default: 60s]",
+)
+@click.option(
+    "--server",
+    metavar="IP[:PORT]",
+    envvar="KUBE2ETCD_SERVER",
+    help="Address of the DNS server to ask.  [default: the first one of /etc/resolv.conf]",
+)
+@click.pass_context
+def wait_command(
+    ctx: click.Context, /, name: str, rtype: str | None, wanted: str, timeout: str, server: str | None
+) -> None:
+    """Wait until DNS answers NAME (or an address), for scripts and init containers.
+
+    NAME is a full name; no search list is applied.  Exits 0 when the answer came, 1 when it did not in time.
+    """
+    from kube2etcd.inspect.explain import question_name, question_type
+    from kube2etcd.inspect.wait import ask, canonical, resolv_conf, wait
+
+    try:
+        asked = question_name(name)
+        # An address stands for its reverse name, of which nothing but PTR is worth waiting for.
+        kind = "PTR" if rtype is None and asked.labels[-1] == "arpa" else question_type(rtype or "A")
+        seconds = to_duration(0, 86400)(timeout)
+        host = to_resolver(server) if server else resolv_conf()
+    except InvalidName as error:
+        raise click.UsageError(f"no server can have {name!r}: {error}") from None
+    except ValueError as error:
+        option = "--server or --timeout " if isinstance(error, Fault) else ""
+        raise click.UsageError(f"{option}{error}") from None
+    wanted = canonical(wanted, kind)
+    came, answer = wait(lambda: ask(asked, kind, host), wanted, seconds)
+    click.echo(f"{asked}. {answer}")
+    if not came:
+        click.echo(f"not {wanted} at {host} after {timeout}; kube2etcd explain {name} says why", err=True)
+        ctx.exit(1)
 
 
 @main.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,6 +57,14 @@ def test_a_parent_domain_of_run_time_is_served_without_a_touch(
         wait_for(
             lambda: server.addresses("lb.dev.example.com") == ["10.0.0.5"], "the name", 10, not_yet=NOT_YET
         )
+        command = [sys.executable, "-m", "kube2etcd", "wait", "--server", f"127.0.0.1:{port}", "--timeout"]
+        for words, code in (
+            (["20s", "lb.dev.example.com"], 0),
+            (["20s", "lb.dev.example.com", "--for", "10.0.0.5"], 0),
+            (["0", "lb.dev.example.com", "AAAA"], 1),
+            (["20s", "none.dev.example.com", "--for", "absent"], 0),
+        ):
+            assert subprocess.run([*command, *words], check=False).returncode == code, words
         assert webhook.call("POST", "/domains", b"example.com").status_code == 200
         began = time.monotonic()
         names = [a("lb.example.com", "10.0.0.6"), alias("app.dev.example.com", "lb.example.com")]

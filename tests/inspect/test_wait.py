@@ -1,0 +1,178 @@
+"""What counts as the answer that is waited for, and how long it is asked for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import dns.message
+import dns.resolver
+import dns.rrset
+import pytest
+from click.testing import CliRunner
+
+from kube2etcd.cli import main
+from kube2etcd.errors import SettingsError
+from kube2etcd.inspect import wait as module
+from kube2etcd.inspect.wait import PAUSE, Answer, ask, canonical, resolv_conf, wait
+from kube2etcd.settings import HostPort
+from skydns_compat.names import Name
+from tests.stack.process import free_port
+
+SRV = Answer("NOERROR", ("0 50 80 web.shop.svc.cluster.local.",))
+A = Answer("NOERROR", ("10.0.0.1", "10.0.0.2"))
+NODATA, NXDOMAIN, SERVFAIL = Answer("NOERROR"), Answer("NXDOMAIN"), Answer("SERVFAIL")
+NOTHING = Answer("", trouble="no answer")
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted", "holds"),
+    [
+        (A, "present", True),
+        (A, "absent", False),
+        (A, "10.0.0.2", True),
+        (A, "10.0.0.3", False),
+        (SRV, "0 50 80 WEB.shop.svc.cluster.local", True),
+        (NODATA, "present", False),
+        (NODATA, "absent", True),
+        (NXDOMAIN, "absent", True),
+        (SERVFAIL, "absent", False),
+        (SERVFAIL, "present", False),
+        (NOTHING, "absent", False),
+        (NOTHING, "present", False),
+    ],
+)
+def test_what_an_answer_satisfies(answer: Answer, wanted: str, holds: bool) -> None:
+    assert answer.satisfies(wanted) is holds
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [(A, "10.0.0.1, 10.0.0.2"), (NODATA, "NODATA"), (NXDOMAIN, "NXDOMAIN"), (NOTHING, "no answer")],
+)
+def test_an_answer_as_text(answer: Answer, shown: str) -> None:
+    assert str(answer) == shown
+
+
+class Clock:
+    """Time that passes only in sleep."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.now, self.slept = 0.0, []  # type: tuple[float, list[float]]
+        self._answers: Iterator[Answer] = iter(answers)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def wait(self, timeout: float) -> tuple[bool, Answer]:
+        return wait(lambda: next(self._answers), "present", timeout, clock=lambda: self.now, sleep=self.sleep)
+
+
+def test_it_ends_with_the_answer() -> None:
+    clock = Clock(NXDOMAIN, NOTHING, A)
+    assert clock.wait(60) == (True, A)
+    assert clock.slept == [PAUSE, PAUSE]
+
+
+def test_it_ends_at_the_deadline_after_a_last_question() -> None:
+    clock = Clock(NXDOMAIN, NXDOMAIN, NODATA)
+    assert clock.wait(PAUSE + 0.25) == (False, NODATA)
+    assert clock.slept == [PAUSE, 0.25]
+
+
+def test_no_time_is_one_question() -> None:
+    assert Clock(NODATA).wait(0) == (False, NODATA)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rtype", "form"),
+    [
+        ("present", "A", "present"),
+        ("absent", "TXT", "absent"),
+        ("fd00:0010::0001", "AAAA", "fd00:10::1"),
+        ('"v=spf1 -all"', "TXT", '"v=spf1 -all"'),
+        ("0 50 080 web.shop.", "SRV", "0 50 80 web.shop."),
+        ("nonsense", "A", "nonsense"),
+    ],
+)
+def test_a_value_in_the_form_of_answers(wanted: str, rtype: str, form: str) -> None:
+    assert canonical(wanted, rtype) == form
+
+
+def test_data_of_the_type_that_was_asked_for() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+
+        def answer() -> None:
+            wire, client = server.recvfrom(4096)
+            response = dns.message.make_response(dns.message.from_wire(wire))
+            response.answer = [
+                dns.rrset.from_text("web.example.", 5, "IN", "CNAME", "lb.example."),
+                dns.rrset.from_text("lb.example.", 5, "IN", "A", "10.0.0.1", "10.0.0.2"),
+            ]
+            server.sendto(response.to_wire(), client)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = ask(Name.parse("web.example"), "A", HostPort("127.0.0.1", server.getsockname()[1]))
+        thread.join()
+    assert (found.rcode, sorted(found.data)) == ("NOERROR", ["10.0.0.1", "10.0.0.2"])
+
+
+def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    server = HostPort("127.0.0.1", free_port())
+    answer = ask(Name.parse("web.example"), "A", server)
+    assert answer.rcode == ""
+    assert str(answer).startswith(f"no answer from {server}: ")
+
+
+def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Resolver:
+        nameservers = ("192.0.2.53", "192.0.2.54")
+
+    monkeypatch.setattr(dns.resolver, "Resolver", Resolver)
+    assert resolv_conf() == HostPort("192.0.2.53", 53)
+
+    def none() -> None:
+        raise dns.resolver.NoResolverConfiguration
+
+    monkeypatch.setattr(dns.resolver, "Resolver", none)
+    with pytest.raises(SettingsError, match="write --server HOST:PORT"):
+        resolv_conf()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a..b"], "no server can have 'a..b'"),
+        (["a.b", "NONSENSE"], "is no type"),
+        (["a.b", "--timeout", "soon"], "--server or --timeout is 'soon'; write seconds"),
+        (["a.b", "--server", "h:x"], "h:x"),
+        (["a.b", "--server", "localhost:53"], "localhost"),
+        (["a.b", "--server", ":53"], "--server or --timeout"),
+    ],
+)
+def test_what_cannot_be_asked(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["wait", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_it_says_what_came_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def answer(name: Name, rtype: str, server: HostPort) -> Answer:
+        asked.append((str(name), rtype))
+        return A if rtype == "PTR" else NXDOMAIN
+
+    monkeypatch.setattr(module, "ask", answer)
+    server = ["--server", "127.0.0.1", "--timeout", "0"]
+    result = CliRunner().invoke(main, ["wait", "web.shop", *server])
+    assert (result.exit_code, result.stdout) == (1, "web.shop. NXDOMAIN\n")
+    assert "not present at 127.0.0.1:53 after 0; kube2etcd explain web.shop says why" in result.stderr
+    assert CliRunner().invoke(main, ["wait", "10.0.0.1", *server]).exit_code == 0
+    assert asked == [("web.shop", "A"), ("1.0.0.10.in-addr.arpa", "PTR")]
