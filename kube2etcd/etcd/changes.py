@@ -1,4 +1,4 @@
-"""Values that a store of keys takes and returns: changes, snapshots, watch events, the health of a server.
+"""Values that a key store takes and returns: changes, snapshots, watch events, server health.
 
 Both of etcd's APIs share them.  Keys and values are bytes as they stand in etcd.
 """
@@ -12,14 +12,14 @@ import msgspec
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
-    """Write this value, whatever is there."""
+    """Write this value unconditionally."""
 
     key: bytes
     value: bytes
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Take this one key out; that it is not there is no fault."""
+    """Delete this key; a missing key is no error."""
 
     key: bytes
 
@@ -40,16 +40,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What became of the changes that were given to a store."""
+    """The outcome of the changes given to a store."""
 
     revision: int = 0
-    """The highest revision that an answer named; 0 when nothing was sent."""
+    """The highest revision in the responses; 0 when nothing was sent."""
     own_revisions: frozenset[int] = frozenset()
-    """Revisions that these transactions made: the watch shows them, and they are no news."""
+    """Revisions created by these transactions, to recognise their echo in the watch."""
     written: int = 0
     """Changes that were accepted."""
     refused: tuple[tuple[Change, str], ...] = ()
-    """Changes that etcd will never accept, with its reason."""
+    """Changes that etcd rejected for good, with its reason."""
 
 
 class WatchEvent(msgspec.Struct, frozen=True, gc=False):
@@ -70,12 +70,12 @@ class WatchBatch:
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """One server, as it sees itself; sizes in bytes."""
+    """A server's own status; sizes in bytes."""
 
     version: str
     size: int
     quota: int
-    """Size at which it takes no more writes; 0 where it does not tell (before 3.6)."""
+    """Size at which it rejects writes; 0 where not reported (before 3.6)."""
     leader: bool
-    """Whether there is one: without it nothing can be written."""
+    """Whether the cluster has a leader; without one nothing can be written."""
     alarms: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A watch on a range of keys: told completely and in order, or ended with an error that says why.
+"""A watch on a range of keys: complete and in order, or ended with an error that says why.
 
 etcd3's own watcher loses watches silently and spins while etcd is away, so this uses the stream
 itself.  It does not resume: whoever consumes it knows the last revision it has dealt with, and whether
@@ -31,7 +31,7 @@ _HELD = 64
 
 
 class _Reader:
-    """A stream and the thread that reads it, so that the consumer may wait with a limit."""
+    """A stream and its reader thread, so the consumer can wait with a timeout."""
 
     def __init__(self, connection: EtcdConnection, create: Message) -> None:
         self._connection = connection
@@ -43,7 +43,7 @@ class _Reader:
         threading.Thread(target=self._run, name="etcd-watch", daemon=True).start()
 
     def get(self, timeout: float) -> Message | None:
-        """The next answer, or None when there was none in time."""
+        """The next response, or None on timeout."""
         try:
             answer = self._answers.get(timeout=timeout)
         except queue.Empty:
@@ -53,11 +53,11 @@ class _Reader:
         return answer
 
     def ask_progress(self) -> None:
-        """Have the server say that it is there."""
+        """Request a progress notification from the server."""
         self._requests.put(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
     def close(self, silent: bool = False) -> None:
-        """End both threads' work at once, without waiting for them."""
+        """End both threads' work without joining them."""
         self._done.set()
         self._requests.put(None)
         if self.stream is not None:
@@ -110,7 +110,7 @@ def watch(
         try:
             for answer in _answers(reader, connection.settings.timeout, stop):
                 if answer.canceled and not answer.compact_revision:
-                    # A stale token is told as "permission denied" by older servers.
+                    # Older servers report a stale token as "permission denied".
                     reason = answer.cancel_reason
                     token = "permission denied" in reason or is_stale_token(reason)
                     if token and not renewed and reader.stream is not None and reader.stream.renew():
@@ -134,7 +134,7 @@ class _SilentError(Exception):
 
 
 def _answers(reader: _Reader, timeout: float, stop: threading.Event) -> Iterator[Message]:
-    """What the reader gets until ``stop``; _SilentError when the server gives no sign of life."""
+    """Responses until ``stop``; raises _SilentError when the server stays silent."""
     heard = time.monotonic()
     asked = True  # creating the watch is a question as well
     while not stop.is_set():

@@ -1,7 +1,7 @@
-"""Requests to the API server, through an HTTP pool with timeouts of our own.
+"""Requests to the API server, over an HTTP pool with explicit timeouts.
 
-Nothing is repeated here but a request that was refused with 401, once, with fresh credentials.  The
-environment's proxy and CA variables decide nothing, and no secret gets into a message.
+Only a 401 is retried here, once, with fresh credentials.  Proxy and CA variables of the environment
+are ignored, and no secret gets into a message.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url,
 from kube2etcd.kube.transport import Abort, Session, Stream, arriving, lending, running
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for TCP and TLS: a server that needs longer is not one to wait for."""
+"""Seconds for TCP and TLS."""
 
 _COMPRESSED: Final = {"Accept-Encoding": "gzip"}
-"""For lists: API objects shrink to a tenth, which costs both sides less than encrypting all of them.
-Not for watches, where something in between might hold a line back to compress it with the next."""
+"""For lists: API objects shrink to a tenth, which is cheaper than encrypting them uncompressed.
+Not for watches, where a proxy might buffer a line to compress it with the next."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class Response:
 class ApiConnection:
     """Requests to one API server; may be used from several threads.
 
-    Credentials are looked at before every request: changed files are read again, a token that ran
-    out is renewed, and a 401 makes everything be read again and the request be repeated, once.
+    Credentials are checked before every request: changed files are reloaded, an expired token is renewed,
+    and a 401 reloads everything and retries the request once.
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
@@ -55,13 +55,13 @@ class ApiConnection:
         self._lock = threading.Lock()
         self._session = Session(read_access(settings), 0)
         self.reloads = 0
-        """How often credentials were read again."""
+        """Number of credential reloads."""
         if not self._session.access.verify:
             _log.warning("the certificate of %s is not checked, as the kubeconfig says", self.server)
 
     @property
     def server(self) -> str:
-        """The server's URL, without whatever secret it may carry."""
+        """The server's URL without secrets."""
         return public_url(self._session.access.host)
 
     def get(
@@ -213,7 +213,7 @@ class ApiConnection:
             try:
                 return request(headers=headers)
             except ProtocolError:
-                # An idle connection that the server closed just as we took it up again: once more, anew.
+                # The server closed an idle connection just as we reused it: retry once on a new one.
                 if running.fresh or (abort is not None and abort.triggered):
                     raise
                 session.pool.clear()
@@ -288,7 +288,7 @@ class ApiConnection:
 
 
 def connect(settings: ClusterSettings) -> ApiConnection:
-    """Read the credentials and make a connection; no request is sent yet.
+    """Read the credentials and create a connection; sends no request.
 
     Nothing given: the pod's service account if there is one, else the default kubeconfig.
 

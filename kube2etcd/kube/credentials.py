@@ -1,7 +1,6 @@
-"""Whom to ask and as whom: kubeconfig, service account, exec plugins.
+"""API server and credentials from a kubeconfig, a service account or an exec plugin.
 
-The package ``kubernetes`` is imported here, and only for what it is good at: kubeconfig files, in-cluster
-service accounts and exec plugins.  The environment's proxy and CA variables decide nothing.
+The package ``kubernetes`` is used for these alone.  The environment's proxy and CA variables are ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Which API server, as whom."""
+    """The API server and the identity to use."""
 
     kubeconfig: Path | None = None
     """Kubeconfig file; relative paths inside are relative to it."""
@@ -41,7 +40,7 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class Access:
-    """What a kubeconfig or a service account amounts to."""
+    """Connection parameters read from a kubeconfig or a service account."""
 
     host: str
     authorization: str = field(default="", repr=False)
@@ -52,13 +51,13 @@ class Access:
     server_name: str | None = None
     proxy: str | None = field(default=None, repr=False)
     files: tuple[Path, ...] = ()
-    """A change in any of them means: read all of it again."""
+    """Files whose change requires a reload."""
     refresh: Callable[[], str] | None = None
-    """Gives the authorization anew where it runs out by the clock."""
+    """Returns a fresh authorization where it expires."""
 
     @property
     def known(self) -> bool:
-        """Whether a request says who asks."""
+        """Whether requests carry credentials."""
         return bool(self.authorization or self.cert_file)
 
     def context(self) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""What a Reflector delivers of one kind: lists, events, and whether it can be followed at all."""
+"""Delivery of one kind's lists and events to a sink, and the health of its watch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kube2etcd.errors import ApiError, ApiNotFound, ApiTooMany
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 
 OPTIONAL_RETRY: Final = 10.0
-"""Seconds between looks for a kind that is not installed: noticed within 30 s with room to spare."""
+"""Seconds between attempts while an optional kind is not installed."""
 
 RETRY_AFTER_LIMIT: Final = 60.0
-"""A server's (or a proxy's) wish to wait longer than this is not followed any further."""
+"""Upper bound in seconds of an honoured Retry-After."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Delivery:
 
     def __init__(self, kind: Kind, sink: Sink, stopped: Callable[[], bool]) -> None:
         self.version = ""
-        """From where to watch; empty: a list has to come first."""
+        """resourceVersion to watch from; empty requires a list first."""
         self.lists = 0
         self.events = 0
         self._kind, self._sink, self._stopped = kind, sink, stopped
@@ -59,7 +59,7 @@ class Delivery:
     def replace(self, objects: list[ApiObject], rejected: list[Rejected], version: str) -> None:
         """Deliver a complete list.
 
-        :raises Interrupted: nobody wants it any more.
+        :raises Interrupted: the reflector has stopped.
         """
         if self._stopped():
             raise Interrupted
@@ -74,7 +74,7 @@ class Delivery:
         self.reach(event.resource_version)
 
     def reach(self, version: str) -> None:
-        """Everything up to ``version`` has come; an empty one says nothing."""
+        """Record that everything up to ``version`` was delivered; an empty one is ignored."""
         self.version = version or self.version
 
     def forget(self) -> None:
@@ -83,7 +83,7 @@ class Delivery:
 
 
 class Health:
-    """Tells the log and the sink when a kind fails and when it is well again; ``errors`` only grows."""
+    """Reports failures and recovery of a kind to the log and the sink; ``errors`` only grows."""
 
     def __init__(self, kind: Kind, sink: Sink, clock: Callable[[], float], rng: random.Random) -> None:
         self.errors = 0
@@ -108,12 +108,12 @@ class Health:
         self._sink.healthy(self._kind)
 
     def proven(self) -> None:
-        """A watch lived long: the trouble that there was is not this one's."""
+        """A watch lasted: reset the backoff."""
         self._backoff.reset()
         self.flapping = False
 
     def failed(self, error: ApiError) -> None:
-        """Take note of a failure; it is logged if it is another one than the last."""
+        """Record a failure; logs it when it differs from the last."""
         self.errors += 1
         if self._failing_since is None:
             self._failing_since = self._clock()

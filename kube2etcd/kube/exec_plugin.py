@@ -19,18 +19,18 @@ EXEC_TIMEOUT: Final = 30.0
 """Seconds for one run of a plugin; those of the cloud providers need one to five."""
 
 EXEC_RETRY: Final = 10.0
-"""Seconds after that in which the plugin is not run again: who waited for it must not wait anew."""
+"""Seconds after a timeout in which the plugin is not run again, so its waiters do not wait twice."""
 
 _lock = threading.Lock()
 _failed: dict[tuple[str, ...], float] = {}
 
 
 class PluginTimeout(Exception):
-    """The plugin gave nothing in time, and was ended."""
+    """The plugin timed out and was killed."""
 
 
 def run(args: list[str], **options: Any) -> tuple[int, str, str]:
-    """Run a plugin; its exit code, output and errors.
+    """Run a plugin; returns its exit code, stdout and stderr.
 
     :raises PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or less than `EXEC_RETRY` ago.
     """

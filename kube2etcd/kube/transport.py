@@ -57,11 +57,11 @@ class Abort:
 
     @property
     def triggered(self) -> bool:
-        """Whether requests are to end."""
+        """Whether requests are aborted."""
         return self._triggered
 
     def trigger(self) -> None:
-        """End the request in flight and every later one."""
+        """Abort the request in flight and every later one."""
         with self._lock:
             self._triggered = True
             for close in self._closers:
@@ -125,7 +125,7 @@ def lending(abort: Abort | None) -> Iterator[None]:
 
 
 class _Lending(HTTPConnection):
-    """Lends its socket to the request that uses it."""
+    """Registers its socket with the request that uses it."""
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
@@ -190,11 +190,11 @@ class Session:
 
     @property
     def stale(self) -> bool:
-        """Whether the credentials are to be read again before the next request."""
+        """Whether the credentials must be reloaded before the next request."""
         return self.doubtful or fingerprint(self.access.files) != self.fingerprint
 
     def headers(self) -> dict[str, str]:
-        """What every request carries; a token that ran out is renewed for it."""
+        """Headers of every request; renews an expired token."""
         headers = {"Accept": "application/json", "User-Agent": f"kube2etcd/{__version__}"}
         authorization = self.access.refresh() if self.access.refresh else self.access.authorization
         if authorization:
@@ -212,7 +212,7 @@ def arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 class Stream:
-    """The lines of an answer that has no end of its own; each is given out as soon as it is here."""
+    """The lines of an unbounded response, each yielded on arrival."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> None:
         self.status = response.status

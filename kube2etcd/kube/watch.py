@@ -32,27 +32,27 @@ LIST_TIMEOUT: Final = 60.0
 
 
 HEALTHY_AFTER: Final = 10.0
-"""A watch that lived as long as this starts the backoff afresh: the trouble was not this one's."""
+"""Seconds a watch must last to reset the backoff."""
 
 VERY_SHORT_WATCH: Final = 1.0
 """A watch that ends within a second is a failure, even if the server says it ended well."""
 
 WATCH_SECONDS: Final = (300, 600)
-"""The server ends each watch after a time drawn from here; drawn, so that not all end at once."""
+"""Range of ``timeoutSeconds``, drawn at random so watches do not end at once."""
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a watch must have answered its first byte."""
 
 INACTIVITY_TIMEOUT: Final = 90.0
-"""Seconds without a byte after which a watch is opened anew.  Bookmarks come about each minute, so
+"""Seconds without a byte after which a watch is reopened.  Bookmarks come about each minute, so
 this is one missed bookmark and a half.  A kind in which nothing ever happens may have no bookmarks
-either; opening its watch anew costs one small request."""
+either; reopening its watch costs one small request."""
 
 _log = logging.getLogger(__name__)
 
 
 class ListerWatcher(Protocol):
-    """What a Reflector needs of the connection; tests give it one that has no sockets."""
+    """The connection interface of a Reflector."""
 
     def get(
         self,
@@ -161,7 +161,7 @@ class Watcher:
         self.watches = 0
         self.bytes_read = 0
         self.fruitful = True
-        """Whether a watch brought an event or lived long, since somebody last set this back."""
+        """Whether a watch delivered an event or lasted since this was last reset."""
         self._kind, self._connection, self._path, self._abort = kind, connection, path, abort
         self._delivery, self._health = delivery, health
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
@@ -199,7 +199,7 @@ class Watcher:
             "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
             "resourceVersion": self._delivery.version,
         }
-        # Silence is no failure yet: whether the server is well, its answer to the next watch will tell.
+        # Silence is no failure yet: the next watch request shows whether the server is healthy.
         with (
             contextlib.suppress(ApiSilent),
             self._connection.stream(

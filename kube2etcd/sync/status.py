@@ -1,4 +1,4 @@
-"""What probes and metrics say of the loop after each turn."""
+"""Publishes readiness, gauges and latencies after each turn of the loop."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kube2etcd.sync.target import Target
 log = logging.getLogger(__name__)
 
 ARRIVALS: Final = 10_000
-"""Events that are kept to measure how long they take to etcd."""
+"""Limit of events tracked to measure their time to etcd."""
 
 MANY: Final = 1000
-"""Keys of a plan from which the log says their number alone, and not that of each zone."""
+"""Keys per plan above which the log gives a total instead of counts per zone."""
 
 
 def log_changes(publisher: Publisher, plan: Plan, units: Collection[Unit], seconds: float) -> None:
@@ -60,7 +60,7 @@ class Report:
     status: Status
 
     def publish(self) -> None:
-        """Say how things are now."""
+        """Publish the current state."""
         target, listings = self.target, self.listings
         in_order = target.equal and not target.trouble and not self.disputes.active
         ready = in_order and not listings.waiting
@@ -76,7 +76,7 @@ class Report:
         self.status.report(ready, reasons, listings.stale)
 
     def _not_ready(self) -> list[str]:
-        """Why it is not ready, or who keeps a ready one from writing."""
+        """Reasons for being unready, or who leads in place of a ready standby."""
         target, behind = self.target, len(self.target.standby.keys)
         reasons = [f"{kind} are not listed yet" for kind in sorted(self.listings.waiting)]
         reasons += [reason for reason in (target.trouble, target.other_leader) if reason]
@@ -104,7 +104,7 @@ class Report:
 
 
 class Latency:
-    """How long events take from their arrival to etcd."""
+    """Measures the time from an event's arrival to its keys in etcd."""
 
     def __init__(self, inbox: Inbox, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._inbox, self._metrics, self._clock = inbox, metrics, clock
@@ -112,16 +112,16 @@ class Latency:
         self._arrivals: deque[tuple[str, float]] = deque(maxlen=ARRIVALS)
 
     def begin(self) -> None:
-        """A turn begins with what was drained."""
+        """Start a turn with the drained events."""
         self._arrivals.extend(self._inbox.arrivals)
         self._metrics.queued(self._inbox.length)
 
     def clear(self) -> None:
-        """None of the events concerned etcd."""
+        """Drop the events: none changed a key."""
         self._arrivals.clear()
 
     def written(self, resync_began: float | None, touched: bool) -> None:
-        """etcd holds what the events changed; ``resync_began``: of a full pass (on the clock)."""
+        """Record that the events' keys are in etcd; ``resync_began``: start of a full pass (clock)."""
         now = self._clock()
         if resync_began is not None:
             self._metrics.resynced(now - resync_began)

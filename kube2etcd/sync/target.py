@@ -1,4 +1,4 @@
-"""etcd as the loop knows it: what it holds, how far it is from what is wanted, and why."""
+"""The state of etcd as the loop sees it: mirror, differences from the desired entries, and outages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_TXN_OPS: Final = 128
 """Changes a transaction: etcd's own default limit."""
 
 ETCD_RETRY: Final = 0.5
-"""Seconds between attempts to reach etcd: it is beside us, and every name waits for it."""
+"""Seconds between attempts to reach etcd: it is local, and every name depends on it."""
 
 FULL_RETRY: Final = 5.0
 """The same while etcd is out of space: each attempt reads all of it."""
 
 REFUSED_RETRY: Final = 30.0
-"""Seconds until keys that etcd refused are offered again: rights may have been granted by then."""
+"""Seconds until refused keys are written again: permissions may have been granted by then."""
 
 PATIENCE: Final = 10.0
 """Seconds for which a standby waits for the leader to write what is missing before it is unready: a new
@@ -38,11 +38,11 @@ for it would hold up the very rollout that ends it."""
 
 
 class Standby:
-    """What a bridge that may not write (``--leader-elect``) would write."""
+    """Differences that a bridge which may not write (``--leader-elect``) sees."""
 
     def __init__(self) -> None:
         self.accepted = False
-        """Whether the difference has been there for so long that the leader means it."""
+        """Whether the difference has lasted so long that it must be intended by the leader."""
         self._since: dict[bytes, float] = {}
 
     @property
@@ -51,15 +51,15 @@ class Standby:
         return self._since.keys()
 
     def note(self, keys: Iterable[bytes], now: float) -> None:
-        """These keys and no others differ."""
+        """Replace the set of differing keys."""
         self._since = {key: self._since.get(key, now) for key in keys}
 
     def lead(self) -> None:
-        """The difference is ours to write from now on."""
+        """This bridge leads now and writes the difference itself."""
         self._since.clear()
 
     def bearable(self, now: float, was_equal: bool, entries: Container[bytes], wanted: int) -> bool:
-        """Whether etcd is as good as equal; ``wanted``: how many keys there should be."""
+        """Whether etcd is close enough to equal; ``wanted``: number of desired keys."""
         if not self._since:
             return True
         age = now - min(self._since.values())
@@ -83,18 +83,18 @@ class Foreign:
         self.keys: set[bytes] = set()
         self.malformed: set[bytes] = set()
         self.contested: set[bytes] = set()
-        """Keys that we want and that the other writer's owner id has the right to."""
+        """Keys that we want and another writer keeps, since its owner id sorts first."""
         self._name = name
 
     def note(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
-        """Take over what a plan found; ``looked_at``: the keys it was made for, None for all."""
+        """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None for all."""
         for key in plan.malformed - self.malformed:
             log.warning(
                 "etcd: foreign key %s is malformed and breaks every name above it",
                 key.decode(errors="replace"),
             )
         for key in plan.contested - self.contested:
-            log.warning("%s is held by another writer, whose owner id comes before ours", self._name(key))
+            log.warning("%s is kept by another writer, whose owner id sorts first", self._name(key))
         for known, found in (
             (self.keys, plan.foreign),
             (self.malformed, plan.malformed),
@@ -108,7 +108,7 @@ class Foreign:
 
 
 class EntryStore(Protocol):
-    """What the loop needs of etcd."""
+    """The store interface of the loop."""
 
     def snapshot(self) -> changes.Snapshot:
         """Every key at one revision."""
@@ -117,25 +117,25 @@ class EntryStore(Protocol):
     def apply(
         self, generations: Iterable[tuple[changes.Batch, ...]], progress: Callable[[int], None] | None = None
     ) -> changes.ApplyResult:
-        """Write, generation after generation."""
+        """Write the batches, one generation after the other."""
         ...
 
 
 class Target:
-    """What is written to: etcd, with a mirror of it."""
+    """etcd with its mirror, as the target of writes."""
 
     def __init__(self, store: EntryStore, publisher: Publisher, metrics: Metrics) -> None:
         self.mirror = Mirror()
         self.equal = False
-        """Whether etcd was equal to the cluster when it was last compared."""
+        """Whether etcd equalled the cluster at the last comparison."""
         self.trouble = ""
-        """Why etcd cannot be read or written at present."""
+        """Why etcd cannot be read or written; empty when it can."""
         self.other_leader = ""
-        """Who writes in our place; empty: we write."""
+        """The current leader; empty when this bridge leads."""
         self.retry_at = 0.0
         """When etcd may be read again (on the clock)."""
         self.damaged: set[bytes] = set()
-        """Keys that somebody else changed since etcd was last compared."""
+        """Keys that other writers changed since the last comparison."""
         self.foreign = Foreign(publisher.layout.name)
         self.standby = Standby()
         self._store, self._publisher, self._metrics = store, publisher, metrics
@@ -152,12 +152,12 @@ class Target:
         return self._refused
 
     def pending(self, now: float) -> set[bytes]:
-        """Keys to compare whatever changed: damaged ones, those the leader lacks, refused ones in time."""
+        """Keys to compare in any case: damaged ones, those the leader lacks, refused ones when due."""
         refused = self.refused().keys() if now >= self._offer_at else set()
         return self.damaged | self.standby.keys | refused
 
     def apply(self, event: EtcdChanged | EtcdLost) -> None:
-        """Take over what the watch on etcd tells; a former watch's events mean nothing."""
+        """Apply an event of the etcd watch; those of an earlier watch are dropped."""
         if event.watch != self._watch:
             return
         if isinstance(event, EtcdChanged):
@@ -171,7 +171,7 @@ class Target:
         self.lose()
 
     def elect(self, other_leader: str) -> None:
-        """Take over who leads; a new leader compares everything, as the former one may have been behind."""
+        """Update the leader; a new leader compares everything, as its predecessor may have been behind."""
         before, self.other_leader = self.other_leader, other_leader
         if before and not other_leader:
             self.standby.lead()
@@ -187,13 +187,13 @@ class Target:
         self._loads += 1
 
     def follow(self, follow: Callable[[int], int]) -> None:
-        """Watch from where the mirror stands."""
+        """Watch from the mirror's revision."""
         self._watch = follow(self.mirror.revision + 1)
 
     def write(
         self, plan: Plan, repairs: set[bytes], now: float, progress: Callable[[int, int], None]
     ) -> None:
-        """Write a plan; ``repairs``: keys of it that are written because somebody else changed them."""
+        """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
         total, mirror = len(plan.changes), self.mirror
         adding, taking = generations(plan, self._publisher.group, MAX_TXN_OPS)
         result = self._store.apply([adding, taking], lambda done: progress(done, total))
@@ -213,16 +213,16 @@ class Target:
             mirror.caught_up(result.revision)
 
     def compared(self, now: float) -> None:
-        """All that may be written is written: judge whether etcd is equal."""
+        """Update `equal` after all writes of the turn."""
         self.trouble, self.damaged = "", set()
         wanted = len(self._publisher.desired)
-        # A few refused keys cost their own names; an etcd that refuses everything is equal to nothing.
+        # A few refused keys affect their own names only; if etcd refuses everything it is not equal.
         takes = len(self.refused()) <= HELD_SHARE * wanted
         self.equal = self.standby.bearable(now, self.equal, self.mirror.entries, wanted) and takes
         self._metrics.etcd_up(True)
 
     def failed(self, error: EtcdError, now: float) -> None:
-        """etcd could not be read or written."""
+        """Record a failed read or write of etcd."""
         if str(error) != self.trouble:
             log.warning("%s", error)
         self.trouble = str(error)
@@ -231,6 +231,6 @@ class Target:
         self._metrics.etcd_up(False)
 
     def lose(self) -> None:
-        """Nothing is known of etcd until it is read again."""
+        """Mark the mirror as lost until the next full read."""
         self.mirror.lose()
         self.equal = False
