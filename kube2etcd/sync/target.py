@@ -94,7 +94,7 @@ class Foreign:
                 key.decode(errors="replace"),
             )
         for key in plan.contested - self.contested:
-            log.warning("%s is kept by another writer, whose owner id sorts first", self._name(key))
+            log.warning("%s is held by another writer, whose owner id sorts first", self._name(key))
         for known, found in (
             (self.keys, plan.foreign),
             (self.malformed, plan.malformed),
