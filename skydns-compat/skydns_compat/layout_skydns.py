@@ -11,6 +11,7 @@ The rules of that reader which shape this module (skydns-compat/README.md has th
   0 on the wire;
 * a value whose host is the name that is asked for is passed over: with its group it keeps a name
   without data from listing what is below it;
+* an alias is followed by reading keys, also outside of the domain, before the upstream is asked;
 * nothing rewrites questions and there is one domain: what needs a Corefile cannot be expressed.
 
 A leaf is a hash of what it stands for, with an upper-case letter, so that nobody can ask for it.
@@ -27,7 +28,7 @@ from dataclasses import dataclass, field
 
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
-from skydns_compat.names import Address, InvalidName, Name
+from skydns_compat.names import WILDCARD, Address, InvalidName, Name
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
 #: SkyDNS's own settings, right below the prefix.
@@ -108,8 +109,10 @@ class SkydnsLayout(Layout):
                     owners.setdefault(name, _Owner()).hosts[address] = ttl
                 case Port() if data.port != NO_PORT:
                     owners.setdefault(name, _Owner()).ports[data] = ttl
-                case Alias(target):
-                    self._leaf(made, name, Message(host=str(target), ttl=ttl))
+                case Alias(target, follow):
+                    # With its own name as host, the alias has no addresses.
+                    host = target if follow and _can_follow(target) else name
+                    self._leaf(made, name, Message(host=str(host), ttl=ttl))
                 case Pointer(target):
                     made[self.key(name)] = encode(Message(host=str(target), ttl=ttl, owner=self.owner))
                 case Text(text):
@@ -194,6 +197,15 @@ class SkydnsLayout(Layout):
             owner=self.owner,
         )
         made[self.key(name, f"n{digest}" if askable else f"H{digest}")] = encode(whole)
+
+
+def _can_follow(target: Name) -> bool:
+    """Whether an alias to ``target`` leads to that name only.
+
+    Reverse names lie outside of the domain without a `group` that stops a read of all below them; a
+    wildcard reads every name that fits; the settings have no host, which stands for the root.
+    """
+    return target.labels[-1] != "arpa" and WILDCARD not in target.labels and target.labels != (CONFIG,)
 
 
 def _sums(owners: dict[Name, _Owner]) -> set[Name]:

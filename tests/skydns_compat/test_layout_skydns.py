@@ -178,6 +178,46 @@ def test_keys(records: list[tuple[Name, Data]], keys: dict[str, Message]) -> Non
     assert shape(made(*records)) == keys
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("arpa", id="above all reverse names"),
+        pytest.param("0.10.in-addr.arpa", id="above some reverse names"),
+        pytest.param("1.0.0.10.in-addr.arpa", id="a reverse name"),
+        pytest.param("any", id="a wildcard"),
+        pytest.param("web.any.svc.any.local", id="wildcards within a name"),
+        pytest.param("any.any.any.any.any", id="wildcards only"),
+        pytest.param("config", id="SkyDNS's settings"),
+        pytest.param("local", id="above the domain"),
+        pytest.param("cluster.local", id="the domain"),
+        pytest.param("svc.cluster.local", id="above the namespaces"),
+        pytest.param("shop.svc.cluster.local", id="a namespace"),
+    ],
+)
+@pytest.mark.parametrize("qtype", ["A", "AAAA", "SRV"])
+def test_an_alias_never_gives_what_lies_below_its_target(target: str, qtype: str) -> None:
+    layout = SkydnsLayout(server=ServerSettings(ZONE, 30, 30))
+    ours = ZONE.child("alias", "tenant", "svc")
+    keys: dict[bytes, bytes] = {}
+    for records in (
+        [(ZONE, Exists())],
+        [(ZONE.child("shop", "svc"), Exists())],
+        [(WEB, Host(A1)), (WEB, Host(A6)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
+        [(reverse_name(A1), Pointer(WEB))],
+        [(ours, Alias(Name.parse(target)))],
+    ):
+        keys |= layout.entries([Record(name, data, 5) for name, data in records], ZONE)
+    answer = skydns_answer(keys, ZONE, ours, qtype)
+    addresses = {str(A1), str(A6)}
+    assert answer.rcode == "NOERROR"
+    assert not addresses & {one.data for one in (*answer.answers, *answer.additional)}
+
+
+def test_an_alias_that_must_not_be_followed_has_no_addresses() -> None:
+    keys = made((WEB, Host(A1)), (WEB.child("alias"), Alias(WEB, follow=False)))
+    assert said(keys, WEB.child("alias"), "A") == set()
+
+
 def test_a_reverse_name_is_the_value_itself() -> None:
     keys = made((reverse_name(A1), Pointer(WEB)))
     assert keys == {

@@ -114,3 +114,35 @@ def test_aliases_to_computed_pod_names_and_types_without_records(
         report = pair.compare(asked)
     assert not report.found, report.table("aliases to Pod names, types without records")
     assert report.answered >= 8
+
+
+def test_a_terminating_pod_keeps_its_name_until_it_is_gone(
+    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    pod = apiserver_pod("draining", finalizers=["example.com/drain"])
+    asked = [Question("10-9-8-7.default.pod.cluster.local.", rtype, "pod") for rtype in ("A", "AAAA", "SRV")]
+    with running_pair(binaries, tmp_path, apiserver, etcd, pods="verified") as pair:
+        apiserver.apply(pod)
+        apiserver.patch_status({**pod, "status": {"phase": "Running", "podIP": "10.9.8.7"}})
+        pair.settle()
+        counts = [pair.compare(asked)]
+        apiserver.delete(pod, wait=False)
+        assert apiserver.get("v1", "Pod", "draining", "default")["metadata"]["deletionTimestamp"]
+        pair.settle()
+        counts.append(pair.compare(asked))
+        apiserver.apply({**pod, "metadata": {**pod["metadata"], "finalizers": []}})
+        pair.settle()
+        counts.append(pair.compare(asked))
+    for report in counts:
+        assert not report.found, report.table("a terminating pod")
+    assert [bool(report.answered) for report in counts] == [True, True, False]
+
+
+def apiserver_pod(name: str, finalizers: list[str]) -> Object:
+    """A Pod in ``default``."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "finalizers": finalizers},
+        "spec": {"containers": [{"name": "main", "image": "example.com/none"}]},
+    }
