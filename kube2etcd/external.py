@@ -16,7 +16,7 @@ import idna
 import msgspec
 
 from skydns_compat.corefile import REVERSE
-from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, servable
+from skydns_compat.names import MAX_NAME, Address, InvalidAddress, InvalidName, Name, parse_address, servable
 
 #: The largest TTL in DNS (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
@@ -178,9 +178,10 @@ def plain_name(text: str) -> str:
 
     A label that has no A-label (RFC 5891), or whose form in ASCII is a plain ASCII label (the Kelvin
     sign would be the letter k), stays in Unicode and is refused as a label: no
-    look-alike becomes another owner's name.
+    look-alike becomes another owner's name.  A text longer than any name stays as it is, too.
     """
-    return (text.lower() if text.isascii() else _a_labels(text)).removesuffix(".")
+    plain = text.isascii() or len(text) > MAX_NAME + 1
+    return (text.lower() if plain else _a_labels(text)).removesuffix(".")
 
 
 @lru_cache(maxsize=4096)

@@ -163,3 +163,8 @@ def test_a_domain_is_written_as_it_is_read() -> None:
 )
 def test_what_is_bookkeeping(endpoint: Endpoint, is_one: bool) -> None:
     assert is_ownership(endpoint) is is_one
+
+
+def test_a_text_longer_than_any_name_is_not_converted() -> None:
+    assert plain_name("Ü." * 200) == ("ü." * 200).removesuffix(".")
+    assert plain_name("Ü." + "a" * 63) == "xn--tda." + "a" * 63

@@ -20,6 +20,8 @@ from skydns_compat.records import Alias, Data, Host, Mail, Pointer, Srv, Text
 MAX_TEXT: Final = 65535
 #: Aliases in a chain; CoreDNS gives up before that.
 MAX_ALIASES: Final = 32
+#: Characters of an endpoint's targets up to which their parsing is cached.
+MAX_CACHED: Final = 1024
 _VERSIONS: Final = {"A": 4, "AAAA": 6}
 _QUOTES: Final = "'\""
 
@@ -39,9 +41,14 @@ class Targets:
     faults: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=4096)
 def parse_targets(rtype: str, targets: tuple[str, ...]) -> Targets:
     """Parse every target on its own: one that is unusable costs no other."""
+    # An object may hold 1.5 MiB of them: thousands of those would fill the memory.
+    large = len(rtype) + len(targets) + sum(map(len, targets)) > MAX_CACHED
+    return _parse(rtype, targets) if large else _parse_cached(rtype, targets)
+
+
+def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
     read = _READERS.get(rtype)
     if read is None:
         return Targets(faults=(f"the type {brief(rtype)} is not supported",))
@@ -57,6 +64,9 @@ def parse_targets(rtype: str, targets: tuple[str, ...]) -> Targets:
         except (InvalidTarget, InvalidName, InvalidAddress) as error:
             faults.append(f"{brief(target)}: {brief_reason(str(error))}")
     return Targets(tuple(data), tuple(faults))
+
+
+_parse_cached: Final = lru_cache(maxsize=4096)(_parse)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -15,7 +16,7 @@ from kube2etcd.zones.external import (
     external_zone_records,
     zones_of,
 )
-from kube2etcd.zones.targets import MAX_ALIASES
+from kube2etcd.zones.targets import MAX_ALIASES, parse_targets
 from skydns_compat.names import Name, parse_address
 
 DTK, MY, ONLY_BELOW = Domain.parse("dtk.io"), Domain.parse("mydomain.io"), Domain.parse(".c.d")
@@ -266,3 +267,15 @@ def test_zones_are_the_outermost_domains(domains: list[str], zones: dict[str, li
     found = zones_of(Domain.parse(text) for text in domains)
     assert {str(zone): [str(one) for one in mine] for zone, mine in found.items()} == zones
     assert all(plain_name(str(zone)) == str(zone) for zone in found)
+
+
+def test_what_a_tenant_writes_large_is_not_remembered() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            text = f"{number}-".ljust(50_000, "x")
+            assert parse_targets("TXT", (text,)).data
+            assert plain_name(f"ü{text}") == f"ü{text}"
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
