@@ -199,13 +199,14 @@ def test_an_alias_never_gives_what_lies_below_its_target(target: str, qtype: str
     layout = SkydnsLayout(server=ServerSettings(ZONE, 30, 30))
     ours = ZONE.child("alias", "tenant", "svc")
     keys: dict[bytes, bytes] = {}
-    for records in (
+    objects: list[list[tuple[Name, Data]]] = [
         [(ZONE, Exists())],
         [(ZONE.child("shop", "svc"), Exists())],
         [(WEB, Host(A1)), (WEB, Host(A6)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
         [(reverse_name(A1), Pointer(WEB))],
         [(ours, Alias(Name.parse(target)))],
-    ):
+    ]
+    for records in objects:
         keys |= layout.entries([Record(name, data, 5) for name, data in records], ZONE)
     answer = skydns_answer(keys, ZONE, ours, qtype)
     addresses = {str(A1), str(A6)}
