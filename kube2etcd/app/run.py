@@ -63,7 +63,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     election = _election(settings, inbox)
     connection, store = _open(settings, election)
     follower = EtcdFollower(store, inbox)
-    recorder = EventRecorder(api)
+    recorder = EventRecorder(api) if settings.events else None
     reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
     within = contextlib.ExitStack()
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
@@ -92,7 +92,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             status=status,
             resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
             progress=progress,
-            left_out=recorder.record if settings.events else lambda _: None,
+            left_out=recorder.record if recorder is not None else lambda _: None,
             other_leader=election.standing_by if election is not None else str,
         )
     )
@@ -124,7 +124,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             ending.callback(election.stop)
         follower.start()
         ending.callback(follower.stop)
-        if settings.events:
+        if recorder is not None:
             recorder.start()
             ending.callback(recorder.stop)
         ending.callback(stop_all, reflectors)

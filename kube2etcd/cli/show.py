@@ -23,7 +23,7 @@ from kube2etcd.cli.options import (
 )
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
-from kube2etcd.settings.values import Fault, to_duration, to_resolver
+from kube2etcd.settings.values import to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
 
 
@@ -131,7 +131,8 @@ def wait_command(
 ) -> None:
     """Wait until DNS answers NAME (or an address), for scripts and init containers.
 
-    NAME is a full name; no search list is applied.  Exits 0 when the answer came, 1 when it did not in time.
+    NAME is a full name; no search list is applied.  TYPE is A, or PTR for an address, unless given.  Exits 0
+    when the answer came, 1 when it did not in time.
     """
     from kube2etcd.inspect.explain import question_name, question_type
     from kube2etcd.inspect.wait import ask, canonical, resolv_conf, wait
@@ -140,14 +141,21 @@ def wait_command(
         asked = question_name(name)
         # An address stands for its reverse name, of which nothing but PTR is worth waiting for.
         kind = "PTR" if rtype is None and asked.labels[-1] == "arpa" else question_type(rtype or "A")
-        seconds = to_duration(0, 86400)(timeout)
-        host = to_resolver(server) if server else resolv_conf()
     except InvalidName as error:
         raise click.UsageError(f"no server can have {name!r}: {error}") from None
     except ValueError as error:
-        option = "--server or --timeout " if isinstance(error, Fault) else ""
-        raise click.UsageError(f"{option}{error}") from None
-    wanted = canonical(wanted, kind)
+        raise click.UsageError(str(error)) from None
+    try:
+        option = "timeout"
+        seconds = to_duration(0, 86400)(timeout)
+        option = "server"
+        host = resolv_conf() if server is None else to_resolver(server)
+        option = "for"
+        if not wanted.strip():
+            raise ValueError("is empty; write present, absent, or one of the answer's data")
+        wanted = canonical(wanted, kind)
+    except ValueError as error:
+        raise click.UsageError(f"--{option} {error}") from None
     came, answer = wait(lambda: ask(asked, kind, host), wanted, seconds)
     click.echo(f"{asked}. {answer}")
     if not came:

@@ -78,6 +78,9 @@ class EventRecorder:
                 self._post(unit, reason)
             except ApiError as error:
                 log.warning("events: none for %s: %s", unit, error)
+            except Exception:
+                # DNS must not become unready for an Event: no answer of the API server ends this thread.
+                log.exception("events: none for %s", unit)
             tokens -= 1
             if tokens <= 0:
                 tokens = 1

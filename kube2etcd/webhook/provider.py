@@ -81,11 +81,6 @@ class Provider:
         known = self._need()
         return adjust(endpoints, known.domains, known.cluster)
 
-    @property
-    def is_read(self) -> bool:
-        """Whether the state has been read."""
-        return self._known is not None
-
     def conditions(self) -> list[str]:
         """Why it is not ready, in sentences; none when it is."""
         if self._known is None:

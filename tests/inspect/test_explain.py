@@ -85,7 +85,7 @@ CASES = [
     ("odd.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: odd.dtk.io A 'x'"),
     ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, and the server has no wildcards"),
     ("a-foo.dtk.io", "TXT", "NXDOMAIN", "bookkeeping of ExternalDNS"),
-    ("none.dtk.io", "A", "NXDOMAIN", "nobody has said anything"),
+    ("none.dtk.io", "A", "NXDOMAIN", "neither ExternalDNS nor a DNSEndpoint names it"),
     ("10-244-9-9.shop.pod.cluster.local", "A", "NOERROR", "comes from pods/shop/worker"),
     ("10-244-9-8.shop.pod.cluster.local", "A", "NXDOMAIN", "no running pod in the Namespace shop"),
     ("shop.pod.cluster.local", "A", "NOERROR", "the name exists"),

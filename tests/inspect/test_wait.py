@@ -150,10 +150,12 @@ def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["a..b"], "no server can have 'a..b'"),
         (["a.b", "NONSENSE"], "is no type"),
-        (["a.b", "--timeout", "soon"], "--server or --timeout is 'soon'; write seconds"),
+        (["a.b", "--timeout", "soon"], "--timeout is 'soon'; write seconds"),
         (["a.b", "--server", "h:x"], "h:x"),
         (["a.b", "--server", "localhost:53"], "localhost"),
-        (["a.b", "--server", ":53"], "--server or --timeout"),
+        (["a.b", "--server", ":53"], "--server "),
+        (["a.b", "--server", ""], "--server "),
+        (["a.b", "--for", ""], "--for "),
     ],
 )
 def test_what_cannot_be_asked(arguments: list[str], said: str) -> None:

@@ -99,6 +99,17 @@ def test_what_cannot_be_posted_stops_nothing(
     assert said == [f"events: none for {WEB}: odd", f"events: none for {WEB}: no right to create"]
 
 
+def test_an_odd_answer_costs_its_own_event(
+    api: Api, running: EventRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = [b"{}", b"<html>", json.dumps({"metadata": {"uid": "u"}}).encode()]
+    monkeypatch.setattr(api, "get", lambda *_, **__: Response(200, {}, bodies.pop(0)))
+    running.record([(WEB, reason) for reason in "abc"])
+    api.wait(1)
+    assert [event["note"] for _, event in api.posted] == ["c"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
 def test_objects_that_are_gone_and_units_that_are_none_are_passed_over(
     api: Api, running: EventRecorder
 ) -> None:

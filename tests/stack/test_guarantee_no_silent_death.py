@@ -20,16 +20,19 @@ MAIN = "MainThread"
 ALIVE_IN = {
     "run": {
         MAIN,
+        "corefile",
         "election",
         "etcd-follower",
         "etcd-watch",
+        "event-recorder",
         "http",
+        "page",
         "provider",
         "reflector-endpointslices",
         "reflector-namespaces",
         "reflector-services",
     },
-    "webhook": {MAIN, "etcd-follower", "etcd-watch", "http", "provider", "webhook-repair"},
+    "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "http", "provider", "webhook-repair"},
 }
 
 #: `stop` waits for the order to stop and does nothing before.  Threads of libraries: gRPC's are told like
@@ -78,10 +81,11 @@ def started(process: Mortal) -> Iterator[Mortal]:
 @pytest.mark.parametrize("command", ["run", "webhook"])
 def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     options = ["--etcd-server", etcd.url, "--domains", "dtk.io", "--resync-period", "1"]
-    port = free_port()
-    options += ["--port", str(port)]
+    port, page = free_port(), free_port()
+    options += ["--port", str(port), "--corefile", str(tmp_path / "Corefile")]
     if command == "run":
-        options += [*args(apiserver.kubeconfig(), etcd), "--webhook", "--leader-elect"]
+        options += [*args(apiserver.kubeconfig(), etcd), "--webhook", "--leader-elect", "--events"]
+        options += ["--listen-page", f":{page}"]
     with started(Mortal(tmp_path / command, command, options)) as process:
         wait_for(lambda: process.threads() >= ALIVE_IN[command], "all threads to run", 10)
         alive = process.threads() | ALIVE_IN[command]
@@ -94,8 +98,9 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
                 # what wakes the threads that wait for a neighbour
                 if command == "run":
                     apiserver.apply(service(f"wake{number}"))
-                with contextlib.suppress(requests.RequestException):
-                    requests.get(f"http://{LOOPBACK}:{port}/records", timeout=0.5)
+                for address in (f"{port}/records", f"{page}/"):
+                    with contextlib.suppress(requests.RequestException):
+                        requests.get(f"http://{LOOPBACK}:{address}", timeout=0.5)
                 process.get("/livez")
                 return f"thread {thread} died" in process.log()
 

@@ -28,7 +28,6 @@ def test_before_the_state_was_read_everything_waits() -> None:
     assert client.provider.conditions() == ["etcd is away"]
     client.store.away = ""
     client.provider.repair()
-    assert client.provider.is_read
     assert client.provider.conditions() == []
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 

@@ -141,7 +141,7 @@ class Why:
             wildcard = ".".join(("*", *name.labels[cut:]))
             if store.holders(wildcard):
                 yield f"there is {wildcard}, and the server has no wildcards"
-        yield f"nobody has said anything of this name in {zone.name}"
+        yield f"neither ExternalDNS nor a DNSEndpoint names it in {zone.name}"
 
     def _left_out(self, unit: Unit, zone: Zone) -> list[str]:
         """Why a unit lacks names in a zone, also when it is not meant to have any."""
