@@ -6,10 +6,12 @@ Both are written by the reconciler's thread and read by the HTTP server's.  Noth
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,6 +19,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from kube2etcd import __version__
+
+log = logging.getLogger(__name__)
 
 #: Seconds; the promise is one second from the change to the key, so most steps lie below it.
 LATENCY_STEPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
@@ -320,3 +324,26 @@ class Status:
             return Snapshot(
                 self._ready and not deaths, deaths + self._reasons, now - self._beat, stale, self._dead
             )
+
+
+@contextlib.contextmanager
+def watched(metrics: Metrics, status: Status) -> Iterator[None]:
+    """Within this block, log and count any thread that dies of an unforeseen error, and fail readiness."""
+
+    def died(args: threading.ExceptHookArgs) -> None:
+        if issubclass(args.exc_type, SystemExit):
+            return  # it asked to end
+        name = args.thread.name if args.thread is not None else "unknown"
+        log.critical(
+            "thread %s died of an unforeseen error",
+            name,
+            exc_info=(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback),
+        )
+        metrics.thread_died(name)
+        status.thread_died(name)
+
+    before, threading.excepthook = threading.excepthook, died
+    try:
+        yield
+    finally:
+        threading.excepthook = before

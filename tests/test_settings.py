@@ -16,6 +16,7 @@ from kube2etcd.settings import (
     SETTINGS,
     Etcd,
     HostPort,
+    Selector,
     ServiceZone,
     Settings,
     load,
@@ -398,9 +399,17 @@ def test_zones_of_services(write: Any) -> None:
         """
     )
     assert load({}, {}, file).zones == (
-        ServiceZone(Name.parse("customerb.stage.local"), selector="environment=staging,tenant=customerB"),
         ServiceZone(
-            Name.parse("shop.example"), ("shop", "checkout"), "", "", ("internal",), "{service}", 5, True
+            Name.parse("customerb.stage.local"),
+            selector=Selector.parse("environment=staging,tenant=customerB"),
+        ),
+        ServiceZone(
+            Name.parse("shop.example"),
+            ("shop", "checkout"),
+            addresses=("internal",),
+            name="{service}",
+            ttl=5,
+            wildcards=True,
         ),
     )
 

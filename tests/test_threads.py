@@ -7,8 +7,7 @@ import threading
 
 import pytest
 
-from kube2etcd.metrics import Metrics, Status
-from kube2etcd.threads import watched
+from kube2etcd.metrics import Metrics, Status, watched
 
 
 def run(name: str, error: BaseException) -> None:

@@ -17,7 +17,6 @@ from kube2etcd.external import Domain
 from kube2etcd.inspect.docker_flags import ClientDns
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, Kind
-from kube2etcd.kube.selectors import Selector
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import HostPort, Settings, vm_zone
 from kube2etcd.sync.publisher import Publisher
@@ -92,8 +91,8 @@ def _zones(settings: Settings) -> Iterator[Zone]:
             one.zone,
             one.ttl or settings.ttl,
             frozenset(one.namespaces),
-            Selector.parse(one.selector),
-            Selector.parse(one.namespace_selector),
+            one.selector,
+            one.namespace_selector,
             one.addresses,
             one.name,
             one.wildcards,

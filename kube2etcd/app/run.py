@@ -28,12 +28,11 @@ from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.recorder import EventRecorder
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
-from kube2etcd.metrics import Metrics, Status
+from kube2etcd.metrics import Metrics, Status, watched
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import Inbox, Wake
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.threads import watched
 
 if TYPE_CHECKING:
     from kube2etcd.http.server import HasSnapshot

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kube2etcd.external import Endpoint
-from kube2etcd.kube.names import NameIndex
+from kube2etcd.external import Endpoint, NameIndex
 from kube2etcd.kube.objects import ApiObject, DnsEndpoint, EndpointSlice, Event, Rejected
 
 #: The kind of the units that are names; they are made from objects of any kind that holds endpoints.

@@ -24,11 +24,12 @@ from kube2etcd.settings.model import (
     vm_zone,
 )
 from kube2etcd.settings.validation import zone_faults
-from kube2etcd.settings.values import HostPort, parse_host_port
+from kube2etcd.settings.values import EVERYTHING, HostPort, Selector, parse_host_port
 
 __all__ = [
     "COMMAND_OPTIONS",
     "ENVIRONMENT",
+    "EVERYTHING",
     "SETTINGS",
     "TOPICS",
     "ZONE_FIELDS",
@@ -37,6 +38,7 @@ __all__ = [
     "Etcd",
     "HostPort",
     "Loaded",
+    "Selector",
     "Serve",
     "ServiceZone",
     "Setting",

@@ -8,10 +8,12 @@ from typing import Any, Final, TypeVar
 
 from kube2etcd.external import MAX_TTL, Domain
 from kube2etcd.settings.values import (
+    EVERYTHING,
     SECONDS,
     Convert,
     HostPort,
     Network,
+    Selector,
     parse_host_port,
     to_address,
     to_bind,
@@ -113,7 +115,7 @@ class Setting:
     def shown_default(self) -> str:
         """The default as one would write it; empty if there is none."""
         value = self.default
-        if value is None or value is MISSING or value == () or value == "":
+        if value in (None, MISSING, (), "", EVERYTHING):
             return ""
         if isinstance(value, tuple):
             return ",".join(map(str, value))
@@ -216,8 +218,10 @@ class ServiceZone:
 
     zone: Name = field(metadata={"setting": {"convert": to_name, "help": "Name of the zone; required."}})
     namespaces: tuple[str, ...] = _set((), to_word, "Namespaces to select from; default: all.", many=True)
-    selector: str = _set("", to_selector, "Label selector for Services; default: all.")
-    namespace_selector: str = _set("", to_selector, "Label selector for namespaces; default: all.")
+    selector: Selector = _set(EVERYTHING, to_selector, "Label selector for Services; default: all.")
+    namespace_selector: Selector = _set(
+        EVERYTHING, to_selector, "Label selector for namespaces; default: all."
+    )
     # External addresses first, since clients outside of the cluster ask here.
     addresses: tuple[str, ...] = _set(
         ("external", "internal"),

@@ -28,13 +28,12 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.kube.store import Store
-from kube2etcd.metrics import Metrics, Snapshot, Status
+from kube2etcd.metrics import Metrics, Snapshot, Status, watched
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import Changed, Inbox, Listed, Rezoned
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.threads import watched
 from kube2etcd.webhook.api import application
 from kube2etcd.webhook.hosts_file import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener

@@ -17,11 +17,11 @@ from kube2etcd.external import (
     Domain,
     Endpoint,
     EndpointKey,
+    NameIndex,
     is_ownership,
     managed,
     plain_name,
 )
-from kube2etcd.kube.names import NameIndex
 from kube2etcd.webhook.messages import encode_endpoints
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES, name_data, resolve

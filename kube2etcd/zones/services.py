@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kube2etcd.kube.objects import EndpointSlice, Namespace, Service
-from kube2etcd.kube.selectors import EVERYTHING, Selector
 from kube2etcd.kube.store import Store, Unit
+from kube2etcd.settings import EVERYTHING, Selector
 from kube2etcd.zones.base import Expected, Published, Zone, longest
 from kube2etcd.zones.cluster import (
     add_cluster_ips,

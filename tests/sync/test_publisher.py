@@ -20,8 +20,8 @@ from kube2etcd.kube.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.kube.selectors import Selector
 from kube2etcd.kube.store import Store, Unit
+from kube2etcd.settings import Selector
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone

@@ -15,8 +15,8 @@ from kube2etcd.kube.objects import (
     Event,
     Rejected,
 )
-from kube2etcd.kube.selectors import Selector
 from kube2etcd.kube.store import Store, Unit
+from kube2etcd.settings import Selector
 from kube2etcd.sync.events import Rezoned
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Zone

@@ -15,8 +15,8 @@ from kube2etcd.kube.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.kube.selectors import Selector
 from kube2etcd.kube.store import NAMES, Store, Unit
+from kube2etcd.settings import Selector
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone

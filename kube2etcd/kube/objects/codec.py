@@ -6,6 +6,7 @@ error never looks like an empty list.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,9 +14,14 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
-from kube2etcd.kube.objects.depth import shallow
 from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
 from kube2etcd.kube.objects.model import Annotations, BareMetadata, Rejected, Wire
+
+DEEPEST: Final = 100
+"""Levels kept; all fields we read lie within twelve."""
+
+# An unterminated string matches to the end of the text: rescanning from each quote in it would be quadratic.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 
 
 class Page(Struct, frozen=True, gc=False):
@@ -288,3 +294,26 @@ def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
 def _read_bookmark(raw: Raw) -> Event:
     meta = _bookmark.decode(raw).metadata
     return Event("BOOKMARK", resource_version=meta.resource_version or "")
+
+
+def shallow(text: bytes) -> bytes:
+    """``text`` with everything below :data:`DEEPEST` levels replaced by ``null``.
+
+    The API server accepts ten thousand levels, also in fields that we skip; the decoder rejects the whole
+    answer after some hundreds, so one object would block all others of its kind.
+    """
+    parts: list[bytes] = []
+    depth = kept = 0
+    for token in _TOKEN.finditer(text):
+        bracket = text[token.start()]
+        if bracket in b"[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                parts.append(text[kept : token.start()])
+        elif bracket in b"]}":
+            if depth == DEEPEST + 1:
+                parts.append(b"null")
+                kept = token.end()
+            depth -= 1
+    parts.append(text[kept:])
+    return b"".join(parts)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiTruncated
 from kube2etcd.kube.objects import KINDS, Kind, decode_event, decode_list
-from kube2etcd.kube.objects.depth import DEEPEST, shallow
+from kube2etcd.kube.objects.codec import DEEPEST, shallow
 
 KIND = KINDS["virtualmachineinstances"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kube2etcd.external import Endpoint
-from kube2etcd.kube.names import NameIndex
+from kube2etcd.external import Endpoint, NameIndex
 
 
 def end(name: str, rtype: str, *targets: str) -> Endpoint:

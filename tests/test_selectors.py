@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kube2etcd.kube.selectors import EVERYTHING, InvalidSelector, Selector
+from kube2etcd.settings.values import EVERYTHING, InvalidSelector, Selector
 
 LABELS = {"env": "staging", "tenant": "b", "empty": "", "example.com/tier": "web"}
 
