@@ -51,11 +51,12 @@ Examples:
   kube2etcd explain web.shop.svc.cluster.local
   kube2etcd explain 10.96.20.10 --output json
   kube2etcd explain web.shop.svc.cluster.local SRV --objects examples/shop.yaml
+  kube2etcd explain web.shop.svc.cluster.local --server 10.96.0.10
 
 Exit codes:
-  0  explained, whether the name exists or not
-  1  failed
-  2  invalid name, options or settings
+  0  it resolves
+  1  it does not
+  2  it cannot be said: not served from etcd, nothing answers, failed, or invalid options or settings
 """,
 }
 
@@ -106,7 +107,7 @@ class Group(click.Group):
             lines = error.faults if isinstance(error, SettingsError) else (str(error),)
             for line in lines:
                 click.echo(f"Error: {line}", err=True)
-            ctx.exit(_wrong_usage(ctx) if isinstance(error, SettingsError) else 1)
+            ctx.exit(_wrong_usage(ctx) if isinstance(error, SettingsError) else _failed(ctx))
         except click.UsageError as error:
             if isinstance(error, click.BadParameter):
                 _name_the_variable(error)
@@ -116,7 +117,7 @@ class Group(click.Group):
             if error.errno not in _UNPRINTED:
                 raise
             click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
-            ctx.exit(1)
+            ctx.exit(_failed(ctx))
 
 
 def _name_the_variable(error: click.BadParameter) -> None:
@@ -131,6 +132,11 @@ def _name_the_variable(error: click.BadParameter) -> None:
 def _wrong_usage(ctx: click.Context) -> int:
     """The exit code of invalid usage; 2 is taken by `resync` for a difference."""
     return 1 if ctx.invoked_subcommand == "resync" else USAGE
+
+
+def _failed(ctx: click.Context) -> int:
+    """The exit code of a failure; 1 is taken by `explain` for a name that does not resolve."""
+    return 2 if ctx.invoked_subcommand == "explain" else 1
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

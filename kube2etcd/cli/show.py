@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -25,6 +26,8 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.settings.values import to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
+
+_T = TypeVar("_T")
 
 
 @main.command(cls=WithObjects)
@@ -66,39 +69,77 @@ def records(
     click.echo(render(found))
 
 
+server_option = click.option(
+    "--server",
+    metavar="IP[:PORT]",
+    envvar="KUBE2ETCD_SERVER",
+    help="Address of the DNS server to ask.",
+)
+
+
 @main.command(cls=WithObjects)
 @settings_options("explain")
 @objects_option
+@server_option
 @output_option("text", "json")
 @click.argument("name", metavar="NAME", required=False)
 @click.argument("rtype", metavar="[TYPE]", required=False)
+@click.pass_context
 def explain(
-    objects: tuple[str, ...], output: str, name: str | None, rtype: str | None, **options: Any
+    ctx: click.Context,
+    /,
+    objects: tuple[str, ...],
+    output: str,
+    name: str | None,
+    rtype: str | None,
+    server: str | None,
+    **options: Any,
 ) -> None:
-    """Say what the DNS server answers to NAME (or an address), and why."""
+    """Say what the DNS server answers to NAME (or an address), and why.
+
+    The answer is made of etcd's keys.  --server asks a DNS server too and shows where its answer differs.
+    """
     from kube2etcd.app import build, skydns
-    from kube2etcd.inspect.explain import Explainer, question_name, question_type
-    from skydns_compat.corefile import blocks
+    from kube2etcd.inspect.explain import Explainer, exit_code
 
     if name is None:
         raise click.UsageError("write the NAME before --objects: kube2etcd explain NAME --objects FILE")
-    try:
-        asked = question_name(name)
-        rtype = None if rtype is None else question_type(rtype)
-    except InvalidName as error:
-        raise click.UsageError(f"no server can have {name!r}: {error}") from None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    asked, rtype = _question(name, rtype)
+    host = None if server is None else _valued("server", to_resolver, server)
     settings = load(options, level="warning")
     with Progress() as progress:
         publisher = publisher_of(settings, objects, progress)
         existing = None if objects else existing_of(settings)
-    explainer = Explainer(publisher, blocks(build.corefile(settings)), existing, skydns.reads(settings))
+    explainer = Explainer(publisher, build.blocks(settings, publisher), existing, skydns.reads(settings))
     found = explainer.explain(asked, rtype)
+    if host is not None:
+        from kube2etcd.inspect.wait import ask
+
+        found = [one.beside(host, ask(asked, one.type, host)) for one in found]
     if output == "json":
         click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
     else:
         click.echo("\n\n".join(map(str, found)))
+    ctx.exit(exit_code(found))
+
+
+def _question(name: str, rtype: str | None) -> tuple[Name, str | None]:
+    """The name and type to ask for."""
+    from kube2etcd.inspect.explain import question_name, question_type
+
+    try:
+        return question_name(name), None if rtype is None else question_type(rtype)
+    except InvalidName as error:
+        raise click.UsageError(f"no server can have {name!r}: {error}") from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _valued(option: str, convert: Callable[[str], _T], text: str) -> _T:
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise click.UsageError(f"--{option} {error}") from None
 
 
 @main.command("wait")
@@ -119,43 +160,27 @@ def explain(
     envvar="KUBE2ETCD_TIMEOUT",
     help="How long to wait, such as 90 or 2m.  [default: 60s]",
 )
-@click.option(
-    "--server",
-    metavar="IP[:PORT]",
-    envvar="KUBE2ETCD_SERVER",
-    help="Address of the DNS server to ask.  [default: the first one of /etc/resolv.conf]",
-)
+@server_option
 @click.pass_context
 def wait_command(
     ctx: click.Context, /, name: str, rtype: str | None, wanted: str, timeout: str, server: str | None
 ) -> None:
     """Wait until DNS answers NAME (or an address), for scripts and init containers.
 
-    NAME is a full name; no search list is applied.  TYPE is A, or PTR for an address, unless given.  Exits 0
-    when the answer came, 1 when it did not in time.
+    NAME is a full name; no search list is applied.  TYPE is A, or PTR for an address, unless given.  Without
+    --server the first one of /etc/resolv.conf is asked.  Exits 0 when the answer came, 1 when it did not in
+    time.
     """
-    from kube2etcd.inspect.explain import question_name, question_type
     from kube2etcd.inspect.wait import ask, canonical, resolv_conf, wait
 
-    try:
-        asked = question_name(name)
-        # An address stands for its reverse name, of which nothing but PTR is worth waiting for.
-        kind = "PTR" if rtype is None and asked.labels[-1] == "arpa" else question_type(rtype or "A")
-    except InvalidName as error:
-        raise click.UsageError(f"no server can have {name!r}: {error}") from None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        option = "timeout"
-        seconds = to_duration(0, 86400)(timeout)
-        option = "server"
-        host = resolv_conf() if server is None else to_resolver(server)
-        option = "for"
-        if not wanted.strip():
-            raise ValueError("is empty; write present, absent, or one of the answer's data")
-        wanted = canonical(wanted, kind)
-    except ValueError as error:
-        raise click.UsageError(f"--{option} {error}") from None
+    asked, kind = _question(name, rtype)
+    # An address stands for its reverse name, of which nothing but PTR is worth waiting for.
+    kind = kind or ("PTR" if asked.labels[-1] == "arpa" else "A")
+    seconds = _valued("timeout", to_duration(0, 86400), timeout)
+    host = resolv_conf() if server is None else _valued("server", to_resolver, server)
+    if not wanted.strip():
+        raise click.UsageError("--for is empty; write present, absent, or one of the answer's data")
+    wanted = canonical(wanted, kind)
     came, answer = wait(lambda: ask(asked, kind, host), wanted, seconds)
     click.echo(f"{asked}. {answer}")
     if not came:

@@ -39,6 +39,8 @@ class Answer:
     data: tuple[str, ...] = ()
     trouble: str = ""
     """Why nothing came."""
+    records: tuple[str, ...] = ()
+    """The whole answer section: lines of a zone file."""
 
     def satisfies(self, wanted: str) -> bool:
         """Whether it is ``present`` (has data), ``absent`` (has none, RFC 2308), or has this very data.
@@ -80,13 +82,15 @@ def ask(name: Name, rtype: str, server: HostPort) -> Answer:
         response, _ = dns.query.udp_with_fallback(query, server.host, timeout=PATIENCE, port=server.port)
     except (OSError, dns.exception.DNSException) as error:
         return Answer("", trouble=f"no answer from {server}: {error or type(error).__name__}")
-    data = [
-        str(item)
+    found = [
+        (f"{rrset.name} {rrset.ttl} IN", dns.rdatatype.to_text(rrset.rdtype), str(item))
         for rrset in response.answer
         for item in rrset
-        if dns.rdatatype.to_text(rrset.rdtype) == rtype
     ]
-    return Answer(dns.rcode.to_text(response.rcode()), tuple(data))
+    # TYPE65 comes back as HTTPS.
+    wanted = dns.rdatatype.to_text(dns.rdatatype.from_text(rtype))
+    data = tuple(data for _, kind, data in found if wanted in (kind, "ANY"))
+    return Answer(dns.rcode.to_text(response.rcode()), data, records=tuple(map(" ".join, found)))
 
 
 def resolv_conf() -> HostPort:

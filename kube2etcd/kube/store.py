@@ -94,6 +94,12 @@ class Store:
         """The units of a kind in a namespace."""
         return (Unit(kind, namespace, name) for name in self._objects.get(kind, {}).get(namespace, {}))
 
+    def named(self, kind: str, name: str) -> Iterator[Unit]:
+        """The units of a kind that have this name, in whatever namespace."""
+        for namespace, named in self._objects.get(kind, {}).items():
+            if name in named:
+                yield Unit(kind, namespace, name)
+
     def slices(self, service: Unit) -> list[EndpointSlice]:
         """The EndpointSlices of a Service, by name."""
         return [piece for _, piece in sorted(self._slices.get(service, {}).items())]

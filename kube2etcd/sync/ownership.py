@@ -60,6 +60,12 @@ class Claims:
         """The unit whose value stands at ``key``."""
         return self._holders.get(key)
 
+    def claimants(self, key: bytes) -> list[Unit]:
+        """The units that claim ``key``, its holder first."""
+        holder = self._holders.get(key)
+        others = sorted(self._rivals.get(key, {}).keys() - {holder})
+        return others if holder is None else [holder, *others]
+
     def _withdraw(self, key: bytes, unit: Unit) -> bool:
         rivals = self._rivals.get(key)
         if rivals is None:

@@ -187,6 +187,10 @@ class Publisher:
         """The unit whose value stands at ``key``."""
         return self._claims.holder(key)
 
+    def claimants(self, key: bytes) -> list[Unit]:
+        """The units that claim ``key``, its holder first."""
+        return self._claims.claimants(key)
+
     def losers(self, name: Name) -> list[Unit]:
         """The units that want a name which only one can have, and do not have it."""
         return self._exclusive.losers(name)

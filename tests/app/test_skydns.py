@@ -64,7 +64,7 @@ def test_explain_asks_skydns(name: str, rtype: str, rcode: str, reason: str) -> 
     publisher = from_files(v2(), [SHOP])
     explainer = Explainer(publisher, [], dict(publisher.desired), skydns.reads(v2()))
     (found,) = explainer.explain(Name.parse(name), rtype)
-    assert found.answer.rcode == rcode
+    assert found.rcode == rcode
     assert any(reason in one for one in found.reasons), found.reasons
     assert not any("not equal" in one for one in found.reasons)
 
@@ -80,7 +80,5 @@ def test_both_readers_agree_about_what_both_can_say() -> None:
         for rtype in ("A", "AAAA"):
             asked = Name.parse(f"{name}.cluster.local")
             ((a,), (b,)) = one.explain(asked, rtype), two.explain(asked, rtype)
-            assert (a.answer.rcode, {rr.data for rr in a.answer.answers}) == (
-                b.answer.rcode,
-                {rr.data for rr in b.answer.answers},
-            ), (name, rtype)
+            found = [(each.rcode, {rr.split()[-1] for rr in each.answers}) for each in (a, b)]
+            assert found[0] == found[1], (name, rtype)

@@ -7,11 +7,20 @@ import pytest
 
 from kube2etcd.app import build
 from kube2etcd.app.offline import from_files
-from kube2etcd.inspect.explain import Explainer, question_name
-from kube2etcd.inspect.explain.explainer import meaning, question_type
-from kube2etcd.settings import load
+from kube2etcd.inspect.explain import (
+    DOES_NOT,
+    RESOLVES,
+    UNKNOWN,
+    Explainer,
+    exit_code,
+    meaning,
+    question_name,
+    question_type,
+)
+from kube2etcd.inspect.wait import Answer as Reply
+from kube2etcd.inspect.why import nearest
+from kube2etcd.settings import HostPort, load
 from skydns_compat.corefile import blocks
-from skydns_compat.reader import Answer
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
@@ -127,7 +136,7 @@ CASES = [
 )
 def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hint: str) -> None:
     (found,) = explainer(tmp_path).explain(question_name(name), rtype)
-    assert found.answer.rcode == rcode
+    assert found.rcode == rcode
     assert hint in str(found)
 
 
@@ -153,7 +162,31 @@ def test_without_a_cluster_zone_no_search_list_is_thought_of(tmp_path: Path) -> 
 
 
 def test_an_outcome_that_has_no_better_words_is_named() -> None:
-    assert meaning(Answer("SERVFAIL")) == "SERVFAIL"
+    assert meaning("SERVFAIL", answered=False) == "SERVFAIL"
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("wbe.shop.svc.cluster.local", "web.shop.svc.cluster.local"),
+        ("web.shpo.svc.cluster.local", "web.shop.svc.cluster.local"),
+        ("_htp._tcp.web.shop.svc.cluster.local", "_http._tcp.web.shop.svc.cluster.local"),
+        ("web.shop.svc.cluster.locl", "web.shop.svc.cluster.local"),
+        ("fooo.dtk.io", "foo.dtk.io"),
+        ("vm11.shop.vm", "vm1.shop.vm"),
+        ("entirely.different.thing", None),
+        ("99.20.96.10.in-addr.arpa", None),
+        ("web.shop.svc.cluster.local", None),
+    ],
+)
+def test_names_like_one_that_is_not_there(tmp_path: Path, name: str, near: str | None) -> None:
+    found = explainer(tmp_path).explain(question_name(name))[0].nearest
+    assert list(found[:1]) == ([near] if near else [])
+
+
+def test_of_a_hundred_thousand_names_those_with_a_common_label_are_compared() -> None:
+    known = [f"n{number}.other.svc.a" for number in range(100_000)] + ["web.shop.svc.a"]
+    assert nearest("wbe.shop.svc.a", "a", known) == ["web.shop.svc.a"]
 
 
 def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:
@@ -186,8 +219,101 @@ def test_what_etcd_really_holds_is_answered(
 ) -> None:
     (found,) = explainer(tmp_path, {key: value}).explain(question_name(name), rtype)
     (wanted,) = explainer(tmp_path).explain(question_name(name), rtype)
-    assert found.answer != wanted.answer
+    assert (found.rcode, found.answers) != (wanted.rcode, wanted.answers)
     assert "etcd is not equal to the cluster here" in found.reasons[-1]
+
+
+SERVER = HostPort("192.0.2.53", 53)
+NXDOMAIN = Reply("NXDOMAIN")
+WEB = "web.shop.svc.cluster.local"
+
+
+def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply:
+    return Reply("NOERROR", data, records=tuple(f"{name}. {ttl} IN {rtype} {one}" for one in data))
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "answered", "resolves", "differences"),
+    [
+        (WEB, "A", reply("10.96.20.10", ttl=3), True, []),
+        (WEB.upper(), "A", reply("10.96.20.10"), True, []),
+        (WEB, "A", reply("10.96.20.9"), True, ["it lacks", "it has", "an answer cached for up to 30 s"]),
+        (
+            WEB,
+            "A",
+            NXDOMAIN,
+            False,
+            ["where etcd's keys give NOERROR", "it lacks", "a cached answer"],
+        ),
+        (WEB, "A", Reply("REFUSED"), False, ["no server block for this name"]),
+        (WEB, "A", Reply("SERVFAIL"), False, ["it cannot read its etcd"]),
+        (WEB, "A", Reply("", trouble="no answer from 192.0.2.53:53"), None, ["no answer from"]),
+        (WEB, "TXT", Reply("NOERROR"), False, []),
+        (
+            "cluster.local",
+            "SOA",
+            reply(
+                "ns.dns.cluster.local. hostmaster.cluster.local. 9 7200 1800 86400 30",
+                rtype="SOA",
+                name="cluster.local",
+            ),
+            True,
+            [],
+        ),
+        (
+            "dns-version.cluster.local",
+            "TXT",
+            reply('"1.1.0"', rtype="TXT", name="dns-version.cluster.local"),
+            True,
+            [],
+        ),
+        ("www.example", "A", reply("192.0.2.1", name="www.example"), True, []),
+        (
+            "payments.shop.svc.cluster.local",
+            "A",
+            Reply(
+                "NOERROR",
+                ("192.0.2.1",),
+                records=(
+                    "payments.shop.svc.cluster.local. 30 IN CNAME api.payments.example.",
+                    "api.payments.example. 9 IN A 192.0.2.1",
+                ),
+            ),
+            True,
+            [],
+        ),
+    ],
+)
+def test_where_a_server_parts_from_the_keys(
+    tmp_path: Path, name: str, rtype: str, answered: Reply, resolves: bool | None, differences: list[str]
+) -> None:
+    (found,) = explainer(tmp_path).explain(question_name(name), rtype)
+    found = found.beside(SERVER, answered)
+    assert found.server is not None
+    assert found.resolves is resolves
+    assert len(found.server.differences) == len(differences)
+    for hint, difference in zip(differences, found.server.differences, strict=True):
+        assert hint in difference
+    assert ("the same as etcd's keys give" in str(found)) is (not differences)
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ([(WEB, "A")], RESOLVES),
+        ([(WEB, "TXT")], DOES_NOT),
+        ([(WEB, "TXT"), (WEB, "A"), ("www.example", "A")], RESOLVES),
+        ([(WEB, "TXT"), ("www.example", "A")], UNKNOWN),
+        ([("payments.shop.svc.cluster.local", "A")], UNKNOWN),
+        ([("payments.shop.svc.cluster.local", "CNAME")], RESOLVES),
+        ([("cluster.local", "ANY")], RESOLVES),
+    ],
+)
+def test_exit_codes(tmp_path: Path, names: list[tuple[str, str]], code: int) -> None:
+    asked = explainer(tmp_path)
+    assert (
+        exit_code(one for name, rtype in names for one in asked.explain(question_name(name), rtype)) == code
+    )
 
 
 @pytest.mark.parametrize(

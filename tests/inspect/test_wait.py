@@ -120,6 +120,7 @@ def test_data_of_the_type_that_was_asked_for() -> None:
         found = ask(Name.parse("web.example"), "A", HostPort("127.0.0.1", server.getsockname()[1]))
         thread.join()
     assert (found.rcode, sorted(found.data)) == ("NOERROR", ["10.0.0.1", "10.0.0.2"])
+    assert found.records[0] == "web.example. 5 IN CNAME lb.example."
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,279 @@
+"""What is answered to a question, and why: by the model of the reader over entries, by a bridge, by a server.
+
+Tests hold the model equal to the real server.  The JSON form is documented in docs/explain.md.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+
+from kube2etcd.inspect.listing import Row
+from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
+from kube2etcd.settings import HostPort
+from kube2etcd.sync.publisher import Publisher
+from skydns_compat.corefile import Block
+from skydns_compat.names import Name, parse_address, reverse_name
+from skydns_compat.reader import Answer, Entries
+from skydns_compat.reader_served import served_answer
+
+if TYPE_CHECKING:
+    from kube2etcd.inspect.wait import Answer as Reply
+
+#: Types that are asked for when none is given and the name has no records.
+USUAL = ("A",)
+#: Types that a name may have records of, in the order in which they are explained.
+TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX")
+#: Numbers of the types that the server treats each in its own way (RFC 3597: TYPE28 is AAAA).
+_NUMBERS = dict(zip(("1", "28", "33", "5", "12", "16", "2", "6", "15"), TYPES, strict=True)) | {
+    "43": "DS",
+    "255": "ANY",
+}
+_OTHER = (
+    "ANY CAA CDNSKEY CDS CERT CSYNC DNAME DNSKEY DS EUI48 EUI64 HINFO HTTPS LOC NAPTR NSEC NSEC3 NSEC3PARAM"
+    " OPENPGPKEY RP RRSIG SMIMEA SPF SSHFP SVCB TLSA URI ZONEMD"
+)
+
+#: Exit codes of `explain`.
+RESOLVES: Final = 0
+DOES_NOT: Final = 1
+UNKNOWN: Final = 2
+
+#: A server that is asked: (name, type) -> its answer.
+Asked: TypeAlias = Callable[[Name, str], Answer]
+#: How a server reads keys.
+Reads: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
+
+_T = TypeVar("_T")
+
+
+class Within(Protocol):
+    """Runs a question where the publisher may be read."""
+
+    def __call__(self, question: Callable[[], _T], /) -> _T:
+        """The answer of the question."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a DNS server really answered."""
+
+    server: str
+    """``HOST:PORT``"""
+    rcode: str
+    """Empty: nothing came."""
+    resolves: bool | None = None
+    answers: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    """Where it parts from the answer that etcd's keys give, and the likely causes; or why nothing came."""
+
+    def __str__(self) -> str:
+        outcome = meaning(self.rcode, bool(self.answers), asked=True) if self.rcode else "no answer"
+        lines = [f"server {self.server}: {outcome}"]
+        lines += [f"  {record}" for record in self.answers]
+        lines += [f"differs: {one}" for one in self.differences] or ["  the same as etcd's keys give"]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is answered to one question, and why.  Records are lines of a zone file."""
+
+    name: str
+    type: str
+    rcode: str
+    answers: tuple[str, ...] = ()
+    additional: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
+    """Names most like one that does not exist."""
+    server: Served | None = None
+
+    @property
+    def resolves(self) -> bool | None:
+        """Whether there are such records, by the server where one was asked; None: it cannot be said."""
+        if self.server is not None:
+            return self.server.resolves
+        followed = (
+            self.type == "ANY"
+            or not self.answers
+            or any(_fields(one)[3] == self.type for one in self.answers)
+        )
+        # An alias that leads out of etcd's zones is the upstream's to follow.
+        return bool(self.answers) if followed and self.rcode != "REFUSED" else None
+
+    def __str__(self) -> str:
+        lines = [f"{self.name} {self.type}: {meaning(self.rcode, bool(self.answers))}"]
+        lines += [f"  {record}" for record in self.answers]
+        lines += [f"  with {record}" for record in self.additional]
+        lines += [f"why: {reason}" for reason in self.reasons]
+        if self.nearest:
+            lines.append(f"nearest: {', '.join(self.nearest)}")
+        if self.server is not None:
+            lines.append(str(self.server))
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, object]:
+        """The same for JSON."""
+        return {**asdict(self), "resolves": self.resolves}
+
+    def beside(self, server: HostPort, reply: Reply) -> Explanation:
+        """With what ``server`` replied to the same question."""
+        differences = (reply.trouble,) if reply.trouble else tuple(_differences(self, reply))
+        resolves = None if reply.trouble else bool(reply.data)
+        return replace(self, server=Served(str(server), reply.rcode, resolves, reply.records, differences))
+
+
+def exit_code(found: Iterable[Explanation]) -> int:
+    """`RESOLVES` where any of the types does; else `UNKNOWN` where it cannot be said of one."""
+    said = [one.resolves for one in found]
+    return RESOLVES if True in said else UNKNOWN if None in said else DOES_NOT
+
+
+def meaning(rcode: str, answered: bool, *, asked: bool = False) -> str:
+    """The outcome in words; ``asked``: it came from a real server."""
+    if rcode == "NXDOMAIN":
+        return "NXDOMAIN (no such name)"
+    if rcode == "REFUSED" and not asked:
+        return "not answered from etcd; the upstream is asked, where there is one"
+    if rcode != "NOERROR":
+        return rcode
+    return "NOERROR" if answered else "NODATA (the name exists, without such records)"
+
+
+def question_name(text: str) -> Name:
+    """The name that is asked for; an address stands for its reverse name."""
+    try:
+        return reverse_name(parse_address(text))
+    except ValueError:
+        return Name.parse(text)
+
+
+def question_type(text: str) -> str:
+    """The type that is asked for, in capitals; `ValueError` for text that is none."""
+    rtype = text.upper()
+    number = re.fullmatch(r"TYPE([1-9][0-9]{0,4})", rtype)
+    if number and int(number[1]) < 65536:
+        return _NUMBERS.get(number[1], rtype)
+    if rtype not in _OTHER.split() and rtype not in TYPES:
+        raise ValueError(f"{text!r} is no type; write one such as {', '.join(TYPES)}, DS, HTTPS, or TYPE64")
+    return rtype
+
+
+class Explainer:
+    """Answers and reasons over what ``publisher`` wants, or over what etcd really holds."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        blocks: Sequence[Block],
+        existing: Mapping[bytes, bytes] | None = None,
+        reads: Reads | None = None,
+    ) -> None:
+        """``blocks`` are those of CoreDNS, unless ``reads`` says how another server reads keys."""
+        self._publisher, self._why = publisher, Why(publisher)
+        self._desired = publisher.desired
+        prefix = publisher.layout.prefix
+
+        def served(keys: Mapping[bytes, bytes]) -> Asked:
+            entries = Entries(keys, prefix)
+            return lambda name, rtype: served_answer(entries, blocks, name, rtype)
+
+        reads = reads or served
+        self._wanted = reads(self._desired)
+        self._existing = None if existing is None else reads(existing)
+
+    def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
+        """One explanation for each type: the one asked for, else those that the name has."""
+        keys = keys_about(self._publisher, self._desired, name)
+        rows = self._why.rows_at(name, keys)
+        types = [rtype.upper()] if rtype else _types(name, rows)
+        return [self._explain(name, each, rows) for each in types]
+
+    def _explain(self, name: Name, rtype: str, rows: list[Row]) -> Explanation:
+        wanted = self._wanted(name, rtype)
+        reasons = self._why.reasons(name, rtype, rows, wanted)
+        real = wanted if self._existing is None else self._existing(name, rtype)
+        if any(one.rtype == "HINFO" for one in wanted.answers):
+            reasons.insert(0, "ANY has this one answer for every name of the zone (RFC 8482)")
+        if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
+            would_be = meaning(wanted.rcode, bool(wanted.answers))
+            reasons.append(
+                f"etcd is not equal to the cluster here, which would be {would_be}"
+                + "".join(f"; {record}" for record in wanted.answers)
+                + ": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run"
+            )
+        near: list[str] = []
+        if real.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
+            near = self._near(name, reasons)
+        return Explanation(
+            f"{name}.",
+            rtype,
+            real.rcode,
+            tuple(map(str, real.answers)),
+            tuple(map(str, real.additional)),
+            tuple(reasons),
+            tuple(near),
+        )
+
+    def _near(self, name: Name, reasons: list[str]) -> list[str]:
+        publisher = self._publisher
+        known = known_names(publisher.layout.prefix, self._desired)
+        zone, cluster = publisher.zone_of(name), publisher.cluster
+        if zone is None and cluster is not None:
+            for suffix in (f"svc.{cluster.name}", str(cluster.name)):
+                if f"{name}.{suffix}" in known:
+                    reasons.append(f"a pod's search list would make {name}.{suffix} of it, which exists")
+        return nearest(str(name), "" if zone is None else str(zone.name), known)
+
+
+def _types(name: Name, rows: list[Row]) -> list[str]:
+    if is_reverse(name):
+        return ["PTR"]
+    have = {row.record.rtype for row in rows} - {"NODATA"}
+    return [rtype for rtype in TYPES if rtype in have] or list(USUAL)
+
+
+def _differences(expected: Explanation, reply: Reply) -> list[str]:
+    """Where a reply parts from the answer that etcd's keys give, and what may be the cause."""
+    if expected.rcode == "REFUSED":
+        return []  # whatever the upstream says
+    if reply.rcode == "REFUSED":
+        return ["it refuses the question: its Corefile has no server block for this name"]
+    if reply.rcode == "SERVFAIL" != expected.rcode:
+        return ["it fails (SERVFAIL): it cannot read its etcd, or its upstream is away"]
+    ours, theirs = _comparable(expected.answers), _comparable(reply.records)
+    if ours and ours.keys() <= theirs.keys():
+        # Names outside of etcd's zones are the upstream's.
+        known = {name for name, *_ in ours}
+        theirs = {key: text for key, text in theirs.items() if key[0] in known}
+    found = [f"it lacks {text}" for key, text in ours.items() if key not in theirs]
+    found += [f"it has {text}" for key, text in theirs.items() if key not in ours]
+    if expected.rcode != reply.rcode:
+        found.insert(0, f"it answers {reply.rcode}, where etcd's keys give {expected.rcode}")
+    if found:
+        ttl = min((int(_fields(one)[1]) for one in reply.records), default=0)
+        cached = f"an answer cached for up to {ttl} s more" if ttl else "a cached answer"
+        found.append(
+            f"the cause may be {cached}, another Corefile (kube2etcd check --corefile FILE),"
+            " or a pod that is behind (/readyz) or reads another etcd or prefix"
+        )
+    return found
+
+
+def _comparable(records: Iterable[str]) -> dict[tuple[str, str, str], str]:
+    """Records without what may differ from one answer to the next: TTL, letter case, SOA's serial."""
+    found = {}
+    for record in records:
+        name, _, _, kind, data = _fields(record)
+        if kind == "SOA":
+            data = " ".join(part for at, part in enumerate(data.split()) if at != 2)
+        found[name.lower(), kind, data if kind == "TXT" else data.lower()] = record
+    return found
+
+
+def _fields(record: str) -> list[str]:
+    return record.split(" ", 4)

@@ -1,0 +1,286 @@
+"""Reasons for an answer: the objects behind it, and what was left out of them.  Pure."""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from kube2etcd.inspect.listing import Row, unit_rows
+from kube2etcd.kube.objects import Service
+from kube2etcd.kube.store import NAMES, Unit
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.base import Published, Zone
+from kube2etcd.zones.cluster import ClusterZone, is_headless
+from kube2etcd.zones.external import ExternalZone
+from kube2etcd.zones.services import ServicesZone
+from skydns_compat.layout import EMPTY_NAMES, OWN
+from skydns_compat.names import Name, address_of
+from skydns_compat.reader import Answer
+
+#: Keys below a name that are looked at, where it has none of its own.
+MOST_KEYS: Final = 100
+#: Names that are compared with one that does not exist: some 0.2 seconds.
+MOST_NAMES: Final = 20_000
+#: Similarity from which on a name is near, from 0 to 1 (`difflib`).
+NEAR: Final = 0.75
+
+
+def keys_about(publisher: Publisher, desired: Iterable[bytes], name: Name) -> list[bytes]:
+    """The keys of ``desired`` that hold the data of ``name``; where there are none, some below it."""
+    layout, zone = publisher.layout, publisher.zone_of(name)
+    starts = [layout.key(name)]
+    if zone is not None:
+        starts.append(layout.key(Name((*name.relative(zone.name), EMPTY_NAMES, *zone.name.labels))))
+    below = [key for key in desired if key.startswith(tuple(starts))]
+    # A name of its own in front of the leaf is the most that a layout adds.
+    deepest = starts[0].count(b"/") + 2
+    exact = [key for key in below if key.count(b"/") <= deepest and layout.name(key) == name]
+    return exact or below[:MOST_KEYS]
+
+
+def known_names(prefix: str, keys: Iterable[bytes]) -> list[str]:
+    """The names that keys are about."""
+    skipped = prefix.count("/") + 1
+    return list(
+        dict.fromkeys(
+            ".".join(
+                part
+                for part in reversed(key.decode(errors="replace").split("/")[skipped:])
+                if part == part.lower() and part not in (EMPTY_NAMES, OWN)
+            )
+            for key in keys
+        )
+    )
+
+
+def nearest(name: str, zone: str, names: Iterable[str]) -> list[str]:
+    """Up to three of ``names`` that are most like ``name``, both in ``zone`` (empty: anywhere)."""
+    suffix = f".{zone}" if zone else ""
+    wanted = name.removesuffix(suffix)
+    labels, slack = wanted.split("."), max(3, len(wanted) // 3)
+    alike = [
+        short
+        for one in names
+        if one.endswith(suffix) and one != name
+        for short in [one.removesuffix(suffix)]
+        if abs(len(short) - len(wanted)) <= slack and short.startswith("_") == wanted.startswith("_")
+    ]
+    if len(alike) > MOST_NAMES:
+        alike = heapq.nlargest(MOST_NAMES, alike, lambda one: sum(part in labels for part in one.split(".")))
+    return [f"{one}{suffix}" for one in difflib.get_close_matches(wanted, alike, 3, NEAR)]
+
+
+def is_reverse(name: Name) -> bool:
+    """Whether the name is that of an address backwards."""
+    return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
+
+
+class Why:
+    """Reasons over what ``publisher`` wants; the cost follows the objects behind a name, not the cluster."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def rows_at(self, name: Name, keys: Iterable[bytes]) -> list[Row]:
+        """The records at the name; ``keys`` are those of `keys_about`."""
+        units = dict.fromkeys(map(self._publisher.holder, keys))
+        found = (row for unit in units if unit is not None for row in unit_rows(self._publisher, unit))
+        return [row for row in found if row.record.name == name]
+
+    def reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> list[str]:
+        """Why ``answer`` is what it is, each reason once; ``rows`` are those of `rows_at`."""
+        return list(dict.fromkeys(self._reasons(name, rtype, rows, answer)))
+
+    def _reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
+        zone = self._publisher.zone_of(name)
+        if zone is None and not is_reverse(name):
+            zones = " or ".join(str(one.name) for one in self._publisher.zones)
+            yield f"{name} is not in {zones}, nor a reverse name"
+            return
+        types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
+        shown = [row for row in rows if row.record.rtype in types]
+        for row in shown:
+            yield f"{row.record.rtype} {row.record.data} comes from {self._described(row.unit)}"
+        if zone is None:
+            yield from self._about_reverse(name, bool(shown))
+            return
+        labels = name.relative(zone.name)
+        if isinstance(zone, ClusterZone):
+            yield from self._in_cluster(zone, labels, rows, shown, answer)
+            return
+        if rows and not shown:
+            yield _other_types(rows)
+        if isinstance(zone, ExternalZone):
+            yield from self._about_external(name, zone, bool(rows))
+            return
+        if not rows:
+            yield from self._about_other(zone, labels)
+        own = Name(name.labels[-(len(zone.name.labels) + zone.depth) :])
+        for unit in self._publisher.losers(own):
+            yield from (f"{unit}: {reason}" for reason in self._left_out(unit, zone))
+
+    def _described(self, unit: Unit) -> str:
+        one = self._publisher.store.get(unit)
+        if not isinstance(one, Service):
+            return str(unit)
+        made = one.metadata.creation_timestamp
+        kind = one.type if not is_headless(one) else "headless"
+        return f"{unit} ({kind}{f', created {made}' if made else ''})"
+
+    def _published(self, unit: Unit, zone: Zone) -> Published:
+        found = (one for where, one in self._publisher.by_zone(unit) if where.name == zone.name)
+        return next(found, Published())
+
+    def _left_out(self, unit: Unit, zone: Zone) -> list[str]:
+        """Why a unit lacks names in a zone, also where it is not selected."""
+        one = self._publisher.store.get(unit)
+        if isinstance(zone, ServicesZone) and isinstance(one, Service):
+            unselected = zone.unselected(one, self._publisher.store)
+            if unselected:
+                return [unselected]
+        return self._published(unit, zone).left_out
+
+    def _about_reverse(self, name: Name, shown: bool) -> Iterator[str]:
+        address = address_of(name)
+        if address is None:
+            yield "the name is no complete reverse name of an address, so no PTR can be there"
+            return
+        claimants = self._publisher.claimants(self._publisher.layout.key(name))
+        for unit in claimants[1:]:
+            [data, *_] = [one.data for one in self._publisher.published(unit).pointers if one.name == name]
+            yield (
+                f"{unit} claims {address} as well ({data}) and loses to {claimants[0]}: a Service"
+                " has it before others and a machine after them, then the shorter name, then the older"
+                " object, then the first by namespace and name"
+            )
+        if not shown:
+            yield f"no Service and no named endpoint has the address {address}"
+
+    def _about_external(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:
+        """What was said of a name in an external domain, and could not be published."""
+        store = self._publisher.store
+        reasons = self._published(Unit(NAMES, "", str(name)), zone).left_out
+        said_by = ", ".join(map(str, store.holders(str(name))))
+        yield from (f"{said_by}: {reason}" for reason in reasons)
+        refusals = list(store.refusals(str(name)))
+        yield from (f"refused when ExternalDNS last posted it: {reason}" for reason in refusals)
+        if exists or reasons or refusals:
+            return
+        if said_by:
+            yield f"{said_by}: bookkeeping of ExternalDNS, which names nothing"
+            return
+        for cut in range(1, len(name.labels)):
+            wildcard = ".".join(("*", *name.labels[cut:]))
+            if store.holders(wildcard):
+                yield f"there is {wildcard}, and the server has no wildcards"
+        yield f"neither ExternalDNS nor a DNSEndpoint names it in {zone.name}"
+
+    def _about_other(self, zone: Zone, labels: Sequence[str]) -> Iterator[str]:
+        """Why a zone beside the cluster's has no such name: what objects of these names say of it."""
+        store = self._publisher.store
+        spans = [labels[at:end] for at in range(len(labels)) for end in range(at + 1, len(labels) + 1)]
+        reasons = [
+            f"{unit}: {reason}"
+            for kind in ("services", "virtualmachineinstances")
+            for span in spans
+            for unit in store.named(kind, ".".join(span))
+            if len(labels) == 1 or unit.namespace in labels
+            for reason in self._left_out(unit, zone)
+        ]
+        if not reasons and isinstance(zone, ServicesZone):
+            namespaces = [Unit("namespaces", "", label) for label in labels]
+            reasons = [
+                f"{unit}: {unselected}"
+                for unit in namespaces
+                if store.get(unit) is not None and (unselected := zone.unselected_namespace(unit.name, store))
+            ]
+        yield from reasons or [f"no object has this name in {zone.name}"]
+
+    def _in_cluster(
+        self, zone: ClusterZone, labels: Sequence[str], rows: list[Row], shown: list[Row], answer: Answer
+    ) -> Iterator[str]:
+        if labels[-1:] == ("svc",):
+            yield from self._about_service(zone, labels, rows, answer)
+        elif labels[-1:] == ("pod",):
+            yield from self._about_pod(zone.pods, labels, shown, answer)
+        elif not rows:
+            yield f"{zone.name} has svc, pod, dns and dns-version below it, and nothing else"
+        elif not shown:
+            yield _other_types(rows)
+
+    def _about_service(
+        self, zone: ClusterZone, labels: Sequence[str], rows: list[Row], answer: Answer
+    ) -> Iterator[str]:
+        store = self._publisher.store
+        if len(labels) == 1:
+            yield "the name above all namespaces exists without data"
+            return
+        namespace = labels[-2]
+        if store.get(Unit("namespaces", "", namespace)) is None:
+            yield f"there is no Namespace {namespace}"
+        if len(labels) == 2:
+            if rows:
+                yield f"the Namespace {namespace} exists, and has no data of its own"
+            return
+        unit = Unit("services", namespace, labels[-3])
+        refused, service = store.rejected(unit), store.get(unit)
+        if refused is not None:
+            yield f"the Service {namespace}/{unit.name} cannot be read: {refused.reason}"
+        elif not isinstance(service, Service):
+            yield f"there is no Service {namespace}/{unit.name}"
+        else:
+            published = self._published(unit, zone)
+            if not answer.answers:
+                yield _no_such_record(zone, labels, rows, published, service)
+            yield from (f"{unit}: {reason}" for reason in published.left_out)
+            # Slices that cannot be read do not say whose they are, but their names are made of the Service's.
+            for one in store.rejects():
+                of_it = one.namespace == namespace and one.name.startswith(f"{unit.name}-")
+                if one.kind == "endpointslices" and of_it:
+                    who = f"{one.kind}/{namespace}/{one.name}"
+                    yield f"{who}, by its name one of its, cannot be read: {one.reason}"
+
+    def _about_pod(self, mode: str, labels: Sequence[str], shown: list[Row], answer: Answer) -> Iterator[str]:
+        if mode == "disabled":
+            yield "names of pods are switched off (--pods disabled)"
+        elif mode == "insecure" and len(labels) == 3:
+            if answer.answers:
+                yield "computed from the name, whether there is such a pod or not (--pods insecure)"
+            else:
+                yield "the first label is no address of this type (--pods insecure)"
+        elif len(labels) == 2 and self._publisher.store.get(Unit("namespaces", "", labels[0])) is None:
+            yield f"there is no Namespace {labels[0]}"
+        elif not shown and len(labels) == 3:
+            yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
+        elif not shown:
+            yield "a pod's name has an address, a namespace and pod in front of the zone"
+
+
+def _other_types(rows: list[Row]) -> str:
+    """Of a name that exists: the types it has, where none of them was asked for."""
+    types = sorted({row.record.rtype for row in rows} - {"NODATA"})
+    units = ", ".join(dict.fromkeys(str(row.unit) for row in rows))
+    return f"the name exists ({units})" + (
+        f" and has {', '.join(types)} only" if types else " without any data"
+    )
+
+
+def _no_such_record(
+    zone: Zone, labels: Sequence[str], rows: list[Row], published: Published, service: Service
+) -> str:
+    described = f"the Service {labels[-2]}/{labels[-3]}"
+    if rows:
+        return _other_types(rows)
+    if len(labels) == 3:
+        return f"{described} is there, but has no record"
+    if labels[0].startswith("_"):
+        ports = [port.name for port in service.ports if port.name]
+        return f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
+    depth = len(zone.name.labels) + 4
+    owners = {one.name.labels[0] for one in published.records if len(one.name.labels) == depth}
+    endpoints = sorted(one for one in owners if not one.startswith("_"))
+    return (
+        f"{described} has no endpoint of the name {labels[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"
+    )
