@@ -22,7 +22,8 @@ def is_meant(settings: Settings) -> bool:
 def layout(settings: Settings) -> Layout:
     """Where the keys are: as CoreDNS reads them, or as SkyDNS does."""
     if is_meant(settings):
-        return SkydnsLayout(settings.etcd.prefix, settings.owner_id, _server(settings))
+        empty = ("svc", "dns") if pods(settings) == "disabled" else ("svc", "dns", "pod")
+        return SkydnsLayout(settings.etcd.prefix, settings.owner_id, _server(settings), empty)
     return Layout(settings.etcd.prefix, settings.owner_id)
 
 
@@ -38,9 +39,7 @@ def reads(settings: Settings) -> Reads | None:
 
     def read(keys: Mapping[bytes, bytes]) -> Asked:
         def asked(name: Name, rtype: str) -> Answer:
-            return skydns_answer(
-                keys, settings.domain, name, rtype, prefix=settings.etcd.prefix, default_ttl=settings.ttl
-            )
+            return skydns_answer(keys, settings.domain, name, rtype, prefix=settings.etcd.prefix)
 
         return asked
 

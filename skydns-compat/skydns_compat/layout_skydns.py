@@ -71,10 +71,16 @@ class SkydnsLayout(Layout):
     """
 
     def __init__(
-        self, prefix: str = "/skydns", owner: str = "kube2etcd", server: ServerSettings | None = None
+        self,
+        prefix: str = "/skydns",
+        owner: str = "kube2etcd",
+        server: ServerSettings | None = None,
+        empty: tuple[str, ...] = (),
     ) -> None:
+        """``empty``: labels below a zone's apex that stand above whole trees and have no data."""
         super().__init__(prefix, owner)
         self._server = server
+        self._empty = empty
 
     def key(self, name: Name, leaf: str = "") -> bytes:
         """The directory of ``name``, or the key of its ``leaf``."""
@@ -119,11 +125,12 @@ class SkydnsLayout(Layout):
                     # A host of its own keeps A questions from taking the empty host for the root.
                     self._leaf(made, name, Message(host=str(name), text=text, ttl=ttl))
                 case Exists():
+                    # What comes with the apex stays as long as the domain does.
                     if self._server is not None and name == self._server.domain:
-                        # They come with the apex, so that they stay as long as the domain does.
                         key, value = self._config(self._server)
                         made[key] = value
-                    self._leaf(made, name, Message(host=str(name), ttl=ttl))
+                    for one in (name, *(name.child(label) for label in self._empty if name == zone)):
+                        self._leaf(made, one, Message(host=str(one), ttl=ttl))
                 case _:
                     pass  # SRV and MX of others' making: SkyDNS serves no domain that has them
         sums = _sums(owners)
@@ -140,6 +147,8 @@ class SkydnsLayout(Layout):
         """SkyDNS's own settings."""
         tree: dict[str, object] = {
             "domain": f"{server.domain}.",
+            # Its default is that of another domain.
+            "hostmaster": f"hostmaster.{server.domain}.",
             "dns_addr": server.dns_addr,
             "nameservers": list(server.nameservers),
             "ttl": server.ttl,

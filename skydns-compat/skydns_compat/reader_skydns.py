@@ -1,9 +1,8 @@
 """The answer that classic SkyDNS gives from a set of v2 keys: a model, and pure.
 
-SkyDNS 2.5.3a as it is described in public and was measured beside CoreDNS; its program is not to be
-had any more, so unlike `skydns_compat.reader` no test holds this model to a running server.  What it
-leaves out: TTLs of etcd's own, DNSSEC, caches, stub zones, the shuffling of answers, the CHAOS class,
-and which of several CNAME records of one name is kept.
+SkyDNS's last state (2019), asked beside this model.  What it leaves out: TTLs of etcd's own, MX, DNSSEC,
+caches, stub zones, ``-local``, the shuffling of answers, the CHAOS class, and which of several CNAME
+records of one name is kept.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import floor
+
+import msgspec
 
 from skydns_compat.message import MalformedMessage, decode
 from skydns_compat.names import InvalidAddress, Name, parse_address
@@ -28,21 +29,32 @@ from skydns_compat.reader_entries import (
     split,
 )
 
-#: Seconds of a message that has none, unless SkyDNS is told otherwise.
-DEFAULT_TTL = 3600
 #: A name is followed through at most so many CNAME records.
 MAX_LINKS = 8
+#: Names of fewer labels are never asked of the upstream.
+NDOTS = 2
 
 _WEIGHT = 100
 _CHUNK = 255
-_REVERSE = ("in-addr.arpa.", "ip6.arpa.")
+#: Seconds of what the upstream said, in an answer that an alias led to.
+_UPSTREAM_TTL = 60
 
-#: Where other questions go: (name, type) -> the records that come back; None: nobody answers.
+#: The upstream: (name, type) -> the records of its answer; None where it denies the name or is silent.
 Forwarder = Callable[[str, str], Sequence[Rr] | None]
 
 
+class Settings(msgspec.Struct, frozen=True):
+    """What SkyDNS reads at ``/PREFIX/config`` and the answers depend on, with its own defaults; seconds."""
+
+    ttl: int = 3600
+    """Of a message that has none."""
+    min_ttl: int = 60
+    """Of a negative answer."""
+    hostmaster: str = "hostmaster.skydns.local"
+
+
 def silent(_name: str, _qtype: str) -> Sequence[Rr] | None:
-    """An upstream that knows no records."""
+    """An upstream in which every name exists and has no records."""
     return ()
 
 
@@ -53,13 +65,15 @@ def skydns_answer(
     qtype: str,
     *,
     prefix: str = "/skydns",
-    default_ttl: int = DEFAULT_TTL,
     forward: Forwarder = silent,
 ) -> Answer:
-    """What SkyDNS says for ``domain``; REFUSED stands for a question that it hands to its upstream."""
-    name = absolute(str(qname))
-    server = _Server(_Keys(entries, prefix), absolute(str(domain)), default_ttl, forward)
-    return server.ask(name, qtype.upper())
+    """What SkyDNS says for ``domain``; REFUSED stands for a question that it hands to its upstream, too.
+
+    A text as ``qname`` may hold what a `Name` may not (wildcards).
+    """
+    keys = _Keys(entries, prefix)
+    server = _Server(keys, absolute(str(domain)), keys.settings(), forward)
+    return server.ask(absolute(str(qname)), qtype.upper())
 
 
 class _Keys:
@@ -70,14 +84,27 @@ class _Keys:
         self._values = entries
         self._prefix = "/" + prefix.strip("/")
 
+    def settings(self) -> Settings:
+        """SkyDNS's own settings, which it reads when it starts."""
+        said = self._values.get(f"{self._prefix}/config".encode(), b"{}")
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(said, type=Settings)
+        return Settings()
+
     def read(self, name: str, *, exact: bool = False) -> list[Found]:
-        """The value at ``name``, or what its directory lists; `NoSuchKey` where there is neither.
+        """The value at ``name``, or what its directory lists.
 
         ``exact``: a directory counts for nothing.
+
+        :raises NoSuchKey: there is neither.
+        :raises NotADirectoryError: there is a value above.
         """
         labels = split(name.lower())[::-1]
         wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
-        path = "/".join([self._prefix, *labels[:wild]])
+        parts = [self._prefix, *labels[:wild]]
+        path = "/".join(parts)
+        if any("/".join(parts[:count]).encode() in self._values for count in range(1, len(parts))):
+            raise NotADirectoryError(path)
         if path.encode() in self._values:
             return _distinct([self._found(path.encode())])
         inside = self._inside(path)
@@ -107,37 +134,38 @@ class _Keys:
 class _Server:
     keys: _Keys
     domain: str
-    default_ttl: int
+    settings: Settings
     forward: Forwarder
 
     def ask(self, name: str, qtype: str) -> Answer:
         if qtype == "ANY":
             return Answer("REFUSED")
-        if qtype == "PTR" and any(below(name, zone) for zone in _REVERSE):
+        # Below ip6.arpa it looks at no type.
+        if (qtype == "PTR" and below(name, "in-addr.arpa.")) or below(name, "ip6.arpa."):
             return self.reverse(name)
         if not below(name, self.domain):
-            return Answer("REFUSED")
+            return _forwarded(name)
         try:
             answers, additional = self.records(name, qtype)
         except NoSuchKey:
             return Answer("NXDOMAIN")
-        except MalformedMessage:
+        except (MalformedMessage, NotADirectoryError):
             return Answer("SERVFAIL" if qtype == "SRV" else "NOERROR")
         answers = list({(rr.name.lower(), rr.rtype, rr.data): rr for rr in answers}.values())
         if len(answers) > 1:
-            lowest = min(self.default_ttl, *(rr.ttl for rr in answers))
+            lowest = min(self.settings.ttl, *(rr.ttl for rr in answers))
             answers = [Rr(rr.name, rr.rtype, lowest, rr.data) for rr in answers]
         return Answer("NOERROR", tuple(answers), tuple(dict.fromkeys(additional)) if answers else ())
 
     def reverse(self, name: str) -> Answer:
         """One value at exactly this name; everything else is somebody else's address."""
-        with suppress(NoSuchKey, MalformedMessage):
+        with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
             found = self.keys.read(name, exact=True)
-            if found:
+            if found and WILDCARDS.isdisjoint(split(name.lower())):
                 return Answer(
                     "NOERROR", (self.record(name, "PTR", found[0], printed(found[0].message.host)),)
                 )
-        return Answer("REFUSED")
+        return _forwarded(name)
 
     def records(self, name: str, qtype: str) -> tuple[list[Rr], list[Rr]]:
         apex = name.lower() == self.domain
@@ -147,8 +175,9 @@ class _Server:
             case "NS":
                 return self.name_servers(name) if apex else ([], [])
             case "SOA" if apex:
-                data = f"ns.dns.{self.domain} hostmaster.{self.domain} 0 28800 7200 604800 60"
-                return [Rr(self.domain, "SOA", self.default_ttl, data)], []
+                mailbox = absolute(self.settings.hostmaster.replace("@", "."))
+                data = f"ns.dns.{self.domain} {mailbox} 0 28800 7200 604800 {self.settings.min_ttl}"
+                return [Rr(self.domain, "SOA", self.settings.ttl, data)], []
             case "CNAME":
                 found = one_group(self.keys.read(name, exact=True))
                 return [
@@ -186,14 +215,14 @@ class _Server:
 
     def followed(self, target: str, types: tuple[str, ...], links: tuple[str, ...]) -> Sequence[Rr] | None:
         """What is at the end of an alias; None where the alias does not count."""
-        with suppress(MalformedMessage):
-            try:
-                return self.addresses(printed(target), types, links) or None
-            except NoSuchKey:
-                pass
-        if below(target, self.domain):
-            return None
-        return self.forward(target, types[0])
+        with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
+            return self.addresses(printed(target), types, links) or None
+        return None if below(target, self.domain) else self.upstream(target, types[0])
+
+    def upstream(self, target: str, qtype: str) -> Sequence[Rr] | None:
+        """What the upstream says of a name outside of the domain."""
+        said = self.forward(target, qtype) if len(split(target)) >= NDOTS else None
+        return said and [Rr(one.name, one.rtype, _UPSTREAM_TTL, one.data) for one in said]
 
     def services(self, name: str) -> tuple[list[Rr], list[Rr]]:
         found = one_group(self.keys.read(name))
@@ -210,9 +239,12 @@ class _Server:
             if one.address is not None:
                 additional.append(self.record(target, one.kind, one, str(one.address)))
                 continue
-            with suppress(NoSuchKey, MalformedMessage):
-                if below(target, self.domain):
-                    additional += self.addresses(target, ("A", "AAAA"))
+            if not below(target, self.domain):
+                additional += self.upstream(target, "A") or ()
+                additional += [one for one in self.upstream(target, "AAAA") or () if one.rtype != "CNAME"]
+                continue
+            with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
+                additional += self.addresses(target, ("A", "AAAA"))
         return answers, additional
 
     def name_servers(self, name: str) -> tuple[list[Rr], list[Rr]]:
@@ -223,7 +255,12 @@ class _Server:
         return answers, [self.record(one.name(), one.kind, one, str(one.address)) for one in found]
 
     def record(self, name: str, rtype: str, found: Found, data: str) -> Rr:
-        return Rr(name, rtype, found.message.ttl or self.default_ttl, data)
+        return Rr(name, rtype, found.message.ttl or self.settings.ttl, data)
+
+
+def _forwarded(name: str) -> Answer:
+    """Handed to the upstream, unless the name is too short for that."""
+    return Answer("REFUSED" if len(split(name)) >= NDOTS else "SERVFAIL")
 
 
 def _distinct(found: Sequence[Found]) -> list[Found]:

@@ -285,6 +285,7 @@ def test_servers_own_settings() -> None:
 
     assert config(SkydnsLayout("/names", "me", whole)) == {
         "domain": "cluster.local.",
+        "hostmaster": "hostmaster.cluster.local.",
         "ttl": 30,
         "min_ttl": 5,
         "dns_addr": "0.0.0.0:53",
@@ -292,9 +293,37 @@ def test_servers_own_settings() -> None:
         "owner": "me",
     }
     bare = SkydnsLayout(server=ServerSettings(ZONE, 30, 0))
-    assert config(bare) == {"domain": "cluster.local.", "ttl": 30, "owner": "kube2etcd"}
+    assert config(bare) == {
+        "domain": "cluster.local.",
+        "hostmaster": "hostmaster.cluster.local.",
+        "ttl": 30,
+        "owner": "kube2etcd",
+    }
     assert config(bare, Name.parse("other.example")) is None
     assert config(SkydnsLayout()) is None
+
+
+@pytest.mark.parametrize("name", ["", "svc.", "dns.", "*.", "*.svc.", "any.dns."])
+@pytest.mark.parametrize("qtype", ["A", "AAAA", "SRV", "TXT"])
+def test_a_name_above_whole_trees_gives_nothing_of_them(name: str, qtype: str) -> None:
+    layout = SkydnsLayout(empty=("svc", "dns"))
+    keys: dict[bytes, bytes] = {}
+    objects: list[list[tuple[Name, Data]]] = [
+        [(ZONE, Exists()), (ZONE.child("ns", "dns"), Host(A2))],
+        [(ZONE.child("shop", "svc"), Exists())],
+        [(WEB, Host(A1)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
+    ]
+    for records in objects:
+        keys |= layout.entries([Record(one, data, 5) for one, data in records], ZONE)
+    answer = skydns_answer(keys, ZONE, f"{name}cluster.local", qtype)
+    to_itself = {f"0 100 0 {name.lstrip('*.').removeprefix('any.')}cluster.local."}
+    assert (answer.rcode, {one.data for one in answer.answers}) == (
+        "NOERROR",
+        to_itself if qtype == "SRV" else set(),
+    )
+    assert answer.additional == ()
+    assert said(keys, WEB, "A") == {str(A1)}, "the names below are as they were"
+    assert said(keys, ZONE, "NS")
 
 
 @LAW

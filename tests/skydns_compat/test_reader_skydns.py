@@ -1,4 +1,4 @@
-"""What SkyDNS answers, case by case: as measured beside CoreDNS, and as its public description has it."""
+"""What SkyDNS answers, case by case: as its last state answers on these keys."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ KEYS: dict[str, object] = {
     "svc/ns/bare/H1": {"host": "10.0.0.6"},
     "svc/ns/mapped/H1": {**V, "host": "::ffff:10.96.0.42"},
     "svc/ns/ext/H1": {**V, "host": "ext.example"},
+    "svc/ns/short/H1": {**V, "host": "intranet"},
+    "svc/ns/under/H1": {**V, "host": "x.file.ns.svc.cluster.local"},
     "svc/ns/near/H1": {**V, "host": "WEB.ns.svc.cluster.local"},
     "svc/ns/self/H1": {**V, "host": "self.ns.svc.cluster.local"},
     "svc/ns/lost/H1": {**V, "host": "gone.ns.svc.cluster.local"},
@@ -49,6 +51,8 @@ REST: dict[str, object] = {
     "/skydns/arpa/in-addr/10/0/0/10": {"host": "ns.dns.cluster.local"},
     "/skydns/arpa/in-addr/10/0/1/1/H1": {"host": "deeper.ns.svc.cluster.local"},
     "/skydns/arpa/in-addr/10/0/1/2": "nonsense",
+    "/skydns/arpa/ip6/1": {"host": "six.ns.svc.cluster.local", "ttl": 30},
+    "/skydns/config": {"ttl": 300, "min_ttl": 5, "hostmaster": "root@cluster.local", "domain": "x."},
 }
 
 
@@ -62,7 +66,7 @@ def entries(keys: dict[str, object]) -> dict[bytes, bytes]:
 
 
 ALL = entries({**KEYS, **REST})
-NXDOMAIN, FORWARDED = "NXDOMAIN", "REFUSED"
+NXDOMAIN, FORWARDED, SERVFAIL = "NXDOMAIN", "REFUSED", "SERVFAIL"
 NODATA: list[str] = []
 
 
@@ -88,6 +92,9 @@ CASES: list[tuple[str, str, object]] = [
     ("mapped.ns.svc", "A", ["10.96.0.42"]),
     ("ext.ns.svc", "A", ["ext.example."]),
     ("ext.ns.svc", "CNAME", NODATA),
+    ("short.ns.svc", "A", NODATA),
+    ("short.ns.svc", "SRV", ["0 100 0 intranet."]),
+    ("under.ns.svc", "A", NODATA),
     ("near.ns.svc", "A", ["WEB.ns.svc.cluster.local.", "10.0.0.1"]),
     ("near.ns.svc", "AAAA", NODATA),
     ("self.ns.svc", "A", NODATA),
@@ -97,6 +104,10 @@ CASES: list[tuple[str, str, object]] = [
     ("file.ns.svc", "CNAME", ["web.ns.svc.cluster.local."]),
     ("filed.ns.svc", "CNAME", NODATA),
     ("file.ns.svc", "A", ["web.ns.svc.cluster.local.", "10.0.0.1"]),
+    ("x.file.ns.svc", "A", NODATA),
+    ("x.y.file.ns.svc", "MX", NODATA),
+    ("x.file.ns.svc", "SRV", SERVFAIL),
+    ("any.file.ns.svc", "CNAME", ["web.ns.svc.cluster.local."]),
     ("text.ns.svc", "TXT", ['"hello"']),
     ("text.ns.svc", "A", NODATA),
     ("web.ns.svc", "TXT", NODATA),
@@ -104,25 +115,31 @@ CASES: list[tuple[str, str, object]] = [
     ("grouped.ns.svc", "A", ["10.1.0.1"]),
     ("b.bad.svc", "A", NODATA),
     ("bad.svc", "A", NODATA),
-    ("b.bad.svc", "SRV", "SERVFAIL"),
+    ("b.bad.svc", "SRV", SERVFAIL),
     ("good.bad.svc", "A", ["10.0.0.8"]),
     ("up.upper.svc", "A", NXDOMAIN),
     ("*.ns.svc", "TXT", [f'"{"x" * 255}" "{"x" * 45}"', '"hello"']),
-    ("any.bad.svc", "SRV", "SERVFAIL"),
+    ("any.bad.svc", "SRV", SERVFAIL),
     ("deep.*.ns.svc", "A", ["10.1.0.2"]),
     ("a.b.c.d.*.ns.svc", "A", NODATA),
     ("*.gone.svc", "A", NXDOMAIN),
     ("", "NS", ["ns1.ns.dns.cluster.local."]),
     ("web.ns.svc", "NS", NODATA),
-    ("", "SOA", ["ns.dns.cluster.local. hostmaster.cluster.local. 0 28800 7200 604800 60"]),
+    ("", "SOA", ["ns.dns.cluster.local. root.cluster.local. 0 28800 7200 604800 5"]),
     ("web.ns.svc", "SOA", NODATA),
     ("web.ns.svc", "ANY", FORWARDED),
     ("web.example.", "A", FORWARDED),
+    ("example.", "A", SERVFAIL),
     ("1.0.0.10.in-addr.arpa.", "PTR", ["web.ns.svc.cluster.local."]),
     ("2.0.0.10.in-addr.arpa.", "PTR", FORWARDED),
     ("1.1.0.10.in-addr.arpa.", "PTR", FORWARDED),
     ("2.1.0.10.in-addr.arpa.", "PTR", FORWARDED),
+    ("x.1.0.0.10.in-addr.arpa.", "PTR", FORWARDED),
+    ("any.1.0.0.10.in-addr.arpa.", "PTR", FORWARDED),
     ("1.0.0.10.in-addr.arpa.", "A", FORWARDED),
+    ("1.ip6.arpa.", "PTR", ["six.ns.svc.cluster.local."]),
+    ("1.ip6.arpa.", "A", ["six.ns.svc.cluster.local."]),
+    ("2.ip6.arpa.", "A", FORWARDED),
 ]
 
 
@@ -140,7 +157,7 @@ def test_answers(name: str, qtype: str, wanted: object) -> None:
 def test_the_lowest_ttl_is_that_of_the_whole_answer() -> None:
     assert {one.ttl for one in ask("two.ns.svc", "A").answers} == {20}
     assert {one.ttl for one in ask("two.ns.svc", "AAAA").answers} == {30}
-    assert {one.ttl for one in ask("bare.ns.svc", "A").answers} == {3600}
+    assert {one.ttl for one in ask("bare.ns.svc", "A").answers} == {300}
 
 
 def test_additional_addresses_are_of_both_families() -> None:
@@ -153,9 +170,28 @@ def test_additional_addresses_are_of_both_families() -> None:
     assert [str(one) for one in ask("", "NS").additional] == ["ns1.ns.dns.cluster.local. 30 IN A 10.0.0.10"]
 
 
-def test_targets_elsewhere_have_no_additional_here() -> None:
+def test_targets_elsewhere_have_the_upstreams_addresses() -> None:
+    def upstream(name: str, qtype: str) -> Sequence[Rr] | None:
+        data = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}[qtype]
+        return [Rr(name, "CNAME", 300, "there.example."), Rr("there.example.", qtype, 300, data)]
+
+    found = skydns_answer(ALL, ZONE, "ext.ns.svc.cluster.local", "SRV", forward=upstream).additional
+    assert [str(one) for one in found] == [
+        "ext.example. 60 IN CNAME there.example.",
+        "there.example. 60 IN A 192.0.2.1",
+        "there.example. 60 IN AAAA 2001:db8::1",
+    ]
     assert ask("ext.ns.svc", "SRV").additional == ()
     assert ask("lost.ns.svc", "SRV").additional == ()
+
+
+@pytest.mark.parametrize("config", [{}, {"/skydns/config": "{"}, {"/skydns/config": {"ttl": "30"}}])
+def test_settings_that_nobody_wrote(config: dict[str, object]) -> None:
+    keys = entries({"web/H1": {"host": "10.0.0.1"}, **config})
+    (soa,) = skydns_answer(keys, ZONE, ZONE, "SOA").answers
+    assert (soa.ttl, soa.data.split()[1], soa.data.split()[-1]) == (3600, "hostmaster.skydns.local.", "60")
+    (one,) = skydns_answer(keys, ZONE, "web.cluster.local", "A").answers
+    assert one.ttl == 3600
 
 
 def test_name_servers_are_addresses() -> None:

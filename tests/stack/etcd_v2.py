@@ -10,6 +10,7 @@ import requests
 
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer
+from skydns_compat.reader_entries import WILDCARDS
 from skydns_compat.reader_skydns import skydns_answer
 from tests.stack.etcd import Etcd, EtcdTls
 
@@ -81,12 +82,13 @@ class EtcdV2(Etcd):
 
     def look_up(self, name: str, qtype: str = "A", domain: str = "cluster.local") -> Answer:
         """What SkyDNS makes of the one listing that it asks etcd for."""
-        asked = Name.parse(name)
-        path = "/".join(["/skydns", *reversed(asked.labels)])
+        labels = name.lower().split(".")[::-1]
+        wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
+        path = "/".join(["/skydns", *labels[:wild]])
         entries = {key.encode(): value.encode() for key, value in self.listed(path).items()}
         if not entries and self.exists(path):
             return Answer("NOERROR")
-        return skydns_answer(entries, Name.parse(domain), asked, qtype)
+        return skydns_answer(entries, Name.parse(domain), name, qtype)
 
 
 def _files(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

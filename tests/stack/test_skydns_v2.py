@@ -67,7 +67,10 @@ def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, t
         }
         assert data(etcd, "ext") == {"ext.example."}
         assert etcd.look_up("default.svc.cluster.local").rcode == "NOERROR"
-        assert etcd.look_up("default.svc.cluster.local").answers == ()
+        for above in ("", "default.svc.", "svc.", "dns.", "*.", "*.svc.", "*.dns."):
+            answer = etcd.look_up(f"{above}cluster.local")
+            assert (answer.rcode, answer.answers) == ("NOERROR", ()), above
+            assert len(etcd.look_up(f"{above}cluster.local", "SRV").answers) == 1, above
         assert etcd.look_up("gone.default.svc.cluster.local").rcode == "NXDOMAIN"
         reverse = "/".join(["/skydns/arpa/in-addr", *address.split(".")])
         assert json.loads(etcd.dump("/skydns/arpa")[reverse])["host"] == "s000.default.svc.cluster.local"
@@ -238,6 +241,7 @@ def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServe
     assert call("resync", *both, *own).returncode == 0
     assert json.loads(etcd.dump("/skydns")["/skydns/config"]) == {
         "domain": "cluster.local.",
+        "hostmaster": "hostmaster.cluster.local.",
         "dns_addr": "0.0.0.0:5353",
         "nameservers": ["192.0.2.53:53"],
         "ttl": 30,
