@@ -31,7 +31,7 @@ from tests.stack.harness import (
     binaries,
     wait_for,
 )
-from tests.stack.zoned import nic, vmi, vmi_crd
+from tests.stack.objects import nic, vmi, vmi_crd
 
 #: What the naive client lists: the kinds from which names are made.
 EVERYTHING = (

@@ -10,7 +10,7 @@ from tests.bench.measure import Bench, Row, median, memory, p95, passes, start_u
 from tests.bench.prepared import VERSIONS, Crowd, Object, endpoint_slice, machine, service
 from tests.bench.scale import CLUSTER, Asker, Change, served
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
-from tests.stack.zoned import vmi_crd
+from tests.stack.objects import vmi_crd
 
 PLUGIN = """
 .:{{port}} {{

@@ -22,7 +22,8 @@ import dns.message
 
 from tests.stack.build import BRIDGE
 from tests.stack.harness import LOOPBACK, ApiServer, BuildError, Etcd, binaries
-from tests.stack.zoned import Zoned, namespace, nic, vmi, vmi_crd
+from tests.stack.objects import namespace, nic, vmi, vmi_crd
+from tests.stack.zoned import Zoned
 
 #: What is promised, in milliseconds at the 95th percentile.
 PROMISED_MS = 250.0

@@ -25,19 +25,17 @@ import requests
 from kube2etcd.etcd import wire
 from tests.bench.services import Asker
 from tests.stack.build import BRIDGE
-from tests.stack.demo import kube2etcd
-from tests.stack.external_dns import Webhook, dns_endpoint_crd
+from tests.stack.coredns import on_keys
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
     BuildError,
-    CoreDns,
     Etcd,
     binaries,
-    free_port,
     wait_for,
 )
-from tests.stack.webhook import JSON, KEYS, MEDIA_TYPE, a, block, ownership
+from tests.stack.objects import dns_endpoint_crd
+from tests.stack.webhook import JSON, KEYS, MEDIA_TYPE, Webhook, a, block, ownership
 
 wire.install()
 
@@ -87,14 +85,11 @@ class Stack:
         self.hosts.write_text("127.0.0.1 localhost\n")
         self.etcd = Etcd(directory, programs)
         to_etcd = ["--domains", DOMAIN, "--etcd-server", self.etcd.url]
-        self.webhook = Webhook(directory, [*to_etcd, "--hosts-file", str(self.hosts), *options])
-        if run:
-            command = self.webhook.process.command
-            command[command.index("webhook")] = "run"
-        port = free_port()
-        listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
-        doors = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
-        self.dns = CoreDns(directory, programs, kube2etcd("corefile", *to_etcd, *listen, *doors), port=port)
+        command = "run" if run else "webhook"
+        self.webhook = Webhook(
+            directory, [*to_etcd, "--hosts-file", str(self.hosts), *options], command=command
+        )
+        self.dns = on_keys(directory, programs, *to_etcd)
 
     def round(self, count: int) -> Round:
         """Start, measure, stop."""
@@ -163,7 +158,7 @@ def run(count: int, rounds: int) -> dict[str, list[Round]]:
                 if kind != "webhook":
                     api.reset()
                     api.apply(dns_endpoint_crd())
-                    options += ["--webhook", "--kubeconfig", str(api.kubeconfig()), "--dns-endpoints"]
+                    options += ["--kubeconfig", str(api.kubeconfig()), "--dns-endpoints"]
                     options += ["--state-objects", "default"]
                 result = Stack(folder, programs, options, kind != "webhook").round(count)
                 results.append(result)

@@ -25,7 +25,7 @@ import requests
 
 from tests.bench.measure import cpu, start_until_ready
 from tests.bench.prepared import EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice
-from tests.stack.demo import NO_DOORS, kube2etcd
+from tests.stack.coredns import corefile
 from tests.stack.harness import LOOPBACK, Bridge, CoreDns, Etcd, binaries, free_port, wait_for
 
 SERVICES, HEADLESS = 2_000, 1_000
@@ -117,10 +117,15 @@ class Servers:
     def ours(self, cached: bool, without: str = "") -> CoreDns:
         """CoreDNS on the keys, with the Corefile as shipped, or without the lines of one plugin."""
         port, metrics = free_port(), free_port()
-        listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none")
-        more = (*NO_DOORS, "--metrics-listen", f"{LOOPBACK}:{metrics}", "--pods", "insecure")
-        cache = () if cached else ("--cache", "0")
-        text = kube2etcd("corefile", "--etcd-server", self.etcd.url, *listen, *more, *cache)
+        more = (
+            "--metrics-listen",
+            f"{LOOPBACK}:{metrics}",
+            "--pods",
+            "insecure",
+            "--cache",
+            "30" if cached else "0",
+        )
+        text = corefile(port, "--etcd-server", self.etcd.url, *more, "--cache", "30" if cached else "0")
         return CoreDns(
             self.folder, self.programs, stripped(text, without), port=port, name=f"ours-{cached}-{without}"
         )

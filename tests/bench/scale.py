@@ -16,8 +16,8 @@ import yaml
 from tests.bench.measure import Bench, Row, cpu, first_sync, median, memory, p95, passes, start_until_ready
 from tests.bench.prepared import Crowd, endpoint_slice, machine, namespace, service
 from tests.bench.sync import idle
-from tests.stack.demo import NO_DOORS, kube2etcd
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd, free_port
+from tests.stack.coredns import on_keys
+from tests.stack.harness import LOOPBACK, CoreDns, Etcd
 
 #: A zone that makes Namespaces matter, with nothing in it.
 ZONES = {"zones": [{"zone": "bench.example", "namespace_selector": "bench=yes"}]}
@@ -58,10 +58,7 @@ class Asker:
 
 def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
     """CoreDNS on the bridge's keys, without a cache."""
-    port = free_port()
-    listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
-    text = kube2etcd("corefile", "--etcd-server", etcd.url, "--vm-domain", "", *options, *listen, *NO_DOORS)
-    return CoreDns(bench.folder(), bench.programs, text, port=port)
+    return on_keys(bench.folder(), bench.programs, "--etcd-server", etcd.url, "--vm-domain", "", *options)
 
 
 #: A change, the name that shows it, and the address that it is to have.

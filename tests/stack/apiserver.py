@@ -73,6 +73,10 @@ class ApiServer(Server, KubeClient):
         ]
         self.process = Process("kube-apiserver", command, directory)
 
+    def kill(self) -> None:
+        self.close()
+        super().kill()
+
     def _write_tokens(self) -> None:
         lines = [
             f'{token},{user},{user},"{",".join(groups)}"' for token, (user, groups) in self._users.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
 
 class Bridge(Server):
-    """``kube2etcd run`` with the given options, its HTTP door on a loopback port.
+    """``kube2etcd run``, or another command, with the given options and a loopback port for its probes.
 
     ``start`` waits until the process is alive over HTTP; ``wait_ready`` until etcd equals the cluster.
     """
@@ -25,15 +26,17 @@ class Bridge(Server):
         env: Mapping[str, str] | None = None,
         *,
         name: str = "kube2etcd",
+        command: str = "run",
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         listen = ["--listen", f"{LOOPBACK}:{self.port}"]
-        command = [sys.executable, "-m", "kube2etcd", "run", *listen, *args]
-        self.process = Process(name, command, directory, env=clean_environment(env))
+        words = [*wrapper, sys.executable, "-m", "kube2etcd", command, *listen, *args]
+        self.process = Process(name, words, directory, env=clean_environment(env))
 
     def get(self, path: str) -> requests.Response:
-        """One request to the HTTP door."""
+        """One request to the port of probes and metrics."""
         with requests.Session() as session:
             session.trust_env = False
             return session.get(self.url + path, timeout=5)
@@ -53,6 +56,12 @@ class Bridge(Server):
         """Wait until it says so."""
         wait_for(self.ready, "kube2etcd to be ready", deadline_s, self.process)
 
+    def full_passes(self, more: int, deadline_s: float = 30.0) -> None:
+        """Wait until so many more have been made."""
+        count = "kube2etcd_resync_duration_seconds_count"
+        before = self.metrics()[count]
+        wait_for(lambda: self.metrics()[count] >= before + more, "full passes", deadline_s, self.process)
+
     def metrics(self) -> dict[str, float]:
         """The metrics page: ``name{label="value"}`` as written there -> number."""
         values: dict[str, float] = {}
@@ -61,6 +70,26 @@ class Bridge(Server):
                 key, _, value = line.rpartition(" ")
                 values[key] = float(value)
         return values
+
+
+def call(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command of kube2etcd that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "kube2etcd", *arguments],
+        env=clean_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def kube2etcd(*arguments: str, env: Mapping[str, str] | None = None) -> str:
+    """The standard output of a command that succeeds."""
+    done = call(*arguments, env=env)
+    assert done.returncode == 0, f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr}"
+    return done.stdout
 
 
 def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -9,13 +9,38 @@ from pathlib import Path
 import dns.exception
 import dns.message
 import dns.query
+import dns.rcode
 import dns.rdatatype
 
+from tests.stack.bridge import kube2etcd
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
 #: What counts as "not yet" when an answer is waited for: a question is left without one while CoreDNS
 #: pauses before it tries an etcd again that was away.
 NOT_YET = (OSError, AssertionError, dns.exception.Timeout)
+
+
+#: Leaves out the listeners of CoreDNS whose default ports may be taken on this machine.
+NO_LISTENERS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
+
+
+def said(message: dns.message.Message) -> list[str]:
+    """The answer's data in its order, or NODATA, or the code."""
+    if message.rcode() != dns.rcode.NOERROR:
+        return [dns.rcode.to_text(message.rcode())]
+    return [item.to_text() for rrset in message.answer for item in rrset] or ["NODATA"]
+
+
+def corefile(port: int, *options: str) -> str:
+    """What ``kube2etcd corefile`` prints; without upstream, cache and further listeners unless asked for."""
+    listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
+    return kube2etcd("corefile", *listen, *NO_LISTENERS, *options)
+
+
+def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str, name: str = "coredns") -> CoreDns:
+    """CoreDNS with the Corefile of these options."""
+    port = free_port()
+    return CoreDns(directory, binaries, corefile(port, *options), port=port, name=name)
 
 
 class CoreDns(Server):
@@ -78,6 +103,19 @@ class CoreDns(Server):
             return dns.query.tcp(question, LOOPBACK, timeout=timeout, port=self.port)
         answer, _ = dns.query.udp_with_fallback(question, LOOPBACK, timeout=timeout, port=self.port)
         return answer
+
+    def expect(
+        self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0, writer: Process | None = None
+    ) -> None:
+        """Wait for this answer of the process that writes the keys; the order means nothing."""
+
+        def right() -> bool:
+            seen = said(self.ask(name, rtype))
+            assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
+            return True
+
+        processes = (self.process, *([writer] if writer else []))
+        wait_for(right, f"{name} {rtype}", deadline_s, *processes, not_yet=NOT_YET)
 
     def addresses(self, name: str, rdtype: str = "A") -> list[str]:
         """The data of the answer section of that type as sorted text, for short tests."""

@@ -15,7 +15,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,6 +31,7 @@ import dns.rdatatype
 import yaml
 
 from tests.stack.build import BRIDGE
+from tests.stack.coredns import corefile, said
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -43,21 +43,18 @@ from tests.stack.harness import (
     NotInTimeError,
     Process,
     binaries,
-    clean_environment,
     free_port,
     wait_for,
 )
+from tests.stack.objects import vmi_crd
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 OBJECTS = HERE / "demo_objects.yaml"
-MACHINES = HERE / "crds" / "virtualmachineinstances.yaml"
 DOMAIN = "cluster.local"
 DNS_SERVICE = "10.0.0.10"
 SVC = f"shop.svc.{DOMAIN}"
 
-#: Leaves out the doors of CoreDNS whose default ports may be taken on this machine.
-NO_DOORS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
 #: The rest of the world, so that the demo needs no network: one name, and nothing else exists.
 OUTSIDE = """
 .:{port} {
@@ -142,54 +139,35 @@ class Stack:
     def __init__(
         self, directory: Path, programs: Mapping[str, Path], port: int, tell: Callable[[str], None]
     ) -> None:
-        self.directory = directory
-        self.programs = programs
-        self.port = port
-        self.tell = tell
-        self.api_etcd = Etcd(directory, programs, name="api-etcd")
-        self.etcd = Etcd(directory, programs, name="pod-etcd")
-        self.api = ApiServer(directory / "apiserver", programs, self.api_etcd.url)
-        self.outside = CoreDns(directory, programs, OUTSIDE, name="outside")
+        self.directory, self.programs, self.port, self.tell = directory, programs, port, tell
+        api_etcd, self.etcd = (Etcd(directory, programs, name=name) for name in ("api-etcd", "pod-etcd"))
+        self.api = ApiServer(directory / "apiserver", programs, api_etcd.url)
+        outside = CoreDns(directory, programs, OUTSIDE, name="outside")
+        self.first = (api_etcd, self.api, self.etcd, outside)
+        self.upstream = f"{LOOPBACK}:{outside.port}"
         self.options = ["--domain", DOMAIN, "--etcd-server", self.etcd.url, "--pods", "verified"]
         self.options += ["--vm-domain", ""]
-        self.bridge: Bridge | None = None
-        self.dns: CoreDns | None = None
+        self.processes: list[Process] = []
         self._exit = contextlib.ExitStack()
 
-    def start(self) -> None:
-        """Start all, each when the one that it needs is up."""
-        self.tell("starting the API server's etcd…")
-        self._run(self.api_etcd)
-        self.tell("starting kube-apiserver (a few seconds)…")
-        self._run(self.api)
-        self._exit.callback(self.api.close)
-        self.api.apply(yaml.safe_load(MACHINES.read_text()))
-        self.tell("starting the pod-local etcd and a stand-in for the rest of the world…")
-        self._run(self.etcd)
-        self._run(self.outside)
-        self.tell("starting kube2etcd…")
-        cluster = ["--kubeconfig", str(self.api.kubeconfig())]
-        self.bridge = Bridge(
-            self.directory,
-            [*self.options, *cluster, "--dns-server-ip", DNS_SERVICE],
-            environment(),
-        )
-        self._run(self.bridge)
-        self.bridge.wait_ready()
-        self.tell("starting CoreDNS on the Corefile of kube2etcd…")
-        self.dns = CoreDns(self.directory, self.programs, self.corefile(), port=self.port)
-        self._run(self.dns)
+    def start(self) -> CoreDns:
+        """Start all, each when the one that it needs is up; returns the DNS server."""
+        for server in self.first:
+            self._run(server)
+        self.api.apply(vmi_crd())
+        cluster = ["--kubeconfig", str(self.api.kubeconfig()), "--dns-server-ip", DNS_SERVICE]
+        bridge = Bridge(self.directory, [*self.options, *cluster])
+        self._run(bridge)
+        bridge.wait_ready()
+        text = corefile(self.port, *self.options, "--upstream", self.upstream)
+        dns_server = CoreDns(self.directory, self.programs, text, port=self.port)
+        self._run(dns_server)
+        return dns_server
 
     def _run(self, server: Etcd | ApiServer | CoreDns | Bridge) -> None:
-        self._exit.callback(server.kill)
-        server.start()
-
-    def corefile(self) -> str:
-        """What ``kube2etcd corefile`` prints; without the doors whose ports may be taken on this machine."""
-        listen = f"{LOOPBACK}:{self.port}"
-        upstream = f"{LOOPBACK}:{self.outside.port}"
-        own = ("--dns-listen", listen, "--upstream", upstream, "--cache", "0")
-        return kube2etcd("corefile", *self.options, *own, *NO_DOORS)
+        self.tell(f"starting {server.process.name}…")
+        self._exit.enter_context(server)
+        self.processes.append(server.process)
 
     def apply(self) -> None:
         """Apply the objects, as ``kubectl apply`` would."""
@@ -198,47 +176,17 @@ class Stack:
         self.tell(f"applying {len(objects)} objects…")
         self.api.apply_all(objects)
 
-    def processes(self) -> list[Process]:
-        """All that should run."""
-        servers = (self.api_etcd, self.api, self.etcd, self.outside, self.bridge, self.dns)
-        return [server.process for server in servers if server is not None]
-
     def stop(self) -> None:
         """Stop all; safe at any time."""
         self._exit.close()
 
 
-def environment() -> dict[str, str]:
-    """Lets a child find the packages of this checkout, installed or not."""
-    paths = [str(ROOT), str(ROOT / "skydns-compat"), os.environ.get("PYTHONPATH", "")]
-    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def kube2etcd(*arguments: str) -> str:
-    """Run one command of kube2etcd; its standard output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "kube2etcd", *arguments],
-        env=clean_environment(environment()),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise DemoError(f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr.strip()}")
-    return done.stdout
-
-
 def answered(dns_server: CoreDns, question: Expected) -> Sequence[str]:
     """What the server says, in its order and in the words of `Expected`."""
     try:
-        message = dns_server.ask(question.name, question.rtype)
+        return said(dns_server.ask(question.name, question.rtype))
     except dns.exception.Timeout:
         return ["no answer"]
-    if message.rcode() != dns.rcode.NOERROR:
-        return [dns.rcode.to_text(message.rcode())]
-    return [item.to_text() for rrset in message.answer for item in rrset] or ["NODATA"]
 
 
 def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[Sequence[str]]:
@@ -313,7 +261,7 @@ def taken_or_free(port: int) -> int:
 def wait_for_the_end(stack: Stack) -> None:
     """Until Ctrl-C; a server that dies meanwhile is news."""
     while True:
-        for process in stack.processes():
+        for process in stack.processes:
             if not process.alive:
                 raise DemoError(f"{process.name} has exited with {process.exit_code}:\n{process.log_tail()}")
         threading.Event().wait(0.5)
@@ -346,11 +294,10 @@ def run(port: int, once: bool, out: TextIO) -> int:
     directory = Path(tempfile.mkdtemp(prefix="kube2etcd-demo-"))
     stack = Stack(directory, programs, port, tell)
     try:
-        stack.start()
+        dns_server = stack.start()
         stack.apply()
-        assert stack.dns is not None
         tell("asking…")
-        answers = ask_all(stack.dns)
+        answers = ask_all(dns_server)
         print(f"\n{table(answers)}", file=out)
         wrong = [
             f"{question.name} {question.rtype}"
@@ -384,10 +331,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(given.port, given.once, sys.stdout)
     except KeyboardInterrupt:
         return 130 if given.once else 0
-    except (DemoError, BuildError, NotInTimeError, KubeError) as error:
+    except (DemoError, AssertionError, BuildError, KubeError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
 
 
 if __name__ == "__main__":
+    # Its children find the packages of this checkout, installed or not.
+    found = [str(ROOT), str(ROOT / "skydns-compat"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found))
     sys.exit(main())

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import requests
 
@@ -194,6 +195,13 @@ class EtcdCluster:
         """Kill all members: their data is thrown away anyway, and a stopping majority waits for itself."""
         for member in self.members:
             member.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def leader(self) -> Etcd:
         """The member that leads at the moment."""

@@ -3,39 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from tests.stack.bridge import Bridge
 from tests.stack.harness import LOOPBACK, ApiServer, Object, free_port
 from tests.stack.process import Process
-
-CRD = Path(__file__).parent / "crds" / "dnsendpoints.yaml"
-
-
-def dns_endpoint_crd() -> Object:
-    """The CRD of DNSEndpoint objects."""
-    crd: Object = yaml.safe_load(CRD.read_text())
-    return crd
-
-
-def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
-    """One endpoint in its JSON."""
-    return {"dnsName": name, "recordType": rtype, "targets": list(targets), **more}
-
-
-def dns_endpoint(name: str, *endpoints: Object, namespace: str = "default") -> Object:
-    """A DNSEndpoint object."""
-    return {
-        "apiVersion": "externaldns.k8s.io/v1alpha1",
-        "kind": "DNSEndpoint",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {"endpoints": list(endpoints)},
-    }
 
 
 def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Object:
@@ -55,17 +27,6 @@ def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Ob
         "spec": {"rules": [{"host": host, "http": {"paths": [path]}} for host in hosts]},
         "status": {"loadBalancer": {"ingress": balancer}},
     }
-
-
-class Webhook(Bridge):
-    """``kube2etcd webhook`` with the given options; ``door`` is its provider door's URL."""
-
-    def __init__(self, directory: Path, args: Sequence[str], *, name: str = "webhook") -> None:
-        super().__init__(directory, [], name=name)
-        port = free_port()
-        self.door = f"http://{LOOPBACK}:{port}"
-        listen = ["--listen", f"{LOOPBACK}:{self.port}", "--port", str(port)]
-        self.process.command[:] = [sys.executable, "-m", "kube2etcd", "webhook", *listen, *args]
 
 
 class ExternalDns:

@@ -19,7 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd, Object, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd, wait_for
+from tests.stack.objects import endpoints as endpoints
+from tests.stack.objects import service as service
+from tests.stack.objects import services as services
 
 GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
 
@@ -328,49 +331,6 @@ def tunnel_to(port: int) -> Iterator[Tunnel]:
 # --- What the guarantees' tests share --------------------------------------------------------------------
 
 HERE = "/skydns/local/cluster"
-
-
-def namespace(name: str) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-
-
-def service(name: str, where: str = "default", **spec: Any) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": where},
-        "spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}], **spec},
-    }
-
-
-def endpoints(name: str, *addresses: str, where: str = "default", number: int = 0) -> Object:
-    """A slice of the Service's, of one family."""
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{name}-{number}",
-            "namespace": where,
-            "labels": {"kubernetes.io/service-name": name},
-        },
-        "addressType": "IPv6" if ":" in addresses[0] else "IPv4",
-        "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in addresses],
-        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
-    }
-
-
-def services(count: int) -> list[Object]:
-    return [service(f"s{number:03d}") for number in range(count)]
-
-
-def bulk(slices: int, each: int = 1000) -> list[Object]:
-    """Headless Services with many endpoints: many keys from few objects."""
-    objects = []
-    for number in range(slices):
-        name = f"bulk{number}"
-        addresses = [f"10.{64 + number}.{one // 250}.{one % 250 + 1}" for one in range(each)]
-        objects += [service(name, clusterIP="None"), endpoints(name, *addresses)]
-    return objects
 
 
 def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:

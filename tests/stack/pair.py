@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,16 +17,17 @@ import dns.exception
 import dns.rcode
 
 from tests.stack.compare import Answer, Report, normalise
+from tests.stack.coredns import corefile
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
     Bridge,
     CoreDns,
     Etcd,
-    clean_environment,
     free_port,
     wait_for,
 )
+from tests.stack.objects import endpoint_slice, namespace, pod, service
 from tests.stack.questions import Question, dashed
 
 Object = dict[str, Any]
@@ -90,21 +88,9 @@ def oracle_corefile(kubeconfig: Path, pods: str, upstream: str, more_zones: Sequ
 
 
 def our_corefile(port: int, etcd_url: str, pods: str, upstream: str, extra: Sequence[str] = ()) -> str:
-    """What ``kube2etcd corefile`` prints, with its other doors moved to free loopback ports."""
-    command = [sys.executable, "-m", "kube2etcd", "corefile", "--domain", ZONE, "--etcd-server", etcd_url]
-    command += ["--dns-listen", f"{LOOPBACK}:{port}", "--cache", "0", "--pods", pods, "--ttl", "30"]
-    command += ["--upstream", upstream, *extra]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=30, env=clean_environment()
-    )
-    assert done.returncode == 0, done.stderr
-    doors: dict[str, str] = {}
-
-    def move(match: re.Match[str]) -> str:
-        door = doors.setdefault(match[0], f"{LOOPBACK}:{free_port()}")
-        return f"{match[1]}{match[2]} {door}"
-
-    return re.sub(r"^(\s*)(health|ready|prometheus) \S*$", move, done.stdout, flags=re.MULTILINE)
+    """What ``kube2etcd corefile`` prints for the answers that are compared."""
+    options = ("--domain", ZONE, "--etcd-server", etcd_url, "--pods", pods, "--ttl", "30")
+    return corefile(port, *options, "--upstream", upstream, *extra)
 
 
 def bridge_args(kubeconfig: Path, etcd_url: str, pods: str) -> list[str]:
@@ -184,42 +170,19 @@ def _exists(server: CoreDns, name: str) -> bool:
 
 def _last_of_each_kind(number: int, pods: str) -> tuple[list[Object], list[str]]:
     """One object of each kind, and the names that exist once they have been seen."""
-    namespace = f"zz-settled-{number}"
-    where: Mapping[str, str] = {"namespace": namespace}
+    where = f"zz-settled-{number}"
     address = f"198.18.{number // 250}.{number % 250 + 1}"
-    service = {"apiVersion": "v1", "kind": "Service"}
-    ports = [{"name": "settled", "port": 80, "protocol": "TCP"}]
+    last = {"addresses": [address], "hostname": "last", "conditions": {"ready": True}}
     objects: list[Object] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        {**service, "metadata": {"name": "cluster", **where}, "spec": {"ports": ports}},
-        {
-            **service,
-            "metadata": {"name": "headless", **where},
-            "spec": {"ports": ports, "clusterIP": "None"},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": "headless-0",
-                **where,
-                "labels": {"kubernetes.io/service-name": "headless"},
-            },
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [address], "hostname": "last", "conditions": {"ready": True}}],
-            "ports": ports,
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "last", **where},
-            "spec": {"containers": [{"name": "c", "image": "example.com/none"}]},
-            "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
-        },
+        namespace(where),
+        service("cluster", where),
+        service("headless", where, clusterIP="None"),
+        endpoint_slice("headless-0", "headless", [last], namespace=where),
+        pod("last", address, namespace=where),
     ]
-    names = [f"{namespace}.svc", f"cluster.{namespace}.svc", f"last.headless.{namespace}.svc"]
+    names = [f"{where}.svc", f"cluster.{where}.svc", f"last.headless.{where}.svc"]
     if pods == "verified":
-        names.append(f"{dashed(address)}.{namespace}.pod")
+        names.append(f"{dashed(address)}.{where}.pod")
     return objects, [f"{name}.{ZONE}" for name in names]
 
 
@@ -245,22 +208,14 @@ def running_pair(
     with contextlib.ExitStack() as stack:
         outside = "none"
         if with_upstream:
-            upstream = CoreDns(directory, binaries, UPSTREAM, name="upstream")
-            stack.callback(upstream.kill)
-            upstream.start()
+            upstream = stack.enter_context(CoreDns(directory, binaries, UPSTREAM, name="upstream"))
             outside = f"{LOOPBACK}:{upstream.port}"
-        oracle = CoreDns(
-            directory, binaries, oracle_corefile(kubeconfig, pods, outside, oracle_zones), name="oracle"
-        )
-        stack.callback(oracle.kill)
-        oracle.start()
+        text = oracle_corefile(kubeconfig, pods, outside, oracle_zones)
+        oracle = stack.enter_context(CoreDns(directory, binaries, text, name="oracle"))
         port = free_port()
         text = our_corefile(port, etcd.url, pods, outside, config)
-        ours = CoreDns(directory, binaries, text, port=port, name="ours")
-        stack.callback(ours.kill)
-        ours.start()
-        bridge = Bridge(directory, [*bridge_args(kubeconfig, etcd.url, pods), *config, *bridge_extra])
-        stack.callback(bridge.kill)
-        bridge.start()
+        ours = stack.enter_context(CoreDns(directory, binaries, text, port=port, name="ours"))
+        options = [*bridge_args(kubeconfig, etcd.url, pods), *config, *bridge_extra]
+        bridge = stack.enter_context(Bridge(directory, options))
         bridge.wait_ready()
         yield Pair(apiserver, etcd, bridge, oracle, ours, pods)

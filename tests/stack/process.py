@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -231,9 +231,23 @@ def _kill_all() -> None:
 
 
 class Server:
-    """What all servers have in common: a process, and a moment at which it is up."""
+    """What all servers have in common: a process, and a moment at which it is up.
+
+    As a context it is started, and killed in the end.
+    """
 
     process: Process
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def is_up(self) -> bool:
         """Whether it answers; an OSError means no."""

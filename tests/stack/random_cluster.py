@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Object = dict[str, Any]
+from tests.stack import objects
+from tests.stack.objects import SERVICE_NAME as SERVICE_NAME
 
-#: What a label on a slice names the Service by.
-SERVICE_NAME = "kubernetes.io/service-name"
+Object = dict[str, Any]
 
 #: Namespaces and Services whose names mean something to one of the readers, or to the key layout.
 ODD_NAMES = (
@@ -41,9 +41,6 @@ PROTOCOLS = ("TCP", "TCP", "TCP", "UDP", "SCTP")
 HOSTNAMES = ("web-0", "web-1", "db", "any", "a", "tcp", "host-9", "7", LONG_LABEL)
 OUTSIDE = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
 
-#: Applied last: when both servers answer its name, they have seen everything before it.
-SENTINEL = "zz-settled"
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -63,19 +60,9 @@ def mutate(seed: int, objects: Iterable[Object], count: int = 300) -> list[Opera
     return _Changer(random.Random(seed), objects).changes(count)
 
 
-def sentinel(number: int = 0) -> Object:
-    """A Service to create last and wait for, another one for each number."""
-    spec = {"ports": [{"name": "settled", "port": 80, "protocol": "TCP"}]}
-    return _service("default", f"{SENTINEL}-{number}", spec)
-
-
 def identity(obj: Object) -> tuple[str, str, str]:
     """Kind, namespace, name."""
     return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _namespace(name: str) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
 def _service(namespace: str, name: str, spec: Object) -> Object:
@@ -129,7 +116,7 @@ class _Maker:
     def cluster(self, size: int) -> list[Object]:
         pick = self.pick
         names = ["app", "empty", *pick.sample(ODD_NAMES, 4), f"team-{pick.randint(1, 99)}"]
-        namespaces = [_namespace(name) for name in names]
+        namespaces = [objects.namespace(name) for name in names]
         used = [name for name in names if name != "empty"]
         services: dict[tuple[str, str], Object] = {}
         slices: list[Object] = []
@@ -264,20 +251,11 @@ class _Maker:
         ports = same if chance < 0.8 else ([] if chance < 0.9 else self.ports())
         if len(ports) == 1 and pick.random() < 0.1:
             ports = [{key: value for key, value in ports[0].items() if key != "port"}]
-        return {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": f"{metadata['name'][:40]}-{number}",
-                "namespace": metadata["namespace"],
-                "labels": {SERVICE_NAME: metadata["name"]},
-            },
-            "addressType": f"IPv{version}",
-            "endpoints": [
-                self.endpoint(version, readiness) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))
-            ],
-            "ports": ports,
-        }
+        ends = [self.endpoint(version, readiness) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))]
+        name, place, family = f"{metadata['name'][:40]}-{number}", metadata["namespace"], f"IPv{version}"
+        return objects.endpoint_slice(
+            name, metadata["name"], ends, namespace=place, family=family, ports=ports
+        )
 
     def endpoint(self, version: int, readiness: bool | str | None = "mixed") -> Object:
         """One endpoint, mostly with one address."""
@@ -333,20 +311,13 @@ class _Maker:
         else:
             addresses = []
         phase = pick.choice(["Running"] * 6 + ["Pending", "Succeeded", "Failed"])
-        status: Object = {"phase": phase}
-        if addresses:
-            status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
-        spec: Object = {"containers": [{"name": "c", "image": "example.com/none"}]}
+        made = objects.pod(name, *addresses, namespace=namespace, phase=phase)
         if pick.random() < 0.2:
-            spec["hostNetwork"] = True
-            status |= {"hostIP": addresses[0], "hostIPs": status["podIPs"]} if addresses else {}
-        return {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": spec,
-            "status": status,
-        }
+            made["spec"]["hostNetwork"] = True
+            made["status"] |= (
+                {"hostIP": addresses[0], "hostIPs": made["status"]["podIPs"]} if addresses else {}
+            )
+        return made
 
 
 class _Changer:
@@ -546,7 +517,7 @@ class _Changer:
 
     def _new_namespace(self) -> None:
         if len(self._namespaces()) < 20:
-            self._apply(_namespace(self._name()))
+            self._apply(objects.namespace(self._name()))
 
     def _delete_namespace(self) -> None:
         names = [name for name in self._namespaces() if name not in ("app", "default")]

@@ -2,7 +2,7 @@
 
 `tests.stack.random_cluster` has every kind of object, but hardly ever an address in two slices of one
 Service.  Here most are: with other ports, with none, not ready in one of them, under another host name.
-What it may know: the API's JSON.  What it must never do: ask a server.  A function of the seed.
+A function of the seed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from tests.stack import objects
 from tests.stack.random_cluster import SERVICE_NAME, Operation
 
 Object = dict[str, Any]
@@ -31,7 +32,7 @@ def crowded(seed: int, count: int = 150) -> list[Object]:
     """A Namespace, ``count`` Services, most of them headless, and one to four slices for each."""
     pick = random.Random(seed)
     made: list[Object] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        objects.namespace(NAMESPACE),
         *(_service(pick, f"s{number}") for number in range(count)),
     ]
     for number in range(count):
@@ -69,28 +70,19 @@ def _service(pick: random.Random, name: str) -> Object:
         {"name": port, "port": 80 + number, "protocol": pick.choice(["TCP", "UDP"])}
         for number, port in enumerate(pick.sample(("http", "x"), pick.choice([1, 2])))
     ]
-    spec: Object = {"ports": ports}
-    if pick.random() < 0.75:
-        spec["clusterIP"] = "None"
-    metadata = {"name": name, "namespace": NAMESPACE}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    headless: Object = {"clusterIP": "None"} if pick.random() < 0.75 else {}
+    return objects.service(name, NAMESPACE, ports=ports, **headless)
 
 
 def _slice(pick: random.Random, service: str, number: int, version: int = 0) -> Object:
     version = version or pick.choice([4, 4, 6])
     names = pick.sample(PORT_NAMES, pick.choice([0, 0, 1, 1, 2, 3]))
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{service}-{number}",
-            "namespace": NAMESPACE,
-            "labels": {SERVICE_NAME: service},
-        },
-        "addressType": f"IPv{version}",
-        "endpoints": [_endpoint(pick, version) for _ in range(pick.choice([0, 1, 1, 2, 2, 3]))],
-        "ports": [_port(pick, name) for name in names],
-    }
+    ends = [_endpoint(pick, version) for _ in range(pick.choice([0, 1, 1, 2, 2, 3]))]
+    ports = [_port(pick, name) for name in names]
+    family = f"IPv{version}"
+    return objects.endpoint_slice(
+        f"{service}-{number}", service, ends, namespace=NAMESPACE, family=family, ports=ports
+    )
 
 
 def _endpoint(pick: random.Random, version: int) -> Object:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
 from tests.stack.harness import ApiServer, Etcd, Object, clean_environment, free_port, wait_for
+from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint
 
 
 def check(*arguments: str) -> tuple[int, dict[str, Any]]:

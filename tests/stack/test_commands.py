@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import running, service, services
+from tests.stack.faults import running
 from tests.stack.harness import SLOW, ApiServer, Etcd, clean_environment, free_port, wait_for
+from tests.stack.objects import service, services
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 

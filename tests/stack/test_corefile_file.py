@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.bridge import kube2etcd
 from tests.stack.coredns import NOT_YET
-from tests.stack.demo import kube2etcd
 from tests.stack.harness import CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import Webhook, a, alias, serving
 
@@ -104,11 +104,11 @@ def test_a_changed_settings_file_is_taken_over(etcd: Etcd, tmp_path: Path) -> No
         pid = webhook.process.pid
         assert "cache 7 {" in file.read_text()
         settings.write_text("corefile: {cache: never}\n")
-        wait_for(lambda: "is not taken" in webhook.probe("/readyz").text, "the reason", 20)
-        assert webhook.probe("/readyz").status_code == 200
+        wait_for(lambda: "is not taken" in webhook.get("/readyz").text, "the reason", 20)
+        assert webhook.get("/readyz").status_code == 200
         settings.write_text("corefile: {cache: 8}\n")
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
-        wait_for(lambda: webhook.probe("/readyz").status_code == 200, "ready again", 20, not_yet=(OSError,))
+        wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20, not_yet=(OSError,))
         assert webhook.process.pid == pid, "in its container nothing has ended"
         assert webhook.process.alive
 
@@ -122,8 +122,8 @@ def test_what_the_command_prints_is_what_is_written(etcd: Etcd, tmp_path: Path) 
         # unready, and the former file untouched, while it cannot be written
         file.unlink()
         file.mkdir()
-        wait_for(lambda: "cannot be written" in webhook.probe("/readyz").text, "the reason", 10)
-        assert webhook.probe("/readyz").status_code == 503
+        wait_for(lambda: "cannot be written" in webhook.get("/readyz").text, "the reason", 10)
+        assert webhook.get("/readyz").status_code == 503
         file.rmdir()
         webhook.wait_ready()
         assert file.read_text() == printed

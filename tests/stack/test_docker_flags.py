@@ -10,21 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.demo import NO_DOORS, kube2etcd
+from tests.stack import coredns
+from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.netns import NetworkNamespace
+from tests.stack.objects import endpoints, namespace, service
 from tests.stack.process import Process
-from tests.stack.zoned import endpoints, namespace, service
 
 DOMAIN = "kubernetes.local"
 FOUR, SIX, NOBODY = "10.0.0.10", "fd00:53::a", "10.0.0.11"
 OBJECTS = [
     namespace("shop"),
-    service("default", "near", clusterIP="10.0.7.1"),
-    service("shop", "near", clusterIP="10.0.7.2"),
-    service("shop", "web", clusterIP="10.0.7.3"),
-    service("shop", "db", clusterIP="None"),
-    endpoints("shop", "db", "10.244.1.11", "10.244.1.12"),
+    service("near", clusterIP="10.0.7.1"),
+    service("near", "shop", clusterIP="10.0.7.2"),
+    service("web", "shop", clusterIP="10.0.7.3"),
+    service("db", "shop", clusterIP="None"),
+    endpoints("db", "10.244.1.11", "10.244.1.12", namespace="shop"),
 ]
 #: The other names of the world, so that a question goes on to the search list as it does outside.
 WORLD = """
@@ -92,8 +93,7 @@ def machine(
         etcd.process.command = held.inside(etcd.process.command)
         etcd.process.start()
         corefile = directory / "Corefile"
-        listen = ("--dns-listen", ":53", "--upstream", "none", "--cache", "0")
-        corefile.write_text(kube2etcd("corefile", *options, *listen, *NO_DOORS) + WORLD)
+        corefile.write_text(coredns.corefile(53, *options, "--dns-listen", ":53") + WORLD)
         dns.command = held.inside([str(binaries["coredns"]), "-conf", str(corefile)])
         dns.start()
         machine = Machine(directory, held)

@@ -17,8 +17,9 @@ from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from tests.stack.etcd_v2 import NOTES, EtcdV2
-from tests.stack.faults import running, service, services
+from tests.stack.faults import running
 from tests.stack.harness import SLOW, ApiServer, Authority, EtcdTls, free_port, wait_for
+from tests.stack.objects import service, services
 
 PREFIX = "/skydns"
 PORT = "/skydns/a/web/_tcp/_http/H1"

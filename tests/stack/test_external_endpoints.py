@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.demo import kube2etcd
-from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
+from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Etcd, wait_for
-from tests.stack.zoned import Zoned, namespace, service, starter
+from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, namespace, service
+from tests.stack.zoned import Zoned, starter
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_service_zone_within_an_external_domain_and_the_other_way_round(
     apiserver.apply_all(
         [
             namespace("shop"),
-            service("shop", "web", clusterIP="10.0.2.1"),
+            service("web", "shop", clusterIP="10.0.2.1"),
             dns_endpoint(
                 "one",
                 endpoint("web.shop.in.dtk.io", "A", "10.9.9.9"),

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.stack.faults import HERE, door_to, metric, running, service, services
+from tests.stack.faults import HERE, door_to, metric, running
 from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.objects import service, services
 from tests.stack.pair import our_corefile
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.faults import metric, running, service, services
+from tests.stack.faults import metric, running
 from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import service, services
 
 #: The last two lie within the bridge's own zone.
 HOSTS = ("c.example.org", "c.cluster.local", "c.default.svc.cluster.local")

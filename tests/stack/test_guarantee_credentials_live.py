@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.stack.faults import HERE, metric, running, service, services
+from tests.stack.faults import HERE, metric, running
 from tests.stack.harness import ApiServer, Authority, Etcd, EtcdTls, wait_for
+from tests.stack.objects import service, services
 
 PASSWORD = "correct-horse-battery"
 WRONG = "wrong-horse-battery"

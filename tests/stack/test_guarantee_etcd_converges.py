@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.stack.faults import HERE, bulk, metric, running, same_keys, services
+from tests.stack.faults import HERE, metric, running, same_keys
 from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import bulk, services
 
 
 def key_of(etcd: Etcd, name: str) -> str:

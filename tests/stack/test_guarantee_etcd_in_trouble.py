@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, endpoints, metric, running, same_keys, service, services
+from tests.stack.faults import HERE, metric, running, same_keys
 from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import endpoints, service, services
 
 # Read here, as no test sees the variables of ours.
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "30")

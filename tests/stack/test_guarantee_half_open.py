@@ -11,8 +11,9 @@ from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, Inbox, Listed
-from tests.stack.faults import HERE, running, service, services, tunnel_to
+from tests.stack.faults import HERE, running, tunnel_to
 from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import service, services
 
 
 def test_an_etcd_behind_a_connection_that_swallows_is_reached_anew(

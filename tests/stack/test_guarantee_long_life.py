@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, door_to, endpoints, metric, running, service
+from tests.stack.faults import HERE, door_to, metric, running
 from tests.stack.harness import ApiServer, Bridge, Etcd, Object, wait_for
+from tests.stack.objects import endpoints, service
 
 TURNS = 40
 NAMES = 50

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.stack.faults import HERE, Door, door_to, endpoints, metric, running, same_keys, service, services
+from tests.stack.faults import HERE, Door, door_to, metric, running, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
+from tests.stack.objects import endpoints, service, services
 
 
 def lost(apiserver: ApiServer, door: Door, bridge: Bridge, change: Callable[[], None]) -> None:

@@ -15,10 +15,11 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.stack.faults import door_to, endpoints, running, service
+from tests.stack.faults import door_to, running
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
 from tests.stack.pair import our_corefile
-from tests.stack.zoned import Zoned, nic, vmi, vmi_crd
+from tests.stack.zoned import Zoned
 
 ASKED = [
     ("web.default.svc.cluster.local.", "A"),
@@ -134,7 +135,8 @@ def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_agai
         try:
             server.start()
             with asked_all_the_time(server, asked, at_least=100):
-                for kind in ({"clusterIP": "None"}, {}, {"clusterIP": "None"}, {}):
+                headless: dict[str, Any] = {"clusterIP": "None"}
+                for kind in (headless, {}, headless, {}):
                     door.fault("services", status=500)
                     door.expire()
                     wait_for(lambda: "services" not in door.watches.values(), "the watch to end", 10)

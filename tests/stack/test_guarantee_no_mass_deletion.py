@@ -10,20 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.stack.faults import (
-    HERE,
-    Door,
-    args,
-    door_to,
-    endpoints,
-    fresh_keys,
-    metric,
-    running,
-    same_keys,
-    service,
-    services,
-)
+from tests.stack.faults import HERE, Door, args, door_to, fresh_keys, metric, running, same_keys
 from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, clean_environment, wait_for
+from tests.stack.objects import endpoints, service, services
 
 WRONG: dict[str, dict[str, Any]] = {
     "403": {"status": 403, "left": 2},

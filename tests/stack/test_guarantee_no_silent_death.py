@@ -11,8 +11,9 @@ import pytest
 import requests
 
 from tests.stack.bridge import clean_environment
-from tests.stack.faults import args, metric, service
+from tests.stack.faults import args, metric
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
+from tests.stack.objects import service
 from tests.stack.process import LOOPBACK, Process, free_port
 
 MAIN = "MainThread"

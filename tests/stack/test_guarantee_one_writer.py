@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, args, endpoints, metric, running, same_keys, service, services
+from tests.stack.faults import HERE, args, metric, running, same_keys
 from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, EtcdCluster, wait_for
+from tests.stack.objects import endpoints, service, services
 from tests.stack.webhook import Webhook
 
 #: The promise: so long after the leader's end another one writes.
@@ -191,7 +192,7 @@ def test_two_webhooks_with_one_owner_id_notice_each_other(etcd: Etcd, tmp_path: 
             webhooks.append(webhook)
 
         def disputes(webhook: Webhook) -> bool:
-            answer = webhook.probe("/readyz")
+            answer = webhook.get("/readyz")
             return answer.status_code == 503 and "--owner-id" in answer.text
 
         def post(name: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.stack.faults import HERE, endpoints, metric, running, same_keys, service, services
+from tests.stack.faults import HERE, metric, running, same_keys
 from tests.stack.harness import ApiServer, Etcd, Object, wait_for
+from tests.stack.objects import endpoints, service, services
 
 FOREIGN = {
     "/skydns/com/example/www": '{"host":"192.0.2.1"}',

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.stack.demo import kube2etcd
+from tests.stack.bridge import kube2etcd
 from tests.stack.faults import Door, door_to, fresh_keys, metric, running, same_keys
 from tests.stack.harness import (
     LOOPBACK,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import bulk, door_to, metric, running, services
+from tests.stack.faults import door_to, metric, running
 from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import bulk, services
 
 
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])

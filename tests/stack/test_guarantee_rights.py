@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, metric, running, same_keys, service, services
+from tests.stack.faults import HERE, metric, running, same_keys
 from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import service, services
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
-from tests.stack.faults import HERE, metric, running, same_keys, service, services
+from tests.stack.faults import HERE, metric, running, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
+from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service, services
 
 DOMAIN = ("--domains", "dtk.io", "--dns-endpoints")
 THERE = "/skydns/io/dtk"

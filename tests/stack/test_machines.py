@@ -13,8 +13,10 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from tests.stack.coredns import said
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
-from tests.stack.zoned import Zoned, namespace, nic, said, starter, vmi, vmi_crd
+from tests.stack.objects import namespace, nic, vmi, vmi_crd
+from tests.stack.zoned import Zoned, starter
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
 from kube2etcd.kube.reflector import Reflector
 from tests.running import running
-from tests.stack.harness import SLOW, ApiServer, Authority, Object, wait_for
+from tests.stack.harness import SLOW, ApiServer, Authority, wait_for
+from tests.stack.objects import service, vmi_crd
 
 SERVICES = KINDS["services"]
 
@@ -95,46 +96,6 @@ def start(apiserver: ApiServer, connection: ApiConnection) -> Iterator[Started]:
     yield start_one
     for reflector in running:
         reflector.stop()
-
-
-def service(name: str, namespace: str = "default", **spec: Any) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"ports": [{"port": 80}], **spec},
-    }
-
-
-def vmi_crd() -> Object:
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "virtualmachineinstances.kubevirt.io"},
-        "spec": {
-            "group": "kubevirt.io",
-            "scope": "Namespaced",
-            "names": {
-                "plural": "virtualmachineinstances",
-                "singular": "virtualmachineinstance",
-                "kind": "VirtualMachineInstance",
-                "listKind": "VirtualMachineInstanceList",
-            },
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "x-kubernetes-preserve-unknown-fields": True,
-                        }
-                    },
-                }
-            ],
-        },
-    }
 
 
 def test_list_then_changes_then_delete(apiserver: ApiServer, start: Started) -> None:

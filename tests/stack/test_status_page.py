@@ -9,8 +9,9 @@ from typing import Any
 
 import requests
 
-from tests.stack.faults import running, service, services
+from tests.stack.faults import running
 from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
+from tests.stack.objects import service, services
 
 NAME = "shown.default.svc.cluster.local"
 

@@ -11,7 +11,8 @@ import pytest
 
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP
 from tests.stack.harness import ApiServer, Etcd, Object
-from tests.stack.zoned import Zoned, endpoints, namespace, relabel, service, starter
+from tests.stack.objects import endpoints, namespace, service
+from tests.stack.zoned import Zoned, relabel, starter
 
 SVC = "tenant.svc.cluster.local"
 
@@ -25,7 +26,7 @@ def start(
 
 def annotated(name: str, annotation: str | None, **more: object) -> Object:
     annotations = None if annotation is None else {TENANT_CLUSTER_IP: annotation}
-    return service("tenant", name, annotations=annotations, **more)  # type: ignore[arg-type]
+    return service(name, "tenant", annotations=annotations, **more)  # type: ignore[arg-type]
 
 
 DUAL = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
@@ -62,7 +63,9 @@ TABLE: list[tuple[str, str | None, dict[str, object], list[str], list[str]]] = [
 
 def test_every_case_of_the_annotation(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     services = [annotated(name, annotation, **spec) for name, annotation, spec, _, _ in TABLE]
-    slices = [endpoints("tenant", name, "172.16.0.10") for name in ("none-headless", "address-headless")]
+    slices = [
+        endpoints(name, "172.16.0.10", namespace="tenant") for name in ("none-headless", "address-headless")
+    ]
     apiserver.apply_all([namespace("tenant"), *services, *slices])
     zoned = start()
     for name, _, _, four, six in TABLE:
@@ -127,10 +130,10 @@ def test_a_tenants_bridge_beside_a_plain_one(
     the super cluster's own bridge knows the twin alone.
     """
     super_cluster = start()
-    apiserver.apply_all([namespace("abc-tenant"), service("abc-tenant", "web")])
+    apiserver.apply_all([namespace("abc-tenant"), service("web", "abc-tenant")])
     twin = apiserver.get("v1", "Service", "web", "abc-tenant")["spec"]["clusterIP"]
     own = "10.0.200.3"
-    tenants_apiserver.apply_all([namespace("tenant"), service("tenant", "web", clusterIP=own)])
+    tenants_apiserver.apply_all([namespace("tenant"), service("web", "tenant", clusterIP=own)])
     assert twin != own
     with contextlib.ExitStack() as stack:
         bridges = {}
@@ -143,7 +146,7 @@ def test_a_tenants_bridge_beside_a_plain_one(
             bridges[name].start()
         tenants, plain = bridges["tenants"], bridges["plain"]
         tenants.expect(f"web.{SVC}", "A", own)  # until the syncer has written the twin's address back
-        relabel(tenants_apiserver, service("tenant", "web", annotations={TENANT_CLUSTER_IP: twin}))
+        relabel(tenants_apiserver, service("web", "tenant", annotations={TENANT_CLUSTER_IP: twin}))
         tenants.expect(f"web.{SVC}", "A", twin)
         tenants.expect(f"_http._tcp.web.{SVC}", "SRV", f"0 100 80 web.{SVC}.")
         tenants.expect(ip_address(twin).reverse_pointer, "PTR", f"web.{SVC}.")
@@ -167,7 +170,7 @@ def test_an_annotation_that_is_no_address_is_told_once(
         changed = annotated("web", hostile)
         changed["metadata"]["labels"] = {"number": str(number)}
         relabel(apiserver, changed)
-    apiserver.apply(service("tenant", "mark", clusterIP="10.0.1.4"))
+    apiserver.apply(service("mark", "tenant", clusterIP="10.0.1.4"))
     zoned.expect(f"mark.{SVC}", "A", "10.0.1.4")
     told = [line for line in zoned.bridge.process.log.read_text().splitlines() if TENANT_CLUSTER_IP in line]
     assert len(told) == 1

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.coredns import NOT_YET
-from tests.stack.demo import kube2etcd
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd, free_port, wait_for
+from tests.stack.coredns import on_keys
+from tests.stack.harness import LOOPBACK, Etcd, wait_for
 from tests.stack.webhook import (
     MEDIA_TYPE,
     Webhook,
@@ -23,7 +22,6 @@ from tests.stack.webhook import (
     serving,
     with_file,
 )
-from tests.stack.zoned import said
 
 
 def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
@@ -38,20 +36,20 @@ def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
         )
         assert (applied.status_code, applied.content) == (204, b"")
         for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
-            assert webhook.probe(path).status_code == 200
+            assert webhook.get(path).status_code == 200
             assert webhook.call("GET", path).status_code == 404
         others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
         # The page may be a moment old.
-        wait_for(lambda: others in webhook.probe("/metrics").text, "all calls to be counted", 10)
-        page = webhook.probe("/metrics").text
+        wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
+        page = webhook.get("/metrics").text
         assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
-        assert webhook.probe("/records").status_code == 404
+        assert webhook.get("/records").status_code == 404
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused_before_it_is_kept(tmp_path: Path, chunked: bool) -> None:
     with with_file(tmp_path) as webhook:
-        with socket.create_connection((LOOPBACK, webhook.port), timeout=10) as raw:
+        with socket.create_connection((LOOPBACK, webhook.door_port), timeout=10) as raw:
             size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 33554433"
             raw.sendall(
                 b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode() + b"\r\n" + size
@@ -67,7 +65,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_kept(tmp_path: Path, c
         assert len(answer) < 1024
         assert webhook.records() == []
         refused = 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="413"} 1.0'
-        assert refused in webhook.probe("/metrics").text
+        assert refused in webhook.get("/metrics").text
 
 
 def _read_all(raw: socket.socket) -> bytes:
@@ -97,7 +95,7 @@ def _read_all(raw: socket.socket) -> bytes:
 def test_no_http_is_no_trouble(tmp_path: Path, junk: bytes) -> None:
     with with_file(tmp_path) as webhook:
         with (
-            socket.create_connection((LOOPBACK, webhook.port), timeout=10) as raw,
+            socket.create_connection((LOOPBACK, webhook.door_port), timeout=10) as raw,
             contextlib.suppress(OSError),
         ):
             raw.sendall(junk)
@@ -135,7 +133,7 @@ def test_any_bytes_are_no_trouble(tmp_path: Path) -> None:
         pid = webhook.process.pid
         for _ in range(500):
             spoiled = _spoiled(good, chance)
-            with socket.create_connection((LOOPBACK, webhook.port), timeout=10) as raw:
+            with socket.create_connection((LOOPBACK, webhook.door_port), timeout=10) as raw:
                 with contextlib.suppress(OSError):
                     raw.sendall(spoiled)
                     raw.shutdown(socket.SHUT_WR)
@@ -149,8 +147,8 @@ def test_any_bytes_are_no_trouble(tmp_path: Path) -> None:
 def test_the_door_is_loopback_unless_asked_otherwise(tmp_path: Path) -> None:
     with with_file(tmp_path) as webhook:
         listening = Path("/proc/net/tcp").read_text()
-        assert f"0100007F:{webhook.port:04X}" in listening
-        assert f"00000000:{webhook.port:04X}" not in listening
+        assert f"0100007F:{webhook.door_port:04X}" in listening
+        assert f"00000000:{webhook.door_port:04X}" not in listening
 
 
 def test_who_is_not_allowed_is_refused(tmp_path: Path) -> None:
@@ -234,27 +232,13 @@ CHANGED_UP_TO_V0_16 = b"""{"Create":null,
 def test_the_bodies_of_older_clients_are_answered_by_coredns(
     binaries: dict[str, Path], etcd: Etcd, tmp_path: Path
 ) -> None:
-    port = free_port()
-    doors = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
-    listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
-    text = kube2etcd("corefile", "--domains", "dtk.io", "--etcd-server", etcd.url, *listen, *doors)
-    dns = CoreDns(tmp_path, binaries, text, port=port)
-
-    def expect(name: str, rtype: str, *answer: str) -> None:
-        wait_for(
-            lambda: said(dns.ask(name, rtype)) == list(answer),
-            f"{name} {rtype} {answer}",
-            10,
-            not_yet=NOT_YET,
-        )
-
+    dns = on_keys(tmp_path, binaries, "--domains", "dtk.io", "--etcd-server", etcd.url)
     hosts = tmp_path / "hosts"
     with serving(
         tmp_path, "--etcd-server", etcd.url, "--hosts-file", str(hosts), "--cluster-ip", "192.0.2.1"
     ) as webhook:
         posted = {"Content-Type": MEDIA_TYPE}
-        dns.start()
-        try:
+        with dns:
             for nothing in (b"null", b"[]"):
                 answer = webhook.call("POST", "/adjustendpoints", nothing, {**posted, "Accept": MEDIA_TYPE})
                 assert (answer.status_code, answer.text) == (200, "[]")
@@ -270,13 +254,11 @@ def test_the_bodies_of_older_clients_are_answered_by_coredns(
             kept = webhook.records()
             assert len(kept) == len(created)
             assert all(one in kept for one in created)
-            expect("foo.dtk.io", "A", "10.0.0.5")
-            expect("foo.dtk.io", "TXT", "NODATA")
-            expect("v6.dtk.io", "AAAA", "2001:db8::5")
+            dns.expect("foo.dtk.io", "A", "10.0.0.5")
+            dns.expect("foo.dtk.io", "TXT", "NODATA")
+            dns.expect("v6.dtk.io", "AAAA", "2001:db8::5")
             assert webhook.call("POST", "/records", CHANGED_UP_TO_V0_16, posted).status_code == 204
-            expect("foo.dtk.io", "A", "10.0.0.9")
-            expect("v6.dtk.io", "AAAA", "NXDOMAIN")
+            dns.expect("foo.dtk.io", "A", "10.0.0.9")
+            dns.expect("v6.dtk.io", "AAAA", "NXDOMAIN")
             assert webhook.names() == ["a-foo.dtk.io", "foo.dtk.io", "foo.dtk.io"]
             assert block(hosts) == ["10.0.0.9 foo.dtk.io"]
-        finally:
-            dns.kill()

@@ -82,7 +82,7 @@ def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, tmp_path: Path, how: s
             assert webhook.records() == before
             assert webhook.call("GET", "/").status_code == 200
         assert "etcd" in why_unready(webhook)
-        assert webhook.probe("/livez").status_code == 200
+        assert webhook.get("/livez").status_code == 200
         if how == "stopped":
             etcd.start()
         else:
@@ -117,8 +117,8 @@ def test_without_etcd_at_the_start_it_waits(etcd: Etcd, tmp_path: Path) -> None:
         for path in ("/", "/records"):
             assert webhook.call("GET", path).status_code == 503
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
-        assert webhook.probe("/livez").status_code == 200
-        assert webhook.probe("/readyz").status_code == 503
+        assert webhook.get("/livez").status_code == 200
+        assert webhook.get("/readyz").status_code == 503
         etcd.start()
         webhook.wait_ready()
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204

@@ -88,7 +88,7 @@ def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path) ->
         many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
         status: list[int] = []
         caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
-        idle = socket.create_connection((LOOPBACK, webhook.port))
+        idle = socket.create_connection((LOOPBACK, webhook.door_port))
         caller.start()
         wait_for(lambda: (tmp_path / ".state.json.new").exists() or status, "the call to be in hand", 10)
         webhook.process.stop()
@@ -172,7 +172,7 @@ def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> 
         assert webhook.records() == before
         assert webhook.call("GET", "/").status_code == 200
         assert "hosts file" in why_unready(webhook)
-        assert webhook.probe("/livez").status_code == 200
+        assert webhook.get("/livez").status_code == 200
         webhook.restart()
         assert webhook.records() == before
         hosts.rmdir()
@@ -200,7 +200,7 @@ def test_a_state_that_cannot_be_read_is_never_written_over(tmp_path: Path) -> No
         for path in ("/", "/records", "/domains", "/clusterip"):
             assert webhook.call("GET", path).status_code == 503
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
-        assert "upgrade" in webhook.probe("/readyz").text
+        assert "upgrade" in webhook.get("/readyz").text
         assert (tmp_path / "state.json").read_text() == '{"version":99}'
         (tmp_path / "state.json").unlink()
         webhook.wait_ready()
@@ -244,7 +244,7 @@ def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
             status = three.apply(create=[a("three.dtk.io", "10.0.0.3")])
             assert status in (204, 503)
             wait_for(
-                lambda: any("--owner-id of its own" in each.probe("/readyz").text for each in (one, three)),
+                lambda: any("--owner-id of its own" in each.get("/readyz").text for each in (one, three)),
                 "the fight to be told",
                 60,
             )

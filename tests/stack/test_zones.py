@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.external_dns import dns_endpoint, dns_endpoint_crd, endpoint
-from tests.stack.harness import ApiServer, Etcd, Object, wait_for
-from tests.stack.zoned import Zoned, endpoints, namespace, relabel, service, starter
+from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.objects import (
+    dns_endpoint,
+    dns_endpoint_crd,
+    endpoint,
+    endpoints,
+    external,
+    namespace,
+    service,
+)
+from tests.stack.zoned import Zoned, relabel, starter
 
 
 @pytest.fixture
@@ -17,10 +25,6 @@ def start(
     binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> Iterator[Callable[..., Zoned]]:
     yield from starter(tmp_path, binaries, apiserver, etcd)
-
-
-def external(name: str, target: str, namespace: str = "shop") -> Object:
-    return service(namespace, name, ports=(), type="ExternalName", externalName=target)
 
 
 def test_selected_by_label_namespace_and_the_namespaces_label(
@@ -31,9 +35,9 @@ def test_selected_by_label_namespace_and_the_namespaces_label(
         [
             namespace("shop", team="a"),
             namespace("checkout", team="b"),
-            service("shop", "web", labels=staging, clusterIP="10.0.2.1"),
-            service("shop", "api", labels={"environment": "staging"}, clusterIP="10.0.2.2"),
-            service("checkout", "web", labels={"environment": "production"}, clusterIP="10.0.2.3"),
+            service("web", "shop", labels=staging, clusterIP="10.0.2.1"),
+            service("api", "shop", labels={"environment": "staging"}, clusterIP="10.0.2.2"),
+            service("web", "checkout", labels={"environment": "production"}, clusterIP="10.0.2.3"),
         ]
     )
     zoned = start(
@@ -93,8 +97,8 @@ def test_a_changed_label_moves_a_service_without_a_gap(
     apiserver.apply_all(
         [
             namespace("shop", team="a"),
-            service("shop", "web", labels={"tier": "a"}, clusterIP="10.0.2.1"),
-            service("shop", "api", labels={"tier": "c"}, clusterIP="10.0.2.2"),
+            service("web", "shop", labels={"tier": "a"}, clusterIP="10.0.2.1"),
+            service("api", "shop", labels={"tier": "c"}, clusterIP="10.0.2.2"),
         ]
     )
     zoned = start(
@@ -108,9 +112,9 @@ def test_a_changed_label_moves_a_service_without_a_gap(
         }
     )
     zoned.expect("web.shop.tier-a.example", "A", "10.0.2.1")
-    relabel(apiserver, service("shop", "web", labels={"tier": "b"}, clusterIP="10.0.2.1"))
+    relabel(apiserver, service("web", "shop", labels={"tier": "b"}, clusterIP="10.0.2.1"))
     moves(zoned, "web.shop.tier-a.example", "web.shop.tier-b.example", "10.0.2.1")
-    relabel(apiserver, service("shop", "web", labels={"tier": "a"}, clusterIP="10.0.2.1"))
+    relabel(apiserver, service("web", "shop", labels={"tier": "a"}, clusterIP="10.0.2.1"))
     moves(zoned, "web.shop.tier-b.example", "web.shop.tier-a.example", "10.0.2.1")
     zoned.expect("api.shop.team-a.example", "A", "10.0.2.2")
     for old, new in (("a", "b"), ("b", "a")):
@@ -126,14 +130,14 @@ def test_the_order_of_the_addresses(start: Callable[..., Zoned], apiserver: ApiS
         [
             namespace("shop"),
             service(
-                "shop",
                 "web",
+                "shop",
                 type="LoadBalancer",
                 clusterIP="10.0.2.1",
                 externalIPs=["198.51.100.7", "192.0.2.9"],
                 status=["203.0.113.5", "192.0.2.4"],
             ),
-            service("shop", "inner", clusterIP="10.0.2.2"),
+            service("inner", "shop", clusterIP="10.0.2.2"),
         ]
     )
     zones = {
@@ -162,8 +166,8 @@ def test_templates_and_flattened_names(start: Callable[..., Zoned], apiserver: A
         [
             namespace("shop"),
             namespace("shop-a"),
-            service("shop", "a-web", clusterIP="10.0.2.1"),
-            service("shop-a", "web", clusterIP="10.0.2.2"),
+            service("a-web", "shop", clusterIP="10.0.2.1"),
+            service("web", "shop-a", clusterIP="10.0.2.2"),
         ]
     )
     templates = {
@@ -198,9 +202,9 @@ def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver:
         [
             namespace("shop"),
             namespace("other"),
-            service("shop", "web", clusterIP="10.0.2.1"),
-            service("shop", "api", clusterIP="10.0.2.2"),
-            service("other", "web", clusterIP="10.0.2.3"),
+            service("web", "shop", clusterIP="10.0.2.1"),
+            service("api", "shop", clusterIP="10.0.2.2"),
+            service("web", "other", clusterIP="10.0.2.3"),
         ]
     )
     namespaces = ["shop", "other"]
@@ -227,8 +231,8 @@ def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver:
             assert (name, rtype, zoned.ask(f"{name}.wild.example", rtype)) == (name, rtype, ["NODATA"])
     assert zoned.ask("wild.example") == ["NODATA"]
     # a Service that appears is in the next answer, and one in no chosen namespace in none
-    apiserver.apply_all([namespace("third"), service("third", "web", clusterIP="10.0.2.9")])
-    apiserver.apply(service("shop", "new", clusterIP="10.0.2.4"))
+    apiserver.apply_all([namespace("third"), service("web", "third", clusterIP="10.0.2.9")])
+    apiserver.apply(service("new", "shop", clusterIP="10.0.2.4"))
     zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.4")
     zoned.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
     for name in ("*.shop", "any.shop", "web.*", "web.any", "*", "*.*", "none.shop"):
@@ -245,11 +249,11 @@ def test_aliases_end(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply_all(
         [
             namespace("shop"),
-            external("outside", "www.example.org"),
-            external("there", "back.shop.two.example"),
-            external("back", "there.shop.one.example"),
-            external("cluster", "web.shop.svc.cluster.local"),
-            service("shop", "web", clusterIP="10.0.2.1"),
+            external("outside", "www.example.org", "shop"),
+            external("there", "back.shop.two.example", "shop"),
+            external("back", "there.shop.one.example", "shop"),
+            external("cluster", "web.shop.svc.cluster.local", "shop"),
+            service("web", "shop", clusterIP="10.0.2.1"),
         ]
     )
     zoned = start(config={"zones": [{"zone": "one.example"}, {"zone": "two.example"}]})
@@ -266,9 +270,9 @@ def test_ports_and_headless_services(start: Callable[..., Zoned], apiserver: Api
     apiserver.apply_all(
         [
             namespace("shop"),
-            service("shop", "web", clusterIP="10.0.2.1"),
-            service("shop", "db", clusterIP="None"),
-            endpoints("shop", "db", "172.16.0.10", "172.16.0.11"),
+            service("web", "shop", clusterIP="10.0.2.1"),
+            service("db", "shop", clusterIP="None"),
+            endpoints("db", "172.16.0.10", "172.16.0.11", namespace="shop"),
         ]
     )
     zoned = start(config={"zones": [{"zone": "s.example", "ttl": 7}]})
@@ -291,18 +295,18 @@ def test_an_alias_never_gives_what_lies_below_its_target(
         [
             namespace("shop"),
             namespace("bank"),
-            service("bank", "vault", clusterIP="10.0.2.1"),
-            external("to-service", "vault.bank.svc.cluster.local"),
-            external("to-namespace", "bank.svc.cluster.local"),
-            external("to-all", "svc.cluster.local"),
-            external("to-pods", "bank.pod.cluster.local"),
-            external("to-dns", "dns.cluster.local"),
-            external("to-zone", "cluster.local"),
-            external("to-selected", "vault.bank.shop.cluster.local"),
-            external("to-selected-namespace", "bank.shop.cluster.local"),
-            external("to-domain", "app.ext.cluster.local"),
-            external("within", "bank.team.example"),
-            external("chain", "to-all.shop.svc.cluster.local"),
+            service("vault", "bank", clusterIP="10.0.2.1"),
+            external("to-service", "vault.bank.svc.cluster.local", "shop"),
+            external("to-namespace", "bank.svc.cluster.local", "shop"),
+            external("to-all", "svc.cluster.local", "shop"),
+            external("to-pods", "bank.pod.cluster.local", "shop"),
+            external("to-dns", "dns.cluster.local", "shop"),
+            external("to-zone", "cluster.local", "shop"),
+            external("to-selected", "vault.bank.shop.cluster.local", "shop"),
+            external("to-selected-namespace", "bank.shop.cluster.local", "shop"),
+            external("to-domain", "app.ext.cluster.local", "shop"),
+            external("within", "bank.team.example", "shop"),
+            external("chain", "to-all.shop.svc.cluster.local", "shop"),
             dns_endpoint(
                 "one",
                 endpoint("app.ext.cluster.local", "A", "10.0.3.1"),

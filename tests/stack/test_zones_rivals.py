@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.stack.harness import ApiServer, Etcd
+from tests.stack.objects import namespace, service
 from tests.stack.test_guarantee_no_gap import asked_all_the_time
-from tests.stack.zoned import Zoned, namespace, service, starter
+from tests.stack.zoned import Zoned, starter
 
 WEB = "web.stage.example"
 
@@ -26,12 +27,12 @@ def test_one_has_the_name_and_the_next_takes_over_without_a_gap(
 ) -> None:
     """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
-    first, third = (service(one, "web", **alias) for one in ("a", "c"))  # type: ignore[arg-type]
-    second = service("b", "web", clusterIP="10.0.2.2")
+    first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
+    second = service("web", "b", clusterIP="10.0.2.2")
     apiserver.apply_all(
         [
             *map(namespace, "abc"),
-            service("a", "db", clusterIP="10.0.2.1"),
+            service("db", "a", clusterIP="10.0.2.1"),
             *(first, second, third),
         ]
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +11,15 @@ from typing import Any
 
 import requests
 
-from tests.stack.bridge import clean_environment
-from tests.stack.etcd import Etcd
-from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
+from tests.stack.bridge import Bridge, call
+from tests.stack.harness import LOOPBACK, Etcd, free_port, wait_for
 
 MEDIA_TYPE = "application/external.dns.webhook+json;version=1"
 JSON = dict[str, Any]
 
 
-class Webhook(Server):
-    """The command with the given options, both doors on loopback ports that stay over restarts."""
+class Webhook(Bridge):
+    """``kube2etcd webhook``, or ``run --webhook``; ``door`` is the URL where ExternalDNS calls."""
 
     def __init__(
         self,
@@ -29,14 +27,15 @@ class Webhook(Server):
         args: Sequence[str],
         env: Mapping[str, str] | None = None,
         *,
+        name: str = "webhook",
+        command: str = "webhook",
         wrapper: Sequence[str] = (),
     ) -> None:
-        self.port, self.probe_port = free_port(), free_port()
-        self.url = f"http://{LOOPBACK}:{self.port}"
-        self.probes = f"http://{LOOPBACK}:{self.probe_port}"
-        doors = ["--port", str(self.port), "--listen", f"{LOOPBACK}:{self.probe_port}"]
-        command = [*wrapper, sys.executable, "-m", "kube2etcd", "webhook", *doors, *args]
-        self.process = Process("webhook", command, directory, env=clean_environment(env))
+        self.door_port = free_port()
+        self.door = f"http://{LOOPBACK}:{self.door_port}"
+        within = ["--webhook"] if command == "run" else []
+        options = [*within, "--port", str(self.door_port), *args]
+        super().__init__(directory, options, env, name=name, command=command, wrapper=wrapper)
 
     def is_up(self) -> bool:
         """Whether it answers at all."""
@@ -48,7 +47,7 @@ class Webhook(Server):
         """One request to the provider's door, with a connection of its own."""
         with requests.Session() as session:
             session.trust_env = False
-            return session.request(method, self.url + path, data=body, headers=headers, timeout=15)
+            return session.request(method, self.door + path, data=body, headers=headers, timeout=15)
 
     def apply(self, **lists: list[JSON]) -> int:
         """Changes, as ExternalDNS posts them: with a Content-Type and no Accept.  The status."""
@@ -65,21 +64,6 @@ class Webhook(Server):
     def names(self) -> list[str]:
         """The names of the records, sorted."""
         return sorted(record["dnsName"] for record in self.records())
-
-    def probe(self, path: str) -> requests.Response:
-        """One request to the door for probes."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(self.probes + path, timeout=5)
-
-    def wait_ready(self, deadline_s: float = 20.0) -> None:
-        """Wait until it says that everything is as it should be."""
-        wait_for(
-            lambda: self.probe("/readyz").status_code == 200,
-            "the webhook to be ready",
-            deadline_s,
-            self.process,
-        )
 
 
 def a(name: str, *targets: str, **more: Any) -> JSON:
@@ -154,16 +138,10 @@ def state_keys(etcd: Etcd) -> list[str]:
 
 def why_unready(webhook: Webhook) -> str:
     """Waits until it says that it is not ready, and why."""
-    wait_for(lambda: webhook.probe("/readyz").status_code == 503, "unready", 15)
-    return webhook.probe("/readyz").text
+    wait_for(lambda: webhook.get("/readyz").status_code == 503, "unready", 15)
+    return webhook.get("/readyz").text
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kube2etcd", "webhook", *args],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=clean_environment(),
-        check=False,
-    )
+    """The command as one that ends."""
+    return call("webhook", *args)
