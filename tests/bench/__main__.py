@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import beside, scale, sync
+from tests.bench import beside, names, reads, scale, sync, v2_keys, watch
 from tests.bench.measure import Bench, Row
 from tests.bench.prepared import PreparedApi
 from tests.bench.report import table
@@ -29,6 +29,10 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "machines": scale.memory_of_machines,
     "questions": scale.questions,
     "churn": scale.churn,
+    "names": names.names,
+    "reads": reads.reads,
+    "watch": watch.watch,
+    "v2": v2_keys.v2_keys,
 }
 
 

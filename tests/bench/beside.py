@@ -6,11 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from tests.bench.measure import Bench, Row, median, memory, p95, passes, start_until_ready
+from tests.bench.measure import Asker, Bench, Row, median, memory, p95, passes, start_until_ready
 from tests.bench.prepared import VERSIONS, Crowd, Object, endpoint_slice, machine, service
-from tests.bench.scale import CLUSTER, Asker, Change, served
+from tests.bench.scale import CLUSTER, Change, served
+from tests.stack import objects
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
-from tests.stack.objects import vmi_crd
 
 PLUGIN = """
 .:{{port}} {{
@@ -33,19 +33,13 @@ def wanted(kind: str, one: Object) -> Object:
 def beside(bench: Bench) -> Iterator[Row]:
     """2,000 Services with 20,000 endpoints and 5,000 VMIs; then 10,000 Services, 100,000 endpoints."""
     few = 4 if bench.quick else 1
-    with contextlib.ExitStack() as ending:
-        api_etcd = Etcd(bench.folder(), bench.programs, name="api-etcd")
-        api = ApiServer(bench.folder(), bench.programs, api_etcd.url)
-        for server in (api_etcd, api):
-            ending.callback(server.kill)
-            server.start()
-        ending.callback(api.close)
-        api.apply(vmi_crd())
+    with bench.apiserver() as api:
         crowd = Crowd(services=2_000 // few, machines=5_000 // few)
         apply(bench, api, crowd, range(crowd.services), range(crowd.machines))
         name = f"{crowd.services:,} Services, {crowd.services * 10:,} endpoints, {crowd.machines:,} VMIs"
         yield from _ready(bench, api, name)
         yield from _latency(bench, api)
+        yield from _burst(bench, api)
         larger = Crowd(services=10_000 // few)
         apply(bench, api, larger, range(crowd.services, larger.services), range(0))
         yield from _peak(bench, api, f"{larger.services:,} Services, {larger.services * 10:,} endpoints")
@@ -84,17 +78,17 @@ def _start_plugin(server: CoreDns) -> float:
 def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
     ours, theirs = [], []
     for _ in range(bench.rounds):
-        etcd, server = bench.etcd(), _plugin(bench, api)
-        bridge = _bridge(bench, api, etcd)
-        try:
-            began = time.monotonic()
-            seconds = start_until_ready(bridge) - began
-            ours.append((seconds, memory(bridge.process.pid)[1]))
-            bridge.kill()
-            theirs.append((_start_plugin(server), memory(server.process.pid)[1]))
-        finally:
-            for one in (bridge, server, etcd):
-                one.kill()
+        with bench.etcd() as etcd:
+            bridge, server = _bridge(bench, api, etcd), _plugin(bench, api)
+            try:
+                began = time.monotonic()
+                seconds = start_until_ready(bridge) - began
+                ours.append((seconds, memory(bridge.process.pid)[1]))
+                bridge.kill()
+                theirs.append((_start_plugin(server), memory(server.process.pid)[1]))
+            finally:
+                bridge.kill()
+                server.kill()
         bench.say(
             f"{name}: ready {ours[-1][0]:.2f} s (the plugin, without the VMIs, {theirs[-1][0]:.2f}), "
             f"{ours[-1][1]:.0f} MiB ({theirs[-1][1]:.0f})"
@@ -105,15 +99,25 @@ def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
         yield Row(f"{what}: {name}", "the kubernetes plugin, no VMIs", ratio, 1.2, details=details)
 
 
+@contextlib.contextmanager
+def _both(bench: Bench, api: ApiServer, *options: str) -> Iterator[tuple[Bridge, CoreDns, CoreDns]]:
+    """The bridge and its CoreDNS, ready, and the plugin, which has listed everything."""
+    with bench.etcd() as etcd:
+        bridge, ours, plugin = _bridge(bench, api, etcd, *options), served(bench, etcd), _plugin(bench, api)
+        try:
+            start_until_ready(bridge)
+            ours.start()
+            _start_plugin(plugin)
+            yield bridge, ours, plugin
+        finally:
+            for one in (bridge, ours, plugin):
+                one.kill()
+
+
 def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
     """Each change is made twice, asked for at one server each time: two askers would slow each other."""
-    etcd, plugin = bench.etcd(), _plugin(bench, api)
-    bridge, ours = _bridge(bench, api, etcd), served(bench, etcd)
     rounds = 60 if bench.quick else 200
-    try:
-        start_until_ready(bridge)
-        ours.start()
-        _start_plugin(plugin)
+    with _both(bench, api) as (_, ours, plugin):
         for kind in ("EndpointSlice", "Service", "VirtualMachineInstance"):
             times: dict[str, list[float]] = {"ours": [], "plugin": []}
             for turn in range(2 * rounds):
@@ -131,14 +135,30 @@ def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
                 f"{kind} changed: {median(mine):.1f} ms, p95 {p95(mine):.1f}"
                 + (f"; the plugin {median(its):.1f}, p95 {p95(its):.1f}" if its else "")
             )
+            what, details = f"p95 from API to answer, {kind}", {"ours": mine, "plugin": its}
             if its:
-                ratio, details = p95(mine) / p95(its), {"ours": mine, "plugin": its}
-                yield Row(
-                    f"p95 from API to answer, {kind}", "the kubernetes plugin", ratio, 1.4, details=details
-                )
-    finally:
-        for one in (bridge, ours, plugin, etcd):
-            one.kill()
+                yield Row(what, "the kubernetes plugin", p95(mine) / p95(its), 1.4, details=details)
+            else:
+                yield Row(what, "", p95(mine), 250.0, "ms", details=details)
+
+
+def _burst(bench: Bench, api: ApiServer) -> Iterator[Row]:
+    """1,000 Services at once: from the last creation until the last one is answered."""
+    times: dict[str, list[float]] = {"ours": [], "plugin": []}
+    with _both(bench, api) as (_, ours, plugin):
+        for turn in range(2 * bench.rounds):
+            who, server = ("plugin", plugin) if turn % 2 else ("ours", ours)
+            place, asker = f"burst-{turn}", Asker(server.port)
+            api.apply(objects.namespace(place))
+            api.apply_all(objects.service(f"s{at}", place) for at in range(1000))
+            created = time.monotonic()
+            answered = asker.until_all([f"s{at}.{place}.{CLUSTER}" for at in range(1000)])
+            times[who].append(answered - created)
+            asker.close()
+            api.delete_namespace(place)
+    mine, its = (median(each) for each in times.values())
+    bench.say(f"1,000 Services at once: {mine:.2f} s after the last creation, the plugin {its:.2f} s")
+    yield Row("1,000 Services at once, from the last one to its answer", "", mine, 2.0, "s", details=times)
 
 
 def _change(api: ApiServer, kind: str, turn: int) -> Change:
@@ -170,31 +190,16 @@ def _change(api: ApiServer, kind: str, turn: int) -> Change:
         address = one["status"]["interfaces"][1]["ipAddresses"][0]
     path = api.path(version, kind, space, name)
     return (
-        lambda: api.request("PATCH", path, patch, content_type="application/merge-patch+json"),
+        lambda: api.patch(path, patch),
         shows,
         address,
     )
 
 
 def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
-    etcd, plugin = bench.etcd(), _plugin(bench, api)
-    bridge = _bridge(bench, api, etcd, "--resync-period", "5")
-    try:
-        start_until_ready(bridge)
+    with _both(bench, api, "--resync-period", "5") as (bridge, _, plugin):
         passes(bridge, 2)
-        ours = memory(bridge.process.pid)
-        bridge.kill()
-        _start_plugin(plugin)
-        theirs = memory(plugin.process.pid)
-    finally:
-        for one in (bridge, plugin, etcd):
-            one.kill()
+        ours, theirs = memory(bridge.process.pid), memory(plugin.process.pid)
     bench.say(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")
-    details = {"ours": ours, "plugin": theirs}
-    yield Row(
-        f"memory at most: {name}, relists included",
-        "the kubernetes plugin",
-        ours[1] / theirs[1],
-        1.0,
-        details=details,
-    )
+    what, details = f"memory at most: {name}, relists included", {"ours": ours, "plugin": theirs}
+    yield Row(what, "the kubernetes plugin", ours[1] / theirs[1], 1.0, details=details)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
+import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dns.message
+
 from tests.bench.prepared import Crowd, PreparedApi
-from tests.stack.harness import Bridge, Etcd
+from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd
+from tests.stack.objects import dns_endpoint_crd, vmi_crd
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -54,11 +60,19 @@ class Bench:
         return folder
 
     def etcd(self, old: bool = False, extra: Sequence[str] = ()) -> Etcd:
-        """An empty etcd, started, that syncs as etcd does by default."""
+        """An empty etcd, not yet started, that syncs as etcd does by default."""
         programs = {**self.programs, "etcd": self.programs["etcd34"]} if old else self.programs
-        etcd = Etcd(self.folder(), programs, fsync=True, extra_args=extra)
-        etcd.start()
-        return etcd
+        return Etcd(self.folder(), programs, fsync=True, extra_args=extra)
+
+    @contextlib.contextmanager
+    def apiserver(self) -> Iterator[ApiServer]:
+        """A real API server, which takes DNSEndpoints and machines."""
+        with (
+            Etcd(self.folder(), self.programs, name="api-etcd") as etcd,
+            ApiServer(self.folder(), self.programs, etcd.url) as api,
+        ):
+            api.apply_all([vmi_crd(), dns_endpoint_crd()])
+            yield api
 
     def bridge(self, etcd: Etcd, *options: str) -> Bridge:
         """A bridge between the prepared API server and this etcd, not yet started."""
@@ -106,6 +120,58 @@ def passes(bridge: Bridge, count: int, deadline_s: float = 600.0) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"not {count} full passes in {deadline_s:.0f} s")
         time.sleep(0.5)
+
+
+class Asker:
+    """Asks one server again and again, with little cost of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((LOOPBACK, port))
+
+    def ask(self, name: str) -> list[str]:
+        """The addresses of a name; nothing where no answer comes within half a second."""
+        self._socket.send(dns.message.make_query(name, "A").to_wire())
+        if not select.select([self._socket], [], [], 0.5)[0]:
+            return []
+        answer = dns.message.from_wire(self._socket.recv(65535))
+        return [item.to_text() for rrset in answer.answer for item in rrset]
+
+    def until(self, name: str, address: str, deadline_s: float = 60.0, or_else: float | None = None) -> float:
+        """Milliseconds until a name has an address; where it has not by the deadline, ``or_else``."""
+        began = time.monotonic()
+        while address not in self.ask(name):
+            if time.monotonic() - began > deadline_s:
+                if or_else is not None:
+                    return or_else
+                raise AssertionError(f"{name} is not {address} after {deadline_s:.0f} s: {self.ask(name)}")
+        return (time.monotonic() - began) * 1000
+
+    def until_all(self, names: Sequence[str], deadline_s: float = 120.0) -> float:
+        """When each of many names has an address, by the monotonic clock; a hundred are asked for at once."""
+        missing = {
+            number: dns.message.make_query(name, "A", use_edns=False, id=number).to_wire()
+            for number, name in enumerate(names)
+        }
+        deadline = time.monotonic() + deadline_s
+        while missing and time.monotonic() < deadline:
+            for at in range(0, len(missing), 100):
+                window = list(missing)[at : at + 100]
+                for number in window:
+                    self._socket.send(missing[number])
+                expected = set(window)
+                while expected and select.select([self._socket], [], [], 0.5)[0]:
+                    wire = self._socket.recv(4096)
+                    number = int.from_bytes(wire[:2], "big")
+                    expected.discard(number)
+                    if int.from_bytes(wire[6:8], "big"):
+                        missing.pop(number, None)
+        assert not missing, f"{len(missing)} names not answered in time"
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 def median(values: Sequence[float]) -> float:

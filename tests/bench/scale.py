@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-import dns.message
 import yaml
 
-from tests.bench.measure import Bench, Row, cpu, first_sync, median, memory, p95, passes, start_until_ready
+from tests.bench.measure import (
+    Asker,
+    Bench,
+    Row,
+    cpu,
+    first_sync,
+    median,
+    memory,
+    p95,
+    passes,
+    start_until_ready,
+)
 from tests.bench.prepared import Crowd, endpoint_slice, machine, namespace, service
 from tests.bench.sync import idle
 from tests.stack.coredns import on_keys
@@ -24,36 +32,6 @@ ZONES = {"zones": [{"zone": "bench.example", "namespace_selector": "bench=yes"}]
 #: Seconds after which a change under churn is as good as lost.
 LATE = 10.0
 CLUSTER = "svc.cluster.local."
-
-
-class Asker:
-    """Asks one server again and again, with little cost of its own."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.connect((LOOPBACK, port))
-
-    def ask(self, name: str) -> list[str]:
-        """The addresses of a name; nothing where no answer comes within half a second."""
-        self._socket.send(dns.message.make_query(name, "A").to_wire())
-        if not select.select([self._socket], [], [], 0.5)[0]:
-            return []
-        answer = dns.message.from_wire(self._socket.recv(65535))
-        return [item.to_text() for rrset in answer.answer for item in rrset]
-
-    def until(self, name: str, address: str, deadline_s: float = 60.0, or_else: float | None = None) -> float:
-        """Milliseconds until a name has an address; where it has not by the deadline, ``or_else``."""
-        began = time.monotonic()
-        while address not in self.ask(name):
-            if time.monotonic() - began > deadline_s:
-                if or_else is not None:
-                    return or_else
-                raise AssertionError(f"{name} is not {address} after {deadline_s:.0f} s: {self.ask(name)}")
-        return (time.monotonic() - began) * 1000
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
 
 def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
@@ -118,15 +96,12 @@ def scale(bench: Bench) -> Iterator[Row]:
         # Two thirds of a cluster's objects are Services with slices of two endpoints, the rest machines.
         crowd = Crowd(services=size // 3, machines=size - size // 3 * 2, endpoints=2)
         with contextlib.ExitStack() as ending:
-            etcd = bench.etcd()
-            ending.callback(etcd.kill)
+            etcd = ending.enter_context(bench.etcd())
             config = bench.folder() / "settings.yaml"
             config.write_text(yaml.safe_dump(ZONES))
             sync, bridge = first_sync(bench, crowd, idle_cpu, etcd, "--config", str(config))
             ending.callback(bridge.kill)
-            dns_server = served(bench, etcd, "--config", str(config))
-            ending.callback(dns_server.kill)
-            dns_server.start()
+            dns_server = ending.enter_context(served(bench, etcd, "--config", str(config)))
             asker = Asker(dns_server.port)
             ending.callback(asker.close)
             for name, value in asdict(sync).items():
@@ -176,16 +151,13 @@ def fit(found: dict[str, dict[int, float]], sizes: Sequence[int]) -> Iterator[Ro
 def memory_of_machines(bench: Bench) -> Iterator[Row]:
     """A full sync of 100,000 machines, relist included."""
     count = 10_000 if bench.quick else 100_000
-    etcd = bench.etcd()
-    try:
-        bench.api.fill(Crowd(machines=count))
+    bench.api.fill(Crowd(machines=count))
+    with bench.etcd() as etcd:
         bridge = bench.bridge(etcd, "--resync-period", "5")
         start_until_ready(bridge)
         passes(bridge, 2)
         now, peak = memory(bridge.process.pid)
         bridge.kill()
-    finally:
-        etcd.kill()
     bench.say(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
     yield Row(
         f"memory at most, {count:,} VMIs, relists included",
@@ -202,24 +174,17 @@ def questions(bench: Bench) -> Iterator[Row]:
     crowd = Crowd(services=2_000 if bench.quick else 5_000)
     for old in (False, True):
         version = "3.4" if old else "3.7"
-        etcd = bench.etcd(old)
-        try:
-            bench.api.fill(crowd)
+        bench.api.fill(crowd)
+        with bench.etcd(old) as etcd:
             bridge = bench.bridge(etcd)
             start_until_ready(bridge)
             bridge.kill()
             names = bench.folder() / "names"
-            names.write_text(
-                "".join(f"service-{at}.bench-{at // 500}.{CLUSTER} A\n" for at in range(crowd.services))
-            )
-            fresh, restarted = [], []
-            for _ in range(bench.rounds):
-                fresh.append(_rate(bench, etcd, names))
+            lines = [f"service-{at}.bench-{at // 500}.{CLUSTER} A\n" for at in range(crowd.services)]
+            names.write_text("".join(lines))
+            fresh = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
             etcd.restart()
-            for _ in range(bench.rounds):
-                restarted.append(_rate(bench, etcd, names))
-        finally:
-            etcd.kill()
+            restarted = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
         bench.say(f"etcd {version}: {median(fresh):,.0f} questions/s, restarted {median(restarted):,.0f}")
         yield Row(
             f"questions/s after a full sync, etcd {version}",
@@ -232,15 +197,10 @@ def questions(bench: Bench) -> Iterator[Row]:
 
 
 def _rate(bench: Bench, etcd: Etcd, names: object) -> float:
-    server = served(bench, etcd)
-    try:
-        server.start()
+    with served(bench, etcd) as server:
         command = ["dnsperf", "-s", LOOPBACK, "-p", str(server.port), "-d", str(names)]
-        done = subprocess.run(
-            [*command, "-c", "8", "-q", "64", "-l", "5"], capture_output=True, text=True, check=True
-        )
-    finally:
-        server.kill()
+        command += ["-c", "8", "-q", "64", "-l", "5"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     [line] = [line for line in done.stdout.splitlines() if "Queries per second" in line]
     return float(line.split()[-1])
 
@@ -251,15 +211,12 @@ def churn(bench: Bench) -> Iterator[Row]:
     seconds, rate = (30.0 if bench.quick else 600.0), 1000.0
     compacted = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"]
     with contextlib.ExitStack() as ending:
-        etcd = bench.etcd(extra=compacted)
-        ending.callback(etcd.kill)
+        etcd = ending.enter_context(bench.etcd(extra=compacted))
         bench.api.fill(crowd)
         bridge = bench.bridge(etcd)
         ending.callback(bridge.kill)
         start_until_ready(bridge)
-        dns_server = served(bench, etcd)
-        ending.callback(dns_server.kill)
-        dns_server.start()
+        dns_server = ending.enter_context(served(bench, etcd))
         asker = Asker(dns_server.port)
         ending.callback(asker.close)
         before, (first, _) = cpu(bridge.process.pid), memory(bridge.process.pid)

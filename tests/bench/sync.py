@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from tests.bench.measure import Bench, Row, Sync, cpu, first_sync, median, start_until_ready
 from tests.bench.prepared import Crowd
-from tests.stack.bridge import clean_environment
+from tests.stack.bridge import clean_environment, kube2etcd
 
 #: Transactions of the bare client: operations in each (etcd's limit), and how many on their way.
 GO = ("128", "8")
@@ -21,16 +21,13 @@ def idle(bench: Bench) -> tuple[list[float], float]:
     """Seconds from start to ready with a handful of objects, several times, and the median CPU."""
     bench.api.fill(SMALL)
     seconds, costs = [], []
-    etcd = bench.etcd()
-    try:
+    with bench.etcd() as etcd:
         for _ in range(max(3, bench.rounds)):
             bridge = bench.bridge(etcd)
             began = time.monotonic()
             seconds.append(start_until_ready(bridge) - began)
             costs.append(cpu(bridge.process.pid))
             bridge.kill()
-    finally:
-        etcd.kill()
     return seconds, median(costs)
 
 
@@ -69,23 +66,17 @@ def _beside_go(bench: Bench, name: str, crowd: Crowd, idle_cpu: float) -> Iterat
     resyncs: list[float] = []
     reads: list[float] = []
     for number in range(bench.rounds):
-        etcd = bench.etcd()
-        try:
+        with bench.etcd() as etcd:
             sync, bridge = first_sync(bench, crowd, idle_cpu, etcd)
             bridge.kill()
             file = str(bench.folder() / "entries")
             bench.go("dump", etcd.url, "/skydns", file)
             reads.append(bench.go("read", etcd.url, "/skydns")["seconds"])
             resyncs.append(_dry(bench, etcd.url))
-        finally:
-            etcd.kill()
-        bare_etcd = bench.etcd()
-        try:
-            before = cpu(bare_etcd.process.pid)
-            bare = bench.go("write", bare_etcd.url, file, *GO)
-            bare["etcd_cpu"] = cpu(bare_etcd.process.pid) - before
-        finally:
-            bare_etcd.kill()
+        with bench.etcd() as etcd:
+            before = cpu(etcd.process.pid)
+            bare = bench.go("write", etcd.url, file, *GO)
+            bare["etcd_cpu"] = cpu(etcd.process.pid) - before
         ours.append(sync)
         theirs.append(bare)
         bench.say(
@@ -113,9 +104,6 @@ def _beside_go(bench: Bench, name: str, crowd: Crowd, idle_cpu: float) -> Iterat
 def _dry(bench: Bench, etcd_url: str) -> float:
     """Seconds of a whole process that finds no difference."""
     where = ["--kube-master-url", bench.api.url, "--etcd-server", etcd_url, "--vm-domain", ""]
-    command = [sys.executable, "-m", "kube2etcd", "resync", "--dry-run", *where]
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=False)
-    if done.returncode:
-        raise AssertionError(f"resync --dry-run exited {done.returncode}: {done.stdout[-500:]}{done.stderr}")
+    kube2etcd("resync", "--dry-run", *where)
     return time.monotonic() - began

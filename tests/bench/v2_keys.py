@@ -1,50 +1,26 @@
-"""Keys of classic SkyDNS written through etcd's v2 API: how many in a second, and what one costs us.
+"""Keys of classic SkyDNS written through etcd's v2 API, beside nothing but sockets.
 
-``python -m tests.bench.v2_keys [--count 3000] [--rounds 3]`` writes them with the store and, beside it in
-the same rounds, with nothing but sockets: eight threads that send each request as bytes that were made
-beforehand.  Their ratio says more than the rates, which depend on the machine's disk.
+The sockets are eight threads that send each request as bytes made beforehand: the ratio says more than the
+rates, which depend on the machine's disk.
 """
 
 from __future__ import annotations
 
-import argparse
 import socket
-import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import quote
 
 from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
-from tests.stack.build import binaries
+from tests.bench.measure import Bench, Row, median
 from tests.stack.etcd_v2 import EtcdV2
 
 VALUE = b'{"host":"10.0.0.1","priority":10,"weight":10,"ttl":30,"owner":"kube2etcd"}'
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one way to write: keys in a second, and microseconds of our processor for each."""
-
-    rate: float
-    cpu: float
-
-    def __str__(self) -> str:
-        return f"{self.rate:6.0f} keys/s, {self.cpu:5.0f} us of CPU each"
-
-
-def measured(count: int, work: Callable[[], None]) -> Cost:
-    """What ``work`` costs, which writes ``count`` keys."""
-    began, used = time.perf_counter(), time.process_time()
-    work()
-    took, cpu = time.perf_counter() - began, time.process_time() - used
-    return Cost(count / took, cpu / count * 1e6)
+COUNT = 3000
 
 
 def bare(port: int, keys: Sequence[str]) -> None:
@@ -68,50 +44,30 @@ def bare(port: int, keys: Sequence[str]) -> None:
         thread.join()
 
 
-def one_round(etcd: EtcdV2, number: int, count: int) -> tuple[Cost, Cost, Cost]:
-    """Ours, the bare one, and our reading."""
+def _rate(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return COUNT / (time.perf_counter() - began)
 
-    def keys(who: str) -> list[str]:
-        return [f"/skydns/{who}{number}/svc/ns{key // 50}/web{key % 50}/{key:08x}" for key in range(count)]
 
-    changes = tuple(Put(key.encode(), VALUE) for key in keys("ours"))
-    with V2Connection(EtcdSettings((etcd.url,))) as connection:
+def v2_keys(bench: Bench) -> Iterator[Row]:
+    """Keys a second."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    with (
+        EtcdV2(bench.folder(), bench.programs) as etcd,
+        V2Connection(EtcdSettings((etcd.url,))) as connection,
+    ):
         store = V2Store(connection, [b"/skydns/"])
-        store.snapshot()
-        ours = measured(count, lambda: _all_written(store, changes))
-        theirs = measured(count, lambda: bare(etcd.port, keys("bare")))
-        reading = measured(2 * count * (number + 1), lambda: _all_read(store))
-    return ours, theirs, reading
-
-
-def _all_read(store: V2Store) -> None:
-    store.snapshot()
-
-
-def _all_written(store: V2Store, changes: tuple[Put, ...]) -> None:
-    result = store.apply([[changes]])
-    assert result.written == len(changes), result.refused[:1]
-
-
-def main() -> None:
-    """Print the rounds and their medians."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    ratios: list[float] = []
-    with tempfile.TemporaryDirectory() as directory:
-        etcd = EtcdV2(Path(directory), binaries())
-        etcd.start()
-        try:
-            for number in range(arguments.rounds):
-                ours, theirs, reading = one_round(etcd, number, arguments.count)
-                ratios.append(ours.rate / theirs.rate)
-                print(f"ours {ours}; sockets {theirs}; {ratios[-1]:.2f} of it; reading {reading}", flush=True)
-        finally:
-            etcd.stop()
-    print(f"median: {statistics.median(ratios):.2f} of the rate of bare sockets")
-
-
-if __name__ == "__main__":
-    main()
+        for number in range(bench.rounds):
+            mine, other = (
+                [f"/skydns/{who}{number}/svc/ns{key // 50}/web{key % 50}/{key:08x}" for key in range(COUNT)]
+                for who in ("ours", "bare")
+            )
+            changes = tuple(Put(key.encode(), VALUE) for key in mine)
+            store.snapshot()
+            ours.append(_rate(lambda changes=changes: store.apply([[changes]])))  # type: ignore[misc]
+            theirs.append(_rate(lambda other=other: bare(etcd.port, other)))  # type: ignore[misc]
+    bench.say(f"keys of the v2 API: {median(ours):,.0f}/s, bare sockets {median(theirs):,.0f}/s")
+    ratio = median([one / other for one, other in zip(ours, theirs, strict=True)])
+    yield Row("keys a second, v2 API", "bare sockets", ratio, 0.5, at_least=True)

@@ -1,20 +1,15 @@
 """How fast watch events are taken in, beside the stock client's ``Watch``.
 
-``python -m tests.bench.watch [--events 20000] [--rounds 3]`` has a server of its own play a watch as
-kube-apiserver writes it, one HTTP chunk per event, and reads it three ways in turn: the stock client with its
-models, the stock client without them, and our stream with its decoder.  The server is another process and
-only copies bytes, so the ratio is the readers'.
+A server in another process plays a watch as kube-apiserver writes it, one HTTP chunk per event, and only
+copies bytes, so the ratio is the readers'.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
-import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from typing import Any
@@ -25,50 +20,10 @@ import kubernetes.watch
 from kube2etcd.kube.client import connect
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, decode_event
+from tests.bench.measure import Bench, Row, median
+from tests.bench.prepared import service
 
-
-def event(number: int) -> bytes:
-    """One line of a watch of Services: 1.9 kB, half of it what only the API server itself wants to know."""
-    fields: dict[str, Any] = {
-        "f:metadata": {"f:labels": {}},
-        "f:spec": {f"f:{key}": {} for key in ("ports", "selector", "type")},
-    }
-    service = {
-        "kind": "Service",
-        "apiVersion": "v1",
-        "metadata": {
-            "name": f"service-{number}",
-            "namespace": "bench",
-            "uid": f"00000000-0000-0000-0000-{number:012}",
-            "resourceVersion": str(number + 1),
-            "creationTimestamp": "2026-01-02T03:04:05Z",
-            "labels": {"app.kubernetes.io/name": f"service-{number}", "app.kubernetes.io/managed-by": "Helm"},
-            "annotations": {"example.com/note": "n" * 600},
-            "managedFields": [
-                {
-                    "manager": "helm",
-                    "operation": "Update",
-                    "apiVersion": "v1",
-                    "time": "2026-01-02T03:04:05Z",
-                    "fieldsType": "FieldsV1",
-                    "fieldsV1": fields,
-                }
-            ],
-        },
-        "spec": {
-            "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}],
-            "selector": {"app": f"service-{number}"},
-            "clusterIP": "10.0.0.1",
-            "clusterIPs": ["10.0.0.1"],
-            "type": "ClusterIP",
-            "sessionAffinity": "None",
-            "ipFamilies": ["IPv4"],
-            "ipFamilyPolicy": "SingleStack",
-            "internalTrafficPolicy": "Cluster",
-        },
-        "status": {"loadBalancer": {}},
-    }
-    return json.dumps({"type": "ADDED", "object": service}, separators=(",", ":")).encode() + b"\n"
+EVENTS = 20_000
 
 
 class Player(ThreadingHTTPServer):
@@ -76,9 +31,9 @@ class Player(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, events: int) -> None:
-        lines = [event(number) for number in range(events)]
-        self.size = sum(map(len, lines)) // events
+    def __init__(self) -> None:
+        bodies = ({"kind": "Service", "apiVersion": "v1"} | service(number) for number in range(EVENTS))
+        lines = [json.dumps({"type": "ADDED", "object": one}).encode() + b"\n" for one in bodies]
         self.answer = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in lines) + b"0\r\n\r\n"
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -100,10 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def play(events: int, told: Connection) -> None:
-    """Serve for ever; tells the URL and the size of an event."""
-    player = Player(events)
-    told.send((player.url, player.size))
+def play(there: Connection) -> None:
+    """Serve for ever, after sending the URL."""
+    player = Player()
+    there.send(player.url)
     player.serve_forever()
 
 
@@ -112,14 +67,9 @@ def stock(url: str, models: bool) -> int:
     configuration = kubernetes.client.Configuration()
     configuration.host = url
     with kubernetes.client.ApiClient(configuration) as client:
-        services = kubernetes.client.CoreV1Api(client)
+        listed = kubernetes.client.CoreV1Api(client).list_service_for_all_namespaces
         watch: Any = kubernetes.watch.Watch()  # type: ignore[no-untyped-call]
-        stream = watch.stream(
-            services.list_service_for_all_namespaces,
-            timeout_seconds=1,
-            deserialize=models,
-            resource_version="0",
-        )
+        stream = watch.stream(listed, timeout_seconds=1, deserialize=models, resource_version="0")
         return sum(1 for _ in stream)
 
 
@@ -134,41 +84,26 @@ def ours(url: str) -> int:
     return count
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.watch", description=__doc__)
-    parser.add_argument("--events", type=int, default=20000)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args(arguments)
+def watch(bench: Bench) -> Iterator[Row]:
+    """Events a second of the three readers in turn."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    player = context.Process(target=play, args=(given.events, there), daemon=True)
+    player = context.Process(target=play, args=(there,), daemon=True)
     player.start()
-    url, size = here.recv()
+    url = here.recv()
     readers: dict[str, Callable[[], int]] = {
-        "stock Watch": lambda: stock(url, True),
-        "stock Watch without models": lambda: stock(url, False),
-        "kube2etcd": lambda: ours(url),
+        "stock": lambda: stock(url, True),
+        "stock without models": lambda: stock(url, False),
+        "ours": lambda: ours(url),
     }
     rates: dict[str, list[float]] = {name: [] for name in readers}
-    costs: dict[str, list[float]] = {name: [] for name in readers}
-    for _ in range(given.rounds):
+    for _ in range(bench.rounds):
         for name, read in readers.items():
-            began, cpu = time.perf_counter(), time.thread_time()
-            count = read()
-            if count != given.events:
-                print(f"{name} gave {count} events of {given.events}", file=sys.stderr)
-                return 1
-            rates[name].append(count / (time.perf_counter() - began))
-            costs[name].append((time.thread_time() - cpu) / count * 1e6)
+            began = time.perf_counter()
+            assert read() == EVENTS, name
+            rates[name].append(EVENTS / (time.perf_counter() - began))
     player.terminate()
-    base = statistics.median(rates["stock Watch"])
-    print(f"{given.events} events of {size} bytes, median of {given.rounds} rounds")
-    for name, found in rates.items():
-        rate, cost = statistics.median(found), statistics.median(costs[name])
-        print(f"{name:28}{rate:10,.0f} events/s {cost:8.1f} us CPU each {rate / base:7.1f} times the stock")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    mine, base = median(rates["ours"]), median(rates["stock"])
+    bench.say(f"watch events: {mine:,.0f}/s, the stock client {base:,.0f}/s")
+    what = "watch events a second"
+    yield Row(what, "the stock client's Watch", mine / base, 8.0, at_least=True, details=rates)

@@ -95,22 +95,23 @@ class ApiServer(Server, KubeClient):
         return self.authority.issue(user, groups, file=f"client-{user}")
 
     def kubeconfig(
-        self, *, token: str | None = None, certificate: KeyPair | None = None, name: str = "kubeconfig"
+        self,
+        *,
+        token: str = "",
+        certificate: KeyPair | None = None,
+        user: Object | None = None,
+        cluster: Object | None = None,
+        name: str = "kubeconfig",
     ) -> Path:
-        """A kubeconfig file: with the admin's token, another token, or a client certificate."""
-        user: dict[str, str] = {"token": token or self.token}
+        """A kubeconfig file: of the admin unless another user is given; ``cluster`` replaces fields."""
         if certificate is not None:
-            user = {
-                "client-certificate": str(certificate.cert_file),
-                "client-key": str(certificate.key_file),
-            }
+            user = {"client-certificate": str(certificate.cert_file), "client-key": str(certificate.key_file)}
+        reached = {"server": self.url, "certificate-authority": str(self.ca_file), **(cluster or {})}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [
-                {"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
-            ],
-            "users": [{"name": "test", "user": user}],
+            "clusters": [{"name": "test", "cluster": reached}],
+            "users": [{"name": "test", "user": user or {"token": token or self.token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
             "current-context": "test",
         }

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import yaml
-
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import endpoints as endpoints
 from tests.stack.objects import service as service
@@ -91,10 +89,7 @@ class Door:
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
-        self.kubeconfig = directory / "door-kubeconfig"
-        config = yaml.safe_load(apiserver.kubeconfig().read_text())
-        config["clusters"][0]["cluster"] = {"server": self.url}
-        self.kubeconfig.write_text(yaml.safe_dump(config))
+        self.kubeconfig = apiserver.kubeconfig(cluster={"server": self.url}, name="door-kubeconfig")
 
     def start(self) -> None:
         self._thread.start()
@@ -256,6 +251,7 @@ class Tunnel:
         self.behind = port
         self.swallowing = False
         self.carried = 0
+        self.bytes_back = 0
         self._sockets: list[socket.socket] = []
         self._dead: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -302,14 +298,15 @@ class Tunnel:
                 with self._lock:
                     self._sockets.append(server)
                 self.carried += 1
-                for ends in ((client, server), (server, client)):
+                for ends in ((client, server, False), (server, client, True)):
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
-    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+    def _carry(self, one: socket.socket, other: socket.socket, back: bool) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
                 with self._lock:
                     dead = one in self._dead
+                    self.bytes_back += len(data) if back else 0
                 if not dead:
                     other.sendall(data)
         with self._lock:

@@ -198,15 +198,13 @@ class KubeClient:
         """Apply many at once: CRDs, then Namespaces, then the others side by side."""
         return _side_by_side(self.apply, tuple(objects), lambda rank: rank, self._workers)
 
+    def patch(self, path: str, body: Object) -> requests.Response:
+        """Merge ``body`` into the object at this path."""
+        return self.request("PATCH", path, body, content_type="application/merge-patch+json")
+
     def patch_status(self, obj: Object) -> Object:
         """Write the object's ``status`` (a Pod's address, a load balancer's), as a controller would."""
-        answer = self.request(
-            "PATCH",
-            f"{self._path_of(obj)}/status",
-            {"status": obj["status"]},
-            content_type="application/merge-patch+json",
-        )
-        result: Object = answer.json()
+        result: Object = self.patch(f"{self._path_of(obj)}/status", {"status": obj["status"]}).json()
         return result
 
     def delete(self, obj: Object, *, wait: bool = True) -> None:

@@ -20,23 +20,13 @@ CRDS = Path(__file__).parent / "crds"
 def api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server with RBAC and all admission, and kube-system as strict about pods as it can be."""
     directory = tmp_path_factory.mktemp("admission")
-    etcd = Etcd(directory / "etcd", binaries)
-    etcd.start()
-    server = ApiServer(
-        directory / "apiserver", binaries, etcd.url, authorization_mode="RBAC", service_accounts=True
-    )
-    server.start()
-    server.apply_all(crds())
-    server.request(
-        "PATCH",
-        "/api/v1/namespaces/kube-system",
-        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
-        content_type="application/merge-patch+json",
-    )
-    yield server
-    server.close()
-    server.kill()
-    etcd.kill()
+    with Etcd(directory / "etcd", binaries) as etcd:
+        place = directory / "apiserver"
+        server = ApiServer(place, binaries, etcd.url, authorization_mode="RBAC", service_accounts=True)
+        with server:
+            server.apply_all(crds())
+            enforce(server, "kube-system")
+            yield server
 
 
 def crds() -> list[Object]:
@@ -74,12 +64,8 @@ def test_everything_is_taken_and_pods_are_restricted(api: ApiServer, manifest: P
 
 def enforce(api: ApiServer, namespace: str) -> None:
     """Pods of this namespace must be restricted."""
-    api.request(
-        "PATCH",
-        f"/api/v1/namespaces/{namespace}",
-        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
-        content_type="application/merge-patch+json",
-    )
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
 
 
 def test_a_pod_that_is_not_restricted_would_be_refused(api: ApiServer) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.stack.faults import HERE, metric, running
 from tests.stack.harness import ApiServer, Authority, Etcd, EtcdTls, wait_for
@@ -43,11 +42,7 @@ def with_token_file(apiserver: ApiServer, directory: Path, token: str) -> tuple[
     """A kubeconfig, and the file in which it finds its token."""
     file = directory / "token"
     file.write_text(token)
-    config = yaml.safe_load(apiserver.kubeconfig().read_text())
-    config["users"][0]["user"] = {"tokenFile": str(file)}
-    kubeconfig = directory / "kubeconfig-with-token-file"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    return kubeconfig, file
+    return apiserver.kubeconfig(user={"tokenFile": str(file)}, name="kubeconfig-with-token-file"), file
 
 
 def revoke(apiserver: ApiServer, token: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from kube2etcd.kube.client import connect
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS
@@ -39,12 +37,10 @@ def test_an_etcd_behind_a_connection_that_swallows_is_reached_anew(
             wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the repair", 10)
 
 
-def test_a_watch_over_a_connection_that_swallows_is_opened_anew(apiserver: ApiServer, tmp_path: Path) -> None:
+def test_a_watch_over_a_connection_that_swallows_is_opened_anew(apiserver: ApiServer) -> None:
     with tunnel_to(apiserver.port) as tunnel:
-        config = yaml.safe_load(apiserver.kubeconfig().read_text())
-        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{tunnel.port}"
-        kubeconfig = tmp_path / "tunnelled"
-        kubeconfig.write_text(yaml.safe_dump(config))
+        server = {"server": f"https://127.0.0.1:{tunnel.port}"}
+        kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")
         inbox = Inbox()
         api = connect(ClusterSettings(kubeconfig))
         # a bridge waits for 90 s, which is longer than a quiet watch needs for its bookmarks

@@ -35,7 +35,7 @@ def change(apiserver: ApiServer, number: int) -> None:
     def patch(one: Object) -> None:
         path = apiserver.path(one["apiVersion"], one["kind"], None, one["metadata"]["name"])
         body = {"endpoints": one["endpoints"]}
-        apiserver.request("PATCH", path, body, content_type="application/merge-patch+json")
+        apiserver.patch(path, body)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(patch, slices(number)))

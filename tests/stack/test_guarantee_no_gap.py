@@ -176,12 +176,7 @@ def test_no_name_is_missing_while_an_alias_becomes_a_service_and_an_alias_again(
                 for turn in range(60):
                     kind = alias if turn % 2 else kinds[0]
                     before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
-                    apiserver.request(
-                        "PATCH",
-                        apiserver.path("v1", "Service", "default", "web"),
-                        {"spec": kind},
-                        content_type="application/merge-patch+json",
-                    )
+                    apiserver.patch(apiserver.path("v1", "Service", "default", "web"), {"spec": kind})
                     wait_for(
                         lambda before=before: (
                             etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web") != before

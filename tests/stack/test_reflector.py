@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kube2etcd.errors import (
     ApiError,
@@ -302,12 +301,8 @@ def test_exec_plugin(apiserver: ApiServer, start: Started, tmp_path: Path) -> No
     )
     plugin.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
     plugin.chmod(0o755)
-    config = yaml.safe_load(apiserver.kubeconfig().read_text())
-    config["users"][0]["user"] = {
-        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}
-    }
-    path = tmp_path / "exec-kubeconfig"
-    path.write_text(yaml.safe_dump(config))
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}}
+    path = apiserver.kubeconfig(user=user, name="exec-kubeconfig")
     over = connect(ClusterSettings(kubeconfig=path))
     _, sink = start(over=over)
     wait_for(lambda: sink.health == "healthy", "the watch")
@@ -318,11 +313,8 @@ def test_an_authority_that_did_not_sign_the_server(
     apiserver: ApiServer, start: Started, tmp_path: Path
 ) -> None:
     stranger = Authority(tmp_path / "pki", "stranger")
-    config = yaml.safe_load(apiserver.kubeconfig().read_text())
-    config["clusters"][0]["cluster"]["certificate-authority"] = str(tmp_path / "ca.crt")
-    (tmp_path / "ca.crt").write_bytes(Path(stranger.ca_file).read_bytes())
-    path = tmp_path / "wrong-ca"
-    path.write_text(yaml.safe_dump(config))
+    (tmp_path / "ca.crt").write_bytes(stranger.ca_file.read_bytes())
+    path = apiserver.kubeconfig(cluster={"certificate-authority": str(tmp_path / "ca.crt")}, name="wrong-ca")
     over = connect(ClusterSettings(kubeconfig=path))
     _, sink = start(over=over)
     wait_for(lambda: sink.errors != [], "the refusal")

@@ -64,7 +64,7 @@ def relabel(api: ApiServer, one: Object) -> None:
     """
     metadata = {part: one["metadata"].get(part, {}) for part in ("labels", "annotations")}
     path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
-    api.request("PATCH", path, {"metadata": metadata}, content_type="application/merge-patch+json")
+    api.patch(path, {"metadata": metadata})
 
 
 def starter(
