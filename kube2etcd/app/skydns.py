@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.explain import Asked, Reads
+from kube2etcd.inspect.listing import Row
+from kube2etcd.inspect.why import is_reverse
 from kube2etcd.settings import HostPort, Settings
 from skydns_compat.layout import Layout
 from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer
-from skydns_compat.reader_skydns import skydns_answer
+from skydns_compat.reader_entries import WILDCARDS
+from skydns_compat.reader_skydns import NDOTS, skydns_answer
+from skydns_compat.records import Alias
 
 
 def is_meant(settings: Settings) -> bool:
@@ -34,16 +39,58 @@ def pods(settings: Settings) -> str:
 
 def reads(settings: Settings) -> Reads | None:
     """How SkyDNS reads keys; None where CoreDNS is the reader."""
-    if not is_meant(settings):
-        return None
+    return _SkyDns(settings.domain, settings.etcd.prefix) if is_meant(settings) else None
 
-    def read(keys: Mapping[bytes, bytes]) -> Asked:
-        def asked(name: Name, rtype: str) -> Answer:
-            return skydns_answer(keys, settings.domain, name, rtype, prefix=settings.etcd.prefix)
 
-        return asked
+@dataclass(frozen=True, slots=True)
+class _SkyDns:
+    domain: Name
+    prefix: str
 
-    return read
+    def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
+        return lambda name, rtype: skydns_answer(keys, self.domain, name, rtype, prefix=self.prefix)
+
+    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
+        """What CoreDNS would answer otherwise (skydns-compat/README.md)."""
+        wild = next((label for label in name.labels if label in WILDCARDS), None)
+        if rtype == "ANY":
+            yield "SkyDNS refuses ANY, and asks no upstream"
+        elif is_reverse(name):
+            yield from _about_reverse(rtype, answer)
+        elif not name.below(self.domain):
+            if answer.rcode == "SERVFAIL":
+                yield "SkyDNS asks its upstream for names of two labels and more"
+        elif rtype == "NS" and name != self.domain:
+            yield "SkyDNS answers NS below the apex without a look whether the name exists"
+        elif wild is not None:
+            yield f"SkyDNS takes the label {wild} for any label: the answer is that of all names that fit"
+        elif rtype == "SRV" and any(f" 0 {name}." in one.data for one in answer.answers):
+            yield "SkyDNS has an SRV with port 0 for a name without ports"
+        elif rtype == "CNAME" and any(isinstance(row.record.data, Alias) for row in rows):
+            yield "SkyDNS shows an alias to A and AAAA only"
+        elif rtype in ("A", "AAAA"):
+            yield from self._about_addresses(name, rows, answer)
+
+    def _about_addresses(self, name: Name, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
+        alias = next((row.record.data for row in rows if isinstance(row.record.data, Alias)), None)
+        if name.labels[0].startswith("_") and answer.answers:
+            yield "SkyDNS takes the target of SRV for an alias"
+        elif alias is None:
+            return
+        elif answer.answers:
+            if not alias.target.below(self.domain):
+                yield f"SkyDNS asks its upstream for {alias}, and leaves the alias out where that denies it"
+        elif len(alias.target.labels) < NDOTS:
+            yield f"SkyDNS does not ask its upstream for {alias}, a name of one label"
+        else:
+            yield "SkyDNS leaves out an alias that leads to no address"
+
+
+def _about_reverse(rtype: str, answer: Answer) -> Iterator[str]:
+    if answer.rcode != "NOERROR":
+        yield "SkyDNS asks its upstream for every reverse name and type that has no PTR here"
+    elif rtype != "PTR":
+        yield "SkyDNS answers every type below ip6.arpa with the PTR"
 
 
 def check_corefile(settings: Settings) -> None:

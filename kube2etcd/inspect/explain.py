@@ -43,10 +43,20 @@ UNKNOWN: Final = 2
 
 #: A server that is asked: (name, type) -> its answer.
 Asked: TypeAlias = Callable[[Name, str], Answer]
-#: How a server reads keys.
-Reads: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
 
 _T = TypeVar("_T")
+
+
+class Reads(Protocol):
+    """How a server that is not CoreDNS reads keys."""
+
+    def __call__(self, keys: Mapping[bytes, bytes], /) -> Asked:
+        """The server over these keys."""
+        ...
+
+    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterable[str]:
+        """What is this server's own about its answer; ``rows`` are the records at the name."""
+        ...
 
 
 class Within(Protocol):
@@ -145,11 +155,15 @@ def meaning(rcode: str, answered: bool, *, asked: bool = False) -> str:
 
 
 def question_name(text: str) -> Name:
-    """The name that is asked for; an address stands for its reverse name."""
+    """The name that is asked for, ``*`` as a label included; an address stands for its reverse name."""
     try:
         return reverse_name(parse_address(text))
     except ValueError:
-        return Name.parse(text)
+        labels = text.split(".")
+        plain = Name.parse(".".join("any" if label == "*" else label for label in labels))
+        return Name(
+            tuple("*" if label == "*" else one for label, one in zip(labels, plain.labels, strict=False))
+        )
 
 
 def question_type(text: str) -> str:
@@ -182,9 +196,9 @@ class Explainer:
             entries = Entries(keys, prefix)
             return lambda name, rtype: served_answer(entries, blocks, name, rtype)
 
-        reads = reads or served
-        self._wanted = reads(self._desired)
-        self._existing = None if existing is None else reads(existing)
+        self._reads, read = reads, reads or served
+        self._wanted = read(self._desired)
+        self._existing = None if existing is None else read(existing)
 
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
         """One explanation for each type: the one asked for, else those that the name has."""
@@ -197,6 +211,8 @@ class Explainer:
         wanted = self._wanted(name, rtype)
         reasons = self._why.reasons(name, rtype, rows, wanted)
         real = wanted if self._existing is None else self._existing(name, rtype)
+        if self._reads is not None:
+            reasons += self._reads.reasons(name, rtype, rows, wanted)
         if any(one.rtype == "HINFO" for one in wanted.answers):
             reasons.insert(0, "ANY has this one answer for every name of the zone (RFC 8482)")
         if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):

@@ -100,11 +100,13 @@ class Why:
             yield f"{name} is not in {zones}, nor a reverse name"
             return
         types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
-        shown = [row for row in rows if row.record.rtype in types]
+        shown = [row for row in rows if row.record.rtype in types and answer.answers]
         for row in shown:
             yield f"{row.record.rtype} {row.record.data} comes from {self._described(row.unit)}"
         if zone is None:
-            yield from self._about_reverse(name, bool(shown))
+            yield from self._about_reverse(name, bool(rows))
+            if rows and not shown:
+                yield _other_types(rows)
             return
         labels = name.relative(zone.name)
         if isinstance(zone, ClusterZone):
@@ -142,7 +144,7 @@ class Why:
                 return [unselected]
         return self._published(unit, zone).left_out
 
-    def _about_reverse(self, name: Name, shown: bool) -> Iterator[str]:
+    def _about_reverse(self, name: Name, exists: bool) -> Iterator[str]:
         address = address_of(name)
         if address is None:
             yield "the name is no complete reverse name of an address, so no PTR can be there"
@@ -155,7 +157,7 @@ class Why:
                 " has it before others and a machine after them, then the shorter name, then the older"
                 " object, then the first by namespace and name"
             )
-        if not shown:
+        if not exists:
             yield f"no Service and no named endpoint has the address {address}"
 
     def _about_external(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:

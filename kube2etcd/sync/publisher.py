@@ -153,9 +153,15 @@ class Publisher:
     def _limit_alias(self, zone: Zone, published: Published) -> None:
         """Keep an alias within the zone from giving what lies below its target."""
         first = published.records[0] if published.records else None
-        if first is None or not isinstance(first.data, Alias) or not first.data.target.below(zone.name):
+        if first is None or not isinstance(first.data, Alias):
             return
         target = first.data.target
+        if not self.layout.can_follow(target):
+            published.left_out.append(
+                f"{target} cannot be followed: the server would read the keys of others"
+            )
+        if not target.below(zone.name):
+            return
         answering = self.zone_of(target)
         if answering is not None and not answering.can_follow(target):
             published.records[0] = Record(first.name, Alias(target, follow=False), first.ttl)

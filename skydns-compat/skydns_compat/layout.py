@@ -111,6 +111,10 @@ class Layout:
         except (UnicodeDecodeError, InvalidName):
             return None
 
+    def can_follow(self, _target: Name) -> bool:
+        """Whether the reader may look for the target of an alias by its keys, outside of the zone too."""
+        return True
+
     def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
         """Key to value for the records of one object in ``zone``.
 

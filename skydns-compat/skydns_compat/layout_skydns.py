@@ -100,6 +100,14 @@ class SkydnsLayout(Layout):
         except (UnicodeDecodeError, InvalidName):
             return None
 
+    def can_follow(self, target: Name) -> bool:
+        """Whether the keys of ``target`` are the data of that name only.
+
+        Reverse names lie outside of the domain without a `group` that stops a read of all below them; a
+        wildcard reads every name that fits; the settings have no host, which stands for the root.
+        """
+        return target.labels[-1] != "arpa" and WILDCARD not in target.labels and target.labels != (CONFIG,)
+
     def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
         """Key to value for the records of one object in ``zone``.
 
@@ -117,7 +125,7 @@ class SkydnsLayout(Layout):
                     owners.setdefault(name, _Owner()).ports[data] = ttl
                 case Alias(target, follow):
                     # With its own name as host, the alias has no addresses.
-                    host = target if follow and _can_follow(target) else name
+                    host = target if follow and self.can_follow(target) else name
                     self._leaf(made, name, Message(host=str(host), ttl=ttl))
                 case Pointer(target):
                     made[self.key(name)] = encode(Message(host=str(target), ttl=ttl, owner=self.owner))
@@ -206,15 +214,6 @@ class SkydnsLayout(Layout):
             owner=self.owner,
         )
         made[self.key(name, f"n{digest}" if askable else f"H{digest}")] = encode(whole)
-
-
-def _can_follow(target: Name) -> bool:
-    """Whether an alias to ``target`` leads to that name only.
-
-    Reverse names lie outside of the domain without a `group` that stops a read of all below them; a
-    wildcard reads every name that fits; the settings have no host, which stands for the root.
-    """
-    return target.labels[-1] != "arpa" and WILDCARD not in target.labels and target.labels != (CONFIG,)
 
 
 def _sums(owners: dict[Name, _Owner]) -> set[Name]:

@@ -5,14 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kube2etcd.app import build, skydns
 from kube2etcd.app.offline import from_files
 from kube2etcd.errors import SettingsError
-from kube2etcd.inspect.explain import Explainer
+from kube2etcd.inspect.explain import Explainer, question_name
 from kube2etcd.settings import Settings, load
 from skydns_compat.layout_skydns import SkydnsLayout
 from skydns_compat.names import Name
+
+HUNT = """
+- {apiVersion: v1, kind: Namespace, metadata: {name: any}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: hunt}}
+- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: any}, spec: {clusterIP: 10.0.0.1}}
+- {apiVersion: v1, kind: Service, metadata: {name: any, namespace: hunt}, spec: {clusterIP: 10.0.0.3}}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: web, namespace: hunt}
+  spec: {clusterIP: "fd00::2", ports: [{name: http, port: 80}]}
+- {apiVersion: v1, kind: Service, metadata: {name: db, namespace: hunt}, spec: {clusterIP: None}}
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
+  metadata: {name: db-0, namespace: hunt, labels: {kubernetes.io/service-name: db}}
+  addressType: IPv4
+  endpoints: [{addresses: [10.9.0.1], hostname: any}, {addresses: [10.9.0.2], hostname: b}]
+  ports: [{name: sql, port: 5432}]
+"""
+ALIASES = {
+    "out": "www.example.com",
+    "short": "intranet",
+    "lost": "gone.hunt.svc.cluster.local",
+    "wild": "x.any.example.com",
+}
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
@@ -67,6 +92,64 @@ def test_explain_asks_skydns(name: str, rtype: str, rcode: str, reason: str) -> 
     assert found.rcode == rcode
     assert any(reason in one for one in found.reasons), found.reasons
     assert not any("not equal" in one for one in found.reasons)
+
+
+@pytest.fixture(scope="module")
+def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
+    """Names that mean something to SkyDNS."""
+    objects = yaml.safe_load(HUNT)
+    for name, target in ALIASES.items():
+        spec = {"type": "ExternalName", "externalName": target}
+        meta = {"name": name, "namespace": "hunt"}
+        objects.append({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+    file = tmp_path_factory.mktemp("hunt") / "hunt.yaml"
+    file.write_text(yaml.safe_dump_all(objects))
+    return Explainer(from_files(v2(), [str(file)]), [], None, skydns.reads(v2()))
+
+
+@pytest.mark.parametrize(
+    ("name", "rtype", "rcode", "records", "reasons"),
+    [
+        (
+            "web.any.svc",
+            "AAAA",
+            "NOERROR",
+            1,
+            ["label any for any", "services/any/web: the Service has no name"],
+        ),
+        ("any.hunt.svc", "A", "NOERROR", 0, ["label any for any", "services/hunt/any: the Service has no"]),
+        ("any.db.hunt.svc", "A", "NOERROR", 2, ["label any for any", "hostname 'any' is a wildcard"]),
+        ("*.db.hunt.svc", "A", "NOERROR", 2, ["label * for any"]),
+        ("*.svc", "A", "NOERROR", 0, ["label * for any"]),
+        ("web.hunt.svc", "ANY", "REFUSED", 0, ["refuses ANY"]),
+        ("gone.hunt.svc", "NS", "NOERROR", 0, ["NS below the apex"]),
+        ("hunt.svc", "SRV", "NOERROR", 1, ["port 0"]),
+        ("_http._tcp.web.hunt.svc", "AAAA", "NOERROR", 2, ["target of SRV"]),
+        ("out.hunt.svc", "CNAME", "NOERROR", 0, ["to A and AAAA only", "has CNAME only"]),
+        (
+            "out.hunt.svc",
+            "A",
+            "NOERROR",
+            1,
+            ["comes from services/hunt/out", "asks its upstream for www.example"],
+        ),
+        ("short.hunt.svc", "A", "NOERROR", 0, ["a name of one label"]),
+        ("lost.hunt.svc", "A", "NOERROR", 0, ["leads to no address"]),
+        ("wild.hunt.svc", "A", "NOERROR", 0, ["services/hunt/wild: x.any.example.com cannot be followed"]),
+        ("fd00::2", "A", "NOERROR", 1, ["every type below ip6.arpa", "has PTR only"]),
+        ("fd00::3", "PTR", "REFUSED", 0, ["asks its upstream for every reverse name"]),
+        ("web.", "A", "SERVFAIL", 0, ["names of two labels"]),
+    ],
+)
+def test_reasons_are_those_of_skydns(
+    hunt: Explainer, name: str, rtype: str, rcode: str, records: int, reasons: list[str]
+) -> None:
+    asked = question_name(name if ":" in name or name.endswith(".") else f"{name}.cluster.local")
+    (found,) = hunt.explain(asked, rtype)
+    assert (found.rcode, len(found.answers)) == (rcode, records)
+    for reason in reasons:
+        assert any(reason in one for one in found.reasons), found.reasons
+    assert bool(records) or not any("comes from" in one for one in found.reasons)
 
 
 def test_both_readers_agree_about_what_both_can_say() -> None:

@@ -322,6 +322,7 @@ def test_exit_codes(tmp_path: Path, names: list[tuple[str, str]], code: int) -> 
         ("10.0.0.1", "1.0.0.10.in-addr.arpa"),
         ("::ffff:10.0.0.1", "1.0.0.10.in-addr.arpa"),
         ("Web.Shop.", "web.shop"),
+        ("*.Shop.", "*.shop"),
     ],
 )
 def test_an_address_is_asked_for_backwards(text: str, name: str) -> None:
