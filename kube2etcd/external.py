@@ -16,7 +16,16 @@ import idna
 import msgspec
 
 from skydns_compat.corefile import REVERSE
-from skydns_compat.names import MAX_NAME, Address, InvalidAddress, InvalidName, Name, parse_address, servable
+from skydns_compat.names import (
+    MAX_NAME,
+    Address,
+    InvalidAddress,
+    InvalidName,
+    Name,
+    parse_address,
+    servable,
+    version,
+)
 
 #: The largest TTL in DNS (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
@@ -264,7 +273,7 @@ class ClusterAddress:
             ) from None
         if not found:
             raise InvalidClusterAddress("no address: write one such as 192.168.122.167")
-        if len({address.version for address in found}) < len(found):
+        if len(set(map(version, found))) < len(found):
             raise InvalidClusterAddress(f"{text!r} has two addresses of one family: write one of each")
         return cls(found)
 

@@ -21,7 +21,7 @@ from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import InvalidAddress, Name, parse_address
-from skydns_compat.records import NO_PORT, Port
+from skydns_compat.records import NO_PORT, Host, Port
 
 MOST_PROBLEMS: Final = 1000
 """Problems of one sort that a view names; the rest is counted."""
@@ -233,7 +233,7 @@ def _type(name: Name, message: Message) -> str:
     if name.labels[0].startswith("_"):
         return "SRV"
     try:
-        return "A" if parse_address(message.host).version == 4 else "AAAA"
+        return Host(parse_address(message.host)).rtype
     except InvalidAddress:
         return "PTR" if str(name).endswith(_REVERSE) else "CNAME"
 

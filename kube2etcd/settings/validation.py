@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from kube2etcd.settings.model import BY_PATH, Settings, vm_zone
 from skydns_compat.corefile import cluster_parts
-from skydns_compat.names import Name
+from skydns_compat.names import Name, version
 
 _REVERSE = (Name.parse("in-addr.arpa"), Name.parse("ip6.arpa"))
 
@@ -70,7 +70,7 @@ def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
         yield f"{said['webhook.state_objects']} needs --dns-endpoints beside --webhook, to read them"
     if webhook.inside and settings.etcd.api == "v2":
         yield f"{said['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
-    if len({address.version for address in webhook.cluster_ip}) < len(webhook.cluster_ip):
+    if len(set(map(version, webhook.cluster_ip))) < len(webhook.cluster_ip):
         yield f"{said['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
     served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
     if "webhook.state_prefix" in said and (served.startswith(kept) or kept.startswith(served)):

@@ -26,6 +26,7 @@ from kube2etcd.external import (
 )
 from kube2etcd.zones.targets import TYPES, brief, parse_targets
 from skydns_compat.names import MAX_NAME
+from skydns_compat.records import Host
 
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}\Z")
 # The asterisk of a wildcard's ownership text stands within a label: a-*.wild.dtk.io
@@ -143,8 +144,8 @@ def adjust(
                 yield msgspec.structs.replace(
                     endpoint,
                     dns_name=endpoint.name,
-                    targets=(str(address),),
-                    record_type="A" if address.version == 4 else "AAAA",
+                    targets=(address,),
+                    record_type=Host(address).rtype,
                 )
         else:
             targets = tuple(_in_ascii(endpoint.record_type, one) for one in endpoint.targets)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Final, Protocol
 
 from kube2etcd.errors import Kube2EtcdError
@@ -25,7 +26,7 @@ from kube2etcd.external import (
 from kube2etcd.webhook.messages import encode_endpoints
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES, name_data, resolve
-from skydns_compat.names import Address
+from skydns_compat.names import Address, version
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def host_addresses(
         return (), "a hosts file takes no wildcards"
     if name in _LOCAL or name == plain_name(own):
         return (), "it is this machine"
-    return tuple(sorted(found, key=lambda one: (one.version, int(one)))), ""
+    return tuple(sorted(found, key=lambda one: (version(one), ip_address(one).packed))), ""
 
 
 class Publication:

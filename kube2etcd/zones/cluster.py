@@ -183,7 +183,7 @@ def cluster_addresses(service: Service, tenant: bool, left_out: list[str]) -> li
 
 def dashed(address: Address) -> str:
     """The label for an address: its text with hyphens, and a final ``0`` where it would end in one."""
-    label = str(address).replace(".", "-").replace(":", "-")
+    label = address.replace(".", "-").replace(":", "-")
     if label.startswith("-"):
         label = f"0{label}"
     return f"{label}0" if label.endswith("-") else label

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from kube2etcd.external import MAX_TTL, Endpoint, is_heritage, is_ownership, plain_name
-from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address
+from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, version
 from skydns_compat.records import Alias, Data, Host, Mail, Pointer, Srv, Text
 
 #: Octets of one TXT record (RFC 1035 section 3.2.1).
@@ -22,7 +22,6 @@ MAX_TEXT: Final = 65535
 MAX_ALIASES: Final = 32
 #: Characters of an endpoint's targets up to which their parsing is cached.
 MAX_CACHED: Final = 1024
-_VERSIONS: Final = {"A": 4, "AAAA": 6}
 _QUOTES: Final = "'\""
 
 #: The endpoints of a name (as `plain_name` gives it), the oldest first.
@@ -161,8 +160,8 @@ def resolve(name: str, alias: Alias, known: Known) -> Resolved:
 
 def _host(target: str, rtype: str) -> Data:
     address = parse_address(target)
-    if address.version != _VERSIONS[rtype]:
-        raise InvalidTarget(f"it is an IPv{address.version} address")
+    if Host(address).rtype != rtype:
+        raise InvalidTarget(f"it is an IPv{version(address)} address")
     return Host(address)
 
 

@@ -188,7 +188,7 @@ class SkydnsLayout(Layout):
             for number in sorted(served or {0}):
                 # Endpoints that share an address and a port are told apart by a priority that is 0 as well.
                 place = (Name(name.labels[1:]), address, number)
-                message = Message(host=str(address), port=number, ttl=ttl, targetstrip=1)
+                message = Message(host=address, port=number, ttl=ttl, targetstrip=1)
                 self._leaf(made, name, message, twins[place], askable)
                 twins[place] += 1
 

@@ -92,8 +92,8 @@ def nested_entries(layout: Layout, records: Iterable[Record], zone: Name) -> dic
         match record.data:
             case Host(address):
                 made.setdefault(at, marker)
-                leaf = str(address).replace(".", "-").replace(":", "-") + "-H"
-                made[layout.key(own, leaf)] = _value(layout, host=str(address), port=NO_PORT, ttl=record.ttl)
+                leaf = address.replace(".", "-").replace(":", "-") + "-H"
+                made[layout.key(own, leaf)] = _value(layout, host=address, port=NO_PORT, ttl=record.ttl)
             case Alias(target):
                 # Twice: questions for CNAME read the one, all others the other.  Without the second they
                 # would come to the first in two steps, between which the name may become another type.

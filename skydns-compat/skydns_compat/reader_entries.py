@@ -43,7 +43,7 @@ class Found:
         """A, AAAA or, for a host that is no address, CNAME; TXT where such an entry has a text."""
         if self.address is None:
             return "TXT" if self.message.text else "CNAME"
-        return "A" if self.address.version == 4 else "AAAA"
+        return "AAAA" if ":" in self.address else "A"
 
     @property
     def ttl(self) -> int:

@@ -27,10 +27,10 @@ class Host(msgspec.Struct, frozen=True, gc=False):
     @property
     def rtype(self) -> str:
         """``A`` or ``AAAA``."""
-        return "A" if self.address.version == 4 else "AAAA"
+        return "AAAA" if ":" in self.address else "A"
 
     def __str__(self) -> str:
-        return str(self.address)
+        return self.address
 
 
 class Alias(msgspec.Struct, frozen=True, gc=False):

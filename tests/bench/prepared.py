@@ -238,6 +238,8 @@ class _Player(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # As a server in Go does; header and body would wait 40 ms for each other.
+    disable_nagle_algorithm = True
     server: _Player
 
     def log_message(self, format: str, *args: object) -> None:
