@@ -61,7 +61,7 @@ GIVEN = [
     ("owner_id", "blue", "blue"),
     ("pods", "Verified", "verified"),
     ("endpoint_names", "all", "all"),
-    ("dns_server_ip", "10.96.0.10,fd00::a", tuple(map(ipaddress.ip_address, ("10.96.0.10", "fd00::a")))),
+    ("dns_server_ip", "10.96.0.10,fd00::a", ("10.96.0.10", "fd00::a")),
     ("etcd.servers", "http://a:1, http://b:2/", ("http://a:1", "http://b:2")),
     ("etcd.prefix", "/dns/", "/dns"),
     ("etcd.api", "v2", "v2"),

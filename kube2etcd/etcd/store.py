@@ -284,7 +284,7 @@ class _Writer:
 
         A batch may replace one name by another, so its puts go before its deletes.
         """
-        rest = tuple(sorted(batch, key=lambda change: type(change) is not Put))
+        rest = tuple(sorted(batch, key=lambda change: not isinstance(change, Put)))
         size = min(self._limit, (len(rest) + 1) // 2)
         while rest:
             part, rest = rest[:size], rest[size:]
@@ -301,7 +301,7 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
         request.compare.extend(guard.conditions())
     add = request.success.add
     for change in batch:
-        if type(change) is Put:
+        if isinstance(change, Put):
             put = add().request_put
             put.key = change.key
             put.value = change.value
@@ -340,7 +340,7 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
 
 def _made_a_revision(batch: Batch, answer: Message) -> bool:
     """Whether the transaction changed anything: deleting what is not there does not."""
-    if any(type(change) is Put for change in batch):
+    if any(isinstance(change, Put) for change in batch):
         return True
     return any(response.response_delete_range.deleted for response in answer.responses)
 

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -51,7 +52,7 @@ class ClientDns:
                 "leave out the others"
             )
         for server in self.servers:
-            if server.is_unspecified or server.is_multicast:
+            if ip_address(server).is_unspecified or ip_address(server).is_multicast:
                 raise SettingsError(
                     f"--dns-server-ip {server} is no server's address; write that of the DNS Service"
                 )
@@ -76,7 +77,7 @@ class ClientDns:
 def _outside(client: ClientDns) -> ClientDns:
     """For those who have a loopback of their own: containers and pods would ask themselves."""
     for server in client.servers:
-        if server.is_loopback:
+        if ip_address(server).is_loopback:
             raise SettingsError(
                 f"--dns-server-ip {server} is, inside a container, the container itself; "
                 "write an address that containers reach"

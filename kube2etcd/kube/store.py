@@ -88,7 +88,10 @@ class Store:
     def get(self, unit: Unit) -> ApiObject | None:
         """The object of a unit, as last seen."""
         kind, namespace, name = unit
-        return self._objects.get(kind, {}).get(namespace, {}).get(name)
+        try:
+            return self._objects[kind][namespace][name]
+        except KeyError:
+            return None
 
     def within(self, kind: str, namespace: str) -> Iterator[Unit]:
         """The units of a kind in a namespace."""

@@ -101,7 +101,10 @@ class ExclusiveNames:
 
     def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
         """Replace all names that ``unit`` wants."""
-        before = self._wanted.pop(unit, {})
+        before = self._wanted.pop(unit, None)
+        if before is None and not names:
+            return
+        before = before or {}
         if names:
             self._wanted[unit] = dict(names)
         for name in before.keys() | names.keys():

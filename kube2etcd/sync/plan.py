@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from kube2etcd.etcd import changes
 from skydns_compat.layout import OWN
 from skydns_compat.message import owner_of
@@ -30,25 +28,19 @@ HELD_SHARE = 0.3
 HELD_FROM = 10
 
 
-class Create(msgspec.Struct, frozen=True, gc=False):
+class Create(changes.Put, frozen=True, gc=False):
     """The key is missing."""
 
-    key: bytes
-    value: bytes
 
-
-class Update(msgspec.Struct, frozen=True, gc=False):
+class Update(changes.Put, frozen=True, gc=False):
     """The key holds another value."""
 
-    key: bytes
-    value: bytes
     before: bytes
 
 
-class Delete(msgspec.Struct, frozen=True, gc=False):
+class Delete(changes.Delete, frozen=True, gc=False):
     """The key is ours and stale."""
 
-    key: bytes
     before: bytes
 
 
@@ -176,25 +168,31 @@ def generations(
     The changes of one ``group`` share a transaction.  A group too large for one puts in the first generation
     and deletes in the second, so no name is missing in between.
     """
-    groups: dict[bytes, list[Change]] = {}
+    groups: dict[bytes, list[changes.Change]] = {}
+    members: list[changes.Change] = []
+    below = b"\n"  # below which every key is of the last group: mostly of the next change, too
     for change in plan.changes:
-        groups.setdefault(group(change.key), []).append(change)
+        if not change.key.startswith(below):
+            common = group(change.key)
+            members = groups.setdefault(common, [])
+            below = common + b"/"
+        members.append(change)
     adding: list[list[changes.Change]] = []
     taking: list[list[changes.Change]] = []
+    deleting = bool(plan.deletes)
     for members in groups.values():
-        puts: list[changes.Change] = [
-            changes.Put(change.key, change.value) for change in members if not isinstance(change, Delete)
-        ]
-        deletes: list[changes.Change] = [
-            changes.Delete(change.key) for change in members if isinstance(change, Delete)
-        ]
+        deletes: list[changes.Change] = (
+            [one for one in members if isinstance(one, Delete)] if deleting else []
+        )
+        puts = [one for one in members if not isinstance(one, Delete)] if deletes else members
         if not puts:
             taking.append(deletes)
         elif len(members) <= max_ops:
-            adding.append(puts + deletes)
+            adding.append(puts + deletes if deletes else puts)
         else:
             adding.append(puts)
-            taking.append(deletes)
+            if deletes:
+                taking.append(deletes)
     return tuple(_pack(adding, max_ops)), tuple(_pack(taking, max_ops))
 
 

@@ -83,13 +83,13 @@ class Publisher:
         """Derive these units again; returns the keys whose desired value may have changed."""
         changed: set[bytes] = set()
         for unit in self._with_followers(units):
-            found = list(self._found(unit))
+            found = self._found(unit)
             self._exclusive.want(unit, self._wanted(unit, found))
             if unit not in self._exclusive.changed:
                 changed.update(self._claims.put(unit, self._claim(unit, found)))
         # Ownership of names is final only now.
         for unit in self._exclusive.take_changed():
-            changed.update(self._claims.put(unit, self._claim(unit, list(self.by_zone(unit)))))
+            changed.update(self._claims.put(unit, self._claim(unit, self.by_zone(unit))))
         return changed
 
     def published(self, unit: Unit) -> Published:
@@ -106,9 +106,10 @@ class Publisher:
             whole.left_out += one.left_out
         return whole
 
-    def by_zone(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
+    def by_zone(self, unit: Unit) -> _Found:
         """The records of a unit per zone, without names that another unit owns."""
-        for zone, published in self._found(unit):
+        found = self._found(unit)
+        for _, published in found:
             name = published.exclusive_name
             holder = self._exclusive.holder(name) if name is not None else None
             if holder not in (None, unit):
@@ -116,23 +117,22 @@ class Publisher:
                 published.left_out.append(
                     f"{name} is {holder}'s, which is older, or as old and first by namespace"
                 )
-            yield zone, published
+        return found
 
-    def _found(self, unit: Unit) -> Iterator[tuple[Zone, Published]]:
+    def _found(self, unit: Unit) -> _Found:
         """The records of a unit per zone, before names are contested."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
-            yield from ((zone, Published(left_out=[rejected.reason])) for zone in self.zones)
-        elif unit in self._zone_units:
+            return [(zone, Published(left_out=[rejected.reason])) for zone in self.zones]
+        if unit in self._zone_units:
             zone = self._zone_units[unit]
-            yield zone, zone.own()
-        else:
-            for zone in self.zones:
-                published = zone.publish(unit, self.store)
-                if not isinstance(zone, ExternalZone):
-                    self._leave_to_others(zone, published)
-                    self._limit_alias(zone, published)
-                yield zone, published
+            return [(zone, zone.own())]
+        found = [(zone, zone.publish(unit, self.store)) for zone in self.zones if unit.kind in zone.kinds]
+        for zone, published in found:
+            if not isinstance(zone, ExternalZone):
+                self._leave_to_others(zone, published)
+                self._limit_alias(zone, published)
+        return found
 
     def _leave_to_others(self, zone: Zone, published: Published) -> None:
         """Leave out what the server asks another zone for."""
@@ -236,12 +236,12 @@ class Publisher:
 
     def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
         """The names that the unit cannot share; nothing wants a name where it has no record."""
-        return {
-            name: (self.store.age(unit), unit.namespace, unit.name)
-            for _, published in found
-            if (name := published.exclusive_name) is not None
-            and any(record.name.below(name) for record in published.records)
-        }
+        wanted: dict[Name, Seniority] = {}
+        for _, published in found:
+            name = published.exclusive_name
+            if name is not None and any(record.name.below(name) for record in published.records):
+                wanted[name] = (self.store.age(unit), unit.namespace, unit.name)
+        return wanted
 
     def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
         """The keys and values of a unit; counts and notes what it leaves out."""
@@ -251,7 +251,8 @@ class Publisher:
         for zone, published in found:
             left_out += published.left_out
             if published.records:
-                claims |= zone.entries(self.layout, published.records)
+                entries = zone.entries(self.layout, published.records)
+                claims = claims | entries if claims else entries
             if published.non_terminals:
                 non_terminals |= zone.entries(self.layout, published.non_terminals)
             if published.pointers:

@@ -41,6 +41,8 @@ class Zone(ABC):
     __slots__ = ()
 
     name: Name
+    kinds: ClassVar[frozenset[str]]
+    """The kinds of the units that have records in it."""
     empty_levels: ClassVar[int] = 0
     """Label levels below the apex that are empty non-terminals above whole trees (`Layout.entries`)."""
     depth: ClassVar[int] = 0

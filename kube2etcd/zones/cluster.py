@@ -41,6 +41,7 @@ class ClusterZone(Zone):
     endpoint_names: str = "headless"
     tenant_cluster_ip: bool = True
     dns_server_ips: tuple[Address, ...] = ()
+    kinds = frozenset({"services", "namespaces", "pods"})
     depth = 3
 
     def own(self) -> Published:

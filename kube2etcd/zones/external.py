@@ -40,6 +40,7 @@ class ExternalZone(Zone):
     all_domains: tuple[Domain, ...] = ()
     """Of all external zones: the server follows an alias from one to another by asking itself, so it
     must not lead to an unknown name, which might lead back."""
+    kinds = frozenset({NAMES})
 
     def own(self) -> Published:
         """The apex."""

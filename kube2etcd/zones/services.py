@@ -50,6 +50,8 @@ class ServicesZone(Zone):
         """Lower the template."""
         object.__setattr__(self, "template", self.template.lower())
 
+    kinds = frozenset({"services", "namespaces"})
+
     @property
     def empty_levels(self) -> int:  # type: ignore[override]  # it follows from the template
         """Every level of the template but the first."""

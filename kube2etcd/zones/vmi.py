@@ -5,6 +5,7 @@ Interface names come from the machine's owner and addresses from its guest: neit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -18,9 +19,9 @@ from skydns_compat.names import (
     InvalidAddress,
     InvalidName,
     Name,
-    check_label,
     parse_address,
     reverse_name,
+    version,
 )
 from skydns_compat.records import Exists, Host, Pointer, Record
 
@@ -28,6 +29,8 @@ Network = IPv4Network | IPv6Network
 
 _LINK_LOCAL = "link-local"
 _BROADCAST = ip_address("255.255.255.255")
+#: What addresses begin with that may be refused: all others are not parsed.
+_SPECIAL = re.compile(r"0\.|127\.|169\.|2[2-5][0-9]\.|:|f")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class VmZone(Zone):
     allowed: tuple[Network, ...] | None = None
     allowed_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     reverse: tuple[Network, ...] = ()
+    kinds = frozenset({"virtualmachineinstances", "namespaces"})
     empty_levels = 1
     depth = 2
 
@@ -101,54 +105,50 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
     """
     published = Published()
     meta = machine.metadata
+    labels = meta.name.split(".")
     try:
-        labels = [check_label(label) for label in meta.name.split(".")]
         name = zone.name.child(*labels, meta.namespace)
     except InvalidName as error:
         published.left_out.append(f"the machine has no name in DNS: {error}")
         return published
-    found: dict[str, list[Address]] = {}
+    found: dict[str, tuple[Name, list[Address]]] = {}
     for interface in machine.interfaces:
         if not interface.name or interface.name == machine.primary_network:
             continue
         addresses = _usable(interface, zone, meta.namespace, published)
         try:
-            label = check_label(interface.name)
-            owner = name.child(label)
+            owner = name.child(interface.name)
         except InvalidName as error:
             published.left_out.append(f"interface left out: {error}")
             continue
-        if label.startswith("_") or owner.relative(zone.name)[-2:] in RESERVED:
+        label = owner.labels[0]
+        if label[0] == "_" or owner.labels[-len(zone.name.labels) - 2 : -len(zone.name.labels)] in RESERVED:
             published.left_out.append(f"interface {interface.name!r} cannot be named {owner}")
-        elif addresses:
-            known = found.setdefault(label, addresses)
-            published.left_out += ["two interfaces have one name"] if known is not addresses else []
+        elif addresses and found.setdefault(label, (owner, addresses))[1] is not addresses:
+            published.left_out.append("two interfaces have one name")
     if not found:
         return published
-    _non_terminals(name, labels, zone, published)
-    for owner, addresses in [
-        (name, found[min(found)]),
-        *((name.child(one), found[one]) for one in sorted(found)),
-    ]:
-        published.records += [Record(owner, Host(address), zone.ttl) for address in addresses]
-    named = {address: name.child(one) for one in sorted(found, reverse=True) for address in found[one]}
-    published.pointers += [
-        Record(reverse_name(address), Pointer(owner), zone.ttl)
-        for address, owner in named.items()
-        if any(address in network for network in zone.reverse)
+    # The names between a dotted machine name and its namespace exist, without data.
+    published.records += [
+        Record(Name(name.labels[cut:]), Exists(guarded=True), zone.ttl) for cut in range(1, len(labels))
     ]
+    named = [found[label] for label in sorted(found)]
+    for owner, addresses in [(name, named[0][1]), *named]:
+        published.records += [Record(owner, Host(address), zone.ttl) for address in addresses]
+    if zone.reverse:
+        published.pointers += [
+            Record(reverse_name(address), Pointer(owner), zone.ttl)
+            for address, owner in {one: owner for owner, own in reversed(named) for one in own}.items()
+            if any(ip_address(address) in network for network in zone.reverse)
+        ]
     return published
-
-
-def _non_terminals(name: Name, labels: list[str], zone: VmZone, published: Published) -> None:
-    """The names between a dotted machine name and its namespace exist, without data."""
-    for cut in range(1, len(labels)):
-        published.records.append(Record(Name(name.labels[cut:]), Exists(guarded=True), zone.ttl))
 
 
 def _usable(interface: Interface, zone: VmZone, namespace: str, published: Published) -> list[Address]:
     chosen: dict[int, Address] = {}
-    for text in dict.fromkeys(filter(None, (interface.ip_address, *interface.ip_addresses))):
+    for text in dict.fromkeys((interface.ip_address, *interface.ip_addresses)):
+        if not text:
+            continue
         try:
             address = parse_address(text)
         except InvalidAddress as error:
@@ -160,23 +160,26 @@ def _usable(interface: Interface, zone: VmZone, namespace: str, published: Publi
             # Every interface with IPv6 has such an address.
             published.left_out.append(Expected(reason) if why == _LINK_LOCAL else reason)
         else:
-            chosen.setdefault(address.version, address)
-    return [chosen[version] for version in sorted(chosen)]
+            chosen.setdefault(version(address), address)
+    return [chosen[one] for one in sorted(chosen)] if len(chosen) > 1 else [*chosen.values()]
 
 
 def _refusal(address: Address, zone: VmZone, namespace: str) -> str:
     """Why an address must not be named, or nothing: this zone may be asked from outside."""
+    allowed = zone.allowed_in.get(namespace, zone.allowed)
+    if allowed is None and not _SPECIAL.match(address):
+        return ""
+    ip = ip_address(address)
     kinds = {
-        "loopback": address.is_loopback,
-        "unspecified": address.is_unspecified,
-        _LINK_LOCAL: address.is_link_local,
-        "multicast": address.is_multicast,
-        "broadcast": address == _BROADCAST,
+        "loopback": ip.is_loopback,
+        "unspecified": ip.is_unspecified,
+        _LINK_LOCAL: ip.is_link_local,
+        "multicast": ip.is_multicast,
+        "broadcast": ip == _BROADCAST,
     }
     for kind, yes in kinds.items():
         if yes:
             return kind
-    allowed = zone.allowed_in.get(namespace, zone.allowed)
-    if allowed is not None and not any(address in network for network in allowed):
+    if allowed is not None and not any(ip in network for network in allowed):
         return "outside the allowed networks"
     return ""

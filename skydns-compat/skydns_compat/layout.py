@@ -19,11 +19,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import NO_PORT, Alias, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
+from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
@@ -44,32 +43,28 @@ ALIAS = "C"
 _DASHES = str.maketrans(".:", "--")
 #: Group of ports whose entries must not show at the names above them.
 _NAMED = "n"
-
-
-class _Entry(NamedTuple):
-    """An address entry to be: ``strip`` labels are cut from the SRV target that its key makes."""
-
-    address: Address
-    port: int
-    ttl: int
-    strip: int
-    group: str
+#: Stands for the address in a value.
+_ANY = "0.0.0.0"
+#: Values that differ in the address alone, of which the rest is kept.
+_SHAPES = 1024
 
 
 @dataclass(slots=True)
 class _Owner:
-    """What the records say of one owner name."""
+    """What the records say of one owner name; ``path`` is its key."""
 
+    name: Name
+    path: str
     hosts: dict[Address, int] = field(default_factory=dict)
     order: dict[Address, int] = field(default_factory=dict)
     ports: list[tuple[Port, int]] = field(default_factory=list)
 
-    def is_sum(self, name: Name, below: set[Address] | None) -> bool:
+    def is_sum(self, below: set[Address] | None) -> bool:
         """Whether the addresses and ports are just those of the names right ``below``: headless."""
         return (
             self.hosts.keys() == below
             and bool(self.ports)
-            and all(port.target != name for port, _ in self.ports)
+            and all(port.target != self.name for port, _ in self.ports)
         )
 
 
@@ -84,6 +79,7 @@ class Layout:
         self.prefix = "/" + prefix.strip("/")
         self.owner = owner
         self._marker = encode(Message(owner=owner))
+        self._around: dict[tuple[int, int, int, str], tuple[str, str]] = {}
 
     def key(self, name: Name, leaf: str = "") -> bytes:
         """The exact key of ``name``, or the key of its technical child ``leaf``."""
@@ -124,7 +120,7 @@ class Layout:
         is kept aside, where the Corefile asks for it.
         """
         made: dict[bytes, bytes] = {}
-        owners: dict[Name, _Owner] = {}
+        owners: dict[tuple[str, ...], _Owner] = {}
         for record in records:
             if above and 0 < len(record.name.labels) - len(zone.labels) <= above:
                 aside = _aside(record.name, zone)
@@ -132,40 +128,42 @@ class Layout:
                 if isinstance(record.data, Exists):
                     continue
                 record = Record(aside, record.data, record.ttl)
-            self._place(record, zone, made, owners)
-        for name in owners:
-            made[self.key(name)] = self._marker
-        children: dict[Name, set[Address]] = {}
-        ports: dict[tuple[str, ...], list[Name]] = {}
-        for name, owner in owners.items():
-            if name.labels[0].startswith("_"):
-                ports.setdefault(name.labels[2:], []).append(name)
+            name, data = record.name, record.data
+            if isinstance(data, Host | Port | Text):
+                owner = owners.get(name.labels)
+                if owner is None:
+                    owner = owners[name.labels] = _Owner(name, self._path(name))
+                if isinstance(data, Port):
+                    owner.ports.append((data, record.ttl))
+                elif isinstance(data, Host):
+                    owner.hosts[data.address] = record.ttl
+                    if data.order is not None:
+                        owner.order[data.address] = data.order
+                else:
+                    made[self.key(name, "T")] = self._value(text=data.text, ttl=record.ttl)
+            else:
+                self._place(record, zone, made)
+        children: dict[tuple[str, ...], set[Address]] = {}
+        ports: dict[tuple[str, ...], list[_Owner]] = {}
+        for labels, owner in owners.items():
+            made[owner.path.encode()] = self._marker
+            if labels[0][0] == "_":
+                ports.setdefault(labels[2:], []).append(owner)
             if owner.hosts:
-                children.setdefault(Name(name.labels[1:]), set()).update(owner.hosts)
-        for name, owner in owners.items():
-            below = children.get(name)
-            if owner.hosts and not owner.is_sum(name, below):
-                self._own_hosts(
-                    name, owner, [(one, owners[one]) for one in ports.get(name.labels, ())], below, made
-                )
-            if owner.ports and name.labels[0].startswith("_"):
-                self._targets_elsewhere(name, owner, owners, made)
+                children.setdefault(labels[1:], set()).update(owner.hosts)
+        repeats: Counter[bytes] = Counter()
+        for labels, owner in owners.items():
+            below = children.get(labels)
+            if owner.hosts and not owner.is_sum(below):
+                self._own_hosts(owner, ports.get(labels, ()), below, made, repeats)
+            if owner.ports and labels[0][0] == "_":
+                self._targets_elsewhere(owner, owners, made, repeats)
         return made
 
-    def _place(
-        self, record: Record, zone: Name, made: dict[bytes, bytes], owners: dict[Name, _Owner]
-    ) -> None:
-        """Put the kinds that need one key; collect hosts and ports, which need each other."""
+    def _place(self, record: Record, zone: Name, made: dict[bytes, bytes]) -> None:
+        """Put the kinds that need no other records of their name."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
-            case Host(address, order):
-                owner = owners.get(name) or owners.setdefault(name, _Owner())
-                owner.hosts[address] = ttl
-                if order is not None:
-                    owner.order[address] = order
-            case Port():
-                owner = owners.get(name) or owners.setdefault(name, _Owner())
-                owner.ports.append((data, ttl))
             case Alias(target, follow):
                 # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf those
                 # would come to the exact key in a second read, when the name may have become another type.
@@ -176,13 +174,10 @@ class Layout:
                 )
             case Pointer(target):
                 made[self.key(name)] = self._value(host=str(target), ttl=ttl)
-            case Text(text):
-                owners.setdefault(name, _Owner())
-                made[self.key(name, "T")] = self._value(text=text, ttl=ttl)
-            case Srv() | Mail():
-                raise ValueError(f"{record}: only names that nest can have this")
+            case Exists(guarded):
+                self._exists(name, zone, guarded, made)
             case _:
-                self._exists(name, zone, data.guarded, made)
+                raise ValueError(f"{record}: only names that nest can have this")
 
     def _exists(self, name: Name, zone: Name, guarded: bool, made: dict[bytes, bytes]) -> None:
         """A name without data: a marker where the question for it arrives."""
@@ -199,66 +194,82 @@ class Layout:
 
     def _own_hosts(
         self,
-        name: Name,
         owner: _Owner,
-        ports: list[tuple[Name, _Owner]],
+        ports: Iterable[_Owner],
         below: set[Address] | None,
         made: dict[bytes, bytes],
+        repeats: Counter[bytes],
     ) -> None:
         """Entries for a name with addresses of its own.
 
         The entry of a named port (``ports``) lies two levels deeper and serves the name itself too, unless
         the subtree holds other addresses (``below``): then the name gets entries right below it.
         """
+        name, hosts, group = owner.name, owner.hosts, _group(owner.name)
         own = [(port.port, port.via) for port, _ in owner.ports if port.target == name]
-        rest: dict[tuple[int, Address | None], int] = Counter(own) if own else {}
-        group = _group(name)
-        for other, about in ports:
-            seen: dict[tuple[int, Address], int] = {}
-            at = self._path(other)
-            for port, ttl in about.ports:
-                if port.target != name:
-                    continue
-                if below is None and rest[port.port, port.via] > 0:
-                    rest[port.port, port.via] -= 1
-                for address in [port.via] if port.via else owner.hosts:
-                    entry = _Entry(address, port.port, ttl, 3, group if below is None else _NAMED)
-                    self._host(at, entry, owner, seen, made)
-        at = self._path(name)
-        seen = {}
-        for (number, via), count in sorted(rest.items(), key=lambda item: (item[0][0], str(item[0][1]))):
-            for address in ([via] if via else list(owner.hosts)) * count:
-                entry = _Entry(address, number, owner.hosts.get(address, 0), 1, group)
-                self._host(at, entry, owner, seen, made)
+        rest = own
+        if ports:
+            left = Counter(own)
+            for other in ports:
+                for port, ttl in other.ports:
+                    if port.target != name:
+                        continue
+                    if below is None and left[port.port, port.via] > 0:
+                        left[port.port, port.via] -= 1
+                    shape = (port.port, ttl, 3, group if below is None else _NAMED)
+                    for address in [port.via] if port.via else hosts:
+                        self._host(other.path, address, shape, owner, made, repeats)
+            rest = list(left.elements())
+        for number, via in sorted(rest, key=lambda one: (one[0], one[1] or "")) if len(rest) > 1 else rest:
+            for address in [via] if via else hosts:
+                shape = (number, hosts.get(address, 0), 1, group)
+                self._host(owner.path, address, shape, owner, made, repeats)
         served = {via for _, via in own}
         if None not in served:
-            for address, ttl in owner.hosts.items():
+            for address, ttl in hosts.items():
                 if address not in served:
-                    self._host(at, _Entry(address, NO_PORT, ttl, 1, group), owner, seen, made)
+                    self._host(owner.path, address, (NO_PORT, ttl, 1, group), owner, made, repeats)
 
     def _host(
         self,
         path: str,
-        entry: _Entry,
+        address: Address,
+        shape: tuple[int, int, int, str],
         owner: _Owner,
-        seen: dict[tuple[int, Address], int],
         made: dict[bytes, bytes],
+        repeats: Counter[bytes],
     ) -> None:
-        """One address entry below ``path``; a repeated one gets its number, as repetition decides weights."""
-        address, port, ttl, strip, group = entry
-        count = seen[port, address] = seen.get((port, address), 0) + 1
-        text = str(address)
-        leaf = text.translate(_DASHES) + ("-H" if port == NO_PORT else f"-P{port}")
+        """One address entry below ``path``; a repeated one gets its number, as repetition decides weights.
+
+        ``shape``: port, TTL, the labels cut from the SRV target that the key makes, group.
+        """
+        port = shape[0]
+        leaf = address.translate(_DASHES) + ("-H" if port == NO_PORT else f"-P{port}")
         if owner.order and address in owner.order:
             leaf = f"{owner.order[address]:02}-{leaf}"
-        if count > 1:
-            leaf += f"-{count}"
-        made[f"{path}/{leaf}".encode()] = encode(
-            Message(text, port, PRIORITY_ZERO, 0, "", False, ttl, strip, group, self.owner)
-        )
+        key = f"{path}/{leaf}".encode()
+        if key in made:
+            repeats[key] += 1
+            key = f"{path}/{leaf}-{repeats[key] + 1}".encode()
+        around = self._around.get(shape)
+        if around is None:
+            around = self._around[shape] = self._split(*shape)
+        made[key] = f"{around[0]}{address}{around[1]}".encode()
+
+    def _split(self, port: int, ttl: int, strip: int, group: str) -> tuple[str, str]:
+        """The value of an address entry before and behind the address: most values differ in that alone."""
+        if len(self._around) >= _SHAPES:
+            self._around.clear()
+        value = self._value(_ANY, port, PRIORITY_ZERO, ttl=ttl, targetstrip=strip, group=group)
+        before, _, behind = value.decode().partition(_ANY)
+        return before, behind
 
     def _targets_elsewhere(
-        self, name: Name, owner: _Owner, owners: dict[Name, _Owner], made: dict[bytes, bytes]
+        self,
+        owner: _Owner,
+        owners: dict[tuple[str, ...], _Owner],
+        made: dict[bytes, bytes],
+        repeats: Counter[bytes],
     ) -> None:
         """SRV whose target is a name below the service.
 
@@ -267,16 +278,15 @@ class Layout:
         ``endpoint.service``.  A target as host would cost a read for each endpoint, and leave the
         additional section without AAAA and the A question with a CNAME for each.
         """
-        service, path = name.labels[2:], self._path(name)
-        seen: dict[Name, dict[tuple[int, Address], int]] = {}
+        service = owner.name.labels[2:]
         for port, ttl in owner.ports:
-            target = port.target
-            if target.labels == service:
+            target = port.target.labels
+            if target == service:
                 continue
-            counter = seen.setdefault(target, {})
-            at = f"{path}/{target.labels[0]}"
-            for address in [port.via] if port.via else owners[target].hosts:
-                self._host(at, _Entry(address, port.port, ttl, 1, _NAMED), owners[target], counter, made)
+            at = f"{owner.path}/{target[0]}"
+            of = owners[target]
+            for address in [port.via] if port.via else of.hosts:
+                self._host(at, address, (port.port, ttl, 1, _NAMED), of, made, repeats)
 
     def _value(
         self,

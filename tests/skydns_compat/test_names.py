@@ -13,9 +13,11 @@ from skydns_compat.names import (
     InvalidAddress,
     InvalidName,
     Name,
+    address_of,
     check_label,
     parse_address,
     reverse_name,
+    version,
 )
 from tests.strategies import LAW
 
@@ -166,11 +168,14 @@ def test_no_addresses(text: str) -> None:
 @LAW
 @given(st.ip_addresses())
 def test_reverse_names_lead_back(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    labels = reverse_name(address).labels
-    assert Name.parse(str(reverse_name(address))).labels == labels
-    if address.version == 4:
+    canonical = parse_address(str(address))
+    assert canonical == str(getattr(address, "ipv4_mapped", None) or address)
+    labels = reverse_name(canonical).labels
+    assert Name.parse(str(reverse_name(canonical))).labels == labels
+    assert address_of(reverse_name(canonical)) == canonical
+    if version(canonical) == 4:
         assert labels[4:] == ("in-addr", "arpa")
-        assert ".".join(reversed(labels[:4])) == str(address)
+        assert ".".join(reversed(labels[:4])) == canonical
     else:
         assert labels[32:] == ("ip6", "arpa")
         assert int("".join(reversed(labels[:32])), 16) == int(address)

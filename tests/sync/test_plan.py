@@ -108,12 +108,8 @@ def test_generations_hold_every_change_once_and_leave_no_gap(
 ) -> None:
     plan = diff(existing, desired, "us")
     adding, taking = generations(plan, group, max_ops)
-    wanted = [
-        changes.Delete(change.key) if isinstance(change, Delete) else changes.Put(change.key, change.value)
-        for change in plan.changes
-    ]
     told = [one for batch in adding + taking for one in batch]
-    assert sorted(told, key=lambda one: one.key) == wanted
+    assert sorted(told, key=lambda one: one.key) == list(plan.changes)
     assert len({one.key for one in told}) == len(told)
     for batch in adding + taking:
         assert 0 < len(batch) <= max_ops
@@ -133,8 +129,8 @@ def test_a_small_object_changes_in_one_transaction() -> None:
     adding, taking = generations(plan, lambda key: key[:2], 3)
     assert taking == ()
     assert adding == (
-        (changes.Put(b"/a/2", WANTED), changes.Delete(b"/a/1")),
-        (changes.Put(b"/b/2", WANTED), changes.Delete(b"/b/1")),
+        (Create(b"/a/2", WANTED), Delete(b"/a/1", OURS)),
+        (Create(b"/b/2", WANTED), Delete(b"/b/1", OURS)),
     )
 
 
