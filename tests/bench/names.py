@@ -13,15 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import etcd3
-
 from kube2etcd.etcd import wire
 from tests.bench.measure import Asker, Bench, Row, median
 from tests.stack.coredns import CoreDns, on_keys
 from tests.stack.harness import LOOPBACK, ApiServer, Etcd, wait_for
 from tests.stack.webhook import JSON, KEYS, Webhook, a, block, ownership
-
-wire.install()
 
 DOMAIN = "dtk.io"
 COUNT = 5000
@@ -76,6 +72,9 @@ def _answered(server: CoreDns, asked: Sequence[str]) -> float:
 
 def _stock(etcd: Etcd) -> float:
     entries = [(f"/stock{key}", value) for key, value in etcd.dump(KEYS).items()]
+    wire.install()
+    import etcd3
+
     client: Any = etcd3.client(host=LOOPBACK, port=etcd.port, timeout=10)
     with contextlib.closing(client):
         began = time.monotonic()

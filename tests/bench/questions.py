@@ -266,9 +266,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
         programs = binaries()
-        etcd = Etcd(Path(folder), programs)
-        etcd.start()
-        try:
+        with Etcd(Path(folder), programs) as etcd:
             api.fill(Crowd(services=SERVICES, cluster_ips=SERVICES - HEADLESS))
             bridge = Bridge(Path(folder), ["--kube-master-url", api.url, "--etcd-server", etcd.url])
             start_until_ready(bridge)
@@ -285,8 +283,6 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"\n## {title}\n")
                 for line in lines:
                     print(line, flush=True)
-        finally:
-            etcd.kill()
     return 0
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.stack.build import Console
 from tests.stack.build import binaries as build_binaries
 from tests.stack.harness import ApiServer, Etcd
+from tests.stack.zoned import Zoned
 
 HERE = Path(__file__).parent
 
@@ -35,10 +39,8 @@ def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def etcd_for_api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """The API server's own etcd."""
-    etcd = Etcd(tmp_path_factory.mktemp("api-etcd"), binaries, name="api-etcd")
-    etcd.start()
-    yield etcd
-    etcd.kill()
+    with Etcd(tmp_path_factory.mktemp("api-etcd"), binaries, name="api-etcd") as etcd:
+        yield etcd
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +48,8 @@ def shared_apiserver(
     binaries: dict[str, Path], etcd_for_api: Etcd, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
     """One API server for the whole session: a new one takes seconds, a reset takes tenths."""
-    server = ApiServer(tmp_path_factory.mktemp("apiserver"), binaries, etcd_for_api.url)
-    server.start()
-    yield server
-    server.close()
-    server.kill()
+    with ApiServer(tmp_path_factory.mktemp("apiserver"), binaries, etcd_for_api.url) as server:
+        yield server
 
 
 @pytest.fixture
@@ -66,10 +65,8 @@ def apiserver(shared_apiserver: ApiServer) -> Iterator[ApiServer]:
 @pytest.fixture
 def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
     """An etcd of its own with no data."""
-    server = Etcd(tmp_path / "etcd", binaries)
-    server.start()
-    yield server
-    server.kill()
+    with Etcd(tmp_path / "etcd", binaries) as server:
+        yield server
 
 
 @pytest.fixture(params=["etcd", "etcd34"], ids=["3.7", "3.4"])
@@ -77,7 +74,22 @@ def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: 
     """The newest etcd, and the oldest one that clusters still run."""
     old = request.param == "etcd34"
     # Without fsync this one keeps its log in its own memory, and a restart finds an empty one.
-    server = Etcd(tmp_path / "etcd", {**binaries, "etcd": binaries[request.param]}, fsync=old)
-    server.start()
-    yield server
-    server.kill()
+    with Etcd(tmp_path / "etcd", {**binaries, "etcd": binaries[request.param]}, fsync=old) as server:
+        yield server
+
+
+@pytest.fixture
+def start(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Zoned]]:
+    """Starts a bridge and its CoreDNS with these options; both end with the test."""
+    with contextlib.ExitStack() as ending:
+
+        def one(
+            *options: str, config: Mapping[str, Any] | None = None, dns_options: Sequence[str] = ()
+        ) -> Zoned:
+            place = tmp_path / f"zoned{next(number)}"
+            return ending.enter_context(Zoned(place, binaries, apiserver, etcd, options, config, dns_options))
+
+        number = itertools.count()
+        yield one

@@ -330,6 +330,23 @@ def tunnel_to(port: int) -> Iterator[Tunnel]:
 HERE = "/skydns/local/cluster"
 
 
+def keys_of(etcd: Etcd, name: str) -> list[str]:
+    """The keys of what begins with ``name`` in ``default``."""
+    return [key for key in etcd.dump(HERE) if f"/default/{name}" in key]
+
+
+def appears(etcd: Etcd, name: str, deadline_s: float = 10.0) -> None:
+    """Wait until ``name`` has keys."""
+    not_yet = (AssertionError, OSError, RuntimeError)
+    wait_for(lambda: keys_of(etcd, name), f"keys of {name}", deadline_s, not_yet=not_yet)
+
+
+def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float = 15.0) -> None:
+    """Create a Service and wait until it has keys."""
+    apiserver.apply(service(name))
+    appears(etcd, name, deadline_s)
+
+
 def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:
     return ["--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url, *extra]
 
@@ -339,14 +356,10 @@ def running(
     directory: Path, kubeconfig: Path, etcd: Etcd, *extra: str, name: str = "kube2etcd", ready: bool = True
 ) -> Iterator[Bridge]:
     """A bridge, ready unless told otherwise, killed in the end."""
-    bridge = Bridge(directory, args(kubeconfig, etcd, *extra), name=name)
-    try:
-        bridge.start()
+    with Bridge(directory, args(kubeconfig, etcd, *extra), name=name) as bridge:
         if ready:
             bridge.wait_ready()
         yield bridge
-    finally:
-        bridge.kill()
 
 
 @contextlib.contextmanager
@@ -363,14 +376,12 @@ def fresh_keys(
     directory: Path, binaries: Mapping[str, Path], kubeconfig: Path, *extra: str
 ) -> dict[str, str]:
     """What a bridge writes into an empty etcd."""
-    etcd = Etcd(directory, binaries, name="fresh-etcd")
-    try:
-        etcd.start()
-        with running(directory, kubeconfig, etcd, *extra, name="fresh-kube2etcd"):
-            return etcd.dump("/skydns")
-    finally:
-        etcd.kill()
-        shutil.rmtree(etcd.data, ignore_errors=True)
+    shutil.rmtree(directory / "fresh", ignore_errors=True)
+    with (
+        Etcd(directory / "fresh", binaries, name="fresh-etcd") as etcd,
+        running(directory, kubeconfig, etcd, *extra, name="fresh-kube2etcd"),
+    ):
+        return etcd.dump("/skydns")
 
 
 def same_keys(

@@ -159,14 +159,12 @@ def strict(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
     etcd = Etcd(tmp_path / "api-etcd", binaries, name="api-etcd")
     etcd.start()
     users = {"bridge-token": ("bridge", ())}
-    server = ApiServer(tmp_path / "apiserver", binaries, etcd.url, authorization_mode="RBAC", users=users)
-    try:
-        server.start()
+    with ApiServer(
+        tmp_path / "apiserver", binaries, etcd.url, authorization_mode="RBAC", users=users
+    ) as server:
         for one in role("ClusterRole", "bridge", ["list", "watch"], LISTED):
             server.apply(one)
         yield server
-    finally:
-        server.kill()
         etcd.kill()
 
 

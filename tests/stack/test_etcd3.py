@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,20 +31,6 @@ def test_put_get_delete(client: Any) -> None:
     assert previous.value == b"1"
     assert client.delete("/a")
     assert client.get("/a") == (None, None)
-
-
-def test_prefix_and_range(client: Any) -> None:
-    for number in range(5):
-        client.put(f"/p/{number}", str(number))
-    assert [value for value, _ in client.get_prefix("/p/", sort_order="descend")] == [
-        b"4",
-        b"3",
-        b"2",
-        b"1",
-        b"0",
-    ]
-    assert [value for value, _ in client.get_range("/p/1", "/p/3")] == [b"1", b"2"]
-    assert client.delete_prefix("/p/").deleted == 5
 
 
 def test_range_with_limit_by_the_stub(client: Any) -> None:
@@ -96,49 +80,6 @@ def test_lease(client: Any) -> None:
     assert client.get("/l") == (None, None)
 
 
-def test_status_members_maintenance(client: Any) -> None:
-    client.put("/a", "1")
-    status = client.status()
-    assert status.version.startswith("3.")
-    assert status.db_size > 0
-    assert [member.id for member in client.members] == [status.leader.id]
-    assert client.hash() > 0
-    client.defragment()
-    file = io.BytesIO()
-    client.snapshot(file)
-    assert len(file.getvalue()) > 1000
-    assert list(client.list_alarms()) == []
-
-
-# etcd3's watch thread ends with an uncaught error when its client is closed: its release, not ours.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_watch(client: Any) -> None:
-    revision = client.put("/w/a", "1").header.revision
-    told: queue.Queue[Any] = queue.Queue()
-    watch = client.add_watch_prefix_callback("/w/", told.put, start_revision=revision, prev_kv=True)
-    client.put("/w/b", "2")
-    client.delete("/w/a")
-    events: list[Any] = []
-    while len(events) < 3:
-        events += told.get(timeout=10).events
-    assert [(type(event).__name__, event.key) for event in events] == [
-        ("PutEvent", b"/w/a"),
-        ("PutEvent", b"/w/b"),
-        ("DeleteEvent", b"/w/a"),
-    ]
-    assert events[2].prev_value == b"1"
-    client.cancel_watch(watch)
-
-    now = client.put("/w/c", "3").header.revision
-    client.compact(now)
-    client.add_watch_prefix_callback("/w/", told.put, start_revision=1)
-    assert isinstance(told.get(timeout=10), etcd3.exceptions.RevisionCompactedError)
-    thread = client.watcher._callback_thread
-    client.close()
-    thread.join(10)
-    assert not thread.is_alive()
-
-
 def test_authentication(server: Etcd) -> None:
     server.enable_auth("root", "secret")
     client = etcd3.client(host="127.0.0.1", port=server.port, timeout=5, user="root", password="secret")
@@ -154,16 +95,14 @@ def test_tls(binaries: dict[str, Path], tmp_path: Path, mutual: bool) -> None:
     authority = Authority(tmp_path / "ca")
     pair = authority.issue("client")
     tls = EtcdTls(authority.issue("server"), authority.ca_file, pair, client_auth=mutual)
-    server = Etcd(tmp_path / "etcd", binaries, tls=tls)
-    server.start()
-    proof = {"cert_cert": str(pair.cert_file), "cert_key": str(pair.key_file)} if mutual else {}
-    client = etcd3.client(
-        host="127.0.0.1", port=server.port, timeout=5, ca_cert=str(authority.ca_file), **proof
-    )
-    client.put("/a", "1")
-    assert client.get("/a")[0] == b"1"
-    client.close()
-    server.kill()
+    with Etcd(tmp_path / "etcd", binaries, tls=tls) as server:
+        proof = {"cert_cert": str(pair.cert_file), "cert_key": str(pair.key_file)} if mutual else {}
+        client = etcd3.client(
+            host="127.0.0.1", port=server.port, timeout=5, ca_cert=str(authority.ca_file), **proof
+        )
+        client.put("/a", "1")
+        assert client.get("/a")[0] == b"1"
+        client.close()
 
 
 def test_restarted_and_paused_server(client: Any, server: Etcd) -> None:

@@ -146,67 +146,62 @@ def test_tls_and_its_rotation(binaries: dict[str, Path], tmp_path: Path, mutual:
         shutil.copy(pair.key_file, key)
         return EtcdTls(authority.issue("server"), authority.ca_file, pair, client_auth=mutual)
 
-    server = Etcd(tmp_path / "etcd", binaries, tls=use(first))
-    server.start()
-    settings = EtcdSettings((server.url,), cafile, cert if mutual else None, key if mutual else None)
-    with connect(settings) as connection:
-        assert works(connection)
-        if mutual:
-            with connect(EtcdSettings((server.url,), cafile)) as nobody, pytest.raises(EtcdUnavailable):
-                works(nobody)
-        server.stop()
-        server.tls = use(second)
-        server.join([server])
-        server.start()
-        assert wait_for(lambda: works(connection), "the new certificates", 20, not_yet=NOT_YET)
-        cafile.unlink()  # in the middle of a rotation
-        server.restart()
-        shutil.copy(second.ca_file, cafile)
-        assert wait_for(lambda: works(connection), "the file to be back", 20, not_yet=NOT_YET)
-    server.kill()
+    with Etcd(tmp_path / "etcd", binaries, tls=use(first)) as server:
+        settings = EtcdSettings((server.url,), cafile, cert if mutual else None, key if mutual else None)
+        with connect(settings) as connection:
+            assert works(connection)
+            if mutual:
+                with connect(EtcdSettings((server.url,), cafile)) as nobody, pytest.raises(EtcdUnavailable):
+                    works(nobody)
+            server.stop()
+            server.tls = use(second)
+            server.join([server])
+            server.start()
+            assert wait_for(lambda: works(connection), "the new certificates", 20, not_yet=NOT_YET)
+            cafile.unlink()  # in the middle of a rotation
+            server.restart()
+            shutil.copy(second.ca_file, cafile)
+            assert wait_for(lambda: works(connection), "the file to be back", 20, not_yet=NOT_YET)
 
 
 def test_server_of_another_authority_is_not_trusted(binaries: dict[str, Path], tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
     tls = EtcdTls(theirs.issue("server"), theirs.ca_file, theirs.issue("client"), client_auth=False)
-    server = Etcd(tmp_path / "etcd", binaries, tls=tls)
-    server.start()
-    with connect(EtcdSettings((server.url,), ours.ca_file)) as connection, pytest.raises(EtcdUnavailable):
+    with (
+        Etcd(tmp_path / "etcd", binaries, tls=tls) as server,
+        connect(EtcdSettings((server.url,), ours.ca_file)) as connection,
+        pytest.raises(EtcdUnavailable),
+    ):
         works(connection)
-    server.kill()
 
 
 def test_next_server_when_one_is_down(binaries: dict[str, Path], tmp_path: Path) -> None:
-    etcd = Etcd(tmp_path / "etcd", binaries)
-    etcd.start()
-    nobody = f"http://127.0.0.1:{free_port()}"
-    with connect(EtcdSettings((nobody, etcd.url))) as connection:
-        store = EtcdStore(connection, [PREFIX])
-        assert store.snapshot().entries == {}, "a read tries every server"
-        assert works(connection)
-    with connect(EtcdSettings((nobody, etcd.url))) as connection:
-        with pytest.raises(EtcdUnavailable):
-            EtcdStore(connection, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
-        assert works(connection), "a write fails over with the next attempt"
-    etcd.kill()
+    with Etcd(tmp_path / "etcd", binaries) as etcd:
+        nobody = f"http://127.0.0.1:{free_port()}"
+        with connect(EtcdSettings((nobody, etcd.url))) as connection:
+            store = EtcdStore(connection, [PREFIX])
+            assert store.snapshot().entries == {}, "a read tries every server"
+            assert works(connection)
+        with connect(EtcdSettings((nobody, etcd.url))) as connection:
+            with pytest.raises(EtcdUnavailable):
+                EtcdStore(connection, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
+            assert works(connection), "a write fails over with the next attempt"
 
 
 def test_cluster_that_loses_the_member_in_use(binaries: dict[str, Path], tmp_path: Path) -> None:
-    cluster = EtcdCluster(tmp_path / "cluster", binaries)
-    cluster.start()
-    try:
-        with connect(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection:
-            assert works(connection)
-            member = cluster.members[connection.endpoints.index(connection.session().endpoint)]
-            member.kill()
-            assert wait_for(lambda: works(connection), "another member", 20, not_yet=NOT_YET)
-            member.start()
-            silent = cluster.members[connection.endpoints.index(connection.session().endpoint)]
-            silent.pause()
-            assert wait_for(lambda: works(connection), "a member that answers", 30, not_yet=NOT_YET)
-            silent.resume()
-    finally:
-        cluster.stop()
+    with (
+        EtcdCluster(tmp_path / "cluster", binaries) as cluster,
+        connect(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
+    ):
+        assert works(connection)
+        member = cluster.members[connection.endpoints.index(connection.session().endpoint)]
+        member.kill()
+        assert wait_for(lambda: works(connection), "another member", 20, not_yet=NOT_YET)
+        member.start()
+        silent = cluster.members[connection.endpoints.index(connection.session().endpoint)]
+        silent.pause()
+        assert wait_for(lambda: works(connection), "a member that answers", 30, not_yet=NOT_YET)
+        silent.resume()
 
 
 def test_restart_is_survived_by_reads_and_writes(server: Etcd) -> None:

@@ -15,6 +15,7 @@ from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from tests.stack.harness import SLOW, Etcd, wait_for
+from tests.stack.told import Told
 
 PREFIX = b"/skydns/"
 
@@ -28,45 +29,6 @@ def connection(server: Etcd) -> Iterator[EtcdConnection]:
 @pytest.fixture
 def store(connection: EtcdConnection) -> EtcdStore:
     return EtcdStore(connection, [PREFIX])
-
-
-class Told:
-    """A watch in a thread of its own."""
-
-    def __init__(self, store: EtcdStore, start: int) -> None:
-        self.batches: list[WatchBatch] = []
-        self.error: EtcdError | None = None
-        self.stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(store, start))
-        self._thread.start()
-
-    def _run(self, store: EtcdStore, start: int) -> None:
-        try:
-            for batch in store.watch(start, self.stop):
-                self.batches.append(batch)
-        except EtcdError as error:
-            self.error = error
-
-    @property
-    def events(self) -> list[WatchEvent]:
-        return [event for batch in list(self.batches) for event in batch.events]
-
-    def standing(self) -> Told:
-        wait_for(lambda: self.batches, "the watch to stand")
-        return self
-
-    def end(self) -> float:
-        began = time.monotonic()
-        self.stop.set()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        return time.monotonic() - began
-
-    def failed(self, deadline: float) -> EtcdError:
-        self._thread.join(deadline)
-        assert not self._thread.is_alive()
-        assert self.error is not None
-        return self.error
 
 
 def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -327,12 +289,10 @@ def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) ->
 
 def test_no_space(binaries: dict[str, Path], tmp_path: Path) -> None:
     server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
-    server.start()
-    with connect(EtcdSettings((server.url,))) as connection:
+    with server, connect(EtcdSettings((server.url,))) as connection:
         store = EtcdStore(connection, [PREFIX])
         with pytest.raises(EtcdNoSpace, match="NOSPACE"):
             store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])
         alarms = wait_for(lambda: health(EtcdSettings((server.url,)), server.url).alarms, "the alarm")
         assert alarms == ("NOSPACE",)
         assert store.snapshot().entries, "reads go on"
-    server.kill()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.changes import Delete, Put, WatchBatch
+from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.changes import Delete, Put
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
@@ -20,6 +20,7 @@ from tests.stack.etcd_v2 import NOTES, EtcdV2
 from tests.stack.faults import running
 from tests.stack.harness import SLOW, ApiServer, Authority, EtcdTls, free_port, wait_for
 from tests.stack.objects import service, services
+from tests.stack.told import Told
 
 PREFIX = "/skydns"
 PORT = "/skydns/a/web/_tcp/_http/H1"
@@ -29,11 +30,9 @@ PASSWORD = "correct-horse-battery"
 
 @pytest.fixture
 def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdV2]:
-    server = EtcdV2(tmp_path / "etcd", binaries)
-    server.start()
-    yield server
-    server.resume()
-    server.kill()
+    with EtcdV2(tmp_path / "etcd", binaries) as server:
+        yield server
+        server.resume()
 
 
 @pytest.fixture
@@ -44,39 +43,6 @@ def store(etcd: EtcdV2) -> Iterator[V2Store]:
 
 def put(store: V2Store, **keys: str) -> None:
     store.apply([[tuple(Put(f"{PREFIX}/{key}".encode(), value.encode()) for key, value in keys.items())]])
-
-
-class Told:
-    """A watch in a thread of its own."""
-
-    def __init__(self, store: V2Store, start: int) -> None:
-        self.batches: list[WatchBatch] = []
-        self.error: EtcdError | None = None
-        self.stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(store, start), daemon=True)
-        self._thread.start()
-        wait_for(lambda: self.batches or self.error, "the watch to stand")
-
-    def _run(self, store: V2Store, start: int) -> None:
-        try:
-            for batch in store.watch(start, self.stop):
-                self.batches.append(batch)
-        except EtcdError as error:
-            self.error = error
-
-    def events(self) -> list[tuple[str, bytes | None]]:
-        return [(event.key.decode(), event.value) for batch in list(self.batches) for event in batch.events]
-
-    def failed(self) -> EtcdError:
-        wait_for(lambda: self.error, "the watch to end", 10)
-        assert self.error is not None
-        return self.error
-
-    def end(self) -> float:
-        began = time.monotonic()
-        self.stop.set()
-        self._thread.join(10)
-        return time.monotonic() - began
 
 
 def test_hidden_keys_are_found_again_by_whoever_comes_later(etcd: EtcdV2, store: V2Store) -> None:
@@ -155,15 +121,15 @@ def test_where_nothing_is_accepted_not_everything_is_tried(store: V2Store) -> No
 
 
 def test_the_watch_tells_what_is_listed(etcd: EtcdV2, store: V2Store) -> None:
-    told = Told(store, store.snapshot().revision + 1)
+    told = Told(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/x": "1", "a/_tcp/x": "hidden"})
     etcd.put("/elsewhere", "1")
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
     etcd.put("/skydns/b", "2")
     etcd.ask("PUT", "/skydns/b", dir="true").raise_for_status()
     etcd.put("/skydns/c", "3")
-    wait_for(lambda: ("/skydns/c", b"3") in told.events(), "the last")
-    assert told.events() == [
+    wait_for(lambda: ("/skydns/c", b"3") in told.pairs, "the last")
+    assert told.pairs == [
         ("/skydns/a/x", b"1"),
         ("/skydns/a/x", None),
         ("/skydns/b", b"2"),
@@ -174,7 +140,7 @@ def test_the_watch_tells_what_is_listed(etcd: EtcdV2, store: V2Store) -> None:
     # quiet for longer than the timeout, and standing still
     wait_for(lambda: told.batches[-1].events == (), "a sign of life", 10)
     etcd.put("/skydns/d", "4")
-    wait_for(lambda: ("/skydns/d", b"4") in told.events(), "the next")
+    wait_for(lambda: ("/skydns/d", b"4") in told.pairs, "the next")
     assert told.end() < 0.5 * SLOW
 
 
@@ -186,42 +152,44 @@ def test_the_watch_tells_what_happened_before_it_stood(etcd: EtcdV2, store: V2St
     # our own writing too, hidden or not, with its notes and its tidying up
     put(store, **{"a/x": "1", "a/_tcp/x": "1"})
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
-    told = Told(store, start)
+    told = Told(store, start).standing()
     etcd.put("/skydns/20", "1")
-    wait_for(lambda: ("/skydns/20", b"1") in told.events(), "all of it")
+    wait_for(lambda: ("/skydns/20", b"1") in told.pairs, "all of it")
     assert told.error is None
-    events = [key for key, _ in told.events() if not key.startswith("/skydns/a/")]
+    events = [key for key, _ in told.pairs if not key.startswith("/skydns/a/")]
     assert events == [f"/skydns/{number:02}" for number in range(21)]
     assert told.end() < 0.5 * SLOW
 
 
 def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -> None:
     put(store, **{"a/x": "1"})
-    told = Told(store, store.snapshot().revision + 1)
+    told = Told(store, store.snapshot().revision + 1).standing()
     etcd.delete("/skydns/a")
     assert "/skydns/a was removed" in str(told.failed())
     start = store.snapshot().revision + 1
     with V2Connection(EtcdSettings((etcd.url,))) as another:
         put(V2Store(another, [b"/skydns/"]), **{str(number): "x" for number in range(1100)})
-    assert isinstance(Told(store, start).failed(), EtcdCompacted), "etcd remembers a thousand events"
-    assert "its data is lost" in str(Told(store, etcd.revision() + 50).failed())
+    assert isinstance(Told(store, start).standing().failed(), EtcdCompacted), (
+        "etcd remembers a thousand events"
+    )
+    assert "its data is lost" in str(Told(store, etcd.revision() + 50).standing().failed())
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed ones change as well", "nothing else"])
 def test_the_watch_ends_where_others_change_what_is_hidden(
     etcd: EtcdV2, store: V2Store, listed: bool
 ) -> None:
-    told = Told(store, store.snapshot().revision + 1)
+    told = Told(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/_tcp/x": "1", "a/x": "1"})
     etcd.put("/elsewhere", "1")
     put(store, **{"a/_tcp/x": "2", "a/x": "2"})
-    wait_for(lambda: ("/skydns/a/x", b"2") in told.events(), "our own")
+    wait_for(lambda: ("/skydns/a/x", b"2") in told.pairs, "our own")
     etcd.put("/skydns/a/_tcp/x", "theirs")
     if listed:
         put(store, b="1")  # what comes later is told by the new snapshot
     wait_for(lambda: told.error, "it to be noticed", 30)
     assert "/skydns/a/_tcp/x, which is hidden, was changed by others" in str(told.error)
-    again = Told(store, store.snapshot().revision + 1)
+    again = Told(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/_tcp/x": "3", "a/x": "3"})
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
     standing = len(again.batches)
@@ -240,37 +208,31 @@ def test_lost_data_is_noticed_while_writing(etcd: EtcdV2, store: V2Store) -> Non
 
 def test_servers_are_tried_in_turn(binaries: dict[str, Path], tmp_path: Path) -> None:
     members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
-    try:
+    for member in members:
+        member.join(members)
+    with contextlib.ExitStack() as ending:
         for member in members:
-            member.join(members)
-        for member in members:
+            ending.callback(member.kill)
             member.process.start()
         for member in members:
             member.wait_up()
-        nowhere = f"http://127.0.0.1:{free_port()}"
-        settings = EtcdSettings((nowhere, *(member.url for member in members)), timeout=2)
-        with V2Connection(settings) as connection:
-            store = V2Store(connection, [b"/skydns/"])
-            assert store.snapshot().entries == {}
-            put(store, a="1")
-            members[0].kill()
-            wait_for(
-                lambda: members[1].ask("GET", "/v2/stats/self").json()["leaderInfo"]["leader"], "a leader"
-            )
+        urls = (f"http://127.0.0.1:{free_port()}", *(member.url for member in members))
+        store = V2Store(ending.enter_context(V2Connection(EtcdSettings(urls, timeout=2))), [b"/skydns/"])
+        assert store.snapshot().entries == {}
+        put(store, a="1")
+        members[0].kill()
+        wait_for(lambda: members[1].ask("GET", "/v2/stats/self").json()["leaderInfo"]["leader"], "a leader")
 
-            def written() -> bool:
-                store.snapshot()
-                put(store, b="1")
-                return True
+        def written() -> bool:
+            store.snapshot()
+            put(store, b="1")
+            return True
 
-            wait_for(written, "the others to take over", 20, not_yet=(EtcdUnavailable,))
-            assert store.snapshot().entries == {b"/skydns/a": b"1", b"/skydns/b": b"1"}
-            members[1].kill()
-            with pytest.raises(EtcdUnavailable):
-                store.snapshot()  # one member alone has no majority to speak for
-    finally:
-        for member in members:
-            member.kill()
+        wait_for(written, "the others to take over", 20, not_yet=(EtcdUnavailable,))
+        assert store.snapshot().entries == {b"/skydns/a": b"1", b"/skydns/b": b"1"}
+        members[1].kill()
+        with pytest.raises(EtcdUnavailable):
+            store.snapshot()  # one member alone has no majority to speak for
 
 
 def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
@@ -313,8 +275,7 @@ def test_certificates_and_the_environment_has_no_say(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.ca_file))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    try:
-        etcd.start()
+    with etcd:
         ours = EtcdSettings(
             (etcd.url,), cafile=authority.ca_file, certfile=client.cert_file, keyfile=client.key_file
         )
@@ -322,9 +283,9 @@ def test_certificates_and_the_environment_has_no_say(
             store = V2Store(connection, [b"/skydns/"])
             put(store, a="1")
             assert store.snapshot().entries == {b"/skydns/a": b"1"}
-            told = Told(store, etcd.revision() + 1)
+            told = Told(store, etcd.revision() + 1).standing()
             put(store, b="1")
-            wait_for(lambda: told.events(), "news")
+            wait_for(lambda: told.pairs, "news")
             assert told.end() < 0.5 * SLOW
         for odd in (
             EtcdSettings((etcd.url,), cafile=other.ca_file),
@@ -332,21 +293,15 @@ def test_certificates_and_the_environment_has_no_say(
         ):
             with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
                 V2Store(connection, [b"/skydns/"]).snapshot()
-    finally:
-        etcd.kill()
 
 
 def test_an_api_that_is_off_is_refused_with_a_reason(binaries: dict[str, Path], tmp_path: Path) -> None:
-    etcd = EtcdV2(tmp_path, binaries, enable=False)
-    etcd.start()
-    try:
-        with (
-            V2Connection(EtcdSettings((etcd.url,))) as connection,
-            pytest.raises(EtcdRefused, match="no v2 API"),
-        ):
-            V2Store(connection, [b"/skydns/"]).snapshot()
-    finally:
-        etcd.kill()
+    with (
+        EtcdV2(tmp_path, binaries, enable=False) as etcd,
+        V2Connection(EtcdSettings((etcd.url,))) as connection,
+        pytest.raises(EtcdRefused, match="no v2 API"),
+    ):
+        V2Store(connection, [b"/skydns/"]).snapshot()
 
 
 @pytest.mark.parametrize("trouble", ["none", "etcd hangs", "etcd gone"])

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
+from collections.abc import Callable
 
 from tests.stack.bridge import kube2etcd
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, namespace, service
-from tests.stack.zoned import Zoned, starter
-
-
-@pytest.fixture
-def start(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
-    yield from starter(tmp_path, binaries, apiserver, etcd)
+from tests.stack.zoned import Zoned
 
 
 def test_every_kind_of_name(start: Callable[..., Zoned], apiserver: ApiServer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.faults import HERE, door_to, metric, running
+from tests.stack.faults import comes, door_to, metric, running
 from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import service, services
 from tests.stack.pair import our_corefile
@@ -51,8 +51,7 @@ def test_after_a_restart_of_the_api_server_changes_come_again(
         assert "stale" in bridge.get("/readyz").text
         assert etcd.dump("/skydns") == before
         apiserver.start()
-        apiserver.apply(service("later"))
-        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the new keys", 40)
+        comes(apiserver, etcd, "later", 40)
         wait_for(lambda: "stale" not in bridge.get("/readyz").text, "it to be followed again", 40)
 
 
@@ -65,8 +64,7 @@ def test_gone_too_many_and_errors_are_got_over(apiserver: ApiServer, etcd: Etcd,
             door.fault("*", cut=True, left=3),
         ]
         assert door.expire() >= 3
-        apiserver.apply(service("later"))
-        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the new keys", 30)
+        comes(apiserver, etcd, "later", 30)
         wait_for(lambda: all(fault.left == 0 for fault in faults), "every fault to be met", 30)
 
 
@@ -125,8 +123,7 @@ def test_an_answer_that_is_wrong_costs_a_moment_and_no_name(
             return fault.left == 0
 
         wait_for(met, "the fault to be met", 30, bridge.process)
-        apiserver.apply(service("later"))
-        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the new keys", 30)
+        comes(apiserver, etcd, "later", 30)
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in before} == before
         assert metric(bridge, "kube2etcd_held_deletes") == 0

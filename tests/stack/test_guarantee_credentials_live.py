@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, metric, running
+from tests.stack.faults import HERE, comes, metric, running
 from tests.stack.harness import ApiServer, Authority, Etcd, EtcdTls, wait_for
 from tests.stack.objects import service, services
 
@@ -16,26 +16,18 @@ PASSWORD = "correct-horse-battery"
 WRONG = "wrong-horse-battery"
 
 
-def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float = 15) -> None:
-    apiserver.apply(service(name))
-    wait_for(lambda: [key for key in etcd.dump(HERE) if f"/default/{name}" in key], name, deadline_s)
-
-
 @pytest.fixture
 def own_apiserver(
     binaries: dict[str, Path], etcd_for_api: Etcd, apiserver: ApiServer, tmp_path: Path
 ) -> Iterator[ApiServer]:
     """Another door to the same objects, which knows two tokens."""
-    server = ApiServer(
+    with ApiServer(
         tmp_path / "own-api",
         binaries,
         etcd_for_api.url,
         users={f"token-{one}-secret": (one, ("system:masters",)) for one in ("old", "new")},
-    )
-    server.start()
-    yield server
-    server.close()
-    server.kill()
+    ) as server:
+        yield server
 
 
 def with_token_file(apiserver: ApiServer, directory: Path, token: str) -> tuple[Path, Path]:

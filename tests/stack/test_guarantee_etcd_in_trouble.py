@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, metric, running, same_keys
+from tests.stack.faults import HERE, keys_of, metric, running, same_keys
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -21,44 +21,38 @@ from tests.stack.objects import endpoints, service, services
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "30")
 
 
-def keys_of(etcd: Etcd, name: str) -> list[str]:
-    return [key for key in etcd.dump(HERE) if f"/svc/default/{name}" in key]
-
-
 def test_a_full_etcd_is_named_and_written_again_when_there_is_space(
     binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(3))
-    etcd = Etcd(tmp_path / "small", binaries, extra_args=["--quota-backend-bytes=2000000"])
-    etcd.start()
-    try:
-        with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-            before = etcd.dump("/skydns")
+    with (
+        Etcd(tmp_path / "small", binaries, extra_args=["--quota-backend-bytes=2000000"]) as etcd,
+        running(tmp_path, apiserver.kubeconfig(), etcd) as bridge,
+    ):
+        before = etcd.dump("/skydns")
 
-            def fill() -> bool:
-                try:
-                    etcd.ctl("put", "/elsewhere", stdin="x" * 200_000)
-                except RuntimeError as error:
-                    return "space exceeded" in str(error)
-                return False
+        def fill() -> bool:
+            try:
+                etcd.ctl("put", "/elsewhere", stdin="x" * 200_000)
+            except RuntimeError as error:
+                return "space exceeded" in str(error)
+            return False
 
-            wait_for(fill, "etcd to be full", 30)
-            apiserver.apply(service("later"))
-            wait_for(lambda: "NOSPACE" in bridge.get("/readyz").text, "the reason", 15, bridge.process)
-            assert not bridge.ready()
-            assert bridge.get("/livez").status_code == 200
-            assert etcd.dump("/skydns") == before, "what is there is still served"
-            log = bridge.process.log.read_text()
-            assert log.count("has no space left") < 5, "told when it changes, not with each attempt"
+        wait_for(fill, "etcd to be full", 30)
+        apiserver.apply(service("later"))
+        wait_for(lambda: "NOSPACE" in bridge.get("/readyz").text, "the reason", 15, bridge.process)
+        assert not bridge.ready()
+        assert bridge.get("/livez").status_code == 200
+        assert etcd.dump("/skydns") == before, "what is there is still served"
+        log = bridge.process.log.read_text()
+        assert log.count("has no space left") < 5, "told when it changes, not with each attempt"
 
-            etcd.ctl("compact", str(etcd.revision()))
-            etcd.ctl("defrag")
-            etcd.ctl("alarm", "disarm")
-            bridge.wait_ready(10)
-            assert keys_of(etcd, "later")
-            assert bridge.process.alive
-    finally:
-        etcd.kill()
+        etcd.ctl("compact", str(etcd.revision()))
+        etcd.ctl("defrag")
+        etcd.ctl("alarm", "disarm")
+        bridge.wait_ready(10)
+        assert keys_of(etcd, "later")
+        assert bridge.process.alive
 
 
 def test_changes_that_were_compacted_away_unseen_are_put_right(
@@ -118,18 +112,16 @@ def test_an_etcd_that_takes_less_at_once_gets_it_in_pieces(
 ) -> None:
     apiserver.apply_all([*services(40), service("head", clusterIP="None")])
     apiserver.apply(endpoints("head", *(f"10.8.0.{number}" for number in range(1, 60))))
-    etcd = Etcd(tmp_path / "narrow", binaries, extra_args=[limit])
-    etcd.start()
-    try:
-        with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-            for number in range(40):
-                assert keys_of(etcd, f"s{number:03d}")
-            assert len(keys_of(etcd, "head/")) >= 59
-            assert "etcd refuses" not in bridge.process.log.read_text()
-            etcd.delete("/skydns")
-            wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
-    finally:
-        etcd.kill()
+    with (
+        Etcd(tmp_path / "narrow", binaries, extra_args=[limit]) as etcd,
+        running(tmp_path, apiserver.kubeconfig(), etcd) as bridge,
+    ):
+        for number in range(40):
+            assert keys_of(etcd, f"s{number:03d}")
+        assert len(keys_of(etcd, "head/")) >= 59
+        assert "etcd refuses" not in bridge.process.log.read_text()
+        etcd.delete("/skydns")
+        wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
 
 
 def test_keys_that_etcd_refuses_are_named_and_all_others_are_written(

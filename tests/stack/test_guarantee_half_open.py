@@ -9,7 +9,7 @@ from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, Inbox, Listed
-from tests.stack.faults import HERE, running, tunnel_to
+from tests.stack.faults import appears, keys_of, running, tunnel_to
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import service, services
 
@@ -31,10 +31,10 @@ def test_an_etcd_behind_a_connection_that_swallows_is_reached_anew(
             tunnel.mend()
             bridge.wait_ready(20)
             assert tunnel.carried > carried
-            assert [key for key in etcd.dump(HERE) if "/default/later" in key]
+            assert keys_of(etcd, "later")
             # the watch as well
             etcd.delete("/skydns")
-            wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/later" in key], "the repair", 10)
+            appears(etcd, "later")
 
 
 def test_a_watch_over_a_connection_that_swallows_is_opened_anew(apiserver: ApiServer) -> None:

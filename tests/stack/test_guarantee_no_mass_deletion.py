@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.faults import HERE, Door, args, door_to, fresh_keys, metric, running, same_keys
+from tests.stack.faults import Door, args, door_to, fresh_keys, keys_of, metric, running, same_keys
 from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, clean_environment, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -114,7 +114,7 @@ def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
         wait_for(lambda: relisted(bridge, "services", namespaces), "the Services to be listed", 40)
         began = time.monotonic()
         wait_for(
-            lambda: len([key for key in etcd.dump(HERE) if "/svc/default/s0" in key]) <= 16 * 3,
+            lambda: len(keys_of(etcd, "s0")) <= 16 * 3,
             "the deletions to be carried out",
             40,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, args, metric, running, same_keys
+from tests.stack.faults import HERE, args, comes, metric, running, same_keys
 from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, EtcdCluster, wait_for
 from tests.stack.objects import endpoints, service, services
 from tests.stack.webhook import Webhook
@@ -29,16 +29,6 @@ def leading(*bridges: Bridge) -> Bridge:
     found = wait_for(find, "one leader", 15)
     assert found is not None
     return found
-
-
-def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float) -> None:
-    apiserver.apply(service(name))
-    wait_for(
-        lambda: [key for key in etcd.dump(HERE) if f"/default/{name}" in key],
-        name,
-        deadline_s,
-        not_yet=(AssertionError, RuntimeError),
-    )
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
@@ -105,10 +95,8 @@ def test_a_leader_that_was_paused_never_writes_again(
 
 @pytest.fixture
 def cluster(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdCluster]:
-    cluster = EtcdCluster(tmp_path / "cluster", binaries)
-    cluster.start()
-    yield cluster
-    cluster.stop()
+    with EtcdCluster(tmp_path / "cluster", binaries) as cluster:
+        yield cluster
 
 
 @pytest.mark.parametrize("elect", [False, True])

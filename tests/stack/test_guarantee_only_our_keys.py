@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.stack.faults import HERE, metric, running, same_keys
+from tests.stack.faults import appears, comes, keys_of, metric, running, same_keys
 from tests.stack.harness import ApiServer, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -25,9 +25,8 @@ def test_foreign_keys_are_untouched_and_a_malformed_one_is_named(
     apiserver.apply_all(services(3))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         apiserver.delete_all(services(3))
-        apiserver.apply(service("last"))
-        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/last" in key], "the last one", 10)
-        wait_for(lambda: not [key for key in etcd.dump(HERE) if "/default/s00" in key], "the first to go", 40)
+        comes(apiserver, etcd, "last")
+        wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
         present = etcd.dump("")
         assert {key: present.get(key) for key in FOREIGN} == FOREIGN
         assert "svc/default/odd is malformed" in bridge.process.log.read_text()
@@ -44,8 +43,7 @@ def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, 
         running(tmp_path, apiserver.kubeconfig(), etcd, *extra) as one,
         running(tmp_path, apiserver.kubeconfig(), etcd, *extra, name="second") as two,
     ):
-        apiserver.apply(service("last"))
-        wait_for(lambda: [key for key in etcd.dump(HERE) if "/default/last" in key], "the last one", 10)
+        comes(apiserver, etcd, "last")
         writes = {bridge: metric(bridge, "kube2etcd_writes_total") for bridge in (one, two)}
 
         def resyncs() -> list[float]:
@@ -115,12 +113,7 @@ def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etc
             apiserver.apply(one)
             last = f"last{number:02d}"
             apiserver.apply(service(last))
-            wait_for(
-                lambda last=last: [key for key in etcd.dump(HERE) if f"/default/{last}" in key],  # type: ignore[misc]
-                f"the next change after {what}",
-                10,
-                bridge.process,
-            )
+            appears(etcd, f"{last}")
             present = etcd.dump("/skydns")
             assert {key: present.get(key) for key in expected} == expected, what
         assert bridge.ready()

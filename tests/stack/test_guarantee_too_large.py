@@ -31,31 +31,29 @@ def test_a_value_that_is_too_large_is_named_and_all_others_are_written(
     large = [endpoint("large.dtk.io", "TXT", "x" * 3000), endpoint("large.dtk.io", "A", "10.0.0.5")]
     apiserver.apply(dns_endpoint("one", *small[:5], *large, *small[5:]))
     names = {f"small{number}" for number in range(10)}
-    etcd = Etcd(tmp_path / "narrow", binaries, extra_args=["--max-request-bytes=2000"])
-    etcd.start()
-    try:
-        with running(tmp_path, apiserver.kubeconfig(), etcd, *DOMAIN, "--resync-period", "1") as bridge:
-            wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge.process)
-            assert [key for key in etcd.dump(f"{THERE}/large/") if "10-0-0-5" in key]
-            for number in range(100):
-                assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
-            assert refusals(bridge)
-            assert all(f"{THERE}/large/" in line and "too large" in line for line in refusals(bridge))
-            # said once, however often it is tried again, and it holds nothing up
-            told, passes = len(refusals(bridge)), metric(bridge, "kube2etcd_resync_duration_seconds_count")
-            wait_for(
-                lambda: metric(bridge, "kube2etcd_resync_duration_seconds_count") >= passes + 3, "passes", 20
-            )
-            assert len(refusals(bridge)) == told
-            apiserver.apply(service("later"))
-            wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 5)
-            # put right, it is there
-            large[0] = endpoint("large.dtk.io", "TXT", "short by now")
-            apiserver.apply(dns_endpoint("one", *small, *large))
-            wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge.process)
-            assert "Traceback" not in bridge.process.log.read_text()
-    finally:
-        etcd.kill()
+    with (
+        Etcd(tmp_path / "narrow", binaries, extra_args=["--max-request-bytes=2000"]) as etcd,
+        running(tmp_path, apiserver.kubeconfig(), etcd, *DOMAIN, "--resync-period", "1") as bridge,
+    ):
+        wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge.process)
+        assert [key for key in etcd.dump(f"{THERE}/large/") if "10-0-0-5" in key]
+        for number in range(100):
+            assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
+        assert refusals(bridge)
+        assert all(f"{THERE}/large/" in line and "too large" in line for line in refusals(bridge))
+        # said once, however often it is tried again, and it holds nothing up
+        told, passes = len(refusals(bridge)), metric(bridge, "kube2etcd_resync_duration_seconds_count")
+        wait_for(
+            lambda: metric(bridge, "kube2etcd_resync_duration_seconds_count") >= passes + 3, "passes", 20
+        )
+        assert len(refusals(bridge)) == told
+        apiserver.apply(service("later"))
+        wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 5)
+        # put right, it is there
+        large[0] = endpoint("large.dtk.io", "TXT", "short by now")
+        apiserver.apply(dns_endpoint("one", *small, *large))
+        wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge.process)
+        assert "Traceback" not in bridge.process.log.read_text()
 
 
 def test_many_large_values_are_written_and_read_in_pieces(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,14 +16,7 @@ import pytest
 from tests.stack.coredns import said
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import namespace, nic, vmi, vmi_crd
-from tests.stack.zoned import Zoned, starter
-
-
-@pytest.fixture
-def start(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
-    yield from starter(tmp_path, binaries, apiserver, etcd)
+from tests.stack.zoned import Zoned
 
 
 def test_the_example_word_for_word_and_all_around_it(

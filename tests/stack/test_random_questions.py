@@ -99,16 +99,14 @@ def pair(
     """A random cluster behind both servers."""
     directory = tmp_path_factory.mktemp("pair")
     shared_apiserver.reset()
-    etcd = Etcd(directory, binaries)
-    etcd.start()
-    try:
-        with running_pair(binaries, directory, shared_apiserver, etcd, pods="verified") as running:
-            for one in random_cluster(7, 16):
-                shared_apiserver.apply(one)
-            running.settle()
-            yield running
-    finally:
-        etcd.kill()
+    with (
+        Etcd(directory, binaries) as etcd,
+        running_pair(binaries, directory, shared_apiserver, etcd, pods="verified") as running,
+    ):
+        for one in random_cluster(7, 16):
+            shared_apiserver.apply(one)
+        running.settle()
+        yield running
 
 
 @pytest.fixture(scope="module")

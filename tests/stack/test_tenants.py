@@ -12,16 +12,9 @@ import pytest
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP
 from tests.stack.harness import ApiServer, Etcd, Object
 from tests.stack.objects import endpoints, namespace, service
-from tests.stack.zoned import Zoned, relabel, starter
+from tests.stack.zoned import Zoned, relabel
 
 SVC = "tenant.svc.cluster.local"
-
-
-@pytest.fixture
-def start(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
-    yield from starter(tmp_path, binaries, apiserver, etcd)
 
 
 def annotated(name: str, annotation: str | None, **more: object) -> Object:

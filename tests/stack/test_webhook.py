@@ -188,15 +188,11 @@ def test_every_option_has_a_twin_in_the_environment(tmp_path: Path) -> None:
         "KUBE2ETCD_ALLOW": "127.0.0.0/8",
         "KUBE2ETCD_BIND": "127.0.0.1",
     }
-    webhook = Webhook(tmp_path, [], env)
-    try:
-        webhook.start()
+    with Webhook(tmp_path, [], env) as webhook:
         assert webhook.call("GET", "/").json() == {"include": ["dtk.io", ".a.b"]}
         assert webhook.call("GET", "/clusterip").json() == "192.0.2.1,fd00::1"
         assert webhook.apply(create=[alias("x.dtk.io", "x.dtk.io"), alias("a.b", "a.b")]) == 204
         assert block(hosts) == ["192.0.2.1 x.dtk.io", "fd00::1 x.dtk.io"]
-    finally:
-        webhook.kill()
 
 
 # What ExternalDNS writes up to v0.16: its lists are called as they are in Go, and an empty one is null.

@@ -36,9 +36,7 @@ def test_a_hosts_file_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None
         "--domains",
         "dtk.io",
     ]
-    webhook = Webhook(tmp_path, options, wrapper=in_unit(etc))
-    try:
-        webhook.start()
+    with Webhook(tmp_path, options, wrapper=in_unit(etc)) as webhook:
         inode = hosts.stat().st_ino
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5"), a("bar.dtk.io", "10.0.0.6")]) == 204
         assert hosts.stat().st_ino == inode
@@ -55,16 +53,14 @@ def test_a_hosts_file_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None
         assert webhook.apply(create=[a("new.dtk.io", "10.0.0.7")]) == 204
         assert hosts.read_bytes().startswith(b"# edited\n127.0.0.1 localhost\n")
         assert block(hosts) == ["10.0.0.5 foo.dtk.io", "10.0.0.7 new.dtk.io"]
-    finally:
-        webhook.kill()
 
 
 def test_what_its_install_script_and_example_do(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(b"127.0.0.1 localhost\n")
-    webhook = Webhook(tmp_path, ["--hosts-file", str(hosts), "--state-file", str(tmp_path / "state.json")])
-    try:
-        webhook.start()
+    with Webhook(
+        tmp_path, ["--hosts-file", str(hosts), "--state-file", str(tmp_path / "state.json")]
+    ) as webhook:
         assert webhook.call("GET", "/").json() == {"regexInclude": "^$"}
         for path, data in (("domains", "dtk.io"), ("clusterip", "192.168.122.167")):
             for _ in range(2):
@@ -83,5 +79,3 @@ def test_what_its_install_script_and_example_do(tmp_path: Path) -> None:
         webhook.restart()
         wait_for(lambda: block(hosts) == ["192.168.122.167 foo.dtk.io"], "the block after a restart", 5)
         assert webhook.call("GET", "/domains").json() == ["dtk.io"]
-    finally:
-        webhook.kill()

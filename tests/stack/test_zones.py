@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import (
     dns_endpoint,
     dns_endpoint_crd,
@@ -17,14 +14,7 @@ from tests.stack.objects import (
     namespace,
     service,
 )
-from tests.stack.zoned import Zoned, relabel, starter
-
-
-@pytest.fixture
-def start(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
-    yield from starter(tmp_path, binaries, apiserver, etcd)
+from tests.stack.zoned import Zoned, relabel
 
 
 def test_selected_by_label_namespace_and_the_namespaces_label(

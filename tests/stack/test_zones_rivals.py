@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-
-from tests.stack.harness import ApiServer, Etcd
+from tests.stack.harness import ApiServer
 from tests.stack.objects import namespace, service
 from tests.stack.test_guarantee_no_gap import asked_all_the_time
-from tests.stack.zoned import Zoned, starter
+from tests.stack.zoned import Zoned
 
 WEB = "web.stage.example"
-
-
-@pytest.fixture
-def start(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
-    yield from starter(tmp_path, binaries, apiserver, etcd)
 
 
 def test_one_has_the_name_and_the_next_takes_over_without_a_gap(

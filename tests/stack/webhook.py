@@ -94,12 +94,8 @@ def ownership(endpoint: JSON, name: str | None = None) -> JSON:
 @contextmanager
 def serving(directory: Path, *args: str, **more: Any) -> Iterator[Webhook]:
     """A webhook for dtk.io that is up, and gone afterwards."""
-    webhook = Webhook(directory, ["--domains", "dtk.io", *args], **more)
-    try:
-        webhook.start()
+    with Webhook(directory, ["--domains", "dtk.io", *args], **more) as webhook:
         yield webhook
-    finally:
-        webhook.kill()
 
 
 @contextmanager

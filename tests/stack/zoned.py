@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,17 @@ class Zoned:
         self.bridge.kill()
         self.dns.kill()
 
+    def __enter__(self) -> Zoned:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     def ask(self, name: str, rtype: str = "A", *, tcp: bool = False) -> list[str]:
         """The answer's data in its order, or NODATA, or the code."""
         return said(self.dns.ask(name, rtype, tcp))
@@ -65,23 +76,3 @@ def relabel(api: ApiServer, one: Object) -> None:
     metadata = {part: one["metadata"].get(part, {}) for part in ("labels", "annotations")}
     path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
     api.patch(path, {"metadata": metadata})
-
-
-def starter(
-    directory: Path, binaries: Mapping[str, Path], api: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
-    """A function that starts one with these options; what it started ends with the test."""
-    running: list[Zoned] = []
-
-    def start(
-        *options: str, config: Mapping[str, Any] | None = None, dns_options: Sequence[str] = ()
-    ) -> Zoned:
-        place = directory / f"zoned{len(running)}"
-        one = Zoned(place, binaries, api, etcd, options, config, dns_options)
-        running.append(one)
-        one.start()
-        return one
-
-    yield start
-    for one in running:
-        one.kill()

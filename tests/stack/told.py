@@ -1,0 +1,59 @@
+"""A watch on etcd in a thread of its own, and what it was told."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from kube2etcd.errors import EtcdError
+from kube2etcd.etcd.changes import WatchBatch, WatchEvent
+from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.etcd.v2 import V2Store
+from tests.stack.process import wait_for
+
+
+class Told:
+    """Collects batches until it is ended or fails."""
+
+    def __init__(self, store: EtcdStore | V2Store, start: int) -> None:
+        self.batches: list[WatchBatch] = []
+        self.error: EtcdError | None = None
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(store, start), daemon=True)
+        self._thread.start()
+
+    def _run(self, store: EtcdStore | V2Store, start: int) -> None:
+        try:
+            for batch in store.watch(start, self.stop):
+                self.batches.append(batch)
+        except EtcdError as error:
+            self.error = error
+
+    @property
+    def events(self) -> list[WatchEvent]:
+        """All events so far."""
+        return [event for batch in list(self.batches) for event in batch.events]
+
+    @property
+    def pairs(self) -> list[tuple[str, bytes | None]]:
+        """Keys and values of all events so far."""
+        return [(event.key.decode(), event.value) for event in self.events]
+
+    def standing(self) -> Told:
+        """Wait until the watch stands, or has failed."""
+        wait_for(lambda: self.batches or self.error, "the watch to stand")
+        return self
+
+    def end(self) -> float:
+        """Stop it; how long that took."""
+        began = time.monotonic()
+        self.stop.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return time.monotonic() - began
+
+    def failed(self, deadline_s: float = 10.0) -> EtcdError:
+        """Wait for its error."""
+        self._thread.join(deadline_s)
+        assert self.error is not None
+        return self.error
