@@ -72,8 +72,7 @@ _ports = st.lists(
     unique_by=lambda port: port.protocol,
 ).map(tuple)
 _balancer = st.lists(
-    st.builds(Ingress, st.sampled_from(["", "10.0.0.2"]), st.sampled_from(["", "x.org"])),
-    max_size=2,
+    st.builds(Ingress, st.sampled_from(["", "10.0.0.2"]), st.sampled_from(["", "x.org"])), max_size=2
 ).map(tuple)
 
 

@@ -44,13 +44,7 @@ _labels = st.sampled_from(LABELS)
 
 
 def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
-    return st.builds(
-        Metadata,
-        st.just(namespace),
-        st.just(name),
-        creation_timestamp=_stamps,
-        labels=_labels,
-    )
+    return st.builds(Metadata, st.just(namespace), st.just(name), creation_timestamp=_stamps, labels=_labels)
 
 
 _ports = st.lists(

@@ -105,12 +105,7 @@ def fail_with(number: int) -> object:
 
 @pytest.mark.parametrize(
     ("call", "number"),
-    [
-        ("replace", errno.EBUSY),
-        ("fsync", errno.EIO),
-        ("fchmod", errno.EPERM),
-        ("setxattr", errno.ENOSPC),
-    ],
+    [("replace", errno.EBUSY), ("fsync", errno.EIO), ("fchmod", errno.EPERM), ("setxattr", errno.ENOSPC)],
 )
 def test_what_cannot_be_done_leaves_the_file_and_nothing_beside_it(
     call: str, number: int, file: Path, monkeypatch: pytest.MonkeyPatch

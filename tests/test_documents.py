@@ -104,10 +104,7 @@ def test_what_is_read_of_json(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            '{"a": 1,\n "b": {"c": "{\\"}",\n\t"c" : "c"}}',
-            "line 3, column 2: the key c appears twice; keep",
-        ),
+        ('{"a": 1,\n "b": {"c": "{\\"}",\n\t"c" : "c"}}', "line 3, column 2: the key c appears twice; keep"),
         ('[{"a": 1}, {"a": 1, "\\u0061": 1}]', "line 1, column 21: the key a appears twice"),
         ('{"a": {"b": 1}, "a": 2}', "line 1, column 17: the key a appears twice"),
         ('{"\\u001b": 1, "\\u001b": 2}', r"line 1, column 15: the key '\x1b' appears twice"),

@@ -20,9 +20,7 @@ def run(name: str, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "label"),
-    [("etcd-watch", "etcd-watch"), ("Thread-17 (_spin)", "other")],
-    ids=["ours", "other"],
+    ("name", "label"), [("etcd-watch", "etcd-watch"), ("Thread-17 (_spin)", "other")], ids=["ours", "other"]
 )
 def test_a_thread_that_dies_is_told(caplog: pytest.LogCaptureFixture, name: str, label: str) -> None:
     metrics, status = Metrics(), Status()

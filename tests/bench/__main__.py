@@ -80,11 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    figures: dict[str, Any] = {
-        "machine": where,
-        "quick": given.quick,
-        "rows": [asdict(row) for row in rows],
-    }
+    figures: dict[str, Any] = {"machine": where, "quick": given.quick, "rows": [asdict(row) for row in rows]}
     print(f"{where}\n\n{table(figures['rows'])}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")

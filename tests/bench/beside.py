@@ -189,11 +189,7 @@ def _change(api: ApiServer, kind: str, turn: int) -> Change:
         name, shows = f"vm-{number}", f"nic1.vm-{number}.{space}.vm."
         address = one["status"]["interfaces"][1]["ipAddresses"][0]
     path = api.path(version, kind, space, name)
-    return (
-        lambda: api.patch(path, patch),
-        shows,
-        address,
-    )
+    return (lambda: api.patch(path, patch), shows, address)
 
 
 def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:

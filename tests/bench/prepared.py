@@ -29,10 +29,7 @@ PATHS = {
     "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
     "VirtualMachineInstance": "/apis/kubevirt.io/v1/virtualmachineinstances",
 }
-VERSIONS = {
-    "EndpointSlice": "discovery.k8s.io/v1",
-    "VirtualMachineInstance": "kubevirt.io/v1",
-}
+VERSIONS = {"EndpointSlice": "discovery.k8s.io/v1", "VirtualMachineInstance": "kubevirt.io/v1"}
 #: Objects in a page, and in a namespace.
 EACH = 500
 ENDPOINTS = 10
@@ -105,11 +102,7 @@ def service(number: int, address: str = "None") -> Object:
     ]
     spec = {"ports": ports, "selector": {"app": f"service-{number}"}, "clusterIP": address}
     spec |= {"clusterIPs": [address], "type": "ClusterIP", "ipFamilies": ["IPv4"], "sessionAffinity": "None"}
-    return {
-        "metadata": _metadata(number, f"service-{number}"),
-        "spec": spec,
-        "status": {"loadBalancer": {}},
-    }
+    return {"metadata": _metadata(number, f"service-{number}"), "spec": spec, "status": {"loadBalancer": {}}}
 
 
 def endpoint_slice(number: int, endpoints: int, generation: int = 0) -> Object:

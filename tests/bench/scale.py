@@ -160,12 +160,7 @@ def memory_of_machines(bench: Bench) -> Iterator[Row]:
         bridge.kill()
     bench.say(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
     yield Row(
-        f"memory at most, {count:,} VMIs, relists included",
-        "",
-        peak,
-        160.0,
-        "MiB",
-        details={"now": now},
+        f"memory at most, {count:,} VMIs, relists included", "", peak, 160.0, "MiB", details={"now": now}
     )
 
 

@@ -88,8 +88,7 @@ def test_a_port_in_use_is_a_sentence(said: Said) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "hint"),
-    [("192.0.2.1", "no address 192.0.2.1"), ("no.such.host.invalid", "is not known")],
+    ("host", "hint"), [("192.0.2.1", "no address 192.0.2.1"), ("no.such.host.invalid", "is not known")]
 )
 def test_a_host_that_is_not_here_is_a_sentence(said: Said, host: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
@@ -166,10 +165,7 @@ def test_probes_are_answered_whatever_strangers_hold_open(
             behave(client)
 
 
-ENDLESS = {
-    "body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n",
-    "head": b"GET / HTTP/1.1\r\nX: ",
-}
+ENDLESS = {"body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n", "head": b"GET / HTTP/1.1\r\nX: "}
 
 
 @pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)

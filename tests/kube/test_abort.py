@@ -9,20 +9,10 @@ import time
 
 import pytest
 
-from kube2etcd.errors import (
-    ApiError,
-    ApiUnavailable,
-)
+from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.transport import Abort
-from tests.kube.scripted import (
-    Answer,
-    Opened,
-    Scripted,
-    chunks,
-    hang,
-    whole,
-)
+from tests.kube.scripted import Answer, Opened, Scripted, chunks, hang, whole
 
 
 @pytest.mark.parametrize("answer", [hang, chunks(b"one\n", None)], ids=["headers", "body"])

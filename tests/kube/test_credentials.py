@@ -13,11 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kube2etcd.errors import (
-    ApiForbidden,
-    ApiUnavailable,
-    SettingsError,
-)
+from kube2etcd.errors import ApiForbidden, ApiUnavailable, SettingsError
 from kube2etcd.kube.client import connect
 from kube2etcd.kube.credentials import ClusterSettings
 from tests.kube.scripted import (
@@ -40,10 +36,7 @@ from tests.kube.scripted import (
         ({"token": SECRET}, f"Bearer {SECRET}"),
         ({"token": f"{SECRET}\n"}, f"Bearer {SECRET}"),
         ({"tokenFile": "token"}, f"Bearer {SECRET}"),
-        (
-            {"username": "u", "password": "p"},
-            "Basic " + base64.b64encode(b"u:p").decode(),
-        ),
+        ({"username": "u", "password": "p"}, "Basic " + base64.b64encode(b"u:p").decode()),
         ({}, None),
     ],
     ids=["token", "token with newline", "token file", "password", "nothing"],

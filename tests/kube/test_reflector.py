@@ -23,12 +23,7 @@ def test_list_and_watch() -> None:
     world.lists(page("a", "b"))
     world.watches(event("ADDED", "c", "11"), event("DELETED", "a", "12"), world.lived)
     world.run()
-    assert world.sink.told == [
-        ("replace", ["a", "b"], "10"),
-        "healthy",
-        ("ADDED", "c"),
-        ("DELETED", "a"),
-    ]
+    assert world.sink.told == [("replace", ["a", "b"], "10"), "healthy", ("ADDED", "c"), ("DELETED", "a")]
     assert world.path == "/api/v1/services"
     assert world.asked[0] == ("list", {"limit": str(PAGE_SIZE)})
     verb, params = world.asked[1]
@@ -112,12 +107,7 @@ def test_one_odd_object_costs_only_itself() -> None:
     odd_event = json.dumps({"type": "MODIFIED", "object": obj("b", "11", spec=[])}).encode()
     world = World()
     world.lists(odd).watches(odd_event, event("ADDED", "c", "12"), world.lived).run()
-    assert world.sink.told == [
-        ("replace", ["a", "b"], "10"),
-        "healthy",
-        ("MODIFIED", "b"),
-        ("ADDED", "c"),
-    ]
+    assert world.sink.told == [("replace", ["a", "b"], "10"), "healthy", ("MODIFIED", "b"), ("ADDED", "c")]
     assert [r.name for r in world.sink.rejected] == ["odd", "b"]
 
 

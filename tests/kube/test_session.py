@@ -52,8 +52,7 @@ class TlsServer(Scripted):
 
 _MAKE_SERVER = (
     MAKE_CA.replace(
-        ".sign(key",
-        '.add_extension(x509.SubjectAlternativeName([x509.DNSName("api.test")]), False).sign(key',
+        ".sign(key", '.add_extension(x509.SubjectAlternativeName([x509.DNSName("api.test")]), False).sign(key'
     )
     + """
 print(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,

@@ -6,21 +6,11 @@ import time
 
 import pytest
 
-from kube2etcd.errors import (
-    ApiTruncated,
-    ApiUnavailable,
-)
+from kube2etcd.errors import ApiTruncated, ApiUnavailable
 from kube2etcd.kube import transport
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiSilent
-from tests.kube.scripted import (
-    Handler,
-    Scripted,
-    chunks,
-    get,
-    hang,
-    lines,
-)
+from tests.kube.scripted import Handler, Scripted, chunks, get, hang, lines
 
 
 @pytest.mark.parametrize("kind", ["length", "chunked"])
@@ -103,9 +93,6 @@ def test_a_stream_that_falls_silent(server: Scripted, api: ApiConnection) -> Non
 
 def test_an_opening_that_takes_too_long_is_no_silence(server: Scripted, api: ApiConnection) -> None:
     server.answers = [hang]
-    with (
-        pytest.raises(ApiUnavailable) as caught,
-        api.stream("/w", {}, connect_timeout=0.1, read_timeout=60),
-    ):
+    with pytest.raises(ApiUnavailable) as caught, api.stream("/w", {}, connect_timeout=0.1, read_timeout=60):
         pass
     assert not isinstance(caught.value, ApiSilent)

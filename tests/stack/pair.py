@@ -18,27 +18,14 @@ import dns.rcode
 
 from tests.stack.compare import Answer, Report, normalise
 from tests.stack.coredns import corefile
-from tests.stack.harness import (
-    LOOPBACK,
-    ApiServer,
-    Bridge,
-    CoreDns,
-    Etcd,
-    free_port,
-    wait_for,
-)
+from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoint_slice, namespace, pod, service
 from tests.stack.questions import Question, dashed
 
 Object = dict[str, Any]
 
 ZONE = "cluster.local"
-READ_KINDS = (
-    ("v1", "Namespace"),
-    ("v1", "Service"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-    ("v1", "Pod"),
-)
+READ_KINDS = (("v1", "Namespace"), ("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod"))
 
 UPSTREAM = """
 .:{port} {

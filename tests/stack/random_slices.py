@@ -18,10 +18,7 @@ from tests.stack.random_cluster import SERVICE_NAME, Operation
 Object = dict[str, Any]
 
 NAMESPACE = "crowd"
-POOLS = {
-    4: ("172.16.0.1", "172.16.0.2", "172.16.0.3"),
-    6: ("fd00:20::1", "fd00:20:5::", "2001:db8::7:1"),
-}
+POOLS = {4: ("172.16.0.1", "172.16.0.2", "172.16.0.3"), 6: ("fd00:20::1", "fd00:20:5::", "2001:db8::7:1")}
 PORT_NAMES = ("", "http", "x")
 NUMBERS = (80, 80, 81, None)
 #: One of them is what an address without a host name is called.

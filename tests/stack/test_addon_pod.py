@@ -13,9 +13,10 @@ import pytest
 from tests.addons.manifests import VALUES, Object, containers, filled, of_kind, pods
 from tests.addons.test_monitoring import named
 from tests.stack import addon
-from tests.stack.addon import Cluster
+from tests.stack.addon import Cluster, ask, expect
 from tests.stack.harness import Process, wait_for
 from tests.stack.node import API_ADDRESS
+from tests.stack.objects import service
 from tests.stack.pod import Container, Pod
 
 RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
@@ -50,20 +51,6 @@ def pod(cluster: Cluster) -> Iterator[Pod]:
         cluster.end(one)
 
 
-def ask(name: str, rtype: str = "A", *, at: str = ADDRESS, tcp: bool = False) -> list[str]:
-    return addon.ask(name, rtype, at=at, tcp=tcp)
-
-
-def expect(name: str, *wanted: str, at: str = ADDRESS) -> None:
-    addon.expect(name, *wanted, at=at)
-
-
-def create(cluster: Cluster, name: str, address: str) -> None:
-    spec = {"clusterIP": address, "ports": [{"name": "http", "port": 80}]}
-    metadata = {"name": name, "namespace": "default"}
-    cluster.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
-
-
 KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 QUESTIONS = [
     (KUBERNETES, "A", [API_ADDRESS]),
@@ -93,13 +80,13 @@ def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster
             for name, rtype, wanted in QUESTIONS:
                 assert ask(name, rtype, at=at) == wanted, (name, at)
                 assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
-        create(cluster, "later", "10.0.7.7")
+        cluster.api.apply(service("later", clusterIP="10.0.7.7"))
         for one in two:
             expect(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
         # one pod goes, the address stays
         cluster.end(two.pop(), gently=True)
         for _ in range(10):
-            assert ask(KUBERNETES) == [API_ADDRESS]
+            assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
         for one in two:
             cluster.end(one)
@@ -107,15 +94,15 @@ def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster
 
 @pytest.mark.parametrize("name", ORDER)
 def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, name: str) -> None:
-    expect(KUBERNETES, API_ADDRESS)
+    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     victim = pod.containers[name]
     victim.process.kill()
     wait_for(lambda: victim.restarts == 1, f"{name} to be started again", 20)
     pod.wait_ready(60)
-    expect(KUBERNETES, API_ADDRESS)
+    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     # and what happens from now on is answered too
-    create(cluster, f"after-{name}", f"10.0.8.{ORDER.index(name) + 1}")
-    expect(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}")
+    cluster.api.apply(service(f"after-{name}", clusterIP=f"10.0.8.{ORDER.index(name) + 1}"))
+    expect(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}", at=ADDRESS)
     assert {one.name: one.restarts for one in pod.containers.values() if one is not victim} == dict.fromkeys(
         (other for other in ORDER if other != name), 0
     ), pod.events
@@ -124,7 +111,7 @@ def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, nam
 def test_a_pod_whose_etcd_lost_its_data_answers_nothing_until_it_is_written_anew(
     cluster: Cluster, pod: Pod
 ) -> None:
-    expect(KUBERNETES, API_ADDRESS)
+    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     etcd = pod.containers["etcd"]
     data = pod.directory / "volume-etcd-storage" / "data"
     etcd.process.pause()
@@ -135,7 +122,7 @@ def test_a_pod_whose_etcd_lost_its_data_answers_nothing_until_it_is_written_anew
     assert data.exists()
     # asked without CoreDNS's cache: names that were not asked before
     for name, rtype, wanted in QUESTIONS[1:6]:
-        assert ask(name, rtype) == wanted
+        assert ask(name, rtype, at=ADDRESS) == wanted
     assert {one.name: one.restarts for one in pod.containers.values()} == {
         "etcd": 1,
         "kube2etcd": 0,
@@ -172,7 +159,7 @@ def asked(pod: Pod) -> dict[tuple[str, str], int]:
 
 
 def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
-    expect(KUBERNETES, API_ADDRESS)
+    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     cluster.api.kill()
     try:
         before = asked(pod)
@@ -187,7 +174,7 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
         wait_for(often, "the probes to be asked eight times", 60)
         assert pod.ready
         assert not any(one.restarts for one in pod.containers.values()), pod.events
-        assert ask(KUBERNETES) == [API_ADDRESS]
+        assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
         cluster.api.start()
 
@@ -205,7 +192,7 @@ def test_the_dns_server_waits_for_the_bridge_however_long_the_api_server_is_away
         resumed = True
         one.wait_ready()
         assert one.events.index("kube2etcd has come up") < one.events.index("coredns started")
-        assert ask(KUBERNETES) == [API_ADDRESS]
+        assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
         if not resumed:
             cluster.api.resume()
@@ -295,8 +282,8 @@ METRICS = {"coredns_": 9153, "kube2etcd_": 8081, "process_": 8081, "etcd_": 2381
 
 
 def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod) -> None:
-    expect(KUBERNETES, API_ADDRESS)
-    expect(KUBERNETES, API_ADDRESS)
+    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
 
     def served() -> bool:
         for prefix, port in METRICS.items():

@@ -15,6 +15,7 @@ from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
 from tests.stack.harness import wait_for
 from tests.stack.node import IPV6
+from tests.stack.objects import service
 from tests.stack.pod import Pod
 
 ADDRESS = "fd00:10::a"
@@ -76,9 +77,7 @@ def test_both_answer_the_same_and_what_comes_later_too(cluster: Cluster, two: li
         for name, rtype, wanted in QUESTIONS:
             assert ask(name, rtype, at=at) == wanted, (name, at)
             assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
-    metadata = {"name": "later", "namespace": "default"}
-    spec = {"clusterIP": "fd00:10::77", "ports": [{"name": "http", "port": 80}]}
-    cluster.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    cluster.api.apply(service("later", clusterIP="fd00:10::77"))
     for pod in two:
         expect(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")
 

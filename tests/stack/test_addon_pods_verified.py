@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.addons.manifests import VALUES, Object, filled, of_kind, pods
+from tests.addons.manifests import VALUES, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
 from tests.stack.harness import wait_for
+from tests.stack.objects import pod
 
 ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DNS_DOMAIN"]
@@ -27,19 +28,6 @@ def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
         made.apply([*manifest, *filled("dns/skydns-svc.yaml.in")])
         yield made
-
-
-def pod(name: str, address: str) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "one", "image": "one"}],
-        },
-        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
-    }
 
 
 def test_it_waits_for_the_role_and_then_names_the_pods_that_exist(cluster: Cluster) -> None:

@@ -17,6 +17,7 @@ from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
 from tests.stack.harness import wait_for
 from tests.stack.node import API_ADDRESS
+from tests.stack.objects import service
 from tests.stack.pod import Pod
 
 ADDON = "shared-etcd"
@@ -45,9 +46,7 @@ class Shared:
 
     def create(self, name: str, address: str) -> None:
         """A Service, answered by all pods."""
-        spec = {"clusterIP": address, "ports": [{"name": "http", "port": 80}]}
-        metadata = {"name": name, "namespace": "default"}
-        self.cluster.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+        self.cluster.api.apply(service(name, clusterIP=address))
         for pod in self.servers:
             expect(f"{name}.default.svc.{DOMAIN}", address, at=pod.network.address)
 

@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.addons.manifests import VALUES, Object, filled, of_kind, pods
+from tests.addons.manifests import VALUES, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
 from tests.stack.harness import KubeError
+from tests.stack.objects import nic, vmi, vmi_crd
 from tests.stack.pod import Pod
 
 MANIFEST = "vm/vm-dns.yaml.in"
 ADDRESS = VALUES["NAME_SERVER_IP"]
 ZONE = f"vm.{VALUES['DOMAIN']}"
-CRD = Path(__file__).parent / "crds" / "virtualmachineinstances.yaml"
 
 
 @pytest.fixture(scope="module")
 def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
-        made.apply([yaml.safe_load(CRD.read_text()), *filled(MANIFEST), machine("vmi-sec", "10.10.0.5")])
+        made.apply([vmi_crd(), *filled(MANIFEST), vmi("default", "vmi-sec", nic("nic1", "10.10.0.5"))])
         yield made
 
 
@@ -35,27 +34,6 @@ def pod(cluster: Cluster) -> Iterator[Pod]:
         yield one
     finally:
         cluster.end(one)
-
-
-def machine(name: str, address: str) -> Object:
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachineInstance",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "domain": {},
-            "networks": [
-                {"name": "default", "pod": {}},
-                {"name": "nic1", "multus": {"networkName": "outside"}},
-            ],
-        },
-        "status": {
-            "interfaces": [
-                {"name": "default", "ipAddress": "10.244.9.9", "ipAddresses": ["10.244.9.9"]},
-                {"name": "nic1", "ipAddress": address, "ipAddresses": [address]},
-            ]
-        },
-    }
 
 
 def test_machines_are_answered_and_nothing_else(cluster: Cluster, pod: Pod) -> None:
@@ -77,7 +55,7 @@ def test_machines_are_answered_and_nothing_else(cluster: Cluster, pod: Pod) -> N
     for at in (ADDRESS, pod.network.address):
         with pytest.raises(OSError, match="refused"):
             ask("kubernetes.default.svc.cluster.local", at=at, port=1053, tcp=True)
-    cluster.api.apply(machine("vmi-late", "10.10.0.6"))
+    cluster.api.apply(vmi("default", "vmi-late", nic("nic1", "10.10.0.6")))
     expect(f"vmi-late.default.{ZONE}", "10.10.0.6", at=ADDRESS, port=5353)
 
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stack.harness import ApiServer, Etcd, Object, clean_environment, free_port, wait_for
+from tests.stack.bridge import call
+from tests.stack.harness import ApiServer, Etcd, Object, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint
 
 
 def check(*arguments: str) -> tuple[int, dict[str, Any]]:
     """Exit code, and the findings by what was asked."""
-    done = subprocess.run(
-        [sys.executable, "-m", "kube2etcd", "check", "--output", "json", *arguments],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = call("check", "--output", "json", *arguments)
     return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
 
 

@@ -40,10 +40,7 @@ def test_answers_and_keys_after_churn_are_those_of_a_fresh_start(
 
         asked |= {question[:2]: question for question in questions(pair.objects())}
         fresh = keys_of_a_fresh_start(binaries, tmp_path, pair)
-        wait_for(
-            lambda: equals(pair.etcd, fresh),
-            "the keys of a fresh start",
-        )
+        wait_for(lambda: equals(pair.etcd, fresh), "the keys of a fresh start")
         restart_writes_nothing(pair)
         report = pair.compare(asked.values())
         names = [known(difference) for difference in report.found]

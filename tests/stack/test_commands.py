@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.stack.bridge import call
 from tests.stack.faults import running
-from tests.stack.harness import SLOW, ApiServer, Etcd, clean_environment, free_port, wait_for
+from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
 from tests.stack.objects import service, services
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
-
-
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kube2etcd", *arguments],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def neighbours(apiserver: ApiServer, etcd: Etcd) -> Sequence[str]:
@@ -142,28 +129,10 @@ def test_what_cannot_be_reached_is_one_sentence(command: str, apiserver: ApiServ
         assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("trouble", ["none", "etcd hangs", "API server hangs", "etcd gone"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_run_ends_within_a_second(
-    trouble: str, number: signal.Signals, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_run_ends_by_ctrl_c_too(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        if trouble == "etcd hangs":
-            etcd.pause()
-            apiserver.apply(service("late"))
-            wait_for(lambda: apiserver.get("v1", "Service", "late", "default"), "the Service to be there", 10)
-        elif trouble == "API server hangs":
-            apiserver.pause()
-        elif trouble == "etcd gone":
-            etcd.kill()
-            wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
-        began = time.monotonic()
-        bridge.process.send_signal(number)
-        assert bridge.process.wait(10) == 0
-        took = time.monotonic() - began
-        etcd.resume()
-        apiserver.resume()
-        assert took < 1.0 * SLOW, bridge.log_tail()
+        bridge.process.send_signal(signal.SIGINT)
+        assert bridge.process.wait(1.0) == 0
         assert "Traceback" not in bridge.process.log.read_text()
 
 

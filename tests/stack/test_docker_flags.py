@@ -111,12 +111,7 @@ def machine(
         held.kill()
 
 
-SERVERS = {
-    "IPv4": (FOUR,),
-    "IPv6": (SIX,),
-    "both": (FOUR, SIX),
-    "the first is silent": (NOBODY, FOUR),
-}
+SERVERS = {"IPv4": (FOUR,), "IPv6": (SIX,), "both": (FOUR, SIX), "the first is silent": (NOBODY, FOUR)}
 
 
 @pytest.mark.parametrize("servers", list(SERVERS.values()), ids=list(SERVERS))

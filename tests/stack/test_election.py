@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from kube2etcd.errors import EtcdDeposed, EtcdUnavailable
+from kube2etcd.errors import EtcdDeposed
 from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.client import EtcdSettings, connect
-from kube2etcd.etcd.election import LEASE, Election
+from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.harness import Etcd, wait_for
 
@@ -36,20 +34,6 @@ def candidates(etcd: Etcd) -> Iterator[Callable[[str], Election]]:
 
 def leads(one: Election, deadline_s: float = 10.0) -> None:
     wait_for(lambda: not one.standing_by(), "it to lead", deadline_s)
-
-
-def test_one_leads_and_the_other_says_who(candidates: Callable[[str], Election]) -> None:
-    first = candidates("first")
-    leads(first)
-    second = candidates("second")
-    wait_for(lambda: "first writes" in second.standing_by(), "the second to know", 10)
-    assert not first.standing_by()
-    with pytest.raises(EtcdDeposed):
-        second.guard()
-    began = time.monotonic()
-    first.stop()
-    leads(second)
-    assert time.monotonic() - began < LEASE, "the lease was given back"
 
 
 def test_etcd_refuses_what_a_former_leader_writes(
@@ -110,32 +94,3 @@ def test_what_happens_to_etcd_is_got_over(
     with connect(EtcdSettings((etcd.url,))) as connection:
         store = EtcdStore(connection, [b"/skydns/"], election=only)
         wait_for(lambda: store.apply(CHANGE).written, "it to write again", 10, not_yet=(EtcdDeposed,))
-
-
-def test_a_key_that_no_bridge_made_is_named(etcd: Etcd, candidates: Callable[[str], Election]) -> None:
-    etcd.put(KEY.decode(), "me")
-    only = candidates("only")
-    wait_for(lambda: "delete it" in only.standing_by(), "what to do", 10)
-    etcd.delete(KEY.decode())
-    leads(only)
-
-
-def test_a_user_without_rights_on_the_key_is_told_what_is_missing(etcd: Etcd) -> None:
-    settings = EtcdSettings((etcd.url,), user="bridge", password_file=etcd.restrict("/skydns/"))
-    changed = threading.Event()
-    only = Election(connect(settings), KEY, "only", changed.set)
-    try:
-        only.start()
-        wait_for(lambda: "--leader-elect needs" in only.standing_by(), "what is missing", 10)
-        assert KEY.decode() in only.standing_by()
-        assert changed.is_set()
-        etcd.ctl("role", "grant-permission", "names", "readwrite", KEY.decode())
-        leads(only, 15)
-        # the tokens do not outlive the server
-        etcd.restart()
-        with connect(settings) as connection:
-            store = EtcdStore(connection, [b"/skydns/"], election=only)
-            not_yet = (EtcdDeposed, EtcdUnavailable)
-            wait_for(lambda: store.apply(CHANGE).written, "it to write again", 10, not_yet=not_yet)
-    finally:
-        only.stop()

@@ -204,18 +204,6 @@ def test_cluster_that_loses_the_member_in_use(binaries: dict[str, Path], tmp_pat
         silent.resume()
 
 
-def test_restart_is_survived_by_reads_and_writes(server: Etcd) -> None:
-    with connect(EtcdSettings((server.url,))) as connection:
-        assert works(connection)
-        server.kill()
-        with pytest.raises(EtcdUnavailable, match="cannot be reached"):
-            works(connection)
-        server.start()
-        began = time.monotonic()
-        assert wait_for(lambda: works(connection), "etcd", 20, not_yet=NOT_YET)
-        assert time.monotonic() - began < 3 * SLOW
-
-
 def test_ipv6(binaries: dict[str, Path], tmp_path: Path) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -242,14 +230,6 @@ def test_proxies_of_the_environment_have_no_say(etcd: Etcd, monkeypatch: pytest.
     monkeypatch.delenv("NO_PROXY", raising=False)
     with connect(EtcdSettings((etcd.url,))) as connection:
         assert works(connection)
-
-
-def test_closed_connection(etcd: Etcd) -> None:
-    connection = connect(EtcdSettings((etcd.url,)))
-    assert works(connection)
-    connection.close()
-    with pytest.raises(EtcdUnavailable, match="closed"):
-        works(connection)
 
 
 def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:

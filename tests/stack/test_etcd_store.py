@@ -115,25 +115,6 @@ def test_small_prefix_costs_one_request(connection: EtcdConnection, monkeypatch:
     assert asked == ["Range"]
 
 
-def test_generations_are_ordered(server: Etcd, store: EtcdStore) -> None:
-    store.apply([batches(entries(500), 10)])
-    told = Told(store, server.revision() + 1).standing()
-    puts = [(Put(key, b"new"),) for key in list(entries(500))[:100]]
-    deletes = [(Delete(key),) for key in list(entries(500))[100:200]]
-    result = store.apply([puts, deletes])
-    wait_for(lambda: len(told.events) == 200, "all events")
-    kinds = [event.value is None for event in told.events]
-    assert kinds == [False] * 100 + [True] * 100
-    assert {event.mod_revision for event in told.events} == result.own_revisions
-    told.end()
-
-
-def test_deleting_what_is_not_there_makes_no_revision(server: Etcd, store: EtcdStore) -> None:
-    before = server.revision()
-    result = store.apply([[(Delete(b"/skydns/none"), Delete(b"/skydns/nor/this"))]])
-    assert (server.revision(), result.own_revisions) == (before, frozenset())
-
-
 def test_refused_batch_is_cut_down_to_the_culprit(store: EtcdStore) -> None:
     """etcd takes no transaction above 1.5 MB."""
     wanted = entries(300)
@@ -144,20 +125,6 @@ def test_refused_batch_is_cut_down_to_the_culprit(store: EtcdStore) -> None:
     assert [change for change, _ in result.refused] == [too_large]
     assert "too large" in result.refused[0][1] or "larger than max" in result.refused[0][1]
     assert result.written == 300
-    assert store.snapshot().entries == wanted
-
-
-def test_refused_for_other_reasons(store: EtcdStore) -> None:
-    empty, twice = Put(b"", b"x"), Put(b"/skydns/a", b"x")
-    result = store.apply([[(Put(b"/skydns/b", b"y"), empty), (twice, twice), (Delete(b""),)]])
-    assert [change for change, _ in result.refused] == [empty, Delete(b"")]
-    assert store.snapshot().entries == {b"/skydns/a": b"x", b"/skydns/b": b"y"}
-
-
-def test_server_takes_fewer_operations_than_we_think(connection: EtcdConnection) -> None:
-    store = EtcdStore(connection, [PREFIX], max_txn_ops=500)
-    wanted = entries(5000)
-    assert store.apply([batches(wanted, 500)]).written == 5000
     assert store.snapshot().entries == wanted
 
 

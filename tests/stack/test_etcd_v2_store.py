@@ -114,12 +114,6 @@ def test_what_cannot_be_is_refused_alone(etcd: EtcdV2, store: V2Store) -> None:
     assert etcd.dump(PREFIX) == {"/skydns/value": "1", "/skydns/dir/x": "1", "/skydns/fine": "2"}
 
 
-def test_where_nothing_is_accepted_not_everything_is_tried(store: V2Store) -> None:
-    result = store.apply([[tuple(Put(f"/elsewhere/{n}".encode(), b"") for n in range(200))]])
-    assert len(result.refused) == 200
-    assert result.written == 0
-
-
 def test_the_watch_tells_what_is_listed(etcd: EtcdV2, store: V2Store) -> None:
     told = Told(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/x": "1", "a/_tcp/x": "hidden"})

@@ -6,17 +6,11 @@ from pathlib import Path
 
 from tests.stack.faults import running
 from tests.stack.harness import ApiServer, Etcd, wait_for
-
-ALIAS = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "alias", "namespace": "default"},
-    "spec": {"type": "ExternalName", "externalName": "10.1.2.3"},
-}
+from tests.stack.objects import external
 
 
 def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    apiserver.apply(ALIAS)
+    apiserver.apply(external("alias", "10.1.2.3"))
 
     def events() -> list[dict[str, object]]:
         found = apiserver.request("GET", "/apis/events.k8s.io/v1/namespaces/default/events")

@@ -265,14 +265,13 @@ def test_its_own_coredns_provider_in_the_same_etcd(
     named.settled()
 
 
-@pytest.mark.parametrize("objects", [False, True], ids=["in etcd", "as objects"])
-def test_five_thousand_names_are_equal_in_time(
-    objects: bool, binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+def test_five_thousand_names_as_objects_are_equal_in_time(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> None:
     """All in one call with their ownership texts, in DNS and in the hosts file; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
-    with Named(tmp_path, binaries, apiserver, etcd, AS_OBJECTS if objects else None) as named:
+    with Named(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as named:
         assert named.webhook.apply(create=[one for host in many for one in (host, ownership(host))]) == 204
         named.expect("n4999.dtk.io", "A", "10.1.19.249", deadline_s=10)
         assert len(named.lines()) == 5000

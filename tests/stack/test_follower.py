@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import EtcdUnavailable
-from kube2etcd.etcd import KeyStore, open_store
 from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.client import EtcdSettings, connect
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.sync import follower as follower_module
 from kube2etcd.sync.events import EtcdLost, Inbox
 from kube2etcd.sync.follower import EtcdFollower
-from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.harness import Etcd, wait_for
 
 #: One watch goes over both and what is between them; rights go over each.
@@ -59,28 +55,3 @@ def test_an_etcd_that_lets_nobody_watch(
             assert "refuses the watch" not in lost.reason
         finally:
             follower.stop()
-
-
-@pytest.mark.parametrize("api", ["v3", "v2"])
-def test_a_look_at_etcd_notices_that_its_data_is_gone(
-    api: str, binaries: dict[str, Path], tmp_path: Path
-) -> None:
-    server = Etcd(tmp_path, binaries) if api == "v3" else EtcdV2(tmp_path, binaries)
-    server.start()
-    connection, store = open_store(EtcdSettings((server.url,)), api, [b"/skydns/"])
-    try:
-        store.snapshot()
-        for number in range(3):
-            store.apply([[(Put(b"/skydns/a/%d" % number, b"1"),)]])
-        store.probe()
-        server.wipe()
-        wait_for(lambda: went_back(store), "the loss to be noticed", 20)
-    finally:
-        connection.close()
-        server.kill()
-
-
-def went_back(store: KeyStore) -> bool:
-    with pytest.raises(EtcdUnavailable) as error:
-        store.probe()
-    return "went back" in str(error.value)

@@ -69,7 +69,7 @@ def test_gone_too_many_and_errors_are_got_over(apiserver: ApiServer, etcd: Etcd,
 
 
 @pytest.mark.parametrize("options", [(), ("--leader-elect",)], ids=["alone", "elected"])
-@pytest.mark.parametrize("hung", ["nothing", "api server", "etcd", "both"])
+@pytest.mark.parametrize("hung", ["nothing", "api server", "etcd", "both", "etcd gone"])
 def test_a_stop_takes_under_a_second(
     hung: str, options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
@@ -82,11 +82,15 @@ def test_a_stop_takes_under_a_second(
                 apiserver.apply(service("later"))
             if hung in ("api server", "both"):
                 apiserver.pause()
+            if hung == "etcd gone":
+                etcd.kill()
+                wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
             began = time.monotonic()
             code = bridge.process.stop(5 * SLOW)
             took = time.monotonic() - began
             assert code == 0, bridge.log_tail()
             assert took < 1.0 * SLOW
+            assert "Traceback" not in bridge.process.log.read_text()
         finally:
             apiserver.resume()
             etcd.resume()

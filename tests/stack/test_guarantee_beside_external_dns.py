@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.stack.external_dns import ExternalDns, ingress
 from tests.stack.faults import metric, running
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, Etcd
 from tests.stack.objects import service, services
 
 #: The last two lie within the bridge's own zone.
@@ -26,15 +26,6 @@ def test_neither_touches_what_the_other_has_written(
         def theirs() -> dict[str, str]:
             return {key: value for key, value in etcd.dump("/skydns").items() if '"owner":"me"' in value}
 
-        def passes(more: int) -> None:
-            before = metric(bridge, "kube2etcd_resync_duration_seconds_count")
-            wait_for(
-                lambda: metric(bridge, "kube2etcd_resync_duration_seconds_count") >= before + more,
-                f"{more} full passes",
-                30,
-                bridge.process,
-            )
-
         writes = metric(bridge, "kube2etcd_writes_total")
         for address in ("10.9.0.1", "10.9.0.2"):
             apiserver.apply(ingress("c", *HOSTS, to=[address]))
@@ -44,10 +35,10 @@ def test_neither_touches_what_the_other_has_written(
             for host in HOSTS:
                 path = "/skydns/" + "/".join(reversed(host.split(".")))
                 assert [key for key in found if key.startswith(f"{path}/")], host
-            passes(3)
+            bridge.full_passes(3)
             revision = etcd.revision()
             other.once(env=env)
-            passes(3)
+            bridge.full_passes(3)
             assert etcd.revision() == revision, "neither has anything to do"
             present = etcd.dump("/skydns")
             assert {key: present.get(key) for key in ours} == ours
@@ -59,7 +50,7 @@ def test_neither_touches_what_the_other_has_written(
         apiserver.delete(ingress("c", to=[]))
         other.once(env=env)
         assert not [key for key, value in theirs().items() if '"10.9.0' in value]
-        passes(1)
+        bridge.full_passes(1)
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in ours} == ours
         assert [key for key in present if "/default/later" in key]

@@ -27,13 +27,7 @@ def lost(apiserver: ApiServer, door: Door, bridge: Bridge, change: Callable[[], 
         return all(one.left == 0 for one in faults)
 
     wait_for(gone, "the events to get lost", 20, bridge.process)
-    before = metric(bridge, "kube2etcd_resync_duration_seconds_count")
-    wait_for(
-        lambda: metric(bridge, "kube2etcd_resync_duration_seconds_count") >= before + 2,
-        "two full passes",
-        30,
-        bridge.process,
-    )
+    bridge.full_passes(2)
     door.mend()
 
 

@@ -82,11 +82,7 @@ def test_no_name_is_missing_for_a_moment_during_updates_of_every_kind(
     dual: dict[str, Any] = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
     apiserver.apply(service("web", **single))
     apiserver.apply_all(
-        [
-            service("many", clusterIP="None"),
-            endpoints("many", "10.9.0.1", "10.9.0.2"),
-            service("quiet"),
-        ]
+        [service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2"), service("quiet")]
     )
     port = free_port()
     server = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)

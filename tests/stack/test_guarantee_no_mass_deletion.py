@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.stack.bridge import call
 from tests.stack.faults import Door, args, door_to, fresh_keys, keys_of, metric, running, same_keys
-from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, clean_environment, wait_for
+from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service, services
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -113,11 +112,7 @@ def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
         namespaces = lists(bridge, "services")
         wait_for(lambda: relisted(bridge, "services", namespaces), "the Services to be listed", 40)
         began = time.monotonic()
-        wait_for(
-            lambda: len(keys_of(etcd, "s0")) <= 16 * 3,
-            "the deletions to be carried out",
-            40,
-        )
+        wait_for(lambda: len(keys_of(etcd, "s0")) <= 16 * 3, "the deletions to be carried out", 40)
         assert time.monotonic() - began < 40 * SLOW
         log = bridge.process.log.read_text()
         assert "held until a second listing agrees" in log
@@ -156,14 +151,6 @@ def test_resync_with_force_does_not_wait(
         pass
     apiserver.delete_all(many(24))
     expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
-    command = [sys.executable, "-m", "kube2etcd", "resync", "--force"]
-    done = subprocess.run(
-        [*command, *args(apiserver.kubeconfig(), etcd)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-        env=clean_environment(),
-    )
+    done = call("resync", "--force", *args(apiserver.kubeconfig(), etcd))
     assert done.returncode == 0, done.stderr
     assert etcd.dump("/skydns") == expected

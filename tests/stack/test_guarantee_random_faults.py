@@ -215,11 +215,7 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
 ) -> None:
     seconds, seed = SECONDS, SEED
     apiserver.apply_all(random_cluster(seed, 30))
-    with (
-        capsys.disabled(),
-        door_to(tmp_path, apiserver) as door,
-        contextlib.ExitStack() as ending,
-    ):
+    with capsys.disabled(), door_to(tmp_path, apiserver) as door, contextlib.ExitStack() as ending:
         bridges = [
             ending.enter_context(running(tmp_path, door.kubeconfig, etcd, *EXTRA, *options, name=name))
             for name, options in ([("first", ELECT), ("second", ELECT)] if elect else [("kube2etcd", ())])

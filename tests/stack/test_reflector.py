@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.errors import (
-    ApiError,
-    ApiGone,
-    ApiUnavailable,
-)
+from kube2etcd.errors import ApiError, ApiGone, ApiUnavailable
 from kube2etcd.kube.client import ApiConnection, connect
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event

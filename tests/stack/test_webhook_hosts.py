@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import socket
-import stat
 import threading
 import time
 from pathlib import Path
@@ -13,16 +11,7 @@ from pathlib import Path
 import requests
 
 from tests.stack.harness import LOOPBACK, SLOW, wait_for
-from tests.stack.webhook import (
-    a,
-    alias,
-    block,
-    ownership,
-    run,
-    serving,
-    why_unready,
-    with_file,
-)
+from tests.stack.webhook import a, alias, block, ownership, run, serving, why_unready, with_file
 
 
 def test_names_come_change_and_go(tmp_path: Path) -> None:
@@ -121,42 +110,6 @@ def test_the_block_is_put_right_without_a_call(tmp_path: Path) -> None:
         assert written
 
 
-def test_nothing_differs_nothing_is_written(tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    with with_file(tmp_path) as webhook:
-        foo = a("foo.dtk.io", "10.0.0.5")
-        assert webhook.apply(create=[foo]) == 204
-        before = hosts.stat()
-        assert webhook.apply(create=[foo], updateNew=[foo]) == 204
-        webhook.restart()
-        webhook.wait_ready()
-        after = hosts.stat()
-        assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
-
-
-def test_mode_owner_and_symlink_are_kept(tmp_path: Path) -> None:
-    real, hosts = tmp_path / "real", tmp_path / "hosts"
-    real.write_bytes(b"127.0.0.1 localhost\n")
-    real.chmod(0o640)
-    if os.getuid() == 0:
-        os.chown(real, 65534, 65534)
-    try:
-        os.setxattr(real, "user.kube2etcd", b"kept")
-        attribute = True
-    except OSError:
-        attribute = False
-    before = real.stat()
-    hosts.symlink_to("real")
-    with with_file(tmp_path) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        after = real.stat()
-        assert hosts.is_symlink()
-        assert block(real) == ["10.0.0.5 foo.dtk.io"]
-        assert stat.S_IMODE(after.st_mode) == 0o640
-        assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
-        assert not attribute or os.getxattr(real, "user.kube2etcd") == b"kept"
-
-
 def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     with with_file(tmp_path) as webhook:
@@ -180,31 +133,6 @@ def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> 
         webhook.wait_ready()
         assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
         assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
-
-
-def test_a_state_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> None:
-    state = tmp_path / "state.json"
-    with with_file(tmp_path) as webhook:
-        state.mkdir()
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
-        assert webhook.records() == []
-        assert block(tmp_path / "hosts") == []
-        state.rmdir()
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        webhook.wait_ready()
-
-
-def test_a_state_that_cannot_be_read_is_never_written_over(tmp_path: Path) -> None:
-    (tmp_path / "state.json").write_text('{"version":99}')
-    with with_file(tmp_path) as webhook:
-        for path in ("/", "/records", "/domains", "/clusterip"):
-            assert webhook.call("GET", path).status_code == 503
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 503
-        assert "upgrade" in webhook.get("/readyz").text
-        assert (tmp_path / "state.json").read_text() == '{"version":99}'
-        (tmp_path / "state.json").unlink()
-        webhook.wait_ready()
-        assert webhook.records() == []
 
 
 def test_cleanup_leaves_the_users_file(tmp_path: Path) -> None:
@@ -250,27 +178,3 @@ def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
             )
         assert hosts.stat().st_mtime_ns > before
         assert "10.0.0.2 two.dtk.io" in hosts.read_text()
-
-
-def test_a_hosts_file_is_not_read_while_nothing_changes(tmp_path: Path) -> None:
-    with with_file(tmp_path) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        # Large, and its time of access is old: reading it would show.
-        hosts = tmp_path / "hosts"
-        with hosts.open("ab") as file:
-            file.write(b"10.9.9.9 some.example\n" * 200_000)
-        wait_for(lambda: time.time() - hosts.stat().st_mtime > 3, "the change to be old", 10)
-        pid = webhook.process.pid
-
-        def read() -> int:
-            return int(Path(f"/proc/{pid}/io").read_text().split()[1])
-
-        quiet_since = [read(), time.monotonic()]
-
-        def quiet() -> bool:
-            """Whether two looks have passed without reading the file."""
-            if read() - quiet_since[0] > 1_000_000:
-                quiet_since[:] = [read(), time.monotonic()]
-            return time.monotonic() - quiet_since[1] > 11
-
-        wait_for(quiet, "reading to end", 40)

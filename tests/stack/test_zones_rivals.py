@@ -20,11 +20,7 @@ def test_one_has_the_name_and_the_next_takes_over_without_a_gap(
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
     second = service("web", "b", clusterIP="10.0.2.2")
     apiserver.apply_all(
-        [
-            *map(namespace, "abc"),
-            service("db", "a", clusterIP="10.0.2.1"),
-            *(first, second, third),
-        ]
+        [*map(namespace, "abc"), service("db", "a", clusterIP="10.0.2.1"), *(first, second, third)]
     )
     zoned = start(config={"zones": [{"zone": "stage.example", "name": "{service}"}]})
     prefix = "/skydns/example/stage/web"

@@ -59,10 +59,7 @@ def test_what_is_taken(fields: Any) -> None:
         ({"dns_name": "foo.evil-dtk.io"}, "managed domains"),
         ({"dns_name": "evil-dtk.io"}, "managed domains"),
         ({"dns_name": "a-dtk.io", "record_type": "TXT"}, "managed domains"),
-        (
-            {"dns_name": "a-x.io", "record_type": "TXT", "labels": {"ownedRecord": "x.io"}},
-            "managed domains",
-        ),
+        ({"dns_name": "a-x.io", "record_type": "TXT", "labels": {"ownedRecord": "x.io"}}, "managed domains"),
         ({"dns_name": "a-dtk.io", "labels": {"ownedRecord": "dtk.io"}}, "managed domains"),
         ({"dns_name": ""}, "no label"),
         ({"dns_name": "a b.dtk.io"}, "no label"),

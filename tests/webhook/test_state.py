@@ -67,10 +67,7 @@ def test_a_bad_target_among_good_ones_is_told_and_kept() -> None:
     state, remarks = State().apply(Changes(create=(mixed,)), DOMAINS)
     assert list(state.endpoints.values()) == [mixed]
     assert remarks == [
-        Refusal(
-            "",
-            "'foo.dtk.io' A is taken in part: 'nonsense': 'nonsense' is not an IP address",
-        )
+        Refusal("", "'foo.dtk.io' A is taken in part: 'nonsense': 'nonsense' is not an IP address")
     ]
 
 

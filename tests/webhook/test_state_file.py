@@ -150,12 +150,7 @@ def test_a_second_process_takes_nothing_from_the_first(store: FileStore) -> None
         assert other.stdout is not None
         assert other.stdout.readline() == b"kept\n"
         before = store.path.read_bytes()
-        for call in (
-            store.load,
-            store.clear,
-            lambda: store.save(STATE, 0),
-            lambda: store.check(STATE, 0),
-        ):
+        for call in (store.load, store.clear, lambda: store.save(STATE, 0), lambda: store.check(STATE, 0)):
             with pytest.raises(NotStored, match="another process"):
                 call()
         assert store.path.read_bytes() == before

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kube2etcd.kube.objects import (
-    KINDS,
-    ApiObject,
-    decode_list,
-)
+from kube2etcd.kube.objects import KINDS, ApiObject, decode_list
 
 SERVICES = KINDS["services"]
 

@@ -10,15 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
-from kube2etcd.kube.objects import (
-    KINDS,
-    Event,
-    Metadata,
-    Rejected,
-    Service,
-    decode_event,
-    decode_list,
-)
+from kube2etcd.kube.objects import KINDS, Event, Metadata, Rejected, Service, decode_event, decode_list
 from tests.kube.objects.bodies import META, SERVICES, body
 
 ODD: list[tuple[str, Any, str]] = [
@@ -132,10 +124,7 @@ JSON = st.recursive(
 FIELDS = ["metadata", "spec", "status", "endpoints", "ports", "addressType"]
 
 
-@given(
-    kind=st.sampled_from(sorted(KINDS)),
-    odd=JSON | st.dictionaries(st.sampled_from(FIELDS), JSON),
-)
+@given(kind=st.sampled_from(sorted(KINDS)), odd=JSON | st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_whatever_an_item_is_the_others_are_read(kind: str, odd: Any) -> None:
     good = {"metadata": META}
     page = decode_list(KINDS[kind], body([good, odd, good], KINDS[kind].kind))

@@ -57,13 +57,7 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"hostname": "lb.example"}]}},
         },
         Service(
-            Metadata(
-                "demo",
-                "x",
-                "2026-01-02T03:04:05Z",
-                {"app": "web"},
-                {TENANT_CLUSTER_IP: "10.9.9.9"},
-            ),
+            Metadata("demo", "x", "2026-01-02T03:04:05Z", {"app": "web"}, {TENANT_CLUSTER_IP: "10.9.9.9"}),
             "LoadBalancer",
             "10.0.0.1",
             ("10.0.0.1", "fd00:10::1"),
@@ -95,10 +89,7 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
             "web",
             "IPv4",
             (EndpointPort("http", "UDP", 8080), EndpointPort("", "TCP", None)),
-            (
-                Endpoint(("10.1.0.1",), True, "web-0"),
-                Endpoint(("10.1.0.2",)),
-            ),
+            (Endpoint(("10.1.0.1",), True, "web-0"), Endpoint(("10.1.0.2",))),
         ),
     ),
     (

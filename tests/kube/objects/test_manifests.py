@@ -7,14 +7,7 @@ import json
 import pytest
 
 from kube2etcd.errors import ObjectsError
-from kube2etcd.kube.objects import (
-    EndpointSlice,
-    Metadata,
-    Namespace,
-    Port,
-    Service,
-    decode_manifests,
-)
+from kube2etcd.kube.objects import EndpointSlice, Metadata, Namespace, Port, Service, decode_manifests
 
 MANIFESTS = """
 # a comment
