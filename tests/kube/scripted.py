@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from kube2etcd.kube.client import ApiConnection
+from tests.stack.certificates import KeyPair
 
 Answer = Callable[["Handler"], None]
 
@@ -75,6 +77,23 @@ class Scripted(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self.thread.join()
+
+
+class TlsServer(Scripted):
+    """Speaks TLS; ``clients``: ends the handshake with who has no certificate of that authority."""
+
+    def __init__(self, pair: KeyPair, clients: Path | None = None) -> None:
+        super().__init__()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert_file, pair.key_file)
+        if clients is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients)
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http://", "https://")
 
 
 def whole(body: bytes, status: int = 200, **headers: str) -> Answer:
@@ -141,21 +160,3 @@ def closed_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-MAKE_CA = """
-import datetime
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-key = ec.generate_private_key(ec.SECP256R1())
-name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ca")])
-now = datetime.datetime.now(datetime.timezone.utc)
-certificate = (
-    x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    .sign(key, hashes.SHA256())
-)
-print(certificate.public_bytes(serialization.Encoding.PEM).decode())
-"""

@@ -13,6 +13,7 @@ from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.transport import Abort
 from tests.kube.scripted import Answer, Opened, Scripted, chunks, hang, whole
+from tests.stack.process import wait_for
 
 
 @pytest.mark.parametrize("answer", [hang, chunks(b"one\n", None)], ids=["headers", "body"])
@@ -36,9 +37,7 @@ def test_abort_ends_a_request_at_once(
 
     thread = threading.Thread(target=ask)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.seen and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: server.seen, "the request")
     began = time.monotonic()
     abort.trigger()
     thread.join(60)

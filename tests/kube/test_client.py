@@ -22,6 +22,7 @@ from kube2etcd.errors import (
     ApiUnavailable,
 )
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.credentials import ClusterSettings, read_access
 from kube2etcd.kube.failures import ApiRefused, explain_failure
 from kube2etcd.kube.objects import KINDS, decode_list
 from kube2etcd.kube.transport import Abort
@@ -236,7 +237,7 @@ def test_a_server_that_echoes_the_token_does_not_bring_it_into_a_message(
     with pytest.raises(ApiForbidden) as caught:
         get(api)
     assert SECRET not in str(caught.value)
-    assert SECRET not in repr(api._session.access)
+    assert SECRET not in repr(read_access(ClusterSettings(kubeconfig=tmp_path / "kc")))
 
 
 @pytest.mark.parametrize(

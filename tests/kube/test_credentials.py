@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,20 @@ import yaml
 
 from kube2etcd.errors import ApiForbidden, ApiUnavailable, SettingsError
 from kube2etcd.kube.client import connect
-from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.kube.credentials import ClusterSettings, read_access
 from tests.kube.scripted import (
-    MAKE_CA,
     SECRET,
     Handler,
     Opened,
     Scripted,
+    TlsServer,
     get,
     kubeconfig,
     lines,
     status,
     whole,
 )
+from tests.stack.certificates import Authority
 
 
 @pytest.mark.parametrize(
@@ -128,17 +129,14 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     account = tmp_path / "serviceaccount"
     account.mkdir()
     (account / "token").write_text(SECRET)
-    certificates = subprocess.run(
-        [sys.executable, "-c", MAKE_CA], check=True, capture_output=True, text=True
-    ).stdout
-    (account / "ca.crt").write_text(certificates)
+    (account / "ca.crt").write_bytes(Authority(tmp_path / "pki").ca_file.read_bytes())
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     return account
 
 
-def test_in_cluster(pod: Path, opened: Opened) -> None:
-    access = opened()._session.access
+def test_in_cluster(pod: Path) -> None:
+    access = read_access(ClusterSettings())
     assert access.host == "https://[fd00::1]:6443"
     assert access.authorization == f"Bearer {SECRET}"
     assert access.ca_file == str(pod / "ca.crt")
@@ -167,16 +165,25 @@ def test_in_cluster_unreadable(pod: Path, monkeypatch: pytest.MonkeyPatch) -> No
         connect(ClusterSettings())
 
 
-def test_in_cluster_token_and_ca_are_taken_up_when_they_change(pod: Path, opened: Opened) -> None:
-    api = opened()
-    first = api._current_session()
-    assert api._current_session() is first
-    (pod / "token.new").write_text("rotated")
-    (pod / "token.new").replace(pod / "token")
-    second = api._current_session()
-    assert second.access.authorization == "Bearer rotated"
-    assert second.pool is not first.pool
-    assert api.reloads == 1
+def test_in_cluster_token_and_ca_are_taken_up_when_they_change(
+    pod: Path, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "next")
+    server = TlsServer(authority.issue("server"))
+    try:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_address[1]))
+        api = opened()
+        with pytest.raises(ApiUnavailable, match="not trusted"):
+            get(api)
+        for name, text in (("token", "rotated"), ("ca.crt", authority.ca_file.read_text())):
+            (pod / "new").write_text(text)
+            (pod / "new").replace(pod / name)
+        get(api)
+        get(api)
+        assert server.tokens() == ["Bearer rotated"] * 2
+    finally:
+        server.end()
 
 
 def test_401_reads_the_credentials_again_and_repeats_the_request(
@@ -197,9 +204,21 @@ def test_401_reads_the_credentials_again_and_repeats_the_request(
 
 
 def test_401_for_several_threads_is_one_reload(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": SECRET}))
-    first = api._reload(0)
-    assert api._reload(0) is first
+    (tmp_path / "token").write_text("old")
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"tokenFile": "token"}))
+    both = threading.Barrier(2, timeout=20)
+
+    def refuse_both(handler: Handler) -> None:
+        if handler.headers["Authorization"] == "Bearer new":
+            whole(b"ok")(handler)
+        else:
+            both.wait()
+            status(401)(handler)
+
+    server.answers = [refuse_both]
+    (tmp_path / "token").write_text("new")
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(get, [api, api])) == [b"ok", b"ok"]
     assert api.reloads == 1
 
 
@@ -243,7 +262,7 @@ CHOICE = "name one with --context: main, other"
         ("a: [", "is not YAML (line 1, column 5)"),
         ("a: \0", "is not YAML;"),
         (b"a: \xff", "is no text in UTF-8 (byte 3)"),
-        ("[" * 5000, "is nested too deeply"),
+        ("[" * 1000, "is nested too deeply"),
         ("just words", "form of one: a mapping"),
         ("[]", "form of one: a mapping"),
         ("a: 1\n---\nb: 2", "holds 2 documents"),

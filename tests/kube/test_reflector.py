@@ -13,9 +13,9 @@ from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTo
 from kube2etcd.kube.client import Response
 from kube2etcd.kube.objects import Event, Kind
 from kube2etcd.kube.reflector import STOP_TIMEOUT, stop_all
-from kube2etcd.kube.transport import Abort
 from kube2etcd.kube.watch import INACTIVITY_TIMEOUT, PAGE_SIZE
 from tests.kube.world import Step, World, bookmark, error_event, event, obj, page
+from tests.running import running
 
 
 def test_list_and_watch() -> None:
@@ -140,7 +140,7 @@ def test_relist_while_lines_arrive_takes_effect_before_the_next_event() -> None:
 
     def relist() -> None:
         world.reflector.relist("resync")
-        world.reflector._abort = Abort()  # a transport that does not notice it
+        world.deaf = True
 
     world.lists(page()).watches(relist, event("ADDED", "x", "11"))
     world.lists(page("x", version="20")).watches(world.lived)
@@ -162,7 +162,7 @@ def test_relist_when_the_watch_has_just_ended_well_is_no_very_short_watch() -> N
 
     def relist() -> None:
         world.reflector.relist("resync")
-        world.reflector._abort = Abort()
+        world.deaf = True
 
     world.lists(page("a")).watches(relist).lists(page("b")).watches(world.lived).run()
     assert [t[1] for t in world.sink.lists] == [["a"], ["b"]]
@@ -244,17 +244,15 @@ def test_a_sink_that_fails_while_stopping_is_not_reported(caplog: pytest.LogCapt
 
 
 def test_start_runs_it_in_a_daemon_thread_and_stop_joins_it() -> None:
-    world = World()
-    world.lists(page("a"))
+    world, looked_at = World(), threading.Event()
+    world.lists(lambda: looked_at.wait(20), page("a"))
     world.reflector.start()
-    thread = world.reflector._thread
+    thread = running("reflector-services")
     assert thread is not None
     assert thread.daemon
-    assert thread.name == "reflector-services"
-    thread.join(60)
+    looked_at.set()
     world.reflector.stop()
     assert not thread.is_alive()
-    assert world.sink.lists
 
 
 class Unreachable(World):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import ssl
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,9 @@ import pytest
 from kube2etcd.errors import ApiForbidden, ApiUnavailable
 from kube2etcd.kube import exec_plugin
 from kube2etcd.kube.credentials import Access, ClusterSettings, read_access
-from tests.kube.scripted import MAKE_CA, Handler, Opened, Scripted, get, kubeconfig, status, whole
+from tests.kube.scripted import Handler, Opened, Scripted, TlsServer, get, kubeconfig, status, whole
+from tests.stack.certificates import Authority
+from tests.stack.process import wait_for
 
 API = "client.authentication.k8s.io/v1"
 
@@ -96,15 +94,6 @@ def test_a_plugin_that_fails_at_the_start_is_run_again(
     assert get(api) == b"ok"
 
 
-def wait_for_end(process: int) -> None:
-    deadline = time.monotonic() + 20
-    with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.kill(process, 0)
-            time.sleep(0.02)
-        pytest.fail(f"process {process} still runs")
-
-
 def test_a_plugin_that_hangs_is_ended_told_and_run_again(
     server: Scripted,
     opened: Opened,
@@ -137,16 +126,11 @@ def test_a_plugin_that_hangs_is_ended_told_and_run_again(
     assert len(failures) == 6
     assert time.monotonic() - began < 6 * 0.5 + 2
     assert "no credentials within 0.5 s" in caplog.text
-    wait_for_end(int((tmp_path / "child").read_text()))
+    child = Path(f"/proc/{int((tmp_path / 'child').read_text())}")
+    wait_for(lambda: not child.exists(), "the end of its child")
     plugin.script = working
     plugin.gives(token="new")
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            assert get(api) == b"ok"
-            break
-        except ApiForbidden:
-            assert time.monotonic() < deadline
+    assert wait_for(lambda: get(api), "the next attempt", not_yet=(ApiForbidden,)) == b"ok"
 
 
 def test_who_is_known_and_forbidden_reads_nothing_again(
@@ -189,57 +173,27 @@ def test_a_change_while_the_credentials_are_read_is_not_missed(
     assert server.tokens() == ["Bearer second", "Bearer third"]
 
 
-_MAKE_PAIR = (
-    MAKE_CA
-    + """
-print(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-      serialization.NoEncryption()).decode())
-"""
-)
-
-
-def pair() -> tuple[str, str]:
-    """A certificate that vouches for itself, and its key."""
-    made = subprocess.run([sys.executable, "-c", _MAKE_PAIR], check=True, capture_output=True, text=True)
-    at = made.stdout.index("-----BEGIN PRIVATE")
-    return made.stdout[:at].strip(), made.stdout[at:].strip()
-
-
-class Picky(Scripted):
-    """Ends the handshake with whoever has another certificate than the one it knows."""
-
-    def __init__(self, folder: Path, known: str) -> None:
-        super().__init__()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        (folder / "server.pem").write_text("\n".join(pair()))
-        context.load_cert_chain(folder / "server.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=known)
-        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-
-
-@pytest.fixture
-def picky(tmp_path: Path) -> Iterator[tuple[Picky, dict[str, str]]]:
-    """A server and the credential that it takes."""
-    certificate, key = pair()
-    server = Picky(tmp_path, certificate)
-    yield server, {"clientCertificateData": certificate, "clientKeyData": key}
-    server.end()
-
-
 def test_a_certificate_that_ends_the_handshake_is_asked_for_again(
-    picky: tuple[Picky, dict[str, str]], opened: Opened, tmp_path: Path, plugin: Plugin
+    opened: Opened, tmp_path: Path, plugin: Plugin
 ) -> None:
-    server, good = picky
-    certificate, key = pair()
-    plugin.gives(clientCertificateData=certificate, clientKeyData=key)
-    url = server.url.replace("http:", "https:")
-    insecure: dict[str, Any] = {"insecure-skip-tls-verify": True}
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", url, plugin.user, **insecure))
-    with pytest.raises(ApiUnavailable):
-        get(api)
-    plugin.gives(**good)
-    assert get(api) == b"{}"
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+
+    def gives(authority: Authority) -> None:
+        pair = authority.issue("client")
+        certificate, key = (file.read_text() for file in (pair.cert_file, pair.key_file))
+        plugin.gives(clientCertificateData=certificate, clientKeyData=key)
+
+    server = TlsServer(ours.issue("server"), ours.ca_file)
+    try:
+        gives(theirs)
+        insecure: dict[str, Any] = {"insecure-skip-tls-verify": True}
+        api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user, **insecure))
+        with pytest.raises(ApiUnavailable):
+            get(api)
+        gives(ours)
+        assert get(api) == b"{}"
+    finally:
+        server.end()
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "127.0.0.1:8080", "http://[bad"])

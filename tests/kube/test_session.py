@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,8 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiUnavailable, SettingsError
-from tests.kube.scripted import MAKE_CA, SECRET, Opened, Scripted, closed_port, get, kubeconfig
+from tests.kube.scripted import SECRET, Opened, Scripted, TlsServer, closed_port, get, kubeconfig
+from tests.stack.certificates import Authority
 
 
 def test_the_environments_proxy_does_not_decide(
@@ -38,51 +36,27 @@ def test_the_kubeconfigs_proxy_is_not_there(opened: Opened, tmp_path: Path) -> N
     assert SECRET not in str(caught.value)
 
 
-class TlsServer(Scripted):
-    def __init__(self, cert: Path) -> None:
-        super().__init__()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
-
-    @property
-    def url(self) -> str:
-        return super().url.replace("http://", "https://")
-
-
-_MAKE_SERVER = (
-    MAKE_CA.replace(
-        ".sign(key", '.add_extension(x509.SubjectAlternativeName([x509.DNSName("api.test")]), False).sign(key'
-    )
-    + """
-print(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-      serialization.NoEncryption()).decode())
-"""
-)
-
-
 @pytest.fixture
-def tls(tmp_path: Path) -> Iterator[tuple[TlsServer, Path]]:
-    cert = tmp_path / "server.pem"
-    made = subprocess.run([sys.executable, "-c", _MAKE_SERVER], check=True, capture_output=True, text=True)
-    cert.write_text(made.stdout)
-    server = TlsServer(cert)
-    yield server, cert
+def tls(tmp_path: Path) -> Iterator[TlsServer]:
+    """A server whose authority is ``ca.crt``, good for api.test and loopback addresses."""
+    authority = Authority(tmp_path, "ca")
+    server = TlsServer(authority.issue("server", hosts=["api.test"]))
+    yield server
     server.end()
 
 
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
-        ({"certificate-authority": "server.pem", "tls-server-name": "api.test"}, ""),
+        ({"certificate-authority": "ca.crt", "tls-server-name": "api.test"}, ""),
         ({"insecure-skip-tls-verify": True}, ""),
-        ({"certificate-authority": "server.pem"}, "certificate-authority"),
+        ({"certificate-authority": "ca.crt", "tls-server-name": "other.test"}, "certificate-authority"),
         ({"tls-server-name": "api.test"}, "certificate-authority"),
     ],
     ids=["right name", "unchecked", "wrong name", "unknown authority"],
 )
 def test_tls(
-    tls: tuple[TlsServer, Path],
+    tls: TlsServer,
     opened: Opened,
     tmp_path: Path,
     cluster: dict[str, Any],
@@ -90,8 +64,8 @@ def test_tls(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls[1]))
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", tls[0].url, **cluster))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.crt"))
+    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", tls.url, **cluster))
     if not words:
         assert get(api) == b"{}"
     else:

@@ -53,7 +53,7 @@ class Authority:
         """A certificate for the loopback address and ``localhost``, good for servers and clients.
 
         ``name`` becomes the common name (a user's name to the API server and to etcd), ``groups`` the
-        organizations. ``hosts`` are more addresses that it is good for.
+        organizations. ``hosts`` are more addresses and names that it is good for.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
@@ -67,7 +67,7 @@ class Authority:
                 x509.DNSName("localhost"),
                 x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                 x509.IPAddress(ipaddress.ip_address("::1")),
-                *(x509.IPAddress(ipaddress.ip_address(host)) for host in hosts),
+                *map(_host, hosts),
             ]
         )
         purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
@@ -101,6 +101,13 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(authority, critical=False)
         )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def signing_key(path: Path) -> Path:
