@@ -69,18 +69,11 @@ def test_performance_is_made_of_its_figures() -> None:
 INSIDE = {
     "_collector_to_names": "prometheus-client lists its metrics nowhere else",
     "_replace": "a named tuple's own method",
-    "_callback_thread": "the stock etcd3 client's, whose weakness is shown",
-    "_credentials": "the same",
+    "_credentials": "the stock etcd3 client's: without TLS gRPC refuses call credentials",
     "_physical_pull": "waitress: the moment between two wake-ups can be made by nothing else",
     "_server": "the same",
-    "_thread": "the same, and a reflector whose thread may have ended before it is looked for",
-    "_session": "which session a request took shows in no answer",
-    "_current_session": "the same",
-    "_reload": "the same",
-    "_abort": "a read is aborted at the moment that the test chooses",
+    "_thread": "the same",
     "_watch": "the follower's pauses, without its thread",
-    "_publication": "a hosts file that fails or is not there, behind a provider that is made by the fake",
-    "_hosts": "the same",
 }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.stack.build import Console
 from tests.stack.build import binaries as build_binaries
 from tests.stack.harness import ApiServer, Etcd
 from tests.stack.zoned import Zoned
@@ -30,10 +29,10 @@ def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
     """All servers, built on first use; the progress is shown although pytest captures output."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     if capture is None:
-        return build_binaries(Console())
+        return build_binaries()
     with capture.global_and_fixture_disabled():
         sys.stderr.flush()
-        return build_binaries(Console())
+        return build_binaries()
 
 
 @pytest.fixture(scope="session")

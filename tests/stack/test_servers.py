@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.build import Builds
 from tests.stack.build import Server as GoServer
+from tests.stack.build import build_all
 from tests.stack.harness import ApiServer, BuildError, NotInTimeError, Process, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, namespace, service
 
@@ -51,12 +51,12 @@ def test_a_failed_build_says_why_and_can_be_repeated(tmp_path: Path, monkeypatch
     told: list[str] = []
     broken = GoServer("broken", {"broken": "broken.test"}, 1)
     with pytest.raises(BuildError, match=r"(?s)undefined: nonsense.*What to try"):
-        Builds([broken], told.append).run()
+        build_all([broken], told.append)
     assert broken.built() is None
     (module / "main.go").write_text("package main\n\nfunc main() {}\n")
     other = GoServer("other", {"other": "."}, 2)
     shutil.copytree(module, tmp_path / "other")
-    Builds([broken, other], told.append).run()
+    build_all([broken, other], told.append)
     assert (list(broken.built() or {}), list(other.built() or {})) == (["broken"], ["other"])
 
 

@@ -98,6 +98,7 @@ class Client:
     allow: tuple[Network, ...] = ()
     published: list[Any] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
+    with_hosts: bool = True
 
     def __post_init__(self) -> None:
         self.start()
@@ -106,7 +107,9 @@ class Client:
         """A new process on the stored state."""
         self._names: dict[str, Any] = {}
         options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", TAKEN)
-        self.provider = Provider(self.store, options, self.hosts, self._publish, self.metrics)
+        self.provider = Provider(
+            self.store, options, self.hosts if self.with_hosts else None, self._publish, self.metrics
+        )
         self.application = application(self.provider, self.allow, self.metrics)
         self.provider.repair()
 

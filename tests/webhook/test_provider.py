@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -109,22 +108,18 @@ def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
     assert [list(names) for names, *_ in client.published] == [["foo.dtk.io"]]
 
 
-def test_what_cannot_be_taken_back_at_once_is_later() -> None:
+def test_what_cannot_be_taken_back_at_once_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
-    class Hosts:
-        def write(self, *_: object) -> bool:
-            client.store.away = "etcd is away"
-            raise Unavailable("the hosts file is read-only")
+    def fail(*_: object) -> bool:
+        client.store.away = "etcd is away"
+        raise Unavailable("the hosts file is read-only")
 
-        def fault(self) -> str:
-            return ""
-
-    client.provider._publication._hosts = Hosts()
+    monkeypatch.setattr(client.hosts, "write", fail)
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     assert sorted(client.provider.conditions()) == ["etcd is away", "the hosts file is read-only"]
-    client.provider._publication._hosts = client.hosts
+    monkeypatch.undo()
     client.store.away = ""
     client.provider.repair()
     client.start()
@@ -235,18 +230,8 @@ def test_warnings_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     assert len([one for one in caplog.records if "is not in the hosts file" in one.message]) == 2
 
 
-def test_what_is_published_follows() -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
-    names, domains, cluster = client.published[-1]
-    assert list(names) == ["foo.dtk.io"]
-    assert [str(domain) for domain in domains] == ["dtk.io"]
-    assert not cluster
-
-
-def test_without_a_hosts_file(tmp_path: Path) -> None:
-    client = Client()
-    client.provider._publication._hosts = None
+def test_without_a_hosts_file() -> None:
+    client = Client(with_hosts=False)
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -69,40 +68,6 @@ def test_what_cannot_be_read_is_told_and_left_alone(store: FileStore) -> None:
     assert store.path.read_text() == '{"version":2}'
 
 
-def test_a_folder_in_its_place(store: FileStore) -> None:
-    store.path.mkdir(parents=True)
-    with pytest.raises(NotStored, match="cannot be read"):
-        store.load()
-    with pytest.raises(NotStored, match="cannot be written"):
-        store.save(STATE, 0)
-    with pytest.raises(NotStored, match="cannot be removed"):
-        store.clear()
-
-
-def test_a_pipe_in_its_place_is_not_waited_for(store: FileStore) -> None:
-    store.path.parent.mkdir()
-    os.mkfifo(store.path)
-    with pytest.raises(NotStored, match="cannot be read"):
-        store.load()
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_state_and_nothing_beside_it(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    store.save(STATE, 0)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(os, call, full)
-        with pytest.raises(NotStored, match="No space left"):
-            store.save(State(), 0)
-    assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
-    assert FileStore(store.path).load() == STATE
-
-
 @pytest.mark.parametrize("kept", [0, 1, 20, -1])
 def test_a_state_that_was_cut_off_is_told_and_left_alone(store: FileStore, kept: int) -> None:
     store.save(STATE, 0)
@@ -111,12 +76,6 @@ def test_a_state_that_was_cut_off_is_told_and_left_alone(store: FileStore, kept:
     with pytest.raises(NotStored, match="restore it from a backup"):
         FileStore(store.path).load()
     assert store.path.read_bytes() == torn
-
-
-def test_a_file_in_its_folders_place(tmp_path: Path) -> None:
-    (tmp_path / "lib").write_text("")
-    with pytest.raises(NotStored):
-        FileStore(tmp_path / "lib" / "x").check(STATE, 0)
 
 
 def test_cleared(store: FileStore) -> None:
