@@ -231,40 +231,6 @@ def test_as_a_daemon_while_etcd_and_the_webhook_go_and_come_back(named: Named, a
     assert named.lines() == ["two.dtk.io 10.0.0.2"]
 
 
-def test_its_own_coredns_provider_in_the_same_etcd(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
-) -> None:
-    apiserver.apply_all(
-        [ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "b.foo.dtk.io", to=["10.0.0.6"])]
-    )
-    named.start()
-    named.client.once()
-    named.expect("foo.dtk.io", "A", "10.0.0.5")
-    named.settled()
-    ours = etcd.dump("/skydns")
-    assert ours
-    other = ExternalDns(
-        tmp_path / "other", binaries, apiserver, ["--provider=coredns", "--coredns-strictly-owned"]
-    )
-    env = {"ETCD_URLS": etcd.url, "HOME": str(tmp_path)}
-    theirs: dict[str, str] = {}
-    for address in ("10.9.0.1", "10.9.0.2"):
-        apiserver.apply(ingress("c", "c.example.org", "c.dtk.io", to=[address]))
-        other.once(env=env)
-        named.client.once()
-        present = etcd.dump("/skydns")
-        assert {key: present.get(key) for key in ours} == ours
-        theirs = {key: value for key, value in present.items() if '"owner":"me"' in value}
-        assert any(key.startswith("/skydns/org/example/c/") for key in theirs)
-    # they have one for c.dtk.io too; ours answers, since the Corefile asks for our keys
-    named.expect("c.dtk.io", "A", "10.9.0.2")
-    named.webhook.restart()
-    named.webhook.wait_ready()
-    present = etcd.dump("/skydns")
-    assert {key: present.get(key) for key in theirs} == theirs
-    named.settled()
-
-
 def test_five_thousand_names_as_objects_are_equal_in_time(
     binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> None:

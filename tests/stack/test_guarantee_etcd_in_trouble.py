@@ -1,6 +1,6 @@
 """An etcd that is full, compacted, away or refuses a part: told, got over, and nobody else pays for it.
 
-KUBE2ETCD_FAULT_OUTAGE says for how many seconds it is away (30): minutes are no different, since no pause of
+KUBE2ETCD_FAULT_OUTAGE says for how many seconds it is away (10): minutes are no different, since no pause of
 ours grows (`test_no_pause_grows_however_long_etcd_is_away`), but they can be seen.
 """
 
@@ -18,7 +18,7 @@ from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import endpoints, service, services
 
 # Read here, as no test sees the variables of ours.
-OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "30")
+OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
 
 
 def test_a_full_etcd_is_named_and_written_again_when_there_is_space(

@@ -56,7 +56,7 @@ def test_events_that_got_lost_are_made_good_by_the_next_pass(
         apiserver.apply(endpoints("head", "10.8.0.7", number=2))
 
     with door_to(tmp_path, apiserver) as door:
-        with running(tmp_path, door.kubeconfig, etcd, "--resync-period", "4") as bridge:
+        with running(tmp_path, door.kubeconfig, etcd, "--resync-period", "2") as bridge:
             lost(apiserver, door, bridge, first)
             assert not labels(etcd, "s001")
             assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-2"}
