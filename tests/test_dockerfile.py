@@ -8,8 +8,6 @@ import re
 import subprocess
 import tomllib
 
-import pytest
-
 from kube2etcd.settings import Settings
 from tests.dockerfile import DOCKERFILE, ROOT, ignored, patterns, stages
 
@@ -61,27 +59,6 @@ def test_it_starts_the_bridge_as_nobody_in_particular() -> None:
     assert [one.value for one in FINAL.of("EXPOSE")] == [str(Settings().listen.port)]
 
 
-def test_labels_say_what_it_is_and_of_which_commit() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    (label,) = FINAL.of("LABEL")
-    prefix = "org.opencontainers.image."
-    labels = label.pairs()
-    assert all(name.startswith(prefix) for name in labels)
-    assert {name.removeprefix(prefix): value for name, value in labels.items()} == {
-        "title": setup["metadata"]["name"],
-        "description": "Keeps etcd equal to the DNS records of a Kubernetes cluster",
-        "licenses": setup["metadata"]["license"],
-        "version": "${VERSION}",
-        "revision": "${REVISION}",
-        "base.name": "${PYTHON_IMAGE}",
-    }
-    order = [one.keyword for one in FINAL.instructions]
-    named = {name for one in FINAL.of("ARG") for name in one.pairs()}
-    assert {"VERSION", "REVISION", "PYTHON_IMAGE"} <= named, "each stage must ask for an argument again"
-    assert order.index("LABEL") > max(number for number, one in enumerate(order) if one == "ARG")
-
-
 def tracked() -> list[str]:
     done = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
@@ -90,27 +67,6 @@ def tracked() -> list[str]:
         return done.stdout.splitlines()
     # an unpacked archive has no index, and holds nothing else
     return [str(file.relative_to(ROOT)) for file in ROOT.rglob("*") if file.is_file()]
-
-
-IGNORED = {
-    ".git/config": True,
-    "Dockerfile": True,
-    "tests/test_dockerfile.py": True,
-    "skydns-compat/README.md": True,
-    "requirements/notes.txt": True,
-    "kube2etcd/cli/__pycache__/group.cpython-311.pyc": True,
-    "kube2etcd/cli/group.py": False,
-    "kube2etcd/etcd/wire.py": False,
-    "skydns-compat/skydns_compat/names.py": False,
-    "requirements/build.txt": False,
-    "requirements/ci.txt": False,
-    "setup.cfg": False,
-}
-
-
-@pytest.mark.parametrize("path", list(IGNORED))
-def test_only_what_is_named_gets_into_the_build(path: str) -> None:
-    assert ignored(path, patterns()) == IGNORED[path]
 
 
 def test_all_that_is_copied_is_let_in_and_all_that_is_let_in_is_copied() -> None:
@@ -123,14 +79,3 @@ def test_all_that_is_copied_is_let_in_and_all_that_is_let_in_is_copied() -> None
     assert let_in == copied
     for source in sources:
         assert any(path == source or path.startswith(f"{source}/") for path in files), source
-
-
-def test_every_package_of_the_wheel_is_copied() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    listed = set(setup["options"]["packages"].split())
-    modules = {path for path in tracked() if path.endswith("/__init__.py") and not path.startswith("tests/")}
-    found = {
-        path.removeprefix("skydns-compat/").removesuffix("/__init__.py").replace("/", ".") for path in modules
-    }
-    assert listed == found

@@ -328,15 +328,15 @@ def claims(found: list[Object]) -> list[str]:
     return [claim["metadata"]["name"] for one in sets for claim in one["spec"]["volumeClaimTemplates"]]
 
 
-def test_the_service_finds_the_pods_and_their_doors() -> None:
+def test_the_service_finds_the_pods_and_their_ports() -> None:
     [service] = filled("dns/skydns-svc.yaml.in")
     template = next(pods(filled("dns/skydns-rc.yaml.in")))
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
-    doors = {
+    ports = {
         (port["containerPort"], port["protocol"]) for one in containers(template) for port in one["ports"]
     }
     asked = {(port["targetPort"], port["protocol"]) for port in service["spec"]["ports"]}
-    assert asked <= doors
+    assert asked <= ports
     assert {("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"), ("metrics", 9153, "TCP")} <= {
         (port["name"], port["port"], port["protocol"]) for port in service["spec"]["ports"]
     }

@@ -29,16 +29,16 @@ def said() -> Said:
 
 
 @pytest.fixture
-def door(said: Said) -> Iterator[ProbeServer]:
-    door = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics(), "cluster.local").start()
-    yield door
-    door.stop()
+def server(said: Said) -> Iterator[ProbeServer]:
+    server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics(), "cluster.local").start()
+    yield server
+    server.stop()
 
 
-def ask(door: ProbeServer, path: str, method: str = "GET") -> tuple[int, str]:
+def ask(server: ProbeServer, path: str, method: str = "GET") -> tuple[int, str]:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.request(method, f"http://127.0.0.1:{door.port}{path}", timeout=5)
+        answer = session.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=5)
         return answer.status_code, answer.text
 
 
@@ -68,16 +68,16 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("path", "now", "code", "text"), ANSWERS)
-def test_answers(door: ProbeServer, said: Said, path: str, now: Snapshot, code: int, text: str) -> None:
+def test_answers(server: ProbeServer, said: Said, path: str, now: Snapshot, code: int, text: str) -> None:
     said.now = now
-    got, body = ask(door, path)
+    got, body = ask(server, path)
     assert got == code
     assert text in body
 
 
-def test_only_reading(door: ProbeServer) -> None:
-    assert ask(door, "/readyz", "POST")[0] == 405
-    assert ask(door, "/readyz", "HEAD") == (200, "")
+def test_only_reading(server: ProbeServer) -> None:
+    assert ask(server, "/readyz", "POST")[0] == 405
+    assert ask(server, "/readyz", "HEAD") == (200, "")
 
 
 def test_a_port_in_use_is_a_sentence(said: Said) -> None:
@@ -96,44 +96,44 @@ def test_a_host_that_is_not_here_is_a_sentence(said: Said, host: str, hint: str)
 
 
 def test_every_address_when_no_host_is_given(said: Said) -> None:
-    door = ProbeServer(HostPort("", 0), said, Metrics()).start()
+    server = ProbeServer(HostPort("", 0), said, Metrics()).start()
     try:
-        assert ask(door, "/livez") == (200, "ok\n")
+        assert ask(server, "/livez") == (200, "ok\n")
     finally:
-        door.stop()
+        server.stop()
 
 
-def test_a_door_that_was_never_opened_can_be_closed(said: Said) -> None:
+def test_a_server_that_was_never_started_can_be_closed(said: Said) -> None:
     ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).stop()
 
 
 def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
-    door = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
-    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as idle:
+    server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as idle:
         idle.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
-        door.stop()
+        server.stop()
         assert b"" in iter(lambda: idle.recv(1000), None)
 
 
 def test_a_stop_that_comes_while_the_thread_is_awake_already(
     said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
-    trigger = door._server.trigger
+    server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
+    trigger = server._server.trigger
     pull = trigger._physical_pull
 
     def woken_by_a_worker_before() -> None:
         """The worker that has just answered wakes the thread, which then does what it is woken for here."""
         pull()
-        door._thread.join(20)
+        server._thread.join(20)
         pull()
 
     monkeypatch.setattr(trigger, "_physical_pull", woken_by_a_worker_before)
-    door.stop()
-    assert not door._thread.is_alive()
+    server.stop()
+    assert not server._thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", door.port), timeout=5)
+        socket.create_connection(("127.0.0.1", server.port), timeout=5)
 
 
 def silent(_: socket.socket) -> None:
@@ -152,15 +152,15 @@ def asking(client: socket.socket) -> None:
 @pytest.mark.parametrize("behave", [silent, slow, asking])
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_probes_are_answered_whatever_strangers_hold_open(
-    door: ProbeServer, behave: Callable[[socket.socket], None], path: str
+    server: ProbeServer, behave: Callable[[socket.socket], None], path: str
 ) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2 * CONNECTIONS + 20):
-            client = held.enter_context(socket.create_connection(("127.0.0.1", door.port), timeout=5))
+            client = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
             with contextlib.suppress(OSError):  # the server may have closed it already
                 behave(client)
         for _ in range(3):
-            assert ask(door, path)[0] == 200
+            assert ask(server, path)[0] == 200
         with contextlib.suppress(OSError):
             behave(client)
 
@@ -169,8 +169,8 @@ ENDLESS = {"body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n", "he
 
 
 @pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)
-def test_a_request_without_end_is_refused_and_kept_nowhere(door: ProbeServer, begin: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as client:
+def test_a_request_without_end_is_refused_and_kept_nowhere(server: ProbeServer, begin: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
         sent = 0
         with contextlib.suppress(OSError):
             client.sendall(begin)

@@ -18,7 +18,7 @@ from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
 @dataclass(frozen=True)
 class EtcdTls:
-    """TLS for etcd's client door: the server's pair, and the CA and pair that clients use.
+    """TLS for etcd's client port: the server's pair, and the CA and pair that clients use.
 
     With ``client_auth`` a client without a certificate of the CA is refused.
     """

@@ -1,4 +1,4 @@
-"""A door before the real API server that tampers with answers on demand, and what the guarantees share."""
+"""A proxy before the real API server that tampers with answers on demand, and what the guarantees share."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Fault:
             self.left = self.times - self.done
 
 
-class Door:
+class Proxy:
     """Plain HTTP to the real API server behind it; everything it does not tamper with is the server's own.
 
     ``page`` makes the server's pages smaller than the bridge asks for.
@@ -78,18 +78,18 @@ class Door:
         self.watches: dict[socket.socket, str] = {}
         self.expired: set[socket.socket] = set()
         self.context = ssl.create_default_context(cafile=str(apiserver.ca_file))
-        door = self
+        proxy = self
 
         class Handler(_Handler):
             pass
 
-        Handler.door = door
+        Handler.proxy = proxy
         self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
-        self.kubeconfig = apiserver.kubeconfig(cluster={"server": self.url}, name="door-kubeconfig")
+        self.kubeconfig = apiserver.kubeconfig(cluster={"server": self.url}, name="proxy-kubeconfig")
 
     def start(self) -> None:
         self._thread.start()
@@ -148,7 +148,7 @@ class Door:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    door: Door
+    proxy: Proxy
 
     def log_message(self, format: str, *args: Any) -> None:
         """Not a word."""
@@ -162,24 +162,24 @@ class _Handler(BaseHTTPRequestHandler):
         params = parse_qs(url.query)
         resource = url.path.rpartition("/")[2]
         watch = params.get("watch") == ["true"]
-        fault = self.door.find(resource, params)
+        fault = self.proxy.find(resource, params)
         if fault is not None and fault.status:
             body = json.dumps({**GONE, "code": fault.status, "message": "made by the test"}).encode()
             self._reply(fault.status, body, fault.headers)
-            self.door.used(fault)
+            self.proxy.used(fault)
             return
         try:
             self._from_upstream(resource, watch, fault)
         except (OSError, http.client.HTTPException, ValueError):
-            self.door.unused(fault)
+            self.proxy.unused(fault)
             raise
 
     def _from_upstream(self, resource: str, watch: bool, fault: Fault | None) -> None:
         path = self.path
-        if self.door.page and not watch:
-            path = path.replace("limit=500", f"limit={self.door.page}")
+        if self.proxy.page and not watch:
+            path = path.replace("limit=500", f"limit={self.proxy.page}")
         upstream = http.client.HTTPSConnection(
-            LOOPBACK, self.door.apiserver.port, context=self.door.context, timeout=None if watch else 30
+            LOOPBACK, self.proxy.apiserver.port, context=self.proxy.context, timeout=None if watch else 30
         )
         with contextlib.closing(upstream):
             upstream.request("GET", path, headers={"Authorization": self.headers["Authorization"] or ""})
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             listed["metadata"].pop("remainingItemCount", None)
             body = json.dumps(listed).encode()
         self._reply(answer.status, body, {}, cut=fault is not None and fault.cut)
-        self.door.used(fault)
+        self.proxy.used(fault)
 
     def _reply(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
         self.send_response(status)
@@ -214,30 +214,30 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        with self.door.lock:
-            self.door.watches[sock] = resource
+        with self.proxy.lock:
+            self.proxy.watches[sock] = resource
         try:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 while line := answer.readline():
                     if fault is not None and fault.lose and b'"type":"BOOKMARK"' not in line:
-                        self.door.used(fault)
+                        self.proxy.used(fault)
                         fault = None
                         continue
                     if fault is not None and not fault.lose:
                         self.wfile.write(line[: len(line) // 2])
-                        self.door.used(fault)
+                        self.proxy.used(fault)
                         fault = None
                         break
                     self.wfile.write(line)
-            self.door.unused(fault)  # it ended before there was a line to cut
-            with self.door.lock:
-                expired = sock in self.door.expired
+            self.proxy.unused(fault)  # it ended before there was a line to cut
+            with self.proxy.lock:
+                expired = sock in self.proxy.expired
             if expired:
                 self.wfile.write(json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n")
         finally:
-            with self.door.lock:
-                self.door.watches.pop(sock, None)
-                self.door.expired.discard(sock)
+            with self.proxy.lock:
+                self.proxy.watches.pop(sock, None)
+                self.proxy.expired.discard(sock)
 
 
 class Tunnel:
@@ -363,13 +363,13 @@ def running(
 
 
 @contextlib.contextmanager
-def door_to(directory: Path, apiserver: ApiServer) -> Iterator[Door]:
-    door = Door(directory, apiserver)
-    door.start()
+def proxy_to(directory: Path, apiserver: ApiServer) -> Iterator[Proxy]:
+    proxy = Proxy(directory, apiserver)
+    proxy.start()
     try:
-        yield door
+        yield proxy
     finally:
-        door.close()
+        proxy.close()
 
 
 def fresh_keys(

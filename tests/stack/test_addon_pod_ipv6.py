@@ -1,4 +1,4 @@
-"""The pods of addons/dns where nodes and pods have IPv6 alone: every door, and the way to the API server."""
+"""The pods of addons/dns where nodes and pods have IPv6 alone: every port, and the way to the API server."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_both_answer_the_same_and_what_comes_later_too(cluster: Cluster, two: li
         expect(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")
 
 
-def test_every_door_is_open_to_the_node(two: list[Pod]) -> None:
+def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
     """Where the kubelet probes and Prometheus scrapes; what is the pod's own stays its own."""
     template = next(pods(filled(RC, VALUES6)))
-    doors = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
-    for port in (port["containerPort"] for port in doors if not port["name"].startswith("dns")):
+    ports = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
+    for port in (port["containerPort"] for port in ports if not port["name"].startswith("dns")):
         line = http.client.HTTPConnection(two[0].network.address, port, timeout=5)
         line.request("GET", "/metrics")
         assert line.getresponse().status < 500, port

@@ -1,4 +1,4 @@
-"""The pod of addons/vm: machines by name at the door for the world, and nothing else there."""
+"""The pod of addons/vm: machines by name for the world, and nothing else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_machines_are_answered_and_nothing_else(cluster: Cluster, pod: Pod) -> N
     for name, rtype, wanted in table:
         for tcp in (False, True):
             assert ask(name, rtype, at=ADDRESS, port=5353, tcp=tcp) == wanted, name
-    # the loopback door of the cluster's names is not to be had from outside
+    # the cluster's names are served on loopback alone
     for at in (ADDRESS, pod.network.address):
         with pytest.raises(OSError, match="refused"):
             ask("kubernetes.default.svc.cluster.local", at=at, port=1053, tcp=True)

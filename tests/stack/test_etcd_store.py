@@ -1,4 +1,4 @@
-"""The store of keys against real servers: read all, change some, be told of changes."""
+"""The store of keys against real servers: read all, change some, be watching of changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from tests.stack.harness import SLOW, Etcd, wait_for
-from tests.stack.told import Told
+from tests.stack.watching import Watching
 
 PREFIX = b"/skydns/"
 
@@ -145,9 +145,9 @@ def test_paused_server_is_unavailable_within_the_timeout(
 
 def test_lost_data_is_noticed_by_every_part(server: Etcd, store: EtcdStore) -> None:
     revision = store.apply([batches(entries(1000), 1)]).revision
-    told = Told(store, revision + 1).standing()
+    watching = Watching(store, revision + 1).standing()
     server.wipe()
-    assert isinstance(told.failed(20), EtcdUnavailable)
+    assert isinstance(watching.failed(20), EtcdUnavailable)
 
     def again() -> EtcdError | None:
         try:
@@ -166,31 +166,31 @@ def test_lost_data_is_noticed_by_every_part(server: Etcd, store: EtcdStore) -> N
 
 def test_watch_tells_everything_once_and_in_order(server: Etcd, store: EtcdStore) -> None:
     start = server.revision() + 1
-    told = Told(store, start).standing()
-    assert told.batches[0] == WatchBatch(start - 1)
+    watching = Watching(store, start).standing()
+    assert watching.batches[0] == WatchBatch(start - 1)
     store.apply([[(Put(b"/skydns/a", b"1"), Put(b"/skydns/b", b"2"))], [(Delete(b"/skydns/a"),)]])
     server.put("/elsewhere", "x")
     server.put("/skydns/c", "3")
-    wait_for(lambda: len(told.events) == 4, "four events")
-    assert told.events == [
+    wait_for(lambda: len(watching.events) == 4, "four events")
+    assert watching.events == [
         WatchEvent(b"/skydns/a", b"1", start),
         WatchEvent(b"/skydns/b", b"2", start),
         WatchEvent(b"/skydns/a", None, start + 1),
         WatchEvent(b"/skydns/c", b"3", start + 3),
     ]
-    assert told.end() < 0.5 * SLOW
-    assert told.error is None
+    assert watching.end() < 0.5 * SLOW
+    assert watching.error is None
 
 
 def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
     wanted = entries(3000)
     start = server.revision() + 1
     store.apply([batches(wanted, 2)])
-    told = Told(store, start)
-    wait_for(lambda: len(told.events) >= 500, "some events")
-    told.end()
-    seen = told.events
-    rest = Told(store, told.batches[-1].revision + 1)
+    watching = Watching(store, start)
+    wait_for(lambda: len(watching.events) >= 500, "some events")
+    watching.end()
+    seen = watching.events
+    rest = Watching(store, watching.batches[-1].revision + 1)
     wait_for(lambda: len(seen) + len(rest.events) == 3000, "the rest")
     rest.end()
     assert {event.key: event.value for event in seen + rest.events} == wanted
@@ -200,11 +200,11 @@ def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
 
 def test_watch_over_several_prefixes(server: Etcd, connection: EtcdConnection) -> None:
     store = EtcdStore(connection, [b"/z/", b"/a/", b"/a/deeper/"])
-    told = Told(store, server.revision() + 1).standing()
+    watching = Watching(store, server.revision() + 1).standing()
     store.apply([[(Put(b"/a/deeper/1", b"1"), Put(b"/m/2", b"2"), Put(b"/z/3", b"3"))]])
-    wait_for(lambda: len(told.events) == 2, "two events")
-    assert [event.key for event in told.events] == [b"/a/deeper/1", b"/z/3"]
-    told.end()
+    wait_for(lambda: len(watching.events) == 2, "two events")
+    assert [event.key for event in watching.events] == [b"/a/deeper/1", b"/z/3"]
+    watching.end()
 
 
 def test_compacted_revision(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
@@ -214,21 +214,21 @@ def test_compacted_revision(server: Etcd, connection: EtcdConnection, store: Etc
         for _ in store.watch(10, threading.Event()):
             pass
     assert len(store.snapshot().entries) == 100
-    told = Told(store, 60)
-    wait_for(lambda: told.events, "events from where they are kept")
-    told.end()
+    watching = Watching(store, 60)
+    wait_for(lambda: watching.events, "events from where they are kept")
+    watching.end()
 
 
 def test_watch_of_a_killed_server_ends(server: Etcd, store: EtcdStore) -> None:
-    told = Told(store, server.revision() + 1).standing()
+    watching = Watching(store, server.revision() + 1).standing()
     server.kill()
-    assert isinstance(told.failed(5), EtcdUnavailable)
+    assert isinstance(watching.failed(5), EtcdUnavailable)
 
 
 def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
-    told = Told(store, server.revision() + 1).standing()
+    watching = Watching(store, server.revision() + 1).standing()
     server.pause()
-    assert isinstance(told.failed(2 * connection.settings.timeout + 2), EtcdUnavailable)
+    assert isinstance(watching.failed(2 * connection.settings.timeout + 2), EtcdUnavailable)
     server.resume()
     again = wait_for(lambda: next(store.watch(1, threading.Event())), "a watch", not_yet=(EtcdUnavailable,))
     assert again.revision == 0
@@ -238,19 +238,19 @@ def test_quiet_watch_lives_on(server: Etcd) -> None:
     """Nothing happens for many timeouts: the server is asked, answers, and the watch stays."""
     with connect(EtcdSettings((server.url,), timeout=1)) as connection:
         store = EtcdStore(connection, [PREFIX])
-        told = Told(store, server.revision() + 1).standing()
+        watching = Watching(store, server.revision() + 1).standing()
         began = time.monotonic()
-        wait_for(lambda: told.error or time.monotonic() - began > 3.5, "three rounds of quiet")
+        wait_for(lambda: watching.error or time.monotonic() - began > 3.5, "three rounds of quiet")
         server.put("/skydns/a", "1")
-        wait_for(lambda: told.error or told.events, "the event")
-        assert told.error is None
-        told.end()
+        wait_for(lambda: watching.error or watching.events, "the event")
+        assert watching.error is None
+        watching.end()
 
 
 def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) -> None:
-    told = Told(store, server.revision() + 1).standing()
+    watching = Watching(store, server.revision() + 1).standing()
     server.pause()
-    assert told.end() < 0.5 * SLOW
+    assert watching.end() < 0.5 * SLOW
     server.resume()
 
 

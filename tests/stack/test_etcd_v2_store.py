@@ -1,4 +1,4 @@
-"""The store of v2 keys against real servers: what it reads, writes, is told, and how it reaches them."""
+"""The store of v2 keys against real servers: what it reads, writes, is watching, and how it reaches them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.stack.etcd_v2 import NOTES, EtcdV2
 from tests.stack.faults import running
 from tests.stack.harness import SLOW, ApiServer, Authority, EtcdTls, free_port, wait_for
 from tests.stack.objects import service, services
-from tests.stack.told import Told
+from tests.stack.watching import Watching
 
 PREFIX = "/skydns"
 PORT = "/skydns/a/web/_tcp/_http/H1"
@@ -115,27 +115,27 @@ def test_what_cannot_be_is_refused_alone(etcd: EtcdV2, store: V2Store) -> None:
 
 
 def test_the_watch_tells_what_is_listed(etcd: EtcdV2, store: V2Store) -> None:
-    told = Told(store, store.snapshot().revision + 1).standing()
+    watching = Watching(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/x": "1", "a/_tcp/x": "hidden"})
     etcd.put("/elsewhere", "1")
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
     etcd.put("/skydns/b", "2")
     etcd.ask("PUT", "/skydns/b", dir="true").raise_for_status()
     etcd.put("/skydns/c", "3")
-    wait_for(lambda: ("/skydns/c", b"3") in told.pairs, "the last")
-    assert told.pairs == [
+    wait_for(lambda: ("/skydns/c", b"3") in watching.pairs, "the last")
+    assert watching.pairs == [
         ("/skydns/a/x", b"1"),
         ("/skydns/a/x", None),
         ("/skydns/b", b"2"),
         ("/skydns/b", None),
         ("/skydns/c", b"3"),
     ]
-    assert told.error is None, "our own tidying is no loss"
+    assert watching.error is None, "our own tidying is no loss"
     # quiet for longer than the timeout, and standing still
-    wait_for(lambda: told.batches[-1].events == (), "a sign of life", 10)
+    wait_for(lambda: watching.batches[-1].events == (), "a sign of life", 10)
     etcd.put("/skydns/d", "4")
-    wait_for(lambda: ("/skydns/d", b"4") in told.pairs, "the next")
-    assert told.end() < 0.5 * SLOW
+    wait_for(lambda: ("/skydns/d", b"4") in watching.pairs, "the next")
+    assert watching.end() < 0.5 * SLOW
 
 
 def test_the_watch_tells_what_happened_before_it_stood(etcd: EtcdV2, store: V2Store) -> None:
@@ -146,44 +146,44 @@ def test_the_watch_tells_what_happened_before_it_stood(etcd: EtcdV2, store: V2St
     # our own writing too, hidden or not, with its notes and its tidying up
     put(store, **{"a/x": "1", "a/_tcp/x": "1"})
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
-    told = Told(store, start).standing()
+    watching = Watching(store, start).standing()
     etcd.put("/skydns/20", "1")
-    wait_for(lambda: ("/skydns/20", b"1") in told.pairs, "all of it")
-    assert told.error is None
-    events = [key for key, _ in told.pairs if not key.startswith("/skydns/a/")]
+    wait_for(lambda: ("/skydns/20", b"1") in watching.pairs, "all of it")
+    assert watching.error is None
+    events = [key for key, _ in watching.pairs if not key.startswith("/skydns/a/")]
     assert events == [f"/skydns/{number:02}" for number in range(21)]
-    assert told.end() < 0.5 * SLOW
+    assert watching.end() < 0.5 * SLOW
 
 
 def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -> None:
     put(store, **{"a/x": "1"})
-    told = Told(store, store.snapshot().revision + 1).standing()
+    watching = Watching(store, store.snapshot().revision + 1).standing()
     etcd.delete("/skydns/a")
-    assert "/skydns/a was removed" in str(told.failed())
+    assert "/skydns/a was removed" in str(watching.failed())
     start = store.snapshot().revision + 1
     with V2Connection(EtcdSettings((etcd.url,))) as another:
         put(V2Store(another, [b"/skydns/"]), **{str(number): "x" for number in range(1100)})
-    assert isinstance(Told(store, start).standing().failed(), EtcdCompacted), (
+    assert isinstance(Watching(store, start).standing().failed(), EtcdCompacted), (
         "etcd remembers a thousand events"
     )
-    assert "its data is lost" in str(Told(store, etcd.revision() + 50).standing().failed())
+    assert "its data is lost" in str(Watching(store, etcd.revision() + 50).standing().failed())
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed ones change as well", "nothing else"])
 def test_the_watch_ends_where_others_change_what_is_hidden(
     etcd: EtcdV2, store: V2Store, listed: bool
 ) -> None:
-    told = Told(store, store.snapshot().revision + 1).standing()
+    watching = Watching(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/_tcp/x": "1", "a/x": "1"})
     etcd.put("/elsewhere", "1")
     put(store, **{"a/_tcp/x": "2", "a/x": "2"})
-    wait_for(lambda: ("/skydns/a/x", b"2") in told.pairs, "our own")
+    wait_for(lambda: ("/skydns/a/x", b"2") in watching.pairs, "our own")
     etcd.put("/skydns/a/_tcp/x", "theirs")
     if listed:
-        put(store, b="1")  # what comes later is told by the new snapshot
-    wait_for(lambda: told.error, "it to be noticed", 30)
-    assert "/skydns/a/_tcp/x, which is hidden, was changed by others" in str(told.error)
-    again = Told(store, store.snapshot().revision + 1).standing()
+        put(store, b="1")  # what comes later is watching by the new snapshot
+    wait_for(lambda: watching.error, "it to be noticed", 30)
+    assert "/skydns/a/_tcp/x, which is hidden, was changed by others" in str(watching.error)
+    again = Watching(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/_tcp/x": "3", "a/x": "3"})
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
     standing = len(again.batches)
@@ -277,10 +277,10 @@ def test_certificates_and_the_environment_has_no_say(
             store = V2Store(connection, [b"/skydns/"])
             put(store, a="1")
             assert store.snapshot().entries == {b"/skydns/a": b"1"}
-            told = Told(store, etcd.revision() + 1).standing()
+            watching = Watching(store, etcd.revision() + 1).standing()
             put(store, b="1")
-            wait_for(lambda: told.pairs, "news")
-            assert told.end() < 0.5 * SLOW
+            wait_for(lambda: watching.pairs, "news")
+            assert watching.end() < 0.5 * SLOW
         for odd in (
             EtcdSettings((etcd.url,), cafile=other.ca_file),
             EtcdSettings((etcd.url,), cafile=authority.ca_file),

@@ -47,7 +47,7 @@ class Named:
             own += ["--kubeconfig", str(api.kubeconfig()), *options]
             self.webhook = Webhook(directory, own, command="run")
         self.dns = on_keys(directory, binaries, *DOMAINS, "--etcd-server", etcd.url)
-        provider = ["--provider=webhook", f"--webhook-provider-url={self.webhook.door}"]
+        provider = ["--provider=webhook", f"--webhook-provider-url={self.webhook.provider_url}"]
         self.client = ExternalDns(directory, binaries, api, provider)
 
     def start(self) -> None:
@@ -301,7 +301,7 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
             for name, rtype, *answer in ANSWERS:
                 each.expect(name, rtype, *answer, deadline_s=20)
             wait_for(lambda each=each: each.lines() == LINES, "the lines of the hosts file", 20)  # type: ignore[misc]
-        # asked at the other door, ExternalDNS finds what it said at the first one
+        # asked at the other one, ExternalDNS finds what it said at the first one
         assert "All records are already up to date" in two.client.once()
         apiserver.apply(ingress("a", "foo.dtk.io", to=["10.0.0.77"]))
         two.client.once()
@@ -328,7 +328,7 @@ def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
         for each in (one, three):
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
         # whoever put them back may have missed the last change; in the end both know it
-        wait_for(lambda: records(one) == records(three), "the same at both doors", 20)
+        wait_for(lambda: records(one) == records(three), "the same at both", 20)
         apiserver.delete_all(ALL_KINDS)
         one.client.once()
         for each in (one, three):

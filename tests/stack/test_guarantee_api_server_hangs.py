@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack.faults import comes, door_to, metric, running
+from tests.stack.faults import comes, metric, proxy_to, running
 from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import service, services
 from tests.stack.pair import our_corefile
@@ -57,13 +57,13 @@ def test_after_a_restart_of_the_api_server_changes_come_again(
 
 def test_gone_too_many_and_errors_are_got_over(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
-    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd):
+    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd):
         faults = [
-            door.fault("*", status=429, headers={"Retry-After": "1"}, left=3),
-            door.fault("*", status=500, left=3),
-            door.fault("*", cut=True, left=3),
+            proxy.fault("*", status=429, headers={"Retry-After": "1"}, left=3),
+            proxy.fault("*", status=500, left=3),
+            proxy.fault("*", cut=True, left=3),
         ]
-        assert door.expire() >= 3
+        assert proxy.expire() >= 3
         comes(apiserver, etcd, "later", 30)
         wait_for(lambda: all(fault.left == 0 for fault in faults), "every fault to be met", 30)
 
@@ -113,10 +113,10 @@ def test_an_answer_that_is_wrong_costs_a_moment_and_no_name(
     wrong: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(5))
-    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
         before = etcd.dump("/skydns")
-        fault = door.fault("services", **WRONG[wrong])
-        assert door.expire() >= 3
+        fault = proxy.fault("services", **WRONG[wrong])
+        assert proxy.expire() >= 3
         number = 0
 
         def met() -> bool:

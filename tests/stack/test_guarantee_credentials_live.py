@@ -20,7 +20,7 @@ WRONG = "wrong-horse-battery"
 def own_apiserver(
     binaries: dict[str, Path], etcd_for_api: Etcd, apiserver: ApiServer, tmp_path: Path
 ) -> Iterator[ApiServer]:
-    """Another door to the same objects, which knows two tokens."""
+    """Another API server on the same objects, which knows two tokens."""
     with ApiServer(
         tmp_path / "own-api",
         binaries,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, door_to, metric, running
+from tests.stack.faults import HERE, metric, proxy_to, running
 from tests.stack.harness import ApiServer, Bridge, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service
 
@@ -61,13 +61,13 @@ def test_thousands_of_changes_leave_nothing_behind(
     apiserver.apply_all([service(f"s{at:03d}", clusterIP="None") for at in range(NAMES)])
     apiserver.apply_all(slices(0))
     began = time.monotonic()
-    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
 
         def live(first: int, turns: int) -> None:
             for number in range(first, first + turns):
                 change(apiserver, number)
                 if number % 2:
-                    door.break_watches()
+                    proxy.break_watches()
                 if number % 5 == 0:
                     etcd.restart()
                 if number % 3 == 0:

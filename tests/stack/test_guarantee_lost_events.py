@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.stack.faults import HERE, Door, door_to, metric, running, same_keys
+from tests.stack.faults import HERE, Proxy, metric, proxy_to, running, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import endpoints, service, services
 
 
-def lost(apiserver: ApiServer, door: Door, bridge: Bridge, change: Callable[[], None]) -> None:
+def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[], None]) -> None:
     """One event of Services and one of slices reach nobody; then there are two full passes."""
-    faults = [door.fault(kind, watch=True, lose=True, left=1) for kind in ("services", "endpointslices")]
-    door.break_watches()
+    faults = [proxy.fault(kind, watch=True, lose=True, left=1) for kind in ("services", "endpointslices")]
+    proxy.break_watches()
     wait_for(lambda: all(one.taken == 1 for one in faults), "the watches to be opened", 20, bridge.process)
     change()
     turn = 0
@@ -28,7 +28,7 @@ def lost(apiserver: ApiServer, door: Door, bridge: Bridge, change: Callable[[], 
 
     wait_for(gone, "the events to get lost", 20, bridge.process)
     bridge.full_passes(2)
-    door.mend()
+    proxy.mend()
 
 
 def labels(etcd: Etcd, below: str) -> set[str]:
@@ -55,15 +55,15 @@ def test_events_that_got_lost_are_made_good_by_the_next_pass(
         apiserver.apply(service("later"))
         apiserver.apply(endpoints("head", "10.8.0.7", number=2))
 
-    with door_to(tmp_path, apiserver) as door:
-        with running(tmp_path, door.kubeconfig, etcd, "--resync-period", "2") as bridge:
-            lost(apiserver, door, bridge, first)
+    with proxy_to(tmp_path, apiserver) as proxy:
+        with running(tmp_path, proxy.kubeconfig, etcd, "--resync-period", "2") as bridge:
+            lost(apiserver, proxy, bridge, first)
             assert not labels(etcd, "s001")
             assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-2"}
-            lost(apiserver, door, bridge, second)
+            lost(apiserver, proxy, bridge, second)
             assert labels(etcd, "s002/_tcp/") == {"_other"}
             assert labels(etcd, "head/10") == {"-8-0-9"}
-            lost(apiserver, door, bridge, third)
+            lost(apiserver, proxy, bridge, third)
             assert labels(etcd, "later/_tcp/") == {"_http"}
             assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
             assert metric(bridge, "kube2etcd_repairs_total") == 0, "nobody has touched the keys"

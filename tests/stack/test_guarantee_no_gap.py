@@ -15,7 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.stack.faults import door_to, running
+from tests.stack.faults import proxy_to, running
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
 from tests.stack.pair import our_corefile
@@ -127,21 +127,21 @@ def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_agai
     port = free_port()
     server = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)
     asked = [ASKED[0], ASKED[1]]
-    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd):
+    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd):
         try:
             server.start()
             with asked_all_the_time(server, asked, at_least=100):
                 headless: dict[str, Any] = {"clusterIP": "None"}
                 for kind in (headless, {}, headless, {}):
-                    door.fault("services", status=500)
-                    door.expire()
-                    wait_for(lambda: "services" not in door.watches.values(), "the watch to end", 10)
+                    proxy.fault("services", status=500)
+                    proxy.expire()
+                    wait_for(lambda: "services" not in proxy.watches.values(), "the watch to end", 10)
                     apiserver.delete(service("web"))
                     apiserver.apply(service("web", **kind))
                     expected = ["10.9.0.1", "10.9.0.2"]
                     if not kind:
                         expected = [apiserver.get("v1", "Service", "web")["spec"]["clusterIP"]]
-                    door.mend()
+                    proxy.mend()
                     wait_for(
                         lambda expected=expected: sorted(server.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
                         f"the addresses {expected}",

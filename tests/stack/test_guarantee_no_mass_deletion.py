@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.stack.bridge import call
-from tests.stack.faults import Door, args, door_to, fresh_keys, keys_of, metric, running, same_keys
+from tests.stack.faults import Proxy, args, fresh_keys, keys_of, metric, proxy_to, running, same_keys
 from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -51,14 +51,14 @@ def filled(apiserver: ApiServer) -> None:
 def test_nothing_is_deleted_for_a_wrong_answer(
     wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
-    with door_to(tmp_path, apiserver) as door:
-        door.page = 2 if resource == "namespaces" else 10
-        with running(tmp_path, door.kubeconfig, etcd) as bridge:
+    with proxy_to(tmp_path, apiserver) as proxy:
+        proxy.page = 2 if resource == "namespaces" else 10
+        with running(tmp_path, proxy.kubeconfig, etcd) as bridge:
             expected = etcd.dump("/skydns")
             revision = etcd.revision()
-            fault = door.fault(resource, **WRONG[wrong])
+            fault = proxy.fault(resource, **WRONG[wrong])
             before = lists(bridge, resource)
-            assert door.expire() >= 3
+            assert proxy.expire() >= 3
             wait_for(lambda: fault.left == 0, "the wrong answers to be given", 20, bridge.process)
             # once for the listing that went well after all, and for a wrong one that was believed
             enough = before + (1 if "empty" in WRONG[wrong] and WRONG[wrong]["empty"] else 0)
@@ -77,12 +77,12 @@ def test_an_empty_list_at_the_start_deletes_nothing(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
 ) -> None:
     expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
-    with door_to(tmp_path, apiserver) as door:
-        with running(tmp_path, door.kubeconfig, etcd):
+    with proxy_to(tmp_path, apiserver) as proxy:
+        with running(tmp_path, proxy.kubeconfig, etcd):
             pass
         revision = etcd.revision()
-        fault = door.fault("services", empty=True, left=1)
-        with running(tmp_path, door.kubeconfig, etcd) as bridge:
+        fault = proxy.fault("services", empty=True, left=1)
+        with running(tmp_path, proxy.kubeconfig, etcd) as bridge:
             wait_for(lambda: lists(bridge, "services") >= 2, "a second list", 20)
             wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
             assert fault.done == 1
@@ -90,11 +90,11 @@ def test_an_empty_list_at_the_start_deletes_nothing(
             assert etcd.revision() == revision
 
 
-def broken_then_few(door: Door, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
+def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
     """The API server forgets 60 % of the Services while nobody can list: seen all at once."""
     before = etcd.dump("/skydns")
-    door.fault("*", status=500)
-    door.expire()
+    proxy.fault("*", status=500)
+    proxy.expire()
     wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "the lists to fail", 10)
     apiserver.delete_all(many(24))
     return before
@@ -104,11 +104,11 @@ def broken_then_few(door: Door, apiserver: ApiServer, bridge: Bridge, etcd: Etcd
 def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
 ) -> None:
-    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
-        before = broken_then_few(door, apiserver, bridge, etcd)
+    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
+        before = broken_then_few(proxy, apiserver, bridge, etcd)
         assert etcd.dump("/skydns") == before
         # the first listing of Services goes well, those behind it fail: so the plan stays held
-        door.mend()
+        proxy.mend()
         namespaces = lists(bridge, "services")
         wait_for(lambda: relisted(bridge, "services", namespaces), "the Services to be listed", 40)
         began = time.monotonic()
@@ -126,11 +126,11 @@ def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
 def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
-    with door_to(tmp_path, apiserver) as door, running(tmp_path, door.kubeconfig, etcd) as bridge:
+    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
         before = etcd.dump("/skydns")
-        door.fault("services", empty=True, left=1)
-        door.fault("services", status=500)
-        door.expire()
+        proxy.fault("services", empty=True, left=1)
+        proxy.fault("services", status=500)
+        proxy.expire()
         wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") > 0, "the plan to be held", 20)
         failures = metric(bridge, "kube2etcd_api_failures_total")
         wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > failures + 2, "more failures", 20)
@@ -138,7 +138,7 @@ def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
         assert bridge.ready()
         assert "held" in bridge.get("/readyz").text
         assert etcd.dump("/skydns") == before
-        door.mend()
+        proxy.mend()
         wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)
         assert etcd.dump("/skydns") == before
 

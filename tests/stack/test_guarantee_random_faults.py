@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from tests.stack.bridge import kube2etcd
-from tests.stack.faults import Door, door_to, fresh_keys, metric, running, same_keys
+from tests.stack.faults import Proxy, fresh_keys, metric, proxy_to, running, same_keys
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -43,7 +43,7 @@ from tests.stack.random_cluster import mutate, random_cluster
 SECONDS = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "30")
 _SEED = os.environ.get("KUBE2ETCD_FAULT_SEED") or "625889"
 SEED = random.randrange(1_000_000) if _SEED == "random" else int(_SEED)
-#: The door's connections to an API server that is killed just as they open: ssl in Python 3.11 drops such a
+#: The proxy's connections to an API server that is killed just as they open: ssl in Python 3.11 drops such a
 #: socket without closing it (SSLSocket._create, where the peer is gone already).
 LEAK = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
 #: Within this time of the last fault the keys are those of a fresh start.
@@ -51,7 +51,7 @@ WITHIN = 20.0
 FAULTS = (
     *("etcd wipe", "etcd kill", "etcd pause", "etcd keys", "etcd compact"),
     *("api kill", "api pause", "bridge kill", "bridge pause"),
-    *("door cut", "door expire", "door wrong", "door wrong"),
+    *("proxy cut", "proxy expire", "proxy wrong", "proxy wrong"),
 )
 WRONG: tuple[dict[str, Any], ...] = (
     {"status": 403},
@@ -99,9 +99,9 @@ class Breaking:
     """One fault after the other, as the seed says."""
 
     def __init__(
-        self, rng: random.Random, apiserver: ApiServer, door: Door, etcd: Etcd, bridges: Sequence[Bridge]
+        self, rng: random.Random, apiserver: ApiServer, proxy: Proxy, etcd: Etcd, bridges: Sequence[Bridge]
     ) -> None:
-        self.rng, self.door, self.etcd, self.bridges = rng, door, etcd, bridges
+        self.rng, self.proxy, self.etcd, self.bridges = rng, proxy, etcd, bridges
         self.servers: dict[str, Sequence[Etcd | ApiServer | Bridge]] = {
             "etcd": [etcd],
             "api": [apiserver],
@@ -128,7 +128,7 @@ class Breaking:
 
     def mend(self) -> None:
         """Everything is there again and as it should be."""
-        self.door.mend()
+        self.proxy.mend()
         for server in (one for several in self.servers.values() for one in several):
             server.resume()
             if not server.alive:
@@ -136,8 +136,8 @@ class Breaking:
 
     def fault(self, who: str, what: str, *, lasting: float) -> None:
         pause = threading.Event()
-        if who == "door":
-            self.at_the_door(what)
+        if who == "proxy":
+            self.at_the_proxy(what)
         elif what == "wipe":
             self.etcd.wipe()
         elif what == "keys":
@@ -157,19 +157,19 @@ class Breaking:
             pause.wait(lasting)
             server.start()
 
-    def at_the_door(self, what: str) -> None:
+    def at_the_proxy(self, what: str) -> None:
         if what == "wrong":
             resource = self.rng.choice(("*", "services", "namespaces", "endpointslices", "pods"))
             how = {"left": self.rng.randint(1, 3), **self.rng.choice(WRONG)}
             if self.rng.random() < 0.2 and time.monotonic() > self.empty_at + EMPTY_AGAIN:
                 how = {"empty": True, "left": 1}
                 self.empty_at = time.monotonic()
-            self.door.mend()
-            self.door.fault(resource, **how)
-        with self.door.lock:
+            self.proxy.mend()
+            self.proxy.fault(resource, **how)
+        with self.proxy.lock:
             if what != "cut":
-                self.door.expired |= set(self.door.watches)
-        self.door.break_watches()
+                self.proxy.expired |= set(self.proxy.watches)
+        self.proxy.break_watches()
 
     def by_hand(self) -> None:
         keys = sorted(self.etcd.dump("/skydns"))
@@ -215,14 +215,14 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
 ) -> None:
     seconds, seed = SECONDS, SEED
     apiserver.apply_all(random_cluster(seed, 30))
-    with capsys.disabled(), door_to(tmp_path, apiserver) as door, contextlib.ExitStack() as ending:
+    with capsys.disabled(), proxy_to(tmp_path, apiserver) as proxy, contextlib.ExitStack() as ending:
         bridges = [
-            ending.enter_context(running(tmp_path, door.kubeconfig, etcd, *EXTRA, *options, name=name))
+            ending.enter_context(running(tmp_path, proxy.kubeconfig, etcd, *EXTRA, *options, name=name))
             for name, options in ([("first", ELECT), ("second", ELECT)] if elect else [("kube2etcd", ())])
         ]
         print(f"\nseed {seed}, {seconds:g} s")
         changing = Changing(apiserver, seed)
-        breaking = Breaking(random.Random(seed), apiserver, door, etcd, bridges)
+        breaking = Breaking(random.Random(seed), apiserver, proxy, etcd, bridges)
         changing.start()
         try:
             breaking.run(seconds)
@@ -250,6 +250,6 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         assert sum(metric(bridge, "kube2etcd_leader") for bridge in bridges) == 1
         for bridge in bridges:
             assert "Traceback" not in bridge.process.log.read_text()
-        gc.collect()  # what the door left is counted here and not in a later test
+        gc.collect()  # what the proxy left is counted here and not in a later test
         different = answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0])
         assert not different, "\n".join(different)

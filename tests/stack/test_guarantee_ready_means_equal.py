@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import door_to, metric, running
+from tests.stack.faults import metric, proxy_to, running
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import bulk, services
 
@@ -17,16 +17,16 @@ def test_a_kind_that_cannot_be_listed_keeps_it_unready_and_etcd_as_it_was(
     kind: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(3))
-    with door_to(tmp_path, apiserver) as door:
-        door.fault(kind, status=403)
+    with proxy_to(tmp_path, apiserver) as proxy:
+        proxy.fault(kind, status=403)
         revision = etcd.revision()
-        with running(tmp_path, door.kubeconfig, etcd, ready=False) as bridge:
+        with running(tmp_path, proxy.kubeconfig, etcd, ready=False) as bridge:
             wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 2, "failures", 20)
             assert bridge.get("/readyz").status_code == 503
             assert kind in bridge.get("/readyz").text
             assert bridge.get("/livez").status_code == 200
             assert etcd.revision() == revision
-            door.mend()
+            proxy.mend()
             bridge.wait_ready(40)
             assert etcd.dump("/skydns")
 

@@ -285,7 +285,7 @@ def test_delegation_from_an_unmodified_parent(
         resolver.kill()
 
 
-def test_a_door_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
+def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
     start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
 ) -> None:
     """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
@@ -311,7 +311,7 @@ def test_a_door_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
         assert answer.flags & dns.flags.AA
         return said(answer)
 
-    zoned.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this door has the cluster alone
+    zoned.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this port has the cluster alone
     try:
         parent.start()
 
@@ -334,7 +334,7 @@ def test_a_door_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
         child = dns.query.udp(query, host, timeout=5, port=port)
         assert said(child) == ["ns.vm.example.test."]
         assert [one[0].to_text() for one in child.additional] == [host]
-        # each door has its own zones and no other
+        # each port has its own zones and no other
         cluster = dns.message.make_query("kubernetes.default.svc.cluster.local", "A")
         assert said(dns.query.udp(cluster, host, timeout=5, port=port)) == ["REFUSED"]
         assert zoned.ask("kubernetes.default.svc.cluster.local") == ["10.0.0.1"]

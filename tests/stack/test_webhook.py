@@ -40,7 +40,7 @@ def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused_before_it_is_kept(tmp_path: Path, chunked: bool) -> None:
     with with_file(tmp_path) as webhook:
-        with socket.create_connection((LOOPBACK, webhook.door_port), timeout=10) as raw:
+        with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
             size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 33554433"
             raw.sendall(
                 b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode() + b"\r\n" + size
@@ -109,7 +109,7 @@ def test_any_bytes_are_no_trouble(tmp_path: Path) -> None:
     with with_file(tmp_path) as webhook:
         pid = webhook.process.pid
         for sent in [*JUNK, *(_spoiled(good, chance) for _ in range(500))]:
-            with socket.create_connection((LOOPBACK, webhook.door_port), timeout=10) as raw:
+            with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
                 with contextlib.suppress(OSError):
                     raw.sendall(sent)
                     raw.shutdown(socket.SHUT_WR)
@@ -119,11 +119,11 @@ def test_any_bytes_are_no_trouble(tmp_path: Path) -> None:
         assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
 
 
-def test_the_door_is_loopback_unless_asked_otherwise(tmp_path: Path) -> None:
+def test_it_listens_on_loopback_unless_asked_otherwise(tmp_path: Path) -> None:
     with with_file(tmp_path) as webhook:
         listening = Path("/proc/net/tcp").read_text()
-        assert f"0100007F:{webhook.door_port:04X}" in listening
-        assert f"00000000:{webhook.door_port:04X}" not in listening
+        assert f"0100007F:{webhook.provider_port:04X}" in listening
+        assert f"00000000:{webhook.provider_port:04X}" not in listening
 
 
 # What ExternalDNS writes up to v0.16: its lists are called as they are in Go, and an empty one is null.

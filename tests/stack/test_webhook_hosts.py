@@ -77,7 +77,7 @@ def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path) ->
         many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
         status: list[int] = []
         caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
-        idle = socket.create_connection((LOOPBACK, webhook.door_port))
+        idle = socket.create_connection((LOOPBACK, webhook.provider_port))
         caller.start()
         wait_for(lambda: (tmp_path / ".state.json.new").exists() or status, "the call to be in hand", 10)
         webhook.process.stop()

@@ -19,7 +19,7 @@ JSON = dict[str, Any]
 
 
 class Webhook(Bridge):
-    """``kube2etcd webhook``, or ``run --webhook``; ``door`` is the URL where ExternalDNS calls."""
+    """``kube2etcd webhook``, or ``run --webhook``; ``provider_url`` is where ExternalDNS calls."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class Webhook(Bridge):
         command: str = "webhook",
         wrapper: Sequence[str] = (),
     ) -> None:
-        self.door_port = free_port()
-        self.door = f"http://{LOOPBACK}:{self.door_port}"
+        self.provider_port = free_port()
+        self.provider_url = f"http://{LOOPBACK}:{self.provider_port}"
         within = ["--webhook"] if command == "run" else []
-        options = [*within, "--port", str(self.door_port), *args]
+        options = [*within, "--port", str(self.provider_port), *args]
         super().__init__(directory, options, env, name=name, command=command, wrapper=wrapper)
 
     def is_up(self) -> bool:
@@ -44,10 +44,10 @@ class Webhook(Bridge):
     def call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        """One request to the provider's door, with a connection of its own."""
+        """One request to the provider, with a connection of its own."""
         with requests.Session() as session:
             session.trust_env = False
-            return session.request(method, self.door + path, data=body, headers=headers, timeout=15)
+            return session.request(method, self.provider_url + path, data=body, headers=headers, timeout=15)
 
     def apply(self, **lists: list[JSON]) -> int:
         """Changes, as ExternalDNS posts them: with a Content-Type and no Accept.  The status."""

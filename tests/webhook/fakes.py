@@ -89,7 +89,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """Calls a door without a socket."""
+    """Calls the API without a socket."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
     hosts: MemoryHosts = field(default_factory=MemoryHosts)

@@ -30,7 +30,7 @@ ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("fd00::/
 
 
 class Wire:
-    """A door on a port of its own."""
+    """A listener on a port of its own."""
 
     def __init__(self, allow: tuple[Network, ...] = ()) -> None:
         self.client = Client(allow=allow)

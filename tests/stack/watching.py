@@ -12,7 +12,7 @@ from kube2etcd.etcd.v2 import V2Store
 from tests.stack.process import wait_for
 
 
-class Told:
+class Watching:
     """Collects batches until it is ended or fails."""
 
     def __init__(self, store: EtcdStore | V2Store, start: int) -> None:
@@ -39,7 +39,7 @@ class Told:
         """Keys and values of all events so far."""
         return [(event.key.decode(), event.value) for event in self.events]
 
-    def standing(self) -> Told:
+    def standing(self) -> Watching:
         """Wait until the watch stands, or has failed."""
         wait_for(lambda: self.batches or self.error, "the watch to stand")
         return self
