@@ -28,9 +28,9 @@ _MARK = re.compile(r"{[A-Z][A-Z0-9_]*}")
 
 
 def manifests() -> list[Path]:
-    """Every manifest of every addon; the desktop's files are an example and a chart's values."""
+    """Every manifest of every addon; the desktop's files are an example and values, helm's templates."""
     found = [*ADDONS.rglob("*.yaml"), *ADDONS.rglob("*.yaml.in")]
-    return sorted(path for path in found if "desktop" not in path.relative_to(ADDONS).parts)
+    return sorted(path for path in found if path.relative_to(ADDONS).parts[0] not in ("desktop", "helm"))
 
 
 def fill(manifest: Path | str, values: Mapping[str, str] = VALUES) -> str:

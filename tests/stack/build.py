@@ -73,6 +73,11 @@ class Server:
 
 _VERSION = "k8s.io/component-base/version"
 _KUBERNETES = {f"{_VERSION}.gitMajor": "1", f"{_VERSION}.gitMinor": "36", f"{_VERSION}.gitVersion": "v1.36.3"}
+_HELM = {
+    "helm.sh/helm/v3/internal/version.version": "v3.21.4",
+    "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor": "1",
+    "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": "36",
+}
 
 #: Another server is one more line here and a folder with go.mod and go.sum.
 SERVERS: tuple[Server, ...] = (
@@ -82,6 +87,8 @@ SERVERS: tuple[Server, ...] = (
     # The last etcd with the v2 API that the Go module proxy has (v3.4.13): what classic SkyDNS reads.
     Server("etcd34", {"etcd34": "go.etcd.io/etcd"}, 45),
     Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}, 270),
+    # Installs addons/helm. The last release on the Kubernetes modules of the API server above.
+    Server("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, 90, _HELM),
 )
 
 #: What the benchmarks compare with: built only where it is named.

@@ -1,15 +1,20 @@
-"""The addons' manifests before a real API server: the right are taken, the wrong refused in words."""
+"""Manifests and chart before a real API server: the right are taken, the wrong refused in words."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.addons.manifests import ADDONS, VALUES, Object, filled, manifests, of_kind, pods
+from kube2etcd.cli import main
+from tests.addons.manifests import ADDONS, VALUES, Object, filled, manifests, objects, of_kind, pods
+from tests.addons.test_helm import CHART, GUIDE
 from tests.stack.harness import ApiServer, Etcd, KubeError
+from tests.stack.helm import helm
 
 RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
 IDS = [str(path.relative_to(ADDONS)) for path in manifests()]
@@ -44,6 +49,11 @@ def test_everything_is_taken_and_pods_are_restricted(api: ApiServer, manifest: P
         api.delete(one)
         api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
         api.apply(one)
+    try_pods(api, found)
+
+
+def try_pods(api: ApiServer, found: list[Object]) -> None:
+    """A pod of each workload is taken where pods must be restricted."""
     for template in pods(found):
         [workload] = [one for one in found if one.get("spec", {}).get("template") == template]
         name = {"name": f"{workload['metadata']['name']}-try", "namespace": workload["metadata"]["namespace"]}
@@ -163,3 +173,60 @@ def test_a_bad_address_of_a_shared_etcd_is_refused(api: ApiServer, address: str)
     assert "hostAliases[2].ip" in refusal(api, one)
     services = of_kind(filled("shared-etcd/etcd.yaml.in", values), "Service")
     assert "must be a valid IP address" in refusal(api, services[1])
+
+
+@pytest.mark.parametrize("example", [path.stem for path in sorted((CHART / "examples").glob("*.yaml"))])
+def test_the_chart_is_installed_and_uninstalled(
+    api: ApiServer, binaries: dict[str, Path], example: str
+) -> None:
+    vm = example == "vm"
+    name, namespace = ("vm-dns", "vm-dns") if vm else ("kube-dns", "kube-system")
+    for manifest in manifests():
+        for one in filled(manifest):
+            if one["kind"] != "Namespace":
+                api.delete(one)
+    place = ["--namespace", namespace]
+    given = [*place, "--values", str(CHART / "examples" / f"{example}.yaml")]
+    kubeconfig = api.kubeconfig()
+    found = objects(helm(binaries, "template", name, str(CHART), *given))
+    for one in found:
+        path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
+        api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
+    helm(binaries, "install", name, str(CHART), *given, kubeconfig=kubeconfig)
+    try:
+        for one in found:
+            assert api.get(
+                one["apiVersion"], one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")
+            )
+        try_pods(api, found)
+    finally:
+        helm(binaries, "uninstall", name, *place, kubeconfig=kubeconfig)
+    crds = of_kind(found, "CustomResourceDefinition")
+    for one in found:
+        api.delete(one)
+    assert bool(crds) == (example == "external-dns")
+
+
+def test_the_guide_to_the_chart_works(api: ApiServer, binaries: dict[str, Path]) -> None:
+    """Its commands in their order; one that is refused shows the refusal."""
+    kubeconfig = api.kubeconfig()
+    for manifest in manifests():
+        for one in filled(manifest):
+            if one["kind"] != "Namespace":
+                api.delete(one)
+    blocks = re.findall(r"```console\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    shown = [
+        found for block in blocks for found in re.findall(r"^\$ helm (.*)\n((?:(?!\$ ).*\n)*)", block, re.M)
+    ]
+    assert len(shown) > 5
+    notes = ""
+    for command, output in shown:
+        if output:
+            with pytest.raises(RuntimeError) as refused:
+                helm(binaries, *shlex.split(command), kubeconfig=kubeconfig)
+            assert str(refused.value) == output
+        else:
+            notes += helm(binaries, *shlex.split(command), kubeconfig=kubeconfig)
+    named = re.findall(r"kubectl -n (\S+) exec deploy/(\S+) -c kube2etcd -- kube2etcd (\w+)", notes)
+    assert ("kube-system", "kube-dns", "check") in named
+    assert {command for _, _, command in named} <= set(main.commands)
