@@ -3,6 +3,7 @@
     Kube2EtcdError
     +-- SettingsError            fix the named setting and start again
     +-- ObjectsError             fix the named manifest file
+    +-- BridgeError              `explain --bridge`: no bridge answers at the URL
     +-- ApiError                 talking to the API server failed
     |   +-- ApiUnavailable       retry later
     |   |   +-- ApiTooMany       retry after ``retry_after`` seconds
@@ -41,6 +42,10 @@ class SettingsError(Kube2EtcdError):
 
 class ObjectsError(Kube2EtcdError):
     """A manifest file cannot be read."""
+
+
+class BridgeError(Kube2EtcdError):
+    """No bridge answers, or something else does."""
 
 
 class ApiError(Kube2EtcdError):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kube2etcd.http.server import HasSnapshot
     from kube2etcd.inspect.page import StatusPage
     from kube2etcd.webhook.app import Webhook
+    from skydns_compat.corefile import Block
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         probes.start()
         ending.callback(probes.stop)
         if settings.listen_page is not None:
-            page = _status_page(settings.listen_page, reconciler, health)
+            page = _status_page(settings, settings.listen_page, reconciler, health)
             ending.callback(page.start().stop)
         if election is not None:
             election.start()
@@ -161,18 +162,25 @@ class _Lister(Protocol):
         ...
 
 
-def _status_page(listen: HostPort, reconciler: Reconciler, status: HasSnapshot) -> StatusPage:
+def _status_page(
+    settings: Settings, listen: HostPort, reconciler: Reconciler, status: HasSnapshot
+) -> StatusPage:
     """The status page; its modules are imported only where it is wanted."""
+    from kube2etcd.app import skydns
+    from kube2etcd.inspect.explain import explain_live
     from kube2etcd.inspect.page import StatusPage
     from kube2etcd.inspect.view import look
 
-    delays = reconciler.parts.metrics.delays
-    return StatusPage(
-        listen,
-        lambda: look(reconciler, ASK_TIMEOUT),
-        status,
-        lambda: tuple(delays),
-    )
+    delays, reads = reconciler.parts.metrics.delays, skydns.reads(settings)
+
+    def blocks() -> Sequence[Block]:
+        return build.blocks(settings, reconciler.publisher)
+
+    def explain(name: str, rtype: str) -> list[dict[str, object]]:
+        found = explain_live(reconciler, blocks, reads, (name, rtype), ASK_TIMEOUT)
+        return [one.as_dict() for one in found]
+
+    return StatusPage(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
 
 
 def _election(settings: Settings, inbox: Inbox) -> Election | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,10 +22,17 @@ from kube2etcd.cli.options import (
     publisher_of,
     settings_options,
 )
-from kube2etcd.errors import SettingsError
+from kube2etcd.errors import BridgeError, SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
+from kube2etcd.settings import Settings
 from kube2etcd.settings.values import to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
+
+if TYPE_CHECKING:
+    from kube2etcd.inspect.explain import Explanation
+
+#: Seconds that a bridge has to answer.
+BRIDGE_TIMEOUT = 20.0
 
 _T = TypeVar("_T")
 
@@ -80,6 +87,12 @@ server_option = click.option(
 @main.command(cls=WithObjects)
 @settings_options("explain")
 @objects_option
+@click.option(
+    "--bridge",
+    metavar="URL",
+    envvar="KUBE2ETCD_BRIDGE",
+    help="Ask the bridge whose status page this is.  [default: that of KUBE2ETCD_LISTEN_PAGE, if set]",
+)
 @server_option
 @output_option("text", "json")
 @click.argument("name", metavar="NAME", required=False)
@@ -92,26 +105,35 @@ def explain(
     output: str,
     name: str | None,
     rtype: str | None,
+    bridge: str | None,
     server: str | None,
     **options: Any,
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why.
 
-    The answer is made of etcd's keys.  --server asks a DNS server too and shows where its answer differs.
+    The answer is made of etcd's keys.  --bridge asks a running bridge, which knows more: plans that are held,
+    contests, since when it cannot follow the API server.  --server asks a DNS server too and shows where its
+    answer differs.
     """
-    from kube2etcd.app import build, skydns
-    from kube2etcd.inspect.explain import Explainer, exit_code
+    from kube2etcd.inspect.explain import exit_code
 
     if name is None:
         raise click.UsageError("write the NAME before --objects: kube2etcd explain NAME --objects FILE")
     asked, rtype = _question(name, rtype)
     host = None if server is None else _valued("server", to_resolver, server)
+    if bridge is not None and objects:
+        raise click.UsageError("--bridge and --objects exclude each other")
     settings = load(options, level="warning")
-    with Progress() as progress:
-        publisher = publisher_of(settings, objects, progress)
-        existing = None if objects else existing_of(settings)
-    explainer = Explainer(publisher, build.blocks(settings, publisher), existing, skydns.reads(settings))
-    found = explainer.explain(asked, rtype)
+    found: list[Explanation] | None = None
+    if bridge is not None:
+        found = _ask_bridge(bridge, asked, rtype)
+    elif settings.listen_page is not None and not objects:
+        try:
+            found = _ask_bridge(str(settings.listen_page), asked, rtype)
+        except BridgeError as error:
+            click.echo(f"Note: answered without the bridge: {error}", err=True)
+    if found is None:
+        found = _explained(settings, objects, asked, rtype)
     if host is not None:
         from kube2etcd.inspect.wait import ask
 
@@ -121,6 +143,54 @@ def explain(
     else:
         click.echo("\n\n".join(map(str, found)))
     ctx.exit(exit_code(found))
+
+
+def _explained(
+    settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
+) -> list[Explanation]:
+    """By the API server's objects, or those of manifests, and etcd's keys."""
+    from kube2etcd.app import build, skydns
+    from kube2etcd.inspect.explain import Explainer
+
+    with Progress() as progress:
+        publisher = publisher_of(settings, objects, progress)
+        existing = None if objects else existing_of(settings)
+    blocks = build.blocks(settings, publisher)
+    return Explainer(publisher, blocks, existing, skydns.reads(settings)).explain(name, rtype)
+
+
+def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
+    """By a running bridge.
+
+    :raises BridgeError: none answers there, or one of another version.
+    """
+    import msgspec
+    import urllib3
+
+    from kube2etcd.inspect.explain import Explanation
+
+    where = url if "://" in url else f"http://127.0.0.1{url}" if url.startswith(":") else f"http://{url}"
+    where = where.rstrip("/") + "/api/explain"
+    try:
+        answer = urllib3.request(
+            "GET",
+            where,
+            fields={"name": str(name), "type": rtype or ""},
+            timeout=BRIDGE_TIMEOUT,
+            retries=False,
+        )
+    except urllib3.exceptions.HTTPError as error:
+        raise BridgeError(f"no bridge answers at {url} ({error}); does it run with --listen-page?") from None
+    if answer.status == 200:
+        try:
+            return msgspec.json.decode(answer.data, type=list[Explanation])
+        except msgspec.DecodeError:
+            pass
+    elif answer.status in (400, 503):
+        raise BridgeError(f"the bridge at {url}: {answer.data.decode(errors='replace').strip()}")
+    raise BridgeError(
+        f"{url} answers {answer.status}, and no explanation: is it a bridge's --listen-page, of this version?"
+    )
 
 
 def _question(name: str, rtype: str | None) -> tuple[Name, str | None]:

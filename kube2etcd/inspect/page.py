@@ -51,16 +51,23 @@ LONGEST_QUERY: Final = 300
 _TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
 _STATUS = {
     200: "200 OK",
+    400: "400 Bad Request",
     403: "403 Forbidden",
     404: "404 Not Found",
     405: "405 Method Not Allowed",
     503: "503 Service Unavailable",
 }
 
+_PATHS = ("/", "/api/status", "/api/records", "/api/problems")
+_BUSY = "the loop has not answered yet; try again\n"
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+
+Explain = Callable[[str, str], list[dict[str, object]]]
+"""Name and type (empty: those that the name has) to explanations (docs/explain.md); may raise ValueError, and
+TimeoutError while the loop is busy."""
 
 Delays = Sequence[tuple[float, float, str]]
 """Changes that reached etcd: seconds of the epoch, seconds from event to key, kind."""
@@ -74,6 +81,7 @@ class StatusPage:
         listen: HostPort,
         ask: Callable[[], View],
         status: HasSnapshot,
+        explain: Explain,
         delays: Callable[[], Delays] = tuple,
     ) -> None:
         """``ask`` takes a view; it may raise TimeoutError while the loop is busy.
@@ -84,7 +92,7 @@ class StatusPage:
         self._socket = bind(listen, "--listen-page")
         self._map: dict[int, Any] = {}
         self._server = waitress.create_server(
-            application(ask, status, delays, frozenset({listen.host, "localhost"})),
+            application(ask, status, explain, delays, frozenset({listen.host, "localhost"})),
             map=self._map,
             sockets=[self._socket],
             threads=THREADS,
@@ -178,11 +186,24 @@ class _Question:
 def application(
     ask: Callable[[], View],
     status: HasSnapshot,
+    explain: Explain,
     delays: Callable[[], Delays] = tuple,
     hosts: frozenset[str] = frozenset({"localhost"}),
 ) -> Callable[[dict[str, Any], Start], Iterable[bytes]]:
     """The WSGI application; ``hosts`` are the names, beside any address, by which it may be called."""
     latest = _Latest(ask)
+    one_at_a_time = threading.Lock()
+
+    def explained(query: str) -> tuple[int, str]:
+        given = parse_qs(query)
+        name, rtype = (given.get(key, [""])[-1][:LONGEST_QUERY] for key in ("name", "type"))
+        try:
+            with one_at_a_time:
+                return 200, json.dumps(explain(name, rtype), ensure_ascii=False) + "\n"
+        except ValueError as error:
+            return 400, f"{error}\n"
+        except TimeoutError:
+            return 503, _BUSY
 
     def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
@@ -193,10 +214,16 @@ def application(
             code, text = 403, "call this page by its address or as localhost\n"
         elif method not in ("GET", "HEAD"):
             code, text = 405, "only GET and HEAD\n"
+        elif path == "/api/explain":
+            code, text = explained(environ.get("QUERY_STRING", ""))
+            kind = "application/json" if code == 200 else kind
         elif path not in ("/", "/api/status", "/api/records", "/api/problems"):
-            code, text = 404, "nothing here; there are / /api/status /api/records /api/problems\n"
+            code, text = (
+                404,
+                "nothing here; there are / /api/status /api/records /api/problems /api/explain\n",
+            )
         elif (view := latest.view()) is None:
-            code, text = 503, "the loop has not answered yet; try again\n"
+            code, text = 503, _BUSY
         else:
             question = _Question.parse(environ.get("QUERY_STRING", ""))
             if path == "/":

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -214,6 +215,39 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     unlike = (key for key, value in publisher.desired.items() if entries.get(key) != value)
     states = {name: state(key) for key in unlike if (name := layout.name(key)) is not None}
     return view, list(publisher.units()), states
+
+
+def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
+    """What only the bridge knows about ``keys``: why etcd has them not as wanted, and what is out of date.
+
+    To be run in the loop's thread.
+    """
+    target, listings, now = reconciler.target, reconciler.listings, reconciler.parts.clock()
+    entries, wanted = target.mirror.entries, reconciler.publisher.desired
+    refused, held, disputed = target.refused(), reconciler.held.keys, reconciler.disputes.keys
+    found = []
+    for key in keys:
+        if key in held:
+            found.append(f"a plan is held: {len(held)} keys, among them this name's, {HELD}")
+        elif key in refused:
+            found.append(f"etcd refuses to write the name: {refused[key]}")
+        elif key in target.foreign.contested:
+            found.append(f"the contest for the name is lost: {CONTESTED}")
+        elif key in disputed:
+            found.append("another writer with our owner id undoes our changes of the name")
+        elif key in target.foreign.keys:
+            found.append("another writer's key is at the name; the bridge never changes it")
+        elif wanted.get(key) != entries.get(key):
+            found.append("a change of the name is not written yet")
+    found += [f"{kind} are not listed yet; nothing is published before" for kind in sorted(listings.waiting)]
+    for kind, since in sorted(listings.stale.items()):
+        moment = datetime.fromtimestamp(time.time() - (now - since), UTC).isoformat(timespec="seconds")
+        found.append(f"{kind} cannot be followed since {moment}: what changed after that is not known")
+    if target.trouble:
+        found.append(f"etcd is in trouble: {target.trouble}")
+    if target.other_leader:
+        found.append(f"this bridge stands by: {target.other_leader}")
+    return list(dict.fromkeys(found))
 
 
 def record_of(name: Name, value: bytes) -> tuple[str, str, int]:

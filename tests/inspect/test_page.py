@@ -29,6 +29,14 @@ class Answer:
         return json.loads(self.text)
 
 
+def explained(name: str, rtype: str) -> list[dict[str, object]]:
+    if name == "busy":
+        raise TimeoutError
+    if ".." in name:
+        raise ValueError(f"{name} is no name")
+    return [{"name": name, "type": rtype}]
+
+
 class Site:
     """The application, called without a socket."""
 
@@ -41,7 +49,7 @@ class Site:
             self.asked += 1
             return ask()
 
-        self._application = application(asking, self.status, lambda: ())
+        self._application = application(asking, self.status, explained, lambda: ())
 
     def get(
         self, path: str = "/", query: str = "", method: str = "GET", host: str = "localhost:8082"
@@ -216,6 +224,27 @@ def test_why_it_is_not_ready_and_who_leads() -> None:
     assert (told["ready"], told["reasons"]) == (False, ["services are not listed yet"])
 
 
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("name=web.shop&type=a", "200 OK", '[{"name": "web.shop", "type": "a"}]'),
+        ("name=<b>", "200 OK", '[{"name": "<b>", "type": ""}]'),
+        ("", "200 OK", '[{"name": "", "type": ""}]'),
+        ("name=" + "a" * 1000, "200 OK", f'[{{"name": "{"a" * 300}", "type": ""}}]'),
+        ("name=a..b", "400 Bad Request", "a..b is no name"),
+        ("name=busy", "503 Service Unavailable", "try again"),
+    ],
+)
+def test_a_name_is_explained(site: Site, query: str, status: str, text: str) -> None:
+    answer = site.get("/api/explain", query)
+    assert (answer.status, text in answer.text) == (status, True)
+    assert answer.headers["Content-Type"].startswith(
+        "application/json" if status == "200 OK" else "text/plain"
+    )
+    assert site.asked == 0
+    assert site.get("/api/explain", query, host="evil.example").status == "403 Forbidden"
+
+
 def test_the_plot_has_a_dot_a_change() -> None:
     drawn = plot([(1000.0, 0.004, "services"), (1500.0, 0.02, "pods"), (10.0, 1.0, "old")], 1600.0)
     assert (drawn.count, drawn.median) == (2, 0.02)
@@ -227,9 +256,9 @@ def test_the_plot_has_a_dot_a_change() -> None:
 
 
 def test_it_listens_on_loopback_unless_asked_for() -> None:
-    page = StatusPage(HostPort("", 0), view, Status()).start()
+    page = StatusPage(HostPort("", 0), view, Status(), explained).start()
     try:
         with pytest.raises(SettingsError, match=f"--listen-page 127.0.0.1:{page.port}: another program"):
-            StatusPage(HostPort("", page.port), view, Status())
+            StatusPage(HostPort("", page.port), view, Status(), explained)
     finally:
         page.stop()

@@ -49,7 +49,9 @@ def bridge() -> Bridge:
 
 @pytest.fixture(scope="module")
 def address(bridge: Bridge) -> Iterator[str]:
-    page = StatusPage(HostPort("", 0), bridge.ask, bridge.status, bridge.delays).start()
+    page = StatusPage(
+        HostPort("", 0), bridge.ask, bridge.status, lambda name, rtype: [], bridge.delays
+    ).start()
     yield f"http://127.0.0.1:{page.port}/"
     page.stop()
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from kube2etcd.etcd.changes import Delete
+from kube2etcd.inspect.explain import Explanation, explain_live
 from kube2etcd.inspect.view import Problem, View, look
 from kube2etcd.kube.objects import Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
+from skydns_compat.corefile import Block, CorefileSettings, blocks
+from skydns_compat.names import Name
 from tests.sync.loop import OTHERS
 from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
 
@@ -105,6 +109,102 @@ def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
     bridge.loop.target.mirror.entries.clear()
     assert states(bridge)[NAME] == {"missing"}
     assert Delete(b"a").key == b"a"
+
+
+def served() -> Sequence[Block]:
+    return blocks(CorefileSettings(Name.parse("cluster.local")))
+
+
+def explained(bridge: Bridge, name: str = NAME, rtype: str = "A") -> Explanation:
+    """What the bridge explains, with the loop's thread at work meanwhile."""
+
+    def explain() -> None:
+        found.extend(explain_live(bridge.loop, served, None, (name, rtype), 5))
+
+    found: list[Explanation] = []
+    thread = threading.Thread(target=explain)
+    thread.start()
+    while thread.is_alive():
+        assert bridge.loop.parts.inbox.drain(0.05) == []
+    return found[0]
+
+
+def hold(bridge: Bridge) -> None:
+    bridge.turn(Listed("services", []))
+
+
+def refuse(bridge: Bridge) -> None:
+    bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
+    wanted = Bridge()
+    wanted.turn(LISTED, Listed("services", [WEB]))
+    bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
+    bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
+
+
+def lose(bridge: Bridge) -> None:
+    bridge.loop.target.foreign.contested.update(bridge.loop.publisher.desired)
+
+
+def dispute(bridge: Bridge) -> None:
+    bridge.loop.disputes.keys.update(bridge.loop.publisher.desired)
+
+
+def share(bridge: Bridge) -> None:
+    bridge.loop.target.foreign.keys.update(bridge.loop.publisher.desired)
+
+
+def miss(bridge: Bridge) -> None:
+    bridge.loop.target.mirror.entries.clear()
+
+
+def stop_following(bridge: Bridge) -> None:
+    bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
+
+
+def wait_for_lists(bridge: Bridge) -> None:
+    bridge.loop.listings.waiting.add("pods")
+
+
+def lose_etcd(bridge: Bridge) -> None:
+    bridge.loop.target.trouble = "no connection"
+
+
+def stand_by(bridge: Bridge) -> None:
+    bridge.loop.target.other_leader = "dns-2 writes"
+
+
+@pytest.mark.parametrize(
+    ("happen", "reason"),
+    [
+        (hold, "a plan is held: "),
+        (refuse, "etcd refuses to write the name: "),
+        (lose, "the contest for the name is lost: another writer holds it by right of its owner id"),
+        (dispute, "another writer with our owner id undoes our changes of the name"),
+        (share, "another writer's key is at the name; the bridge never changes it"),
+        (miss, "a change of the name is not written yet"),
+        (stop_following, "services cannot be followed since 2"),
+        (wait_for_lists, "pods are not listed yet; nothing is published before"),
+        (lose_etcd, "etcd is in trouble: no connection"),
+        (stand_by, "this bridge stands by: dns-2 writes"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], None], reason: str) -> None:
+    assert not [one for one in explained(bridge).reasons if reason in one]
+    happen(bridge)
+    found = explained(bridge).reasons
+    assert [one.startswith(reason) for one in found].count(True) == 1, found
+
+
+def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
+    found = explained(bridge)
+    assert str(found).splitlines() == [
+        f"{NAME}. A: NOERROR",
+        f"  {NAME}. 30 IN A 10.0.0.1",
+        "why: A 10.0.0.1 comes from services/shop/web (ClusterIP)",
+    ]
+    with pytest.raises(ValueError, match="is no type"):
+        explain_live(bridge.loop, served, None, (NAME, "B"), 5)
 
 
 def test_a_question_is_answered_between_two_turns() -> None:
