@@ -52,6 +52,7 @@ Examples:
   kube2etcd explain 10.96.20.10 --output json
   kube2etcd explain web.shop.svc.cluster.local SRV --objects examples/shop.yaml
   kube2etcd explain web.shop.svc.cluster.local --server 10.96.0.10
+  kube2etcd explain web.shop.svc.cluster.local --bridge :8082
 
 Exit codes:
   0  it resolves

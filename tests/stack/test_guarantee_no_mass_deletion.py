@@ -10,7 +10,7 @@ import pytest
 
 from tests.stack.bridge import call
 from tests.stack.faults import Proxy, args, fresh_keys, keys_of, metric, proxy_to, running, same_keys
-from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, wait_for
+from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, free_port, wait_for
 from tests.stack.objects import endpoints, service, services
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -126,7 +126,11 @@ def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
 def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
-    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
+    page = f":{free_port()}"
+    with (
+        proxy_to(tmp_path, apiserver) as proxy,
+        running(tmp_path, proxy.kubeconfig, etcd, "--listen-page", page) as bridge,
+    ):
         before = etcd.dump("/skydns")
         proxy.fault("services", empty=True, left=1)
         proxy.fault("services", status=500)
@@ -137,6 +141,10 @@ def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
         assert metric(bridge, "kube2etcd_held_deletes") > 0
         assert bridge.ready()
         assert "held" in bridge.get("/readyz").text
+        explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
+        assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
+        assert "why: a plan is held: " in explained.stdout
+        assert "why: services cannot be followed since 2" in explained.stdout
         assert etcd.dump("/skydns") == before
         proxy.mend()
         wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)

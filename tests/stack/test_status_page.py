@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -9,14 +10,44 @@ from typing import Any
 
 import requests
 
+from tests.stack.bridge import call
+from tests.stack.coredns import NOT_YET, on_keys
 from tests.stack.faults import running
-from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, Etcd, free_port, wait_for
 from tests.stack.objects import service, services
 
 NAME = "shown.default.svc.cluster.local"
 
 
-def test_a_change_is_shown_logged_and_measured(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def explained(
+    etcd: Etcd, binaries: dict[str, Path], directory: Path, apiserver: ApiServer, port: int
+) -> None:
+    """`explain --bridge --server`, of a name that is there, that is mistyped, and that only a cache has."""
+    with on_keys(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
+        both = ("--bridge", f":{port}", "--server", f"{LOOPBACK}:{coredns.port}")
+        wait_for(lambda: coredns.addresses(NAME), "the name to be served", 20, not_yet=NOT_YET)
+        for rtype in ((), ("A",), ("SRV",), ("TXT",), ("HTTPS",), ("ANY",)):
+            there = call("explain", NAME, *rtype, *both)
+            code = 1 if rtype in (("TXT",), ("HTTPS",)) else 0
+            assert (there.returncode, there.stderr) == (code, ""), there.stdout
+            assert "differs" not in there.stdout, there.stdout
+            assert "services/default/shown" in there.stdout or rtype == ("ANY",)
+        for name in ("cluster.local", "svc.cluster.local", "default.svc.cluster.local"):
+            above = call("explain", name, "SOA" if name == "cluster.local" else "A", *both)
+            assert "differs" not in above.stdout, above.stdout
+        mistyped = call("explain", NAME.replace("shown", "shwon"), "A", *both)
+        assert (mistyped.returncode, f"nearest: {NAME}" in mistyped.stdout) == (1, True)
+        apiserver.delete_all([service("shown")])
+        wait_for(lambda: NAME.split(".")[0] not in str(etcd.dump("/skydns")), "the name to go", 20)
+        [gone] = json.loads(call("explain", NAME, "A", *both, "--output", "json").stdout)
+        assert (gone["rcode"], gone["server"]["rcode"], gone["resolves"]) == ("NXDOMAIN", "NOERROR", True)
+        assert "cached for up to" in gone["server"]["differences"][-1]
+        assert "there is no Service default/shown" in gone["reasons"]
+
+
+def test_a_change_is_shown_logged_and_measured(
+    apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path], tmp_path: Path
+) -> None:
     apiserver.apply_all(services(3))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -47,6 +78,7 @@ def test_a_change_is_shown_logged_and_measured(apiserver: ApiServer, etcd: Etcd,
         assert re.search(line, log), bridge.log_tail()
         measured = bridge.metrics()
         assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
+        explained(etcd, binaries, tmp_path, apiserver, port)
         bridge.process.send_signal(signal.SIGUSR1)
         apiserver.apply(service("louder"))
         wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
