@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
-from tests.stack.bridge import Bridge, kube2etcd
+from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys, said
 from tests.stack.external_dns import ExternalDns, ingress
 from tests.stack.harness import ApiServer, Etcd, wait_for
