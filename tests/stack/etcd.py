@@ -151,19 +151,19 @@ class Etcd(Server):
         self.ctl("auth", "enable")
         self.user = (user, password)
 
-    def restrict(self, *prefixes: str, user: str = "bridge", password: str = "hunter2") -> Path:
-        """Switch authentication on with one more user, who may read and write below ``prefixes`` alone.
+    def restrict(self, *prefixes: str, user: str = "bridge", access: str = "readwrite") -> Path:
+        """Switch authentication on with one more user, who has ``access`` below ``prefixes`` alone.
 
         The user's role is called ``names``; the file with the password is returned.
         """
         self.ctl("role", "add", "names")
         for prefix in prefixes:
-            self.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", prefix)
-        self.ctl("user", "add", f"{user}:{password}")
+            self.ctl("role", "grant-permission", "names", "--prefix=true", access, prefix)
+        self.ctl("user", "add", f"{user}:hunter2")
         self.ctl("user", "grant-role", user, "names")
         self.enable_auth()
         given = self.directory / "password"
-        given.write_text(password)
+        given.write_text("hunter2")
         return given
 
 

@@ -71,18 +71,7 @@ def test_no_neighbour_at_all() -> None:
 
 
 def test_rights_on_other_keys_only(apiserver: ApiServer, etcd: Etcd) -> None:
-    for words in (
-        ("role", "add", "reader"),
-        ("role", "grant-permission", "reader", "read", "--prefix=true", "/skydns/"),
-        ("user", "add", "root:root"),
-        ("user", "grant-role", "root", "root"),
-        ("user", "add", "dns:secret"),
-        ("user", "grant-role", "dns", "reader"),
-        ("auth", "enable"),
-    ):
-        etcd.ctl(*words)
-    password = etcd.directory / "password"
-    password.write_text("secret")
+    password = etcd.restrict("/skydns/", user="dns", access="read")
     code, found = check(
         *("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url),
         *("--etcd-user", "dns", "--etcd-password-file", str(password)),

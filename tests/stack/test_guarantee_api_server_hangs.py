@@ -8,21 +8,19 @@ from typing import Any
 
 import pytest
 
+from tests.stack.coredns import on_keys
 from tests.stack.faults import comes, metric, proxy_to, running
-from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.harness import SLOW, ApiServer, Etcd, wait_for
 from tests.stack.objects import service, services
-from tests.stack.pair import our_corefile
 
 
 def test_a_paused_api_server_takes_no_answer_away_and_what_it_tells_afterwards_is_taken(
     binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(3))
-    port = free_port()
-    dns = CoreDns(tmp_path, binaries, our_corefile(port, etcd.url, "disabled", "none"), port=port)
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
+    dns = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
+    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge, dns:
         try:
-            dns.start()
             name = "s001.default.svc.cluster.local."
             wait_for(lambda: dns.addresses(name), "the answer", 10)
             expected = dns.addresses(name)
@@ -36,7 +34,6 @@ def test_a_paused_api_server_takes_no_answer_away_and_what_it_tells_afterwards_i
             wait_for(lambda: dns.addresses("later.default.svc.cluster.local."), "the new name", 10)
         finally:
             apiserver.resume()
-            dns.kill()
 
 
 def test_after_a_restart_of_the_api_server_changes_come_again(
