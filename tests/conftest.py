@@ -1,4 +1,4 @@
-"""What every test may rely on: no settings from outside, logging as it was before, and how laws are tried."""
+"""For every test: a clean environment and logging, and the profiles of hypothesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads by name, for tests that wait for their end."""
+"""Look up running threads by name."""
 
 from __future__ import annotations
 

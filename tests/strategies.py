@@ -1,4 +1,4 @@
-"""Made-up objects for laws: few names and addresses, so that they meet."""
+"""Hypothesis strategies for API objects: few names and addresses, so that they collide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/bounds.md gives the limits that the code has."""
+"""docs/bounds.md states the limits in the code."""
 
 from __future__ import annotations
 

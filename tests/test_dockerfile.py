@@ -1,4 +1,4 @@
-"""What the Dockerfile says; what its steps do is in tests/stack/test_dockerfile.py."""
+"""Static checks of the Dockerfile; tests/stack/test_dockerfile.py runs its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say is held to what the code knows."""
+"""The documents agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML that could be meant in two ways, or would fill the memory."""
+"""Ambiguous YAML and YAML bombs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints there and back, and which names a domain has."""
+"""Endpoints in JSON, and domains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints by name: which names are touched when somebody speaks."""
+"""Endpoints by name: which names a change touches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every console block of the guides: the command is run, its output is the one that is shown."""
+"""Every console block of the guides shows the real output of its command."""
 
 from __future__ import annotations
 

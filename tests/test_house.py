@@ -1,4 +1,4 @@
-"""What grows stale when modules are renamed: lists in setup.cfg, links and pictures in documents."""
+"""Lists of modules in setup.cfg and links in documents are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/metrics.md is made of the metrics' own texts; ``python -m tests.test_metrics_doc`` writes it."""
+"""docs/metrics.md is generated; ``python -m tests.test_metrics_doc`` writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files in addons/nodes.md are those that docker-flags would make, for the values of the guide."""
+"""The files in addons/nodes.md are what docker-flags prints for the guide's values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/options.md is made of the settings' own texts; ``python -m tests.test_options_doc`` writes it."""
+"""docs/options.md is generated; ``python -m tests.test_options_doc`` writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The made-up clusters and the comparison themselves: pure, so tested without a server."""
+"""The cluster generator and the comparison of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings for classic SkyDNS: only together with the API that it reads."""
+"""Settings for classic SkyDNS are valid with the v2 API only."""
 
 from __future__ import annotations
 

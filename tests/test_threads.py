@@ -1,4 +1,4 @@
-"""A thread that dies is told in the log, a metric, readiness and liveness."""
+"""A thread's death shows in the log, a metric, readiness and liveness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The desktop addon: a unit, its options, and what the guide tells people to type."""
+"""The desktop addon: its systemd unit, its options and its guide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said of the addons' manifests without a server: marks, settings, options, rights, security."""
+"""Static checks of the addons' manifests: placeholders, settings, options, RBAC, pod security."""
 
 from __future__ import annotations
 

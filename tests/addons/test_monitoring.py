@@ -1,4 +1,4 @@
-"""Alerts and dashboard name metrics that exist, with the labels they have."""
+"""Alerts and dashboard refer to metrics and labels that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all rows measure with: CPU and memory of processes, and the bare Go client."""
+"""Shared by all rows: the bench's servers, CPU and memory of processes, DNS latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of what speaks to etcd's v2 API."""
+"""Fixtures for etcd's v2 API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The election against a connection in memory: what a lost answer, a refusal and an outage lead to."""
+"""The leader election against an in-memory etcd: lost answers, refusals, outages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC's codes and etcd's words -> what the caller can do."""
+"""gRPC status codes and etcd messages become our errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a long range in bounded pieces: complete, without overlap, and not the square of the length."""
+"""Paged reads of a long range: complete, without overlap, linear cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where etcd is: URLs, files, and sentences about what is wrong with them."""
+"""Validation of etcd URLs, TLS files and the password file."""
 
 from __future__ import annotations
 

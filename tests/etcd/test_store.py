@@ -1,4 +1,4 @@
-"""What cannot be timed with a real server; tests/stack has all the rest."""
+"""Timing that a real etcd cannot be made to show; the rest is in tests/stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches, generations, refusals: `EtcdStore.apply` against a server made of a few lines."""
+"""`EtcdStore.apply` against a small in-memory server: batches, generations, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the v2 API where no real server can be made to do it; tests/stack has the rest."""
+"""The v2 client where no real etcd can be made to misbehave; the rest is in tests/stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of wire facts, and that etcd3 as it is released works with what is made of it."""
+"""Our protobuf table of etcd's API, and that the released etcd3 works with it."""
 
 from __future__ import annotations
 

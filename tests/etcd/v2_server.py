@@ -1,4 +1,4 @@
-"""A server of the v2 API that answers as a test says, for what no real one can be made to do."""
+"""A scriptable server of etcd's v2 API."""
 
 from __future__ import annotations
 

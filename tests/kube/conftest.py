@@ -1,4 +1,4 @@
-"""The scripted server and connections to it."""
+"""The scripted API server and connections to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server on a loopback socket that plays answers, and what asks it."""
+"""A loopback HTTP server that plays scripted answers, and helpers to call it."""
 
 from __future__ import annotations
 

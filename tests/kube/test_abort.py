@@ -1,4 +1,4 @@
-"""Requests that another thread ends."""
+"""Requests aborted from another thread."""
 
 from __future__ import annotations
 

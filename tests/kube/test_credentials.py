@@ -1,4 +1,4 @@
-"""Kubeconfigs, service accounts, exec plugins, and what replaces them while we run."""
+"""Kubeconfigs, service accounts, exec plugins, and their rotation at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a kind is said to fail and to be well again, and how long is waited."""
+"""When a kind is reported failing or healthy, and the backoff in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists: pages, versions that are gone, and what is no list."""
+"""Lists: paging, expired versions, malformed answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events about records that are left out: what is posted, what is passed over, and how much at once."""
+"""Kubernetes Events about records left out: content, errors, rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop of list and watch in the situations that client-go names, and what other threads ask of it."""
+"""The list-watch loop in the situations that client-go's tests cover, and calls from other threads."""
 
 from __future__ import annotations
 

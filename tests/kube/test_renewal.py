@@ -1,4 +1,4 @@
-"""Credentials that come, go and are refused while we run: what the next request goes out with."""
+"""Credentials that change, vanish or are refused at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies and TLS: the kubeconfig decides about both, the environment about neither."""
+"""Proxies and TLS follow the kubeconfig, never the environment."""
 
 from __future__ import annotations
 

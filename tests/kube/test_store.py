@@ -1,4 +1,4 @@
-"""The present state by unit: what a listing or an event touches, and that both lead to the same."""
+"""The store by unit: what a list or an event touches, and that both converge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies and streams that break, fall silent or never end."""
+"""Response bodies and streams that break, fall silent or never end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One watch: its version, its lines, and how it ends."""
+"""One watch: its resource version, its lines, its end."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests on real servers (an API server, etcd, CoreDNS), built from source once, run on loopback ports."""
+"""Tests on real servers (API server, etcd, CoreDNS), built from source once, on loopback ports."""

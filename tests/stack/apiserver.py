@@ -1,4 +1,4 @@
-"""A real kube-apiserver without the rest of a cluster, and a small client for plain JSON objects."""
+"""A real kube-apiserver without the rest of a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kube2etcd itself, as a process like any other."""
+"""kube2etcd as a child process."""
 
 from __future__ import annotations
 

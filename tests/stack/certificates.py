@@ -1,4 +1,4 @@
-"""A throw-away certificate authority for the tests: serving and client certificates, and a signing key."""
+"""A throw-away certificate authority."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two servers' answers to one question: what is equal, and in which class a difference belongs."""
+"""Compares two servers' answers to a question and classifies the difference."""
 
 from __future__ import annotations
 

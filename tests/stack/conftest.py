@@ -1,4 +1,4 @@
-"""Fixtures of the tests on real servers; everything below this folder carries the marker ``stack``."""
+"""Fixtures for tests on real servers; everything below this folder has the marker ``stack``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real CoreDNS, asked over UDP and TCP."""
+"""A real CoreDNS, queried over UDP and TCP."""
 
 from __future__ import annotations
 

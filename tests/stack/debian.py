@@ -1,4 +1,4 @@
-"""Programs of Debian packages, unpacked into the cache and not installed: resolvers for tests."""
+"""Unpacks programs of Debian packages into the cache without installing them."""
 
 from __future__ import annotations
 

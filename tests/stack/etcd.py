@@ -1,4 +1,4 @@
-"""etcd, alone or as a cluster, with data that can be lost on purpose."""
+"""etcd, single or as a cluster, whose data can be lost on purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExternalDNS as the client that it is: DNSEndpoint objects, Ingresses, its real program, and our webhook."""
+"""The real ExternalDNS, and Ingresses for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy before the real API server that tampers with answers on demand, and what the guarantees share."""
+"""A faulty proxy in front of the API server, a TCP tunnel, and helpers shared by the guarantees' tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The harness in one place: what tests, the demo and the benchmarks import."""
+"""The harness in one import, for tests, demo and benchmarks."""
 
 from tests.stack.apiserver import ApiServer
 from tests.stack.bridge import Bridge, clean_environment

@@ -1,4 +1,4 @@
-"""A small client of the Kubernetes API for tests: plain JSON objects in, plain JSON objects out."""
+"""A small client of the Kubernetes API: plain JSON objects in and out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader's model beside the real CoreDNS: the same keys, the same questions, the same words."""
+"""Compares the reader model with a real CoreDNS on the same keys."""
 
 from __future__ import annotations
 

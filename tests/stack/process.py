@@ -1,4 +1,4 @@
-"""Servers as child processes: free ports, waiting with a deadline, starting, stopping, killing, pausing."""
+"""Servers as child processes: free ports, deadlines, start, stop, kill, pause."""
 
 from __future__ import annotations
 

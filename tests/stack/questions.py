@@ -1,4 +1,4 @@
-"""Every question that a client could ask about a set of API objects, and many that it should not."""
+"""Every question a client could ask about a set of API objects, and many it should not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pods of addons/external-dns: what the real ExternalDNS sends to one is answered by all, also later."""
+"""addons/external-dns: records sent to one pod are served by all, and survive restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests and chart before a real API server: the right are taken, the wrong refused in words."""
+"""Manifests and chart against a real API server: valid values admitted, invalid ones refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pod of addons/dns as the manifest has it: order, probes, rights, restarts, the Service's address."""
+"""The pod of addons/dns: startup order, probes, privileges, restarts, the Service's address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pods of addons/dns where nodes and pods have IPv6 alone: every port, and the way to the API server."""
+"""The pods of addons/dns on an IPv6-only cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pod of addons/dns with ``pods: verified`` as the guide has it: settings and one role more."""
+"""The pod of addons/dns with ``pods: verified`` and its extra role."""
 
 from __future__ import annotations
 

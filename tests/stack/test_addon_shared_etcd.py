@@ -1,4 +1,4 @@
-"""The pods of addons/shared-etcd: three etcds with TLS, two DNS pods, one writer; any of them may go."""
+"""addons/shared-etcd: three etcds with TLS, two DNS pods, one writer; any of them may fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pod of addons/vm: machines by name for the world, and nothing else."""
+"""The pod of addons/vm serves machines to the world and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kube2etcd check`` against real neighbours, sound and not."""
+"""``kube2etcd check`` against healthy and broken dependencies."""
 
 from __future__ import annotations
 

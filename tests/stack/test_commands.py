@@ -1,4 +1,4 @@
-"""The commands that end by themselves, and how fast the one that does not can be ended."""
+"""Commands that exit by themselves; `run` before its dependencies are up."""
 
 from __future__ import annotations
 

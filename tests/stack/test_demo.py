@@ -1,4 +1,4 @@
-"""The demo shows right answers, says what is wrong when it cannot, and leaves nothing behind."""
+"""The demo gives right answers, names wrong ones, and cleans up."""
 
 from __future__ import annotations
 

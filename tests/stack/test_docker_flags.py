@@ -1,4 +1,4 @@
-"""What ``docker-flags`` prints, as the only configuration of the system's own resolver."""
+"""The output of ``docker-flags`` as the only configuration of the system's resolver."""
 
 from __future__ import annotations
 

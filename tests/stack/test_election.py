@@ -1,4 +1,4 @@
-"""The election of a writer on a real etcd: who leads, how it ends, and what etcd refuses afterwards."""
+"""Fencing on a real etcd: a deposed leader cannot write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The released etcd3, unmodified, on our table of wire facts against real servers."""
+"""The released etcd3, unmodified, on our protobuf table, against real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reaching a real etcd: users, certificates, several servers, restarts, silence."""
+"""Connections to a real etcd: users, TLS, failover, restarts, silence."""
 
 from __future__ import annotations
 

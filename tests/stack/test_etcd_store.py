@@ -1,4 +1,4 @@
-"""The store of keys against real servers: read all, change some, be watching of changes."""
+"""The key store against real etcds: snapshots, transactions, watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of v2 keys against real servers: what it reads, writes, is watching, and how it reaches them."""
+"""The v2 key store against real etcds: snapshots, writes, watches, connections."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_the_watch_ends_where_others_change_what_is_hidden(
     wait_for(lambda: ("/skydns/a/x", b"2") in watching.pairs, "our own")
     etcd.put("/skydns/a/_tcp/x", "theirs")
     if listed:
-        put(store, b="1")  # what comes later is watching by the new snapshot
+        put(store, b="1")  # what comes later is in the new snapshot
     wait_for(lambda: watching.error, "it to be noticed", 30)
     assert "/skydns/a/_tcp/x, which is hidden, was changed by others" in str(watching.error)
     again = Watching(store, store.snapshot().revision + 1).standing()

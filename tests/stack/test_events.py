@@ -1,4 +1,4 @@
-"""Events of a real API server about records that are left out."""
+"""Kubernetes Events on a real API server about records left out."""
 
 from __future__ import annotations
 

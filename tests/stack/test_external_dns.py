@@ -1,4 +1,4 @@
-"""The real ExternalDNS with our webhook as its provider: its names in CoreDNS and in a hosts file."""
+"""The real ExternalDNS with our webhook as its provider: CoreDNS and hosts file."""
 
 from __future__ import annotations
 

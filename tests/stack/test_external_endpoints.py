@@ -1,4 +1,4 @@
-"""Names from DNSEndpoint objects on real servers: they nest, merge, change, conflict."""
+"""Names from DNSEndpoint objects: nesting, merging, changes, conflicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of a server with external zones against the real CoreDNS on the same keys and Corefile."""
+"""The reader model with external zones against a real CoreDNS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a real etcd that lets nobody watch: that it dies or loses its data is noticed all the same."""
+"""Following an etcd that refuses watches: its death or data loss is still noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An API server that is silent, restarts or is gone: answers stay, changes come, a stop is a stop."""
+"""An API server that hangs, restarts or errs: answers stay, changes arrive, stopping is prompt."""
 
 from __future__ import annotations
 

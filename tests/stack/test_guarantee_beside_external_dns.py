@@ -1,4 +1,4 @@
-"""The bridge and ExternalDNS's own coredns provider on one etcd: each leaves the other's keys alone."""
+"""The bridge and ExternalDNS's coredns provider on one etcd leave each other's keys alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credentials change under a running bridge; wrong ones are put right with no restart, and none is logged."""
+"""Credentials rotate under a running bridge; wrong ones recover without a restart and are never logged."""
 
 from __future__ import annotations
 

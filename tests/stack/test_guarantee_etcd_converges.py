@@ -1,4 +1,4 @@
-"""Whatever happens to the keys, they equal the cluster again, with no restart and before any resync."""
+"""Whatever happens to the keys, they converge without a restart and before any resync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that stay open and carry nothing: noticed, given up, and made anew."""
+"""Half-open connections are noticed, dropped and replaced."""
 
 from __future__ import annotations
 

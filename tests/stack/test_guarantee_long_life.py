@@ -1,4 +1,4 @@
-"""Thousands of changes and a hundred broken connections leave no thread, no file and no memory behind."""
+"""Thousands of changes and many broken connections leak no thread, file or memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a watch on the API server never told is found by the next full pass: no sign of its loss is needed."""
+"""Watch events lost without a trace are made good by the next resync."""
 
 from __future__ import annotations
 

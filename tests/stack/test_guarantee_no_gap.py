@@ -1,4 +1,4 @@
-"""A name that exists before and after a change is answered all through it."""
+"""A name that exists before and after a change resolves throughout."""
 
 from __future__ import annotations
 
@@ -98,20 +98,23 @@ def test_no_name_is_missing_for_a_moment_during_updates_of_every_kind(
         apiserver.apply(endpoints("many", *addresses, number=number))
         wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
 
-    with running(tmp_path, apiserver.kubeconfig(), etcd), server:
-        with asked_all_the_time(server, ASKED, at_least=100):
-            for turn in range(1, 5):
-                changed("the port", **single, ports=[http, more])
-                changed("the family", **dual, ports=[http, more])
-                changed("the old form", **single, ports=[http])
-                # one endpoint replaced, all of them, and a second slice that takes over from the first
-                led(f"10.9.{turn}.1", "10.9.0.2")
-                led(f"10.9.{turn}.3", f"10.9.{turn}.4")
-                led("10.9.0.1", "10.9.0.2")
-                led(f"10.9.{turn}.9", number=1)
-                gone = f"10.9.{turn}.9"
-                apiserver.delete(endpoints("many", gone, number=1))
-                wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
+    with (
+        running(tmp_path, apiserver.kubeconfig(), etcd),
+        server,
+        asked_all_the_time(server, ASKED, at_least=100),
+    ):
+        for turn in range(1, 5):
+            changed("the port", **single, ports=[http, more])
+            changed("the family", **dual, ports=[http, more])
+            changed("the old form", **single, ports=[http])
+            # one endpoint replaced, all of them, and a second slice that takes over from the first
+            led(f"10.9.{turn}.1", "10.9.0.2")
+            led(f"10.9.{turn}.3", f"10.9.{turn}.4")
+            led("10.9.0.1", "10.9.0.2")
+            led(f"10.9.{turn}.9", number=1)
+            gone = f"10.9.{turn}.9"
+            apiserver.delete(endpoints("many", gone, number=1))
+            wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
 
 
 def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_again(
@@ -121,24 +124,28 @@ def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_agai
     apiserver.apply_all([service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
     server = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
     asked = [ASKED[0], ASKED[1]]
-    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd), server:
-        with asked_all_the_time(server, asked, at_least=100):
-            headless: dict[str, Any] = {"clusterIP": "None"}
-            for kind in (headless, {}, headless, {}):
-                proxy.fault("services", status=500)
-                proxy.expire()
-                wait_for(lambda: "services" not in proxy.watches.values(), "the watch to end", 10)
-                apiserver.delete(service("web"))
-                apiserver.apply(service("web", **kind))
-                expected = ["10.9.0.1", "10.9.0.2"]
-                if not kind:
-                    expected = [apiserver.get("v1", "Service", "web")["spec"]["clusterIP"]]
-                proxy.mend()
-                wait_for(
-                    lambda expected=expected: sorted(server.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
-                    f"the addresses {expected}",
-                    40,
-                )
+    with (
+        proxy_to(tmp_path, apiserver) as proxy,
+        running(tmp_path, proxy.kubeconfig, etcd),
+        server,
+        asked_all_the_time(server, asked, at_least=100),
+    ):
+        headless: dict[str, Any] = {"clusterIP": "None"}
+        for kind in (headless, {}, headless, {}):
+            proxy.fault("services", status=500)
+            proxy.expire()
+            wait_for(lambda: "services" not in proxy.watches.values(), "the watch to end", 10)
+            apiserver.delete(service("web"))
+            apiserver.apply(service("web", **kind))
+            expected = ["10.9.0.1", "10.9.0.2"]
+            if not kind:
+                expected = [apiserver.get("v1", "Service", "web")["spec"]["clusterIP"]]
+            proxy.mend()
+            wait_for(
+                lambda expected=expected: sorted(server.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
+                f"the addresses {expected}",
+                40,
+            )
 
 
 def test_no_name_is_missing_while_an_alias_becomes_a_service_and_an_alias_again(
@@ -154,19 +161,22 @@ def test_no_name_is_missing_while_an_alias_becomes_a_service_and_an_alias_again(
         "clusterIP": None,
     }
     kinds = [{"type": "ClusterIP", "externalName": None, "clusterIP": ip} for ip in ("10.0.0.77", "None")]
-    with running(tmp_path, apiserver.kubeconfig(), etcd), server:
-        with asked_all_the_time(server, ASKED[:1], at_least=100):
-            for turn in range(60):
-                kind = alias if turn % 2 else kinds[0]
-                before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
-                apiserver.patch(apiserver.path("v1", "Service", "default", "web"), {"spec": kind})
-                wait_for(
-                    lambda before=before: (
-                        etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web") != before
-                    ),  # type: ignore[misc]
-                    "the other kind",
-                    10,
-                )
+    with (
+        running(tmp_path, apiserver.kubeconfig(), etcd),
+        server,
+        asked_all_the_time(server, ASKED[:1], at_least=100),
+    ):
+        for turn in range(60):
+            kind = alias if turn % 2 else kinds[0]
+            before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
+            apiserver.patch(apiserver.path("v1", "Service", "default", "web"), {"spec": kind})
+            wait_for(
+                lambda before=before: (
+                    etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web") != before
+                ),  # type: ignore[misc]
+                "the other kind",
+                10,
+            )
 
 
 def test_no_machine_is_missing_while_its_addresses_change(
@@ -175,10 +185,12 @@ def test_no_machine_is_missing_while_its_addresses_change(
     apiserver.apply(vmi_crd())
     apiserver.apply(vmi("default", "desk", nic("blue", "10.10.0.1")))
     names = ("desk.default.vm.", "blue.desk.default.vm.")
-    with Zoned(tmp_path, binaries, apiserver, etcd, ("--vm-domain", "")) as zoned:
-        with asked_all_the_time(zoned.dns, [(name, "A") for name in names], at_least=50):
-            for turn in range(2, 42):
-                addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]
-                more = [nic("red", f"10.20.0.{turn}")] if turn % 3 == 0 else []
-                apiserver.apply(vmi("default", "desk", nic("blue", *addresses), *more))
-                zoned.expect(names[1], "A", f"10.10.0.{turn}")
+    with (
+        Zoned(tmp_path, binaries, apiserver, etcd, ("--vm-domain", "")) as zoned,
+        asked_all_the_time(zoned.dns, [(name, "A") for name in names], at_least=50),
+    ):
+        for turn in range(2, 42):
+            addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]
+            more = [nic("red", f"10.20.0.{turn}")] if turn % 3 == 0 else []
+            apiserver.apply(vmi("default", "desk", nic("blue", *addresses), *more))
+            zoned.expect(names[1], "A", f"10.10.0.{turn}")

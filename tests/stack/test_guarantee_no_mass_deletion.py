@@ -1,4 +1,4 @@
-"""An answer that is wrong deletes nothing; a real mass deletion waits until a second listing agrees."""
+"""A wrong answer deletes nothing; a real mass deletion is held until a second list agrees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every thread of `run` and `webhook` is killed in turn, and each death is told."""
+"""Each thread of `run` and `webhook` is killed in turn; every death is reported."""
 
 from __future__ import annotations
 

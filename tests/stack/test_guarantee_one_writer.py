@@ -1,4 +1,4 @@
-"""Bridges that share an etcd cluster: one writes, another takes over, a member that dies takes nothing."""
+"""Bridges on one etcd cluster: one writes, another takes over, a lost member loses nothing."""
 
 from __future__ import annotations
 

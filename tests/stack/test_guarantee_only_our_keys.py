@@ -1,4 +1,4 @@
-"""Foreign keys stay as they are, one odd thing spoils only itself, and nothing is written twice."""
+"""Foreign keys stay, odd objects affect only themselves, nothing is written twice."""
 
 from __future__ import annotations
 

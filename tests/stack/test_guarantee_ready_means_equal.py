@@ -1,4 +1,4 @@
-"""Ready is said when the keys are there, never before, and not while etcd is away."""
+"""Ready only once all keys are written, and not while etcd is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An etcd user who may touch the keys of the prefix alone, and keys that nobody can read as text."""
+"""An etcd user with rights on the prefix alone, and keys that are not text."""
 
 from __future__ import annotations
 

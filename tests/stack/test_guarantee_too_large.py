@@ -1,4 +1,4 @@
-"""Values that etcd does not take: each costs its own name, and is named; many large ones are no trouble."""
+"""Values too large for etcd affect only their own name; many large ones are fine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The zone of virtual machines on real servers."""
+"""The zone of virtual machines."""
 
 from __future__ import annotations
 

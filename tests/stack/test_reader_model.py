@@ -1,4 +1,4 @@
-"""The model of the reader against the real CoreDNS: the table of facts, and key sets nobody thought of."""
+"""The reader model against a real CoreDNS: the table of facts, and random key sets."""
 
 from __future__ import annotations
 

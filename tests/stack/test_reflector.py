@@ -1,4 +1,4 @@
-"""The Reflector and its connection against a real kube-apiserver: what only a real one can show."""
+"""The reflector and its connection against a real API server."""
 
 from __future__ import annotations
 

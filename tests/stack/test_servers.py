@@ -1,4 +1,4 @@
-"""What the other tests rely on: no process is left behind, a failed build explains itself, a reset resets."""
+"""The harness: no process outlives its parent, failed builds explain themselves, a reset is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status page, the log and the metrics of a real bridge, as one change goes by."""
+"""Status page, log and metrics of a real bridge during one change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The annotation with a tenant's real address, on real servers."""
+"""The annotation with a tenant's cluster IP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The webhook on the wire, and its options."""
+"""The webhook over HTTP."""
 
 from __future__ import annotations
 

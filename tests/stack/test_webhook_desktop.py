@@ -1,4 +1,4 @@
-"""Desktop Kubernetes' calls, and a hosts file as the addon's unit lets the service see it."""
+"""Desktop Kubernetes' calls, and a hosts file under the unit's sandbox."""
 
 from __future__ import annotations
 

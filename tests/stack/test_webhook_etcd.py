@@ -1,4 +1,4 @@
-"""The webhook as a process with etcd: keys, state, an etcd that is away, five thousand names."""
+"""The webhook with etcd: keys, state, outages, 5,000 names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The webhook as a process with a hosts file and a state file: kept, published, put right."""
+"""The webhook with a hosts file and a state file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state in a real etcd: whole or not at all, whatever was lost, and whoever else writes."""
+"""The webhook's state in a real etcd: atomic, repaired, safe with other writers."""
 
 from __future__ import annotations
 

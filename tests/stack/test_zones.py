@@ -1,4 +1,4 @@
-"""Zones of selected Services on real servers."""
+"""Zones of selected Services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services of one name in a zone whose names are made of the Service alone, on real servers."""
+"""Services that compete for a name in a zone named by Service alone."""
 
 from __future__ import annotations
 

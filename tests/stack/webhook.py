@@ -1,4 +1,4 @@
-"""``kube2etcd webhook`` as a process, and a client that sends what ExternalDNS sends."""
+"""``kube2etcd webhook`` as a child process, and ExternalDNS's requests."""
 
 from __future__ import annotations
 

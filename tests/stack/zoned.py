@@ -1,4 +1,4 @@
-"""The bridge with zones beside the cluster's, and CoreDNS on the Corefile that it prints."""
+"""A bridge with further zones, and CoreDNS with the matching Corefile."""
 
 from __future__ import annotations
 

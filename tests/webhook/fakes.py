@@ -1,4 +1,4 @@
-"""A state store and a hosts file in memory, which can be made to fail, and a client without a socket."""
+"""In-memory state store and hosts file that can be made to fail, and a client without a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls, status by status, without a socket."""
+"""The webhook's API without a socket."""
 
 from __future__ import annotations
 

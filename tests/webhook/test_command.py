@@ -1,4 +1,4 @@
-"""What the webhook by itself refuses to begin with."""
+"""Settings with which `webhook` refuses to start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which endpoints are taken, and why not the others."""
+"""Validation of endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our block, and every byte around it."""
+"""Our block in a hosts file, and every byte around it."""
 
 from __future__ import annotations
 

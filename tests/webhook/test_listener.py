@@ -1,4 +1,4 @@
-"""Bytes on a socket: what is read, what is turned away at its head, which headers are not believed."""
+"""The listener on a socket: bodies, early refusals, untrusted headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire's forms: what is read, what is no message, what is answered."""
+"""ExternalDNS's messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is answered for before it is kept; what fails leaves everything as it was."""
+"""Nothing is acknowledged before it is stored; failures leave the state unchanged."""
 
 from __future__ import annotations
 

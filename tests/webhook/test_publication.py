@@ -1,4 +1,4 @@
-"""What is published of a state: lines of a hosts file, and names for the reconciler."""
+"""State to hosts file lines and names for the reconciler."""
 
 from __future__ import annotations
 

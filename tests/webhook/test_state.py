@@ -1,4 +1,4 @@
-"""Changes of the state, and its encoding."""
+"""Changes to the state, and its encoding."""
 
 from __future__ import annotations
 

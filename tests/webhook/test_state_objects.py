@@ -1,4 +1,4 @@
-"""The state as objects: kept part by part, taken over from others, written again where it is lost."""
+"""The state in objects: stored in parts, merged with other writers, repaired."""
 
 from __future__ import annotations
 

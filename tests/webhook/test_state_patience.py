@@ -1,4 +1,4 @@
-"""How long a state store may take: timeouts that add up would end the client."""
+"""Time limits of the state stores: timeouts must not add up."""
 
 from __future__ import annotations
 

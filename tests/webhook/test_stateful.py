@@ -1,4 +1,4 @@
-"""Any sequence of calls, restarts, kills and failures ends with what a simple model says."""
+"""Any sequence of calls, restarts, kills and failures agrees with a simple model."""
 
 from __future__ import annotations
 

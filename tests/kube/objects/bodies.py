@@ -1,4 +1,4 @@
-"""Bodies as the API server writes them."""
+"""Response bodies as the API server writes them."""
 
 from __future__ import annotations
 

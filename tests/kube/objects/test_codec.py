@@ -1,4 +1,4 @@
-"""Lists and events: an odd object beside good ones, bodies that are none, true ends."""
+"""Decoding lists and watch events: malformed objects, malformed bodies, truncation."""
 
 from __future__ import annotations
 

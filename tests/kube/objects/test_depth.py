@@ -1,4 +1,4 @@
-"""An object that is nested without measure costs nobody else, nor itself what we read of it."""
+"""Excessively nested objects affect neither other objects nor the fields that we read."""
 
 from __future__ import annotations
 

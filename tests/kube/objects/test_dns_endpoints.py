@@ -1,4 +1,4 @@
-"""DNSEndpoints, and the webhook's state in objects of that kind."""
+"""DNSEndpoint objects, and the webhook's state stored in them."""
 
 from __future__ import annotations
 

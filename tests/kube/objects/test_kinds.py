@@ -1,4 +1,4 @@
-"""What is read of each kind: every field that matters, null everywhere; paths and names."""
+"""Fields read from each kind, null everywhere; URL paths and names of kinds."""
 
 from __future__ import annotations
 
