@@ -119,7 +119,7 @@ def test_what_cannot_be_done_leaves_the_file_and_nothing_beside_it(
     assert (file.read_bytes(), names(file)) == (b"old", ["file"])
 
 
-def test_somebody_elses_change_meanwhile_is_not_lost(file: Path) -> None:
+def test_a_concurrent_change_is_not_lost(file: Path) -> None:
     def meanwhile(content: bytes) -> bytes:
         file.write_bytes(b"theirs")
         return content.upper()
@@ -167,7 +167,7 @@ def aged(beside: Path) -> None:
     os.utime(beside, (then, then), follow_symlinks=False)
 
 
-def test_what_belongs_to_somebody_else_stays(file: Path) -> None:
+def test_files_of_others_stay(file: Path) -> None:
     folder = file.parent
     for name in (
         ".file.kube2etcd-12345678.txt",
@@ -227,7 +227,7 @@ def test_put_keeps_the_mode_and_follows_a_link(file: Path, content: bytes) -> No
     assert link.is_symlink()
 
 
-def test_put_leaves_what_is_no_file_alone(tmp_path: Path) -> None:
+def test_put_leaves_anything_but_a_file_alone(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name in ("folder", "pipe"):

@@ -47,7 +47,7 @@ def test_what_is_installed_and_what_builds_it_are_pinned() -> None:
     assert pinned == {re.split("[<>=~!]", one)[0].strip() for one in backend}
 
 
-def test_it_starts_the_bridge_as_nobody_in_particular() -> None:
+def test_it_runs_the_bridge_as_a_numeric_user() -> None:
     (user,) = FINAL.of("USER")
     uid, _, gid = user.value.partition(":")
     assert (int(uid) > 0, int(gid) > 0) == (True, True), "runAsNonRoot takes numbers only"

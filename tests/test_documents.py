@@ -117,6 +117,6 @@ def test_a_key_that_stands_twice_in_json(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["{a: 1}", "{", "[" * 1000, '["\\ud800"]', "[NaN]"])
-def test_what_is_no_json(text: str) -> None:
+def test_invalid_json(text: str) -> None:
     with pytest.raises(NotJson):
         read_json(text)

@@ -84,7 +84,7 @@ def test_fields_of_tomorrow_go_back_as_they_came() -> None:
         ({"providerSpecific": [{"name": 1}]}, "providerSpecific is a string"),
     ],
 )
-def test_a_wrong_shape_is_told(value: Any, words: str) -> None:
+def test_a_wrong_shape_is_an_error(value: Any, words: str) -> None:
     with pytest.raises(InvalidEndpoint) as caught:
         Endpoint.from_json(value)
     assert words in str(caught.value)
@@ -136,7 +136,7 @@ def test_no_domain_has_nothing() -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "..", "a..b", "*.dtk.io", "a b", "-a.io", "\u212a.de", "x" * 64, "..a"]
 )
-def test_what_is_no_domain_is_told(text: str) -> None:
+def test_invalid_domains(text: str) -> None:
     with pytest.raises(InvalidDomain, match="is no domain"):
         Domain.parse(text)
 

@@ -51,7 +51,7 @@ def test_what_is_touched(
     assert filled().put(holder, before, after) == touched
 
 
-def test_one_of_two_who_lead_to_a_name_turns_away() -> None:
+def test_one_of_two_aliases_to_a_name_turns_away() -> None:
     index = filled()
     index.put("three", [], [end("d.x", "CNAME", "a.x")])
     assert index.put("two", [B], []) == {"b.x", "c.x"}
@@ -79,7 +79,7 @@ def test_nothing_is_left_of_what_goes() -> None:
         ),
     ],
 )
-def test_whatever_may_decide_about_an_alias_touches_who_leads_to_it(after: list[Endpoint]) -> None:
+def test_whatever_affects_an_alias_touches_its_referrers(after: list[Endpoint]) -> None:
     """Which addresses and aliases are usable is for the source to say, so each change of them counts."""
     index = filled()
     before = [B, end("b.x", "A", "-")]

@@ -43,7 +43,7 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
 
 
 @pytest.mark.parametrize(("say", "name", "value"), SAID, ids=[name for _, name, _ in SAID])
-def test_what_is_said_is_on_the_page(say: Callable[[Metrics], None], name: str, value: float) -> None:
+def test_values_are_on_the_page(say: Callable[[Metrics], None], name: str, value: float) -> None:
     metrics = Metrics()
     say(metrics)
     lines = metrics.page().decode().splitlines()

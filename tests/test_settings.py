@@ -202,7 +202,7 @@ def test_a_variable_that_is_nearly_a_setting_is_warned_of() -> None:
     assert load_all({}, links).warnings == ()
 
 
-def test_zones_are_told_where_they_stand(write: Any) -> None:
+def test_faults_of_zones_name_their_position(write: Any) -> None:
     """Also when one before them is left out."""
     file = write("zones: [{zone: a..b}, {zone: c.d}, {zone: c.d}]")
     found = faults({"domain": "c.d"}, {}, file)

@@ -22,7 +22,7 @@ def run(name: str, error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("name", "label"), [("etcd-watch", "etcd-watch"), ("Thread-17 (_spin)", "other")], ids=["ours", "other"]
 )
-def test_a_thread_that_dies_is_told(caplog: pytest.LogCaptureFixture, name: str, label: str) -> None:
+def test_a_dead_thread_is_reported(caplog: pytest.LogCaptureFixture, name: str, label: str) -> None:
     metrics, status = Metrics(), Status()
     status.report(True)
     before = threading.excepthook
@@ -39,7 +39,7 @@ def test_a_thread_that_dies_is_told(caplog: pytest.LogCaptureFixture, name: str,
     assert threading.excepthook is before
 
 
-def test_a_thread_that_asks_to_end_is_no_death() -> None:
+def test_a_thread_that_exits_is_not_a_death() -> None:
     metrics, status = Metrics(), Status()
     status.report(True)
     with watched(metrics, status):

@@ -56,7 +56,7 @@ def test_no_mark_is_left(manifest: Path) -> None:
 
 
 @every_manifest
-def test_every_mark_is_told_at_the_top(manifest: Path) -> None:
+def test_every_placeholder_is_documented_at_the_top(manifest: Path) -> None:
     """The comment at the top has the sed expression of every mark in the manifest, and of no other."""
     text = manifest.read_text()
     head = text[: text.index("apiVersion:")]

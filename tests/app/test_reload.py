@@ -19,7 +19,7 @@ def reload(file: Path | None) -> Reload:
     return Reload(file, lambda: load({}, {}, file), load({}, {}, file))
 
 
-def test_what_says_the_same_is_no_change(file: Path) -> None:
+def test_an_equal_value_is_not_a_change(file: Path) -> None:
     one = reload(file)
     for text in ("ttl: 5", "# a comment\nttl: 5\n", 'ttl: "5"'):
         file.write_text(text)
@@ -35,7 +35,7 @@ def test_a_change_ends_the_process_to_start_it_anew(file: Path) -> None:
     assert (one.wanted, one.stop.is_set()) == (True, True)
 
 
-def test_settings_that_are_wrong_change_nothing_and_are_told_once(
+def test_invalid_settings_change_nothing_and_are_logged_once(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = reload(file)

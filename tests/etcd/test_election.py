@@ -212,7 +212,7 @@ def test_a_race_that_is_lost_gives_its_lease_back() -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_key_without_a_lease_is_nobodys() -> None:
+def test_a_key_without_a_lease_has_no_leader() -> None:
     server = Server()
     server.held = (0, 5, b"by hand")
     assert "delete it" in Candidate(server).turn().election.standing_by()
@@ -230,7 +230,7 @@ def test_a_key_without_a_lease_is_nobodys() -> None:
         (ZeroDivisionError("odd"), "the election failed: odd"),
     ],
 )
-def test_trouble_is_said_and_got_over(error: Exception, said: str) -> None:
+def test_errors_are_reported_and_recovered_from(error: Exception, said: str) -> None:
     only = Candidate(Server())
 
     def fail(method: str) -> None:

@@ -74,7 +74,7 @@ def test_details_are_cut_to_the_reason() -> None:
     assert len(str(meaning(SERVER, "Range", "UNAVAILABLE", long))) < 400
 
 
-def test_who_could_not_be_reached_is_said_once() -> None:
+def test_an_unreachable_server_is_named_once() -> None:
     details = "last error: UNKNOWN: ipv4:127.0.0.1:2379: Failed to connect to remote host: Connection refused"
     assert "(Txn: Connection refused)" in str(meaning(SERVER, "Txn", "UNAVAILABLE", details))
 

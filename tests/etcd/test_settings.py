@@ -60,7 +60,7 @@ def test_password_in_a_url_is_refused_and_not_shown() -> None:
         assert "hunter2" not in str(caught.value)
 
 
-def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     settings = EtcdSettings(("etcd", "http://a:b"), certfile=tmp_path / "cert", user="root", timeout=0)
     with pytest.raises(SettingsError) as caught:
         settings.endpoints()

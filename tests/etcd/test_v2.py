@@ -72,7 +72,7 @@ def test_a_change_on_its_way_when_the_server_fails(server: Server, store: V2Stor
     assert len(server.asked) < 20, "the rest is not sent"
 
 
-def test_somebody_who_writes_faster(server: Server, store: V2Store) -> None:
+def test_a_faster_writer(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, _: dict[str, str]) -> Told:
         if method == "GET":
             return 200, file(path)
@@ -262,7 +262,7 @@ def test_a_late_event_sends_the_watch_back_to_the_memory_of_etcd(server: Server,
     assert [event.key for one in (third, fourth) for event in one.events] == [b"/skydns/b", b"/skydns/a"]
 
 
-def test_own_writes_are_told_without_asking_etcd(server: Server, store: V2Store) -> None:
+def test_own_writes_are_delivered_without_asking_etcd(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, params: dict[str, str]) -> Told:
         if method == "GET":
             return 200, {}

@@ -102,7 +102,7 @@ def test_a_silent_server() -> None:
         connection.get("/")
 
 
-def test_after_close_nobody_waits() -> None:
+def test_close_ends_all_waits() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = V2Connection(EtcdSettings((f"http://127.0.0.1:{silent.getsockname()[1]}",), timeout=30))
         future = connection.submit(lambda: connection.get("/"))

@@ -60,7 +60,7 @@ def test_abort_ends_a_request_on_a_connection_that_is_used_again(
     assert time.monotonic() - began < 20
 
 
-def test_abort_ends_a_tls_handshake_that_nobody_answers(opened: Opened) -> None:
+def test_abort_ends_an_unanswered_tls_handshake(opened: Opened) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         api = opened(master_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
         abort = Abort()

@@ -305,13 +305,13 @@ def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_nobodys_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "~no-such-user/kc")
     with pytest.raises(SettingsError, match="no kubeconfig at ~no-such-user/kc"):
         connect(ClusterSettings())
 
 
-def test_a_kubeconfig_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def told() -> str:
         with pytest.raises(SettingsError) as caught:
             connect(ClusterSettings(kubeconfig=tmp_path / "kube"))

@@ -110,9 +110,7 @@ def test_an_odd_answer_costs_its_own_event(
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
 
-def test_objects_that_are_gone_and_units_that_are_none_are_passed_over(
-    api: Api, running: EventRecorder
-) -> None:
+def test_deleted_objects_and_other_units_get_no_event(api: Api, running: EventRecorder) -> None:
     running.record([(Unit("services", "shop", "gone"), "x"), (Unit("zones", "", "cluster.local"), "x")])
     running.record([(Unit("namespaces", "", "Shop"), "x")])
     api.wait(1)

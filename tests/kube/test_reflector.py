@@ -157,7 +157,7 @@ def test_relist_during_a_list_makes_another_one() -> None:
     assert [t[1] for t in world.sink.lists] == [["a"], ["b"]]
 
 
-def test_relist_when_the_watch_has_just_ended_well_is_no_very_short_watch() -> None:
+def test_a_watch_that_a_relist_ends_is_not_very_short() -> None:
     world = World()
 
     def relist() -> None:

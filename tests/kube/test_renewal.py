@@ -94,7 +94,7 @@ def test_a_plugin_that_fails_at_the_start_is_run_again(
     assert get(api) == b"ok"
 
 
-def test_a_plugin_that_hangs_is_ended_told_and_run_again(
+def test_a_hanging_plugin_is_killed_reported_and_run_again(
     server: Scripted,
     opened: Opened,
     tmp_path: Path,

@@ -75,7 +75,7 @@ def test_tls(
 
 
 @pytest.mark.parametrize("proxy", [f"socks5://u:{SECRET}@127.0.0.1:1080", "127.0.0.1:8080", "http://[bad"])
-def test_a_proxy_that_cannot_be_used_is_told_as_a_setting(opened: Opened, tmp_path: Path, proxy: str) -> None:
+def test_an_invalid_proxy_is_a_settings_error(opened: Opened, tmp_path: Path, proxy: str) -> None:
     path = kubeconfig(tmp_path / "kc", "http://api.invalid", **{"proxy-url": proxy})
     with pytest.raises(SettingsError, match="proxy-url of the kubeconfig") as caught:
         opened(kubeconfig=path)
@@ -83,6 +83,6 @@ def test_a_proxy_that_cannot_be_used_is_told_as_a_setting(opened: Opened, tmp_pa
 
 
 @pytest.mark.parametrize("url", ["https://[bad", "https://h:99999", "https://h:port", "https://a b"])
-def test_a_server_whose_address_is_none_is_told_as_a_setting(opened: Opened, url: str) -> None:
+def test_an_invalid_server_url_is_a_settings_error(opened: Opened, url: str) -> None:
     with pytest.raises(SettingsError, match="https://HOST:PORT"):
         opened(master_url=url)

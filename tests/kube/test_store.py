@@ -125,7 +125,7 @@ def test_a_refused_object_is_out_until_it_can_be_read() -> None:
     assert store.get(WEB) == service("web")
 
 
-def test_a_listing_forgets_who_was_refused() -> None:
+def test_a_list_clears_rejected_objects() -> None:
     store = filled()
     store.replace("services", [], [ODD])
     store.replace("namespaces", [])
@@ -142,7 +142,7 @@ def test_an_object_is_known_readable_or_not() -> None:
     assert not store.knows(Unit("services", "shop", "none"))
 
 
-def test_a_refused_object_that_goes_is_told() -> None:
+def test_deleting_a_rejected_object_touches_its_unit() -> None:
     store = Store()
     store.apply("services", Event("ADDED", None, "shop", "web", rejected=ODD))
     assert store.apply("services", Event("DELETED", None, "shop", "web")) == {WEB}

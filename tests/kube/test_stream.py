@@ -91,7 +91,7 @@ def test_a_stream_that_falls_silent(server: Scripted, api: ApiConnection) -> Non
         lines(api, read_timeout=0.1)
 
 
-def test_an_opening_that_takes_too_long_is_no_silence(server: Scripted, api: ApiConnection) -> None:
+def test_a_slow_connect_is_not_silence(server: Scripted, api: ApiConnection) -> None:
     server.answers = [hang]
     with pytest.raises(ApiUnavailable) as caught, api.stream("/w", {}, connect_timeout=0.1, read_timeout=60):
         pass

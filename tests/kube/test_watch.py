@@ -50,7 +50,7 @@ def test_a_failing_watch_is_resumed_without_a_list(failure: Step) -> None:
     assert world.sink.told[-1] == "healthy"
 
 
-def test_unknown_event_types_are_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_event_types_are_skipped_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     strange = json.dumps({"type": "RENAMED", "object": obj("x", "11")}).encode()
     world = World()
     world.lists(page()).watches(strange, strange, event("ADDED", "b", "12"), world.lived).run()

@@ -111,7 +111,7 @@ def test_all_pods_answer_from_one_etcd_and_one_bridge_writes(shared: Shared) -> 
     shared.create("first", "10.0.9.1")
 
 
-def test_nobody_reads_etcd_without_a_certificate(shared: Shared) -> None:
+def test_etcd_cannot_be_read_without_a_certificate(shared: Shared) -> None:
     client = shared.certificates / "client"
     pair = (str(client / "tls.crt"), str(client / "tls.key"))
     with requests.Session() as session:

@@ -40,7 +40,7 @@ def test_everything_is_there(apiserver: ApiServer, etcd: Etcd) -> None:
     assert etcd.revision() == before, "a check writes nothing"
 
 
-def test_an_optional_kind_that_is_not_installed_is_no_fault(apiserver: ApiServer, etcd: Etcd) -> None:
+def test_a_missing_optional_kind_is_not_a_fault(apiserver: ApiServer, etcd: Etcd) -> None:
     both = ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
     code, found = check("--vm-domain", "example.test", *both)
     assert code == 0
@@ -57,7 +57,7 @@ def test_keys_that_are_not_ours_are_named(apiserver: ApiServer, etcd: Etcd) -> N
     assert found["malformed keys"]["text"].startswith("/skydns/local/cluster/svc/default/broken:")
 
 
-def test_no_neighbour_at_all() -> None:
+def test_all_dependencies_are_down() -> None:
     api, etcd = free_port(), free_port()
     code, found = check(
         "--kube-master-url", f"http://127.0.0.1:{api}", "--etcd-server", f"http://127.0.0.1:{etcd}"

@@ -136,7 +136,7 @@ def test_run_ends_by_ctrl_c_too(apiserver: ApiServer, etcd: Etcd, tmp_path: Path
         assert "Traceback" not in bridge.process.log.read_text()
 
 
-def test_run_waits_for_both_neighbours_and_says_so(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_run_waits_for_etcd_and_says_so(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     etcd.stop()
     apiserver.apply(service("early"))
     with running(tmp_path, apiserver.kubeconfig(), etcd, ready=False) as bridge:

@@ -59,7 +59,9 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert f"port {port} of {LOOPBACK} cannot be had" in capsys.readouterr().err
 
 
-def test_a_failed_build_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_is_reported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*, names: Sequence[str]) -> dict[str, Path]:
         raise BuildError("building coredns failed")
 

@@ -136,12 +136,12 @@ def test_the_near_service_hides_the_far_one(machine: Machine) -> None:
     assert machine.addresses("web", *server, "--namespace", "shop") == ["10.0.7.3"]
 
 
-def test_what_the_cluster_has_not_is_no_name(machine: Machine) -> None:
+def test_unknown_names_do_not_resolve(machine: Machine) -> None:
     for name in ("web", "gone.shop", "shop", "svc"):
         assert "Errno" in machine.addresses(name, "--dns-server-ip", FOUR), name
 
 
-def test_docker_is_told_the_same(machine: Machine) -> None:
+def test_daemon_json_says_the_same(machine: Machine) -> None:
     """The resolv.conf that docker makes of its keys for a container, line by line."""
     options = ("--domain", DOMAIN, "--dns-server-ip", FOUR, "--dns-server-ip", SIX, "--ndots", "5")
     keys = json.loads(kube2etcd("docker-flags", *options, "--format", "daemon.json"))

@@ -214,7 +214,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("wrong", "message"), list(REFUSED.values()), ids=list(REFUSED))
-def test_a_release_that_does_not_say_what_it_is_is_no_release(
+def test_a_release_must_name_version_commit_and_base(
     wrong: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     (check,) = (run.value for run in STAGES[0].of("RUN") if "RELEASE" in run.value)

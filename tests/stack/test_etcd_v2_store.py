@@ -45,7 +45,7 @@ def put(store: V2Store, **keys: str) -> None:
     store.apply([[tuple(Put(f"{PREFIX}/{key}".encode(), value.encode()) for key, value in keys.items())]])
 
 
-def test_hidden_keys_are_found_again_by_whoever_comes_later(etcd: EtcdV2, store: V2Store) -> None:
+def test_hidden_keys_are_found_by_another_store(etcd: EtcdV2, store: V2Store) -> None:
     assert store.snapshot().entries == {}
     result = store.apply([[(Put(PORT.encode(), "ä".encode()), Put(b"/skydns/a/web/H1", b"{}"))]])
     assert (result.written, result.refused) == (2, ())

@@ -283,7 +283,7 @@ def test_within_the_bridge(
         wait_for(lambda: "/skydns/example/late/s/own_/192-0-2-9-H" in etcd.dump("/skydns"), "the address", 10)
 
 
-def test_two_bridges_with_an_etcd_each_answer_what_one_was_told(
+def test_two_bridges_with_an_etcd_each_serve_the_same_records(
     binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> None:
     apiserver.apply(dns_endpoint_crd())
@@ -340,7 +340,7 @@ def records(named: Named) -> list[str]:
     return sorted(map(str, named.webhook.records()))
 
 
-def test_the_state_in_objects_is_no_wish_of_the_crd_source(
+def test_the_state_in_objects_is_not_published_by_the_crd_source(
     binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> None:
     """With --source=crd beside ingress nothing of the state comes back as something to publish."""

@@ -32,7 +32,7 @@ class Longest(random.Random):
 
 
 @pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
-def test_an_etcd_that_lets_nobody_watch(
+def test_an_etcd_that_refuses_watches(
     end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)

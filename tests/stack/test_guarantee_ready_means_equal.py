@@ -31,7 +31,7 @@ def test_a_kind_that_cannot_be_listed_keeps_it_unready_and_etcd_as_it_was(
             assert etcd.dump("/skydns")
 
 
-def test_whoever_is_told_ready_finds_every_key(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_every_key_is_there_when_it_is_ready(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(bulk(2))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         expected = len(etcd.dump("/skydns"))

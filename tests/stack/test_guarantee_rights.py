@@ -53,7 +53,7 @@ def test_an_election_says_which_right_it_lacks_and_goes_on_when_it_is_given(
         assert "hunter2" not in bridge.process.log.read_text()
 
 
-def test_bytes_that_are_no_text_are_foreign_and_harm_nobody(
+def test_keys_that_are_not_text_are_foreign_and_harmless(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     """As keys and as values, before the start and under a running watch."""

@@ -109,7 +109,9 @@ HOSTILE_ADDRESSES = [
 ]
 
 
-def test_hostile_guests_harm_nobody(start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd) -> None:
+def test_hostile_guests_affect_only_themselves(
+    start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd
+) -> None:
     apiserver.apply(vmi_crd())
     machines = [
         vmi("guests", f"name-{at}", nic(name, "10.66.0.1"), nic("zz", "10.10.0.5"))
@@ -355,7 +357,7 @@ def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], a
     assert len(lines) == 1
 
 
-def test_a_status_without_news_writes_nothing_and_a_migration_leaves_no_gap(
+def test_an_unchanged_status_writes_nothing_and_a_migration_leaves_no_gap(
     start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd
 ) -> None:
     apiserver.apply(vmi_crd())

@@ -152,9 +152,7 @@ def test_a_tenants_bridge_beside_a_plain_one(
         assert super_cluster.ask(f"web.{SVC}") == ["NXDOMAIN"]
 
 
-def test_an_annotation_that_is_no_address_is_told_once(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_an_invalid_annotation_is_logged_once(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     hostile = "evil.example.com\x1b[2J"
     apiserver.apply_all([namespace("tenant"), annotated("web", hostile, clusterIP="10.0.1.3")])
     zoned = start()

@@ -232,9 +232,7 @@ def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: E
     assert fresh(connection) == state("c")
 
 
-def test_another_writer_who_is_ahead_is_not_written_over(
-    connection: EtcdConnection, store: EtcdStore
-) -> None:
+def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, store: EtcdStore) -> None:
     store.save(state("a"), soon())
     other = EtcdStore(connection, PREFIX)
     other.load()
@@ -246,7 +244,7 @@ def test_another_writer_who_is_ahead_is_not_written_over(
     assert other.check(state("a", "b"), soon()) == state("a", "b", "c")
 
 
-def test_what_cannot_be_read_is_told_and_left_alone(
+def test_an_unreadable_state_is_reported_and_left_alone(
     etcd: Etcd, connection: EtcdConnection, store: EtcdStore
 ) -> None:
     store.save(state("a"), soon())

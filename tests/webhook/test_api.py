@@ -68,7 +68,7 @@ def test_negotiation(client: Client) -> None:
         "text/html,*/*;q=0.1",
     ],
 )
-def test_who_takes_it_gets_it(client: Client, accept: str) -> None:
+def test_accepted_media_types(client: Client, accept: str) -> None:
     assert client.call("GET", "/", accept=accept).status == 200
     assert client.call("GET", "/records", accept=accept).status == 200
 
@@ -76,7 +76,7 @@ def test_who_takes_it_gets_it(client: Client, accept: str) -> None:
 @pytest.mark.parametrize(
     "accept", ["application/external.dns.webhook+json;version=2", "text/html", f"{MEDIA_TYPE};q=0"]
 )
-def test_who_wants_something_else_does_not(client: Client, accept: str) -> None:
+def test_media_types_that_are_not_acceptable(client: Client, accept: str) -> None:
     assert client.call("GET", "/", accept=accept).status == 406
     assert client.call("POST", "/adjustendpoints", b"[]", accept=accept).status == 406
     # There is nothing in the answer to changes that could be accepted.
@@ -181,7 +181,7 @@ def test_a_body_over_the_limit(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_no_web_page_may_call(client: Client, method: str, path: str) -> None:
+def test_requests_with_an_origin_are_refused(client: Client, method: str, path: str) -> None:
     assert client.call(method, path, BODIES.get(path, b""), origin="http://evil.example").status == 403
     assert client.call(method, path, BODIES.get(path, b""), origin="").status == 403
 
@@ -327,7 +327,7 @@ def test_the_cluster_address_at_run_time(client: Client) -> None:
     assert client.call("GET", "/clusterip").json() == "10.1.1.1"
 
 
-def test_a_defect_of_ours_is_told_and_ends_nothing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_a_500(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client.provider, "apply", lambda changes: 1 / 0)
     answer = client.call("POST", "/records", b"{}")
     assert answer.status == 500

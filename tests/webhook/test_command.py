@@ -72,7 +72,7 @@ def test_the_command_line_of_desktop_kubernetes(monkeypatch: pytest.MonkeyPatch)
     assert settings.webhook.hosts_file == "/etc/hosts"
 
 
-def test_what_is_not_said_is_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     settings, with_etcd = said("--etcd-server", "http://127.0.0.1:1", monkeypatch=monkeypatch)
     webhook = settings.webhook
     assert with_etcd
@@ -86,7 +86,7 @@ def test_what_is_not_said_is_as_promised(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (settings.etcd.prefix, settings.ttl) == ("/skydns", 30)
 
 
-def test_lists_may_be_said_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_options_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = ("--domains", "a.b,.c.d", "--domains", "e.f", "--allow", "10.0.0.0/8", "--allow", "fd00::/8")
     settings, _ = said(
         "--hosts-file", "h", *pieces, "--cluster-ip", "192.0.2.1,fd00::1", monkeypatch=monkeypatch

@@ -202,7 +202,7 @@ def test_order_is_kept() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", "x", "10.0.0.1,10.0.0.2", "fd00::1,fd00::2", "10.0.0.1/8"])
-def test_what_is_no_cluster_address(text: str) -> None:
+def test_invalid_cluster_addresses(text: str) -> None:
     with pytest.raises(InvalidClusterAddress):
         ClusterAddress.parse(text)
 

@@ -76,7 +76,7 @@ def test_a_second_hard_link_stays_one(path: Path) -> None:
     assert path.with_name("other").read_bytes() == path.read_bytes()
 
 
-def test_somebody_who_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
         raise OSError(errno.EBUSY, "busy")
 
@@ -95,7 +95,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
         HostsFile(Path("/dev/zero")).write(WANTED, ours)
 
 
-def test_a_name_left_to_the_user_is_told_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_name_left_to_the_user_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(b"10.0.0.9 foo.dtk.io\n")
     hosts = HostsFile(path)
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_what_was_left_by_a_process_that_was_killed_goes(path: Path, monkeypatch
     assert path.read_bytes() == USERS
 
 
-def test_what_could_not_be_written_is_told_before_there_is_anything_to_write(
+def test_an_unwritable_file_is_reported_before_the_first_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "hosts"
@@ -139,7 +139,7 @@ def test_what_could_not_be_written_is_told_before_there_is_anything_to_write(
 
 
 @pytest.mark.parametrize("where", ["hosts", "sub/hosts"])
-def test_a_place_that_we_may_not_even_look_at_is_told_as_one_without_rights(
+def test_a_folder_that_may_not_be_entered_is_reported_as_missing_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     shut, stat = tmp_path / "shut", Path.stat
@@ -249,7 +249,7 @@ def test_two_that_write_one_block_do_not_fight_for_ever(path: Path) -> None:
     assert one.fault() == ""
 
 
-def test_an_editor_who_writes_into_our_block_now_and_then_is_no_fight(path: Path) -> None:
+def test_occasional_edits_of_our_block_are_not_a_conflict(path: Path) -> None:
     clock = Clock()
     hosts = HostsFile(path, clock=clock)
     hosts.write(list(WANTED), ours)

@@ -122,14 +122,14 @@ def test_a_request_of_two_lengths_is_refused_and_nothing_of_it_is_a_second_one(
     assert wire.names() == []
 
 
-def test_chunks_are_for_http_of_today(wires: Any) -> None:
+def test_chunked_bodies_need_http_1_1(wires: Any) -> None:
     wire = wires()
     old = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"
     assert statuses(wire.send(old + b"\r\n" + chunked(MESSAGE))) == [400]
     assert wire.names() == []
 
 
-def test_who_waits_for_a_word_gets_it(wires: Any) -> None:
+def test_expect_100_is_answered(wires: Any) -> None:
     wire = wires()
     with wire.connect() as raw:
         raw.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(MESSAGE))
@@ -140,7 +140,7 @@ def test_who_waits_for_a_word_gets_it(wires: Any) -> None:
     assert wire.names() == ["foo.dtk.io"]
 
 
-def test_who_waits_for_a_word_with_too_much_is_told_so_at_once(wires: Any) -> None:
+def test_expect_100_with_too_large_a_body_is_refused_at_once(wires: Any) -> None:
     wire = wires()
     with wire.connect() as raw:
         raw.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n")
@@ -159,7 +159,7 @@ def test_what_curl_sends_for_desktop_kubernetes(wires: Any) -> None:
     assert wire.client.call("GET", "/clusterip").json() == "192.168.122.167"
 
 
-def test_what_is_packed_is_not_unpacked(wires: Any) -> None:
+def test_compressed_bodies_are_refused(wires: Any) -> None:
     wire = wires()
     body = gzip.compress(MESSAGE)
     head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -168,7 +168,7 @@ def test_what_is_packed_is_not_unpacked(wires: Any) -> None:
 
 
 @pytest.mark.parametrize("origin", [b"null", b"", b"http://127.0.0.1:5000", b"http://evil.example"])
-def test_a_web_page_is_turned_away_before_its_body_is_read(wires: Any, origin: bytes) -> None:
+def test_requests_with_an_origin_are_refused_before_the_body(wires: Any, origin: bytes) -> None:
     wire = wires()
     with wire.connect() as raw:
         raw.sendall(HEAD + b"Origin: " + origin + b"\r\nContent-Length: 1000\r\n\r\n")
@@ -179,7 +179,7 @@ def test_a_web_page_is_turned_away_before_its_body_is_read(wires: Any, origin: b
     "length",
     [b"Content-Length: 1000\r\n", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"],
 )
-def test_a_stranger_is_turned_away_before_the_body_is_read(wires: Any, length: bytes) -> None:
+def test_disallowed_peers_are_refused_before_the_body(wires: Any, length: bytes) -> None:
     wire = wires(*ELSEWHERE)
     with wire.connect() as raw:
         raw.sendall(HEAD + b"Expect: 100-continue\r\n" + length + b"\r\n")
@@ -193,7 +193,7 @@ def test_a_stranger_is_turned_away_before_the_body_is_read(wires: Any, length: b
     "header",
     [b"X-Forwarded-For", b"X_Forwarded_For", b"Forwarded", b"X-Real-IP", b"REMOTE_ADDR", b"Client-IP"],
 )
-def test_who_calls_is_who_is_connected_whatever_a_header_says(wires: Any, header: bytes) -> None:
+def test_forwarding_headers_are_not_trusted(wires: Any, header: bytes) -> None:
     request = HEAD + b"Content-Length: 2\r\n" + header + b": %s\r\n\r\n{}"
     assert statuses(wires(*ELSEWHERE).send(request % b"192.0.2.7")) == [403]
     assert statuses(wires(*HERE).send(request % b"203.0.113.9")) == [204]
@@ -219,7 +219,7 @@ def test_a_request_that_comes_drop_by_drop_ends(wires: Any, monkeypatch: pytest.
     assert wire.names() == []
 
 
-def test_more_connections_than_it_takes_keep_nobody_out_for_long(
+def test_too_many_connections_do_not_block_requests_for_long(
     wires: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "ARRIVAL", 1)
@@ -259,7 +259,7 @@ def test_an_end_leaves_no_descriptor() -> None:
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def test_idle_connections_keep_nobody_from_an_answer(wires: Any) -> None:
+def test_idle_connections_do_not_block_requests(wires: Any) -> None:
     wire = wires()
     with contextlib.ExitStack() as held:
         for _ in range(2 * CONNECTIONS + 20):

@@ -75,13 +75,13 @@ def test_endpoints_in_order() -> None:
         b"[" * 100000,
     ],
 )
-def test_what_is_no_message(body: bytes) -> None:
+def test_invalid_messages(body: bytes) -> None:
     with pytest.raises(BadMessage):
         decode_changes(body)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"5", b"[5]", b'[{"labels":[]}]'])
-def test_what_is_no_list_of_endpoints(body: bytes) -> None:
+def test_invalid_lists_of_endpoints(body: bytes) -> None:
     with pytest.raises(BadMessage):
         decode_endpoints(body)
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_written_is_not_taken_over() -> None:
     assert client.apply(create=[text]) == 204
 
 
-def test_a_place_that_could_not_be_written_is_told_before_anything_is_to_be(
+def test_an_unwritable_target_is_reported_before_the_first_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = Client()
@@ -166,7 +166,7 @@ def test_what_was_set_since_the_start_stays_when_another_writer_changes_somethin
     assert client.call("GET", "/clusterip").json() == "192.0.2.1"
 
 
-def test_a_defect_while_comparing_is_told_and_tried_again() -> None:
+def test_an_internal_error_in_a_repair_is_reported_and_retried() -> None:
     client = Client()
     check = client.store.check
 
@@ -182,7 +182,7 @@ def test_a_defect_while_comparing_is_told_and_tried_again() -> None:
     assert client.provider.conditions() == []
 
 
-def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_waits_too_long_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     monkeypatch.setattr("kube2etcd.webhook.provider.ANSWER_WITHIN", 3.01)
     inside, done = threading.Event(), threading.Event()
@@ -222,7 +222,7 @@ def test_a_comparison_that_was_overtaken_is_made_once_more(
     assert client.provider.conditions() == []
 
 
-def test_warnings_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     client = Client()
     assert client.apply(create=[a("*.dtk.io"), alias("x.dtk.io", "y.example")]) == 204
     for _ in range(3):

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_skipped_and_the_rest_applied() -> None:
     assert "is skipped" in remarks[0].text
 
 
-def test_a_bad_target_among_good_ones_is_told_and_kept() -> None:
+def test_a_bad_target_among_good_ones_is_reported_and_kept() -> None:
     mixed = a("foo.dtk.io", "10.0.0.5", "nonsense")
     state, remarks = State().apply(Changes(create=(mixed,)), DOMAINS)
     assert list(state.endpoints.values()) == [mixed]
@@ -123,7 +123,7 @@ def test_an_ownership_text_stays_with_the_record_that_is_kept() -> None:
         assert set(kept.endpoints) == {good.key, text.key}
 
 
-def test_an_ownership_text_of_another_record_is_no_matter_of_a_refused_one() -> None:
+def test_ownership_of_another_record_is_unaffected_by_a_refused_one() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
     nameless = Endpoint("x.dtk.io", ("text",), "TXT", labels={"ownedRecord": ""})
     texts = (ownership("a-bar.dtk.io", "bar.dtk.io"), ownership("a-foo.dtk.io", "foo.dtk.io", "s"), nameless)
@@ -195,7 +195,7 @@ def test_the_same_state_is_the_same_bytes() -> None:
         b"\xff",
     ],
 )
-def test_what_is_no_state(data: bytes) -> None:
+def test_invalid_states(data: bytes) -> None:
     with pytest.raises(UnreadableState):
         decode(data)
 

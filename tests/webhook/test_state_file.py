@@ -34,7 +34,7 @@ def test_kept_and_read_again(store: FileStore) -> None:
     assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
 
 
-def test_what_a_killed_writer_left_is_no_hindrance(store: FileStore) -> None:
+def test_leftovers_of_a_killed_writer_do_no_harm(store: FileStore) -> None:
     store.save(State(), 0)
     store.path.with_name(".webhook.json.new").write_text("half of it")
     assert store.load() == State()
@@ -60,7 +60,7 @@ def test_an_empty_state_makes_no_file(store: FileStore) -> None:
     assert not store.path.exists()
 
 
-def test_what_cannot_be_read_is_told_and_left_alone(store: FileStore) -> None:
+def test_an_unreadable_state_is_reported_and_left_alone(store: FileStore) -> None:
     store.path.parent.mkdir()
     store.path.write_text('{"version":2}')
     with pytest.raises(NotStored, match="upgrade it"):
@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_told_and_left_alone(store: FileStore) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, -1])
-def test_a_state_that_was_cut_off_is_told_and_left_alone(store: FileStore, kept: int) -> None:
+def test_a_truncated_state_is_reported_and_left_alone(store: FileStore, kept: int) -> None:
     store.save(STATE, 0)
     torn = store.path.read_bytes()[:kept]
     store.path.write_bytes(torn)
@@ -119,7 +119,7 @@ def test_a_second_process_takes_nothing_from_the_first(store: FileStore) -> None
     assert store.load() == STATE
 
 
-def test_a_folder_is_made_and_one_that_cannot_be_used_is_told(
+def test_the_folder_is_created_or_the_error_says_why_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FileStore(tmp_path / "a" / "b" / "state.json")

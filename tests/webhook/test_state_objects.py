@@ -191,7 +191,7 @@ def test_what_another_wrote_is_taken_over_and_a_mix_is_refused() -> None:
     assert two.check(state("a", "b", target="10.0.0.2"), soon()) == state("a", "b", target="10.0.0.3")
 
 
-def test_what_one_puts_back_who_had_missed_a_change_is_put_right() -> None:
+def test_a_stale_restore_by_another_writer_is_corrected() -> None:
     api = FakeApi()
     one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     before, after = state("a", "b"), state("b", "c", target="10.0.0.2")
@@ -206,7 +206,7 @@ def test_what_one_puts_back_who_had_missed_a_change_is_put_right() -> None:
     assert ObjectsStore(api, "dns").load() == after
 
 
-def test_a_write_that_was_not_heard_of_is_no_older_one() -> None:
+def test_an_unconfirmed_write_does_not_age() -> None:
     api = FakeApi()
     one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     one.save(state("a"), soon())
@@ -297,7 +297,7 @@ def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> Non
         {"annotations": {}},
     ],
 )
-def test_a_head_that_cannot_be_read_is_no_empty_state(damage: dict[str, Any]) -> None:
+def test_an_unreadable_head_is_not_an_empty_state(damage: dict[str, Any]) -> None:
     api = FakeApi()
     ObjectsStore(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())
     api.objects[MANAGER]["metadata"].update(damage)

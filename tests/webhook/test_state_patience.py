@@ -124,7 +124,7 @@ STORES: list[Make] = [
 @pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize("seconds", [0.7, 1.1, REQUEST])
 @pytest.mark.parametrize("call", ["save", "check"])
-def test_whoever_is_away_is_waited_for_so_long_and_no_longer(
+def test_an_unreachable_server_is_given_up_in_time(
     clock: Clock, make: Make, seconds: float, call: str
 ) -> None:
     store, began = make(clock, seconds, 0), clock.now
@@ -135,7 +135,7 @@ def test_whoever_is_away_is_waited_for_so_long_and_no_longer(
 
 @pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize("answers", [1, 3, 5])
-def test_whoever_hangs_in_the_middle_is_waited_for_no_longer(clock: Clock, make: Make, answers: int) -> None:
+def test_a_server_that_hangs_midway_is_given_up_in_time(clock: Clock, make: Make, answers: int) -> None:
     store, began = make(clock, 0.55, answers), clock.now
     with pytest.raises(NotStored, match="cannot be reached"):
         store.save(large(), clock.now + PATIENCE)
@@ -143,7 +143,7 @@ def test_whoever_hangs_in_the_middle_is_waited_for_no_longer(clock: Clock, make:
 
 
 @pytest.mark.parametrize("make", STORES)
-def test_whoever_is_slow_is_waited_for_no_longer(clock: Clock, make: Make) -> None:
+def test_a_slow_server_is_given_up_in_time(clock: Clock, make: Make) -> None:
     store, began = make(clock, 1.0, 1000), clock.now
     with pytest.raises(NotStored, match="too slow"):
         store.save(large(), clock.now + PATIENCE)
@@ -166,7 +166,7 @@ def test_our_own_work_on_a_large_state_is_not_the_servers_time(
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 1.4])
-def test_another_writer_who_is_ahead_costs_no_more_time(clock: Clock, seconds: float) -> None:
+def test_another_writer_ahead_costs_no_more_time(clock: Clock, seconds: float) -> None:
     etcd = SlowEtcd(clock, seconds)
     store = EtcdStore(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
     etcd.head = b'{"version":1,"domains":[],"clusterIP":"","generation":9,"writer":"x"}'

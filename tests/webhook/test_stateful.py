@@ -238,4 +238,4 @@ def _first_only(save: Any) -> Any:
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(stateful_step_count=25)
+TestCalls.settings = settings(stateful_step_count=25, max_examples=settings().max_examples // 2)

@@ -28,7 +28,7 @@ ODD: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("item", "reason"), [o[1:] for o in ODD], ids=[o[0] for o in ODD])
-def test_an_odd_object_among_good_ones(item: Any, reason: str) -> None:
+def test_a_malformed_object_among_good_ones(item: Any, reason: str) -> None:
     good = [{"metadata": {"namespace": "demo", "name": f"good-{i}"}} for i in range(100)]
     page = decode_list(SERVICES, body([*good[:50], item, *good[50:]]))
     assert [o.metadata.name for o in page.items] == [f"good-{i}" for i in range(100)]
@@ -98,7 +98,7 @@ def test_pages() -> None:
         (body([{"spec": "odd"}, {"metadata": META}])[:-9], ApiTruncated),
     ],
 )
-def test_what_is_no_list_raises(answer: bytes, error: type[Exception]) -> None:
+def test_invalid_lists_raise(answer: bytes, error: type[Exception]) -> None:
     with pytest.raises(ApiUnavailable) as caught:
         decode_list(SERVICES, answer)
     assert type(caught.value) is error
@@ -204,6 +204,6 @@ def test_an_odd_event_with_odd_metadata_keeps_what_can_be_kept() -> None:
         b'{"type":"ADDED","object":{"metadata":{"na',
     ],
 )
-def test_what_is_no_event_raises(text: bytes) -> None:
+def test_invalid_events_raise(text: bytes) -> None:
     with pytest.raises(ApiTruncated, match="services"):
         decode_event(SERVICES, text)

@@ -54,7 +54,7 @@ def test_packed_endpoints_are_there_and_nowhere_else() -> None:
     ],
     ids=["short", "no base64", "no zlib", "an object", "cut off", "cut off within", "a bomb"],
 )
-def test_a_damaged_annotation_is_told(text: str) -> None:
+def test_a_damaged_annotation_is_an_error(text: str) -> None:
     with pytest.raises(InvalidEndpoint, match="is damaged"):
         read(**{ENDPOINTS: text})
 
