@@ -4,6 +4,7 @@
     +-- SettingsError            fix the named setting and start again
     +-- ObjectsError             fix the named manifest file
     +-- BridgeError              `explain --bridge`: no bridge answers at the URL
+    +-- PlanChanged              look at the new plan, then apply that
     +-- ApiError                 talking to the API server failed
     |   +-- ApiUnavailable       retry later
     |   |   +-- ApiTooMany       retry after ``retry_after`` seconds
@@ -46,6 +47,10 @@ class ObjectsError(Kube2EtcdError):
 
 class BridgeError(Kube2EtcdError):
     """No bridge answers, or something else does."""
+
+
+class PlanChanged(Kube2EtcdError):
+    """What would be written is no longer what was approved."""
 
 
 class ApiError(Kube2EtcdError):

@@ -1,48 +1,52 @@
 """One pass, and a look: what the commands do that end by themselves.
 
-The parts are the bridge's, in the same wiring but for one thing: here the first failure ends it, as its
-error.  Only `resync` can write.
+The parts are the bridge's; but here the first failure ends the pass, as its error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kube2etcd.app import build
-from kube2etcd.errors import ApiError, ApiNotFound, EtcdError
+from kube2etcd.errors import ApiError, ApiNotFound, PlanChanged
 from kube2etcd.etcd import Connection, KeyStore, changes, open_store
 from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
-from kube2etcd.metrics import Metrics, Status
+from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import Failing, Inbox, Listed, News, Rezoned
-from kube2etcd.sync.plan import Change, Delete, Plan, diff, prune, to_hold
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
+from kube2etcd.sync.listings import Listings
+from kube2etcd.sync.plan import Change, Create, Delete, Plan, diff, generations, prune, to_hold
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.zones.base import Zone
+from kube2etcd.sync.safety import HeldDeletes
+from kube2etcd.sync.target import MAX_TXN_OPS
 
 if TYPE_CHECKING:
     from kube2etcd.webhook.app import Stored
 
-#: Those who tell the log what the loop does; of one pass the outcome is told.
-_LOOP = tuple(f"kube2etcd.sync.{one}" for one in ("reconciler", "listings", "safety", "target"))
-#: Those who tell it how listing goes.
-_REFLECTING = ("kube2etcd.kube.reflector", "kube2etcd.kube.watch", "kube2etcd.kube.delivery")
-#: Foreign keys that are taken out in one transaction.
-BATCH = 100
-
-#: Told what is going on: a sentence, with an ellipsis.
-Progress = Callable[[str], None]
+#: Loggers of what a pass reports itself.
+_QUIET: Final = tuple(
+    f"kube2etcd.{one}" for one in ("sync.safety", "kube.reflector", "kube.watch", "kube.delivery")
+)
 
 
-def silent(_: str) -> None:
+class Progress(Protocol):
+    """Where a pass tells what it is doing."""
+
+    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Take note of ``what`` is going on, and how much of it is done; a total of 0 is not known."""
+        ...
+
+
+def silent(what: str, done: int = 0, total: int = 0) -> None:
     """Progress that nobody sees."""
 
 
@@ -51,19 +55,42 @@ class Outcome:
     """What one pass did, or would do."""
 
     changes: tuple[Change, ...]
+    """Sorted by key; with foreign keys that are pruned, and with deletions that are held."""
     foreign: frozenset[bytes] = frozenset()
+    """Keys of other writers, which stay."""
     malformed: frozenset[bytes] = frozenset()
     refused: tuple[tuple[bytes, str], ...] = ()
     held: frozenset[bytes] = frozenset()
-    """Deletions of `changes` that a run would not believe before a second listing agrees."""
+    """Deletions of `changes` that wait for a second listing that agrees."""
+    pruned: frozenset[bytes] = frozenset()
+    """Deletions of `changes` that are foreign keys."""
+    existing: Mapping[bytes, bytes] = field(default_factory=dict)
+    """What etcd held before."""
 
-    def after(self, pruned: tuple[Delete, ...]) -> Outcome:
-        """The same with these foreign keys taken out as well."""
-        gone = {one.key for one in pruned}
-        changes = sorted((*self.changes, *pruned), key=lambda change: change.key)
-        return dataclasses.replace(
-            self, changes=tuple(changes), foreign=self.foreign - gone, malformed=self.malformed - gone
-        )
+    @property
+    def checksum(self) -> str:
+        """Identifies the plan: its changes, from which value to which."""
+        digest = hashlib.sha256()
+        for one in self.changes:
+            before = b"" if isinstance(one, Create) else one.before
+            after = b"" if isinstance(one, Delete) else one.value
+            for part in (type(one).__name__.encode(), one.key, before, after):
+                digest.update(b"%d:%s" % (len(part), part))
+        return digest.hexdigest()[:16]
+
+    @property
+    def after(self) -> dict[bytes, bytes]:
+        """What etcd holds when all changes are made that it does not refuse."""
+        refused = {key for key, _ in self.refused}
+        return applied(self.existing, [one for one in self.changes if one.key not in refused])
+
+
+def applied(entries: Mapping[bytes, bytes], made: Sequence[Change]) -> dict[bytes, bytes]:
+    """The entries after these changes."""
+    gone = {one.key for one in made if isinstance(one, Delete)}
+    after = {key: value for key, value in entries.items() if key not in gone}
+    after.update((one.key, one.value) for one in made if not isinstance(one, Delete))
+    return after
 
 
 class _Once(Inbox):
@@ -80,32 +107,70 @@ class _Once(Inbox):
         super().failing(kind, since, error)
 
     def news(self, timeout: float = 0.2) -> list[News]:
-        """What is new; raises the failure there was."""
+        """The events; raises the failure there was."""
         found = self.drain(timeout)
         if self.error is not None:
             raise self.error
         return found
 
 
-@contextlib.contextmanager
-def _reflecting(settings: Settings, inbox: Inbox) -> Iterator[list[Reflector]]:
-    api = connect_api(build.cluster(settings))
-    reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
-    with contextlib.ExitStack() as ending:
-        ending.callback(api.close)
-        ending.callback(stop_all, reflectors)
-        for reflector in reflectors:
+class _Cluster:
+    """The objects of the cluster, and what they want published."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._inbox, self._progress = _Once(), progress
+        self._api = connect_api(build.cluster(settings))
+        self._reflectors = [Reflector(kind, self._api, self._inbox) for kind in build.kinds(settings)]
+        self._stored = _stored(settings, self._inbox)
+        kinds = [one.kind.name for one in self._reflectors]
+        self.publisher = build.publisher(settings, Store())
+        self.listings = Listings(
+            self.publisher, kinds + [kind for one in self._stored for kind in one.kinds], Metrics()
+        )
+
+    def __enter__(self) -> _Cluster:
+        for one in self._stored:
+            one.relist("")
+        for reflector in self._reflectors:
             reflector.start()
-        yield reflectors
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop_all(self._reflectors)
+        self._api.close()
+
+    def listed(self) -> Publisher:
+        """What the cluster wants published, once every kind is listed."""
+        listings, store = self.listings, self.publisher.store
+        while listings.waiting:
+            read = sum(one.bytes_read for one in self._reflectors) / 2**20
+            waiting = ", ".join(sorted(listings.waiting))
+            self._progress(
+                f"listing {waiting} ({read:.1f} MiB), objects", sum(map(store.count, listings.counts))
+            )
+            self._take_in()
+        self._progress("deriving records")
+        listings.refresh()
+        return self.publisher
+
+    def turn(self, reason: str = "") -> None:
+        """Take in what has arrived, after asking for new lists if there is a ``reason``."""
+        if reason:
+            for reflector in self._reflectors:
+                reflector.relist(reason)
+            for one in self._stored:
+                one.relist(reason)
+        self._take_in()
+        self.listings.refresh()
+
+    def _take_in(self) -> None:
+        for event in self._inbox.news():
+            if not isinstance(event, EtcdChanged | EtcdLost | Wake):
+                self.listings.apply(event)
 
 
-def _open(settings: Settings) -> tuple[Connection, KeyStore]:
-    """etcd's keys, by the API that the settings name."""
-    return open_store(build.etcd(settings), settings.etcd.api, build.etcd_prefixes(settings))
-
-
-def _told(settings: Settings, inbox: Inbox) -> list[Stored]:
-    """What the bridge's webhook was told, where it has one; its modules are read only then."""
+def _stored(settings: Settings, inbox: Inbox) -> list[Stored]:
+    """The names that the bridge's webhook keeps, if there is one; its modules are imported only then."""
     if not settings.webhook.inside:
         return []
     from kube2etcd.webhook.app import Stored
@@ -113,32 +178,15 @@ def _told(settings: Settings, inbox: Inbox) -> list[Stored]:
     return [Stored(settings, inbox)]
 
 
+def _open(settings: Settings) -> tuple[Connection, KeyStore]:
+    """etcd's keys, by the API that the settings name."""
+    return open_store(build.etcd(settings), settings.etcd.api, build.etcd_prefixes(settings))
+
+
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """What the cluster wants published at this moment."""
-    inbox, store = _Once(), Store()
-    told = _told(settings, inbox)
-    zones: Sequence[Zone] | None = None
-    waiting = {kind.name for kind in build.kinds(settings)}.union(*(one.kinds for one in told))
-    for one in told:
-        one.relist("")
-    with _quiet(*_REFLECTING), _reflecting(settings, inbox):
-        while waiting:
-            progress(f"listing {', '.join(sorted(waiting))}…")
-            for item in inbox.news():
-                if isinstance(item, Listed):
-                    store.replace(item.kind, item.objects, item.rejected)
-                    waiting.discard(item.kind)
-                elif isinstance(item, Failing) and item.absent:
-                    waiting.discard(item.kind)
-                elif isinstance(item, Rezoned):
-                    zones = item.zones
-    publisher = build.publisher(settings, store)
-    if zones is not None:
-        publisher.refresh(publisher.rezone(zones))
-    publisher.refresh(publisher.units())
-    build.say_rejected(store)
-    build.say_left_out(publisher)
-    return publisher
+    with _quiet(), _Cluster(settings, progress) as cluster:
+        return cluster.listed()
 
 
 @contextlib.contextmanager
@@ -153,126 +201,95 @@ def dry_run(
     settings: Settings, publisher: Publisher, *, prune_foreign: bool = False, progress: Progress = silent
 ) -> Outcome:
     """The difference between what is wanted and what etcd holds; nothing here can write."""
-    progress("reading etcd…")
+    progress("reading etcd")
     with reading(settings) as snapshot:
         existing = snapshot().entries
-    owner = publisher.layout.owner
-    plan = diff(existing, publisher.desired, owner)
-    held = to_hold(plan, existing, f'"owner":"{owner}"'.encode())
-    pruned = _pruned(settings, publisher, plan.foreign, existing) if prune_foreign else ()
-    return Outcome(plan.changes, plan.foreign, plan.malformed, held=held).after(pruned)
+    return _outcome(settings, publisher, existing, prune_foreign)
 
 
-def _pruned(
-    settings: Settings, publisher: Publisher, foreign: Iterable[bytes], existing: dict[bytes, bytes]
-) -> tuple[Delete, ...]:
+def _outcome(
+    settings: Settings, publisher: Publisher, existing: Mapping[bytes, bytes], prune_foreign: bool
+) -> Outcome:
     layout = publisher.layout
+    plan = diff(existing, publisher.desired, layout.owner)
+    held = to_hold(plan, existing, f'"owner":"{layout.owner}"'.encode())
     zones = (layout.zone_range(name) for name in build.zone_names(settings))
-    return prune(foreign, existing, layout.owner, zones)
-
-
-@dataclass
-class _Strict:
-    """An etcd that fails once and for all: one pass has no second try."""
-
-    store: KeyStore
-    refused: list[tuple[bytes, str]] = field(default_factory=list)
-    error: EtcdError | None = None
-
-    def snapshot(self) -> changes.Snapshot:
-        try:
-            return self.store.snapshot()
-        except EtcdError as error:
-            self.error = error
-            raise
-
-    def apply(
-        self,
-        generations: Iterable[tuple[changes.Batch, ...]],
-        progress: Callable[[int], None] | None = None,
-    ) -> changes.ApplyResult:
-        try:
-            result = self.store.apply(generations, progress)
-        except EtcdError as error:
-            self.error = error
-            raise
-        self.refused += [(change.key, reason) for change, reason in result.refused]
-        return result
+    pruned = prune(plan.foreign, existing, layout.owner, zones) if prune_foreign else ()
+    gone = frozenset(one.key for one in pruned)
+    return Outcome(
+        tuple(sorted((*plan.changes, *pruned), key=lambda one: one.key)),
+        plan.foreign - gone,
+        plan.malformed - gone,
+        held=held,
+        pruned=gone,
+        existing=existing,
+    )
 
 
 def resync(
-    settings: Settings, *, force: bool = False, prune_foreign: bool = False, progress: Progress = silent
-) -> Outcome:
+    settings: Settings,
+    *,
+    force: bool = False,
+    prune_foreign: bool = False,
+    checksum: str = "",
+    progress: Progress = silent,
+) -> tuple[Outcome, Publisher]:
     """One full pass: list the API, read etcd, write the difference.
 
-    A mass deletion waits for a second listing that agrees, unless ``force``.
+    A mass deletion waits for a second listing that agrees, unless ``force``.  With a ``checksum``, that of
+    a dry run, only its changes are made.
+
+    :raises PlanChanged: the difference is another one.
     """
-    inbox = _Once()
-    found: dict[bytes, Change] = {}
-    foreign: frozenset[bytes] = frozenset()
-    malformed: frozenset[bytes] = frozenset()
-    last: Plan | None = None
     connection, store = _open(settings)
-    # What goes wrong ends the pass and is said once, as its error.
-
-    told = _told(settings, inbox)
-
-    def relist(reason: str) -> None:
-        for reflector in reflectors:
-            reflector.relist(reason)
-        for one in told:
-            one.relist(reason)
-
-    with (
-        _quiet(*_LOOP, *_REFLECTING),
-        connection,
-        _reflecting(settings, inbox) as reflectors,
-    ):
-        strict = _Strict(store)
-        reconciler = Reconciler(
-            Parts(
-                publisher=build.publisher(settings, Store()),
-                etcd=strict,
-                inbox=inbox,
-                kinds=[
-                    *(reflector.kind.name for reflector in reflectors),
-                    *(kind for one in told for kind in one.kinds),
-                ],
-                relist=relist,
-                follow=lambda revision: 0,
-                metrics=Metrics(),
-                status=Status(),
-                force=force,
-                progress=lambda done, total: progress(f"writing {done} of {total} keys…"),
+    with _quiet(), connection, _Cluster(settings, progress) as cluster:
+        publisher, listings = cluster.listed(), cluster.listings
+        owner = publisher.layout.owner
+        progress("reading etcd")
+        planned = _outcome(settings, publisher, store.snapshot().entries, prune_foreign)
+        if checksum not in ("", planned.checksum):
+            raise PlanChanged(
+                f"the plan is no longer {checksum}, it is {planned.checksum} with {len(planned.changes)}"
+                " changes: nothing was written; look at it with resync --dry-run"
             )
-        )
-        for one in told:
-            one.relist("the first pass")
-        progress("listing the cluster…")
-        while not (reconciler.target.equal or strict.refused) or reconciler.held.keys:
-            reconciler.turn(inbox.news())
-            if strict.error is not None:
-                raise strict.error
-            if reconciler.plan is not last and (reconciler.target.equal or strict.refused):
-                last = reconciler.plan
-                found.update((change.key, change) for change in last.changes)
-                foreign, malformed = foreign | last.foreign, malformed | last.malformed
-            if reconciler.held.keys:
-                progress(f"{len(reconciler.held.keys)} deletions wait for a second listing…")
-        pruned: tuple[Delete, ...] = ()
-        if prune_foreign:
-            there = reconciler.target.mirror.entries
-            pruned = _pruned(settings, reconciler.publisher, foreign & there.keys(), there)
-            gone = [changes.Delete(one.key) for one in pruned]
-            strict.apply([tuple(tuple(gone[at : at + BATCH]) for at in range(0, len(gone), BATCH))])
-    build.say_rejected(reconciler.publisher.store)
-    done = tuple(change for _, change in sorted(found.items()))
-    return Outcome(done, foreign, malformed, tuple(strict.refused)).after(pruned)
+        entries: dict[bytes, bytes] = dict(planned.existing)
+        done: dict[bytes, Change] = {}
+        refused: dict[bytes, str] = {}
+        held = HeldDeletes(owner, force)
+
+        def write(plan: Plan) -> None:
+            nonlocal entries
+            if not (total := len(plan.changes)):
+                return
+            result = store.apply(
+                generations(plan, publisher.group, MAX_TXN_OPS),
+                lambda count: progress("writing keys", count, total),
+            )
+            refused.update((change.key, reason) for change, reason in result.refused)
+            done.update((one.key, one) for one in plan.changes)
+            entries = applied(entries, plan.without(frozenset(refused)).changes)
+
+        while True:
+            plan = diff(entries, publisher.desired, owner).without(frozenset(refused))
+            if checksum and not frozenset(planned.changes).issuperset(plan.changes):
+                raise PlanChanged(
+                    f"the cluster changed while deletions of the plan {checksum} were held: {len(done)} of"
+                    f" its {len(planned.changes)} changes are made; look at the rest with resync --dry-run"
+                )
+            now = time.monotonic()
+            write(held.hold(plan, entries, listings.counts, listings.came_empty(), now))
+            if not held.keys:
+                break
+            progress("deletions that wait for a second listing, keys", len(held.keys))
+            cluster.turn("a plan is held" if held.relist_due(now) else "")
+        write(Plan(tuple(one for one in planned.changes if one.key in planned.pruned)))
+    made = tuple(done[key] for key in sorted(done))
+    return replace(planned, changes=made, refused=tuple(refused.items()), held=frozenset()), publisher
 
 
 @contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in names]
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _QUIET]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -17,6 +17,8 @@ from kube2etcd.settings import TOPICS
 
 #: Exit code of a dry run that found a difference, as of `terraform plan -detailed-exitcode`.
 DIFFERENT = 2
+#: Exit code of `resync --checksum` if the plan is another one.
+CHANGED = 3
 #: Exit code for invalid settings, click's own for usage.
 USAGE = 2
 #: Errors of a full disk or a lost mount; click handles a closed pipe.
@@ -39,12 +41,14 @@ Exit codes:
 Examples:
   kube2etcd resync --dry-run
   kube2etcd resync --dry-run --objects manifests/ --output json
+  kube2etcd resync --checksum 0123456789abcdef
   kube2etcd resync --force
 
 Exit codes:
   0  etcd is in sync; with --dry-run: nothing would change
   1  failed, or changes were refused; also invalid options or settings
   2  with --dry-run: something would change
+  3  with --checksum: the changes are no longer those
 """,
     "explain": """
 Examples:

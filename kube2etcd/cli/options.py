@@ -1,10 +1,9 @@
-"""Shared by the commands: options derived from the settings, loading, manifests, progress."""
+"""Shared by the commands: options derived from the settings, loading, manifests."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from kube2etcd.cli.group import Command, Option
+from kube2etcd.cli.progress import Progress
 from kube2etcd.errors import EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
 from kube2etcd.settings import SETTINGS, Loaded, Setting, Settings, load_all
@@ -120,28 +120,6 @@ def load_options(options: dict[str, Any], *, level: str | None = None) -> Loaded
     for remark in loaded.remarks:
         logger.debug("%s", remark)
     return loaded
-
-
-class Progress:
-    """A line on stderr that is overwritten in place; silent if stderr is no terminal."""
-
-    def __init__(self) -> None:
-        # None if it was closed.
-        self._shown = sys.stderr is not None and sys.stderr.isatty()
-        self._width = 0
-
-    def __call__(self, text: str) -> None:
-        """Replace the line by ``text``."""
-        if self._shown:
-            click.echo("\r" + text.ljust(self._width), nl=False, err=True)
-            self._width = len(text)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._width:
-            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
 
 
 def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress) -> Any:

@@ -13,7 +13,6 @@ import click
 from kube2etcd.atomic import rewrite, tidy
 from kube2etcd.cli.group import main
 from kube2etcd.cli.options import (
-    Progress,
     WithObjects,
     existing_of,
     load,
@@ -22,6 +21,7 @@ from kube2etcd.cli.options import (
     publisher_of,
     settings_options,
 )
+from kube2etcd.cli.progress import Progress
 from kube2etcd.errors import BridgeError, SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.settings import Settings

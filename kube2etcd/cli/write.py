@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from kube2etcd.app.reload import Reload
-from kube2etcd.cli.group import DIFFERENT, main
+from kube2etcd.cli.group import CHANGED, DIFFERENT, main
 from kube2etcd.cli.options import (
-    Progress,
     WithObjects,
     load,
     load_options,
@@ -21,7 +22,13 @@ from kube2etcd.cli.options import (
     publisher_of,
     settings_options,
 )
+from kube2etcd.cli.progress import Progress, columns
+from kube2etcd.errors import PlanChanged
 from kube2etcd.settings import Settings, load_all
+
+if TYPE_CHECKING:
+    from kube2etcd.app.once import Outcome
+    from kube2etcd.sync.publisher import Publisher
 
 
 @main.command()
@@ -87,6 +94,16 @@ def webhook(cleanup: bool, **options: Any) -> None:
     envvar="KUBE2ETCD_PRUNE_FOREIGN",
     help="Take out keys in our zones that another or nobody signed, too.",
 )
+@click.option(
+    "--keys", is_flag=True, envvar="KUBE2ETCD_KEYS", help="Show keys and values instead of DNS records."
+)
+@click.option(
+    "--checksum",
+    metavar="CHECKSUM",
+    default="",
+    envvar="KUBE2ETCD_CHECKSUM",
+    help="Write only if the changes are still those of the --dry-run that showed this; else exit 3.",
+)
 @output_option("text", "json")
 @click.pass_context
 def resync(
@@ -96,25 +113,67 @@ def resync(
     dry_run: bool,
     force: bool,
     prune_foreign: bool,
+    keys: bool,
+    checksum: str,
     output: str,
     **options: Any,
 ) -> None:
     """List the cluster, read etcd, write the difference, and exit."""
     if objects and not dry_run:
         raise click.UsageError("--objects goes with --dry-run only: files are no cluster to follow")
+    if checksum and dry_run:
+        raise click.UsageError("--checksum goes without --dry-run, which shows the checksum of now")
+    if checksum and not re.fullmatch("[0-9a-f]{16}", checksum):
+        raise click.UsageError(f"--checksum {checksum!r} is none; write the 16 digits that --dry-run shows")
     settings = load(options, level="warning")
     from kube2etcd.app import once
-    from kube2etcd.inspect import report
 
     with Progress() as progress:
         if dry_run:
             publisher = publisher_of(settings, objects, progress)
             outcome = once.dry_run(settings, publisher, prune_foreign=prune_foreign, progress=progress)
         else:
-            outcome = once.resync(settings, force=force, prune_foreign=prune_foreign, progress=progress)
-    render = report.as_json if output == "json" else report.text
-    click.echo(render(outcome, dry_run))
+            try:
+                outcome, publisher = once.resync(
+                    settings, force=force, prune_foreign=prune_foreign, checksum=checksum, progress=progress
+                )
+            except PlanChanged as error:
+                click.echo(f"Error: {error}", err=True)
+                ctx.exit(CHANGED)
+        shown = _shown(settings, outcome, publisher, dry_run, keys, output, progress)
+    click.echo(shown)
     if outcome.refused:
         ctx.exit(1)
     if dry_run and outcome.changes:
         ctx.exit(DIFFERENT)
+
+
+def _shown(
+    settings: Settings,
+    outcome: Outcome,
+    publisher: Publisher,
+    dry: bool,
+    keys: bool,
+    output: str,
+    progress: Progress,
+) -> str:
+    """The outcome as text; to compare records takes a while, so only where they are shown."""
+    from kube2etcd.app import build, corefile, skydns
+    from kube2etcd.inspect import changes, listing, report
+    from skydns_compat.corefile import blocks
+
+    style = report.Style()
+    if sys.stdout.isatty():
+        colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        style = report.Style(columns(sys.stdout), colour)
+    if output == "text" and (keys or not outcome.changes):
+        return report.text(outcome, None, len(outcome.after), dry, style)
+    served, _ = corefile.served(settings, changes.domains(publisher))
+    reads = skydns.reads(settings) or changes.coredns(blocks(build.corefile(served)), publisher.layout.prefix)
+    records = changes.records(
+        outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
+    )
+    total = len(listing.rows(publisher))
+    if output == "json":
+        return report.as_json(outcome, records, total, dry)
+    return report.text(outcome, records, total, dry, style)

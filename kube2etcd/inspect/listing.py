@@ -51,15 +51,16 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 
 
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
-    """The records of one unit, less those that another unit has.
-
-    Of a name that stands in several objects the first one is told.
-    """
-    published = publisher.published(unit)
-    made_by = next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
+    """The records of one unit, less those that another unit has."""
+    published, made_by = publisher.published(unit), maker(publisher, unit)
     for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
         if holds(publisher, record, unit):
             yield Row(record, made_by)
+
+
+def maker(publisher: Publisher, unit: Unit) -> Unit:
+    """The object behind a unit; the first of those that hold a name."""
+    return next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
 
 
 def holds(publisher: Publisher, record: Record, unit: Unit) -> bool:

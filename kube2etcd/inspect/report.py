@@ -3,78 +3,166 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from kube2etcd.app.once import Outcome
-from kube2etcd.sync.plan import Create, Delete, Update
+from kube2etcd.inspect.changes import MARKS, Mark, RecordChange, Records
+from kube2etcd.sync.plan import Change, Create, Delete, Update
 
 #: Keys of others are named up to this many; they may be thousands.
-SHOWN = 10
+SHOWN: Final = 10
+_COLOURS: Final = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 35}
+#: Columns to which cells are filled up: one reverse name of IPv6 must not move all others apart.
+_CELLS: Final = (48, 8, 40)
+_ACTIONS: Final = {"+": "add", "~": "change", "-": "delete"}
 
 
-def text(outcome: Outcome, dry: bool = False) -> str:
-    """One line for each key, and a summary."""
-    lines = [_line(change, outcome) for change in outcome.changes]
-    lines += [f"! {_shown(key)}  refused by etcd: {reason}" for key, reason in outcome.refused]
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a text is laid out."""
+
+    width: int = 160
+    """Columns; where lines may be longer, cells are not aligned."""
+    colour: bool = False
+
+
+def text(
+    outcome: Outcome,
+    records: Records | None,
+    total: int,
+    dry: bool = False,
+    style: Style = Style(),
+) -> str:
+    """A line for each record, or for each key where ``records`` is None; the summary is the last line.
+
+    ``total`` is the number of all records, or of all keys.
+    """
+    lines = list(_key_lines(outcome) if records is None else _record_lines(records.changes, style))
+    lines += [f"! {printable(_text(key))}  refused by etcd: {reason}" for key, reason in outcome.refused]
     lines += [
-        f"? {_shown(key)}  of another and malformed: it spoils the names above it"
+        f"? {printable(_text(key))}  of another and malformed: it spoils the names above it"
         for key in sorted(outcome.malformed)[:SHOWN]
     ]
-    created, updated, deleted = _counts(outcome)
-    if outcome.changes:
-        would = "would be " if dry else ""
-        lines.append(f"{created} {would}created, {updated} {would}updated, {deleted} {would}deleted")
-    else:
-        lines.append("nothing differs")
+    if style.colour:
+        lines = [f"\x1b[{_COLOURS[line[0]]}m{line}\x1b[0m" for line in lines]
+    if records is not None and records.silent:
+        lines.append(f"{_keys(records.silent)} changed without a change of records; see --keys")
     if outcome.held:
-        lines.append(
-            f"{len(outcome.held)} of the deletions would be held until a second listing agrees (or --force)"
-        )
+        lines.append(f"{_keys(len(outcome.held))} held until a second listing agrees (or --force)")
     if outcome.foreign:
-        others = len(outcome.foreign)
-        lines.append(f"{others} {'key' if others == 1 else 'keys'} of others left alone")
+        lines.append(f"{_keys(len(outcome.foreign))} of others left alone")
+    lines.append(_summary(outcome, records, total, dry))
     return "\n".join(lines)
 
 
-def as_json(outcome: Outcome, dry: bool = False) -> str:
-    """One JSON object."""
-
-    def keys(kind: type) -> list[str]:
-        return [_shown(change.key) for change in outcome.changes if isinstance(change, kind)]
-
+def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -> str:
+    """One JSON object; docs/resync.md has its fields."""
+    changes, marks = outcome.changes, Counter(one.mark for one in records.changes)
     return json.dumps(
         {
             "dry_run": dry,
-            "equal": not outcome.changes or not (dry or outcome.refused),
-            "created": {_shown(c.key): _shown(c.value) for c in outcome.changes if isinstance(c, Create)},
+            "equal": not changes or not (dry or outcome.refused),
+            "checksum": outcome.checksum,
+            "records": {
+                "total": total,
+                "added": marks["+"],
+                "changed": marks["~"],
+                "deleted": marks["-"],
+                "changes": [_as_dict(one) for one in records.changes],
+            },
+            "created": {_text(c.key): _text(c.value) for c in changes if isinstance(c, Create)},
             "updated": {
-                _shown(c.key): {"before": _shown(c.before), "after": _shown(c.value)}
-                for c in outcome.changes
+                _text(c.key): {"before": _text(c.before), "after": _text(c.value)}
+                for c in changes
                 if isinstance(c, Update)
             },
-            "deleted": keys(Delete),
-            "held": [_shown(key) for key in sorted(outcome.held)],
-            "refused": {_shown(key): reason for key, reason in outcome.refused},
-            "foreign": [_shown(key) for key in sorted(outcome.foreign)],
-            "malformed": [_shown(key) for key in sorted(outcome.malformed)],
+            "deleted": [_text(c.key) for c in changes if isinstance(c, Delete)],
+            "held": [_text(key) for key in sorted(outcome.held)],
+            "refused": {_text(key): reason for key, reason in outcome.refused},
+            "foreign": [_text(key) for key in sorted(outcome.foreign)],
+            "malformed": [_text(key) for key in sorted(outcome.malformed)],
         },
         indent=2,
-        ensure_ascii=False,
     )
 
 
-def _line(change: Create | Update | Delete, outcome: Outcome) -> str:
-    key = _shown(change.key)
-    if isinstance(change, Delete):
-        return f"- {key}" + ("  (held)" if change.key in outcome.held else "")
-    if isinstance(change, Update):
-        return f"~ {key}  {_shown(change.before)} -> {_shown(change.value)}"
-    return f"+ {key}  {_shown(change.value)}"
+def printable(given: str) -> str:
+    """``given`` with everything escaped that a terminal might obey."""
+    if given.isprintable():
+        return given
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in given)
 
 
-def _counts(outcome: Outcome) -> tuple[int, int, int]:
-    kinds = [type(change) for change in outcome.changes]
-    return kinds.count(Create), kinds.count(Update), kinds.count(Delete)
+def _record_lines(changes: Sequence[RecordChange], style: Style) -> Iterator[str]:
+    rows = [(f"{one.name}.", one.rtype, printable(_data(one)), _behind(one)) for one in changes]
+    widths = [min(max((len(row[at]) for row in rows), default=0), most) for at, most in enumerate(_CELLS)]
+    if sum(widths) + max((len(row[3]) for row in rows), default=0) + 8 > style.width:
+        widths = [0, 0, 0]
+    for one, row in zip(changes, rows, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        yield f"{one.mark} {'  '.join([*cells, row[3]]).rstrip()}"
 
 
-def _shown(raw: bytes) -> str:
+def _data(one: RecordChange) -> str:
+    if one.mark != "~":
+        return one.before or one.after
+    if one.before == one.after:
+        return f"{one.after} (TTL {one.ttl_before} -> {one.ttl})"
+    return f"{one.before} -> {one.after}"
+
+
+def _behind(one: RecordChange) -> str:
+    return one.object or (f"({one.note})" if one.note else "")
+
+
+def _mark(change: Change) -> Mark:
+    return "+" if isinstance(change, Create) else "~" if isinstance(change, Update) else "-"
+
+
+def _key_lines(outcome: Outcome) -> Iterator[str]:
+    for change in outcome.changes:
+        line = f"{_mark(change)} {printable(_text(change.key))}"
+        if isinstance(change, Delete):
+            held, pruned = change.key in outcome.held, change.key in outcome.pruned
+            yield line + ("  (held)" if held else "  (foreign)" if pruned else "")
+        else:
+            before = f"{printable(_text(change.before))} -> " if isinstance(change, Update) else ""
+            yield f"{line}  {before}{_text(change.value)}"
+
+
+def _summary(outcome: Outcome, records: Records | None, total: int, dry: bool) -> str:
+    if not outcome.changes:
+        return "nothing differs"
+    if records is None:
+        what, marks = "keys", Counter(map(_mark, outcome.changes))
+    else:
+        what, marks = "records", Counter(one.mark for one in records.changes)
+    added, changed, deleted = (f"{marks[mark]:,}" for mark in MARKS)
+    line = f"{added} added, {changed} changed, {deleted} deleted of {total:,} {what}"
+    return f"{line}; nothing written; checksum {outcome.checksum}" if dry else line
+
+
+def _as_dict(one: RecordChange) -> dict[str, object]:
+    return {
+        "action": _ACTIONS[one.mark],
+        "zone": one.zone,
+        "name": f"{one.name}.",
+        "type": one.rtype,
+        "before": one.before,
+        "after": one.after,
+        "ttl_before": one.ttl_before,
+        "ttl": one.ttl,
+        "object": one.object,
+        "note": one.note,
+    }
+
+
+def _keys(number: int) -> str:
+    return "1 key" if number == 1 else f"{number:,} keys"
+
+
+def _text(raw: bytes) -> str:
     return raw.decode(errors="backslashreplace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,11 +28,30 @@ def test_resync_shows_writes_and_then_has_nothing_to_do(apiserver: ApiServer, et
     before = etcd.revision()
     dry = call("resync", "--dry-run", *both)
     assert (dry.returncode, dry.stderr) == (2, "")
-    assert "svc/default/s" in dry.stdout
+    lines = dry.stdout.splitlines()
+    assert any(
+        re.fullmatch(r"\+ s000\.default\.svc\.\S+ +A +\S+ +services/default/s000", line) for line in lines
+    )
+    assert "/skydns/local/cluster/svc/default/s000" in call("resync", "--dry-run", "--keys", *both).stdout
     assert etcd.revision() == before, "a dry run writes nothing"
-    wet = call("resync", *both)
+    planned = json.loads(call("resync", "--dry-run", "--output", "json", *both).stdout)
+    counted = planned["records"]
+    assert counted["added"] == counted["total"] == len(call("records", *both).stdout.splitlines()) - 1
+    assert lines[-1] == (
+        f"{counted['total']} added, 0 changed, 0 deleted of {counted['total']} records; nothing written;"
+        f" checksum {planned['checksum']}"
+    )
+    # Something else than what was looked at is not written.
+    apiserver.apply(service("late"))
+    late = call("resync", "--checksum", planned["checksum"], *both)
+    assert (late.returncode, late.stdout, etcd.revision()) == (3, "", before)
+    assert re.search(
+        rf"no longer {planned['checksum']}, it is [0-9a-f]{{16}} with \d+ changes: nothing", late.stderr
+    )
+    apiserver.delete(service("late"))
+    wet = call("resync", "--checksum", planned["checksum"], *both)
     assert (wet.returncode, wet.stderr) == (0, "")
-    assert wet.stdout.splitlines()[:-1] == dry.stdout.splitlines()[:-1]
+    assert wet.stdout.splitlines()[:-1] == lines[:-1]
     after = etcd.revision()
     again = call("resync", "--output", "json", *both)
     assert (again.returncode, json.loads(again.stdout)["equal"]) == (0, True)
@@ -45,11 +65,16 @@ def test_resync_repairs_removes_and_leaves_others_alone(apiserver: ApiServer, et
     assert call("resync", *both).returncode == 0
     wanted = etcd.dump("/skydns")
     damaged = next(key for key in wanted if "/svc/default/s" in key and "_tcp" not in key)
+    host = next(key for key in wanted if "/svc/default/s001" in key and '"host"' in wanted[key])
     etcd.put(damaged, "{")
+    etcd.put(host, "{")
     etcd.put("/skydns/local/gone/x", '{"host":"192.0.2.1","owner":"kube2etcd"}')
     etcd.put("/skydns/local/cluster/svc/default/theirs", '{"host":"192.0.2.2"}')
+    shown = call("resync", "--dry-run", *both).stdout
+    assert re.search(r"^~ s001\.default\.svc\.cluster\.local\. +A +SERVFAIL -> 10\.", shown, re.MULTILINE)
+    assert re.search(r"^- x\.gone\.local\. +A +192\.0\.2\.1$", shown, re.MULTILINE)
     found = json.loads(call("resync", "--output", "json", *both).stdout)
-    assert list(found["updated"]) == [damaged]
+    assert list(found["updated"]) == [damaged, host]
     assert found["deleted"] == ["/skydns/local/gone/x"]
     assert found["foreign"] == ["/skydns/local/cluster/svc/default/theirs"]
     assert etcd.dump("/skydns") == {
@@ -81,7 +106,7 @@ def test_foreign_keys_of_our_zones_go_where_that_is_asked_for(apiserver: ApiServ
 def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     done = call("resync", "--dry-run", "--etcd-server", etcd.url, "--objects", SHOP)
     assert done.returncode == 2
-    assert "/skydns/local/cluster/svc/shop/web" in done.stdout
+    assert "+ web.shop.svc.cluster.local. " in done.stdout
     assert etcd.dump("/skydns") == {}
 
 
@@ -94,9 +119,10 @@ def test_a_mass_deletion_is_shown_as_held_and_done_after_a_second_listing(
     apiserver.delete_all(services(40))
     dry = call("resync", "--dry-run", *both)
     assert "(held)" in dry.stdout
-    assert "would be held until a second listing agrees" in dry.stdout
-    done = call("resync", *both)
+    assert "keys held until a second listing agrees" in dry.stdout
+    done = call("resync", "--checksum", dry.stdout.split()[-1], *both)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n- ") == dry.stdout.count("\n- ")
     assert not [key for key in etcd.dump("/skydns") if "/svc/default/s0" in key]
 
 

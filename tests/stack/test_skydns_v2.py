@@ -214,7 +214,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(apiserver: ApiServer, etcd: 
     apiserver.delete_all(services(40))
     assert "etcd is not equal to the cluster here" in call("explain", name, "A", *both).stdout
     dry = call("resync", "--dry-run", *both)
-    assert "would be held until a second listing agrees" in dry.stdout
+    assert "keys held until a second listing agrees" in dry.stdout
     assert call("resync", *both).returncode == 0
     assert not [key for key in etcd.dump(HERE) if "/default/s0" in key]
     assert not etcd.exists(f"{HERE}/svc/default/s000")

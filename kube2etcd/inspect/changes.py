@@ -1,0 +1,239 @@
+"""A plan as changes of DNS records: what the DNS server answers before and after it.  Pure.
+
+Keys are no records: a name's addresses may stand in several keys, and one key serves several names.  So the
+model of the server is asked about every name and type that a changed key can decide, over the keys as they
+are and as they would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Final, Literal, TypeAlias
+
+from kube2etcd.app.once import Outcome
+from kube2etcd.external import Domain
+from kube2etcd.inspect.explain import Asked
+from kube2etcd.inspect.listing import maker
+from kube2etcd.kube.store import Unit
+from kube2etcd.sync.plan import Create, Delete, Update
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.external import ExternalZone
+from skydns_compat.corefile import Block
+from skydns_compat.layout import RESERVED
+from skydns_compat.message import MalformedMessage, decode
+from skydns_compat.names import InvalidAddress, Name, address_of, parse_address, version
+from skydns_compat.reader import Answer, Entries, answer
+from skydns_compat.reader_served import EndlessQuestionError, served_answer
+
+Mark: TypeAlias = Literal["+", "~", "-"]
+MARKS: Final[tuple[Mark, ...]] = ("+", "~", "-")
+#: How a server reads keys.
+Reader: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
+#: By type: data and TTL.  A name without any has the type NODATA, one that does not exist has none.
+_Answers: TypeAlias = dict[str, dict[str, int]]
+
+#: Types that a name may have from the names right below it: a headless Service has its endpoints' addresses.
+_SHARED = frozenset({"A", "AAAA", "SRV"})
+
+#: Names between two calls of the progress.
+STEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """One record that is added (``+``), changed (``~``) or deleted (``-``)."""
+
+    mark: Mark
+    name: Name
+    rtype: str
+    """A, AAAA, CNAME, MX, PTR, SRV, TXT; NODATA for a name that exists without data."""
+    before: str = ""
+    """The data as a zone file has it, SRV of Services without weight; or SERVFAIL; empty when added."""
+    after: str = ""
+    """Empty when deleted."""
+    ttl_before: int = 0
+    ttl: int = 0
+    zone: str = ""
+    """Empty for a reverse zone, and for one that is no longer configured."""
+    object: str = ""
+    """``kind/namespace/name`` of what makes it; empty when deleted."""
+    note: str = ""
+    """``held`` or ``foreign``, of a deletion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A whole plan."""
+
+    changes: tuple[RecordChange, ...]
+    """By name, from the zone's apex down."""
+    silent: int = 0
+    """Changed keys from which no record changes."""
+
+
+def coredns(blocks: Iterable[Block], prefix: str) -> Reader:
+    """How CoreDNS reads keys, with ``blocks`` as its Corefile; names outside of them as without rules."""
+    blocks = tuple(blocks)
+
+    def read(keys: Mapping[bytes, bytes]) -> Asked:
+        entries = Entries(keys, prefix)
+
+        def asked(name: Name, rtype: str) -> Answer:
+            found = served_answer(entries, blocks, name, rtype)
+            return found if found.rcode != "REFUSED" else answer(entries, Name(name.labels[-1:]), name, rtype)
+
+        return asked
+
+    return read
+
+
+def domains(publisher: Publisher) -> list[Domain]:
+    """The external domains that are published, also those that came at run time."""
+    return [one for zone in publisher.zones if isinstance(zone, ExternalZone) for one in zone.domains]
+
+
+def records(
+    outcome: Outcome,
+    publisher: Publisher,
+    reads: Reader,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Records:
+    """What ``outcome`` changes in the answers of the server that ``reads`` the keys."""
+    questions: dict[Name, set[str]] = {}
+    about: list[tuple[Name, ...]] = []
+    notes: dict[Name, str] = {}
+    units: dict[Name, Unit] = {}
+    for change in outcome.changes:
+        name = publisher.layout.name(change.key)
+        if name is None:
+            about.append(())
+            continue
+        about.append(names := _names(name, publisher))
+        types = {rtype for value in _values(change) for rtype in _types(value, name)}
+        questions.setdefault(names[0], set()).update(types)
+        for one in names[1:]:
+            if shared := types & _SHARED:
+                questions.setdefault(one, set()).update(shared)
+        if (unit := publisher.holder(change.key)) is not None:
+            units[names[0]] = unit
+        if isinstance(change, Delete) and change.key in outcome.held | outcome.pruned:
+            notes[names[0]] = "held" if change.key in outcome.held else "foreign"
+    before, after = reads(outcome.existing), reads(outcome.after)
+    found: list[RecordChange] = []
+    ordered = sorted(questions, key=lambda one: one.labels[::-1])
+    for number, name in enumerate(ordered):
+        if number % STEP == 0:
+            progress(number, len(ordered))
+        zone = publisher.zone_of(name)
+        types = questions[name]
+        if not isinstance(zone, ExternalZone) and name.labels[0].startswith("_"):
+            types &= {"SRV"}
+        old, new = (_answers(asked, name, types, isinstance(zone, ExternalZone)) for asked in (before, after))
+        unit = units.get(name) or publisher.holder(publisher.key(name))
+        made_by = "" if unit is None else str(maker(publisher, unit))
+        found += (
+            replace(
+                one,
+                zone="" if zone is None else str(zone.name),
+                object=made_by if one.after else "",
+                note="" if one.after else notes.get(name, ""),
+            )
+            for one in _differences(name, old, new)
+        )
+    changed = {one.name for one in found}
+    return Records(tuple(found), sum(changed.isdisjoint(names) for names in about))
+
+
+def _values(change: Create | Update | Delete) -> Iterator[bytes]:
+    if not isinstance(change, Create):
+        yield change.before
+    if not isinstance(change, Delete):
+        yield change.value
+
+
+def _types(value: bytes, name: Name) -> Iterator[str]:
+    """The types that a value decides about; none for a marker, which only makes its name exist."""
+    try:
+        message = decode(value)
+    except MalformedMessage:
+        yield from ("A", "AAAA", "SRV", "TXT")
+        return
+    if message.text:
+        yield "TXT"
+    if message.host and address_of(name) is not None:
+        yield "PTR"
+    elif message.host:
+        try:
+            yield "A" if version(parse_address(message.host)) == 4 else "AAAA"
+        except InvalidAddress:
+            yield "CNAME"
+        if message.port > 0:
+            yield "SRV"
+    if message.mail:
+        yield "MX"
+
+
+def _names(name: Name, publisher: Publisher) -> tuple[Name, ...]:
+    """The name that a key is of, and what else may show it."""
+    zone = publisher.zone_of(name)
+    if zone is not None and name.relative(zone.name) == RESERVED[1]:
+        return (zone.name,)
+    if isinstance(zone, ExternalZone) or len(name.labels) < 2 or address_of(name) is not None:
+        return (name,)
+    ports = [at for at, label in enumerate(name.labels) if label.startswith("_")]
+    if not ports:
+        return (name, Name(name.labels[1:]))
+    # Endpoints have keys below the port's name.
+    names = (name.labels[ports[0] :], name.labels[ports[-1] + 1 :])
+    return tuple(Name(labels) for labels in names if labels)
+
+
+def _answers(asked: Asked, name: Name, types: Iterable[str], external: bool) -> _Answers:
+    found: _Answers = {}
+    exists = False
+    for rtype in sorted(types) or ["A"]:
+        given = _given(asked, name, rtype)
+        data = {
+            one.data if external or rtype != "SRV" else _without_weight(one.data): one.ttl
+            for one in given.answers
+            if one.rtype == rtype and one.name.lower() == f"{name}."
+        }
+        if given.rcode == "SERVFAIL":
+            data = {given.rcode: 0}
+        if data:
+            found[rtype] = data
+        exists = exists or given.rcode == "NOERROR"
+    return found or ({"NODATA": {"-": 0}} if exists else {})
+
+
+def _given(asked: Asked, name: Name, rtype: str) -> Answer:
+    try:
+        given = asked(name, rtype)
+        # SkyDNS shows aliases to those who ask for addresses only.
+        return asked(name, "A") if rtype == "CNAME" and not given.answers else given
+    except EndlessQuestionError:
+        return Answer("SERVFAIL")
+
+
+def _without_weight(data: str) -> str:
+    """SRV data as `kube2etcd records` shows them: the server computes equal weights."""
+    priority, _, port, target = data.split(" ", 3)
+    return f"{priority} {port} {target}"
+
+
+def _differences(name: Name, old: _Answers, new: _Answers) -> Iterator[RecordChange]:
+    for rtype in sorted({*old, *new}):
+        if rtype == "NODATA" and old and new:
+            continue  # the other side has records, which say more
+        was, is_now = old.get(rtype, {}), new.get(rtype, {})
+        if not is_now and "SERVFAIL" in was:
+            continue
+        for data in sorted(was.keys() & is_now.keys()):
+            if was[data] != is_now[data]:
+                yield RecordChange("~", name, rtype, data, data, was[data], is_now[data])
+        gone, came = sorted(was.keys() - is_now.keys()), sorted(is_now.keys() - was.keys())
+        for before, after in zip_longest(gone, came, fillvalue=""):
+            mark: Mark = "~" if before and after else "+" if after else "-"
+            yield RecordChange(mark, name, rtype, before, after, was.get(before, 0), is_now.get(after, 0))
