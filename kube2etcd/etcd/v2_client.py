@@ -1,8 +1,7 @@
 """HTTP client of etcd's v2 keys API: several servers as one, credentials read anew, requests in parallel.
 
 The only module that imports ``requests``.  It makes the pool of connections; single requests go to that
-pool, since what ``requests`` does around each of them costs as much as all the rest (``python -m
-tests.bench.v2_keys``).
+pool, since what ``requests`` does around each of them costs as much as all the rest (tests/bench/v2_keys.py).
 """
 
 from __future__ import annotations
