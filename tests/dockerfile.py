@@ -40,14 +40,11 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """FROM and what follows it."""
-
     base: str
     name: str
     instructions: tuple[Instruction, ...]
 
     def of(self, keyword: str) -> list[Instruction]:
-        """Its instructions of one kind."""
         return [one for one in self.instructions if one.keyword == keyword]
 
 

@@ -5,21 +5,10 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from kube2etcd.log import MAX_MESSAGE, JsonFormatter, RepeatFilter, TextFormatter, redact, setup
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("kube2etcd")
-    handlers, levels = list(root.handlers), (root.level, ours.level)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
 
 
 def record(text: str, at: float = 0.0, level: int = logging.INFO, **fields: object) -> logging.LogRecord:

@@ -10,7 +10,6 @@ FILE = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 
 def generated() -> str:
-    """The whole document."""
     lines = [
         "# Metrics",
         "",

@@ -25,7 +25,6 @@ def code(*texts: str) -> str:
 
 
 def generated() -> str:
-    """The whole document."""
     lines = [
         "# Options",
         "",

@@ -49,12 +49,10 @@ def sed(manifest: Path | str, *expressions: str) -> str:
 
 
 def leftover_marks(text: str) -> list[str]:
-    """Marks that no value has replaced."""
     return _MARK.findall(text)
 
 
 def objects(text: str) -> list[Object]:
-    """The objects of a manifest."""
     return [one for one in yaml.safe_load_all(text) if one is not None]
 
 
@@ -64,12 +62,10 @@ def filled(manifest: Path | str, values: Mapping[str, str] = VALUES) -> list[Obj
 
 
 def of_kind(found: Iterable[Object], kind: str) -> list[Object]:
-    """Those of this kind."""
     return [one for one in found if one["kind"] == kind]
 
 
 def pods(found: Iterable[Object]) -> Iterator[Object]:
-    """The pod template of each workload."""
     for one in found:
         if "template" in one.get("spec", {}):
             yield one["spec"]["template"]

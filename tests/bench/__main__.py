@@ -37,7 +37,6 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 
 
 def machine() -> str:
-    """What this was measured on."""
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
@@ -49,7 +48,6 @@ def machine() -> str:
 
 
 def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None]) -> list[Row]:
-    """All rows, or those named."""
     programs = binaries() | binaries(names=["writer"])
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
@@ -63,7 +61,6 @@ def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a quarter of the objects, one round")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=[], help="these rows alone")

@@ -46,7 +46,6 @@ def beside(bench: Bench) -> Iterator[Row]:
 
 
 def apply(bench: Bench, api: ApiServer, crowd: Crowd, services: range, machines: range) -> None:
-    """Create what is not there yet."""
     began = time.monotonic()
     lists = crowd.lists()
     api.apply_all(wanted("Namespace", one) for one in lists["Namespace"])

@@ -53,7 +53,6 @@ class Bench:
     _folders: int = 0
 
     def folder(self) -> Path:
-        """A new folder."""
         self._folders += 1
         folder = self.directory / str(self._folders)
         folder.mkdir()
@@ -170,17 +169,14 @@ class Asker:
         return time.monotonic()
 
     def close(self) -> None:
-        """Close the socket."""
         self._socket.close()
 
 
 def median(values: Sequence[float]) -> float:
-    """The median."""
     return statistics.median(values)
 
 
 def p95(values: Sequence[float]) -> float:
-    """The 95th percentile."""
     return statistics.quantiles(values, n=20)[-1]
 
 

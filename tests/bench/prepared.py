@@ -54,7 +54,6 @@ class Crowd:
         return 2 * self.services + self.machines
 
     def lists(self) -> dict[str, Iterator[Object]]:
-        """All objects by kind."""
         namespaces = max(1, -(-max(self.services, self.machines) // EACH))
         return {
             "Namespace": (namespace(number) for number in range(namespaces)),
@@ -88,7 +87,6 @@ def _metadata(number: int, name: str, **labels: str) -> Object:
 
 
 def namespace(number: int, **labels: str) -> Object:
-    """Namespace ``bench-N``."""
     name = f"bench-{number}"
     labels = {"kubernetes.io/metadata.name": name} | labels
     return {"metadata": {"name": name, "resourceVersion": "1", "labels": labels}}
@@ -364,7 +362,6 @@ class PreparedApi:
         self._order("churn", crowd.services - 1, crowd.endpoints, rate, seconds)
 
     def wait(self) -> None:
-        """Wait until it ends."""
         self._order("wait")
 
     @property
@@ -374,5 +371,4 @@ class PreparedApi:
 
     @property
     def sent(self) -> int:
-        """Bytes of answers since `fill`."""
         return self._order("look")[1]

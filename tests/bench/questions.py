@@ -109,7 +109,6 @@ class Servers:
     api_url: str
 
     def plugin(self, cached: bool) -> CoreDns:
-        """CoreDNS with its kubernetes plugin."""
         cache = "cache 30" if cached else ""
         text = PLUGIN.format(cache=cache, url=self.api_url, metrics=free_port())
         return CoreDns(self.folder, self.programs, text, name=f"plugin-{cached}")
@@ -161,7 +160,6 @@ def stripped(text: str, plugin: str) -> str:
 
 @contextlib.contextmanager
 def started(*servers: CoreDns) -> Iterator[None]:
-    """All of them, once they answer."""
     try:
         for server in servers:
             server.start()
@@ -259,7 +257,6 @@ def reads_of(etcd: Etcd) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.questions", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round")

@@ -52,7 +52,6 @@ def cluster(services: int, pods: int) -> Iterator[Object]:
 
 
 def _taken(tunnel: Tunnel) -> int:
-    """Bytes since the last call."""
     count, tunnel.bytes_back = tunnel.bytes_back, 0
     return count
 
@@ -88,5 +87,4 @@ def _bridge(bench: Bench, api: ApiServer, *options: str) -> tuple[int, int]:
 
 
 def written(bridge: Bridge) -> float:
-    """Keys put so far."""
     return bridge.metrics()['kube2etcd_writes_total{op="put"}']

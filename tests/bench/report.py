@@ -124,7 +124,6 @@ def beside_prediction(one: Mapping[str, Any], sizes: Sequence[int]) -> float:
 
 
 def points(values: Mapping[str, float]) -> list[tuple[float, float]]:
-    """Pairs in order."""
     return sorted((float(size), value) for size, value in values.items())
 
 
@@ -166,7 +165,6 @@ def plot(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line."""
     if len(arguments) != 1:
         print("usage: python -m tests.bench.report FILE.json", file=sys.stderr)
         return 2

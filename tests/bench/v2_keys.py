@@ -24,7 +24,6 @@ COUNT = 3000
 
 
 def bare(port: int, keys: Sequence[str]) -> None:
-    """Write the keys with sockets alone."""
     body = b"value=" + quote(VALUE).encode()
     head = "PUT /v2/keys%s?prevExist=false HTTP/1.1\r\nHost: e\r\nContent-Length: %d\r\n"
     head += "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
@@ -51,7 +50,6 @@ def _rate(work: Callable[[], object]) -> float:
 
 
 def v2_keys(bench: Bench) -> Iterator[Row]:
-    """Keys a second."""
     ours: list[float] = []
     theirs: list[float] = []
     with (

@@ -46,8 +46,6 @@ class Walk:
 
 
 class Traced:
-    """A command under the tracer."""
-
     def __init__(self, directory: Path, tree: Path, arguments: Sequence[str], ready: str) -> None:
         path = str(directory / "control")
         self._door = socket.socket(socket.AF_UNIX)
@@ -107,7 +105,6 @@ class Keys:
         self._url = f"{etcd.url}/v3/kv/range"
 
     def __call__(self) -> str:
-        """All values below `KEY`."""
         end = KEY[:-1] + chr(ord(KEY[-1]) + 1)
         sides = {"key": KEY, "range_end": end}
         body = {name: base64.b64encode(side.encode()).decode() for name, side in sides.items()}
@@ -116,7 +113,6 @@ class Keys:
 
 
 def walks(tree: Path) -> Iterator[Walk]:
-    """All five."""
     programs = binaries(names=["etcd", "writer"])
     with contextlib.ExitStack() as ending:
         directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-walks-")))
@@ -178,7 +174,6 @@ def walks(tree: Path) -> Iterator[Walk]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.walks", description=__doc__)
     parser.add_argument("--tree", type=Path, default=TOP)
     parser.add_argument("--names", action="store_true")

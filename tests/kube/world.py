@@ -176,7 +176,6 @@ class World:
 
     @property
     def lived(self) -> Callable[[], None]:
-        """An ordinary life of a watch."""
         return self.clock.passes(400)
 
     def versions(self) -> list[str | None]:

@@ -64,7 +64,6 @@ class Cluster:
         self.count = 0
 
     def start(self) -> None:
-        """Start the servers."""
         self.etcd.start()
         self.api.start()
         self.resolver.process.start()
@@ -72,7 +71,6 @@ class Cluster:
         self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
 
     def stop(self) -> None:
-        """Kill them."""
         for _, pod in self.pods:
             pod.kill()
         for server in (self.resolver, self.api, self.etcd):

@@ -42,7 +42,6 @@ class Bridge(Server):
             return session.get(self.url + path, timeout=5)
 
     def is_up(self) -> bool:
-        """Whether it is live."""
         return self.get("/livez").status_code == 200
 
     def ready(self) -> bool:
@@ -53,7 +52,6 @@ class Bridge(Server):
             return False
 
     def wait_ready(self, deadline_s: float = 30.0) -> None:
-        """Wait until it says so."""
         wait_for(self.ready, "kube2etcd to be ready", deadline_s, self.process)
 
     def full_passes(self, more: int, deadline_s: float = 30.0) -> None:

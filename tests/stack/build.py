@@ -41,7 +41,6 @@ class Server:
 
     @property
     def module(self) -> Path:
-        """The folder with go.mod and go.sum."""
         return HERE / self.name
 
     def flags(self) -> list[str]:
@@ -50,7 +49,6 @@ class Server:
         return ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={ldflags}"]
 
     def key(self) -> str:
-        """Changes whenever the program would."""
         digest = hashlib.sha256()
         for part in (
             (self.module / "go.mod").read_bytes(),
@@ -62,7 +60,6 @@ class Server:
         return digest.hexdigest()[:16]
 
     def home(self) -> Path:
-        """Where the built programs are kept."""
         return cache_dir() / "servers" / f"{self.name}-{self.key()}"
 
     def built(self) -> dict[str, Path] | None:
@@ -99,7 +96,6 @@ BRIDGE = ("etcd", "coredns", "apiserver")
 
 
 def cache_dir() -> Path:
-    """``$KUBE2ETCD_CACHE``, else the person's cache folder."""
     given = os.environ.get("KUBE2ETCD_CACHE")
     if given:
         return Path(given).expanduser().absolute()
@@ -108,7 +104,6 @@ def cache_dir() -> Path:
 
 
 def console(text: str) -> None:
-    """Progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -131,8 +131,6 @@ def remarks(theirs: Answer, ours: Answer) -> list[str]:
 
 @dataclass(frozen=True)
 class Difference:
-    """One question with two answers."""
-
     question: Question
     what: str
     theirs: Answer
@@ -140,14 +138,11 @@ class Difference:
 
     @property
     def name(self) -> str:
-        """The class it belongs to."""
         return f"{self.question.kind}, {self.question.rdtype}: {self.what}"
 
 
 @dataclass
 class Report:
-    """All questions of one run."""
-
     asked: int = 0
     answered: int = 0  # questions to which theirs has records
     found: list[Difference] = field(default_factory=list)
@@ -155,7 +150,6 @@ class Report:
     remark_examples: dict[str, Question] = field(default_factory=dict)
 
     def add(self, question: Question, theirs: Answer, ours: Answer) -> None:
-        """Compare one pair."""
         self.asked += 1
         self.answered += bool(theirs.answer)
         words = differences(theirs, ours)
@@ -197,7 +191,6 @@ class Report:
 
 
 def show(answer: Answer, most: int = 8) -> str:
-    """An answer on one line."""
     parts = [answer.rcode]
     for mark, records in (("", answer.answer), ("+", answer.additional)):
         ordered = sorted(records)

@@ -37,7 +37,6 @@ def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def etcd_for_api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    """The API server's own etcd."""
     with Etcd(tmp_path_factory.mktemp("api-etcd"), binaries, name="api-etcd") as etcd:
         yield etcd
 

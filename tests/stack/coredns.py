@@ -87,7 +87,6 @@ class CoreDns(Server):
         wait_for(taken, "CoreDNS to reload", 20, self.process)
 
     def is_up(self) -> bool:
-        """Whether anything at all comes back."""
         try:
             self.ask("up.invalid.", timeout=0.5)
         except dns.exception.Timeout:

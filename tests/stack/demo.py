@@ -177,7 +177,6 @@ class Stack:
         self.api.apply_all(objects)
 
     def stop(self) -> None:
-        """Stop all; safe at any time."""
         self._exit.close()
 
 
@@ -222,7 +221,6 @@ def table(answers: Sequence[Sequence[str]]) -> str:
 
 
 def by_hand(stack: Stack) -> str:
-    """What to try now."""
     kubeconfig = stack.api.directory / "kubeconfig"
     service = (
         '{"apiVersion":"v1","kind":"Service","metadata":{"name":"mine"},'

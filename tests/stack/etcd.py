@@ -124,7 +124,6 @@ class Etcd(Server):
         return done.stdout
 
     def put(self, key: str, value: str) -> None:
-        """Write one key by hand."""
         self.ctl("put", "--", key, value)
 
     def delete(self, prefix: str) -> None:
@@ -168,8 +167,6 @@ class Etcd(Server):
 
 
 class EtcdCluster:
-    """Several members that form one cluster."""
-
     def __init__(
         self, directory: Path, binaries: Mapping[str, Path], size: int = 3, *, extra_args: Sequence[str] = ()
     ) -> None:
@@ -181,7 +178,6 @@ class EtcdCluster:
 
     @property
     def urls(self) -> list[str]:
-        """The client URLs of all members."""
         return [member.url for member in self.members]
 
     def start(self, deadline_s: float = 60.0) -> None:

@@ -60,7 +60,6 @@ class EtcdV2(Etcd):
         self.ask("DELETE", prefix, recursive="true").raise_for_status()
 
     def listed(self, path: str) -> dict[str, str]:
-        """What one listing shows."""
         node = self.ask("GET", path, recursive="true").json().get("node", {})
         return dict(_files(node))
 

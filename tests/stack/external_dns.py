@@ -70,6 +70,5 @@ class ExternalDns:
         return self.daemon
 
     def kill(self) -> None:
-        """End the daemon."""
         if self.daemon is not None:
             self.daemon.kill()

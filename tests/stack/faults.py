@@ -107,7 +107,6 @@ class Proxy:
         return fault
 
     def mend(self) -> None:
-        """As the real server again."""
         with self.lock:
             self.faults.clear()
 
@@ -267,12 +266,10 @@ class Tunnel:
             self._dead |= set(self._sockets)
 
     def mend(self) -> None:
-        """New connections carry again."""
         with self._lock:
             self.swallowing = False
 
     def close(self) -> None:
-        """End all connections."""
         with self._lock:
             sockets, self._sockets = [self._listener, *self._sockets], []
         for sock in sockets:
@@ -336,7 +333,6 @@ def keys_of(etcd: Etcd, name: str) -> list[str]:
 
 
 def appears(etcd: Etcd, name: str, deadline_s: float = 10.0) -> None:
-    """Wait until ``name`` has keys."""
     not_yet = (AssertionError, OSError, RuntimeError)
     wait_for(lambda: keys_of(etcd, name), f"keys of {name}", deadline_s, not_yet=not_yet)
 

@@ -96,7 +96,6 @@ class KubeClient:
         return session
 
     def close(self) -> None:
-        """Close the idle connections."""
         with self._lock:
             for session in self._idle:
                 session.close()

@@ -42,7 +42,6 @@ UPSTREAM = """
 
 
 def upstream(name: str, qtype: str) -> Answer:
-    """What that upstream says."""
     known = {"A": "192.0.2.7", "AAAA": "2001:db8::7"}
     if qtype == "ANY":  # the first template of the name's
         qtype = "A"

@@ -88,11 +88,9 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        """The file that stands for it."""
         return f"/proc/{self.process.pid}/ns/net"
 
     def run(self, *command: str) -> None:
-        """Run a command in it."""
         done = subprocess.run(
             ["nsenter", f"--net={self.path}", "--", *command],
             capture_output=True,

@@ -17,12 +17,10 @@ _CRDS = Path(__file__).parent / "crds"
 
 
 def vmi_crd() -> Object:
-    """The CRD of KubeVirt's machines."""
     return _crd("virtualmachineinstances")
 
 
 def dns_endpoint_crd() -> Object:
-    """The CRD of ExternalDNS's DNSEndpoint objects."""
     return _crd("dnsendpoints")
 
 
@@ -32,7 +30,6 @@ def _crd(name: str) -> Object:
 
 
 def namespace(name: str, **labels: str) -> Object:
-    """A Namespace with labels."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
@@ -58,12 +55,10 @@ def service(
 
 
 def external(name: str, target: str, namespace: str = "default") -> Object:
-    """An ExternalName Service."""
     return service(name, namespace, ports=None, type="ExternalName", externalName=target)
 
 
 def services(count: int) -> list[Object]:
-    """``s000`` and so on in ``default``."""
     return [service(f"s{number:03d}") for number in range(count)]
 
 
@@ -108,7 +103,6 @@ def bulk(slices: int, each: int = 1000) -> list[Object]:
 def pod(
     name: str, *addresses: str, namespace: str = "default", phase: str = "Running", **metadata: Any
 ) -> Object:
-    """A Pod with its status."""
     status: Object = {"phase": phase}
     if addresses:
         status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
@@ -149,7 +143,6 @@ def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
 
 
 def dns_endpoint(name: str, *endpoints: Object, namespace: str = "default") -> Object:
-    """A DNSEndpoint object."""
     return {
         "apiVersion": "externaldns.k8s.io/v1alpha1",
         "kind": "DNSEndpoint",

@@ -88,8 +88,6 @@ def bridge_args(kubeconfig: Path, etcd_url: str, pods: str) -> list[str]:
 
 @dataclass
 class Pair:
-    """The oracle and ours, running."""
-
     apiserver: ApiServer
     etcd: Etcd
     bridge: Bridge
@@ -102,7 +100,6 @@ class Pair:
 
     @property
     def both(self) -> tuple[CoreDns, CoreDns]:
-        """The two servers."""
         return self.oracle, self.ours
 
     def objects(self) -> list[Object]:
@@ -130,7 +127,6 @@ class Pair:
                 )
 
     def compare(self, asked: Iterable[Question], workers: int = 4) -> Report:
-        """Ask both every question."""
         questions = list(asked)
         report = Report()
         with ThreadPoolExecutor(workers) as pool:

@@ -37,7 +37,6 @@ class Probe:
     asked: int = 0
 
     def begin(self, now: float) -> None:
-        """A new process: all is forgotten."""
         self.due, self.failures = now + self.spec.get("initialDelaySeconds", 0) / self.hurry, 0
 
     def says(self, now: float) -> bool | None:
@@ -55,8 +54,6 @@ class Probe:
 
 @dataclass
 class Container:
-    """A container, and how it is."""
-
     name: str
     process: Process
     probes: dict[str, Probe]
@@ -69,7 +66,6 @@ class Container:
 
     @property
     def restarts(self) -> int:
-        """How often it was started again."""
         return max(self.starts - 1, 0)
 
 
@@ -226,7 +222,6 @@ class Pod:
         return str(answer.json()["status"]["token"])
 
     def _etc_files(self) -> Iterator[Mount]:
-        """``/etc/hosts`` and ``/etc/resolv.conf``."""
         assert self.spec["dnsPolicy"] == "Default", (
             "another policy would ask the cluster's DNS, which this is"
         )
@@ -255,7 +250,6 @@ class Pod:
 
     @property
     def ready(self) -> bool:
-        """Whether Services lead to it."""
         return all(one.finished or one.ready for one in self.containers.values())
 
     def start(self) -> None:
@@ -272,7 +266,6 @@ class Pod:
             self._led = self.ready
 
     def wait_ready(self, deadline_s: float = 90.0) -> None:
-        """Wait until it is ready."""
         wait_for(lambda: self.ready and self._led, f"pod {self.name} to be ready: {self.state()}", deadline_s)
 
     def state(self) -> str:

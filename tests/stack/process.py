@@ -182,7 +182,6 @@ class Process:
         wait_for(stands, f"{self.name} to stand still", 5)
 
     def resume(self) -> None:
-        """SIGCONT after a pause."""
         self._signal(signal.SIGCONT)
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -190,7 +189,6 @@ class Process:
         os.kill(self.pid, number)
 
     def restart(self) -> None:
-        """Stop, start, same command."""
         self.stop()
         self.start()
 
@@ -202,19 +200,11 @@ class Process:
         return code
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of its output."""
         try:
             text = self.log.read_text(errors="replace")
         except OSError:
             return "    (no log)"
         return "\n".join(f"    {line[:600]}" for line in text.splitlines()[-lines:]) or "    (empty log)"
-
-    def memory_kib(self) -> int:
-        """Its resident memory, for budgets."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        return 0
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -259,11 +249,9 @@ class Server:
         self.wait_up(deadline_s)
 
     def wait_up(self, deadline_s: float = 60.0) -> None:
-        """Wait until it answers."""
         wait_for(self.is_up, f"{self.process.name} to answer", deadline_s, self.process)
 
     def stop(self) -> None:
-        """Stop it in good order."""
         self.process.stop()
 
     def kill(self) -> None:
@@ -271,11 +259,9 @@ class Server:
         self.process.kill()
 
     def pause(self) -> None:
-        """Connections stay open, nothing answers."""
         self.process.pause()
 
     def resume(self) -> None:
-        """Go on after a pause."""
         self.process.resume()
 
     def restart(self, deadline_s: float = 60.0) -> None:
@@ -285,9 +271,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
         return self.process.alive
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of its output."""
         return self.process.log_tail(lines)

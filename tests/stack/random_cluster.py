@@ -61,7 +61,6 @@ def mutate(seed: int, objects: Iterable[Object], count: int = 300) -> list[Opera
 
 
 def identity(obj: Object) -> tuple[str, str, str]:
-    """Kind, namespace, name."""
     return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
@@ -258,7 +257,6 @@ class _Maker:
         )
 
     def endpoint(self, version: int, readiness: bool | str | None = "mixed") -> Object:
-        """One endpoint, mostly with one address."""
         pick = self.pick
         if readiness == "mixed":
             readiness = pick.choice([True, True, True, True, None, False])

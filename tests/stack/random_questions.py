@@ -169,7 +169,6 @@ def _records(section: Sequence[dns.rrset.RRset]) -> frozenset[str]:
 
 
 def differs(theirs: Seen, ours: Seen) -> list[str]:
-    """What a resolver could tell apart."""
     if theirs.rcode != ours.rcode:
         return [f"{theirs.rcode} became {ours.rcode}"]
     words = []

@@ -29,7 +29,6 @@ class Site:
     sender: Pod | None = None
 
     def add_server(self) -> Pod:
-        """One more DNS pod."""
         [template] = pods(filled("dns/skydns-rc.yaml.in"))
         self.servers.append(self.cluster.pod(template, "kube-system", ADDRESS))
         return self.servers[-1]
@@ -48,7 +47,6 @@ class Site:
             expect(name, *addresses, at=pod.network.address)
 
     def apply(self, one: Object) -> None:
-        """Apply an object with its status."""
         self.cluster.api.apply(one)
 
 

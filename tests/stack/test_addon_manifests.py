@@ -35,7 +35,6 @@ def api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def crds() -> list[Object]:
-    """Kinds that other operators bring."""
     found = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     return [one for one in found if one["kind"] == "CustomResourceDefinition"]
 

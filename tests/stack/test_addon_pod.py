@@ -33,7 +33,6 @@ def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def one_more(cluster: Cluster, hurry: float = 1.0) -> Pod:
-    """A pod of the Deployment."""
     template = next(pods(filled(RC)))
     labels = filled(SVC)[0]["spec"]["selector"]
     assert labels.items() <= template["metadata"]["labels"].items(), "the Service finds its pods"

@@ -35,8 +35,6 @@ class Shared:
     certificates: Path
 
     def leader(self) -> Pod:
-        """The pod whose bridge writes."""
-
         def find() -> Pod | None:
             return next((pod for pod in self.servers if leads(pod)), None)
 
@@ -45,7 +43,6 @@ class Shared:
         return found
 
     def create(self, name: str, address: str) -> None:
-        """A Service, answered by all pods."""
         self.cluster.api.apply(service(name, clusterIP=address))
         for pod in self.servers:
             expect(f"{name}.default.svc.{DOMAIN}", address, at=pod.network.address)

@@ -25,7 +25,6 @@ def started(binaries: dict[str, Path], tmp_path: Path) -> Iterator[Process]:
 
 
 def children(process: Process) -> list[str]:
-    """The servers that run below it."""
     task = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return task.read_text().split()
 

@@ -163,7 +163,6 @@ def looked_at() -> list[str]:
 
 
 def sections(text: str) -> dict[str, list[str]]:
-    """The output of each check."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith("== "):

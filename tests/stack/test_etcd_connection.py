@@ -22,7 +22,6 @@ NOT_YET = (EtcdUnavailable,)
 
 
 def works(connection: EtcdConnection) -> bool:
-    """Write, read, delete."""
     store = EtcdStore(connection, [PREFIX])
     store.apply([[(Put(b"/skydns/probe", b"1"),)]])
     seen = store.snapshot().entries.get(b"/skydns/probe")

@@ -74,7 +74,6 @@ class Named:
         self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.webhook.process)
 
     def lines(self) -> list[str]:
-        """``name address`` of our block, sorted."""
         text = self.hosts.read_text()
         assert text.startswith(FOREIGN_LINE)
         found = re.search("# BEGIN kube2etcd.*?\n(.*?)# END kube2etcd", text, re.DOTALL)

@@ -32,7 +32,6 @@ def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[]
 
 
 def labels(etcd: Etcd, below: str) -> set[str]:
-    """What follows ``below`` in the keys."""
     prefix = f"{HERE}/svc/default/{below}"
     return {key.removeprefix(prefix).partition("/")[0] for key in etcd.dump(prefix)}
 

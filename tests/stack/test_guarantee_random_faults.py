@@ -112,7 +112,6 @@ class Breaking:
         self.by_strangers: set[tuple[str, str]] = set()
 
     def run(self, seconds: float) -> None:
-        """So long."""
         until = time.monotonic() + seconds
         pause = threading.Event()
         try:

@@ -13,7 +13,6 @@ THERE = "/skydns/io/dtk"
 
 
 def texts(etcd: Etcd) -> set[str]:
-    """The names that have their text."""
     found = (key.removeprefix(f"{THERE}/").split("/") for key in etcd.dump(THERE) if "/T-" in key)
     return {parts[0] for parts in found}
 

@@ -96,7 +96,6 @@ REASONS = (
 def pair(
     binaries: dict[str, Path], shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:
-    """A random cluster behind both servers."""
     directory = tmp_path_factory.mktemp("pair")
     shared_apiserver.reset()
     with (
@@ -111,7 +110,6 @@ def pair(
 
 @pytest.fixture(scope="module")
 def known(pair: Pair) -> list[str]:
-    """Names that exist, and their neighbours."""
     return list(dict.fromkeys(question.name for question in questions(pair.objects())))
 
 

@@ -31,7 +31,6 @@ class Watching:
 
     @property
     def events(self) -> list[WatchEvent]:
-        """All events so far."""
         return [event for batch in list(self.batches) for event in batch.events]
 
     @property
@@ -45,7 +44,6 @@ class Watching:
         return self
 
     def end(self) -> float:
-        """Stop it; how long that took."""
         began = time.monotonic()
         self.stop.set()
         self._thread.join(10)
@@ -53,7 +51,6 @@ class Watching:
         return time.monotonic() - began
 
     def failed(self, deadline_s: float = 10.0) -> EtcdError:
-        """Wait for its error."""
         self._thread.join(deadline_s)
         assert self.error is not None
         return self.error

@@ -38,7 +38,6 @@ class Webhook(Bridge):
         super().__init__(directory, options, env, name=name, command=command, wrapper=wrapper)
 
     def is_up(self) -> bool:
-        """Whether it answers at all."""
         return self.call("GET", "/clusterip").status_code in (200, 403, 503)
 
     def call(
@@ -55,14 +54,12 @@ class Webhook(Bridge):
         return self.call("POST", "/records", body, {"Content-Type": MEDIA_TYPE}).status_code
 
     def records(self) -> list[JSON]:
-        """What it says that it has."""
         answer = self.call("GET", "/records", headers={"Accept": MEDIA_TYPE})
         assert answer.status_code == 200, answer.text
         found: list[JSON] = answer.json()
         return found
 
     def names(self) -> list[str]:
-        """The names of the records, sorted."""
         return sorted(record["dnsName"] for record in self.records())
 
 
@@ -114,7 +111,6 @@ STATE = "/kube2etcd/webhook"
 
 
 def block(hosts: Path) -> list[str]:
-    """The lines of our block."""
     lines = hosts.read_text(errors="replace").splitlines()
     marks = [number for number, line in enumerate(lines) if "kube2etcd" in line]
     assert len(marks) in (0, 2)
@@ -122,7 +118,6 @@ def block(hosts: Path) -> list[str]:
 
 
 def hosts_of(etcd: Etcd) -> set[str]:
-    """The addresses in the served keys."""
     values = [json.loads(value) for value in etcd.dump(KEYS).values()]
     return {value["host"] for value in values if value.get("host")}
 
@@ -139,5 +134,4 @@ def why_unready(webhook: Webhook) -> str:
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    """The command as one that ends."""
     return call("webhook", *args)

@@ -43,7 +43,6 @@ class Zoned:
         self.bridge.wait_ready()
 
     def kill(self) -> None:
-        """End both."""
         self.bridge.kill()
         self.dns.kill()
 

@@ -77,8 +77,6 @@ class MemoryHosts:
 
 @dataclass
 class Answer:
-    """What came back."""
-
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -89,8 +87,6 @@ class Answer:
 
 @dataclass
 class Client:
-    """Calls the API without a socket."""
-
     store: MemoryStore = field(default_factory=MemoryStore)
     hosts: MemoryHosts = field(default_factory=MemoryHosts)
     domains: tuple[str, ...] = ("dtk.io",)
@@ -170,10 +166,8 @@ class Client:
 
 
 def a(name: str, *targets: str, **more: Any) -> JSON:
-    """An A endpoint."""
     return {"dnsName": name, "targets": list(targets) or ["10.0.0.5"], "recordType": "A", **more}
 
 
 def alias(name: str, target: str) -> JSON:
-    """A CNAME endpoint."""
     return {"dnsName": name, "targets": [target], "recordType": "CNAME"}

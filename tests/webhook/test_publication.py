@@ -29,8 +29,6 @@ def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
 
 
 class Hosts:
-    """Remembers what it was to hold."""
-
     def __init__(self) -> None:
         self.wanted: Sequence[tuple[str, str]] = []
 

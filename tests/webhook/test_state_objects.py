@@ -323,7 +323,6 @@ def test_a_deadline_that_has_passed() -> None:
 
 
 def everywhere(target: str) -> State:
-    """Something in every part."""
     return state(*map(str, range(1000)), target=target)
 
 

@@ -108,7 +108,6 @@ class SlowApi(ApiConnection):
 
 
 def large(count: int = 700) -> State:
-    """Something in every part."""
     found = [Endpoint(f"n{number}.dtk.io", ("10.0.0.1",), "A") for number in range(count)]
     return State({one.key: one for one in found})
 
