@@ -145,60 +145,6 @@ def test_hostile_guests_affect_only_themselves(
     assert all(key.startswith("/skydns/vm/guests/") for key, value in keys.items() if "10.10.0." in value)
 
 
-def test_dotted_machines_keep_their_addresses_apart(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
-    apiserver.apply(vmi_crd())
-    apiserver.apply_all(
-        [
-            namespace("dots"),
-            vmi("dots", "vm", nic("nic1", "10.1.0.1")),
-            vmi("dots", "my.vm", nic("nic1", "10.1.0.2")),
-            vmi("dots", "www.example.com", nic("nic1", "10.1.0.3", "fd00::3")),
-            vmi("dots", "six", nic("nic1", "fd00::6")),
-            vmi("dots", "four.six", nic("nic1", "10.1.0.4")),
-        ]
-    )
-    zoned = start("--vm-domain", "example.test")
-    zone = "dots.vm.example.test"
-    for name, rtype, answer in [
-        ("vm", "A", "10.1.0.1"),
-        ("nic1.vm", "A", "10.1.0.1"),
-        ("my.vm", "A", "10.1.0.2"),
-        ("nic1.my.vm", "A", "10.1.0.2"),
-        ("www.example.com", "A", "10.1.0.3"),
-        ("nic1.www.example.com", "AAAA", "fd00::3"),
-        ("example.com", "A", "NODATA"),
-        ("com", "A", "NODATA"),
-        ("com", "AAAA", "NODATA"),
-        ("com", "SRV", "NODATA"),
-        ("com", "TXT", "NODATA"),
-        ("com", "CNAME", "NODATA"),
-        ("six", "A", "NODATA"),
-        ("six", "AAAA", "fd00::6"),
-        ("four.six", "A", "10.1.0.4"),
-        ("four.six", "AAAA", "NODATA"),
-        ("other.com", "A", "NXDOMAIN"),
-    ]:
-        zoned.expect(f"{name}.{zone}", rtype, answer)
-
-
-def test_one_name_of_two_machines_is_that_of_both(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
-    """Interface ``my`` of machine ``vm`` and machine ``my.vm``: both, as KubeSecondaryDNS answers."""
-    apiserver.apply(vmi_crd())
-    apiserver.apply_all(
-        [
-            namespace("dots"),
-            vmi("dots", "vm", nic("my", "10.1.0.1")),
-            vmi("dots", "my.vm", nic("nic1", "10.1.0.2")),
-        ]
-    )
-    zoned = start("--vm-domain", "")
-    zoned.expect("nic1.my.vm.dots.vm", "A", "10.1.0.2")
-    zoned.expect("vm.dots.vm", "A", "10.1.0.1")
-    zoned.expect("my.vm.dots.vm", "A", "10.1.0.1", "10.1.0.2")
-
-
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
 def test_name_server_and_namespaces_called_like_its_names(
     start: Callable[..., Zoned], apiserver: ApiServer, address: str

@@ -87,14 +87,6 @@ def test_every_case_of_the_annotation(start: Callable[..., Zoned], apiserver: Ap
     zoned.expect("33.0.30.172.in-addr.arpa", "PTR", "NXDOMAIN")
 
 
-def test_switched_off(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
-    apiserver.apply_all([namespace("tenant"), annotated("four", "172.30.0.3", clusterIP="10.0.1.3")])
-    zoned = start("--no-tenant-cluster-ip")
-    zoned.expect(f"four.{SVC}", "A", "10.0.1.3")
-    zoned.expect("3.1.0.10.in-addr.arpa", "PTR", f"four.{SVC}.")
-    assert zoned.ask("3.0.30.172.in-addr.arpa", "PTR") == ["NXDOMAIN"]
-
-
 @pytest.fixture
 def tenants_apiserver(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
     """The tenant's own control plane: an API server beside the super cluster's, with an etcd of its own."""

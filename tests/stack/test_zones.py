@@ -9,7 +9,6 @@ from tests.stack.objects import (
     dns_endpoint,
     dns_endpoint_crd,
     endpoint,
-    endpoints,
     external,
     namespace,
     service,
@@ -151,42 +150,6 @@ def test_the_order_of_the_addresses(start: Callable[..., Zoned], apiserver: ApiS
     assert zoned.ask("inner.shop.both.example") == ["10.0.2.2"]
 
 
-def test_templates_and_flattened_names(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
-    apiserver.apply_all(
-        [
-            namespace("shop"),
-            namespace("shop-a"),
-            service("a-web", "shop", clusterIP="10.0.2.1"),
-            service("web", "shop-a", clusterIP="10.0.2.2"),
-        ]
-    )
-    templates = {
-        "one": "{namespace}-{service}",
-        "fixed": "{service}.{namespace}.svc",
-        "turned": "{namespace}.{service}",
-        "upper": "App-{service}.{namespace}",
-    }
-    zoned = start(config={"zones": [{"zone": f"{z}.example", "name": name} for z, name in templates.items()]})
-    zoned.expect("shop-a-web.one.example", "A", "10.0.2.1")
-    keys = zoned.etcd.dump("/skydns/example/one/shop-a-web-")
-    [label] = {key.split("/")[4] for key in keys}
-    assert zoned.ask(f"{label}.one.example") == ["10.0.2.2"]
-    for name, answer in [
-        ("a-web.shop.svc.fixed.example", "10.0.2.1"),
-        ("shop.svc.fixed.example", "NODATA"),
-        ("svc.fixed.example", "NODATA"),
-        ("other.fixed.example", "NXDOMAIN"),
-        ("none.svc.fixed.example", "NXDOMAIN"),
-        ("shop.a-web.turned.example", "10.0.2.1"),
-        ("a-web.turned.example", "NODATA"),
-        ("shop.turned.example", "NXDOMAIN"),
-    ]:
-        zoned.expect(name, "A", answer)
-    [label] = {key.split("/")[5] for key in zoned.etcd.dump("/skydns/example/upper/shop/")}
-    assert label == "app-a-web", "letter case alone makes no two names one"
-    assert zoned.ask(f"{label}.shop.upper.example") == ["10.0.2.1"]
-
-
 def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply_all(
         [
@@ -232,49 +195,6 @@ def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver:
     assert zoned.ask("x.web.shop.wild.example") == ["NXDOMAIN"]
     assert zoned.ask("shop.wild.example") == ["NODATA"]
     assert zoned.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
-
-
-def test_aliases_end(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
-    """An alias into another zone of ours is left out: two that lead to each other never end."""
-    apiserver.apply_all(
-        [
-            namespace("shop"),
-            external("outside", "www.example.org", "shop"),
-            external("there", "back.shop.two.example", "shop"),
-            external("back", "there.shop.one.example", "shop"),
-            external("cluster", "web.shop.svc.cluster.local", "shop"),
-            service("web", "shop", clusterIP="10.0.2.1"),
-        ]
-    )
-    zoned = start(config={"zones": [{"zone": "one.example"}, {"zone": "two.example"}]})
-    zoned.expect("web.shop.one.example", "A", "10.0.2.1")
-    for zone, own, foreign in (("one", "back", "there"), ("two", "there", "back")):
-        assert zoned.ask(f"outside.shop.{zone}.example", "CNAME") == ["www.example.org."]
-        assert zoned.ask(f"{foreign}.shop.{zone}.example", "CNAME") == ["NXDOMAIN"]
-        assert zoned.ask(f"{foreign}.shop.{zone}.example") == ["NXDOMAIN"]
-        assert zoned.ask(f"cluster.shop.{zone}.example") == ["NXDOMAIN"]
-        assert zoned.ask(f"{own}.shop.{zone}.example", "CNAME") == [f"{foreign}.shop.{zone}.example."]
-
-
-def test_ports_and_headless_services(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
-    apiserver.apply_all(
-        [
-            namespace("shop"),
-            service("web", "shop", clusterIP="10.0.2.1"),
-            service("db", "shop", clusterIP="None"),
-            endpoints("db", "172.16.0.10", "172.16.0.11", namespace="shop"),
-        ]
-    )
-    zoned = start(config={"zones": [{"zone": "s.example", "ttl": 7}]})
-    zoned.expect("_http._tcp.web.shop.s.example", "SRV", "0 100 80 web.shop.s.example.")
-    zoned.expect("db.shop.s.example", "A", "172.16.0.10", "172.16.0.11")
-    zoned.expect("172-16-0-10.db.shop.s.example", "A", "172.16.0.10")
-    targets = [line.split()[2:] for line in zoned.ask("_http._tcp.db.shop.s.example", "SRV")]
-    assert sorted(targets) == [["80", f"172-16-0-{last}.db.shop.s.example."] for last in (10, 11)]
-    answer = zoned.dns.ask("web.shop.s.example").answer[0]
-    assert answer.ttl == 7
-    assert zoned.ask("1.2.0.10.in-addr.arpa", "PTR") == ["web.shop.svc.cluster.local."]
-    assert zoned.ask("_none._tcp.web.shop.s.example", "SRV") == ["NXDOMAIN"]
 
 
 def test_an_alias_never_gives_what_lies_below_its_target(
