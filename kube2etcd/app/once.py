@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from kube2etcd.webhook.app import Stored
 
 #: Loggers of what a pass reports itself.
-_QUIET: Final = tuple(
-    f"kube2etcd.{one}" for one in ("sync.safety", "kube.reflector", "kube.watch", "kube.delivery")
-)
+_QUIET: Final = ("kube2etcd.sync.safety", "kube2etcd.kube.reflector")
 
 
 class Progress(Protocol):

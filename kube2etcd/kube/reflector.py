@@ -1,34 +1,128 @@
 """The Reflector: keeps a sink equal to one kind of object in the API server.
 
-List, then watch from the list's version, resume where a watch ended, list again when the version is gone.
-One thread per kind; :meth:`Reflector.run` is all of it.
+Each kind of hang has its own timeout: the server ends a watch by itself (``timeoutSeconds``), a
+connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that falls silent
+into the inactivity timeout, and a peer that is gone is found by TCP keepalive.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 
+from kube2etcd.backoff import Backoff
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.delivery import Delivery, Health, Interrupted, Sink
-from kube2etcd.kube.objects import Kind
+from kube2etcd.kube.failures import ApiSilent
+from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected, decode_event
+from kube2etcd.kube.pager import ListerWatcher, list_all, selectors
 from kube2etcd.kube.transport import Abort
-from kube2etcd.kube.watch import CONNECT_TIMEOUT, INACTIVITY_TIMEOUT, Lister, ListerWatcher, Watcher
 
 STOP_TIMEOUT: Final = 0.5
 """Seconds that a stop waits for the threads, which are daemons, at most."""
 
+HEALTHY_AFTER: Final = 10.0
+"""Seconds a watch must last to reset the backoff."""
+
+VERY_SHORT_WATCH: Final = 1.0
+"""A watch that ends within a second is a failure, even if the server says it ended well."""
+
+WATCH_SECONDS: Final = (300, 600)
+"""Range of ``timeoutSeconds``, drawn at random so watches do not end at once."""
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds until a watch must have answered its first byte."""
+
+INACTIVITY_TIMEOUT: Final = 90.0
+"""Seconds without a byte after which a watch is reopened.  Bookmarks come about each minute, so
+this is one missed bookmark and a half.  A kind in which nothing ever happens may have no bookmarks
+either; reopening its watch costs one small request."""
+
+OPTIONAL_RETRY: Final = 10.0
+"""Seconds between attempts while an optional kind is not installed."""
+
+RETRY_AFTER_LIMIT: Final = 60.0
+"""Upper bound in seconds of an honoured Retry-After."""
+
 _log = logging.getLogger(__name__)
 
 
-def stop_all(reflectors: Sequence[Reflector]) -> None:
-    """End them together, within :data:`STOP_TIMEOUT` however many hang where nothing wakes them.
+class Sink(Protocol):
+    """Where a Reflector delivers; called from the reflector's thread, never after ``stop``."""
 
-    That is the search for a name and the opening of a connection, when the server's network is gone.
+    def replace(
+        self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]
+    ) -> None:
+        """Take a complete list: these are all objects there are."""
+        ...
+
+    def apply(self, kind: Kind, event: Event) -> None:
+        """Take one ADDED, MODIFIED or DELETED."""
+        ...
+
+    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
+        """Take note of a failure; called for each, ``since`` (on the clock) is that of the first."""
+        ...
+
+    def healthy(self, kind: Kind) -> None:
+        """Take note that a watch is open; called when that has become true."""
+        ...
+
+
+class _Interrupted(Exception):
+    """`stop` or `relist` ended what was under way."""
+
+
+class _Health:
+    """Reports failures and recovery of a kind to the log and the sink."""
+
+    def __init__(self, kind: Kind, sink: Sink, clock: Callable[[], float], rng: random.Random) -> None:
+        self.flapping = False
+        """Watches end as soon as they are open, so that opening one is no sign of health."""
+        self._kind, self._sink, self._clock = kind, sink, clock
+        self._backoff = Backoff(rng)
+        self._unhealthy = True
+        self._failing_since: float | None = None
+        self._logged = ""
+
+    def well(self) -> None:
+        """A watch is open and can be relied on."""
+        if not self._unhealthy:
+            return
+        if self._failing_since is not None:
+            _log.info("%s: watching again after %.0f s", self._kind.name, self._clock() - self._failing_since)
+        self._unhealthy, self._failing_since, self._logged = False, None, ""
+        self.flapping = False
+        self._sink.healthy(self._kind)
+
+    def proven(self) -> None:
+        """A watch lasted: reset the backoff."""
+        self._backoff.reset()
+        self.flapping = False
+
+    def failed(self, error: ApiError) -> float:
+        """Report a failure, logged when it differs from the last; the seconds to wait after it."""
+        absent = self._kind.optional and isinstance(error, ApiNotFound)
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        self._unhealthy = True
+        if str(error) != self._logged:
+            self._logged = str(error)
+            _log.log(logging.INFO if absent else logging.WARNING, "%s: %s", self._kind.name, error)
+        self._sink.failing(self._kind, self._failing_since, error)
+        if isinstance(error, ApiTooMany):
+            return min(error.retry_after, RETRY_AFTER_LIMIT) + self._backoff.next()
+        return OPTIONAL_RETRY if absent else self._backoff.next()
+
+
+def stop_all(reflectors: Sequence[Reflector]) -> None:
+    """Stop them together, within :data:`STOP_TIMEOUT` however many hang where nothing wakes them.
+
+    Nothing wakes a name lookup or a connect while the server's network is gone.
     """
     for one in reflectors:
         one.end()
@@ -40,11 +134,8 @@ def stop_all(reflectors: Sequence[Reflector]) -> None:
 class Reflector:
     """Lists and watches one kind, and delivers to a sink, until stopped.
 
-    The life of it: 1. list, 2. ``replace``, 3. watch and ``apply``, 4. watch again from the last
-    version when a watch ends, 5. back to 1 when the version is gone or somebody asks by ``relist``.
-
-    The counters ``lists``, ``watches``, ``events``, ``bytes_read``, ``errors``, ``expired`` only grow
-    and may be read from any thread.
+    1. list, 2. ``replace``, 3. watch and ``apply``, 4. watch again from the last version when a watch
+    ends, 5. back to 1 when the version is gone or somebody asks by ``relist``.
     """
 
     def __init__(
@@ -61,71 +152,28 @@ class Reflector:
         rng: random.Random | None = None,
     ) -> None:
         self.kind = kind
-        self._clock = clock
+        self.errors = 0
+        """Failures of lists and watches so far."""
+        self._connection, self._sink, self._path = connection, sink, kind.path(namespace)
+        self._inactivity, self._connect_timeout = inactivity, connect_timeout
+        self._clock, self._rng = clock, rng or random.Random()
+        self._health = _Health(kind, sink, clock, self._rng)
+        self._version = ""
+        """resourceVersion of the last delivery, to watch from; empty: list first."""
+        self._fruitful = True
+        """Whether a watch delivered or lasted since the version was last too old."""
+        self._unknown_types: set[str] = set()
         self._wake = threading.Event()
         self._wait = wait or self._wake.wait
         self._thread: threading.Thread | None = None
-        self._watches_expired = 0
         # Guarded by the lock, as other threads set them.
         self._lock = threading.Lock()
         self._abort = Abort()
         self._stop = threading.Event()
         self._wanted: str | None = None
         self._watching = False
-        path, rng = kind.path(namespace), rng or random.Random()
-        self._delivery = Delivery(kind, sink, self._stop.is_set)
-        self._health = Health(kind, sink, clock, rng)
-        self._lister = Lister(kind, connection, path, self._abort)
-        self._watcher = Watcher(
-            kind,
-            connection,
-            path,
-            self._abort,
-            self._delivery,
-            self._health,
-            inactivity=inactivity,
-            connect_timeout=connect_timeout,
-            clock=clock,
-            rng=rng,
-            interrupted=self._interrupted,
-        )
 
     # -- for other threads
-
-    @property
-    def lists(self) -> int:
-        """Complete lists that were delivered."""
-        return self._delivery.lists
-
-    @property
-    def watches(self) -> int:
-        """Watches that were opened."""
-        return self._watcher.watches
-
-    @property
-    def events(self) -> int:
-        """Events that were delivered."""
-        return self._delivery.events
-
-    @property
-    def errors(self) -> int:
-        """Failures, of lists and watches."""
-        return self._health.errors
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes of lists and watches."""
-        return self._lister.bytes_read + self._watcher.bytes_read
-
-    @property
-    def expired(self) -> int:
-        """How often a version was too old."""
-        return self._lister.expired + self._watches_expired
-
-    @property
-    def stopped(self) -> bool:
-        """Whether :meth:`stop` was called."""
-        return self._stop.is_set()
 
     def start(self) -> None:
         """Run in a thread of its own."""
@@ -135,8 +183,8 @@ class Reflector:
     def relist(self, reason: str) -> None:
         """Have the kind listed again at once, without waiting for it.
 
-        A watch is cut short for it, a pause too (but not one that the server asked for).  A list that
-        is under way is finished, and followed by another: what was asked for is a look from now on.
+        Cuts a watch short, and a pause too unless the server asked for it.  A list under way is finished
+        and followed by another, since it may have read the state of before this call.
         """
         with self._lock:
             self._wanted = reason
@@ -168,10 +216,10 @@ class Reflector:
         """List and watch until stopped."""
         while not self._stop.is_set():
             try:
-                if self._wanted is not None or not self._delivery.version:
+                if self._wanted is not None or not self._version:
                     self._list()
                 self._watch()
-            except Interrupted:
+            except _Interrupted:
                 continue
             except ApiGone as error:
                 self._on_gone(error)
@@ -183,7 +231,7 @@ class Reflector:
                 if self._stop.is_set():
                     break
                 _log.exception("%s: the reflector failed, listing again", self.kind.name)
-                self._delivery.forget()
+                self._version = ""
                 self._on_failure(ApiUnavailable(f"internal error: {type(error).__name__}: {error}"))
 
     def _list(self) -> None:
@@ -195,48 +243,102 @@ class Reflector:
         if reason is not None:
             _log.debug("%s: listing again: %s", self.kind.name, reason)
         try:
-            objects, rejected, version = self._lister.read()
+            objects, rejected, version = list_all(self.kind, self._connection, self._path, self._abort)
         except ApiError:
             with self._lock:  # what was asked for is still owed
                 self._wanted = self._wanted or reason
             raise
-        self._delivery.replace(objects, rejected, version)
+        if self._stop.is_set():
+            raise _Interrupted
+        self._sink.replace(self.kind, objects, version, rejected)
+        self._version = version
 
     def _interrupted(self) -> bool:
         return self._stop.is_set() or self._wanted is not None
 
     def _watch(self) -> None:
+        """One watch from the last version."""
         with self._lock:
             if self._interrupted():
-                raise Interrupted
+                raise _Interrupted
             self._watching = True
             self._abort.reset()
+        opened = self._clock()
         try:
-            self._watcher.watch()
+            self._read_watch(opened)
         except ApiError:
             if self._interrupted():
-                raise Interrupted from None
+                raise _Interrupted from None
             raise
         finally:
             with self._lock:
                 self._watching = False
+            lived = self._clock() - opened
+            if lived >= HEALTHY_AFTER:
+                self._health.proven()
+                self._fruitful = True
+        if self._interrupted():
+            raise _Interrupted
+        if lived < VERY_SHORT_WATCH:
+            self._health.flapping = True
+            raise ApiUnavailable(
+                f"the watch of {self.kind.resource} ended after {lived:.1f} s; "
+                "a proxy in between may not let watches through"
+            )
+
+    def _read_watch(self, opened: float) -> None:
+        params = selectors(self.kind) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
+            "resourceVersion": self._version,
+        }
+        timeouts = {"connect_timeout": self._connect_timeout, "read_timeout": self._inactivity}
+        # Silence is no failure yet: the next watch request shows whether the server is healthy.
+        with (
+            contextlib.suppress(ApiSilent),
+            self._connection.stream(self._path, params, **timeouts, abort=self._abort) as lines,
+        ):
+            if not self._health.flapping:
+                self._health.well()
+            self._read_lines(lines, opened)
+
+    def _read_lines(self, lines: Iterable[bytes], opened: float) -> None:
+        for line in lines:
+            if self._interrupted():
+                raise _Interrupted
+            self._on_event(decode_event(self.kind, line))
+            if self._health.flapping and self._clock() - opened >= VERY_SHORT_WATCH:
+                self._health.well()
+
+    def _on_event(self, event: Event) -> None:
+        if event.type == "ERROR":
+            raise _error_of(self.kind, event)
+        if event.type in ("ADDED", "MODIFIED", "DELETED"):
+            self._sink.apply(self.kind, event)
+            self._fruitful = True
+        elif event.type != "BOOKMARK":
+            if event.type not in self._unknown_types:
+                self._unknown_types.add(event.type)
+                _log.warning("%s: events of unknown type %r are ignored", self.kind.name, event.type[:40])
+            return
+        self._version = event.resource_version or self._version
 
     def _on_gone(self, error: ApiGone) -> None:
         """The version is too old.  Once is ordinary; again, right after a list, is a failure."""
-        self._watches_expired += 1
-        self._delivery.forget()
-        if not self._watcher.fruitful:
+        self._version = ""
+        if not self._fruitful:
             self._on_failure(ApiUnavailable(f"a fresh list is already too old: {error}"))
-        self._watcher.fruitful = False
+        self._fruitful = False
 
     def _on_failure(self, error: ApiError) -> None:
         if self._stop.is_set():
             return
-        self._health.failed(error)
+        self.errors += 1
         if isinstance(error, (ApiNotFound, ApiForbidden)):
             # Whatever comes next may have begun anew: a kind installed again, other rights.
-            self._delivery.forget()
-        seconds = self._health.pause(error)
+            self._version = ""
+        seconds = self._health.failed(error)
         if isinstance(error, ApiTooMany):
             self._pause_for_server(seconds)
         else:
@@ -250,3 +352,15 @@ class Reflector:
                 if not self._stop.is_set():
                     self._wake.clear()
             self._wait(left)
+
+
+def _error_of(kind: Kind, event: Event) -> ApiError:
+    """The error that an ERROR event stands for; the codes are those of HTTP."""
+    message = f"the watch of {kind.resource} ended with an error: {event.message} ({event.code})"
+    if event.code == 410:
+        return ApiGone(message)
+    if event.code in (401, 403):
+        return ApiForbidden(message)
+    if event.code == 429:
+        return ApiTooMany(message, 1.0)
+    return ApiUnavailable(message)

@@ -101,7 +101,7 @@ class _Question:
 
 
 class Inbox:
-    """A queue with the methods that the reflectors (`kube2etcd.kube.delivery.Sink`) expect."""
+    """A queue with the methods that the reflectors (`kube2etcd.kube.reflector.Sink`) expect."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -23,7 +23,6 @@ def test_pages_are_one_list() -> None:
     world.run()
     assert world.sink.lists == [("replace", ["a", "b", "c"], "10")]
     assert [p.get("continue") for verb, p in world.asked if verb == "list"] == [None, "t1", "t2"]
-    assert world.reflector.lists == 1
 
 
 def test_selectors_and_namespace_are_asked_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import ApiTooMany, ApiTruncated, ApiUnavailable
 from kube2etcd.kube.failures import ApiRefused, ApiSilent
-from kube2etcd.kube.watch import INACTIVITY_TIMEOUT
+from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT
 from tests.kube.world import Step, World, bookmark, error_event, event, obj, page
 
 

@@ -107,11 +107,9 @@ def test_a_change_arrives_within_milliseconds(apiserver: ApiServer, start: Start
 def test_more_objects_than_a_page_holds(apiserver: ApiServer, start: Started) -> None:
     wanted = {f"many-{i:04}" for i in range(1100)}
     apiserver.apply_all([service(name, clusterIP="None") for name in sorted(wanted)])
-    reflector, sink = start()
+    _, sink = start()
     wait_for(lambda: sink.replaced == 1, "the list", 30)
     assert sink.names() >= wanted
-    assert reflector.lists == 1
-    assert reflector.bytes_read > 100_000
 
 
 def test_one_odd_object_costs_only_itself(apiserver: ApiServer, start: Started) -> None:

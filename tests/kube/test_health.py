@@ -8,9 +8,8 @@ import pytest
 
 from kube2etcd.backoff import BACKOFF_FIRST, BACKOFF_LIMIT
 from kube2etcd.errors import ApiNotFound, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.delivery import OPTIONAL_RETRY, RETRY_AFTER_LIMIT
 from kube2etcd.kube.failures import ApiSilent
-from kube2etcd.kube.watch import INACTIVITY_TIMEOUT
+from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, OPTIONAL_RETRY, RETRY_AFTER_LIMIT
 from tests.kube.world import VMIS, Step, World, bookmark, page
 
 

@@ -1,0 +1,99 @@
+"""A complete list of one kind, in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from kube2etcd.errors import ApiGone, ApiTooLarge, ApiUnavailable
+from kube2etcd.kube.client import Response
+from kube2etcd.kube.objects import ApiObject, Kind, Rejected, decode_list
+from kube2etcd.kube.transport import Abort
+
+PAGE_SIZE: Final = 500
+"""Objects per page: usually about 2 MB of JSON, so a list never needs much memory at once."""
+
+MAX_PAGE_BYTES: Final = 64 << 20
+"""A larger page is requested again with fewer objects; etcd limits one object to 1.5 MiB."""
+
+LIST_TIMEOUT: Final = 60.0
+"""Seconds for one page, altogether; the API server itself gives up after as many."""
+
+
+class ListerWatcher(Protocol):
+    """What lists and watches need of `kube2etcd.kube.client.ApiConnection`."""
+
+    def get(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        timeout: float,
+        abort: Abort | None = None,
+        max_bytes: int | None = None,
+    ) -> Response:
+        """Fetch one complete answer."""
+        ...
+
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        abort: Abort | None = None,
+    ) -> AbstractContextManager[Iterable[bytes]]:
+        """Open an answer that arrives line by line."""
+        ...
+
+
+def selectors(kind: Kind) -> dict[str, str]:
+    """The parameters that narrow a list or a watch of ``kind``."""
+    given = {"labelSelector": kind.label_selector, "fieldSelector": kind.field_selector}
+    return {key: value for key, value in given.items() if value}
+
+
+def list_all(
+    kind: Kind, connection: ListerWatcher, path: str, abort: Abort
+) -> tuple[list[ApiObject], list[Rejected], str]:
+    """Objects, rejected objects and resourceVersion of one complete list; `ApiError`.
+
+    Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
+    in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
+    has already written, and in one piece however large.
+    """
+    try:
+        return _read_pages(kind, connection, path, abort, PAGE_SIZE)
+    except ApiGone:
+        # The continue token expired, or the server has compacted: one piece cannot expire.
+        return _read_pages(kind, connection, path, abort, 0)
+
+
+def _read_pages(
+    kind: Kind, connection: ListerWatcher, path: str, abort: Abort, size: int
+) -> tuple[list[ApiObject], list[Rejected], str]:
+    objects: list[ApiObject] = []
+    rejected: list[Rejected] = []
+    version = ""
+    seen: set[str] = set()
+    params = selectors(kind) | ({"limit": str(size)} if size else {})
+    while True:
+        limit = MAX_PAGE_BYTES if size > 1 else None
+        try:
+            answer = connection.get(path, params, timeout=LIST_TIMEOUT, abort=abort, max_bytes=limit)
+        except ApiTooLarge:
+            size //= 8
+            params["limit"] = str(max(size, 1))
+            continue
+        page = decode_list(kind, answer.body)
+        objects += page.items
+        rejected += page.rejected
+        version = version or page.resource_version
+        if not page.continue_:
+            return objects, rejected, version
+        if page.continue_ in seen:
+            raise ApiUnavailable(f"the list of {kind.resource} does not end: its pages repeat")
+        seen.add(page.continue_)
+        params["continue"] = page.continue_
