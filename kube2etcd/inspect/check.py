@@ -85,7 +85,7 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         yield Finding("API server", "fault", str(error))
         return
     try:
-        version = json.loads(api.get("/version", {}, timeout=PATIENCE).body)
+        version = json.loads(api.get("/version", {}, timeout=PATIENCE))
         yield Finding("API server", "ok", f"{api.server} is Kubernetes {version.get('gitVersion', '?')}")
     except ApiUnavailable as error:
         # Each kind would say the same again.
@@ -105,7 +105,7 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
 
 def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
     try:
-        body = api.get(kind.path(), {"limit": "1"}, timeout=PATIENCE).body
+        body = api.get(kind.path(), {"limit": "1"}, timeout=PATIENCE)
         meta = json.loads(body).get("metadata", {})
     except ApiNotFound as error:
         if kind.optional:
@@ -134,9 +134,9 @@ def _state_objects(api: ApiConnection, namespace: str) -> Finding:
     try:
         api.get(kind.path(namespace), {"limit": "1"}, timeout=PATIENCE)
         only = {"fieldSelector": f"metadata.name={namespace}"}
-        there = json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE).body).get("items")
+        there = json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE)).get("items")
         ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
-        found = json.loads(api.get(kind.path(namespace), ours, timeout=PATIENCE).body).get("items") or []
+        found = json.loads(api.get(kind.path(namespace), ours, timeout=PATIENCE)).get("items") or []
         wishes = [one for one in found if (one.get("spec") or {}).get("endpoints")]
         refused = [verb for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
         deletes = _may(api, kind, namespace, "deletecollection")

@@ -10,8 +10,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -27,20 +27,21 @@ from kube2etcd.kube.transport import Abort, Session, Stream, arriving, lending, 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS."""
 
-_COMPRESSED: Final = {"Accept-Encoding": "gzip"}
-"""For lists: API objects shrink to a tenth, which is cheaper than encrypting them uncompressed.
-Not for watches, where a proxy might buffer a line to compress it with the next."""
-
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Response:
-    """A complete answer; its status is always 2xx."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request, to be sent once or again."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    method: str
+    path: str
+    params: Mapping[str, str]
+    limits: urllib3.Timeout
+    seconds: float
+    """Timeout named in errors."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
 
 
 class ApiConnection:
@@ -72,22 +73,9 @@ class ApiConnection:
         timeout: float,
         abort: Abort | None = None,
         max_bytes: int | None = None,
-    ) -> Response:
-        """Fetch one complete answer within ``timeout`` seconds altogether.
-
-        :raises ApiTooLarge: the body has more than ``max_bytes`` bytes, uncompressed.
-        :raises ApiError: anything but a complete 2xx answer, as the class that says what to do.
-        """
-        deadline = time.monotonic() + timeout
-        limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
-        with lending(abort):
-            session, response = self._send(path, params, limits, timeout, _COMPRESSED)
-            explain = self._explainer(session, timeout, abort, whole=True)
-            try:
-                body = self._read_all(response, deadline, timeout, explain, max_bytes)
-            finally:
-                response.close()  # back in the pool if it was read to its end, gone otherwise
-            return Response(response.status, response.headers, body)
+    ) -> bytes:
+        """The body of a GET, as for :meth:`request`."""
+        return self.request("GET", path, params, timeout=timeout, abort=abort, max_bytes=max_bytes)
 
     def request(
         self,
@@ -98,21 +86,31 @@ class ApiConnection:
         timeout: float,
         body: bytes | None = None,
         accept: str = "application/json",
+        abort: Abort | None = None,
+        max_bytes: int | None = None,
     ) -> bytes:
-        """Ask for one change, or for an answer in another form; ``body`` is JSON.
+        """The complete body of an answer within ``timeout`` seconds altogether; ``body`` is JSON.
 
-        :raises ApiError: as for :meth:`get`; a 409 is `kube2etcd.kube.failures.ApiRefused`.
+        :raises ApiTooLarge: the answer has more than ``max_bytes`` bytes, uncompressed.
+        :raises ApiError: anything but a complete 2xx answer, as the class that says what to do; a 409 is
+            `kube2etcd.kube.failures.ApiRefused`.
         """
         deadline = time.monotonic() + timeout
         limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
-        more = {"Accept": accept} | ({"Content-Type": "application/json"} if body is not None else {})
-        with lending(None):
-            session, response = self._send(path, params, limits, timeout, more, method, body)
-            explain = self._explainer(session, timeout, None, whole=True)
+        # API objects shrink to a tenth, which is cheaper than encrypting them uncompressed.
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        with lending(abort):
+            session, response = self._send(
+                _Request(method, path, params, limits, timeout, headers, body), abort
+            )
             try:
-                return self._read_all(response, deadline, timeout, explain)
+                return _read_all(response, deadline, timeout, max_bytes)
+            except (HTTPError, OSError, ValueError) as error:
+                raise self._explain(session, timeout, abort, error, whole=True) from error
             finally:
-                response.close()
+                response.close()  # back in the pool if it was read to its end, gone otherwise
 
     @contextlib.contextmanager
     def stream(
@@ -133,13 +131,14 @@ class ApiConnection:
         """
         limits = urllib3.Timeout(connect=connect_timeout, read=connect_timeout)
         with lending(abort):
-            session, response = self._send(path, params, limits, connect_timeout, {})
+            # Uncompressed: a proxy might buffer a line to compress it with the next.
+            session, response = self._send(_Request("GET", path, params, limits, connect_timeout), abort)
             try:
                 # The first byte is here: from now on silence means something else.
                 connection = response.connection
                 if connection is not None and getattr(connection, "sock", None) is not None:
                     connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
-                yield Stream(response, self._explainer(session, read_timeout, abort))
+                yield Stream(response, partial(self._explain, session, read_timeout, abort))
             finally:
                 # Never back into the pool: there may be more to come that nobody reads.
                 response.close()
@@ -150,32 +149,23 @@ class ApiConnection:
 
     # -- inner
 
-    def _send(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        limits: urllib3.Timeout,
-        seconds: float,
-        more: Mapping[str, str],
-        method: str = "GET",
-        body: bytes | None = None,
-    ) -> tuple[Session, urllib3.BaseHTTPResponse]:
+    def _send(self, request: _Request, abort: Abort | None) -> tuple[Session, urllib3.BaseHTTPResponse]:
         session = self._current_session()
-        response = self._send_once(session, path, params, limits, seconds, more, method, body)
+        response = self._send_once(session, request, abort)
         # The token may have been replaced a moment ago; to those who have none a server may say 403 instead.
         nameless = response.status == 403 and session.access.files and not session.access.known
         if response.status == 401 or nameless:
             response.close()
             session = self._reload(session.generation)
-            response = self._send_once(session, path, params, limits, seconds, more, method, body)
+            response = self._send_once(session, request, abort)
         if 200 <= response.status < 300:
             return session, response
         try:
             raise refusal(
                 public_url(session.access.host),
                 response,
-                path,
-                params,
+                request.path,
+                request.params,
                 known=session.access.known,
                 secret=session.access.authorization.partition(" ")[2],
             )
@@ -183,68 +173,37 @@ class ApiConnection:
             response.close()
 
     def _send_once(
-        self,
-        session: Session,
-        path: str,
-        params: Mapping[str, str],
-        limits: urllib3.Timeout,
-        seconds: float,
-        more: Mapping[str, str],
-        method: str,
-        body: bytes | None,
+        self, session: Session, request: _Request, abort: Abort | None
     ) -> urllib3.BaseHTTPResponse:
-        url = session.access.host + quote(path) + ("?" + urlencode(params) if params else "")
-        abort: Abort | None = getattr(running, "abort", None)
         if abort is not None and abort.triggered:
             raise ApiUnavailable("the request was called off")
-        explain = self._explainer(session, seconds, abort)
-        request = partial(
+        query = "?" + urlencode(request.params) if request.params else ""
+        send = partial(
             session.pool.request,
-            method,
-            url,
-            body=body,
-            timeout=limits,
+            request.method,
+            session.access.host + quote(request.path) + query,
+            body=request.body,
+            timeout=request.limits,
             retries=False,
             redirect=False,
             preload_content=False,
         )
         try:
-            headers = {**session.headers(), **more}
+            headers = {**session.headers(), **request.headers}
             try:
-                return request(headers=headers)
+                return send(headers=headers)
             except ProtocolError:
                 # The server closed an idle connection just as we reused it: retry once on a new one.
                 if running.fresh or (abort is not None and abort.triggered):
                     raise
                 session.pool.clear()
-                return request(headers=headers)
+                return send(headers=headers)
         except (HTTPError, OSError, ValueError) as error:
             if session.access.cert_file and ends_handshake(error):
                 session.doubtful = True
             # A ValueError may quote the header that it does not like, so its text goes nowhere.
-            raise explain(error) from (None if isinstance(error, ValueError) else error)
-
-    @staticmethod
-    def _read_all(
-        response: urllib3.BaseHTTPResponse,
-        deadline: float,
-        timeout: float,
-        explain: Callable[[Exception], ApiError],
-        max_bytes: int | None = None,
-    ) -> bytes:
-        parts = []
-        size = 0
-        try:
-            for chunk in arriving(response):
-                parts.append(chunk)
-                size += len(chunk)
-                if max_bytes is not None and size > max_bytes:
-                    raise ApiTooLarge(f"the answer has more than {max_bytes} bytes")
-                if time.monotonic() > deadline:
-                    raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
-        except (HTTPError, OSError, ValueError) as error:
-            raise explain(error) from error
-        return b"".join(parts)
+            cause = None if isinstance(error, ValueError) else error
+            raise self._explain(session, request.seconds, abort, error) from cause
 
     def _current_session(self) -> Session:
         session = self._session
@@ -274,17 +233,28 @@ class ApiConnection:
             old.pool.clear()
             return new
 
-    def _explainer(
-        self, session: Session, seconds: float, abort: Abort | None, *, whole: bool = False
-    ) -> Callable[[Exception], ApiError]:
-        server = public_url(session.access.host)
+    @staticmethod
+    def _explain(
+        session: Session, seconds: float, abort: Abort | None, error: Exception, *, whole: bool = False
+    ) -> ApiError:
+        if abort is not None and abort.triggered:
+            return ApiUnavailable("the request was called off")
+        return explain_failure(public_url(session.access.host), error, seconds, whole=whole)
 
-        def explain(error: Exception) -> ApiError:
-            if abort is not None and abort.triggered:
-                return ApiUnavailable("the request was called off")
-            return explain_failure(server, error, seconds, whole=whole)
 
-        return explain
+def _read_all(
+    response: urllib3.BaseHTTPResponse, deadline: float, timeout: float, max_bytes: int | None
+) -> bytes:
+    parts = []
+    size = 0
+    for chunk in arriving(response):
+        parts.append(chunk)
+        size += len(chunk)
+        if max_bytes is not None and size > max_bytes:
+            raise ApiTooLarge(f"the answer has more than {max_bytes} bytes")
+        if time.monotonic() > deadline:
+            raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
+    return b"".join(parts)
 
 
 def connect(settings: ClusterSettings) -> ApiConnection:

@@ -1,29 +1,42 @@
 """API server and credentials from a kubeconfig, a service account or an exec plugin.
 
 The package ``kubernetes`` is used for these alone.  The environment's proxy and CA variables are ignored.
+No message quotes more of a user's entry than its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
+import signal
 import ssl
+import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from kube2etcd.errors import ApiUnavailable, SettingsError
-from kube2etcd.kube import exec_plugin, kubeconfig
 from kube2etcd.kube.failures import one_line
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token and the cluster's CA."""
+
+EXEC_TIMEOUT: Final = 30.0
+"""Seconds for one run of an exec plugin; those of the cloud providers need one to five."""
+
+EXEC_RETRY: Final = 10.0
+"""Seconds after a timeout in which the plugin is not run again, so its waiters do not wait twice."""
+
+_SHOWN: Final = 8
+"""Contexts named in a message; a kubeconfig may hold hundreds."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +139,14 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
     paths = tuple(Path(os.path.expanduser(name)) for name in names.split(os.pathsep) if name)
     if not any(map(_is_file, paths)):
         for path in paths:
-            if (text := kubeconfig.no_file(path)) is not None:
-                raise SettingsError(text)
+            _refuse_non_file(path)
         raise SettingsError(
             f"no kubeconfig at {names} ({source}), and this is no pod: "
             "name a cluster with --kubeconfig or --kube-master-url"
         )
     from kubernetes.config import ConfigException, load_kube_config
 
-    exec_plugin.limit()
+    _limit_plugins()
     load: Any = load_kube_config
     loaded = _blank()
     try:
@@ -143,22 +155,13 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
         raise SettingsError(
             f"the kubeconfig {names} cannot be read: {error.strerror}: {error.filename}"
         ) from error
-    except (
-        ConfigException,
-        yaml.YAMLError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        ValueError,
-        RecursionError,
-    ) as error:
+    except Exception as error:
+        _check_kubeconfig(paths, context)
         reason = type(error).__name__
         if isinstance(error, ConfigException):
             # It may quote an entry, and the entry may hold a token.
             reason = one_line(re.sub(r"\{.*\}", "…", str(error), flags=re.DOTALL))
-        raise SettingsError(
-            kubeconfig.fault(paths, context) or f"the kubeconfig {names} cannot be used: {reason}"
-        ) from None
+        raise SettingsError(f"the kubeconfig {names} cannot be used: {reason}") from None
     if not loaded.host:
         raise SettingsError(
             f"the kubeconfig {names} names no server for this context; write server: URL under its cluster"
@@ -168,15 +171,15 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
 
     def refresh() -> str:
         with lock:
-            hook = loaded.refresh_api_key_hook
             try:
-                hook(loaded)
+                loaded.refresh_api_key_hook(loaded)
             except (ConfigException, OSError) as error:
                 raise ApiUnavailable(
                     f"the credentials of the kubeconfig {names} cannot be renewed"
                 ) from error
             return _authorization(loaded)
 
+    certificates = (loaded.ssl_ca_cert, loaded.cert_file, loaded.key_file)
     return Access(
         host=loaded.host,
         authorization=_authorization(loaded),
@@ -186,13 +189,7 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
         verify=loaded.verify_ssl,
         server_name=loaded.tls_server_name,
         proxy=loaded.proxy,
-        files=tuple(
-            path
-            for path in (
-                *paths,
-                *(Path(f) for f in (loaded.ssl_ca_cert, loaded.cert_file, loaded.key_file) if f),
-            )
-        ),
+        files=(*paths, *map(Path, filter(None, certificates))),
         refresh=refresh if loaded.refresh_api_key_hook is not None else None,
     )
 
@@ -239,3 +236,165 @@ def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     return tuple(one(path) for path in files)
+
+
+# -- what is wrong with a kubeconfig that the package could not use, whose own texts may quote a token
+
+
+def _check_kubeconfig(paths: Sequence[Path], context: str | None) -> None:
+    """Find out why the files, merged, could not be used; ``context`` None is the current one.
+
+    :raises SettingsError: it shows.
+    """
+    merged: dict[str, Any] = {"clusters": [], "users": [], "contexts": []}
+    current = None
+    for path in paths:
+        one = _read_mapping(path)
+        for kind, entries in merged.items():
+            entries += _entries(path, kind, one.get(kind))
+        current = one.get("current-context", current)
+    _check_context(":".join(map(str, paths)), merged, current, context)
+
+
+def _refuse_non_file(path: Path) -> None:
+    """Raise `SettingsError` if something other than a file is there."""
+    if path.is_dir():
+        inside = path / "config"
+        hint = f": did you mean {inside}?" if inside.is_file() else "; name the file in it"
+        raise SettingsError(f"the kubeconfig {path} is a folder{hint}")
+    if path.exists():
+        raise SettingsError(
+            f"the kubeconfig {path} is no file that can be read again and again; write it to one"
+        )
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"the kubeconfig {path} is no text in UTF-8 (byte {error.start}); is it the right file?"
+        ) from None
+    try:
+        documents = [one for one in yaml.safe_load_all(text) if one is not None]
+    except yaml.YAMLError as error:
+        # The parser's own text may quote the line, and the line may hold a token.
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
+        raise SettingsError(
+            f"the kubeconfig {path} is not YAML{where}; correct it, or name another file"
+        ) from None
+    except RecursionError:
+        raise SettingsError(f"the kubeconfig {path} is nested too deeply; is it the right file?") from None
+    if not documents:
+        raise SettingsError(f"the kubeconfig {path} is empty; write one there, or name another file")
+    if len(documents) > 1:
+        raise SettingsError(f"the kubeconfig {path} holds {len(documents)} documents; leave one")
+    if not isinstance(documents[0], dict):
+        raise _malformed(path, "a mapping with clusters, users and contexts")
+    return documents[0]
+
+
+def _entries(path: Path, kind: str, found: Any) -> list[Mapping[str, Any]]:
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise _malformed(path, f"{kind} is no list")
+    inside = kind.removesuffix("s")
+    for number, entry in enumerate(found):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise _malformed(path, f"{kind}[{number}] has no name: TEXT")
+        if entry.get(inside) is not None and not isinstance(entry[inside], dict):
+            raise _malformed(path, f"{kind}[{number}].{inside} is no mapping")
+    return found
+
+
+def _malformed(path: Path, why: str) -> SettingsError:
+    return SettingsError(f"the kubeconfig {path} has not the form of one: {why}")
+
+
+def _check_context(names: str, merged: Mapping[str, Any], current: Any, asked: str | None) -> None:
+    known = [entry["name"] for entry in merged["contexts"]]
+    if not known:
+        raise SettingsError(
+            f"the kubeconfig {names} has no contexts, so it names no cluster; name another file"
+        )
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    choice = f"--context: {', '.join(known[:_SHOWN])}{more}"
+    if asked is None and not current:
+        raise SettingsError(f"the kubeconfig {names} has no current context; name one with {choice}")
+    wanted = current if asked is None else asked
+    if wanted not in known:
+        what = (
+            f"'s current context {wanted!r} is not in it" if asked is None else f" has no context {wanted!r}"
+        )
+        raise SettingsError(f"the kubeconfig {names}{what}; name one with {choice}")
+    inside = next(entry for entry in merged["contexts"] if entry["name"] == wanted).get("context") or {}
+    if inside.get("cluster") not in [entry["name"] for entry in merged["clusters"]]:
+        raise SettingsError(
+            f"the kubeconfig {names} has no cluster {inside.get('cluster')!r}, which its context {wanted!r}"
+            f" names; name another context with {choice}"
+        )
+
+
+# -- exec plugins
+
+
+class _PluginTimeout(Exception):
+    """The plugin timed out and was killed."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"exec plugin {command}: no credentials within {EXEC_TIMEOUT:g} s; it is ended and run again"
+        )
+
+
+class _Plugin:
+    """What the package needs of a process, with a limit in time, which it does not have itself.
+
+    Every reflector asks for credentials before each request, under a lock, so a plugin that hangs would
+    silence them all (guarantee G2).
+    """
+
+    _lock = threading.Lock()
+    _blocked_until: Final[dict[tuple[str, ...], float]] = {}
+
+    def __init__(self, args: list[str], **options: Any) -> None:
+        """Run it to its end.
+
+        :raises _PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or less than `EXEC_RETRY` ago.
+        """
+        with self._lock:
+            if time.monotonic() < self._blocked_until.get(tuple(args), 0.0):
+                raise _PluginTimeout(args[0])
+        # Nobody answers its questions, and children of its own must not outlive it.
+        options |= {"shell": False, "stdin": subprocess.DEVNULL, "start_new_session": True}
+        self._process = subprocess.Popen(args, **options)
+        try:
+            self._output = self._process.communicate(timeout=EXEC_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            for pipe in (self._process.stdout, self._process.stderr):
+                if pipe is not None:
+                    pipe.close()
+            with self._lock:
+                self._blocked_until[tuple(args)] = time.monotonic() + EXEC_RETRY
+            raise _PluginTimeout(args[0]) from None
+
+    def communicate(self) -> tuple[str, str]:
+        return self._output
+
+    def wait(self) -> int:
+        return self._process.returncode
+
+
+def _limit_plugins() -> None:
+    """Have the package ``kubernetes`` run plugins as `_Plugin`."""
+    from kubernetes.config import exec_provider
+
+    library: Any = exec_provider
+    library.subprocess = SimpleNamespace(Popen=_Plugin, PIPE=subprocess.PIPE)

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from kube2etcd.errors import ApiGone, ApiTooLarge, ApiUnavailable
-from kube2etcd.kube.client import Response
 from kube2etcd.kube.objects import ApiObject, Kind, Rejected, decode_list
 from kube2etcd.kube.transport import Abort
 
@@ -32,7 +31,7 @@ class ListerWatcher(Protocol):
         timeout: float,
         abort: Abort | None = None,
         max_bytes: int | None = None,
-    ) -> Response:
+    ) -> bytes:
         """Fetch one complete answer."""
         ...
 
@@ -82,12 +81,12 @@ def _read_pages(
     while True:
         limit = MAX_PAGE_BYTES if size > 1 else None
         try:
-            answer = connection.get(path, params, timeout=LIST_TIMEOUT, abort=abort, max_bytes=limit)
+            body = connection.get(path, params, timeout=LIST_TIMEOUT, abort=abort, max_bytes=limit)
         except ApiTooLarge:
             size //= 8
             params["limit"] = str(max(size, 1))
             continue
-        page = decode_list(kind, answer.body)
+        page = decode_list(kind, body)
         objects += page.items
         rejected += page.rejected
         version = version or page.resource_version

@@ -92,7 +92,7 @@ class EventRecorder:
             found = self._api.get(f"{kind.path(unit.namespace)}/{unit.name}", {}, timeout=TIMEOUT)
         except ApiNotFound:
             return  # deleted meanwhile
-        uid = msgspec.json.decode(found.body)["metadata"]["uid"]
+        uid = msgspec.json.decode(found)["metadata"]["uid"]
         # A name made of the content: a restart, or another DNS pod, makes no second Event.
         digest = hashlib.sha256(f"{uid} {reason}".encode()).hexdigest()[:16]
         namespace = unit.namespace or "default"  # where Events of cluster-scoped objects live

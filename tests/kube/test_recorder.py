@@ -10,7 +10,6 @@ import pytest
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiNotFound
 from kube2etcd.kube import recorder
-from kube2etcd.kube.client import Response
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.recorder import EventRecorder
 from kube2etcd.kube.store import Unit
@@ -26,10 +25,10 @@ class Api:
         self.posted: list[tuple[str, dict[str, object]]] = []
         self.more = threading.Condition()
 
-    def get(self, path: str, params: object, *, timeout: float) -> Response:
+    def get(self, path: str, params: object, *, timeout: float) -> bytes:
         if path.endswith("/gone"):
             raise ApiNotFound("no such object")
-        return Response(200, {}, json.dumps({"metadata": {"uid": f"uid of {path}"}}).encode())
+        return json.dumps({"metadata": {"uid": f"uid of {path}"}}).encode()
 
     def request(self, method: str, path: str, params: object, *, timeout: float, body: bytes) -> bytes:
         with self.more:
@@ -103,7 +102,7 @@ def test_an_odd_answer_costs_its_own_event(
     api: Api, running: EventRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bodies = [b"{}", b"<html>", json.dumps({"metadata": {"uid": "u"}}).encode()]
-    monkeypatch.setattr(api, "get", lambda *_, **__: Response(200, {}, bodies.pop(0)))
+    monkeypatch.setattr(api, "get", lambda *_, **__: bodies.pop(0))
     running.record([(WEB, reason) for reason in "abc"])
     api.wait(1)
     assert [event["note"] for _, event in api.posted] == ["c"]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.client import Response
 from kube2etcd.kube.objects import Event, Kind
 from kube2etcd.kube.pager import PAGE_SIZE
 from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, STOP_TIMEOUT, stop_all
@@ -251,7 +250,7 @@ class Unreachable(World):
         super().__init__()
         self._asked, self._over = asked, over
 
-    def get(self, *_: Any, **__: Any) -> Response:
+    def get(self, *_: Any, **__: Any) -> bytes:
         self._asked.release()
         self._over.wait(60)
         raise ApiUnavailable("no connection")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiForbidden, ApiUnavailable
-from kube2etcd.kube import exec_plugin
+from kube2etcd.kube import credentials
 from kube2etcd.kube.credentials import Access, ClusterSettings, read_access
 from tests.kube.scripted import Handler, Opened, Scripted, TlsServer, get, kubeconfig, status, whole
 from tests.stack.certificates import Authority
@@ -102,8 +102,8 @@ def test_a_hanging_plugin_is_killed_reported_and_run_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(exec_plugin, "EXEC_TIMEOUT", 0.5)
-    monkeypatch.setattr(exec_plugin, "EXEC_RETRY", 2.0)
+    monkeypatch.setattr(credentials, "EXEC_TIMEOUT", 0.5)
+    monkeypatch.setattr(credentials, "EXEC_RETRY", 2.0)
     plugin.gives(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
     working = plugin.script
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiUnavailable
-from kube2etcd.kube.client import Response
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.kube.transport import Abort
@@ -115,7 +114,7 @@ class World:
         timeout: float,
         abort: Abort | None = None,
         max_bytes: int | None = None,
-    ) -> Response:
+    ) -> bytes:
         self.path = path
         self.asked.append(("list", dict(params)))
         body = b""
@@ -126,7 +125,7 @@ class World:
                 step()
             else:
                 body += step
-        return Response(200, {}, body)
+        return body
 
     @contextlib.contextmanager
     def stream(

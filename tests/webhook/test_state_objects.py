@@ -54,6 +54,7 @@ class FakeApi(ApiConnection):
         timeout: float,
         body: bytes | None = None,
         accept: str = "application/json",
+        **_: object,
     ) -> bytes:
         self.before()
         with self.lock:

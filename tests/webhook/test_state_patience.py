@@ -94,6 +94,7 @@ class SlowApi(ApiConnection):
         timeout: float,
         body: bytes | None = None,
         accept: str = "application/json",
+        **_: object,
     ) -> bytes:
         assert timeout <= REQUEST
         self.answers -= 1
