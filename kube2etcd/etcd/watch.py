@@ -1,12 +1,8 @@
-"""A watch on a range of keys: complete and in order, or ended with an error that says why.
+"""A watch on a range of keys: complete and in order, or ended by an error that says why.
 
-etcd3's own watcher loses watches silently and spins while etcd is away, so this uses the stream
-itself.  It does not resume: whoever consumes it knows the last revision it has dealt with, and whether
-a new snapshot is due.  Silence is never taken for quiet: the server is asked for a sign of life, and
-when none comes the stream ends as EtcdUnavailable.
-
-Knows the stream's messages; must never keep the consumer waiting when asked to stop, never skip a
-revision, and never write.
+etcd3's own watcher loses watches silently and spins while etcd is away, so this uses the stream itself.
+It does not resume: the consumer knows the last revision that it handled.  A silent server is asked for
+progress, and the stream ends as EtcdUnavailable when it does not answer.
 """
 
 from __future__ import annotations
@@ -24,9 +20,9 @@ from kube2etcd.etcd.failures import is_stale_token
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 
-# How often a waiting consumer looks whether it is to stop.
+# Seconds between a waiting consumer's checks of ``stop``.
 _TICK = 0.1
-# Answers held while the consumer is busy; then the stream itself is held back.
+# Answers queued while the consumer is busy; beyond that the stream is throttled.
 _HELD = 64
 
 
@@ -56,15 +52,17 @@ class _Reader:
         """Request a progress notification from the server."""
         self._requests.put(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
-    def close(self, silent: bool = False) -> None:
+    def close(self) -> None:
         """End both threads' work without joining them."""
         self._done.set()
         self._requests.put(None)
         if self.stream is not None:
-            if silent:
-                self.stream.give_up()
-            else:
-                self.stream.cancel()
+            self.stream.cancel()
+
+    def give_up(self) -> None:
+        """The server is silent: the next request goes to another one."""
+        if self.stream is not None:
+            self.stream.give_up()
 
     def _run(self) -> None:
         try:
@@ -92,21 +90,20 @@ def watch(
 ) -> Iterator[WatchBatch]:
     """Every change of the keys under the prefixes (sorted, distinct) from ``start_revision`` on.
 
-    The first batch has no events: it says that the watch stands.  Ends within 0.2 s of ``stop``.
+    The first batch has no events: the watch is established.  Ends within 0.2 s of ``stop``.
     """
-    # One watch over everything from the first prefix to the last, not one for each: with several,
-    # a stream that breaks between two answers of the same revision could not be resumed.
+    # One watch from the first prefix to the last, not one for each: with several, a stream that breaks
+    # between two answers of the same revision could not be resumed.
     create = rpc.WatchRequest()
     create.create_request.key = prefixes[0]
     create.create_request.range_end = successor(prefixes[-1])
-    # A revision early, which is filtered out: since 3.5.8 etcd gives no sign of life for a watch that
-    # begins in the future, and the revision behind the last one known is just that.
+    # A revision early, filtered out below: since 3.5.8 etcd reports no progress for a watch that begins in
+    # the future, as the revision after the last known one does.
     create.create_request.start_revision = max(1, start_revision - 1)
     create.create_request.progress_notify = True
     renewed = False
     while not stop.is_set():
         reader = _Reader(connection, create)
-        silent = False
         try:
             for answer in _answers(reader, connection.settings.timeout, stop):
                 if answer.canceled and not answer.compact_revision:
@@ -122,38 +119,32 @@ def watch(
                     yield batch
             else:
                 return
-        except _SilentError as error:
-            silent = True
-            raise EtcdUnavailable(str(error)) from None
         finally:
-            reader.close(silent)
-
-
-class _SilentError(Exception):
-    pass
+            reader.close()
 
 
 def _answers(reader: _Reader, timeout: float, stop: threading.Event) -> Iterator[Message]:
-    """Responses until ``stop``; raises _SilentError when the server stays silent."""
+    """Responses until ``stop``; EtcdUnavailable when the server stays silent."""
     heard = time.monotonic()
-    asked = True  # creating the watch is a question as well
+    asked = True  # creating the watch is a request as well
     while not stop.is_set():
         answer = reader.get(_TICK)
         now = time.monotonic()
         if answer is not None:
             yield answer
-            # After the consumer's work, which is no silence of the server's.
+            # Now, not before: the consumer's work is no silence of the server.
             heard, asked = time.monotonic(), False
         elif now - heard > timeout:
             if asked:
                 server = reader.stream.server if reader.stream is not None else "its address"
-                raise _SilentError(f"etcd at {server} is silent for {timeout:g} s (Watch): watch again")
+                reader.give_up()
+                raise EtcdUnavailable(f"etcd at {server} is silent for {timeout:g} s (Watch): watch again")
             reader.ask_progress()
             heard, asked = now, True
 
 
 def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> WatchBatch | None:
-    """What an answer tells the consumer, if anything."""
+    """The batch in an answer, if any."""
     revision: int = answer.header.revision
     if answer.compact_revision:
         raise EtcdCompacted(
@@ -169,8 +160,8 @@ def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> W
             )
         return WatchBatch(start_revision - 1)
     if answer.watch_id < 0:
-        # A sign of life that we asked for.  Its revision promises nothing: before 3.4.25 and 3.5.8
-        # it may run ahead of events that are still to come.
+        # The progress that we asked for.  Its revision promises nothing: before 3.4.25 and 3.5.8 it may run
+        # ahead of events still to come.
         return None
     starts = tuple(prefixes)
     last = answer.events[-1].kv.mod_revision if answer.events else revision
@@ -181,5 +172,5 @@ def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> W
         for event in answer.events
         if event.kv.mod_revision >= start_revision and event.kv.key.startswith(starts)
     )
-    # An answer's events end with a revision, never within one; its header may be further.
+    # An answer never ends within a revision, but its header may be ahead of its events.
     return WatchBatch(last, events)

@@ -442,15 +442,18 @@ def _url_hint(text: str) -> str:
 
 def _hidden(text: str) -> str:
     """The text, with credentials masked."""
-    return repr(re.sub(r"//[^/@]*@", "//***@", text))
+    return repr(re.sub(r"^(\w+://)?.*@", r"\1***@", text))
 
 
 @_shown("URL")
 def to_etcd_url(value: Any) -> str:
     """The URL of an etcd server: no path, no credentials."""
     url: str = to_url("http://127.0.0.1:2379")(value)
-    if urlsplit(url).path:
+    parts = urlsplit(url)
+    if parts.path:
         raise Fault(f"is {url!r}; write it without a path, such as http://127.0.0.1:2379")
+    if parts.port == 0 or re.search("[%,;]", parts.hostname or ""):
+        raise Fault(f"is {url!r}, with a bad host or port; write one such as http://127.0.0.1:2379")
     return url
 
 

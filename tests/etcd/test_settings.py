@@ -1,4 +1,4 @@
-"""Validation of etcd URLs, TLS files and the password file."""
+"""etcd URLs, TLS files and the password file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.errors import EtcdUnauthenticated, SettingsError
-from kube2etcd.etcd.settings import Endpoint, EtcdSettings, parse_server
+from kube2etcd.etcd.settings import Endpoint, EtcdSettings
 from tests.stack.certificates import Authority
 
 
@@ -19,23 +19,11 @@ from tests.stack.certificates import Authority
         ("https://etcd.kube-system.svc/", Endpoint("etcd.kube-system.svc", 2379, True)),
         ("http://[::1]:4001", Endpoint("[::1]", 4001, False)),
         ("https://[2001:db8::1]", Endpoint("[2001:db8::1]", 2379, True)),
-        (" HTTP://Etcd:1 ", Endpoint("etcd", 1, False)),
+        ("HTTP://Etcd:1", Endpoint("etcd", 1, False)),
     ],
 )
 def test_url(url: str, endpoint: Endpoint) -> None:
-    assert parse_server(url) == endpoint
-
-
-def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
-    settings = EtcdSettings(("etcd", "http://a:b"), certfile=tmp_path / "cert", user="root", timeout=0)
-    with pytest.raises(SettingsError) as caught:
-        settings.endpoints()
-    assert len(caught.value.faults) == 5
-
-
-def test_certificate_without_https_is_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no etcd server is https"):
-        EtcdSettings(cafile=tmp_path / "ca.crt").endpoints()
+    assert Endpoint.parse(url) == endpoint
 
 
 def test_tls_files_are_checked(tmp_path: Path) -> None:
@@ -60,7 +48,6 @@ def test_tls_files_are_checked(tmp_path: Path) -> None:
 def test_password_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     settings = EtcdSettings(user="root", password_file=file)
-    settings.endpoints()  # it may come later
     with pytest.raises(EtcdUnauthenticated, match="cannot be read: No such file"):
         settings.password()
     file.write_text("\n")
@@ -72,5 +59,3 @@ def test_password_file(tmp_path: Path) -> None:
     file.write_text(" se cret \r\n")
     assert EtcdSettings().password() == ""
     assert settings.password() == " se cret "
-    with pytest.raises(SettingsError, match="belong together"):
-        EtcdSettings(password_file=file).endpoints()

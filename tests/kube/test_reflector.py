@@ -13,7 +13,7 @@ from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTo
 from kube2etcd.kube.objects import Event, Kind
 from kube2etcd.kube.pager import PAGE_SIZE
 from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, STOP_TIMEOUT, stop_all
-from tests.kube.world import Step, World, bookmark, error_event, event, obj, page
+from tests.kube.world import Step, World, error_event, event, obj, page
 from tests.running import running
 
 
