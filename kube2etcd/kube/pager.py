@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -55,23 +55,29 @@ def selectors(kind: Kind) -> dict[str, str]:
 
 
 def list_all(
-    kind: Kind, connection: ListerWatcher, path: str, abort: Abort
+    kind: Kind, connection: ListerWatcher, path: str, abort: Abort, received: Callable[[int], object]
 ) -> tuple[list[ApiObject], list[Rejected], str]:
     """Objects, rejected objects and resourceVersion of one complete list; `ApiError`.
 
+    ``received`` is called with the bytes of each page.
     Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
     in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
     has already written, and in one piece however large.
     """
     try:
-        return _read_pages(kind, connection, path, abort, PAGE_SIZE)
+        return _read_pages(kind, connection, path, abort, received, PAGE_SIZE)
     except ApiGone:
         # The continue token expired, or the server has compacted: one piece cannot expire.
-        return _read_pages(kind, connection, path, abort, 0)
+        return _read_pages(kind, connection, path, abort, received, 0)
 
 
 def _read_pages(
-    kind: Kind, connection: ListerWatcher, path: str, abort: Abort, size: int
+    kind: Kind,
+    connection: ListerWatcher,
+    path: str,
+    abort: Abort,
+    received: Callable[[int], object],
+    size: int,
 ) -> tuple[list[ApiObject], list[Rejected], str]:
     objects: list[ApiObject] = []
     rejected: list[Rejected] = []
@@ -86,6 +92,7 @@ def _read_pages(
             size //= 8
             params["limit"] = str(max(size, 1))
             continue
+        received(len(body))
         page = decode_list(kind, body)
         objects += page.items
         rejected += page.rejected

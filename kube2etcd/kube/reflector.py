@@ -154,6 +154,8 @@ class Reflector:
         self.kind = kind
         self.errors = 0
         """Failures of lists and watches so far."""
+        self.bytes_read = 0
+        """Bytes of lists so far."""
         self._connection, self._sink, self._path = connection, sink, kind.path(namespace)
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
         self._clock, self._rng = clock, rng or random.Random()
@@ -243,7 +245,9 @@ class Reflector:
         if reason is not None:
             _log.debug("%s: listing again: %s", self.kind.name, reason)
         try:
-            objects, rejected, version = list_all(self.kind, self._connection, self._path, self._abort)
+            objects, rejected, version = list_all(
+                self.kind, self._connection, self._path, self._abort, self._received
+            )
         except ApiError:
             with self._lock:  # what was asked for is still owed
                 self._wanted = self._wanted or reason
@@ -252,6 +256,9 @@ class Reflector:
             raise _Interrupted
         self._sink.replace(self.kind, objects, version, rejected)
         self._version = version
+
+    def _received(self, size: int) -> None:
+        self.bytes_read += size
 
     def _interrupted(self) -> bool:
         return self._stop.is_set() or self._wanted is not None
