@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import subprocess
@@ -53,11 +52,6 @@ def test_get(server: Scripted, api: ApiConnection) -> None:
     assert "Authorization" not in headers
 
 
-def test_a_large_chunked_body_is_read_whole(server: Scripted, api: ApiConnection) -> None:
-    server.answers = [chunks(*[b"x" * 100_000] * 20)]
-    assert len(get(api)) == 2_000_000
-
-
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_body_above_the_limit_is_not_read_to_its_end(
     server: Scripted, api: ApiConnection, compressed: bool
@@ -101,19 +95,6 @@ def test_a_compressed_list_that_is_cut_is_never_a_whole_one(
     server.answers = [whole(b"no gzip at all", Content_Encoding="gzip")]
     with pytest.raises(ApiUnavailable):
         get(api)
-
-
-def test_connections_are_used_again(server: Scripted, api: ApiConnection) -> None:
-    ports = set()
-
-    def answer(handler: Handler) -> None:
-        ports.add(handler.client_address)
-        whole(b"{}")(handler)
-
-    server.answers = [answer]
-    for _ in range(5):
-        get(api)
-    assert len(ports) == 1
 
 
 def test_connections_are_used_again_after_chunks(server: Scripted, api: ApiConnection) -> None:
@@ -298,10 +279,3 @@ def test_the_package_is_imported_only_when_it_is_needed() -> None:
         "sys.exit('kubernetes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_close_is_harmless(api: ApiConnection) -> None:
-    get(api)
-    with contextlib.suppress(ApiError):
-        api.close()
-    get(api)

@@ -149,6 +149,14 @@ def running(directory: Path, binaries: dict[str, Path], family: Family = IPV4) -
         yield made
 
 
+def short_lived(found: list[Object]) -> list[Object]:
+    """The objects with a TTL of 5 s, so that CoreDNS's cache is not waited for."""
+    for one in found:
+        if "settings.yaml" in one.get("data", {}):
+            one["data"]["settings.yaml"] += "ttl: 5\n"
+    return found
+
+
 def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
     """The data of an answer, sorted; its rcode where there is none."""
     question = dns.message.make_query(name, rtype)

@@ -55,7 +55,7 @@ def site(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
         cluster.apply([*filled("dns/skydns-rc.yaml.in"), *filled("dns/skydns-svc.yaml.in")])
         for manifest in ("crd.yaml", "dns.yaml.in", "external-dns.yaml.in"):
-            cluster.apply(filled(f"{ADDON}/{manifest}"))
+            cluster.apply(addon.short_lived(filled(f"{ADDON}/{manifest}")))
         yield Site(cluster)
 
 

@@ -20,7 +20,7 @@ RC = "dns/skydns-rc.yaml.in"
 
 @pytest.fixture(scope="module")
 def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    manifest = filled(RC)
+    manifest = addon.short_lived(filled(RC))
     [config] = of_kind(manifest, "ConfigMap")
     settings = config["data"]["settings.yaml"]
     assert settings.count("# pods: verified") == 1
