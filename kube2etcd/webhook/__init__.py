@@ -1,7 +1,6 @@
 """ExternalDNS's webhook provider: a REST API, a stored state, a hosts file, and events for the reconciler.
 
-call -> api -> messages -> provider -> State -> StateStore (etcd, objects of the API server, or a file)
-                                       |
-                                       +-> publication -> hosts file
-                                                       -> events of the reconciler -> keys in etcd
+call -> api -> provider -> State -> StateStore (etcd, objects of the API server, or a file)
+               +-> hosts file
+               +-> events of the reconciler -> keys in etcd
 """

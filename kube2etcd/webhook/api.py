@@ -29,25 +29,31 @@ from werkzeug.exceptions import (
 from werkzeug.http import parse_accept_header, parse_options_header
 from werkzeug.wrappers import Request, Response
 
-from kube2etcd.external import NOWHERE, ClusterAddress, Domain, InvalidClusterAddress, InvalidDomain
-from kube2etcd.metrics import Metrics
-from kube2etcd.webhook.messages import (
-    MAX_BODY,
-    MEDIA_TYPE,
-    BadMessage,
-    decode_changes,
-    decode_endpoints,
-    encode,
-    encode_endpoints,
-    encode_filter,
+from kube2etcd.external import (
+    NOWHERE,
+    ClusterAddress,
+    Domain,
+    Endpoint,
+    InvalidClusterAddress,
+    InvalidDomain,
+    InvalidEndpoint,
 )
-from kube2etcd.webhook.provider import Provider
-from kube2etcd.webhook.publication import Unavailable
+from kube2etcd.metrics import Metrics
+from kube2etcd.webhook.provider import Provider, Unavailable
+from kube2etcd.webhook.state import Changes, encode_endpoints
 
 log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+#: The client compares the Content-Type of the answer to ``GET /`` with this very text.
+MEDIA_TYPE: Final = "application/external.dns.webhook+json;version=1"
+#: Octets of a body; the client's own limit.
+MAX_BODY: Final = 32 * 1024 * 1024
+#: Objects and lists in a body: a full one of endpoints has fewer; one of brackets alone would decode to
+#: gigabytes.
+MAX_VALUES: Final = 1_500_000
 
 _TYPE, _OPTIONS = parse_options_header(MEDIA_TYPE)
 #: Label values of the call counter; the rest counts as ``other``, to bound cardinality.
@@ -101,6 +107,8 @@ def application(
             response = dispatch(request)
         except Unavailable as error:
             response = refused(ServiceUnavailable(str(error)))
+        except (InvalidDomain, InvalidClusterAddress) as error:
+            response = refused(BadRequest(str(error)))
         except HTTPException as error:
             response = refused(error)
         except Exception:
@@ -116,7 +124,7 @@ def refused(error: HTTPException) -> Response:
     """The response to an error: small, so that the client reads all of it and reuses its connection."""
     text = (error.description or "").strip()
     response = Response(
-        encode({"error": text if len(text) <= _BRIEF else text[:_BRIEF] + "..."}),
+        msgspec.json.encode({"error": text if len(text) <= _BRIEF else text[:_BRIEF] + "..."}),
         error.code,
         content_type=MEDIA_TYPE,
     )
@@ -165,14 +173,14 @@ class _Calls:
         body = _body(request)
         _check_accept(request)
         with self._room_for(body):
-            endpoints = _read(decode_endpoints, body)
+            endpoints = decode_endpoints(body)
             return _ok(encode_endpoints(self._provider.adjusted(endpoints)))
 
     def apply(self, request: Request) -> Response:
         # The client sends no Accept here, and there is nothing in the answer to be accepted.
         body = _body(request)
         with self._room_for(body):
-            self._provider.apply(_read(decode_changes, body))
+            self._provider.apply(decode_changes(body))
         response = Response(status=204)
         del response.headers["Content-Type"]
         return response
@@ -191,13 +199,10 @@ class _Calls:
             self._turn.release()
 
     def domains(self, request: Request) -> Response:
-        return _ok(encode([str(domain) for domain in self._provider.domains]))
+        return _ok(msgspec.json.encode([str(domain) for domain in self._provider.domains]))
 
     def add_domains(self, request: Request) -> Response:
-        try:
-            self._provider.add_domains(_domains(request))
-        except InvalidDomain as error:
-            raise BadRequest(str(error)) from None
+        self._provider.add_domains(_domains(request))
         return self.domains(request)
 
     def remove_domains(self, request: Request) -> Response:
@@ -207,14 +212,10 @@ class _Calls:
         return self.domains(request)
 
     def cluster(self, request: Request) -> Response:
-        return _ok(encode(str(self._provider.cluster)))
+        return _ok(msgspec.json.encode(str(self._provider.cluster)))
 
     def set_cluster(self, request: Request) -> Response:
-        try:
-            cluster = ClusterAddress.parse(_bare(request))
-        except InvalidClusterAddress as error:
-            raise BadRequest(str(error)) from None
-        self._provider.set_cluster(cluster)
+        self._provider.set_cluster(ClusterAddress.parse(_bare(request)))
         return self.cluster(request)
 
     def remove_cluster(self, request: Request) -> Response:
@@ -227,21 +228,11 @@ def _domains(request: Request) -> list[Domain]:
     texts = [text for text in _bare(request).split(",") if text.strip()]
     if not texts:
         raise BadRequest("the body is empty; write a domain, such as dtk.io")
-    try:
-        return [Domain.parse(text) for text in texts]
-    except InvalidDomain as error:
-        raise BadRequest(str(error)) from None
+    return [Domain.parse(text) for text in texts]
 
 
 def _ok(body: bytes) -> Response:
     return Response(body, content_type=MEDIA_TYPE)
-
-
-def _read(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    try:
-        return decode(body)
-    except BadMessage as error:
-        raise BadRequest(str(error)) from None
 
 
 def _check_accept(request: Request) -> None:
@@ -287,3 +278,59 @@ def _bare(request: Request) -> str:
         except msgspec.DecodeError as error:
             raise BadRequest(f"the body is no JSON string: {error}") from None
     return text
+
+
+# --- messages: one bad endpoint must not cost the others, so only the shape is checked here
+
+
+def decode_changes(body: bytes) -> Changes:
+    """The changes of ``POST /records``; keys in any case (capital up to ExternalDNS v0.16)."""
+    value = _decode(body)
+    if type(value) is not dict:
+        raise BadRequest("changes are an object of create, updateOld, updateNew and delete")
+    lists = {key.lower(): found for key, found in value.items()}
+    _endpoints("updateOld", lists.get("updateold"))
+    return Changes(
+        _endpoints("create", lists.get("create")),
+        _endpoints("updateNew", lists.get("updatenew")),
+        _endpoints("delete", lists.get("delete")),
+    )
+
+
+def decode_endpoints(body: bytes) -> tuple[Endpoint, ...]:
+    """The endpoints of ``POST /adjustendpoints``; null, as older clients write it, is none."""
+    return _endpoints("the message", _decode(body))
+
+
+def encode_filter(domains: Iterable[Domain]) -> bytes:
+    """The answer to ``GET /``.
+
+    An empty list would match every name: no domain at all is a pattern that matches none.
+    """
+    names = [str(domain) for domain in domains]
+    return msgspec.json.encode({"include": names} if names else {"regexInclude": "^$"})
+
+
+def _decode(body: bytes) -> Any:
+    if not body.strip():
+        raise BadRequest("the body is empty")
+    if len(body) > MAX_VALUES and body.count(b"{") + body.count(b"[") > MAX_VALUES:
+        raise BadRequest(f"the body has more than {MAX_VALUES} objects and lists")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+
+
+def _endpoints(what: str, value: object) -> tuple[Endpoint, ...]:
+    if value is None:
+        return ()
+    if type(value) is not list:
+        raise BadRequest(f"{what} is a list of endpoints")
+    # As in Go, null in a list of pointers is no endpoint.
+    try:
+        return tuple(Endpoint.from_json(one) for one in value if one is not None)
+    except InvalidEndpoint as error:
+        raise BadRequest(f"{what}: {error}") from None

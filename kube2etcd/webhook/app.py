@@ -35,10 +35,9 @@ from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.api import application
-from kube2etcd.webhook.hosts_file import HostsFile, no_folder
+from kube2etcd.webhook.hosts import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener
-from kube2etcd.webhook.provider import Options, Provider
-from kube2etcd.webhook.publication import Names
+from kube2etcd.webhook.provider import Names, Options, Provider
 from kube2etcd.webhook.state import REQUEST, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdStore
 from kube2etcd.webhook.state_file import FileStore

@@ -25,8 +25,7 @@ from werkzeug.exceptions import HTTPException
 from kube2etcd.http.server import EvictingChannel, bind, end
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort
-from kube2etcd.webhook.api import Application, Network, count, refused, unwelcome
-from kube2etcd.webhook.messages import MAX_BODY
+from kube2etcd.webhook.api import MAX_BODY, Application, Network, count, refused, unwelcome
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -29,7 +28,6 @@ from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.external import Endpoint, EndpointKey
-from kube2etcd.webhook.messages import encode
 from kube2etcd.webhook.state import (
     NotStored,
     Overtaken,
@@ -135,7 +133,7 @@ class EtcdStore:
         *before, last = _batches(puts, deletes)
         for batch in before:
             self._commit(batch, deadline)
-        encoded = encode({**head, "generation": self._generation + 1, "writer": self._writer})
+        encoded = msgspec.json.encode({**head, "generation": self._generation + 1, "writer": self._writer})
         answer = self._commit([*last, (self._head_key, encoded)], deadline)
         self._revision, self._head = answer.header.revision, encoded
         self._generation += 1
@@ -148,7 +146,7 @@ class EtcdStore:
         """The keys to put and to delete; only endpoints that changed since the last time are encoded."""
         known = self._endpoints
         changed = {self._key(key): one for key, one in endpoints.items() if known.get(key) is not one}
-        encoded = {key: encode(one.to_json()) for key, one in changed.items()}
+        encoded = {key: msgspec.json.encode(one.to_json()) for key, one in changed.items()}
         puts = {key: value for key, value in encoded.items() if self._stored.get(key) != value}
         if known:
             gone = [self._key(key) for key in known if key not in endpoints]
@@ -228,11 +226,10 @@ class EtcdStore:
                 log.warning("a call that was cut off is stored in part under %s", self._prefix)
         head: dict[str, Any] = {}
         try:
+            state = State()
             if head_kv is not None:
                 head = msgspec.json.decode(head_kv.value)
                 state = decode_head(head)
-            else:
-                state = _former(self._prefix, {key: kv.value for key, kv in now.items()})
             below = f"{self._prefix}/endpoint/".encode()
             values = [kv.value for key, kv in committed.items() if key.startswith(below)]
             found = decode_endpoints([msgspec.json.decode(value) for value in values])
@@ -245,7 +242,7 @@ class EtcdStore:
         self._head = head_kv.value if head_kv is not None else b""
         self._stored = {key: kv.value for key, kv in now.items()}
         self._endpoints, self._in_doubt = {}, False
-        return head, replace(state, endpoints={**state.endpoints, **found})
+        return head, replace(state, endpoints=found)
 
     def _range(self, deadline: float, revision: int = 0) -> dict[bytes, Message]:
         request = rpc.RangeRequest(key=self._below, range_end=successor(self._below), revision=revision)
@@ -295,20 +292,3 @@ def _batches(puts: Mapping[bytes, bytes], deletes: Iterable[bytes]) -> list[list
             size = len(key) + len(value or b"")
         batches[-1].append((key, value))
     return batches
-
-
-def _former(prefix: str, values: Mapping[bytes, bytes]) -> State:
-    """The state in the form before this one, compressed pieces; they are deleted with the next write."""
-    manifest = values.get(f"{prefix}/manifest".encode())
-    if manifest is None:
-        return State()
-    try:
-        value = msgspec.json.decode(manifest)
-        endpoints = {}
-        for shard in value["shards"]:
-            if shard:
-                pieces = b"".join(values[f"{prefix}/piece/{name}".encode()] for name in shard)
-                endpoints.update(decode_endpoints(msgspec.json.decode(zlib.decompress(pieces))))
-        return replace(decode_head(value), endpoints=endpoints)
-    except (LookupError, TypeError, zlib.error) as error:
-        raise UnreadableState(f"a piece of its former form is missing or damaged: {error!r}") from None

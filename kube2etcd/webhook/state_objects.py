@@ -35,8 +35,8 @@ from kube2etcd.webhook.state import (
     State,
     decode_endpoints,
     decode_head,
-    encode_endpoints,
     encode_head,
+    encode_sorted,
 )
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class _Cutter:
             members[_part(key)].append(endpoint)
         for number, endpoints in enumerate(members):
             if self._last[number][0] != endpoints:
-                self._last[number] = (endpoints, pack(encode_endpoints(endpoints)))
+                self._last[number] = (endpoints, pack(encode_sorted(endpoints)))
         head = Part(MANAGER, msgspec.json.encode(encode_head(state)).decode())
         return [head, *(Part(name, text) for name, (_, text) in zip(_NAMES, self._last, strict=True))]
 
@@ -202,9 +202,8 @@ class ObjectsStore:
             endpoints = {key: one for key, one in endpoints.items() if _NAMES[_part(key)] != name} | found
             self._versions[name] = version
             self._newest[name] = (number, text)
-            if former:
-                self._written.pop(name, None)
-            else:
+            self._written.pop(name, None)
+            if not former:
                 self._written[name] = text
         return State(endpoints, head.domains, head.cluster, head.refused)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,8 @@ import pytest
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd.client import EtcdConnection, connect
 from kube2etcd.etcd.settings import EtcdSettings
-from kube2etcd.etcd.wire import rpc
 from kube2etcd.external import Endpoint
-from kube2etcd.webhook.state import NotStored, State, encode_endpoints
+from kube2etcd.webhook.state import NotStored, State
 from kube2etcd.webhook.state_etcd import EtcdStore
 from tests.stack.harness import SLOW, Etcd
 
@@ -139,24 +137,6 @@ def test_what_was_cut_off_is_whole_again_though_its_revision_is_compacted(
     assert fresh(connection) == state("a", "b")
     assert store.check(state("a"), soon()) == state("a")
     assert fresh(connection) == state("a")
-
-
-def test_the_former_form_is_read_and_replaced(etcd: Etcd, connection: EtcdConnection) -> None:
-    pieces = zlib.compress(encode_endpoints(state("a", "b").endpoints.values()))
-    request = rpc.TxnRequest()
-    put = request.success.add().request_put
-    put.key, put.value = f"{PREFIX}/piece/x".encode(), pieces
-    connection.start("Txn", request).result()
-    etcd.put(
-        f"{PREFIX}/manifest",
-        '{"version":1,"domains":["late.io"],"clusterIP":"192.0.2.1","generation":7,"shards":[[],["x"]]}',
-    )
-    store = EtcdStore(connection, PREFIX)
-    found = store.load()
-    assert (found.endpoints, str(found.cluster)) == (state("a", "b").endpoints, "192.0.2.1")
-    assert store.check(found, soon()) == found
-    assert len(keys(etcd)) == 3
-    assert fresh(connection) == found
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

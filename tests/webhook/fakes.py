@@ -10,9 +10,8 @@ from typing import Any
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain
 from kube2etcd.metrics import Metrics
-from kube2etcd.webhook.api import Network, application
-from kube2etcd.webhook.hosts_file import NotWritten
-from kube2etcd.webhook.messages import MEDIA_TYPE
+from kube2etcd.webhook.api import MEDIA_TYPE, Network, application
+from kube2etcd.webhook.hosts import NotWritten
 from kube2etcd.webhook.provider import Options, Provider
 from kube2etcd.webhook.state import NotStored, State, decode, encode
 from skydns_compat.names import Name

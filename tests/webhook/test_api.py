@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kube2etcd.external import ClusterAddress, Domain, managed
 from kube2etcd.webhook import api
-from kube2etcd.webhook.messages import MEDIA_TYPE, Changes
+from kube2etcd.webhook.api import MEDIA_TYPE
+from kube2etcd.webhook.state import Changes
 from tests.strategies import LAW
 from tests.webhook.fakes import Client, a, alias
 

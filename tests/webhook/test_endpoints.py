@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint, InvalidClusterAddress, Property
-from kube2etcd.webhook.endpoints import adjust, refusal
+from kube2etcd.webhook.state import adjust, refusal
 
 DOMAINS = (Domain.parse("dtk.io"),)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.webhook.hosts_block import Markers, rewrite
+from kube2etcd.webhook.hosts import Markers, rewrite
 from tests.strategies import LAW
 
 BEGIN, END = b"# BEGIN kube2etcd", b"# END kube2etcd"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kube2etcd import atomic
-from kube2etcd.webhook import hosts_file
-from kube2etcd.webhook.hosts_file import HostsFile, NotWritten, no_folder
+from kube2etcd.webhook import hosts
+from kube2etcd.webhook.hosts import HostsFile, NotWritten, no_folder
 
 WANTED = [("foo.dtk.io", "10.0.0.5")]
 USERS = b"127.0.0.1 localhost\n"
@@ -81,7 +81,7 @@ def test_a_writer_that_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(errno.EBUSY, "busy")
 
     monkeypatch.setattr(atomic, "rewrite", fail)
-    monkeypatch.setattr("kube2etcd.webhook.hosts_file._in_place", lambda *_: None)
+    monkeypatch.setattr("kube2etcd.webhook.hosts._in_place", lambda *_: None)
     with pytest.raises(NotWritten, match="another process keeps changing it"):
         HostsFile(path).write(WANTED, ours)
 
@@ -107,7 +107,7 @@ def test_a_name_left_to_the_user_is_logged_once(path: Path, caplog: pytest.LogCa
 
 def test_what_was_left_by_a_process_that_was_killed_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("kube2etcd.webhook.hosts_file.time.monotonic", lambda: now)
+    monkeypatch.setattr("kube2etcd.webhook.hosts.time.monotonic", lambda: now)
     left = path.with_name(".hosts.kube2etcd-abcdefgh")
     hosts = HostsFile(path)
     for due in (True, False, True):
@@ -171,7 +171,7 @@ def test_a_kill_before_the_rest_is_cut_off_leaves_nothing_that_looks_like_the_us
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(hosts_file, "open", lambda name, mode, **_: Cut(name, mode), raising=False)
+        patch.setattr(hosts, "open", lambda name, mode, **_: Cut(name, mode), raising=False)
         with pytest.raises(Killed):
             HostsFile(path).write(WANTED, ours)
     HostsFile(path).write(WANTED, ours)
@@ -224,9 +224,9 @@ def test_two_that_write_one_block_do_not_fight_for_ever(path: Path) -> None:
     fault = ""
     for _ in range(10):
         clock.now += 5
-        for hosts, wanted in ((one, WANTED), (two, theirs)):
+        for file, wanted in ((one, WANTED), (two, theirs)):
             try:
-                hosts.write(list(wanted), ours)
+                file.write(list(wanted), ours)
             except NotWritten as error:
                 fault = str(error)
         if fault:

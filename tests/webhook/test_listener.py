@@ -17,9 +17,8 @@ import pytest
 
 from kube2etcd.settings import HostPort
 from kube2etcd.webhook import listener
-from kube2etcd.webhook.api import Network
+from kube2etcd.webhook.api import MAX_BODY, MEDIA_TYPE, Network
 from kube2etcd.webhook.listener import CONNECTIONS, Listener
-from kube2etcd.webhook.messages import MAX_BODY, MEDIA_TYPE
 from tests.stack.process import wait_for
 from tests.webhook.fakes import Client, a
 

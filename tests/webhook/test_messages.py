@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from werkzeug.exceptions import BadRequest
 
 from kube2etcd.external import Domain, Endpoint
-from kube2etcd.webhook.messages import (
+from kube2etcd.webhook.api import (
     MAX_BODY,
     MAX_VALUES,
     MEDIA_TYPE,
-    BadMessage,
-    Changes,
     decode_changes,
     decode_endpoints,
-    encode_endpoints,
     encode_filter,
 )
+from kube2etcd.webhook.state import Changes, encode_endpoints
 
 FOO = {"dnsName": "foo.dtk.io", "targets": ["10.0.0.5"], "recordType": "A"}
 ENDPOINT = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
@@ -31,7 +30,7 @@ def test_a_full_body_is_read_and_one_of_brackets_is_not() -> None:
     for brackets in (b"[]", b"{}", b'{"a":{}}'):
         body = b'{"create":[' + b",".join([brackets] * (MAX_VALUES + 1)) + b"]}"
         for decode in (decode_changes, decode_endpoints):
-            with pytest.raises(BadMessage, match="more than"):
+            with pytest.raises(BadRequest, match="more than"):
                 decode(body)
 
 
@@ -76,13 +75,13 @@ def test_endpoints_in_order() -> None:
     ],
 )
 def test_invalid_messages(body: bytes) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadRequest):
         decode_changes(body)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"5", b"[5]", b'[{"labels":[]}]'])
 def test_invalid_lists_of_endpoints(body: bytes) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadRequest):
         decode_endpoints(body)
 
 

@@ -7,9 +7,8 @@ import threading
 import pytest
 
 from kube2etcd.external import ClusterAddress, Endpoint
-from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.publication import Unavailable
-from kube2etcd.webhook.state import NotStored, Overtaken, State
+from kube2etcd.webhook.provider import Unavailable
+from kube2etcd.webhook.state import Changes, NotStored, Overtaken, State
 from tests.webhook.fakes import Client, a, alias
 
 

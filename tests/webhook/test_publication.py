@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
-from kube2etcd.webhook import publication as publication_module
-from kube2etcd.webhook.publication import Conditions, Known, Names, Publication, host_addresses
+from kube2etcd.webhook import provider as publication_module
+from kube2etcd.webhook.provider import Conditions, Known, Names, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
 

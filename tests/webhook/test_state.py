@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from kube2etcd.external import ClusterAddress, Domain, Endpoint, Property
-from kube2etcd.webhook.endpoints import Refusal
-from kube2etcd.webhook.messages import Changes
-from kube2etcd.webhook.state import MAX_REFUSED, State, UnreadableState, decode, decode_endpoints, encode
+from kube2etcd.webhook.state import (
+    MAX_REFUSED,
+    Changes,
+    Refusal,
+    State,
+    UnreadableState,
+    decode,
+    decode_endpoints,
+    encode,
+)
 
 DOMAINS = (Domain.parse("dtk.io"),)
 

@@ -18,7 +18,7 @@ from kube2etcd.sync.events import Inbox, Rezoned
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.app import KIND, NameEvents
-from kube2etcd.webhook.hosts_block import rewrite
+from kube2etcd.webhook.hosts import rewrite
 from skydns_compat.layout import Layout
 from tests.webhook.fakes import Client, a, alias
 
