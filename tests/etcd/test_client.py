@@ -1,4 +1,4 @@
-"""The v3 client where a real server cannot be made to do it; tests/stack has the rest."""
+"""The etcd client: connections, errors, settings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kube2etcd.errors import EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import (
+    EtcdCompacted,
+    EtcdError,
+    EtcdNoSpace,
+    EtcdRefused,
+    EtcdSilent,
+    EtcdUnauthenticated,
+    EtcdUnavailable,
+    SettingsError,
+)
 from kube2etcd.etcd import client as module
 from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.failures import is_stale_token, meaning, try_each
 from kube2etcd.etcd.settings import Endpoint, EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 from tests.stack.certificates import Authority
@@ -138,3 +148,134 @@ def test_a_watch_that_a_proxy_breaks_does_not_end_what_is_on_its_way(
     with pytest.raises(EtcdUnavailable):
         list(two.stream(iter(())))
     assert two.session().endpoint.port == 1
+
+
+SERVER = "http://127.0.0.1:2379"
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        (
+            "UNAVAILABLE",
+            "failed to connect to all addresses; last error: Connection refused (111)",
+            EtcdUnavailable,
+        ),
+        ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailable),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", EtcdSilent),
+        ("CANCELLED", "Channel closed!", EtcdUnavailable),
+        ("UNKNOWN", "raft: stopped", EtcdUnavailable),
+        ("INTERNAL", "", EtcdUnavailable),
+        ("DATA_LOSS", "etcdserver: corrupt cluster", EtcdUnavailable),
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", EtcdUnavailable),
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", EtcdNoSpace),
+        ("RESOURCE_EXHAUSTED", "grpc: received message larger than max (2 vs. 1)", EtcdRefused),
+        ("INVALID_ARGUMENT", "etcdserver: too many operations in txn request", EtcdRefused),
+        ("INVALID_ARGUMENT", "etcdserver: request is too large", EtcdRefused),
+        ("INVALID_ARGUMENT", "etcdserver: duplicate key given in txn request", EtcdRefused),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", EtcdRefused),
+        ("UNIMPLEMENTED", "unknown service", EtcdRefused),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", EtcdUnauthenticated),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", EtcdUnauthenticated),
+        (
+            "INVALID_ARGUMENT",
+            "etcdserver: authentication failed, invalid user ID or password",
+            EtcdUnauthenticated,
+        ),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", EtcdUnauthenticated),
+        # between asking for a lease and using it we were held up for longer than it lasts
+        ("NOT_FOUND", "etcdserver: requested lease not found", EtcdUnavailable),
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted", EtcdCompacted),
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision", EtcdCompacted),
+    ],
+)
+def test_kind(code: str, details: str, kind: type[EtcdError]) -> None:
+    error = meaning(SERVER, "Txn", code, details)
+    assert type(error) is kind
+    assert SERVER in str(error)
+    assert "Txn" in str(error)
+    assert ": " in str(error), "it says what to try"
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_every_code_has_a_meaning(code: grpc.StatusCode) -> None:
+    assert isinstance(meaning(SERVER, "Range", code.name, ""), EtcdError)
+
+
+def test_details_are_cut_to_the_reason() -> None:
+    long = f"failed to connect to all addresses; last error: {'x' * 500}"
+    assert "failed to connect" not in str(meaning(SERVER, "Range", "UNAVAILABLE", long))
+    assert len(str(meaning(SERVER, "Range", "UNAVAILABLE", long))) < 400
+
+
+def test_an_unreachable_server_is_named_once() -> None:
+    details = "last error: UNKNOWN: ipv4:127.0.0.1:2379: Failed to connect to remote host: Connection refused"
+    assert "(Txn: Connection refused)" in str(meaning(SERVER, "Txn", "UNAVAILABLE", details))
+
+
+def test_stale_token() -> None:
+    assert is_stale_token("etcdserver: invalid auth token")
+    assert not is_stale_token("etcdserver: permission denied")
+
+
+@pytest.mark.parametrize("error", [EtcdUnauthenticated("no"), EtcdNoSpace("full")], ids=lambda one: str(one))
+def test_what_no_other_server_cures_is_raised_at_once(error: EtcdUnavailable) -> None:
+    tried = []
+
+    def attempt() -> None:
+        tried.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        try_each(3, attempt)
+    assert tried == [1]
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://127.0.0.1:2379", Endpoint("127.0.0.1", 2379, False)),
+        ("http://etcd", Endpoint("etcd", 2379, False)),
+        ("https://etcd.kube-system.svc/", Endpoint("etcd.kube-system.svc", 2379, True)),
+        ("http://[::1]:4001", Endpoint("[::1]", 4001, False)),
+        ("https://[2001:db8::1]", Endpoint("[2001:db8::1]", 2379, True)),
+        ("HTTP://Etcd:1", Endpoint("etcd", 1, False)),
+    ],
+)
+def test_url(url: str, endpoint: Endpoint) -> None:
+    assert Endpoint.parse(url) == endpoint
+
+
+def test_tls_files_are_checked(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "one")
+    pair = authority.issue("client")
+    url = ("https://127.0.0.1:2379",)
+    good = EtcdSettings(url, authority.ca_file, pair.cert_file, pair.key_file)
+    assert good.endpoints() == (Endpoint("127.0.0.1", 2379, True),)
+
+    other = authority.issue("other")
+    wrong = [
+        EtcdSettings(url, tmp_path / "missing"),
+        EtcdSettings(url, pair.key_file),
+        EtcdSettings(url, authority.ca_file, pair.cert_file, other.key_file),
+        EtcdSettings(url, authority.ca_file, pair.cert_file, pair.cert_file),
+    ]
+    for settings in wrong:
+        with pytest.raises(SettingsError, match="TLS files for etcd cannot be used"):
+            settings.endpoints()
+
+
+def test_password_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = EtcdSettings(user="root", password_file=file)
+    with pytest.raises(EtcdUnauthenticated, match="cannot be read: No such file"):
+        settings.password()
+    file.write_text("\n")
+    with pytest.raises(EtcdUnauthenticated, match="is empty"):
+        settings.password()
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(EtcdUnauthenticated, match="UTF-8"):
+        settings.password()
+    file.write_text(" se cret \r\n")
+    assert EtcdSettings().password() == ""
+    assert settings.password() == " se cret "

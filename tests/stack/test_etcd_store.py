@@ -1,10 +1,11 @@
-"""The key store against real etcds: snapshots, transactions, watches."""
+"""The key store against real etcds: snapshots, transactions, watches, and the follower."""
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
+from kube2etcd.sync import follower as follower_module
+from kube2etcd.sync.events import EtcdLost, Inbox
+from kube2etcd.sync.follower import EtcdFollower
 from tests.stack.harness import SLOW, Etcd, wait_for
 from tests.stack.watching import Watching
 
@@ -263,3 +267,45 @@ def test_no_space(binaries: dict[str, Path], tmp_path: Path) -> None:
         alarms = wait_for(lambda: health(EtcdSettings((server.url,)), server.url).alarms, "the alarm")
         assert alarms == ("NOSPACE",)
         assert store.snapshot().entries, "reads go on"
+
+
+#: One watch goes over both and what is between them; rights go over each.
+PREFIXES = [b"/a/", b"/c/"]
+#: Seconds: no pause ends by itself while a test waits.
+FOR_EVER = 10_000.0
+
+
+class Longest(random.Random):
+    """The longest of pauses from the first one on."""
+
+    drawn = 0
+
+    def uniform(self, a: float, b: float) -> float:
+        self.drawn += 1
+        return FOR_EVER
+
+
+@pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
+def test_an_etcd_that_refuses_watches(
+    end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
+    password = etcd.restrict(*(prefix.decode() for prefix in PREFIXES))
+    settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
+    inbox, chance = Inbox(), Longest()
+    with connect(settings) as connection:
+        store = EtcdStore(connection, PREFIXES)
+        revision = store.snapshot().revision
+        store.apply([[(Put(b"/a/1", b"1"),)]])
+        follower = EtcdFollower(store, inbox, chance)
+        follower.start()
+        try:
+            follower.follow(revision + 1)
+            wait_for(lambda: chance.drawn, "the watch to be refused", 20)
+            assert inbox.drain(0) == [], "and that is held back"
+            end(etcd)
+            (lost,) = wait_for(lambda: inbox.drain(0.1), "the loss to be told", 20)
+            assert isinstance(lost, EtcdLost)
+            assert "refuses the watch" not in lost.reason
+        finally:
+            follower.stop()

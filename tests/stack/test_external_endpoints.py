@@ -1,11 +1,16 @@
-"""Names from DNSEndpoint objects: nesting, merging, changes, conflicts."""
+"""Names from DNSEndpoint objects: nesting, merging, changes, conflicts; the reader model with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from tests.skydns_compat.nested_cases import QUESTIONS, SETTINGS, keys
 from tests.stack.bridge import kube2etcd
-from tests.stack.harness import ApiServer, wait_for
+from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.modelled import Modelled
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, namespace, service
 from tests.stack.zoned import Zoned
 
@@ -149,3 +154,11 @@ def test_a_service_zone_within_an_external_domain_and_the_other_way_round(
     zoned.bridge.restart()
     zoned.bridge.wait_ready()
     assert zoned.etcd.revision() == revision
+
+
+@pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
+def test_every_question(etcd: Etcd, binaries: dict[str, Path], tmp_path: Path, with_upstream: bool) -> None:
+    for key, value in keys().items():
+        etcd.put(key.decode(), value.decode())
+    model = Modelled(keys(), SETTINGS, with_upstream)
+    assert model.differences(etcd, binaries, tmp_path, QUESTIONS) == ""

@@ -1,4 +1,4 @@
-"""Status page, log and metrics of a real bridge during one change."""
+"""What a bridge reports: status page, log, metrics, Kubernetes Events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.stack.bridge import call
 from tests.stack.coredns import NOT_YET, on_keys
 from tests.stack.faults import running
 from tests.stack.harness import LOOPBACK, ApiServer, Etcd, free_port, wait_for
-from tests.stack.objects import service, services
+from tests.stack.objects import external, service, services
 
 NAME = "shown.default.svc.cluster.local"
 
@@ -82,3 +82,21 @@ def test_a_change_is_shown_logged_and_measured(
         bridge.process.send_signal(signal.SIGUSR1)
         apiserver.apply(service("louder"))
         wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
+
+
+def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    apiserver.apply(external("alias", "10.1.2.3"))
+
+    def events() -> list[dict[str, object]]:
+        found = apiserver.request("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
+        return [one for one in found.json()["items"] if one["reportingController"] == "kube2etcd"]
+
+    for attempt in ("first", "again"):
+        with running(tmp_path / attempt, apiserver.kubeconfig(), etcd, "--events"):
+            wait_for(events, "the Event", 20)
+    [event] = events()
+    assert event["note"] == "externalName 10.1.2.3 is an address, which a CNAME cannot hold"
+    regarding = event["regarding"]
+    assert isinstance(regarding, dict)
+    assert (regarding["kind"], regarding["name"]) == ("Service", "alias")
+    assert regarding["uid"]

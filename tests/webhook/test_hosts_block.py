@@ -33,6 +33,18 @@ def written(content: bytes, wanted: list[tuple[str, str]] = WANTED) -> bytes:
         (b"# caf\xe9 \xff\n", b"# caf\xe9 \xff\n" + BLOCK),
         (b"one\n" + BEGIN + b"\n1.1.1.1 old.dtk.io\n" + END + b"\ntwo", b"one\n" + BLOCK + b"two"),
         (b"one\n" + BEGIN + b" v0\n" + END + b" x", b"one\n" + BLOCK),
+        # markers without their other half, or twice
+        (b"one\n" + BEGIN, b"one\n" + BLOCK),
+        (b"one\n" + END + b"\ntwo\n", b"one\ntwo\n" + BLOCK),
+        (b"one\n" + BLOCK + b"two\n" + BLOCK + b"three\n", b"one\n" + BLOCK + b"two\nthree\n"),
+        (FIRST + b"10.0.0.7 x.dtk.io\nmine\n" + BLOCK, BLOCK + b"mine\n"),
+        # lines of others within the block move behind it
+        (
+            FIRST + b"# mine\n10.0.0.9 a b\n6.6.6.6 bank.com\n" + END + b"\n",
+            BLOCK + b"# mine\n10.0.0.9 a b\n",
+        ),
+        # every name is the user's
+        (b"10.0.0.9 a.dtk.io b.dtk.io\n", b"10.0.0.9 a.dtk.io b.dtk.io\n"),
     ],
 )
 def test_new_at_the_end_and_then_in_its_place(before: bytes, after: bytes) -> None:
@@ -51,26 +63,11 @@ def test_line_ends_are_those_of_the_file() -> None:
     assert written(alone) == alone
 
 
-@pytest.mark.parametrize("around", [(b"", b""), (b"one\n", b"two\n"), (b"one\r\n", b""), (b"one\n", b"two")])
-def test_no_names_no_block(around: tuple[bytes, bytes]) -> None:
-    assert written(around[0] + BLOCK + around[1], []) == around[0] + around[1]
-
-
-@pytest.mark.parametrize("content", [b"", b"127.0.0.1 localhost", b"\xff", b"\r\n\n"])
-def test_nothing_to_say_nothing_changed(content: bytes) -> None:
-    assert written(content, []) == content
-
-
 def test_a_name_on_a_line_of_the_users_is_left_to_the_user() -> None:
     before = b"10.0.0.9 printer B.dtk.io. # mine\n# 10.0.0.9 a.dtk.io\n"
     found = rewrite(before, WANTED, ours)
     assert found.left_to_others == ["b.dtk.io"]
     assert found.content == before + FIRST + b"10.0.0.1 a.dtk.io\n" + END + b"\n"
-
-
-def test_all_names_are_the_users() -> None:
-    before = b"10.0.0.9 a.dtk.io b.dtk.io\n"
-    assert rewrite(before, WANTED, ours).content == before
 
 
 def test_a_begin_without_end_loses_our_lines_and_nothing_else() -> None:
@@ -83,28 +80,6 @@ def test_a_begin_without_end_loses_our_lines_and_nothing_else() -> None:
     assert written(torn, wanted) == b"one\n" + block + b"10.0.0.9 printer\n10.0.0.4 e.dtk.io\ntwo\n"
     for line in (b"# comment\n", b"\n", b"nonsense x.dtk.io\n", b"10.0.0.1\n", b"10.0.0.1 c.dtk.io x # y\n"):
         assert written(FIRST + line, wanted).endswith(END + b"\n" + line)
-
-
-def test_a_begin_at_the_very_end() -> None:
-    assert written(b"one\n" + BEGIN) == b"one\n" + BLOCK
-
-
-def test_a_lone_end_is_dropped() -> None:
-    assert written(b"one\n" + END + b"\ntwo\n") == b"one\ntwo\n" + BLOCK
-    assert written(b"one\n" + END + b"\ntwo", []) == b"one\ntwo"
-
-
-def test_of_two_blocks_the_first_place_remains() -> None:
-    assert written(b"one\n" + BLOCK + b"two\n" + BLOCK + b"three\n") == b"one\n" + BLOCK + b"two\nthree\n"
-
-
-def test_a_torn_block_before_a_whole_one() -> None:
-    assert written(FIRST + b"10.0.0.7 x.dtk.io\nmine\n" + BLOCK) == BLOCK + b"mine\n"
-
-
-def test_lines_of_others_within_the_block_move_behind_it() -> None:
-    inside = FIRST + b"# mine\n10.0.0.1 a.dtk.io\n10.0.0.9 a b\n6.6.6.6 bank.com\n" + END + b"\n"
-    assert written(inside) == BLOCK + b"# mine\n10.0.0.9 a b\n"
 
 
 #: Lines that meet ours: markers, halves of them, our lines, the user's.
