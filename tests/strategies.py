@@ -195,8 +195,8 @@ ALL_IDENTITIES = [
 
 
 @st.composite
-def clusters(draw: st.DrawFn) -> Present:
-    chosen = draw(st.lists(st.sampled_from(IDENTITIES), unique=True, max_size=len(IDENTITIES)))
+def clusters(draw: st.DrawFn, identities: Sequence[tuple[str, str, str]] = IDENTITIES) -> Present:
+    chosen = draw(st.lists(st.sampled_from(identities), unique=True, max_size=len(identities)))
     return {identity: draw(one(*identity)) for identity in chosen}
 
 

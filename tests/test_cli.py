@@ -231,6 +231,8 @@ BAD = [
     (["explain", "a..b", "--objects", SHOP], 2, ["no server can have 'a..b'"]),
     (["explain", WEB, "A6", "--objects", SHOP], 2, ["'A6' is no type"]),
     (["resync", "--objects", SHOP], 1, ["--dry-run only"]),
+    (["resync", "--checksum", "0123456789abcdeg"], 1, ["write the 16 digits that --dry-run shows"]),
+    (["resync", "--dry-run", "--checksum", "0" * 16], 1, ["--checksum goes without --dry-run"]),
     (["resync", "--dry-run", "--no-such"], 1, ["No such option"]),
     (["resync", "--dry-run", "--ttl", "0"], 1, ["--ttl is '0'"]),
     (["resync", "--dry-run", "--kubeconfig", "no/such"], 1, ["no kubeconfig at no/such"]),

@@ -24,7 +24,7 @@ from skydns_compat.corefile import Block
 from skydns_compat.layout import RESERVED
 from skydns_compat.message import MalformedMessage, decode
 from skydns_compat.names import InvalidAddress, Name, address_of, parse_address, version
-from skydns_compat.reader import Answer, Entries, answer
+from skydns_compat.reader import Answer, Entries, Rr, answer
 from skydns_compat.reader_served import EndlessQuestionError, served_answer
 
 Mark: TypeAlias = Literal["+", "~", "-"]
@@ -129,7 +129,7 @@ def records(
         zone = publisher.zone_of(name)
         types = questions[name]
         if not isinstance(zone, ExternalZone) and name.labels[0].startswith("_"):
-            types &= {"SRV"}
+            types = {"SRV"}
         old, new = (_answers(asked, name, types, isinstance(zone, ExternalZone)) for asked in (before, after))
         unit = units.get(name) or publisher.holder(publisher.key(name))
         made_by = "" if unit is None else str(maker(publisher, unit))
@@ -195,11 +195,9 @@ def _answers(asked: Asked, name: Name, types: Iterable[str], external: bool) -> 
     exists = False
     for rtype in sorted(types) or ["A"]:
         given = _given(asked, name, rtype)
-        data = {
-            one.data if external or rtype != "SRV" else _without_weight(one.data): one.ttl
-            for one in given.answers
-            if one.rtype == rtype and one.name.lower() == f"{name}."
-        }
+        answers = [one for one in given.answers if one.rtype == rtype and one.name.lower() == f"{name}."]
+        data = dict(_data(one, external) for one in answers)
+        data.pop("", 0)
         if given.rcode == "SERVFAIL":
             data = {given.rcode: 0}
         if data:
@@ -213,14 +211,17 @@ def _given(asked: Asked, name: Name, rtype: str) -> Answer:
         given = asked(name, rtype)
         # SkyDNS shows aliases to those who ask for addresses only.
         return asked(name, "A") if rtype == "CNAME" and not given.answers else given
-    except EndlessQuestionError:
+    except (EndlessQuestionError, RecursionError):
         return Answer("SERVFAIL")
 
 
-def _without_weight(data: str) -> str:
-    """SRV data as `kube2etcd records` shows them: the server computes equal weights."""
-    priority, _, port, target = data.split(" ", 3)
-    return f"{priority} {port} {target}"
+def _data(record: Rr, external: bool) -> tuple[str, int]:
+    """Data as `kube2etcd records` shows them, and TTL: SRV of Services without the weight that the server
+    computes; empty for one of port 0, by which SkyDNS shows that there are no ports."""
+    if external or record.rtype != "SRV":
+        return record.data, record.ttl
+    priority, _, port, target = record.data.split(" ", 3)
+    return f"{priority} {port} {target}" if port != "0" else "", record.ttl
 
 
 def _differences(name: Name, old: _Answers, new: _Answers) -> Iterator[RecordChange]:

@@ -1,0 +1,258 @@
+"""A plan as records: what the server answers before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kube2etcd.app import build, skydns
+from kube2etcd.app.once import Outcome
+from kube2etcd.external import Endpoint
+from kube2etcd.inspect import listing
+from kube2etcd.inspect.changes import Records, coredns, domains, records
+from kube2etcd.kube.objects import DnsEndpoint, Metadata, Namespace, Service
+from kube2etcd.kube.store import Store
+from kube2etcd.settings import Settings, load
+from kube2etcd.sync.plan import Delete, diff
+from kube2etcd.sync.publisher import Publisher
+from skydns_compat.corefile import blocks
+from tests.strategies import ALL_IDENTITIES, LAW, NAMESPACES, Present, clusters
+
+COREDNS = load({"vm_domain": "", "pods": "verified", "domains": "dtk.io", "dns_endpoints": True}, {})
+SKYDNS = load({"etcd_api": "v2"}, {})
+#: Without the records of the zones themselves.
+BARE = load({"cluster_zone": False, "domains": "dtk.io", "dns_endpoints": True}, {})
+
+
+def published(settings: Settings, objects: Present) -> Publisher:
+    kinds = {kind: [one for (other, *_), one in objects.items() if other == kind] for kind, *_ in objects}
+    store = Store()
+    for kind, some in kinds.items():
+        store.replace(kind, some, [])
+    publisher = build.publisher(settings, store)
+    publisher.refresh(publisher.units())
+    return publisher
+
+
+def changed(settings: Settings, outcome: Outcome, publisher: Publisher) -> Records:
+    reader = skydns.reads(settings) or coredns(blocks(build.corefile(settings)), "/skydns")
+    return records(outcome, publisher, reader)
+
+
+def told(settings: Settings, before: dict[bytes, bytes], publisher: Publisher) -> Records:
+    plan = diff(before, publisher.desired, publisher.layout.owner)
+    return changed(settings, Outcome(plan.changes, existing=before), publisher)
+
+
+def lines(found: Records) -> list[str]:
+    return [
+        " ".join(part for part in (one.mark, str(one.name), one.rtype, one.before, ">", one.after) if part)
+        for one in found.changes
+    ]
+
+
+def shown(publisher: Publisher) -> set[tuple[str, str, str]]:
+    rows = (row.record for row in listing.rows(publisher))
+    found = {(str(one.name), one.rtype, str(one.data)) for one in rows}
+    # No Service has a port 0, by which SkyDNS says that there is none.
+    return {one for one in found if one[1] != "SRV" or not one[2].startswith("0 0 ")}
+
+
+#: An object has a Namespace around it: without one, SkyDNS shows the objects' addresses at its name.
+_AROUND: Present = {("namespaces", "", name): Namespace(Metadata("", name)) for name in NAMESPACES}
+_CLUSTERS = clusters(ALL_IDENTITIES).map(lambda objects: _AROUND | objects) | st.just(Present())
+
+
+@LAW
+@given(st.sampled_from([COREDNS, SKYDNS]), _CLUSTERS, _CLUSTERS)
+def test_the_records_of_before_with_the_changes_are_those_of_after(
+    settings: Settings, one: Present, other: Present
+) -> None:
+    # SkyDNS hides aliases that lead nowhere.  A name without data may have had some, which says it.
+    passed_over = {"NODATA", "CNAME"} if settings is SKYDNS else {"NODATA"}
+    before, after = published(settings, one), published(settings, other)
+    there, wanted = (
+        {record for record in shown(publisher) if record[1] not in passed_over}
+        for publisher in (before, after)
+    )
+    for change in told(settings, before.desired, after).changes:
+        if change.rtype in passed_over:
+            continue
+        name = str(change.name)
+        if change.before:
+            there.remove((name, change.rtype, change.before))
+        if change.after:
+            assert (name, change.rtype, change.after) not in there or change.before
+            there.add((name, change.rtype, change.after))
+            assert change.object
+    assert there == wanted
+
+
+def web(**spec: object) -> Present:
+    one = Service(Metadata("shop", "web"), **spec)  # type: ignore[arg-type]
+    return {("services", "shop", "web"): one}
+
+
+def said(*endpoints: tuple[str, str, str]) -> Present:
+    found = tuple(Endpoint(name, (target,), rtype) for name, rtype, target in endpoints)
+    return {("dnsendpoints", "shop", "d"): DnsEndpoint(Metadata("shop", "d"), found)}
+
+
+WEB = "web.shop.svc.cluster.local"
+KEY = b"/skydns/local/cluster/svc/shop/web"
+CASES: list[tuple[str, Settings, Present, Present, list[str]]] = [
+    (
+        "another address",
+        COREDNS,
+        web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)),
+        web(cluster_ip="10.0.0.2", cluster_ips=("10.0.0.2",)),
+        [
+            "- 1.0.0.10.in-addr.arpa PTR web.shop.svc.cluster.local. >",
+            "+ 2.0.0.10.in-addr.arpa PTR > web.shop.svc.cluster.local.",
+            f"~ {WEB} A 10.0.0.1 > 10.0.0.2",
+        ],
+    ),
+    (
+        "another type",
+        SKYDNS,
+        _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)),
+        _AROUND | web(type="ExternalName", external_name="example.org"),
+        [
+            "- 1.0.0.10.in-addr.arpa PTR web.shop.svc.cluster.local. >",
+            f"- {WEB} A 10.0.0.1 >",
+            f"+ {WEB} CNAME > example.org.",
+        ],
+    ),
+    (
+        "a name without data",
+        COREDNS,
+        {},
+        {("namespaces", "", "shop"): Namespace(Metadata("", "shop"))},
+        [f"+ shop.{below} NODATA > -" for below in ("pod.cluster.local", "svc.cluster.local", "vm")],
+    ),
+    (
+        "data of every type",
+        BARE,
+        said(("a.dtk.io", "TXT", "x")),
+        said(
+            ("a.dtk.io", "TXT", "y"),
+            ("b.dtk.io", "MX", "10 mail.example.org"),
+            ("_s._tcp.dtk.io", "SRV", "5 7 80 a.dtk.io"),
+            ("c.dtk.io", "CNAME", "a.dtk.io"),
+        ),
+        [
+            "+ _tcp.dtk.io NODATA > -",
+            "+ _s._tcp.dtk.io SRV > 5 100 80 a.dtk.io.",
+            '~ a.dtk.io TXT "x" > "y"',
+            "+ b.dtk.io MX > 10 mail.example.org.",
+            "+ c.dtk.io CNAME > a.dtk.io.",
+        ],
+    ),
+    ("nothing", COREDNS, web(), web(), []),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "before", "after", "expected"),
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_changes(settings: Settings, before: Present, after: Present, expected: list[str]) -> None:
+    found = told(settings, published(settings, before).desired, published(settings, after))
+    assert lines(found) == expected
+    assert not found.silent
+
+
+def test_another_ttl_changes_every_record() -> None:
+    objects = web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",))
+    after = published(load({"ttl": 5}, {}), objects)
+    found = told(COREDNS, published(load({}, {}), objects).desired, after)
+    assert [
+        (one.mark, one.rtype, one.before, one.after, one.ttl_before, one.ttl) for one in found.changes
+    ] == [
+        ("~", "PTR", f"{WEB}.", f"{WEB}.", 30, 5),
+        ("~", "A", "10.0.0.1", "10.0.0.1", 30, 5),
+    ]
+    assert [one.zone for one in found.changes] == ["", "cluster.local"]
+    assert {one.object for one in found.changes} == {"services/shop/web"}
+
+
+OURS = b'{"host":"192.0.2.1","owner":"kube2etcd"}'
+ODD: list[tuple[str, dict[bytes, bytes], list[str], int]] = [
+    (
+        "of a zone that is no more",
+        {b"/skydns/local/gone/x": OURS},
+        ["- gone.local A 192.0.2.1 >", "- x.gone.local A 192.0.2.1 >"],
+        0,
+    ),
+    ("of no name", {b"/skydns/local/a b": OURS, b"/skydns/": OURS}, [], 2),
+    ("a name of one label", {b"/skydns/x": OURS}, ["- x A 192.0.2.1 >"], 0),
+    ("ports of nothing", {b"/skydns/_tcp/_x": OURS}, ["- _x._tcp NODATA - >"], 0),
+    ("a value that nothing reads", {KEY: b"{"}, [], 1),
+    ("an address that nothing reads", {KEY + b"/10-0-0-1-H": b"{"}, [f"~ {WEB} A SERVFAIL > 10.0.0.1"], 0),
+    ("another group", {KEY + b"/10-0-0-1-H": b""}, [], 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected", "silent"), [case[1:] for case in ODD], ids=[case[0] for case in ODD]
+)
+def test_odd_keys(more: dict[bytes, bytes], expected: list[str], silent: int) -> None:
+    after = published(COREDNS, web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    replaced = {key: value or after.desired[key].replace(b"a5", b"a6") for key, value in more.items()}
+    found = told(COREDNS, {**after.desired, **replaced}, after)
+    assert (lines(found), found.silent) == (expected, silent)
+
+
+def test_held_and_foreign_deletions_are_marked() -> None:
+    after = published(COREDNS, {})
+    keys = [b"/skydns/local/cluster/svc/shop/" + name for name in (b"held", b"theirs", b"gone")]
+    outcome = Outcome(
+        tuple(Delete(key, OURS) for key in keys),
+        held=frozenset(keys[:1]),
+        pruned=frozenset(keys[1:2]),
+        existing={**after.desired, **dict.fromkeys(keys, OURS)},
+    )
+    notes = {one.name.labels[0]: one.note for one in changed(COREDNS, outcome, after).changes}
+    assert notes == {"held": "held", "theirs": "foreign", "gone": ""}
+
+
+def test_two_zones_that_lead_to_each_other_end() -> None:
+    settings = load({"domains": "a.example,b.example", "dns_endpoints": True}, {})
+    ring = {
+        b"/skydns/example/a/own_/C": b'{"host":"b.example","owner":"kube2etcd"}',
+        b"/skydns/example/b/own_/C": b'{"host":"a.example","owner":"kube2etcd"}',
+    }
+    after = published(settings, {})
+    assert lines(told(settings, {**after.desired, **ring}, after)) == []
+
+
+def test_long_plans_tell_how_far_they_are() -> None:
+    after = published(COREDNS, web())
+    steps: list[tuple[int, int]] = []
+
+    def note(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    gone = {b"/skydns/local/gone/x%d" % number: OURS for number in range(1200)}
+    outcome = Outcome(diff({**after.desired, **gone}, after.desired, "kube2etcd").changes, existing=gone)
+    records(outcome, after, coredns((), "/skydns"), note)
+    assert steps == [(0, 1201), (500, 1201), (1000, 1201)]
+
+
+def test_domains_are_those_that_are_published() -> None:
+    def names(found: Iterable[object]) -> list[str]:
+        return [str(one) for one in found]
+
+    assert names(domains(published(COREDNS, {}))) == ["dtk.io"]
+    assert names(domains(published(SKYDNS, {}))) == []
+
+
+def test_into_an_empty_etcd_every_record_is_added() -> None:
+    after = published(COREDNS, web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    found = told(COREDNS, {}, after)
+    assert {(str(one.name), one.rtype, one.after) for one in found.changes} == shown(after)
+    assert {one.mark for one in found.changes} == {"+"}

@@ -1,0 +1,51 @@
+"""The line that tells how far a long command is."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from kube2etcd.cli.progress import progress_line
+
+LINES = [
+    ("only what", ("reading etcd", 0, 0, 1.0, 80), "reading etcd…"),
+    ("no total", ("listing", 4000, 0, 1.0, 80), "listing: 4,000…"),
+    ("rate and time left", ("keys", 16000, 80503, 2.0, 80), "keys: 16,000 of 80,503 (8,000/s, 8 s left)"),
+    ("begun", ("writing keys", 0, 80503, 0.0, 80), "writing keys: 0 of 80,503"),
+    ("done", ("writing keys", 9, 9, 2.0, 80), "writing keys: 9 of 9"),
+    ("a narrow terminal", ("writing keys", 16000, 80503, 2.0, 20), "writing keys: 16,00…"),
+    ("no terminal at all", ("writing keys", 1, 2, 2.0, 0), "…"),
+]
+
+
+@pytest.mark.parametrize(("given", "line"), [one[1:] for one in LINES], ids=[one[0] for one in LINES])
+def test_lines(given: tuple[str, int, int, float, int], line: str) -> None:
+    assert progress_line(*given) == line
+
+
+PROGRAM = """
+from kube2etcd.cli.progress import Progress
+with Progress() as progress:
+    progress("writing keys", 0, 2)
+    progress("writing keys", 1, 2)
+    progress("done")
+"""
+
+
+def test_a_terminal_sees_it_and_is_left_clean() -> None:
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", PROGRAM], stderr=theirs, check=True)
+    os.close(theirs)
+    seen = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert seen == "\rwriting keys: 0 of 2\rdone…               \r     \r", "the second one came too soon"
+
+
+def test_a_pipe_and_a_closed_stderr_see_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    subprocess.run(["bash", "-c", f"{sys.executable} -c '{PROGRAM}' 2>&-"], check=True)
