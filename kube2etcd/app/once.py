@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kube2etcd.app import build
 from kube2etcd.errors import ApiError, ApiNotFound, PlanChanged
 from kube2etcd.etcd import Connection, KeyStore, changes, open_store
-from kube2etcd.kube.client import connect as connect_api
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
@@ -117,7 +117,7 @@ class _Cluster:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self._inbox, self._progress = _Once(), progress
-        self._api = connect_api(build.cluster(settings))
+        self._api = ApiConnection(build.cluster(settings))
         self._reflectors = [Reflector(kind, self._api, self._inbox) for kind in build.kinds(settings)]
         self._stored = _stored(settings, self._inbox)
         kinds = [one.kind.name for one in self._reflectors]

@@ -20,11 +20,10 @@ from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.etcd import Connection, KeyStore, open_store
-from kube2etcd.etcd.client import connect as connect_etcd
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.recorder import EventRecorder
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
@@ -59,7 +58,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     """
     stop = stop or threading.Event()
     inbox, metrics, status = Inbox(), Metrics(), Status()
-    api = connect_api(build.cluster(settings))
+    api = ApiConnection(build.cluster(settings))
     election = _election(settings, inbox)
     connection, store = _open(settings, election)
     follower = EtcdFollower(store, inbox)
@@ -191,7 +190,7 @@ def _election(settings: Settings, inbox: Inbox) -> Election | None:
     # A server that is silent must not cost the lease: there is time for two attempts.
     patient = dataclasses.replace(build.etcd(settings), timeout=LEASE / 3)
     return Election(
-        connect_etcd(patient), build.election_key(settings), name, changed=lambda: inbox.put(Wake())
+        EtcdConnection(patient), build.election_key(settings), name, changed=lambda: inbox.put(Wake())
     )
 
 

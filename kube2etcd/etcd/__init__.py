@@ -34,8 +34,8 @@ def open_store(
 
         v2 = V2Connection(settings)
         return v2, V2Store(v2, prefixes)
-    from kube2etcd.etcd.client import connect
+    from kube2etcd.etcd.client import EtcdConnection
     from kube2etcd.etcd.store import EtcdStore
 
-    v3 = connect(settings)
+    v3 = EtcdConnection(settings)
     return v3, EtcdStore(v3, prefixes, election=election)

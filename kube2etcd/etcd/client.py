@@ -23,7 +23,7 @@ wire.install()  # before etcd3 is imported for the first time
 
 import etcd3  # noqa: E402
 
-__all__ = ["EtcdConnection", "EtcdSettings", "Pending", "Stream", "connect"]
+__all__ = ["EtcdConnection", "EtcdSettings", "Pending", "Stream"]
 
 log = logging.getLogger(__name__)
 
@@ -323,11 +323,6 @@ class EtcdConnection:
         if self._current is not None:
             self._current.close()
             self._current = None
-
-
-def connect(settings: EtcdSettings) -> EtcdConnection:
-    """Check the settings (SettingsError); etcd itself need not be there yet."""
-    return EtcdConnection(settings)
 
 
 def _details(error: BaseException) -> str:

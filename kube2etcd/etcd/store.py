@@ -14,7 +14,7 @@ from dataclasses import replace
 from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd import watch
 from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put, ServerHealth, Snapshot, WatchBatch
-from kube2etcd.etcd.client import EtcdConnection, Pending, connect
+from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
 from kube2etcd.etcd.failures import try_each
 from kube2etcd.etcd.ranges import PAGE, Page, Patience, Splits, distinct, successor, walk
@@ -329,7 +329,7 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
 
     :raises EtcdError: it was not reached, or does not accept us.
     """
-    with connect(replace(settings, servers=(server,))) as connection:
+    with EtcdConnection(replace(settings, servers=(server,))) as connection:
         answer = connection.call("Status", rpc.StatusRequest())
     # The alarms are taken from the status: to ask for them takes a quorum and rights.
     alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}

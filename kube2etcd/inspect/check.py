@@ -22,7 +22,6 @@ from kube2etcd.etcd import election, open_store, store, v2
 from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.settings import Settings
 from skydns_compat.message import owner_of
@@ -80,7 +79,7 @@ def corefile_finding(path: str, ours: str) -> Finding:
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
     try:
-        api = connect_api(build.cluster(settings))
+        api = ApiConnection(build.cluster(settings))
     except (ApiError, SettingsError) as error:
         yield Finding("API server", "fault", str(error))
         return

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from kube2etcd.errors import ApiError, ApiTooLarge, ApiUnavailable, SettingsError
 from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
 from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url, refusal
-from kube2etcd.kube.transport import Abort, Session, Stream, arriving, lending, running
+from kube2etcd.kube.transport import Abort, Session, arriving, lending, lines, running
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS."""
@@ -52,6 +52,10 @@ class ApiConnection:
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
+        """Read the credentials; sends no request.
+
+        :raises SettingsError: no cluster is named, or the credentials cannot be read.
+        """
         self._settings = settings
         self._lock = threading.Lock()
         self._session = Session(read_access(settings), 0)
@@ -121,8 +125,8 @@ class ApiConnection:
         connect_timeout: float,
         read_timeout: float,
         abort: Abort | None = None,
-    ) -> Iterator[Stream]:
-        """Open an answer that arrives line by line.
+    ) -> Iterator[Iterator[bytes]]:
+        """Open an answer that arrives line by line (`kube2etcd.kube.transport.lines`).
 
         ``connect_timeout`` holds for TCP, for TLS and for the answer's first byte; after that the
         stream may be silent for ``read_timeout`` seconds.
@@ -138,7 +142,7 @@ class ApiConnection:
                 connection = response.connection
                 if connection is not None and getattr(connection, "sock", None) is not None:
                     connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
-                yield Stream(response, partial(self._explain, session, read_timeout, abort))
+                yield lines(response, partial(self._explain, session, read_timeout, abort))
             finally:
                 # Never back into the pool: there may be more to come that nobody reads.
                 response.close()
@@ -255,13 +259,3 @@ def _read_all(
         if time.monotonic() > deadline:
             raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
     return b"".join(parts)
-
-
-def connect(settings: ClusterSettings) -> ApiConnection:
-    """Read the credentials and create a connection; sends no request.
-
-    Nothing given: the pod's service account if there is one, else the default kubeconfig.
-
-    :raises SettingsError: no cluster is named, or the credentials cannot be read.
-    """
-    return ApiConnection(settings)

@@ -116,25 +116,15 @@ class _StatusBody(msgspec.Struct):
     message: str | None = None
 
 
-def check_url(host: str) -> None:
-    """See whether this can be an API server's URL.
-
-    :raises SettingsError: it cannot.
-    """
-    if not _is_url(host):
+def check_urls(server: str, proxy: str | None) -> None:
+    """Raise `SettingsError` unless these can be the URLs of an API server and, if any, its HTTP proxy."""
+    if not _is_url(server):
         raise SettingsError(
-            f"{public_url(host)!r} is no address of an API server; it should look like https://HOST:PORT"
+            f"{public_url(server)!r} is no address of an API server; it should look like https://HOST:PORT"
         )
-
-
-def check_proxy(url: str) -> None:
-    """See whether this can be an HTTP proxy's URL.
-
-    :raises SettingsError: it cannot.
-    """
-    if not _is_url(url):
+    if proxy and not _is_url(proxy):
         raise SettingsError(
-            f"{public_url(url)!r} in proxy-url of the kubeconfig cannot be used; "
+            f"{public_url(proxy)!r} in proxy-url of the kubeconfig cannot be used; "
             "it should look like http://HOST:PORT"
         )
 
@@ -142,12 +132,10 @@ def check_proxy(url: str) -> None:
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        # Whether the port is a number is only looked at when it is asked for.
-        _ = parts.port
+        _ = parts.port  # checked on access
     except ValueError:
         return False
-    host = parts.hostname
-    return parts.scheme in ("http", "https") and bool(host) and not re.search(r"\s", text)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
 
 
 def public_url(host: str) -> str:

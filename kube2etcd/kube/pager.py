@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from kube2etcd.errors import ApiGone, ApiTooLarge, ApiUnavailable
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import ApiObject, Kind, Rejected, decode_list
 from kube2etcd.kube.transport import Abort
 
@@ -20,34 +20,6 @@ LIST_TIMEOUT: Final = 60.0
 """Seconds for one page, altogether; the API server itself gives up after as many."""
 
 
-class ListerWatcher(Protocol):
-    """What lists and watches need of `kube2etcd.kube.client.ApiConnection`."""
-
-    def get(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        timeout: float,
-        abort: Abort | None = None,
-        max_bytes: int | None = None,
-    ) -> bytes:
-        """Fetch one complete answer."""
-        ...
-
-    def stream(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        connect_timeout: float,
-        read_timeout: float,
-        abort: Abort | None = None,
-    ) -> AbstractContextManager[Iterable[bytes]]:
-        """Open an answer that arrives line by line."""
-        ...
-
-
 def selectors(kind: Kind) -> dict[str, str]:
     """The parameters that narrow a list or a watch of ``kind``."""
     given = {"labelSelector": kind.label_selector, "fieldSelector": kind.field_selector}
@@ -55,7 +27,7 @@ def selectors(kind: Kind) -> dict[str, str]:
 
 
 def list_all(
-    kind: Kind, connection: ListerWatcher, path: str, abort: Abort, received: Callable[[int], object]
+    kind: Kind, connection: ApiConnection, path: str, abort: Abort, received: Callable[[int], object]
 ) -> tuple[list[ApiObject], list[Rejected], str]:
     """Objects, rejected objects and resourceVersion of one complete list; `ApiError`.
 
@@ -73,7 +45,7 @@ def list_all(
 
 def _read_pages(
     kind: Kind,
-    connection: ListerWatcher,
+    connection: ApiConnection,
     path: str,
     abort: Abort,
     received: Callable[[int], object],

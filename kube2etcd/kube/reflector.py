@@ -17,9 +17,10 @@ from typing import Final, Protocol
 
 from kube2etcd.backoff import Backoff
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected, decode_event
-from kube2etcd.kube.pager import ListerWatcher, list_all, selectors
+from kube2etcd.kube.pager import list_all, selectors
 from kube2etcd.kube.transport import Abort
 
 STOP_TIMEOUT: Final = 0.5
@@ -141,7 +142,7 @@ class Reflector:
     def __init__(
         self,
         kind: Kind,
-        connection: ListerWatcher,
+        connection: ApiConnection,
         sink: Sink,
         *,
         namespace: str | None = None,

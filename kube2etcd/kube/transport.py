@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import urllib3
@@ -21,11 +21,10 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutErr
 from kube2etcd import __version__
 from kube2etcd.errors import ApiError, ApiTruncated
 from kube2etcd.kube.credentials import Access, fingerprint
-from kube2etcd.kube.failures import ApiSilent, check_proxy, check_url
+from kube2etcd.kube.failures import ApiSilent, check_urls
 
 READ_SIZE: Final = 1 << 18
 """Bytes asked for at once; what has arrived is delivered, however little."""
-
 
 MAX_LINE: Final = 32 << 20
 """No object is larger than etcd takes (about 1.5 MiB); a longer line is no event."""
@@ -134,7 +133,8 @@ class _Lending(HTTPConnection):
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _lend_reused(self)
+        if self.sock is not None and not running.fresh:
+            _lend(self.sock)
         super().request(*args, **kwargs)
 
 
@@ -142,20 +142,11 @@ class _TlsConnection(_Lending, HTTPSConnection):
     pass
 
 
-def _lend_reused(connection: HTTPConnection) -> None:
-    if connection.sock is not None and not running.fresh:
-        _lend(connection.sock)
-
-
-class AbortablePool(HTTPConnectionPool):
-    """Plain HTTP."""
-
+class _Pool(HTTPConnectionPool):
     ConnectionCls = _Lending
 
 
-class AbortableTlsPool(HTTPSConnectionPool):
-    """HTTPS."""
-
+class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
@@ -166,9 +157,7 @@ class Session:
     """
 
     def __init__(self, access: Access, generation: int) -> None:
-        check_url(access.host)
-        if access.proxy:
-            check_proxy(access.proxy)
+        check_urls(access.host, access.proxy)
         self.access = access
         self.generation = generation
         self.doubtful = False
@@ -186,7 +175,7 @@ class Session:
         self.pool: urllib3.PoolManager = (
             urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
         )
-        self.pool.pool_classes_by_scheme = {"http": AbortablePool, "https": AbortableTlsPool}
+        self.pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     @property
     def stale(self) -> bool:
@@ -211,45 +200,37 @@ def arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         yield part
 
 
-class Stream:
-    """The lines of an unbounded response, each yielded on arrival."""
+def lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> Iterator[bytes]:
+    """The lines of an unbounded answer, each yielded on arrival, without their ends.
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
-        self._explain = explain
+    :raises ApiTruncated: the last line has no end.
+    :raises ApiSilent: nothing came for as long as the read timeout.
+    :raises ApiUnavailable: the connection broke.
+    """
+    parts: list[bytes] = []
+    length = 0
+    for chunk in _explained(response, explain):
+        first, *rest = chunk.split(b"\n")
+        parts.append(first)
+        length += len(first)
+        if not rest:
+            if length > MAX_LINE:
+                raise ApiTruncated(f"a line of the watch has more than {MAX_LINE} bytes and no end")
+            continue
+        rest.insert(0, b"".join(parts))
+        last = rest.pop()
+        parts, length = ([last], len(last)) if last else ([], 0)
+        yield from filter(None, rest)
+    if length:
+        raise ApiTruncated(f"the watch ended in the middle of a line, after {length} bytes of it")
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Complete lines without their end.
 
-        :raises ApiTruncated: the last line has no end.
-        :raises ApiSilent: nothing came for as long as the read timeout.
-        :raises ApiUnavailable: the connection broke.
-        """
-        parts: list[bytes] = []
-        length = 0
-        for chunk in self._chunks():
-            first, *rest = chunk.split(b"\n")
-            parts.append(first)
-            length += len(first)
-            if not rest:
-                if length > MAX_LINE:
-                    raise ApiTruncated(f"a line of the watch has more than {MAX_LINE} bytes and no end")
-                continue
-            rest.insert(0, b"".join(parts))
-            last = rest.pop()
-            parts, length = ([last], len(last)) if last else ([], 0)
-            for line in rest:
-                if line:
-                    yield line
-        if length:
-            raise ApiTruncated(f"the watch ended in the middle of a line, after {length} bytes of it")
-
-    def _chunks(self) -> Iterator[bytes]:
-        try:
-            yield from arriving(self._response)
-        except (ReadTimeoutError, TimeoutError) as error:
-            raise ApiSilent(str(self._explain(error))) from error
-        except (HTTPError, OSError, ValueError) as error:
-            raise self._explain(error) from error
+def _explained(
+    response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]
+) -> Iterator[bytes]:
+    try:
+        yield from arriving(response)
+    except (ReadTimeoutError, TimeoutError) as error:
+        raise ApiSilent(str(explain(error))) from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise explain(error) from error

@@ -20,12 +20,11 @@ from kube2etcd.app.corefile import CorefileWriter, webhook_only
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import changes
-from kube2etcd.etcd.client import connect as connect_etcd
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore as EtcdKeys
 from kube2etcd.external import ClusterAddress, Domain, Endpoint, managed
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.client import connect as connect_api
 from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Snapshot, Status, watched
@@ -298,7 +297,7 @@ def _reconciler(
     ending: contextlib.ExitStack,
 ) -> Reconciler:
     """The bridge's loop, without reflectors."""
-    connection = connect_etcd(build.etcd(settings))
+    connection = EtcdConnection(build.etcd(settings))
     ending.enter_context(impatient(stop, connection))
     ending.callback(connection.close)
     keys = EtcdKeys(connection, build.etcd_prefixes(settings))
@@ -343,7 +342,7 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
             domains = [*settings.domains, *_stored_domains(store)]
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
-            with connect_etcd(build.etcd(settings)) as connection:
+            with EtcdConnection(build.etcd(settings)) as connection:
                 keys = EtcdKeys(connection, build.etcd_prefixes(settings))
                 ours = [
                     changes.Delete(key)
@@ -371,12 +370,12 @@ def state_store(
     if webhook.state_objects is not None:
         with contextlib.ExitStack() as ending:
             if api is None:
-                api = ending.enter_context(contextlib.closing(connect_api(build.cluster(settings))))
+                api = ending.enter_context(contextlib.closing(ApiConnection(build.cluster(settings))))
             yield ObjectsStore(api, webhook.state_objects)
     elif with_etcd:
         # A connection of its own: calls wait for it, and must not wait as long as the loop may.
         brief = dataclasses.replace(build.etcd(settings), timeout=REQUEST)
-        with connect_etcd(brief) as connection:
+        with EtcdConnection(brief) as connection:
             yield EtcdStore(connection, webhook.state_prefix)
     else:
         yield FileStore(Path(webhook.state_file))

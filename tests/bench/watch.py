@@ -17,7 +17,7 @@ from typing import Any
 import kubernetes.client
 import kubernetes.watch
 
-from kube2etcd.kube.client import connect
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, decode_event
 from tests.bench.measure import Bench, Row, median
@@ -75,7 +75,7 @@ def stock(url: str, models: bool) -> int:
 
 def ours(url: str) -> int:
     """Our stream with its decoder; how many events it gave."""
-    connection = connect(ClusterSettings(master_url=url))
+    connection = ApiConnection(ClusterSettings(master_url=url))
     kind, count = KINDS["services"], 0
     with connection.stream(kind.path(), {"watch": "true"}, connect_timeout=10, read_timeout=10) as stream:
         for line in stream:

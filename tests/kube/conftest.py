@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.kube import credentials
-from kube2etcd.kube.client import ApiConnection, connect
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
 from tests.kube.scripted import Opened, Scripted
 
@@ -32,7 +32,7 @@ def opened() -> Iterator[Callable[..., ApiConnection]]:
     made: list[ApiConnection] = []
 
     def open_one(**settings: Any) -> ApiConnection:
-        made.append(connect(ClusterSettings(**settings)))
+        made.append(ApiConnection(ClusterSettings(**settings)))
         return made[-1]
 
     yield open_one

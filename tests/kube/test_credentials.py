@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from kube2etcd.errors import ApiForbidden, ApiUnavailable, SettingsError
-from kube2etcd.kube.client import connect
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings, read_access
 from tests.kube.scripted import (
     SECRET,
@@ -153,7 +153,7 @@ def test_in_cluster_broken(pod: Path, broken: str, monkeypatch: pytest.MonkeyPat
     else:
         (pod / "ca.crt").write_text("")
     with pytest.raises(SettingsError, match="service account"):
-        connect(ClusterSettings())
+        ApiConnection(ClusterSettings())
 
 
 def test_in_cluster_unreadable(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_in_cluster_unreadable(pod: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("kubernetes.config.incluster_config.InClusterConfigLoader._read_token_file", refuse)
     with pytest.raises(SettingsError, match="Permission denied"):
-        connect(ClusterSettings())
+        ApiConnection(ClusterSettings())
 
 
 def test_in_cluster_token_and_ca_are_taken_up_when_they_change(
@@ -284,7 +284,7 @@ def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, word
     path = tmp_path / "kc"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SettingsError) as caught:
-        connect(ClusterSettings(kubeconfig=path))
+        ApiConnection(ClusterSettings(kubeconfig=path))
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -292,7 +292,7 @@ def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, word
 def test_a_context_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "kc").write_text(CONFIG)
     with pytest.raises(SettingsError, match="kc has no context 'gone'; " + CHOICE):
-        connect(ClusterSettings(kubeconfig=tmp_path / "kc", context="gone"))
+        ApiConnection(ClusterSettings(kubeconfig=tmp_path / "kc", context="gone"))
 
 
 def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
@@ -301,20 +301,20 @@ def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
     config["users"] = [{"name": "u", "token": SECRET}]  # one level too high
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(SettingsError, match=r"kc cannot be used: .*Expected key user") as caught:
-        connect(ClusterSettings(kubeconfig=path))
+        ApiConnection(ClusterSettings(kubeconfig=path))
     assert SECRET not in str(caught.value)
 
 
 def test_an_unknown_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "~no-such-user/kc")
     with pytest.raises(SettingsError, match="no kubeconfig at ~no-such-user/kc"):
-        connect(ClusterSettings())
+        ApiConnection(ClusterSettings())
 
 
 def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def told() -> str:
         with pytest.raises(SettingsError) as caught:
-            connect(ClusterSettings(kubeconfig=tmp_path / "kube"))
+            ApiConnection(ClusterSettings(kubeconfig=tmp_path / "kube"))
         return str(caught.value)
 
     assert "kube (--kubeconfig), and this is no pod" in told()
@@ -328,14 +328,14 @@ def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert "no file that can be read again" in told()
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone")
     with pytest.raises(SettingsError, match=r"gone \(KUBECONFIG\), and this is no pod"):
-        connect(ClusterSettings())
+        ApiConnection(ClusterSettings())
 
 
 def test_a_kubeconfig_that_names_no_server(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", "x")
     path.write_text(path.read_text().replace("server: x", "other: x"))
     with pytest.raises(SettingsError, match="no server"):
-        connect(ClusterSettings(kubeconfig=path))
+        ApiConnection(ClusterSettings(kubeconfig=path))
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_kubeconfig_that_names_no_server(tmp_path: Path) -> None:
 )
 def test_settings_that_name_no_cluster(settings: ClusterSettings, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        connect(settings)
+        ApiConnection(settings)
 
 
 @pytest.mark.parametrize("key", ["certificate-authority", "client-certificate"])
@@ -361,14 +361,14 @@ def test_certificate_files_that_cannot_be_used(tmp_path: Path, key: str) -> None
     user = {} if cluster else {"client-certificate": "bad.pem", "client-key": "bad.pem"}
     path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", user, **cluster)
     with pytest.raises(SettingsError, match=r"bad\.pem"):
-        connect(ClusterSettings(kubeconfig=path))
+        ApiConnection(ClusterSettings(kubeconfig=path))
 
 
 def test_a_certificate_file_that_is_missing(tmp_path: Path) -> None:
     cluster = {"certificate-authority": "gone.pem"}
     path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", **cluster)
     with pytest.raises(SettingsError, match=r"gone\.pem"):
-        connect(ClusterSettings(kubeconfig=path))
+        ApiConnection(ClusterSettings(kubeconfig=path))
 
 
 def test_a_kubeconfig_in_a_folder_that_may_not_be_entered(
@@ -380,7 +380,7 @@ def test_a_kubeconfig_in_a_folder_that_may_not_be_entered(
     monkeypatch.setattr(Path, "is_file", closed)
     monkeypatch.setattr("kube2etcd.kube.credentials.SERVICE_ACCOUNT", _Nothing())
     with pytest.raises(SettingsError, match="kc cannot be read: Permission denied"):
-        connect(ClusterSettings(kubeconfig=tmp_path / "kc"))
+        ApiConnection(ClusterSettings(kubeconfig=tmp_path / "kc"))
 
 
 class _Nothing:

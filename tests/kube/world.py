@@ -10,10 +10,11 @@ import contextlib
 import json
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiUnavailable
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.kube.transport import Abort
@@ -71,7 +72,7 @@ class Sink:
         return [t for t in self.told if t[0] == "replace"]
 
 
-class World:
+class World(ApiConnection):
     """A scripted API server, a clock, and the Reflector that talks to it."""
 
     def __init__(self, kind: Kind = SERVICES, **options: Any) -> None:
@@ -136,7 +137,7 @@ class World:
         connect_timeout: float,
         read_timeout: float,
         abort: Abort | None = None,
-    ) -> Iterator[Iterable[bytes]]:
+    ) -> Iterator[Iterator[bytes]]:
         self.asked.append(("watch", dict(params)))
         self.read_timeouts.append(read_timeout)
         steps = self._next("watch")

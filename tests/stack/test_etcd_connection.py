@@ -13,7 +13,7 @@ import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
-from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.harness import SLOW, Authority, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
 
@@ -42,7 +42,7 @@ def unauthenticated(connection: EtcdConnection) -> EtcdUnauthenticated | None:
 
 def test_etcd_need_not_be_there_yet(binaries: dict[str, Path], tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "etcd", binaries)
-    with connect(EtcdSettings((etcd.url,))) as connection:
+    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
         with pytest.raises(EtcdUnavailable, match=f"{etcd.port} cannot be reached"):
             EtcdStore(connection, [PREFIX]).snapshot()
         etcd.start()
@@ -57,11 +57,11 @@ def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptu
     password.write_text("wrong-one\n")
     settings = EtcdSettings((server.url,), user="bridge", password_file=password)
     with (
-        connect(EtcdSettings((server.url,))) as nobody,
+        EtcdConnection(EtcdSettings((server.url,))) as nobody,
         pytest.raises(EtcdUnauthenticated, match="etcd user"),
     ):
         EtcdStore(nobody, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
-    with connect(settings) as connection:
+    with EtcdConnection(settings) as connection:
         with pytest.raises(EtcdUnauthenticated) as caught:
             works(connection)
         assert "wrong-one" not in str(caught.value)
@@ -98,7 +98,7 @@ def test_watch_gets_a_new_token(server: Etcd, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
     stop = threading.Event()
-    with connect(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
+    with EtcdConnection(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
         store = EtcdStore(connection, [PREFIX])
         revision = store.apply([[(Put(b"/skydns/a", b"1"),)]]).revision
         server.restart()
@@ -111,7 +111,7 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: 
     server.enable_auth("root", "secret")
     password = tmp_path / "password"
     password.write_text("guest")
-    with connect(EtcdSettings((server.url,), user="guest", password_file=password)) as connection:
+    with EtcdConnection(EtcdSettings((server.url,), user="guest", password_file=password)) as connection:
         store = EtcdStore(connection, [PREFIX])
         with pytest.raises(EtcdRefused, match="role"):
             store.snapshot()
@@ -126,7 +126,7 @@ def test_user_is_set_and_etcd_wants_none(
 ) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
-    with connect(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
+    with EtcdConnection(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
         assert works(connection)
         assert "wants no user" in caplog.text
         server.enable_auth("bridge", "hunter2")
@@ -147,10 +147,13 @@ def test_tls_and_its_rotation(binaries: dict[str, Path], tmp_path: Path, mutual:
 
     with Etcd(tmp_path / "etcd", binaries, tls=use(first)) as server:
         settings = EtcdSettings((server.url,), cafile, cert if mutual else None, key if mutual else None)
-        with connect(settings) as connection:
+        with EtcdConnection(settings) as connection:
             assert works(connection)
             if mutual:
-                with connect(EtcdSettings((server.url,), cafile)) as nobody, pytest.raises(EtcdUnavailable):
+                with (
+                    EtcdConnection(EtcdSettings((server.url,), cafile)) as nobody,
+                    pytest.raises(EtcdUnavailable),
+                ):
                     works(nobody)
             server.stop()
             server.tls = use(second)
@@ -168,7 +171,7 @@ def test_server_of_another_authority_is_not_trusted(binaries: dict[str, Path], t
     tls = EtcdTls(theirs.issue("server"), theirs.ca_file, theirs.issue("client"), client_auth=False)
     with (
         Etcd(tmp_path / "etcd", binaries, tls=tls) as server,
-        connect(EtcdSettings((server.url,), ours.ca_file)) as connection,
+        EtcdConnection(EtcdSettings((server.url,), ours.ca_file)) as connection,
         pytest.raises(EtcdUnavailable),
     ):
         works(connection)
@@ -177,11 +180,11 @@ def test_server_of_another_authority_is_not_trusted(binaries: dict[str, Path], t
 def test_next_server_when_one_is_down(binaries: dict[str, Path], tmp_path: Path) -> None:
     with Etcd(tmp_path / "etcd", binaries) as etcd:
         nobody = f"http://127.0.0.1:{free_port()}"
-        with connect(EtcdSettings((nobody, etcd.url))) as connection:
+        with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
             store = EtcdStore(connection, [PREFIX])
             assert store.snapshot().entries == {}, "a read tries every server"
             assert works(connection)
-        with connect(EtcdSettings((nobody, etcd.url))) as connection:
+        with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
             with pytest.raises(EtcdUnavailable):
                 EtcdStore(connection, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
             assert works(connection), "a write fails over with the next attempt"
@@ -190,7 +193,7 @@ def test_next_server_when_one_is_down(binaries: dict[str, Path], tmp_path: Path)
 def test_cluster_that_loses_the_member_in_use(binaries: dict[str, Path], tmp_path: Path) -> None:
     with (
         EtcdCluster(tmp_path / "cluster", binaries) as cluster,
-        connect(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
+        EtcdConnection(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
     ):
         assert works(connection)
         member = cluster.members[connection.endpoints.index(connection.session().endpoint)]
@@ -217,7 +220,7 @@ def test_ipv6(binaries: dict[str, Path], tmp_path: Path) -> None:
         for argument in etcd.process.command
     ]
     etcd.start()
-    with connect(EtcdSettings((f"http://[::1]:{etcd.port}",))) as connection:
+    with EtcdConnection(EtcdSettings((f"http://[::1]:{etcd.port}",))) as connection:
         assert works(connection)
     etcd.kill()
 
@@ -227,12 +230,12 @@ def test_proxies_of_the_environment_have_no_say(etcd: Etcd, monkeypatch: pytest.
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with connect(EtcdSettings((etcd.url,))) as connection:
+    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
         assert works(connection)
 
 
 def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = connect(EtcdSettings((etcd.url,), timeout=30))
+    connection = EtcdConnection(EtcdSettings((etcd.url,), timeout=30))
     assert works(connection)
     etcd.pause()
     failed = threading.Event()
@@ -263,7 +266,7 @@ def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.M
 def test_something_else_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with connect(EtcdSettings((f"http://127.0.0.1:{port}",), timeout=1)) as connection:
+        with EtcdConnection(EtcdSettings((f"http://127.0.0.1:{port}",), timeout=1)) as connection:
             began = time.monotonic()
             with pytest.raises(EtcdUnavailable):
                 works(connection)

@@ -12,7 +12,7 @@ import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
-from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending, connect
+from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.sync import follower as follower_module
@@ -26,7 +26,7 @@ PREFIX = b"/skydns/"
 
 @pytest.fixture
 def connection(server: Etcd) -> Iterator[EtcdConnection]:
-    with connect(EtcdSettings((server.url,), timeout=2)) as connection:
+    with EtcdConnection(EtcdSettings((server.url,), timeout=2)) as connection:
         yield connection
 
 
@@ -240,7 +240,7 @@ def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection,
 
 def test_quiet_watch_lives_on(server: Etcd) -> None:
     """Nothing happens for many timeouts: the server is asked, answers, and the watch stays."""
-    with connect(EtcdSettings((server.url,), timeout=1)) as connection:
+    with EtcdConnection(EtcdSettings((server.url,), timeout=1)) as connection:
         store = EtcdStore(connection, [PREFIX])
         watching = Watching(store, server.revision() + 1).standing()
         began = time.monotonic()
@@ -260,7 +260,7 @@ def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) ->
 
 def test_no_space(binaries: dict[str, Path], tmp_path: Path) -> None:
     server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
-    with server, connect(EtcdSettings((server.url,))) as connection:
+    with server, EtcdConnection(EtcdSettings((server.url,))) as connection:
         store = EtcdStore(connection, [PREFIX])
         with pytest.raises(EtcdNoSpace, match="NOSPACE"):
             store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])

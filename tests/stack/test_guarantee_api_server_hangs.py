@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.kube.client import connect
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
@@ -165,7 +165,7 @@ def test_a_watch_over_a_connection_that_swallows_is_opened_anew(apiserver: ApiSe
         server = {"server": f"https://127.0.0.1:{tunnel.port}"}
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")
         inbox = Inbox()
-        api = connect(ClusterSettings(kubeconfig))
+        api = ApiConnection(ClusterSettings(kubeconfig))
         # a bridge waits for 90 s, which is longer than a quiet watch needs for its bookmarks
         reflector = Reflector(KINDS["services"], api, inbox, inactivity=2.0, connect_timeout=2.0)
         names: set[str] = set()

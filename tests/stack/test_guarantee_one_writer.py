@@ -11,7 +11,7 @@ import pytest
 
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.client import EtcdSettings, connect
+from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
 from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.faults import HERE, args, comes, metric, running, same_keys
@@ -208,7 +208,7 @@ def candidates(etcd: Etcd) -> Iterator[Callable[[str], Election]]:
     made: list[Election] = []
 
     def candidate(name: str) -> Election:
-        one = Election(connect(EtcdSettings((etcd.url,), timeout=2)), KEY, name, changed=lambda: None)
+        one = Election(EtcdConnection(EtcdSettings((etcd.url,), timeout=2)), KEY, name, changed=lambda: None)
         made.append(one)
         one.start()
         return one
@@ -228,7 +228,7 @@ def test_etcd_refuses_what_a_former_leader_writes(
     first = candidates("first")
     leads(first)
     stale = first.guard()
-    with connect(EtcdSettings((etcd.url,))) as connection:
+    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
         store = EtcdStore(connection, [b"/skydns/"], election=first)
         assert store.apply(CHANGE).written == 1
         first.stop()
@@ -256,7 +256,7 @@ def test_etcd_refuses_what_a_former_leader_writes_after_it_lost_its_data(
     leads(second)
     assert second.guard().create_revision == stale.create_revision, "revisions begin anew"
     monkeypatch.setattr(first, "guard", lambda: stale)
-    with connect(EtcdSettings((etcd.url,))) as connection:
+    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
         # as when it was paused with its first transaction about to be sent
         with pytest.raises(EtcdDeposed):
             EtcdStore(connection, [b"/skydns/"], election=first).apply(CHANGE)
@@ -277,6 +277,6 @@ def test_what_happens_to_etcd_is_got_over(
         etcd.wipe()
     else:
         etcd.restart()
-    with connect(EtcdSettings((etcd.url,))) as connection:
+    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
         store = EtcdStore(connection, [b"/skydns/"], election=only)
         wait_for(lambda: store.apply(CHANGE).written, "it to write again", 10, not_yet=(EtcdDeposed,))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiError, ApiGone, ApiUnavailable
-from kube2etcd.kube.client import ApiConnection, connect
+from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
 from kube2etcd.kube.reflector import Reflector
@@ -68,7 +68,7 @@ Started = Callable[..., tuple[Reflector, Recorder]]
 
 @pytest.fixture
 def connection(apiserver: ApiServer) -> Iterator[ApiConnection]:
-    made = connect(ClusterSettings(kubeconfig=apiserver.kubeconfig()))
+    made = ApiConnection(ClusterSettings(kubeconfig=apiserver.kubeconfig()))
     yield made
     made.close()
 
@@ -202,7 +202,7 @@ def read_one_event(connection: ApiConnection, params: dict[str, str]) -> Event:
 
 def test_client_certificate(apiserver: ApiServer, start: Started) -> None:
     pair = apiserver.client_certificate("operator")
-    over = connect(ClusterSettings(kubeconfig=apiserver.kubeconfig(certificate=pair, name="mtls")))
+    over = ApiConnection(ClusterSettings(kubeconfig=apiserver.kubeconfig(certificate=pair, name="mtls")))
     _, sink = start(over=over)
     wait_for(lambda: sink.health == "healthy", "the watch")
     over.close()
@@ -218,7 +218,7 @@ def test_exec_plugin(apiserver: ApiServer, start: Started, tmp_path: Path) -> No
     plugin.chmod(0o755)
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}}
     path = apiserver.kubeconfig(user=user, name="exec-kubeconfig")
-    over = connect(ClusterSettings(kubeconfig=path))
+    over = ApiConnection(ClusterSettings(kubeconfig=path))
     _, sink = start(over=over)
     wait_for(lambda: sink.health == "healthy", "the watch")
     over.close()
@@ -231,7 +231,7 @@ def test_the_environment_does_not_decide(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, "/nowhere/ca.pem")
-    over = connect(ClusterSettings(kubeconfig=apiserver.kubeconfig()))
+    over = ApiConnection(ClusterSettings(kubeconfig=apiserver.kubeconfig()))
     _, sink = start(over=over)
     wait_for(lambda: sink.health == "healthy", "the watch")
     over.close()

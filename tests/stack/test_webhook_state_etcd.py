@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import EtcdUnavailable
-from kube2etcd.etcd.client import EtcdConnection, connect
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook.state import NotStored, State
@@ -31,7 +31,7 @@ def soon() -> float:
 
 @pytest.fixture
 def connection(etcd: Etcd) -> Iterator[EtcdConnection]:
-    with connect(EtcdSettings((etcd.url,), timeout=2)) as opened:
+    with EtcdConnection(EtcdSettings((etcd.url,), timeout=2)) as opened:
         yield opened
 
 
@@ -240,11 +240,11 @@ def test_an_unreadable_state_is_reported_and_left_alone(
 
 def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
     servers = ("http://127.0.0.1:1", etcd.url)
-    with connect(EtcdSettings(servers, timeout=2)) as opened:
+    with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
         store = EtcdStore(opened, PREFIX)
         assert store.load() == State()
         store.save(state("a"), soon())
-    with connect(EtcdSettings(servers, timeout=2)) as opened:
+    with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
         store = EtcdStore(opened, PREFIX)
         with pytest.raises(NotStored, match="too slow"):
             store.check(state("a"), time.monotonic() - 1)
