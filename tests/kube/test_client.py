@@ -275,7 +275,7 @@ def test_user_and_password_of_a_url_are_not_shown(opened: Opened) -> None:
 def test_the_package_is_imported_only_when_it_is_needed() -> None:
     code = (
         "import sys; from kube2etcd.kube import client, reflector;"
-        "client.connect(client.ClusterSettings(master_url='http://127.0.0.1:1'));"
+        "client.ApiConnection(client.ClusterSettings(master_url='http://127.0.0.1:1'));"
         "sys.exit('kubernetes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
