@@ -138,6 +138,12 @@ def _set(default: _T, convert: Convert, help: str, option: str = "", **others: A
     return field(default=default, metadata={"setting": given})
 
 
+def _flag(default: bool, help: str, option: str = "", **others: Any) -> bool:
+    """A field whose option takes no value and turns the default over."""
+    flag = to_not if default else to_boolean
+    return _set(default, to_boolean, help, option, flag=flag, **others)
+
+
 def _group(
     cls: type[_T], topic: str, commands: tuple[str, ...], *, bare: bool = False, common: bool = True
 ) -> _T:
@@ -321,14 +327,12 @@ class Webhook:
     allow: tuple[Network, ...] = _set(
         (), to_network, "Networks that may call the webhook; may be repeated; default: all.", many=True
     )
-    inside: bool = _set(
+    inside: bool = _flag(
         False,
-        to_boolean,
         "Serve the webhook for ExternalDNS in this process, and publish its names.",
         "webhook",
         commands=LIST,
         common=True,
-        flag=to_boolean,
     )
     # The state is then visible to every bridge with --dns-endpoints.
     state_objects: str | None = _set(
@@ -353,13 +357,8 @@ class Settings:
 
     domain: Name = _set(CLUSTER_LOCAL, to_name, "Zone of the cluster.", variables=("DNS_DOMAIN",))
     # Without it, objects that only this zone needs are not read either.
-    cluster_zone: bool = _set(
-        True,
-        to_boolean,
-        "Publish only the other zones.",
-        "no-cluster-zone",
-        commands=(*LIST, "corefile"),
-        flag=to_not,
+    cluster_zone: bool = _flag(
+        True, "Publish only the other zones.", "no-cluster-zone", commands=(*LIST, "corefile")
     )
     # kube2sky's TTL.
     ttl: int = _set(30, SECONDS, "TTL of the records.", commands=(*PUBLISH, "corefile", "webhook"))
@@ -377,13 +376,8 @@ class Settings:
     endpoint_names: str = _set(
         "headless", to_one_of("headless", "all"), "Services whose endpoints have names.", commands=PUBLISH
     )
-    tenant_cluster_ip: bool = _set(
-        True,
-        to_boolean,
-        "Ignore the annotation with a tenant's ClusterIP.",
-        "no-tenant-cluster-ip",
-        commands=PUBLISH,
-        flag=to_not,
+    tenant_cluster_ip: bool = _flag(
+        True, "Ignore the annotation with a tenant's ClusterIP.", "no-tenant-cluster-ip", commands=PUBLISH
     )
     dns_server_ip: tuple[Address, ...] = _set(
         (),
@@ -405,13 +399,8 @@ class Settings:
         many=True,
     )
     # Off by default: ExternalDNS may read the objects for another DNS server.
-    dns_endpoints: bool = _set(
-        False,
-        to_boolean,
-        "Publish the names of DNSEndpoint objects in --domains.",
-        topic="Other zones",
-        commands=LIST,
-        flag=to_boolean,
+    dns_endpoints: bool = _flag(
+        False, "Publish the names of DNSEndpoint objects in --domains.", topic="Other zones", commands=LIST
     )
     webhook: Webhook = _group(Webhook, "ExternalDNS", LISTEN, bare=True, common=False)
     corefile: Serve = _group(Serve, "Corefile", COREFILE, bare=True, common=False)
@@ -433,28 +422,24 @@ class Settings:
         topic="Process",
         commands=("run",),
     )
-    events: bool = _set(
+    events: bool = _flag(
         False,
-        to_boolean,
         "Post Events on objects whose records are left out.",
         topic="Process",
         commands=("run",),
         common=False,
-        flag=to_boolean,
     )
     # Each period is up to a tenth shorter or longer, so that many bridges do not list at once.
     resync_period: float = _set(
         300.0, to_duration(1, 86400), "Time between full passes.", topic="Process", commands=LISTEN
     )
     # Off by default: an etcd in the same pod has one writer.  The election key needs permissions in etcd too.
-    leader_elect: bool = _set(
+    leader_elect: bool = _flag(
         False,
-        to_boolean,
         "Write only while elected; others with the same owner stand by.",
         topic="Process",
         commands=("run", "check"),
         common=False,
-        flag=to_boolean,
     )
     log_format: str = _set("text", to_one_of("text", "json"), "Format of the log.", topic="Process")
     log_level: str = _set(
