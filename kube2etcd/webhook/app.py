@@ -1,7 +1,7 @@
 """The webhook in a process: `kube2etcd webhook`, and its half of `kube2etcd run --webhook`.
 
-By itself the webhook is the bridge without reflectors: the same reconciler takes its names from the same
-events.  Threads: one that compares without a call, the listener's workers, the reconciler in the caller's.
+By itself the webhook is the bridge without reflectors: the same reconciler, fed by the same events.  Threads:
+one that compares without a call, the listener's workers, and the reconciler in the caller's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, webhook_only
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.errors import SettingsError
-from kube2etcd.etcd import changes
+from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.store import EtcdStore as EtcdKeys
+from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.external import ClusterAddress, Domain, Endpoint, managed
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
@@ -38,7 +38,7 @@ from kube2etcd.webhook.hosts import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.provider import Names, Options, Provider
 from kube2etcd.webhook.state import REQUEST, NotStored, StateStore
-from kube2etcd.webhook.state_etcd import EtcdStore
+from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_file import FileStore
 from kube2etcd.webhook.state_objects import ObjectsStore
 from skydns_compat.corefile import cluster_parts
@@ -70,7 +70,7 @@ class NameEvents:
         self._sent: dict[str, tuple[Endpoint, ...]] | None = None
 
     def update(self, changed: Mapping[str, tuple[Endpoint, ...]]) -> None:
-        """Send what changed of these names (no endpoints: the name is gone); at first, all names."""
+        """Send what changed of these names (no endpoints: the name is gone); the first time, all names."""
         with self._lock:
             if self._sent is None:
                 self._sent = {name: some for name, some in changed.items() if some}
@@ -105,7 +105,7 @@ class Webhook:
     """Provider, listener, the thread that compares, and the events for a reconciler."""
 
     kinds: tuple[str, ...]
-    """The kinds of events that it sends, which the reconciler waits for like any other."""
+    """Kinds of events that it sends; the reconciler waits for a list of each."""
 
     def __init__(
         self,
@@ -116,16 +116,16 @@ class Webhook:
         status: Status,
         corefile: CorefileWriter | None = None,
     ) -> None:
-        """``inbox`` leads to the reconciler, where names become keys, and ``status`` is its; without one
-        the webhook reports there itself.  ``corefile`` serves the domains.
+        """``inbox`` and ``status`` are the reconciler's; without an inbox there are no keys, and the webhook
+        reports its own status.  ``corefile`` serves the domains.
 
         :raises SettingsError: the address of the API cannot be bound.
         """
         webhook = settings.webhook
         self._settings, self._inbox, self._status, self._corefile = settings, inbox, status, corefile
-        # Names in state objects come from the API server, to this bridge as to every other.
-        fed = inbox is not None and (webhook.state_objects is None or not settings.dns_endpoints)
-        self._events = NameEvents(inbox) if inbox is not None and fed else None
+        # With --dns-endpoints, names in state objects come from the API server, as to every other bridge.
+        reflected = webhook.state_objects is not None and settings.dns_endpoints
+        self._events = NameEvents(inbox) if inbox is not None and not reflected else None
         self.kinds = (KIND,) if self._events is not None else ()
         self._zoned = (settings.domains, ClusterAddress(webhook.cluster_ip))
         self._stop, self._compared = threading.Event(), threading.Event()
@@ -146,7 +146,7 @@ class Webhook:
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
 
     def start(self, *, wait: Callable[[], bool] | None = None) -> None:
-        """Read the state and open the API; with ``wait`` only when it was read, or ``wait()`` is true."""
+        """Read the state and open the API; with ``wait``, once the state is read or ``wait()`` is true."""
         self._repairs.start()
         while wait is not None and not (wait() or self._compared.wait(0.05)):
             pass
@@ -163,7 +163,7 @@ class Webhook:
             self._events.relist(reason)
 
     def snapshot(self) -> Snapshot:
-        """The provider's conditions and the loop's status as one (`kube2etcd.http.server.HasSnapshot`)."""
+        """The loop's status with the provider's conditions (`kube2etcd.http.server.HasSnapshot`)."""
         conditions, loop = self.provider.conditions(), self._status.snapshot()
         return dataclasses.replace(
             loop,
@@ -198,16 +198,14 @@ class Webhook:
 
 
 class Stored:
-    """The webhook's names for a single pass: read from where a running webhook stores them."""
-
-    kinds: tuple[str, ...]
+    """The names that a running webhook has stored, for a single pass."""
 
     def __init__(self, settings: Settings, inbox: Inbox) -> None:
         self._settings, self._inbox = settings, inbox
         self.kinds = (KIND,) if settings.webhook.state_objects is None else ()
 
     def relist(self, reason: str = "") -> None:
-        """Read the state and put it as events; `NotStored` where it cannot be read."""
+        """Read the state and send it as events; `NotStored`."""
         if not self.kinds:
             return
         with state_store(self._settings, with_etcd=True) as store:
@@ -227,10 +225,7 @@ class Stored:
 
 
 def check(settings: Settings, *, with_etcd: bool) -> None:
-    """Refuse settings that the webhook cannot work with, all faults at once.
-
-    :raises SettingsError: there are some.
-    """
+    """Raise `SettingsError` with all settings that the webhook cannot work with."""
     webhook = settings.webhook
     faults = []
     if not with_etcd and webhook.hosts_file is None and webhook.state_objects is None:
@@ -300,7 +295,7 @@ def _reconciler(
     connection = EtcdConnection(build.etcd(settings))
     ending.enter_context(impatient(stop, connection))
     ending.callback(connection.close)
-    keys = EtcdKeys(connection, build.etcd_prefixes(settings))
+    keys = EtcdStore(connection, build.etcd_prefixes(settings))
     follower = EtcdFollower(keys, inbox)
     follower.start()
     ending.callback(follower.stop)
@@ -339,16 +334,15 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
         hosts = hosts_file(settings)
         if hosts is not None:
             # Of a block whose end is torn off, only names of our domains are known to be ours.
-            domains = [*settings.domains, *_stored_domains(store)]
+            domains = [*settings.domains]
+            with contextlib.suppress(NotStored):  # an unreadable state is deleted all the same
+                domains += store.load().domains
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
             with EtcdConnection(build.etcd(settings)) as connection:
-                keys = EtcdKeys(connection, build.etcd_prefixes(settings))
-                ours = [
-                    changes.Delete(key)
-                    for key, value in keys.snapshot().entries.items()
-                    if owner_of(value) == owner(settings)
-                ]
+                keys = EtcdStore(connection, build.etcd_prefixes(settings))
+                entries = keys.snapshot().entries.items()
+                ours = [Delete(key) for key, value in entries if owner_of(value) == owner(settings)]
                 keys.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
         store.clear()
 
@@ -362,9 +356,9 @@ def owner(settings: Settings) -> str:
 def state_store(
     settings: Settings, *, with_etcd: bool, api: ApiConnection | None = None
 ) -> Iterator[StateStore]:
-    """Where the state is stored: in objects of the API server if asked for, else in etcd or a file.
+    """The store of the state: objects of the API server if configured, else etcd or a file.
 
-    ``api``: a connection to use, which stays open; else one is made where it is needed.
+    ``api`` is a connection to use, and is left open; without one it is made where needed.
     """
     webhook = settings.webhook
     if webhook.state_objects is not None:
@@ -373,26 +367,18 @@ def state_store(
                 api = ending.enter_context(contextlib.closing(ApiConnection(build.cluster(settings))))
             yield ObjectsStore(api, webhook.state_objects)
     elif with_etcd:
-        # A connection of its own: calls wait for it, and must not wait as long as the loop may.
+        # A connection of its own: calls wait for it, with a shorter timeout than the loop's.
         brief = dataclasses.replace(build.etcd(settings), timeout=REQUEST)
         with EtcdConnection(brief) as connection:
-            yield EtcdStore(connection, webhook.state_prefix)
+            yield EtcdState(connection, webhook.state_prefix)
     else:
         yield FileStore(Path(webhook.state_file))
 
 
 def hosts_file(settings: Settings) -> HostsFile | None:
-    """The hosts file, where names go into one."""
+    """The hosts file to publish names in, if any."""
     path = settings.webhook.hosts_file
     return HostsFile(Path(path), settings.owner_id) if path is not None else None
-
-
-def _stored_domains(store: StateStore) -> tuple[Domain, ...]:
-    """Those that came by REST; none where the state cannot be read, which must not prevent its deletion."""
-    try:
-        return store.load().domains
-    except NotStored:
-        return ()
 
 
 def _warn_of_open_api(settings: Settings) -> None:

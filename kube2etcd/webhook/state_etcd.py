@@ -50,7 +50,7 @@ class _Overtaken(Exception):
     """The head is not the one that we know."""
 
 
-class EtcdStore:
+class EtcdState:
     """A `StateStore` below ``prefix``, a path without a final slash."""
 
     def __init__(self, connection: EtcdConnection, prefix: str) -> None:

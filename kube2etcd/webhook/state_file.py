@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from kube2etcd import atomic
 from kube2etcd.webhook.state import NotStored, State, UnreadableState, decode, encode
 
-_Version = tuple[int, int, int]
-
 
 class FileStore:
-    """A `StateStore` in the file ``path``, which its owner alone can read."""
+    """A `StateStore` in the file ``path``, readable by its owner alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._written: _Version | None = None
+        self._written: tuple[int, int, int] | None = None
+        """Version of the file that we wrote or read last."""
         self._lock = -1
         """Descriptor of the lock file, once it is ours."""
 
@@ -29,13 +30,12 @@ class FileStore:
     def load(self) -> State:
         """As `StateStore` says."""
         self._claim()
-        try:
-            data, _ = atomic.read(self.path)
+        with self._failing("read"):
+            try:
+                data, _ = atomic.read(self.path)
+            except FileNotFoundError:
+                return State()
             self._written = self._version()
-        except FileNotFoundError:
-            return State()
-        except OSError as error:
-            raise NotStored(f"the state file {self.path} cannot be read: {error.strerror}") from None
         try:
             return decode(data)
         except UnreadableState as error:
@@ -46,39 +46,31 @@ class FileStore:
 
     def save(self, state: State, deadline: float) -> None:
         """As `StateStore` says."""
-        try:
+        with self._failing("written"):
             self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._claim()
             atomic.put(self.path, encode(state), 0o600)
             self._written = self._version()
-        except OSError as error:
-            raise NotStored(f"the state file {self.path} cannot be written: {error.strerror}") from None
 
     def check(self, state: State, deadline: float) -> State:
-        """As `StateStore` says; nobody else writes this file, so what differs is damage."""
+        """As `StateStore` says; nobody else writes this file, so a difference is damage."""
         self._prepare_folder()
-        try:
-            there = self._version()
-        except FileNotFoundError:
-            there = None
-        except OSError as error:
-            raise NotStored(f"the state file {self.path} cannot be read: {error.strerror}") from None
-        if there != self._written:
+        with self._failing("read"):
+            found = self._version()
+        if found != self._written:
             self.save(state, deadline)
         return state
 
     def clear(self) -> None:
         """As `StateStore` says."""
         self._claim()
-        try:
+        with self._failing("removed"):
             self.path.unlink(missing_ok=True)
             self._lock_file().unlink(missing_ok=True)
-        except OSError as error:
-            raise NotStored(f"the state file {self.path} cannot be removed: {error.strerror}") from None
         self._written = None
 
     def _prepare_folder(self) -> None:
-        """See that the file can be written in its folder; `NotStored`."""
+        """Check that the file can be written in its folder; `NotStored`."""
         folder = self.path.parent
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -119,6 +111,16 @@ class FileStore:
         else:
             self._lock = descriptor
 
-    def _version(self) -> _Version:
-        status = os.stat(self.path)
+    @contextlib.contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotStored(f"the state file {self.path} cannot be {what}: {error.strerror}") from None
+
+    def _version(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
         return status.st_ino, status.st_mtime_ns, status.st_size

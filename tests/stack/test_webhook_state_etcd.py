@@ -14,7 +14,7 @@ from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook.state import NotStored, State
-from kube2etcd.webhook.state_etcd import EtcdStore
+from kube2etcd.webhook.state_etcd import EtcdState
 from tests.stack.harness import SLOW, Etcd
 
 PREFIX = "/kube2etcd/webhook"
@@ -36,21 +36,21 @@ def connection(etcd: Etcd) -> Iterator[EtcdConnection]:
 
 
 @pytest.fixture
-def store(connection: EtcdConnection) -> EtcdStore:
-    made = EtcdStore(connection, PREFIX)
+def store(connection: EtcdConnection) -> EtcdState:
+    made = EtcdState(connection, PREFIX)
     assert made.load() == State()
     return made
 
 
 def fresh(connection: EtcdConnection) -> State:
-    return EtcdStore(connection, PREFIX).load()
+    return EtcdState(connection, PREFIX).load()
 
 
 def keys(etcd: Etcd) -> list[str]:
     return etcd.ctl("get", "--prefix", "--keys-only", "--", PREFIX).split()
 
 
-def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.check(State(), soon())
     # Written at once, so that an etcd which takes no writes is found before a call needs it.
     assert keys(etcd) == [f"{PREFIX}/head"]
@@ -62,7 +62,7 @@ def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: Etcd
     assert sorted(keys(etcd)) == [f"{PREFIX}/endpoint/a.dtk.io/A/", f"{PREFIX}/head"]
 
 
-def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdStore) -> None:
+def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdState) -> None:
     store.save(state("a"), soon())
     revision = etcd.revision()
     store.save(state("a"), soon())
@@ -70,7 +70,7 @@ def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdStore) -> None:
     assert etcd.revision() == revision
 
 
-def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdStore) -> None:
+def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdState) -> None:
     many = [f"n{number}" for number in range(10000)]
     store.save(state(*many), soon())
     revision = etcd.revision()
@@ -80,7 +80,7 @@ def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdStore
     assert etcd.revision() == revision + 1
 
 
-def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdStore) -> None:
+def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdState) -> None:
     chance = random.Random(1)
     large = state(*(f"t{number}" for number in range(150)), text=f"{chance.getrandbits(200000):x}")
     incompressible = State(
@@ -94,7 +94,7 @@ def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdSt
 
 
 def test_a_writer_that_died_in_between_leaves_the_old_state(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+    etcd: Etcd, connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(state("a"), soon())
     chance = random.Random(2)
@@ -118,7 +118,7 @@ def test_a_writer_that_died_in_between_leaves_the_old_state(
         store.save(large, soon())
     monkeypatch.undo()
     assert len(keys(etcd)) > 2
-    successor = EtcdStore(connection, PREFIX)
+    successor = EtcdState(connection, PREFIX)
     assert successor.load() == state("a")
     successor.save(state("a", "b"), soon())
     assert len(keys(etcd)) == 3
@@ -126,7 +126,7 @@ def test_a_writer_that_died_in_between_leaves_the_old_state(
 
 
 def test_what_was_cut_off_is_whole_again_though_its_revision_is_compacted(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdStore
+    etcd: Etcd, connection: EtcdConnection, store: EtcdState
 ) -> None:
     store.save(state("a"), soon())
     etcd.put(
@@ -141,7 +141,7 @@ def test_what_was_cut_off_is_whole_again_though_its_revision_is_compacted(
 
 @pytest.mark.parametrize("carried_out", [True, False])
 def test_an_answer_that_was_not_heard(
-    connection: EtcdConnection, store: EtcdStore, monkeypatch: pytest.MonkeyPatch, carried_out: bool
+    connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, carried_out: bool
 ) -> None:
     store.save(state("a"), soon())
     real = connection.start
@@ -167,7 +167,7 @@ def test_an_answer_that_was_not_heard(
 
 
 def test_a_transaction_that_is_carried_out_late_changes_nothing(
-    connection: EtcdConnection, store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+    connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(state("a"), soon())
     late: list[Any] = []
@@ -190,7 +190,7 @@ def test_a_transaction_that_is_carried_out_late_changes_nothing(
     assert fresh(connection) == state("a")
 
 
-def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     kept = state("a", "b")
     store.save(kept, soon())
     for lost in ("", "/head", "/endpoint"):
@@ -202,7 +202,7 @@ def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, st
     assert fresh(connection) == state("c")
 
 
-def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: EtcdStore, etcd: Etcd) -> None:
+def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: EtcdState, etcd: Etcd) -> None:
     store.save(state("a"), soon())
     old = etcd.ctl("get", "--print-value-only", "--", f"{PREFIX}/head").strip()
     store.save(state("b"), soon())
@@ -212,9 +212,9 @@ def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: E
     assert fresh(connection) == state("c")
 
 
-def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, store: EtcdStore) -> None:
+def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
-    other = EtcdStore(connection, PREFIX)
+    other = EtcdState(connection, PREFIX)
     other.load()
     other.save(state("a", "b"), soon())
     with pytest.raises(NotStored, match="another webhook"):
@@ -225,7 +225,7 @@ def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, sto
 
 
 def test_an_unreadable_state_is_reported_and_left_alone(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdStore
+    etcd: Etcd, connection: EtcdConnection, store: EtcdState
 ) -> None:
     store.save(state("a"), soon())
     etcd.put(f"{PREFIX}/head", '{"version":2}')
@@ -241,10 +241,10 @@ def test_an_unreadable_state_is_reported_and_left_alone(
 def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
     servers = ("http://127.0.0.1:1", etcd.url)
     with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
-        store = EtcdStore(opened, PREFIX)
+        store = EtcdState(opened, PREFIX)
         assert store.load() == State()
         store.save(state("a"), soon())
     with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
-        store = EtcdStore(opened, PREFIX)
+        store = EtcdState(opened, PREFIX)
         with pytest.raises(NotStored, match="too slow"):
             store.check(state("a"), time.monotonic() - 1)

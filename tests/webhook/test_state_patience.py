@@ -17,7 +17,7 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.webhook import state_etcd, state_objects
 from kube2etcd.webhook.provider import ANSWER_WITHIN
 from kube2etcd.webhook.state import REQUEST, NotStored, State, StateStore, encode_head
-from kube2etcd.webhook.state_etcd import EtcdStore
+from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
 
 #: What the provider gives a store for a call.
@@ -115,8 +115,8 @@ def large(count: int = 700) -> State:
 
 Make = Callable[[Clock, float, int], StateStore]
 STORES: list[Make] = [
-    lambda clock, seconds, answers: EtcdStore(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
-    lambda clock, seconds, answers: EtcdStore(SlowEtcd(clock, seconds, servers=5, answers=answers), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, servers=5, answers=answers), "/k"),  # type: ignore[arg-type]
     lambda clock, seconds, answers: ObjectsStore(SlowApi(clock, seconds, answers=answers), "dns"),
 ]
 
@@ -168,7 +168,7 @@ def test_our_own_work_on_a_large_state_is_not_the_servers_time(
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 1.4])
 def test_another_writer_ahead_costs_no_more_time(clock: Clock, seconds: float) -> None:
     etcd = SlowEtcd(clock, seconds)
-    store = EtcdStore(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
+    store = EtcdState(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
     etcd.head = b'{"version":1,"domains":[],"clusterIP":"","generation":9,"writer":"x"}'
     etcd.succeeded = False
     for call in (store.save, store.check):
