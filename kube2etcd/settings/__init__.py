@@ -4,51 +4,27 @@ Options take precedence over the environment, the environment over the file.  Al
 once.  `SETTINGS` is derived from the tree; command line and docs/options.md are made from it.
 """
 
-from kube2etcd.settings.loading import Loaded, load, load_all
-from kube2etcd.settings.model import (
-    COMMAND_OPTIONS,
-    ENVIRONMENT,
-    SETTINGS,
-    TOPICS,
-    ZONE_FIELDS,
-    Client,
-    Cluster,
-    Etcd,
-    Serve,
-    ServiceZone,
-    Setting,
-    Settings,
-    Skydns,
-    Vm,
-    Webhook,
-    vm_zone,
-)
-from kube2etcd.settings.validation import zone_faults
-from kube2etcd.settings.values import EVERYTHING, HostPort, Selector, parse_host_port
-
-__all__ = [
-    "COMMAND_OPTIONS",
-    "ENVIRONMENT",
-    "EVERYTHING",
-    "SETTINGS",
-    "TOPICS",
-    "ZONE_FIELDS",
-    "Client",
-    "Cluster",
-    "Etcd",
-    "HostPort",
-    "Loaded",
-    "Selector",
-    "Serve",
-    "ServiceZone",
-    "Setting",
-    "Settings",
-    "Skydns",
-    "Vm",
-    "Webhook",
-    "load",
-    "load_all",
-    "parse_host_port",
-    "vm_zone",
-    "zone_faults",
-]
+from kube2etcd.settings.loading import Loaded as Loaded
+from kube2etcd.settings.loading import load as load
+from kube2etcd.settings.loading import load_all as load_all
+from kube2etcd.settings.loading import zone_faults as zone_faults
+from kube2etcd.settings.model import COMMAND_OPTIONS as COMMAND_OPTIONS
+from kube2etcd.settings.model import ENVIRONMENT as ENVIRONMENT
+from kube2etcd.settings.model import SETTINGS as SETTINGS
+from kube2etcd.settings.model import TOPICS as TOPICS
+from kube2etcd.settings.model import ZONE_FIELDS as ZONE_FIELDS
+from kube2etcd.settings.model import Client as Client
+from kube2etcd.settings.model import Cluster as Cluster
+from kube2etcd.settings.model import Etcd as Etcd
+from kube2etcd.settings.model import Serve as Serve
+from kube2etcd.settings.model import ServiceZone as ServiceZone
+from kube2etcd.settings.model import Setting as Setting
+from kube2etcd.settings.model import Settings as Settings
+from kube2etcd.settings.model import Skydns as Skydns
+from kube2etcd.settings.model import Vm as Vm
+from kube2etcd.settings.model import Webhook as Webhook
+from kube2etcd.settings.model import vm_zone as vm_zone
+from kube2etcd.settings.values import EVERYTHING as EVERYTHING
+from kube2etcd.settings.values import HostPort as HostPort
+from kube2etcd.settings.values import Selector as Selector
+from kube2etcd.settings.values import parse_host_port as parse_host_port

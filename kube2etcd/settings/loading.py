@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
@@ -20,8 +21,8 @@ from kube2etcd.settings.model import (
     ServiceZone,
     Setting,
     Settings,
+    vm_zone,
 )
-from kube2etcd.settings.validation import combination_faults
 from kube2etcd.settings.values import (
     Convert,
     Fault,
@@ -34,6 +35,8 @@ from kube2etcd.settings.values import (
     to_network,
     to_word,
 )
+from skydns_compat.corefile import REVERSE, cluster_parts
+from skydns_compat.names import Name, version
 
 #: Similarity to a setting's name from which on an unknown variable is warned of; 1: equal.
 NEAR: Final = 0.9
@@ -83,29 +86,22 @@ class _Reader:
         self.warnings: list[str] = []
         self.remarks: list[str] = []
 
-    def put(self, path: str, where: str, read: Callable[[], Any]) -> None:
-        """Set ``path``, replacing value and faults of weaker sources."""
+    def put(self, setting: Setting, where: str, value: Any, convert: Convert | None = None) -> None:
+        """Read ``value``, a list if the setting takes many, in place of those of weaker sources."""
+        path = setting.path
+        faults: list[str] = []
+        for stale in (path, f"{path}_in"):
+            self.values.pop(stale, None)
         self.faults.pop(path, None)
-        self.values.pop(path, None)
         self.said[path] = where
-        try:
-            self.values[path] = read()
-        except Fault as fault:
-            self.faults.setdefault(path, []).append(f"{where} {fault}")
-
-    def put_list(self, path: str, where: str, items: list[Any], convert: Convert) -> None:
-        """Set ``path`` to a list; each item may have its own fault."""
-        self.faults.pop(path, None)
-        self.values.pop(f"{path}_in", None)
-        self.said[path] = where
-        found = []
-        for number, item in enumerate(items):
-            at = f"{where}[{number}]" if len(items) > 1 else where
-            try:
-                found.append(convert(item))
-            except Fault as fault:
-                self.faults.setdefault(path, []).append(f"{at} {fault}")
-        self.values[path] = tuple(dict.fromkeys(found))
+        items, convert = (value, setting.convert) if setting.many else ([value], convert or setting.convert)
+        found = _each(items, convert, where, faults, numbered=len(items) > 1)
+        if setting.many:
+            self.values[path] = found
+        elif found:
+            self.values[path] = found[0]
+        if faults:
+            self.faults[path] = faults
 
     def file(self, file: Path) -> None:
         """The YAML file."""
@@ -148,21 +144,15 @@ class _Reader:
             elif path == "vm.allowed_networks" and isinstance(value, Mapping):
                 self._networks(value, path, where)
             elif value is not None:
-                self._plain(BY_PATH[path], value, where)
-
-    def _plain(self, setting: Setting, value: Any, where: str) -> None:
-        if setting.many:
-            items = value if isinstance(value, list) else _split(value)
-            self.put_list(setting.path, where, items, setting.convert)
-        else:
-            self.put(setting.path, where, lambda: setting.convert(value))
+                setting = BY_PATH[path]
+                several = setting.many and not isinstance(value, list)
+                self.put(setting, where, _split(value) if several else value)
 
     def _networks(self, value: Mapping[Any, Any], path: str, where: str) -> None:
         """Networks by namespace; ``*`` stands for all others."""
         found: dict[str, tuple[Network, ...]] = {}
-        faults = []
+        faults: list[str] = []
         for namespace, items in value.items():
-            networks = []
             if namespace is None:
                 faults.append(f"{where}: {keyless('', 'namespace')}")
                 continue
@@ -172,12 +162,8 @@ class _Reader:
                 faults.append(f"{where}: the key {spelled(namespace)} {fault}")
                 continue
             several = isinstance(items, list)
-            for number, item in enumerate(items if several else [items]):
-                try:
-                    networks.append(to_network(item))
-                except Fault as fault:
-                    faults.append(f"{where}.{name}{f'[{number}]' if several else ''} {fault}")
-            found[name] = tuple(dict.fromkeys(networks))
+            items = items if several else [items]
+            found[name] = _each(items, to_network, f"{where}.{name}", faults, numbered=several)
         self.faults[path] = faults
         self.said[path] = where
         self.values[path] = found.pop("*", ())
@@ -211,18 +197,12 @@ class _Reader:
                 hint = did_you_mean(str(key), tuple(ZONE_FIELDS))
                 self.loose.append(f"{where}.{spelled(key)} is no setting of a zone{hint}")
                 continue
-            convert, many = ZONE_FIELDS[key].convert, ZONE_FIELDS[key].many
-            items = item if many and isinstance(item, list) else [item]
-            converted = []
-            for number, one in enumerate(items):
-                at = f"{where}.{key}[{number}]" if many and isinstance(item, list) else f"{where}.{key}"
-                try:
-                    converted.append(convert(one))
-                except Fault as fault:
-                    self.loose.append(f"{at} {fault}")
-            if many and not items:
-                self.loose.append(f"{where}.{key} is an empty list; leave it out for the default")
-            found[key] = tuple(dict.fromkeys(converted)) if many else converted[0] if converted else None
+            setting, at = ZONE_FIELDS[key], f"{where}.{key}"
+            several = setting.many and isinstance(item, list)
+            converted = _each(item if several else [item], setting.convert, at, self.loose, numbered=several)
+            if several and not item:
+                self.loose.append(f"{at} is an empty list; leave it out for the default")
+            found[key] = converted if setting.many else next(iter(converted), None)
         if "zone" not in value:
             self.loose.append(f"{where} has no name; write zone: NAME")
         return ServiceZone(**found) if len(self.loose) == before else None
@@ -267,10 +247,8 @@ class _Reader:
     def _text(self, setting: Setting, value: Any, where: str) -> None:
         if setting.many:
             items = [value] if isinstance(value, str) else list(value)
-            parts = [part for item in items for part in _split(item)]
-            self.put_list(setting.path, where, parts, setting.convert)
-        else:
-            self.put(setting.path, where, lambda: (setting.flag or setting.convert)(value))
+            value = [part for item in items for part in _split(item)]
+        self.put(setting, where, value, setting.flag)
 
     def result(self) -> Loaded:
         """The tree; raises `SettingsError`."""
@@ -284,10 +262,23 @@ class _Reader:
                 top[group] = value
         faults = [*self.loose, *(fault for each in self.faults.values() for fault in each)]
         settings = Settings(**top, **{group: GROUPS[group](**values) for group, values in groups.items()})
-        faults += combination_faults(settings, self.values, self.said, self.faults)
+        faults += _combination_faults(settings, self.values, self.said, self.faults)
         if faults:
             raise SettingsError(*faults)
         return Loaded(settings, tuple(self.warnings), tuple(self.remarks), frozenset(self.said))
+
+
+def _each(
+    items: list[Any], convert: Convert, where: str, faults: list[str], *, numbered: bool
+) -> tuple[Any, ...]:
+    """The items as converted, each once; adds the faults of the others."""
+    found = []
+    for number, item in enumerate(items):
+        try:
+            found.append(convert(item))
+        except Fault as fault:
+            faults.append(f"{where}[{number}] {fault}" if numbered else f"{where} {fault}")
+    return tuple(dict.fromkeys(found))
 
 
 def _split(value: Any) -> list[Any]:
@@ -313,3 +304,100 @@ def _known_keys(above: str) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(path[len(above) :].partition(".")[0] for path in paths if path.startswith(above))
     )
+
+
+# --- settings in combination
+
+
+def _combination_faults(
+    settings: Settings, values: Container[str], said: Mapping[str, str], faults: Container[str]
+) -> Iterator[str]:
+    """Faults of settings in combination.
+
+    ``values``: paths with a value; ``said``: the place where each path was set; ``faults``: paths whose own
+    value is invalid already.
+    """
+    etcd = settings.etcd
+    for one, other in (
+        ("cert", "key"),
+        ("key", "cert"),
+        ("user", "password_file"),
+        ("password_file", "user"),
+    ):
+        path, partner = f"etcd.{one}", f"etcd.{other}"
+        if path in values and partner not in said:
+            yield f"{said[path]} needs --{BY_PATH[partner].option} as well"
+    if "etcd.servers" in said and "etcd.servers" not in faults:
+        where = said["etcd.servers"]
+        if not etcd.servers:
+            yield f"{where} names no server; write a URL such as http://127.0.0.1:2379"
+        elif len({urlsplit(url).scheme for url in etcd.servers}) > 1:
+            yield f"{where} mixes http and https; write all of them alike"
+        elif (etcd.cafile or etcd.cert) and urlsplit(etcd.servers[0]).scheme == "http":
+            yield f"{where} is plain http, which would ignore the certificate; write https://"
+    if settings.leader_elect and etcd.api == "v2":
+        yield f"{said['leader_elect']} needs leases, which the v2 API lacks; write --etcd-api v3"
+    if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
+        yield f"{said['vm.name_server_ip']} needs --vm-domain as well"
+    if "corefile.vm_listen" in values and settings.vm.domain is None and "vm.domain" not in said:
+        yield f"{said['corefile.vm_listen']} needs --vm-domain as well"
+    if settings.dns_endpoints and not settings.domains and "domains" not in faults:
+        yield f"{said['dns_endpoints']} needs --domains as well, the domains to publish"
+    if not settings.cluster_zone:
+        if etcd.api == "v2":
+            yield f"{said['cluster_zone']} leaves SkyDNS nothing: it serves only the cluster's zone; omit it"
+        elif not (settings.zones or settings.domains or settings.vm.domain is not None):
+            yield f"{said['cluster_zone']} leaves nothing to publish; name --vm-domain, --domains or zones"
+    yield from _webhook(settings, said)
+    if etcd.api == "v2" and settings.domains:
+        yield f"{said['domains']} needs CoreDNS: SkyDNS serves one domain; write --etcd-api v3"
+    for path in ("skydns.config", "skydns.dns_addr", "skydns.nameservers", "skydns.min_ttl"):
+        if path not in values:
+            continue
+        if etcd.api != "v2":
+            yield f"{said[path]} is for SkyDNS; write --etcd-api v2 as well"
+        elif not settings.skydns.config:
+            yield f"{said[path]} is written only with --skydns-config true"
+    yield from zone_faults(settings, said)
+
+
+def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
+    webhook = settings.webhook
+    if webhook.inside and webhook.state_objects is not None and not settings.dns_endpoints:
+        yield f"{said['webhook.state_objects']} needs --dns-endpoints beside --webhook, to read them"
+    if webhook.inside and settings.etcd.api == "v2":
+        yield f"{said['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
+    if len(set(map(version, webhook.cluster_ip))) < len(webhook.cluster_ip):
+        yield f"{said['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
+    served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
+    if "webhook.state_prefix" in said and (served.startswith(kept) or kept.startswith(served)):
+        yield f"{said['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
+
+
+def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
+    """Faults of zones that cannot be served together; ``said`` maps a path to the place where it was set.
+
+    Records of two zones of one name would mix; a zone inside the cluster's own names would hide them, since
+    the server asks one zone only.
+    """
+    cluster = [(settings.domain, "domain")] if settings.cluster_zone else []
+    named = [] if settings.vm.domain is None else [(vm_zone(settings.vm.domain), "vm.domain")]
+    named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
+    whole = [(domain.name, "domains") for domain in settings.domains if not domain.only_below]
+    first: dict[Name, str] = {}
+    for name, path in [*cluster, *named, *whole]:
+        if name in first:
+            both = f"{said.get(path, path)} and {said.get(first[name], first[name])}"
+            yield f"{both} both are the zone {name}; give each a name of its own"
+        first.setdefault(name, path)
+    own = cluster_parts(settings.domain) if settings.cluster_zone else ()
+    domains = [(domain.name, "domains") for domain in settings.domains]
+    for name, path in [*named, *domains]:
+        for taken in own:
+            if name.below(taken):
+                where = said.get(path, path)
+                yield f"{where} is the zone {name}, where {taken} has names of the cluster; take another"
+    for name, path in [(settings.domain, "domain"), *named]:
+        if any(name.below(reverse) for reverse in REVERSE):
+            where = said.get(path, path)
+            yield f"{where} is the zone {name}, which holds the names of addresses; take another"
