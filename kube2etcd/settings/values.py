@@ -174,6 +174,20 @@ def to_file(value: Any) -> str:
     return text
 
 
+def _matching(metavar: str, pattern: str, hint: str, separator: str = ";") -> Callable[[Any], str]:
+    """A reader of text that matches ``pattern`` as a whole; takes its first group."""
+
+    @_shown(metavar)
+    def convert(value: Any) -> str:
+        text = to_text(value)
+        match = re.fullmatch(pattern, text)
+        if match is None:
+            raise Fault(f"is {text!r}{separator} {hint}")
+        return match[1]
+
+    return convert
+
+
 def to_one_of(*words: str) -> Convert:
     """One of these words."""
 
@@ -270,23 +284,12 @@ def to_vm_domain(value: Any) -> str:
     return str(name)
 
 
-@_shown("PATH")
-def to_prefix(value: Any) -> str:
-    """A key prefix of one segment."""
-    text = to_text(value)
-    if not re.fullmatch(r"/[A-Za-z0-9._-]+/?", text):
-        # CoreDNS and SkyDNS derive SRV targets from keys and strip exactly one segment as the prefix.
-        raise Fault(f"is {text!r}; write a path of one part, such as /skydns")
-    return text.rstrip("/")
-
-
-@_shown("PATH")
-def to_state_prefix(value: Any) -> str:
-    """A key prefix outside the served keys."""
-    text = to_text(value)
-    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+/?", text):
-        raise Fault(f"is {text!r}; write a path, such as /kube2etcd/webhook")
-    return text.rstrip("/")
+#: A key prefix of one segment: CoreDNS and SkyDNS strip exactly one from the keys that become SRV targets.
+to_prefix: Final = _matching("PATH", r"(/[A-Za-z0-9._-]+)/?", "write a path of one part, such as /skydns")
+#: A key prefix outside the served keys.
+to_state_prefix: Final = _matching(
+    "PATH", r"((?:/[A-Za-z0-9._-]+)+)/?", "write a path, such as /kube2etcd/webhook"
+)
 
 
 @_shown("GLOB")
@@ -303,13 +306,20 @@ def to_glob(value: Any) -> str:
     return text
 
 
-@_shown("NAME")
-def to_owner(value: Any) -> str:
-    """An owner id."""
-    text = to_text(value)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", text):
-        raise Fault(f"is {text!r}; write up to 63 letters, digits, dots, hyphens or slashes")
-    return text
+#: An owner id.
+to_owner: Final = _matching(
+    "NAME",
+    r"([A-Za-z0-9][A-Za-z0-9._/-]{0,62})",
+    "write up to 63 letters, digits, dots, hyphens or slashes",
+)
+#: A namespace (RFC 1123 label).
+to_word: Final = _matching(
+    "NAMESPACE", r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)", "which cannot be the name of a namespace", ","
+)
+#: A local address to listen on; ``0.0.0.0`` and ``::`` for all.
+to_bind: Final = _matching(
+    "ADDR", r"\s*([A-Za-z0-9._:-]+)\s*", "write an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+)
 
 
 def to_template(value: Any) -> str:
@@ -323,15 +333,6 @@ def to_template(value: Any) -> str:
     formatted = any(form or conversion for _, _, form, conversion in parts)
     if "service" not in fields or fields - {"service", "namespace"} or formatted:
         raise Fault(f"is {text!r}; write a template of {{service}} and {{namespace}}, with {{service}} in it")
-    return text
-
-
-@_shown("NAMESPACE")
-def to_word(value: Any) -> str:
-    """A namespace (RFC 1123 label)."""
-    text = to_text(value)
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text) or len(text) > 63:
-        raise Fault(f"is {text!r}, which cannot be the name of a namespace")
     return text
 
 
@@ -455,15 +456,6 @@ def to_etcd_url(value: Any) -> str:
     if parts.port == 0 or re.search("[%,;]", parts.hostname or ""):
         raise Fault(f"is {url!r}, with a bad host or port; write one such as http://127.0.0.1:2379")
     return url
-
-
-@_shown("ADDR")
-def to_bind(value: Any) -> str:
-    """A local address to listen on; ``0.0.0.0`` and ``::`` for all."""
-    text = to_text(value).strip()
-    if not re.fullmatch(r"[A-Za-z0-9._:-]+", text):
-        raise Fault(f"is {value!r}; write an address of this machine, such as 127.0.0.1 or 0.0.0.0")
-    return text
 
 
 @_shown("FILE|IP…")
