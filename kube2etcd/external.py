@@ -218,10 +218,7 @@ class Domain:
 
     @classmethod
     def parse(cls, text: str) -> Domain:
-        """The domain for ``a.b`` or ``.a.b``.
-
-        :raises InvalidDomain: it is neither.
-        """
+        """The domain for ``a.b`` or ``.a.b``; `InvalidDomain`: it is neither."""
         plain = text.strip()
         only_below = plain.startswith(".")
         try:

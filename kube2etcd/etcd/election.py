@@ -71,10 +71,7 @@ class Holder:
 
 
 def holder(connection: EtcdConnection, key: bytes) -> Holder | None:
-    """Who has the key of an election, if anybody.
-
-    :raises EtcdRefused: it may not be read.
-    """
+    """Who has the key of an election, if anybody; `EtcdRefused`: it may not be read."""
     for found in connection.call("Range", rpc.RangeRequest(key=key)).kvs:
         return Holder(found.value.decode(errors="backslashreplace"), found.lease != 0)
     return None

@@ -46,10 +46,7 @@ class EtcdSettings:
     """Seconds that any one request may take."""
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The servers in the order given.
-
-        :raises SettingsError: the TLS files cannot be used.
-        """
+        """The servers in the order given; `SettingsError`: the TLS files cannot be used."""
         found = tuple(map(Endpoint.parse, self.servers))
         if any(endpoint.tls for endpoint in found):
             try:

@@ -95,10 +95,7 @@ class Access:
 
 
 def read_access(settings: ClusterSettings) -> Access:
-    """Find and read the credentials.
-
-    :raises SettingsError: there are none, or they cannot be read.
-    """
+    """Find and read the credentials; `SettingsError`: there are none, or they cannot be read."""
     in_cluster = (SERVICE_ACCOUNT / "token").is_file() and (SERVICE_ACCOUNT / "ca.crt").is_file()
     if settings.kubeconfig is not None:
         access = _read_kubeconfig(str(settings.kubeconfig), settings.context, "--kubeconfig")

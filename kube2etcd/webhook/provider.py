@@ -206,10 +206,7 @@ class Publication:
             self._warn(name, reason)
 
     def write_hosts(self) -> None:
-        """Make the hosts file equal.
-
-        :raises Unavailable: it cannot be written.
-        """
+        """Make the hosts file equal; `Unavailable`: it cannot be written."""
         if self._hosts is None:
             return
         if self._wanted is None:

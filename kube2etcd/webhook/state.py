@@ -304,10 +304,7 @@ def encode_sorted(endpoints: Iterable[Endpoint]) -> bytes:
 
 
 def decode_endpoints(value: Any) -> dict[EndpointKey, Endpoint]:
-    """Endpoints by key, from decoded JSON.
-
-    :raises UnreadableState: they are no endpoints.
-    """
+    """Endpoints by key, from decoded JSON; `UnreadableState`: they are no endpoints."""
     if type(value) is not list:
         raise UnreadableState("its endpoints are no list")
     try:
@@ -324,10 +321,7 @@ def encode(state: State) -> bytes:
 
 
 def decode(data: bytes) -> State:
-    """The state of `encode`.
-
-    :raises UnreadableState: it is anything else.
-    """
+    """The state of `encode`; `UnreadableState`: it is anything else."""
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
