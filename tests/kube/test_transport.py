@@ -75,8 +75,6 @@ def test_lines_arrive_one_by_one_and_whole(server: Scripted, api: ApiConnection)
 def test_a_line_is_delivered_while_the_stream_stays_open(server: Scripted, api: ApiConnection) -> None:
     server.answers = [chunks(b"first\n", None)]
     with api.stream("/w", {}, connect_timeout=60, read_timeout=60) as stream:
-        assert stream.status == 200
-        assert stream.headers["Transfer-Encoding"] == "chunked"
         began = time.monotonic()
         assert next(iter(stream)) == b"first"
         assert time.monotonic() - began < 20

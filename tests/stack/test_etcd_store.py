@@ -293,7 +293,7 @@ def test_an_etcd_that_refuses_watches(
     password = etcd.restrict(*(prefix.decode() for prefix in PREFIXES))
     settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
     inbox, chance = Inbox(), Longest()
-    with connect(settings) as connection:
+    with EtcdConnection(settings) as connection:
         store = EtcdStore(connection, PREFIXES)
         revision = store.snapshot().revision
         store.apply([[(Put(b"/a/1", b"1"),)]])
