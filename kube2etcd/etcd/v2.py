@@ -1,7 +1,8 @@
 """A store of keys on etcd's v2 API, which has directories and no transactions.
 
-Additions go before deletions, every change compares with what was read (``prevIndex``, ``prevExist``), and
-directories that became empty are removed, since an empty one is a name that still exists.
+Additions go before deletions, and every change compares with what was read (``prevIndex``, ``prevExist``).
+A directory is a name that exists: it comes with the first key that a listing of it shows, and is removed
+right after the last.
 
 A node whose name begins with ``_`` is in no listing of the directories above it and in no open watch;
 whoever has its path can read it.  So each hidden directory is noted in a visible key before anything is in
@@ -14,7 +15,8 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
@@ -86,14 +88,39 @@ class Tree:
         """The directory that a note is about."""
         return self.prefix + note.rpartition("/")[2].replace(self.SLASH, "/")
 
-    def parent(self, path: str) -> str | None:
-        """The directory that ``path`` is in; None for the prefix, which stays."""
-        parent = path.rpartition("/")[0]
-        return parent if len(parent) > len(self.prefix) else None
+    def above(self, path: str) -> list[str]:
+        """The directories that ``path`` is in, the nearest first, without the prefix, which stays."""
+        found = []
+        while len(path := path.rpartition("/")[0]) > len(self.prefix):
+            found.append(path)
+        return found
 
 
 class _ChangedError(EtcdRefused):
     """What was to be deleted is no longer what was read."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of the changes so far."""
+
+    progress: Callable[[int], None] | None = None
+    own: set[int] = field(default_factory=set)
+    written: int = 0
+    refused: list[tuple[Change, str]] = field(default_factory=list)
+    conflicts: list[bytes] = field(default_factory=list)
+
+    def add(self, change: Change, outcome: int | EtcdRefused) -> None:
+        """``outcome``: the change's index, 0 where there was nothing to do."""
+        if isinstance(outcome, _ChangedError):
+            self.conflicts.append(change.key)
+        elif isinstance(outcome, EtcdRefused):
+            self.refused.append((change, str(outcome)))
+        else:
+            self.written += 1
+            self.own |= {outcome} - {0}
+            if self.progress is not None:
+                self.progress(self.written)
 
 
 class V2Store:
@@ -114,7 +141,7 @@ class V2Store:
 
     def snapshot(self) -> Snapshot:
         """All keys under the prefix: the listed ones at one index, the hidden ones then or later."""
-        self._tidy()
+        self._delete_all((), self._seen, _Tally())
         known: dict[bytes, int] = {}
         entries: dict[bytes, bytes] = {}
 
@@ -145,45 +172,24 @@ class V2Store:
     def apply(
         self, generations: Iterable[Sequence[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
-        """Write: in each generation first all puts, then all deletes, key by key.
+        """Write key by key: in each generation first all puts, of these first what a listing shows.
 
         What etcd will never accept is in the result.  EtcdUnavailable: some of it may be written; also where
         others changed a key that was to be deleted, which then stays.
         """
         self._untidy |= self._found_empty
         self._found_empty.clear()
-        seen = self._seen
-        own: set[int] = set()
-        refused: list[tuple[Change, str]] = []
-        conflicts: list[bytes] = []
-        written = 0
-
-        def work(change: Change) -> Callable[[], int]:
-            return lambda: self._one(change, seen)
-
+        seen, tally = self._seen, _Tally(progress)
         try:
             for generation in generations:
-                changes = [change for batch in generation for change in batch]
-                for kind in (Put, Delete):
-                    some = [change for change in changes if isinstance(change, kind)]
-                    for number, (change, found) in enumerate(
-                        self._connection.together((one, work(one)) for one in some), 1
-                    ):
-                        if isinstance(found, _ChangedError):
-                            conflicts.append(change.key)
-                        elif isinstance(found, EtcdRefused):
-                            refused.append((change, str(found)))
-                            if not written and len(refused) >= _HOPELESS:
-                                refused += [(one, str(found)) for one in some[number:]]
-                                break
-                        else:
-                            written += 1
-                            own |= {found} - {0}
-                            if progress is not None:
-                                progress(written)
-                own.update(self._tidy())
+                puts = [change for batch in generation for change in batch if isinstance(change, Put)]
+                self._put_all([one for one in puts if b"/_" not in one.key], seen, tally)
+                self._put_all([one for one in puts if b"/_" in one.key], seen, tally)
+                for batch in generation:
+                    self._delete_all([one for one in batch if isinstance(one, Delete)], seen, tally)
         finally:
-            self._seen = max(self._seen, *own, 0)
+            self._seen = max(self._seen, *tally.own, 0)
+        own, conflicts, refused = tally.own, tally.conflicts, tally.refused
         if conflicts:
             raise EtcdUnavailable(
                 f"{len(conflicts)} keys in etcd were changed by others while they were to be deleted,"
@@ -191,7 +197,7 @@ class V2Store:
             )
         for change, reason in refused[:1]:
             log.warning("etcd refused %d changes, first %r: %s", len(refused), change.key, reason)
-        return ApplyResult(max(own, default=0), frozenset(own), written, tuple(refused))
+        return ApplyResult(max(own, default=0), frozenset(own), tally.written, tuple(refused))
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
         """Changes of listed keys from ``start_revision`` on, until ``stop`` is set or an error ends it.
@@ -273,16 +279,70 @@ class V2Store:
 
     # -- writing
 
-    def _one(self, change: Change, seen: int) -> int:
-        """Carry out one change; its index, 0 where there was nothing to do."""
+    def _path(self, change: Change) -> str:
         path = self._tree.path(change.key)
         if path is None:
             raise EtcdRefused("the v2 API cannot hold such a key where it can be listed")
-        if isinstance(change, Put):
-            return self._put(change, path, seen)
-        return self._delete(change, path, seen)
+        return path
 
-    def _put(self, change: Put, path: str, seen: int) -> int:
+    def _put_all(self, puts: Sequence[Put], seen: int, tally: _Tally) -> None:
+        jobs = ((one, functools.partial(self._put, one, seen)) for one in puts)
+        for number, (change, outcome) in enumerate(self._connection.together(jobs), 1):
+            tally.add(change, outcome)
+            if len(tally.refused) >= _HOPELESS and not tally.written:
+                tally.refused += [(one, str(outcome)) for one in puts[number:]]
+                break
+
+    def _delete_all(self, deletes: Sequence[Delete], seen: int, tally: _Tally) -> None:
+        """Delete keys, what is hidden first, and each directory as soon as nothing is left in it."""
+        nodes: dict[str, Delete | None] = {}
+        for change in deletes:
+            try:
+                path = self._path(change)
+            except EtcdRefused as error:
+                tally.add(change, error)
+            else:
+                nodes[path] = change
+                self._untidy.update(self._tree.above(path)[:1])
+        for directory in self._untidy:
+            nodes |= dict.fromkeys((directory, *self._tree.above(directory)))
+        gone: dict[str, Future[bool]] = {path: Future() for path in nodes}
+        inside: dict[str, list[Future[bool]]] = {}
+        for path, future in gone.items():
+            inside.setdefault(path.rpartition("/")[0], []).append(future)
+
+        def work(path: str) -> int:
+            index, left = 0, True
+            try:
+                key = nodes[path]
+                if key is not None:
+                    index, left = self._delete(key, path, seen), False
+                # What is inside has its turn before, so it is under way or done.
+                elif sum(one.result() for one in inside.get(path, ())) or path in self._untidy:
+                    index, left = self._remove_if_empty(path)
+                return index
+            finally:
+                gone[path].set_result(not left)
+
+        inmost_first = sorted(nodes, key=lambda path: path.split("/"), reverse=True)
+        for hidden in (True, False):
+            jobs = [
+                (one, functools.partial(work, one))
+                for one in inmost_first
+                if self._tree.is_hidden(one) == hidden
+            ]
+            for path, outcome in self._connection.together(jobs):
+                if (deleted := nodes[path]) is not None:
+                    tally.add(deleted, outcome)
+                    continue
+                if isinstance(outcome, EtcdRefused):
+                    log.info("the empty directory %s stays: %s", path, outcome)
+                else:
+                    tally.own |= {outcome} - {0}
+                self._untidy.discard(path)
+
+    def _put(self, change: Put, seen: int) -> int:
+        path = self._path(change)
         self._note(path)
         event = None if self._tree.is_hidden(path) else WatchEvent(change.key, change.value, 0)
         for _ in range(_TRIES):
@@ -317,7 +377,6 @@ class V2Store:
             self._known.pop(change.key, None)
             if not answer.code and answer.reply.node is not None:
                 index = answer.reply.node.modified
-        self._left(path)
         return index
 
     def _read(self, key: bytes, path: str) -> Node | None:
@@ -339,40 +398,15 @@ class V2Store:
                 raise answer.refusal()
             self._noted.add(directory)
 
-    def _left(self, path: str) -> None:
-        """Something was taken out at ``path``: the directory that it was in may be empty now."""
-        directory = self._tree.parent(path)
-        if directory is not None:
-            self._untidy.add(directory)
-
-    def _tidy(self) -> list[int]:
-        """Remove directories that became empty, the deepest first; the indices of that."""
-        made: list[int] = []
-
-        def work(directory: str) -> Callable[[], int]:
-            return lambda: self._remove_if_empty(directory)
-
-        while self._untidy:
-            depth = max(directory.count("/") for directory in self._untidy)
-            level = sorted(one for one in self._untidy if one.count("/") == depth)
-            for directory, found in self._connection.together((one, work(one)) for one in level):
-                if isinstance(found, EtcdRefused):
-                    log.info("the empty directory %s stays: %s", directory, found)
-                elif found:
-                    made.append(found)
-                self._untidy.discard(directory)
-        return made
-
-    def _remove_if_empty(self, directory: str) -> int:
+    def _remove_if_empty(self, directory: str) -> tuple[int, bool]:
+        """The index of the removal, 0 for none, and whether the directory is still there."""
         answer = self._connection.delete(directory, dir="true")  # etcd refuses where anything is in it
-        node = answer.reply.node
-        index = node.modified if node is not None and not answer.code else 0
-        if index or answer.code == NOT_FOUND:
-            self._left(directory)
-            if directory in self._noted:
-                self._connection.delete(self._tree.note(directory))
-                self._noted.discard(directory)
-        return index
+        if answer.code not in (0, NOT_FOUND):
+            return 0, True
+        if directory in self._noted:
+            self._connection.delete(self._tree.note(directory))
+            self._noted.discard(directory)
+        return answer.reply.node.modified if answer.reply.node is not None and not answer.code else 0, False
 
 
 def _not_lost(following: int, at: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,35 @@ def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Stor
     assert store.apply(batch(Delete(b"/skydns/a/x"))).written == 1
 
 
+def test_a_name_comes_and_goes_with_what_a_listing_shows_of_it(server: Server, store: V2Store) -> None:
+    keys = [f"/skydns/svc/web/{key}" for key in ("_tcp/_http/H", "_tcp/_dns/H", "H1", "ep/H", "H2")]
+    visible = [f"/skydns/svc/web/{key}" for key in ("H1", "H2", "ep/H")]
+    answered: list[str] = []
+
+    def answer(method: str, path: str, _: dict[str, str]) -> Told:
+        if method != "GET":
+            # The directory is asked for while this one is under way, if anything does not wait for it.
+            time.sleep(0.01 * (path in keys))
+            answered.append(path)
+        return 200, file(path, server.index) if method != "GET" else {}
+
+    server.answer = answer
+    store.apply(batch(*(Put(key.encode(), b"1") for key in keys)))
+    assert sorted(answered[:3]) == sorted(visible)
+    answered.clear()
+    store.apply(batch(*(Delete(key.encode()) for key in keys)))
+    at = {path: answered.index(path) for path in answered}
+    assert max(at[path] for path in at if "_" in path) < min(at[path] for path in visible)
+    assert at["/skydns/svc/web/ep/H"] < at["/skydns/svc/web/ep"]
+    assert max(at[path] for path in at if "/web/" in path) < at["/skydns/svc/web"] < at["/skydns/svc"]
+    assert "/skydns" not in at
+
+
+def test_a_key_that_cannot_be_is_not_deleted(store: V2Store) -> None:
+    ((_, reason),) = store.apply(batch(Delete(b"/elsewhere"), Delete(b"/skydns/x"))).refused
+    assert "cannot hold such a key" in reason
+
+
 def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Server, store: V2Store) -> None:
     def answer(_: str, path: str, __: dict[str, str]) -> Told:
         if path.endswith("/hidden"):
@@ -208,8 +238,8 @@ def test_hidden_directories_have_a_note(path: str, hidden: str | None) -> None:
 
 
 def test_directories_up_to_the_prefix() -> None:
-    assert TREE.parent("/skydns/a/b") == "/skydns/a"
-    assert TREE.parent("/skydns/a") is None
+    assert TREE.above("/skydns/a/b/c") == ["/skydns/a/b", "/skydns/a"]
+    assert TREE.above("/skydns/a") == []
     assert Tree("names/").prefix == "/names"
 
 
