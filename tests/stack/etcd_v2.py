@@ -75,6 +75,11 @@ class EtcdV2(Etcd):
         """Whether there is a key or a directory."""
         return self.ask("GET", path).status_code == 200
 
+    def index(self, path: str, since: int = 0) -> int:
+        """When a key was last changed; with ``since`` its first change, or removal, from then on."""
+        params = {"wait": "true", "waitIndex": str(since)} if since else {}
+        return int(self.ask("GET", path, **params).json()["node"]["modifiedIndex"])
+
     def revision(self) -> int:
         """etcd's index: the same number twice means that nothing was written in between."""
         return int(self.ask("GET", "/").headers["X-Etcd-Index"])

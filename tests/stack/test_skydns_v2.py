@@ -87,11 +87,16 @@ def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2,
     shop(apiserver)
     etcd.put(f"{HERE}/svc/default/s001/theirs", '{"host":"192.0.2.9"}')
     with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        assert etcd.exists(f"{HERE}/svc/default/s000/_tcp/_http")
+        (leaf,) = etcd.listed(f"{HERE}/svc/default/s000")
+        (port,) = etcd.listed(f"{HERE}/svc/default/s000/_tcp/_http")
+        assert etcd.index(leaf) < etcd.index(port), "the name comes with its address"
+        before, web = etcd.revision(), f"{HERE}/svc/default/s000"
         apiserver.delete_all([*services(2), service("many")])
         for name in ("s000", "many"):
             wait_for(lambda name=name: not etcd.exists(f"{HERE}/svc/default/{name}"), name, 10)  # type: ignore[misc]
             assert etcd.look_up(f"{name}.default.svc.cluster.local").rcode == "NXDOMAIN"
+        ends = [etcd.index(path, before + 1) for path in (port, f"{web}/_tcp", leaf, web)]
+        assert ends == sorted(ends), "what is hidden, then the address, then the directory"
         wait_for(lambda: not etcd.exists(f"{HERE}/svc/default/s001/_tcp"), "the ports of s001 to go", 10)
         assert etcd.listed(f"{HERE}/svc/default/s001") == {
             f"{HERE}/svc/default/s001/theirs": '{"host":"192.0.2.9"}'
