@@ -89,6 +89,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             follow=follower.follow,
             metrics=metrics,
             status=status,
+            fill=True,
             resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
             progress=progress,
             left_out=recorder.record if recorder is not None else lambda _: None,

@@ -68,7 +68,7 @@ class EtcdStore:
         return snapshot
 
     def apply(
-        self, generations: Iterable[Sequence[Batch]], progress: Callable[[int], None] | None = None
+        self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
         """Write batches, one transaction each.
 

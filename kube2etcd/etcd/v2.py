@@ -170,7 +170,7 @@ class V2Store:
         return Snapshot(answer.index, entries)
 
     def apply(
-        self, generations: Iterable[Sequence[Batch]], progress: Callable[[int], None] | None = None
+        self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
         """Write key by key: in each generation first all puts, of these first what a listing shows.
 

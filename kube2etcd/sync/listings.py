@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from kube2etcd.kube.objects import Rejected
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 GONE_AFTER: Final = 300.0
 """Seconds for which the API server must say that a listed kind is not installed before that counts as an
 empty list: it says so too while it starts, or while a CRD is replaced."""
+
+AT_ONCE: Final = 256
+"""Units published at once: etcd writes the keys of the last ones meanwhile."""
 
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned
 
@@ -59,22 +62,26 @@ class Listings:
             what = event.event if isinstance(event, Changed) else event
             self._drop(f"{type(event).__name__} {what}"[:300])
 
-    def refresh(self) -> set[bytes]:
-        """Publish the touched units again; the keys whose desired value may differ.
+    def refresh(self) -> Iterator[set[bytes]]:
+        """Publish the touched units again, some at once; yields the keys whose desired value may differ.
 
         A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
         """
-        units = self.touched = self._units
-        self._units = set()
-        try:
-            keys = self._publisher.refresh(units)
-        except Exception:
-            keys = set().union(*map(self._refresh_one, sorted(units)))
+        self.touched, self._units = self._publisher.with_followers(self._units), set()
+        units = list(self.touched)
+        if len(units) > AT_ONCE:
+            # The oldest first: what they have is not taken from them later.
+            units.sort(key=self._publisher.seniority)
+        for first in range(0, len(units), AT_ONCE):
+            some = units[first : first + AT_ONCE]
+            try:
+                yield self._publisher.refresh(some)
+            except Exception:
+                yield set().union(*map(self._refresh_one, sorted(some)))
         refused = self._publisher.take_reasons()
         for line in lines(refused):
             log.warning("%s", line)
         self._left_out(refused)
-        return keys
 
     def came_empty(self) -> bool:
         """Whether, since the last call, a kind that had objects (or was never listed) was listed empty."""

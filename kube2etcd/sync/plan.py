@@ -13,7 +13,7 @@ come before Deletes, except that one group changes in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from kube2etcd.etcd import changes
@@ -67,7 +67,7 @@ class Plan:
         """The creates and updates."""
         return tuple(change for change in self.changes if not isinstance(change, Delete))
 
-    def without(self, keys: frozenset[bytes]) -> Plan:
+    def without(self, keys: Container[bytes]) -> Plan:
         """The plan without the changes of ``keys``."""
         return Plan(
             tuple(change for change in self.changes if change.key not in keys),

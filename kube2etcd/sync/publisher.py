@@ -80,9 +80,12 @@ class Publisher:
         return next((one for one in self.zones if isinstance(one, ClusterZone)), None)
 
     def refresh(self, units: Iterable[Unit]) -> set[bytes]:
-        """Derive these units again; returns the keys whose desired value may have changed."""
+        """Derive these units again; returns the keys whose desired value may have changed.
+
+        Where a Namespace is among them, so are its followers (`with_followers`).
+        """
         changed: set[bytes] = set()
-        for unit in self._with_followers(units):
+        for unit in units:
             found = self._found(unit)
             self._exclusive.want(unit, self._wanted(unit, found))
             if unit not in self._exclusive.changed:
@@ -225,14 +228,20 @@ class Publisher:
                 return b"/".join(key.split(b"/", depth)[:depth])
         return key
 
-    def _with_followers(self, units: Iterable[Unit]) -> Iterable[Unit]:
+    def with_followers(self, units: set[Unit]) -> set[Unit]:
         """The units, and the Services that a namespace's labels decide about."""
         if not self._follows_namespaces:
             return units
-        chosen = set(units)
-        for namespace in [unit.name for unit in chosen if unit.kind == "namespaces"]:
-            chosen.update(self.store.within("services", namespace))
-        return chosen
+        namespaces = [unit.name for unit in units if unit.kind == "namespaces"]
+        return units.union(*(self.store.within("services", one) for one in namespaces))
+
+    def seniority(self, unit: Unit) -> Seniority:
+        """Age, namespace, name: the order in which units have names that only one can have."""
+        return (self.store.age(unit), unit.namespace, unit.name)
+
+    def is_pointer(self, key: bytes) -> bool:
+        """Whether ``key`` is a PTR record's, which units of any name may claim."""
+        return key.startswith(self._reverse)
 
     def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
         """The names that the unit cannot share; nothing wants a name where it has no record."""
@@ -240,7 +249,7 @@ class Publisher:
         for _, published in found:
             name = published.exclusive_name
             if name is not None and any(record.name.below(name) for record in published.records):
-                wanted[name] = (self.store.age(unit), unit.namespace, unit.name)
+                wanted[name] = self.seniority(unit)
         return wanted
 
     def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
@@ -282,13 +291,13 @@ class Publisher:
             # A zone's own word that its apex exists comes before that of any name in it.
             return (_NON_TERMINAL, unit not in self._zone_units, "", "", "")
         worth = length = 0
-        if key.startswith(self._reverse):
+        if self.is_pointer(key):
             worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
             target = decode(value).host.split(".")
             name = self.layout.name(key)
             address = address_of(name) if name is not None else None
             length = 2 * len(target) + (address is not None and target[0] == dashed(address))
-        return (worth, length, self.store.age(unit), unit.namespace, unit.name)
+        return (worth, length, *self.seniority(unit))
 
     def _count(self, unit: Unit, left_out: int) -> None:
         if left_out:

@@ -2,19 +2,18 @@
 
     events -> store -> publisher -> diff with the mirror of etcd -> safety -> etcd -> mirror -> status
 
-Other threads only put events into the `Inbox`.  A full pass is the same path over all keys of etcd.
+A full pass is the same path over all keys of etcd.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
-from kube2etcd.errors import EtcdDeposed, EtcdError
+from kube2etcd.errors import EtcdError
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
 from kube2etcd.sync.listings import LeftOut, Listings
@@ -23,8 +22,6 @@ from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.status import Latency, Report, log_changes
 from kube2etcd.sync.target import EntryStore, Target
-
-log = logging.getLogger(__name__)
 
 TICK: Final = 1.0
 """Seconds between turns at most: the loop's heartbeat is its liveness."""
@@ -49,6 +46,8 @@ class Parts:
     progress: Callable[[int, int], None] = lambda done, total: None
     """Called while a plan is written, with the keys done and in all."""
     left_out: LeftOut = lambda refused: None
+    fill: bool = False
+    """Write to an empty etcd while records are derived: ready sooner, but `plan` lacks what was written."""
     resync_period: float = 300.0
     force: bool = False
     """Hold no mass deletion."""
@@ -91,32 +90,32 @@ class Reconciler:
             self.target.mirror.lose()
         self.target.elect(parts.other_leader())
         if not self.listings.waiting:
-            touched = self.listings.refresh()
+            refreshed = self.listings.refresh()
             try:
-                self._reconcile(touched, now)
-            except EtcdDeposed as error:
-                log.info("%s", error)
-                self.target.lose()
+                self._reconcile(refreshed, now)
             except EtcdError as error:
                 self.target.failed(error, self._clock())
+            set().union(*refreshed)  # whatever became of etcd
         if self.held.relist_due(now):
             parts.relist("a plan is held")
         self._report.publish()
 
-    def _reconcile(self, touched: set[bytes], now: float) -> None:
-        """Compare ``touched`` keys, or all after a full read of etcd, and write what differs."""
-        parts, target, entries = self.parts, self.target, self.target.mirror.entries
-        full, waiting = target.mirror.lost, self.held.keys | self.disputes.keys
-        refused = set(target.refused())
-        looked_at = None if full else touched | waiting | target.pending(now)
+    def _reconcile(self, refreshed: Iterator[set[bytes]], now: float) -> None:
+        """Compare ``refreshed`` keys, or all after a full read of etcd, and write what differs."""
+        parts, target, full = self.parts, self.target, self.target.mirror.lost
+        if full and now < target.retry_at:
+            return
         if full:
-            if now < target.retry_at:
-                return
             if not target.equal:
                 self._report.publish()  # reading may take long, and so may writing
             target.load(now)
-            entries = target.mirror.entries
-        elif not looked_at and not self.disputes.active:
+        entries, filled = target.mirror.entries, Plan()
+        if parts.fill and full and not entries and not target.other_leader:
+            filled = target.fill(refreshed, parts.progress)
+        touched = set().union(*refreshed)
+        waiting, refused = self.held.keys | self.disputes.keys, set(target.refused())
+        looked_at = None if full else touched | waiting | target.pending(now)
+        if not full and not looked_at and not self.disputes.active:
             self.listings.came_empty()  # it took nothing away
             self._latency.clear()
             return
@@ -128,7 +127,7 @@ class Reconciler:
             target.standby.note((change.key for change in plan.changes), now)
             plan = Plan()
         plan = self.disputes.withhold(plan, target.damaged, now)
-        if plan.changes:
+        if plan.changes or filled.changes:
             # What waited, or changed in the cluster as well, is no repair.
             if repairs := target.damaged - touched - waiting - refused:
                 repairs &= {change.key for change in plan.changes}
@@ -137,7 +136,8 @@ class Reconciler:
             if full and not target.equal:
                 self._report.publish()
             target.write(plan, repairs, self._clock(), parts.progress)
-            written, since = plan.without(frozenset(target.refused())), now if full else parts.inbox.oldest
+            written = replace(plan, changes=(*filled.changes, *plan.changes)).without(target.refused())
+            since = now if full else parts.inbox.oldest
             log_changes(self.publisher, written, self.listings.touched, self._clock() - since)
         if full:
             target.follow(parts.follow)

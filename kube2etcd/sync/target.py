@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Set
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Set
 from typing import Final, Protocol
 
-from kube2etcd.errors import EtcdError, EtcdNoSpace
+from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
 from kube2etcd.etcd import changes
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
 from kube2etcd.sync.mirror import Mirror
-from kube2etcd.sync.plan import HELD_SHARE, Plan, generations
+from kube2etcd.sync.plan import HELD_SHARE, Change, Delete, Plan, diff, generations
 from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class EntryStore(Protocol):
         ...
 
     def apply(
-        self, generations: Iterable[tuple[changes.Batch, ...]], progress: Callable[[int], None] | None = None
+        self, generations: Iterable[Iterable[changes.Batch]], progress: Callable[[int], None] | None = None
     ) -> changes.ApplyResult:
         """Write the batches, one generation after the other."""
         ...
@@ -190,27 +191,55 @@ class Target:
         """Watch from the mirror's revision."""
         self._watch = follow(self.mirror.revision + 1)
 
+    def fill(self, refreshed: Iterable[set[bytes]], progress: Callable[[int, int], None]) -> Plan:
+        """Write new keys to an empty etcd as they come, so that it works while more are derived.
+
+        All of ``refreshed`` is taken, unless etcd fails.  PTR records are left to `write`: another unit may
+        have a better claim to the address.  Returns what was written.
+        """
+        publisher, created = self._publisher, list[Change]()
+
+        def batches() -> Iterator[changes.Batch]:
+            for keys in refreshed:
+                new = {key for key in keys if not publisher.is_pointer(key)}
+                plan = diff({}, publisher.desired, publisher.layout.owner, new)
+                created.extend(plan.changes)
+                yield from generations(plan, publisher.group, MAX_TXN_OPS)[0]
+
+        self._apply([batches()], created, lambda done: progress(done, len(publisher.desired)))
+        return Plan(tuple(created))
+
     def write(
         self, plan: Plan, repairs: set[bytes], now: float, progress: Callable[[int, int], None]
     ) -> None:
         """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
-        total, mirror = len(plan.changes), self.mirror
-        adding, taking = generations(plan, self._publisher.group, MAX_TXN_OPS)
-        result = self._store.apply([adding, taking], lambda done: progress(done, total))
-        mirror.wrote((one for batch in adding + taking for one in batch), result)
-        refused = {change.key for change, _ in result.refused}
-        puts, deletes = (sum(one.key not in refused for one in some) for some in (plan.puts, plan.deletes))
-        for change, reason in result.refused:
-            self._refused[change.key] = reason
-            self._offer_at = now + REFUSED_RETRY
-            log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
-        log.debug("etcd: %d keys written, %d deleted", puts, deletes)
-        self._metrics.wrote(puts, deletes)
+        total = len(plan.changes)
+        generated = generations(plan, self._publisher.group, MAX_TXN_OPS)
+        refused = self._apply(generated, plan.changes, lambda done: progress(done, total))
+        self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
         if repaired := len(repairs - refused):
             self._metrics.repaired(repaired)
             log.warning("etcd: repaired %d keys that differed from what was written", repaired)
-        if len(result.own_revisions) == result.revision - mirror.revision:
-            mirror.caught_up(result.revision)
+
+    def _apply(
+        self,
+        generated: Iterable[Iterable[changes.Batch]],
+        written: Collection[Change],
+        progress: Callable[[int], None],
+    ) -> set[bytes]:
+        """Write batches, in all the changes ``written``; returns the keys that etcd refused."""
+        result = self._store.apply(generated, progress)
+        self.mirror.wrote(written, result)
+        for change, reason in result.refused:
+            self._refused[change.key] = reason
+            log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
+        refused = {change.key for change, _ in result.refused}
+        accepted = Counter(isinstance(one, Delete) for one in written if one.key not in refused)
+        log.debug("etcd: %d keys written, %d deleted", accepted[False], accepted[True])
+        self._metrics.wrote(accepted[False], accepted[True])
+        if len(result.own_revisions) == result.revision - self.mirror.revision:
+            self.mirror.caught_up(result.revision)
+        return refused
 
     def compared(self, now: float) -> None:
         """Update `equal` after all writes of the turn."""
@@ -223,6 +252,10 @@ class Target:
 
     def failed(self, error: EtcdError, now: float) -> None:
         """Record a failed read or write of etcd."""
+        if isinstance(error, EtcdDeposed):
+            log.info("%s", error)
+            self.lose()
+            return
         if str(error) != self.trouble:
             log.warning("%s", error)
         self.trouble = str(error)

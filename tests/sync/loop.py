@@ -68,7 +68,7 @@ class Entries:
 
     def apply(
         self,
-        generations: Iterable[tuple[changes.Batch, ...]],
+        generations: Iterable[Iterable[changes.Batch]],
         progress: Callable[[int], None] | None = None,
     ) -> ApplyResult:
         own: set[int] = set()
@@ -133,6 +133,7 @@ class World:
         inbox: Inbox | None = None,
         relist: Callable[[str], None] | None = None,
         zones: Sequence[Zone] = (),
+        fill: bool = False,
     ) -> None:
         self.clock = clock
         self.etcd = entries or Entries()
@@ -153,6 +154,7 @@ class World:
                 metrics=self.metrics,
                 status=self.status,
                 force=force,
+                fill=fill,
                 progress=progress,
                 other_leader=other_leader,
                 clock=clock.monotonic,

@@ -220,11 +220,13 @@ def test_services_follow_the_labels_of_their_namespace() -> None:
     zone = b"/skydns/example/stage/"
     assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
     chosen = Namespace(Metadata("", "shop", labels={"env": "staging"}))
-    changed = publisher.refresh(store.apply("namespaces", Event("MODIFIED", chosen, "", "shop")))
+    changed = publisher.refresh(
+        publisher.with_followers(store.apply("namespaces", Event("MODIFIED", chosen, "", "shop")))
+    )
     assert zone + b"shop/web" in changed
     assert zone + b"shop/web" in publisher.desired
     assert not any(key.startswith(zone + b"other") for key in publisher.desired)
-    publisher.refresh(store.apply("namespaces", Event("DELETED", None, "", "shop")))
+    publisher.refresh(publisher.with_followers(store.apply("namespaces", Event("DELETED", None, "", "shop"))))
     assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
     assert publisher.refresh({Unit("services", "shop", "web")}) == set()
 

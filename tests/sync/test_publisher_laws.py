@@ -80,7 +80,7 @@ def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoi
     by_event = Publisher(Store(), Layout(), zone)
     for kind, event in told:
         before = dict(by_event.desired)
-        changed = by_event.refresh(by_event.store.apply(kind, event))
+        changed = by_event.refresh(by_event.with_followers(by_event.store.apply(kind, event)))
         differ = before.items() ^ by_event.desired.items()
         assert {key for key, _ in differ} <= changed
     store, touched = left(told)
@@ -133,7 +133,7 @@ def assert_order_is_nothing(history: Steps, rezoned: Rezonings, others: Sequence
             changed = by_event.refresh(by_event.rezone(zones))
         else:
             changes.append(step)
-            changed = by_event.refresh(by_event.store.apply(*step))
+            changed = by_event.refresh(by_event.with_followers(by_event.store.apply(*step)))
         differ = before.items() ^ by_event.desired.items()
         assert {key for key, _ in differ} <= changed
     store, touched = left(changes)
@@ -229,5 +229,5 @@ def test_a_name_has_one_holder_whatever_the_order(history: Steps) -> None:
     assert_order_is_nothing(history, [], SHARED)
     publisher = Publisher(Store(), Layout(), ZONE, SHARED)
     for step in history:
-        publisher.refresh(publisher.store.apply(*step))
+        publisher.refresh(publisher.with_followers(publisher.store.apply(*step)))
         assert_one_holder_for_each_name(publisher)

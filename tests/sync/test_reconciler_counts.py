@@ -34,7 +34,7 @@ class Unwilling:
 
     def apply(
         self,
-        generations: Iterable[tuple[changes.Batch, ...]],
+        generations: Iterable[Iterable[changes.Batch]],
         progress: Callable[[int], None] | None = None,
     ) -> changes.ApplyResult:
         refused = []
