@@ -107,9 +107,7 @@ def fail_with(number: int) -> object:
     ("call", "number"),
     [("replace", errno.EBUSY), ("fsync", errno.EIO), ("fchmod", errno.EPERM), ("setxattr", errno.ENOSPC)],
 )
-def test_what_cannot_be_done_leaves_the_file_and_nothing_beside_it(
-    call: str, number: int, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failures_leave_no_trace(call: str, number: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listxattr", lambda _: ["user.mark"])
     monkeypatch.setattr(os, "getxattr", lambda *_: b"x")
     monkeypatch.setattr(os, "setxattr", lambda *_: None)

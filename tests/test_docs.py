@@ -77,9 +77,7 @@ def examples() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("guide", "command", "output"), examples())
-def test_the_output_is_the_one_shown(
-    guide: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_console_blocks(guide: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert CliRunner().invoke(main, shlex.split(command)).output == output, (
         f"docs/{guide}: kube2etcd {command}"

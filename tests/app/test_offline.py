@@ -50,9 +50,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-def test_nothing_of_a_file_is_passed_over_without_a_word(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_everything_skipped_in_a_file_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "1.yaml").write_text("kind: ConfigMap\n---\nkind: Deployment\n---\nkind: Servise\n")
     (tmp_path / "2.yaml").write_text("kind: List\nitems: [null]\n---\nkind: ConfigMap\n")
     (tmp_path / "3.yaml").write_text("---\n")
@@ -66,9 +64,7 @@ def test_nothing_of_a_file_is_passed_over_without_a_word(
     ]
 
 
-def test_kinds_that_the_settings_leave_out_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_kinds_left_out_by_the_settings_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\n"

@@ -35,9 +35,7 @@ def test_a_change_ends_the_process_to_start_it_anew(file: Path) -> None:
     assert (one.wanted, one.stop.is_set()) == (True, True)
 
 
-def test_invalid_settings_change_nothing_and_are_logged_once(
-    file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = reload(file)
     file.write_text("ttl: none")
     told = one.look()

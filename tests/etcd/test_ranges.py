@@ -55,9 +55,7 @@ def test_every_key_is_read_once_and_in_order(keys: set[bytes], page: int) -> Non
 
 @LAW
 @given(st.sets(KEYS, max_size=200), st.sets(KEYS, max_size=200), st.integers(1, 40))
-def test_remembered_cuts_cover_the_range_whatever_is_there_later(
-    before: set[bytes], later: set[bytes], page: int
-) -> None:
+def test_remembered_cuts_still_cover_the_range(before: set[bytes], later: set[bytes], page: int) -> None:
     splits = Splits(page)
     splits.remember(Reading(sorted(before), b"/s/", b"/s0", page).pages)
     pieces = splits.pieces(b"/s/", b"/s0")

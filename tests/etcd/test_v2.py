@@ -257,9 +257,7 @@ def test_directories_up_to_the_prefix() -> None:
         (file("/skydns/a/_tcp/H", 11), "which is hidden, was changed by others"),
     ],
 )
-def test_odd_events_end_the_watch(
-    server: Server, store: V2Store, told: bytes | dict[str, Any], error: str
-) -> None:
+def test_invalid_events(server: Server, store: V2Store, told: bytes | dict[str, Any], error: str) -> None:
     server.answer = lambda _, __, params: (200, told if "wait" in params else {})
     with pytest.raises(EtcdError, match=error):
         list(store.watch(11, threading.Event()))

@@ -116,9 +116,7 @@ def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
         assert b"" in iter(lambda: idle.recv(1000), None)
 
 
-def test_a_stop_that_comes_while_the_thread_is_awake_already(
-    said: Said, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_while_the_thread_is_awake_already(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
     trigger = server._server.trigger
     pull = trigger._physical_pull

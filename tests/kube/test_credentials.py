@@ -71,9 +71,7 @@ def test_exec_plugin(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     assert (tmp_path / "plugin.runs").read_text() == "x\n"
 
 
-def test_exec_plugin_is_run_again_when_its_token_has_run_out(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_exec_plugin_is_rerun_for_an_expired_token(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     old = exec_credential(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
     user = exec_plugin(tmp_path / "plugin", old)
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
@@ -186,9 +184,7 @@ def test_in_cluster_token_and_ca_are_taken_up_when_they_change(
         server.end()
 
 
-def test_401_reads_the_credentials_again_and_repeats_the_request(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_401_reloads_credentials_and_retries_once(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old")
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"tokenFile": "token"}))
 
@@ -236,9 +232,7 @@ def test_a_kubeconfig_that_is_half_written_keeps_the_old_credentials(
     assert SECRET not in caplog.text
 
 
-def test_a_token_that_no_header_may_hold_is_not_shown(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_a_token_invalid_in_a_header_is_not_shown(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": f"{SECRET}\nX: y"}))
     with pytest.raises(ApiUnavailable, match="HTTP forbids") as caught:
         get(api)
@@ -371,9 +365,7 @@ def test_a_certificate_file_that_is_missing(tmp_path: Path) -> None:
         ApiConnection(ClusterSettings(kubeconfig=path))
 
 
-def test_a_kubeconfig_in_a_folder_that_may_not_be_entered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kubeconfig_in_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(path: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -78,9 +78,7 @@ def test_backoff_on_too_many_requests(asked: float, least: float, most: float) -
     assert least <= sum(world.waits) <= most
 
 
-def test_an_absent_optional_kind_is_polled_and_logged_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_an_absent_optional_kind_is_polled_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     world = World(VMIS)
     for _ in range(5):

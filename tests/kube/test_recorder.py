@@ -84,9 +84,7 @@ def test_the_same_reason_is_the_same_event_and_another_one_is_not(api: Api, runn
     assert len(str(api.posted[2][1]["note"])) == 1024
 
 
-def test_what_cannot_be_posted_stops_nothing(
-    api: Api, running: EventRecorder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_errors_do_not_stop_it(api: Api, running: EventRecorder, caplog: pytest.LogCaptureFixture) -> None:
     api.failures = [
         ApiRefused("it is there", 409),
         ApiRefused("odd", 422),
@@ -118,9 +116,7 @@ def test_deleted_objects_and_other_units_get_no_event(api: Api, running: EventRe
     assert event["regarding"]["kind"] == "Namespace"  # type: ignore[index]
 
 
-def test_more_than_may_wait_are_dropped(
-    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_overflow_drops(api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(recorder, "MAX_WAITING", 2)
     one = recording(api)
     one.record([(WEB, str(number)) for number in range(5)])

@@ -67,9 +67,7 @@ def strict(good: str) -> Callable[[Handler], None]:
     return answer
 
 
-def test_a_plugin_that_fails_for_a_moment_does_not_make_strangers_of_us(
-    server: Scripted, opened: Opened, tmp_path: Path, plugin: Plugin
-) -> None:
+def test_old_credentials_outlast_it(server: Scripted, opened: Opened, tmp_path: Path, plugin: Plugin) -> None:
     plugin.gives(token="old")
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))
     server.answers = [strict("new")]
@@ -82,9 +80,7 @@ def test_a_plugin_that_fails_for_a_moment_does_not_make_strangers_of_us(
     assert get(api) == b"ok"
 
 
-def test_a_plugin_that_fails_at_the_start_is_run_again(
-    server: Scripted, opened: Opened, tmp_path: Path, plugin: Plugin
-) -> None:
+def test_a_failing_plugin_is_rerun(server: Scripted, opened: Opened, tmp_path: Path, plugin: Plugin) -> None:
     plugin.fails()
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, plugin.user))
     server.answers = [strict("new")]
@@ -133,9 +129,7 @@ def test_a_hanging_plugin_is_killed_reported_and_run_again(
     assert wait_for(lambda: get(api), "the next attempt", not_yet=(ApiForbidden,)) == b"ok"
 
 
-def test_who_is_known_and_forbidden_reads_nothing_again(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_a_403_does_not_reload_credentials(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": "good"}))
     server.answers = [status(403)]
     with pytest.raises(ApiForbidden, match="RBAC"):
@@ -143,9 +137,7 @@ def test_who_is_known_and_forbidden_reads_nothing_again(
     assert (api.reloads, len(server.seen)) == (0, 1)
 
 
-def test_a_kubeconfig_that_is_written_without_a_user_is_taken_at_its_word(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_a_kubeconfig_that_loses_its_user(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": "old"}))
     get(api)
     kubeconfig(tmp_path / "kc", server.url)
@@ -173,9 +165,7 @@ def test_a_change_while_the_credentials_are_read_is_not_missed(
     assert server.tokens() == ["Bearer second", "Bearer third"]
 
 
-def test_a_certificate_that_ends_the_handshake_is_asked_for_again(
-    opened: Opened, tmp_path: Path, plugin: Plugin
-) -> None:
+def test_a_refused_client_certificate_is_renewed(opened: Opened, tmp_path: Path, plugin: Plugin) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
 
     def gives(authority: Authority) -> None:

@@ -48,9 +48,7 @@ def test_a_body_cut_short(server: Scripted, api: ApiConnection, kind: str) -> No
         get(api)
 
 
-def test_a_body_that_dribbles_is_given_up_after_the_whole_timeout(
-    server: Scripted, api: ApiConnection
-) -> None:
+def test_a_dribbling_body_is_given_up_after_the_timeout(server: Scripted, api: ApiConnection) -> None:
     def dribble(handler: Handler) -> None:
         handler.begin(Transfer_Encoding="chunked")
         while not handler.server.released.wait(0.02):
@@ -91,9 +89,7 @@ def test_a_line_without_end_is_truncated(server: Scripted, api: ApiConnection) -
     assert got == [b"one"]
 
 
-def test_a_line_that_never_ends_is_given_up(
-    server: Scripted, api: ApiConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_line(server: Scripted, api: ApiConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "MAX_LINE", 1000)
     server.answers = [chunks(*[b"x" * 400] * 5, None)]
     with pytest.raises(ApiTruncated, match="no end"):
@@ -121,9 +117,7 @@ def test_a_slow_connect_is_not_silence(server: Scripted, api: ApiConnection) -> 
 
 @pytest.mark.parametrize("answer", [hang, chunks(b"one\n", None)], ids=["headers", "body"])
 @pytest.mark.parametrize("verb", ["get", "stream"])
-def test_abort_ends_a_request_at_once(
-    server: Scripted, api: ApiConnection, answer: Answer, verb: str
-) -> None:
+def test_abort_ends_a_request(server: Scripted, api: ApiConnection, answer: Answer, verb: str) -> None:
     server.answers = [answer]
     abort = Abort()
     raised: list[BaseException] = []
@@ -148,9 +142,7 @@ def test_abort_ends_a_request_at_once(
     assert "called off" in str(raised[0])
 
 
-def test_abort_ends_a_request_on_a_connection_that_is_used_again(
-    server: Scripted, api: ApiConnection
-) -> None:
+def test_abort_ends_a_request_on_a_reused_connection(server: Scripted, api: ApiConnection) -> None:
     abort = Abort()
     server.answers = [whole(b"{}"), hang]
     api.get("/x", {}, timeout=5, abort=abort)
@@ -214,7 +206,7 @@ def test_no_descriptor_is_left_behind(server: Scripted, api: ApiConnection) -> N
     assert after <= before + 5
 
 
-def test_the_environments_proxy_does_not_decide(
+def test_no_proxy_of_the_environment(
     server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):

@@ -169,9 +169,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("events", [False, True], ids=["silent", "events"])
 @pytest.mark.parametrize("values", list(SETTINGS.values()), ids=list(SETTINGS))
-def test_rights_are_exactly_what_the_settings_read(
-    render: Render, values: dict[str, Any], events: bool
-) -> None:
+def test_rights_are_what_the_settings_read(render: Render, values: dict[str, Any], events: bool) -> None:
     found = render("", {**values, "settings.events": events})
     wanted = read_by(found)
     if events:

@@ -156,9 +156,7 @@ EXTERNAL = [("external-dns/dns.yaml.in", "ConfigMap"), ("external-dns/external-d
     "domain", ["apps.example.com.", "Apps.example.com", "", "{DOMAIN}", "a_b.example.com"]
 )
 @pytest.mark.parametrize(("manifest", "kind"), EXTERNAL)
-def test_a_bad_domain_of_external_names_is_refused(
-    api: ApiServer, manifest: str, kind: str, domain: str
-) -> None:
+def test_a_bad_external_domain_is_refused(api: ApiServer, manifest: str, kind: str, domain: str) -> None:
     api.apply_all(of_kind(filled(manifest), "Namespace"))
     [one] = of_kind(filled(manifest, {**VALUES, "DOMAIN": domain}), kind)
     said = refusal(api, one)
@@ -175,9 +173,7 @@ def test_a_bad_address_of_a_shared_etcd_is_refused(api: ApiServer, address: str)
 
 
 @pytest.mark.parametrize("example", [path.stem for path in sorted((CHART / "examples").glob("*.yaml"))])
-def test_the_chart_is_installed_and_uninstalled(
-    api: ApiServer, binaries: dict[str, Path], example: str
-) -> None:
+def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: dict[str, Path], example: str) -> None:
     vm = example == "vm"
     name, namespace = ("vm-dns", "vm-dns") if vm else ("kube-dns", "kube-system")
     for manifest in manifests():

@@ -107,9 +107,7 @@ def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, nam
     ), pod.events
 
 
-def test_a_pod_whose_etcd_lost_its_data_answers_nothing_until_it_is_written_anew(
-    cluster: Cluster, pod: Pod
-) -> None:
+def test_a_pod_whose_etcd_lost_its_data_is_unready_until_refilled(cluster: Cluster, pod: Pod) -> None:
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     etcd = pod.containers["etcd"]
     data = pod.directory / "volume-etcd-storage" / "data"

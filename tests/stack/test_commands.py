@@ -110,9 +110,7 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     assert etcd.dump("/skydns") == {}
 
 
-def test_a_mass_deletion_is_shown_as_held_and_done_after_a_second_listing(
-    apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_a_mass_deletion_is_held_until_a_second_list(apiserver: ApiServer, etcd: Etcd) -> None:
     both = neighbours(apiserver, etcd)
     apiserver.apply_all(services(40))
     assert call("resync", *both).returncode == 0

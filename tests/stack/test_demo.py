@@ -37,9 +37,7 @@ def test_every_answer_is_right(started: Process) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_leaves_nothing_behind(
-    started: Process, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_interrupts_leave_nothing_behind(started: Process, tmp_path: Path, number: signal.Signals) -> None:
     started.start()
     wait_for(lambda: "until Ctrl-C" in started.log.read_text(), "the demo to wait", 120, started)
     servers = children(started)
@@ -58,9 +56,7 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert f"port {port} of {LOOPBACK} cannot be had" in capsys.readouterr().err
 
 
-def test_a_failed_build_is_reported(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_build(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*, names: Sequence[str]) -> dict[str, Path]:
         raise BuildError("building coredns failed")
 

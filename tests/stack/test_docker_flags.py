@@ -116,9 +116,7 @@ SERVERS = {"IPv4": (FOUR,), "IPv6": (SIX,), "both": (FOUR, SIX), "the first is s
 
 @pytest.mark.parametrize("servers", list(SERVERS.values()), ids=list(SERVERS))
 @pytest.mark.parametrize("ndots", [(), ("--ndots", "5")], ids=["no ndots", "ndots 5"])
-def test_every_name_that_a_pod_may_use(
-    servers: tuple[str, ...], ndots: tuple[str, ...], machine: Machine
-) -> None:
+def test_names_that_pods_use(servers: tuple[str, ...], ndots: tuple[str, ...], machine: Machine) -> None:
     options = [*(part for server in servers for part in ("--dns-server-ip", server)), *ndots]
     found = machine.addresses("kubernetes", *options)
     assert isinstance(found, list), found

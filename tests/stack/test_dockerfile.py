@@ -172,9 +172,7 @@ def sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_steps_make_what_the_image_promises(
-    context: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_steps_make_the_image(context: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     script = Script({"REVISION": REVISION, "VERSION": __version__, "RELEASE": "yes", "PYTHON_IMAGE": DIGEST})
     script.build(context)
     script.lines += looked_at()
@@ -213,9 +211,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("wrong", "message"), list(REFUSED.values()), ids=list(REFUSED))
-def test_a_release_must_name_version_commit_and_base(
-    wrong: dict[str, str], message: str, tmp_path: Path
-) -> None:
+def test_a_release_names_version_commit_base(wrong: dict[str, str], message: str, tmp_path: Path) -> None:
     (check,) = (run.value for run in STAGES[0].of("RUN") if "RELEASE" in run.value)
     program = tmp_path / "kube2etcd"
     program.write_text(f"#!/bin/sh\necho kube2etcd, version {__version__}\n")

@@ -121,9 +121,7 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: 
         assert len(store.apply([[batch]]).refused) == 4
 
 
-def test_user_is_set_and_etcd_wants_none(
-    server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_user_etcd_does_not_want(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
     with EtcdConnection(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:

@@ -132,9 +132,7 @@ def test_refused_batch_is_cut_down_to_the_culprit(store: EtcdStore) -> None:
     assert store.snapshot().entries == wanted
 
 
-def test_paused_server_is_unavailable_within_the_timeout(
-    server: Etcd, connection: EtcdConnection, store: EtcdStore
-) -> None:
+def test_a_paused_server_is_unavailable(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
     store.snapshot()
     server.pause()
     began = time.monotonic()
@@ -286,9 +284,7 @@ class Longest(random.Random):
 
 
 @pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
-def test_an_etcd_that_refuses_watches(
-    end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
     password = etcd.restrict(*(prefix.decode() for prefix in PREFIXES))
     settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)

@@ -169,9 +169,7 @@ def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed ones change as well", "nothing else"])
-def test_the_watch_ends_where_others_change_what_is_hidden(
-    etcd: EtcdV2, store: V2Store, listed: bool
-) -> None:
+def test_the_watch_ends_when_others_change_hidden_keys(etcd: EtcdV2, store: V2Store, listed: bool) -> None:
     watching = Watching(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/_tcp/x": "1", "a/x": "1"})
     etcd.put("/elsewhere", "1")
@@ -257,9 +255,7 @@ def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
         V2Store(nobody, [b"/skydns/"]).snapshot()
 
 
-def test_certificates_and_the_environment_has_no_say(
-    binaries: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_certificates(binaries: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path / "pki", "etcd-ca")
     client = authority.issue("bridge", file="client")
     tls = EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)

@@ -230,9 +230,7 @@ def test_as_a_daemon_while_etcd_and_the_webhook_go_and_come_back(named: Named, a
     assert named.lines() == ["two.dtk.io 10.0.0.2"]
 
 
-def test_five_thousand_names_as_objects_are_equal_in_time(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_5000_names(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     """All in one call with their ownership texts, in DNS and in the hosts file; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
@@ -244,9 +242,7 @@ def test_five_thousand_names_as_objects_are_equal_in_time(
         named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=5)
 
 
-def test_within_the_bridge(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_run_webhook(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply_all([*ALL_KINDS, service("web", clusterIP="10.0.2.1")])
     with Named(tmp_path, binaries, apiserver, etcd, ()) as named:
         named.client.once()
@@ -282,9 +278,7 @@ def test_within_the_bridge(
         wait_for(lambda: "/skydns/example/late/s/own_/192-0-2-9-H" in etcd.dump("/skydns"), "the address", 10)
 
 
-def test_two_bridges_with_an_etcd_each_serve_the_same_records(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_two_bridges(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(ALL_KINDS)
     kind = ("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
@@ -339,9 +333,7 @@ def records(named: Named) -> list[str]:
     return sorted(map(str, named.webhook.records()))
 
 
-def test_the_state_in_objects_is_not_published_by_the_crd_source(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_crd_source(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     """With --source=crd beside ingress nothing of the state comes back as something to publish."""
     apiserver.apply(dns_endpoint_crd())
     foo, bar = ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "bar.dtk.io", to=["10.0.0.6"])

@@ -96,9 +96,7 @@ def test_the_kind_appears_later(start: Callable[..., Zoned], apiserver: ApiServe
     assert "dnsendpoints/default/one" in kube2etcd(*look)
 
 
-def test_an_endpoint_that_moves_between_types_and_objects_leaves_no_gap(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_a_change_of_type_leaves_no_gap(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     fixed = endpoint("end.dtk.io", "A", "10.0.0.5")
     apiserver.apply_all(
@@ -119,9 +117,7 @@ def test_an_endpoint_that_moves_between_types_and_objects_leaves_no_gap(
         wait_for(turned, f"turn {turn}", 15)
 
 
-def test_a_service_zone_within_an_external_domain_and_the_other_way_round(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_service_zones_and_external_domains_nest(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [

@@ -19,9 +19,7 @@ from tests.stack.harness import SLOW, ApiServer, Etcd, wait_for
 from tests.stack.objects import service, services
 
 
-def test_a_paused_api_server_takes_no_answer_away_and_what_it_tells_afterwards_is_taken(
-    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_pause(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     dns = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge, dns:
@@ -41,9 +39,7 @@ def test_a_paused_api_server_takes_no_answer_away_and_what_it_tells_afterwards_i
             apiserver.resume()
 
 
-def test_after_a_restart_of_the_api_server_changes_come_again(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         before = etcd.dump("/skydns")
@@ -111,9 +107,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_an_answer_that_is_wrong_costs_a_moment_and_no_name(
-    wrong: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_wrong_answers_cost_no_name(wrong: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(5))
     with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
         before = etcd.dump("/skydns")
@@ -137,9 +131,7 @@ def test_an_answer_that_is_wrong_costs_a_moment_and_no_name(
         assert "Traceback" not in bridge.process.log.read_text()
 
 
-def test_an_etcd_behind_a_connection_that_swallows_is_reached_anew(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     real = etcd.url
     with tunnel_to(etcd.port) as tunnel:
@@ -160,7 +152,7 @@ def test_an_etcd_behind_a_connection_that_swallows_is_reached_anew(
             appears(etcd, "later")
 
 
-def test_a_watch_over_a_connection_that_swallows_is_opened_anew(apiserver: ApiServer) -> None:
+def test_a_half_open_watch(apiserver: ApiServer) -> None:
     with tunnel_to(apiserver.port) as tunnel:
         server = {"server": f"https://127.0.0.1:{tunnel.port}"}
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")

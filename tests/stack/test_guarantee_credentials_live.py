@@ -45,9 +45,7 @@ def revoke(apiserver: ApiServer, token: str) -> None:
     apiserver.start()
 
 
-def test_a_token_file_that_is_rotated_is_read_again(
-    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_rotated_token_file(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
     with running(tmp_path, kubeconfig, etcd) as bridge:
         comes(own_apiserver, etcd, "first")
@@ -57,7 +55,7 @@ def test_a_token_file_that_is_rotated_is_read_again(
         assert "-secret" not in bridge.process.log.read_text()
 
 
-def test_a_token_that_is_revoked_is_named_and_what_is_there_stays_until_it_is_replaced(
+def test_a_revoked_token_is_reported_and_names_stay(
     own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
@@ -74,9 +72,7 @@ def test_a_token_that_is_revoked_is_named_and_what_is_there_stays_until_it_is_re
         assert "-secret" not in bridge.process.log.read_text()
 
 
-def test_a_wrong_password_that_is_put_right_is_taken(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     etcd.enable_auth("root", PASSWORD)
     apiserver.apply_all(services(3))
     file = tmp_path / "password"
@@ -119,9 +115,7 @@ def test_a_password_that_comes_late_is_waited_for(apiserver: ApiServer, etcd: Et
         assert PASSWORD not in bridge.process.log.read_text()
 
 
-def test_an_authority_that_is_replaced_under_a_running_watch_is_read_again(
-    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     with running(tmp_path, own_apiserver.kubeconfig(), etcd) as bridge:
         comes(own_apiserver, etcd, "first")
         other = Authority(tmp_path / "other-pki", "kubernetes-ca")
@@ -141,9 +135,7 @@ def test_an_authority_that_is_replaced_under_a_running_watch_is_read_again(
         comes(own_apiserver, etcd, "second", 40)
 
 
-def test_etcd_with_certificates_on_both_sides(
-    binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
-) -> None:
+def test_mutual_tls_with_etcd(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "pki", "etcd-ca")
     client = authority.issue("bridge", file="client")
     tls = EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
@@ -162,9 +154,7 @@ def test_etcd_with_certificates_on_both_sides(
         etcd.kill()
 
 
-def test_certificates_of_etcd_that_are_replaced_on_both_sides_are_read_again(
-    binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
-) -> None:
+def test_rotated_etcd_certificates(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
     """A new authority, which the old one knows nothing of: the server changes first, then our files."""
 
     def made(directory: Path) -> tuple[Authority, EtcdTls]:
@@ -204,9 +194,7 @@ def test_certificates_of_etcd_that_are_replaced_on_both_sides_are_read_again(
         etcd.kill()
 
 
-def test_a_wrong_token_is_named_once_and_recovers_by_itself_when_it_is_put_right(
-    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_wrong_token_is_logged_once(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-bad-secret")
     with running(tmp_path, kubeconfig, etcd, ready=False) as bridge:
         pid = bridge.process.pid

@@ -15,9 +15,7 @@ def key_of(etcd: Etcd, name: str) -> str:
     return next(key for key in etcd.dump(HERE) if f"/svc/default/{name}/" in f"{key}/")
 
 
-def test_keys_changed_deleted_and_added_by_hand_are_put_right(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(5))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         expected = etcd.dump("/skydns")
@@ -40,9 +38,7 @@ def test_keys_changed_deleted_and_added_by_hand_are_put_right(
         bridge.wait_ready(5)
 
 
-def test_an_etcd_that_lost_its_data_is_full_again_within_ten_seconds(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_lost_data_is_back_within_ten_seconds(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(bulk(5))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         expected = etcd.dump("/skydns")
@@ -60,9 +56,7 @@ def test_an_etcd_that_lost_its_data_is_full_again_within_ten_seconds(
         assert bridge.process.alive
 
 
-def test_etcd_wiped_again_and_again_is_filled_each_time(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_etcd_is_wiped_again_and_again(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(20))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         expected = etcd.dump("/skydns")
@@ -73,9 +67,7 @@ def test_etcd_wiped_again_and_again_is_filled_each_time(
         bridge.wait_ready(5)
 
 
-def test_changes_made_while_etcd_is_away_are_there_when_it_is_back(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_changes_while_etcd_is_away(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     before = services(4)
     apiserver.apply_all(before)
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
@@ -90,9 +82,7 @@ def test_changes_made_while_etcd_is_away_are_there_when_it_is_back(
         assert not keys_of(etcd, "s000")
 
 
-def test_what_was_deleted_while_the_bridge_was_down_goes_at_its_start(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     before = services(8)
     apiserver.apply_all(before)
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
@@ -131,9 +121,7 @@ def labels(etcd: Etcd, below: str) -> set[str]:
     return {key.removeprefix(prefix).partition("/")[0] for key in etcd.dump(prefix)}
 
 
-def test_events_that_got_lost_are_made_good_by_the_next_pass(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_lost_events_are_made_good_by_a_resync(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all([*services(20), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply(endpoints("head", "10.8.0.2", number=1))
 

@@ -21,9 +21,7 @@ from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, endpoi
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
 
 
-def test_a_full_etcd_is_named_and_written_again_when_there_is_space(
-    binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
-) -> None:
+def test_a_full_etcd(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     with (
         Etcd(tmp_path / "small", binaries, extra_args=["--quota-backend-bytes=2000000"]) as etcd,
@@ -55,9 +53,7 @@ def test_a_full_etcd_is_named_and_written_again_when_there_is_space(
         assert bridge.process.alive
 
 
-def test_changes_that_were_compacted_away_unseen_are_put_right(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_compacted_changes_are_repaired(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(10))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         expected = etcd.dump("/skydns")
@@ -78,9 +74,7 @@ def test_changes_that_were_compacted_away_unseen_are_put_right(
         same_keys(etcd, expected, 5)
 
 
-def test_a_long_time_without_etcd_costs_nothing_but_readiness(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(10))
     with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
         etcd.kill()
@@ -107,9 +101,7 @@ def test_a_long_time_without_etcd_costs_nothing_but_readiness(
 
 
 @pytest.mark.parametrize("limit", ["--max-txn-ops=20", "--max-request-bytes=2000"])
-def test_an_etcd_that_takes_less_at_once_gets_it_in_pieces(
-    limit: str, binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
-) -> None:
+def test_small_limits(limit: str, binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
     apiserver.apply_all([*services(40), service("head", clusterIP="None")])
     apiserver.apply(endpoints("head", *(f"10.8.0.{number}" for number in range(1, 60))))
     with (
@@ -124,9 +116,7 @@ def test_an_etcd_that_takes_less_at_once_gets_it_in_pieces(
         wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
 
 
-def test_keys_that_etcd_refuses_are_named_and_all_others_are_written(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_refused_keys_are_logged_others_written(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     culprit = f"{HERE}/svc/default/s050"
     etcd.ctl("role", "add", "names")
     etcd.ctl("role", "grant-permission", "names", "--prefix=true", "read", "/skydns/")
@@ -162,9 +152,7 @@ def refusals(bridge: Bridge) -> list[str]:
     return [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
 
 
-def test_a_value_that_is_too_large_is_named_and_all_others_are_written(
-    binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path
-) -> None:
+def test_a_value_too_large(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(services(100))
     small = [endpoint(f"small{number}.dtk.io", "TXT", f"text {number}") for number in range(10)]
@@ -194,9 +182,7 @@ def test_a_value_that_is_too_large_is_named_and_all_others_are_written(
         assert "Traceback" not in bridge.process.log.read_text()
 
 
-def test_many_large_values_are_written_and_read_in_pieces(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_many_large_values(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     """More than one transaction takes (1.5 MB), and than one answer usually may have (4 MB)."""
     apiserver.apply(dns_endpoint_crd())
     for number in range(6):

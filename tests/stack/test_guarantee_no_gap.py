@@ -73,9 +73,7 @@ def asked_all_the_time(server: CoreDns, asked: Sequence[tuple[str, str]], at_lea
     assert all(asker.good > at_least for asker in askers)
 
 
-def test_no_name_is_missing_for_a_moment_during_updates_of_every_kind(
-    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_updates(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     http = {"name": "http", "port": 80, "protocol": "TCP"}
     more = {"name": "more", "port": 81, "protocol": "TCP"}
     single: dict[str, Any] = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}
@@ -117,9 +115,7 @@ def test_no_name_is_missing_for_a_moment_during_updates_of_every_kind(
             wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
 
 
-def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_again(
-    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_headless(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     # a Service can only be made anew for that: what the bridge sees of it is one other list
     apiserver.apply_all([service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
     server = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
@@ -148,9 +144,7 @@ def test_no_name_is_missing_while_a_service_becomes_headless_and_an_address_agai
             )
 
 
-def test_no_name_is_missing_while_an_alias_becomes_a_service_and_an_alias_again(
-    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_alias(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(
         [service("db"), service("web", type="ExternalName", externalName="db.default.svc.cluster.local")]
     )
@@ -179,9 +173,7 @@ def test_no_name_is_missing_while_an_alias_becomes_a_service_and_an_alias_again(
             )
 
 
-def test_no_machine_is_missing_while_its_addresses_change(
-    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_machines(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply(vmi("default", "desk", nic("blue", "10.10.0.1")))
     names = ("desk.default.vm.", "blue.desk.default.vm.")

@@ -73,9 +73,7 @@ def test_nothing_is_deleted_for_a_wrong_answer(
 
 
 @pytest.mark.usefixtures("filled")
-def test_an_empty_list_at_the_start_deletes_nothing(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
-) -> None:
+def test_empty_at_start(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]) -> None:
     expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
     with proxy_to(tmp_path, apiserver) as proxy:
         with running(tmp_path, proxy.kubeconfig, etcd):
@@ -101,9 +99,7 @@ def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Et
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
-) -> None:
+def test_real_deletion(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]) -> None:
     with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
         before = broken_then_few(proxy, apiserver, bridge, etcd)
         assert etcd.dump("/skydns") == before
@@ -123,9 +119,7 @@ def test_a_real_mass_deletion_is_held_reported_and_then_carried_out(
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_held_without_a_second_list(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     page = f":{free_port()}"
     with (
         proxy_to(tmp_path, apiserver) as proxy,
@@ -152,9 +146,7 @@ def test_a_held_deletion_stays_held_and_ready_while_no_second_listing_comes(
 
 
 @pytest.mark.usefixtures("filled")
-def test_resync_with_force_does_not_wait(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]
-) -> None:
+def test_force(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]) -> None:
     with running(tmp_path, apiserver.kubeconfig(), etcd):
         pass
     apiserver.delete_all(many(24))

@@ -37,9 +37,7 @@ def leading(*bridges: Bridge) -> Bridge:
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
-def test_a_standby_takes_over_from_a_leader_that_is(
-    end: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(5))
     with (
         running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT) as one,
@@ -64,9 +62,7 @@ def test_a_standby_takes_over_from_a_leader_that_is(
         assert leading(one, two) is second
 
 
-def test_a_leader_that_was_paused_never_writes_again(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all([*services(5), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply_all([endpoints("s001", "10.8.0.2"), endpoints("s002", "10.8.0.3")])
     # they disagree about the names of endpoints: whatever the other one writes, this one wants to repair
@@ -100,9 +96,7 @@ def cluster(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdCluster]:
 
 
 @pytest.mark.parametrize("elect", [False, True])
-def test_a_cluster_whose_leader_is_killed_loses_nothing(
-    elect: bool, cluster: EtcdCluster, apiserver: ApiServer, tmp_path: Path
-) -> None:
+def test_a_killed_member(elect: bool, cluster: EtcdCluster, apiserver: ApiServer, tmp_path: Path) -> None:
     apiserver.apply_all(services(20))
     servers = [option for member in cluster.members[1:] for option in ("--etcd-server", member.url)]
     options = (*servers, *(ELECT if elect else ()))
@@ -129,9 +123,7 @@ def test_a_cluster_whose_leader_is_killed_loses_nothing(
         assert args(kubeconfig, silent)
 
 
-def test_two_bridges_with_one_owner_id_notice_each_other(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(12))
     zones = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
 
@@ -168,7 +160,7 @@ def test_two_bridges_with_one_owner_id_notice_each_other(
         assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
 
 
-def test_two_webhooks_with_one_owner_id_notice_each_other(etcd: Etcd, tmp_path: Path) -> None:
+def test_two_webhooks_with_one_owner_id(etcd: Etcd, tmp_path: Path) -> None:
     names = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
     with contextlib.ExitStack() as ending:
         webhooks: list[Webhook] = []
@@ -265,9 +257,7 @@ def test_etcd_refuses_what_a_former_leader_writes_after_it_lost_its_data(
 
 
 @pytest.mark.parametrize("loss", ["key", "data", "restart"])
-def test_what_happens_to_etcd_is_got_over(
-    loss: str, etcd: Etcd, candidates: Callable[[str], Election]
-) -> None:
+def test_an_election_survives_etcd(loss: str, etcd: Etcd, candidates: Callable[[str], Election]) -> None:
     only = candidates("only")
     leads(only)
     if loss == "key":

@@ -20,9 +20,7 @@ FOREIGN = {
 }
 
 
-def test_foreign_keys_are_untouched_and_a_malformed_one_is_named(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     for key, value in FOREIGN.items():
         etcd.put(key, value)
     apiserver.apply_all(services(3))
@@ -121,7 +119,7 @@ def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etc
 HOSTS = ("c.example.org", "c.cluster.local", "c.default.svc.cluster.local")
 
 
-def test_neither_touches_what_the_other_has_written(
+def test_coredns_provider(
     binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(20))
@@ -171,7 +169,7 @@ def user(etcd: Etcd) -> tuple[str, ...]:
     return ("--etcd-user", "bridge", "--etcd-password-file", str(etcd.restrict("/skydns/")))
 
 
-def test_rights_on_the_prefix_alone_are_enough(
+def test_rights_on_the_prefix(
     user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(5))
@@ -187,9 +185,7 @@ def test_rights_on_the_prefix_alone_are_enough(
         assert "permission denied" not in bridge.process.log.read_text()
 
 
-def test_an_election_says_which_right_it_lacks_and_goes_on_when_it_is_given(
-    user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_election_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(5))
     with running(tmp_path, apiserver.kubeconfig(), etcd, *user, "--leader-elect", ready=False) as bridge:
         wait_for(
@@ -207,9 +203,7 @@ def test_an_election_says_which_right_it_lacks_and_goes_on_when_it_is_given(
         assert "hunter2" not in bridge.process.log.read_text()
 
 
-def test_keys_that_are_not_text_are_foreign_and_harmless(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     """As keys and as values, before the start and under a running watch."""
     odd = f"{HERE}/svc/default/\udcff\udc80x"
     for key in (odd, f"{HERE}//", f"{HERE}/svc/default/{'y' * 5000}", f"{HERE}/svc/default/\x01"):

@@ -13,7 +13,7 @@ from tests.stack.objects import bulk, services
 
 
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
-def test_a_kind_that_cannot_be_listed_keeps_it_unready_and_etcd_as_it_was(
+def test_unready_while_a_kind_is_unlisted(
     kind: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
 ) -> None:
     apiserver.apply_all(services(3))

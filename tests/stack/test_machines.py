@@ -19,9 +19,7 @@ from tests.stack.objects import namespace, nic, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
 
-def test_the_example_word_for_word_and_all_around_it(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_the_documented_example(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply(vmi_crd())
     both = vmi(
         "secondary-test",
@@ -109,9 +107,7 @@ HOSTILE_ADDRESSES = [
 ]
 
 
-def test_hostile_guests_affect_only_themselves(
-    start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_hostile_guests(start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     machines = [
         vmi("guests", f"name-{at}", nic(name, "10.66.0.1"), nic("zz", "10.10.0.5"))
@@ -146,9 +142,7 @@ def test_hostile_guests_affect_only_themselves(
 
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
-def test_name_server_and_namespaces_called_like_its_names(
-    start: Callable[..., Zoned], apiserver: ApiServer, address: str
-) -> None:
+def test_name_server(start: Callable[..., Zoned], apiserver: ApiServer, address: str) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
         [
@@ -303,9 +297,7 @@ def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], a
     assert len(lines) == 1
 
 
-def test_an_unchanged_status_writes_nothing_and_a_migration_leaves_no_gap(
-    start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd
-) -> None:
+def test_a_migration_leaves_no_gap(start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])
     zoned = start("--vm-domain", "")
@@ -333,9 +325,7 @@ def test_an_unchanged_status_writes_nothing_and_a_migration_leaves_no_gap(
     zoned.expect("mark.one.vm", "A", "10.10.0.6")
 
 
-def test_networks_that_may_be_named_and_asked_backwards(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_allowed_and_reverse_networks(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
         [

@@ -113,9 +113,7 @@ def known(pair: Pair) -> list[str]:
     return list(dict.fromkeys(question.name for question in questions(pair.objects())))
 
 
-def test_random_questions_are_answered_as_the_plugin_answers_them(
-    pair: Pair, known: list[str], pytestconfig: pytest.Config
-) -> None:
+def test_same_answers_as_the_plugin(pair: Pair, known: list[str], pytestconfig: pytest.Config) -> None:
     thorough = pytestconfig.getoption("--hypothesis-profile") == "thorough"
     seed = random.SystemRandom().randrange(2**32) if thorough else 1
     asked = random_questions(known, THOROUGH if thorough else QUICK, random.Random(seed))
@@ -227,9 +225,7 @@ def _unpacked(*packages: str) -> Path:
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.package)
-def test_a_resolver_in_between_makes_no_difference(
-    pair: Pair, known: list[str], resolver: Resolver, tmp_path: Path
-) -> None:
+def test_through_a_resolver(pair: Pair, known: list[str], resolver: Resolver, tmp_path: Path) -> None:
     """What a client gets through it is what it gets directly, or what the plugin's client gets through it."""
     home = _unpacked(resolver.package)
     with contextlib.ExitStack() as ending:

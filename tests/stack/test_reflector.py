@@ -129,9 +129,7 @@ def test_one_odd_object_costs_only_itself(apiserver: ApiServer, start: Started) 
     assert sink.health == "healthy"
 
 
-def test_a_paused_server_is_noticed_and_its_changes_come_after_it_wakes(
-    apiserver: ApiServer, start: Started
-) -> None:
+def test_a_paused_server_is_noticed_and_followed_again(apiserver: ApiServer, start: Started) -> None:
     reflector, sink = start(inactivity=1.0, connect_timeout=1.0)
     wait_for(lambda: sink.health == "healthy", "the watch")
     apiserver.pause()
@@ -182,9 +180,7 @@ def test_a_restarted_server_is_followed_without_a_new_list(apiserver: ApiServer,
     assert sink.replaced == 1
 
 
-def test_a_version_from_before_the_servers_memory_is_gone(
-    apiserver: ApiServer, connection: ApiConnection
-) -> None:
+def test_a_too_old_version_is_gone(apiserver: ApiServer, connection: ApiConnection) -> None:
     apiserver.restart()  # its watch cache begins with what it lists now
     params = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "5"}
     with pytest.raises(ApiGone):
@@ -224,9 +220,7 @@ def test_exec_plugin(apiserver: ApiServer, start: Started, tmp_path: Path) -> No
     over.close()
 
 
-def test_the_environment_does_not_decide(
-    apiserver: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_from_env(apiserver: ApiServer, start: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):

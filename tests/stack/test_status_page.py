@@ -45,9 +45,7 @@ def explained(
         assert "there is no Service default/shown" in gone["reasons"]
 
 
-def test_a_change_is_shown_logged_and_measured(
-    apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path], tmp_path: Path
-) -> None:
+def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path], tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -156,9 +156,7 @@ CHANGED_UP_TO_V0_16 = b"""{"Create":null,
 "Delete":[{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120}]}"""
 
 
-def test_the_bodies_of_older_clients_are_answered_by_coredns(
-    binaries: dict[str, Path], etcd: Etcd, tmp_path: Path
-) -> None:
+def test_requests_of_older_clients(binaries: dict[str, Path], etcd: Etcd, tmp_path: Path) -> None:
     dns = on_keys(tmp_path, binaries, "--domains", "dtk.io", "--etcd-server", etcd.url)
     hosts = tmp_path / "hosts"
     with serving(

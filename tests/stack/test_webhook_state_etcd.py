@@ -125,9 +125,7 @@ def test_a_writer_that_died_in_between_leaves_the_old_state(
     assert fresh(connection) == state("a", "b")
 
 
-def test_what_was_cut_off_is_whole_again_though_its_revision_is_compacted(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdState
-) -> None:
+def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
     etcd.put(
         f"{PREFIX}/endpoint/b.dtk.io/A/", '{"dnsName":"b.dtk.io","targets":["10.0.0.5"],"recordType":"A"}'
@@ -166,9 +164,7 @@ def test_an_answer_that_was_not_heard(
     assert fresh(connection) == state("c")
 
 
-def test_a_transaction_that_is_carried_out_late_changes_nothing(
-    connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_writes(connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save(state("a"), soon())
     late: list[Any] = []
 

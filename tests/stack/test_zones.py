@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.stack.harness import ApiServer, wait_for
-from tests.stack.objects import (
-    dns_endpoint,
-    dns_endpoint_crd,
-    endpoint,
-    external,
-    namespace,
-    service,
-)
+from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, external, namespace, service
 from tests.stack.test_guarantee_no_gap import asked_all_the_time
 from tests.stack.zoned import Zoned, relabel
 
 
-def test_selected_by_label_namespace_and_the_namespaces_label(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_selectors(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     staging = {"environment": "staging", "tenant": "customerB"}
     apiserver.apply_all(
         [
@@ -81,9 +72,7 @@ def moves(zoned: Zoned, old: str, new: str, answer: str) -> None:
     assert zoned.ask(new) == [answer]
 
 
-def test_a_changed_label_moves_a_service_without_a_gap(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_label_changes_leave_no_gap(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply_all(
         [
             namespace("shop", team="a"),
@@ -198,9 +187,7 @@ def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver:
     assert zoned.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
 
 
-def test_an_alias_never_gives_what_lies_below_its_target(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_aliases_hide_what_is_below(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [
@@ -254,9 +241,7 @@ def test_an_alias_never_gives_what_lies_below_its_target(
 WEB = "web.stage.example"
 
 
-def test_one_has_the_name_and_the_next_takes_over_without_a_gap(
-    start: Callable[..., Zoned], apiserver: ApiServer
-) -> None:
+def test_rivals_take_over_without_a_gap(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
     """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]

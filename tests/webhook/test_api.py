@@ -37,9 +37,7 @@ def client() -> Client:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_every_body_has_that_media_type_and_no_call_a_cors_header(
-    client: Client, method: str, path: str
-) -> None:
+def test_media_type_and_no_cors_headers(client: Client, method: str, path: str) -> None:
     for answer in (
         client.call(method, path, BODIES.get(path, b"")),
         client.call(method, path, b"\xff", "text/plain"),

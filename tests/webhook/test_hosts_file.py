@@ -51,9 +51,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EROFS, errno.EXDEV, errno.EACCES, errno.EPERM])
-def test_where_rename_fails_it_is_written_in_place(
-    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
+def test_written_in_place_if_rename_fails(path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -119,9 +117,7 @@ def test_what_was_left_by_a_process_that_was_killed_goes(path: Path, monkeypatch
     assert path.read_bytes() == USERS
 
 
-def test_an_unwritable_file_is_reported_before_the_first_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_is_reported_before_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "hosts"
     assert HostsFile(path).fault() == ""
     path.write_text("127.0.0.1 localhost\n")
@@ -139,9 +135,7 @@ def test_an_unwritable_file_is_reported_before_the_first_write(
 
 
 @pytest.mark.parametrize("where", ["hosts", "sub/hosts"])
-def test_a_folder_that_may_not_be_entered_is_reported_as_missing_rights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     shut, stat = tmp_path / "shut", Path.stat
 
     def refused(path: Path, **more: bool) -> os.stat_result:
@@ -156,7 +150,7 @@ def test_a_folder_that_may_not_be_entered_is_reported_as_missing_rights(
     assert "give this user the right" in HostsFile(shut / where).fault()
 
 
-def test_a_kill_before_the_rest_is_cut_off_leaves_nothing_that_looks_like_the_users(
+def test_a_kill_before_truncation_leaves_no_foreign_lines(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.link(path, path.with_name("second"))  # so it is written in place
@@ -179,9 +173,7 @@ def test_a_kill_before_the_rest_is_cut_off_leaves_nothing_that_looks_like_the_us
     assert lines == [USERS.rstrip(), b"10.0.0.5 foo.dtk.io"]
 
 
-def test_the_file_is_read_only_when_its_stat_or_what_is_wanted_changed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_file_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts, reads, real = HostsFile(path), [], atomic.read
 
     def counted(*args: Path) -> object:

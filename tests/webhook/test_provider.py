@@ -74,9 +74,7 @@ def test_what_cannot_be_written_is_not_taken_over() -> None:
     assert client.apply(create=[text]) == 204
 
 
-def test_an_unwritable_target_is_reported_before_the_first_write(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_unwritable_target_is_reported_before_the_first_write(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     monkeypatch.setattr(client.hosts, "fault", lambda: "there is no folder")
     client.start()
@@ -202,9 +200,7 @@ def test_a_call_that_waits_too_long_fails(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("times", "conditions"), [(1, []), (2, ["another webhook was first"])])
-def test_a_comparison_that_was_overtaken_is_made_once_more(
-    monkeypatch: pytest.MonkeyPatch, times: int, conditions: list[str]
-) -> None:
+def test_an_overtaken_repair(monkeypatch: pytest.MonkeyPatch, times: int, conditions: list[str]) -> None:
     client = Client()
     check, ahead = client.store.check, [times]
 

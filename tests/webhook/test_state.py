@@ -101,9 +101,7 @@ BAD = {"CNAME": "10.0.0.5", "MX": "0 .", "NAPTR": "x", "A": "nonsense", "AAAA": 
     ],
 )
 @pytest.mark.parametrize("first", ["record", "text"])
-def test_an_ownership_text_is_skipped_with_its_record(
-    rtype: str, labelled: bool, form: str, first: str
-) -> None:
+def test_ownership_is_skipped_with_its_record(rtype: str, labelled: bool, form: str, first: str) -> None:
     name = form.format(type=rtype.lower())
     record = Endpoint("Foo.dtk.io.", (BAD[rtype],), rtype)
     text = ownership(name, "foo.dtk.io", labelled=labelled)

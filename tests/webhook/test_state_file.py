@@ -119,9 +119,7 @@ def test_a_second_process_takes_nothing_from_the_first(store: FileStore) -> None
     assert store.load() == STATE
 
 
-def test_the_folder_is_created_or_the_error_says_why_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_is_created_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path / "a" / "b" / "state.json")
     state = store.load()
     assert store.check(state, 0) == state

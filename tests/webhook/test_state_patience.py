@@ -124,9 +124,7 @@ STORES: list[Make] = [
 @pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize("seconds", [0.7, 1.1, REQUEST])
 @pytest.mark.parametrize("call", ["save", "check"])
-def test_an_unreachable_server_is_given_up_in_time(
-    clock: Clock, make: Make, seconds: float, call: str
-) -> None:
+def test_an_unreachable_server_is_given_up(clock: Clock, make: Make, seconds: float, call: str) -> None:
     store, began = make(clock, seconds, 0), clock.now
     with pytest.raises(NotStored, match="cannot be reached"):
         getattr(store, call)(large(), clock.now + PATIENCE)
@@ -151,9 +149,7 @@ def test_a_slow_server_is_given_up_in_time(clock: Clock, make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", STORES)
-def test_our_own_work_on_a_large_state_is_not_the_servers_time(
-    clock: Clock, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_own_work_does_not_count(clock: Clock, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make(clock, 0.04, 1000)
 
     def slowly(state: State) -> Any:

@@ -131,9 +131,7 @@ SERVICE = "apiVersion: v1\nkind: Service"
         ),
     ],
 )
-def test_invalid_objects_are_reported_with_their_position(
-    text: str, faults: list[str], rejected: int
-) -> None:
+def test_invalid_objects_are_reported_with_position(text: str, faults: list[str], rejected: int) -> None:
     read = decode_manifests(text)
     assert (read.objects, read.faults, len(read.rejected)) == ([], faults, rejected)
     assert not read.passed_over
