@@ -182,12 +182,15 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         ),
         _endpoint_targets(rf"{_LABEL}\.{_LABEL}\.svc\.{_escaped(zone)}"),
     ]
+    deep, deeper = _too_deep(service)
     impossible = [
+        # What search lists make comes first.  The last letters of svc, pod, dns, dns-version, and of nt_.
+        deep,
+        rf"[^cdns_]\.{below}",
+        rf"([^v]c|[^o]d|[^n]s|[^o]n|[^t]_)\.{below}",
+        deeper,
         *_UNSAFE,
         rf"^apex\.dns\.{below}",
-        *_too_deep(service),
-        # The last two letters of svc, pod, dns, dns-version, and of the markers' nt_.
-        rf"([^cdns_]|[^v]c|[^o]d|[^n]s|[^o]n|[^t]_)\.{below}",
     ]
     empty = [rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}"]
     addresses: list[Template] = []
@@ -221,7 +224,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         _no_soa(zone),
         Template(
             tuple(impossible),
-            why="cannot exist: wildcards, key separators, too many labels, not svc, pod, dns or dns-version",
+            why="cannot exist: too many labels, not svc, pod, dns or dns-version, wildcards, key separators",
         ),
         *addresses,
         Template(
@@ -311,8 +314,8 @@ def _reverse(settings: CorefileSettings) -> tuple[Block, ...]:
 
 
 def _escaped(zone: Name) -> str:
-    """The zone as a literal of RE2, spelled as it is."""
-    return rf"\Q{zone}\E"
+    """The zone as a literal of RE2: labels hold letters, digits, hyphens and underscores alone."""
+    return str(zone).replace(".", r"\.")
 
 
 def _hidden(zone: Name) -> Rewrite:
@@ -374,7 +377,7 @@ def corefile(settings: CorefileSettings) -> str:
     apex = _no_reads_at_apex(settings)
     shared = apex if sum(apex[0] in block.templates for block in made) > 1 else ()
     if shared:
-        lines += ["(apex) {", *_indented(line for one in shared for line in _template(one)), "}"]
+        lines += ["(apex) {", *_indented(line for one in shared for line in _template(one, made[0])), "}"]
     for block in made:
         lines += ["", *_block(block, settings, once, shared)]
         once = []
@@ -399,8 +402,7 @@ def _snippets(settings: CorefileSettings) -> Iterator[str]:
         common = ["import ordered"]
     yield from ("(common) {", *_indented([*common, "loadbalance"]), "}")
     yield from ("(etcd) {", *_indented(_etcd(settings)), "}")
-    soa = "{{ .Zone }} %(ttl)d IN SOA ns.dns.{{ .Zone }} hostmaster.{{ .Zone }} 1 7200 1800 86400 %(ttl)d"
-    yield from ("(negative) {", f'    authority "{soa % {"ttl": NEGATIVE_TTL}}"', "    fallthrough", "}")
+    yield from ("(negative) {", *_indented(_negative("{{ .Zone }}")), "}")
 
 
 def _once(settings: CorefileSettings) -> Iterator[str]:
@@ -442,7 +444,7 @@ def _block(
         lines += _rewrite(rewrite)
     for template in block.templates:
         if template not in shared:
-            lines += _template(template)
+            lines += _template(template, block)
     if set(shared) & set(block.templates):
         lines.append("import apex")
     if block.etcd:
@@ -469,14 +471,23 @@ def _rewrite(rewrite: Rewrite) -> Iterator[str]:
         yield f"rewrite {mode} {rule} answer auto"
 
 
-def _template(template: Template) -> Iterator[str]:
+def _negative(zone: str) -> Iterator[str]:
+    ttl = NEGATIVE_TTL
+    yield f'authority "{zone} {ttl} IN SOA ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 {ttl}"'
+    yield "fallthrough"
+
+
+def _template(template: Template, block: Block) -> Iterator[str]:
     yield from (f"# {line}" for line in template.why.splitlines())
     yield f"template ANY {template.rtype}{f' {template.zone}' if template.zone else ''} {{"
     yield from _matches(template.patterns)
     if template.address is None:
-        if template.rcode != "NOERROR":
+        if template.rcode == "NOERROR":
+            yield "    import negative"
+        else:
+            # Spelled out: {{ .Zone }} would cost the names that are asked most a microsecond or two.
             yield f"    rcode {template.rcode}"
-        yield "    import negative"
+            yield from _indented(_negative(f"{block.zones[0]}."))
     else:
         separator = "." if template.rtype == "A" else ":"
         yield f'    answer "{{{{ .Name }}}} {template.address} IN {template.rtype} {_SPELLED % separator}"'
@@ -488,7 +499,7 @@ def _matches(patterns: tuple[str, ...]) -> Iterator[str]:
     """Short patterns together on one line."""
     line = "    match"
     for pattern in patterns:
-        if len(line) + len(pattern) > 72 and line != "    match":
+        if len(line) + len(pattern) > 100 and line != "    match":
             yield line
             line = "    match"
         line += f" {pattern}"

@@ -22,7 +22,6 @@ _NAMED = frozenset({"CNAME", "MX", "NS", "PTR", "SOA", "SRV"})
 _RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN"}
 #: The name that a record's data end in, or of SOA begin with.
 _LAST_WORD, _FIRST_WORD = re.compile(r"\S+$"), re.compile(r"^\S+")
-_QUOTED = re.compile(r"\\Q(.*?)\\E")
 
 
 class EndlessQuestionError(RuntimeError):
@@ -100,7 +99,7 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callab
                 continue
             before, name = name, name.lower().removesuffix(rewrite.pattern) + rewrite.replacement
         else:
-            match = _search(rewrite.pattern, name.lower())
+            match = re.search(rewrite.pattern, name.lower())
             if match is None:
                 continue
             before, name = name, _expanded(rewrite.replacement, match)
@@ -111,15 +110,6 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callab
         if not rewrite.then:
             break
     return name, reverts
-
-
-def as_python(pattern: str) -> str:
-    """An RE2 expression of the rules for Python, which has no ``\\Q…\\E``."""
-    return _QUOTED.sub(lambda quoted: re.escape(quoted[1]), pattern)
-
-
-def _search(pattern: str, name: str) -> re.Match[str] | None:
-    return re.search(as_python(pattern), name)
 
 
 def _expanded(replacement: str, match: re.Match[str]) -> str:
@@ -137,7 +127,7 @@ def _renamed_back(name: str, before: str) -> Callable[[Rr], Rr]:
 
 def _renamed_by(place: str, pattern: str, replacement: str) -> Callable[[Rr], Rr]:
     def renamed(found: str) -> str:
-        match = _search(pattern, found)
+        match = re.search(pattern, found)
         return _expanded(replacement, match) if match else found
 
     if place == "value":
@@ -160,7 +150,7 @@ def _by_template(templates: Sequence[Template], name: str, qtype: str) -> Answer
         if template.zone is not None and not below(name, str(template.zone)):
             continue
         for pattern in template.patterns or ("",):
-            match = _search(pattern, name)
+            match = re.search(pattern, name)
             if match is None:
                 continue
             if template.address is None:
