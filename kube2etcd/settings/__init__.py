@@ -26,5 +26,6 @@ from kube2etcd.settings.model import Webhook as Webhook
 from kube2etcd.settings.model import vm_zone as vm_zone
 from kube2etcd.settings.values import EVERYTHING as EVERYTHING
 from kube2etcd.settings.values import HostPort as HostPort
+from kube2etcd.settings.values import Network as Network
 from kube2etcd.settings.values import Selector as Selector
 from kube2etcd.settings.values import parse_host_port as parse_host_port

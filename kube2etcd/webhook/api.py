@@ -7,7 +7,6 @@ at all, 503 for what may work later.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +15,6 @@ from typing import Any, Final
 import msgspec
 from werkzeug.exceptions import (
     BadRequest,
-    Forbidden,
     HTTPException,
     InternalServerError,
     MethodNotAllowed,
@@ -44,7 +42,6 @@ from kube2etcd.webhook.state import Changes, encode_endpoints
 
 log = logging.getLogger(__name__)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 #: The client compares the Content-Type of the answer to ``GET /`` with this very text.
@@ -74,11 +71,8 @@ def count(metrics: Metrics, method: str, path: str, status: int) -> None:
     metrics.called(method if method in _METHODS else "other", path if path in _PATHS else "other", status)
 
 
-def application(
-    provider: Provider, allow: Iterable[Network] = (), metrics: Metrics | None = None
-) -> Application:
-    """The WSGI application.  ``allow``: the networks that may call; none given: all."""
-    counted = metrics or Metrics()
+def application(provider: Provider, metrics: Metrics) -> Application:
+    """The WSGI application; who may call is the listener's to decide, before a body is read."""
     calls = _Calls(provider)
     pages: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
         "/": {"GET": calls.negotiate},
@@ -87,12 +81,8 @@ def application(
         "/domains": {"GET": calls.domains, "POST": calls.add_domains, "DELETE": calls.remove_domains},
         "/clusterip": {"GET": calls.cluster, "POST": calls.set_cluster, "DELETE": calls.remove_cluster},
     }
-    networks = tuple(allow)
 
     def dispatch(request: Request) -> Response:
-        why = unwelcome(request.remote_addr or "", from_a_page="Origin" in request.headers, allow=networks)
-        if why:
-            raise Forbidden(why)
         page = pages.get(request.path)
         if page is None:
             raise NotFound(f"no such path; there are {', '.join(pages)}")
@@ -114,7 +104,7 @@ def application(
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = refused(InternalServerError("this is a defect of kube2etcd; its log has more"))
-        count(counted, request.method, request.path, response.status_code)
+        count(metrics, request.method, request.path, response.status_code)
         return response(environ, start)
 
     return answer
@@ -131,27 +121,6 @@ def refused(error: HTTPException) -> Response:
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(error.valid_methods or ())
     return response
-
-
-def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
-    """Why a caller is refused; empty: it may call.
-
-    No web page may (an ``Origin`` header), and nobody outside of ``allow``.  ``peer`` is the address at
-    the other end of the connection; forwarding headers do not count.
-    """
-    if from_a_page:
-        return "calls from web pages are refused"
-    networks = tuple(allow)
-    if not networks:
-        return ""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return "the caller has no address"
-    plain = getattr(address, "ipv4_mapped", None) or address
-    if any(one in network for network in networks for one in (plain, address)):
-        return ""
-    return f"{plain} is in none of the allowed networks"
 
 
 class _Calls:

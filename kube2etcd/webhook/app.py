@@ -141,7 +141,7 @@ class Webhook:
             self._publish if inbox is not None or corefile is not None else None,
             metrics,
         )
-        answers = application(self.provider, webhook.allow, metrics)
+        answers = application(self.provider, metrics)
         self._listener = Listener(answers, HostPort(webhook.bind, webhook.port), metrics, webhook.allow)
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
 

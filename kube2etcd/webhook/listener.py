@@ -6,6 +6,7 @@ request, and nothing more is read: it can neither fill a disk nor hold a connect
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 import time
@@ -24,8 +25,8 @@ from werkzeug.exceptions import HTTPException
 
 from kube2etcd.http.server import EvictingChannel, bind, end
 from kube2etcd.metrics import Metrics
-from kube2etcd.settings import HostPort
-from kube2etcd.webhook.api import MAX_BODY, Application, Network, count, refused, unwelcome
+from kube2etcd.settings import HostPort, Network
+from kube2etcd.webhook.api import MAX_BODY, Application, count, refused
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,27 @@ CONNECTIONS = 100
 PATIENCE = 5.0
 #: Seconds that a request may take to arrive, and that a connection may be idle.
 ARRIVAL = 30
+
+
+def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
+    """Why a caller is refused; empty: it may call.
+
+    No web page may (an ``Origin`` header), and nobody outside of ``allow``.  ``peer`` is the address at
+    the other end of the connection; forwarding headers do not count.
+    """
+    if from_a_page:
+        return "calls from web pages are refused"
+    networks = tuple(allow)
+    if not networks:
+        return ""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return "the caller has no address"
+    plain = getattr(address, "ipv4_mapped", None) or address
+    if any(one in network for network in networks for one in (plain, address)):
+        return ""
+    return f"{plain} is in none of the allowed networks"
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
@@ -118,13 +140,10 @@ class Listener:
         self,
         application: Application,
         listen: HostPort,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
         allow: Iterable[Network] = (),
     ) -> None:
-        """``metrics`` counts what the server refuses before the application sees it.
-
-        ``allow``: the networks that may call; none given: all.
-        """
+        """``metrics`` counts calls that are refused here; without ``allow`` everybody may call."""
         self._map: dict[int, Any] = {}
         # An empty host binds both families, which is what people mean by ::.
         where = HostPort("", listen.port) if listen.host == "::" else listen
@@ -145,7 +164,7 @@ class Listener:
         )
         self._server.channel_class = _Channel
         self._server.max_connections = CONNECTIONS
-        self._server.metrics = metrics or Metrics()
+        self._server.metrics = metrics
         self._server.allow = tuple(allow)
         self._thread = threading.Thread(target=self._server.run, name="provider", daemon=True)
 

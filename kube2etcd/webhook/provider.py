@@ -10,11 +10,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Final
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.external import (
@@ -30,6 +30,7 @@ from kube2etcd.external import (
     plain_name,
 )
 from kube2etcd.metrics import Metrics
+from kube2etcd.webhook.hosts import HostsFile
 from kube2etcd.webhook.state import (
     REQUEST,
     Changes,
@@ -81,18 +82,6 @@ class Conditions:
         # Replaced as a whole: readers hold no lock.
         found = {key: value for key, value in self._found.items() if key != what}
         self._found = found | ({what: why} if why else {})
-
-
-class HostsWriter(Protocol):
-    """A hosts file."""
-
-    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
-        """Make our block hold these (name, address); an error of ours where it cannot be."""
-        ...
-
-    def fault(self) -> str:
-        """Why a change could not be written; empty: it could."""
-        ...
 
 
 #: Called with the endpoints of each name that changed (none: the name is gone), the domains and the cluster
@@ -173,7 +162,7 @@ class Publication:
     """What is published of the last state that it was given."""
 
     def __init__(
-        self, hosts: HostsWriter | None, publish: Publish | None, own_name: str, conditions: Conditions
+        self, hosts: HostsFile | None, publish: Publish | None, own_name: str, conditions: Conditions
     ) -> None:
         self._hosts, self._publish, self._own_name = hosts, publish, own_name
         self._conditions = conditions
@@ -261,7 +250,7 @@ class Provider:
         self,
         store: StateStore,
         options: Options,
-        hosts: HostsWriter | None = None,
+        hosts: HostsFile | None = None,
         publish: Publish | None = None,
         metrics: Metrics | None = None,
     ) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain
 from kube2etcd.metrics import Metrics
-from kube2etcd.webhook.api import MEDIA_TYPE, Network, application
-from kube2etcd.webhook.hosts import NotWritten
+from kube2etcd.webhook.api import MEDIA_TYPE, application
+from kube2etcd.webhook.hosts import HostsFile, NotWritten
 from kube2etcd.webhook.provider import Options, Provider
 from kube2etcd.webhook.state import NotStored, State, decode, encode
 from skydns_compat.names import Name
@@ -55,7 +55,7 @@ class MemoryStore:
             raise NotStored(self.away)
 
 
-class MemoryHosts:
+class MemoryHosts(HostsFile):
     """The lines that a hosts file would have."""
 
     def __init__(self) -> None:
@@ -90,7 +90,6 @@ class Client:
     hosts: MemoryHosts = field(default_factory=MemoryHosts)
     domains: tuple[str, ...] = ("dtk.io",)
     cluster: ClusterAddress = NOWHERE
-    allow: tuple[Network, ...] = ()
     published: list[Any] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     with_hosts: bool = True
@@ -105,7 +104,7 @@ class Client:
         self.provider = Provider(
             self.store, options, self.hosts if self.with_hosts else None, self._publish, self.metrics
         )
-        self.application = application(self.provider, self.allow, self.metrics)
+        self.application = application(self.provider, self.metrics)
         self.provider.repair()
 
     def _publish(self, changed: Any, domains: Any, cluster: Any) -> None:
@@ -119,7 +118,6 @@ class Client:
         path: str,
         body: bytes = b"",
         content_type: str | None = MEDIA_TYPE,
-        peer: str = "127.0.0.1",
         **headers: str,
     ) -> Answer:
         environ: dict[str, Any] = {
@@ -129,7 +127,7 @@ class Client:
             "SERVER_NAME": "x",
             "SERVER_PORT": "1",
             "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": peer,
+            "REMOTE_ADDR": "127.0.0.1",
             "CONTENT_LENGTH": str(len(body)),
             "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(body),

@@ -179,36 +179,6 @@ def test_a_body_over_the_limit(client: Client) -> None:
     assert client.call("POST", "/records", body[2:]).status == 204
 
 
-@pytest.mark.parametrize(("method", "path"), CALLS)
-def test_requests_with_an_origin_are_refused(client: Client, method: str, path: str) -> None:
-    assert client.call(method, path, BODIES.get(path, b""), origin="http://evil.example").status == 403
-    assert client.call(method, path, BODIES.get(path, b""), origin="").status == 403
-
-
-@pytest.mark.parametrize(
-    ("peer", "allowed"),
-    [
-        ("192.0.2.7", True),
-        ("::ffff:192.0.2.7", True),
-        ("fd00::1%eth0", True),
-        ("127.0.0.1", False),
-        ("192.0.3.1", False),
-        ("198.51.100.9", False),
-        ("::ffff:198.51.100.9", True),
-        ("fd00:0:0:1::1", False),
-        ("", False),
-    ],
-)
-def test_who_may_call(peer: str, allowed: bool) -> None:
-    networks = (
-        ipaddress.ip_network("192.0.2.0/24"),
-        ipaddress.ip_network("fd00::/64"),
-        ipaddress.ip_network("::ffff:198.51.100.0/120"),
-    )
-    client = Client(allow=networks)
-    assert client.call("GET", "/", peer=peer).status == (200 if allowed else 403)
-
-
 @pytest.mark.parametrize(
     "content_type", ["application/x-www-form-urlencoded", "text/plain", None, MEDIA_TYPE]
 )

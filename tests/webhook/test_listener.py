@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.settings import HostPort
+from kube2etcd.settings import HostPort, Network
 from kube2etcd.webhook import listener
-from kube2etcd.webhook.api import MAX_BODY, MEDIA_TYPE, Network
+from kube2etcd.webhook.api import MAX_BODY, MEDIA_TYPE
 from kube2etcd.webhook.listener import CONNECTIONS, Listener
 from tests.stack.process import wait_for
 from tests.webhook.fakes import Client, a
@@ -32,7 +32,7 @@ class Wire:
     """A listener on a port of its own."""
 
     def __init__(self, allow: tuple[Network, ...] = ()) -> None:
-        self.client = Client(allow=allow)
+        self.client = Client()
         self.listener = Listener(
             self.client.application, HostPort("127.0.0.1", 0), self.client.metrics, allow
         ).start()
@@ -74,6 +74,29 @@ def wires() -> Iterator[Any]:
             return wire
 
         yield start
+
+
+@pytest.mark.parametrize(
+    ("peer", "allowed"),
+    [
+        ("192.0.2.7", True),
+        ("::ffff:192.0.2.7", True),
+        ("fd00::1%eth0", True),
+        ("127.0.0.1", False),
+        ("192.0.3.1", False),
+        ("198.51.100.9", False),
+        ("::ffff:198.51.100.9", True),
+        ("fd00:0:0:1::1", False),
+        ("", False),
+    ],
+)
+def test_who_may_call(peer: str, allowed: bool) -> None:
+    networks = (
+        ipaddress.ip_network("192.0.2.0/24"),
+        ipaddress.ip_network("fd00::/64"),
+        ipaddress.ip_network("::ffff:198.51.100.0/120"),
+    )
+    assert (listener.unwelcome(peer, from_a_page=False, allow=networks) == "") == allowed
 
 
 def test_a_body_as_large_as_it_may_be_is_taken(wires: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
 from kube2etcd.webhook import provider as publication_module
+from kube2etcd.webhook.hosts import HostsFile
 from kube2etcd.webhook.provider import Conditions, Known, Names, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
@@ -28,7 +29,7 @@ def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
     return Endpoint(f"{name}.dtk.io", targets, "CNAME", sid)
 
 
-class Hosts:
+class Hosts(HostsFile):
     def __init__(self) -> None:
         self.wanted: Sequence[tuple[str, str]] = []
 
