@@ -3,50 +3,27 @@
 Callers import from here.  No I/O.
 """
 
-from kube2etcd.kube.objects.codec import Event, Page, decode_event, decode_list
-from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint
-from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
-from kube2etcd.kube.objects.manifests import Manifests, decode_manifests
-from kube2etcd.kube.objects.model import (
-    SERVICE_NAME_LABEL,
-    TENANT_CLUSTER_IP,
-    Endpoint,
-    EndpointPort,
-    EndpointSlice,
-    Ingress,
-    Interface,
-    Metadata,
-    Namespace,
-    Pod,
-    Port,
-    Rejected,
-    Service,
-    VirtualMachineInstance,
-)
-
-__all__ = [
-    "KINDS",
-    "SERVICE_NAME_LABEL",
-    "TENANT_CLUSTER_IP",
-    "ApiObject",
-    "DnsEndpoint",
-    "Endpoint",
-    "EndpointPort",
-    "EndpointSlice",
-    "Event",
-    "Ingress",
-    "Interface",
-    "Kind",
-    "Manifests",
-    "Metadata",
-    "Namespace",
-    "Page",
-    "Pod",
-    "Port",
-    "Rejected",
-    "Service",
-    "VirtualMachineInstance",
-    "decode_event",
-    "decode_list",
-    "decode_manifests",
-]
+from kube2etcd.kube.objects.codec import Event as Event
+from kube2etcd.kube.objects.codec import Page as Page
+from kube2etcd.kube.objects.codec import decode_event as decode_event
+from kube2etcd.kube.objects.codec import decode_list as decode_list
+from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint as DnsEndpoint
+from kube2etcd.kube.objects.kinds import KINDS as KINDS
+from kube2etcd.kube.objects.kinds import ApiObject as ApiObject
+from kube2etcd.kube.objects.kinds import Kind as Kind
+from kube2etcd.kube.objects.manifests import Manifests as Manifests
+from kube2etcd.kube.objects.manifests import decode_manifests as decode_manifests
+from kube2etcd.kube.objects.model import SERVICE_NAME_LABEL as SERVICE_NAME_LABEL
+from kube2etcd.kube.objects.model import TENANT_CLUSTER_IP as TENANT_CLUSTER_IP
+from kube2etcd.kube.objects.model import Endpoint as Endpoint
+from kube2etcd.kube.objects.model import EndpointPort as EndpointPort
+from kube2etcd.kube.objects.model import EndpointSlice as EndpointSlice
+from kube2etcd.kube.objects.model import Ingress as Ingress
+from kube2etcd.kube.objects.model import Interface as Interface
+from kube2etcd.kube.objects.model import Metadata as Metadata
+from kube2etcd.kube.objects.model import Namespace as Namespace
+from kube2etcd.kube.objects.model import Pod as Pod
+from kube2etcd.kube.objects.model import Port as Port
+from kube2etcd.kube.objects.model import Rejected as Rejected
+from kube2etcd.kube.objects.model import Service as Service
+from kube2etcd.kube.objects.model import VirtualMachineInstance as VirtualMachineInstance
