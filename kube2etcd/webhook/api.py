@@ -38,7 +38,7 @@ from kube2etcd.external import (
 )
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.provider import Provider, Unavailable
-from kube2etcd.webhook.state import Changes, encode_endpoints
+from kube2etcd.webhook.state import Changes, adjust, encode_endpoints
 
 log = logging.getLogger(__name__)
 
@@ -132,18 +132,18 @@ class _Calls:
 
     def negotiate(self, request: Request) -> Response:
         _check_accept(request)
-        return _ok(encode_filter(self._provider.domains))
+        return _ok(encode_filter(self._provider.known.domains))
 
     def records(self, request: Request) -> Response:
         _check_accept(request)
-        return _ok(self._provider.records)
+        return _ok(self._provider.known.records)
 
     def adjust(self, request: Request) -> Response:
         body = _body(request)
         _check_accept(request)
         with self._room_for(body):
-            endpoints = decode_endpoints(body)
-            return _ok(encode_endpoints(self._provider.adjusted(endpoints)))
+            endpoints, known = decode_endpoints(body), self._provider.known
+            return _ok(encode_endpoints(adjust(endpoints, known.domains, known.cluster)))
 
     def apply(self, request: Request) -> Response:
         # The client sends no Accept here, and there is nothing in the answer to be accepted.
@@ -168,7 +168,7 @@ class _Calls:
             self._turn.release()
 
     def domains(self, request: Request) -> Response:
-        return _ok(msgspec.json.encode([str(domain) for domain in self._provider.domains]))
+        return _ok(msgspec.json.encode([str(domain) for domain in self._provider.known.domains]))
 
     def add_domains(self, request: Request) -> Response:
         self._provider.add_domains(_domains(request))
@@ -181,7 +181,7 @@ class _Calls:
         return self.domains(request)
 
     def cluster(self, request: Request) -> Response:
-        return _ok(msgspec.json.encode(str(self._provider.cluster)))
+        return _ok(msgspec.json.encode(str(self._provider.known.cluster)))
 
     def set_cluster(self, request: Request) -> Response:
         self._provider.set_cluster(ClusterAddress.parse(_bare(request)))

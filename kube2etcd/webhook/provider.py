@@ -10,8 +10,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Final
@@ -39,7 +39,6 @@ from kube2etcd.webhook.state import (
     Refusal,
     State,
     StateStore,
-    adjust,
     encode_endpoints,
 )
 from kube2etcd.zones.targets import MAX_ALIASES, name_data, resolve
@@ -265,24 +264,11 @@ class Provider:
     # --- reading, without waiting -----------------------------------------------------------------
 
     @property
-    def domains(self) -> tuple[Domain, ...]:
-        """The managed domains: those of the options, then those that came by REST; `Unavailable`."""
-        return self._need().domains
-
-    @property
-    def cluster(self) -> ClusterAddress:
-        """The address for names that lead to themselves; `Unavailable`."""
-        return self._need().cluster
-
-    @property
-    def records(self) -> bytes:
-        """All endpoints as posted, as JSON; `Unavailable`."""
-        return self._need().records
-
-    def adjusted(self, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
-        """The endpoints as they would be kept; changes nothing; `Unavailable`."""
-        known = self._need()
-        return adjust(endpoints, known.domains, known.cluster)
+    def known(self) -> Known:
+        """The state; `Unavailable` before it was read."""
+        if self._known is None:
+            raise Unavailable(self._unread)
+        return self._known
 
     def conditions(self) -> list[str]:
         """Why it is not ready, in sentences; none when it is."""
@@ -296,10 +282,10 @@ class Provider:
         """Carry out changes of endpoints; `Unavailable`: none of them."""
         refusals: list[Refusal] = []
 
-        def change(known: Known) -> Known:
+        def change(known: Known) -> State:
             nonlocal refusals
             after, refusals = known.state.apply(changes, known.domains)
-            return self._make(after, known.cluster)
+            return after
 
         self._change(change)
         for refusal in refusals:
@@ -307,29 +293,34 @@ class Provider:
             if refusal.reason:
                 self._metrics.skipped(refusal.reason)
 
-    def add_domains(self, domains: Iterable[Domain]) -> None:
+    def add_domains(self, domains: Sequence[Domain]) -> None:
         """Manage these too, also after a restart; `Unavailable`, `InvalidDomain`."""
-        # Stored even if the options have them: the next start may come without.
-        more = tuple(domains)
-        for domain in more:
+        for domain in domains:
             if any(map(domain.name.below, self._options.taken)):
                 raise InvalidDomain(f"{domain} has names of the cluster; take another")
-        self._change(lambda known: self._make(known.state.with_domains(more), known.cluster))
+        # Stored even if the options have them: the next start may come without.
+        self._change(
+            lambda known: replace(known.state, domains=tuple(dict.fromkeys([*known.state.domains, *domains])))
+        )
 
-    def remove_domains(self, domains: Iterable[Domain]) -> tuple[Domain, ...]:
-        """Forget domains that came by REST; those that stay, since an option names them; `Unavailable`."""
-        gone = tuple(domains)
-        self._change(lambda known: self._make(known.state.without_domains(gone), known.cluster))
-        return tuple(one for one in gone if one in self._options.domains)
+    def remove_domains(self, domains: Sequence[Domain]) -> tuple[Domain, ...]:
+        """Forget domains that came by REST; those that stay, since an option names them; `Unavailable`.
+
+        Their endpoints stay, unpublished, until ExternalDNS deletes them.
+        """
+        self._change(
+            lambda known: replace(
+                known.state, domains=tuple(one for one in known.state.domains if one not in domains)
+            )
+        )
+        return tuple(one for one in domains if one in self._options.domains)
 
     def set_cluster(self, cluster: ClusterAddress) -> None:
         """Use this cluster address, also after a restart without the option; `Unavailable`.
 
         `NOWHERE` takes back the one that came by REST: the option's counts again.
         """
-        self._change(
-            lambda known: self._make(known.state.with_cluster(cluster), cluster or self._options.cluster)
-        )
+        self._change(lambda known: replace(known.state, cluster=cluster), cluster or self._options.cluster)
 
     def repair(self) -> None:
         """Compare store, hosts file and keys with the state, and repair what differs.
@@ -354,10 +345,10 @@ class Provider:
                 # Also right after reading: whether the store can be written must show before it must.
                 deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
                 try:
-                    self._merge(self._need(), deadline)
+                    self._merge(self.known, deadline)
                 except Overtaken:
                     # Another webhook was first, such as one that starts at the same time.
-                    self._merge(self._need(), deadline)
+                    self._merge(self.known, deadline)
             except NotStored as error:
                 self._conditions.set("state", str(error))
                 self._unread = str(error)
@@ -372,12 +363,6 @@ class Provider:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _need(self) -> Known:
-        known = self._known
-        if known is None:
-            raise Unavailable(self._unread)
-        return known
-
     def _make(self, state: State, cluster: ClusterAddress) -> Known:
         return Known(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
 
@@ -385,18 +370,22 @@ class Provider:
     def _writing(self) -> Iterator[tuple[Known, float]]:
         """The state for one writer, and the seconds that its store may take."""
         began = time.monotonic()
-        self._need()
+        _ = self.known
         if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
             raise Unavailable(next(iter(self._conditions), "other calls are being worked on"))
         try:
-            yield self._need(), ANSWER_WITHIN - REQUEST - (time.monotonic() - began)
+            yield self.known, ANSWER_WITHIN - REQUEST - (time.monotonic() - began)
         finally:
             self._lock.release()
 
-    def _change(self, change: Callable[[Known], Known]) -> None:
-        """Make a change; where another writer was there first, make it of what that one left."""
+    def _change(self, change: Callable[[Known], State], cluster: ClusterAddress | None = None) -> None:
+        """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
+
+        def changed(known: Known) -> Known:
+            return self._make(change(known), known.cluster if cluster is None else cluster)
+
         with self._writing() as (known, patience):
-            after = change(known)
+            after = changed(known)
             # From here on: a large call takes its time before, which is not the store's fault.
             deadline = time.monotonic() + patience
             try:
@@ -404,7 +393,7 @@ class Provider:
             except Overtaken:
                 try:
                     known = self._merge(known, deadline)
-                    self._take(known, change(known), deadline)
+                    self._take(known, changed(known), deadline)
                 except NotStored as error:
                     self._conditions.set("state", str(error))
                     raise Unavailable(str(error)) from None

@@ -103,19 +103,6 @@ class State:
             del refused[name]
         return replace(self, endpoints=after, refused=refused), refusals
 
-    def with_domains(self, domains: Iterable[Domain]) -> State:
-        """With more domains; one that is there already changes nothing."""
-        return replace(self, domains=tuple(dict.fromkeys([*self.domains, *domains])))
-
-    def without_domains(self, domains: Iterable[Domain]) -> State:
-        """Without these domains; their endpoints stay, unpublished, until ExternalDNS deletes them."""
-        gone = set(domains)
-        return replace(self, domains=tuple(one for one in self.domains if one not in gone))
-
-    def with_cluster(self, cluster: ClusterAddress) -> State:
-        """With this cluster address; `NOWHERE` for none."""
-        return replace(self, cluster=cluster)
-
 
 # --- what is accepted
 

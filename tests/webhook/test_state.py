@@ -151,15 +151,6 @@ def test_what_was_refused_is_remembered_for_a_while() -> None:
     assert after(state, create=many) == state
 
 
-def test_a_cluster_address_is_taken() -> None:
-    assert State().with_cluster(WHOLE.cluster).cluster == WHOLE.cluster
-
-
-def test_a_domain_twice_is_once() -> None:
-    state = State().with_domains(DOMAINS).with_domains(DOMAINS)
-    assert state.domains == DOMAINS
-
-
 WHOLE = State(
     {
         one.key: one
