@@ -1,14 +1,9 @@
-"""etcd's v3 API as a table of facts, made into message classes and stubs when imported.
+"""The part of etcd's v3 API that we and etcd3's constructor use, as message classes and stubs made at import.
 
-The release of etcd3 that everybody installs carries generated code that today's protobuf refuses
-to load.  What etcd3 takes from that code is little: message classes, enum numbers and stubs.  The
-wire knows only field numbers, field types and method paths; those stand below, one message a line,
-and ``install()`` hands the result to etcd3 in place of its own module.  One file so serves every
-protobuf since 4.25, nothing is generated or committed, and because the descriptors live in a pool
-of their own no other package that registers etcd's messages gets in the way.
-
-This module knows protobuf's runtime and nothing else; it must never import ``etcd3`` or ``grpc``
-(stubs are built from whatever channel they are given), and never touch the default descriptor pool.
+Today's protobuf refuses to load the generated code of the released etcd3.  The wire knows only field
+numbers, field types and method paths; they stand below, and ``install()`` hands the result to etcd3 in
+place of its own module.  This serves every protobuf since 4.25, and a descriptor pool of its own keeps it
+apart from other packages that register etcd's messages.
 """
 
 from __future__ import annotations
@@ -35,7 +30,6 @@ RangeRequest.SortTarget: KEY=0 VERSION=1 CREATE=2 MOD=3 VALUE=4
 Compare.CompareResult: EQUAL=0 GREATER=1 LESS=2 NOT_EQUAL=3
 Compare.CompareTarget: VERSION=0 CREATE=1 MOD=2 VALUE=3 LEASE=4
 WatchCreateRequest.FilterType: NOPUT=0 NODELETE=1
-AlarmRequest.AlarmAction: GET=0 ACTIVATE=1 DEACTIVATE=2
 Event.EventType: PUT=0 DELETE=1
 """
 
@@ -67,8 +61,6 @@ CompactionRequest: revision=1:int64 physical=2:bool
 CompactionResponse: header=1:ResponseHeader
 HashRequest:
 HashResponse: header=1:ResponseHeader hash=2:uint32
-SnapshotRequest:
-SnapshotResponse: header=1:ResponseHeader remaining_bytes=2:uint64 blob=3:bytes
 WatchRequest: create_request=1:WatchCreateRequest@request_union
  cancel_request=2:WatchCancelRequest@request_union progress_request=3:WatchProgressRequest@request_union
 WatchCreateRequest: key=1:bytes range_end=2:bytes start_revision=3:int64 progress_notify=4:bool
@@ -83,25 +75,8 @@ LeaseRevokeRequest: ID=1:int64
 LeaseRevokeResponse: header=1:ResponseHeader
 LeaseKeepAliveRequest: ID=1:int64
 LeaseKeepAliveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64
-LeaseTimeToLiveRequest: ID=1:int64 keys=2:bool
-LeaseTimeToLiveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64 grantedTTL=4:int64 keys=5:*bytes
-LeaseLeasesRequest:
-LeaseStatus: ID=1:int64
-LeaseLeasesResponse: header=1:ResponseHeader leases=2:*LeaseStatus
-Member: ID=1:uint64 name=2:string peerURLs=3:*string clientURLs=4:*string isLearner=5:bool
-MemberAddRequest: peerURLs=1:*string isLearner=2:bool
-MemberAddResponse: header=1:ResponseHeader member=2:Member members=3:*Member
-MemberRemoveRequest: ID=1:uint64
-MemberRemoveResponse: header=1:ResponseHeader members=2:*Member
-MemberUpdateRequest: ID=1:uint64 peerURLs=2:*string
-MemberUpdateResponse: header=1:ResponseHeader members=2:*Member
-MemberListRequest: linearizable=1:bool
-MemberListResponse: header=1:ResponseHeader members=2:*Member
 DefragmentRequest:
 DefragmentResponse: header=1:ResponseHeader
-AlarmRequest: action=1:AlarmRequest.AlarmAction memberID=2:uint64 alarm=3:AlarmType
-AlarmMember: memberID=1:uint64 alarm=2:AlarmType
-AlarmResponse: header=1:ResponseHeader alarms=2:*AlarmMember
 StatusRequest:
 StatusResponse: header=1:ResponseHeader version=2:string dbSize=3:int64 leader=4:uint64 raftIndex=5:uint64
  raftTerm=6:uint64 raftAppliedIndex=7:uint64 errors=8:*string dbSizeInUse=9:int64 isLearner=10:bool
@@ -118,13 +93,9 @@ KV: Range=RangeRequest>RangeResponse Put=PutRequest>PutResponse
 Watch: Watch=*WatchRequest>*WatchResponse
 Lease: LeaseGrant=LeaseGrantRequest>LeaseGrantResponse LeaseRevoke=LeaseRevokeRequest>LeaseRevokeResponse
  LeaseKeepAlive=*LeaseKeepAliveRequest>*LeaseKeepAliveResponse
- LeaseTimeToLive=LeaseTimeToLiveRequest>LeaseTimeToLiveResponse
- LeaseLeases=LeaseLeasesRequest>LeaseLeasesResponse
-Cluster: MemberAdd=MemberAddRequest>MemberAddResponse MemberRemove=MemberRemoveRequest>MemberRemoveResponse
- MemberUpdate=MemberUpdateRequest>MemberUpdateResponse MemberList=MemberListRequest>MemberListResponse
-Maintenance: Alarm=AlarmRequest>AlarmResponse Status=StatusRequest>StatusResponse
- Defragment=DefragmentRequest>DefragmentResponse Hash=HashRequest>HashResponse
- Snapshot=SnapshotRequest>*SnapshotResponse
+Cluster:
+Maintenance: Status=StatusRequest>StatusResponse Defragment=DefragmentRequest>DefragmentResponse
+ Hash=HashRequest>HashResponse
 Auth: Authenticate=AuthenticateRequest>AuthenticateResponse
 """
 
