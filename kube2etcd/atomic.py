@@ -50,7 +50,7 @@ def put(path: Path, content: bytes, mode: int = 0o644) -> bool:
     status: os.stat_result | None = None
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(target)
-        # The size first: a file that somebody made huge is replaced without being read.
+        # Size first: a huge file is replaced without being read.
         if stat.S_ISREG(status.st_mode) and status.st_size != len(content):
             pass
         elif read(target)[0] == content:

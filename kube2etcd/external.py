@@ -1,7 +1,7 @@
 """ExternalDNS's vocabulary: endpoints, managed domains, the cluster address.
 
-An `Endpoint` holds whatever was posted, valid or not, because it must go back unchanged;
-`kube2etcd.zones.targets` says what of it is usable.
+An `Endpoint` holds what was posted, valid or not, because it must be returned unchanged;
+`kube2etcd.zones.targets` finds what of it is usable.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ class Property(msgspec.Struct, frozen=True):
 class Endpoint(msgspec.Struct, frozen=True):
     """One record set in ExternalDNS's form, every text as posted.
 
-    ``more`` holds fields that this version does not know: a client that misses one in the answer
-    would post the endpoint for ever.
+    ``more`` holds unknown fields: a client that misses one in the answer would post the endpoint forever.
     """
 
     dns_name: str
@@ -185,9 +184,9 @@ _FIELDS = {**_SPELLED, **{key.lower(): field for key, field in _SPELLED.items()}
 def plain_name(text: str) -> str:
     """A DNS name in the form that is compared: lower case, A-labels, no final dot.
 
-    A label that has no A-label (RFC 5891), or whose form in ASCII is a plain ASCII label (the Kelvin
-    sign would be the letter k), stays in Unicode and is refused as a label: no
-    look-alike becomes another owner's name.  A text longer than any name stays as it is, too.
+    A label without an A-label (RFC 5891), or that maps to plain ASCII (the Kelvin sign to the letter k),
+    stays in Unicode and is refused later: no look-alike becomes another owner's name.  So does an overlong
+    text.
     """
     plain = text.isascii() or len(text) > MAX_NAME + 1
     return (text.lower() if plain else _a_labels(text)).removesuffix(".")
@@ -245,7 +244,7 @@ def managed(domains: Iterable[Domain], name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ClusterAddress:
-    """At most one address of each family, the first one first; false when there is none."""
+    """At most one address per family, in the order given; false if empty."""
 
     addresses: tuple[Address, ...] = ()
 
@@ -285,7 +284,7 @@ def is_heritage(target: str) -> bool:
 
 
 def is_ownership(endpoint: Endpoint) -> bool:
-    """Whether it is the registry's bookkeeping: kept and given back, never published."""
+    """Whether it is a record of ExternalDNS's registry: kept and returned, never published."""
     if endpoint.record_type != "TXT":
         return False
     if "ownedRecord" in endpoint.labels:
@@ -293,10 +292,10 @@ def is_ownership(endpoint: Endpoint) -> bool:
     return bool(endpoint.targets) and all(map(is_heritage, endpoint.targets))
 
 
-#: Who holds endpoints.
+#: Identifies an object that holds endpoints.
 Holder = TypeVar("Holder", bound=Hashable)
 
-#: What decides where a name leads to: an alias does, unless the name has addresses.
+#: Types that decide where a name leads: an alias does, unless the name has addresses.
 _DECIDING = frozenset({"A", "AAAA", "CNAME"})
 #: Type, targets and TTL: all that makes an endpoint usable or not.
 _Said: TypeAlias = tuple[str, tuple[str, ...], int]
@@ -323,9 +322,9 @@ class NameIndex(Generic[Holder]):
     def put(
         self, holder: Holder, before: Iterable[Endpoint], after: Iterable[Endpoint], again: bool = False
     ) -> set[str]:
-        """Let ``after`` stand for ``before``; the names to look at again.
+        """Replace a holder's endpoints ``before`` by ``after``; returns the names to look at again.
 
-        ``again``: all of them, since the holder's place among the holders may have changed.
+        ``again``: all of its names, since its rank among the holders may have changed.
         """
         old, new = _by_name(before), _by_name(after)
         touched = {name for name in old.keys() | new.keys() if again or old.get(name) != new.get(name)}
@@ -333,7 +332,7 @@ class NameIndex(Generic[Holder]):
         return touched | self.followers(turned)
 
     def _turns(self, holder: Holder, name: str, endpoints: tuple[Endpoint, ...] | None) -> bool:
-        """Put in what a holder says of a name; whether the name's way on has changed."""
+        """Set a holder's endpoints of a name; whether it changed where the name leads."""
         before = self._way_on(name)
         there = self._names.setdefault(name, {})
         if endpoints is None:
@@ -353,10 +352,9 @@ class NameIndex(Generic[Holder]):
         return before != after
 
     def _way_on(self, name: str) -> tuple[frozenset[_Said], frozenset[str], bool]:
-        """What decides where a name leads to, where its aliases lead to, and whether there is anything.
+        """What decides where a name leads, the targets of its aliases, and whether it has any endpoint.
 
-        Addresses decide only beside aliases, and then as they were said: which of them are usable is
-        for the source to find out.
+        Addresses count only beside aliases, and as posted: the zone finds which are usable.
         """
         all_ = [one for endpoints in self.of(name).values() for one in endpoints]
         aliases = [one for one in all_ if one.record_type == "CNAME"]

@@ -33,7 +33,7 @@ _SECRETS = re.compile(
 
 
 def redact(text: str) -> str:
-    """``text`` with what looks like a token or a password taken out."""
+    """``text`` with tokens and passwords masked."""
     return _SECRETS.sub(lambda match: (match["keep"] or match["user"]) + "***", text)
 
 
@@ -116,7 +116,7 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
 
     def telling(self, tell: Callable[[logging.LogRecord], None]) -> RepeatFilter:
-        """The same filter, which hands lines about repeats to ``tell``."""
+        """This filter, with lines about repeats passed to ``tell``."""
         self._tell = tell
         return self
 

@@ -1,6 +1,6 @@
 """etcd as a store of keys: API v3 (``client``, ``store``) and API v2 (``v2_client``, ``v2``).
 
-A client is imported when it is asked for, so that nobody pays for the other one, or for gRPC without need.
+Each client is imported on demand: gRPC and requests cost time and memory.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ def open_store(
 ) -> tuple[Connection, KeyStore]:
     """The keys under ``prefixes``, and the connection to close in the end.
 
-    ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Checks the settings (SettingsError); etcd
-    itself need not be there yet.
+    ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Connects when first used; `SettingsError`.
     """
     if api == "v2":
         from kube2etcd.etcd.v2 import V2Store

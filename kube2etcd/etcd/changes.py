@@ -1,6 +1,6 @@
 """Values that a key store takes and returns: changes, snapshots, watch events, server health.
 
-Both of etcd's APIs share them.  Keys and values are bytes as they stand in etcd.
+Shared by both of etcd's APIs.  Keys and values are bytes as stored in etcd.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ApplyResult:
 
 
 class WatchEvent(msgspec.Struct, frozen=True, gc=False):
-    """One key as it is after a change; ``value`` is None when it was deleted."""
+    """A key after a change; ``value`` is None after a delete."""
 
     key: bytes
     value: bytes | None
@@ -62,7 +62,7 @@ class WatchEvent(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class WatchBatch:
-    """Everything up to ``revision``; watch again from ``revision + 1``.  No events: only time has passed."""
+    """All events up to ``revision``; resume from ``revision + 1``.  Without events: progress."""
 
     revision: int
     events: tuple[WatchEvent, ...] = ()

@@ -1,8 +1,7 @@
 """gRPC client of etcd's v3 API; the only module that imports ``etcd3`` and ``grpc``.
 
-``etcd3`` makes the channel and its stubs carry the requests.  Added here: several servers with failover,
-credentials read anew, a token that is renewed, a timeout for each request, and errors that say what the
-caller can do.
+``etcd3`` provides the channel and stubs.  Added here: failover between servers, reloaded credentials, token
+renewal, a timeout for each request, and errors by what the caller can do.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _OPTIONS = (
     # Back within half a second when the server is; gRPC's own pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # Not a pause, whatever its name says: the least time that one attempt to connect is given.
+    # Despite its name, the minimum timeout of one connection attempt.
     ("grpc.min_reconnect_backoff_ms", 2000),
     # Where etcd is named by a Service or Pod, its address moves with a restart.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
@@ -80,8 +79,8 @@ class Session:
             tls["ca_cert"] = str(settings.authority_file())
             if settings.certfile is not None and settings.keyfile is not None:
                 tls |= {"cert_cert": str(settings.certfile), "cert_key": str(settings.keyfile)}
-        # User and password are not given to etcd3: it asks for a token in the constructor, once and for
-        # ever, and hands it on as call credentials, which gRPC refuses without TLS.
+        # etcd3 gets no user and password: it would get a token once, in the constructor, and pass it as call
+        # credentials, which gRPC refuses without TLS.
         self._client = etcd3.client(
             host=endpoint.host, port=endpoint.port, timeout=settings.timeout, grpc_options=_OPTIONS, **tls
         )
@@ -98,13 +97,13 @@ class Session:
         return rpc.WatchStub(self._client.channel).Watch(requests, metadata=self.token)
 
     def log_in(self, user: str, password: str, timeout: float) -> None:
-        """Get a token for what is sent from now on."""
+        """Get a token for later requests."""
         request = rpc.AuthenticateRequest(name=user, password=password)
         answer = rpc.AuthStub(self._client.channel).Authenticate(request, timeout=timeout)
         self.token = (("token", answer.token),)
 
     def close(self) -> None:
-        """Cancel what is under way; nothing more can be sent."""
+        """Cancel requests in flight; nothing more can be sent."""
         self._client.close()
 
 
@@ -118,11 +117,11 @@ class Pending:
         self._send()
 
     def result(self) -> Message:
-        """The answer, within the timeout; or an error of ours."""
+        """The answer, within the timeout; `EtcdError`."""
         try:
             return self._wait()
         except EtcdUnauthenticated as error:
-            # Turned away before it was carried out, so it may be sent again, whatever it is.
+            # Rejected before execution, so even a write may be sent again.
             if not self._connection.renew(self._session, self._token):
                 raise
             log.debug("sending again with a new token: %s", error)
@@ -180,20 +179,20 @@ class Stream:
         self._call.cancel()
 
     def renew(self) -> bool:
-        """Get a new token, for a stream that was opened with a stale one."""
+        """Get a new token in place of the stale one that the stream was opened with."""
         return self._connection.renew(self._session, self._token)
 
     def give_up(self) -> None:
-        """The peer is silent: cancel, and let the next request try elsewhere or anew."""
+        """The server is silent: cancel, and leave its channel."""
         self.cancel()
         self._connection.leave(self._session)
 
 
 class EtcdConnection:
-    """The servers of the settings as one; connects when first used.  Safe between threads."""
+    """The servers of the settings as one; connects when first used.  Thread-safe."""
 
     def __init__(self, settings: EtcdSettings) -> None:
-        """Check the settings (SettingsError); etcd itself need not be there yet."""
+        """Read the TLS files (`SettingsError`); connects to nothing yet."""
         self.settings = settings
         self.endpoints = settings.endpoints()
         self._lock = threading.RLock()
@@ -203,10 +202,7 @@ class EtcdConnection:
         self._warned = False
 
     def call(self, method: str, request: Message) -> Message:
-        """One request and its answer; each server is tried once, so only for what may be sent twice.
-
-        Of LeaseKeepAlive, a stream, the first answer.
-        """
+        """Send an idempotent request, at most once to each server; the answer (LeaseKeepAlive: the first)."""
         return failures.try_each(len(self.endpoints), lambda: self.start(method, request).result())
 
     def start(self, method: str, request: Message) -> Pending:
@@ -218,9 +214,9 @@ class EtcdConnection:
         return Stream(self, requests)
 
     def close(self) -> None:
-        """Close the channel; whatever is under way fails as EtcdUnavailable."""
-        # Without the lock: a thread that logs in at a silent server may hold it for the whole timeout,
-        # and it is this that ends its waiting.
+        """Close the channel; requests in flight fail as EtcdUnavailable."""
+        # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, which
+        # this cuts short.
         self._closed = True
         if (session := self._current) is not None:
             session.close()
@@ -234,7 +230,7 @@ class EtcdConnection:
     # -- for Pending and Stream
 
     def session(self) -> Session:
-        """The current channel, made and logged in if there is none."""
+        """The current channel, created and logged in if necessary."""
         with self._lock:
             self._refuse_if_closed()
             if self._current is None:
@@ -242,7 +238,7 @@ class EtcdConnection:
                 try:
                     session = Session(endpoint, self.settings)
                 except (OSError, ValueError) as error:
-                    # A rotation that is half done: the next attempt reads the files again.
+                    # A half-done rotation: the next attempt reads the files again.
                     raise EtcdUnavailable(
                         f"the TLS files for etcd at {endpoint} cannot be read: {error}"
                     ) from error
@@ -253,7 +249,7 @@ class EtcdConnection:
             return self._current
 
     def renew(self, session: Session, stale: _Token) -> bool:
-        """Ask for a new token, with the password file read anew; False when that cannot help."""
+        """Get a new token with the password file re-read; False if that cannot help."""
         with self._lock:
             if self.settings.user is None or self._closed:
                 return False
@@ -262,14 +258,14 @@ class EtcdConnection:
             return self._log_in(session)
 
     def failed(self, session: Session, what: str, error: BaseException) -> EtcdError:
-        """What this failure means; a channel that does not carry is left for a new one."""
+        """The error for a failure; a channel that does not work is replaced."""
         code = "CANCELLED"
         if isinstance(error, grpc.RpcError):
             status = error.code()
             code = status.name if status else "UNKNOWN"
         meaning = failures.meaning(str(session.endpoint), what, code, _details(error))
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or (
-            # A watch that fails so says nothing of other requests.
+            # For a watch these codes say nothing about other requests.
             type(meaning) is EtcdUnavailable and code in _ILL and what != "Watch"
         ):
             self.leave(session)
@@ -280,10 +276,10 @@ class EtcdConnection:
         return failures.meaning(str(session.endpoint), what, "CANCELLED", "")
 
     def leave(self, session: Session) -> None:
-        """Close this channel, if it is still the current one; the next request goes to the next server.
+        """Close this channel if it is still current; the next request goes to the next server.
 
-        gRPC would reconnect by itself, but to the same server, with the certificates of the day it was made
-        and after a pause.  A new channel connects at once, and says at once when it cannot.
+        gRPC would reconnect to the same server, with the old certificates and after a pause; a new channel
+        connects, or fails, at once.
         """
         with self._lock:
             if session is self._current:

@@ -1,9 +1,9 @@
 """One writer at a time: an election among bridges on one etcd, by a lease and a key.
 
-Whoever creates the key leads while its lease is kept alive.  A leader that was paused does not know that its
-time is over, so the key's create revision and lease go with every transaction as conditions (`Guard`): etcd
-itself refuses what a former leader writes.  The election has a connection and a thread of its own, so that
-neither a long write nor a silent server lets the lease end.
+The creator of the key leads while its lease is alive.  A paused leader does not notice that its lease has
+expired, so every transaction is conditional on the key's create revision and lease (`Guard`): etcd itself
+refuses the writes of a former leader.  A connection and thread of its own keep the lease alive during long
+writes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a lease lasts without being renewed.  With the standby's look each second and the half second
-#: in which etcd notices that a lease has ended, another bridge leads well within ten seconds.
+#: TTL of the lease in seconds.  A standby looks each second and etcd expires leases within half a second, so
+#: another bridge leads well within ten seconds.
 LEASE = 5
 #: Seconds between renewals: two may get lost.
 RENEW = 1.5
 #: Seconds between reads of the key by a standby.
 LOOK = 1.0
-#: Seconds between attempts while etcd is away.
+#: Seconds between attempts while etcd is unavailable.
 RETRY = 0.5
-#: Seconds between attempts while etcd does not let us.
+#: Seconds between attempts while etcd denies access.
 REFUSED = 5.0
-#: Seconds that `Election.stop` waits at most for the lease to be given back.
+#: Seconds that `Election.stop` waits at most for the lease to be revoked.
 STOP_TIMEOUT = 0.3
 
 
@@ -43,7 +43,7 @@ class Guard:
     key: bytes
     create_revision: int
     lease: int
-    """From etcd's clock: revisions start again when etcd loses its data, so one may come twice."""
+    """Unique even after data loss, when revisions start again."""
 
     def conditions(self) -> list[Message]:
         """The condition as etcd wants it."""
@@ -63,15 +63,15 @@ def _created(key: bytes, revision: int) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has the key of an election."""
+    """The leader of an election."""
 
     name: str
     leased: bool
-    """Whether it has a lease, as a bridge's always has."""
+    """Whether the key has a lease; a bridge's always has."""
 
 
 def holder(connection: EtcdConnection, key: bytes) -> Holder | None:
-    """Who has the key of an election, if anybody; `EtcdRefused`: it may not be read."""
+    """The leader of an election, if any; `EtcdRefused`: the key may not be read."""
     for found in connection.call("Range", rpc.RangeRequest(key=key)).kvs:
         return Holder(found.value.decode(errors="backslashreplace"), found.lease != 0)
     return None
@@ -106,7 +106,7 @@ class Election:
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave; a leader revokes its lease, so that another bridge need not wait for its end."""
+        """Leave; a leader revokes its lease, so that another bridge takes over at once."""
         self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -129,7 +129,7 @@ class Election:
         return guard
 
     def deposed(self) -> None:
-        """etcd has refused our guard: find out at once who leads."""
+        """etcd has refused our guard: look at once who leads."""
         self._wake.set()
 
     # -- the thread
@@ -190,7 +190,7 @@ class Election:
         return LOOK
 
     def _lead(self, guard: Guard | None = None) -> float:
-        """Keep the lease alive, and see whether the key is still ours: somebody may have deleted it."""
+        """Keep the lease alive, and check that the key is still ours: it may have been deleted."""
         guard = guard or self._guard
         asked = time.monotonic()
         left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=self._lease)).TTL

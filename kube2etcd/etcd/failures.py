@@ -1,6 +1,6 @@
 """What a failed request means: gRPC's code and etcd's words -> one of our errors.
 
-Nothing of the request goes into a message: it may hold a password or a token.
+No message quotes the request, which may hold a password or token.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _AUTHENTICATION = (
     "revision of auth store is old",
     "auth: revision in header is old",
 )
-# A token from before a restart or a change of roles: a new one helps.
+# The token predates a restart or a change of roles: a new one helps.
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
 
 _REFUSED = {
     "INVALID_ARGUMENT": "it is malformed or too large for the server's limits",
     "FAILED_PRECONDITION": "the server is not set up for it",
-    "NOT_FOUND": "what it is about does not exist",
-    "ALREADY_EXISTS": "what it is about exists already",
+    "NOT_FOUND": "its subject does not exist",
+    "ALREADY_EXISTS": "its subject exists already",
     "UNIMPLEMENTED": "the server does not know it; check that this is etcd 3.4 or newer",
 }
 
@@ -64,7 +64,7 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
             f"{where} denies it ({what}: {words}): give the etcd user a role that may read and write here"
         )
     if code == "NOT_FOUND" and "lease not found" in lower:
-        # We had one a moment ago and were held up: a new one helps.
+        # It expired while we were held up: a new one helps.
         return EtcdUnavailable(f"{where} no longer knows our lease ({what}): it has ended in the meantime")
     if code in _REFUSED or (code == "RESOURCE_EXHAUSTED" and "larger than max" in lower):
         return EtcdRefused(
@@ -78,15 +78,14 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
         return EtcdUnavailable(
             f"{where} cannot be reached ({what}: {words}): check that it runs and the URL is right"
         )
-    # UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault, not ours.
+    # UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault.
     return EtcdUnavailable(f"{where} failed ({what}: {code} {words}): see its log")
 
 
 def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
-    """Try once for each server; each failure lets the connection move to the next one.
+    """Try an idempotent request once for each server; a failure moves the connection to the next one.
 
-    Only for what may be sent twice.  Raises the last server's EtcdUnavailable; at once what no other server
-    cures.
+    Raises the last server's EtcdUnavailable, and at once any error that no other server cures.
     """
     for _ in range(servers - 1):
         try:
@@ -99,7 +98,7 @@ def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
 
 
 def is_stale_token(details: str) -> bool:
-    """Whether the password, given again, is likely to help."""
+    """Whether logging in again is likely to help."""
     return any(words in details.lower() for words in _STALE_TOKEN)
 
 

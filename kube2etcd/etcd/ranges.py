@@ -1,12 +1,10 @@
 """How to read a long range of keys in bounded pieces: pure, no I/O.
 
-etcd walks the *whole* range that it is asked for, to count it, even when ``limit`` lets only a
-page of it through.  Pages of one long range therefore cost the square of its length: 200,000 keys
-in pages of 500 take 40 times as long as in one piece.  One piece costs memory on both sides.  So the
-range is bounded from above as well: ``walk`` looks at where the keys of a page begin to differ and
-from then on asks for that much of the key space and no more.  Once the keys have been seen,
-``Splits`` remembers where to cut, and the next reading has several pieces in flight at once.  Where
-answers do not come in time, ``Patience`` has them asked for in smaller pieces, one after the other.
+etcd walks the *whole* requested range to count it, whatever the ``limit``, so pages of one long range cost
+the square of its length: 200,000 keys in pages of 500 take 40 times as long as in one piece, and one piece
+costs memory on both sides.  So ``walk`` bounds the range from above as well, by where the keys of a page
+begin to differ.  ``Splits`` remembers where to cut, so that the next read has several pieces in flight;
+``Patience`` makes the pieces smaller, and sequential, when answers do not arrive in time.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ PAGE = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the answer to one read was: its outermost keys, how many, and whether the limit cut it."""
+    """The answer to one read: first and last key, number of keys, and whether the limit cut it."""
 
     first: bytes
     last: bytes
@@ -55,7 +53,7 @@ def _shared(one: bytes, other: bytes) -> bytes:
 
 
 def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, bytes], Page, None]:
-    """Yields (key, range_end) to read next with ``limit=page``; is sent what came of it.
+    """Yields the (key, range_end) to read next with ``limit=page``; receives the `Page` read.
 
     The ranges are in order, do not overlap, and cover [low, high).
     """
@@ -64,8 +62,7 @@ def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, by
     while low < high:
         answer = yield low, bound
         if answer.more:
-            # The keys of this page agree in some leading bytes; so will the next page's,
-            # up to where those bytes end.  (The page's last key lies below that bound.)
+            # The keys of this page share leading bytes; the next page's do up to where those bytes end.
             low = answer.last + b"\0"
             shared = _shared(answer.first, answer.last)
             bound = successor(shared) if shared.strip(b"\xff") else high
@@ -73,11 +70,11 @@ def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, by
         else:
             low = bound
             if answer.count >= page // 8:
-                # A good size: its neighbour of the same depth next.
+                # A good size: the sibling next.
                 bound = successor(low) if low.strip(b"\xff") else high
                 climb = 1
             else:
-                # (Nearly) nothing: the rest of the branch above, and quickly further up.
+                # (Nearly) empty: the rest of the parent's branch, doubling the levels climbed.
                 parent = low[:-climb]
                 bound = successor(parent) if parent.strip(b"\xff") else high
                 climb *= 2
@@ -108,27 +105,26 @@ class Splits:
         self._cuts = cuts
 
 
-# Pages are made so many times smaller, down to so many keys, and so many times larger again.
+# Factor by which pages shrink and grow, and the fewest keys of one.
 _FACTOR = 4
 _LEAST_PAGE = 256
 
 
 class Patience:
-    """How much to ask for at once, so that the answers come within the timeout (seconds).
+    """Page size and pieces in flight, so that answers arrive within the timeout (seconds).
 
-    Three megabytes each, and eight of them on their way: more than a slow line carries in the time that
-    one request is given, however often it is asked.
+    Eight pieces of three megabytes are more than a slow line carries within one request's timeout.
     """
 
     def __init__(self, page: int, in_flight: int, timeout: float) -> None:
         self.page = self._whole = page
         self._most_in_flight = in_flight
-        # With a page so many times larger, and all others beside it, half of the time is left.
+        # Answers this fast leave half of the timeout even at the next page size with all others in flight.
         self._quick = timeout / (2 * _FACTOR * in_flight)
 
     @property
     def in_flight(self) -> int:
-        """Pieces on their way at once."""
+        """Pieces in flight at once."""
         return self._most_in_flight if self.page == self._whole else 1
 
     def lost(self) -> None:

@@ -60,7 +60,7 @@ class _Reader:
             self.stream.cancel()
 
     def give_up(self) -> None:
-        """The server is silent: the next request goes to another one."""
+        """Leave the silent server; the next request goes to another one."""
         if self.stream is not None:
             self.stream.give_up()
 

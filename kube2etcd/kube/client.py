@@ -144,7 +144,7 @@ class ApiConnection:
                     connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
                 yield lines(response, partial(self._explain, session, read_timeout, abort))
             finally:
-                # Never back into the pool: there may be more to come that nobody reads.
+                # Never back into the pool: the rest of the stream is unread.
                 response.close()
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class ApiConnection:
     def _send(self, request: _Request, abort: Abort | None) -> tuple[Session, urllib3.BaseHTTPResponse]:
         session = self._current_session()
         response = self._send_once(session, request, abort)
-        # The token may have been replaced a moment ago; to those who have none a server may say 403 instead.
+        # The token may have been replaced; without one a server may answer 403 instead.
         nameless = response.status == 403 and session.access.files and not session.access.known
         if response.status == 401 or nameless:
             response.close()
@@ -205,7 +205,7 @@ class ApiConnection:
         except (HTTPError, OSError, ValueError) as error:
             if session.access.cert_file and ends_handshake(error):
                 session.doubtful = True
-            # A ValueError may quote the header that it does not like, so its text goes nowhere.
+            # A ValueError may quote the offending header, so its text is dropped.
             cause = None if isinstance(error, ValueError) else error
             raise self._explain(session, request.seconds, abort, error) from cause
 
@@ -226,10 +226,10 @@ class ApiConnection:
                 if new.access.files == files:
                     new.fingerprint = before  # what was written while we read is read the next time
                 if old.access.known and not new.access.known and new.fingerprint == old.fingerprint:
-                    # Nobody has written that we have none, so something that gives them has failed.
+                    # The files did not change, so what provides the credentials has failed.
                     raise SettingsError("an exec plugin has given none")
             except SettingsError as error:
-                # Half-written or gone for a moment: what we have may still be good.
+                # Half-written or briefly missing: the old ones may still be good.
                 _log.warning("keeping the old credentials for %s: %s", self.server, error)
                 return old
             self._session = new

@@ -85,7 +85,7 @@ class Access:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if self.cert_file:
-                # An encrypted key must fail, not ask at a terminal that nobody watches.
+                # An encrypted key must fail, not prompt on a terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "unreadable"
@@ -95,7 +95,7 @@ class Access:
 
 
 def read_access(settings: ClusterSettings) -> Access:
-    """Find and read the credentials; `SettingsError`: there are none, or they cannot be read."""
+    """Find and read the credentials; `SettingsError`."""
     in_cluster = (SERVICE_ACCOUNT / "token").is_file() and (SERVICE_ACCOUNT / "ca.crt").is_file()
     if settings.kubeconfig is not None:
         access = _read_kubeconfig(str(settings.kubeconfig), settings.context, "--kubeconfig")
@@ -195,7 +195,7 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        # A folder above it may not be entered, which is not the same as no file there.
+        # A parent folder that may not be entered is not a missing file.
         raise SettingsError(f"the kubeconfig {path} cannot be read: {error.strerror}") from error
 
 
@@ -235,7 +235,7 @@ def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
     return tuple(one(path) for path in files)
 
 
-# -- what is wrong with a kubeconfig that the package could not use, whose own texts may quote a token
+# -- faults of a kubeconfig, since messages of the package may quote a token
 
 
 def _check_kubeconfig(paths: Sequence[Path], context: str | None) -> None:
@@ -366,7 +366,7 @@ class _Plugin:
         with self._lock:
             if time.monotonic() < self._blocked_until.get(tuple(args), 0.0):
                 raise _PluginTimeout(args[0])
-        # Nobody answers its questions, and children of its own must not outlive it.
+        # It must not prompt, and its children must not outlive it.
         options |= {"shell": False, "stdin": subprocess.DEVNULL, "start_new_session": True}
         self._process = subprocess.Popen(args, **options)
         try:

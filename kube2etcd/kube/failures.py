@@ -1,6 +1,6 @@
 """API server failures as errors with a one-sentence message that says what to do.
 
-Texts of causes may hold a secret, so none is passed on unchecked.
+Texts of causes may hold a secret, so none is quoted unchecked.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def refusal(
     known: bool,
     secret: str,
 ) -> ApiError:
-    """The error that stands for a status other than 2xx.
+    """The error for a status other than 2xx.
 
-    ``server`` is its public URL, ``known`` says whether the request had credentials, and ``secret``
-    is what must not appear in the message even if the server echoes it.
+    ``server`` is its public URL, ``known`` whether the request had credentials, and ``secret`` a text that
+    must not appear in the message even if the server echoes it.
     """
     status = response.status
     asked = _asked(path, params)
@@ -174,7 +174,7 @@ def _asked(path: str, params: Mapping[str, str]) -> str:
 
 
 def explain_failure(server: str, error: Exception, seconds: float, *, whole: bool) -> ApiError:
-    """One sentence for a failure below HTTP.  The causes' own texts are not passed on unseen."""
+    """One sentence for a failure below HTTP, without the causes' own texts."""
     cause = _root(error)
     if isinstance(error, ProxyError):
         return ApiUnavailable(f"cannot reach {server} through the proxy-url of the kubeconfig")
@@ -210,9 +210,9 @@ def explain_failure(server: str, error: Exception, seconds: float, *, whole: boo
 
 
 def ends_handshake(error: Exception) -> bool:
-    """Whether the server may have ended the connection because of our certificate.
+    """Whether the server may have closed the connection over our certificate.
 
-    It says so with an alert, which is lost when we are writing at that moment.
+    Its alert is lost if we are writing at that moment.
     """
     cause = _root(error)
     return isinstance(cause, (ssl.SSLError, ConnectionResetError, BrokenPipeError)) and not isinstance(

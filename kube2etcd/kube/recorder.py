@@ -40,7 +40,7 @@ _COMPONENT: Final = "kube2etcd"
 
 
 class EventRecorder:
-    """Posts Events from a thread of its own; never blocks whoever records them."""
+    """Posts Events from a thread of its own; `record` never blocks."""
 
     def __init__(self, api: ApiConnection, burst: int = BURST, pause: float = PAUSE) -> None:
         self._api, self._burst, self._pause = api, burst, pause
@@ -49,7 +49,7 @@ class EventRecorder:
         self._thread = threading.Thread(target=self._run, name="event-recorder", daemon=True)
 
     def record(self, refused: Sequence[tuple[Unit, str]]) -> None:
-        """Post an Event for each object and reason; units that are no objects of the API are passed over."""
+        """Post an Event for each object and reason; units that are no API objects are skipped."""
         for unit, reason in refused:
             if unit.kind in KINDS:
                 try:
@@ -63,7 +63,7 @@ class EventRecorder:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what still waits is dropped."""
+        """Stop; Events that still wait are dropped."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -79,7 +79,7 @@ class EventRecorder:
             except ApiError as error:
                 log.warning("events: none for %s: %s", unit, error)
             except Exception:
-                # DNS must not become unready for an Event: no answer of the API server ends this thread.
+                # No answer of the API server may end this thread: DNS must not become unready for an Event.
                 log.exception("events: none for %s", unit)
             tokens -= 1
             if tokens <= 0:

@@ -2,7 +2,7 @@
 
 Each kind of hang has its own timeout: the server ends a watch by itself (``timeoutSeconds``), a
 connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that falls silent
-into the inactivity timeout, and a peer that is gone is found by TCP keepalive.
+into the inactivity timeout, and TCP keepalive finds a dead peer.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Health:
 def stop_all(reflectors: Sequence[Reflector]) -> None:
     """Stop them together, within :data:`STOP_TIMEOUT` however many hang where nothing wakes them.
 
-    Nothing wakes a name lookup or a connect while the server's network is gone.
+    Nothing wakes a name lookup or a connect while the network is down.
     """
     for one in reflectors:
         one.end()
@@ -136,7 +136,7 @@ class Reflector:
     """Lists and watches one kind, and delivers to a sink, until stopped.
 
     1. list, 2. ``replace``, 3. watch and ``apply``, 4. watch again from the last version when a watch
-    ends, 5. back to 1 when the version is gone or somebody asks by ``relist``.
+    ends, 5. back to 1 when the version has expired or on ``relist``.
     """
 
     def __init__(
@@ -229,8 +229,8 @@ class Reflector:
             except ApiError as error:
                 self._on_failure(error)
             except Exception as error:
-                # A fault of ours or of the sink.  What was to be delivered may be lost, so all of it is
-                # delivered again; the thread must not end, for nobody would notice.
+                # A bug of ours or of the sink.  A delivery may be lost, so everything is delivered again; the
+                # thread must not end unnoticed.
                 if self._stop.is_set():
                     break
                 _log.exception("%s: the reflector failed, listing again", self.kind.name)
@@ -250,7 +250,7 @@ class Reflector:
                 self.kind, self._connection, self._path, self._abort, self._received
             )
         except ApiError:
-            with self._lock:  # what was asked for is still owed
+            with self._lock:  # still requested
                 self._wanted = self._wanted or reason
             raise
         if self._stop.is_set():
@@ -344,7 +344,7 @@ class Reflector:
             return
         self.errors += 1
         if isinstance(error, (ApiNotFound, ApiForbidden)):
-            # Whatever comes next may have begun anew: a kind installed again, other rights.
+            # The kind may have been reinstalled, or our rights changed.
             self._version = ""
         seconds = self._health.failed(error)
         if isinstance(error, ApiTooMany):
@@ -363,7 +363,7 @@ class Reflector:
 
 
 def _error_of(kind: Kind, event: Event) -> ApiError:
-    """The error that an ERROR event stands for; the codes are those of HTTP."""
+    """The error for an ERROR event; its codes are those of HTTP."""
     message = f"the watch of {kind.resource} ended with an error: {event.message} ({event.code})"
     if event.code == 410:
         return ApiGone(message)

@@ -24,13 +24,13 @@ from kube2etcd.kube.credentials import Access, fingerprint
 from kube2etcd.kube.failures import ApiSilent, check_urls
 
 READ_SIZE: Final = 1 << 18
-"""Bytes asked for at once; what has arrived is delivered, however little."""
+"""Upper bound of one read; what has arrived is delivered at once."""
 
 MAX_LINE: Final = 32 << 20
 """No object is larger than etcd takes (about 1.5 MiB); a longer line is no event."""
 
 # The kernel probes a silent peer after 30 s, then each 15 s, and gives up after three: 75 s.
-# This finds a peer that is gone; one that is up but hangs is found by the read timeout.
+# This finds a dead peer; the read timeout finds one that is up but hangs.
 _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -43,7 +43,7 @@ _KEEPALIVE: Final = (
 
 
 class Abort:
-    """Lets another thread end a request in flight, whatever it is waiting for.
+    """Lets another thread abort a request in flight, whatever it waits for.
 
     One per user of the connection.  ``trigger`` shuts the socket down, which wakes a reader at once
     (a timeout would not), and stays in force for later requests until ``reset``.
@@ -79,7 +79,7 @@ class Abort:
                 close()
 
     def detach(self) -> None:
-        """Forget what was attached; the request is over."""
+        """Forget the attached closers; the request is over."""
         with self._lock:
             self._closers.clear()
 
@@ -192,7 +192,7 @@ class Session:
 
 
 def arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """What arrives of an answer, at once: its chunks, or what there is where it has none."""
+    """The body as it arrives: chunks, or whatever was read of an unchunked one."""
     if getattr(response, "chunked", False):
         yield from response.stream(READ_SIZE, decode_content=True)
         return

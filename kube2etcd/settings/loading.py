@@ -314,8 +314,8 @@ def _combination_faults(
 ) -> Iterator[str]:
     """Faults of settings in combination.
 
-    ``values``: paths with a value; ``said``: the place where each path was set; ``faults``: paths whose own
-    value is invalid already.
+    ``values``: paths with a value; ``said``: the source of each path that was set; ``faults``: paths with an
+    invalid value.
     """
     etcd = settings.etcd
     for one, other in (
@@ -375,10 +375,10 @@ def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
 
 
 def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
-    """Faults of zones that cannot be served together; ``said`` maps a path to the place where it was set.
+    """Faults of zones that cannot be served together; ``said`` maps paths to their sources.
 
-    Records of two zones of one name would mix; a zone inside the cluster's own names would hide them, since
-    the server asks one zone only.
+    Records of two zones of one name would mix; a zone within the cluster's own names would hide them, since a
+    server answers from the closest zone only.
     """
     cluster = [(settings.domain, "domain")] if settings.cluster_zone else []
     named = [] if settings.vm.domain is None else [(vm_zone(settings.vm.domain), "vm.domain")]

@@ -156,7 +156,7 @@ def _group(
 class Etcd:
     """The connection to etcd."""
 
-    # By default the etcd in the same pod, which nobody else can reach.
+    # By default the etcd in the same pod.
     servers: tuple[str, ...] = _set(
         ("http://127.0.0.1:2379",), to_etcd_url, "etcd server; may be repeated.", "etcd-server", many=True
     )
@@ -164,7 +164,7 @@ class Etcd:
     cert: str | None = _set(None, to_file, "Client certificate for etcd.")
     key: str | None = _set(None, to_file, "Key of --etcd-cert.")
     user: str | None = _set(None, to_text, "User name for etcd.")
-    # A file, since everybody can read a command line; read again when etcd refuses the password.
+    # A file, since command lines are public; read again when etcd refuses the password.
     password_file: str | None = _set(None, to_file, "File with the password of --etcd-user.")
     api: str = _set(
         "v3",
@@ -243,7 +243,7 @@ class ServiceZone:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """The Corefile: where it is written, and what it says beside the zones."""
+    """The Corefile: its place, and its contents beside the zones."""
 
     file: str | None = _set(
         None,

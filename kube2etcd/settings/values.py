@@ -428,7 +428,7 @@ def to_url(example: str) -> Convert:
 
 
 def _url_hint(text: str) -> str:
-    """What is wrong with the URL, if recognizable."""
+    """What to change in the URL, if recognizable."""
     scheme, slashes, rest = text.partition("://")
     host = (rest if slashes else scheme).partition("/")[0].rpartition("@")[2]
     port = re.search(r":([0-9]+)$", host)

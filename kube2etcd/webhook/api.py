@@ -235,7 +235,7 @@ def _bare(request: Request) -> str:
     """A body of bare text, as `curl -d` sends it; a JSON string is accepted too."""
     octets = _octets(request)
     if len(octets) > _BARE:
-        # Truncated, it would end in a name that nobody wrote.
+        # Truncated, it would end in a different name.
         raise BadRequest(f"more than {_BARE} octets for a domain or an address")
     try:
         text = octets.decode("utf-8").strip()

@@ -48,8 +48,8 @@ _WRITTEN: Final = re.compile(rb"(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f:.]*:[0-9a-f:.]*
 _TRIES: Final = 5
 #: Seconds between two searches for temporary files that a killed process left.
 _TIDY: Final = 60.0
-#: Seconds after which the time of a file's last change is believed to be the last: clocks of file systems
-#: are coarse, and a second change in the same tick does not show.
+#: Seconds after which a file's modification time is trusted: clocks of file systems are coarse, and a second
+#: change in the same tick does not show.
 _SETTLED: Final = 2.0
 #: How often within `_TRUCE` seconds our block may hold another program's lines before that counts as a fight.
 _FIGHT: Final = 3
@@ -97,7 +97,7 @@ class Rewritten:
 
 @dataclass(slots=True)
 class _Parted:
-    """A file without our block, cut where that stood."""
+    """A file without our block, cut at its place."""
 
     before: list[bytes] = field(default_factory=list)
     after: list[bytes] = field(default_factory=list)
@@ -117,7 +117,7 @@ def rewrite(
 ) -> Rewritten:
     """``content`` with our block holding the ``wanted`` (name, address); without a block where none is.
 
-    ``ours`` says whether a name may be one of ours; it decides about lines after a BEGIN without END.
+    ``ours`` tells whether a name may be ours, for lines after a BEGIN without END.
     """
     markers = markers or Markers()
     parted = _part(content, ours, markers)
@@ -253,13 +253,13 @@ class HostsFile:
         self._left: frozenset[str] = frozenset()
         self._tidy_at = 0.0
         self._seen: tuple[Sequence[tuple[str, str]], _Version] | None = None
-        """What was wanted, and the version of the file that has it."""
+        """The lines last wanted, and the version of the file that has them."""
         self._ours: frozenset[bytes] = frozenset()
         """The lines that our block may hold: those that we wrote last."""
         self._armed = False
         """Whether we wrote last: only then are lines of others in our block a new attack."""
         self._foreign: list[float] = []
-        """When lines of another program stood in our block."""
+        """Times at which our block held lines of another program."""
 
     def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
         """Make our block hold the ``wanted`` (name, address); whether anything was written.
@@ -300,7 +300,7 @@ class HostsFile:
         return written
 
     def _refuse_to_fight(self, rewritten: Rewritten) -> None:
-        """Another program that writes our block would undo us, and we it, for ever."""
+        """Raise `NotWritten` when another program keeps rewriting our block, which would never end."""
         now = self._clock()
         recent = [when for when in self._foreign if now - when < _TRUCE]
         if recent and not self._armed:
@@ -329,7 +329,7 @@ class HostsFile:
         return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
 
     def fault(self) -> str:
-        """Why a change could not be written, as far as can be known without one; empty: it could."""
+        """Why a change could not be written, as far as is known without trying; empty: it could."""
         if self._fights():
             return self._fight()
         missing = no_folder(self.path)
@@ -339,7 +339,7 @@ class HostsFile:
         if os.access(target, os.W_OK):
             return ""
         try:
-            # We do not replace another user's file by one of ours.
+            # Another user's file is not replaced by one of ours.
             replaceable = os.geteuid() in (0, target.stat().st_uid)
         except OSError:
             replaceable = True  # absent or hidden: the folder decides
@@ -348,7 +348,7 @@ class HostsFile:
         return f"the hosts file {self.path} cannot be written: give this user the right to write it"
 
     def _tidy(self) -> None:
-        """Delete what killed writers left; at the start it may be too new, hence again later."""
+        """Delete temporary files of killed writers, now and then: at the start they may be too new."""
         if time.monotonic() < self._tidy_at:
             return
         self._tidy_at = time.monotonic() + _TIDY
@@ -360,7 +360,7 @@ class HostsFile:
             if not change(b""):
                 return False
             with open(self.path, "xb") as file:
-                # Every user reads a hosts file, whatever our umask.
+                # Readable by every user, whatever our umask.
                 os.fchmod(file.fileno(), 0o644)
         for attempt in range(_TRIES):
             try:
@@ -399,7 +399,7 @@ def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
 
 
 def _put(file: FileIO, content: bytes) -> None:
-    # Overwrite what will be truncated: if we are killed before, no old line of ours becomes the user's.
+    # Overwrite what is truncated next: if killed before, no line of ours becomes the user's.
     surplus = os.fstat(file.fileno()).st_size - len(content)
     file.seek(0)
     rest = memoryview(content + b"\n".ljust(surplus) if surplus > 0 else content)

@@ -46,8 +46,8 @@ from skydns_compat.names import Address, Name, version
 
 log = logging.getLogger(__name__)
 
-#: Seconds from a call to its answer, at most, while something is away: the client gives up at 15, and a
-#: probe earlier.  The last `REQUEST` of them are for what was begun before.
+#: Upper bound in seconds of a call while a store is unavailable: the client gives up at 15, a probe earlier.
+#: The last `REQUEST` of them are for requests already begun.
 ANSWER_WITHIN = 4.5
 #: Names of this machine.
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
@@ -58,7 +58,7 @@ class Unavailable(Kube2EtcdError):
 
 
 class Conditions:
-    """Why the webhook is not ready: one sentence for each thing.  One thread writes at a time, any reads."""
+    """Why the webhook is not ready: a sentence per topic.  One thread writes at a time, any reads."""
 
     def __init__(self) -> None:
         self._found: dict[str, str] = {}
@@ -70,7 +70,7 @@ class Conditions:
         return iter(self._found.values())
 
     def set(self, what: str, why: str) -> None:
-        """``why`` about ``what``, logged once when it changes; empty: it is fine."""
+        """Set the sentence for a topic, logged when it changes; empty: it is fine."""
         before = self._found.get(what, "")
         if why == before:
             return
@@ -134,7 +134,7 @@ def _naming(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
 def host_addresses(
     name: str, known: Callable[[str], Collection[Endpoint]], cluster: ClusterAddress, own: str = ""
 ) -> tuple[tuple[Address, ...], str]:
-    """The addresses of ``name`` in a hosts file, or why it has none; neither: it is nothing for the file.
+    """The addresses of ``name`` in a hosts file, or why it has none; neither: it has no address records.
 
     ``own`` is the name of this machine.  An alias has the addresses that its target has here, else the
     cluster's.
@@ -158,7 +158,7 @@ def host_addresses(
 
 
 class Publication:
-    """What is published of the last state that it was given."""
+    """Publishes a state to the hosts file and the reconciler."""
 
     def __init__(
         self, hosts: HostsFile | None, publish: Publish | None, own_name: str, conditions: Conditions
@@ -174,7 +174,7 @@ class Publication:
         """Names that may differ from what was published last."""
 
     def update(self, known: Known) -> None:
-        """Let ``known`` be what is published from now on; writes nothing."""
+        """Publish ``known`` from now on; writes nothing yet."""
         before, self._known = self._known, known
         if before is known:
             return
@@ -204,11 +204,11 @@ class Publication:
         except Kube2EtcdError as error:
             self._conditions.set("hosts", str(error))
             raise Unavailable(str(error)) from None
-        # Perhaps nothing had to be written: that it could not be must show before it must.
+        # Even if nothing had to be written, a fault must show before something has to be.
         self._conditions.set("hosts", self._hosts.fault())
 
     def publish(self) -> None:
-        """Tell the reconciler what changed since the last call."""
+        """Send the reconciler the names that changed since the last call."""
         known = self._known
         if known is None or self._publish is None:
             return
@@ -342,7 +342,7 @@ class Provider:
                 if self._known is None:
                     state = self._store.load()
                     self._know(self._make(state, self._options.cluster or state.cluster))
-                # Also right after reading: whether the store can be written must show before it must.
+                # Also right after reading: a store that cannot be written must show before it has to be.
                 deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
                 try:
                     self._merge(self.known, deadline)
@@ -355,7 +355,7 @@ class Provider:
             else:
                 self._conditions.set("state", "")
             if self._known is not None:
-                # The state in memory is acknowledged: one place that is away does not hold up another.
+                # The state in memory is acknowledged: one unavailable target does not hold up another.
                 self._publication.update(self._known)
                 self._publication.publish()
                 with contextlib.suppress(Unavailable):
@@ -386,7 +386,7 @@ class Provider:
 
         with self._writing() as (known, patience):
             after = changed(known)
-            # From here on: a large call takes its time before, which is not the store's fault.
+            # Measured from here: the work on a large call is not the store's fault.
             deadline = time.monotonic() + patience
             try:
                 self._take(known, after, deadline)
@@ -403,7 +403,7 @@ class Provider:
         state = self._store.check(known.state, deadline)
         if state is not known.state:
             log.warning("another webhook has changed the state: it is taken over")
-            # What was set here since the start stays, unless it is what the other one has changed.
+            # A cluster address set here since the start stays, unless the other webhook changed it.
             same = state.cluster == known.state.cluster
             cluster = known.cluster if same else self._options.cluster or state.cluster
             known = self._make(state, cluster)
@@ -411,7 +411,7 @@ class Provider:
         return known
 
     def _take(self, before: Known, after: Known, deadline: float) -> None:
-        """Store, then publish; on failure everything is as it was.  `Unavailable`, or `Overtaken`."""
+        """Store, then publish; on failure nothing has changed.  `Unavailable`, or `Overtaken`."""
         changed = after.state != before.state
         if changed or "state" in self._conditions:
             try:

@@ -83,7 +83,7 @@ class State:
         for endpoint in changes.delete:
             after.pop(endpoint.key, None)
             refused.pop(endpoint.name, None)
-        # Texts last: whether a text is accepted depends on its record, wherever in the call that stands.
+        # Ownership texts last: whether one is accepted depends on its record.
         for endpoint in sorted(changes.update + changes.create, key=is_ownership):
             why = refusal(endpoint, known)
             if why is None and is_ownership(endpoint) and unowned.without_record(endpoint, after):
@@ -114,7 +114,7 @@ class Refusal:
     reason: str
     """In one word, for counting: type, name, domain, ttl, targets, record.  Empty: accepted in part."""
     text: str
-    """In a sentence, in printable ASCII whatever was posted."""
+    """A sentence in printable ASCII."""
 
 
 def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
@@ -153,8 +153,8 @@ def name_fault(name: str, *, text: bool = False) -> str:
 class Refused:
     """The records that one call asked for in vain, to find their ownership texts.
 
-    ExternalDNS posts a record and its text as two endpoints.  A text without its record would tell a later
-    run that it owns the name, and it would delete the record that another cluster has there by then.
+    ExternalDNS posts a record and its text as two endpoints.  From a text without its record, a later run
+    would conclude that it owns the name, and delete the record that another cluster has there by then.
     """
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Refused:
         self._types.setdefault((key.name, key.set_identifier), set()).add(key.record_type)
 
     def without_record(self, text: Endpoint, kept: Collection[EndpointKey]) -> bool:
-        """Whether ``text`` is the ownership of refused records only; ``kept`` are those accepted so far."""
+        """Whether ``text`` is the ownership text of refused records only; ``kept`` are accepted so far."""
         if not self._types:
             return False
         for name in _owned_names(text):
@@ -194,7 +194,7 @@ def _words(name: str) -> list[str]:
 
 
 def described(endpoint: Endpoint) -> str:
-    """An endpoint in one line of a log, whatever was posted."""
+    """An endpoint for the log, in printable ASCII."""
     name = endpoint.dns_name if len(endpoint.dns_name) <= 260 else endpoint.dns_name[:260] + "..."
     return f"{name!a} {ascii(endpoint.record_type[:20])[1:-1]}"
 
@@ -336,7 +336,7 @@ class StateStore(Protocol):
     """
 
     def load(self) -> State:
-        """The state that was stored last, empty when there is none; `NotStored`."""
+        """The stored state, or an empty one; `NotStored`."""
         ...
 
     def save(self, state: State, deadline: float) -> None:

@@ -59,7 +59,7 @@ class EtcdState:
         self._head_key = f"{prefix}/head".encode()
         self._writer = secrets.token_hex(8)
         self._revision = 0
-        """At which the head was written; 0: there is none."""
+        """Of the head's last write; 0: none."""
         self._generation = 0
         """Of the newest head that we know; each head has a higher one than that before."""
         self._head = b""
@@ -68,9 +68,9 @@ class EtcdState:
         self._endpoints: Mapping[EndpointKey, Endpoint] = {}
         """The endpoints that `_stored` is made of, as far as that is known."""
         self._in_doubt = False
-        """The outcome of a transaction is unknown: what is there must be read before the next one."""
+        """The outcome of a transaction is unknown: read before the next one."""
         self._renew_head = False
-        """A server that hung may still carry out a transaction of ours: a new head rules that out."""
+        """A hung server may still execute a transaction of ours: a new head rules that out."""
         self._theirs: State | None = None
         """Another writer's state, which `check` has not given to the caller yet."""
 
@@ -128,7 +128,7 @@ class EtcdState:
         if not (puts or deletes or self._renew_head or _without_mark(self._head) != head):
             self._endpoints = state.endpoints
             return
-        # What is known of the keys is known again when all transactions have succeeded.
+        # Unknown until all transactions have succeeded.
         self._endpoints, self._in_doubt = {}, True
         *before, last = _batches(puts, deletes)
         for batch in before:
@@ -202,7 +202,7 @@ class EtcdState:
         )
 
     def _look(self, deadline: float) -> None:
-        """Read what is there in order to write over it, or to take it over if another writer is ahead of us.
+        """Read the stored state, to overwrite it, or to adopt it if another writer is ahead of us.
 
         A head with a lower generation than ours comes from a backup that was restored.
         """
@@ -215,7 +215,7 @@ class EtcdState:
         self._theirs = state if ahead else None
 
     def _read(self, deadline: float) -> tuple[dict[str, Any], State]:
-        """Head and state; from then on we know what is there."""
+        """Head and state; updates what is known of the keys."""
         now = self._range(deadline)
         head_kv = now.pop(self._head_key, None)
         committed = now

@@ -139,7 +139,7 @@ class ObjectsStore:
             for written in [pool.submit(self._write, part, deadline) for part in missing]:
                 written.result()
         finally:
-            # Wait for requests under way: their outcome decides what is known of the object.
+            # Wait for requests in flight: their outcome decides what is known of the object.
             pool.shutdown(cancel_futures=True)
 
     def check(self, state: State, deadline: float) -> State:
@@ -183,11 +183,11 @@ class ObjectsStore:
                 continue
             number = _generation(item)
             if number < self._newest.get(name, _NEVER)[0]:
-                # Deleted, and put back by a webhook that had missed the last change: ours is newer.
+                # Deleted, and restored by a webhook that had missed the last change: ours is newer.
                 self._versions[name] = version
                 self._written.pop(name, None)
                 continue
-            # Formerly the endpoints stood in the spec; such an object is rewritten in the present form.
+            # Formerly endpoints were in the spec; such an object is rewritten.
             former = (item.get("spec") or {}).get("endpoints") or []
             text = _annotation(item, HEAD if name == MANAGER else ENDPOINTS)
             try:
@@ -290,6 +290,6 @@ def _annotation(item: Mapping[str, Any], key: str) -> str:
 
 
 def _generation(item: Mapping[str, Any]) -> int:
-    """0 where there is none that can be read."""
+    """0 if absent or invalid."""
     text = _annotation(item, GENERATION)
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0
