@@ -70,17 +70,10 @@ class Markers:
         mark = f" owner={self._owner.decode()}" if self._owner else ""
         self.first, self.last = _FIRST.format(mark).encode(), _LAST.format(mark).encode()
 
-    def begins(self, line: bytes) -> bool:
-        """Whether ``line`` begins our block, or did in another version."""
-        return self._is(line, b"BEGIN")
-
-    def ends(self, line: bytes) -> bool:
-        """Whether ``line`` ends our block."""
-        return self._is(line, b"END")
-
-    def _is(self, line: bytes, which: bytes) -> bool:
+    def kind(self, line: bytes) -> bytes:
+        """``BEGIN`` or ``END`` for a marker of ours, also of another version; else empty."""
         found = _MARKER.match(line)
-        return found is not None and found[1] == which and found[2] == self._owner
+        return found[1] if found is not None and found[2] == self._owner else b""
 
 
 @dataclass(slots=True)
@@ -111,7 +104,7 @@ class _Parted:
 
 def rewrite(
     content: bytes,
-    wanted: Iterable[tuple[str, str]],
+    wanted: Sequence[tuple[str, str]],
     ours: Callable[[str], bool],
     markers: Markers | None = None,
 ) -> Rewritten:
@@ -123,40 +116,31 @@ def rewrite(
     parted = _part(content, ours, markers)
     own = parted.before + parted.after
     taken = {name for line in own for name in _names(line)}
-    lines: list[str] = []
-    left: list[str] = []
-    for name, address in wanted:
-        if name not in taken:
-            lines.append(f"{address} {name}")
-        elif name not in left[-1:]:
-            left.append(name)
+    block = [f"{address} {name}".encode("ascii") for name, address in wanted if name not in taken]
+    left = list(dict.fromkeys(name for name, _ in wanted if name in taken))
     bom = _BOM if content.startswith(_BOM) and not (own and own[0].startswith(_BOM)) else b""
-    block = [line.encode("ascii") for line in lines]
     found = frozenset(line.rstrip(b"\r\n") for line in parted.block)
-    if not lines:
-        return Rewritten(bom + b"".join(own), left, found, frozenset())
+    if not block:
+        return Rewritten(bom + b"".join(own), left, found)
     end = _line_end(own or content.splitlines(keepends=True))
     if not parted.after and parted.before and not parted.before[-1].endswith(b"\n"):
-        # Half of a line end is there already where an editor lost the other half.
+        # An editor may have lost the second half of a line end.
         parted.before[-1] += b"\n" if parted.before[-1].endswith(b"\r") else end
     whole = [line + end for line in (markers.first, *block, markers.last)]
-    new = bom + b"".join([*parted.before, *whole, *parted.after])
-    return Rewritten(new, left, found, frozenset(block))
+    return Rewritten(bom + b"".join([*parted.before, *whole, *parted.after]), left, found, frozenset(block))
 
 
 def _part(content: bytes, ours: Callable[[str], bool], markers: Markers) -> _Parted:
-    lines = content.split(b"\n")
-    last = lines.pop()
-    lines = [line + b"\n" for line in lines] + ([last] if last else [])
+    lines = [line for line in re.split(rb"(?<=\n)", content) if line]
     parted = _Parted()
     position = 0
     while position < len(lines):
         line = lines[position]
         position += 1
-        if markers.ends(line):
-            continue
-        if not markers.begins(line):
+        kind = markers.kind(line)
+        if not kind:
             parted.add(line)
+        if kind != b"BEGIN":
             continue
         parted.found = True
         end = _end_of(lines, position, markers)
@@ -164,21 +148,21 @@ def _part(content: bytes, ours: Callable[[str], bool], markers: Markers) -> _Par
             while position < len(lines) and _is_ours(lines[position], ours):
                 parted.block.append(lines[position])
                 position += 1
-        else:
-            # A line that we never wrote moves behind the block.
-            for inside in lines[position:end]:
-                if _WRITTEN.match(inside):
-                    parted.block.append(inside)
-                else:
-                    parted.add(inside)
-            position = end + 1
+            continue
+        for inside in lines[position:end]:
+            if _WRITTEN.match(inside):
+                parted.block.append(inside)
+            else:
+                # A line that we never wrote moves behind the block.
+                parted.add(inside)
+        position = end + 1
     return parted
 
 
 def _end_of(lines: list[bytes], start: int, markers: Markers) -> int | None:
     """Where the block that began before ``start`` ends; None when another begins first."""
     for position in range(start, len(lines)):
-        if markers.ends(lines[position]):
+        if markers.kind(lines[position]) == b"END":
             return position
         if _MARKER.match(lines[position]):
             return None
@@ -211,13 +195,9 @@ def _names(line: bytes) -> Collection[str]:
 
 def _line_end(lines: Iterable[bytes]) -> bytes:
     """The line end of most lines."""
-    windows = unix = 0
-    for line in lines:
-        if line.endswith((b"\r\n", b"\r")):
-            windows += 1
-        elif line.endswith(b"\n"):
-            unix += 1
-    return b"\r\n" if windows > unix else b"\n"
+    ends = [line for line in lines if line.endswith((b"\n", b"\r"))]
+    windows = sum(line.endswith((b"\r\n", b"\r")) for line in ends)
+    return b"\r\n" if 2 * windows > len(ends) else b"\n"
 
 
 # --- the file
