@@ -153,32 +153,26 @@ def _documents(text: str) -> Iterator[Any]:
     try:
         while loader.check_node():
             node: Any = loader.get_node()
-            _Weight(MAX_VALUES + len(text)).of(node)
+            _weigh(node, MAX_VALUES + len(text), {})
             yield loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-class _Weight:
-    """Number of values in a document with every alias expanded."""
+def _weigh(node: yaml.Node, limit: int, known: dict[int, int]) -> int:
+    """Values in ``node`` with every alias expanded; rejects cycles, repeated keys and more than ``limit``.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: dict[int, int] = {}
-        self._above: set[int] = set()
-
-    def of(self, node: yaml.Node) -> int:
-        """Values in ``node``; rejects cycles, repeated keys and more than the limit."""
-        mark = id(node)
-        if mark in self._above:
-            raise ConstructorError(None, None, "a value contains itself", node.start_mark)
-        if mark not in self._known:
-            self._above.add(mark)
-            self._known[mark] = weight = 1 + sum(map(self.of, _within(node)))
-            self._above.discard(mark)
-            if weight > self._most:
-                raise ConstructorError(None, None, "its aliases expand to too many values", node.start_mark)
-        return self._known[mark]
+    ``known`` has the results so far by node, and 0 for nodes in progress.
+    """
+    if id(node) not in known:
+        known[id(node)] = 0
+        weight = 1 + sum(_weigh(one, limit, known) for one in _within(node))
+        if weight > limit:
+            raise ConstructorError(None, None, "its aliases expand to too many values", node.start_mark)
+        known[id(node)] = weight
+    if not known[id(node)]:
+        raise ConstructorError(None, None, "a value contains itself", node.start_mark)
+    return known[id(node)]
 
 
 def _within(node: yaml.Node) -> Iterator[yaml.Node]:

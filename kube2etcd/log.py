@@ -107,18 +107,17 @@ class RepeatFilter(logging.Filter):
     window.
     """
 
-    def __init__(self, window: float = REPEAT_WINDOW, memory: int = REPEAT_MEMORY) -> None:
+    def __init__(
+        self,
+        tell: Callable[[logging.LogRecord], None] = lambda record: None,
+        window: float = REPEAT_WINDOW,
+        memory: int = REPEAT_MEMORY,
+    ) -> None:
+        """``tell`` takes the lines about repeats."""
         super().__init__()
-        self._window = window
-        self._memory = memory
+        self._tell, self._window, self._memory = tell, window, memory
         self._seen: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
-        self._tell: Callable[[logging.LogRecord], None] = lambda record: None
         self._lock = threading.Lock()
-
-    def telling(self, tell: Callable[[logging.LogRecord], None]) -> RepeatFilter:
-        """This filter, with lines about repeats passed to ``tell``."""
-        self._tell = tell
-        return self
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now."""
@@ -165,7 +164,7 @@ def setup(form: str = "text", level: str = "info", stream: TextIO | None = None)
         with handler.lock or contextlib.nullcontext():  # filters run before the handler takes its lock
             handler.emit(record)
 
-    handler.addFilter(RepeatFilter().telling(emit))
+    handler.addFilter(RepeatFilter(emit))
     root = logging.getLogger()
     for old in [h for h in root.handlers if getattr(h, "_kube2etcd", False)]:
         root.removeHandler(old)

@@ -86,7 +86,7 @@ def test_the_rest_is_kept(text: str) -> None:
 
 def test_repeats_are_counted_and_not_written() -> None:
     told: list[str] = []
-    repeats = RepeatFilter(10).telling(lambda record: told.append(record.getMessage()))
+    repeats = RepeatFilter(lambda record: told.append(record.getMessage()), 10)
     assert repeats.filter(record("down", 0))
     assert not repeats.filter(record("down", 1))
     assert not repeats.filter(record("down", 9))
@@ -111,7 +111,7 @@ def test_lines_with_other_fields_are_no_repeats() -> None:
 
 
 def test_the_memory_for_repeats_is_bounded() -> None:
-    repeats = RepeatFilter(10, memory=2)
+    repeats = RepeatFilter(window=10, memory=2)
     assert all(repeats.filter(record(text)) for text in ("a", "b", "c"))
     assert repeats.filter(record("a"))
     assert not repeats.filter(record("c"))
@@ -146,7 +146,7 @@ def test_repeats_of_a_line_that_never_comes_again_are_written() -> None:
 def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
     """Faster than in life: every line expires others while other threads add theirs."""
     told: list[str] = []
-    repeats = RepeatFilter(0.5, memory=50).telling(lambda one: told.append(one.getMessage()))
+    repeats = RepeatFilter(lambda one: told.append(one.getMessage()), 0.5, memory=50)
     passed: list[int] = []
     failures: list[BaseException] = []
     begin = threading.Barrier(4)

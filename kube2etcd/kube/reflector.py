@@ -145,7 +145,6 @@ class Reflector:
         connection: ApiConnection,
         sink: Sink,
         *,
-        namespace: str | None = None,
         inactivity: float = INACTIVITY_TIMEOUT,
         connect_timeout: float = CONNECT_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
@@ -157,7 +156,7 @@ class Reflector:
         """Failures of lists and watches so far."""
         self.bytes_read = 0
         """Bytes of lists so far."""
-        self._connection, self._sink, self._path = connection, sink, kind.path(namespace)
+        self._connection, self._sink, self._path = connection, sink, kind.path()
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
         self._clock, self._rng = clock, rng or random.Random()
         self._health = _Health(kind, sink, clock, self._rng)

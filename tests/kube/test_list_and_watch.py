@@ -30,10 +30,10 @@ def test_pages_are_one_list() -> None:
     assert [p.get("continue") for verb, p in world.asked if verb == "list"] == [None, "t1", "t2"]
 
 
-def test_selectors_and_namespace_are_asked_for() -> None:
-    world = World(KINDS["pods"], namespace="demo")
+def test_selectors_are_asked_for() -> None:
+    world = World(KINDS["pods"])
     world.lists(page(kind="Pod")).watches(world.lived).run()
-    assert world.path == "/api/v1/namespaces/demo/pods"
+    assert world.path == "/api/v1/pods"
     assert all("status.phase!=Failed" in params["fieldSelector"] for _, params in world.asked)
 
 
