@@ -6,6 +6,7 @@ import errno
 import os
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,3 +251,46 @@ def test_occasional_edits_of_our_block_are_not_a_conflict(path: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"10.0.0.5 foo", b"10.0.0.6 foo"))
         assert hosts.write(list(WANTED), ours)
         assert hosts.fault() == ""
+
+
+def test_a_full_disk_leaves_the_old_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(path, path.with_name("second"))  # so it is written in place
+
+    class Full(FileIO):
+        tried = False
+
+        def write(self, data: Any, /) -> int:
+            if not self.tried:
+                self.tried = True
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr(hosts, "open", lambda name, mode, **_: Full(name, mode), raising=False)
+    with pytest.raises(NotWritten, match="No space left"):
+        HostsFile(path).write(WANTED, ours)
+    assert path.read_bytes() == USERS
+
+
+def test_a_line_added_before_the_write_in_place_is_not_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(path, path.with_name("second"))
+    printer = [b"10.0.0.9 printer\n"]
+
+    def late(name: Path, mode: str, **_: int) -> FileIO:
+        while printer:
+            path.write_bytes(path.read_bytes() + printer.pop())
+        return FileIO(name, mode)
+
+    monkeypatch.setattr(hosts, "open", late, raising=False)
+    assert HostsFile(path).write(WANTED, ours)
+    assert path.read_bytes().startswith(USERS + b"10.0.0.9 printer\n# BEGIN")
+
+
+def test_a_file_that_vanishes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> bool:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(atomic, "rewrite", gone)
+    with pytest.raises(NotWritten, match="No such file"):
+        HostsFile(path).write(WANTED, ours)

@@ -103,6 +103,9 @@ def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
     client.start()
     assert client.provider.conditions() == ["the hosts file is read-only"]
     assert [list(names) for names, *_ in client.published] == [["foo.dtk.io"]]
+    saves = client.store.saves
+    assert client.apply() == 503
+    assert client.store.saves == saves, "nothing to take back"
 
 
 def test_what_cannot_be_taken_back_at_once_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
