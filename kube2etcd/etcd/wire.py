@@ -75,6 +75,8 @@ LeaseRevokeRequest: ID=1:int64
 LeaseRevokeResponse: header=1:ResponseHeader
 LeaseKeepAliveRequest: ID=1:int64
 LeaseKeepAliveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64
+LeaseTimeToLiveRequest: ID=1:int64 keys=2:bool
+LeaseTimeToLiveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64 grantedTTL=4:int64 keys=5:*bytes
 DefragmentRequest:
 DefragmentResponse: header=1:ResponseHeader
 StatusRequest:
@@ -93,6 +95,7 @@ KV: Range=RangeRequest>RangeResponse Put=PutRequest>PutResponse
 Watch: Watch=*WatchRequest>*WatchResponse
 Lease: LeaseGrant=LeaseGrantRequest>LeaseGrantResponse LeaseRevoke=LeaseRevokeRequest>LeaseRevokeResponse
  LeaseKeepAlive=*LeaseKeepAliveRequest>*LeaseKeepAliveResponse
+ LeaseTimeToLive=LeaseTimeToLiveRequest>LeaseTimeToLiveResponse
 Cluster:
 Maintenance: Status=StatusRequest>StatusResponse Defragment=DefragmentRequest>DefragmentResponse
  Hash=HashRequest>HashResponse
