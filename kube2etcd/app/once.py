@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kube2etcd.app import build
+from kube2etcd.app.stopping import signals
 from kube2etcd.errors import ApiError, ApiNotFound, PlanChanged
 from kube2etcd.etcd import Connection, KeyStore, changes, open_store
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import Reflector, stop_all
-from kube2etcd.kube.store import Store
+from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
@@ -116,10 +118,10 @@ class _Cluster:
     """The objects of the cluster, and what they want published."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
-        self._inbox, self._progress = _Once(), progress
+        self.inbox, self._progress = _Once(), progress
         self._api = ApiConnection(build.cluster(settings))
-        self._reflectors = [Reflector(kind, self._api, self._inbox) for kind in build.kinds(settings)]
-        self._stored = _stored(settings, self._inbox)
+        self._reflectors = [Reflector(kind, self._api, self.inbox) for kind in build.kinds(settings)]
+        self._stored = _stored(settings, self.inbox)
         kinds = [one.kind.name for one in self._reflectors]
         self.publisher = build.publisher(settings, Store())
         self.listings = Listings(
@@ -161,8 +163,16 @@ class _Cluster:
         self._take_in()
         self.listings.refresh()
 
+    def follow(self, timeout: float) -> set[bytes]:
+        """Take in what arrives within ``timeout`` seconds, failures too; the keys whose value changed."""
+        self._apply(self.inbox.drain(timeout))
+        return self.listings.refresh()
+
     def _take_in(self) -> None:
-        for event in self._inbox.news():
+        self._apply(self.inbox.news())
+
+    def _apply(self, events: Iterable[News]) -> None:
+        for event in events:
             if not isinstance(event, EtcdChanged | EtcdLost | Wake):
                 self.listings.apply(event)
 
@@ -185,6 +195,22 @@ def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """What the cluster wants published at this moment."""
     with _quiet(), _Cluster(settings, progress) as cluster:
         return cluster.listed()
+
+
+def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publisher, Set[Unit], Set[bytes]]]:
+    """What the cluster wants published: now, and once a second or after a change, until ``stop``.
+
+    With the units that were refreshed and the keys whose value changed.
+
+    :raises ApiError: a kind cannot be listed at the start.  Later on that is logged, and tried again.
+    """
+    with _Cluster(settings, silent) as cluster, signals(stop, cluster.inbox):
+        with _quiet():
+            publisher = cluster.listed()
+        keys: Set[bytes] = frozenset()
+        while not stop.is_set():
+            yield publisher, cluster.listings.touched, keys
+            keys = cluster.follow(1.0)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +36,7 @@ from skydns_compat.names import InvalidName, Name
 
 if TYPE_CHECKING:
     from kube2etcd.inspect.explain import Explanation
+    from kube2etcd.inspect.listing import Row
 
 #: Seconds that a bridge has to answer.
 BRIDGE_TIMEOUT = 20.0
@@ -43,16 +50,21 @@ _T = TypeVar("_T")
 @click.option("--zone", metavar="NAME", help="Only names in this zone.")
 @click.option("--type", "rtype", metavar="TYPE", help="Only records of this type.")
 @click.option("--object", "made_by", metavar="KIND/NAMESPACE/NAME", help="Only what this object makes.")
+@click.option("--watch", is_flag=True, help="Print what changes from now on, one line each, until stopped.")
 @output_option("table", "json", "zone")
 def records(
     objects: tuple[str, ...],
     zone: str | None,
     rtype: str | None,
     made_by: str | None,
+    watch: bool,
     output: str,
     **options: Any,
 ) -> None:
-    """Show what is published, and which object makes each record."""
+    """Show what is published, and which object makes each record.
+
+    The zone file of one zone (--zone, where there are several) has SOA and NS, so that a server can load it.
+    """
     from kube2etcd.inspect import listing
 
     try:
@@ -65,15 +77,53 @@ def records(
         raise click.UsageError(f"--object {error}") from None
     if rtype is not None and rtype.upper() not in listing.TYPES:
         raise click.UsageError(f"--type {rtype!r} is no type; write one of {', '.join(listing.TYPES)}")
+    if watch and (objects or output == "zone"):
+        raise click.UsageError("--watch goes neither with --objects nor with --output zone")
     settings = load(options, level="warning")
+
+    def chosen(rows: Iterable[listing.Row]) -> list[listing.Row]:
+        return listing.chosen(rows, below, rtype, unit)
+
+    if watch:
+        _watch(settings, output, chosen)
+        return
     with Progress() as progress:
         publisher = publisher_of(settings, objects, progress)
     rows = listing.rows(publisher)
-    found = listing.chosen(rows, below, rtype, unit)
+    found = chosen(rows)
     if rows and not found:
         click.echo(f"Note: of {len(rows)} records --zone, --type and --object leave none", err=True)
-    render = {"table": listing.table, "json": listing.as_json, "zone": listing.zone_file}[output]
-    click.echo(render(found))
+    if output == "zone":
+        apex = below or (publisher.zones[0].name if len(publisher.zones) == 1 else None)
+        if apex is None:
+            click.echo(
+                "Note: without SOA and NS; --zone NAME makes the whole zone file of one zone", err=True
+            )
+        click.echo(listing.zone_file(found, apex, settings.ttl, int(time.time())))
+    else:
+        click.echo(listing.table(found) if output == "table" else listing.as_json(found))
+
+
+def _watch(settings: Settings, output: str, chosen: Callable[[Iterable[Row]], list[Row]]) -> None:
+    """Print changes until a signal comes, or nobody reads them any more."""
+    from kube2etcd.app.once import followed
+    from kube2etcd.inspect.listing import Changes, change_line
+
+    reader = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # no file, as in tests
+        reader.register(sys.stdout.fileno(), 0)
+    stop = threading.Event()
+    changes: Changes | None = None
+    for publisher, touched, keys in followed(settings, stop):
+        if changes is None:
+            changes = Changes(publisher)
+            continue
+        for sign, row in changes.after(touched, keys) if touched else ():
+            if chosen([row]):
+                moment = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+                click.echo(change_line(sign, row, moment, output))
+        if any(event & (select.POLLERR | select.POLLNVAL) for _, event in reader.poll(0)):
+            stop.set()
 
 
 server_option = click.option(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kube2etcd.kube.store import NAMES, Unit
 from kube2etcd.sync.publisher import Publisher
 from skydns_compat.names import Name
-from skydns_compat.records import NO_PORT, Port, Record
+from skydns_compat.records import NO_PORT, Host, Port, Record
 
 #: What there can be; names without data are shown as NODATA.
 TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
@@ -41,9 +41,12 @@ class Row:
 def rows(publisher: Publisher) -> list[Row]:
     """Every record that is published, by name, from the zone's apex down."""
     found = (row for unit in publisher.units() for row in unit_rows(publisher, unit))
-    # A port without a number is no record, it only has a share of the weights.
-    shown = (row for row in found if not isinstance(row.record.data, Port) or row.record.data.port != NO_PORT)
-    return sorted(shown, key=_order)
+    return sorted(filter(_shown, found), key=_order)
+
+
+def _shown(row: Row) -> bool:
+    """A port without a number is no record, it only has a share of the weights."""
+    return not isinstance(row.record.data, Port) or row.record.data.port != NO_PORT
 
 
 def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
@@ -108,27 +111,34 @@ def table(found: Iterable[Row]) -> str:
 
 def as_json(found: Iterable[Row]) -> str:
     """A JSON list, one record a line."""
-    items = [
-        json.dumps(
-            {
-                "name": f"{row.record.name}.",
-                "type": row.record.rtype,
-                "ttl": row.record.ttl,
-                "data": str(row.record.data),
-                "object": {"kind": row.unit.kind, "namespace": row.unit.namespace, "name": row.unit.name},
-            },
-            ensure_ascii=False,
-        )
-        for row in found
-    ]
+    items = [json.dumps(_item(row), ensure_ascii=False) for row in found]
     return "[\n" + ",\n".join(f"  {item}" for item in items) + "\n]" if items else "[]"
 
 
-def zone_file(found: Iterable[Row]) -> str:
-    """Lines of a zone file (RFC 1035 section 5), each with its object as a comment."""
+def _item(row: Row) -> dict[str, object]:
+    return {
+        "name": f"{row.record.name}.",
+        "type": row.record.rtype,
+        "ttl": row.record.ttl,
+        "data": str(row.record.data),
+        "object": {"kind": row.unit.kind, "namespace": row.unit.namespace, "name": row.unit.name},
+    }
+
+
+def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, serial: int = 0) -> str:
+    """Lines of a zone file (RFC 1035 section 5), each with its object as a comment.
+
+    With the SOA and NS records of ``zone``, ``ttl`` seconds, that make it a whole zone.
+    """
     listed = list(found)
     ports = Counter(row.record.name for row in listed if isinstance(row.record.data, Port))
     lines = []
+    if zone is not None:
+        server = zone.child("ns", "dns")
+        data = f"{server}. hostmaster.{zone}. {serial} 7200 1800 86400 30"
+        lines.append(f"{zone}. 30 IN SOA {data}")
+        if any(row.record.name == server and isinstance(row.record.data, Host) for row in listed):
+            lines.append(f"{zone}. {ttl} IN NS {server}.")
     for row in listed:
         record = row.record
         if record.rtype == "NODATA":
@@ -141,3 +151,55 @@ def zone_file(found: Iterable[Row]) -> str:
             data = f"0 {weight} {record.data.port} {record.data.target}."
         lines.append(f"{record.name}. {record.ttl} IN {record.rtype} {data} ; {row.unit}")
     return "\n".join(lines)
+
+
+class Changes:
+    """The records of a publisher over time; what a change costs follows the change."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._rows = {unit: self._of(unit) for unit in publisher.units()}
+        self._records = Counter(str(row.record) for rows in self._rows.values() for row in rows)
+        self._holders = {key: publisher.holder(key) for key in publisher.desired}
+
+    def after(self, touched: Iterable[Unit], keys: Iterable[bytes]) -> list[tuple[str, Row]]:
+        """What came (``+``) and went (``-``), by name, since ``touched`` units were refreshed and the value
+        of ``keys`` changed."""
+        units, publisher = set(touched), self._publisher
+        # Another object may have the name now, or may have had it, with the same value.
+        own = {
+            publisher.key(row.record.name)
+            for unit in units
+            for row in (*self._rows.get(unit, ()), *self._of(unit))
+        }
+        for key in own.union(keys):
+            units |= {one for one in (self._holders.pop(key, None), publisher.holder(key)) if one is not None}
+            if (holder := publisher.holder(key)) is not None:
+                self._holders[key] = holder
+        before = [row for unit in units for row in self._rows.pop(unit, ())]
+        found = {unit: rows for unit in units if (rows := self._of(unit))}
+        self._rows |= found
+        after = [row for rows in found.values() for row in rows]
+        # A name without data may be of several objects.
+        counts = Counter(str(row.record) for row in after)
+        counts.subtract(str(row.record) for row in before)
+        known = {text: self._records[text] for text in counts}
+        self._records.update(counts)
+        went = {text: row for row in before if not self._records[text := str(row.record)]}
+        came = {text: row for row in after if not known[text := str(row.record)]}
+        for text in went:
+            del self._records[text]
+        changes = [*(("-", row) for row in went.values()), *(("+", row) for row in came.values())]
+        return sorted(changes, key=lambda change: (_order(change[1])[0], change[0] == "+", _order(change[1])))
+
+    def _of(self, unit: Unit) -> frozenset[Row]:
+        return frozenset(filter(_shown, unit_rows(self._publisher, unit)))
+
+
+def change_line(sign: str, row: Row, moment: str, output: str) -> str:
+    """One line of `Changes`, as text or JSON; ``moment`` is when it was seen."""
+    if output == "json":
+        change = "added" if sign == "+" else "deleted"
+        return json.dumps({"time": moment, "change": change, **_item(row)}, ensure_ascii=False)
+    record = row.record
+    return f"{moment} {sign} {record.name}. {record.ttl} IN {record.rtype} {record.data} ; {row.unit}"

@@ -50,7 +50,7 @@ ENVIRONMENT: Final = "KUBE2ETCD_"
 #: Options of single commands that have an environment variable but are no settings.
 COMMAND_OPTIONS: Final = frozenset(
     {"config", "dry-run", "force", "output", "objects", "zone", "type", "object", "format", "merge"}
-    | {"cleanup", "prune-foreign", "keys", "checksum", "server", "bridge", "for", "timeout"}
+    | {"cleanup", "prune-foreign", "keys", "checksum", "server", "bridge", "for", "timeout", "watch"}
 )
 CLUSTER_LOCAL: Final = Name(("cluster", "local"))
 

@@ -1,0 +1,85 @@
+"""The records of a publisher over time, and as a zone file."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+
+from kube2etcd.inspect.listing import Changes, Row, change_line, rows, zone_file
+from kube2etcd.kube.objects import Event
+from kube2etcd.kube.store import Store, Unit
+from kube2etcd.sync.publisher import Publisher
+from skydns_compat.layout import Layout
+from skydns_compat.names import Name, parse_address
+from skydns_compat.records import Host, Port, Record
+from tests.strategies import LAW, histories
+from tests.sync.publishing import ZONE, filled, service
+from tests.sync.test_publisher_laws import OTHERS, external_zones
+
+WEB = Name.parse("web.shop.svc.cluster.local")
+
+
+def records(publisher: Publisher) -> set[str]:
+    return {str(row.record) for row in rows(publisher)}
+
+
+@LAW
+@given(histories())
+def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple[str, Event]]) -> None:
+    publisher = Publisher(Store(), Layout(), ZONE, (*OTHERS, *external_zones("dtk.io")))
+    changes, known = Changes(publisher), records(publisher)
+    for step in history:
+        touched = publisher.store.apply(*step)
+        found = changes.after(touched, publisher.refresh(touched))
+        went = {str(row.record) for sign, row in found if sign == "-"}
+        came = {str(row.record) for sign, row in found if sign == "+"}
+        assert (went <= known, came & known) == (True, set())
+        known = known - went | came
+    assert known == records(publisher)
+
+
+def test_an_address_goes_to_the_next_object() -> None:
+    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    changes = Changes(publisher)
+    gone = Event("DELETED", None, "shop", "a")
+    touched = publisher.store.apply("services", gone)
+    told = [
+        (sign, str(row.record), str(row.unit))
+        for sign, row in changes.after(touched, publisher.refresh(touched))
+    ]
+    assert told == [
+        ("-", "1.0.0.10.in-addr.arpa. 30 IN PTR a.shop.svc.cluster.local.", "services/shop/a"),
+        ("+", "1.0.0.10.in-addr.arpa. 30 IN PTR b.shop.svc.cluster.local.", "services/shop/b"),
+        ("-", "a.shop.svc.cluster.local. 30 IN A 10.0.0.1", "services/shop/a"),
+    ]
+    assert changes.after([], set()) == []
+
+
+def test_a_change_is_one_line() -> None:
+    row = Row(Record(WEB, Host(parse_address("10.0.0.1")), 30), Unit("services", "shop", "web"))
+    text = change_line("+", row, "2026-01-01T00:00:00.000Z", "table")
+    assert (
+        text == "2026-01-01T00:00:00.000Z + web.shop.svc.cluster.local. 30 IN A 10.0.0.1 ; services/shop/web"
+    )
+    told = json.loads(change_line("-", row, "now", "json"))
+    assert (told["time"], told["change"], told["name"], told["data"]) == (
+        "now",
+        "deleted",
+        f"{WEB}.",
+        "10.0.0.1",
+    )
+
+
+def test_a_whole_zone_has_soa_and_ns() -> None:
+    unit = Unit("zones", "", "cluster.local")
+    server = Row(Record(Name.parse("ns.dns.cluster.local"), Host(parse_address("10.0.0.10")), 30), unit)
+    port = Row(Record(Name.parse("_dns._udp.cluster.local"), Port(53, WEB), 30), unit)
+    soa = "cluster.local. 30 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 7 7200 1800 86400 30"
+    assert zone_file([server, port], ZONE.name, 5, 7).splitlines() == [
+        soa,
+        "cluster.local. 5 IN NS ns.dns.cluster.local.",
+        "ns.dns.cluster.local. 30 IN A 10.0.0.10 ; zones/cluster.local",
+        "_dns._udp.cluster.local. 30 IN SRV 0 100 53 web.shop.svc.cluster.local. ; zones/cluster.local",
+    ]
+    assert zone_file([port], ZONE.name, 5, 7).splitlines()[:-1] == [soa]
