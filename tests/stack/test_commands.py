@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
+import dns.rcode
+import dns.rdatatype
 import pytest
 
-from tests.stack.bridge import call
+from tests.stack.bridge import call, clean_environment
+from tests.stack.coredns import NOT_YET, on_keys
 from tests.stack.faults import running
-from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
-from tests.stack.objects import service, services
+from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.objects import endpoints, external, service, services
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
@@ -136,6 +144,94 @@ def test_records_and_explain_speak_of_the_live_cluster(apiserver: ApiServer, etc
     assert "A: NOERROR" in explained
     assert "comes from services/default/alone" in explained
     assert "not equal" not in explained
+
+
+ZONE = "cluster.local"
+#: Of each sort a name that is in a zone file, or that is not there at all.
+IN_A_ZONE = [
+    service("one"),
+    service("two", ports=[{"name": "a", "port": 1, "protocol": "UDP"}, {"name": "b", "port": 2}]),
+    service("head", clusterIP="None"),
+    endpoints("head", "10.9.0.1", "10.9.0.2"),
+    endpoints("head", "fd00::9", number=1),
+    external("inside", f"one.default.svc.{ZONE}"),
+    external("outside", "www.example.org"),
+]
+
+
+def test_a_zone_file_answers_as_the_keys_do(
+    apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    apiserver.apply_all(IN_A_ZONE)
+    both = neighbours(apiserver, etcd)
+    published = ("--dns-server-ip", "10.0.0.10", *both)
+    assert call("resync", *published).returncode == 0
+    written = call("records", "--zone", ZONE, "--output", "zone", *published)
+    assert (written.returncode, written.stderr) == (0, "")
+    file = tmp_path / "zone"
+    file.write_text(written.stdout)
+    text = f"{ZONE}:{{port}} {{\n    bind {LOOPBACK}\n    file {file} {ZONE}\n}}\n"
+    listed = json.loads(call("records", "--zone", ZONE, "--output", "json", *published).stdout)
+    names = {one["name"] for one in listed if one["type"] != "NODATA"} | {f"gone.default.svc.{ZONE}."}
+    with (
+        on_keys(tmp_path, binaries, "--etcd-server", etcd.url) as keys,
+        CoreDns(tmp_path, binaries, text, name="file") as from_file,
+    ):
+
+        def answer(server: CoreDns, name: str, rtype: str) -> list[str]:
+            message = server.ask(name, rtype, tcp=True)
+            alias = any(one.rdtype == dns.rdatatype.CNAME for one in message.answer)
+            code = "" if alias else dns.rcode.to_text(message.rcode())  # there is no server for its target
+            return [code, *sorted(line for one in message.answer for line in one.to_text().splitlines())]
+
+        wait_for(lambda: keys.addresses(f"one.default.svc.{ZONE}"), "the keys", 20, not_yet=NOT_YET)
+        for name, rtype in product(sorted(names), ("A", "AAAA", "SRV", "CNAME", "TXT", "NS", "MX")):
+            assert answer(from_file, name, rtype) == answer(keys, name, rtype), (name, rtype)
+        assert answer(from_file, f"{ZONE}.", "NS") == answer(keys, f"{ZONE}.", "NS")
+        assert (
+            answer(from_file, f"{ZONE}.", "SOA")[1].split()[:6]
+            == answer(keys, f"{ZONE}.", "SOA")[1].split()[:6]
+        )
+
+
+def test_records_are_watched_until_nobody_reads_them(apiserver: ApiServer, tmp_path: Path) -> None:
+    apiserver.apply_all(services(3))
+    command = [
+        sys.executable,
+        "-m",
+        "kube2etcd",
+        "records",
+        "--watch",
+        "--kubeconfig",
+        str(apiserver.kubeconfig()),
+    ]
+    errors = tmp_path / "stderr"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as watch,
+    ):
+        assert watch.stdout is not None
+        try:
+            first, _, _ = select.select([watch.stdout], [], [], 0)
+            assert not first, "only changes are printed"
+            deadline = time.monotonic() + 30
+            while not select.select([watch.stdout], [], [], 0.2)[0] and time.monotonic() < deadline:
+                apiserver.apply(
+                    service("tick", ports=[{"name": f"p{time.monotonic_ns() % 1000}", "port": 1}])
+                )
+            line = watch.stdout.readline()
+            assert re.match(r"\d{4}-\S+Z [+-] \S*tick\.default\.svc\.cluster\.local\. \d+ IN ", line), line
+            apiserver.delete(service("s001"))
+            while not re.search(r" - s001\.default\.svc\.\S+ 30 IN A \S+ ; services/default/s001$", line):
+                line = watch.stdout.readline().rstrip("\n")
+                assert line, errors.read_text()
+            watch.stdout.close()
+            watch.wait(10)
+            assert errors.read_text() == ""
+        finally:
+            watch.kill()
 
 
 @pytest.mark.parametrize("command", ["resync", "resync --dry-run", "records"])
