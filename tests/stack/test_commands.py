@@ -186,6 +186,8 @@ def test_a_zone_file_answers_as_the_keys_do(
 
         wait_for(lambda: keys.addresses(f"one.default.svc.{ZONE}"), "the keys", 20, not_yet=NOT_YET)
         for name, rtype in product(sorted(names), ("A", "AAAA", "SRV", "CNAME", "TXT", "NS", "MX")):
+            if name.startswith("_") and rtype in ("A", "AAAA"):
+                continue  # as the kubernetes plugin, the keys give the addresses of the port's Service
             assert answer(from_file, name, rtype) == answer(keys, name, rtype), (name, rtype)
         assert answer(from_file, f"{ZONE}.", "NS") == answer(keys, f"{ZONE}.", "NS")
         assert (
