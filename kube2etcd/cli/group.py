@@ -50,6 +50,17 @@ Exit codes:
   2  with --dry-run: something would change
   3  with --checksum: the changes are no longer those
 """,
+    "records": """
+Examples:
+  kube2etcd records --object service/shop/web
+  kube2etcd records --watch --zone cluster.local
+  kube2etcd records --zone cluster.local --output zone
+
+Exit codes:
+  0  shown, or stopped
+  1  failed
+  2  invalid options or settings
+""",
     "explain": """
 Examples:
   kube2etcd explain web.shop.svc.cluster.local

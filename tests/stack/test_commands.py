@@ -14,7 +14,6 @@ from itertools import product
 from pathlib import Path
 
 import dns.rcode
-import dns.rdatatype
 import pytest
 
 from tests.stack.bridge import call, clean_environment
@@ -147,6 +146,7 @@ def test_records_and_explain_speak_of_the_live_cluster(apiserver: ApiServer, etc
 
 
 ZONE = "cluster.local"
+MORE = ("SRV", "TXT", "NS", "MX")
 #: Of each sort a name that is in a zone file, or that is not there at all.
 IN_A_ZONE = [
     service("one"),
@@ -173,6 +173,7 @@ def test_a_zone_file_answers_as_the_keys_do(
     text = f"{ZONE}:{{port}} {{\n    bind {LOOPBACK}\n    file {file} {ZONE}\n}}\n"
     listed = json.loads(call("records", "--zone", ZONE, "--output", "json", *published).stdout)
     names = {one["name"] for one in listed if one["type"] != "NODATA"} | {f"gone.default.svc.{ZONE}."}
+    aliases = {one["name"] for one in listed if one["type"] == "CNAME"}
     with (
         on_keys(tmp_path, binaries, "--etcd-server", etcd.url) as keys,
         CoreDns(tmp_path, binaries, text, name="file") as from_file,
@@ -180,20 +181,21 @@ def test_a_zone_file_answers_as_the_keys_do(
 
         def answer(server: CoreDns, name: str, rtype: str) -> list[str]:
             message = server.ask(name, rtype, tcp=True)
-            alias = any(one.rdtype == dns.rdatatype.CNAME for one in message.answer)
-            code = "" if alias else dns.rcode.to_text(message.rcode())  # there is no server for its target
-            return [code, *sorted(line for one in message.answer for line in one.to_text().splitlines())]
+            records = [line for one in message.answer for line in one.to_text().splitlines()]
+            if not records:
+                return [dns.rcode.to_text(message.rcode())]
+            # The etcd plugin leaves out an alias within the zone that leads to nothing.
+            dangling = rtype != "CNAME" and re.search(rf" CNAME \S+{ZONE}\.$", records[-1])
+            return ["NOERROR"] if dangling else sorted(records)
 
         wait_for(lambda: keys.addresses(f"one.default.svc.{ZONE}"), "the keys", 20, not_yet=NOT_YET)
-        for name, rtype in product(sorted(names), ("A", "AAAA", "SRV", "CNAME", "TXT", "NS", "MX")):
-            if name.startswith("_") and rtype in ("A", "AAAA"):
-                continue  # as the kubernetes plugin, the keys give the addresses of the port's Service
+        for name, rtype in product(sorted(names), ("A", "AAAA", "CNAME", *MORE)):
+            if (name.startswith("_") and rtype in ("A", "AAAA")) or (name in aliases and rtype in MORE):
+                continue  # docs/records.md
             assert answer(from_file, name, rtype) == answer(keys, name, rtype), (name, rtype)
         assert answer(from_file, f"{ZONE}.", "NS") == answer(keys, f"{ZONE}.", "NS")
-        assert (
-            answer(from_file, f"{ZONE}.", "SOA")[1].split()[:6]
-            == answer(keys, f"{ZONE}.", "SOA")[1].split()[:6]
-        )
+        first, second = (answer(one, f"{ZONE}.", "SOA")[0].split() for one in (from_file, keys))
+        assert first[:6] + first[7:] == second[:6] + second[7:], "all but the serial"
 
 
 def test_records_are_watched_until_nobody_reads_them(apiserver: ApiServer, tmp_path: Path) -> None:
