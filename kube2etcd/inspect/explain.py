@@ -271,7 +271,11 @@ class Explainer:
             for suffix in (f"svc.{cluster.name}", str(cluster.name)):
                 if f"{name}.{suffix}" in known:
                     reasons.append(f"a pod's search list would make {name}.{suffix} of it, which exists")
-        return nearest(str(name), "" if zone is None else str(zone.name), known)
+        if zone is None:
+            return nearest(str(name), "", known)
+        labels = name.relative(zone.name)
+        shared = zone.name.child(labels[-1]) if len(labels) > 2 and zone is cluster else zone.name
+        return nearest(str(name), str(shared), known)
 
 
 def explain_live(
