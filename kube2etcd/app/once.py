@@ -150,7 +150,7 @@ class _Cluster:
             )
             self._take_in()
         self._progress("deriving records")
-        listings.refresh()
+        self._refresh()
         return self.publisher
 
     def turn(self, reason: str = "") -> None:
@@ -161,12 +161,15 @@ class _Cluster:
             for one in self._stored:
                 one.relist(reason)
         self._take_in()
-        self.listings.refresh()
+        self._refresh()
 
     def follow(self, timeout: float) -> set[bytes]:
         """Take in what arrives within ``timeout`` seconds, failures too; the keys whose value changed."""
         self._apply(self.inbox.drain(timeout))
-        return self.listings.refresh()
+        return self._refresh()
+
+    def _refresh(self) -> set[bytes]:
+        return set().union(*self.listings.refresh())
 
     def _take_in(self) -> None:
         self._apply(self.inbox.news())

@@ -267,14 +267,13 @@ class Explainer:
         publisher = self._publisher
         known = known_names(publisher.layout.prefix, self._desired)
         zone, cluster = publisher.zone_of(name), publisher.cluster
-        if zone is None and cluster is not None:
-            for suffix in (f"svc.{cluster.name}", str(cluster.name)):
+        if zone is None:
+            for suffix in (f"svc.{cluster.name}", str(cluster.name)) if cluster is not None else ():
                 if f"{name}.{suffix}" in known:
                     reasons.append(f"a pod's search list would make {name}.{suffix} of it, which exists")
-        if zone is None:
             return nearest(str(name), "", known)
         labels = name.relative(zone.name)
-        shared = zone.name.child(labels[-1]) if len(labels) > 2 and zone is cluster else zone.name
+        shared = zone.name.child(labels[-1]) if len(labels) > 2 and zone == cluster else zone.name
         return nearest(str(name), str(shared), known)
 
 
