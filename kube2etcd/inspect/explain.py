@@ -17,6 +17,7 @@ from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, near
 from kube2etcd.settings import HostPort
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
+from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.corefile import Block
 from skydns_compat.names import Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
@@ -268,12 +269,14 @@ class Explainer:
         known = known_names(publisher.layout.prefix, self._desired)
         zone, cluster = publisher.zone_of(name), publisher.cluster
         if zone is None:
-            for suffix in (f"svc.{cluster.name}", str(cluster.name)) if cluster is not None else ():
+            for suffix in () if cluster is None else (f"svc.{cluster.name}", str(cluster.name)):
                 if f"{name}.{suffix}" in known:
                     reasons.append(f"a pod's search list would make {name}.{suffix} of it, which exists")
             return nearest(str(name), "", known)
         labels = name.relative(zone.name)
-        shared = zone.name.child(labels[-1]) if len(labels) > 2 and zone == cluster else zone.name
+        shared = (
+            zone.name.child(labels[-1]) if len(labels) > 2 and isinstance(zone, ClusterZone) else zone.name
+        )
         return nearest(str(name), str(shared), known)
 
 
