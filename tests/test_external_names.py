@@ -45,9 +45,7 @@ def test_the_endpoints_of_a_name_by_holder() -> None:
         pytest.param("three", [], [end("b.x", "A", "10.0.0.1")], {"b.x", "c.x"}, id="an address at an alias"),
     ],
 )
-def test_what_is_touched(
-    holder: str, before: list[Endpoint], after: list[Endpoint], touched: set[str]
-) -> None:
+def test_touched(holder: str, before: list[Endpoint], after: list[Endpoint], touched: set[str]) -> None:
     assert filled().put(holder, before, after) == touched
 
 

@@ -149,9 +149,7 @@ def asking(client: socket.socket) -> None:
 
 @pytest.mark.parametrize("behave", [silent, slow, asking])
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_probes_are_answered_whatever_strangers_hold_open(
-    server: ProbeServer, behave: Callable[[socket.socket], None], path: str
-) -> None:
+def test_idle_strangers(server: ProbeServer, behave: Callable[[socket.socket], None], path: str) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2 * CONNECTIONS + 20):
             client = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))

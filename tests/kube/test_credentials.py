@@ -163,7 +163,7 @@ def test_in_cluster_unreadable(pod: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ApiConnection(ClusterSettings())
 
 
-def test_in_cluster_token_and_ca_are_taken_up_when_they_change(
+def test_in_cluster_rotation(
     pod: Path, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority(tmp_path / "next")

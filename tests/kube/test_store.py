@@ -151,7 +151,7 @@ def test_deleting_a_rejected_object_touches_its_unit() -> None:
 
 @LAW
 @given(st.lists(events(), max_size=20))
-def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]]) -> None:
+def test_events_equal_a_listing(told: list[tuple[str, Event]]) -> None:
     by_event, at_once = Store(), Store()
     present: dict[str, dict[tuple[str, str], ApiObject]] = {}
     refused: dict[str, dict[tuple[str, str], Rejected]] = {}

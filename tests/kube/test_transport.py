@@ -206,9 +206,7 @@ def test_no_descriptor_is_left_behind(server: Scripted, api: ApiConnection) -> N
     assert after <= before + 5
 
 
-def test_no_proxy_of_the_environment(
-    server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_environment_proxy(server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
     get(opened(master_url=server.url))

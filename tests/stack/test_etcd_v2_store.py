@@ -99,13 +99,7 @@ def test_what_others_changed_is_replaced_where_wanted_and_never_deleted(etcd: Et
 def test_what_cannot_be_is_refused_alone(etcd: EtcdV2, store: V2Store) -> None:
     etcd.put("/skydns/value", "1")
     etcd.put("/skydns/dir/x", "1")
-    odd = [
-        b"/skydns/value/x",
-        b"/skydns/dir",
-        b"/skydns/\xff",
-        b"/elsewhere/x",
-        b"/skydns/a//b",
-    ]
+    odd = [b"/skydns/value/x", b"/skydns/dir", b"/skydns/\xff", b"/elsewhere/x", b"/skydns/a//b"]
     odd += [b"/skydns/../etc", b"/skydns/a|b/c", b"/skydns/_x", f"{NOTES}/hidden/x".encode()]
     result = store.apply([[tuple(Put(key, b"2") for key in [*odd, b"/skydns/fine"])]])
     assert [change.key for change, _ in result.refused] == odd

@@ -55,9 +55,7 @@ def test_a_rotated_token_file(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Pa
         assert "-secret" not in bridge.process.log.read_text()
 
 
-def test_a_revoked_token_is_reported_and_names_stay(
-    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_revoked_token_is_reported(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
     with running(tmp_path, kubeconfig, etcd) as bridge:
         comes(own_apiserver, etcd, "first")

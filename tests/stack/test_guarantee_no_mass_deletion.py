@@ -48,9 +48,7 @@ def filled(apiserver: ApiServer) -> None:
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("resource", ["services", "namespaces", "endpointslices"])
-def test_nothing_is_deleted_for_a_wrong_answer(
-    wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_wrong_answers(wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     with proxy_to(tmp_path, apiserver) as proxy:
         proxy.page = 2 if resource == "namespaces" else 10
         with running(tmp_path, proxy.kubeconfig, etcd) as bridge:

@@ -119,9 +119,7 @@ def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etc
 HOSTS = ("c.example.org", "c.cluster.local", "c.default.svc.cluster.local")
 
 
-def test_coredns_provider(
-    binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_coredns_layout(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(20))
     strict = ["--provider=coredns", "--coredns-strictly-owned"]
     other = ExternalDns(tmp_path / "other", binaries, apiserver, strict)
@@ -169,9 +167,7 @@ def user(etcd: Etcd) -> tuple[str, ...]:
     return ("--etcd-user", "bridge", "--etcd-password-file", str(etcd.restrict("/skydns/")))
 
 
-def test_rights_on_the_prefix(
-    user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(5))
     with running(tmp_path, apiserver.kubeconfig(), etcd, *user) as bridge:
         expected = etcd.dump("/skydns")

@@ -13,9 +13,7 @@ from tests.stack.objects import bulk, services
 
 
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
-def test_unready_while_a_kind_is_unlisted(
-    kind: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     with proxy_to(tmp_path, apiserver) as proxy:
         proxy.fault(kind, status=403)

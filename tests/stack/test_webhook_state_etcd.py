@@ -220,9 +220,7 @@ def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, sto
     assert other.check(state("a", "b"), soon()) == state("a", "b", "c")
 
 
-def test_an_unreadable_state_is_reported_and_left_alone(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdState
-) -> None:
+def test_an_unreadable_state_is_kept(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
     etcd.put(f"{PREFIX}/head", '{"version":2}')
     with pytest.raises(NotStored, match="--cleanup"):

@@ -151,9 +151,7 @@ def test_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "give this user the right" in HostsFile(shut / where).fault()
 
 
-def test_a_kill_before_truncation_leaves_no_foreign_lines(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_before_truncation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.link(path, path.with_name("second"))  # so it is written in place
     gone = [(f"gone{number}.dtk.io", "10.0.0.7") for number in range(9)]
     HostsFile(path).write([*WANTED, *gone], ours)

@@ -60,7 +60,7 @@ def test_an_empty_state_makes_no_file(store: FileStore) -> None:
     assert not store.path.exists()
 
 
-def test_an_unreadable_state_is_reported_and_left_alone(store: FileStore) -> None:
+def test_an_unreadable_state_is_kept(store: FileStore) -> None:
     store.path.parent.mkdir()
     store.path.write_text('{"version":2}')
     with pytest.raises(NotStored, match="upgrade it"):
