@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -225,20 +226,38 @@ def reading(settings: Settings) -> Iterator[Callable[[], changes.Snapshot]]:
 
 
 def dry_run(
-    settings: Settings, publisher: Publisher, *, prune_foreign: bool = False, progress: Progress = silent
-) -> Outcome:
-    """The difference between what is wanted and what etcd holds; nothing here can write."""
-    progress("reading etcd")
-    with reading(settings) as snapshot:
-        existing = snapshot().entries
-    return _outcome(settings, publisher, existing, prune_foreign)
+    settings: Settings,
+    wanted: Callable[[], Publisher],
+    *,
+    prune_foreign: bool = False,
+    progress: Progress = silent,
+) -> tuple[Outcome, Publisher]:
+    """The difference between what is ``wanted`` and what etcd holds; nothing here can write.
+
+    etcd is read meanwhile: a large list is long on its way.
+    """
+    with reading(settings) as snapshot, ThreadPoolExecutor(1, "etcd") as reader:
+        existing = reader.submit(snapshot)
+        publisher = wanted()
+        progress("reading etcd")
+        return _outcome(settings, publisher, existing.result().entries, prune_foreign), publisher
+
+
+def _plan(existing: Mapping[bytes, bytes], publisher: Publisher) -> Plan:
+    """The full difference; of keys that are equal, as nearly all are most times, only the values are
+    compared."""
+    desired = publisher.desired
+    unlike = [key for key, value in desired.items() if existing.get(key) != value]
+    if unlike or len(existing) != len(desired):
+        unlike += existing.keys() - desired.keys()
+    return diff(existing, desired, publisher.layout.owner, unlike)
 
 
 def _outcome(
     settings: Settings, publisher: Publisher, existing: Mapping[bytes, bytes], prune_foreign: bool
 ) -> Outcome:
     layout = publisher.layout
-    plan = diff(existing, publisher.desired, layout.owner)
+    plan = _plan(existing, publisher)
     held = to_hold(plan, existing, f'"owner":"{layout.owner}"'.encode())
     zones = (layout.zone_range(name) for name in build.zone_names(settings))
     pruned = prune(plan.foreign, existing, layout.owner, zones) if prune_foreign else ()
@@ -271,7 +290,6 @@ def resync(
     connection, store = _open(settings)
     with _quiet(), connection, _Cluster(settings, progress) as cluster:
         publisher, listings = cluster.listed(), cluster.listings
-        owner = publisher.layout.owner
         progress("reading etcd")
         planned = _outcome(settings, publisher, store.snapshot().entries, prune_foreign)
         if checksum not in ("", planned.checksum):
@@ -282,7 +300,7 @@ def resync(
         entries: dict[bytes, bytes] = dict(planned.existing)
         done: dict[bytes, Change] = {}
         refused: dict[bytes, str] = {}
-        held = HeldDeletes(owner, force)
+        held = HeldDeletes(publisher.layout.owner, force)
 
         def write(plan: Plan) -> None:
             nonlocal entries
@@ -297,7 +315,7 @@ def resync(
             entries = applied(entries, plan.without(frozenset(refused)).changes)
 
         while True:
-            plan = diff(entries, publisher.desired, owner).without(frozenset(refused))
+            plan = _plan(entries, publisher).without(frozenset(refused))
             if checksum and not frozenset(planned.changes).issuperset(plan.changes):
                 raise PlanChanged(
                     f"the cluster changed while deletions of the plan {checksum} were held: {len(done)} of"

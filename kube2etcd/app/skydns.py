@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.inspect.explain import Asked, Reads
-from kube2etcd.inspect.listing import Row
-from kube2etcd.inspect.why import is_reverse
 from kube2etcd.settings import HostPort, Settings
 from skydns_compat.layout import Layout
 from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
@@ -17,6 +15,10 @@ from skydns_compat.reader import Answer
 from skydns_compat.reader_entries import WILDCARDS
 from skydns_compat.reader_skydns import NDOTS, skydns_answer
 from skydns_compat.records import Alias
+
+if TYPE_CHECKING:
+    from kube2etcd.inspect.explain import Asked, Reads
+    from kube2etcd.inspect.listing import Row
 
 
 def is_meant(settings: Settings) -> bool:
@@ -52,6 +54,8 @@ class _SkyDns:
 
     def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
         """What CoreDNS would answer otherwise (skydns-compat/README.md)."""
+        from kube2etcd.inspect.why import is_reverse
+
         wild = next((label for label in name.labels if label in WILDCARDS), None)
         if rtype == "ANY":
             yield "SkyDNS refuses ANY, and asks no upstream"

@@ -130,8 +130,12 @@ def resync(
 
     with Progress() as progress:
         if dry_run:
-            publisher = publisher_of(settings, objects, progress)
-            outcome = once.dry_run(settings, publisher, prune_foreign=prune_foreign, progress=progress)
+            outcome, publisher = once.dry_run(
+                settings,
+                lambda: publisher_of(settings, objects, progress),
+                prune_foreign=prune_foreign,
+                progress=progress,
+            )
         else:
             try:
                 outcome, publisher = once.resync(
@@ -173,7 +177,7 @@ def _shown(
     records = changes.records(
         outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
     )
-    total = len(listing.rows(publisher))
+    total = listing.count(publisher)
     if output == "json":
         return report.as_json(outcome, records, total, dry)
     return report.text(outcome, records, total, dry, style)

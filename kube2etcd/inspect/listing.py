@@ -40,8 +40,16 @@ class Row:
 
 def rows(publisher: Publisher) -> list[Row]:
     """Every record that is published, by name, from the zone's apex down."""
-    found = (row for unit in publisher.units() for row in unit_rows(publisher, unit))
-    return sorted(filter(_shown, found), key=_order)
+    return sorted(_rows(publisher), key=_order)
+
+
+def count(publisher: Publisher) -> int:
+    """How many records are published."""
+    return sum(1 for _ in _rows(publisher))
+
+
+def _rows(publisher: Publisher) -> Iterator[Row]:
+    return filter(_shown, (row for unit in publisher.units() for row in unit_rows(publisher, unit)))
 
 
 def _shown(row: Row) -> bool:

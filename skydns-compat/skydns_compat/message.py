@@ -58,7 +58,7 @@ def encode(message: Message) -> bytes:
 def decode(value: bytes) -> Message:
     """The message in ``value`` as the servers read it, or `MalformedMessage`."""
     try:
-        loaded = json.loads(value.decode("utf-8", "replace"), parse_float=_Fraction, parse_constant=_refuse)
+        loaded = _decoder.decode(value.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"not JSON: {error}") from None
     if loaded is None:
@@ -90,6 +90,10 @@ class _Fraction:
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
+
+
+# Made once: `json.loads` makes one for each call that says how to read numbers.
+_decoder = json.JSONDecoder(parse_float=_Fraction, parse_constant=_refuse)
 
 
 def _checked(field: str, content: object) -> object:

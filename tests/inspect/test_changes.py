@@ -252,7 +252,8 @@ def test_domains_are_those_that_are_published() -> None:
 
 
 def test_into_an_empty_etcd_every_record_is_added() -> None:
-    after = published(COREDNS, web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    after = published(COREDNS, _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
     found = told(COREDNS, {}, after)
+    assert found == told(COREDNS, {b"/skydns/test/theirs": b"{}"}, after), "the server itself is asked here"
     assert {(str(one.name), one.rtype, one.after) for one in found.changes} == shown(after)
     assert {one.mark for one in found.changes} == {"+"}
