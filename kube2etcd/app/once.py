@@ -150,7 +150,6 @@ class _Cluster:
                 f"listing {waiting} ({read:.1f} MiB), objects", sum(map(store.count, listings.counts))
             )
             self._take_in()
-        self._progress("deriving records")
         self._refresh()
         return self.publisher
 
@@ -170,7 +169,11 @@ class _Cluster:
         return self._refresh()
 
     def _refresh(self) -> set[bytes]:
-        return set().union(*self.listings.refresh())
+        found: set[bytes] = set()
+        for keys in self.listings.refresh():
+            found |= keys
+            self._progress("deriving records, keys", len(self.publisher.desired))
+        return found
 
     def _take_in(self) -> None:
         self._apply(self.inbox.news())
