@@ -31,7 +31,7 @@ from kube2etcd.etcd.changes import (
     WatchEvent,
 )
 from kube2etcd.etcd.settings import EtcdSettings
-from kube2etcd.etcd.v2_client import COMPARE_FAILED, EXISTS, NOT_FOUND, Answer, Node, Reply, V2Connection
+from kube2etcd.etcd.v2_client import COMPARE_FAILED, EXISTS, NOT_FOUND, Node, Reply, V2Connection
 
 log = logging.getLogger(__name__)
 
@@ -145,29 +145,28 @@ class V2Store:
         known: dict[bytes, int] = {}
         entries: dict[bytes, bytes] = {}
 
-        def take(answer: Answer) -> bool:
+        def take(reply: Reply) -> bool:
             before = len(known)
-            for node in answer.reply.node.files() if answer.reply.node is not None else ():
+            for node in reply.node.files() if reply.node is not None else ():
                 key = node.key.encode()
                 entries[key], known[key] = node.value.encode(), node.modified
             return len(known) > before
 
-        def read(directory: str) -> Callable[[], Answer]:
-            return lambda: self._connection.get_since(answer.index, directory)
-
         # A quorum read: a member that lags must not say what there is.
-        answer = self._connection.get(self._tree.prefix, recursive="true", quorum="true")
-        take(answer)
-        notes = self._connection.get_since(answer.index, self._tree.notes).reply.node
+        listed = self._connection.get(self._tree.prefix, recursive="true", quorum="true")
+        take(listed)
+        read = functools.partial(self._connection.get_since, listed.index)
+        notes = read(self._tree.notes).node
         self._noted = {self._tree.noted(note.key) for note in notes.files()} if notes is not None else set()
-        for directory, found in self._connection.together((one, read(one)) for one in sorted(self._noted)):
+        jobs = ((one, functools.partial(read, one)) for one in sorted(self._noted))
+        for directory, found in self._connection.together(jobs):
             if isinstance(found, EtcdRefused):
                 raise found  # an error is never an empty directory
             if not take(found):
                 # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
                 self._found_empty.add(directory)
-        self._known, self._seen = known, answer.index
-        return Snapshot(answer.index, entries)
+        self._known, self._seen = known, listed.index
+        return Snapshot(listed.index, entries)
 
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
@@ -205,34 +204,26 @@ class V2Store:
         The first batch is empty: the watch stands.  EtcdCompacted, EtcdUnavailable: begin with a new
         snapshot; so it is also where others changed something hidden or removed a directory.
         """
-        connection, own = self._connection, self._connection.own
-        at = connection.get(self._tree.prefix).index
-        following = start_revision
-        _not_lost(following, at)
+        connection, following = self._connection, start_revision
+        _not_lost(following, connection.get(self._tree.prefix).index)
         yield WatchBatch(following - 1)
         while not stop.is_set():
-            events: list[WatchEvent] = []
-            while following in own:
-                if (event := own.event(following)) is not None:
-                    events.append(event)
-                following += 1
+            first, events = connection.own.since(following)
             if events:
-                yield WatchBatch(following - 1, tuple(events))
-            first = following
+                yield WatchBatch(first - 1, tuple(events))
             polled = connection.submit(functools.partial(connection.poll, self._tree.prefix, first))
             while not connection.done(polled, _TICK):
                 if stop.is_set():
                     return
-            at, reply = polled.result()
-            _not_lost(first, at)
-            following = max(first, at + 1)
-            event = None
+            reply = polled.result()
+            _not_lost(first, reply.index)
+            following, event = max(first, reply.index + 1), None
             # A poll looks through etcd's memory of a thousand events first, hidden ones included; what comes
             # later passes hidden ones over.  So a later event only says that it is time to look through the
             # memory again.
-            if reply is not None and reply.node is not None and reply.node.modified <= following:
+            if reply.node is not None and reply.node.modified <= following:
                 following = max(first, reply.node.modified + 1)
-                event = self._event(reply)
+                event = self._event(reply, reply.node)
             yield WatchBatch(following - 1, (event,) if event is not None else ())
 
     def probe(self) -> None:
@@ -249,16 +240,14 @@ class V2Store:
         :raises EtcdError: it could not; the message names the reason.
         """
         path, never = key.decode(), str(_NEVER)
-        for answer in (
+        for reply in (
             self._connection.put(path, b"", prevIndex=never),
             self._connection.delete(path, prevIndex=never),
         ):
-            if answer.code not in (NOT_FOUND, COMPARE_FAILED):
-                raise EtcdRefused(f"it answers {answer.reply.message or 'as if it had been done'} ({path})")
+            if reply.code not in (NOT_FOUND, COMPARE_FAILED):
+                raise EtcdRefused(f"it answers {reply.message or 'as if it had been done'} ({path})")
 
-    def _event(self, reply: Reply) -> WatchEvent | None:
-        node = reply.node
-        assert node is not None
+    def _event(self, reply: Reply, node: Node) -> WatchEvent | None:
         index, key = node.modified, node.key.encode()
         removed = reply.action in ("delete", "expire", "compareAndDelete")
         hidden = self._tree.is_hidden(node.key)
@@ -348,14 +337,13 @@ class V2Store:
         for _ in range(_TRIES):
             index = self._known.get(change.key)
             condition = {"prevExist": "false"} if index is None else {"prevIndex": str(index)}
-            answer = self._connection.put(path, change.value, event, **condition)
-            answer.not_older_than(seen)
-            node = answer.reply.node
-            if not answer.code and node is not None:
-                self._known[change.key] = node.modified
-                return node.modified
-            if answer.code not in (NOT_FOUND, COMPARE_FAILED, EXISTS):
-                raise answer.refusal()
+            reply = self._connection.put(path, change.value, event, **condition)
+            reply.not_older_than(seen)
+            if reply.made:
+                self._known[change.key] = reply.made
+                return reply.made
+            if reply.code not in (NOT_FOUND, COMPARE_FAILED, EXISTS):
+                raise reply.refusal()
             # It is wanted, whatever stands there now: read that and replace it.
             node = self._read(change.key, path)
             if node is not None and node.dir:
@@ -363,25 +351,22 @@ class V2Store:
         raise EtcdUnavailable(f"{path} is written by others all the time: who else writes there?")
 
     def _delete(self, change: Delete, path: str, seen: int) -> int:
-        index = 0
         if change.key not in self._known:
             # Known from the watch only, or gone: nothing is deleted that was not read.
             if self._read(change.key, path) is not None:
                 raise _ChangedError(path)
-        else:
-            event = None if self._tree.is_hidden(path) else WatchEvent(change.key, None, 0)
-            answer = self._connection.delete(path, event, prevIndex=str(self._known[change.key]))
-            answer.not_older_than(seen)
-            if answer.code not in (0, NOT_FOUND):
-                raise _ChangedError(path)
-            self._known.pop(change.key, None)
-            if not answer.code and answer.reply.node is not None:
-                index = answer.reply.node.modified
-        return index
+            return 0
+        event = None if self._tree.is_hidden(path) else WatchEvent(change.key, None, 0)
+        reply = self._connection.delete(path, event, prevIndex=str(self._known[change.key]))
+        reply.not_older_than(seen)
+        if reply.code not in (0, NOT_FOUND):
+            raise _ChangedError(path)
+        self._known.pop(change.key, None)
+        return reply.made
 
     def _read(self, key: bytes, path: str) -> Node | None:
         """Read one key again."""
-        node = self._connection.get(path, quorum="true").reply.node
+        node = self._connection.get(path, quorum="true").node
         self._known.pop(key, None)
         if node is not None and not node.dir:
             self._known[key] = node.modified
@@ -393,20 +378,20 @@ class V2Store:
         """Note the directory of ``path``, where it is hidden, before anything is in it."""
         directory = self._tree.hidden_directory(path)
         if directory is not None and directory not in self._noted:
-            answer = self._connection.put(self._tree.note(directory), b"")
-            if answer.code:
-                raise answer.refusal()
+            reply = self._connection.put(self._tree.note(directory), b"")
+            if reply.code:
+                raise reply.refusal()
             self._noted.add(directory)
 
     def _remove_if_empty(self, directory: str) -> tuple[int, bool]:
         """The index of the removal, 0 for none, and whether the directory is still there."""
-        answer = self._connection.delete(directory, dir="true")  # etcd refuses where anything is in it
-        if answer.code not in (0, NOT_FOUND):
+        reply = self._connection.delete(directory, dir="true")  # etcd refuses where anything is in it
+        if reply.code not in (0, NOT_FOUND):
             return 0, True
         if directory in self._noted:
             self._connection.delete(self._tree.note(directory))
             self._noted.discard(directory)
-        return answer.reply.node.modified if answer.reply.node is not None and not answer.code else 0, False
+        return reply.made, False
 
 
 def _not_lost(following: int, at: int) -> None:

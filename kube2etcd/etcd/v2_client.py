@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -63,36 +62,26 @@ class Node(msgspec.Struct, rename={"modified": "modifiedIndex"}):
 
 
 class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode"}):
-    """The body of an answer or a watch event: what was done, or what was wrong."""
+    """An answer or a watch event: what was done, or what was wrong."""
 
     action: str = ""
     node: Node | None = None
     before: Node | None = None
     code: int = 0
+    """etcd's error code; 0 for none."""
     message: str = ""
     cause: str = ""
     index: int = 0
-
-
-_decoder = msgspec.json.Decoder(Reply)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A reply, and etcd's index when it was given."""
-
-    reply: Reply
-    index: int
+    """etcd's index when it answered, or when a poll began."""
 
     @property
-    def code(self) -> int:
-        """etcd's error code; 0 for none."""
-        return self.reply.code
+    def made(self) -> int:
+        """The index of what was done; 0 where nothing was."""
+        return self.node.modified if self.node is not None and not self.code else 0
 
     def refusal(self) -> EtcdError:
         """The error for an unexpected answer to a write."""
-        reply = self.reply
-        return meaning("its server", "PUT", 400, reply.code, reply.message, reply.cause)
+        return meaning("its server", "PUT", 400, self.code, self.message, self.cause)
 
     def not_older_than(self, index: int) -> None:
         """EtcdUnavailable when etcd has gone back behind ``index``."""
@@ -100,6 +89,9 @@ class Answer:
             raise EtcdUnavailable(
                 f"etcd's index went back from {index} to {self.index}: it lost its data; reading it again"
             )
+
+
+_decoder = msgspec.json.Decoder(Reply)
 
 
 class OwnWrites:
@@ -130,14 +122,15 @@ class OwnWrites:
             if len(self._events) > _OWN_WRITES:
                 del self._events[next(iter(self._events))]
 
-    def __contains__(self, index: int) -> bool:
+    def since(self, index: int) -> tuple[int, list[WatchEvent]]:
+        """The first index from ``index`` on that is not ours, and the listed events up to it."""
+        events: list[WatchEvent] = []
         with self._changed:
-            return index in self._events
-
-    def event(self, index: int) -> WatchEvent | None:
-        """The event of our write at ``index``; None for one that no listing shows."""
-        with self._changed:
-            return self._events.get(index)
+            while index in self._events:
+                if (event := self._events[index]) is not None:
+                    events.append(event)
+                index += 1
+        return index, events
 
     def made(self, index: int, timeout: float) -> bool:
         """Whether ``index`` is ours, once every write that is under way now has been answered."""
@@ -147,18 +140,12 @@ class OwnWrites:
             return index in self._events
 
 
-class _LeftError(Exception):
-    """This pool was closed before the request was sent."""
-
-
 class _Session:
     """Connections to one server, with the credentials as they were when it was made."""
 
     def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
         """Read the TLS files (OSError) and the password file (EtcdUnauthenticated); sends nothing yet."""
         self.endpoint = endpoint
-        timeout = settings.timeout
-        self._timeout = urllib3.Timeout(timeout, timeout)
         self._http = requests.Session()
         # Neither the environment's proxies, nor REQUESTS_CA_BUNDLE, nor a .netrc.
         self._http.trust_env = False
@@ -174,47 +161,12 @@ class _Session:
             # As bytes: requests would write text in Latin-1.
             self._http.auth = (settings.user.encode(), settings.password().encode())  # type: ignore[assignment]
         template = self._http.prepare_request(requests.Request("GET", str(endpoint)))
-        self._headers = dict(template.headers)
+        self.headers = dict(template.headers)
         pool = adapter.get_connection_with_tls_context(
             template, verify=self._http.verify or True, cert=self._http.cert
         )
         assert isinstance(pool, urllib3.HTTPConnectionPool)
-        self._pool = pool
-
-    def request(
-        self, method: str, url: str, params: Mapping[str, str], value: bytes | None = None, whole: bool = True
-    ) -> urllib3.BaseHTTPResponse:
-        """Send one request; without ``whole`` the body is still to be read.
-
-        :raises _LeftError: nothing was sent.
-        :raises EtcdUnavailable: no answer within the timeout.
-        """
-        headers, body = self._headers, None
-        if value is not None:
-            headers = headers | {"Content-Type": "application/x-www-form-urlencoded"}
-            body = urlencode({"value": value})
-        try:
-            return self._pool.urlopen(
-                method,
-                f"{url}?{urlencode(params)}" if params else url,
-                body=body,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                timeout=self._timeout,
-                preload_content=whole,
-            )
-        except urllib3.exceptions.ClosedPoolError as error:
-            raise _LeftError from error
-        except urllib3.exceptions.ReadTimeoutError as error:
-            raise EtcdUnavailable(
-                f"etcd at {self.endpoint} did not answer in time ({method}): check its load and its disk"
-            ) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise unreachable(self.endpoint, method, _reason(error)) from error
-        except OSError as error:
-            # A rotation that is half done: the next attempt reads the files again.
-            raise _tls_files(self.endpoint, error) from error
+        self.pool = pool
 
     def close(self) -> None:
         """Close idle connections; nothing more can be sent."""
@@ -228,6 +180,7 @@ class V2Connection:
         self.settings = settings
         self.endpoints = settings.endpoints()
         self.own = OwnWrites()
+        self._timeout = urllib3.Timeout(settings.timeout, settings.timeout)
         self._lock = threading.Lock()
         self._current: _Session | None = None
         self._turn = 0
@@ -236,52 +189,50 @@ class V2Connection:
 
     # -- requests
 
-    def get(self, path: str, **params: str) -> Answer:
+    def get(self, path: str, **params: str) -> Reply:
         """Read; each server is tried once."""
         return try_each(len(self.endpoints), lambda: self._ask("GET", path, params))
 
-    def get_since(self, index: int, path: str) -> Answer:
+    def get_since(self, index: int, path: str) -> Reply:
         """Everything listed below ``path``, at ``index`` or later; EtcdUnavailable where etcd is not there
         yet.
 
         A quorum read costs an entry in etcd's log, so only a member that lags is asked for one.
         """
-        answer = self.get(path, recursive="true")
-        if answer.index < index:
-            answer = self.get(path, recursive="true", quorum="true")
-            answer.not_older_than(index)
-        return answer
+        reply = self.get(path, recursive="true")
+        if reply.index < index:
+            reply = self.get(path, recursive="true", quorum="true")
+            reply.not_older_than(index)
+        return reply
 
-    def put(self, path: str, value: bytes, event: WatchEvent | None = None, **params: str) -> Answer:
+    def put(self, path: str, value: bytes, event: WatchEvent | None = None, **params: str) -> Reply:
         """Write one key; ``event`` is completed with the index and kept as our own."""
         return self._write("PUT", path, params, value, event)
 
-    def delete(self, path: str, event: WatchEvent | None = None, **params: str) -> Answer:
+    def delete(self, path: str, event: WatchEvent | None = None, **params: str) -> Reply:
         """Delete one key or directory."""
         return self._write("DELETE", path, params, None, event)
 
-    def poll(self, path: str, start: int) -> tuple[int, Reply | None]:
-        """One long poll: etcd's index when it began, and the first event at or below ``path`` from ``start``
-        on.
+    def poll(self, path: str, start: int) -> Reply:
+        """One long poll: the first event at or below ``path`` from ``start`` on.
 
-        No event: none came within the timeout.
+        No node: no event came within the timeout.
         """
         params = {"wait": "true", "recursive": "true", "waitIndex": str(start)}
         session, response = self._sent("GET", _url(path), params, whole=False)
         try:
-            index = _index(response) or 0
             try:
                 body = response.read()
             except urllib3.exceptions.ReadTimeoutError:
-                return index, None
+                return Reply(index=_index(response) or 0)
             except urllib3.exceptions.HTTPError as error:
-                raise unreachable(session.endpoint, "Watch", _reason(error)) from error
+                raise _failure(session.endpoint, "Watch", error) from error
             if response.status == 200 and not body.strip():
                 raise EtcdUnavailable(f"etcd at {session.endpoint} ended the watch: watch again")
-            reply = self._answer(session, "Watch", response, body).reply
+            reply = self._reply(session, "Watch", response, body)
             if reply.code or reply.node is None:
                 raise meaning(str(session.endpoint), "Watch", 200, reply.code, reply.message, reply.cause)
-            return index, reply
+            return reply
         finally:
             response.close()
 
@@ -308,36 +259,28 @@ class V2Connection:
             raise _closed_error()
         return future.done()
 
-    def result(self, future: Future[_R]) -> _R:
-        """What ``work`` returned or raised; EtcdUnavailable when closed meanwhile."""
-        self.done(future)
-        return future.result()
-
     def together(self, work: Iterable[tuple[_T, Callable[[], _R]]]) -> Iterator[tuple[_T, _R | EtcdRefused]]:
         """Do all of it, `IN_FLIGHT` at once; the results in order.
 
         The first error that is no refusal is raised, when nothing is under way any more.
         """
         window: deque[tuple[_T, Future[_R]]] = deque()
+        rest = iter(work)
         try:
-            for thing, one in work:
-                if len(window) >= IN_FLIGHT:
-                    first, future = window.popleft()
-                    yield first, self._outcome(future)
-                window.append((thing, self.submit(one)))
-            while window:
-                first, future = window.popleft()
-                yield first, self._outcome(future)
+            while True:
+                for thing, one in itertools.islice(rest, IN_FLIGHT - len(window)):
+                    window.append((thing, self.submit(one)))
+                if not window:
+                    return
+                first, future = window[0]
+                self.done(future)
+                window.popleft()
+                refused = future.exception()
+                yield first, refused if isinstance(refused, EtcdRefused) else future.result()
         finally:
             with contextlib.suppress(EtcdUnavailable):
                 for _, future in window:
                     self.done(future)
-
-    def _outcome(self, future: Future[Any]) -> Any:
-        try:
-            return self.result(future)
-        except EtcdRefused as error:
-            return error
 
     def close(self) -> None:
         """Whatever is under way fails as EtcdUnavailable for its caller, at once."""
@@ -358,13 +301,12 @@ class V2Connection:
 
     def _write(
         self, method: str, path: str, params: Mapping[str, str], value: bytes | None, event: WatchEvent | None
-    ) -> Answer:
+    ) -> Reply:
         with self.own.writing() as made:
-            answer = self._ask(method, path, params, value)
-            if not answer.code and answer.reply.node is not None:
-                index = answer.reply.node.modified
+            reply = self._ask(method, path, params, value)
+            if index := reply.made:
                 made(index, None if event is None else WatchEvent(event.key, event.value, index))
-        return answer
+        return reply
 
     def _ask(
         self,
@@ -373,10 +315,10 @@ class V2Connection:
         params: Mapping[str, str],
         value: bytes | None = None,
         renewed: bool = False,
-    ) -> Answer:
+    ) -> Reply:
         session, response = self._sent(method, _url(path), params, value)
         try:
-            return self._answer(session, method, response, response.data)
+            return self._reply(session, method, response, response.data)
         except EtcdUnauthenticated:
             if renewed or self.settings.user is None:
                 raise
@@ -392,19 +334,34 @@ class V2Connection:
         value: bytes | None = None,
         whole: bool = True,
     ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
+        """Send one request; without ``whole`` the body is still to be read.
+
+        :raises EtcdUnavailable: no answer within the timeout; the next request goes to the next server.
+        """
+        what, body, headers = method if whole else "Watch", None, {}
+        if value is not None:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode({"value": value})
         while True:
             session = self._session()
             try:
-                return session, session.request(method, url, params, value, whole)
-            except _LeftError:
+                return session, session.pool.urlopen(
+                    method,
+                    f"{url}?{urlencode(params)}" if params else url,
+                    body=body,
+                    headers=session.headers | headers,
+                    retries=False,
+                    redirect=False,
+                    timeout=self._timeout,
+                    preload_content=whole,
+                )
+            except urllib3.exceptions.ClosedPoolError:
                 continue  # another thread has just left it
-            except EtcdUnavailable:
+            except (urllib3.exceptions.HTTPError, OSError) as error:
                 self._leave(session)
-                raise
+                raise _failure(session.endpoint, what, error) from error
 
-    def _answer(
-        self, session: _Session, what: str, response: urllib3.BaseHTTPResponse, body: bytes
-    ) -> Answer:
+    def _reply(self, session: _Session, what: str, response: urllib3.BaseHTTPResponse, body: bytes) -> Reply:
         """etcd's reply; an error of ours for anything else."""
         status = response.status
         try:
@@ -419,8 +376,9 @@ class V2Connection:
             if isinstance(error, EtcdUnavailable) and not isinstance(error, EtcdUnauthenticated):
                 self._leave(session)
             raise error
-        index = _index(response)
-        return Answer(reply, reply.index if index is None else index)
+        if (index := _index(response)) is not None:
+            reply.index = index
+        return reply
 
     def _session(self) -> _Session:
         with self._lock:
@@ -431,7 +389,7 @@ class V2Connection:
                 try:
                     self._current = _Session(endpoint, self.settings)
                 except OSError as error:
-                    raise _tls_files(endpoint, error) from error
+                    raise _failure(endpoint, "", error) from error
             return self._current
 
     def _leave(self, session: _Session, turn: bool = True) -> None:
@@ -477,8 +435,16 @@ def unreachable(endpoint: Endpoint, what: str, reason: str) -> EtcdUnavailable:
     )
 
 
-def _tls_files(endpoint: Endpoint, error: OSError) -> EtcdUnavailable:
-    return EtcdUnavailable(f"the TLS files for etcd at {endpoint} cannot be read: {error}")
+def _failure(endpoint: Endpoint, what: str, error: BaseException) -> EtcdUnavailable:
+    """The error where a request failed on its way."""
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return EtcdUnavailable(
+            f"etcd at {endpoint} did not answer in time ({what}): check its load and its disk"
+        )
+    if not isinstance(error, urllib3.exceptions.HTTPError):
+        # A rotation that is half done: the next attempt reads the files again.
+        return EtcdUnavailable(f"the TLS files for etcd at {endpoint} cannot be read: {error}")
+    return unreachable(endpoint, what, _reason(error))
 
 
 def _closed_error() -> EtcdUnavailable:

@@ -343,7 +343,7 @@ def test_paths_are_escaped_and_listings_are_walked(server: Server) -> None:
     ]
     server.answer = lambda *_: (200, {"node": {"key": "/s", "dir": True, "nodes": nodes}})
     with V2Connection(EtcdSettings((server.url,))) as connection:
-        node = connection.get("/s/a b/ä?#%2F").reply.node
+        node = connection.get("/s/a b/ä?#%2F").node
     assert node is not None
     found = sorted((one.key, one.value, one.modified) for one in node.files())
     assert found == [("/s/a", "1", 7), ("/s/e/f", "", 0)]
@@ -403,7 +403,7 @@ def test_close_ends_all_waits() -> None:
         future = connection.submit(lambda: connection.get("/"))
         threading.Timer(0.1, connection.close).start()
         with pytest.raises(EtcdUnavailable, match="is closed"):
-            connection.result(future)
+            connection.done(future)
         with pytest.raises(EtcdUnavailable, match="is closed"):
             connection.submit(lambda: 0)
         with pytest.raises(EtcdUnavailable, match="is closed"):
@@ -416,7 +416,7 @@ def test_after_close_what_had_not_begun_is_cancelled() -> None:
     futures = [connection.submit(lambda: go.wait(60)) for _ in range(4 * IN_FLIGHT)]
     connection.close()
     with pytest.raises(EtcdUnavailable, match="is closed"):
-        connection.result(futures[-1])
+        connection.done(futures[-1])
     go.set()
 
 
@@ -439,8 +439,8 @@ def test_a_write_under_way_is_waited_for_before_an_index_is_called_foreign() -> 
     threading.Timer(0.05, go.set).start()
     assert own.made(7, 5)
     thread.join()
-    assert own.event(7) == event
-    assert 8 not in own
+    assert own.since(7) == (8, [event])
+    assert own.since(8) == (8, [])
 
 
 def test_only_the_latest_own_writes_are_kept() -> None:
@@ -448,13 +448,13 @@ def test_only_the_latest_own_writes_are_kept() -> None:
     with own.writing() as made:
         for index in range(5000):
             made(index, None)
-    assert 4999 in own
-    assert 0 not in own
+    assert own.since(4999) == (5000, [])
+    assert own.since(0) == (0, [])
 
 
 def test_an_event_in_the_memory_of_etcd(server: Server) -> None:
     server.answer = lambda *_: (200, file("/skydns/a", 9))
     with V2Connection(EtcdSettings((server.url,))) as connection:
-        index, reply = connection.poll("/skydns", 9)
-    assert (index, reply is not None) == (10, True)
+        reply = connection.poll("/skydns", 9)
+    assert (reply.index, reply.made) == (10, 9)
     assert server.asked[0][2] == {"wait": "true", "recursive": "true", "waitIndex": "9"}
