@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from kube2etcd import __version__
 
@@ -30,7 +32,27 @@ RESYNC_STEPS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 #: Changes that are kept for the plot of the status page.
 DELAYS = 500
 
+#: Values of the label of `Metrics.left_out`.
+LEFT_OUT = ("pending", "invalid", "taken", "unreadable")
+
+RECEIVED = "kube2etcd_api_received_bytes_total"
+RECEIVED_HELP = "Bytes of lists and watches from the API server, decompressed, by kind."
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Received(Collector):
+    """Counts that the reflectors keep."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One sample a kind."""
+        family = CounterMetricFamily(RECEIVED, RECEIVED_HELP, labels=["kind"])
+        for kind, count in self._metrics.received().items():
+            family.add_metric([kind], count)
+        yield family
 
 
 class Metrics:
@@ -61,7 +83,16 @@ class Metrics:
         ).set(1)
         self._objects = gauge("objects", "Objects in the store, by kind.", "kind")
         self._rejected = gauge("rejected_objects", "Objects that cannot be read, by kind.", "kind")
-        self._left_out = gauge("left_out_records", "Records that objects ask for and cannot have.")
+        self._left_out = gauge(
+            "left_out_records",
+            "Records that objects ask for and cannot have, by reason: pending (no address or ready endpoint"
+            " yet), invalid (DNS or the server cannot have it), taken (another object or zone has the name),"
+            " unreadable (the object).",
+            "reason",
+        )
+        for reason in LEFT_OUT:
+            self._left_out.labels(reason)
+        self._refused = gauge("refused_keys", "Keys that etcd refuses to write; each has a line in the log.")
         self._synced = gauge("synced", "1 when the kind has been listed.", "kind")
         self._stale = gauge(
             "stale_since_timestamp_seconds", "Since when the kind is not followed; 0 when it is.", "kind"
@@ -70,6 +101,10 @@ class Metrics:
         self._watches = counter(
             "watches", "How often a kind came to be watched: at the start, and after failures.", "kind"
         )
+        self.received: Callable[[], Mapping[str, int]] = dict
+        """The bytes that the API server sent so far, by kind; called at each scrape."""
+        self.catalog.append((RECEIVED, "counter", ("kind",), RECEIVED_HELP))
+        registry.register(_Received(self))
         self._events = counter("watch_events", "Watch events that were taken in.", "kind")
         self._failures = counter("api_failures", "Lists and watches that failed.", "kind")
         self._keys = gauge("keys", "Keys of ours in etcd.")
@@ -147,9 +182,10 @@ class Metrics:
         """``count`` objects of ``kind`` cannot be read at present."""
         self._rejected.labels(kind).set(count)
 
-    def left_out(self, count: int) -> None:
-        """``count`` records were asked for and cannot be made at present."""
-        self._left_out.set(count)
+    def left_out(self, counts: Mapping[str, int]) -> None:
+        """Records that were asked for and cannot be made at present, by reason (`LEFT_OUT`)."""
+        for reason in LEFT_OUT:
+            self._left_out.labels(reason).set(counts.get(reason, 0))
 
     def listed(self, kind: str) -> None:
         """A list of ``kind`` came in whole: it is synced and not stale."""
@@ -213,6 +249,10 @@ class Metrics:
     def held(self, deletes: int) -> None:
         """A plan with so many deletes waits to be confirmed; 0: none does."""
         self._held.set(deletes)
+
+    def refused(self, keys: int) -> None:
+        """etcd refuses to write so many keys."""
+        self._refused.set(keys)
 
     def etcd_up(self, yes: bool) -> None:
         """Whether etcd answered the last request."""

@@ -9,7 +9,10 @@ from kube2etcd.metrics import Metrics, Status
 SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.objects("services", 7), 'objects{kind="services"}', 7),
     (lambda m: m.rejected("pods", 2), 'rejected_objects{kind="pods"}', 2),
-    (lambda m: m.left_out(3), "left_out_records", 3),
+    (lambda m: m.left_out({"taken": 3}), 'left_out_records{reason="taken"}', 3),
+    (lambda m: m.left_out({"taken": 3}), 'left_out_records{reason="invalid"}', 0),
+    (lambda m: setattr(m, "received", lambda: {"pods": 9}), 'api_received_bytes_total{kind="pods"}', 9),
+    (lambda m: m.refused(2), "refused_keys", 2),
     (lambda m: m.listed("services"), 'lists_total{kind="services"}', 1),
     (lambda m: m.listed("services"), 'synced{kind="services"}', 1),
     (lambda m: m.watched("services"), 'watches_total{kind="services"}', 1),

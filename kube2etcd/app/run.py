@@ -64,6 +64,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     follower = EtcdFollower(store, inbox)
     recorder = EventRecorder(api) if settings.events else None
     reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
+    metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
     within = contextlib.ExitStack()
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
     webhook = None

@@ -155,7 +155,7 @@ class Reflector:
         self.errors = 0
         """Failures of lists and watches so far."""
         self.bytes_read = 0
-        """Bytes of lists so far."""
+        """Bytes of lists and watches so far, decompressed."""
         self._connection, self._sink, self._path = connection, sink, kind.path()
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
         self._clock, self._rng = clock, rng or random.Random()
@@ -312,6 +312,7 @@ class Reflector:
 
     def _read_lines(self, lines: Iterable[bytes], opened: float) -> None:
         for line in lines:
+            self._received(len(line))
             if self._interrupted():
                 raise _Interrupted
             self._on_event(decode_event(self.kind, line))

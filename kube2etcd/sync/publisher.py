@@ -10,13 +10,14 @@ is left out, since the server asks that zone.  Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.sync.ownership import Claims, ExclusiveNames, Rank, Seniority
 from kube2etcd.sync.reasons import LoggedReasons
-from kube2etcd.zones.base import Expected, Published, Zone
+from kube2etcd.zones.base import Expected, Published, Taken, Zone, sort_of
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.layout import OWN, Layout
@@ -46,7 +47,9 @@ class Publisher:
         self.desired = self._claims.values
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
         self._reverse = f"{layout.prefix}/arpa/".encode()
-        self._refused: dict[Unit, int] = {}
+        self._refused: dict[Unit, tuple[str, ...]] = {}
+        self.refusals: Counter[str] = Counter()
+        """How many records were asked for and could not be made, by the sort of the reason."""
         self._exclusive = ExclusiveNames()
         self.logged_reasons = LoggedReasons()
         self._unlogged: list[tuple[Unit, str]] = []
@@ -118,7 +121,7 @@ class Publisher:
             if holder not in (None, unit):
                 published.records.clear()
                 published.left_out.append(
-                    f"{name} is {holder}'s, which is older, or as old and first by namespace"
+                    Taken(f"{name} is {holder}'s, which is older, or as old and first by namespace")
                 )
         return found
 
@@ -174,7 +177,7 @@ class Publisher:
         other = next(filter(name.below, zones), None)
         if other is not None:
             what = "external domain" if other in self._external else "zone"
-            published.left_out.append(f"{name} is in the {what} {other}")
+            published.left_out.append(Taken(f"{name} is in the {what} {other}"))
         return other is not None
 
     def key(self, name: Name) -> bytes:
@@ -206,7 +209,7 @@ class Publisher:
 
     def left_out(self) -> int:
         """How many records were asked for and could not be made."""
-        return sum(self._refused.values())
+        return self.refusals.total()
 
     def left_out_units(self) -> KeysView[Unit]:
         """The units of which something could not be made; `published` says what and why."""
@@ -271,7 +274,7 @@ class Publisher:
             self._non_terminals[unit] = frozenset(non_terminals.keys() - claims.keys())
             claims = non_terminals | claims
         rejected = self.store.rejected(unit) is not None
-        self._count(unit, 1 if rejected else len(left_out))
+        self._count(unit, ("unreadable",) if rejected else tuple(map(sort_of, left_out)))
         if not rejected and (left_out or len(self.logged_reasons)):
             odd = [reason for reason in left_out if not isinstance(reason, Expected)]
             if self._present(unit):
@@ -299,11 +302,11 @@ class Publisher:
             length = 2 * len(target) + (address is not None and target[0] == dashed(address))
         return (worth, length, *self.seniority(unit))
 
-    def _count(self, unit: Unit, left_out: int) -> None:
-        if left_out:
-            self._refused[unit] = left_out
-        else:
-            self._refused.pop(unit, None)
+    def _count(self, unit: Unit, sorts: tuple[str, ...]) -> None:
+        self.refusals.subtract(self._refused.pop(unit, ()))
+        if sorts:
+            self._refused[unit] = sorts
+            self.refusals.update(sorts)
 
 
 def _target(record: Record) -> Name:

@@ -100,7 +100,8 @@ class Report:
         metrics.disputed(len(self.disputes.keys))
         metrics.keys(len(self.target.mirror.entries) - len(foreign.keys))
         metrics.held(len(self.held.keys))
-        metrics.left_out(self.publisher.left_out())
+        metrics.left_out(self.publisher.refusals)
+        metrics.refused(len(self.target.refused()))
 
 
 class Latency:

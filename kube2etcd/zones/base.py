@@ -19,6 +19,17 @@ class Expected(str):
     __slots__ = ()
 
 
+class Taken(str):
+    """A reason: another object or zone has the name."""
+
+    __slots__ = ()
+
+
+def sort_of(reason: str) -> str:
+    """The sort of a reason, for metrics: one of a few."""
+    return "pending" if isinstance(reason, Expected) else "taken" if isinstance(reason, Taken) else "invalid"
+
+
 @dataclass(slots=True)
 class Published:
     """The records of one unit in one zone, and what was left out and why.

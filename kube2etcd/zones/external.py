@@ -12,7 +12,7 @@ from typing import Final
 
 from kube2etcd.external import Domain, is_ownership, managed
 from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.zones.base import Published, Zone, longest
+from kube2etcd.zones.base import Published, Taken, Zone, longest
 from kube2etcd.zones.targets import MAX_ALIASES, Known, NameData, name_data, resolve
 from skydns_compat.layout import Layout
 from skydns_compat.names import Address, InvalidName, Name
@@ -101,7 +101,7 @@ def external_records(text: str, known: Known, zone: ExternalZone) -> Published:
         return published
     other = zone.elsewhere(name)
     if other is not None:
-        published.left_out.append(f"{name} is in the zone {other}, which has names of its own")
+        published.left_out.append(Taken(f"{name} is in the zone {other}, which has names of its own"))
         return published
     data = name_data(endpoints, text, zone.ttl)
     published.left_out += data.left_out

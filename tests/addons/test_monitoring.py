@@ -47,11 +47,9 @@ def ours() -> dict[str, set[str]]:
             name, kind = line.split()[2:]
             endings = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
             found |= {name + ending: {"le"} if ending == "_bucket" else set() for ending in endings}
-    for collector in list(metrics.registry._collector_to_names):
-        labels = set(getattr(collector, "_labelnames", ()))
-        for name in metrics.registry._collector_to_names[collector]:
-            if name in found:
-                found[name] |= labels
+    for name, kind, labels, _ in metrics.catalog:
+        for ending in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
+            found[name + ending] |= set(labels)
     return found
 
 

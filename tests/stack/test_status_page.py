@@ -76,6 +76,7 @@ def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path],
         assert re.search(line, log), bridge.log_tail()
         measured = bridge.metrics()
         assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
+        assert measured['kube2etcd_api_received_bytes_total{kind="services"}'] > 1000
         explained(etcd, binaries, tmp_path, apiserver, port)
         bridge.process.send_signal(signal.SIGUSR1)
         apiserver.apply(service("louder"))

@@ -73,7 +73,7 @@ def test_every_case_of_the_annotation(start: Callable[..., Zoned], apiserver: Ap
     assert zoned.ask("3.0.30.172.in-addr.arpa", "PTR") == [f"four.{SVC}."]
     assert zoned.ask("3.1.0.10.in-addr.arpa", "PTR") == ["NXDOMAIN"]
     # the two that are no address are counted
-    assert zoned.bridge.metrics()["kube2etcd_left_out_records"] == 2
+    assert zoned.bridge.metrics()['kube2etcd_left_out_records{reason="invalid"}'] == 2
 
     # changed and removed
     relabel(apiserver, annotated("four", "172.30.0.33"))

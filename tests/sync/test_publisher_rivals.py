@@ -53,7 +53,7 @@ def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder
         publisher = sharing(order)
         assert publisher.desired == alone.desired
         assert publisher.losers(Name.parse("web.stage.example")) == [loser]
-        assert publisher.left_out() == 1
+        assert (publisher.left_out(), publisher.refusals["taken"]) == (1, 1)
         [(unit, reason)] = publisher.take_reasons()
         assert unit == loser
         assert reason.startswith(f"web.stage.example is services/{holder}/web's")
