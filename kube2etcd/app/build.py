@@ -209,12 +209,6 @@ def _door(address: HostPort | None) -> str:
     return str(address) if address is not None else ""
 
 
-def say_rejected(store: Store) -> None:
-    """One line for each object that cannot be read."""
-    for one in store.rejects():
-        log.warning("%s %s/%s is left out: %s", one.kind, one.namespace, one.name, one.reason)
-
-
 def say_left_out(publisher: Publisher) -> None:
     """One line for each reason why something else was left out, as `run` tells them."""
     for line in lines(publisher.take_reasons()):

@@ -35,6 +35,7 @@ HUNT = """
 ALIASES = {
     "out": "www.example.com",
     "short": "intranet",
+    "near": "web.hunt.svc.cluster.local",
     "lost": "gone.hunt.svc.cluster.local",
     "wild": "x.any.example.com",
 }
@@ -96,7 +97,6 @@ def test_explain_asks_skydns(name: str, rtype: str, rcode: str, reason: str) -> 
 
 @pytest.fixture(scope="module")
 def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
-    """Names that mean something to SkyDNS."""
     objects = yaml.safe_load(HUNT)
     for name, target in ALIASES.items():
         spec = {"type": "ExternalName", "externalName": target}
@@ -133,6 +133,7 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
             1,
             ["comes from services/hunt/out", "asks its upstream for www.example"],
         ),
+        ("near.hunt.svc", "AAAA", "NOERROR", 2, ["comes from services/hunt/near"]),
         ("short.hunt.svc", "A", "NOERROR", 0, ["a name of one label"]),
         ("lost.hunt.svc", "A", "NOERROR", 0, ["leads to no address"]),
         ("wild.hunt.svc", "A", "NOERROR", 0, ["services/hunt/wild: x.any.example.com cannot be followed"]),

@@ -83,7 +83,7 @@ def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
     def no_cluster(settings: ClusterSettings) -> Any:
         raise SettingsError("no cluster")
 
-    monkeypatch.setattr(check, "connect_api", no_cluster)
+    monkeypatch.setattr(check, "ApiConnection", no_cluster)
     monkeypatch.setattr(check, "open_store", lambda *_: (made, keys))
     monkeypatch.setattr(store, "health", lambda *_: ServerHealth("3.7.3", 0, 0, True))
     return made
