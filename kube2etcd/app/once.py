@@ -25,7 +25,7 @@ from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, SyncEvent
 from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import Change, Create, Delete, Plan, diff, generations, prune, to_hold
 from kube2etcd.sync.publisher import Publisher
@@ -107,7 +107,7 @@ class _Once(Inbox):
             self.error = error
         super().failing(kind, since, error)
 
-    def news(self, timeout: float = 0.2) -> list[News]:
+    def events(self, timeout: float = 0.2) -> list[SyncEvent]:
         """The events; raises the failure there was."""
         found = self.drain(timeout)
         if self.error is not None:
@@ -176,11 +176,11 @@ class _Cluster:
         return found
 
     def _take_in(self) -> None:
-        self._apply(self.inbox.news())
+        self._apply(self.inbox.events())
 
-    def _apply(self, events: Iterable[News]) -> None:
+    def _apply(self, events: Iterable[SyncEvent]) -> None:
         for event in events:
-            if not isinstance(event, EtcdChanged | EtcdLost | Wake):
+            if not isinstance(event, EtcdChanged | EtcdLost):
                 self.listings.apply(event)
 
 

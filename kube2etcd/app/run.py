@@ -75,7 +75,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         settings.listen, corefile.snapshots(health) if corefile else health, metrics, str(settings.domain)
     )
 
-    def progress(_done: int, _total: int) -> None:
+    def progress(_done: int) -> None:
         status.beat()
         if stop.is_set():
             raise _Stopped
@@ -90,7 +90,6 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             follow=follower.follow,
             metrics=metrics,
             status=status,
-            fill=True,
             resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
             progress=progress,
             left_out=recorder.record if recorder is not None else lambda _: None,

@@ -87,7 +87,7 @@ class Rezoned:
     zones: Sequence[Zone]
 
 
-News: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost | Wake | Rezoned
+SyncEvent: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost | Wake | Rezoned
 
 
 _T = TypeVar("_T")
@@ -106,7 +106,7 @@ class Inbox:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._room = threading.Event()
-        self._queue: queue.SimpleQueue[tuple[float, News | _Question]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[float, SyncEvent | _Question]] = queue.SimpleQueue()
         self.oldest = clock()
         """When the oldest of the last drained events arrived (clock seconds)."""
         self.arrivals: list[tuple[str, float]] = []
@@ -117,7 +117,7 @@ class Inbox:
         """Number of queued events."""
         return self._queue.qsize()
 
-    def put(self, event: News) -> None:
+    def put(self, event: SyncEvent) -> None:
         """Add an event, from any thread, without blocking."""
         self._queue.put((self._clock(), event))
 
@@ -152,7 +152,7 @@ class Inbox:
                 return
             self._room.wait(1.0)
 
-    def drain(self, timeout: float) -> list[News]:
+    def drain(self, timeout: float) -> list[SyncEvent]:
         """All queued events, after waiting at most ``timeout`` seconds for the first.
 
         Runs the callbacks of `ask` on the way.
@@ -170,7 +170,7 @@ class Inbox:
                 break
         self._room.set()
         self.arrivals = [(one.kind, moment) for moment, one in drained if isinstance(one, Changed)]
-        events: list[News] = []
+        events: list[SyncEvent] = []
         for _, one in drained:
             if isinstance(one, _Question):
                 one.answer()

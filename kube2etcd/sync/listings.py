@@ -10,7 +10,7 @@ from typing import Final
 from kube2etcd.kube.objects import Rejected
 from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics
-from kube2etcd.sync.events import Changed, Failing, Healthy, Listed, Rezoned
+from kube2etcd.sync.events import Changed, Failing, Healthy, Listed, Rezoned, Wake
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reasons import lines
 
@@ -23,7 +23,7 @@ empty list: it says so too while it starts, or while a CRD is replaced."""
 AT_ONCE: Final = 256
 """Units published at once: etcd writes the keys of the last ones meanwhile."""
 
-ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned
+ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned | Wake
 
 LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
 """Gets each object of which records are left out, with the reason; must not block."""
@@ -48,7 +48,8 @@ class Listings:
         """Kinds that cannot be listed or watched, and since when (on the clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
         self._left_out = left_out
-        self._units = set(publisher.units())
+        self.units = set(publisher.units())
+        """The units to publish again."""
         self.touched: set[Unit] = set()
         """The units that were published again last."""
         self._empty: set[str] = set()
@@ -67,7 +68,7 @@ class Listings:
 
         A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
         """
-        self.touched, self._units = self._publisher.with_followers(self._units), set()
+        self.touched, self.units = self._publisher.with_followers(self.units), set()
         units = list(self.touched)
         if len(units) > AT_ONCE:
             # The oldest first: what they have is not taken from them later.
@@ -106,7 +107,7 @@ class Listings:
             case Listed():
                 self._listed(event)
             case Changed(kind, change):
-                self._units |= publisher.store.apply(kind, change)
+                self.units |= publisher.store.apply(kind, change)
                 metrics.events(kind)
                 if change.type == "DELETED":
                     # An object that is no unit of its own is not published again when it goes.
@@ -125,14 +126,14 @@ class Listings:
                 self._followed(kind)
                 metrics.watched(kind)
                 metrics.stale_for(kind, None)
-            case _:
-                self._units |= publisher.rezone(event.zones)
+            case Rezoned(zones):
+                self.units |= publisher.rezone(zones)
 
     def _listed(self, event: Listed) -> None:
         kind, store = event.kind, self._publisher.store
         if not (event.objects or event.rejected) and (store.count(kind) or kind in self.waiting):
             self._empty.add(kind)
-        self._units |= store.replace(kind, event.objects, event.rejected)
+        self.units |= store.replace(kind, event.objects, event.rejected)
         self.waiting.discard(kind)
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self._followed(kind)

@@ -8,7 +8,7 @@ waited for, and their events count like anybody's.  Pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kube2etcd.etcd import changes
 
@@ -35,6 +35,13 @@ class Mirror:
         self._echoes.clear()
         self._own.clear()
         return unlike
+
+    def share(self, desired: Mapping[bytes, bytes]) -> None:
+        """Hold what is as ``desired`` as the same objects: a snapshot has brought its own copies of all."""
+        for key, value in desired.items():
+            if self.entries.get(key) == value:
+                del self.entries[key]
+                self.entries[key] = value
 
     def lose(self) -> None:
         """Mark the copy as stale until the next snapshot."""

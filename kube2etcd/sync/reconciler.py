@@ -2,20 +2,20 @@
 
     events -> store -> publisher -> diff with the mirror of etcd -> safety -> etcd -> mirror -> status
 
-A full pass is the same path over all keys of etcd.
+A full pass is the same path over all keys.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from kube2etcd.errors import EtcdError
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News, Wake
+from kube2etcd.sync.events import Changed, EtcdChanged, EtcdLost, Inbox, SyncEvent
 from kube2etcd.sync.listings import LeftOut, Listings
 from kube2etcd.sync.plan import HELD_SHARE, Plan, diff
 from kube2etcd.sync.publisher import Publisher
@@ -36,21 +36,17 @@ class Parts:
     inbox: Inbox
     kinds: Iterable[str]
     relist: Callable[[str], None]
-    """Have every kind listed again, for this reason; does not wait for the lists."""
+    """Have every kind listed again, for this reason, without waiting for it."""
     follow: Callable[[int], int]
     """Watch etcd from this revision on; the number of that watch."""
     metrics: Metrics
     status: Status
     other_leader: Callable[[], str] = str
     """Who writes in our place; empty: we may write."""
-    progress: Callable[[int, int], None] = lambda done, total: None
-    """Called while a plan is written, with the keys done and in all."""
+    progress: Callable[[int], None] = lambda done: None
+    """Called between transactions, with the number of keys written by this call of the store."""
     left_out: LeftOut = lambda refused: None
-    fill: bool = False
-    """Write to an empty etcd while records are derived: ready sooner, but `plan` lacks what was written."""
     resync_period: float = 300.0
-    force: bool = False
-    """Hold no mass deletion."""
     clock: Callable[[], float] = time.monotonic
 
 
@@ -60,9 +56,9 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self.parts, self.publisher, self._clock = parts, parts.publisher, parts.clock
         self.listings = Listings(parts.publisher, parts.kinds, parts.metrics, parts.clock, parts.left_out)
-        self.target = Target(parts.etcd, parts.publisher, parts.metrics)
+        self.target = Target(parts.etcd, parts.publisher, parts.metrics, parts.progress)
         owner = parts.publisher.layout.owner
-        self.held, self.disputes = HeldDeletes(owner, parts.force), Disputes(owner)
+        self.held, self.disputes = HeldDeletes(owner), Disputes(owner)
         self.plan = Plan()  # the last one, before anything of it was held
         self._report = Report(
             parts.publisher, self.listings, self.target, self.held, self.disputes, parts.metrics, parts.status
@@ -75,20 +71,25 @@ class Reconciler:
         while not stop.is_set():
             self.turn(self.parts.inbox.drain(self._pause()))
 
-    def turn(self, events: Iterable[News]) -> None:
+    def turn(self, events: Sequence[SyncEvent]) -> None:
         """Take in events and write what differs."""
         parts, now = self.parts, self._clock()
         self._latency.begin()
+        changed_only = bool(events) and all(isinstance(one, Changed) for one in events)
         for event in events:
             if isinstance(event, EtcdChanged | EtcdLost):
                 self.target.apply(event)
-            elif not isinstance(event, Wake):
+            else:
                 self.listings.apply(event)
         if now >= self._resync_at:
             self._resync_at = now + parts.resync_period
             parts.relist("resync")
             self.target.mirror.lose()
-        self.target.elect(parts.other_leader())
+        elected, open_ = self.target.elect(parts.other_leader()), self.listings.units or self.held.keys
+        if changed_only and not (elected or open_ or self.disputes.active) and self.target.settled(now):
+            self._latency.clear()  # equal objects, or objects without names
+            parts.status.beat()
+            return
         if not self.listings.waiting:
             refreshed = self.listings.refresh()
             try:
@@ -105,13 +106,13 @@ class Reconciler:
         parts, target, full = self.parts, self.target, self.target.mirror.lost
         if full and now < target.retry_at:
             return
+        if full and not target.equal:
+            self._report.publish()  # reading may take long, and so may writing
         if full:
-            if not target.equal:
-                self._report.publish()  # reading may take long, and so may writing
             target.load(now)
         entries, filled = target.mirror.entries, Plan()
-        if parts.fill and full and not entries and not target.other_leader:
-            filled = target.fill(refreshed, parts.progress)
+        if full and not entries and not target.other_leader:
+            filled = target.fill(refreshed)
         touched = set().union(*refreshed)
         waiting, refused = self.held.keys | self.disputes.keys, set(target.refused())
         looked_at = None if full else touched | waiting | target.pending(now)
@@ -121,25 +122,24 @@ class Reconciler:
             return
         plan = self.plan = diff(entries, self.publisher.desired, self.publisher.layout.owner, looked_at)
         target.foreign.note(plan, looked_at)
-        empty = self.listings.came_empty()
-        plan = self.held.hold(plan, entries, self.listings.counts, empty, now)
+        plan = self.held.hold(plan, entries, self.listings.counts, self.listings.came_empty(), now)
         if target.other_leader:
             target.standby.note((change.key for change in plan.changes), now)
             plan = Plan()
         plan = self.disputes.withhold(plan, target.damaged, now)
         if plan.changes or filled.changes:
             # What waited, or changed in the cluster as well, is no repair.
-            if repairs := target.damaged - touched - waiting - refused:
-                repairs &= {change.key for change in plan.changes}
+            repairs = target.repairs(plan, touched | waiting | refused)
             if full and len(repairs) > HELD_SHARE * len(self.publisher.desired):
                 target.equal = False  # etcd lost its data
             if full and not target.equal:
                 self._report.publish()
-            target.write(plan, repairs, self._clock(), parts.progress)
+            target.write(plan, repairs, self._clock())
             written = replace(plan, changes=(*filled.changes, *plan.changes)).without(target.refused())
             since = now if full else parts.inbox.oldest
             log_changes(self.publisher, written, self.listings.touched, self._clock() - since)
         if full:
+            target.mirror.share(self.publisher.desired)
             target.follow(parts.follow)
         target.compared(now)
         self._latency.written(now if full else None, bool(touched))

@@ -125,7 +125,9 @@ class EntryStore(Protocol):
 class Target:
     """etcd with its mirror, as the target of writes."""
 
-    def __init__(self, store: EntryStore, publisher: Publisher, metrics: Metrics) -> None:
+    def __init__(
+        self, store: EntryStore, publisher: Publisher, metrics: Metrics, progress: Callable[[int], None]
+    ) -> None:
         self.mirror = Mirror()
         self.equal = False
         """Whether etcd equalled the cluster at the last comparison."""
@@ -139,7 +141,7 @@ class Target:
         """Keys that other writers changed since the last comparison."""
         self.foreign = Foreign(publisher.layout.name)
         self.standby = Standby()
-        self._store, self._publisher, self._metrics = store, publisher, metrics
+        self._store, self._publisher, self._metrics, self._progress = store, publisher, metrics, progress
         self._refused: dict[bytes, str] = {}
         self._offer_at = 0.0
         self._watch = self._loads = 0
@@ -157,6 +159,15 @@ class Target:
         refused = self.refused().keys() if now >= self._offer_at else set()
         return self.damaged | self.standby.keys | refused
 
+    def settled(self, now: float) -> bool:
+        """Whether etcd was equal, and nothing of it must be looked at."""
+        return self.equal and not self.mirror.lost and not self.pending(now)
+
+    def repairs(self, plan: Plan, others: Set[bytes]) -> set[bytes]:
+        """The keys of ``plan`` that another writer changed and that are not among ``others``."""
+        damaged = self.damaged - others
+        return damaged & {change.key for change in plan.changes} if damaged else damaged
+
     def apply(self, event: EtcdChanged | EtcdLost) -> None:
         """Apply an event of the etcd watch; those of an earlier watch are dropped."""
         if event.watch != self._watch:
@@ -171,14 +182,16 @@ class Target:
             )
         self.lose()
 
-    def elect(self, other_leader: str) -> None:
-        """Update the leader; a new leader compares everything, as its predecessor may have been behind."""
+    def elect(self, other_leader: str) -> bool:
+        """Update the leader, and whether it is another: a new one compares everything, since its predecessor
+        may have been behind."""
         before, self.other_leader = self.other_leader, other_leader
         if before and not other_leader:
             self.standby.lead()
             self.mirror.lose()
             self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is no repair
         self._metrics.leads(not other_leader)
+        return before != other_leader
 
     def load(self, now: float) -> None:
         """Read all of etcd."""
@@ -191,7 +204,7 @@ class Target:
         """Watch from the mirror's revision."""
         self._watch = follow(self.mirror.revision + 1)
 
-    def fill(self, refreshed: Iterable[set[bytes]], progress: Callable[[int, int], None]) -> Plan:
+    def fill(self, refreshed: Iterable[set[bytes]]) -> Plan:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
         All of ``refreshed`` is taken, unless etcd fails.  PTR records are left to `write`: another unit may
@@ -206,16 +219,12 @@ class Target:
                 created.extend(plan.changes)
                 yield from generations(plan, publisher.group, MAX_TXN_OPS)[0]
 
-        self._apply([batches()], created, lambda done: progress(done, len(publisher.desired)))
+        self._apply([batches()], created)
         return Plan(tuple(created))
 
-    def write(
-        self, plan: Plan, repairs: set[bytes], now: float, progress: Callable[[int, int], None]
-    ) -> None:
+    def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
         """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
-        total = len(plan.changes)
-        generated = generations(plan, self._publisher.group, MAX_TXN_OPS)
-        refused = self._apply(generated, plan.changes, lambda done: progress(done, total))
+        refused = self._apply(generations(plan, self._publisher.group, MAX_TXN_OPS), plan.changes)
         self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
         if repaired := len(repairs - refused):
             self._metrics.repaired(repaired)
@@ -225,10 +234,9 @@ class Target:
         self,
         generated: Iterable[Iterable[changes.Batch]],
         written: Collection[Change],
-        progress: Callable[[int], None],
     ) -> set[bytes]:
         """Write batches, in all the changes ``written``; returns the keys that etcd refused."""
-        result = self._store.apply(generated, progress)
+        result = self._store.apply(generated, self._progress)
         self.mirror.wrote(written, result)
         for change, reason in result.refused:
             self._refused[change.key] = reason

@@ -300,7 +300,7 @@ def _reconciler(
     follower.start()
     ending.callback(follower.stop)
 
-    def progress(_done: int, _total: int) -> None:
+    def progress(_done: int) -> None:
         status.beat()
         if stop.is_set():
             raise _Stopped

@@ -23,7 +23,7 @@ from kube2etcd.sync.events import (
     EtcdChanged,
     Inbox,
     Listed,
-    News,
+    SyncEvent,
 )
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
@@ -126,14 +126,12 @@ class World:
         entries: Entries | None = None,
         kinds: Iterable[str] = KINDS,
         *,
-        force: bool = False,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int], None] = lambda done: None,
         store: Store | None = None,
         other_leader: Callable[[], str] = str,
         inbox: Inbox | None = None,
         relist: Callable[[str], None] | None = None,
         zones: Sequence[Zone] = (),
-        fill: bool = False,
     ) -> None:
         self.clock = clock
         self.etcd = entries or Entries()
@@ -153,8 +151,6 @@ class World:
                 follow=self.follow,
                 metrics=self.metrics,
                 status=self.status,
-                force=force,
-                fill=fill,
                 progress=progress,
                 other_leader=other_leader,
                 clock=clock.monotonic,
@@ -166,7 +162,7 @@ class World:
         self.follows.append(revision)
         return self.watch
 
-    def turn(self, *news: News) -> World:
+    def turn(self, *news: SyncEvent) -> World:
         self.loop.turn(list(news))
         return self
 

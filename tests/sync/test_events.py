@@ -1,4 +1,4 @@
-"""News come out in the order they went in, from every door."""
+"""Events come out in the order they went in, from every source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable
 from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
-from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Inbox, Listed, News, Wake
+from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Inbox, Listed, SyncEvent, Wake
 
 SERVICES, MACHINES = KINDS["services"], KINDS["virtualmachineinstances"]
 
@@ -20,7 +20,7 @@ def test_nothing_there(timeout: float) -> None:
 
 def test_everything_comes_in_order() -> None:
     inbox = Inbox()
-    news: list[News] = [Wake(), EtcdLost("gone"), Healthy("services")]
+    news: list[SyncEvent] = [Wake(), EtcdLost("gone"), Healthy("services")]
     for item in news:
         inbox.put(item)
     assert inbox.drain(9.0) == news
@@ -70,7 +70,7 @@ def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError, absent
 
 def test_whoever_waits_is_woken_by_another_thread() -> None:
     inbox = Inbox()
-    found: list[News] = []
+    found: list[SyncEvent] = []
     waiting = threading.Thread(target=lambda: found.extend(inbox.drain(60.0)))
     waiting.start()
     inbox.put(Wake())
@@ -87,7 +87,7 @@ def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.
             inbox.apply(SERVICES, Event("DELETED", None, "shop", str(at)))
 
     threading.Thread(target=flood, daemon=True).start()
-    got: list[News] = []
+    got: list[SyncEvent] = []
     while len(got) < 10:
         got += inbox.drain(5.0)
     inbox.put(Wake())  # a signal handler must never wait

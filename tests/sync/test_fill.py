@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.kube.objects import Metadata, Service
 from kube2etcd.sync.listings import AT_ONCE
@@ -13,6 +11,7 @@ from tests.sync.loop import OTHERS, Clock, Entries, World, clock, many, service
 
 __all__ = ["clock"]
 
+FOREIGN = b"/skydns/local/cluster/svc/shop/old"
 MANY = 2 * AT_ONCE + 10
 
 
@@ -22,10 +21,10 @@ def crowd() -> list[Service]:
 
 
 def test_what_is_filled_is_what_would_be_written(clock: Clock) -> None:
-    filled = World(clock, fill=True).listed(*crowd())
+    filled = World(clock).listed(*crowd())
     filled.assert_equal()
-    plain = World(clock).listed(*crowd())
-    assert filled.etcd.entries == plain.etcd.entries
+    compared = World(clock, Entries({FOREIGN: OTHERS})).listed(*crowd())
+    assert filled.etcd.entries | {FOREIGN: OTHERS} == compared.etcd.entries
     assert filled.follows == [filled.etcd.revision + 1]
     assert filled.turn().etcd.written == filled.etcd.written
 
@@ -38,14 +37,14 @@ def test_no_key_is_written_twice_or_taken_back(clock: Clock) -> None:
         for at in range(MANY)
         for number, space in enumerate(("shop", "other"))
     ]
-    world = World(clock, zones=[named], fill=True).listed(*rivals)
+    world = World(clock, zones=[named]).listed(*rivals)
     world.assert_equal()
     keys = [change.key for change in world.etcd.written]
     assert len(keys) == len(set(keys)) == len(world.etcd.entries)
 
 
 def test_pointers_wait_for_all_claims(clock: Clock) -> None:
-    world = World(clock, fill=True).listed(*crowd())
+    world = World(clock).listed(*crowd())
     keys = [change.key for change in world.etcd.written]
     first = next(at for at, key in enumerate(keys) if key.startswith(b"/skydns/arpa/"))
     # The zone's own keys were known before.
@@ -53,21 +52,20 @@ def test_pointers_wait_for_all_claims(clock: Clock) -> None:
     assert first > MANY
 
 
-@pytest.mark.parametrize("entries", [{b"/skydns/local/cluster/svc/shop/old": OTHERS}], ids=["foreign"])
-def test_an_etcd_that_holds_something_is_compared_first(clock: Clock, entries: dict[bytes, bytes]) -> None:
-    world = World(clock, Entries(dict(entries)), fill=True).listed(*crowd())
+def test_an_etcd_that_holds_something_is_compared_first(clock: Clock) -> None:
+    world = World(clock, Entries({FOREIGN: OTHERS})).listed(*crowd())
     world.assert_equal()
     assert [change.key for change in world.etcd.written] == sorted(world.publisher.desired)
 
 
 def test_a_standby_fills_nothing(clock: Clock) -> None:
-    world = World(clock, other_leader=lambda: "another", fill=True).listed(*many(20))
+    world = World(clock, other_leader=lambda: "another").listed(*many(20))
     assert world.etcd.written == []
 
 
 def test_a_refused_key_costs_no_other(clock: Clock) -> None:
     refused = b"/skydns/local/cluster/svc/shop/s1"
-    world = World(clock, Entries(refused={refused}), fill=True).listed(*crowd())
+    world = World(clock, Entries(refused={refused})).listed(*crowd())
     assert world.publisher.desired.keys() - world.etcd.entries.keys() == {refused}
     assert world.ready
     assert "etcd refuses 1 keys: too large" in world.reasons
@@ -76,10 +74,10 @@ def test_a_refused_key_costs_no_other(clock: Clock) -> None:
 def test_a_failing_etcd_is_filled_later(clock: Clock) -> None:
     etcd, failures = Entries(), [EtcdUnavailable("gone")]
 
-    def fail(_done: int, _total: int) -> None:
+    def fail(_done: int) -> None:
         etcd.trouble = failures.pop() if failures else etcd.trouble
 
-    world = World(clock, etcd, fill=True, progress=fail).listed(*crowd())
+    world = World(clock, etcd, progress=fail).listed(*crowd())
     assert 0 < len(etcd.entries) < len(world.publisher.desired)
     assert not world.ready
     etcd.trouble = None

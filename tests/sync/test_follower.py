@@ -15,7 +15,7 @@ from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.sync import follower as module
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, News
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, SyncEvent
 from kube2etcd.sync.follower import EtcdFollower
 from tests.running import running
 from tests.sync.loop import Clock
@@ -86,8 +86,8 @@ def following(store: Store, inbox: Inbox, rng: random.Random | None = None) -> E
     return follower
 
 
-def told(inbox: Inbox, count: int) -> list[News]:
-    found: list[News] = []
+def told(inbox: Inbox, count: int) -> list[SyncEvent]:
+    found: list[SyncEvent] = []
     while len(found) < count:
         found += inbox.drain(10)
     return found
@@ -108,7 +108,7 @@ def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
     class Racing(Inbox):
         """The loop asks for another watch just as something of the former one comes in."""
 
-        def put(self, news: News) -> None:
+        def put(self, news: SyncEvent) -> None:
             if not again:
                 again.append(follower.follow(1))
             super().put(news)
@@ -130,7 +130,7 @@ def test_a_watch_that_fails_says_so_with_its_number(inbox: Inbox, error: Excepti
 
     follower = following(Watched(fail), inbox)
     number = follower.follow(5)
-    lost: list[News] = []
+    lost: list[SyncEvent] = []
     while not lost:
         lost = [news for news in inbox.drain(10) if isinstance(news, EtcdLost)]
     assert isinstance(lost[0], EtcdLost)

@@ -41,7 +41,7 @@ def listings(publisher: Publisher) -> Listings:
 def told(listings: Listings, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterEvent]) -> int:
     for item in news:
         listings.apply(item)
-        listings.refresh()
+        [*listings.refresh()]
     return caplog.text.count("web-1 is left out")
 
 
@@ -89,5 +89,5 @@ def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publis
         odd = Rejected(SLICES, "shop", f"web-{number}", "endpoints: expected array")
         listings.apply(event("ADDED", odd))
         listings.apply(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
-        listings.refresh()
+        [*listings.refresh()]
     assert len(publisher.logged_reasons) == 0

@@ -161,3 +161,14 @@ def test_deleting_what_another_had_deleted_already_has_no_echo() -> None:
     etcd.write((Put(b"/a", b"2"),))
     assert mirror.take(etcd.tell(9)) == {b"/a"}
     assert mirror.entries == etcd.entries
+
+
+def test_what_is_as_desired_is_held_once() -> None:
+    texts = {"/a": "1", "/b": "2", "/theirs": "3"}
+    mirror = Mirror()
+    mirror.load(Snapshot(3, {key.encode(): value.encode() for key, value in texts.items()}))
+    desired = {key.encode(): value.encode() for key, value in {"/a": "1", "/b": "other", "/c": "4"}.items()}
+    before = dict(mirror.entries)
+    mirror.share(desired)
+    assert mirror.entries == before
+    assert [key for key in mirror.entries if any(key is one for one in desired)] == [b"/a"]

@@ -24,11 +24,12 @@ from kube2etcd.sync.events import (
     Failing,
     Inbox,
     Listed,
-    News,
     Rezoned,
+    SyncEvent,
     Wake,
 )
 from kube2etcd.sync.plan import Delete
+from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.message import Message, encode
@@ -89,7 +90,7 @@ def test_an_optional_kind_that_is_absent_holds_nobody_up(clock: Clock) -> None:
         pytest.param([Changed("services", Event("MODIFIED", service("web"), "shop", "web"))], id="no change"),
     ],
 )
-def test_nothing_is_written_when_nothing_differs(world: World, news: list[News]) -> None:
+def test_nothing_is_written_when_nothing_differs(world: World, news: list[SyncEvent]) -> None:
     world.etcd.written.clear()
     world.clock.now += ETCD_RETRY
     world.turn(*news)
@@ -158,11 +159,10 @@ def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
     assert world.loop.target.mirror.lost
 
 
-def test_progress_is_told(clock: Clock) -> None:
-    told: list[tuple[int, int]] = []
-    world = World(clock, progress=lambda done, total: told.append((done, total)))
-    world.listed(service("web"))
-    assert told[-1] == (len(world.etcd.entries), len(world.etcd.entries))
+def test_progress_is_called_between_transactions(clock: Clock) -> None:
+    written: list[int] = []
+    world = World(clock, progress=written.append).listed(service("web"))
+    assert sum(written) == len(world.etcd.entries)
 
 
 def test_a_resync_reads_both_sides_anew(world: World) -> None:
@@ -197,7 +197,7 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
     class Paced(Inbox):
         """Time goes by; etcd comes back after a while."""
 
-        def drain(self, timeout: float) -> list[News]:
+        def drain(self, timeout: float) -> list[SyncEvent]:
             pauses.append(timeout)
             clock.now += timeout
             if len(pauses) == 1:
@@ -239,3 +239,14 @@ def test_external_zones_that_change_and_names_that_another_holds(
     assert [key for key in world.etcd.entries if b"own_" in key] == [own]
     world.turn(Rezoned(zones))
     assert caplog.text.count("dtk.io is held by another writer") == 2
+
+
+def test_an_event_that_changes_nothing_ends_at_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[None] = []
+    monkeypatch.setattr(Report, "publish", lambda self: reports.append(None))
+    world.turn(Changed("services", Event("MODIFIED", service("web"), "shop", "web")))
+    assert not reports
+    world.turn()
+    assert reports, "the state is published at every tick"

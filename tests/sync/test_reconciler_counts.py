@@ -10,7 +10,7 @@ from kube2etcd.etcd import changes
 from kube2etcd.kube.objects import Event, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import Changed, EtcdChanged, Inbox, Listed, News
+from kube2etcd.sync.events import Changed, EtcdChanged, Inbox, Listed, SyncEvent
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.cluster import ClusterZone
@@ -68,7 +68,7 @@ class Bridge:
             )
         )
 
-    def turn(self, *news: News) -> None:
+    def turn(self, *news: SyncEvent) -> None:
         self.loop.turn(list(news))
 
     def writes(self, op: str) -> float:

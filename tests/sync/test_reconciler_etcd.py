@@ -14,7 +14,7 @@ from kube2etcd.sync.events import (
     Changed,
     EtcdLost,
     Inbox,
-    News,
+    SyncEvent,
     Wake,
 )
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY
@@ -63,7 +63,7 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
     began = clock.now
 
     class Passing(Inbox):
-        def drain(self, timeout: float) -> list[News]:
+        def drain(self, timeout: float) -> list[SyncEvent]:
             if made.etcd.trouble is None:
                 stop.set()
                 return []

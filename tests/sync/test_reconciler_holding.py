@@ -21,11 +21,11 @@ from kube2etcd.sync.events import (
     Healthy,
     Inbox,
     Listed,
-    News,
+    SyncEvent,
     Wake,
 )
 from kube2etcd.sync.listings import GONE_AFTER
-from kube2etcd.sync.safety import ASK_AGAIN
+from kube2etcd.sync.safety import ASK_AGAIN, HeldDeletes
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
@@ -223,7 +223,9 @@ def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock)
 
 
 def test_force_does_not_wait(clock: Clock) -> None:
-    world = World(clock, force=True).listed(*many(20)).turn(Listed("services", []))
+    world = World(clock)
+    world.loop.held = HeldDeletes("kube2etcd", force=True)
+    world.listed(*many(20)).turn(Listed("services", []))
     world.assert_equal()
     assert world.relists == []
 
@@ -244,7 +246,7 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
     class Passing(Inbox):
         """Nothing ever comes; time goes by."""
 
-        def drain(self, timeout: float) -> list[News]:
+        def drain(self, timeout: float) -> list[SyncEvent]:
             clock.now += timeout
             return []
 
