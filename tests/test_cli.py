@@ -94,24 +94,6 @@ def test_shell_completion() -> None:
     assert "_KUBE2ETCD_COMPLETE=bash_complete" in result.stdout
 
 
-FOREIGN = [
-    (
-        "docker-flags",
-        ["--etcd-server", "--kubeconfig", "--vm-domain", "--ttl", "--skydns-config", "--listen"],
-    ),
-    ("webhook", ["--skydns-config", "--vm-reverse", "--pods", "--dns-server-ip", "--webhook", "--etcd-api"]),
-    ("corefile", ["--kubeconfig", "--owner-id", "--skydns-nameserver", "--cluster-ip", "--resync-period"]),
-    ("records", ["--skydns-min-ttl", "--listen", "--resync-period"]),
-    ("check", ["--ttl", "--endpoint-names", "--vm-reverse", "--skydns-dns-addr", "--hosts-file"]),
-]
-
-
-@pytest.mark.parametrize(("command", "options"), FOREIGN, ids=[command for command, _ in FOREIGN])
-def test_help_has_nothing_that_means_nothing(command: str, options: list[str]) -> None:
-    shown = set(re.findall(r"--[a-z-]+", call(command, "--help").stdout))
-    assert shown.isdisjoint(options)
-
-
 def test_commands_of_settings_are_commands() -> None:
     assert {command for setting in SETTINGS for command in setting.commands} == main.commands.keys() - {
         "wait"
@@ -127,7 +109,7 @@ def test_every_command_takes_the_common_options(command: str) -> None:
         assert (f"--{setting.option}" in options) == taken, setting.option
 
 
-def test_what_means_nothing_is_accepted_without_a_word(tmp_path: Path) -> None:
+def test_variables_without_a_meaning(tmp_path: Path) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("vm: {domain: example.test}\nwebhook: {port: 5001}\nskydns: {}\ncorefile: {cache: 5}\n")
     plain = call("docker-flags", "--dns-server-ip", "10.0.0.10")
@@ -269,7 +251,7 @@ def test_a_terminal_with_few_characters() -> None:
 
 
 @pytest.mark.parametrize(("args", "code", "hints"), BAD, ids=[" ".join(args) for args, _, _ in BAD])
-def test_what_is_wrong_is_a_sentence_and_an_exit_code(args: list[str], code: int, hints: list[str]) -> None:
+def test_usage_errors(args: list[str], code: int, hints: list[str]) -> None:
     result = call(*args)
     assert result.exit_code == code
     assert result.stdout == ""
@@ -288,7 +270,7 @@ def test_a_full_disk_is_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("args", [("records", "--objects", SHOP), ("corefile",)], ids=lambda args: args[0])
-def test_whoever_reads_may_stop_and_stderr_may_be_closed(args: tuple[str, ...]) -> None:
+def test_closed_pipes(args: tuple[str, ...]) -> None:
     command = " ".join([sys.executable, "-m", "kube2etcd", *args])
     done = subprocess.run(
         ["bash", "-c", f"{command} 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"],
@@ -328,7 +310,7 @@ def test_no_etcd_is_a_sentence() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_service_links_are_warned_of_and_passed_over() -> None:
+def test_service_links_are_ignored() -> None:
     result = call("records", "--objects", SHOP, KUBE2ETCD_PORT="tcp://10.0.0.1:1", KUBE2ETCD_TTL="tcp://x")
     assert result.exit_code == 0
     assert "KUBE2ETCD_TTL is ignored" in result.stderr
@@ -457,7 +439,7 @@ def test_corefile_is_complete_and_alone_on_the_standard_output() -> None:
     ("option", "plugin", "port"),
     [("health", "health", 8080), ("ready", "ready", 8181), ("metrics", "prometheus", 9153)],
 )
-def test_doors_of_coredns_can_be_moved_and_left_out(option: str, plugin: str, port: int) -> None:
+def test_listeners_of_coredns(option: str, plugin: str, port: int) -> None:
     assert f"{plugin} :{port}" in call("corefile").stdout
     moved = call("corefile", f"--{option}-listen", f"127.0.0.1:{port + 1}").stdout
     assert f"{plugin} 127.0.0.1:{port + 1}" in moved

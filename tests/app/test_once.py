@@ -44,8 +44,6 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def cluster(server: Scripted) -> Callable[[list[dict[str, Any]]], str]:
-    """Objects to the URL of an API server that has them."""
-
     def having(objects: list[dict[str, Any]]) -> str:
         def answer(handler: Handler) -> None:
             path, _, query = handler.path.partition("?")
@@ -87,9 +85,7 @@ def test_what_is_left_out_of_a_cluster_is_told_as_for_files(
 
 
 @pytest.mark.parametrize("args", [("records",), ("explain", "legacy.shop.svc.cluster.local")], ids=" ".join)
-def test_records_and_explain_tell_what_is_left_out_of_a_cluster(
-    cluster: Callable[[list[dict[str, Any]]], str], args: tuple[str, ...]
-) -> None:
+def test_what_is_left_out(cluster: Callable[[list[dict[str, Any]]], str], args: tuple[str, ...]) -> None:
     nowhere = ("--etcd-server", "http://127.0.0.1:1") if args[0] == "explain" else ()
     done = CliRunner().invoke(main, [*args, "--kube-master-url", cluster(OBJECTS), *nowhere])
     assert done.exit_code == len(nowhere) // 2, done.output

@@ -26,9 +26,7 @@ from kube2etcd.etcd.wire import Message, rpc
 from tests.stack.certificates import Authority
 
 
-def test_a_channel_that_is_made_while_the_connection_is_closed_is_not_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a bridge that is stopped at this moment would wait for a silent server."""
     connection = EtcdConnection(EtcdSettings(("http://127.0.0.1:1",), timeout=30))
     made: list[Session] = []
@@ -68,8 +66,6 @@ def test_tls_files_in_the_middle_of_a_rotation_are_waited_for(tmp_path: Path, na
 
 
 class Failure(grpc.RpcError):
-    """What gRPC raises."""
-
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self._code: grpc.StatusCode = getattr(grpc.StatusCode, code)
@@ -82,8 +78,6 @@ class Failure(grpc.RpcError):
 
 
 class Answer:
-    """The future of a request."""
-
     def __init__(self, found: Message | Failure) -> None:
         self._found = found
 
@@ -122,9 +116,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> EtcdConnection:
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "DATA_LOSS"])
-def test_a_server_that_is_ill_is_left_for_the_next(
-    two: EtcdConnection, monkeypatch: pytest.MonkeyPatch, code: str
-) -> None:
+def test_failover_to_the_next_server(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(IllSession, "code", code)
     assert two.call("Range", rpc.RangeRequest()).count == 7
 
@@ -141,9 +133,7 @@ def test_what_says_nothing_about_the_server_leaves_it_in_use(
     assert two.session().endpoint.port == 1
 
 
-def test_a_watch_that_a_proxy_breaks_does_not_end_what_is_on_its_way(
-    two: EtcdConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_watch_ends_no_other_call(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IllSession, "code", "INTERNAL")
     with pytest.raises(EtcdUnavailable):
         list(two.stream(iter(())))

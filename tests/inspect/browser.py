@@ -18,7 +18,6 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def installed() -> str | None:
-    """The program, where it is installed."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
@@ -26,8 +25,6 @@ _MESSAGES = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICal
 
 
 class Browser:
-    """One tab."""
-
     def __init__(self, program: str, profile: Path) -> None:
         self._read, theirs_out = os.pipe()
         theirs_in, self._write = os.pipe()
@@ -60,19 +57,16 @@ class Browser:
             self._call(f"{domain}.enable")
 
     def open(self, url: str) -> None:
-        """Load a page and wait until it is there."""
         self._call("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def evaluate(self, script: str) -> Any:
-        """The value of a script, or of the promise that it gives."""
         answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise AssertionError(answer["exceptionDetails"])
         return answer["result"].get("value")
 
     def wait_for(self, script: str, seconds: float = 20) -> None:
-        """Until the script gives something true."""
         until = time.monotonic() + seconds
         while not self.evaluate(script):
             if time.monotonic() > until:
@@ -80,7 +74,6 @@ class Browser:
             select.select([], [], [], 0.05)
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
-        """Take this size in pixels, and what the user likes."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -92,11 +85,9 @@ class Browser:
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
     def scripts(self, on: bool) -> None:
-        """Let pages run scripts, or not."""
         self._call("Emulation.setScriptExecutionDisabled", value=not on)
 
     def press(self, key: str, code: int) -> None:
-        """Press a key."""
         for kind in ("keyDown", "keyUp"):
             self._call(
                 "Input.dispatchKeyEvent",
@@ -108,11 +99,9 @@ class Browser:
             )
 
     def screenshot(self, file: Path) -> None:
-        """Save what is to be seen as PNG."""
         file.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
 
     def close(self) -> None:
-        """End the browser."""
         with contextlib.suppress(BrokenPipeError, AssertionError):
             self._session = None
             self._call("Browser.close")

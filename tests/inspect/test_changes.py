@@ -68,9 +68,7 @@ _CLUSTERS = clusters(ALL_IDENTITIES).map(lambda objects: _AROUND | objects) | st
 
 @LAW
 @given(st.sampled_from([COREDNS, SKYDNS]), _CLUSTERS, _CLUSTERS)
-def test_the_records_of_before_with_the_changes_are_those_of_after(
-    settings: Settings, one: Present, other: Present
-) -> None:
+def test_before_plus_changes_is_after(settings: Settings, one: Present, other: Present) -> None:
     # SkyDNS hides aliases that lead nowhere.  A name without data may have had some, which says it.
     passed_over = {"NODATA", "CNAME"} if settings is SKYDNS else {"NODATA"}
     before, after = published(settings, one), published(settings, other)
@@ -156,9 +154,7 @@ CASES: list[tuple[str, Settings, Present, Present, list[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("settings", "before", "after", "expected"),
-    [case[1:] for case in CASES],
-    ids=[case[0] for case in CASES],
+    ("settings", "before", "after", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_changes(settings: Settings, before: Present, after: Present, expected: list[str]) -> None:
     found = told(settings, published(settings, before).desired, published(settings, after))
@@ -172,10 +168,7 @@ def test_another_ttl_changes_every_record() -> None:
     found = told(COREDNS, published(load({}, {}), objects).desired, after)
     assert [
         (one.mark, one.rtype, one.before, one.after, one.ttl_before, one.ttl) for one in found.changes
-    ] == [
-        ("~", "PTR", f"{WEB}.", f"{WEB}.", 30, 5),
-        ("~", "A", "10.0.0.1", "10.0.0.1", 30, 5),
-    ]
+    ] == [("~", "PTR", f"{WEB}.", f"{WEB}.", 30, 5), ("~", "A", "10.0.0.1", "10.0.0.1", 30, 5)]
     assert [one.zone for one in found.changes] == ["", "cluster.local"]
     assert {one.object for one in found.changes} == {"services/shop/web"}
 

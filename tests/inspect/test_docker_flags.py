@@ -49,7 +49,7 @@ def test_daemon_json_holds_lists() -> None:
     assert everything == {"dns": ["10.0.0.10", "fd00::a"], "dns-search": SEARCH, "dns-opts": ["ndots:0"]}
 
 
-def test_the_kubelet_reads_texts_whatever_they_look_like() -> None:
+def test_kubelet_texts_are_quoted() -> None:
     text = FORMATS["kubelet"](client("10.0.0.10", "fd00::", domain=Name.parse("1.10"), ndots=5))
     assert yaml.safe_load(text) == {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -108,11 +108,7 @@ MERGED = [
         b'{"dns": ["10.0.0.10"], "dns-search" : ' + AS_JSON + b', "z": {"dns": 1}}',
         id="replaced in their places",
     ),
-    pytest.param(
-        b'{"a":1}',
-        b'{"a":1, "dns": ["10.0.0.10"], "dns-search": ' + AS_JSON + b"}",
-        id="one line",
-    ),
+    pytest.param(b'{"a":1}', b'{"a":1, "dns": ["10.0.0.10"], "dns-search": ' + AS_JSON + b"}", id="one line"),
     pytest.param(
         b'{\r\n  "dns": [],\r\n  "a": "",\r\n  "a": 2}',
         b'{\r\n  "dns": ["10.0.0.10"],\r\n  "a": "",\r\n  "a": 2,\r\n  "dns-search": ' + AS_JSON + b"}",
@@ -255,7 +251,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("args", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_what_is_wrong_is_a_sentence_and_exit_code_2(args: list[str], message: str) -> None:
+def test_usage_errors_of_docker_flags(args: list[str], message: str) -> None:
     code, out, err = call(*args)
     assert (code, out) == (2, "")
     assert message in err

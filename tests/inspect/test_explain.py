@@ -147,7 +147,7 @@ def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hi
         ("none.shop.shop.example", "no object has this name in shop.example"),
     ],
 )
-def test_in_a_zone_of_services_what_is_selected_is_no_reason(tmp_path: Path, name: str, hint: str) -> None:
+def test_selection_is_no_reason_in_a_services_zone(tmp_path: Path, name: str, hint: str) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("zones: [{zone: shop.example, namespaces: [shop]}]\n")
     (found,) = explainer(tmp_path, config=config).explain(question_name(name), "A")
@@ -156,12 +156,12 @@ def test_in_a_zone_of_services_what_is_selected_is_no_reason(tmp_path: Path, nam
     assert "selected" not in found.reasons[0]
 
 
-def test_without_a_cluster_zone_no_search_list_is_thought_of(tmp_path: Path) -> None:
+def test_no_search_list_without_a_cluster_zone(tmp_path: Path) -> None:
     (found,) = explainer(tmp_path, no_cluster_zone=True).explain(question_name("db.shop"), "A")
     assert found.reasons == ("db.shop is not in vm or dtk.io, nor a reverse name",)
 
 
-def test_an_outcome_that_has_no_better_words_is_named() -> None:
+def test_meaning_of_other_codes() -> None:
     assert meaning("SERVFAIL", answered=False) == "SERVFAIL"
 
 
@@ -184,7 +184,7 @@ def test_names_like_one_that_is_not_there(tmp_path: Path, name: str, near: str |
     assert list(found[:1]) == ([near] if near else [])
 
 
-def test_of_a_hundred_thousand_names_those_with_a_common_label_are_compared() -> None:
+def test_nearest_of_a_hundred_thousand() -> None:
     known = [f"n{number}.other.svc.a" for number in range(100_000)] + ["web.shop.svc.a"]
     assert nearest("wbe.shop.svc.a", "a", known) == ["web.shop.svc.a"]
 
@@ -214,9 +214,7 @@ DIFFERING = [
 @pytest.mark.parametrize(
     ("name", "rtype", "key", "value"), DIFFERING, ids=["changed", "malformed", "foreign"]
 )
-def test_what_etcd_really_holds_is_answered(
-    tmp_path: Path, name: str, rtype: str, key: bytes, value: bytes
-) -> None:
+def test_actual_keys_of_etcd(tmp_path: Path, name: str, rtype: str, key: bytes, value: bytes) -> None:
     (found,) = explainer(tmp_path, {key: value}).explain(question_name(name), rtype)
     (wanted,) = explainer(tmp_path).explain(question_name(name), rtype)
     assert (found.rcode, found.answers) != (wanted.rcode, wanted.answers)
@@ -238,13 +236,7 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
         (WEB, "A", reply("10.96.20.10", ttl=3), True, []),
         (WEB.upper(), "A", reply("10.96.20.10"), True, []),
         (WEB, "A", reply("10.96.20.9"), True, ["it lacks", "it has", "an answer cached for up to 30 s"]),
-        (
-            WEB,
-            "A",
-            NXDOMAIN,
-            False,
-            ["where etcd's keys give NOERROR", "it lacks", "a cached answer"],
-        ),
+        (WEB, "A", NXDOMAIN, False, ["where etcd's keys give NOERROR", "it lacks", "a cached answer"]),
         (WEB, "A", Reply("REFUSED"), False, ["no server block for this name"]),
         (WEB, "A", Reply("SERVFAIL"), False, ["it cannot read its etcd"]),
         (WEB, "A", Reply("", trouble="no answer from 192.0.2.53:53"), None, ["no answer from"]),

@@ -38,8 +38,6 @@ def explained(name: str, rtype: str) -> list[dict[str, object]]:
 
 
 class Site:
-    """The application, called without a socket."""
-
     def __init__(self, ask: Callable[[], View]) -> None:
         self.status = Status()
         self.status.report(True, [])
@@ -61,8 +59,6 @@ class Site:
 
 
 class Tags(HTMLParser):
-    """Every element and attribute of a page."""
-
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []

@@ -27,8 +27,6 @@ pytestmark = pytest.mark.skipif(
 
 
 class Bridge:
-    """What the page is about."""
-
     def __init__(self) -> None:
         self.view = view(50_000)
         self.status = Status()
@@ -66,9 +64,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (360, 740)], ids=["desktop", "phone"])
-def test_accessible_in_every_shape(
-    browser: Browser, address: str, width: int, height: int, dark: bool
-) -> None:
+def test_accessibility(browser: Browser, address: str, width: int, height: int, dark: bool) -> None:
     browser.resize(width, height, dark)
     browser.open(f"{address}?q=example.com")
     browser.evaluate(files("axe_core_python").joinpath("axe.min.js").read_text("utf-8") + ";0")

@@ -28,7 +28,6 @@ def bridge() -> Bridge:
 
 
 def looked(bridge: Bridge) -> View:
-    """The view, with the loop's thread at work meanwhile."""
     found: list[View] = []
     inbox = bridge.loop.parts.inbox
     thread = threading.Thread(target=lambda: found.append(look(bridge.loop, 5)))
@@ -116,8 +115,6 @@ def served() -> Sequence[Block]:
 
 
 def explained(bridge: Bridge, name: str = NAME, rtype: str = "A") -> Explanation:
-    """What the bridge explains, with the loop's thread at work meanwhile."""
-
     def explain() -> None:
         found.extend(explain_live(bridge.loop, served, None, (name, rtype), 5))
 

@@ -56,8 +56,6 @@ def test_an_answer_as_text(answer: Answer, shown: str) -> None:
 
 
 class Clock:
-    """Time that passes only in sleep."""
-
     def __init__(self, *answers: Answer) -> None:
         self.now, self.slept = 0.0, []  # type: tuple[float, list[float]]
         self._answers: Iterator[Answer] = iter(answers)

@@ -53,9 +53,7 @@ def test_get(server: Scripted, api: ApiConnection) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_body_above_the_limit_is_not_read_to_its_end(
-    server: Scripted, api: ApiConnection, compressed: bool
-) -> None:
+def test_a_body_over_the_limit(server: Scripted, api: ApiConnection, compressed: bool) -> None:
     body = b"x" * 2_000_000
     answer = whole(gzip.compress(body), Content_Encoding="gzip") if compressed else whole(body)
     server.answers = [answer, answer]
@@ -83,9 +81,7 @@ def test_a_compressed_list_in_chunks_is_read_whole(server: Scripted, api: ApiCon
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
-def test_a_compressed_list_that_is_cut_is_never_a_whole_one(
-    server: Scripted, api: ApiConnection, cut: float
-) -> None:
+def test_a_truncated_compressed_list(server: Scripted, api: ApiConnection, cut: float) -> None:
     services = [{"metadata": {"name": f"s{number}"}} for number in range(2000)]
     meta = {"kind": "ServiceList", "metadata": {"resourceVersion": "1"}}
     packed = gzip.compress(json.dumps({**meta, "items": services}).encode())
@@ -114,12 +110,11 @@ def test_connections_are_used_again_after_chunks(server: Scripted, api: ApiConne
 
 
 def drop(handler: Handler) -> None:
-    """Close the connection instead of an answer."""
     handler.close_connection = True
 
 
 @pytest.mark.parametrize("with_abort", [False, True], ids=["plain", "with abort"])
-def test_an_idle_connection_that_the_server_closes_as_we_take_it_up(
+def test_an_idle_connection_closed_by_the_server(
     server: Scripted, api: ApiConnection, with_abort: bool
 ) -> None:
     abort = Abort() if with_abort else None
@@ -210,9 +205,7 @@ def test_messages_name_verb_and_resource(
     assert words in str(caught.value)
 
 
-def test_a_server_that_echoes_the_token_does_not_bring_it_into_a_message(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_an_echoed_token_is_not_in_messages(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": SECRET}))
     server.answers = [status(403, f"bearer {SECRET} is not enough")]
     with pytest.raises(ApiForbidden) as caught:
@@ -254,9 +247,7 @@ def test_an_error_whose_reason_never_comes(server: Scripted, api: ApiConnection)
         get(api)
 
 
-def test_a_kubeconfig_that_goes_away_keeps_the_old_credentials(
-    server: Scripted, opened: Opened, tmp_path: Path
-) -> None:
+def test_a_removed_kubeconfig(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", server.url, {"token": SECRET})
     api = opened(kubeconfig=path)
     path.unlink()

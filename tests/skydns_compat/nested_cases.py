@@ -67,7 +67,6 @@ DATA: dict[str, list[Data]] = {
 
 
 def records(ttl: int = 60) -> list[Record]:
-    """All of the names' records."""
     return [Record(Name.parse(name), one, ttl) for name, data in DATA.items() for one in (data or [Exists()])]
 
 
@@ -102,11 +101,5 @@ TYPES = ("A", "AAAA", "CNAME", "SRV", "TXT", "PTR", "MX", "NS", "SOA", "CAA", "H
 QUESTIONS = list(product([f"{name}." for name in NAMES], TYPES))
 
 SETTINGS = CorefileSettings(
-    Name.parse("cluster.local"),
-    cache=0,
-    upstream="none",
-    health="",
-    ready="",
-    prometheus="",
-    external=ZONES,
+    Name.parse("cluster.local"), cache=0, upstream="none", health="", ready="", prometheus="", external=ZONES
 )

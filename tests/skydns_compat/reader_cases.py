@@ -16,8 +16,6 @@ FOLDER = "/skydns/local/cluster"
 
 @dataclass(frozen=True)
 class Case:
-    """One question to one set of keys."""
-
     id: str
     keys: Mapping[str, str]
     qname: str
@@ -28,24 +26,19 @@ class Case:
 
     @property
     def question(self) -> str:
-        """The name with the zone in full."""
         return self.qname.replace("~", ZONE)
 
     def expected_answers(self) -> list[str]:
-        """The answer section with the zone in full."""
         return [line.replace("~", ZONE) for line in self.answers]
 
     def expected_additional(self) -> list[str]:
-        """The additional section with the zone in full."""
         return [line.replace("~", ZONE) for line in self.additional]
 
     def etcd(self) -> dict[str, str]:
-        """The keys in full."""
         return {FOLDER + ("" if key == "." else f"/{key}"): value for key, value in self.keys.items()}
 
 
 def host(text: str, rest: str = "") -> str:
-    """A value with that host."""
     return f'{{"host":"{text}"{"," if rest else ""}{rest}}}'
 
 
@@ -56,7 +49,6 @@ def chain(links: int, end: str) -> dict[str, str]:
 
 
 def links(count: int) -> list[str]:
-    """The CNAME records of such a chain."""
     return [f"c{at}.~ 300 IN CNAME c{at + 1}.~" for at in range(count)]
 
 

@@ -43,7 +43,6 @@ def settings(request: pytest.FixtureRequest) -> CorefileSettings:
 
 
 def rules(settings: CorefileSettings) -> list[str]:
-    """The lines without comments and indentation."""
     return [
         line.strip() for line in corefile(settings).splitlines() if line.strip() and line.strip()[0] != "#"
     ]

@@ -209,9 +209,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
             id="a port of one address only",
         ),
         pytest.param(
-            [(WEB, Alias(Name.parse("ext.example")))],
-            alias("ext.example", "ext.example"),
-            id="CNAME",
+            [(WEB, Alias(Name.parse("ext.example")))], alias("ext.example", "ext.example"), id="CNAME"
         ),
         pytest.param(
             [(WEB, Alias(Name.parse("shop.svc.cluster.local"), follow=False))],
@@ -353,7 +351,7 @@ def test_an_endpoint_named_any_has_the_name_of_its_address() -> None:
     check([records], ClusterZone(ZONE))
 
 
-def test_an_endpoint_behind_a_port_without_a_name_is_a_target_under_its_name() -> None:
+def test_an_endpoint_behind_an_unnamed_port() -> None:
     check([headless("", "ep1")], ClusterZone(ZONE))
 
 

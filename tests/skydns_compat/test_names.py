@@ -59,11 +59,7 @@ def test_names(text: str, labels: tuple[str, ...]) -> None:
         pytest.param("a b", "'a b' cannot", id="blank"),
         pytest.param("a\n", r"'a\\n' cannot", id="line feed"),
         pytest.param("a\\.b", "cannot", id="backslash"),
-        pytest.param(
-            "\u212a",
-            "cannot",
-            id="a sign that folds to k",
-        ),
+        pytest.param("\u212a", "cannot", id="a sign that folds to k"),
         pytest.param("straße", "cannot", id="not ASCII"),
         pytest.param("a" * 64, "64 characters, 63", id="64 letters"),
         pytest.param(".".join(["a" * 50] * 5), "254 characters; 253", id="254 characters"),
@@ -129,12 +125,7 @@ def test_below_compares_whole_labels() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [
-        ("10.0.0.1", "10.0.0.1"),
-        ("FD00:0::1", "fd00::1"),
-        ("::", "::"),
-        ("::ffff:10.0.0.1", "10.0.0.1"),
-    ],
+    [("10.0.0.1", "10.0.0.1"), ("FD00:0::1", "fd00::1"), ("::", "::"), ("::ffff:10.0.0.1", "10.0.0.1")],
 )
 def test_addresses(text: str, expected: str) -> None:
     assert str(parse_address(text)) == expected

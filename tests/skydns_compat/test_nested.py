@@ -14,13 +14,7 @@ from hypothesis import strategies as st
 from skydns_compat.corefile import blocks, corefile
 from skydns_compat.layout import OWN, Layout
 from skydns_compat.names import Name, parse_address
-from skydns_compat.nested import (
-    MAX_QUESTION,
-    fits,
-    nested_entries,
-    own_name,
-    target_fits,
-)
+from skydns_compat.nested import MAX_QUESTION, fits, nested_entries, own_name, target_fits
 from skydns_compat.reader import Entries
 from skydns_compat.reader_served import served_answer
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
@@ -36,7 +30,6 @@ FOO = Name.parse("foo.dtk.io")
 
 
 def ask(entries: Entries, name: str, qtype: str) -> str:
-    """The answer's data in order, or the code."""
     given_ = served_answer(entries, RULES, name, qtype)
     return ", ".join(record.data for record in given_.answers) or given_.rcode
 

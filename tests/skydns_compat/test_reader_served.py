@@ -18,7 +18,6 @@ SVC, POD = "svc.cluster.local.", "pod.cluster.local."
 
 
 def ask(name: str, qtype: str, pods: str = "verified") -> str:
-    """The answer in short: the data in order, or the rcode."""
     given = served_answer(ENTRIES, blocks(SETTINGS[pods]), name, qtype)
     return ", ".join(str(record) for record in given.answers) or given.rcode
 
@@ -111,7 +110,7 @@ def test_an_alias_to_a_computed_pod_name_is_followed(qtype: str) -> None:
     assert ask(alias, qtype, "insecure") == expected[qtype]
 
 
-def test_two_zones_that_lead_to_each_other_never_answer() -> None:
+def test_two_zones_in_a_cycle() -> None:
     zones = Name.parse("one.example"), Name.parse("two.example")
     keys = {
         b"/skydns/example/one/a": b'{"host":"a.two.example"}',

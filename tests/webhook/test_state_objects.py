@@ -45,23 +45,13 @@ class FakeApi(ApiConnection):
         self.before: Callable[[], None] = lambda: None
         self.answer: bytes | Exception | None = None
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        timeout: float,
-        body: bytes | None = None,
-        accept: str = "application/json",
-        **_: object,
-    ) -> bytes:
+    def request(self, *args: Any, **given: Any) -> bytes:
         self.before()
         with self.lock:
-            return self._answer(method, path, params, body, accept)
+            return self._answer(*args, **given)
 
     def _answer(
-        self, method: str, path: str, params: Mapping[str, str], body: bytes | None, accept: str
+        self, method: str, path: str, params: Mapping[str, str], *, body: bytes | None = None, **how: Any
     ) -> bytes:
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -74,15 +64,9 @@ class FakeApi(ApiConnection):
         meta = given_.get("metadata", {})
         if method == "GET":
             assert params == {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
-            whole = "Partial" not in accept
-            return json.dumps(
-                {
-                    "items": [
-                        one if whole else {"metadata": one["metadata"]} for one in self.objects.values()
-                    ]
-                    or None
-                }
-            ).encode()
+            parts = {"metadata"} if "Partial" in how.get("accept", "") else {"metadata", "spec"}
+            items = [{key: one[key] for key in one if key in parts} for one in self.objects.values()]
+            return json.dumps({"items": items or None}).encode()
         if method == "DELETE":
             self.objects.clear()
             return b"{}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,15 +86,7 @@ class SlowApi(ApiConnection):
         self.hang = REQUEST if answers else 0
 
     def request(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        timeout: float,
-        body: bytes | None = None,
-        accept: str = "application/json",
-        **_: object,
+        self, method: str, *_: object, timeout: float, body: bytes | None = None, **__: object
     ) -> bytes:
         assert timeout <= REQUEST
         self.answers -= 1

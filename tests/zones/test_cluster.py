@@ -102,10 +102,7 @@ def test_namespace_without_a_name_in_dns() -> None:
         ),
         pytest.param(Pod(Metadata("shop", "p")), [], ["the pod has no address yet"], id="no address"),
         pytest.param(
-            Pod(Metadata("shop", "p"), "10.0.0.1", phase="Failed"),
-            [],
-            ["the pod has ended"],
-            id="ended",
+            Pod(Metadata("shop", "p"), "10.0.0.1", phase="Failed"), [], ["the pod has ended"], id="ended"
         ),
         pytest.param(Pod(Metadata("shop", "p"), "web"), [], ["'web' is not an IP address"], id="a word"),
         pytest.param(
@@ -285,9 +282,7 @@ def test_headless(pieces: list[EndpointSlice], expected: list[str], left_out: li
         ),
     ],
 )
-def test_an_address_counts_once_for_each_slice_without_ports_too(
-    own: Service, zone: ClusterZone, shares: dict[str, int]
-) -> None:
+def test_weights_of_slices(own: Service, zone: ClusterZone, shares: dict[str, int]) -> None:
     """The kubernetes plugin counts a slice without ports as one port, in the weights of SRV alone."""
     http = (EndpointPort("http", "TCP", 80),)
     pieces = [
@@ -386,9 +381,7 @@ def test_every_address_has_a_label(address: object) -> None:
 
 @LAW
 @given(services("shop", "web"), st.lists(slices("shop", "s"), max_size=2), st.sampled_from([ZONE, ALL]))
-def test_records_are_below_the_service_or_there_is_a_reason(
-    one: Service, pieces: list[EndpointSlice], zone: ClusterZone
-) -> None:
+def test_records_or_a_reason(one: Service, pieces: list[EndpointSlice], zone: ClusterZone) -> None:
     published = service_records(one, pieces, zone)
     name = Name.parse("web.shop.svc.c.l")
     assert all(record.name.below(name) for record in published.records)

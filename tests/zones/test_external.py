@@ -9,13 +9,7 @@ import pytest
 
 from kube2etcd.external import Domain, Endpoint, plain_name
 from kube2etcd.zones.base import Published
-from kube2etcd.zones.external import (
-    MAX_TEXT,
-    ExternalZone,
-    external_records,
-    external_zone_records,
-    zones_of,
-)
+from kube2etcd.zones.external import MAX_TEXT, ExternalZone, external_records, external_zone_records, zones_of
 from kube2etcd.zones.targets import MAX_ALIASES, parse_targets
 from skydns_compat.names import Name, parse_address
 

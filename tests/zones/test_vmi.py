@@ -8,12 +8,7 @@ import pytest
 
 from kube2etcd.kube.objects import Interface, Metadata, Namespace, VirtualMachineInstance
 from kube2etcd.zones.base import Published
-from kube2etcd.zones.vmi import (
-    VmZone,
-    machine_namespace_records,
-    machine_records,
-    machine_zone_records,
-)
+from kube2etcd.zones.vmi import VmZone, machine_namespace_records, machine_records, machine_zone_records
 from skydns_compat.names import Name, parse_address
 
 VM = Name.parse("vm")
@@ -154,11 +149,7 @@ def test_a_dotted_name_has_no_gaps() -> None:
         pytest.param(machine(Interface("a.b", "10.0.0.1")), "cannot be a DNS label", id="a dot"),
         pytest.param(machine(Interface("_http", "10.0.0.1")), "cannot be named", id="like a port"),
         pytest.param(machine(ETH, name="ns", namespace="dns"), "cannot be named", id="ns.dns"),
-        pytest.param(
-            machine(ETH, name="apex", namespace="dns"),
-            "cannot be named",
-            id="apex.dns",
-        ),
+        pytest.param(machine(ETH, name="apex", namespace="dns"), "cannot be named", id="apex.dns"),
     ],
 )
 def test_what_cannot_be_named(one: VirtualMachineInstance, reason: str) -> None:
