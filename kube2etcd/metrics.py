@@ -119,8 +119,7 @@ class Metrics:
             "disputed_keys", "Keys left to another writer that has our owner id; nothing is deleted then."
         )
         self._unforeseen = counter(
-            "unforeseen_errors",
-            "Events and objects dropped for an unforeseen error; each is logged.",
+            "unforeseen_errors", "Events and objects dropped for an unforeseen error; each is logged."
         )
         self._thread_deaths = counter(
             "thread_deaths",
@@ -159,8 +158,7 @@ class Metrics:
             "webhook_calls", "Calls of the ExternalDNS webhook.", "method", "path", "status"
         )
         self._called = gauge(
-            "webhook_last_success_timestamp_seconds",
-            "When a call of the ExternalDNS webhook last succeeded.",
+            "webhook_last_success_timestamp_seconds", "When a call of the ExternalDNS webhook last succeeded."
         )
         self._skipped = counter(
             "webhook_skipped_endpoints", "Endpoints of calls that could not be used, by reason.", "reason"

@@ -308,9 +308,7 @@ def to_glob(value: Any) -> str:
 
 #: An owner id.
 to_owner: Final = _matching(
-    "NAME",
-    r"([A-Za-z0-9][A-Za-z0-9._/-]{0,62})",
-    "write up to 63 letters, digits, dots, hyphens or slashes",
+    "NAME", r"([A-Za-z0-9][A-Za-z0-9._/-]{0,62})", "write up to 63 letters, digits, dots, hyphens or slashes"
 )
 #: A namespace (RFC 1123 label).
 to_word: Final = _matching(

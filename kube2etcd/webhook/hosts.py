@@ -223,10 +223,7 @@ class HostsFile:
     """One hosts file, and the block of one ``owner`` in it.  Used by one thread at a time."""
 
     def __init__(
-        self,
-        path: Path,
-        owner: str = DEFAULT_OWNER,
-        clock: Callable[[], float] = time.monotonic,
+        self, path: Path, owner: str = DEFAULT_OWNER, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path = path
         self._markers, self._owner, self._clock = Markers(owner), owner, clock

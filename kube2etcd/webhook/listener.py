@@ -137,11 +137,7 @@ class Listener:
     """Serves ``application`` on ``listen`` from `start` to `stop`."""
 
     def __init__(
-        self,
-        application: Application,
-        listen: HostPort,
-        metrics: Metrics,
-        allow: Iterable[Network] = (),
+        self, application: Application, listen: HostPort, metrics: Metrics, allow: Iterable[Network] = ()
     ) -> None:
         """``metrics`` counts calls that are refused here; without ``allow`` everybody may call."""
         self._map: dict[int, Any] = {}

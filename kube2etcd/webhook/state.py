@@ -214,10 +214,7 @@ def adjust(
         elif cluster and _points_to_itself(endpoint):
             for address in cluster.addresses:
                 yield msgspec.structs.replace(
-                    endpoint,
-                    dns_name=endpoint.name,
-                    targets=(address,),
-                    record_type=Host(address).rtype,
+                    endpoint, dns_name=endpoint.name, targets=(address,), record_type=Host(address).rtype
                 )
         else:
             targets = tuple(_in_ascii(endpoint.record_type, one) for one in endpoint.targets)

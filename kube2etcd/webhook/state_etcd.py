@@ -17,13 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from kube2etcd.errors import (
-    EtcdCompacted,
-    EtcdError,
-    EtcdNoSpace,
-    EtcdUnauthenticated,
-    EtcdUnavailable,
-)
+from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
