@@ -17,7 +17,6 @@ import time
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -62,49 +61,6 @@ class _Changed(Exception):
     """The object is not the version that we know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one object says: the text of its annotation ``ENDPOINTS``, or ``HEAD``."""
-
-    name: str
-    content: str
-
-    def body(self, namespace: str, generation: int, version: str | None) -> dict[str, Any]:
-        """The object's JSON; ``version`` is the resourceVersion that it replaces."""
-        noted = {HEAD if self.name == MANAGER else ENDPOINTS: self.content} if self.content else {}
-        meta = {
-            "name": self.name,
-            "namespace": namespace,
-            "labels": {LABEL: MANAGER},
-            "annotations": {**noted, GENERATION: str(generation)},
-        }
-        if version is not None:
-            meta["resourceVersion"] = version
-        return {
-            "apiVersion": f"{KIND.group}/{KIND.version}",
-            "kind": KIND.kind,
-            "metadata": meta,
-            "spec": {"endpoints": []},
-        }
-
-
-class _Cutter:
-    """Cuts states into parts; encodes again only those that changed since the last state."""
-
-    def __init__(self) -> None:
-        self._last: list[tuple[list[Endpoint], str]] = [([], "")] * PARTS
-
-    def cut(self, state: State) -> list[Part]:
-        members: list[list[Endpoint]] = [[] for _ in range(PARTS)]
-        for key, endpoint in state.endpoints.items():
-            members[_part(key)].append(endpoint)
-        for number, endpoints in enumerate(members):
-            if self._last[number][0] != endpoints:
-                self._last[number] = (endpoints, pack(encode_sorted(endpoints)))
-        head = Part(MANAGER, msgspec.json.encode(encode_head(state)).decode())
-        return [head, *(Part(name, text) for name, (_, text) in zip(_NAMES, self._last, strict=True))]
-
-
 def _part(key: EndpointKey) -> int:
     """The part that holds an endpoint; all endpoints of a name are in one."""
     return zlib.crc32(key.name.encode(errors="replace")) % PARTS
@@ -116,7 +72,8 @@ class ObjectsStore:
     def __init__(self, api: ApiConnection, namespace: str) -> None:
         self._api, self._namespace = api, namespace
         self._path = KIND.path(namespace)
-        self._cutter = _Cutter()
+        self._packed: list[tuple[list[Endpoint], str]] = [([], "")] * PARTS
+        """Each part of the last state with its annotation, so that only changed ones are packed again."""
         self._forget()
 
     def load(self) -> State:
@@ -127,16 +84,16 @@ class ObjectsStore:
     def save(self, state: State, deadline: float) -> None:
         """As `StateStore` says."""
         began = time.monotonic()
-        missing = [part for part in self._cutter.cut(state) if self._is_missing(part)]
+        missing = [part for part in self._parts(state).items() if self._is_missing(*part)]
         # Our own work on a large state is not the server's fault.
         deadline += time.monotonic() - began
         if len(missing) < 2 or AT_ONCE < 2:
             for part in missing:
-                self._write(part, deadline)
+                self._write(*part, deadline)
             return
         pool = ThreadPoolExecutor(min(AT_ONCE, len(missing)), "state")
         try:
-            for written in [pool.submit(self._write, part, deadline) for part in missing]:
+            for written in [pool.submit(self._write, *part, deadline) for part in missing]:
                 written.result()
         finally:
             # Wait for requests in flight: their outcome decides what is known of the object.
@@ -215,15 +172,23 @@ class ObjectsStore:
             raise NotStored(f"the answer to listing the state in {self._namespace} is no list")
         return items
 
-    def _is_missing(self, part: Part) -> bool:
-        """The head is always written: only that shows whether objects can be stored at all."""
-        if part.name in self._versions:
-            return self._written.get(part.name) != part.content
-        return bool(part.content)
+    def _parts(self, state: State) -> dict[str, str]:
+        """What each object says, by name: the text of its annotation ``ENDPOINTS``, or ``HEAD``."""
+        members: list[list[Endpoint]] = [[] for _ in range(PARTS)]
+        for key, endpoint in state.endpoints.items():
+            members[_part(key)].append(endpoint)
+        for number, endpoints in enumerate(members):
+            if self._packed[number][0] != endpoints:
+                self._packed[number] = (endpoints, pack(encode_sorted(endpoints)))
+        head = msgspec.json.encode(encode_head(state)).decode()
+        return {MANAGER: head} | {name: text for name, (_, text) in zip(_NAMES, self._packed, strict=True)}
 
-    def _write(self, part: Part, deadline: float) -> None:
+    def _is_missing(self, name: str, text: str) -> bool:
+        """The head is always written: only that shows whether objects can be stored at all."""
+        return self._written.get(name) != text if name in self._versions else bool(text)
+
+    def _write(self, name: str, text: str, deadline: float) -> None:
         """Several threads may write, each an object of its own."""
-        name, text = part.name, part.content
         version, newest = self._versions.get(name), self._newest.get(name, _NEVER)
         # One number until an outcome is known: others may go on counting meanwhile.
         number = newest[0] + (newest[1] not in (text, "?") or newest == _NEVER)
@@ -231,13 +196,30 @@ class ObjectsStore:
         self._written.pop(name, None)
         method, path = ("POST", self._path) if version is None else ("PUT", f"{self._path}/{name}")
         try:
-            answer = self._ask(method, path, {}, deadline, part.body(self._namespace, number, version))
+            answer = self._ask(method, path, {}, deadline, self._body(name, text, number, version))
         except _Changed:
             self._newest[name] = newest
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
         self._versions[name] = _identity(answer)[1]
         self._written[name] = text
         self._newest[name] = (number, text)
+
+    def _body(self, name: str, text: str, generation: int, version: str | None) -> dict[str, Any]:
+        """The object's JSON; ``version`` is the resourceVersion that it replaces."""
+        noted = {HEAD if name == MANAGER else ENDPOINTS: text} if text else {}
+        meta = {
+            "name": name,
+            "namespace": self._namespace,
+            "labels": {LABEL: MANAGER},
+            "annotations": {**noted, GENERATION: str(generation)},
+            **({"resourceVersion": version} if version is not None else {}),
+        }
+        return {
+            "apiVersion": f"{KIND.group}/{KIND.version}",
+            "kind": KIND.kind,
+            "metadata": meta,
+            "spec": {"endpoints": []},
+        }
 
     def _ask(
         self,
