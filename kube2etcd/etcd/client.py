@@ -300,7 +300,9 @@ class EtcdConnection:
         except (grpc.RpcError, ValueError) as error:
             if "authentication is not enabled" in _details(error):
                 if not self._warned:
-                    log.warning("etcd at %s wants no user: the one set is not used", session.endpoint)
+                    log.warning(
+                        "etcd at %s: authentication is off, so the user is not used", session.endpoint
+                    )
                     self._warned = True
                 return False
             meaning = self.failed(session, "Authenticate", error)

@@ -118,7 +118,7 @@ class Election:
         if self._guard is None:
             return self._waiting
         if time.monotonic() >= self._renewed + LEASE:
-            return "standing by: the lease of the leader could not be kept alive"
+            return "standing by: our lease could not be renewed"
         return ""
 
     def guard(self) -> Guard:
@@ -195,11 +195,11 @@ class Election:
         asked = time.monotonic()
         left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=self._lease)).TTL
         if left <= 0:
-            self._resign("standing by: the lease of the leader has ended")
+            self._resign("standing by: our lease has expired")
             return 0.0
         found = self._connection.call("Range", rpc.RangeRequest(key=self._key)).kvs
         if guard is None or not found or not guard.holds(found[0]):
-            self._resign("standing by: the key of the election was taken away")
+            self._resign("standing by: the election key was deleted or taken")
             return 0.0
         self._take_over(guard, asked)
         return RENEW
@@ -208,7 +208,7 @@ class Election:
         led = not self.standing_by()
         self._renewed, self._guard = asked, guard
         if not led:
-            log.info("%s leads from now on and writes to etcd", self._name)
+            log.info("%s is the leader now and writes to etcd", self._name)
             self._changed()
 
     def _stand_by(self, holder: Message) -> None:

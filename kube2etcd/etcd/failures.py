@@ -73,7 +73,7 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
     if code == "DEADLINE_EXCEEDED":
         return EtcdSilent(f"{where} did not answer in time ({what}): check its load and its disk")
     if code == "CANCELLED":
-        return EtcdUnavailable(f"the request to {where} was given up ({what}): try again")
+        return EtcdUnavailable(f"the request to {where} was cancelled ({what}): try again")
     if code == "UNAVAILABLE":
         return EtcdUnavailable(
             f"{where} cannot be reached ({what}: {words}): check that it runs and the URL is right"

@@ -136,11 +136,11 @@ class EtcdStore:
             version = self._connection.call("Status", rpc.StatusRequest()).version
             if re.match(r"3\.[0-4]\.", version):
                 self._connection.call("Hash", rpc.HashRequest())
-                log.debug("etcd %s: its buffer of recent writes is dropped", version)
+                log.debug("etcd %s: dropped its buffer of recent writes", version)
         except EtcdError as error:
-            log.debug("etcd is not nudged: %s", error)
+            log.debug("etcd keeps its buffer of recent writes: %s", error)
         except Exception:
-            log.exception("etcd is not nudged")
+            log.exception("etcd keeps its buffer of recent writes")
 
     # -- reading
 

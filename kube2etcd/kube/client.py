@@ -62,7 +62,7 @@ class ApiConnection:
         self.reloads = 0
         """Number of credential reloads."""
         if not self._session.access.verify:
-            _log.warning("the certificate of %s is not checked, as the kubeconfig says", self.server)
+            _log.warning("%s: its certificate is not verified (insecure-skip-tls-verify)", self.server)
 
     @property
     def server(self) -> str:
@@ -180,7 +180,7 @@ class ApiConnection:
         self, session: Session, request: _Request, abort: Abort | None
     ) -> urllib3.BaseHTTPResponse:
         if abort is not None and abort.triggered:
-            raise ApiUnavailable("the request was called off")
+            raise ApiUnavailable("the request was aborted")
         query = "?" + urlencode(request.params) if request.params else ""
         send = partial(
             session.pool.request,
@@ -242,7 +242,7 @@ class ApiConnection:
         session: Session, seconds: float, abort: Abort | None, error: Exception, *, whole: bool = False
     ) -> ApiError:
         if abort is not None and abort.triggered:
-            return ApiUnavailable("the request was called off")
+            return ApiUnavailable("the request was aborted")
         return explain_failure(public_url(session.access.host), error, seconds, whole=whole)
 
 

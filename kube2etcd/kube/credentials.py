@@ -272,7 +272,7 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
         return {}
     except UnicodeDecodeError as error:
         raise SettingsError(
-            f"the kubeconfig {path} is no text in UTF-8 (byte {error.start}); is it the right file?"
+            f"the kubeconfig {path} is not UTF-8 (byte {error.start}); is it the right file?"
         ) from None
     try:
         documents = [one for one in yaml.safe_load_all(text) if one is not None]
@@ -290,7 +290,7 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
     if len(documents) > 1:
         raise SettingsError(f"the kubeconfig {path} holds {len(documents)} documents; leave one")
     if not isinstance(documents[0], dict):
-        raise _malformed(path, "a mapping with clusters, users and contexts")
+        raise _malformed(path, "it is no mapping of clusters, users and contexts")
     return documents[0]
 
 
@@ -309,7 +309,7 @@ def _entries(path: Path, kind: str, found: Any) -> list[Mapping[str, Any]]:
 
 
 def _malformed(path: Path, why: str) -> SettingsError:
-    return SettingsError(f"the kubeconfig {path} has not the form of one: {why}")
+    return SettingsError(f"the kubeconfig {path} is malformed: {why}")
 
 
 def _check_context(names: str, merged: Mapping[str, Any], current: Any, asked: str | None) -> None:

@@ -55,7 +55,7 @@ class EventRecorder:
                 try:
                     self._waiting.put_nowait((unit, reason))
                 except queue.Full:
-                    log.warning("events: more than %d wait, the rest is dropped", MAX_WAITING)
+                    log.warning("events: more than %d queued, dropping the rest", MAX_WAITING)
                     return
 
     def start(self) -> None:

@@ -103,7 +103,7 @@ def application(provider: Provider, metrics: Metrics) -> Application:
             response = refused(error)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            response = refused(InternalServerError("this is a defect of kube2etcd; its log has more"))
+            response = refused(InternalServerError("internal error; see the log of kube2etcd"))
         count(metrics, request.method, request.path, response.status_code)
         return response(environ, start)
 

@@ -268,7 +268,7 @@ class HostsFile:
                 f"the hosts file {self.path} cannot be written: {error.strerror or error}"
             ) from None
         for name in sorted(set(rewritten.left_to_others) - self._left):
-            log.warning("%s is not in our block of %s: a line of its own has it", name, self.path)
+            log.warning("%s is not in our block of %s: another line has it", name, self.path)
         self._left = frozenset(rewritten.left_to_others)
         self._ours, self._armed = rewritten.written, True
         after = self._version()

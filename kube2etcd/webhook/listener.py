@@ -172,7 +172,7 @@ class Listener:
     def start(self) -> Listener:
         """Start answering."""
         self._thread.start()
-        log.info("ExternalDNS is answered on port %d", self.port)
+        log.info("webhook listening on port %d", self.port)
         return self
 
     def stop(self) -> None:

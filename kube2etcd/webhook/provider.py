@@ -331,7 +331,7 @@ class Provider:
             self._repair()
         except Exception as error:
             log.exception("comparison failed")
-            self._unread = f"this is a defect of kube2etcd ({type(error).__name__}); its log has more"
+            self._unread = f"internal error ({type(error).__name__}); see the log of kube2etcd"
             self._conditions.set("repair", self._unread)
         else:
             self._conditions.set("repair", "")
@@ -402,7 +402,7 @@ class Provider:
         """The state after a look at what other writers have stored; `NotStored`."""
         state = self._store.check(known.state, deadline)
         if state is not known.state:
-            log.warning("another webhook has changed the state: it is taken over")
+            log.warning("state changed by another webhook: adopting it")
             # A cluster address set here since the start stays, unless the other webhook changed it.
             same = state.cluster == known.state.cluster
             cluster = known.cluster if same else self._options.cluster or state.cluster

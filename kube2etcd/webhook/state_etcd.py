@@ -217,7 +217,7 @@ class EtcdState:
             try:
                 committed = self._range(deadline, head_kv.mod_revision)
             except EtcdCompacted:
-                log.warning("a call that was cut off is stored in part under %s", self._prefix)
+                log.warning("an interrupted call is stored in part under %s", self._prefix)
         head: dict[str, Any] = {}
         try:
             state = State()

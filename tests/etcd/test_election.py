@@ -153,7 +153,7 @@ def test_a_key_that_is_taken_away_ends_the_leadership() -> None:
     server = Server()
     only = Candidate(server).turn()
     server.held = None
-    assert "taken away" in only.turn().election.standing_by()
+    assert "deleted or taken" in only.turn().election.standing_by()
     assert only.turn().leads
 
 
@@ -164,7 +164,7 @@ def test_another_key_at_the_same_revision_ends_the_leadership() -> None:
     only = Candidate(server).turn()
     guard = only.election.guard()
     server.held = (guard.lease + 1, guard.create_revision, b"another")
-    assert "taken away" in only.turn().election.standing_by()
+    assert "deleted or taken" in only.turn().election.standing_by()
     assert "another writes" in only.turn().election.standing_by()
     created, leased = guard.conditions()
     assert (created.create_revision, leased.lease) == (guard.create_revision, guard.lease)

@@ -124,7 +124,7 @@ def test_overflow_drops(api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytes
     api.wait(2)
     one.stop()
     assert [event["note"] for _, event in api.posted] == ["0", "1"]
-    assert "more than 2 wait" in caplog.text
+    assert "more than 2 queued" in caplog.text
 
 
 def test_after_a_burst_it_pauses_and_recovers(api: Api) -> None:

@@ -152,7 +152,7 @@ class World(ApiConnection):
             if callable(step):
                 step()
                 if abort is not None and abort.triggered and not self.deaf:
-                    raise ApiUnavailable("the request was called off")
+                    raise ApiUnavailable("the request was aborted")
             else:
                 yield step
 

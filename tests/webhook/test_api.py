@@ -300,7 +300,7 @@ def test_an_internal_error_is_a_500(client: Client, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(client.provider, "apply", lambda changes: 1 / 0)
     answer = client.call("POST", "/records", b"{}")
     assert answer.status == 500
-    assert "defect" in answer.json()["error"]
+    assert "internal error" in answer.json()["error"]
 
 
 # --- whatever comes -----------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def test_an_internal_error_in_a_repair_is_reported_and_retried() -> None:
 
     client.store.check = odd  # type: ignore[method-assign]
     client.provider.repair()
-    assert "defect" in client.provider.conditions()[0]
+    assert "internal error" in client.provider.conditions()[0]
     assert client.call("GET", "/records").status == 200
     client.store.check = check  # type: ignore[method-assign]
     client.provider.repair()
