@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import idna
@@ -26,6 +26,8 @@ from skydns_compat.names import (
     servable,
     version,
 )
+
+_T = TypeVar("_T")
 
 #: The largest TTL in DNS (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
@@ -109,11 +111,9 @@ class Endpoint(msgspec.Struct, frozen=True):
 
         :raises InvalidEndpoint: wrong shape.
         """
-        if type(value) is not dict:
-            raise InvalidEndpoint(f"an endpoint is an object, not {_shown(value)}")
         fields: dict[str, Any] = {}
         more: dict[str, Any] = {}
-        for key, found in value.items():
+        for key, found in _expect(dict, "an endpoint", value).items():
             known = _FIELDS.get(key) or _FIELDS.get(key.lower())
             if known is None:
                 more[key] = found
@@ -123,42 +123,33 @@ class Endpoint(msgspec.Struct, frozen=True):
         return cls(fields.pop("dns_name", ""), more=more, **fields)
 
 
-def _text(key: str, value: object) -> str:
-    if type(value) is not str:
-        raise InvalidEndpoint(f"{key} is a string, not {_shown(value)}")
+def _expect(kind: type[_T], key: str, value: Any) -> _T:
+    # The exact type: a bool is no integer.
+    if type(value) is not kind:
+        raise InvalidEndpoint(f"{key} is {_KINDS[kind]}, not {_shown(value)}")
     return value
 
 
-def _number(key: str, value: object) -> int:
-    if type(value) is not int:
-        raise InvalidEndpoint(f"{key} is an integer, not {_shown(value)}")
-    return value
+def _text(key: str, value: Any) -> str:
+    return _expect(str, key, value)
 
 
-def _texts(key: str, value: object) -> tuple[str, ...]:
-    if type(value) is not list:
-        raise InvalidEndpoint(f"{key} is a list, not {_shown(value)}")
-    return tuple(_text(key, one) for one in value)
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    return tuple(_text(key, one) for one in _expect(list, key, value))
 
 
-def _labels(key: str, value: object) -> dict[str, str]:
-    if type(value) is not dict:
-        raise InvalidEndpoint(f"{key} is an object, not {_shown(value)}")
+def _labels(key: str, value: Any) -> dict[str, str]:
     # As in Go, null in a map of strings is the empty string.
-    return {name: "" if text is None else _text(key, text) for name, text in value.items()}
+    items = _expect(dict, key, value).items()
+    return {name: "" if text is None else _text(key, text) for name, text in items}
 
 
-def _properties(key: str, value: object) -> tuple[Property, ...]:
-    if type(value) is not list:
-        raise InvalidEndpoint(f"{key} is a list, not {_shown(value)}")
+def _properties(key: str, value: Any) -> tuple[Property, ...]:
     found = []
-    for one in value:
-        if type(one) is not dict:
-            raise InvalidEndpoint(f"{key} holds objects, not {_shown(one)}")
-        lower = {name.lower(): text for name, text in one.items()}
-        found.append(
-            Property(*("" if (text := lower.get(part)) is None else _text(key, text) for part in _PROPERTY))
-        )
+    for one in _expect(list, key, value):
+        lower = {name.lower(): text for name, text in _expect(dict, f"each of {key}", one).items()}
+        known = {name: lower.get(name) for name in ("name", "value")}
+        found.append(Property(**_labels(key, known)))
     return tuple(found)
 
 
@@ -167,14 +158,14 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-_PROPERTY = ("name", "value")
+_KINDS: Mapping[type, str] = {str: "a string", int: "an integer", list: "a list", dict: "an object"}
 _Reader = Callable[[str, Any], Any]
 _SPELLED: Mapping[str, tuple[str, _Reader]] = {
     "dnsName": ("dns_name", _text),
     "targets": ("targets", _texts),
     "recordType": ("record_type", _text),
     "setIdentifier": ("set_identifier", _text),
-    "recordTTL": ("ttl", _number),
+    "recordTTL": ("ttl", partial(_expect, int)),
     "labels": ("labels", _labels),
     "providerSpecific": ("provider_specific", _properties),
 }
