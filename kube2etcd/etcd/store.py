@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd import watch
@@ -90,7 +90,7 @@ class EtcdStore:
             if self._election is not None:
                 self._election.deposed()
             raise
-        result = writer.result
+        result = ApplyResult(writer.revision, frozenset(writer.own), writer.written, tuple(writer.refused))
         for change, reason in result.refused[:1]:
             log.warning("etcd refused %d changes, first %r: %s", len(result.refused), change.key, reason)
         self._seen = max(self._seen, result.revision)
@@ -198,58 +198,44 @@ class EtcdStore:
         return self._connection.start("Range", request)
 
 
+@dataclass
 class _Writer:
     """One call of `EtcdStore.apply`."""
 
-    def __init__(
-        self,
-        connection: EtcdConnection,
-        max_txn_ops: int,
-        in_flight: int,
-        progress: Callable[[int], None] | None,
-        seen: int,
-        guard: Guard | None,
-    ) -> None:
-        self._connection = connection
-        self._limit = max_txn_ops
-        self._in_flight = in_flight
-        self._progress = progress
-        self._seen = seen
-        self._guard = guard
-        self._revision = 0
-        self._own: set[int] = set()
-        self._written = 0
-        self._refused: list[tuple[Change, str]] = []
-
-    @property
-    def result(self) -> ApplyResult:
-        """What has been answered so far."""
-        return ApplyResult(self._revision, frozenset(self._own), self._written, tuple(self._refused))
+    connection: EtcdConnection
+    limit: int
+    in_flight: int
+    progress: Callable[[int], None] | None
+    seen: int
+    guard: Guard | None
+    revision: int = 0
+    own: set[int] = field(default_factory=set)
+    written: int = 0
+    refused: list[tuple[Change, str]] = field(default_factory=list)
 
     def generation(self, batches: Iterable[Batch]) -> None:
-        """Send independent batches, `in_flight` at once: one after the other leaves etcd waiting for its
-        disk."""
+        """Send independent batches, `in_flight` at once: sequentially, etcd would wait for its disk."""
         window: deque[tuple[Batch, Pending, int]] = deque()
         try:
             for batch in batches:
                 if not batch:
                     continue
-                if len(batch) > self._limit:
+                if len(batch) > self.limit:
                     self._send_in_parts(batch)
                     continue
-                if len(window) >= self._in_flight:
+                if len(window) >= self.in_flight:
                     self._settle(*window.popleft())
-                window.append((batch, self._start(batch), self._seen))
+                window.append((batch, self._start(batch), self.seen))
             while window:
                 self._settle(*window.popleft())
         finally:
-            # After a failure: nothing stays under way.
+            # After a failure nothing stays in flight.
             while window:
                 with contextlib.suppress(EtcdError):
                     window.popleft()[1].result()
 
     def _start(self, batch: Batch) -> Pending:
-        return self._connection.start("Txn", transaction(batch, self._guard))
+        return self.connection.start("Txn", transaction(batch, self.guard))
 
     def _settle(self, batch: Batch, pending: Pending, seen: int) -> None:
         try:
@@ -261,22 +247,23 @@ class _Writer:
         _not_back(seen, revision)
         if not answer.succeeded:
             raise EtcdDeposed("another bridge leads by now: etcd has refused what we were about to write")
-        self._seen = max(self._seen, revision)
-        self._revision = max(self._revision, revision)
-        if _made_a_revision(batch, answer):
-            self._own.add(revision)
-        self._written += len(batch)
-        if self._progress is not None:
-            self._progress(self._written)
+        self.seen = max(self.seen, revision)
+        self.revision = max(self.revision, revision)
+        deleted = (response.response_delete_range.deleted for response in answer.responses)
+        if any(isinstance(change, Put) for change in batch) or any(deleted):
+            self.own.add(revision)  # deleting missing keys makes no revision
+        self.written += len(batch)
+        if self.progress is not None:
+            self.progress(self.written)
 
     def _turned_down(self, batch: Batch, error: EtcdRefused) -> None:
-        hopeless = self._written == 0 and len(self._refused) >= _HOPELESS
+        hopeless = self.written == 0 and len(self.refused) >= _HOPELESS
         if len(batch) == 1 or hopeless:
-            self._refused.extend((change, str(error)) for change in batch)
+            self.refused.extend((change, str(error)) for change in batch)
             return
         if "too many operations" in str(error):
             # The server takes fewer than we were told; what is still to come is cut beforehand.
-            self._limit = min(self._limit, max(1, len(batch) // 2))
+            self.limit = min(self.limit, max(1, len(batch) // 2))
         self._send_in_parts(batch)
 
     def _send_in_parts(self, batch: Batch) -> None:
@@ -285,10 +272,10 @@ class _Writer:
         A batch may replace one name by another, so its puts go before its deletes.
         """
         rest = tuple(sorted(batch, key=lambda change: not isinstance(change, Put)))
-        size = min(self._limit, (len(rest) + 1) // 2)
+        size = min(self.limit, (len(rest) + 1) // 2)
         while rest:
             part, rest = rest[:size], rest[size:]
-            self._settle(part, self._start(part), self._seen)
+            self._settle(part, self._start(part), self.seen)
 
 
 def transaction(batch: Batch, guard: Guard | None = None) -> Message:
@@ -336,13 +323,6 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
     return ServerHealth(
         answer.version, answer.dbSize, answer.dbSizeQuota, answer.leader != 0, tuple(sorted(alarms))
     )
-
-
-def _made_a_revision(batch: Batch, answer: Message) -> bool:
-    """Whether the transaction changed anything: deleting what is not there does not."""
-    if any(isinstance(change, Put) for change in batch):
-        return True
-    return any(response.response_delete_range.deleted for response in answer.responses)
 
 
 def _not_back(seen: int, revision: int) -> None:
