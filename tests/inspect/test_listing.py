@@ -6,7 +6,7 @@ import json
 
 from hypothesis import given
 
-from kube2etcd.inspect.listing import Changes, Row, change_line, rows, zone_file
+from kube2etcd.inspect.listing import Changes, Row, change_line, count, rows, zone_file
 from kube2etcd.kube.objects import Event
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher
@@ -54,6 +54,7 @@ def test_an_address_goes_to_the_next_object() -> None:
         ("-", "a.shop.svc.cluster.local. 30 IN A 10.0.0.1", "services/shop/a"),
     ]
     assert changes.after([], set()) == []
+    assert count(publisher) == len(rows(publisher))
 
 
 def test_a_change_is_one_line() -> None:
@@ -83,3 +84,4 @@ def test_a_whole_zone_has_soa_and_ns() -> None:
         "_dns._udp.cluster.local. 30 IN SRV 0 100 53 web.shop.svc.cluster.local. ; zones/cluster.local",
     ]
     assert zone_file([port], ZONE.name, 5, 7).splitlines()[:-1] == [soa]
+    assert len(zone_file([port]).splitlines()) == 1
