@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster
             for name, rtype, wanted in QUESTIONS:
                 assert ask(name, rtype, at=at) == wanted, (name, at)
                 assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
+        # as kubectl exec does: the pod's settings hold, and the bridge itself is asked
+        explained = execute(two[0], "explain", KUBERNETES, "A")
+        assert (explained.returncode, explained.stderr) == (0, "")
+        assert "comes from services/default/kubernetes" in explained.stdout
+        listed = execute(two[0], "records", "--object", "service/default/kubernetes", "--type", "A")
+        assert KUBERNETES in listed.stdout, listed.stderr
         cluster.api.apply(service("later", clusterIP="10.0.7.7"))
         for one in two:
             expect(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
@@ -89,6 +96,23 @@ def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster
     finally:
         for one in two:
             cluster.end(one)
+
+
+def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of kube2etcd in its container: `kubectl exec POD -c kube2etcd -- kube2etcd WORDS`."""
+    process = Path("/proc", str(pod.containers["kube2etcd"].process.pid))
+    line, environment = (
+        (process / name).read_text().strip("\0").split("\0") for name in ("cmdline", "environ")
+    )
+    program = line[: line.index("run")]
+    enter = ["nsenter", f"--target={process.name}", "--net", "--mount", "--root", "--wd=/"]
+    return subprocess.run(
+        [*enter, "/usr/bin/env", "-i", *environment, *program, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("name", ORDER)
