@@ -49,10 +49,10 @@ def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
         text += " | " + formatter.formatException(record.exc_info)
     if len(text) > MAX_MESSAGE:
         text = text[: MAX_MESSAGE // 2] + " … " + text[-MAX_MESSAGE // 2 :]
-    return _printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
+    return printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with what a terminal would obey written out: names and addresses come from strangers."""
     if text.isprintable():
         return text

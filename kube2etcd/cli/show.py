@@ -30,6 +30,7 @@ from kube2etcd.cli.options import (
 from kube2etcd.cli.progress import Progress
 from kube2etcd.errors import BridgeError, SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
+from kube2etcd.log import printable
 from kube2etcd.settings import Settings
 from kube2etcd.settings.values import to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
@@ -237,7 +238,9 @@ def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
         except msgspec.DecodeError:
             pass
     elif answer.status in (400, 503):
-        raise BridgeError(f"the bridge at {url}: {answer.data.decode(errors='replace').strip()}")
+        raise BridgeError(
+            f"the bridge at {url}: {printable(answer.data[:300].decode(errors='replace').strip())}"
+        )
     raise BridgeError(
         f"{url} answers {answer.status}, and no explanation: is it a bridge's --listen-page, of this version?"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 from kube2etcd.inspect.listing import Row
 from kube2etcd.inspect.view import conditions
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
+from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
@@ -89,7 +90,7 @@ class Served:
         lines = [f"server {self.server}: {outcome}"]
         lines += [f"  {record}" for record in self.answers]
         lines += [f"differs: {one}" for one in self.differences] or ["  the same as etcd's keys give"]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,8 @@ class Explanation:
         lines += [f"why: {reason}" for reason in self.reasons]
         if self.nearest:
             lines.append(f"nearest: {', '.join(self.nearest)}")
-        if self.server is not None:
-            lines.append(str(self.server))
-        return "\n".join(lines)
+        shown = "\n".join(map(printable, lines))
+        return shown if self.server is None else f"{shown}\n{self.server}"
 
     def as_dict(self) -> dict[str, object]:
         """The same for JSON."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kube2etcd.kube.store import NAMES, Unit
+from kube2etcd.log import printable
 from kube2etcd.sync.publisher import Publisher
 from skydns_compat.names import Name
 from skydns_compat.records import NO_PORT, Host, Port, Record
@@ -112,7 +113,9 @@ def table(found: Iterable[Row]) -> str:
     ]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]])
+        printable(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]])
+        )
         for line in lines
     )
 
@@ -158,7 +161,7 @@ def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, ser
             weight = max(1, 100 // ports[record.name])
             data = f"0 {weight} {record.data.port} {record.data.target}."
         lines.append(f"{record.name}. {record.ttl} IN {record.rtype} {data} ; {row.unit}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 class Changes:
@@ -210,4 +213,4 @@ def change_line(sign: str, row: Row, moment: str, output: str) -> str:
         change = "added" if sign == "+" else "deleted"
         return json.dumps({"time": moment, "change": change, **_item(row)}, ensure_ascii=False)
     record = row.record
-    return f"{moment} {sign} {record.name}. {record.ttl} IN {record.rtype} {record.data} ; {row.unit}"
+    return printable(f"{moment} {sign} {record} ; {row.unit}")

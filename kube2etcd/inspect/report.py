@@ -10,6 +10,7 @@ from typing import Final
 
 from kube2etcd.app.once import Outcome
 from kube2etcd.inspect.changes import MARKS, Mark, RecordChange, Records
+from kube2etcd.log import printable
 from kube2etcd.sync.plan import Change, Create, Delete, Update
 
 #: Keys of others are named up to this many; they may be thousands.
@@ -87,13 +88,6 @@ def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -
         },
         indent=2,
     )
-
-
-def printable(given: str) -> str:
-    """``given`` with everything escaped that a terminal might obey."""
-    if given.isprintable():
-        return given
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in given)
 
 
 def _record_lines(changes: Sequence[RecordChange], style: Style) -> Iterator[str]:

@@ -12,6 +12,7 @@ from kube2etcd.inspect.explain import (
     RESOLVES,
     UNKNOWN,
     Explainer,
+    Explanation,
     exit_code,
     meaning,
     question_name,
@@ -287,6 +288,12 @@ def test_where_a_server_parts_from_the_keys(
     for hint, difference in zip(differences, found.server.differences, strict=True):
         assert hint in difference
     assert ("the same as etcd's keys give" in str(found)) is (not differences)
+
+
+def test_a_terminal_obeys_nobody() -> None:
+    found = Explanation("a.", "TXT", "NOERROR", ("a. 30 IN TXT \x1b[2J",), reasons=("\x07",), nearest=("\r",))
+    found = found.beside(SERVER, Reply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
+    assert all(line.isprintable() for line in str(found).splitlines())
 
 
 @pytest.mark.parametrize(
