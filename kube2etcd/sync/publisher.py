@@ -134,8 +134,8 @@ class Publisher:
             zone = self._zone_units[unit]
             return [(zone, zone.own())]
         found = [(zone, zone.publish(unit, self.store)) for zone in self.zones if unit.kind in zone.kinds]
-        for zone, published in found:
-            if not isinstance(zone, ExternalZone):
+        if unit.kind != NAMES:
+            for zone, published in found:
                 self._leave_to_others(zone, published)
                 self._limit_alias(zone, published)
         return found

@@ -43,6 +43,8 @@ ALIAS = "C"
 _DASHES = str.maketrans(".:", "--")
 #: Group of ports whose entries must not show at the names above them.
 _NAMED = "n"
+#: Records whose keys depend on others of their name, or of names around it.
+_TOGETHER = (Host, Port, Text)
 #: Stands for the address in a value.
 _ANY = "0.0.0.0"
 #: Values that differ in the address alone, of which the rest is kept.
@@ -129,7 +131,7 @@ class Layout:
                     continue
                 record = Record(aside, record.data, record.ttl)
             name, data = record.name, record.data
-            if isinstance(data, Host | Port | Text):
+            if isinstance(data, _TOGETHER):
                 owner = owners.get(name.labels)
                 if owner is None:
                     owner = owners[name.labels] = _Owner(name, self._path(name))
@@ -151,7 +153,7 @@ class Layout:
                 ports.setdefault(labels[2:], []).append(owner)
             if owner.hosts:
                 children.setdefault(labels[1:], set()).update(owner.hosts)
-        repeats: Counter[bytes] = Counter()
+        repeats: dict[bytes, int] = {}
         for labels, owner in owners.items():
             below = children.get(labels)
             if owner.hosts and not owner.is_sum(below):
@@ -198,7 +200,7 @@ class Layout:
         ports: Iterable[_Owner],
         below: set[Address] | None,
         made: dict[bytes, bytes],
-        repeats: Counter[bytes],
+        repeats: dict[bytes, int],
     ) -> None:
         """Entries for a name with addresses of its own.
 
@@ -237,7 +239,7 @@ class Layout:
         shape: tuple[int, int, int, str],
         owner: _Owner,
         made: dict[bytes, bytes],
-        repeats: Counter[bytes],
+        repeats: dict[bytes, int],
     ) -> None:
         """One address entry below ``path``; a repeated one gets its number, as repetition decides weights.
 
@@ -249,8 +251,8 @@ class Layout:
             leaf = f"{owner.order[address]:02}-{leaf}"
         key = f"{path}/{leaf}".encode()
         if key in made:
-            repeats[key] += 1
-            key = f"{path}/{leaf}-{repeats[key] + 1}".encode()
+            number = repeats[key] = repeats.get(key, 1) + 1
+            key = f"{path}/{leaf}-{number}".encode()
         around = self._around.get(shape)
         if around is None:
             around = self._around[shape] = self._split(*shape)
@@ -269,7 +271,7 @@ class Layout:
         owner: _Owner,
         owners: dict[tuple[str, ...], _Owner],
         made: dict[bytes, bytes],
-        repeats: Counter[bytes],
+        repeats: dict[bytes, int],
     ) -> None:
         """SRV whose target is a name below the service.
 
