@@ -39,6 +39,11 @@ from a server of prepared pages in a process of its own, compressed as kube-apis
 is [tests/stack/servers/writer](../tests/stack/servers/writer): etcd's own Go client, which writes the same
 keys and values from memory, 128 to a transaction, 8 transactions on their way.
 
+A *no-op resync* is a whole process: it imports, lists, derives every key, reads etcd and compares. Of 1.6 s
+of CPU for 80,128 keys of 20,000 VMIs (28 November 2026), imports took 0.39 s, lists 0.30, derivation 0.80,
+reading etcd 0.09 and comparing 0.02; the bare client's Range takes 0.05 of its own CPU. So imports and lists
+alone are above three Ranges, and only derivation is worth a look.
+
 """
 
 SCALE = """

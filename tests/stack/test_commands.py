@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
 import select
+import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -23,6 +30,22 @@ from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, w
 from tests.stack.objects import endpoints, external, service, services
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
+
+
+def on_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
+    """What a command shows on a terminal, standard output and errors."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    seen = b""
+    with subprocess.Popen(
+        command, env=clean_environment() | {"TERM": "xterm"} | environ, stdout=theirs, stderr=theirs
+    ):
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 65536):
+                seen += part
+    os.close(ours)
+    return seen.decode()
 
 
 def neighbours(apiserver: ApiServer, etcd: Etcd) -> Sequence[str]:
@@ -114,7 +137,20 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     done = call("resync", "--dry-run", "--etcd-server", etcd.url, "--objects", SHOP)
     assert done.returncode == 2
     assert "+ web.shop.svc.cluster.local. " in done.stdout
+    assert "\x1b" not in done.stdout
     assert etcd.dump("/skydns") == {}
+    command = [sys.executable, "-m", "kube2etcd", "resync", "--dry-run", "--etcd-server", etcd.url]
+    wide = on_a_terminal([*command, "--objects", SHOP], 200)
+    assert re.search(r"\x1b\[32m\+ web\.shop\.svc\.cluster\.local\. {2,}A {2,}10\.96\.20\.10 ", wide)
+    narrow = on_a_terminal([*command, "--objects", SHOP], 40, NO_COLOR="1")
+    assert "\r\n+ web.shop.svc.cluster.local.  A  10.96.20.10  services/shop/web\r\n" in narrow
+    assert "\x1b" not in narrow
+    # Whoever reads may stop, also in the middle of a large plan.
+    script = f"{shlex.join([*command, '--objects', SHOP])} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    first = subprocess.run(
+        ["bash", "-c", script], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert (first.returncode in (1, 2), first.stdout.count("\n"), first.stderr) == (True, 1, "")
 
 
 def test_a_mass_deletion_is_held_until_a_second_list(apiserver: ApiServer, etcd: Etcd) -> None:
