@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from kube2etcd.app import once
 from kube2etcd.app.offline import from_files
 from kube2etcd.cli import main
+from kube2etcd.errors import PlanChanged
+from kube2etcd.etcd.changes import ApplyResult, Batch, Put, Snapshot
 from kube2etcd.settings import load
 from tests.kube.scripted import Handler, Scripted
 
@@ -91,3 +93,100 @@ def test_what_is_left_out(cluster: Callable[[list[dict[str, Any]]], str], args: 
     assert done.exit_code == len(nowhere) // 2, done.output
     assert "services/shop/legacy: " in done.stderr
     assert "services shop/odd is left out: " in done.stderr
+
+
+class FakeStore:
+    """An etcd that is a dictionary, and the connection to it."""
+
+    def __init__(self, entries: dict[bytes, bytes], refused: bytes = b"") -> None:
+        self.entries, self.refused = entries, refused
+        self.on_snapshot: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> FakeStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def snapshot(self) -> Snapshot:
+        self.on_snapshot()
+        return Snapshot(1, dict(self.entries))
+
+    def apply(self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None]) -> ApplyResult:
+        changes = [change for generation in generations for batch in generation for change in batch]
+        for change in changes:
+            if change.key == self.refused:
+                continue
+            if isinstance(change, Put):
+                self.entries[change.key] = change.value
+            else:
+                self.entries.pop(change.key, None)
+        progress(len(changes))
+        refused = tuple((one, "too large") for one in changes if one.key == self.refused)
+        return ApplyResult(2, frozenset({2}), len(changes) - len(refused), refused)
+
+
+@pytest.fixture
+def etcd(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    store = FakeStore({})
+    monkeypatch.setattr(once, "open_store", lambda *_: (store, store))
+    return store
+
+
+def many(count: int) -> list[dict[str, Any]]:
+    return [SHOP, *(service(f"s{number}", clusterIP=f"10.0.1.{number}") for number in range(count))]
+
+
+def test_a_plan_is_written_or_nothing_is(
+    cluster: Callable[[list[dict[str, Any]]], str], etcd: FakeStore
+) -> None:
+    objects = many(3)
+    settings = load({"kube_master_url": cluster(objects)}, {})
+    planned, publisher = once.dry_run(settings, lambda: once.listed(settings))
+    assert not etcd.entries
+    objects.append(service("late", clusterIP="10.0.2.1"))
+    with pytest.raises(PlanChanged, match=f"no longer {planned.checksum}, it is [0-9a-f]{{16}} with"):
+        once.resync(settings, checksum=planned.checksum)
+    assert not etcd.entries
+    objects.pop()
+    outcome, _ = once.resync(settings, checksum=planned.checksum)
+    assert outcome.changes == planned.changes
+    assert etcd.entries == planned.after == publisher.desired
+
+
+HELD = [("the same again", False), ("another object", True)]
+
+
+@pytest.mark.parametrize(("what", "changes"), HELD, ids=[what for what, _ in HELD])
+def test_held_deletions_are_part_of_a_plan(
+    cluster: Callable[[list[dict[str, Any]]], str], etcd: FakeStore, what: str, changes: bool
+) -> None:
+    objects = many(40)
+    settings = load({"kube_master_url": cluster(objects)}, {})
+    once.resync(settings)
+    filled, etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = dict(etcd.entries), b"{}"
+    del objects[1:]
+    planned, publisher = once.dry_run(settings, lambda: once.listed(settings), prune_foreign=True)
+    assert planned.held
+    assert planned.pruned
+    if changes:
+        etcd.on_snapshot = lambda: objects.append(service("late", clusterIP="10.0.2.1"))
+        with pytest.raises(
+            PlanChanged, match=f"{planned.checksum} were held: 0 of its {len(planned.changes)} ch"
+        ):
+            once.resync(settings, checksum=planned.checksum, prune_foreign=True)
+        assert etcd.entries.keys() > filled.keys()
+    else:
+        outcome, _ = once.resync(settings, checksum=planned.checksum, prune_foreign=True)
+        assert outcome.changes == planned.changes
+        assert etcd.entries == publisher.desired
+
+
+def test_what_etcd_refuses_ends_the_pass(
+    cluster: Callable[[list[dict[str, Any]]], str], etcd: FakeStore
+) -> None:
+    settings = load({"kube_master_url": cluster(many(1))}, {})
+    etcd.refused = b"/skydns/local/cluster/svc/shop/s0"
+    outcome, publisher = once.resync(settings)
+    assert outcome.refused == ((etcd.refused, "too large"),)
+    assert outcome.after == etcd.entries == {k: v for k, v in publisher.desired.items() if k != etcd.refused}
