@@ -6,7 +6,6 @@ that it needs.  This is the only place that knows both.  Builds values, connects
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -27,8 +26,7 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone, zones_of
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
-from skydns_compat.corefile import REVERSE, Block, CorefileSettings, Subzone
-from skydns_compat.corefile import blocks as corefile_blocks
+from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone
 from skydns_compat.names import Address, Name
 
 log = logging.getLogger(__name__)
@@ -193,15 +191,6 @@ def corefile(settings: Settings) -> CorefileSettings:
         # A zone can be one thing only: that of the cluster's objects, whose settings are more precise.
         external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
         reverse=REVERSE if settings.cluster_zone or settings.vm.reverse else (),
-    )
-
-
-def blocks(settings: Settings, publisher: Publisher) -> tuple[Block, ...]:
-    """The server blocks of the Corefile, with the domains that came at run time."""
-    external = (zone.name for zone in publisher.zones if isinstance(zone, ExternalZone))
-    own = zone_names(settings)
-    return corefile_blocks(
-        dataclasses.replace(corefile(settings), external=tuple(one for one in external if one not in own))
     )
 
 

@@ -20,7 +20,9 @@ from kube2etcd.external import Domain
 from kube2etcd.http.server import HasSnapshot
 from kube2etcd.metrics import Snapshot
 from kube2etcd.settings import Settings, Vm, zone_faults
-from skydns_compat.corefile import corefile
+from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.external import ExternalZone
+from skydns_compat.corefile import Block, blocks, corefile
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,13 @@ def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, lis
         else:
             settings = more
     return settings, faults
+
+
+def served_blocks(settings: Settings, publisher: Publisher) -> tuple[Block, ...]:
+    """The server blocks of CoreDNS for what ``publisher`` has, with external domains of run time."""
+    external = (zone.domains for zone in publisher.zones if isinstance(zone, ExternalZone))
+    more, _ = served(settings, (domain for some in external for domain in some))
+    return blocks(build.corefile(more))
 
 
 class CorefileWriter:

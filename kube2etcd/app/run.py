@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd.app import build
-from kube2etcd.app.corefile import CorefileWriter
+from kube2etcd.app.corefile import CorefileWriter, served_blocks
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.etcd import Connection, KeyStore, open_store
 from kube2etcd.etcd.client import EtcdConnection
@@ -174,7 +174,7 @@ def _status_page(
     delays, reads = reconciler.parts.metrics.delays, skydns.reads(settings)
 
     def blocks() -> Sequence[Block]:
-        return build.blocks(settings, reconciler.publisher)
+        return served_blocks(settings, reconciler.publisher)
 
     def explain(name: str, rtype: str) -> list[dict[str, object]]:
         found = explain_live(reconciler, blocks, reads, (name, rtype), ASK_TIMEOUT)

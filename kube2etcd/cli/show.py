@@ -200,13 +200,14 @@ def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
     """By the API server's objects, or those of manifests, and etcd's keys."""
-    from kube2etcd.app import build, skydns
+    from kube2etcd.app import skydns
+    from kube2etcd.app.corefile import served_blocks
     from kube2etcd.inspect.explain import Explainer
 
     with Progress() as progress:
         publisher = publisher_of(settings, objects, progress)
         existing = None if objects else existing_of(settings)
-    blocks = build.blocks(settings, publisher)
+    blocks = served_blocks(settings, publisher)
     return Explainer(publisher, blocks, existing, skydns.reads(settings)).explain(name, rtype)
 
 

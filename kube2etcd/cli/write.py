@@ -162,9 +162,8 @@ def _shown(
     progress: Progress,
 ) -> str:
     """The outcome as text; to compare records takes a while, so only where they are shown."""
-    from kube2etcd.app import build, corefile, skydns
+    from kube2etcd.app import corefile, skydns
     from kube2etcd.inspect import changes, listing, report
-    from skydns_compat.corefile import blocks
 
     style = report.Style()
     if sys.stdout.isatty():
@@ -172,8 +171,8 @@ def _shown(
         style = report.Style(columns(sys.stdout), colour)
     if output == "text" and (keys or not outcome.changes):
         return report.text(outcome, None, len(outcome.after), dry, style)
-    served, _ = corefile.served(settings, changes.domains(publisher))
-    reads = skydns.reads(settings) or changes.coredns(blocks(build.corefile(served)), publisher.layout.prefix)
+    blocks = corefile.served_blocks(settings, publisher)
+    reads = skydns.reads(settings) or changes.coredns(blocks, publisher.layout.prefix)
     records = changes.records(
         outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
     )

@@ -14,7 +14,6 @@ from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
 from kube2etcd.app.once import Outcome
-from kube2etcd.external import Domain
 from kube2etcd.inspect.explain import Asked
 from kube2etcd.inspect.listing import maker, rows
 from kube2etcd.kube.store import Unit
@@ -88,11 +87,6 @@ def coredns(blocks: Iterable[Block], prefix: str) -> Reader:
         return asked
 
     return read
-
-
-def domains(publisher: Publisher) -> list[Domain]:
-    """The external domains that are published, also those that came at run time."""
-    return [one for zone in publisher.zones if isinstance(zone, ExternalZone) for one in zone.domains]
 
 
 def records(

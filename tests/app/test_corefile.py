@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from kube2etcd.app import build
 from kube2etcd.app import corefile as module
-from kube2etcd.app.corefile import CorefileWriter, served, text, webhook_only
+from kube2etcd.app.corefile import CorefileWriter, served, served_blocks, text, webhook_only
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
+from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Status
 from kube2etcd.settings import Settings, load
+from skydns_compat.corefile import blocks
 
 PARENT, CHILD = Domain.parse("example.com"), Domain.parse("dev.example.com")
 
@@ -60,6 +63,14 @@ def test_domains_of_run_time_are_served(file: Path) -> None:
     assert file.stat() == written
     writer.serve([])
     assert file.read_text() == text(settings(file, domains=("dev.example.com",)))
+
+
+def test_blocks_have_the_domains_of_run_time() -> None:
+    publisher = build.publisher(Settings(), Store())
+    assert served_blocks(Settings(), publisher) == blocks(build.corefile(Settings()))
+    publisher.rezone(build.external_zones(Settings(), [PARENT, CHILD], ()))
+    zones = [str(zone) for block in served_blocks(Settings(), publisher) for zone in block.zones]
+    assert {"example.com", "cluster.local"} <= set(zones)
 
 
 def test_a_domain_that_is_a_zone_of_the_cluster_harms_no_other(

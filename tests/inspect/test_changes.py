@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from kube2etcd.app import build, skydns
 from kube2etcd.app.once import Outcome
 from kube2etcd.external import Endpoint
 from kube2etcd.inspect import listing
-from kube2etcd.inspect.changes import Records, coredns, domains, records
+from kube2etcd.inspect.changes import Records, coredns, records
 from kube2etcd.kube.objects import DnsEndpoint, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings, load
@@ -234,14 +232,6 @@ def test_long_plans_tell_how_far_they_are() -> None:
     outcome = Outcome(diff({**after.desired, **gone}, after.desired, "kube2etcd").changes, existing=gone)
     records(outcome, after, coredns((), "/skydns"), note)
     assert steps == [(0, 1201), (500, 1201), (1000, 1201)]
-
-
-def test_domains_are_those_that_are_published() -> None:
-    def names(found: Iterable[object]) -> list[str]:
-        return [str(one) for one in found]
-
-    assert names(domains(published(COREDNS, {}))) == ["dtk.io"]
-    assert names(domains(published(SKYDNS, {}))) == []
 
 
 def test_into_an_empty_etcd_every_record_is_added() -> None:
