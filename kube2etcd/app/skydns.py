@@ -78,7 +78,7 @@ class _SkyDns:
     def _about_addresses(self, name: Name, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
         alias = next((row.record.data for row in rows if isinstance(row.record.data, Alias)), None)
         if name.labels[0].startswith("_") and answer.answers:
-            yield "SkyDNS takes the target of SRV for an alias"
+            yield "SkyDNS takes the target of SRV for an alias; of several it shows one, at random"
         elif alias is None:
             return
         elif answer.answers:

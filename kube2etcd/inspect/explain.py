@@ -318,7 +318,7 @@ def _differences(expected: Explanation, reply: Reply) -> list[str]:
     if expected.rcode == "REFUSED":
         return []  # whatever the upstream says
     if reply.rcode == "REFUSED":
-        return ["it refuses the question: its Corefile has no server block for this name"]
+        return ["it refuses the question: it serves no such zone (CoreDNS: no server block for it)"]
     if reply.rcode == "SERVFAIL" != expected.rcode:
         return ["it fails (SERVFAIL): it cannot read its etcd, or its upstream is away"]
     ours, theirs = _comparable(expected.answers), _comparable(reply.records)
@@ -334,7 +334,7 @@ def _differences(expected: Explanation, reply: Reply) -> list[str]:
         ttl = min((int(_fields(one)[1]) for one in reply.records), default=0)
         cached = f"an answer cached for up to {ttl} s more" if ttl else "a cached answer"
         found.append(
-            f"the cause may be {cached}, another Corefile (kube2etcd check --corefile FILE),"
+            f"the cause may be {cached}, other settings (CoreDNS: kube2etcd check --corefile FILE),"
             " or a pod that is behind (/readyz) or reads another etcd or prefix"
         )
     return found

@@ -125,6 +125,7 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
         ("gone.hunt.svc", "NS", "NOERROR", 0, ["NS below the apex"]),
         ("hunt.svc", "SRV", "NOERROR", 1, ["port 0"]),
         ("_http._tcp.web.hunt.svc", "AAAA", "NOERROR", 2, ["target of SRV"]),
+        ("web.hunt.svc", "TXT", "NOERROR", 0, ["has AAAA, SRV only"]),
         ("out.hunt.svc", "CNAME", "NOERROR", 0, ["to A and AAAA only", "has CNAME only"]),
         (
             "out.hunt.svc",

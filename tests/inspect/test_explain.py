@@ -238,7 +238,7 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
         (WEB.upper(), "A", reply("10.96.20.10"), True, []),
         (WEB, "A", reply("10.96.20.9"), True, ["it lacks", "it has", "an answer cached for up to 30 s"]),
         (WEB, "A", NXDOMAIN, False, ["where etcd's keys give NOERROR", "it lacks", "a cached answer"]),
-        (WEB, "A", Reply("REFUSED"), False, ["no server block for this name"]),
+        (WEB, "A", Reply("REFUSED"), False, ["no server block for it"]),
         (WEB, "A", Reply("SERVFAIL"), False, ["it cannot read its etcd"]),
         (WEB, "A", Reply("", trouble="no answer from 192.0.2.53:53"), None, ["no answer from"]),
         (WEB, "TXT", Reply("NOERROR"), False, []),
