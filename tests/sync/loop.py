@@ -11,20 +11,10 @@ import pytest
 from kube2etcd.errors import EtcdError, EtcdNoSpace
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, Snapshot, WatchBatch, WatchEvent
-from kube2etcd.kube.objects import (
-    ApiObject,
-    Metadata,
-    Namespace,
-    Service,
-)
+from kube2etcd.kube.objects import ApiObject, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import (
-    EtcdChanged,
-    Inbox,
-    Listed,
-    SyncEvent,
-)
+from kube2etcd.sync.events import EtcdChanged, Inbox, Listed, SyncEvent
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
@@ -67,9 +57,7 @@ class Entries:
         return Snapshot(self.revision, dict(self.entries))
 
     def apply(
-        self,
-        generations: Iterable[Iterable[changes.Batch]],
-        progress: Callable[[int], None] | None = None,
+        self, generations: Iterable[Iterable[changes.Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
         own: set[int] = set()
         refused: list[tuple[changes.Change, str]] = []
@@ -118,8 +106,6 @@ def many(count: int) -> list[Service]:
 
 
 class World:
-    """A reconciler and everything around it."""
-
     def __init__(
         self,
         clock: Clock,

@@ -6,12 +6,7 @@ from collections.abc import Iterable
 
 from kube2etcd.external import Domain
 from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import (
-    ApiObject,
-    DnsEndpoint,
-    Metadata,
-    Service,
-)
+from kube2etcd.kube.objects import ApiObject, DnsEndpoint, Metadata, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone

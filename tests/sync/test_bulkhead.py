@@ -91,7 +91,7 @@ def test_what_a_full_pass_says_while_it_writes(clock: Clock, lost: int, ready: b
     world.assert_equal()
 
 
-def test_a_watch_that_was_cut_is_no_reason_to_be_ready_before_etcd_is_read(clock: Clock) -> None:
+def test_a_cut_watch_does_not_make_it_ready(clock: Clock) -> None:
     etcd = Watched()
     world = etcd.world = World(clock, etcd).listed(service("web"))
     etcd.said.clear()

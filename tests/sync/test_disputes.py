@@ -30,7 +30,6 @@ class Shared:
         world.turn(*told, *news)
 
     def turns(self, count: int) -> int:
-        """Both turn so often; how many changes they made."""
         before = len(self.etcd.written)
         for _ in range(count):
             self.turn(self.one)
@@ -58,7 +57,7 @@ def test_both_come_to_rest_with_the_names_of_both(shared: Shared, caplog: pytest
     assert caplog.text.count("another writer with owner id kube2etcd") == 2
 
 
-def test_nothing_new_of_the_others_is_deleted_and_what_is_ours_is_still_written(shared: Shared) -> None:
+def test_new_keys_of_others_stay(shared: Shared) -> None:
     shared.turns(20)
     shared.turn(shared.one, Changed("services", Event("ADDED", service("new", "10.0.0.9"), "shop", "new")))
     before = len(shared.etcd.written)
@@ -67,9 +66,7 @@ def test_nothing_new_of_the_others_is_deleted_and_what_is_ours_is_still_written(
     assert not [one for one in shared.etcd.written[before:] if isinstance(one, changes.Delete)]
 
 
-def test_more_keys_than_are_remembered_come_to_rest_too(
-    shared: Shared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_keys_than_are_remembered(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
     shared.turns(40)
     assert shared.turns(20) == 0

@@ -139,9 +139,7 @@ def test_a_watch_that_fails_says_so_with_its_number(inbox: Inbox, error: Excepti
     follower.stop()
 
 
-def test_where_no_watch_holds_etcd_is_read_less_and_less_often(
-    inbox: Inbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_pauses_grow_while_no_watch_holds(inbox: Inbox, caplog: pytest.LogCaptureFixture) -> None:
     chance = Chance(0.0)
     follower = following(Refusing(), inbox, chance)
     for turn in range(8):
@@ -198,9 +196,7 @@ REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), 
         pytest.param(AWAY, True, module.CUT_LIMIT, id="a watch that stood"),
     ],
 )
-def test_as_long_as_etcd_is_well_the_end_of_a_watch_is_held_back(
-    inbox: Inbox, clock: Clock, error: Exception, stood: bool, pause: float
-) -> None:
+def test_end_is_held_back(inbox: Inbox, clock: Clock, error: Exception, stood: bool, pause: float) -> None:
     store, began = Failing(error, stood), clock.now
     EtcdFollower(cast(EtcdStore, store), inbox, Chance(1000.0))._watch(5, 1, Ended(clock))
     assert inbox.drain(0)[-1] == EtcdLost(str(error), 1)
@@ -218,9 +214,7 @@ def test_as_long_as_etcd_is_well_the_end_of_a_watch_is_held_back(
     ],
     ids=["dead", "wiped", "odd"],
 )
-def test_an_etcd_that_dies_or_loses_its_data_where_no_watch_holds_is_told_at_once(
-    inbox: Inbox, clock: Clock, trouble: Exception, said: str, stood: bool
-) -> None:
+def test_lost_etcd_is_told(inbox: Inbox, clock: Clock, trouble: Exception, said: str, stood: bool) -> None:
     store, chance = Failing(REFUSED, stood), Chance(1000.0)
     follower = EtcdFollower(cast(EtcdStore, store), inbox, chance)
     for again in range(5):
@@ -236,7 +230,7 @@ def test_an_etcd_that_dies_or_loses_its_data_where_no_watch_holds_is_told_at_onc
     assert set(chance.ceilings) == {BACKOFF_FIRST}, "and the pauses start afresh"
 
 
-def test_what_is_held_back_is_not_told_after_etcd_was_read_anew(inbox: Inbox) -> None:
+def test_a_held_end_is_dropped_after_a_new_reading(inbox: Inbox) -> None:
     store, chance = Refusing(), Chance(1000.0)
     follower = following(store, inbox, chance)
     follower.follow(5)
@@ -248,9 +242,7 @@ def test_what_is_held_back_is_not_told_after_etcd_was_read_anew(inbox: Inbox) ->
     assert inbox.drain(0) == []
 
 
-def test_the_end_of_a_watch_that_held_is_told_at_once_and_starts_the_pauses_afresh(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_of_a_watch_that_held(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(revision: int) -> None:
         raise EtcdCompacted("compacted")
 

@@ -76,7 +76,6 @@ def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[
 
 
 def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
-    """The value says the rank."""
     return (int(value[:1]), 0, "", "", "")
 
 

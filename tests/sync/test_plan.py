@@ -70,9 +70,7 @@ def applied(plan: Plan, existing: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 @LAW
 @given(EXISTING, DESIRED)
-def test_diff_leads_to_what_is_wanted_and_leaves_others_alone(
-    existing: dict[bytes, bytes], desired: dict[bytes, bytes]
-) -> None:
+def test_diff_leads_to_what_is_desired(existing: dict[bytes, bytes], desired: dict[bytes, bytes]) -> None:
     plan = diff(existing, desired, "us")
     after = applied(plan, existing)
     foreign = {key: value for key, value in existing.items() if key not in desired and MARK not in value}
@@ -103,9 +101,7 @@ def group(key: bytes) -> bytes:
 
 @LAW
 @given(EXISTING, DESIRED, st.integers(1, 6))
-def test_generations_hold_every_change_once_and_leave_no_gap(
-    existing: dict[bytes, bytes], desired: dict[bytes, bytes], max_ops: int
-) -> None:
+def test_generations(existing: dict[bytes, bytes], desired: dict[bytes, bytes], max_ops: int) -> None:
     plan = diff(existing, desired, "us")
     adding, taking = generations(plan, group, max_ops)
     told = [one for batch in adding + taking for one in batch]
@@ -187,9 +183,7 @@ A_OWN = b"/skydns/a/own_"
         pytest.param(b"/skydns/a/b", "us", THEIRS, "taken", id="where nobody shares"),
     ],
 )
-def test_writers_of_one_name_never_write_over_each_other_in_turn(
-    key: bytes, owner: str, before: bytes, planned: str
-) -> None:
+def test_writers_of_one_name_do_not_alternate(key: bytes, owner: str, before: bytes, planned: str) -> None:
     wanted = encode(Message(host="10.0.0.9", owner=owner))
     plan = diff({key: before}, {key: wanted}, owner)
     assert (bool(plan.changes), bool(plan.contested)) == (planned == "taken", planned == "contested")
@@ -217,8 +211,6 @@ def test_what_is_pruned(key: bytes, value: bytes, goes: bool) -> None:
 
 
 class Counted(dict[bytes, bytes]):
-    """Counts how many entries are looked at."""
-
     looked_at = 0
 
     def items(self) -> Any:

@@ -298,10 +298,7 @@ def test_a_hostname_has_the_reverse_name_before_a_dashed_address(younger: str) -
     ages = {"metrics": "1", "zk": "1", younger: "2"}
     publisher = filled(
         services=[service(name, age=age, ip="None") for name, age in ages.items()],
-        endpointslices=[
-            endpoints_of("metrics", "10.0.0.1"),
-            endpoints_of("zk", "10.0.0.1", hostname="zk-0"),
-        ],
+        endpointslices=[endpoints_of("metrics", "10.0.0.1"), endpoints_of("zk", "10.0.0.1", hostname="zk-0")],
     )
     assert host(publisher, PTR) == "zk-0.zk.shop.svc.cluster.local"
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import (
-    DnsEndpoint,
-    Event,
-    Metadata,
-)
+from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.sync.publisher import Publisher
 from skydns_compat.layout import Layout

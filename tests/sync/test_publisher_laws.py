@@ -10,11 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.external import Domain
-from kube2etcd.kube.objects import (
-    ApiObject,
-    Event,
-    Rejected,
-)
+from kube2etcd.kube.objects import ApiObject, Event, Rejected
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import Selector
 from kube2etcd.sync.events import Rezoned
@@ -75,7 +71,7 @@ def assert_same(one: Publisher, other: Publisher) -> None:
 
 @LAW
 @given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
-def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoint_names: str) -> None:
+def test_events_equal_a_listing(told: list[tuple[str, Event]], endpoint_names: str) -> None:
     zone = ClusterZone(ZONE.name, pods="verified", endpoint_names=endpoint_names)
     by_event = Publisher(Store(), Layout(), zone)
     for kind, event in told:
@@ -90,7 +86,6 @@ def test_events_lead_where_a_listing_leads(told: list[tuple[str, Event]], endpoi
 
 
 def external_zones(*domains: str) -> tuple[ExternalZone, ...]:
-    """The external zones of these domains."""
     all_ = tuple(Domain.parse(one) for one in domains)
     services = (ZONE.name, Name.parse("stage.example"), Name.parse("vm"))
     return tuple(ExternalZone(one.name, (one,), service_zones=services, all_domains=all_) for one in all_)
@@ -147,7 +142,7 @@ def assert_order_is_nothing(history: Steps, rezoned: Rezonings, others: Sequence
 
 @LAW
 @given(histories(), st.lists(st.tuples(st.integers(0, 40), _REZONED), max_size=4))
-def test_events_lead_where_a_listing_leads_in_every_kind_of_zone(history: Steps, rezoned: Rezonings) -> None:
+def test_events_equal_a_listing_in_all_zones(history: Steps, rezoned: Rezonings) -> None:
     assert_order_is_nothing(history, rezoned, OTHERS)
 
 
@@ -163,17 +158,13 @@ CROWDED = (
 
 @LAW
 @given(crowds(), st.lists(st.tuples(st.integers(0, 30), _REZONED), max_size=2))
-def test_events_lead_where_a_listing_leads_among_objects_that_all_want_the_same(
-    history: Steps, rezoned: Rezonings
-) -> None:
+def test_events_equal_a_listing_of_rivals(history: Steps, rezoned: Rezonings) -> None:
     assert_order_is_nothing(history, rezoned, CROWDED)
 
 
 @LAW
 @given(rings(), st.lists(st.tuples(st.integers(0, 12), _REZONED), max_size=2))
-def test_events_lead_where_a_listing_leads_among_names_that_lead_to_each_other(
-    history: Steps, rezoned: Rezonings
-) -> None:
+def test_events_equal_a_listing_of_rings(history: Steps, rezoned: Rezonings) -> None:
     assert_order_is_nothing(history, rezoned, ())
 
 

@@ -6,14 +6,7 @@ import re
 
 import pytest
 
-from kube2etcd.kube.objects import (
-    Endpoint,
-    EndpointPort,
-    EndpointSlice,
-    Metadata,
-    Namespace,
-    Service,
-)
+from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
 from kube2etcd.kube.objects import Port as ServicePort
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher
@@ -56,10 +49,7 @@ NO_NAME = "no name in DNS"
         pytest.param(HEADLESS, odd_slice(Endpoint(("web",))), "not an IP", id="endpoint without address"),
         pytest.param(HEADLESS, odd_slice(Endpoint(())), "no ready endpoint", id="endpoint of nothing"),
         pytest.param(
-            HEADLESS,
-            odd_slice(Endpoint(("10.1.0.1",), False)),
-            "10.1.0.1 is not ready",
-            id="not ready",
+            HEADLESS, odd_slice(Endpoint(("10.1.0.1",), False)), "10.1.0.1 is not ready", id="not ready"
         ),
         pytest.param(
             HEADLESS,
@@ -86,10 +76,7 @@ NO_NAME = "no name in DNS"
             id="a final dot",
         ),
         pytest.param(
-            odd_service(type="ExternalName", external_name="fd00::1"),
-            [],
-            "is an address",
-            id="CNAME to IPv6",
+            odd_service(type="ExternalName", external_name="fd00::1"), [], "is an address", id="CNAME to IPv6"
         ),
         pytest.param(odd_service(type="ExternalName"), [], "the name is empty", id="CNAME to nothing"),
         pytest.param(

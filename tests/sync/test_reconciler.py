@@ -11,11 +11,7 @@ from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
 from kube2etcd.external import Domain
 from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import (
-    DnsEndpoint,
-    Event,
-    Metadata,
-)
+from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.kube.store import Store
 from kube2etcd.sync.events import (
     Changed,
@@ -116,9 +112,7 @@ WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
 @pytest.mark.parametrize(
     "value", [None, OTHERS, b"{", b"{}"], ids=["deleted", "taken", "malformed", "emptied"]
 )
-def test_a_key_changed_by_hand_is_repaired(
-    world: World, told: pytest.LogCaptureFixture, value: bytes | None
-) -> None:
+def test_a_key_changed_by_hand(world: World, told: pytest.LogCaptureFixture, value: bytes | None) -> None:
     world.turn(world.etcd.by_hand(WEB, value))
     assert "repaired 1 keys" in told.text
     world.assert_equal()
@@ -132,9 +126,7 @@ def test_a_stale_key_of_ours_that_comes_back_goes_again(world: World) -> None:
 @pytest.mark.parametrize(
     "value", [OTHERS, encode(Message(host="10.9.9.9")), b"{"], ids=["other", "none", "malformed"]
 )
-def test_foreign_keys_stay_and_are_counted(
-    clock: Clock, told: pytest.LogCaptureFixture, value: bytes
-) -> None:
+def test_foreign_keys_are_counted(clock: Clock, told: pytest.LogCaptureFixture, value: bytes) -> None:
     world = World(clock, Entries({FOREIGN: value})).listed(service("web")).listed()
     clock.now += ETCD_RETRY
     world.turn(EtcdLost("again"))
@@ -195,8 +187,6 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
     pauses: list[float] = []
 
     class Paced(Inbox):
-        """Time goes by; etcd comes back after a while."""
-
         def drain(self, timeout: float) -> list[SyncEvent]:
             pauses.append(timeout)
             clock.now += timeout
@@ -221,9 +211,7 @@ def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
     assert all(isinstance(change, Delete) for change in world.loop.plan.changes)
 
 
-def test_external_zones_that_change_and_names_that_another_holds(
-    clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_changed_external_zones(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     theirs = encode(Message(owner="a-writer"))
     own = b"/skydns/io/dtk/own_"
     world = World(clock, Entries({own: theirs}))

@@ -33,9 +33,7 @@ class Unwilling:
         return changes.Snapshot(self.revision, dict(self.entries))
 
     def apply(
-        self,
-        generations: Iterable[Iterable[changes.Batch]],
-        progress: Callable[[int], None] | None = None,
+        self, generations: Iterable[Iterable[changes.Batch]], progress: Callable[[int], None] | None = None
     ) -> changes.ApplyResult:
         refused = []
         for change in (one for generation in generations for batch in generation for one in batch):
@@ -50,8 +48,6 @@ class Unwilling:
 
 
 class Bridge:
-    """The loop over that etcd, and the numbers it has said."""
-
     def __init__(self) -> None:
         self.etcd, self.metrics = Unwilling(), Metrics()
         self.publisher = Publisher(Store(), Layout(), ClusterZone(Name.parse("cluster.local")))
@@ -97,9 +93,7 @@ def test_what_etcd_refuses_is_not_counted_as_written(caplog: pytest.LogCaptureFi
     assert all(fields["latency"].endswith("ms") for fields in changed)
 
 
-def test_of_very_many_changes_the_log_has_the_number_alone(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_of_many_changes(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level("INFO")
     monkeypatch.setattr("kube2etcd.sync.status.MANY", 1)
     bridge = Bridge()

@@ -7,16 +7,8 @@ import threading
 import pytest
 
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
-from kube2etcd.kube.objects import (
-    Event,
-)
-from kube2etcd.sync.events import (
-    Changed,
-    EtcdLost,
-    Inbox,
-    SyncEvent,
-    Wake,
-)
+from kube2etcd.kube.objects import Event
+from kube2etcd.sync.events import Changed, EtcdLost, Inbox, SyncEvent, Wake
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY
 from tests.sync.loop import Clock, Entries, World, clock, service, told, world
 
@@ -31,9 +23,7 @@ WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
     "trouble", [EtcdUnavailable("etcd is away"), EtcdRefused("etcd is away")], ids=["unavailable", "refused"]
 )
 @pytest.mark.parametrize("when", ["reading", "writing"])
-def test_etcd_goes_and_comes_back(
-    clock: Clock, told: pytest.LogCaptureFixture, trouble: EtcdError, when: str
-) -> None:
+def test_etcd_outage(clock: Clock, told: pytest.LogCaptureFixture, trouble: EtcdError, when: str) -> None:
     world = World(clock)
     if when == "writing":
         world.listed(service("web"))
@@ -86,7 +76,7 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
     assert made.metric("kube2etcd_repairs_total 0"), "what changed meanwhile was no damage"
 
 
-def test_what_was_spoilt_while_etcd_was_away_is_a_repair_though_the_first_attempt_fails(world: World) -> None:
+def test_damage_during_an_outage_is_a_repair(world: World) -> None:
     world.turn(EtcdLost("gone"))
     world.clock.now += ETCD_RETRY
     del world.etcd.entries[WEB]
@@ -134,7 +124,7 @@ def test_a_full_etcd_is_not_read_all_the_time(clock: Clock) -> None:
     world.assert_equal()
 
 
-def test_an_etcd_that_refuses_everything_is_not_equal_and_is_offered_it_again(clock: Clock) -> None:
+def test_an_etcd_that_refuses_everything(clock: Clock) -> None:
     world = World(clock)
     world.etcd.refused = Everything()
     world.listed(service("web"))
@@ -151,7 +141,5 @@ def test_an_etcd_that_refuses_everything_is_not_equal_and_is_offered_it_again(cl
 
 
 class Everything(set[bytes]):
-    """Holds whatever is asked for."""
-
     def __contains__(self, key: object) -> bool:
         return True

@@ -7,23 +7,8 @@ import threading
 import pytest
 
 from kube2etcd.etcd import changes
-from kube2etcd.kube.objects import (
-    Event,
-    Interface,
-    Metadata,
-    Namespace,
-    Service,
-    VirtualMachineInstance,
-)
-from kube2etcd.sync.events import (
-    Changed,
-    Failing,
-    Healthy,
-    Inbox,
-    Listed,
-    SyncEvent,
-    Wake,
-)
+from kube2etcd.kube.objects import Event, Interface, Metadata, Namespace, Service, VirtualMachineInstance
+from kube2etcd.sync.events import Changed, Failing, Healthy, Inbox, Listed, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
 from kube2etcd.sync.safety import ASK_AGAIN, HeldDeletes
 from kube2etcd.zones.vmi import VmZone
@@ -52,9 +37,7 @@ def with_machines(clock: Clock, machines: list[VirtualMachineInstance]) -> World
     return world
 
 
-def test_a_kind_that_is_not_installed_any_more_goes_with_its_names_if_that_lasts(
-    clock: Clock, told: pytest.LogCaptureFixture
-) -> None:
+def test_an_uninstalled_kind(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     world = with_machines(clock, many_machines(5))
     before = dict(world.etcd.entries)
     absent = Failing(MACHINES, clock.now, absent=True)
@@ -120,9 +103,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.L
 
 
 @pytest.mark.parametrize("second", [[], [service("web")]])
-def test_an_empty_list_waits_for_another_however_little_it_deletes(
-    world: World, told: pytest.LogCaptureFixture, second: list[Service]
-) -> None:
+def test_an_empty_list_waits(world: World, told: pytest.LogCaptureFixture, second: list[Service]) -> None:
     before = dict(world.etcd.entries)
     world.turn(Listed("services", []))
     assert world.etcd.entries == before
@@ -185,7 +166,7 @@ def test_a_second_disaster_waits_for_its_own_second_listing(clock: Clock) -> Non
     world.assert_equal()
 
 
-def test_what_came_while_a_plan_was_held_needs_a_second_listing_of_its_own(clock: Clock) -> None:
+def test_changes_during_a_held_plan_need_their_own_listing(clock: Clock) -> None:
     """A server that begins to answer wrongly does so for one kind after the other."""
     world = World(clock, kinds=(*KINDS, "nodes"))
     namespace = Listed("namespaces", [Namespace(Metadata("", "shop"))])
@@ -244,8 +225,6 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
             stop.set()
 
     class Passing(Inbox):
-        """Nothing ever comes; time goes by."""
-
         def drain(self, timeout: float) -> list[SyncEvent]:
             clock.now += timeout
             return []

@@ -6,20 +6,8 @@ import time
 
 import pytest
 
-from kube2etcd.kube.objects import (
-    TENANT_CLUSTER_IP,
-    Event,
-    Metadata,
-    Rejected,
-    Service,
-)
-from kube2etcd.sync.events import (
-    Changed,
-    EtcdLost,
-    Failing,
-    Healthy,
-    Listed,
-)
+from kube2etcd.kube.objects import TENANT_CLUSTER_IP, Event, Metadata, Rejected, Service
+from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Listed
 from kube2etcd.sync.reasons import AT_ONCE, LONGEST
 from tests.sync.loop import Clock, World, clock, service, told, world
 
@@ -41,9 +29,7 @@ def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixtur
     assert world.metric('kube2etcd_rejected_objects{kind="services"} 0.0')
 
 
-def test_odd_records_are_told_once_for_each_object_and_reason(
-    clock: Clock, told: pytest.LogCaptureFixture
-) -> None:
+def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     def annotated(value: str) -> Service:
         return Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: value}), cluster_ip="10.0.0.1")
 
@@ -79,7 +65,7 @@ def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> N
     assert world.status.snapshot().stale == {}
 
 
-def test_since_when_a_kind_is_stale_is_said_once_and_not_with_each_failure(world: World) -> None:
+def test_staleness_is_logged_once(world: World) -> None:
     since = world.clock.now
     wall = time.time()
     for _ in range(3):

@@ -16,8 +16,6 @@ __all__ = ["clock"]
 
 
 class Standby(World):
-    """A loop that stands by until ``why`` is empty."""
-
     def __init__(self, clock: Clock, etcd: Entries) -> None:
         self.why = "standing by: another one writes to etcd"
         super().__init__(clock, etcd, other_leader=lambda: self.why)
@@ -40,7 +38,6 @@ def come(name: str, ip: str) -> Changed:
 
 
 def told_by(leader: World) -> EtcdChanged:
-    """What the watch tells the standby of the leader's writes."""
     told, leader.etcd.untold = tuple(leader.etcd.untold), []
     return EtcdChanged(WatchBatch(leader.etcd.revision, told))
 
@@ -52,7 +49,7 @@ def test_a_standby_is_ready_when_etcd_is_as_it_should_be(standby: Standby) -> No
     assert not standby.metric('kube2etcd_writes_total{op="put"} 1')
 
 
-def test_a_standby_writes_nothing_and_is_unready_before_the_leader_has_written(clock: Clock) -> None:
+def test_a_standby_is_unready_before_the_leader_wrote(clock: Clock) -> None:
     etcd = Entries()
     standby = Standby(clock, etcd).listed(service("web"))
     assert etcd.written == []
@@ -77,7 +74,7 @@ def test_a_standby_gives_the_leader_time(leader: World, standby: Standby, clock:
     assert standby.etcd.written == leader.etcd.written
 
 
-def test_a_difference_that_stays_is_the_leaders_way_and_no_reason_to_be_unready(
+def test_a_lasting_difference_is_the_leaders(
     leader: World, standby: Standby, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     standby.turn(come("new", "10.0.0.7"))
@@ -119,8 +116,6 @@ def test_a_standby_leaves_what_is_changed_by_hand_to_the_leader(leader: World, s
 
 
 class Deposing(Entries):
-    """An etcd that has another leader by now."""
-
     def apply(self, *_: object) -> ApplyResult:
         raise EtcdDeposed("another bridge leads by now")
 
