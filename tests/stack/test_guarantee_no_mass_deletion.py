@@ -108,10 +108,10 @@ def test_real_deletion(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binarie
         began = time.monotonic()
         wait_for(lambda: len(keys_of(etcd, "s0")) <= 16 * 3, "the deletions to be carried out", 40)
         assert time.monotonic() - began < 40 * SLOW
+        wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "no deletion to be held", 5)
         log = bridge.process.log.read_text()
         assert "held until a second listing agrees" in log
         assert "a second listing agrees" in log
-        assert metric(bridge, "kube2etcd_held_deletes") == 0
         assert bridge.ready()
         same_keys(etcd, fresh_keys(tmp_path, binaries, apiserver.kubeconfig()), 5)
 
