@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from textwrap import wrap
 
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.names import Name
@@ -169,19 +170,12 @@ def _with_ds(block: Block, others: list[Block]) -> Block:
 
 
 def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
-    zone = settings.domain
-    below = rf"{_escaped(zone)}\.$"
-    service, pod = rf"{_LABEL}\.{_LABEL}\.svc\.{below}", rf"\.{_LABEL}\.pod\.{below}"
-    parts = "svc" if settings.pods == "disabled" else "svc|pod"
-    rewrites = [
-        _hidden(zone),
-        Rewrite(
-            rf"^({_LABEL})\.({parts})\.{below}",
-            f"{{1}}.{{2}}.{EMPTY_NAMES}.{zone}.",
-            why="Namespaces: a marker of their own says that they exist, without a read of all below them",
-        ),
-        _endpoint_targets(rf"{_LABEL}\.{_LABEL}\.svc\.{_escaped(zone)}"),
-    ]
+    zone, tail = settings.domain, _escaped(settings.domain)
+    below = rf"{tail}\.$"
+    service, pod = rf"{_LABEL}\.{_LABEL}\.svc\.{tail}", rf"{_LABEL}\.pod\.{tail}"
+    namespaces = rf"^({_LABEL})\.({'svc' if settings.pods == 'disabled' else 'svc|pod'})\.{below}"
+    why = "Namespaces: a marker of their own says that they exist, without a read of all below them"
+    rewrites = [*_markers(zone, namespaces, "{1}.{2}", why), _endpoint_targets(service)]
     deep, deeper = _too_deep(service)
     impossible = [
         # What search lists make comes first.  The last letters of svc, pod, dns, dns-version, and of nt_.
@@ -192,120 +186,81 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         *_UNSAFE,
         rf"^apex\.dns\.{below}",
     ]
-    empty = [rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}"]
-    addresses: list[Template] = []
-    if settings.pods == "disabled":
-        impossible.append(rf"\.pod\.{below}")
-    elif settings.pods == "verified":
-        rewrites.insert(
-            0,
-            Rewrite(
-                rf"^.+\.({_LABEL}\.{_LABEL}\.pod\.{_escaped(zone)})\.$",
-                "{1}.",
-                then=True,
-                why="labels in front of a Pod's name are passed over, as by the kubernetes plugin",
-            ),
-        )
-    else:
-        for rtype, pattern in (("A", _IPV4), ("AAAA", _IPV6)):
-            match = rf"^(.+\.)?(?P<a>{pattern}){pod}"
-            empty.append(match)
-            addresses.append(
-                Template(
-                    (match,),
-                    rtype,
-                    "NOERROR",
-                    settings.ttl,
-                    zone=zone.child("pod"),
-                    why=f"Pods: {rtype} from the name itself",
-                )
-            )
+    empty = [rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}\.$"]
+    addresses = []
+    match settings.pods:
+        case "disabled":
+            impossible.append(rf"\.pod\.{below}")
+        case "verified":
+            why = "labels in front of a Pod's name are passed over, as by the kubernetes plugin"
+            rewrites.insert(0, Rewrite(rf"^.+\.({_LABEL}\.{pod})\.$", "{1}.", then=True, why=why))
+        case _:
+            for rtype, pattern in (("A", _IPV4), ("AAAA", _IPV6)):
+                name, why = rf"^(.+\.)?(?P<a>{pattern})\.{pod}\.$", f"Pods: {rtype} from the name itself"
+                empty.append(name)
+                pods = zone.child("pod")
+                addresses.append(Template((name,), rtype, "NOERROR", settings.ttl, pods, why))
+    why = "exist without data (RFC 8020), and would read all below them"
     templates = (
-        _no_soa(zone),
+        _no_soa(rf"^.+\.{below}"),
         Template(
             tuple(impossible),
             why="cannot exist: too many labels, not svc, pod, dns or dns-version, wildcards, key separators",
         ),
         *addresses,
-        Template(
-            tuple(empty), rcode="NOERROR", why="exist without data (RFC 8020), and would read all below them"
-        ),
+        Template(tuple(empty), "ANY", "NOERROR", why=why),
         *apex,
     )
     return Block((zone,), tuple(rewrites), templates, why="Services and Pods of the cluster")
 
 
 def _subzone(one: Subzone, apex: tuple[Template, ...]) -> Block:
-    zone = one.zone
-    tail, below = _escaped(zone), rf"{_escaped(zone)}\.$"
-    rewrites = []
+    zone, tail = one.zone, _escaped(one.zone)
+    rewrites: list[Rewrite] = []
     above = "|".join(r"\.".join([_LABEL] * count) for count in range(1, one.depth))
     if above:
-        rewrites += [
-            _hidden(zone),
-            Rewrite(
-                rf"^({above})\.{below}",
-                f"{{1}}.{EMPTY_NAMES}.{zone}.",
-                why="names above those with data: a marker of their own says that they exist",
-            ),
-        ]
+        why = "names above those with data: a marker of their own says that they exist"
+        rewrites += _markers(zone, rf"^({above})\.{tail}\.$", "{1}", why)
     if one.name_server:
-        back = (rf"^ns\.dns\.({tail})\.$", "ns.{1}.")
-        rewrites.append(
-            Rewrite(
-                rf"^({tail})\.$",
-                "{1}.",
-                (("name", *back), ("value", *back)),
-                why="the name server is ns, which the etcd plugin has at ns.dns",
-            )
-        )
+        why = "the name server is ns, which the etcd plugin has at ns.dns"
+        rewrites.append(_renamed(rf"^({tail})\.$", rf"^ns\.dns\.({tail})\.$", "ns.{1}.", why))
     impossible = ["/"] if one.wildcards else [*_UNSAFE]
     if one.deeper is not None:
-        rewrites.append(_endpoint_targets(r"\.".join([*[_LABEL] * one.depth, tail])))
-        name = r"\.".join([*[_LABEL] * one.depth, below])
-        impossible += [*_too_deep(name), rf"^_[^.]*\.{name}"]
+        name = r"\.".join([*[_LABEL] * one.depth, tail])
+        rewrites.append(_endpoint_targets(name))
+        impossible += [*_too_deep(name), rf"^_[^.]*\.{name}\.$"]
+    why = "cannot exist: key separators, wildcards, more labels than names have"
     templates = (
-        _no_soa(zone),
-        Template(
-            tuple(impossible), why="cannot exist: key separators, wildcards, more labels than names have"
-        ),
+        _no_soa(rf"^.+\.{tail}\.$"),
+        Template(tuple(impossible), why=why),
         *apex,
     )
     return Block(
-        (zone,), tuple(rewrites), templates, ordered=one.ordered, listen=one.listen, why=f"zone {zone}"
+        (zone,), tuple(rewrites), templates, "", True, False, one.ordered, one.listen, f"zone {zone}"
     )
 
 
 def _nested(zone: Name) -> Block:
     tail = _escaped(zone)
     own = (rf"^{OWN}\.(.*{tail})\.$", "{1}.")
-    rewrites = (
-        Rewrite(
-            # Shorter by the label in front and its dot than the longest name there is.
-            rf"^(.{{1,{MAX_QUESTION}}})\.$",
-            f"{OWN}.{{1}}.",
-            (
-                ("name", *own),
-                ("value", *own),
-                ("value", rf"^(.+)\.{TARGET}\.{OWN}\..*{tail}\.$", "{1}."),
-            ),
-            why="names nest: what a name has itself is at own_ below it, targets of SRV and MX end in tgt_",
-        ),
+    rewrite = Rewrite(
+        # Shorter by the label in front and its dot than the longest name there is.
+        rf"^(.{{1,{MAX_QUESTION}}})\.$",
+        f"{OWN}.{{1}}.",
+        (("name", *own), ("value", *own), ("value", rf"^(.+)\.{TARGET}\.{OWN}\..*{tail}\.$", "{1}.")),
+        why="names nest: what a name has itself is at own_ below it, targets of SRV and MX end in tgt_",
     )
-    templates = (
-        Template((rf"^{OWN}\..+\.{tail}\.$",), "SOA", "NOERROR", why="the SOA record is at the apex alone"),
-        Template(_UNSAFE, why="cannot exist: wildcards and key separators"),
-    )
-    return Block((zone,), rewrites, templates, why=f"external domain {zone}")
+    unsafe = Template(_UNSAFE, why="cannot exist: wildcards and key separators")
+    templates = (_no_soa(rf"^{OWN}\..+\.{tail}\.$"), unsafe)
+    return Block((zone,), (rewrite,), templates, why=f"external domain {zone}")
 
 
 def _reverse(settings: CorefileSettings) -> tuple[Block, ...]:
     if not settings.reverse:
         return ()
     outside = settings.upstream != "none"
-    pointers = Block(
-        settings.reverse, only="PTR", fallthrough=outside, why="addresses to names: PTR, other types go on"
-    )
+    why = "addresses to names: PTR, other types go on"
+    pointers = Block(settings.reverse, only="PTR", fallthrough=outside, why=why)
     if outside:
         return (pointers,)
     # NXDOMAIN would deny the PTR record of the same name, too (RFC 8020).
@@ -318,13 +273,18 @@ def _escaped(zone: Name) -> str:
     return str(zone).replace(".", r"\.")
 
 
-def _hidden(zone: Name) -> Rewrite:
-    return Rewrite(
-        f"{EMPTY_NAMES}.{zone}.",
-        f"none_.{zone}.",
-        suffix=True,
-        why="nobody asks for the markers' own names",
+def _markers(zone: Name, pattern: str, name: str, why: str) -> tuple[Rewrite, Rewrite]:
+    """Ask for the marker of a name that matches instead; the markers' own names are hidden."""
+    markers, hidden = f"{EMPTY_NAMES}.{zone}.", "nobody asks for the markers' own names"
+    return (
+        Rewrite(markers, f"none_.{zone}.", suffix=True, why=hidden),
+        Rewrite(pattern, f"{name}.{markers}", why=why),
     )
+
+
+def _renamed(pattern: str, found: str, name: str, why: str) -> Rewrite:
+    """Names ``found`` in the answers to questions that match are called ``name``."""
+    return Rewrite(pattern, "{1}.", (("name", found, name), ("value", found, name)), why=why)
 
 
 def _endpoint_targets(name: str) -> Rewrite:
@@ -332,39 +292,32 @@ def _endpoint_targets(name: str) -> Rewrite:
 
     ``name`` is the pattern of a Service's name without the last dot.
     """
-    back = (rf"^([^.]+)\._[^.]*\._[^.]+\.({name})\.$", "{1}.{2}.")
-    return Rewrite(
-        rf"^(_[^.]*\._[^.]+\.{name})\.$",
-        "{1}.",
-        (("name", *back), ("value", *back)),
-        why="SRV targets are made from keys, ENDPOINT._port._proto.SERVICE: they are ENDPOINT.SERVICE",
-    )
+    found = rf"^([^.]+)\._[^.]*\._[^.]+\.({name})\.$"
+    why = "SRV targets are made from keys, ENDPOINT._port._proto.SERVICE: they are ENDPOINT.SERVICE"
+    return _renamed(rf"^(_[^.]*\._[^.]+\.{name})\.$", found, "{1}.{2}.", why)
 
 
-def _too_deep(name: str) -> tuple[str, ...]:
-    """Four labels in front of a Service's name that do not begin as a port's, or more than two."""
-    return rf"^[^_][^.]*\.{_LABEL}\.{name}", rf"^{_LABEL}\.{_LABEL}\.{_LABEL}\.(.+\.)?{name}"
+def _too_deep(name: str) -> tuple[str, str]:
+    """Two labels in front of a Service's name that do not begin as a port's, or more than two."""
+    return rf"^[^_][^.]*\.{_LABEL}\.{name}\.$", rf"^{_LABEL}\.{_LABEL}\.{_LABEL}\.(.+\.)?{name}\.$"
 
 
-def _no_soa(zone: Name) -> Template:
-    return Template(
-        (rf"^.+\.{_escaped(zone)}\.$",), "SOA", "NOERROR", why="the SOA record is at the apex alone"
-    )
+def _no_soa(pattern: str) -> Template:
+    return Template((pattern,), "SOA", "NOERROR", why="the SOA record is at the apex alone")
 
 
 def _no_reads_at_apex(settings: CorefileSettings) -> tuple[Template, ...]:
     """The same in every block, so that one snippet serves all."""
     zones = [*([settings.domain] if settings.cluster else ()), *(one.zone for one in settings.subzones)]
-    pattern = rf"^({'|'.join(map(_escaped, zones))})\.$"
-    why = "at the apex these types would read the whole zone"
-    return tuple(
-        Template((pattern,), rtype, "NOERROR", why=why if rtype == "SRV" else "")
-        for rtype in ("SRV", "TXT", "MX")
-    )
+    pattern = (rf"^({'|'.join(map(_escaped, zones))})\.$",)
+    srv = Template(pattern, "SRV", "NOERROR", why="at the apex these types would read the whole zone")
+    return (srv, Template(pattern, "TXT", "NOERROR"), Template(pattern, "MX", "NOERROR"))
 
 
 def corefile(settings: CorefileSettings) -> str:
     """The text: snippets, the server blocks of `blocks`, and everything else to the upstream."""
+    made, apex = blocks(settings), _no_reads_at_apex(settings)
+    shared = apex if sum(apex[0] in block.templates for block in made) > 1 else ()
     zone = f"--domain {settings.domain}" if settings.cluster else "--no-cluster-zone"
     lines = [
         f"# Made by: kube2etcd corefile {zone}",
@@ -372,22 +325,27 @@ def corefile(settings: CorefileSettings) -> str:
         "",
         *_snippets(settings),
     ]
-    once = list(_once(settings))
-    made = blocks(settings)
-    apex = _no_reads_at_apex(settings)
-    shared = apex if sum(apex[0] in block.templates for block in made) > 1 else ()
     if shared:
-        lines += ["(apex) {", *_indented(line for one in shared for line in _template(one, made[0])), "}"]
+        lines += _braced("(apex)", [line for one in shared for line in _template(one)])
+    once = [*_once(settings)]
     for block in made:
-        lines += ["", *_block(block, settings, once, shared)]
+        lines += ["", f"# {block.why}", *_block(block, settings, once, shared)]
         once = []
     if settings.upstream != "none":
-        lines += ["", "# every other name", f"{_where('.', settings.listen)} {{"]
-        lines += _indented(
-            [*_listen(settings.listen), "import common", "loop", f"forward . {settings.upstream}"]
-        )
-        lines.append("}")
+        inside = ["import common", "loop", f"forward . {settings.upstream}"]
+        lines += ["", "# every other name", *_server(["."], settings.listen, inside)]
     return "\n".join(lines) + "\n"
+
+
+def _braced(head: str, inside: Iterable[str]) -> list[str]:
+    return [f"{head} {{", *(f"    {line}" for line in inside), "}"]
+
+
+def _server(zones: Iterable[object], listen: str, inside: Iterable[str]) -> list[str]:
+    """A server block; the host of ``listen`` becomes a ``bind`` line."""
+    host, _, port = listen.rpartition(":")
+    bind = [f"bind {host.strip('[]')}"] if host else []
+    return _braced(" ".join(f"{zone}:{port}" for zone in zones), [*bind, *inside])
 
 
 def _snippets(settings: CorefileSettings) -> Iterator[str]:
@@ -395,48 +353,31 @@ def _snippets(settings: CorefileSettings) -> Iterator[str]:
     if settings.prometheus:
         common.append(f"prometheus {settings.prometheus}")
     if settings.cache:
-        denial = min(settings.denial, settings.cache)
-        common += [f"cache {settings.cache} {{", f"    denial 9984 {denial}", "}"]
+        common += _braced(f"cache {settings.cache}", [f"denial 9984 {min(settings.denial, settings.cache)}"])
     if any(one.ordered for one in settings.subzones):
-        yield from ("(ordered) {", *_indented(common), "}")
+        yield from _braced("(ordered)", common)
         common = ["import ordered"]
-    yield from ("(common) {", *_indented([*common, "loadbalance"]), "}")
-    yield from ("(etcd) {", *_indented(_etcd(settings)), "}")
-    yield from ("(negative) {", *_indented(_negative("{{ .Zone }}")), "}")
+    yield from _braced("(common)", [*common, "loadbalance"])
+    yield from _braced("(etcd)", _etcd(settings))
+    yield from _braced("(negative)", _negative("{{ .Zone }}"))
 
 
 def _once(settings: CorefileSettings) -> Iterator[str]:
     """What one server has once, in whichever block."""
     if settings.health:
-        yield f"health {settings.health} {{"
-        yield f"    lameduck {settings.lameduck}s"
-        yield "}"
+        yield from _braced(f"health {settings.health}", [f"lameduck {settings.lameduck}s"])
     if settings.ready:
         yield f"ready {settings.ready}"
     # The shortest that CoreDNS takes: a Corefile that `run --corefile` writes anew is served within 3 s.
     yield "reload 2s 1s"
 
 
-def _where(zone: str, listen: str) -> str:
-    """The server block's address: ``zone:port``; a listening host becomes a ``bind`` line."""
-    return f"{zone}:{listen.rpartition(':')[2]}"
-
-
-def _listen(listen: str) -> list[str]:
-    host = listen.rpartition(":")[0].strip("[]")
-    return [f"bind {host}"] if host else []
-
-
 def _block(
     block: Block, settings: CorefileSettings, once: list[str], shared: tuple[Template, ...]
-) -> Iterator[str]:
-    zones = " ".join(map(str, block.zones))
-    listen = block.listen or settings.listen
-    yield f"# {block.why}"
-    yield " ".join(_where(str(zone), listen) for zone in block.zones) + " {"
-    lines = [*_listen(listen), *once]
+) -> list[str]:
+    lines = list(once)
     if block.only:
-        lines += [f"view {block.only.lower()} {{", f"    expr type() == '{block.only}'", "}"]
+        lines += _braced(f"view {block.only.lower()}", [f"expr type() == '{block.only}'"])
     lines.append(f"import {'ordered' if block.ordered else 'common'}")
     if not block.only:
         lines.append("any")
@@ -444,67 +385,46 @@ def _block(
         lines += _rewrite(rewrite)
     for template in block.templates:
         if template not in shared:
-            lines += _template(template, block)
+            lines += _template(template, f"{block.zones[0]}.")
     if set(shared) & set(block.templates):
         lines.append("import apex")
     if block.etcd:
-        lines += [
-            f"etcd {zones} {{",
-            "    import etcd",
-            *(["    fallthrough"] if block.fallthrough else []),
-            "}",
-        ]
+        further = ["fallthrough"] if block.fallthrough else []
+        lines += _braced(f"etcd {' '.join(map(str, block.zones))}", ["import etcd", *further])
     if block.fallthrough:
         lines.append(f"forward . {settings.upstream}")
-    yield from _indented(lines)
-    yield "}"
+    return _server(block.zones, block.listen or settings.listen, lines)
 
 
-def _rewrite(rewrite: Rewrite) -> Iterator[str]:
-    yield f"# {rewrite.why}"
-    mode = "continue" if rewrite.then else "stop"
+def _rewrite(rewrite: Rewrite) -> list[str]:
+    mode = f"rewrite {'continue' if rewrite.then else 'stop'}"
     rule = f"name {'suffix' if rewrite.suffix else 'regex'} {rewrite.pattern} {rewrite.replacement}"
-    if rewrite.answers:
-        answers = (f"answer {' '.join(answer)}" for answer in rewrite.answers)
-        yield from (f"rewrite {mode} {{", *_indented([rule, *answers]), "}")
+    answers = [f"answer {' '.join(answer)}" for answer in rewrite.answers]
+    lines = _braced(mode, [rule, *answers]) if answers else [f"{mode} {rule} answer auto"]
+    return [f"# {rewrite.why}", *lines]
+
+
+def _negative(zone: str) -> list[str]:
+    soa = f"IN SOA ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 {NEGATIVE_TTL}"
+    return [f'authority "{zone} {NEGATIVE_TTL} {soa}"', "fallthrough"]
+
+
+def _template(template: Template, zone: str = "") -> list[str]:
+    # Short patterns together on one line.
+    matches = wrap(" ".join(template.patterns), 95, break_long_words=False, break_on_hyphens=False)
+    lines = [f"match {line}" for line in matches]
+    if template.address is not None:
+        address = _SPELLED % ("." if template.rtype == "A" else ":")
+        record = f"{{{{ .Name }}}} {template.address} IN {template.rtype} {address}"
+        lines += [f'answer "{record}"', "fallthrough"]
+    elif template.rcode == "NOERROR":
+        lines.append("import negative")
     else:
-        yield f"rewrite {mode} {rule} answer auto"
-
-
-def _negative(zone: str) -> Iterator[str]:
-    ttl = NEGATIVE_TTL
-    yield f'authority "{zone} {ttl} IN SOA ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 {ttl}"'
-    yield "fallthrough"
-
-
-def _template(template: Template, block: Block) -> Iterator[str]:
-    yield from (f"# {line}" for line in template.why.splitlines())
-    yield f"template ANY {template.rtype}{f' {template.zone}' if template.zone else ''} {{"
-    yield from _matches(template.patterns)
-    if template.address is None:
-        if template.rcode == "NOERROR":
-            yield "    import negative"
-        else:
-            # Spelled out: {{ .Zone }} would cost the names that are asked most a microsecond or two.
-            yield f"    rcode {template.rcode}"
-            yield from _indented(_negative(f"{block.zones[0]}."))
-    else:
-        separator = "." if template.rtype == "A" else ":"
-        yield f'    answer "{{{{ .Name }}}} {template.address} IN {template.rtype} {_SPELLED % separator}"'
-        yield "    fallthrough"
-    yield "}"
-
-
-def _matches(patterns: tuple[str, ...]) -> Iterator[str]:
-    """Short patterns together on one line."""
-    line = "    match"
-    for pattern in patterns:
-        if len(line) + len(pattern) > 100 and line != "    match":
-            yield line
-            line = "    match"
-        line += f" {pattern}"
-    if patterns:
-        yield line
+        # Spelled out: {{ .Zone }} would cost the names that are asked most a microsecond or two.
+        lines += [f"rcode {template.rcode}", *_negative(zone)]
+    of = f" {template.zone}" if template.zone else ""
+    why = [f"# {template.why}"] if template.why else []
+    return [*why, *_braced(f"template ANY {template.rtype}{of}", lines)]
 
 
 #: A Go template that writes group ``a`` with another separator than hyphens.
@@ -517,15 +437,10 @@ _SPELLED = (
 def _etcd(settings: CorefileSettings) -> Iterator[str]:
     yield f"path {settings.etcd_prefix}"
     yield f"endpoint {' '.join(settings.etcd_servers)}"
-    tls = [part for part in (settings.etcd_cert, settings.etcd_key, settings.etcd_cafile) if part]
-    if tls:
+    if tls := [part for part in (settings.etcd_cert, settings.etcd_key, settings.etcd_cafile) if part]:
         yield f"tls {' '.join(map(_word, tls))}"
     if settings.etcd_user:
         yield f"credentials {_word(settings.etcd_user)} {{$ETCD_PASSWORD}}"
-
-
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
 
 
 def _word(text: str) -> str:
