@@ -11,8 +11,7 @@ from kube2etcd.settings import HostPort, Settings
 from skydns_compat.layout import Layout
 from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
 from skydns_compat.names import Name
-from skydns_compat.reader import Answer
-from skydns_compat.reader_entries import WILDCARDS
+from skydns_compat.reader import WILDCARDS, Answer
 from skydns_compat.reader_skydns import NDOTS, skydns_answer
 from skydns_compat.records import Alias
 

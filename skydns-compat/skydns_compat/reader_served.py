@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from skydns_compat.corefile import Block, Rewrite, Template
 from skydns_compat.names import Name, parse_address
-from skydns_compat.reader import Answer, Entries, Rcode, Rr, answer
-from skydns_compat.reader_entries import absolute, below
+from skydns_compat.reader import Answer, Entries, Rcode, Rr, absolute, answer, below
 
 #: Who answers for other names: (name, type) -> its answer.
 Upstream = Callable[[str, str], Answer]

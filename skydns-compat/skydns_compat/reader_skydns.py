@@ -17,11 +17,12 @@ import msgspec
 
 from skydns_compat.message import MalformedMessage, decode
 from skydns_compat.names import InvalidAddress, Name, parse_address
-from skydns_compat.reader import Answer, Rr
-from skydns_compat.reader_entries import (
+from skydns_compat.reader import (
     WILDCARDS,
+    Answer,
     Found,
     NoSuchKey,
+    Rr,
     absolute,
     below,
     one_group,

@@ -9,8 +9,7 @@ from typing import Any
 import requests
 
 from skydns_compat.names import Name
-from skydns_compat.reader import Answer
-from skydns_compat.reader_entries import WILDCARDS
+from skydns_compat.reader import WILDCARDS, Answer
 from skydns_compat.reader_skydns import skydns_answer
 from tests.stack.etcd import Etcd, EtcdTls
 
