@@ -177,17 +177,10 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
     why = "Namespaces: a marker of their own says that they exist, without a read of all below them"
     rewrites = [*_markers(zone, namespaces, "{1}.{2}", why), _endpoint_targets(service)]
     deep, deeper = _too_deep(service)
-    impossible = [
-        # What search lists make comes first.  The last letters of svc, pod, dns, dns-version, and of nt_.
-        deep,
-        rf"[^cdns_]\.{below}",
-        rf"([^v]c|[^o]d|[^n]s|[^o]n|[^t]_)\.{below}",
-        deeper,
-        *_UNSAFE,
-        rf"^apex\.dns\.{below}",
-    ]
-    empty = [rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}\.$"]
-    addresses = []
+    # What search lists make comes first.  The last letters of svc, pod, dns, dns-version, and of nt_.
+    impossible = [deep, rf"[^cdns_]\.{below}", rf"^apex\.dns\.{below}"]
+    impossible += [rf"([^v]c|[^o]d|[^n]s|[^o]n)\.{below}", deeper, *_UNSAFE]
+    computed: list[Template] = []
     match settings.pods:
         case "disabled":
             impossible.append(rf"\.pod\.{below}")
@@ -195,11 +188,15 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
             why = "labels in front of a Pod's name are passed over, as by the kubernetes plugin"
             rewrites.insert(0, Rewrite(rf"^.+\.({_LABEL}\.{pod})\.$", "{1}.", then=True, why=why))
         case _:
-            for rtype, pattern in (("A", _IPV4), ("AAAA", _IPV6)):
-                name, why = rf"^(.+\.)?(?P<a>{pattern})\.{pod}\.$", f"Pods: {rtype} from the name itself"
-                empty.append(name)
-                pods = zone.child("pod")
-                addresses.append(Template((name,), rtype, "NOERROR", settings.ttl, pods, why))
+            v4, v6 = (rf"^(.+\.)?(?P<a>{one})\.{pod}\.$" for one in (_IPV4, _IPV6))
+            pods, why = zone.child("pod"), "Pods: addresses from the name itself, no data of other types"
+            # In their own zone, since Go takes long to match them.
+            computed = [
+                Template((v4,), "A", "NOERROR", settings.ttl, pods, why),
+                Template((v6,), "AAAA", "NOERROR", settings.ttl, pods),
+                Template((v4, v6), "ANY", "NOERROR", zone=pods),
+            ]
+    empty = (rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}\.$")
     why = "exist without data (RFC 8020), and would read all below them"
     templates = (
         _no_soa(rf"^.+\.{below}"),
@@ -207,8 +204,8 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
             tuple(impossible),
             why="cannot exist: too many labels, not svc, pod, dns or dns-version, wildcards, key separators",
         ),
-        *addresses,
-        Template(tuple(empty), "ANY", "NOERROR", why=why),
+        *computed,
+        Template(empty, "ANY", "NOERROR", why=why),
         *apex,
     )
     return Block((zone,), tuple(rewrites), templates, why="Services and Pods of the cluster")
@@ -299,7 +296,7 @@ def _endpoint_targets(name: str) -> Rewrite:
 
 def _too_deep(name: str) -> tuple[str, str]:
     """Two labels in front of a Service's name that do not begin as a port's, or more than two."""
-    return rf"^[^_][^.]*\.{_LABEL}\.{name}\.$", rf"^{_LABEL}\.{_LABEL}\.{_LABEL}\.(.+\.)?{name}\.$"
+    return rf"^[^_][^.]*\.{_LABEL}\.{name}\.$", rf"^({_LABEL}\.){{3,}}{name}\.$"
 
 
 def _no_soa(pattern: str) -> Template:
@@ -411,7 +408,7 @@ def _negative(zone: str) -> list[str]:
 
 def _template(template: Template, zone: str = "") -> list[str]:
     # Short patterns together on one line.
-    matches = wrap(" ".join(template.patterns), 95, break_long_words=False, break_on_hyphens=False)
+    matches = wrap(" ".join(template.patterns), 125, break_long_words=False, break_on_hyphens=False)
     lines = [f"match {line}" for line in matches]
     if template.address is not None:
         address = _SPELLED % ("." if template.rtype == "A" else ":")
