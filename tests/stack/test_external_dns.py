@@ -13,7 +13,7 @@ from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys, said
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
 from tests.stack.webhook import Webhook, a, alias, ownership
 
@@ -244,7 +244,8 @@ def test_5000_names(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiSer
 
 def test_run_webhook(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply_all([*ALL_KINDS, service("web", clusterIP="10.0.2.1")])
-    with Named(tmp_path, binaries, apiserver, etcd, ()) as named:
+    page = f":{free_port()}"
+    with Named(tmp_path, binaries, apiserver, etcd, ("--listen-page", page)) as named:
         named.client.once()
         for name, rtype, *answer in [*ANSWERS, ("web.default.svc.cluster.local", "A", "10.0.2.1")]:
             named.expect(name, rtype, *answer)
@@ -271,11 +272,17 @@ def test_run_webhook(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiSe
         for path, body in (("/domains", b"late.example"), ("/clusterip", b"192.0.2.9")):
             assert named.webhook.call("POST", path, body).status_code == 200
         create = [a("a.late.example", "10.0.0.1"), alias("s.late.example", "s.late.example")]
+        create += [{"dnsName": "m.late.example", "recordType": "MX", "targets": ["no preference"]}]
         assert named.webhook.apply(create=create) == 204
         wait_for(
             lambda: "/skydns/example/late/a/own_/10-0-0-1-H" in etcd.dump("/skydns"), "a late domain", 10
         )
         wait_for(lambda: "/skydns/example/late/s/own_/192-0-2-9-H" in etcd.dump("/skydns"), "the address", 10)
+        late = call("explain", "a.late.example", "A", "--bridge", page)
+        assert (late.returncode, "comes from webhook/a.late.example" in late.stdout) == (0, True), late.stdout
+        refused = call("explain", "m.late.example", "MX", "--bridge", page)
+        assert refused.returncode == 1
+        assert "refused when ExternalDNS last posted it" in refused.stdout
 
 
 def test_two_bridges(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
