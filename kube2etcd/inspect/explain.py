@@ -86,10 +86,11 @@ class Served:
     """Where it parts from the answer that etcd's keys give, and the likely causes; or why nothing came."""
 
     def __str__(self) -> str:
-        outcome = meaning(self.rcode, bool(self.answers), asked=True) if self.rcode else "no answer"
-        lines = [f"server {self.server}: {outcome}"]
+        if not self.rcode:
+            return printable(f"server: {'; '.join(self.differences)}")
+        lines = [f"server {self.server}: {meaning(self.rcode, bool(self.answers), asked=True)}"]
         lines += [f"  {record}" for record in self.answers]
-        lines += [f"differs: {one}" for one in self.differences] or ["  the same as etcd's keys give"]
+        lines += [f"differs: {one}" for one in self.differences]
         return "\n".join(map(printable, lines))
 
 
@@ -128,7 +129,10 @@ class Explanation:
         if self.nearest:
             lines.append(f"nearest: {', '.join(self.nearest)}")
         shown = "\n".join(map(printable, lines))
-        return shown if self.server is None else f"{shown}\n{self.server}"
+        if self.server is None:
+            return shown
+        same = bool(self.server.rcode) and not self.server.differences and self.rcode != "REFUSED"
+        return f"{shown}\n{self.server}" + ("\n  the same as etcd's keys give" if same else "")
 
     def as_dict(self) -> dict[str, object]:
         """The same for JSON."""

@@ -23,6 +23,7 @@ import waitress
 
 from kube2etcd import __version__
 from kube2etcd.http.server import HasSnapshot, Start, bind, end
+from kube2etcd.inspect.listing import TYPES
 from kube2etcd.inspect.view import View
 from kube2etcd.settings import HostPort
 
@@ -48,7 +49,6 @@ PLOT_SPAN: Final = 900.0
 
 LONGEST_QUERY: Final = 300
 
-_TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
 _STATUS = {
     200: "200 OK",
     400: "400 Bad Request",
@@ -284,7 +284,7 @@ def _content(
         "problem_page": problem_page,
         "problem_pages": _pages(view.problems),
         "problem_count": sum(view.counts.values()),
-        "types": _TYPES,
+        "types": TYPES,
         "plot": plot(delays, time.time()),
     }
 
