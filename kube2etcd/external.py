@@ -295,7 +295,7 @@ _Said: TypeAlias = tuple[str, tuple[str, ...], int]
 class NameIndex(Generic[Holder]):
     """The endpoints of each name, whichever objects hold them, and the aliases that lead to it.
 
-    A change of what decides where a name leads (`_way_on`) touches the names that lead to it as well.
+    A change of what decides where a name leads (`_route`) touches the names that lead to it as well.
     """
 
     def __init__(self) -> None:
@@ -319,12 +319,12 @@ class NameIndex(Generic[Holder]):
         """
         old, new = _by_name(before), _by_name(after)
         touched = {name for name in old.keys() | new.keys() if again or old.get(name) != new.get(name)}
-        turned = [name for name in touched if self._turns(holder, name, new.get(name)) or again]
+        turned = [name for name in touched if self._set(holder, name, new.get(name)) or again]
         return touched | self.followers(turned)
 
-    def _turns(self, holder: Holder, name: str, endpoints: tuple[Endpoint, ...] | None) -> bool:
+    def _set(self, holder: Holder, name: str, endpoints: tuple[Endpoint, ...] | None) -> bool:
         """Set a holder's endpoints of a name; whether it changed where the name leads."""
-        before = self._way_on(name)
+        before = self._route(name)
         there = self._names.setdefault(name, {})
         if endpoints is None:
             there.pop(holder, None)
@@ -332,7 +332,7 @@ class NameIndex(Generic[Holder]):
                 del self._names[name]
         else:
             there[holder] = endpoints
-        after = self._way_on(name)
+        after = self._route(name)
         for target in before[1] - after[1]:
             leading = self._leading_to[target]
             leading.discard(name)
@@ -342,7 +342,7 @@ class NameIndex(Generic[Holder]):
             self._leading_to.setdefault(target, set()).add(name)
         return before != after
 
-    def _way_on(self, name: str) -> tuple[frozenset[_Said], frozenset[str], bool]:
+    def _route(self, name: str) -> tuple[frozenset[_Said], frozenset[str], bool]:
         """What decides where a name leads, the targets of its aliases, and whether it has any endpoint.
 
         Addresses count only beside aliases, and as posted: the zone finds which are usable.

@@ -70,7 +70,7 @@ def webhook(cleanup: bool, **options: Any) -> None:
     from kube2etcd.webhook import app
 
     # There is no default server here: who names none wants none.
-    with_etcd = "etcd.servers" in loaded.said
+    with_etcd = "etcd.servers" in loaded.given
     if cleanup:
         app.cleanup(loaded.settings, with_etcd=with_etcd)
         return

@@ -157,8 +157,8 @@ class ApiConnection:
         session = self._current_session()
         response = self._send_once(session, request, abort)
         # The token may have been replaced; without one a server may answer 403 instead.
-        nameless = response.status == 403 and session.access.files and not session.access.known
-        if response.status == 401 or nameless:
+        anonymous = response.status == 403 and session.access.files and not session.access.known
+        if response.status == 401 or anonymous:
             response.close()
             session = self._reload(session.generation)
             response = self._send_once(session, request, abort)

@@ -162,7 +162,7 @@ class Reflector:
         self._health = _Health(kind, sink, clock, self._rng)
         self._version = ""
         """resourceVersion of the last delivery, to watch from; empty: list first."""
-        self._fruitful = True
+        self._progressed = True
         """Whether a watch delivered or lasted since the version was last too old."""
         self._unknown_types: set[str] = set()
         self._wake = threading.Event()
@@ -172,7 +172,7 @@ class Reflector:
         self._lock = threading.Lock()
         self._abort = Abort()
         self._stop = threading.Event()
-        self._wanted: str | None = None
+        self._relist_reason: str | None = None
         self._watching = False
 
     # -- for other threads
@@ -189,7 +189,7 @@ class Reflector:
         and followed by another, since it may have read the state of before this call.
         """
         with self._lock:
-            self._wanted = reason
+            self._relist_reason = reason
             self._wake.set()
             if self._watching:
                 self._abort.trigger()
@@ -218,7 +218,7 @@ class Reflector:
         """List and watch until stopped."""
         while not self._stop.is_set():
             try:
-                if self._wanted is not None or not self._version:
+                if self._relist_reason is not None or not self._version:
                     self._list()
                 self._watch()
             except _Interrupted:
@@ -238,7 +238,7 @@ class Reflector:
 
     def _list(self) -> None:
         with self._lock:
-            reason, self._wanted = self._wanted, None
+            reason, self._relist_reason = self._relist_reason, None
             if not self._stop.is_set():
                 self._wake.clear()
                 self._abort.reset()
@@ -250,7 +250,7 @@ class Reflector:
             )
         except ApiError:
             with self._lock:  # still requested
-                self._wanted = self._wanted or reason
+                self._relist_reason = self._relist_reason or reason
             raise
         if self._stop.is_set():
             raise _Interrupted
@@ -261,7 +261,7 @@ class Reflector:
         self.bytes_read += size
 
     def _interrupted(self) -> bool:
-        return self._stop.is_set() or self._wanted is not None
+        return self._stop.is_set() or self._relist_reason is not None
 
     def _watch(self) -> None:
         """One watch from the last version."""
@@ -283,7 +283,7 @@ class Reflector:
             lived = self._clock() - opened
             if lived >= HEALTHY_AFTER:
                 self._health.proven()
-                self._fruitful = True
+                self._progressed = True
         if self._interrupted():
             raise _Interrupted
         if lived < VERY_SHORT_WATCH:
@@ -324,7 +324,7 @@ class Reflector:
             raise _error_of(self.kind, event)
         if event.type in ("ADDED", "MODIFIED", "DELETED"):
             self._sink.apply(self.kind, event)
-            self._fruitful = True
+            self._progressed = True
         elif event.type != "BOOKMARK":
             if event.type not in self._unknown_types:
                 self._unknown_types.add(event.type)
@@ -335,9 +335,9 @@ class Reflector:
     def _on_gone(self, error: ApiGone) -> None:
         """The version is too old.  Once is ordinary; again, right after a list, is a failure."""
         self._version = ""
-        if not self._fruitful:
+        if not self._progressed:
             self._on_failure(ApiUnavailable(f"a fresh list is already too old: {error}"))
-        self._fruitful = False
+        self._progressed = False
 
     def _on_failure(self, error: ApiError) -> None:
         if self._stop.is_set():

@@ -51,7 +51,7 @@ class Loaded:
     settings: Settings
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    said: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
     """Paths that were set, be it to their default."""
 
 
@@ -80,9 +80,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.said: dict[str, str] = {}
+        self.origin: dict[str, str] = {}
         self.faults: dict[str, list[str]] = {}
-        self.loose: list[str] = []
+        self.general: list[str] = []
         self.warnings: list[str] = []
         self.remarks: list[str] = []
 
@@ -93,7 +93,7 @@ class _Reader:
         for stale in (path, f"{path}_in"):
             self.values.pop(stale, None)
         self.faults.pop(path, None)
-        self.said[path] = where
+        self.origin[path] = where
         items, convert = (value, setting.convert) if setting.many else ([value], convert or setting.convert)
         found = _each(items, convert, where, faults, numbered=len(items) > 1)
         if setting.many:
@@ -108,18 +108,18 @@ class _Reader:
         try:
             trees = [one for one in read_documents(file.read_bytes()) if one is not None]
         except OSError as error:
-            self.loose.append(f"--config: {file} cannot be read: {error.strerror or error}")
+            self.general.append(f"--config: {file} cannot be read: {error.strerror or error}")
             return
         except Unreadable as error:
-            self.loose.append(f"--config: {file} cannot be read as YAML: {error}")
+            self.general.append(f"--config: {file} cannot be read as YAML: {error}")
             return
         if len(trees) > 1:
-            self.loose.append(f"--config: {file} holds {len(trees)} documents; write one")
+            self.general.append(f"--config: {file} holds {len(trees)} documents; write one")
         if len(trees) != 1:
             return
         [tree] = trees
         if not isinstance(tree, dict):
-            self.loose.append(f"{file} is {called(tree)}; write settings such as domain: cluster.local")
+            self.general.append(f"{file} is {called(tree)}; write settings such as domain: cluster.local")
             return
         self._mapping(tree, "", str(file))
 
@@ -131,14 +131,14 @@ class _Reader:
             if path == "zones":
                 self._zones(value, where)
             elif key is None:
-                self.loose.append(f"{source}: {keyless(above.rstrip('.'), 'setting')}")
+                self.general.append(f"{source}: {keyless(above.rstrip('.'), 'setting')}")
             elif key not in known:
-                self.loose.append(f"{where} is no setting{_meant(str(key), known)}")
+                self.general.append(f"{where} is no setting{_suggestion(str(key), known)}")
             elif path in GROUPS:
                 if isinstance(value, Mapping):
                     self._mapping(value, path + ".", source)
                 elif value is not None:
-                    self.loose.append(
+                    self.general.append(
                         f"{where} is {called(value)}; write a mapping of {either(_known_keys(path + '.'))}"
                     )
             elif path == "vm.allowed_networks" and isinstance(value, Mapping):
@@ -165,7 +165,7 @@ class _Reader:
             items = items if several else [items]
             found[name] = _each(items, to_network, f"{where}.{name}", faults, numbered=several)
         self.faults[path] = faults
-        self.said[path] = where
+        self.origin[path] = where
         self.values[path] = found.pop("*", ())
         self.values[f"{path}_in"] = found
 
@@ -173,39 +173,41 @@ class _Reader:
         if value is None:
             return
         if not isinstance(value, list):
-            self.loose.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
+            self.general.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
             return
         zones: list[ServiceZone] = []
         for number, item in enumerate(value):
             if (zone := self._zone(item, f"{where}[{number}]")) is not None:
                 # Faults found later give its place in the file, however many invalid zones are dropped.
-                self.said[f"zones[{len(zones)}].zone"] = f"{where}[{number}].zone"
+                self.origin[f"zones[{len(zones)}].zone"] = f"{where}[{number}].zone"
                 zones.append(zone)
         self.values["zones"] = tuple(zones)
 
     def _zone(self, value: Any, where: str) -> ServiceZone | None:
         if not isinstance(value, Mapping):
-            self.loose.append(f"{where} is {called(value)}; write a mapping with zone: NAME")
+            self.general.append(f"{where} is {called(value)}; write a mapping with zone: NAME")
             return None
         found: dict[str, Any] = {}
-        before = len(self.loose)
+        before = len(self.general)
         for key, item in value.items():
             if key is None:
-                self.loose.append(f"{where}: {keyless('', 'setting')}")
+                self.general.append(f"{where}: {keyless('', 'setting')}")
                 continue
             if key not in ZONE_FIELDS:
                 hint = did_you_mean(str(key), tuple(ZONE_FIELDS))
-                self.loose.append(f"{where}.{spelled(key)} is no setting of a zone{hint}")
+                self.general.append(f"{where}.{spelled(key)} is no setting of a zone{hint}")
                 continue
             setting, at = ZONE_FIELDS[key], f"{where}.{key}"
             several = setting.many and isinstance(item, list)
-            converted = _each(item if several else [item], setting.convert, at, self.loose, numbered=several)
+            converted = _each(
+                item if several else [item], setting.convert, at, self.general, numbered=several
+            )
             if several and not item:
-                self.loose.append(f"{at} is an empty list; leave it out for the default")
+                self.general.append(f"{at} is an empty list; leave it out for the default")
             found[key] = converted if setting.many else next(iter(converted), None)
         if "zone" not in value:
-            self.loose.append(f"{where} has no name; write zone: NAME")
-        return ServiceZone(**found) if len(self.loose) == before else None
+            self.general.append(f"{where} has no name; write zone: NAME")
+        return ServiceZone(**found) if len(self.general) == before else None
 
     def environment(self, environ: Mapping[str, str]) -> None:
         """The environment; variables that Kubernetes injects for a Service of our name are ignored."""
@@ -260,12 +262,12 @@ class _Reader:
                 groups.setdefault(group, {})[name] = value
             else:
                 top[group] = value
-        faults = [*self.loose, *(fault for each in self.faults.values() for fault in each)]
+        faults = [*self.general, *(fault for each in self.faults.values() for fault in each)]
         settings = Settings(**top, **{group: GROUPS[group](**values) for group, values in groups.items()})
-        faults += _combination_faults(settings, self.values, self.said, self.faults)
+        faults += _combination_faults(settings, self.values, self.origin, self.faults)
         if faults:
             raise SettingsError(*faults)
-        return Loaded(settings, tuple(self.warnings), tuple(self.remarks), frozenset(self.said))
+        return Loaded(settings, tuple(self.warnings), tuple(self.remarks), frozenset(self.origin))
 
 
 def _each(
@@ -287,7 +289,7 @@ def _split(value: Any) -> list[Any]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _meant(key: str, known: tuple[str, ...]) -> str:
+def _suggestion(key: str, known: tuple[str, ...]) -> str:
     """A hint for an unknown ``key``: it may be one of the ``known``, an option, or lack its group."""
     places = {name: name for name in known}
     for setting in SETTINGS:
@@ -310,12 +312,12 @@ def _known_keys(above: str) -> tuple[str, ...]:
 
 
 def _combination_faults(
-    settings: Settings, values: Container[str], said: Mapping[str, str], faults: Container[str]
+    settings: Settings, values: Container[str], origin: Mapping[str, str], faults: Container[str]
 ) -> Iterator[str]:
     """Faults of settings in combination.
 
-    ``values``: paths with a value; ``said``: the source of each path that was set; ``faults``: paths with an
-    invalid value.
+    ``values``: paths with a value; ``origin``: the source of each path that was set; ``faults``: paths with
+    an invalid value.
     """
     etcd = settings.etcd
     for one, other in (
@@ -325,10 +327,10 @@ def _combination_faults(
         ("password_file", "user"),
     ):
         path, partner = f"etcd.{one}", f"etcd.{other}"
-        if path in values and partner not in said:
-            yield f"{said[path]} needs --{BY_PATH[partner].option} as well"
-    if "etcd.servers" in said and "etcd.servers" not in faults:
-        where = said["etcd.servers"]
+        if path in values and partner not in origin:
+            yield f"{origin[path]} needs --{BY_PATH[partner].option} as well"
+    if "etcd.servers" in origin and "etcd.servers" not in faults:
+        where = origin["etcd.servers"]
         if not etcd.servers:
             yield f"{where} names no server; write a URL such as http://127.0.0.1:2379"
         elif len({urlsplit(url).scheme for url in etcd.servers}) > 1:
@@ -336,46 +338,46 @@ def _combination_faults(
         elif (etcd.cafile or etcd.cert) and urlsplit(etcd.servers[0]).scheme == "http":
             yield f"{where} is plain http, which would ignore the certificate; write https://"
     if settings.leader_elect and etcd.api == "v2":
-        yield f"{said['leader_elect']} needs leases, which the v2 API lacks; write --etcd-api v3"
-    if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in said:
-        yield f"{said['vm.name_server_ip']} needs --vm-domain as well"
-    if "corefile.vm_listen" in values and settings.vm.domain is None and "vm.domain" not in said:
-        yield f"{said['corefile.vm_listen']} needs --vm-domain as well"
+        yield f"{origin['leader_elect']} needs leases, which the v2 API lacks; write --etcd-api v3"
+    if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in origin:
+        yield f"{origin['vm.name_server_ip']} needs --vm-domain as well"
+    if "corefile.vm_listen" in values and settings.vm.domain is None and "vm.domain" not in origin:
+        yield f"{origin['corefile.vm_listen']} needs --vm-domain as well"
     if settings.dns_endpoints and not settings.domains and "domains" not in faults:
-        yield f"{said['dns_endpoints']} needs --domains as well, the domains to publish"
+        yield f"{origin['dns_endpoints']} needs --domains as well, the domains to publish"
     if not settings.cluster_zone:
         if etcd.api == "v2":
-            yield f"{said['cluster_zone']} leaves SkyDNS nothing: it serves only the cluster's zone; omit it"
+            yield f"{origin['cluster_zone']} leaves SkyDNS nothing: it serves only that zone; omit it"
         elif not (settings.zones or settings.domains or settings.vm.domain is not None):
-            yield f"{said['cluster_zone']} leaves nothing to publish; name --vm-domain, --domains or zones"
-    yield from _webhook(settings, said)
+            yield f"{origin['cluster_zone']} leaves nothing to publish; name --vm-domain, --domains or zones"
+    yield from _webhook(settings, origin)
     if etcd.api == "v2" and settings.domains:
-        yield f"{said['domains']} needs CoreDNS: SkyDNS serves one domain; write --etcd-api v3"
+        yield f"{origin['domains']} needs CoreDNS: SkyDNS serves one domain; write --etcd-api v3"
     for path in ("skydns.config", "skydns.dns_addr", "skydns.nameservers", "skydns.min_ttl"):
         if path not in values:
             continue
         if etcd.api != "v2":
-            yield f"{said[path]} is for SkyDNS; write --etcd-api v2 as well"
+            yield f"{origin[path]} is for SkyDNS; write --etcd-api v2 as well"
         elif not settings.skydns.config:
-            yield f"{said[path]} is written only with --skydns-config true"
-    yield from zone_faults(settings, said)
+            yield f"{origin[path]} is written only with --skydns-config true"
+    yield from zone_faults(settings, origin)
 
 
-def _webhook(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
+def _webhook(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     webhook = settings.webhook
     if webhook.inside and webhook.state_objects is not None and not settings.dns_endpoints:
-        yield f"{said['webhook.state_objects']} needs --dns-endpoints beside --webhook, to read them"
+        yield f"{origin['webhook.state_objects']} needs --dns-endpoints beside --webhook, to read them"
     if webhook.inside and settings.etcd.api == "v2":
-        yield f"{said['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
+        yield f"{origin['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
     if len(set(map(version, webhook.cluster_ip))) < len(webhook.cluster_ip):
-        yield f"{said['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
+        yield f"{origin['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
     served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
-    if "webhook.state_prefix" in said and (served.startswith(kept) or kept.startswith(served)):
-        yield f"{said['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
+    if "webhook.state_prefix" in origin and (served.startswith(kept) or kept.startswith(served)):
+        yield f"{origin['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
 
 
-def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
-    """Faults of zones that cannot be served together; ``said`` maps paths to their sources.
+def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
+    """Faults of zones that cannot be served together; ``origin`` maps paths to their sources.
 
     Records of two zones of one name would mix; a zone within the cluster's own names would hide them, since a
     server answers from the closest zone only.
@@ -387,7 +389,7 @@ def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     first: dict[Name, str] = {}
     for name, path in [*cluster, *named, *whole]:
         if name in first:
-            both = f"{said.get(path, path)} and {said.get(first[name], first[name])}"
+            both = f"{origin.get(path, path)} and {origin.get(first[name], first[name])}"
             yield f"{both} both are the zone {name}; give each a name of its own"
         first.setdefault(name, path)
     own = cluster_parts(settings.domain) if settings.cluster_zone else ()
@@ -395,9 +397,9 @@ def zone_faults(settings: Settings, said: Mapping[str, str]) -> Iterator[str]:
     for name, path in [*named, *domains]:
         for taken in own:
             if name.below(taken):
-                where = said.get(path, path)
+                where = origin.get(path, path)
                 yield f"{where} is the zone {name}, where {taken} has names of the cluster; take another"
     for name, path in [(settings.domain, "domain"), *named]:
         if any(name.below(reverse) for reverse in REVERSE):
-            where = said.get(path, path)
+            where = origin.get(path, path)
             yield f"{where} is the zone {name}, which holds the names of addresses; take another"
