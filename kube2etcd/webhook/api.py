@@ -74,7 +74,7 @@ def count(metrics: Metrics, method: str, path: str, status: int) -> None:
 def application(provider: Provider, metrics: Metrics) -> Application:
     """The WSGI application; who may call is the listener's to decide, before a body is read."""
     calls = _Calls(provider)
-    pages: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
+    pages: Mapping[str, Mapping[str, Callable[[Request], bytes]]] = {
         "/": {"GET": calls.negotiate},
         "/records": {"GET": calls.records, "POST": calls.apply},
         "/adjustendpoints": {"POST": calls.adjust},
@@ -89,7 +89,12 @@ def application(provider: Provider, metrics: Metrics) -> Application:
         call = page.get("GET" if request.method == "HEAD" else request.method)
         if call is None:
             raise MethodNotAllowed([*page], f"allowed: {', '.join(page)}")
-        return call(request)
+        body = call(request)
+        if body:
+            return Response(body, content_type=MEDIA_TYPE)
+        response = Response(status=204)
+        del response.headers["Content-Type"]
+        return response
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         request = Request(environ)
@@ -124,35 +129,33 @@ def refused(error: HTTPException) -> Response:
 
 
 class _Calls:
-    """One method for each call."""
+    """One method for each call; returns the body, empty for 204."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._turn = threading.Lock()
 
-    def negotiate(self, request: Request) -> Response:
+    def negotiate(self, request: Request) -> bytes:
         _check_accept(request)
-        return _ok(encode_filter(self._provider.known.domains))
+        return encode_filter(self._provider.known.domains)
 
-    def records(self, request: Request) -> Response:
+    def records(self, request: Request) -> bytes:
         _check_accept(request)
-        return _ok(self._provider.known.records)
+        return self._provider.known.records
 
-    def adjust(self, request: Request) -> Response:
+    def adjust(self, request: Request) -> bytes:
         body = _body(request)
         _check_accept(request)
         with self._room_for(body):
             endpoints, known = decode_endpoints(body), self._provider.known
-            return _ok(encode_endpoints(adjust(endpoints, known.domains, known.cluster)))
+            return encode_endpoints(adjust(endpoints, known.domains, known.cluster))
 
-    def apply(self, request: Request) -> Response:
-        # The client sends no Accept here, and there is nothing in the answer to be accepted.
+    def apply(self, request: Request) -> bytes:
+        # The client sends no Accept here, and the answer is empty.
         body = _body(request)
         with self._room_for(body):
             self._provider.apply(decode_changes(body))
-        response = Response(status=204)
-        del response.headers["Content-Type"]
-        return response
+        return b""
 
     @contextlib.contextmanager
     def _room_for(self, body: bytes) -> Iterator[None]:
@@ -167,27 +170,27 @@ class _Calls:
         finally:
             self._turn.release()
 
-    def domains(self, request: Request) -> Response:
-        return _ok(msgspec.json.encode([str(domain) for domain in self._provider.known.domains]))
+    def domains(self, _request: Request) -> bytes:
+        return msgspec.json.encode([str(domain) for domain in self._provider.known.domains])
 
-    def add_domains(self, request: Request) -> Response:
+    def add_domains(self, request: Request) -> bytes:
         self._provider.add_domains(_domains(request))
         return self.domains(request)
 
-    def remove_domains(self, request: Request) -> Response:
+    def remove_domains(self, request: Request) -> bytes:
         kept = self._provider.remove_domains(_domains(request))
         if kept:
             raise BadRequest(f"{', '.join(map(str, kept))}: given by --domains, so not taken back here")
         return self.domains(request)
 
-    def cluster(self, request: Request) -> Response:
-        return _ok(msgspec.json.encode(str(self._provider.known.cluster)))
+    def cluster(self, _request: Request) -> bytes:
+        return msgspec.json.encode(str(self._provider.known.cluster))
 
-    def set_cluster(self, request: Request) -> Response:
+    def set_cluster(self, request: Request) -> bytes:
         self._provider.set_cluster(ClusterAddress.parse(_bare(request)))
         return self.cluster(request)
 
-    def remove_cluster(self, request: Request) -> Response:
+    def remove_cluster(self, request: Request) -> bytes:
         self._provider.set_cluster(NOWHERE)
         return self.cluster(request)
 
@@ -200,12 +203,8 @@ def _domains(request: Request) -> list[Domain]:
     return [Domain.parse(text) for text in texts]
 
 
-def _ok(body: bytes) -> Response:
-    return Response(body, content_type=MEDIA_TYPE)
-
-
 def _check_accept(request: Request) -> None:
-    """Whether our one media type is among those wanted; who wants none in particular takes any."""
+    """Raise `NotAcceptable` unless the client takes our one media type; without Accept it takes any."""
     wanted = request.headers.get("Accept", "")
     for text, quality in parse_accept_header(wanted):
         kind, options = parse_options_header(text)
@@ -232,7 +231,7 @@ def _octets(request: Request) -> bytes:
 
 
 def _bare(request: Request) -> str:
-    """A body of bare text, as `curl -d` sends it; a JSON string is accepted too."""
+    """A body of plain text, as `curl -d` sends it, or a JSON string."""
     octets = _octets(request)
     if len(octets) > _BARE:
         # Truncated, it would end in a different name.
