@@ -21,6 +21,8 @@ from skydns_compat.reader import Answer
 
 #: Keys below a name that are looked at, where it has none of its own.
 MOST_KEYS: Final = 100
+#: Objects whose records are made anew for one question: each may have thousands.
+MOST_UNITS: Final = 10
 #: Names that are compared with one that does not exist: some 0.2 seconds.
 MOST_NAMES: Final = 20_000
 #: Similarity from which on a name is near, from 0 to 1 (`difflib`).
@@ -85,7 +87,7 @@ class Why:
 
     def rows_at(self, name: Name, keys: Iterable[bytes]) -> list[Row]:
         """The records at the name; ``keys`` are those of `keys_about`."""
-        units = dict.fromkeys(map(self._publisher.holder, keys))
+        units = list(dict.fromkeys(map(self._publisher.holder, keys)))[:MOST_UNITS]
         found = (row for unit in units if unit is not None for row in unit_rows(self._publisher, unit))
         return [row for row in found if row.record.name == name]
 
