@@ -15,7 +15,7 @@ import grpc
 
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd import failures, wire
-from kube2etcd.etcd.settings import Endpoint, EtcdSettings
+from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 
 wire.install()  # before etcd3 is imported for the first time
@@ -65,10 +65,10 @@ _STUBS = {
 _ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
 
 
-class Session:
+class Channel:
     """One channel to one server, and the token that it gave us."""
 
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+    def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
         """Read the TLS files as they are now (OSError, ValueError); sends nothing yet."""
         self.endpoint = endpoint
         self.token: _Token = None
@@ -196,7 +196,7 @@ class EtcdConnection:
         self.settings = settings
         self.endpoints = settings.endpoints()
         self._lock = threading.RLock()
-        self._current: Session | None = None
+        self._current: Channel | None = None
         self._turn = 0
         self._closed = False
         self._warned = False
@@ -229,14 +229,14 @@ class EtcdConnection:
 
     # -- for Pending and Stream
 
-    def session(self) -> Session:
+    def session(self) -> Channel:
         """The current channel, created and logged in if necessary."""
         with self._lock:
             self._refuse_if_closed()
             if self._current is None:
                 endpoint = self.endpoints[self._turn % len(self.endpoints)]
                 try:
-                    session = Session(endpoint, self.settings)
+                    session = Channel(endpoint, self.settings)
                 except (OSError, ValueError) as error:
                     # A half-done rotation: the next attempt reads the files again.
                     raise EtcdUnavailable(
@@ -248,7 +248,7 @@ class EtcdConnection:
                     log.debug("etcd at %s is used without a user", endpoint)
             return self._current
 
-    def renew(self, session: Session, stale: _Token) -> bool:
+    def renew(self, session: Channel, stale: _Token) -> bool:
         """Get a new token with the password file re-read; False if that cannot help."""
         with self._lock:
             if self.settings.user is None or self._closed:
@@ -257,7 +257,7 @@ class EtcdConnection:
                 return True  # another thread was faster
             return self._log_in(session)
 
-    def failed(self, session: Session, what: str, error: BaseException) -> EtcdError:
+    def failed(self, session: Channel, what: str, error: BaseException) -> EtcdError:
         """The error for a failure; a channel that does not work is replaced."""
         code = "CANCELLED"
         if isinstance(error, grpc.RpcError):
@@ -271,11 +271,11 @@ class EtcdConnection:
             self.leave(session)
         return meaning
 
-    def gone(self, session: Session, what: str) -> EtcdError:
+    def gone(self, session: Channel, what: str) -> EtcdError:
         """The error for a channel that another thread has closed."""
         return failures.meaning(str(session.endpoint), what, "CANCELLED", "")
 
-    def leave(self, session: Session) -> None:
+    def leave(self, session: Channel) -> None:
         """Close this channel if it is still current; the next request goes to the next server.
 
         gRPC would reconnect to the same server, with the old certificates and after a pause; a new channel
@@ -286,7 +286,7 @@ class EtcdConnection:
                 self._turn += 1
                 self._drop()
 
-    def _log_in(self, session: Session) -> bool:
+    def _log_in(self, session: Channel) -> bool:
         """Log in; False when etcd wants no user.  A failure drops the session."""
         settings = self.settings
         if settings.user is None:

@@ -18,7 +18,7 @@ PAGE = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RangePage:
     """The answer to one read: first and last key, number of keys, and whether the limit cut it."""
 
     first: bytes
@@ -52,8 +52,8 @@ def _shared(one: bytes, other: bytes) -> bytes:
     return min(one, other)
 
 
-def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, bytes], Page, None]:
-    """Yields the (key, range_end) to read next with ``limit=page``; receives the `Page` read.
+def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, bytes], RangePage, None]:
+    """Yields the (key, range_end) to read next with ``limit=page``; receives the `RangePage` read.
 
     The ranges are in order, do not overlap, and cover [low, high).
     """
@@ -93,7 +93,7 @@ class Splits:
         edges = [low, *(cut for cut in self._cuts if low < cut < high), high]
         return list(pairwise(edges))
 
-    def remember(self, pages: Iterable[Page]) -> None:
+    def remember(self, pages: Iterable[RangePage]) -> None:
         """Forget the old cuts; take new ones from the pages that a reading met."""
         cuts: list[bytes] = []
         gathered = 0
@@ -111,7 +111,7 @@ _LEAST_PAGE = 256
 
 
 class Patience:
-    """Page size and pieces in flight, so that answers arrive within the timeout (seconds).
+    """RangePage size and pieces in flight, so that answers arrive within the timeout (seconds).
 
     Eight pieces of three megabytes are more than a slow line carries within one request's timeout.
     """

@@ -13,7 +13,7 @@ DEFAULT_PORT = 2379
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EtcdServer:
     """One server."""
 
     host: str
@@ -22,7 +22,7 @@ class Endpoint:
     tls: bool
 
     @classmethod
-    def parse(cls, url: str) -> Endpoint:
+    def parse(cls, url: str) -> EtcdServer:
         """The server at a URL that `kube2etcd.settings` has checked; the default port is 2379."""
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -45,9 +45,9 @@ class EtcdSettings:
     timeout: float = 5.0
     """Seconds that any one request may take."""
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
+    def endpoints(self) -> tuple[EtcdServer, ...]:
         """The servers in the order given; `SettingsError`: the TLS files cannot be used."""
-        found = tuple(map(Endpoint.parse, self.servers))
+        found = tuple(map(EtcdServer.parse, self.servers))
         if any(endpoint.tls for endpoint in found):
             try:
                 self.try_tls_files()

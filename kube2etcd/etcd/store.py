@@ -17,7 +17,7 @@ from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put, Serv
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
 from kube2etcd.etcd.failures import try_each
-from kube2etcd.etcd.ranges import PAGE, Page, Patience, Splits, distinct, successor, walk
+from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, distinct, successor, walk
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 
@@ -33,7 +33,7 @@ _QUIET = 0.5
 # More versions of one key than etcd can ever have made.
 _NEVER = 2**62
 
-_Walk = Generator[tuple[bytes, bytes], Page, None]
+_Walk = Generator[tuple[bytes, bytes], RangePage, None]
 
 
 class EtcdStore:
@@ -154,7 +154,7 @@ class EtcdStore:
         patience = self._patience
         slowest = 0.0
         entries: dict[bytes, bytes] = {}
-        pages: list[Page] = []
+        pages: list[RangePage] = []
         revision = 0
         waiting: deque[tuple[_Walk, tuple[bytes, bytes]]] = deque()
         for prefix in self._prefixes:
@@ -178,9 +178,9 @@ class EtcdStore:
             revision = revision or answer.header.revision
             allowed = patience.in_flight
             keys = answer.kvs
-            page = Page(b"", b"", 0, False)
+            page = RangePage(b"", b"", 0, False)
             if keys:
-                page = Page(keys[0].key, keys[-1].key, len(keys), answer.more)
+                page = RangePage(keys[0].key, keys[-1].key, len(keys), answer.more)
             # The next request first, so that the server works while we unpack.
             with contextlib.suppress(StopIteration):
                 low, high = steps.send(page)

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchEvent
 from kube2etcd.etcd.failures import try_each
-from kube2etcd.etcd.settings import Endpoint, EtcdSettings
+from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -143,7 +143,7 @@ class OwnWrites:
 class _Session:
     """Connections to one server, with the credentials as they were when it was made."""
 
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+    def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
         """Read the TLS files (OSError) and the password file (EtcdUnauthenticated); sends nothing yet."""
         self.endpoint = endpoint
         self._http = requests.Session()
@@ -428,14 +428,14 @@ def meaning(server: str, what: str, status: int, code: int, message: str, cause:
     return EtcdRefused(f"{where} refuses the request ({what}: {words})")
 
 
-def unreachable(endpoint: Endpoint, what: str, reason: str) -> EtcdUnavailable:
+def unreachable(endpoint: EtcdServer, what: str, reason: str) -> EtcdUnavailable:
     """The error where no answer came."""
     return EtcdUnavailable(
         f"etcd at {endpoint} cannot be reached ({what}: {reason}): check that it runs and the URL is right"
     )
 
 
-def _failure(endpoint: Endpoint, what: str, error: BaseException) -> EtcdUnavailable:
+def _failure(endpoint: EtcdServer, what: str, error: BaseException) -> EtcdUnavailable:
     """The error where a request failed on its way."""
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return EtcdUnavailable(

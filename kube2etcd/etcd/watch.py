@@ -26,7 +26,7 @@ _TICK = 0.1
 _HELD = 64
 
 
-class _Reader:
+class _WatchReader:
     """A stream and its reader thread, so the consumer can wait with a timeout."""
 
     def __init__(self, connection: EtcdConnection, create: Message) -> None:
@@ -103,7 +103,7 @@ def watch(
     create.create_request.progress_notify = True
     renewed = False
     while not stop.is_set():
-        reader = _Reader(connection, create)
+        reader = _WatchReader(connection, create)
         try:
             for answer in _answers(reader, connection.settings.timeout, stop):
                 if answer.canceled and not answer.compact_revision:
@@ -123,7 +123,7 @@ def watch(
             reader.close()
 
 
-def _answers(reader: _Reader, timeout: float, stop: threading.Event) -> Iterator[Message]:
+def _answers(reader: _WatchReader, timeout: float, stop: threading.Event) -> Iterator[Message]:
     """Responses until ``stop``; EtcdUnavailable when the server stays silent."""
     heard = time.monotonic()
     asked = True  # creating the watch is a request as well

@@ -67,7 +67,7 @@ def load_all(
 
     ``options`` holds text by `Setting.parameter`; ``None`` and the empty tuple mean "not given".
     """
-    reader = _Reader()
+    reader = _Collector()
     if config_file is not None:
         reader.file(config_file)
     reader.environment(environ)
@@ -75,7 +75,7 @@ def load_all(
     return reader.result()
 
 
-class _Reader:
+class _Collector:
     """Collects values and faults, from the weakest source to the strongest."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from kube2etcd.errors import (
 from kube2etcd.etcd import client as module
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.failures import is_stale_token, meaning, try_each
-from kube2etcd.etcd.settings import Endpoint, EtcdSettings
+from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 from tests.stack.certificates import Authority
 
@@ -29,12 +29,12 @@ from tests.stack.certificates import Authority
 def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a bridge that is stopped at this moment would wait for a silent server."""
     connection = EtcdConnection(EtcdSettings(("http://127.0.0.1:1",), timeout=30))
-    made: list[Session] = []
+    made: list[Channel] = []
 
-    class Session(module.Session):
+    class Channel(module.Channel):
         closed = False
 
-        def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
             super().__init__(endpoint, settings)
             made.append(self)
             connection.close()
@@ -43,7 +43,7 @@ def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch
             self.closed = True
             super().close()
 
-    monkeypatch.setattr(module, "Session", Session)
+    monkeypatch.setattr(module, "Channel", Channel)
     with pytest.raises(EtcdUnavailable, match="is closed"):
         connection.start("Range", rpc.RangeRequest(key=b"a"))
     assert [one.closed for one in made] == [True]
@@ -90,12 +90,12 @@ class Answer:
         yield self.result()
 
 
-class IllSession:
+class IllChannel:
     """A channel to the first server fails with ``code``; to any other it works."""
 
     code = ""
 
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+    def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
         self.endpoint = endpoint
         self.token = None
 
@@ -111,13 +111,13 @@ class IllSession:
 
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> EtcdConnection:
-    monkeypatch.setattr(module, "Session", IllSession)
+    monkeypatch.setattr(module, "Channel", IllChannel)
     return EtcdConnection(EtcdSettings(("http://127.0.0.1:1", "http://127.0.0.1:2")))
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "DATA_LOSS"])
 def test_failover_to_the_next_server(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(IllSession, "code", code)
+    monkeypatch.setattr(IllChannel, "code", code)
     assert two.call("Range", rpc.RangeRequest()).count == 7
 
 
@@ -127,14 +127,14 @@ def test_failover_to_the_next_server(two: EtcdConnection, monkeypatch: pytest.Mo
 def test_what_says_nothing_about_the_server_leaves_it_in_use(
     two: EtcdConnection, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(IllSession, "code", code)
+    monkeypatch.setattr(IllChannel, "code", code)
     with pytest.raises(error):
         two.call("Range", rpc.RangeRequest())
     assert two.session().endpoint.port == 1
 
 
 def test_a_broken_watch_ends_no_other_call(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(IllSession, "code", "INTERNAL")
+    monkeypatch.setattr(IllChannel, "code", "INTERNAL")
     with pytest.raises(EtcdUnavailable):
         list(two.stream(iter(())))
     assert two.session().endpoint.port == 1
@@ -224,16 +224,16 @@ def test_what_no_other_server_cures_is_raised_at_once(error: EtcdUnavailable) ->
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
-        ("http://127.0.0.1:2379", Endpoint("127.0.0.1", 2379, False)),
-        ("http://etcd", Endpoint("etcd", 2379, False)),
-        ("https://etcd.kube-system.svc/", Endpoint("etcd.kube-system.svc", 2379, True)),
-        ("http://[::1]:4001", Endpoint("[::1]", 4001, False)),
-        ("https://[2001:db8::1]", Endpoint("[2001:db8::1]", 2379, True)),
-        ("HTTP://Etcd:1", Endpoint("etcd", 1, False)),
+        ("http://127.0.0.1:2379", EtcdServer("127.0.0.1", 2379, False)),
+        ("http://etcd", EtcdServer("etcd", 2379, False)),
+        ("https://etcd.kube-system.svc/", EtcdServer("etcd.kube-system.svc", 2379, True)),
+        ("http://[::1]:4001", EtcdServer("[::1]", 4001, False)),
+        ("https://[2001:db8::1]", EtcdServer("[2001:db8::1]", 2379, True)),
+        ("HTTP://Etcd:1", EtcdServer("etcd", 1, False)),
     ],
 )
-def test_url(url: str, endpoint: Endpoint) -> None:
-    assert Endpoint.parse(url) == endpoint
+def test_url(url: str, endpoint: EtcdServer) -> None:
+    assert EtcdServer.parse(url) == endpoint
 
 
 def test_tls_files_are_checked(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_tls_files_are_checked(tmp_path: Path) -> None:
     pair = authority.issue("client")
     url = ("https://127.0.0.1:2379",)
     good = EtcdSettings(url, authority.ca_file, pair.cert_file, pair.key_file)
-    assert good.endpoints() == (Endpoint("127.0.0.1", 2379, True),)
+    assert good.endpoints() == (EtcdServer("127.0.0.1", 2379, True),)
 
     other = authority.issue("other")
     wrong = [

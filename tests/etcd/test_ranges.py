@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.etcd.ranges import Page, Patience, Splits, distinct, successor, walk
+from kube2etcd.etcd.ranges import Patience, RangePage, Splits, distinct, successor, walk
 from tests.strategies import LAW
 
 SEGMENTS = st.sampled_from([b"a", b"b", b"z", b"svc", b"ns1", b"ns10", b"\xff", b"\xff\xff", b"\0", b"_tcp"])
@@ -20,7 +20,7 @@ class Reading:
 
     def __init__(self, keys: list[bytes], low: bytes, high: bytes, page: int) -> None:
         self.read: list[bytes] = []
-        self.pages: list[Page] = []
+        self.pages: list[RangePage] = []
         self.requests = 0
         self.walked = 0
         steps = walk(low, high, page)
@@ -37,9 +37,9 @@ class Reading:
                 self.walked += behind - first
                 self.read += found
                 edge = found[-1] + b"\0" if more else end
-                answer = Page(b"", b"", 0, False)
+                answer = RangePage(b"", b"", 0, False)
                 if found:
-                    answer = Page(found[0], found[-1], len(found), more)
+                    answer = RangePage(found[0], found[-1], len(found), more)
                     self.pages.append(answer)
                 start, end = steps.send(answer)
         except StopIteration:
