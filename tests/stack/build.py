@@ -1,6 +1,8 @@
-"""Builds the real servers that the tests and the demo run, once, into a cache outside the checkout.
+"""Builds the real servers and tools that the tests and the demo run, once, into a cache outside the checkout.
 
-Each server is a tool of a small Go module of its own under ``servers/`` because their requirements clash.
+Each is a tool of a small Go module of its own under ``servers/`` because their requirements clash. Where they
+do not, the modules name the same versions: Go compiles a package once and has it in its cache for the others.
+Three quarters of CoreDNS's packages are kube-apiserver's. ``test_servers.py`` holds that.
 A built server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine),
 so a second run starts at once and a changed version builds again.
 ``python -m tests.stack.build [server...]`` does it by hand.
@@ -16,8 +18,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,17 +40,18 @@ class Server:
 
     name: str
     programs: Mapping[str, str]  # file name of the program -> its Go package
-    seconds: float  # rough time of a build from nothing on two cores, to tell how long the rest may take
     variables: Mapping[str, str] = field(default_factory=dict)  # Go variables set by the linker
+    tags: str = ""
 
     @property
     def module(self) -> Path:
         return HERE / self.name
 
     def flags(self) -> list[str]:
-        """The build flags: nothing of this machine in the program, no debug tables."""
+        """The build flags: nothing of this machine in the program, no debug tables, which take time too."""
         ldflags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in self.variables.items())])
-        return ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={ldflags}"]
+        plain = ["-mod=readonly", f"-tags={self.tags}", "-trimpath", "-buildvcs=false"]
+        return [*plain, "-gcflags=all=-dwarf=false", f"-ldflags={ldflags}"]
 
     def key(self) -> str:
         digest = hashlib.sha256()
@@ -76,23 +81,25 @@ _HELM = {
     "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": "36",
 }
 
-#: Another server is one more line here and a folder with go.mod and go.sum.
+#: Another server is one more line here and a folder with go.mod and go.sum. The longest to build comes first.
 SERVERS: tuple[Server, ...] = (
-    Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}, 60),
-    Server("coredns", {"coredns": "."}, 100),
-    Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, 200, _KUBERNETES),
-    # The last etcd with the v2 API that the Go module proxy has (v3.4.13): what classic SkyDNS reads.
-    Server("etcd34", {"etcd34": "go.etcd.io/etcd"}, 45),
-    Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}, 270),
+    Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, _KUBERNETES),
+    Server("coredns", {"coredns": "."}),
+    Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}),
+    Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}),
     # Installs addons/helm. The last release on the Kubernetes modules of the API server above.
-    Server("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, 90, _HELM),
+    Server("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, _HELM),
+    # Runs the unit tests of the alerts; without service discovery, which they do not need.
+    Server("promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}, tags="remove_all_sd"),
+    # The last etcd with the v2 API that the Go module proxy has (v3.4.13): what classic SkyDNS reads.
+    Server("etcd34", {"etcd34": "go.etcd.io/etcd"}),
 )
 
 #: What the benchmarks compare with: built only where it is named.
-BENCH: tuple[Server, ...] = (Server("writer", {"etcd-writer": "."}, 30),)
+BENCH: tuple[Server, ...] = (Server("writer", {"etcd-writer": "."}),)
 
 #: The servers of a cluster's DNS: what the demo and the benchmarks need.
-BRIDGE = ("etcd", "coredns", "apiserver")
+BRIDGE = ("apiserver", "coredns", "etcd")
 
 
 def cache_dir() -> Path:
@@ -113,7 +120,7 @@ def binaries(progress: Progress = console, names: Sequence[str] = ()) -> dict[st
     unknown = set(names) - set(known)
     if unknown:
         raise BuildError(f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    wanted = [known[name] for name in names] if names else list(SERVERS)
+    wanted = [server for server in known.values() if server.name in names] if names else list(SERVERS)
     if any(server.built() is None for server in wanted):
         with _only_one_builder():
             missing = [server for server in wanted if server.built() is None]
@@ -135,55 +142,127 @@ def _only_one_builder() -> Iterator[None]:
 
 
 def build_all(servers: Sequence[Server], tell: Progress) -> None:
-    """Build servers, two at a time: go's last package and its linker keep one core busy, not two."""
-    ordered = sorted(servers, key=lambda server: -server.seconds)
-    minutes = sum(server.seconds for server in servers) / min(os.cpu_count() or 2, 8) / 30
-    names = ", ".join(server.name for server in ordered)
-    tell(f"building {names}: once, about {minutes:.0f} minutes, then kept in {cache_dir()}")
+    """Build servers one after the other, each with what Go's cache has of those before.
+
+    The next begins with the last packages of the one before, which wait for each other and leave a core idle.
+    """
     go, began = find_go(cache_dir(), tell), time.monotonic()
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting = {pool.submit(_build, server, go) for server in ordered}
+    tell(f"fetching the modules of {', '.join(server.name for server in servers)}")
+    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        packages = list(pool.map(lambda server: _packages(server, go), servers))
+    builds = [
+        _Build(server, len(found.difference(*packages[:number])))
+        for number, (server, found) in enumerate(zip(servers, packages, strict=True))
+    ]
+    total = sum(build.packages for build in builds)
+    tell(f"building {total} packages: once, then kept in {cache_dir()}")
+    with ThreadPoolExecutor(max_workers=len(builds)) as pool:
+        waiting, before = set(), threading.Event()
+        before.set()
+        for build in builds:
+            waiting.add(pool.submit(build.run, go, before))
+            before = build.nearly
         try:
             while waiting:
-                done, waiting = wait(waiting, timeout=30.0, return_when=FIRST_COMPLETED)
+                done, waiting = wait(waiting, timeout=15.0, return_when=FIRST_COMPLETED)
+                after = f"after {time.monotonic() - began:.0f} s"
                 for one in done:
-                    tell(f"built {one.result()} after {time.monotonic() - began:.0f} s")
+                    tell(f"built {one.result()} {after}")
                 if not done:
-                    tell(f"still building after {time.monotonic() - began:.0f} s")
+                    compiled = sum(min(build.compiled, build.packages) for build in builds)
+                    tell(f"{compiled} of {total} packages {after}")
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            for build in builds:
+                build.stop()
             raise
 
 
-def _build(server: Server, go: Path) -> str:
-    """Build all programs of a server aside and move them in at the end; returns its name."""
-    home = server.home()
-    home.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{server.name}-", dir=home.parent))
-    try:
-        for program, package in server.programs.items():
-            done = subprocess.run(
-                [str(go), "build", *server.flags(), "-o", str(aside / program), package],
-                cwd=server.module,
-                env=go_environment(go, cache_dir()),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            if done.returncode:
-                raise BuildError(_why(server, done.stderr))
-        aside.chmod(0o755)
-        shutil.rmtree(home, ignore_errors=True)
-        aside.rename(home)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return server.name
+def _packages(server: Server, go: Path) -> set[str]:
+    """All packages of a server, with the versions of their modules, which are fetched for that."""
+    shown = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}"
+    command = [
+        "list",
+        "-mod=readonly",
+        f"-tags={server.tags}",
+        "-deps",
+        "-f",
+        shown,
+        *server.programs.values(),
+    ]
+    done = subprocess.run(
+        [str(go), *command],
+        cwd=server.module,
+        env=go_environment(go, cache_dir()),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise BuildError(_why(server, done.stderr.splitlines()))
+    return set(done.stdout.splitlines())
 
 
-def _why(server: Server, said: str) -> str:
-    last = "\n".join(f"    {line}" for line in said.splitlines()[-30:]) or "    (no output)"
+class _Build:
+    """One server's build; ``packages`` are those that no build before has compiled."""
+
+    def __init__(self, server: Server, packages: int) -> None:
+        self.server = server
+        self.packages = packages
+        self.compiled = 0
+        self.nearly = threading.Event()
+        """The next build may begin."""
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self, go: Path, before: threading.Event) -> str:
+        """Build the programs aside when ``before`` is set, and move them in; returns the server's name."""
+        before.wait()
+        home = self.server.home()
+        home.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{self.server.name}-", dir=home.parent))
+        try:
+            for program, package in self.server.programs.items():
+                self._go(go, "build", "-v", *self.server.flags(), "-o", str(aside / program), package)
+            aside.chmod(0o755)
+            shutil.rmtree(home, ignore_errors=True)
+            aside.rename(home)
+        finally:
+            self.nearly.set()
+            shutil.rmtree(aside, ignore_errors=True)
+        self.compiled = self.packages
+        return self.server.name
+
+    def stop(self) -> None:
+        """End what runs, and let nothing begin."""
+        self._stopped = True
+        self.nearly.set()
+        if self._process is not None:
+            self._process.kill()
+
+    def _go(self, go: Path, *arguments: str) -> None:
+        if self._stopped:
+            raise BuildError(f"building {self.server.name} was stopped")
+        tail: deque[str] = deque(maxlen=30)
+        with subprocess.Popen(
+            [str(go), *arguments],
+            cwd=self.server.module,
+            env=go_environment(go, cache_dir()),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as self._process:
+            assert self._process.stderr is not None
+            for line in self._process.stderr:
+                tail.append(line.rstrip())
+                self.compiled += 1
+                if self.compiled > 0.9 * self.packages:
+                    self.nearly.set()
+        if self._process.returncode:
+            raise BuildError(_why(self.server, tail))
+
+
+def _why(server: Server, said: Iterable[str]) -> str:
+    last = "\n".join(f"    {line}" for line in said) or "    (no output)"
     return (
         f"building {server.name} failed; its last lines:\n{last}\n"
         "What to try: is the Go module proxy reachable (environment GOPROXY, HTTPS_PROXY)? "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.build import HERE, build_all
 from tests.stack.build import Server as GoServer
-from tests.stack.build import build_all
 from tests.stack.harness import ApiServer, BuildError, NotInTimeError, Process, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, namespace, service
 
@@ -49,15 +50,39 @@ def test_a_failed_build_says_why_and_can_be_repeated(tmp_path: Path, monkeypatch
     (module / "go.sum").write_text("")
     (module / "main.go").write_text("package main\n\nfunc main() { nonsense() }\n")
     told: list[str] = []
-    broken = GoServer("broken", {"broken": "broken.test"}, 1)
+    broken = GoServer("broken", {"broken": "broken.test"})
     with pytest.raises(BuildError, match=r"(?s)undefined: nonsense.*What to try"):
         build_all([broken], told.append)
     assert broken.built() is None
     (module / "main.go").write_text("package main\n\nfunc main() {}\n")
-    other = GoServer("other", {"other": "."}, 2)
+    other = GoServer("other", {"other": "."})
     shutil.copytree(module, tmp_path / "other")
     build_all([broken, other], told.append)
     assert (list(broken.built() or {}), list(other.built() or {})) == (["broken"], ["other"])
+
+
+@pytest.mark.parametrize("name", ["coredns", "etcd", "externaldns", "helm", "promtool"])
+def test_go_compiles_what_servers_have_in_common_once(name: str) -> None:
+    """A package of two versions is compiled twice, and with it whatever imports it."""
+    first, other = versions("apiserver"), versions(name)
+    weighty = (
+        "k8s.io/",
+        "golang.org/x/net",
+        "golang.org/x/sys",
+        "golang.org/x/text",
+        "google.golang.org/protobuf",
+    )
+    common = [module for module in first.keys() & other.keys() if module.startswith(weighty)]
+    assert len(common) > 3
+    differ = {module: (first[module], other[module]) for module in common if first[module] != other[module]}
+    assert differ == {}, f"in servers/{name}: go get MODULE@VERSION, or where it must be lower, replace"
+
+
+def versions(name: str) -> dict[str, str]:
+    """The modules of a server and their versions."""
+    text = (HERE / name / "go.mod").read_text()
+    required = re.findall(r"^\t(\S+) (v\S+)", text, re.MULTILINE)
+    return dict(required) | dict(re.findall(r"(\S+) => \S+ (v\S+)", text))
 
 
 def test_a_reset_api_server_is_as_new(apiserver: ApiServer) -> None:

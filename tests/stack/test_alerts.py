@@ -1,0 +1,224 @@
+"""Each alert of addons/monitoring by promtool's unit tests: it is silent, then fires, with these words."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.addons.manifests import Object, filled, of_kind
+
+POD = 'job="kube-dns", namespace="kube-system", pod="a"'
+OTHER = 'job="kube-dns", namespace="kube-system", pod="b"'
+LABELS = {"job": "kube-dns", "namespace": "kube-system", "pod": "a"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One alert; ``series`` are promtool's, one value a minute."""
+
+    alert: str
+    series: Mapping[str, str]
+    silent: int
+    """The last minute, about, in which it is silent."""
+    fires: int
+    """A minute in which it fires."""
+    labels: Mapping[str, str] = field(default_factory=lambda: LABELS)
+    value: str = ""
+    """How ``$value`` is shown."""
+
+
+def of_pod(metric: str, **labels: str) -> str:
+    own = [f'{key}="{value}"' for key, value in labels.items()]
+    return f"{metric}{{{', '.join([POD, *own])}}}"
+
+
+def slow(metric: str) -> dict[str, str]:
+    """Everything takes one to two seconds."""
+    return {
+        of_pod(metric, le="1"): "0x60",
+        of_pod(metric, le="2"): "0+60x60",
+        of_pod(metric, le="+Inf"): "0+60x60",
+    }
+
+
+CASES = [
+    Case("Kube2etcdAbsent", {"up": "1x60"}, 9, 10, {}),
+    Case("Kube2etcdNotReady", {of_pod("kube2etcd_ready"): "1x3 0x60"}, 8, 9),
+    Case(
+        "Kube2etcdStale",
+        {of_pod("kube2etcd_stale_since_timestamp_seconds", kind="services"): "0 60x60"},
+        6,
+        7,
+        {**LABELS, "kind": "services"},
+    ),
+    Case("Kube2etcdDeletesHeld", {of_pod("kube2etcd_held_deletes"): "0x3 7x60"}, 5, 6, value="7"),
+    Case("Kube2etcdMalformedKeys", {of_pod("kube2etcd_malformed_keys"): "0x3 1x60"}, 8, 9),
+    Case("Kube2etcdTwoWriters", {of_pod("kube2etcd_disputed_keys"): "0x3 1x60"}, 5, 6),
+    Case("Kube2etcdUnforeseenErrors", {of_pod("kube2etcd_unforeseen_errors_total"): "0x9 1x60"}, 9, 10),
+    Case("Kube2etcdKeysChangedByOthers", {of_pod("kube2etcd_repairs_total"): "0x9 1+1x60"}, 24, 25),
+    Case("Kube2etcdResyncOverdue", {of_pod("kube2etcd_last_resync_timestamp_seconds"): "60x60"}, 31, 32),
+    Case("Kube2etcdSlow", slow("kube2etcd_change_to_write_seconds_bucket"), 10, 15, {"pod": "a"}, "1.95s"),
+    Case(
+        "Kube2etcdReplicasDiffer",
+        {of_pod("kube2etcd_keys"): "9x60", f"kube2etcd_keys{{{OTHER}}}": "9x3 8x60"},
+        18,
+        19,
+        {"job": "kube-dns", "namespace": "kube-system"},
+    ),
+    Case(
+        "Kube2etcdRejectedObjects",
+        {of_pod("kube2etcd_rejected_objects", kind="services"): "0x3 2x60"},
+        18,
+        19,
+        {**LABELS, "kind": "services"},
+        "2",
+    ),
+    Case("Kube2etcdContestedKeys", {of_pod("kube2etcd_contested_keys"): "0x3 2x60"}, 18, 19, value="2"),
+    Case(
+        "Kube2etcdWebhookFails",
+        {of_pod("kube2etcd_webhook_calls_total", path="/records", status="503"): "0x9 1+1x60"},
+        19,
+        20,
+        {**LABELS, "path": "/records", "status": "503"},
+    ),
+    Case(
+        "Kube2etcdWebhookRefuses",
+        {of_pod("kube2etcd_webhook_calls_total", path="/records", status="415"): "0x9 1+1x60"},
+        19,
+        20,
+        {**LABELS, "path": "/records", "status": "415"},
+    ),
+    Case(
+        "Kube2etcdWebhookSilence",
+        {of_pod("kube2etcd_webhook_last_success_timestamp_seconds"): "60x60"},
+        31,
+        32,
+    ),
+    Case(
+        "Kube2etcdWebhookSkips",
+        {of_pod("kube2etcd_webhook_skipped_endpoints_total", reason="domain"): "0x9 1+1x60"},
+        24,
+        25,
+        {**LABELS, "reason": "domain"},
+    ),
+    Case(
+        "Kube2etcdDnsFails",
+        {
+            of_pod("coredns_dns_responses_total", rcode="SERVFAIL"): "0+6x60",
+            of_pod("coredns_dns_responses_total", rcode="NOERROR"): "0+54x60",
+        },
+        10,
+        15,
+        {},
+        "10%",
+    ),
+    Case("Kube2etcdDnsSlow", slow("coredns_dns_request_duration_seconds_bucket"), 10, 15, {}, "1.99s"),
+    Case(
+        "Kube2etcdQuotaNearlyUsed",
+        {
+            of_pod("etcd_mvcc_db_total_size_in_bytes"): "80x3 81x60",
+            of_pod("etcd_server_quota_backend_bytes"): "100x60",
+        },
+        13,
+        14,
+    ),
+]
+
+#: A pair of pods at work, each value at the edge of what is well.
+WELL = {
+    of_pod("kube2etcd_ready"): "1x120",
+    of_pod("kube2etcd_stale_since_timestamp_seconds", kind="services"): "0x120",
+    of_pod("kube2etcd_last_resync_timestamp_seconds"): "0+60x120",
+    of_pod("kube2etcd_keys"): "9+1x120",
+    f"kube2etcd_keys{{{OTHER}}}": "9+1x120",
+    of_pod("kube2etcd_change_to_write_seconds_bucket", le="1"): "0+60x120",
+    of_pod("kube2etcd_change_to_write_seconds_bucket", le="+Inf"): "0+60x120",
+    of_pod("kube2etcd_webhook_calls_total", path="/records", status="200"): "0+1x120",
+    of_pod("kube2etcd_webhook_last_success_timestamp_seconds"): "0+60x120",
+    of_pod("coredns_dns_responses_total", rcode="SERVFAIL"): "0+5x120",
+    of_pod("coredns_dns_responses_total", rcode="NXDOMAIN"): "0+95x120",
+    of_pod("coredns_dns_request_duration_seconds_bucket", le="1"): "0+99x120",
+    of_pod("coredns_dns_request_duration_seconds_bucket", le="2"): "0+100x120",
+    of_pod("coredns_dns_request_duration_seconds_bucket", le="+Inf"): "0+100x120",
+    of_pod("etcd_mvcc_db_total_size_in_bytes"): "80x120",
+    of_pod("etcd_server_quota_backend_bytes"): "100x120",
+    **{
+        of_pod(f"kube2etcd_{name}"): "0x120"
+        for name in (
+            "held_deletes",
+            "malformed_keys",
+            "disputed_keys",
+            "unforeseen_errors_total",
+            "repairs_total",
+            "rejected_objects",
+            "contested_keys",
+            "webhook_skipped_endpoints_total",
+        )
+    },
+}
+
+
+def rules() -> Object:
+    [found] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
+    spec: Object = found["spec"]
+    return spec
+
+
+def alerts() -> dict[str, Object]:
+    return {rule["alert"]: rule for group in rules()["groups"] for rule in group["rules"]}
+
+
+def rendered(template: str, case: Case) -> str:
+    """The text with labels and value filled in, as Prometheus does it."""
+
+    def fill(mark: re.Match[str]) -> str:
+        label = mark[1]
+        return case.labels[label] if label else case.value
+
+    return re.sub(r"{{ \$(?:labels\.(\w+)|value[^}]*) }}", fill, template)
+
+
+def unit_test(name: str, series: Mapping[str, str], expected: list[Object]) -> Object:
+    given = [{"series": one, "values": values} for one, values in series.items()]
+    return {"name": name, "interval": "1m", "input_series": given, "alert_rule_test": expected}
+
+
+def run(promtool: Path, directory: Path, test: Object) -> None:
+    (directory / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    (directory / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
+    command = [str(promtool), "test", "rules", "tests.yaml"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case() -> None:
+    assert sorted(case.alert for case in CASES) == sorted(alerts())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
+def test_it_fires_in_time_and_says_what_it_is(binaries: dict[str, Path], tmp_path: Path, case: Case) -> None:
+    alert = alerts()[case.alert]
+    fired = {
+        "exp_labels": {**case.labels, **alert["labels"]},
+        "exp_annotations": {key: rendered(text, case) for key, text in alert["annotations"].items()},
+    }
+    expected = [
+        {"eval_time": f"{minute}m", "alertname": case.alert, "exp_alerts": exp_alerts}
+        for minute, exp_alerts in ((case.silent, []), (case.fires, [fired]))
+    ]
+    run(binaries["promtool"], tmp_path, unit_test(case.alert, case.series, expected))
+
+
+def test_a_pair_of_pods_at_work_makes_no_noise(binaries: dict[str, Path], tmp_path: Path) -> None:
+    silent = [
+        {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []}
+        for name in alerts()
+        for minute in (0, 45, 120)
+    ]
+    run(binaries["promtool"], tmp_path, unit_test("well", WELL, silent))
