@@ -79,6 +79,7 @@ CASES = [
         {**LABELS, "kind": "services"},
         "2",
     ),
+    Case("Kube2etcdRefusedKeys", {of_pod("kube2etcd_refused_keys"): "0x3 2x60"}, 18, 19, value="2"),
     Case("Kube2etcdContestedKeys", {of_pod("kube2etcd_contested_keys"): "0x3 2x60"}, 18, 19, value="2"),
     Case(
         "Kube2etcdWebhookFails",
@@ -156,6 +157,7 @@ WELL = {
             "disputed_keys",
             "unforeseen_errors_total",
             "repairs_total",
+            "refused_keys",
             "rejected_objects",
             "contested_keys",
             "webhook_skipped_endpoints_total",
