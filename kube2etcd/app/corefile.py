@@ -26,9 +26,9 @@ from skydns_compat.corefile import Block, blocks, corefile
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the file: what others did to it is undone, what failed is tried again.
+#: Seconds between checks of the file: foreign edits are undone, failed writes are retried.
 LOOK = 5.0
-#: How zones are called in a fault of one that came at run time.
+#: Names of the settings in a fault of a zone that was added at run time.
 _SAID = {"domain": "--domain", "domains": "POST /domains"}
 
 
@@ -95,7 +95,7 @@ class CorefileWriter:
             )
 
     def start(self) -> None:
-        """Write the file, and look after it from now on."""
+        """Write the file and keep it equal to the text from now on."""
         for name in atomic.tidy(self._path):
             log.info("removed %s, left over from a write of %s that was killed", name, self._path)
         self.write()
@@ -141,7 +141,7 @@ class CorefileWriter:
         return _Beside(inner, self)
 
     def troubles(self) -> tuple[str, list[str]]:
-        """Why the file is not as it should be, and the remarks of a file that is."""
+        """Why the file cannot be written, and warnings that leave it ready."""
         return self._fault, [*([self._pending] if self._pending else ()), *self._remarks]
 
     def _look(self) -> None:
