@@ -170,13 +170,13 @@ def _shown(
         colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         style = report.Style(columns(sys.stdout), colour)
     if output == "text" and (keys or not outcome.changes):
-        return report.text(outcome, None, len(outcome.after), dry, style)
+        return report.text(outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, style)
     blocks = corefile.served_blocks(settings, publisher)
     reads = skydns.reads(settings) or changes.coredns(blocks, publisher.layout.prefix)
     records = changes.records(
         outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
     )
-    total = listing.count(publisher)
+    total = listing.count(publisher) + sum(one.mark == "-" for one in records.changes)
     if output == "json":
         return report.as_json(outcome, records, total, dry)
     return report.text(outcome, records, total, dry, style)

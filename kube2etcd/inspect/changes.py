@@ -189,16 +189,17 @@ def _names(name: Name, publisher: Publisher) -> tuple[Name, ...]:
         return (name,)
     ports = [at for at, label in enumerate(name.labels) if label.startswith("_")]
     if not ports:
-        return (name, Name(name.labels[1:]))
+        # Without the rules of its zone, a namespace would show all that is below.
+        return (name,) if zone is None else (name, Name(name.labels[1:]))
     # Endpoints have keys below the port's name.
     names = (name.labels[ports[0] :], name.labels[ports[-1] + 1 :])
     return tuple(Name(labels) for labels in names if labels)
 
 
-def _answers(asked: Asked, name: Name, types: Iterable[str], external: bool) -> _Answers:
+def _answers(asked: Asked, name: Name, types: set[str], external: bool) -> _Answers:
     found: _Answers = {}
-    exists = False
-    for rtype in sorted(types) or ["A"]:
+    exists = not types and _given(asked, name, "A").rcode == "NOERROR"
+    for rtype in sorted(types):
         given = _given(asked, name, rtype)
         answers = [one for one in given.answers if one.rtype == rtype and one.name.lower() == f"{name}."]
         data = dict(_data(one, external) for one in answers)

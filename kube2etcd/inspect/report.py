@@ -39,7 +39,7 @@ def text(
 ) -> str:
     """A line for each record, or for each key where ``records`` is None; the summary is the last line.
 
-    ``total`` is the number of all records, or of all keys.
+    ``total`` is the number of all records, or of all keys, that there are before or after.
     """
     lines = list(_key_lines(outcome) if records is None else _record_lines(records.changes, style))
     lines += [f"! {printable(_text(key))}  refused by etcd: {reason}" for key, reason in outcome.refused]
