@@ -180,6 +180,7 @@ def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: dict[str, P
         for one in filled(manifest):
             if one["kind"] != "Namespace":
                 api.delete(one)
+    api.apply_all(of_kind(filled("vm/vm-dns.yaml.in"), "Namespace"))
     place = ["--namespace", namespace]
     given = [*place, "--values", str(CHART / "examples" / f"{example}.yaml")]
     kubeconfig = api.kubeconfig()
