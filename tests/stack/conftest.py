@@ -13,6 +13,7 @@ import pytest
 
 from tests.stack.build import binaries as build_binaries
 from tests.stack.harness import ApiServer, Etcd
+from tests.stack.pair import Pair, running_pair
 from tests.stack.zoned import Zoned
 
 HERE = Path(__file__).parent
@@ -91,3 +92,14 @@ def start(
 
         number = itertools.count()
         yield one
+
+
+@pytest.fixture
+def start_pair(
+    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> Iterator[Callable[..., Pair]]:
+    """Starts the kubernetes plugin and ours with these options; both end with the test."""
+    with contextlib.ExitStack() as ending:
+        yield lambda **options: ending.enter_context(
+            running_pair(binaries, tmp_path, apiserver, etcd, **options)
+        )

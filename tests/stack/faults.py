@@ -18,9 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd, wait_for
-from tests.stack.objects import endpoints as endpoints
-from tests.stack.objects import service as service
-from tests.stack.objects import services as services
+from tests.stack.objects import service
 
 GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
 

@@ -6,9 +6,12 @@ The differential test fails for a difference that no line here covers; the READM
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.stack.compare import Difference
+import pytest
+
+from tests.stack.compare import Difference, Report
 from tests.stack.questions import TYPES
 
 
@@ -232,6 +235,13 @@ KNOWN: tuple[KnownDifference, ...] = (
 CHOSEN = frozenset(one.name for one in KNOWN if one.chosen)
 
 
-def known(difference: Difference) -> str:
-    """The name of the class that covers a difference; empty where none does."""
-    return next((one.name for one in KNOWN if one.covers(difference)), "")
+def explained(
+    report: Report, title: str, capsys: pytest.CaptureFixture[str], classes: Sequence[KnownDifference] = KNOWN
+) -> list[str]:
+    """The class of each difference, of which a table is printed; fails for one that is in none."""
+    names = [next((one.name for one in classes if one.covers(each)), "") for each in report.found]
+    table = report.table(title, names)
+    with capsys.disabled():
+        print(f"\n{table}")
+    assert all(names), table
+    return names

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tests.stack.random_cluster import SERVICE_NAME
+from tests.stack.objects import SERVICE_NAME
 
 Object = dict[str, Any]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.stack import objects
-from tests.stack.objects import SERVICE_NAME as SERVICE_NAME
+from tests.stack.objects import SERVICE_NAME
 
 Object = dict[str, Any]
 

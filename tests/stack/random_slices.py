@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.stack import objects
-from tests.stack.random_cluster import SERVICE_NAME, Operation
+from tests.stack.objects import SERVICE_NAME
+from tests.stack.random_cluster import Operation
 
 Object = dict[str, Any]
 

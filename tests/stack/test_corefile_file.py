@@ -40,9 +40,7 @@ def reader(binaries: dict[str, Path], directory: Path, port: int) -> CoreDns:
     return server
 
 
-def test_a_parent_domain_of_run_time_is_served_without_a_touch(
-    binaries: dict[str, Path], etcd: Etcd, tmp_path: Path
-) -> None:
+def test_a_parent_domain_at_run_time(binaries: dict[str, Path], etcd: Etcd, tmp_path: Path) -> None:
     port, custom = free_port(), tmp_path / "custom"
     custom.mkdir()
     own = ["--corefile", str(tmp_path / "coredns.Corefile"), "--corefile-import", f"{custom}/*.server"]

@@ -37,9 +37,7 @@ def test_every_question(
     assert model.differences(etcd_with_keys, binaries, tmp_path, QUESTIONS) == ""
 
 
-def test_two_zones_that_lead_to_each_other_never_answer(
-    binaries: dict[str, Path], tmp_path: Path, etcd: Etcd
-) -> None:
+def test_two_zones_in_a_cycle(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
     etcd.put("/skydns/example/one/a", '{"host":"a.two.example"}')
     etcd.put("/skydns/example/two/a", '{"host":"a.one.example"}')
     backend = f"{{\n    path /skydns\n    endpoint {etcd.url}\n}}"
@@ -54,9 +52,7 @@ def test_two_zones_that_lead_to_each_other_never_answer(
         coredns.kill()
 
 
-def test_zones_within_zones_start_and_answer_as_modelled(
-    binaries: dict[str, Path], tmp_path: Path, etcd: Etcd
-) -> None:
+def test_nested_zones(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
     """External domains above, below and beside the cluster's zone and the reverse zones."""
     external = tuple(map(Name.parse, ("ext.cluster.local", "local", "10.in-addr.arpa", "dtk.io")))
     keys = {

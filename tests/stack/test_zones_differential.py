@@ -7,15 +7,14 @@ questions are about the same Services.  What a zone of Services does not promise
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.stack.harness import ApiServer, Etcd
-from tests.stack.known_differences import KNOWN, KnownDifference
-from tests.stack.pair import Object, running_pair
+from tests.stack.known_differences import KNOWN, KnownDifference, explained
+from tests.stack.pair import Object, Pair
 from tests.stack.questions import TYPES, Question, questions
 from tests.stack.random_cluster import random_cluster
 
@@ -61,31 +60,18 @@ def of_the_zone(question: Question) -> bool:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_selector_that_matches_all_answers_as_the_kubernetes_plugin(
-    seed: int,
-    binaries: dict[str, Path],
-    apiserver: ApiServer,
-    etcd: Etcd,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    seed: int, start_pair: Callable[..., Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tmp_path / "settings.yaml"
     zone = {"zone": ZONE, "addresses": ["internal"], "selector": "!no-service-has-this-label"}
     settings.write_text(yaml.safe_dump({"zones": [zone]}))
-    with running_pair(
-        binaries, tmp_path, apiserver, etcd, pods="disabled", zones_file=settings, oracle_zones=[ABOVE]
-    ) as pair:
-        for obj in random_cluster(seed, 40):
-            apiserver.apply(obj)
-        pair.settle()
-        asked = [question for question in questions(pair.objects(), ABOVE) if of_the_zone(question)]
-        report = pair.compare(asked)
-        classes = (detours(pair.objects()), *PROMISED_LESS, *KNOWN)
-
-    names = [next((one.name for one in classes if one.covers(difference)), "") for difference in report.found]
-    table = report.table(f"seed {seed}, a zone of all Services", names)
-    with capsys.disabled():
-        print(f"\n{table}")
+    pair = start_pair(pods="disabled", zones_file=settings, oracle_zones=[ABOVE])
+    for obj in random_cluster(seed, 40):
+        pair.apiserver.apply(obj)
+    pair.settle()
+    report = pair.compare(filter(of_the_zone, questions(pair.objects(), ABOVE)))
+    classes = (detours(pair.objects()), *PROMISED_LESS, *KNOWN)
+    explained(report, f"seed {seed}, a zone of all Services", capsys, classes)
     assert report.asked >= 1000
     assert report.answered >= 300
-    assert all(names), table
-    assert report.identical >= LEAST_IDENTICAL, table
+    assert report.identical >= LEAST_IDENTICAL

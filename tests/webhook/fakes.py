@@ -113,12 +113,7 @@ class Client:
         self.published.append((names, domains, cluster))
 
     def call(
-        self,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        content_type: str | None = MEDIA_TYPE,
-        **headers: str,
+        self, method: str, path: str, body: bytes = b"", content_type: str | None = MEDIA_TYPE, **headers: str
     ) -> Answer:
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
