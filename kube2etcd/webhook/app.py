@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from kube2etcd.app import build
@@ -67,24 +68,37 @@ class NameEvents:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._lock = threading.Lock()
-        self._sent: dict[str, tuple[Endpoint, ...]] | None = None
+        self._sent: dict[str, DnsEndpoint] | None = None
+        self._refused: Mapping[str, str] = {}
 
-    def update(self, changed: Mapping[str, tuple[Endpoint, ...]]) -> None:
-        """Send what changed of these names (no endpoints: the name is gone); the first time, all names."""
+    def update(
+        self, changed: Mapping[str, tuple[Endpoint, ...]], refused: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Send what changed of these names (no endpoints: the name is gone), and of the refused ones.
+
+        The first time all names are sent, as a list.
+        """
         with self._lock:
+            sent = self._sent if self._sent is not None else {}
+            before, self._refused = self._refused, refused
+            reasons = {name for name, _ in before.items() ^ refused.items()}
+            events = []
+            for name in sorted({*changed, *reasons}):
+                old = sent.pop(name, None)
+                endpoints = changed.get(name, old.endpoints if old is not None else ())
+                reason = refused.get(name, "")
+                new = _object(name, endpoints, reason) if endpoints or reason else None
+                if new is not None:
+                    sent[name] = new
+                if new != old:
+                    kind = "DELETED" if new is None else "MODIFIED" if old is not None else "ADDED"
+                    events.append(Changed(KIND, Event(kind, new, "", name)))
             if self._sent is None:
-                self._sent = {name: some for name, some in changed.items() if some}
+                self._sent = sent
                 self._list()
                 return
-            for name, endpoints in sorted(changed.items()):
-                before = self._sent.pop(name, ())
-                if endpoints:
-                    self._sent[name] = endpoints
-                if endpoints == before:
-                    continue
-                kind = "DELETED" if not endpoints else "MODIFIED" if before else "ADDED"
-                one = _object(name, endpoints) if endpoints else None
-                self._inbox.put(Changed(KIND, Event(kind, one, "", name)))
+            for event in events:
+                self._inbox.put(event)
 
     def relist(self, reason: str = "") -> None:
         """Send all names again, once they are known."""
@@ -93,8 +107,7 @@ class NameEvents:
                 self._list()
 
     def _list(self) -> None:
-        sent = self._sent or {}
-        self._inbox.put(Listed(KIND, [_object(name, endpoints) for name, endpoints in sent.items()]))
+        self._inbox.put(Listed(KIND, list((self._sent or {}).values())))
 
 
 def _object(name: str, endpoints: tuple[Endpoint, ...], refused: str = "") -> DnsEndpoint:
@@ -193,6 +206,7 @@ class Webhook:
         changed: Mapping[str, tuple[Endpoint, ...]],
         domains: tuple[Domain, ...],
         cluster: ClusterAddress,
+        refused: Mapping[str, str],
     ) -> None:
         if self._inbox is not None and self._zoned != (domains, cluster):
             zones = build.external_zones(self._settings, domains, cluster.addresses)
@@ -201,7 +215,7 @@ class Webhook:
         if self._corefile is not None:
             self._corefile.serve(domains)
         if self._events is not None:
-            self._events.update(changed)
+            self._events.update(changed, refused)
 
 
 class Stored:

@@ -83,9 +83,11 @@ class Conditions:
         self._found = found | ({what: why} if why else {})
 
 
-#: Called with the endpoints of each name that changed (none: the name is gone), the domains and the cluster
-#: address; the first time with all names.
-Publish = Callable[[Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], ClusterAddress], None]
+#: Called with the endpoints of each name that changed (none: the name is gone; at first: all names), the
+#: domains, the cluster address, and the refused names with the reasons.
+Publish = Callable[
+    [Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], ClusterAddress, Mapping[str, str]], None
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +216,7 @@ class Publication:
             return
         changed = {name: self._names.of(name) for name in self._unpublished}
         self._unpublished = set()
-        self._publish(changed, known.domains, known.cluster)
+        self._publish(changed, known.domains, known.cluster, known.state.refused)
 
     def _ours(self, name: str) -> bool:
         return self._known is not None and managed(self._known.domains, name)

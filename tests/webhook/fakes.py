@@ -107,7 +107,7 @@ class Client:
         self.application = application(self.provider, self.metrics)
         self.provider.repair()
 
-    def _publish(self, changed: Any, domains: Any, cluster: Any) -> None:
+    def _publish(self, changed: Any, domains: Any, cluster: Any, _refused: Any) -> None:
         self._names |= changed
         names = {name: some for name, some in sorted(self._names.items()) if some}
         self.published.append((names, domains, cluster))

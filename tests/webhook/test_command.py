@@ -9,9 +9,11 @@ from click.testing import CliRunner
 
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
-from kube2etcd.external import Domain
+from kube2etcd.external import Domain, Endpoint
+from kube2etcd.kube.objects import DnsEndpoint
 from kube2etcd.settings import Settings, load
-from kube2etcd.webhook.app import check, cleanup, serve
+from kube2etcd.sync.events import Changed, Inbox
+from kube2etcd.webhook.app import NameEvents, check, cleanup, serve
 from kube2etcd.webhook.state import State
 from kube2etcd.webhook.state_file import FileStore
 
@@ -105,3 +107,25 @@ def test_a_hosts_file_in_no_folder_ends_it_at_once(tmp_path: Path) -> None:
         load({"hosts_file": str(tmp_path / "none" / "hosts"), "state_file": str(tmp_path / "s")}, {}),
         with_etcd=False,
     )
+
+
+def test_a_refused_name_is_sent_with_its_reason_until_it_is_accepted() -> None:
+    inbox = Inbox()
+    events = NameEvents(inbox)
+    one = (Endpoint("a.dtk.io", ("10.0.0.1",), "A"),)
+    events.update({}, {"a.dtk.io": "no address"})
+    events.update({}, {"a.dtk.io": "no address"})
+    events.update({"a.dtk.io": one}, {"a.dtk.io": "no address"})
+    events.update({"a.dtk.io": one}, {})
+    events.update({"a.dtk.io": ()}, {})
+    found = []
+    for news in inbox.drain(0.1):
+        if isinstance(news, Changed):
+            sent = news.event.object
+            said = (sent.endpoints, sent.refused) if isinstance(sent, DnsEndpoint) else None
+            found.append((news.event.type, said))
+    assert found == [
+        ("MODIFIED", (one, {"a.dtk.io": "no address"})),
+        ("MODIFIED", (one, {})),
+        ("DELETED", None),
+    ]
