@@ -117,7 +117,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         probes.start()
         ending.callback(probes.stop)
         if settings.listen_page is not None:
-            page = _status_page(settings, settings.listen_page, reconciler, health, webhook)
+            page = _status_page(settings, settings.listen_page, reconciler, health)
             ending.callback(page.start().stop)
         if election is not None:
             election.start()
@@ -163,11 +163,7 @@ class _Lister(Protocol):
 
 
 def _status_page(
-    settings: Settings,
-    listen: HostPort,
-    reconciler: Reconciler,
-    status: HasSnapshot,
-    webhook: Webhook | None,
+    settings: Settings, listen: HostPort, reconciler: Reconciler, status: HasSnapshot
 ) -> StatusPage:
     """The status page; its modules are imported only where it is wanted."""
     from kube2etcd.app import skydns
@@ -176,13 +172,12 @@ def _status_page(
     from kube2etcd.inspect.view import look
 
     delays, reads = reconciler.parts.metrics.delays, skydns.reads(settings)
-    refused = webhook.refused if webhook is not None else lambda _: ""
 
     def blocks() -> Sequence[Block]:
         return served_blocks(settings, reconciler.publisher)
 
     def explain(name: str, rtype: str) -> list[dict[str, object]]:
-        found = explain_live(reconciler, blocks, reads, (name, rtype), ASK_TIMEOUT, refused)
+        found = explain_live(reconciler, blocks, reads, (name, rtype), ASK_TIMEOUT)
         return [one.as_dict() for one in found]
 
     return StatusPage(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))

@@ -192,8 +192,6 @@ class Bridge:
     within: Within
     conditions: Callable[[Sequence[bytes]], list[str]]
     """What only the bridge knows about keys; asked `within`."""
-    refused: Callable[[str], str] = lambda _: ""
-    """Why its webhook refused a record of a name."""
 
 
 def _here(question: Callable[[], _T]) -> _T:
@@ -215,8 +213,7 @@ class Explainer:
 
         ``bridge``: the publisher is that of a running bridge.
         """
-        self._publisher, self._bridge = publisher, bridge
-        self._why = Why(publisher) if bridge is None else Why(publisher, bridge.refused)
+        self._publisher, self._why, self._bridge = publisher, Why(publisher), bridge
         self._within: Within = _here if bridge is None else bridge.within
         self._desired = self._within(lambda: dict(publisher.desired))
         prefix = publisher.layout.prefix
@@ -293,13 +290,12 @@ def explain_live(
     reads: Reads | None,
     question: tuple[str, str],
     timeout: float,
-    refused: Callable[[str], str] = lambda _: "",
 ) -> list[Explanation]:
     """What a running bridge says of a name and a type (empty: those that it has), from any other thread.
 
     The loop only copies its keys (some 10 ms for 100,000) and looks at the objects behind the name.
 
-    ``blocks`` gives CoreDNS's server blocks of now, ``refused`` why the webhook refused a record of a name.
+    ``blocks`` gives CoreDNS's server blocks of now.
 
     :raises ValueError: that is no name, or no type.
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
@@ -309,7 +305,7 @@ def explain_live(
     def within(question: Callable[[], _T]) -> _T:
         return reconciler.parts.inbox.ask(question, timeout)
 
-    bridge = Bridge(within, partial(conditions, reconciler), refused)
+    bridge = Bridge(within, partial(conditions, reconciler))
     existing = within(lambda: dict(reconciler.target.mirror.entries))
     return Explainer(reconciler.publisher, blocks(), existing, reads, bridge).explain(name, rtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from kube2etcd.inspect.listing import Row, unit_rows
@@ -82,9 +82,8 @@ def is_reverse(name: Name) -> bool:
 class Why:
     """Reasons over what ``publisher`` wants; the cost follows the objects behind a name, not the cluster."""
 
-    def __init__(self, publisher: Publisher, refused: Callable[[str], str] = lambda _: "") -> None:
-        """``refused``: why a running webhook refused a record of a name, beside what the store says."""
-        self._publisher, self._refused = publisher, refused
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
 
     def rows_at(self, name: Name, keys: Iterable[bytes]) -> list[Row]:
         """The records at the name; ``keys`` are those of `keys_about`."""
@@ -169,7 +168,7 @@ class Why:
         reasons = self._published(Unit(NAMES, "", str(name)), zone).left_out
         said_by = ", ".join(map(str, store.holders(str(name))))
         yield from (f"{said_by}: {reason}" for reason in reasons)
-        refusals = [*store.refusals(str(name)), *filter(None, [self._refused(str(name))])]
+        refusals = list(store.refusals(str(name)))
         yield from (f"refused when ExternalDNS last posted it: {reason}" for reason in refusals)
         if exists or reasons or refusals:
             return

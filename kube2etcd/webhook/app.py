@@ -37,7 +37,7 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.api import application
 from kube2etcd.webhook.hosts import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener
-from kube2etcd.webhook.provider import Names, Options, Provider, Unavailable
+from kube2etcd.webhook.provider import Names, Options, Provider
 from kube2etcd.webhook.state import REQUEST, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_file import FileStore
@@ -174,13 +174,6 @@ class Webhook:
         """Send all names again."""
         if self._events is not None:
             self._events.relist(reason)
-
-    def refused(self, name: str) -> str:
-        """Why a record of ``name`` was refused when ExternalDNS last posted it; empty: none was."""
-        try:
-            return self.provider.known.state.refused.get(name, "")
-        except Unavailable:
-            return ""
 
     def snapshot(self) -> Snapshot:
         """The loop's status with the provider's conditions (`kube2etcd.http.server.HasSnapshot`)."""

@@ -19,10 +19,9 @@ from kube2etcd.inspect.explain import (
     question_type,
 )
 from kube2etcd.inspect.wait import Answer as Reply
-from kube2etcd.inspect.why import Why, nearest
+from kube2etcd.inspect.why import nearest
 from kube2etcd.settings import HostPort, load
 from skydns_compat.corefile import blocks
-from skydns_compat.reader import Answer
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
@@ -290,13 +289,6 @@ def test_where_a_server_parts_from_the_keys(
         assert hint in difference
     same = not differences and found.rcode != "REFUSED"
     assert ("the same as etcd's keys give" in str(found)) is same
-
-
-def test_what_a_running_webhook_refused(tmp_path: Path) -> None:
-    publisher = from_files(load({"domains": ("dtk.io",)}, {}), [SHOP])
-    why = Why(publisher, lambda name: f"MX: {name} is odd")
-    found = why.reasons(question_name("mail.dtk.io"), "MX", [], Answer("NXDOMAIN"))
-    assert found == ["refused when ExternalDNS last posted it: MX: mail.dtk.io is odd"]
 
 
 def test_a_terminal_obeys_nobody() -> None:
