@@ -220,13 +220,8 @@ def _kill_all() -> None:
         process.kill()
 
 
-class Server:
-    """What all servers have in common: a process, and a moment at which it is up.
-
-    As a context it is started, and killed in the end.
-    """
-
-    process: Process
+class Context:
+    """As a context it is started, and killed in the end."""
 
     def __enter__(self) -> Self:
         try:
@@ -238,6 +233,18 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+    def start(self) -> object:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+
+class Server(Context):
+    """What all servers have in common: a process, and a moment at which it is up."""
+
+    process: Process
 
     def is_up(self) -> bool:
         """Whether it answers; an OSError means no."""

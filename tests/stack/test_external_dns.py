@@ -11,18 +11,19 @@ import pytest
 
 from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
-from tests.stack.coredns import on_keys, said
+from tests.stack.coredns import on_keys
 from tests.stack.external_dns import ExternalDns, ingress
 from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
 from tests.stack.webhook import Webhook, a, alias, ownership
+from tests.stack.zoned import Served
 
 DOMAINS = ("--domains", "dtk.io,mydomain.io")
 CLUSTER_IP = "192.168.122.167"
 FOREIGN_LINE = "127.0.0.1 localhost # stays"
 
 
-class Named:
+class Named(Served):
     """etcd, our webhook, CoreDNS with our Corefile, and ExternalDNS that talks to the webhook.
 
     With ``options`` the webhook is within the bridge: ``kube2etcd run --webhook``.
@@ -41,37 +42,17 @@ class Named:
         self.hosts.write_text(FOREIGN_LINE)
         own = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url]
         own += ["--hosts-file", str(self.hosts)]
-        if options is None:
-            self.webhook = Webhook(directory, own)
-        else:
+        if options is not None:
             own += ["--kubeconfig", str(api.kubeconfig()), *options]
-            self.webhook = Webhook(directory, own, command="run")
+        command = "webhook" if options is None else "run"
+        self.webhook = self.writer = Webhook(directory, own, command=command)
         self.dns = on_keys(directory, binaries, *DOMAINS, "--etcd-server", etcd.url)
         provider = ["--provider=webhook", f"--webhook-provider-url={self.webhook.provider_url}"]
         self.client = ExternalDns(directory, binaries, api, provider)
 
-    def start(self) -> None:
-        self.webhook.start()
-        self.webhook.wait_ready()
-        self.dns.start()
-
     def kill(self) -> None:
         self.client.kill()
-        self.webhook.kill()
-        self.dns.kill()
-
-    def __enter__(self) -> Named:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def ask(self, name: str, rtype: str = "A") -> list[str]:
-        return said(self.dns.ask(name, rtype))
-
-    def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 10.0) -> None:
-        self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.webhook.process)
+        super().kill()
 
     def lines(self) -> list[str]:
         text = self.hosts.read_text()

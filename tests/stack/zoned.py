@@ -9,10 +9,36 @@ from typing import Any
 import yaml
 
 from tests.stack.coredns import on_keys, said
-from tests.stack.harness import ApiServer, Bridge, Etcd, Object
+from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd, Object
+from tests.stack.process import Context
 
 
-class Zoned:
+class Served(Context):
+    """A writer of keys and the CoreDNS that reads them."""
+
+    writer: Bridge
+    dns: CoreDns
+
+    def start(self) -> None:
+        """Start both; the writer has written everything when this returns."""
+        self.writer.start()
+        self.dns.start()
+        self.writer.wait_ready()
+
+    def kill(self) -> None:
+        self.writer.kill()
+        self.dns.kill()
+
+    def ask(self, name: str, rtype: str = "A", *, tcp: bool = False) -> list[str]:
+        """The answer's data in its order, or NODATA, or the code."""
+        return said(self.dns.ask(name, rtype, tcp))
+
+    def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0) -> None:
+        """Wait for this answer; the order means nothing."""
+        self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.writer.process)
+
+
+class Zoned(Served):
     """A bridge and its CoreDNS with the same settings; ``dns_options`` are those of ``corefile`` alone."""
 
     def __init__(
@@ -33,38 +59,10 @@ class Zoned:
             options = [*options, "--config", str(file)]
         options = ["--etcd-server", etcd.url, *options]
         self.options = options
-        self.bridge = Bridge(directory, [*options, "--kubeconfig", str(api.kubeconfig())], name="bridge")
+        self.bridge = self.writer = Bridge(
+            directory, [*options, "--kubeconfig", str(api.kubeconfig())], name="bridge"
+        )
         self.dns = on_keys(directory, binaries, *options, *dns_options)
-
-    def start(self) -> None:
-        """Start both; the bridge has written everything when this returns."""
-        self.bridge.start()
-        self.dns.start()
-        self.bridge.wait_ready()
-
-    def kill(self) -> None:
-        self.bridge.kill()
-        self.dns.kill()
-
-    def __enter__(self) -> Zoned:
-        try:
-            self.start()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def ask(self, name: str, rtype: str = "A", *, tcp: bool = False) -> list[str]:
-        """The answer's data in its order, or NODATA, or the code."""
-        return said(self.dns.ask(name, rtype, tcp))
-
-    def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0) -> None:
-        """Wait for this answer; the order means nothing."""
-
-        self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.bridge.process)
 
 
 def relabel(api: ApiServer, one: Object) -> None:
