@@ -269,6 +269,15 @@ def test_a_full_disk_is_a_sentence() -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("code", "name"), [(0, WEB), (1, f"no.{WEB}")], ids=["resolves", "does not"])
+@pytest.mark.parametrize("closed", ["| true", "2>&1 | true", ">&-", ">&- 2>&-"])
+def test_a_closed_output_keeps_the_exit_code(closed: str, code: int, name: str) -> None:
+    command = f"{sys.executable} -m kube2etcd explain {name} --objects {SHOP} {closed}"
+    script = f"{command}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
 @pytest.mark.parametrize("args", [("records", "--objects", SHOP), ("corefile",)], ids=lambda args: args[0])
 def test_closed_pipes(args: tuple[str, ...]) -> None:
     command = " ".join([sys.executable, "-m", "kube2etcd", *args])

@@ -232,6 +232,7 @@ def dry_run(
     settings: Settings,
     wanted: Callable[[], Publisher],
     *,
+    force: bool = False,
     prune_foreign: bool = False,
     progress: Progress = silent,
 ) -> tuple[Outcome, Publisher]:
@@ -243,7 +244,7 @@ def dry_run(
         existing = reader.submit(snapshot)
         publisher = wanted()
         progress("reading etcd")
-        return _outcome(settings, publisher, existing.result().entries, prune_foreign), publisher
+        return _outcome(settings, publisher, existing.result().entries, force, prune_foreign), publisher
 
 
 def _plan(existing: Mapping[bytes, bytes], publisher: Publisher) -> Plan:
@@ -257,11 +258,15 @@ def _plan(existing: Mapping[bytes, bytes], publisher: Publisher) -> Plan:
 
 
 def _outcome(
-    settings: Settings, publisher: Publisher, existing: Mapping[bytes, bytes], prune_foreign: bool
+    settings: Settings,
+    publisher: Publisher,
+    existing: Mapping[bytes, bytes],
+    force: bool,
+    prune_foreign: bool,
 ) -> Outcome:
     layout = publisher.layout
     plan = _plan(existing, publisher)
-    held = to_hold(plan, existing, f'"owner":"{layout.owner}"'.encode())
+    held = frozenset() if force else to_hold(plan, existing, f'"owner":"{layout.owner}"'.encode())
     zones = (layout.zone_range(name) for name in build.zone_names(settings))
     pruned = prune(plan.foreign, existing, layout.owner, zones) if prune_foreign else ()
     gone = frozenset(one.key for one in pruned)
@@ -294,7 +299,7 @@ def resync(
     with _quiet(), connection, _Cluster(settings, progress) as cluster:
         publisher, listings = cluster.listed(), cluster.listings
         progress("reading etcd")
-        planned = _outcome(settings, publisher, store.snapshot().entries, prune_foreign)
+        planned = _outcome(settings, publisher, store.snapshot().entries, force, prune_foreign)
         if checksum not in ("", planned.checksum):
             raise PlanChanged(
                 f"the plan is no longer {checksum}, it is {planned.checksum} with {len(planned.changes)}"

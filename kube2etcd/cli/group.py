@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 from click.core import ParameterSource
@@ -21,7 +22,7 @@ DIFFERENT = 2
 CHANGED = 3
 #: Exit code for invalid settings, click's own for usage.
 USAGE = 2
-#: Errors of a full disk or a lost mount; click handles a closed pipe.
+#: Errors of a full disk or a lost mount.
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 #: Examples and exit codes at the end of ``COMMAND --help``.
@@ -77,6 +78,37 @@ Exit codes:
 }
 
 
+class _Output(io.FileIO):
+    """Drops what nobody reads any more: click exits 1 at a closed pipe, which has a meaning of its own."""
+
+    _failed = False
+
+    def write(self, data: Any, /) -> int:
+        """Write; other failures are raised once, and not again when the program ends."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if not (self._failed or isinstance(error, BrokenPipeError)):
+                self._failed = True
+                raise
+            return len(memoryview(data).cast("B"))
+
+
+def _output(stream: TextIO | None, number: int) -> TextIO:
+    """A standard stream that outlives its reader; ``/dev/null`` if it was closed.  Others are left alone."""
+    if stream is None:
+        return io.TextIOWrapper(_Output(os.open(os.devnull, os.O_WRONLY), "wb", closefd=False))
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    # Characters that the encoding of a terminal lacks are escaped.
+    errors = "backslashreplace" if stream.errors == "strict" else stream.errors
+    if stream not in (sys.__stdout__, sys.__stderr__):
+        stream.reconfigure(errors=errors)
+        return stream
+    raw = io.BufferedWriter(_Output(number, "wb", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, errors, line_buffering=stream.line_buffering)
+
+
 class Option(click.Option):
     """An option with a ``topic``, its heading in ``--help``; without one it is the command's own."""
 
@@ -110,9 +142,8 @@ class Group(click.Group):
     command_class = Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program; characters that the terminal's encoding lacks are escaped."""
-        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="backslashreplace")
+        """Run the program; a closed output changes nothing but what is seen of it."""
+        sys.stdout, sys.stderr = _output(sys.stdout, 1), _output(sys.stderr, 2)
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -133,6 +133,7 @@ def resync(
             outcome, publisher = once.dry_run(
                 settings,
                 lambda: publisher_of(settings, objects, progress),
+                force=force,
                 prune_foreign=prune_foreign,
                 progress=progress,
             )

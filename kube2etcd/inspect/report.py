@@ -131,11 +131,13 @@ def _summary(outcome: Outcome, records: Records | None, total: int, dry: bool) -
     if not outcome.changes:
         return "nothing differs"
     if records is None:
-        what, marks = "keys", Counter(map(_mark, outcome.changes))
+        what, marks, held = "keys", Counter(map(_mark, outcome.changes)), len(outcome.held)
     else:
         what, marks = "records", Counter(one.mark for one in records.changes)
+        held = sum(one.note == "held" for one in records.changes)
     added, changed, deleted = (f"{marks[mark]:,}" for mark in MARKS)
-    line = f"{added} added, {changed} changed, {deleted} deleted of {total:,} {what}"
+    waiting = f" ({held:,} held)" if held else ""
+    line = f"{added} added, {changed} changed, {deleted} deleted{waiting} of {total:,} {what}"
     return f"{line}; nothing written; checksum {outcome.checksum}" if dry else line
 
 

@@ -169,6 +169,8 @@ def test_held_deletions_are_part_of_a_plan(
     planned, publisher = once.dry_run(settings, lambda: once.listed(settings), prune_foreign=True)
     assert planned.held
     assert planned.pruned
+    forced, _ = once.dry_run(settings, lambda: once.listed(settings), force=True, prune_foreign=True)
+    assert (forced.held, forced.changes) == (frozenset(), planned.changes)
     if changes:
         etcd.on_snapshot = lambda: objects.append(service("late", clusterIP="10.0.2.1"))
         with pytest.raises(

@@ -55,7 +55,7 @@ TEXTS: list[tuple[str, Outcome, Records | None, bool, Style, list[str]]] = [
             "- /b  (held)",
             "- /c  (foreign)",
             "1 key held until a second listing agrees (or --force)",
-            "0 added, 0 changed, 2 deleted of 1,234 keys",
+            "0 added, 0 changed, 2 deleted (1 held) of 1,234 keys",
         ],
     ),
     (
@@ -96,7 +96,7 @@ TEXTS: list[tuple[str, Outcome, Records | None, bool, Style, list[str]]] = [
             "~ web.shop.test.  AAAA   fd00::1 (TTL 30 -> 5)  services/shop/web",
             "- web.shop.test.  CNAME  x.test.",
             "2 keys changed without a change of records; see --keys",
-            "1 added, 2 changed, 2 deleted of 1,234 records",
+            "1 added, 2 changed, 2 deleted (1 held) of 1,234 records",
         ],
     ),
     (
@@ -109,7 +109,7 @@ TEXTS: list[tuple[str, Outcome, Records | None, bool, Style, list[str]]] = [
             "\x1b[32m+ db.shop.test.  A  10.0.0.1  services/shop/db\x1b[0m",
             '\x1b[31m- web.shop.test.  TXT  "\\x1b[2J"  (held)\x1b[0m',
             "\x1b[33m~ web.shop.test.  A  10.0.0.2 -> 10.0.0.3  services/shop/web\x1b[0m",
-            "1 added, 1 changed, 1 deleted of 1,234 records",
+            "1 added, 1 changed, 1 deleted (1 held) of 1,234 records",
         ],
     ),
 ]
