@@ -155,6 +155,20 @@ def _repeated(name: str, level: int, text: str, count: int, now: float) -> loggi
     return record
 
 
+@contextlib.contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Nothing but critical lines of the loggers of these names, meanwhile."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
 def setup(form: str = "text", level: str = "info", stream: TextIO | None = None) -> logging.Handler:
     """Send this program's logging to ``stream`` (stderr); warnings and worse of libraries as well."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)

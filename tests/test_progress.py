@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -43,6 +44,30 @@ def test_a_terminal_sees_it_and_is_left_clean() -> None:
     seen = os.read(ours, 4096).decode()
     os.close(ours)
     assert seen == "\rwriting keys: 0 of 2\rdone…               \r     \r", "the second one came too soon"
+
+
+LOGGING = """
+import logging, sys
+from kube2etcd.cli.progress import Progress
+from kube2etcd.log import setup
+setup()
+with Progress() as progress:
+    progress("listing")
+    logging.getLogger("kube2etcd.x").warning("odd")
+    progress("listing", 1)
+logging.getLogger("kube2etcd.x").warning("after")
+"""
+
+
+def test_a_log_line_stands_on_its_own() -> None:
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", LOGGING], stderr=theirs, check=True)
+    os.close(theirs)
+    seen = re.sub(r"20\S+ WARNING", "WARNING", os.read(ours, 4096).decode())
+    os.close(ours)
+    assert seen == (
+        "\rlisting…\r        \rWARNING x: odd\r\n\rlisting: 1…\r           \rWARNING x: after\r\n"
+    )
 
 
 def test_a_pipe_and_a_closed_stderr_see_nothing() -> None:

@@ -41,11 +41,11 @@ def test_all_of_them(tmp_path: Path) -> None:
         ),
         (
             {**V2, "skydns_config": "true", "skydns_nameserver": ("dns.example",)},
-            "--skydns-nameserver is 'dns.example'; write HOST:PORT, :PORT or [IPV6]:PORT",
+            "--skydns-nameserver is 'dns.example'; write the IP address of a DNS server",
         ),
         (
             {**V2, "skydns_config": "true", "skydns_nameserver": ("dns.example:53",)},
-            "--skydns-nameserver is 'dns.example'; write one IP address",
+            "--skydns-nameserver is 'dns.example:53'; write the IP address of a DNS server",
         ),
     ],
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -23,6 +22,7 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store, Unit
+from kube2etcd.log import quiet
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, SyncEvent
@@ -200,7 +200,7 @@ def _open(settings: Settings) -> tuple[Connection, KeyStore]:
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """What the cluster wants published at this moment."""
-    with _quiet(), _Cluster(settings, progress) as cluster:
+    with quiet(*_QUIET), _Cluster(settings, progress) as cluster:
         return cluster.listed()
 
 
@@ -212,7 +212,7 @@ def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publis
     :raises ApiError: a kind cannot be listed at the start.  Later on that is logged, and tried again.
     """
     with _Cluster(settings, silent) as cluster, signals(stop, cluster.inbox):
-        with _quiet():
+        with quiet(*_QUIET):
             publisher = cluster.listed()
         keys: Set[bytes] = frozenset()
         while not stop.is_set():
@@ -296,7 +296,7 @@ def resync(
     :raises PlanChanged: the difference is another one.
     """
     connection, store = _open(settings)
-    with _quiet(), connection, _Cluster(settings, progress) as cluster:
+    with quiet(*_QUIET), connection, _Cluster(settings, progress) as cluster:
         publisher, listings = cluster.listed(), cluster.listings
         progress("reading etcd")
         planned = _outcome(settings, publisher, store.snapshot().entries, force, prune_foreign)
@@ -338,16 +338,3 @@ def resync(
         write(Plan(tuple(one for one in planned.changes if one.key in planned.pruned)))
     made = tuple(done[key] for key in sorted(done))
     return replace(planned, changes=made, refused=tuple(refused.items()), held=frozenset()), publisher
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _QUIET]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

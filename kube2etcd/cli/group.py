@@ -62,6 +62,18 @@ Exit codes:
   1  failed
   2  invalid options or settings
 """,
+    "wait": """
+Examples:
+  kube2etcd wait web.shop.svc.cluster.local
+  kube2etcd wait web.shop.svc.cluster.local SRV --timeout 2m --server 10.96.0.10
+  kube2etcd wait web.shop.svc.cluster.local --for 10.96.20.10
+  kube2etcd wait old.shop.svc.cluster.local --for absent
+
+Exit codes:
+  0  the answer came
+  1  it did not in time
+  2  invalid options
+""",
     "explain": """
 Examples:
   kube2etcd explain web.shop.svc.cluster.local

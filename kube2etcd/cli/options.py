@@ -93,7 +93,13 @@ class WithObjects(Command):
         try:
             return super().parse_args(ctx, spread)
         except click.UsageError as error:
-            files = [arg for arg in args if not arg.startswith("-") and Path(arg).is_file()]
+            # Of an argument too many click raises this very class, with the arguments in brackets.
+            extra = (
+                error.message.rpartition("(")[2].rstrip(")").split()
+                if type(error) is click.UsageError
+                else []
+            )
+            files = [arg for arg in extra if Path(arg).is_file()]
             if "--objects" in spread or not files:
                 raise
             hint = f"manifests are named by --objects {' '.join(files)}"

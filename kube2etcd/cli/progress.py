@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -59,8 +60,19 @@ class Progress:
         self._width = len(text)
 
     def __enter__(self) -> Progress:
+        # Ahead of the filters that write lines of their own.
+        for handler in logging.getLogger().handlers:
+            handler.filters.insert(0, self._clear)
         return self
 
     def __exit__(self, *_: object) -> None:
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(self._clear)
+        self._clear()
+
+    def _clear(self, *_: object) -> bool:
+        """Make room for a log line; the next call writes the progress below it."""
         if self._width:
             click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
+            self._width, self._next = 0, 0.0
+        return True

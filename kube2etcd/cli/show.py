@@ -203,10 +203,12 @@ def _explained(
     from kube2etcd.app import skydns
     from kube2etcd.app.corefile import served_blocks
     from kube2etcd.inspect.explain import Explainer
+    from kube2etcd.log import quiet
 
-    with Progress() as progress:
+    # What is left out of the object in question is part of its explanation.
+    with Progress() as progress, quiet("kube2etcd.app.build", "kube2etcd.sync.listings"):
         publisher = publisher_of(settings, objects, progress)
-        existing = None if objects else existing_of(settings)
+    existing = None if objects else existing_of(settings)
     blocks = served_blocks(settings, publisher)
     return Explainer(publisher, blocks, existing, skydns.reads(settings)).explain(name, rtype)
 
@@ -292,8 +294,7 @@ def wait_command(
     """Wait until DNS answers NAME (or an address), for scripts and init containers.
 
     NAME is a full name; no search list is applied.  TYPE is A, or PTR for an address, unless given.  Without
-    --server the first one of /etc/resolv.conf is asked.  Exits 0 when the answer came, 1 when it did not in
-    time.
+    --server the first one of /etc/resolv.conf is asked.
     """
     from kube2etcd.inspect.wait import ask, canonical, resolv_conf, wait
 
@@ -308,7 +309,8 @@ def wait_command(
     came, answer = wait(lambda: ask(asked, kind, host), wanted, seconds)
     click.echo(f"{asked}. {answer}")
     if not came:
-        click.echo(f"not {wanted} at {host} after {timeout}; kube2etcd explain {name} says why", err=True)
+        why = f"kube2etcd explain {name} {kind} says why"
+        click.echo(f"not {wanted} at {host} after {seconds:g} s; {why}", err=True)
         ctx.exit(1)
 
 

@@ -103,7 +103,7 @@ def resolv_conf() -> HostPort:
     except dns.resolver.NoResolverConfiguration:
         found = []
     if not found:
-        raise SettingsError("/etc/resolv.conf names no DNS server; write --server HOST:PORT")
+        raise SettingsError("/etc/resolv.conf names no DNS server; write --server IP[:PORT]")
     return HostPort(str(found[0]), 53)
 
 

@@ -391,8 +391,15 @@ def to_resolver(value: Any) -> HostPort:
     try:
         return HostPort(str(parse_address(text)), 53)
     except InvalidAddress:
+        pass
+    try:
         found = parse_host_port(text)
-        return HostPort(str(to_address(found.host)), found.port)
+        return HostPort(str(parse_address(found.host)), found.port)
+    except (Fault, InvalidAddress):
+        raise Fault(
+            f"is {value!r}; write the IP address of a DNS server, with or without a port, such as 10.96.0.10,"
+            " 10.96.0.10:53 or [fd00::10]:53"
+        ) from None
 
 
 def _is_v6(text: str) -> bool:
