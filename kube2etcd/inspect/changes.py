@@ -7,9 +7,10 @@ are and as they would be.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
@@ -100,7 +101,7 @@ def records(
         return Records(tuple(_all(publisher)))
     questions: dict[Name, set[str]] = {}
     about: list[tuple[Name, ...]] = []
-    notes: dict[Name, str] = {}
+    notes: dict[Name, set[str]] = {}
     units: dict[Name, Unit] = {}
     for change in outcome.changes:
         name = publisher.layout.name(change.key)
@@ -116,9 +117,12 @@ def records(
                 questions.setdefault(one, set()).update(shared)
         if (unit := publisher.holder(change.key)) is not None:
             units[names[0]] = unit
-        if change.key in outcome.held or change.key in outcome.pruned:
-            notes[names[0]] = "held" if change.key in outcome.held else "foreign"
+        if not isinstance(change, Create):
+            note = "held" if change.key in outcome.held else "foreign" if change.key in outcome.pruned else ""
+            for one in names:
+                notes.setdefault(one, set()).add(note)
     before, after = reads(outcome.existing), reads(outcome.after)
+    holder = _holders(publisher)
     found: list[RecordChange] = []
     ordered = sorted(questions, key=lambda one: one.labels[::-1])
     for number, name in enumerate(ordered):
@@ -129,14 +133,34 @@ def records(
         if not isinstance(zone, ExternalZone) and name.labels[0].startswith("_"):
             types = {"SRV"}
         old, new = (_answers(asked, name, types, isinstance(zone, ExternalZone)) for asked in (before, after))
-        unit = units.get(name) or publisher.holder(publisher.key(name))
+        unit = units.get(name) or (holder(name) if new else None)
         made_by = "" if unit is None else str(maker(publisher, unit))
-        zone_name, note = "" if zone is None else str(zone.name), notes.get(name, "")
+        zone_name, said = "" if zone is None else str(zone.name), notes.get(name, set())
+        # A name that several keys decide has the note that all of them have.
+        note = next(iter(said)) if len(said) == 1 else ""
         for mark, rtype, was, now, ttl_was, ttl in _differences(old, new):
             behind = (made_by, "") if now else ("", note)
             found.append(RecordChange(mark, name, rtype, was, now, ttl_was, ttl, zone_name, *behind))
     changed = {one.name for one in found}
     return Records(tuple(found), sum(changed.isdisjoint(names) for names in about))
+
+
+def _holders(publisher: Publisher) -> Callable[[Name], Unit | None]:
+    """What makes a name: the holder of its own key, else of the first key below it, as SkyDNS has them."""
+
+    @cache
+    def keys() -> list[bytes]:
+        return sorted(publisher.desired)
+
+    def holder(name: Name) -> Unit | None:
+        key = publisher.key(name)
+        if (unit := publisher.holder(key)) is not None:
+            return unit
+        at = bisect_left(keys(), key + b"/")
+        below = keys()[at : at + 1]
+        return publisher.holder(below[0]) if below and below[0].startswith(key + b"/") else None
+
+    return holder
 
 
 def _all(publisher: Publisher) -> Iterator[RecordChange]:
@@ -231,12 +255,17 @@ def _data(record: Rr, external: bool) -> tuple[str, int]:
 
 
 def _differences(old: _Answers, new: _Answers) -> Iterator[tuple[Mark, str, str, str, int, int]]:
-    """Mark, type, data before and after, TTL before and after."""
+    """Mark, type, data before and after, TTL before and after.
+
+    A failure that ends is said with the records that follow it; where none do, once for all types.
+    """
+    failed = [rtype for rtype, was in old.items() if "SERVFAIL" in was]
+    shown = failed[:1] if not new.keys() - {"NODATA"} else []
     for rtype in sorted({*old, *new}):
         if rtype == "NODATA" and old and new:
             continue  # the other side has records, which say more
         was, is_now = old.get(rtype, {}), new.get(rtype, {})
-        if not is_now and "SERVFAIL" in was:
+        if not is_now and "SERVFAIL" in was and rtype not in shown:
             continue
         for data in sorted(was.keys() & is_now.keys()):
             if was[data] != is_now[data]:

@@ -211,6 +211,28 @@ def test_held_and_foreign_deletions_are_marked() -> None:
     assert notes == {"held": "held", "theirs": "foreign", "gone": ""}
 
 
+BELOW = b"/skydns/local/cluster/svc/shop/"
+FOREIGN = [
+    ("malformed", COREDNS, b"bad", b"{", ["- bad A foreign"]),
+    ("malformed at a Service", COREDNS, b"web/x", b"{", ["~ web A services/shop/web", "- x A foreign"]),
+    ("below a Service", COREDNS, b"web/x", OURS, ["- web A foreign", "- x A foreign"]),
+    ("below a Service of SkyDNS", SKYDNS, b"web/x", OURS, ["- web A foreign", "- x A foreign"]),
+    ("hides a Service of SkyDNS", SKYDNS, b"web", b"{", ["- shop SRV foreign", "+ web A services/shop/web"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "value", "expected"), [one[1:] for one in FOREIGN], ids=[one[0] for one in FOREIGN]
+)
+def test_a_foreign_key_that_goes(settings: Settings, path: bytes, value: bytes, expected: list[str]) -> None:
+    after = published(settings, _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    key = BELOW + path
+    outcome = Outcome((Delete(key, value),), pruned=frozenset([key]), existing={**after.desired, key: value})
+    found = changed(settings, outcome, after)
+    shown = [f"{one.mark} {one.name.labels[0]} {one.rtype} {one.object or one.note}" for one in found.changes]
+    assert (shown, found.silent) == (expected, 0)
+
+
 def test_two_zones_that_lead_to_each_other_end() -> None:
     settings = load({"domains": "a.example,b.example", "dns_endpoints": True}, {})
     ring = {
@@ -218,7 +240,9 @@ def test_two_zones_that_lead_to_each_other_end() -> None:
         b"/skydns/example/b/own_/C": b'{"host":"a.example","owner":"kube2etcd"}',
     }
     after = published(settings, {})
-    assert lines(told(settings, {**after.desired, **ring}, after)) == []
+    assert lines(told(settings, {**after.desired, **ring}, after)) == [
+        f"- {name}.example CNAME SERVFAIL >" for name in "ab"
+    ]
 
 
 def test_long_plans_tell_how_far_they_are() -> None:
