@@ -203,6 +203,6 @@ def _failed(ctx: click.Context) -> int:
 def main() -> None:
     """Keep etcd equal to the DNS records of a Kubernetes cluster.
 
-    Every option has an environment variable, KUBE2ETCD_<OPTION>.  Options take precedence over the
-    environment, the environment over the file of --config.
+    Options of the headed groups can also be set by KUBE2ETCD_<OPTION> or in the file of --config.
+    Options take precedence over the environment, the environment over the file.
     """

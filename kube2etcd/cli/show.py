@@ -64,7 +64,8 @@ def records(
 ) -> None:
     """Show what is published, and which object makes each record.
 
-    The zone file of one zone (--zone, where there are several) has SOA and NS, so that a server can load it.
+    The zone file of one zone (--zone, where there are several) has an SOA, and an NS with --dns-server-ip,
+    so that a server can load it.
     """
     from kube2etcd.inspect import listing
 
@@ -100,6 +101,10 @@ def records(
             click.echo(
                 "Note: without SOA and NS; --zone NAME makes the whole zone file of one zone", err=True
             )
+        else:
+            found = listing.chosen(found, apex)
+            if not settings.dns_server_ip and apex == settings.domain:
+                click.echo("Note: without NS, which needs --dns-server-ip", err=True)
         click.echo(listing.zone_file(found, apex, settings.ttl, int(time.time())))
     else:
         click.echo(listing.table(found) if output == "table" else listing.as_json(found))

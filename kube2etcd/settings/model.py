@@ -102,6 +102,12 @@ class Setting:
         return str(getattr(self.convert, "metavar", "TEXT"))
 
     @property
+    def form(self) -> dict[str, Any]:
+        """JSON Schema of the value in the Helm chart, stricter about types than the file."""
+        item = getattr(self.convert, "form", {"type": "string"})
+        return {"anyOf": [item, {"type": "array", "items": item}]} if self.many else dict(item)
+
+    @property
     def variable(self) -> str:
         """The environment variable."""
         return ENVIRONMENT + self.option.upper().replace("-", "_")

@@ -100,11 +100,12 @@ Convert = Callable[[Any], Any]
 _Reader = TypeVar("_Reader", bound=Convert)
 
 
-def _shown(metavar: str) -> Callable[[_Reader], _Reader]:
-    """Mark a reader with the placeholder of its value in ``--help``."""
+def _shown(metavar: str, **form: Any) -> Callable[[_Reader], _Reader]:
+    """Mark a reader with the placeholder of its value in ``--help`` and, unless every text will do, with the
+    JSON Schema of what the Helm chart takes."""
 
     def mark(convert: _Reader) -> _Reader:
-        setattr(convert, "metavar", metavar)  # noqa: B010 - functions declare no attributes
+        vars(convert).update(metavar=metavar, form=form or {"type": "string"})
         return convert
 
     return mark
@@ -165,7 +166,7 @@ def to_text(value: Any) -> str:
     return value
 
 
-@_shown("FILE")
+@_shown("FILE", type="string", minLength=1)
 def to_file(value: Any) -> str:
     """A file's path."""
     text = to_text(value)
@@ -177,7 +178,7 @@ def to_file(value: Any) -> str:
 def _matching(metavar: str, pattern: str, hint: str, separator: str = ";") -> Callable[[Any], str]:
     """A reader of text that matches ``pattern`` as a whole; takes its first group."""
 
-    @_shown(metavar)
+    @_shown(metavar, type="string", pattern=f"^{pattern}$")
     def convert(value: Any) -> str:
         text = to_text(value)
         match = re.fullmatch(pattern, text)
@@ -191,7 +192,7 @@ def _matching(metavar: str, pattern: str, hint: str, separator: str = ";") -> Ca
 def to_one_of(*words: str) -> Convert:
     """One of these words."""
 
-    @_shown("|".join(words))
+    @_shown("|".join(words), enum=[*words])
     def convert(value: Any) -> str:
         text = str(value).lower() if not isinstance(value, bool) else ""
         if text not in words:
@@ -204,7 +205,7 @@ def to_one_of(*words: str) -> Convert:
 def to_integer(low: int, high: int, what: str, metavar: str = "SECONDS") -> Convert:
     """An integer from ``low`` to ``high``; ``what`` names it in the fault, ``metavar`` in ``--help``."""
 
-    @_shown(metavar)
+    @_shown(metavar, type="integer", minimum=low, maximum=high)
     def convert(value: Any) -> int:
         text = str(value).strip()
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else low - 1
@@ -215,15 +216,16 @@ def to_integer(low: int, high: int, what: str, metavar: str = "SECONDS") -> Conv
     return convert
 
 
+_DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)([smh]?)"
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def to_duration(low: float, high: float) -> Convert:
     """Seconds from ``low`` to ``high``, written ``90``, ``90s``, ``2m`` or ``1h``."""
 
-    @_shown("SECONDS")
+    @_shown("SECONDS", type=["number", "string"], minimum=low, maximum=high, pattern=f"^{_DURATION}$")
     def convert(value: Any) -> float:
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", str(value).strip())
+        match = re.fullmatch(_DURATION, str(value).strip())
         seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
         if isinstance(value, bool) or not low <= seconds <= high:
             raise Fault(
@@ -234,7 +236,7 @@ def to_duration(low: float, high: float) -> Convert:
     return convert
 
 
-@_shown("true|false")
+@_shown("true|false", type="boolean")
 def to_boolean(value: Any) -> bool:
     """A boolean, in YAML's spellings."""
     text = str(value).strip().lower()
@@ -250,7 +252,7 @@ def to_not(value: Any) -> bool:
     return not to_boolean(value)
 
 
-@_shown("NAME")
+@_shown("NAME", type="string", pattern=r"^[^\s/]+$")
 def to_name(value: Any) -> Name:
     """A DNS name."""
     try:
@@ -345,7 +347,7 @@ def to_selector(value: Any) -> Selector:
         raise Fault(f"cannot be used: {error}") from None
 
 
-@_shown("IP")
+@_shown("IP", type="string", anyOf=[{"format": "ipv4"}, {"format": "ipv6"}])
 def to_address(value: Any) -> Address:
     """An IPv4 or IPv6 address."""
     try:
@@ -355,7 +357,7 @@ def to_address(value: Any) -> Address:
         raise Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10{hint}") from None
 
 
-@_shown("CIDR")
+@_shown("CIDR", type="string", pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")
 def to_network(value: Any) -> Network:
     """A network in CIDR form, without host bits."""
     try:
@@ -364,7 +366,15 @@ def to_network(value: Any) -> Network:
         raise Fault(f"is {called(value)}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
 
 
-@_shown("HOST:PORT")
+_LISTENER: Final = {
+    "type": ["string", "integer"],
+    "minimum": 0,
+    "maximum": 65535,
+    "pattern": r"^(\[[0-9A-Fa-f:.]+\]:|[^:\[\]\s/]*:)?[0-9]{1,5}$",
+}
+
+
+@_shown("HOST:PORT", **_LISTENER)
 def parse_host_port(value: Any) -> HostPort:
     """``HOST:PORT``, ``:PORT``, ``[::]:PORT`` or a port alone; ``ValueError`` says what to write."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else to_text(value).strip()
@@ -378,7 +388,7 @@ def parse_host_port(value: Any) -> HostPort:
     return HostPort(match["six"] or match["host"] or "", int(match["port"]))
 
 
-@_shown("HOST:PORT")
+@_shown("HOST:PORT", **{**_LISTENER, "pattern": f"({_LISTENER['pattern']})|^$"})
 def to_listener(value: Any) -> HostPort | None:
     """A listen address, as in `parse_host_port`; empty to disable the listener."""
     return None if isinstance(value, str) and not value.strip() else parse_host_port(value)
@@ -410,10 +420,13 @@ def _is_v6(text: str) -> bool:
     return True
 
 
+_URL: Final = {"type": "string", "pattern": "^https?://[!-~]+$"}
+
+
 def to_url(example: str) -> Convert:
     """An http or https URL; ``example`` is shown in the fault."""
 
-    @_shown("URL")
+    @_shown("URL", **_URL)
     def convert(value: Any) -> str:
         text = to_text(value).strip()
         try:
@@ -451,7 +464,7 @@ def _hidden(text: str) -> str:
     return repr(re.sub(r"^(\w+://)?.*@", r"\1***@", text))
 
 
-@_shown("URL")
+@_shown("URL", **_URL)
 def to_etcd_url(value: Any) -> str:
     """The URL of an etcd server: no path, no credentials."""
     url: str = to_url("http://127.0.0.1:2379")(value)

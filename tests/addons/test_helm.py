@@ -1,6 +1,7 @@
 """The chart without Helm: its values, their schema and their table.
 
-``python -m tests.addons.test_helm`` writes the table. `tests/stack/test_addon_helm.py` renders it.
+``python -m tests.addons.test_helm`` writes the table, and the schema of ``settings``.
+`tests/stack/test_addon_helm.py` renders it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import pytest
 import yaml
 
 from kube2etcd import __version__
-from kube2etcd.settings import Settings
+from kube2etcd.settings import ZONE_FIELDS, Settings
+from kube2etcd.settings.model import BY_PATH, GROUPS
 from tests.addons.manifests import ADDONS
 
 CHART = ADDONS / "helm"
@@ -95,9 +97,36 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     same(values(), schema(), "")
 
 
-def test_the_schema_knows_every_setting() -> None:
-    names = schema()["properties"]["settings"]["propertyNames"]["enum"]
-    assert names == [one.name for one in fields(Settings)]
+def form(path: str) -> dict[str, Any]:
+    """JSON Schema of a key of the settings file."""
+    if path in GROUPS:
+        keys = [one.name for one in fields(GROUPS[path]) if f"{path}.{one.name}" in BY_PATH]
+        return mapping({key: form(f"{path}.{key}") for key in keys})
+    if path == "zones":
+        zone = mapping({key: one.form for key, one in ZONE_FIELDS.items()}, required=["zone"])
+        return {"type": "array", "items": zone}
+    found = BY_PATH[path].form
+    if path == "vm.allowed_networks":
+        found["anyOf"].append({"type": "object", "additionalProperties": {"anyOf": found["anyOf"][:2]}})
+    return found
+
+
+def mapping(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, **more, "properties": properties}
+
+
+def settings_schema() -> str:
+    """The part of the schema that the settings make, one key a line."""
+    lines = [f"        {json.dumps(one.name)}: {json.dumps(form(one.name))}" for one in fields(Settings)]
+    head = '    "settings": {\n      "type": "object",\n      "additionalProperties": false,\n'
+    head += '      "properties": {\n'
+    return head + ",\n".join(lines) + "\n      }\n    },\n"
+
+
+def test_the_schema_has_every_setting_with_its_type() -> None:
+    assert settings_schema() in (CHART / "values.schema.json").read_text(), (
+        "run python -m tests.addons.test_helm"
+    )
 
 
 @pytest.mark.parametrize("key", ["version", "appVersion"])
@@ -112,4 +141,7 @@ def test_the_custom_resource_is_that_of_the_manifest() -> None:
 
 
 if __name__ == "__main__":
+    file = CHART / "values.schema.json"
+    before, _, rest = file.read_text().partition('    "settings": {\n')
+    file.write_text(before + settings_schema() + rest[rest.index('    "service": {') :])
     GUIDE.write_text(GUIDE.read_text().partition(HEAD)[0] + table())

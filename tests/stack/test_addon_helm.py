@@ -189,6 +189,25 @@ def test_given_settings_override_and_keep_what_is_beside(render: Render) -> None
     assert build.kinds(settings)
 
 
+def test_every_type_of_setting_can_be_given(render: Render) -> None:
+    given = {
+        "ttl": 60,
+        "pods": "verified",
+        "dns_server_ip": ["10.0.0.10", "fd00::10"],
+        "vm": {"domain": "", "allowed_networks": {"*": "10.0.0.0/8", "shop": ["fd00::/64"]}},
+        "zones": [{"zone": "public.example.com", "selector": "tier in (a, b)", "name": "{service}"}],
+        "domains": ["apps.example.com", ".example.org"],
+        "corefile": {"vm_listen": ":5354", "upstream": "192.0.2.53 192.0.2.54", "cache": 0, "imports": ""},
+        "webhook": {"cluster_ip": "192.0.2.1"},
+        "resync_period": "5m",
+        "log_level": "debug",
+    }
+    [config] = of_kind(render("dns", {"settings": given}), "ConfigMap")
+    settings = load_text(config["data"]["settings.yaml"])
+    assert (settings.ttl, settings.resync_period, len(settings.dns_server_ip)) == (60, 300, 2)
+    assert set(settings.vm.allowed_networks_in) == {"shop"}
+
+
 def test_addresses_of_ipv6_are_in_brackets(render: Render) -> None:
     found = render("shared-etcd", {"sharedEtcd.addresses": ["fd00:10::20", "fd00:10::21", "fd00:10::22"]})
     configs = {one["metadata"]["name"]: one["data"] for one in of_kind(found, "ConfigMap")}
@@ -272,6 +291,28 @@ def refused() -> Iterator[Any]:
         yield pytest.param({"replicas": replicas}, "replicas", id=f"replicas={replicas}")
     yield pytest.param({"clusterDNS.domian": "x"}, "domian", id="unknown")
     yield pytest.param({"settings.tll": 5}, "tll", id="unknown-setting")
+    for setting, value in (
+        ("ttl", "abc"),
+        ("ttl", 0),
+        ("pods", "bogus"),
+        ("zones", "x"),
+        ("zones", [{"selector": "a=b"}]),
+        ("events", "maybe"),
+        ("etcd", {"servers": "localhost"}),
+        ("dns_server_ip", ["10.0.0"]),
+        ("resync_period", "5 minutes"),
+    ):
+        yield pytest.param({f"settings.{setting}": value}, f"/settings/{setting}", id=f"{setting}={value}")
+    for setting, value in (
+        ("listen", ":9999"),
+        ("listen_page", ":9000"),
+        ("etcd.api", "v2"),
+        ("corefile.health_listen", ""),
+        ("webhook.inside", False),
+        ("skydns.config", True),
+    ):
+        said = f"settings.{setting.removesuffix('.config')} cannot be set"
+        yield pytest.param({f"settings.{setting}": value}, said, id=f"fixed-{setting}")
     yield pytest.param({"externalDNS.enabled": True}, "/externalDNS/domains", id="no-domain")
     yield pytest.param(
         {"sharedEtcd": {"enabled": True, "addresses": ["10.0.0.1"]}}, "/sharedEtcd/addresses", id="two"

@@ -38,8 +38,27 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ if contains ":" . }}[{{ . }}]{{ else }}{{ . }}{{ end }}
 {{- end }}
 
+{{/* Settings that have no effect in these pods or break them, by the reason why. */}}
+{{- define "fixed" -}}
+"the probes and the Service ask port 8081": [listen]
+"the page is on the pod's loopback, port 8082, where `kubectl port-forward` reaches it": [listen_page]
+"the pods' ports are those of the chart": [corefile.dns_listen, corefile.health_listen, corefile.ready_listen, corefile.metrics_listen]
+"CoreDNS shares it at a path of the chart's": [corefile.file]
+"CoreDNS serves, which reads etcd's v3 API": [etcd.api, skydns]
+"the pods have no such file; for TLS there is sharedEtcd": [etcd.cafile, etcd.cert, etcd.key, etcd.user, etcd.password_file]
+"the pods use their service account": [cluster.kubeconfig, cluster.context]
+"the webhook runs in a pod of its own, by externalDNS.enabled": [webhook.inside, webhook.port, webhook.bind, webhook.allow, webhook.state_objects, webhook.hosts_file, webhook.state_prefix, webhook.state_file]
+{{- end }}
+
 {{/* kube2etcd's settings file: what the values make, under what is given. */}}
 {{- define "settings" -}}
+{{- range $reason, $paths := include "fixed" . | fromYaml }}
+{{- range $path := $paths }}
+{{- $parts := splitList "." $path }}
+{{- $above := ternary (get $.Values.settings (first $parts) | default dict) $.Values.settings (eq (len $parts) 2) }}
+{{- if hasKey $above (last $parts) }}{{ fail (printf "settings.%s cannot be set: %s" $path $reason) }}{{ end }}
+{{- end }}
+{{- end }}
 {{- $made := dict }}
 {{- with .Values.clusterDNS }}
 {{- if .enabled }}{{ $_ := set $made "domain" .domain }}{{ else }}{{ $_ := set $made "cluster_zone" false }}{{ end }}
