@@ -163,6 +163,15 @@ def test_records_as_a_zone_file() -> None:
     assert f"{WEB}. 30 IN A 10.96.20.10 ; services/shop/web" in lines
     assert f"_http._tcp.{WEB}. 30 IN SRV 0 100 80 {WEB}. ; services/shop/web" in lines
     assert "; shop.svc.cluster.local. exists without data ; namespaces/shop" in lines
+    assert not any(".arpa. " in line for line in lines)
+
+
+def test_a_zone_file_without_ns_says_so() -> None:
+    command = ("records", "--objects", SHOP, "--output", "zone")
+    assert "without NS" in call(*command).stderr
+    with_server = call(*command, "--dns-server-ip", "10.0.0.10")
+    assert with_server.stderr == ""
+    assert "cluster.local. 30 IN NS ns.dns.cluster.local." in with_server.stdout.splitlines()
 
 
 def test_several_files_after_one_option(tmp_path: Path) -> None:
