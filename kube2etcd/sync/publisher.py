@@ -20,6 +20,7 @@ from kube2etcd.sync.reasons import LoggedReasons
 from kube2etcd.zones.base import Expected, Published, Taken, Zone, sort_of
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
+from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import OWN, Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, address_of
@@ -46,6 +47,7 @@ class Publisher:
         self._claims = Claims(self._rank)
         self.desired = self._claims.values
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
+        self._selecting: dict[str, frozenset[Name]] = {}  # Namespace -> zones that its labels select it for
         self._reverse = f"{layout.prefix}/arpa/".encode()
         self._refused: dict[Unit, tuple[str, ...]] = {}
         self.refusals: Counter[str] = Counter()
@@ -75,7 +77,7 @@ class Publisher:
         self._below = [
             (self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in nested_first
         ]
-        self._follows_namespaces = any(one.follows_namespaces() for one in zones)
+        self._selective = [one for one in zones if isinstance(one, ServicesZone) and one.follows_namespaces()]
 
     @property
     def cluster(self) -> ClusterZone | None:
@@ -232,11 +234,19 @@ class Publisher:
         return key
 
     def with_followers(self, units: set[Unit]) -> set[Unit]:
-        """The units, and the Services that a namespace's labels decide about."""
-        if not self._follows_namespaces:
+        """The units, and the Services of a Namespace that a zone selects now, or no longer does."""
+        if not self._selective:
             return units
         namespaces = [unit.name for unit in units if unit.kind == "namespaces"]
-        return units.union(*(self.store.within("services", one) for one in namespaces))
+        changed = [one for one in namespaces if self._selection_changed(one)]
+        return units.union(*(self.store.within("services", one) for one in changed))
+
+    def _selection_changed(self, namespace: str) -> bool:
+        selecting = frozenset(one.name for one in self._selective if one.selects(namespace, self.store))
+        before = self._selecting.pop(namespace, frozenset())
+        if selecting:
+            self._selecting[namespace] = selecting
+        return selecting != before
 
     def seniority(self, unit: Unit) -> Seniority:
         """Age, namespace, name: the order in which units have names that only one can have."""

@@ -71,7 +71,7 @@ class ServicesZone(Zone):
         match store.get(unit):
             case Service() as service if not self.unselected(service, store):
                 return selected_records(service, store.slices(unit), self)
-            case Namespace() if self._selects(unit.name, store):
+            case Namespace() if self.selects(unit.name, store):
                 return selected_namespace_records(unit.name, self)
         return Published()
 
@@ -92,10 +92,11 @@ class ServicesZone(Zone):
 
     def unselected_namespace(self, namespace: str, store: Store) -> str:
         """Why a namespace is not in this zone, or nothing where it is."""
-        selected = self._selects(namespace, store)
+        selected = self.selects(namespace, store)
         return "" if selected else f"namespace {namespace} is not selected for {self.name}"
 
-    def _selects(self, namespace: str, store: Store) -> bool:
+    def selects(self, namespace: str, store: Store) -> bool:
+        """Whether Services of the namespace can be in this zone."""
         if self.namespaces and namespace not in self.namespaces:
             return False
         if not self.namespace_selector.requirements:

@@ -226,6 +226,9 @@ def test_services_follow_the_labels_of_their_namespace() -> None:
     assert zone + b"shop/web" in changed
     assert zone + b"shop/web" in publisher.desired
     assert not any(key.startswith(zone + b"other") for key in publisher.desired)
+    renamed = Namespace(Metadata("", "shop", labels={"env": "staging", "team": "a"}))
+    touched = store.apply("namespaces", Event("MODIFIED", renamed, "", "shop"))
+    assert publisher.with_followers(touched) == touched, "it is selected as before"
     publisher.refresh(publisher.with_followers(store.apply("namespaces", Event("DELETED", None, "", "shop"))))
     assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
     assert publisher.refresh({Unit("services", "shop", "web")}) == set()
