@@ -6,7 +6,7 @@ Tests hold the model equal to the real server.  The JSON form is documented in d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
@@ -16,10 +16,13 @@ from kube2etcd.inspect.view import conditions
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
 from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
+from kube2etcd.sync.plan import diff, prune
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
 from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block
+from skydns_compat.message import owner_of
 from skydns_compat.names import Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
 from skydns_compat.reader_served import served_answer
@@ -49,7 +52,39 @@ UNKNOWN: Final = 2
 #: A server that is asked: (name, type) -> its answer.
 Asked: TypeAlias = Callable[[Name, str], Answer]
 
+#: Foreign keys that one answer names.
+MOST_FOREIGN: Final = 10
+
 _T = TypeVar("_T")
+
+
+class _Keys(Mapping[bytes, bytes]):
+    """Keys of etcd that can note which of them a question reads."""
+
+    def __init__(self, keys: Mapping[bytes, bytes]) -> None:
+        self._keys, self._read = keys, None  # type: Mapping[bytes, bytes], set[bytes] | None
+
+    def read_by(self, question: Callable[[], object]) -> set[bytes]:
+        """The keys that ``question`` reads; malformed ones count as empty: it would end at the first."""
+        self._read = read = set[bytes]()
+        try:
+            question()
+        finally:
+            self._read = None
+        return read
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self._keys[key]
+        if self._read is None:
+            return value
+        self._read.add(key)
+        return value if owner_of(value) is not None else b"{}"
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 class Reads(Protocol):
@@ -223,8 +258,9 @@ class Explainer:
             return lambda name, rtype: served_answer(entries, blocks, name, rtype)
 
         self._reads, read = reads, reads or served
-        self._wanted = read(self._desired)
-        self._keys, self._existing = existing or {}, None if existing is None else read(existing)
+        self._wanted_keys, self._keys = _Keys(self._desired), _Keys(existing or {})
+        self._wanted = read(self._wanted_keys)
+        self._existing = None if existing is None else read(self._keys)
 
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
         """One explanation for each type: the one asked for, else those that the name has."""
@@ -247,14 +283,11 @@ class Explainer:
             reasons += self._reads.reasons(name, rtype, rows, wanted)
         if any(one.rtype == "HINFO" for one in wanted.answers):
             reasons.insert(0, "ANY has this one answer for every name of the zone (RFC 8482)")
-        if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
-            would_be = meaning(wanted.rcode, bool(wanted.answers))
-            hint = ": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run"
-            reasons.append(
-                f"etcd is not equal to the cluster here, which would be {would_be}"
-                + "".join(f"; {record}" for record in wanted.answers)
-                + (hint if self._bridge is None else "")
-            )
+        if self._existing is not None and (real.rcode, set(real.answers)) != (
+            wanted.rcode,
+            set(wanted.answers),
+        ):
+            reasons += self._unlike(name, rtype, self._existing, wanted)
         near: list[str] = []
         if real.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
             near = self._near(name, reasons)
@@ -266,6 +299,36 @@ class Explainer:
             tuple(map(str, real.additional)),
             (*reasons, *conditions),
             tuple(near),
+        )
+
+    def _unlike(self, name: Name, rtype: str, existing: Asked, wanted: Answer) -> Iterator[str]:
+        """What makes the answer of etcd's keys another one than the cluster's."""
+        layout = self._publisher.layout
+        read = self._keys.read_by(lambda: existing(name, rtype))
+        read |= self._wanted_keys.read_by(lambda: self._wanted(name, rtype))
+        plan = diff(self._keys, self._desired, layout.owner, read)
+        foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))
+        hint = self._bridge is None and (plan.changes or not foreign)
+        would_be = meaning(wanted.rcode, bool(wanted.answers))
+        ours = [one for one in self._publisher.zones if not isinstance(one, ExternalZone)]
+        ranges = [layout.zone_range(one.name) for one in ours]
+        pruned = {one.key for one in prune(foreign, self._keys, layout.owner, ranges)}
+        for key in foreign[:MOST_FOREIGN]:
+            whose = owner_of(self._keys[key])
+            yield (
+                f"another writer's key {key.decode(errors='backslashreplace')}"
+                + (f" (owner {whose})" if whose else "")
+                + (
+                    " is in this answer"
+                    if whose is not None
+                    else " is malformed, which breaks all names above it"
+                )
+                + (": resync --prune-foreign deletes it" if key in pruned else ": delete it in etcd")
+            )
+        yield (
+            f"etcd is not equal to the cluster here, which would be {would_be}"
+            + "".join(f"; {record}" for record in wanted.answers)
+            + (": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run" if hint else "")
         )
 
     def _near(self, name: Name, reasons: list[str]) -> list[str]:

@@ -222,6 +222,22 @@ def test_actual_keys_of_etcd(tmp_path: Path, name: str, rtype: str, key: bytes, 
     assert "etcd is not equal to the cluster here" in found.reasons[-1]
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b'{"host":', "is malformed, which breaks all names above it: resync --prune-foreign deletes it"),
+        (b'{"host":"10.66.6.6"}', "is in this answer: resync --prune-foreign deletes it"),
+        (b'{"host":"10.66.6.6","owner":"other"}', "(owner other) is in this answer: resync"),
+        (b'{"host":"10.66.6.6","owner":"kube2etcd/sub"}', "is in this answer: delete it in etcd"),
+    ],
+    ids=["malformed", "nobody's", "another's", "sub-owner's"],
+)
+def test_another_writers_key_is_named(tmp_path: Path, value: bytes, says: str) -> None:
+    key = b"/skydns/local/cluster/svc/shop/web/zz"
+    (found,) = explainer(tmp_path, {key: value}).explain(question_name(WEB), "A")
+    assert [one for one in found.reasons if key.decode() in one and says in one], found.reasons
+
+
 SERVER = HostPort("192.0.2.53", 53)
 NXDOMAIN = Reply("NXDOMAIN")
 WEB = "web.shop.svc.cluster.local"
