@@ -223,10 +223,9 @@ def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
 
     :raises BridgeError: none answers there, or one of another version.
     """
-    import msgspec
     import urllib3
 
-    from kube2etcd.inspect.explain import Explanation
+    from kube2etcd.inspect.explain import decoded
 
     where = url if "://" in url else f"http://127.0.0.1{url}" if url.startswith(":") else f"http://{url}"
     where = where.rstrip("/") + "/api/explain"
@@ -242,8 +241,8 @@ def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
         raise BridgeError(f"no bridge answers at {url} ({error}); does it run with --listen-page?") from None
     if answer.status == 200:
         try:
-            return msgspec.json.decode(answer.data, type=list[Explanation])
-        except msgspec.DecodeError:
+            return decoded(answer.data, name)
+        except ValueError:
             pass
     elif answer.status in (400, 503):
         raise BridgeError(

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 from kube2etcd.inspect.listing import Row
 from kube2etcd.inspect.view import conditions
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
@@ -136,10 +138,10 @@ class Explanation:
     name: str
     type: str
     rcode: str
-    answers: tuple[str, ...] = ()
-    additional: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    nearest: tuple[str, ...] = ()
+    answers: tuple[str, ...]
+    additional: tuple[str, ...]
+    reasons: tuple[str, ...]
+    nearest: tuple[str, ...]
     """Names most like one that does not exist."""
     server: Served | None = None
 
@@ -186,6 +188,19 @@ def exit_code(found: Iterable[Explanation]) -> int:
     return RESOLVES if True in said else UNKNOWN if None in said else DOES_NOT
 
 
+def decoded(body: bytes, name: Name) -> list[Explanation]:
+    """What a bridge said of ``name``, from JSON.
+
+    :raises ValueError: it is something else, or of a bridge of another version.
+    """
+    found = msgspec.json.decode(body, type=list[Explanation])
+    if not found or any(one.name != f"{name}." for one in found):
+        raise ValueError("no explanation of that name")
+    if not all(len(_fields(record)) == 5 for one in found for record in (*one.answers, *one.additional)):
+        raise ValueError("not records")
+    return found
+
+
 def meaning(rcode: str, answered: bool, *, asked: bool = False) -> str:
     """The outcome in words; ``asked``: it came from a real server."""
     if rcode == "NXDOMAIN":
@@ -200,7 +215,7 @@ def meaning(rcode: str, answered: bool, *, asked: bool = False) -> str:
 def question_name(text: str) -> Name:
     """The name that is asked for, ``*`` as a label included; an address stands for its reverse name."""
     try:
-        return reverse_name(parse_address(text))
+        return reverse_name(parse_address(text[1:-1] if re.fullmatch(r"\[.*:.*\]", text) else text))
     except ValueError:
         labels = text.split(".")
         plain = Name.parse(".".join("any" if label == "*" else label for label in labels))
@@ -313,6 +328,8 @@ class Explainer:
         ours = [one for one in self._publisher.zones if not isinstance(one, ExternalZone)]
         ranges = [layout.zone_range(one.name) for one in ours]
         pruned = {one.key for one in prune(foreign, self._keys, layout.owner, ranges)}
+        if len(foreign) > MOST_FOREIGN:
+            yield f"{len(foreign)} keys of other writers are in this answer; the first {MOST_FOREIGN}:"
         for key in foreign[:MOST_FOREIGN]:
             whose = owner_of(self._keys[key])
             yield (

@@ -82,15 +82,30 @@ def ask(name: Name, rtype: str, server: HostPort) -> Answer:
         response, _ = dns.query.udp_with_fallback(query, server.host, timeout=PATIENCE, port=server.port)
     except (OSError, dns.exception.DNSException) as error:
         return Answer("", trouble=f"no answer from {server}: {error or type(error).__name__}")
+    question = query.question[0].name
+    owners = {question}
+    for _ in response.answer:
+        # Aliases may come in any order.
+        owners |= {
+            item.target
+            for rrset in response.answer
+            if rrset.name in owners and rrset.rdtype == dns.rdatatype.CNAME
+            for item in rrset
+        }
     found = [
-        (f"{rrset.name} {rrset.ttl} IN", dns.rdatatype.to_text(rrset.rdtype), str(item))
+        (f"{rrset.name} {rrset.ttl} IN", dns.rdatatype.to_text(rrset.rdtype), str(item), rrset.name)
         for rrset in response.answer
         for item in rrset
     ]
     # TYPE65 comes back as HTTPS.
     wanted = dns.rdatatype.to_text(dns.rdatatype.from_text(rtype))
-    data = tuple(data for _, kind, data in found if wanted in (kind, "ANY"))
-    return Answer(dns.rcode.to_text(response.rcode()), data, records=tuple(map(" ".join, found)))
+    data = tuple(
+        data
+        for _, kind, data, owner in found
+        if wanted in (kind, "ANY") and (owner in owners or (kind == "SOA" and question.is_subdomain(owner)))
+    )
+    records = tuple(f"{head} {kind} {data}" for head, kind, data, _ in found)
+    return Answer(dns.rcode.to_text(response.rcode()), data, records=records)
 
 
 def resolv_conf() -> HostPort:

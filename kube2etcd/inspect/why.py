@@ -18,6 +18,7 @@ from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.names import Name, address_of
 from skydns_compat.reader import Answer
+from skydns_compat.records import Alias
 
 #: Keys below a name that are looked at, where it has none of its own.
 MOST_KEYS: Final = 100
@@ -248,7 +249,7 @@ class Why:
 
     def _about_pod(self, mode: str, labels: Sequence[str], shown: list[Row], answer: Answer) -> Iterator[str]:
         if mode == "disabled":
-            yield "names of pods are switched off (--pods disabled)"
+            yield "names of pods are switched off (--pods disabled, or insecure with SkyDNS)"
         elif mode == "insecure" and len(labels) == 3:
             if answer.answers:
                 yield "computed from the name, whether there is such a pod or not (--pods insecure)"
@@ -266,22 +267,33 @@ def _other_types(rows: list[Row]) -> str:
     """Of a name that exists: the types it has, where none of them was asked for."""
     types = sorted({row.record.rtype for row in rows} - {"NODATA"})
     units = ", ".join(dict.fromkeys(str(row.unit) for row in rows))
+    alias = "".join(
+        f", to {row.record.data}, which leads to nothing of that type"
+        for row in rows
+        if isinstance(row.record.data, Alias)
+    )
     return f"the name exists ({units})" + (
-        f" and has {', '.join(types)} only" if types else " without any data"
+        f" and has {', '.join(types)} only{alias}" if types else " without any data"
     )
 
 
 def _no_such_record(
-    zone: Zone, labels: Sequence[str], rows: list[Row], published: Published, service: Service
+    zone: ClusterZone, labels: Sequence[str], rows: list[Row], published: Published, service: Service
 ) -> str:
     described = f"the Service {labels[-2]}/{labels[-3]}"
     if rows:
         return _other_types(rows)
     if len(labels) == 3:
         return f"{described} is there, but has no record"
+    if labels[0].startswith("_") and len(labels) == 4:
+        return f"a port of {described} has two labels, such as _http._tcp"
     if labels[0].startswith("_"):
+        if any(labels[:2] == (f"_{one.name}", f"_{one.protocol.lower()}") for one in service.ports):
+            return f"{described} has this port, and no ready endpoint with it"
         ports = [port.name for port in service.ports if port.name]
         return f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
+    if zone.endpoint_names != "all" and not is_headless(service):
+        return f"{described} has a cluster address: its endpoints have names with --endpoint-names all only"
     depth = len(zone.name.labels) + 4
     owners = {one.name.labels[0] for one in published.records if len(one.name.labels) == depth}
     endpoints = sorted(one for one in owners if not one.startswith("_"))

@@ -41,6 +41,16 @@ kind: Service
 metadata: {name: legacy, namespace: shop}
 spec: {type: ExternalName, externalName: 192.0.2.9}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: bare, namespace: shop}
+spec: {clusterIP: None, ports: [{name: http, port: 80, protocol: TCP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: lost, namespace: shop}
+spec: {type: ExternalName, externalName: gone.shop.svc.cluster.local}
+---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: legacy-abcde, namespace: shop}
@@ -107,6 +117,22 @@ CASES = [
         "A",
         "NXDOMAIN",
         "endpointslices/shop/legacy-abcde, by its name one of",
+    ),
+    (
+        "_http._tcp.bare.shop.svc.cluster.local",
+        "SRV",
+        "NXDOMAIN",
+        "has this port, and no ready endpoint with it",
+    ),
+    ("_tcp.bare.shop.svc.cluster.local", "SRV", "NOERROR", "has two labels, such as _http._tcp"),
+    ("_gone._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "no such port; its named ports are: http"),
+    ("web-0.web.shop.svc.cluster.local", "A", "NXDOMAIN", "names with --endpoint-names all only"),
+    ("x.bare.shop.svc.cluster.local", "A", "NXDOMAIN", "has no endpoint of the name x; it has: none"),
+    (
+        "lost.shop.svc.cluster.local",
+        "A",
+        "NOERROR",
+        "to gone.shop.svc.cluster.local., which leads",
     ),
     ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
     ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
@@ -238,6 +264,13 @@ def test_another_writers_key_is_named(tmp_path: Path, value: bytes, says: str) -
     assert [one for one in found.reasons if key.decode() in one and says in one], found.reasons
 
 
+def test_many_keys_of_other_writers_are_counted(tmp_path: Path) -> None:
+    keys = {f"/skydns/local/cluster/svc/shop/web/z{at}".encode(): b'{"host":"10.66.6.6"}' for at in range(12)}
+    (found,) = explainer(tmp_path, dict(keys)).explain(question_name(WEB), "A")
+    assert "12 keys of other writers are in this answer; the first 10:" in found.reasons
+    assert sum("another writer's key" in one for one in found.reasons) == 10
+
+
 SERVER = HostPort("192.0.2.53", 53)
 NXDOMAIN = Reply("NXDOMAIN")
 WEB = "web.shop.svc.cluster.local"
@@ -308,7 +341,7 @@ def test_where_a_server_parts_from_the_keys(
 
 
 def test_a_terminal_obeys_nobody() -> None:
-    found = Explanation("a.", "TXT", "NOERROR", ("a. 30 IN TXT \x1b[2J",), reasons=("\x07",), nearest=("\r",))
+    found = Explanation("a.", "TXT", "NOERROR", ("a. 30 IN TXT \x1b[2J",), (), ("\x07",), ("\r",))
     found = found.beside(SERVER, Reply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
     assert all(line.isprintable() for line in str(found).splitlines())
 
@@ -337,6 +370,7 @@ def test_exit_codes(tmp_path: Path, names: list[tuple[str, str]], code: int) -> 
     [
         ("10.0.0.1", "1.0.0.10.in-addr.arpa"),
         ("::ffff:10.0.0.1", "1.0.0.10.in-addr.arpa"),
+        ("[::ffff:10.0.0.1]", "1.0.0.10.in-addr.arpa"),
         ("Web.Shop.", "web.shop"),
         ("*.Shop.", "*.shop"),
     ],

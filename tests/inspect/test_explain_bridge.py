@@ -20,9 +20,12 @@ FOUND = {
     "type": "A",
     "rcode": "NOERROR",
     "answers": ["web.shop. 30 IN A 10.0.0.1"],
+    "additional": [],
     "reasons": ["a plan is held"],
+    "nearest": [],
     "later": 1,
 }
+OTHERS = ("new", "none", "short", "less", "other")
 
 
 def explained(name: str, rtype: str) -> list[dict[str, object]]:
@@ -30,7 +33,15 @@ def explained(name: str, rtype: str) -> list[dict[str, object]]:
         raise TimeoutError
     if name == "odd":
         raise ValueError("odd is no name")
-    return [{"new": 1}] if name == "new" else [{**FOUND, "name": f"{name}.", "type": rtype or "A"}]
+    found = {**FOUND, "name": f"{name}.", "type": rtype or "A"}
+    others: dict[str, list[dict[str, object]]] = {
+        "new": [{"new": 1}],
+        "none": [],
+        "short": [found | {"answers": ["a x"]}],
+        "less": [{"name": "less.", "type": "A", "rcode": "NOERROR"}],
+        "other": [FOUND],
+    }
+    return others.get(name, [found])
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +71,7 @@ def test_a_bridge_explains(port: int) -> None:
     [
         ("odd", "odd is no name"),
         ("busy", "the loop has not answered yet; try again"),
-        ("new", "answers 200, and no explanation: is it a bridge's --listen-page, of this version?"),
+        *((name, "answers 200, and no explanation: is it a bridge's --listen-page") for name in OTHERS),
     ],
 )
 def test_a_bridge_does_not_explain(port: int, name: str, said: str) -> None:

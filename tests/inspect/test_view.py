@@ -146,10 +146,6 @@ def dispute(bridge: Bridge) -> None:
     bridge.loop.disputes.keys.update(bridge.loop.publisher.desired)
 
 
-def share(bridge: Bridge) -> None:
-    bridge.loop.target.foreign.keys.update(bridge.loop.publisher.desired)
-
-
 def miss(bridge: Bridge) -> None:
     bridge.loop.target.mirror.entries.clear()
 
@@ -177,7 +173,6 @@ def stand_by(bridge: Bridge) -> None:
         (refuse, "etcd refuses to write the name: "),
         (lose, "the contest for the name is lost: another writer holds it by right of its owner id"),
         (dispute, "another writer with our owner id undoes our changes of the name"),
-        (share, "another writer's key is at the name; the bridge never changes it"),
         (miss, "a change of the name is not written yet"),
         (stop_following, "services cannot be followed since 2"),
         (wait_for_lists, "pods are not listed yet; nothing is published before"),
@@ -191,6 +186,12 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
     happen(bridge)
     found = explained(bridge).reasons
     assert [one.startswith(reason) for one in found].count(True) == 1, found
+
+
+def test_a_foreign_key_is_no_change_that_is_due(bridge: Bridge) -> None:
+    bridge.loop.target.foreign.keys.update(bridge.loop.publisher.desired)
+    bridge.loop.target.mirror.entries.clear()
+    assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
 
 def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:

@@ -99,7 +99,35 @@ def test_a_value_in_the_form_of_answers(wanted: str, rtype: str, form: str) -> N
     assert canonical(wanted, rtype) == form
 
 
-def test_data_of_the_type_that_was_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("rtype", "records", "data"),
+    [
+        ("A", ["web.example. CNAME lb.example.", "lb.example. A 10.0.0.1"], ("10.0.0.1",)),
+        ("A", ["lb.example. A 10.0.0.1", "web.example. CNAME lb.example."], ("10.0.0.1",)),
+        ("A", ["WEB.example. A 10.0.0.1"], ("10.0.0.1",)),
+        ("A", ["evil.example. A 10.66.6.6"], ()),
+        (
+            "SOA",
+            ["example. SOA ns.example. hostmaster.example. 1 2 3 4 5"],
+            ("ns.example. hostmaster.example. 1 2 3 4 5",),
+        ),
+        ("SOA", ["other. SOA ns.example. hostmaster.example. 1 2 3 4 5"], ()),
+    ],
+    ids=["alias", "alias last", "letter case", "another owner", "apex", "another apex"],
+)
+def test_data_are_those_of_the_name(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
+    found = answered(
+        [
+            dns.rrset.from_text(name, 5, "IN", kind, rest)
+            for name, kind, rest in (one.split(" ", 2) for one in records)
+        ],
+        rtype,
+    )
+    assert found.data == data
+
+
+def answered(records: list[dns.rrset.RRset], rtype: str = "A") -> Answer:
+    """What `ask` makes of these records."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(20)
@@ -107,16 +135,23 @@ def test_data_of_the_type_that_was_asked_for() -> None:
         def answer() -> None:
             wire, client = server.recvfrom(4096)
             response = dns.message.make_response(dns.message.from_wire(wire))
-            response.answer = [
-                dns.rrset.from_text("web.example.", 5, "IN", "CNAME", "lb.example."),
-                dns.rrset.from_text("lb.example.", 5, "IN", "A", "10.0.0.1", "10.0.0.2"),
-            ]
+            response.answer = records
             server.sendto(response.to_wire(), client)
 
         thread = threading.Thread(target=answer)
         thread.start()
-        found = ask(Name.parse("web.example"), "A", HostPort("127.0.0.1", server.getsockname()[1]))
+        found = ask(Name.parse("web.example"), rtype, HostPort("127.0.0.1", server.getsockname()[1]))
         thread.join()
+    return found
+
+
+def test_data_of_the_type_that_was_asked_for() -> None:
+    found = answered(
+        [
+            dns.rrset.from_text("web.example.", 5, "IN", "CNAME", "lb.example."),
+            dns.rrset.from_text("lb.example.", 5, "IN", "A", "10.0.0.1", "10.0.0.2"),
+        ]
+    )
     assert (found.rcode, sorted(found.data)) == ("NOERROR", ["10.0.0.1", "10.0.0.2"])
     assert found.records[0] == "web.example. 5 IN CNAME lb.example."
 
