@@ -173,11 +173,11 @@ def questions(bench: Bench) -> Iterator[Row]:
         with bench.etcd(old) as etcd:
             bridge = bench.bridge(etcd)
             start_until_ready(bridge)
-            bridge.kill()
             names = bench.folder() / "names"
             lines = [f"service-{at}.bench-{at // 500}.{CLUSTER} A\n" for at in range(crowd.services)]
             names.write_text("".join(lines))
             fresh = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
+            bridge.kill()
             etcd.restart()
             restarted = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
         bench.say(f"etcd {version}: {median(fresh):,.0f} questions/s, restarted {median(restarted):,.0f}")
