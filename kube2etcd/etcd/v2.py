@@ -181,10 +181,11 @@ class V2Store:
         seen, tally = self._seen, _Tally(progress)
         try:
             for generation in generations:
-                puts = [change for batch in generation for change in batch if isinstance(change, Put)]
+                batches = tuple(generation)  # it may come as it is made
+                puts = [change for batch in batches for change in batch if isinstance(change, Put)]
                 self._put_all([one for one in puts if b"/_" not in one.key], seen, tally)
                 self._put_all([one for one in puts if b"/_" in one.key], seen, tally)
-                for batch in generation:
+                for batch in batches:
                     self._delete_all([one for one in batch if isinstance(one, Delete)], seen, tally)
         finally:
             self._seen = max(self._seen, *tally.own, 0)

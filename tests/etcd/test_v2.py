@@ -20,8 +20,9 @@ from tests.etcd.v2_server import ELECTION, Server, Told, file
 from tests.stack.certificates import Authority
 
 
-def batch(*changes: Put | Delete) -> list[list[Batch]]:
-    return [[tuple(changes)]]
+def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
+    """One generation, which can be read once, as those are that come while they are made."""
+    return [iter([tuple(changes)])]
 
 
 TREE = Tree("/skydns")
