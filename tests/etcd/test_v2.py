@@ -26,7 +26,7 @@ def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
 
 
 TREE = Tree("/skydns")
-ONE = batch(Put(b"/skydns/a", b"1"))
+ONE = [[(Put(b"/skydns/a", b"1"),)]]
 
 
 @pytest.mark.parametrize("prefixes", [[], [b"/"], [b""], [b"/a/", b"/b/"]])
