@@ -28,20 +28,24 @@ _SWITCHES = {
 }
 
 
-def from_files(settings: Settings, files: Sequence[str]) -> Publisher:
+def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False) -> Publisher:
     """What the objects in ``files`` want published; ``-`` is the standard input, a folder its files.
+
+    ``brief``: documents that cannot be read are counted, not named, and others without names not spoken of.
 
     :raises ObjectsError: a file cannot be read at all.
     """
     found: dict[str, dict[tuple[str, str], ApiObject]] = {}
     rejected: dict[str, list[Rejected]] = {}
     passed_over: Counter[str] = Counter()
+    unread = 0
     for source, text in _texts(files):
         manifests = decode_manifests(text, source)
         if not manifests.objects and not manifests.faults and not manifests.passed_over:
             log.warning("%s holds no object", source)
         for fault in manifests.faults:
-            log.warning("%s: %s", source, fault)
+            unread += 1
+            log.log(logging.DEBUG if brief else logging.WARNING, "%s: %s", source, fault)
         passed_over += manifests.passed_over
         for one in manifests.objects:
             kind = _kind(one)
@@ -49,13 +53,15 @@ def from_files(settings: Settings, files: Sequence[str]) -> Publisher:
             found.setdefault(kind, {})[(one.metadata.namespace, one.metadata.name)] = one
         for odd in manifests.rejected:
             rejected.setdefault(odd.kind, []).append(odd)
+    if brief and unread:
+        log.warning("documents that cannot be read: %d; kube2etcd records --objects names them", unread)
     store = Store()
     for name in KINDS:
         store.replace(name, found.get(name, {}).values(), rejected.get(name, []))
     publisher = build.publisher(settings, store)
     publisher.refresh(publisher.units())
     build.say_left_out(publisher)
-    _say_unused(settings, found, passed_over)
+    _say_unused(settings, found, Counter() if brief else passed_over)
     return publisher
 
 

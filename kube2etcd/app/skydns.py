@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings import HostPort, Settings
 from skydns_compat.layout import Layout
-from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
+from skydns_compat.layout_skydns import CONFIG, ServerSettings, SkydnsLayout
 from skydns_compat.names import Name
 from skydns_compat.reader import WILDCARDS, Answer
 from skydns_compat.reader_skydns import NDOTS, skydns_answer
@@ -51,6 +51,11 @@ class _SkyDns:
     def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
         return lambda name, rtype: skydns_answer(keys, self.domain, name, rtype, prefix=self.prefix)
 
+    def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """SkyDNS's settings, where they are in etcd."""
+        key = f"{self.prefix}/{CONFIG}".encode()
+        return {key: existing[key]} if key in existing else {}
+
     def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
         """What CoreDNS would answer otherwise (skydns-compat/README.md)."""
         from kube2etcd.inspect.why import is_reverse
@@ -63,6 +68,8 @@ class _SkyDns:
         elif not name.below(self.domain):
             if answer.rcode == "SERVFAIL":
                 yield "SkyDNS asks its upstream for names of two labels and more"
+        elif rtype == "SOA" and name == self.domain:
+            yield f"SkyDNS takes its values from {self.prefix}/{CONFIG} in etcd, or else its defaults"
         elif rtype == "NS" and name != self.domain:
             yield "SkyDNS answers NS below the apex without a look whether the name exists"
         elif wild is not None:

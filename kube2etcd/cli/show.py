@@ -68,6 +68,7 @@ def records(
     so that a server can load it.
     """
     from kube2etcd.inspect import listing
+    from kube2etcd.inspect.why import missing_ns
 
     try:
         below = Name.parse(zone) if zone is not None else None
@@ -103,8 +104,9 @@ def records(
             )
         else:
             found = listing.chosen(found, apex)
-            if not settings.dns_server_ip and apex == settings.domain:
-                click.echo("Note: without NS, which needs --dns-server-ip", err=True)
+            zone_of = next((one for one in publisher.zones if one.name == apex), None)
+            if zone_of is not None and listing.name_server(found, apex) is None:
+                click.echo(f"Note: {missing_ns(zone_of)}", err=True)
         click.echo(listing.zone_file(found, apex, settings.ttl, int(time.time())))
     else:
         click.echo(listing.table(found) if output == "table" else listing.as_json(found))
@@ -207,12 +209,14 @@ def _explained(
     """By the API server's objects, or those of manifests, and etcd's keys."""
     from kube2etcd.app import skydns
     from kube2etcd.app.corefile import served_blocks
+    from kube2etcd.app.offline import from_files
+    from kube2etcd.app.once import listed
     from kube2etcd.inspect.explain import Explainer
     from kube2etcd.log import quiet
 
     # What is left out of the object in question is part of its explanation.
     with Progress() as progress, quiet("kube2etcd.app.build", "kube2etcd.sync.listings"):
-        publisher = publisher_of(settings, objects, progress)
+        publisher = from_files(settings, objects, brief=True) if objects else listed(settings, progress)
     existing = None if objects else existing_of(settings)
     blocks = served_blocks(settings, publisher)
     return Explainer(publisher, blocks, existing, skydns.reads(settings)).explain(name, rtype)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from kube2etcd.inspect.listing import Row
-from kube2etcd.inspect.view import conditions
+from kube2etcd.inspect.view import CONTESTED, conditions
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
 from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
@@ -96,6 +96,10 @@ class Reads(Protocol):
         """The server over these keys."""
         ...
 
+    def settings(self, existing: Mapping[bytes, bytes], /) -> Mapping[bytes, bytes]:
+        """The keys of etcd that are this server's own settings, whoever wrote them."""
+        ...
+
     def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterable[str]:
         """What is this server's own about its answer; ``rows`` are the records at the name."""
         ...
@@ -142,7 +146,7 @@ class Explanation:
     additional: tuple[str, ...]
     reasons: tuple[str, ...]
     nearest: tuple[str, ...]
-    """Names most like one that does not exist."""
+    """Names most like one that does not exist, with their final dot."""
     server: Served | None = None
 
     @property
@@ -266,6 +270,8 @@ class Explainer:
         self._publisher, self._why, self._bridge = publisher, Why(publisher), bridge
         self._within: Within = _here if bridge is None else bridge.within
         self._desired = self._within(lambda: dict(publisher.desired))
+        if reads is not None:
+            self._desired = {**reads.settings(existing or {}), **self._desired}
         prefix = publisher.layout.prefix
 
         def served(keys: Mapping[bytes, bytes]) -> Asked:
@@ -281,12 +287,11 @@ class Explainer:
         """One explanation for each type: the one asked for, else those that the name has."""
         keys = keys_about(self._publisher, self._desired, name)
         rows = self._within(lambda: self._why.rows_at(name, keys))
-        conditions: list[str] = []
+        there, name_of = {*keys, *keys_about(self._publisher, self._keys, name)}, self._publisher.layout.name
+        own = sorted(key for key in there if name_of(key) == name)
+        conditions = list(self._contested(own))
         if self._bridge is not None:
-            bridge, name_of = self._bridge, self._publisher.layout.name
-            there = {*keys, *keys_about(self._publisher, self._keys, name)}
-            own = sorted(key for key in there if name_of(key) == name)
-            conditions = self._within(lambda: bridge.conditions(own))
+            conditions += self._within(partial(self._bridge.conditions, own))
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
@@ -312,9 +317,17 @@ class Explainer:
             real.rcode,
             tuple(map(str, real.answers)),
             tuple(map(str, real.additional)),
-            (*reasons, *conditions),
-            tuple(near),
+            tuple(dict.fromkeys((*reasons, *conditions))),
+            tuple(f"{one}." for one in near),
         )
+
+    def _contested(self, keys: Iterable[bytes]) -> Iterator[str]:
+        """Who has the keys that we want and must leave to another writer."""
+        for key in sorted(diff(self._keys, self._desired, self._publisher.layout.owner, keys).contested):
+            yield (
+                f"the contest for the name is lost: {CONTESTED} ({owner_of(self._keys[key])}), which sorts"
+                f" before ours ({self._publisher.layout.owner})"
+            )
 
     def _unlike(self, name: Name, rtype: str, existing: Asked, wanted: Answer) -> Iterator[str]:
         """What makes the answer of etcd's keys another one than the cluster's."""

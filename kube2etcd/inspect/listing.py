@@ -136,20 +136,27 @@ def _item(row: Row) -> dict[str, object]:
     }
 
 
+def name_server(found: Iterable[Row], zone: Name) -> Name | None:
+    """The target of the zone's NS record; None where it has none, since no address is known."""
+    server = zone.child("ns", "dns")
+    named = any(row.record.name == server and isinstance(row.record.data, Host) for row in found)
+    return server if named else None
+
+
 def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, serial: int = 0) -> str:
     """Lines of a zone file (RFC 1035 section 5), each with its object as a comment.
 
     With the SOA and NS records of ``zone``, ``ttl`` seconds, that make it a whole zone.
     """
     listed = list(found)
+    server = None if zone is None else name_server(listed, zone)
     ports = Counter(row.record.name for row in listed if isinstance(row.record.data, Port))
     lines = []
     if zone is not None:
-        server = zone.child("ns", "dns")
-        data = f"{server}. hostmaster.{zone}. {serial} 7200 1800 86400 30"
+        data = f"ns.dns.{zone}. hostmaster.{zone}. {serial} 7200 1800 86400 30"
         lines.append(f"{zone}. 30 IN SOA {data}")
-        if any(row.record.name == server and isinstance(row.record.data, Host) for row in listed):
-            lines.append(f"{zone}. {ttl} IN NS {server}.")
+    if server is not None:
+        lines.append(f"{zone}. {ttl} IN NS {server}.")
     for row in listed:
         record = row.record
         if record.rtype == "NODATA":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +22,19 @@ from kube2etcd.kube.store import Unit
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
-from skydns_compat.names import InvalidAddress, Name, parse_address
-from skydns_compat.records import NO_PORT, Host, Port
+from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
+from skydns_compat.records import (
+    NO_PORT,
+    Alias,
+    Data,
+    Exists,
+    Host,
+    Mail,
+    Pointer,
+    Port,
+    Record,
+    Text,
+)
 
 MOST_PROBLEMS: Final = 1000
 """Problems of one sort that a view names; the rest is counted."""
@@ -40,8 +52,6 @@ UNITS: Final = 200
 LONGEST: Final = 500
 """Characters of a text that strangers choose."""
 
-_REVERSE = (".in-addr.arpa", ".ip6.arpa")
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Row:
@@ -50,6 +60,7 @@ class Row:
     order: tuple[str, ...]
     """The labels of the name from the right: the order of a zone file."""
     name: str
+    """With its final dot."""
     type: str
     """A, AAAA, CNAME, MX, PTR, SRV, TXT, or NODATA for a name without data."""
     data: str
@@ -69,7 +80,7 @@ class Problem:
     sort: str
     """``left out``, ``refused`` (by etcd), ``contested``, ``held`` or ``malformed``."""
     subject: str
-    """The object, or the name of the key."""
+    """The object, or the name of the key with its final dot."""
     reason: str
 
 
@@ -127,18 +138,18 @@ def look(reconciler: Reconciler, timeout: float) -> View:
     zones = sorted((Name.parse(zone) for zone in view.zones), key=lambda one: -len(one.labels))
     rows: set[Row] = set()
 
-    def add(name: Name, kind: str, data: str, ttl: int, made_by: str, state: str) -> None:
-        zone = next((str(one) for one in zones if name.below(one)), "")
-        rows.add(Row(name.labels[::-1], str(name), kind, data[:LONGEST], ttl, zone, made_by, state))
+    def add(one: Record, made_by: str, state: str) -> None:
+        name, data = one.name, str(one.data)[:LONGEST]
+        zone = next((str(zone) for zone in zones if name.below(zone)), "")
+        rows.add(Row(name.labels[::-1], f"{name}.", one.rtype, data, one.ttl, zone, made_by, state))
 
     for some in batched(units, UNITS):
         for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
             record = one.record
             if not isinstance(record.data, Port) or record.data.port != NO_PORT:
-                state = states.get(record.name, "")
-                add(record.name, record.rtype, str(record.data), record.ttl, str(one.unit), state)
-    for name, value in inbox.ask(lambda: _held(reconciler), timeout):
-        add(name, *record_of(name, value), "", "held")
+                add(record, str(one.unit), states.get(record.name, ""))
+    for record in inbox.ask(lambda: _held(reconciler), timeout):
+        add(record, "", "held")
     return replace(view, rows=tuple(sorted(rows)))
 
 
@@ -151,11 +162,11 @@ def _records(publisher: Publisher, units: list[Unit]) -> list[ListedRow]:
     return [row for unit in units for row in unit_rows(publisher, unit)]
 
 
-def _held(reconciler: Reconciler) -> list[tuple[Name, bytes]]:
+def _held(reconciler: Reconciler) -> list[Record]:
     """What is published still and is to be deleted."""
     entries, name_of = reconciler.target.mirror.entries, reconciler.publisher.layout.name
     held = ((name_of(key), entries[key]) for key in reconciler.held.keys if key in entries)
-    return [(name, value) for name, value in held if name is not None]
+    return [record_of(name, value) for name, value in held if name is not None]
 
 
 def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]:
@@ -168,7 +179,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
 
     def shown(key: bytes) -> str:
         name = layout.name(key)
-        return str(name) if name is not None else key.decode(errors="backslashreplace")
+        return f"{name}." if name is not None else key.decode(errors="backslashreplace")
 
     def state(key: bytes) -> str:
         return "contested" if key in contested else "refused" if key in refused else "missing"
@@ -231,12 +242,10 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
             found.append(f"a plan is held: {len(held)} keys, among them this name's, {HELD}")
         elif key in refused:
             found.append(f"etcd refuses to write the name: {refused[key]}")
-        elif key in target.foreign.contested:
-            found.append(f"the contest for the name is lost: {CONTESTED}")
         elif key in disputed:
             found.append("another writer with our owner id undoes our changes of the name")
-        elif key in target.foreign.keys:
-            continue  # named where the answer has it
+        elif key in target.foreign.keys | target.foreign.contested:
+            continue  # `Explainer` names these, by etcd's keys
         elif wanted.get(key) != entries.get(key):
             found.append("a change of the name is not written yet")
     found += [f"{kind} are not listed yet; nothing is published before" for kind in sorted(listings.waiting)]
@@ -250,28 +259,24 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def record_of(name: Name, value: bytes) -> tuple[str, str, int]:
-    """Type, data and TTL of a value that stands at ``name``, as far as one value says."""
+def record_of(name: Name, value: bytes) -> Record:
+    """The record that a value at ``name`` stands for; one without data where it stands for none."""
     try:
         message = decode(value)
-    except MalformedMessage:
-        return "NODATA", "", 0
-    if not message.host:
-        return ("TXT", message.text[:LONGEST], message.ttl) if message.text else ("NODATA", "", message.ttl)
-    return _type(name, message), _data(name, message), message.ttl
+        return Record(name, _data(name, message), message.ttl)
+    except (MalformedMessage, InvalidName):
+        return Record(name, Exists(), 0)
 
 
-def _type(name: Name, message: Message) -> str:
+def _data(name: Name, message: Message) -> Data:
+    if message.host in ("", str(name)):
+        return Text(message.text) if message.text else Exists()
+    if not (message.mail or name.labels[0].startswith("_")):
+        with suppress(InvalidAddress):
+            return Host(parse_address(message.host))
+    target = Name.parse(message.host)
     if message.mail:
-        return "MX"
+        return Mail(message.priority, target)
     if name.labels[0].startswith("_"):
-        return "SRV"
-    try:
-        return Host(parse_address(message.host)).rtype
-    except InvalidAddress:
-        return "PTR" if str(name).endswith(_REVERSE) else "CNAME"
-
-
-def _data(name: Name, message: Message) -> str:
-    host = message.host[:LONGEST]
-    return f"{message.port} {host}" if name.labels[0].startswith("_") else host
+        return Port(message.port, target)
+    return Pointer(target) if name.labels[-1] == "arpa" else Alias(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from kube2etcd.zones.base import Published, Zone
 from kube2etcd.zones.cluster import ClusterZone, is_headless
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.services import ServicesZone
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.names import Name, address_of
 from skydns_compat.reader import Answer
@@ -102,6 +104,9 @@ class Why:
             zones = " or ".join(str(one.name) for one in self._publisher.zones)
             yield f"{name} is not in {zones}, nor a reverse name"
             return
+        if zone is not None and name == zone.name and rtype in ("NS", "SOA"):
+            yield _about_apex(zone, rtype, answer)
+            return
         types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
         shown = [row for row in rows if row.record.rtype in types and answer.answers]
         for row in shown:
@@ -112,6 +117,8 @@ class Why:
                 yield _other_types(rows)
             return
         labels = name.relative(zone.name)
+        if not rows:
+            yield from self._left_to(name, zone)
         if isinstance(zone, ClusterZone):
             yield from self._in_cluster(zone, labels, rows, shown, answer)
             return
@@ -182,18 +189,27 @@ class Why:
                 yield f"there is {wildcard}, and the server has no wildcards"
         yield f"neither ExternalDNS nor a DNSEndpoint names it in {zone.name}"
 
+    def _left_to(self, name: Name, zone: Zone) -> Iterator[str]:
+        """Objects that would have the name in an outer zone, if it were not in ``zone``."""
+        for outer in self._publisher.zones:
+            if outer.name != zone.name and name.below(outer.name):
+                for unit in (*self._named(name.relative(outer.name)), Unit(NAMES, "", str(name))):
+                    reasons = self._published(unit, outer).left_out
+                    yield from (f"{unit}: {one}" for one in reasons if one.startswith(f"{name} is in the "))
+
+    def _named(self, labels: Sequence[str]) -> Iterator[Unit]:
+        """The Services and machines with these labels in their name."""
+        for kind in ("services", "virtualmachineinstances"):
+            for at, end in itertools.combinations(range(len(labels) + 1), 2):
+                for unit in self._publisher.store.named(kind, ".".join(labels[at:end])):
+                    if len(labels) == 1 or unit.namespace in labels:
+                        yield unit
+
     def _about_other(self, zone: Zone, labels: Sequence[str]) -> Iterator[str]:
         """Why a zone beside the cluster's has no such name: what objects of these names say of it."""
         store = self._publisher.store
-        spans = [labels[at:end] for at in range(len(labels)) for end in range(at + 1, len(labels) + 1)]
-        reasons = [
-            f"{unit}: {reason}"
-            for kind in ("services", "virtualmachineinstances")
-            for span in spans
-            for unit in store.named(kind, ".".join(span))
-            if len(labels) == 1 or unit.namespace in labels
-            for reason in self._left_out(unit, zone)
-        ]
+        named = self._named(labels)
+        reasons = [f"{unit}: {reason}" for unit in named for reason in self._left_out(unit, zone)]
         if not reasons and isinstance(zone, ServicesZone):
             namespaces = [Unit("namespaces", "", label) for label in labels]
             reasons = [
@@ -223,7 +239,7 @@ class Why:
             yield "the name above all namespaces exists without data"
             return
         namespace = labels[-2]
-        if store.get(Unit("namespaces", "", namespace)) is None:
+        if not answer.answers and store.get(Unit("namespaces", "", namespace)) is None:
             yield f"there is no Namespace {namespace}"
         if len(labels) == 2:
             if rows:
@@ -261,6 +277,23 @@ class Why:
             yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
         elif not shown:
             yield "a pod's name has an address, a namespace and pod in front of the zone"
+
+
+def missing_ns(zone: Zone) -> str:
+    """What would give the zone an NS record, where it has none."""
+    match zone:
+        case ClusterZone():
+            return "no NS record without --dns-server-ip"
+        case VmZone():
+            return "no NS record without --name-server-ip"
+        case _:
+            return "no NS record in zones of this kind"
+
+
+def _about_apex(zone: Zone, rtype: str, answer: Answer) -> str:
+    if not answer.answers:
+        return missing_ns(zone)
+    return "the DNS server makes the SOA itself" if rtype == "SOA" else f"it is made of ns.dns.{zone.name}"
 
 
 def _other_types(rows: list[Row]) -> str:

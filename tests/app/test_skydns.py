@@ -95,6 +95,21 @@ def test_explain_asks_skydns(name: str, rtype: str, rcode: str, reason: str) -> 
     assert not any("not equal" in one for one in found.reasons)
 
 
+def test_skydns_settings_in_etcd_need_no_option() -> None:
+    config = b"/skydns/config"
+    wanted = from_files(v2(), [SHOP])
+    written = from_files(v2(skydns_config="true", ttl="7"), [SHOP]).desired[config]
+    explainer = Explainer(wanted, [], {**wanted.desired, config: written}, skydns.reads(v2()))
+    (found,) = explainer.explain(Name.parse("cluster.local"), "SOA")
+    assert found.answers == (
+        "cluster.local. 7 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 0 28800 7200 604800 7",
+    )
+    assert found.reasons == (
+        "the DNS server makes the SOA itself",
+        "SkyDNS takes its values from /skydns/config in etcd, or else its defaults",
+    )
+
+
 @pytest.fixture(scope="module")
 def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
     objects = yaml.safe_load(HUNT)

@@ -153,6 +153,10 @@ CASES = [
     ("gone.shop.svc.cluster.local", "SVCB", "NXDOMAIN", "there is no Service shop/gone"),
     ("cluster.local", "ANY", "NOERROR", "RFC 8482"),
     ("cluster.local", "A", "NOERROR", "the name exists (zones/cluster.local) without any data"),
+    ("cluster.local", "SOA", "NOERROR", "why: the DNS server makes the SOA itself"),
+    ("cluster.local", "NS", "NOERROR", "why: no NS record without --dns-server-ip"),
+    ("vm", "NS", "NOERROR", "why: no NS record without --name-server-ip"),
+    ("dtk.io", "NS", "NOERROR", "why: no NS record in zones of this kind"),
 ]
 
 
@@ -183,6 +187,38 @@ def test_selection_is_no_reason_in_a_services_zone(tmp_path: Path, name: str, hi
     assert "selected" not in found.reasons[0]
 
 
+def test_the_zone_that_takes_a_name_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("zones: [{zone: one}, {zone: shop.one, namespaces: [other]}, {zone: b.dtk.io}]\n")
+    asked = explainer(tmp_path, config=config)
+    for name, reason in (
+        ("web.shop.one", "services/shop/web: web.shop.one is in the zone shop.one"),
+        ("a.b.dtk.io", "names/a.b.dtk.io: a.b.dtk.io is in the zone b.dtk.io, which has names of its own"),
+    ):
+        (found,) = asked.explain(question_name(name), "A")
+        assert reason in found.reasons
+    (found,) = asked.explain(question_name("foo.dtk.io"), "NS")
+    assert not any(" is in the " in one for one in found.reasons)
+
+
+def test_a_name_server_makes_the_ns_record(tmp_path: Path) -> None:
+    (found,) = explainer(tmp_path, dns_server_ip=("10.0.0.10",)).explain(question_name("cluster.local"), "NS")
+    assert found.reasons == ("it is made of ns.dns.cluster.local",)
+
+
+@pytest.mark.parametrize(("rival", "loses"), [("elder", True), ("younger", False)])
+def test_the_writer_that_takes_a_name_is_named(tmp_path: Path, rival: str, loses: bool) -> None:
+    # Without a bridge, by etcd's keys: names that nest go to the owner id that sorts first.
+    theirs = f'{{"host":"10.0.0.5","owner":"{rival}"}}'.encode()
+    keys = {b"/skydns/io/dtk/foo/own_": theirs, b"/skydns/io/dtk/foo/own_/10-0-0-5-H": theirs}
+    (found,) = explainer(tmp_path, keys).explain(question_name("foo.dtk.io"), "A")
+    lost = (
+        f"the contest for the name is lost: another writer holds it by right of its owner id ({rival}), which"
+        " sorts before ours (kube2etcd)"
+    )
+    assert found.reasons.count(lost) == loses
+
+
 def test_no_search_list_without_a_cluster_zone(tmp_path: Path) -> None:
     (found,) = explainer(tmp_path, no_cluster_zone=True).explain(question_name("db.shop"), "A")
     assert found.reasons == ("db.shop is not in vm or dtk.io, nor a reverse name",)
@@ -208,7 +244,7 @@ def test_meaning_of_other_codes() -> None:
 )
 def test_names_like_one_that_is_not_there(tmp_path: Path, name: str, near: str | None) -> None:
     found = explainer(tmp_path).explain(question_name(name))[0].nearest
-    assert list(found[:1]) == ([near] if near else [])
+    assert list(found[:1]) == ([f"{near}."] if near else [])
 
 
 def test_nearest_of_a_hundred_thousand() -> None:

@@ -16,6 +16,7 @@ from kube2etcd.inspect.page import PAGE_SIZE, StatusPage, application, plot
 from kube2etcd.inspect.view import Problem, View
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
+from skydns_compat.records import Text
 from tests.inspect.viewed import HOSTILE, view
 
 
@@ -138,14 +139,15 @@ def test_head_and_unknown_paths(site: Site) -> None:
 def test_records_are_typed_and_sorted(site: Site) -> None:
     found = site.get("/api/records").json()
     kinds = {one["name"]: (one["type"], one["data"]) for one in found["records"]}
-    assert kinds["web-00001.team-1.svc.cluster.local"] == ("A", "10.0.0.1")
-    assert kinds["svc.cluster.local"] == ("NODATA", "")
-    assert kinds["v6.shop.svc.cluster.local"] == ("AAAA", "fd00::1")
-    assert kinds["_http._tcp.v6.shop.svc.cluster.local"] == ("SRV", "80 v6.shop.svc.cluster.local")
-    assert kinds["ext.shop.svc.cluster.local"] == ("CNAME", "db.example.org")
-    assert kinds["1.0.0.10.in-addr.arpa"] == ("PTR", "web-00001.team-1.svc.cluster.local")
-    assert kinds["mail.example.com"] == ("MX", "mx.example.org")
-    assert kinds["txt.example.com"] == ("TXT", HOSTILE)
+    assert kinds["web-00001.team-1.svc.cluster.local."] == ("A", "10.0.0.1")
+    assert kinds["svc.cluster.local."] == ("NODATA", "-")
+    assert kinds["v6.shop.svc.cluster.local."] == ("AAAA", "fd00::1")
+    assert kinds["_http._tcp.v6.shop.svc.cluster.local."] == ("SRV", "0 80 v6.shop.svc.cluster.local.")
+    assert kinds["ext.shop.svc.cluster.local."] == ("CNAME", "db.example.org.")
+    assert kinds["1.0.0.10.in-addr.arpa."] == ("PTR", "web-00001.team-1.svc.cluster.local.")
+    assert kinds["mail.example.com."] == ("MX", "0 mx.example.org.")
+    assert kinds["broken.example.com."] == ("NODATA", "-")
+    assert kinds["txt.example.com."] == ("TXT", str(Text(HOSTILE)))
     names = [one["name"].split(".")[::-1] for one in found["records"]]
     assert names == sorted(names)
     assert len([one for one in found["records"] if one["name"].startswith("web-00001")]) == 1

@@ -63,7 +63,7 @@ def test_an_endpoint_without_ports_has_no_srv_record(bridge: Bridge) -> None:
         Changed("services", Event("ADDED", db, "shop", "db")),
         Changed("endpointslices", Event("ADDED", piece, "shop", "db-1")),
     )
-    rows = [row for row in looked(bridge).rows if row.name == "db.shop.svc.cluster.local"]
+    rows = [row for row in looked(bridge).rows if row.name == "db.shop.svc.cluster.local."]
     assert [row.type for row in rows] == ["A"]
 
 
@@ -76,7 +76,7 @@ def test_what_etcd_refuses(bridge: Bridge) -> None:
     view = looked(bridge)
     assert view.counts["refused"] == len(bridge.etcd.refused)
     assert {one.sort for one in view.problems} == {"refused"}
-    assert "refused" in states(bridge)[NAME]
+    assert "refused" in states(bridge)[f"{NAME}."]
 
 
 def test_a_foreign_value_that_nobody_can_read(bridge: Bridge) -> None:
@@ -86,7 +86,7 @@ def test_a_foreign_value_that_nobody_can_read(bridge: Bridge) -> None:
     foreign.turn(LISTED, Listed("services", []))
     view = looked(foreign)
     reason = "a foreign value that no DNS server can read"
-    assert view.problems == (Problem("malformed", "odd.shop.svc.cluster.local", reason),)
+    assert view.problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
 
 
 def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
@@ -94,7 +94,7 @@ def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
     view = looked(bridge)
     assert view.counts["held"] > 0
     assert {one.sort for one in view.problems} == {"held"}
-    assert "held" in states(bridge)[NAME]
+    assert "held" in states(bridge)[f"{NAME}."]
 
 
 def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
@@ -106,7 +106,7 @@ def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
 
 def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
     bridge.loop.target.mirror.entries.clear()
-    assert states(bridge)[NAME] == {"missing"}
+    assert states(bridge)[f"{NAME}."] == {"missing"}
     assert Delete(b"a").key == b"a"
 
 
@@ -138,10 +138,6 @@ def refuse(bridge: Bridge) -> None:
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
 
 
-def lose(bridge: Bridge) -> None:
-    bridge.loop.target.foreign.contested.update(bridge.loop.publisher.desired)
-
-
 def dispute(bridge: Bridge) -> None:
     bridge.loop.disputes.keys.update(bridge.loop.publisher.desired)
 
@@ -171,7 +167,6 @@ def stand_by(bridge: Bridge) -> None:
     [
         (hold, "a plan is held: "),
         (refuse, "etcd refuses to write the name: "),
-        (lose, "the contest for the name is lost: another writer holds it by right of its owner id"),
         (dispute, "another writer with our owner id undoes our changes of the name"),
         (miss, "a change of the name is not written yet"),
         (stop_following, "services cannot be followed since 2"),
@@ -188,8 +183,9 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
     assert [one.startswith(reason) for one in found].count(True) == 1, found
 
 
-def test_a_foreign_key_is_no_change_that_is_due(bridge: Bridge) -> None:
-    bridge.loop.target.foreign.keys.update(bridge.loop.publisher.desired)
+@pytest.mark.parametrize("whose", ["keys", "contested"])
+def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str) -> None:
+    getattr(bridge.loop.target.foreign, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.entries.clear()
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 

@@ -16,10 +16,11 @@ def view(records: int = 20, hostile: bool = True) -> View:
     rows: list[Row] = []
 
     def add(name: str, value: str, unit: Unit | None, state: str = "") -> None:
-        owner = Name.parse(name)
+        record = record_of(Name.parse(name), value.encode())
         zone = next((zone for zone in ("cluster.local", "example.com") if name.endswith(zone)), "")
-        made_by = "" if unit is None else str(unit)
-        rows.append(Row(owner.labels[::-1], name, *record_of(owner, value.encode()), zone, made_by, state))
+        made_by, data = "" if unit is None else str(unit), str(record.data)
+        order = record.name.labels[::-1]
+        rows.append(Row(order, f"{name}.", record.rtype, data, record.ttl, zone, made_by, state))
 
     for number in range(records):
         unit = Unit("services", f"team-{number % 7}", f"web-{number:05}")
