@@ -1,7 +1,5 @@
 """For every test: a clean environment and logging, and the profiles of hypothesis."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ names of DNSEndpoints lead around in rings, hostnames stand in several slices, a
 cannot be used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from hypothesis import strategies as st

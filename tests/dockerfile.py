@@ -4,8 +4,6 @@ Enough of the two formats for our own files; an instruction that is not known he
 tests never pass over what they do not understand.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Look up running threads by name."""
 
-from __future__ import annotations
-
 import threading
 
 

@@ -1,7 +1,5 @@
 """Hypothesis strategies for API objects: few names and addresses, so that they collide."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeAlias
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import random
 
 from kube2etcd.backoff import BACKOFF_FLOOR, Backoff

@@ -1,7 +1,5 @@
 """Static checks of the Dockerfile; tests/stack/test_dockerfile.py runs its steps."""
 
-from __future__ import annotations
-
 import configparser
 import json
 import re

@@ -1,7 +1,5 @@
 """Ambiguous YAML and YAML bombs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

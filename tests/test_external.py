@@ -1,7 +1,5 @@
 """Endpoints in JSON, and domains."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Endpoints by name: which names a change touches."""
 
-from __future__ import annotations
-
 import pytest
 
 from kube2etcd.external import Endpoint, NameIndex

@@ -1,7 +1,5 @@
 """Lists of modules in setup.cfg and links in documents are up to date."""
 
-from __future__ import annotations
-
 import ast
 import configparser
 import json

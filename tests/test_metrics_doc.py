@@ -1,7 +1,5 @@
 """docs/metrics.md is generated; ``python -m tests.test_metrics_doc`` writes it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kube2etcd.metrics import Metrics

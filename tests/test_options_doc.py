@@ -1,7 +1,5 @@
 """docs/options.md is generated; ``python -m tests.test_options_doc`` writes it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

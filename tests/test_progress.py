@@ -1,7 +1,5 @@
 """The line that tells how far a long command is."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re

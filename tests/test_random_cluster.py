@@ -1,7 +1,5 @@
 """The cluster generator and the comparison of answers."""
 
-from __future__ import annotations
-
 import dns.message
 import dns.rrset
 import pytest

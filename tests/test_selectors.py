@@ -1,7 +1,5 @@
 """Label selectors as the API server understands them."""
 
-from __future__ import annotations
-
 import pytest
 
 from kube2etcd.settings.values import EVERYTHING, InvalidSelector, Selector

@@ -1,7 +1,5 @@
 """Settings for classic SkyDNS are valid with the v2 API only."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

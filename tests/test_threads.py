@@ -1,7 +1,5 @@
 """A thread's death shows in the log, a metric, readiness and liveness."""
 
-from __future__ import annotations
-
 import sys
 import threading
 

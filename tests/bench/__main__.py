@@ -1,7 +1,5 @@
 """``python -m tests.bench [--quick] [--only WORD...] [--rounds 3] [--json FILE]``: all rows from one run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

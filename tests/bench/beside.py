@@ -1,7 +1,5 @@
 """Beside CoreDNS's kubernetes plugin on a real API server: until ready, memory, latency of a change."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

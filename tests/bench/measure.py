@@ -1,7 +1,5 @@
 """Shared by all rows: the bench's servers, CPU and memory of processes, DNS latency."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

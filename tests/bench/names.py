@@ -5,8 +5,6 @@ and to ``kube2etcd run --webhook`` that keeps its state as objects. Each round t
 the same keys into the same etcd, one by one, as many providers do.
 """
 
-from __future__ import annotations
-
 import contextlib
 import random
 import time

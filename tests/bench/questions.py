@@ -5,8 +5,6 @@ turns, so that ratios hold on a busy machine too.  Both have kubeadm's plugins (
 loadbalance, cache 30).
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import re

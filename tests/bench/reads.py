@@ -4,8 +4,6 @@ Bytes are counted on the wire of one API server with the same objects; they depe
 ratio hardly does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import requests

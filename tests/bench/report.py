@@ -3,8 +3,6 @@
 ``python -m tests.bench.report FILE.json`` writes them; the figures are kept beside the document.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

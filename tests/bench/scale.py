@@ -1,7 +1,5 @@
 """What grows with the cluster, at 1,000 to 100,000 objects: first sync, memory, latency of a change."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import time

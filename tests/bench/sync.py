@@ -1,7 +1,5 @@
 """First sync beside a bare Go client that writes the same keys; start; a resync that changes nothing."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

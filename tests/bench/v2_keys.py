@@ -4,8 +4,6 @@ The sockets are eight threads that send each request as bytes made beforehand: t
 rates, which depend on the machine's disk.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -4,8 +4,6 @@ A server in another process plays a watch as kube-apiserver writes it, one HTTP 
 copies bytes, so the ratio is the readers'.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import time

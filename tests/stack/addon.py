@@ -3,8 +3,6 @@
 Pods are those of `tests.stack.pod`; a Service's address leads to those of them that are ready.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A real kube-apiserver without the rest of a cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """kube2etcd as a child process."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

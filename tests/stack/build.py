@@ -8,8 +8,6 @@ so a second run starts at once and a changed version builds again.
 ``python -m tests.stack.build [server...]`` does it by hand.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """Compares two servers' answers to a question and classifies the difference."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

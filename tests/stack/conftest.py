@@ -1,7 +1,5 @@
 """Fixtures for tests on real servers; everything below this folder has the marker ``stack``."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import sys

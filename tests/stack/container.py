@@ -4,8 +4,6 @@ What a container runtime does, as far as a manifest can go wrong in it: a root t
 and volumes where the manifest says, a user without rights in a network that is the pod's.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Unpacks programs of Debian packages into the cache without installing them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

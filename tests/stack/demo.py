@@ -6,8 +6,6 @@ answer and the object behind it. Then it waits, for questions of your own. ``--o
 0 when every answer was right.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """etcd with its v2 keys API, as classic SkyDNS reads it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The real ExternalDNS, and Ingresses for it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A faulty proxy in front of the API server, a TCP tunnel, and helpers shared by the guarantees' tests."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

@@ -1,7 +1,5 @@
 """Runs the real Helm."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path

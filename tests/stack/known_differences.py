@@ -3,8 +3,6 @@
 The differential test fails for a difference that no line here covers; the README of skydns-compat shows them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

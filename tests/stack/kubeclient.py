@@ -1,7 +1,5 @@
 """A small client of the Kubernetes API: plain JSON objects in and out."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor

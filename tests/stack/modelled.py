@@ -1,7 +1,5 @@
 """Compares the reader model with a real CoreDNS on the same keys."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping

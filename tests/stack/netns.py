@@ -4,8 +4,6 @@ Whatever is started in it sees only itself, and the files of ``/etc`` that the t
 to make network and mount namespaces: root's, or that of user namespaces where the system allows them.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Mapping, Sequence

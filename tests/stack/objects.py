@@ -1,7 +1,5 @@
 """API objects as plain JSON, as clients write them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

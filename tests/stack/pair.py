@@ -3,8 +3,6 @@
 Both read the same API server and send other names to the same upstream.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ The pod's objects are read from the API server, as the kubelet reads them.  Cont
 not after the kubelet's growing pauses.
 """
 
-from __future__ import annotations
-
 import base64
 import http.client
 import os

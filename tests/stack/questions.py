@@ -1,7 +1,5 @@
 """Every question a client could ask about a set of API objects, and many it should not."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple

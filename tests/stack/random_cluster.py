@@ -5,8 +5,6 @@ controller would not write for these Services: the DNS answers follow the slices
 API server. Everything here is a function of the seed.
 """
 
-from __future__ import annotations
-
 import copy
 import ipaddress
 import random

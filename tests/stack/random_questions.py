@@ -3,8 +3,6 @@
 `ask` keeps what a resolver sees of an answer, flags and sections and the question that came back included.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

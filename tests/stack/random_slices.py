@@ -5,8 +5,6 @@ Service.  Here most are: with other ports, with none, not ready in one of them, 
 A function of the seed.
 """
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """addons/external-dns: records sent to one pod are served by all, and survive restarts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 `test_addon_manifests.py` installs it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Manifests and chart against a real API server: valid values admitted, invalid ones refused."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

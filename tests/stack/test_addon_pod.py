@@ -1,7 +1,5 @@
 """The pod of addons/dns: startup order, probes, privileges, restarts, the Service's address."""
 
-from __future__ import annotations
-
 import http.client
 import re
 import shutil

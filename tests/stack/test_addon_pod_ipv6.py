@@ -1,7 +1,5 @@
 """The pods of addons/dns on an IPv6-only cluster."""
 
-from __future__ import annotations
-
 import http.client
 import ipaddress
 import subprocess

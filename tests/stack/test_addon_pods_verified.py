@@ -1,7 +1,5 @@
 """The pod of addons/dns with ``pods: verified`` and its extra role."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """addons/shared-etcd: three etcds with TLS, two DNS pods, one writer; any of them may fail."""
 
-from __future__ import annotations
-
 import base64
 import http.client
 import subprocess

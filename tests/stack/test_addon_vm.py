@@ -1,7 +1,5 @@
 """The pod of addons/vm serves machines to the world and nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Each alert of addons/monitoring by promtool's unit tests: it is silent, then fires, with these words."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """``kube2etcd check`` against healthy and broken dependencies."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

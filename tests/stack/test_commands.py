@@ -1,7 +1,5 @@
 """Commands that exit by themselves; `run` before its dependencies are up."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """`--corefile FILE` and a real CoreDNS that reads it: nobody touches CoreDNS when a domain comes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """The demo gives right answers, names wrong ones, and cleans up."""
 
-from __future__ import annotations
-
 import signal
 import socket
 import sys

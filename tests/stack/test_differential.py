@@ -1,7 +1,5 @@
 """The same questions to CoreDNS's own kubernetes plugin and to CoreDNS on our keys: the same answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ The plugin keeps its slices in no order.  So the same answers before and after s
 order, say as well that its answers follow from what there is and from nothing else.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

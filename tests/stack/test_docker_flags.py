@@ -1,7 +1,5 @@
 """The output of ``docker-flags`` as the only configuration of the system's resolver."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

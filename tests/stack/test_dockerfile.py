@@ -5,8 +5,6 @@ engine adds (layers, cache, the image's configuration) is not seen. What the ste
 the end, is.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The released etcd3, unmodified, on our protobuf table, against real servers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Connections to a real etcd: users, TLS, failover, restarts, silence."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import socket

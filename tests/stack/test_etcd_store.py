@@ -1,7 +1,5 @@
 """The key store against real etcds: snapshots, transactions, watches, and the follower."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """The v2 key store against real etcds: snapshots, writes, watches, connections."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import signal

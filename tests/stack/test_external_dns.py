@@ -1,7 +1,5 @@
 """The real ExternalDNS with our webhook as its provider: CoreDNS and hosts file."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence

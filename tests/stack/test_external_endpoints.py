@@ -1,7 +1,5 @@
 """Names from DNSEndpoint objects: nesting, merging, changes, conflicts; the reader model with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """An API server that hangs, restarts or errs, and half-open connections: answers stay, changes arrive."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

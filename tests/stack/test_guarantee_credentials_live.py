@@ -1,7 +1,5 @@
 """Credentials rotate under a running bridge; wrong ones recover without a restart and are never logged."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whatever happens to keys or watch events, etcd converges without a restart."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -4,8 +4,6 @@ KUBE2ETCD_FAULT_OUTAGE says for how many seconds it is away (10): minutes are no
 ours grows (`test_no_pause_grows_however_long_etcd_is_away`), but they can be seen.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """Thousands of changes and many broken connections leak no thread, file or memory."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time

@@ -1,7 +1,5 @@
 """A name that exists before and after a change resolves throughout."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A wrong answer deletes nothing; a real mass deletion is held until a second list agrees."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Each thread of `run` and `webhook` is killed in turn; every death is reported."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator

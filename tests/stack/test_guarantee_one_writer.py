@@ -1,7 +1,5 @@
 """Bridges on one etcd cluster: one writes, another takes over, a deposed leader cannot write."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Foreign keys stay, odd objects affect only themselves, nothing is written twice."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

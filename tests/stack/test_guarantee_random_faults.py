@@ -4,8 +4,6 @@ KUBE2ETCD_FAULT_SECONDS says how long (30), KUBE2ETCD_FAULT_SEED which one (a nu
 failing one can be replayed.  Without, it is always the same, so that a failure is about the change at hand.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

@@ -1,7 +1,5 @@
 """Ready only once all keys are written, and not while etcd is away."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The zone of virtual machines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path

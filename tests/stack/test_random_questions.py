@@ -4,8 +4,6 @@ A few thousand questions, the same on every run; 20,000 others each time with
 ``--hypothesis-profile=thorough`` (`tox -e thorough`). Each difference has its reason below, or is a fault.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random

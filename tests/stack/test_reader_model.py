@@ -1,7 +1,5 @@
 """The reader model against a real CoreDNS: the table of facts, and random key sets."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The reflector and its connection against a real API server."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The model of a whole server against the real CoreDNS on the Corefile made from the same rules."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product

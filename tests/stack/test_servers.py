@@ -1,7 +1,5 @@
 """The harness: no process outlives its parent, failed builds explain themselves, a reset is complete."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The bridge and etcd's v2 keys: the same promises as with v3, as far as SkyDNS can see them."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """What a bridge reports: status page, log, metrics, Kubernetes Events."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

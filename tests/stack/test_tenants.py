@@ -1,7 +1,5 @@
 """The annotation with a tenant's cluster IP."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address

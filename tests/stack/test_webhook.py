@@ -1,7 +1,5 @@
 """The webhook over HTTP."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random

@@ -1,7 +1,5 @@
 """The webhook with etcd: keys, state, outages, 5,000 names."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import threading

@@ -1,7 +1,5 @@
 """The webhook with a hosts file and a state file; Desktop Kubernetes."""
 
-from __future__ import annotations
-
 import json
 import random
 import socket

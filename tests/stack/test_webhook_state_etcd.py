@@ -1,7 +1,5 @@
 """The webhook's state in a real etcd: atomic, repaired, safe with other writers."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Iterator

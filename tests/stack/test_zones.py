@@ -1,7 +1,5 @@
 """Zones of selected Services."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tests.stack.harness import ApiServer, wait_for

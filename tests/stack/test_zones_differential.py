@@ -4,8 +4,6 @@ The plugin serves ``all.example`` as it does a cluster's zone; ours is ``svc.all
 questions are about the same Services.  What a zone of Services does not promise is listed here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A file ``FOLDER/kill`` names the thread to kill; ``FOLDER/threads`` lists those that are alive.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
 import threading

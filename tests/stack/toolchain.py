@@ -1,7 +1,5 @@
 """Finds a Go that can build the servers: on the PATH, else from a wheel."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

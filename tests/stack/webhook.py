@@ -1,7 +1,5 @@
 """``kube2etcd webhook`` as a child process, and ExternalDNS's requests."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence

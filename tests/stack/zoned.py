@@ -1,7 +1,5 @@
 """A bridge with further zones, and CoreDNS with the matching Corefile."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
