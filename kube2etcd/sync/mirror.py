@@ -39,7 +39,8 @@ class Mirror:
     def share(self, desired: Mapping[bytes, bytes]) -> None:
         """Hold what is as ``desired`` as the same objects: a snapshot has brought its own copies of all."""
         for key, value in desired.items():
-            if self.entries.get(key) == value:
+            held = self.entries.get(key)
+            if held is not value and held == value:
                 del self.entries[key]
                 self.entries[key] = value
 
@@ -47,24 +48,26 @@ class Mirror:
         """Mark the copy as stale until the next snapshot."""
         self.lost = True
 
-    def caught_up(self, revision: int) -> None:
-        """`entries` holds everything up to ``revision``, whose events may still arrive and are skipped."""
-        self.revision = revision
-        self._echoes.clear()
-        self._own.clear()
-
     def wrote(self, done: Iterable[changes.Change], result: changes.ApplyResult) -> None:
         """Apply our own changes, without the refused ones of ``result``."""
-        self._own |= result.own_revisions
         refused = {change.key for change, _ in result.refused}
+        puts: dict[bytes, bytes] = {}
         for change in done:
             if change.key in refused:
                 continue
             if isinstance(change, changes.Put):
-                self._echoes[change.key] += 1
-                self.entries[change.key] = change.value
+                puts[change.key] = change.value
             else:
                 self.entries.pop(change.key, None)
+        self.entries.update(puts)
+        if len(result.own_revisions) == result.revision - self.revision:
+            # Nobody else wrote: `entries` holds all up to there, and events of it are skipped by revision.
+            self.revision = result.revision
+            self._echoes.clear()
+            self._own.clear()
+        else:
+            self._own |= result.own_revisions
+            self._echoes.update(puts.keys())
 
     def take(self, batch: changes.WatchBatch) -> set[bytes]:
         """Apply a watch batch; returns the keys that other writers changed."""

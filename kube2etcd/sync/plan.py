@@ -13,7 +13,7 @@ come before Deletes, except that one group changes in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from kube2etcd.etcd import changes
@@ -67,8 +67,10 @@ class Plan:
         """The creates and updates."""
         return tuple(change for change in self.changes if not isinstance(change, Delete))
 
-    def without(self, keys: Container[bytes]) -> Plan:
+    def without(self, keys: Collection[bytes]) -> Plan:
         """The plan without the changes of ``keys``."""
+        if not keys:
+            return self
         return Plan(
             tuple(change for change in self.changes if change.key not in keys),
             self.foreign,
@@ -88,7 +90,11 @@ def diff(
     foreign: set[bytes] = set()
     malformed: set[bytes] = set()
     contested: set[bytes] = set()
-    for key in sorted(existing.keys() | desired.keys() if keys is None else set(keys)):
+    if keys is None:
+        # Before they are sorted: of all keys, few differ.
+        keys = [key for key, wanted in desired.items() if existing.get(key) != wanted]
+        keys += [key for key in existing if key not in desired]
+    for key in sorted(set(keys)):
         before, wanted = existing.get(key), desired.get(key)
         if wanted is None:
             if before is None:

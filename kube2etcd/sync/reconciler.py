@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from kube2etcd.errors import EtcdError
@@ -135,7 +135,7 @@ class Reconciler:
             if full and not target.equal:
                 self._report.publish()
             target.write(plan, repairs, self._clock())
-            written = replace(plan, changes=(*filled.changes, *plan.changes)).without(target.refused())
+            written = Plan((*filled.changes, *plan.changes)).without(target.refused())
             since = now if full else parts.inbox.oldest
             log_changes(self.publisher, written, self.listings.touched, self._clock() - since)
         if full:

@@ -12,7 +12,7 @@ from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.events import Inbox
 from kube2etcd.sync.listings import Listings
-from kube2etcd.sync.plan import Plan
+from kube2etcd.sync.plan import Change, Create, Delete, Plan, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.target import Target
@@ -29,16 +29,19 @@ MANY: Final = 1000
 def log_changes(publisher: Publisher, plan: Plan, units: Collection[Unit], seconds: float) -> None:
     """One line a zone for what was written; ``units``: what was published again, ``seconds``: since it
     changed."""
-    zones: dict[str, Counter[str]] = {}
-    for change in plan.changes:
-        zone = ""
-        if len(plan.changes) <= MANY and (name := publisher.layout.name(change.key)) is not None:
-            found = publisher.zone_of(name)
-            zone = str(found.name) if found is not None else "reverse"
-        zones.setdefault(zone, Counter())[type(change).__name__] += 1
+    zones: dict[str, Counter[type[Change]]] = {}
+    if len(plan.changes) > MANY:
+        zones[""] = Counter(map(type, plan.changes))
+    else:
+        for change in plan.changes:
+            zone = ""
+            if (name := publisher.layout.name(change.key)) is not None:
+                found = publisher.zone_of(name)
+                zone = str(found.name) if found is not None else "reverse"
+            zones.setdefault(zone, Counter())[type(change)] += 1
     for zone, counts in sorted(zones.items()):
         fields: dict[str, object] = {"zone": zone} if zone else {}
-        fields |= {"added": counts["Create"], "changed": counts["Update"], "deleted": counts["Delete"]}
+        fields |= {"added": counts[Create], "changed": counts[Update], "deleted": counts[Delete]}
         if len(units) == 1:
             fields["object"] = str(next(iter(units)))
         elif units:

@@ -242,11 +242,11 @@ class Target:
             self._refused[change.key] = reason
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
         refused = {change.key for change, _ in result.refused}
-        accepted = Counter(isinstance(one, Delete) for one in written if one.key not in refused)
-        log.debug("etcd: %d keys written, %d deleted", accepted[False], accepted[True])
-        self._metrics.wrote(accepted[False], accepted[True])
-        if len(result.own_revisions) == result.revision - self.mirror.revision:
-            self.mirror.caught_up(result.revision)
+        accepted = Counter(map(type, written))
+        accepted.subtract(type(change) for change, _ in result.refused)
+        deleted = accepted.pop(Delete, 0)
+        log.debug("etcd: %d keys written, %d deleted", accepted.total(), deleted)
+        self._metrics.wrote(accepted.total(), deleted)
         return refused
 
     def compared(self, now: float) -> None:

@@ -164,10 +164,12 @@ def test_deleting_what_another_had_deleted_already_has_no_echo() -> None:
 
 
 def test_what_is_as_desired_is_held_once() -> None:
-    texts = {"/a": "1", "/b": "2", "/theirs": "3"}
+    texts = {"/a": "one", "/b": "two", "/theirs": "three"}
     mirror = Mirror()
     mirror.load(Snapshot(3, {key.encode(): value.encode() for key, value in texts.items()}))
-    desired = {key.encode(): value.encode() for key, value in {"/a": "1", "/b": "other", "/c": "4"}.items()}
+    desired = {
+        key.encode(): value.encode() for key, value in {"/a": "one", "/b": "other", "/c": "four"}.items()
+    }
     before = dict(mirror.entries)
     mirror.share(desired)
     assert mirror.entries == before
