@@ -107,6 +107,12 @@ def test_every_command_takes_the_common_options(command: str) -> None:
         assert (f"--{setting.option}" in options) == taken, setting.option
 
 
+def test_variables_of_options_of_single_commands_are_known() -> None:
+    environ = {"KUBE2ETCD_DRY_RUN": "1", "KUBE2ETCD_OUTPUT": "json", "KUBE2ETCD_X": "1"}
+    said = call("corefile", "--log-level", "debug", **environ).stderr
+    assert said.endswith("environment variables that are no settings are ignored: KUBE2ETCD_X\n")
+
+
 def test_variables_without_a_meaning(tmp_path: Path) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("vm: {domain: example.test}\nwebhook: {port: 5001}\nskydns: {}\ncorefile: {cache: 5}\n")

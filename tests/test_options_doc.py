@@ -38,7 +38,7 @@ def generated() -> str:
         rows = [
             (
                 code(*(f"--{name}" for name in (setting.option, *setting.aliases))),
-                code(setting.variable, *setting.variables),
+                code(*setting.variables),
                 code(setting.path),
                 code(setting.shown_default),
                 setting.help,
@@ -63,7 +63,8 @@ def generated() -> str:
         for one in command.params:
             if isinstance(one, click.Option) and not getattr(one, "topic", ""):
                 variable = one.envvar if isinstance(one.envvar, str) else ""
-                row = (code(*one.opts), code(variable), (one.help or "").replace("  [", " ["))
+                shown = f" [default: {one.default}]" if one.show_default else ""
+                row = (code(*one.opts), code(variable), (one.help or "").replace("  [", " [") + shown)
                 own.setdefault(row, []).append(name)
     own_rows = [(*row, ", ".join(commands)) for row, commands in sorted(own.items())]
     return "\n".join(lines + table("option, environment, meaning, commands", own_rows))

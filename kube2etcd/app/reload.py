@@ -6,11 +6,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
 from kube2etcd.errors import Kube2EtcdError
-from kube2etcd.settings import Settings
+from kube2etcd.settings import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -22,33 +20,33 @@ class Reload:
     meanwhile, so DNS goes on answering.
     """
 
-    def __init__(self, config: Path | None, load: Callable[[], Settings], settings: Settings) -> None:
-        """``load`` reads the settings as at the start; ``settings``: what it gave then."""
+    def __init__(self, loaded: Loaded) -> None:
         self.stop = threading.Event()
         """Set when the process is to end; may be set by others, too."""
         self.wanted = False
         """Whether it is to start anew then."""
-        self._config, self._load, self._settings = config, load, settings
+        self._loaded = loaded
         self._seen: bytes | None = None
         self._fault = ""
 
     def look(self) -> str:
         """Look at the file; returns why its change is not taken over, else nothing."""
-        if self._config is None:
+        config = self._loaded.config
+        if config is None:
             return ""
         try:
-            content = self._config.read_bytes()
+            content = config.read_bytes()
         except OSError as error:
-            return self._say(f"{self._config} cannot be read: {error.strerror}")
+            return self._say(f"{config} cannot be read: {error.strerror}")
         if content == self._seen:
             return self._fault
         self._seen = content
         try:
-            settings = self._load()
+            settings = self._loaded.again()
         except Kube2EtcdError as error:
-            return self._say(f"the changed {self._config} is not taken: {error}")
-        if settings != self._settings:
-            log.info("settings changed file=%s; starting anew", self._config)
+            return self._say(f"the changed {config} is not taken: {error}")
+        if settings != self._loaded.settings:
+            log.info("settings changed file=%s; starting anew", config)
             self.wanted = True
             self.stop.set()
         return self._say("")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-from kube2etcd.cli.group import Command, Option
+from kube2etcd.cli.group import Command, Option, main
 from kube2etcd.cli.progress import Progress
 from kube2etcd.errors import EtcdError, SettingsError
 from kube2etcd.log import setup as setup_logging
-from kube2etcd.settings import SETTINGS, Loaded, Setting, Settings, load_all
+from kube2etcd.settings import ENVIRONMENT, SETTINGS, Loaded, Setting, Settings, load_all
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -37,17 +38,46 @@ def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Comma
     )
 
 
-def settings_options(command: str) -> Callable[[_Command], _Command]:
-    """The options of the settings that ``command`` accepts; those without effect on it are hidden."""
+def takes_settings(command: str, *, quiet: bool = True) -> Callable[[_Command], _Command]:
+    """The options of the settings that ``command`` accepts; those without effect on it are hidden.
+
+    The function gets them as ``loaded``, with logging set up; ``quiet``: by default from warnings on.
+    """
+    taken = [one for one in SETTINGS if one.is_taken_by(command)]
 
     def decorate(function: _Command) -> _Command:
-        for setting in reversed([one for one in SETTINGS if one.is_taken_by(command)]):
-            function = _option(setting, command, hidden=not setting.is_used_by(command))(function)
-        return click.option(
-            "--config", "config", metavar="FILE", envvar="KUBE2ETCD_CONFIG", help="Settings file in YAML."
-        )(function)
+        @functools.wraps(function)
+        def call(config: str | None, **given: Any) -> Any:
+            options = {one.parameter: given.pop(one.parameter) for one in taken}
+            return function(loaded=_load(options, config, quiet), **given)
+
+        for setting in reversed(taken):
+            _option(setting, command, hidden=not setting.is_used_by(command))(call)
+        return cast(
+            "_Command", command_option("--config", metavar="FILE", help="Settings file in YAML.")(call)
+        )
 
     return decorate
+
+
+def _load(options: Mapping[str, Any], config: str | None, quiet: bool) -> Loaded:
+    if config == "":
+        raise SettingsError("--config names no file: its value is empty")
+    others = {str(one.envvar) for command in main.commands.values() for one in command.params if one.envvar}
+    loaded = load_all(options, os.environ, Path(config) if config else None, others)
+    level = loaded.settings.log_level
+    setup_logging(loaded.settings.log_format, "warning" if quiet and level == Settings().log_level else level)
+    logger = logging.getLogger(__name__)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    for remark in loaded.remarks:
+        logger.debug("%s", remark)
+    return loaded
+
+
+def command_option(flag: str, *name: str, **attributes: Any) -> Callable[[_Command], _Command]:
+    """An option that is no setting, and its environment variable: of ``--a-b`` it is ``KUBE2ETCD_A_B``."""
+    return click.option(flag, *name, envvar=ENVIRONMENT + flag[2:].upper().replace("-", "_"), **attributes)
 
 
 objects_option = click.option(
@@ -61,12 +91,8 @@ objects_option = click.option(
 
 def output_option(*forms: str) -> Callable[[_Command], _Command]:
     """``--output``; the first of the ``forms`` is the default."""
-    return click.option(
-        "--output",
-        type=click.Choice(forms),
-        default=forms[0],
-        envvar="KUBE2ETCD_OUTPUT",
-        help=f"Output format.  [default: {forms[0]}]",
+    return command_option(
+        "--output", type=click.Choice(forms), default=forms[0], show_default=True, help="Output format."
     )
 
 
@@ -104,28 +130,6 @@ class WithObjects(Command):
                 raise
             hint = f"manifests are named by --objects {' '.join(files)}"
             raise click.UsageError(f"{error.format_message()}; {hint}", ctx) from None
-
-
-def load(options: dict[str, Any], *, level: str | None = None) -> Settings:
-    """Load the settings and set up logging; ``level`` replaces the default level."""
-    return load_options(options, level=level).settings
-
-
-def load_options(options: dict[str, Any], *, level: str | None = None) -> Loaded:
-    """Like `load`, with what else is known about the settings."""
-    config = options.pop("config", None)
-    if config == "":
-        raise SettingsError("--config names no file: its value is empty")
-    loaded = load_all(options, os.environ, Path(config) if config else None)
-    settings = loaded.settings
-    quiet = level if level and settings.log_level == Settings().log_level else None
-    setup_logging(settings.log_format, quiet or settings.log_level)
-    logger = logging.getLogger(__name__)
-    for warning in loaded.warnings:
-        logger.warning("%s", warning)
-    for remark in loaded.remarks:
-        logger.debug("%s", remark)
-    return loaded
 
 
 def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -20,18 +20,18 @@ from kube2etcd.atomic import rewrite, tidy
 from kube2etcd.cli.group import main
 from kube2etcd.cli.options import (
     WithObjects,
+    command_option,
     existing_of,
-    load,
     objects_option,
     output_option,
     publisher_of,
-    settings_options,
+    takes_settings,
 )
 from kube2etcd.cli.progress import Progress
 from kube2etcd.errors import BridgeError, SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
 from kube2etcd.log import printable
-from kube2etcd.settings import Settings
+from kube2etcd.settings import Loaded, Settings
 from kube2etcd.settings.values import to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
 
@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 
 
 @main.command(cls=WithObjects)
-@settings_options("records")
+@takes_settings("records")
 @objects_option
 @click.option("--zone", metavar="NAME", help="Only names in this zone.")
 @click.option("--type", "rtype", metavar="TYPE", help="Only records of this type.")
@@ -54,13 +54,13 @@ _T = TypeVar("_T")
 @click.option("--watch", is_flag=True, help="Print what changes from now on, one line each, until stopped.")
 @output_option("table", "json", "zone")
 def records(
+    loaded: Loaded,
     objects: tuple[str, ...],
     zone: str | None,
     rtype: str | None,
     made_by: str | None,
     watch: bool,
     output: str,
-    **options: Any,
 ) -> None:
     """Show what is published, and which object makes each record.
 
@@ -82,7 +82,7 @@ def records(
         raise click.UsageError(f"--type {rtype!r} is no type; write one of {', '.join(listing.TYPES)}")
     if watch and (objects or output == "zone"):
         raise click.UsageError("--watch goes neither with --objects nor with --output zone")
-    settings = load(options, level="warning")
+    settings = loaded.settings
 
     def chosen(rows: Iterable[listing.Row]) -> list[listing.Row]:
         return listing.chosen(rows, below, rtype, unit)
@@ -134,21 +134,19 @@ def _watch(settings: Settings, output: str, chosen: Callable[[Iterable[Row]], li
             stop.set()
 
 
-server_option = click.option(
+server_option = command_option(
     "--server",
     metavar="IP[:PORT]",
-    envvar="KUBE2ETCD_SERVER",
     help="Address of the DNS server to ask.",
 )
 
 
 @main.command(cls=WithObjects)
-@settings_options("explain")
+@takes_settings("explain")
 @objects_option
-@click.option(
+@command_option(
     "--bridge",
     metavar="URL",
-    envvar="KUBE2ETCD_BRIDGE",
     help="Ask the bridge whose status page this is.  [default: that of KUBE2ETCD_LISTEN_PAGE, if set]",
 )
 @server_option
@@ -159,13 +157,13 @@ server_option = click.option(
 def explain(
     ctx: click.Context,
     /,
+    loaded: Loaded,
     objects: tuple[str, ...],
     output: str,
     name: str | None,
     rtype: str | None,
     bridge: str | None,
     server: str | None,
-    **options: Any,
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why.
 
@@ -181,7 +179,7 @@ def explain(
     host = None if server is None else _valued("server", to_resolver, server)
     if bridge is not None and objects:
         raise click.UsageError("--bridge and --objects exclude each other")
-    settings = load(options, level="warning")
+    settings = loaded.settings
     found: list[Explanation] | None = None
     if bridge is not None:
         found = _ask_bridge(bridge, asked, rtype)
@@ -279,20 +277,20 @@ def _valued(option: str, convert: Callable[[str], _T], text: str) -> _T:
 @main.command("wait")
 @click.argument("name", metavar="NAME")
 @click.argument("rtype", metavar="[TYPE]", required=False)
-@click.option(
+@command_option(
     "--for",
     "wanted",
     metavar="present|absent|VALUE",
     default="present",
-    envvar="KUBE2ETCD_FOR",
-    help="What to wait for; VALUE: one of the answer's data, such as an address.  [default: present]",
+    show_default=True,
+    help="What to wait for; VALUE: one of the answer's data, such as an address.",
 )
-@click.option(
+@command_option(
     "--timeout",
     metavar="SECONDS",
     default="60s",
-    envvar="KUBE2ETCD_TIMEOUT",
-    help="How long to wait, such as 90 or 2m.  [default: 60s]",
+    show_default=True,
+    help="How long to wait, such as 90 or 2m.",
 )
 @server_option
 @click.pass_context
@@ -323,19 +321,18 @@ def wait_command(
 
 
 @main.command()
-@settings_options("check")
+@takes_settings("check")
 @output_option("text", "json")
 @click.pass_context
-def check(ctx: click.Context, /, output: str, **options: Any) -> None:
+def check(ctx: click.Context, /, loaded: Loaded, output: str) -> None:
     """Say whether it can work here: API server, rights, etcd, keys that are not ours.
 
     Writes nothing.  Exits 1 where something has to be mended first.
     """
-    settings = load(options, level="warning")
     from kube2etcd.inspect.check import findings
 
     found = []
-    for finding in findings(settings):
+    for finding in findings(loaded.settings):
         found.append(finding)
         if output == "text":
             click.echo(str(finding))
@@ -346,33 +343,28 @@ def check(ctx: click.Context, /, output: str, **options: Any) -> None:
 
 
 @main.command()
-@settings_options("corefile")
-def corefile(**options: Any) -> None:
+@takes_settings("corefile")
+def corefile(loaded: Loaded) -> None:
     """Print a complete Corefile for these settings."""
-    settings = load(options, level="warning")
     from kube2etcd.app.corefile import text
 
-    click.echo(text(settings), nl=False)
+    click.echo(text(loaded.settings), nl=False)
 
 
 @main.command("docker-flags")
-@settings_options("docker-flags")
-@click.option(
+@takes_settings("docker-flags")
+@command_option(
     "--format",
     "form",
     type=click.Choice(list(FORMATS)),
-    default=None,
-    envvar="KUBE2ETCD_FORMAT",
     help="For dockerd's command line (the default), for daemon.json, the kubelet, or a container by itself.",
 )
-@click.option(
+@command_option(
     "--merge",
     metavar="FILE",
-    default=None,
-    envvar="KUBE2ETCD_MERGE",
     help="Put the keys into this daemon.json, and leave the rest of it as it is.",
 )
-def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
+def docker_flags(loaded: Loaded, form: str | None, merge: str | None) -> None:
     """Print what makes docker, a kubelet or a resolver ask the cluster's DNS.
 
     \b
@@ -392,10 +384,9 @@ def docker_flags(form: str | None, merge: str | None, **options: Any) -> None:
     with the same keys on its command line.  A kubelet gives each pod its own namespace and ndots:5, so
     --format kubelet uses neither option.
     """
-    settings = load(options, level="warning")
     from kube2etcd.app import build
 
-    client = build.client(settings)
+    client = build.client(loaded.settings)
     if merge is None:
         click.echo(FORMATS[form or "flags"](client), nl=False)
         return

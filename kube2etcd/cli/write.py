@@ -6,8 +6,7 @@ import logging
 import os
 import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,16 +14,15 @@ from kube2etcd.app.reload import Reload
 from kube2etcd.cli.group import CHANGED, DIFFERENT, main
 from kube2etcd.cli.options import (
     WithObjects,
-    load,
-    load_options,
+    command_option,
     objects_option,
     output_option,
     publisher_of,
-    settings_options,
+    takes_settings,
 )
 from kube2etcd.cli.progress import Progress, columns
 from kube2etcd.errors import PlanChanged
-from kube2etcd.settings import Settings, load_all
+from kube2etcd.settings import Loaded, Settings
 
 if TYPE_CHECKING:
     from kube2etcd.app.once import Outcome
@@ -32,22 +30,14 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@settings_options("run")
-def run(**options: Any) -> None:
+@takes_settings("run", quiet=False)
+def run(loaded: Loaded) -> None:
     """Keep etcd equal to the cluster until stopped."""
-    given = dict(options)
-    settings = load(options)
     from kube2etcd.app.run import bridge
 
-    reload = _reload(given, settings)
-    bridge(settings, reload.stop, reload.look)
+    reload = Reload(loaded)
+    bridge(loaded.settings, reload.stop, reload.look)
     _end(reload)
-
-
-def _reload(given: dict[str, Any], settings: Settings) -> Reload:
-    config = given.pop("config", None)
-    file = Path(config) if config else None
-    return Reload(file, lambda: load_all(given, os.environ, file).settings, settings)
 
 
 def _end(reload: Reload) -> NoReturn:
@@ -59,14 +49,10 @@ def _end(reload: Reload) -> NoReturn:
 
 
 @main.command()
-@settings_options("webhook")
-@click.option(
-    "--cleanup", is_flag=True, envvar="KUBE2ETCD_CLEANUP", help="Take out block, keys and state, and exit."
-)
-def webhook(cleanup: bool, **options: Any) -> None:
+@takes_settings("webhook", quiet=False)
+@command_option("--cleanup", is_flag=True, help="Take out block, keys and state, and exit.")
+def webhook(loaded: Loaded, cleanup: bool) -> None:
     """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
-    given = dict(options)
-    loaded = load_options(options)
     from kube2etcd.webhook import app
 
     # There is no default server here: who names none wants none.
@@ -74,34 +60,26 @@ def webhook(cleanup: bool, **options: Any) -> None:
     if cleanup:
         app.cleanup(loaded.settings, with_etcd=with_etcd)
         return
-    reload = _reload(given, loaded.settings)
+    reload = Reload(loaded)
     app.serve(loaded.settings, with_etcd=with_etcd, stop=reload.stop, changed=reload.look)
     _end(reload)
 
 
 @main.command(cls=WithObjects)
-@settings_options("resync")
+@takes_settings("resync")
 @objects_option
-@click.option(
-    "--dry-run", is_flag=True, envvar="KUBE2ETCD_DRY_RUN", help="Write nothing; exit 2 if something differs."
-)
-@click.option(
-    "--force", is_flag=True, envvar="KUBE2ETCD_FORCE", help="Believe a mass deletion at first sight."
-)
-@click.option(
+@command_option("--dry-run", is_flag=True, help="Write nothing; exit 2 if something differs.")
+@command_option("--force", is_flag=True, help="Believe a mass deletion at first sight.")
+@command_option(
     "--prune-foreign",
     is_flag=True,
-    envvar="KUBE2ETCD_PRUNE_FOREIGN",
     help="Take out keys in our zones that another or nobody signed, too.",
 )
-@click.option(
-    "--keys", is_flag=True, envvar="KUBE2ETCD_KEYS", help="Show keys and values instead of DNS records."
-)
-@click.option(
+@command_option("--keys", is_flag=True, help="Show keys and values instead of DNS records.")
+@command_option(
     "--checksum",
     metavar="CHECKSUM",
     default="",
-    envvar="KUBE2ETCD_CHECKSUM",
     help="Write only if the changes are still those of the --dry-run that showed this; else exit 3.",
 )
 @output_option("text", "json")
@@ -109,6 +87,7 @@ def webhook(cleanup: bool, **options: Any) -> None:
 def resync(
     ctx: click.Context,
     /,
+    loaded: Loaded,
     objects: tuple[str, ...],
     dry_run: bool,
     force: bool,
@@ -116,7 +95,6 @@ def resync(
     keys: bool,
     checksum: str,
     output: str,
-    **options: Any,
 ) -> None:
     """List the cluster, read etcd, write the difference, and exit."""
     if objects and not dry_run:
@@ -125,9 +103,9 @@ def resync(
         raise click.UsageError("--checksum goes without --dry-run, which shows the checksum of now")
     if checksum and not re.fullmatch("[0-9a-f]{16}", checksum):
         raise click.UsageError(f"--checksum {checksum!r} is none; write the 16 digits that --dry-run shows")
-    settings = load(options, level="warning")
     from kube2etcd.app import once
 
+    settings = loaded.settings
     with Progress() as progress:
         if dry_run:
             outcome, publisher = once.dry_run(

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings.model import (
     BY_PATH,
-    COMMAND_OPTIONS,
-    ENVIRONMENT,
     GROUPS,
     SETTINGS,
     ZONE_FIELDS,
     ServiceZone,
-    Setting,
     Settings,
     vm_zone,
 )
+from kube2etcd.settings.setting import ENVIRONMENT, Setting
 from kube2etcd.settings.values import (
     Convert,
     Fault,
@@ -30,9 +29,7 @@ from kube2etcd.settings.values import (
     called,
     did_you_mean,
     either,
-    keyless,
     spelled,
-    to_network,
     to_word,
 )
 from skydns_compat.corefile import REVERSE, cluster_parts
@@ -42,192 +39,161 @@ from skydns_compat.names import Name, version
 NEAR: Final = 0.9
 # Kubernetes injects these for a Service of our name: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
+_NETWORKS: Final = "vm.allowed_networks"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and messages to log once logging is set up."""
+    """Settings, where they came from, and messages to log once logging is set up."""
 
     settings: Settings
-    warnings: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    given: frozenset[str] = frozenset()
+    warnings: tuple[str, ...]
+    remarks: tuple[str, ...]
+    given: frozenset[str]
     """Paths that were set, be it to their default."""
+    config: Path | None
+    """The settings file."""
+    again: Callable[[], Settings]
+    """Reads the same sources once more; `SettingsError`."""
 
 
-def load(options: Mapping[str, Any], environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
+class _Given(NamedTuple):
+    """A value as it was written, and where."""
+
+    value: Any
+    where: str
+    convert: Convert
+
+
+def load(options: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> Settings:
     """The settings; `SettingsError` with all faults."""
-    return load_all(options, environ, config_file).settings
+    return load_all(options, environ, config).settings
 
 
 def load_all(
-    options: Mapping[str, Any], environ: Mapping[str, str], config_file: Path | None = None
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    others: Collection[str] = (),
 ) -> Loaded:
     """The settings, with warnings and remarks about what was ignored.
 
-    ``options`` holds text by `Setting.parameter`; ``None`` and the empty tuple mean "not given".
+    ``options`` holds text by `Setting.parameter`; ``None`` and the empty tuple mean "not given".  ``others``:
+    environment variables of ours that are no settings.
     """
-    reader = _Collector()
-    if config_file is not None:
-        reader.file(config_file)
-    reader.environment(environ)
-    reader.options(options)
-    return reader.result()
+    sources = _Sources()
+    # From the weakest to the strongest.
+    if config is not None:
+        sources.file(config)
+    sources.environment(environ, others)
+    sources.options(options)
+    settings = sources.settings()
+    if sources.faults:
+        raise SettingsError(*sources.faults)
+    return Loaded(
+        settings,
+        tuple(sources.warnings),
+        tuple(sources.remarks),
+        frozenset(sources.given),
+        config,
+        partial(load, options, environ, config),
+    )
 
 
-class _Collector:
-    """Collects values and faults, from the weakest source to the strongest."""
+class _Sources:
+    """Collects what the sources say; of several the last one counts, and only its value is checked."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.origin: dict[str, str] = {}
-        self.faults: dict[str, list[str]] = {}
-        self.general: list[str] = []
+        self.given: dict[str, _Given] = {}
+        self.zones: tuple[ServiceZone, ...] = ()
+        self.zone_names: dict[str, str] = {}
+        """Where the name of each zone stands, by its path in the tree."""
+        self.faults: list[str] = []
         self.warnings: list[str] = []
         self.remarks: list[str] = []
-
-    def put(self, setting: Setting, where: str, value: Any, convert: Convert | None = None) -> None:
-        """Read ``value``, a list if the setting takes many, in place of those of weaker sources."""
-        path = setting.path
-        faults: list[str] = []
-        for stale in (path, f"{path}_in"):
-            self.values.pop(stale, None)
-        self.faults.pop(path, None)
-        self.origin[path] = where
-        items, convert = (value, setting.convert) if setting.many else ([value], convert or setting.convert)
-        found = _each(items, convert, where, faults, numbered=len(items) > 1)
-        if setting.many:
-            self.values[path] = found
-        elif found:
-            self.values[path] = found[0]
-        if faults:
-            self.faults[path] = faults
 
     def file(self, file: Path) -> None:
         """The YAML file."""
         try:
             trees = [one for one in read_documents(file.read_bytes()) if one is not None]
         except OSError as error:
-            self.general.append(f"--config: {file} cannot be read: {error.strerror or error}")
+            self.faults.append(f"--config: {file} cannot be read: {error.strerror or error}")
             return
         except Unreadable as error:
-            self.general.append(f"--config: {file} cannot be read as YAML: {error}")
+            self.faults.append(f"--config: {file} cannot be read as YAML: {error}")
             return
         if len(trees) > 1:
-            self.general.append(f"--config: {file} holds {len(trees)} documents; write one")
-        if len(trees) != 1:
-            return
-        [tree] = trees
-        if not isinstance(tree, dict):
-            self.general.append(f"{file} is {called(tree)}; write settings such as domain: cluster.local")
-            return
-        self._mapping(tree, "", str(file))
+            self.faults.append(f"--config: {file} holds {len(trees)} documents; write one")
+        elif trees and not isinstance(trees[0], dict):
+            self.faults.append(
+                f"--config: {file} is {called(trees[0])}; write settings such as domain: cluster.local"
+            )
+        elif trees:
+            self.given.update(self._mapping(trees[0], BY_PATH, "", f"{file}: "))
 
-    def _mapping(self, tree: Mapping[Any, Any], above: str, source: str) -> None:
-        known = _known_keys(above)
+    def _mapping(
+        self, tree: Mapping[Any, Any], known: Mapping[str, Setting], above: str, source: str
+    ) -> Iterator[tuple[str, _Given]]:
+        """What a mapping of the file holds, by path; of the settings ``known`` those whose path begins with
+        ``above``."""
+        keys = _keys(known, above)
         for key, value in tree.items():
-            path = f"{above}{spelled(key)}"
-            where = f"{source}: {path}"
-            if path == "zones":
+            path, where = f"{above}{key}", f"{source}{spelled(key)}"
+            if key is None:
+                self.faults.append(_keyless(source, "setting"))
+            elif key not in keys:
+                hint = did_you_mean(str(key), keys if known is ZONE_FIELDS else _places(keys))
+                self.faults.append(f"{where} is no setting{hint}")
+            elif value is None:
+                continue
+            elif path in known:
+                yield path, _Given(value, where, known[path].convert)
+            elif path == "zones":
                 self._zones(value, where)
-            elif key is None:
-                self.general.append(f"{source}: {keyless(above.rstrip('.'), 'setting')}")
-            elif key not in known:
-                self.general.append(f"{where} is no setting{_suggestion(str(key), known)}")
-            elif path in GROUPS:
-                if isinstance(value, Mapping):
-                    self._mapping(value, path + ".", source)
-                elif value is not None:
-                    self.general.append(
-                        f"{where} is {called(value)}; write a mapping of {either(_known_keys(path + '.'))}"
-                    )
-            elif path == "vm.allowed_networks" and isinstance(value, Mapping):
-                self._networks(value, path, where)
-            elif value is not None:
-                setting = BY_PATH[path]
-                several = setting.many and not isinstance(value, list)
-                self.put(setting, where, _split(value) if several else value)
-
-    def _networks(self, value: Mapping[Any, Any], path: str, where: str) -> None:
-        """Networks by namespace; ``*`` stands for all others."""
-        found: dict[str, tuple[Network, ...]] = {}
-        faults: list[str] = []
-        for namespace, items in value.items():
-            if namespace is None:
-                faults.append(f"{where}: {keyless('', 'namespace')}")
-                continue
-            try:
-                name = namespace if namespace == "*" else to_word(namespace)
-            except Fault as fault:
-                faults.append(f"{where}: the key {spelled(namespace)} {fault}")
-                continue
-            several = isinstance(items, list)
-            items = items if several else [items]
-            found[name] = _each(items, to_network, f"{where}.{name}", faults, numbered=several)
-        self.faults[path] = faults
-        self.origin[path] = where
-        self.values[path] = found.pop("*", ())
-        self.values[f"{path}_in"] = found
+            elif isinstance(value, Mapping):
+                yield from self._mapping(value, known, f"{path}.", f"{where}.")
+            else:
+                within = either(_keys(known, f"{path}."))
+                self.faults.append(f"{where} is {called(value)}; write a mapping of {within}")
 
     def _zones(self, value: Any, where: str) -> None:
-        if value is None:
-            return
         if not isinstance(value, list):
-            self.general.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
+            self.faults.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
             return
-        zones: list[ServiceZone] = []
         for number, item in enumerate(value):
-            if (zone := self._zone(item, f"{where}[{number}]")) is not None:
-                # Faults found later give its place in the file, however many invalid zones are dropped.
-                self.origin[f"zones[{len(zones)}].zone"] = f"{where}[{number}].zone"
-                zones.append(zone)
-        self.values["zones"] = tuple(zones)
+            self._zone(item, f"{where}[{number}]")
 
-    def _zone(self, value: Any, where: str) -> ServiceZone | None:
+    def _zone(self, value: Any, where: str) -> None:
+        """Add a zone of Services, unless something is wrong with it."""
         if not isinstance(value, Mapping):
-            self.general.append(f"{where} is {called(value)}; write a mapping with zone: NAME")
-            return None
-        found: dict[str, Any] = {}
-        before = len(self.general)
-        for key, item in value.items():
-            if key is None:
-                self.general.append(f"{where}: {keyless('', 'setting')}")
-                continue
-            if key not in ZONE_FIELDS:
-                hint = did_you_mean(str(key), tuple(ZONE_FIELDS))
-                self.general.append(f"{where}.{spelled(key)} is no setting of a zone{hint}")
-                continue
-            setting, at = ZONE_FIELDS[key], f"{where}.{key}"
-            several = setting.many and isinstance(item, list)
-            converted = _each(
-                item if several else [item], setting.convert, at, self.general, numbered=several
-            )
-            if several and not item:
-                self.general.append(f"{at} is an empty list; leave it out for the default")
-            found[key] = converted if setting.many else next(iter(converted), None)
-        if "zone" not in value:
-            self.general.append(f"{where} has no name; write zone: NAME")
-        return ServiceZone(**found) if len(self.general) == before else None
+            self.faults.append(f"{where} is {called(value)}; write a mapping with zone: NAME")
+            return
+        before = len(self.faults)
+        found = {}
+        for key, given in self._mapping(value, ZONE_FIELDS, "", f"{where}."):
+            found[key] = self._read(ZONE_FIELDS[key], given)
+            if given.value == []:
+                self.faults.append(f"{given.where} is an empty list; leave it out for the default")
+        if "zone" not in found:
+            self.faults.append(f"{where} has no name; write zone: NAME")
+        if len(self.faults) == before:
+            self.zone_names[f"zones[{len(self.zones)}].zone"] = f"{where}.zone"
+            self.zones = (*self.zones, ServiceZone(**found))
 
-    def environment(self, environ: Mapping[str, str]) -> None:
+    def environment(self, environ: Mapping[str, str], others: Collection[str]) -> None:
         """The environment; variables that Kubernetes injects for a Service of our name are ignored."""
-        known = {name for setting in SETTINGS for name in (setting.variable, *setting.variables)}
-        known |= {ENVIRONMENT + option.upper().replace("-", "_") for option in COMMAND_OPTIONS}
+        known = {*others}
         for setting in SETTINGS:
-            for variable in reversed((setting.variable, *setting.variables)):
-                value = environ.get(variable)
-                if value is None or (not value.strip() and not setting.empty):
-                    continue
+            known |= {*setting.variables}
+            for variable in reversed(setting.variables):
+                value = environ.get(variable, "")
                 if _SERVICE_LINK.match(value):
-                    if not setting.common:
-                        # Every pod beside a Service of our name has KUBE2ETCD_PORT: not worth a warning.
-                        known.discard(variable)
-                        continue
-                    self.warnings.append(
+                    # Every pod beside a Service of our name has KUBE2ETCD_PORT: not worth a warning.
+                    (self.warnings if setting.common else self.remarks).append(
                         f"{variable} is ignored: its value is the link of a Kubernetes Service, not a setting"
                     )
-                    continue
-                self._text(setting, value, variable)
+                elif value.strip() or (setting.empty and variable in environ):
+                    self._text(setting, value, variable)
         unknown = sorted(name for name in environ if name.startswith(ENVIRONMENT) and name not in known)
         for name in unknown:
             hint = did_you_mean(name, known, NEAR)
@@ -242,94 +208,118 @@ class _Collector:
         """The command line."""
         for setting in SETTINGS:
             value = options.get(setting.parameter)
-            if value is None or value == () or (value is False and setting.flag):
-                continue
-            self._text(setting, value, f"--{setting.option}")
+            if value is not None and value != () and not (value is False and setting.flag):
+                self._text(setting, value, f"--{setting.option}")
 
     def _text(self, setting: Setting, value: Any, where: str) -> None:
-        if setting.many:
-            items = [value] if isinstance(value, str) else list(value)
-            value = [part for item in items for part in _split(item)]
-        self.put(setting, where, value, setting.flag)
+        self.given[setting.path] = _Given(value, where, setting.flag or setting.convert)
 
-    def result(self) -> Loaded:
-        """The tree; raises `SettingsError`."""
-        groups: dict[str, dict[str, Any]] = {}
-        top: dict[str, Any] = {}
-        for path, value in self.values.items():
-            group, dot, name = path.partition(".")
-            if dot:
-                groups.setdefault(group, {})[name] = value
+    def settings(self) -> Settings:
+        """The tree; `faults` has what is wrong, with single values and with some of them together."""
+        values: dict[str, Any] = {"zones": self.zones}
+        bad = set()
+        for path, given in self.given.items():
+            before = len(self.faults)
+            if path == _NETWORKS and isinstance(given.value, Mapping):
+                by_namespace = self._networks(given)
+                values[path], values[f"{path}_in"] = by_namespace.pop("*", ()), by_namespace
             else:
-                top[group] = value
-        faults = [*self.general, *(fault for each in self.faults.values() for fault in each)]
-        settings = Settings(**top, **{group: GROUPS[group](**values) for group, values in groups.items()})
-        faults += _combination_faults(settings, self.values, self.origin, self.faults)
-        if faults:
-            raise SettingsError(*faults)
-        return Loaded(settings, tuple(self.warnings), tuple(self.remarks), frozenset(self.origin))
+                values[path] = self._read(BY_PATH[path], given)
+            if len(self.faults) > before:
+                bad.add(path)
+        groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+        for path in [path for path in values if "." in path]:
+            group, _, name = path.partition(".")
+            groups[group][name] = values.pop(path)
+        settings = Settings(**values, **{group: GROUPS[group](**found) for group, found in groups.items()})
+        origin = {path: given.where for path, given in self.given.items()}
+        self.faults += _combination_faults(settings, origin | self.zone_names, bad)
+        return settings
+
+    def _read(self, setting: Setting, given: _Given) -> Any:
+        """The value as checked; the default in place of one that is invalid, which is a fault."""
+        value, where, convert = given
+        items = [(where, value)]
+        if setting.many and isinstance(value, list):
+            items = [(f"{where}[{number}]", item) for number, item in enumerate(value)]
+        elif setting.many:
+            items = [(where, part) for part in _parts(value)]
+        found = []
+        for at, item in items:
+            try:
+                found.append(convert(item))
+            except Fault as fault:
+                self.faults.append(f"{at} {fault}")
+        if setting.many:
+            return tuple(dict.fromkeys(found))
+        return found[0] if found else setting.default
+
+    def _networks(self, given: _Given) -> dict[str, tuple[Network, ...]]:
+        """Networks by namespace; ``*`` stands for all others."""
+        found = {}
+        for namespace, items in given.value.items():
+            try:
+                name = namespace if namespace == "*" else to_word(namespace)
+            except Fault as fault:
+                wrong = f"{given.where}: the key {spelled(namespace)} {fault}"
+                self.faults.append(_keyless(given.where, "namespace") if namespace is None else wrong)
+            else:
+                found[name] = self._read(
+                    BY_PATH[_NETWORKS], given._replace(value=items, where=f"{given.where}.{name}")
+                )
+        return found
 
 
-def _each(
-    items: list[Any], convert: Convert, where: str, faults: list[str], *, numbered: bool
-) -> tuple[Any, ...]:
-    """The items as converted, each once; adds the faults of the others."""
-    found = []
-    for number, item in enumerate(items):
-        try:
-            found.append(convert(item))
-        except Fault as fault:
-            faults.append(f"{where}[{number}] {fault}" if numbered else f"{where} {fault}")
-    return tuple(dict.fromkeys(found))
-
-
-def _split(value: Any) -> list[Any]:
+def _parts(value: Any) -> list[Any]:
+    """What stands between commas in a text, or in each of several."""
+    if isinstance(value, tuple):
+        return [part for text in value for part in _parts(text)]
     if not isinstance(value, str):
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _suggestion(key: str, known: tuple[str, ...]) -> str:
-    """A hint for an unknown ``key``: it may be one of the ``known``, an option, or lack its group."""
-    places = {name: name for name in known}
+def _keys(known: Iterable[str], above: str) -> tuple[str, ...]:
+    """The keys of the mapping at ``above``, a prefix of paths; at the top a list of zones, too."""
+    paths = [*known, "zones"] if known is BY_PATH else known
+    return tuple(
+        dict.fromkeys(path.removeprefix(above).partition(".")[0] for path in paths if path.startswith(above))
+    )
+
+
+def _places(keys: tuple[str, ...]) -> dict[str, str]:
+    """What to write for a key that is none of ``keys``: it may be an option, or lack its group."""
+    places = {key: key for key in keys}
     for setting in SETTINGS:
         for name in (setting.option, *setting.aliases, setting.path.replace(".", "-")):
             places.setdefault(name.replace("-", "_"), setting.path)
     for setting in SETTINGS:
         places.setdefault(setting.path.rpartition(".")[2], setting.path)
-    return did_you_mean(key, places)
+    return places
 
 
-def _known_keys(above: str) -> tuple[str, ...]:
-    """The keys of the mapping at ``above``, a prefix of paths."""
-    paths = [*BY_PATH, *(("zones",) if not above else ())]
-    return tuple(
-        dict.fromkeys(path[len(above) :].partition(".")[0] for path in paths if path.startswith(above))
+def _keyless(where: str, what: str) -> str:
+    """The fault of a null key: usually a template variable that expanded to nothing."""
+    return (
+        f"{where.rstrip('.: ')}: a value stands without a key (null); write the name of a {what}"
+        " before its colon"
     )
 
 
 # --- settings in combination
 
 
-def _combination_faults(
-    settings: Settings, values: Container[str], origin: Mapping[str, str], faults: Container[str]
-) -> Iterator[str]:
+def _combination_faults(settings: Settings, origin: Mapping[str, str], bad: Container[str]) -> Iterator[str]:
     """Faults of settings in combination.
 
-    ``values``: paths with a value; ``origin``: the source of each path that was set; ``faults``: paths with
-    an invalid value.
+    ``origin``: where each path was set; ``bad``: paths with an invalid value.
     """
     etcd = settings.etcd
-    for one, other in (
-        ("cert", "key"),
-        ("key", "cert"),
-        ("user", "password_file"),
-        ("password_file", "user"),
-    ):
-        path, partner = f"etcd.{one}", f"etcd.{other}"
-        if path in values and partner not in origin:
+    for setting in SETTINGS:
+        path, partner = setting.path, setting.needs
+        if partner and path in origin and path not in bad and partner not in origin:
             yield f"{origin[path]} needs --{BY_PATH[partner].option} as well"
-    if "etcd.servers" in origin and "etcd.servers" not in faults:
+    if "etcd.servers" in origin and "etcd.servers" not in bad:
         where = origin["etcd.servers"]
         if not etcd.servers:
             yield f"{where} names no server; write a URL such as http://127.0.0.1:2379"
@@ -339,11 +329,7 @@ def _combination_faults(
             yield f"{where} is plain http, which would ignore the certificate; write https://"
     if settings.leader_elect and etcd.api == "v2":
         yield f"{origin['leader_elect']} needs leases, which the v2 API lacks; write --etcd-api v3"
-    if settings.vm.name_server_ip is not None and settings.vm.domain is None and "vm.domain" not in origin:
-        yield f"{origin['vm.name_server_ip']} needs --vm-domain as well"
-    if "corefile.vm_listen" in values and settings.vm.domain is None and "vm.domain" not in origin:
-        yield f"{origin['corefile.vm_listen']} needs --vm-domain as well"
-    if settings.dns_endpoints and not settings.domains and "domains" not in faults:
+    if settings.dns_endpoints and not settings.domains and "domains" not in bad:
         yield f"{origin['dns_endpoints']} needs --domains as well, the domains to publish"
     if not settings.cluster_zone:
         if etcd.api == "v2":
@@ -354,7 +340,7 @@ def _combination_faults(
     if etcd.api == "v2" and settings.domains:
         yield f"{origin['domains']} needs CoreDNS: SkyDNS serves one domain; write --etcd-api v3"
     for path in ("skydns.config", "skydns.dns_addr", "skydns.nameservers", "skydns.min_ttl"):
-        if path not in values:
+        if path not in origin or path in bad:
             continue
         if etcd.api != "v2":
             yield f"{origin[path]} is for SkyDNS; write --etcd-api v2 as well"

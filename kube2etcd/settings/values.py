@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from kube2etcd.external import MAX_TTL, Domain, InvalidDomain
+from kube2etcd.settings.selectors import InvalidSelector, Selector
 from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, servable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,67 +30,6 @@ class HostPort:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class InvalidSelector(ValueError):
-    """The text is no label selector; the message says which requirement is wrong."""
-
-
-_KEY = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
-_VALUE = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)?"
-_EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=)\s*({_VALUE})\Z")
-_SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)\Z")
-_EXISTS = re.compile(rf"(!?)\s*({_KEY})\Z")
-_PARTS = re.compile(r",(?![^()]*\))")
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """One condition on one label; ``values`` None asks for the label alone."""
-
-    key: str
-    negated: bool = False
-    values: frozenset[str] | None = None
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether ``labels`` fulfil it; a label that is not there fulfils every negated one."""
-        if self.values is None:
-            return (self.key in labels) != self.negated
-        return (labels.get(self.key) in self.values) != self.negated
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """All of its requirements; none at all matches everything."""
-
-    requirements: tuple[Requirement, ...] = ()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether ``labels`` fulfil every requirement."""
-        return all(one.matches(labels) for one in self.requirements)
-
-    @classmethod
-    def parse(cls, text: str) -> Selector:
-        """The selector in ``text``, such as ``tier in (web, api), !hidden``; else `InvalidSelector`."""
-        if not text.strip():
-            return cls()
-        return cls(tuple(_requirement(part.strip()) for part in _PARTS.split(text)))
-
-
-#: The selector without requirements.
-EVERYTHING = Selector()
-
-
-def _requirement(text: str) -> Requirement:
-    if found := _EQUAL.match(text):
-        return Requirement(found[1], found[2] == "!=", frozenset({found[3]}))
-    if found := _SET.match(text):
-        values = frozenset(value.strip() for value in found[3].split(","))
-        if all(re.fullmatch(_VALUE, value) for value in values):
-            return Requirement(found[1], found[2] == "notin", values)
-    elif found := _EXISTS.match(text):
-        return Requirement(found[2], bool(found[1]))
-    raise InvalidSelector(f"{text!r} is no label requirement; write key=value, key in (a, b), key or !key")
 
 
 class Fault(ValueError):
@@ -150,12 +90,6 @@ def spelled(key: Any) -> str:
     """A key as it was probably typed, on one line."""
     text = str(key).lower() if isinstance(key, bool) else str(key)
     return text if text.isprintable() else repr(text)
-
-
-def keyless(above: str, what: str) -> str:
-    """The fault of a null key: usually a template variable that expanded to nothing."""
-    within = f"under {above} " if above else ""
-    return f"{within}a value stands without a key (null); write the name of a {what} before its colon"
 
 
 @_shown("NAME")

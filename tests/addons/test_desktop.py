@@ -46,7 +46,7 @@ def test_the_environment_is_of_settings_and_can_be_read() -> None:
     assert settings.domains
     assert settings.webhook.allow
     assert len(settings.webhook.cluster_ip) == 1
-    assert set(environment()) <= {one.variable for one in SETTINGS}
+    assert set(environment()) <= {one.variables[0] for one in SETTINGS}
 
 
 def test_only_the_hosts_file_and_the_state_can_be_written() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.app.reload import Reload
-from kube2etcd.settings import load
+from kube2etcd.settings import load_all
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def reload(file: Path | None) -> Reload:
-    return Reload(file, lambda: load({}, {}, file), load({}, {}, file))
+    return Reload(load_all({}, {}, file))
 
 
 def test_an_equal_value_is_not_a_change(file: Path) -> None:
