@@ -262,7 +262,7 @@ def _question(name: str, rtype: str | None) -> tuple[Name, str | None]:
     try:
         return question_name(name), None if rtype is None else question_type(rtype)
     except InvalidName as error:
-        raise click.UsageError(f"no server can have {name!r}: {error}") from None
+        raise click.UsageError(f"{name!r} is no DNS name: {error}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

@@ -16,6 +16,7 @@ import msgspec
 from kube2etcd.inspect.listing import Row
 from kube2etcd.inspect.view import CONTESTED, conditions
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
+from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
 from kube2etcd.sync.plan import diff, prune
@@ -25,7 +26,7 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block
 from skydns_compat.message import owner_of
-from skydns_compat.names import Name, parse_address, reverse_name
+from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries
 from skydns_compat.reader_served import served_answer
 
@@ -308,9 +309,18 @@ class Explainer:
             set(wanted.answers),
         ):
             reasons += self._unlike(name, rtype, self._existing, wanted)
-        near: list[str] = []
+        near: Sequence[str] = ()
         if real.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
-            near = self._near(name, reasons)
+            searched = self._searched(name)
+            if searched is not None:
+                [found] = self.explain(searched, rtype)
+                reasons += [
+                    f"a pod's search list makes {searched} of it: {meaning(found.rcode, bool(found.answers))}"
+                ]
+                reasons += found.reasons
+                near = found.nearest
+            else:
+                near = [f"{one}." for one in self._near(name)]
         return Explanation(
             f"{name}.",
             rtype,
@@ -318,7 +328,7 @@ class Explainer:
             tuple(map(str, real.answers)),
             tuple(map(str, real.additional)),
             tuple(dict.fromkeys((*reasons, *conditions))),
-            tuple(f"{one}." for one in near),
+            tuple(near),
         )
 
     def _contested(self, keys: Iterable[bytes]) -> Iterator[str]:
@@ -361,14 +371,25 @@ class Explainer:
             + (": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run" if hint else "")
         )
 
-    def _near(self, name: Name, reasons: list[str]) -> list[str]:
+    def _searched(self, name: Name) -> Name | None:
+        """What the search list of a pod makes of a name outside of our zones: a name in a namespace."""
+        publisher, cluster = self._publisher, self._publisher.cluster
+        if cluster is None or publisher.zone_of(name) is not None:
+            return None
+        *_, above, last = ("", *name.labels)
+        namespace = above if (below := last in ("svc", "pod")) else last
+        if self._within(lambda: publisher.store.get(Unit("namespaces", "", namespace))) is None:
+            return None
+        try:
+            return cluster.name.child(*name.labels, *(() if below else ("svc",)))
+        except InvalidName:
+            return None
+
+    def _near(self, name: Name) -> list[str]:
         publisher = self._publisher
         known = known_names(publisher.layout.prefix, self._desired)
-        zone, cluster = publisher.zone_of(name), publisher.cluster
+        zone = publisher.zone_of(name)
         if zone is None:
-            for suffix in () if cluster is None else (f"svc.{cluster.name}", str(cluster.name)):
-                if f"{name}.{suffix}" in known:
-                    reasons.append(f"a pod's search list would make {name}.{suffix} of it, which exists")
             return nearest(str(name), "", known)
         labels = name.relative(zone.name)
         shared = (

@@ -78,7 +78,8 @@ class Problem:
     """Something that is not in etcd as an object asks for."""
 
     sort: str
-    """``left out``, ``refused`` (by etcd), ``contested``, ``held`` or ``malformed``."""
+    """``left out``, ``skipped`` (sent by ExternalDNS), ``refused`` (by etcd), ``contested``, ``held`` or
+    ``malformed``."""
     subject: str
     """The object, or the name of the key with its final dot."""
     reason: str
@@ -184,8 +185,9 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     def state(key: bytes) -> str:
         return "contested" if key in contested else "refused" if key in refused else "missing"
 
-    left_out = publisher.left_out_units()
+    left_out, skipped = publisher.left_out_units(), list(store.refusals())
     problems = [
+        *(Problem("skipped", f"{name}.", reason[:LONGEST]) for name, reason in skipped[:MOST_PROBLEMS]),
         *(Problem("refused", shown(key), reason) for key, reason in islice(refused.items(), MOST_PROBLEMS)),
         *(Problem("contested", shown(key), CONTESTED) for key in islice(sorted(contested), MOST_PROBLEMS)),
         *(Problem("held", shown(key), HELD) for key in islice(sorted(held), MOST_PROBLEMS)),
@@ -215,6 +217,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         problems=tuple(problems),
         counts={
             "left out": publisher.left_out(),
+            "skipped": len(skipped),
             "refused": len(refused),
             "contested": len(contested),
             "held": len(held),
@@ -249,9 +252,11 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
         elif wanted.get(key) != entries.get(key):
             found.append("a change of the name is not written yet")
     found += [f"{kind} are not listed yet; nothing is published before" for kind in sorted(listings.waiting)]
-    for kind, since in sorted(listings.stale.items()):
-        moment = datetime.fromtimestamp(time.time() - (now - since), UTC).isoformat(timespec="seconds")
-        found.append(f"{kind} cannot be followed since {moment}: what changed after that is not known")
+    if listings.stale:
+        since = time.time() - (now - min(listings.stale.values()))
+        moment = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+        kinds = ", ".join(sorted(listings.stale))
+        found.append(f"{kinds} cannot be followed since {moment}Z: what changed after that is not known")
     if target.trouble:
         found.append(f"etcd is in trouble: {target.trouble}")
     if target.other_leader:

@@ -163,9 +163,9 @@ class Why:
         for unit in claimants[1:]:
             [data, *_] = [one.data for one in self._publisher.published(unit).pointers if one.name == name]
             yield (
-                f"{unit} claims {address} as well ({data}) and loses to {claimants[0]}: a Service"
-                " has it before others and a machine after them, then the shorter name, then the older"
-                " object, then the first by namespace and name"
+                f"{unit} claims {address} as well ({data}) and loses to {claimants[0]}: Services come"
+                " first and machines last, then the shorter name, the older object, the first by namespace"
+                " and name"
             )
         if not exists:
             yield f"no Service and no named endpoint has the address {address}"
@@ -176,7 +176,7 @@ class Why:
         reasons = self._published(Unit(NAMES, "", str(name)), zone).left_out
         said_by = ", ".join(map(str, store.holders(str(name))))
         yield from (f"{said_by}: {reason}" for reason in reasons)
-        refusals = list(store.refusals(str(name)))
+        refusals = [reason for refused, reason in store.refusals() if refused == str(name)]
         yield from (f"refused when ExternalDNS last posted it: {reason}" for reason in refusals)
         if exists or reasons or refusals:
             return

@@ -112,13 +112,13 @@ class Store:
         found = self._names.of(name)
         return [one for holder in self.holders(name) for one in found[holder]]
 
-    def refusals(self, name: str) -> Iterable[str]:
-        """Why the webhook refused records of a name."""
+    def refusals(self) -> Iterator[tuple[str, str]]:
+        """The names of which the webhook refused a record, and why."""
         for kind in sorted(_HOLDERS):
             for named in self._objects.get(kind, {}).values():
                 for one in named.values():
-                    if isinstance(one, DnsEndpoint) and name in one.refused:
-                        yield one.refused[name]
+                    if isinstance(one, DnsEndpoint):
+                        yield from one.refused.items()
 
     def holders(self, name: str) -> list[Unit]:
         """The objects that say something of a name, the oldest first."""

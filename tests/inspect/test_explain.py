@@ -143,7 +143,10 @@ CASES = [
     ("none.svc.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
     ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
     ("999.0.0.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
-    ("db.shop", "A", "REFUSED", "db.shop.svc.cluster.local of it"),
+    ("db.shop", "A", "REFUSED", "list makes db.shop.svc.cluster.local of it: NOERROR"),
+    ("db-2.db.shop", "A", "REFUSED", "why: services/shop/db: endpoint 10.244.3.13 is not ready"),
+    ("web.shop.svc", "A", "REFUSED", "list makes web.shop.svc.cluster.local of it: NOERROR"),
+    ("wbe.shop", "A", "REFUSED", "nearest: web.shop.svc.cluster.local."),
     ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
     ("dns-version.cluster.local", "A", "NOERROR", "has TXT only"),
     ("svc.cluster.local", "TXT", "NOERROR", "exists without data"),
@@ -258,7 +261,7 @@ def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:
 
 
 def test_a_name_too_long_for_the_search_list(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path).explain(question_name(".".join(["a" * 60] * 4)), "A")
+    (found,) = explainer(tmp_path).explain(question_name(".".join([*["a" * 60] * 3, "b" * 50, "shop"])), "A")
     assert len(found.reasons) == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.inspect.explain import Explanation, explain_live
 from kube2etcd.inspect.view import Problem, View, look
-from kube2etcd.kube.objects import Endpoint, EndpointSlice, Event, Metadata, Service
+from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
 from skydns_compat.corefile import Block, CorefileSettings, blocks
 from skydns_compat.names import Name
@@ -87,6 +87,14 @@ def test_a_foreign_value_that_nobody_can_read(bridge: Bridge) -> None:
     view = looked(foreign)
     reason = "a foreign value that no DNS server can read"
     assert view.problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
+
+
+def test_what_externaldns_sent_and_cannot_be_used(bridge: Bridge) -> None:
+    refused = DnsEndpoint(Metadata("", "webhook"), (), {"bad.dtk.io": "A: no address"})
+    bridge.turn(Changed("dnsendpoints", Event("ADDED", refused, "", "webhook")))
+    view = looked(bridge)
+    assert view.problems == (Problem("skipped", "bad.dtk.io.", "A: no address"),)
+    assert view.counts["skipped"] == 1
 
 
 def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
