@@ -12,8 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import CounterMetricFamily
@@ -308,8 +308,7 @@ class Metrics:
         self._domains.set(domains)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """The status at one moment."""
 
     ready: bool
@@ -318,7 +317,7 @@ class Snapshot:
     #: Seconds since the loop last turned.
     heartbeat_age: float
     #: Kind to seconds since it was last followed, for the kinds that are not.
-    stale: Mapping[str, float] = field(default_factory=dict)
+    stale: Mapping[str, float] = {}
     #: Threads that died of an unforeseen error: neither ready nor live.
     dead: tuple[str, ...] = ()
 

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from msgspec import structs
+
 from kube2etcd import atomic
 from kube2etcd.app import build, skydns
 from kube2etcd.errors import SettingsError
@@ -159,4 +161,4 @@ class _Beside:
         """The inner state with the file's."""
         now, (fault, remarks) = self.inner.snapshot(), self.writer.troubles()
         reasons = (*([fault] if fault else ()), *now.reasons, *remarks)
-        return dataclasses.replace(now, ready=now.ready and not fault, reasons=reasons)
+        return structs.replace(now, ready=now.ready and not fault, reasons=reasons)

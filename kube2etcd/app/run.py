@@ -7,7 +7,7 @@ names.  Threads: the loop in the caller's, one reflector a kind, one watch on et
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import gc
 import logging
 import random
 import secrets
@@ -15,6 +15,8 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, served_blocks
@@ -133,6 +135,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         if webhook is not None:
             webhook.start()
             ending.callback(webhook.stop)
+        gc.freeze()  # what is imported and built stays: no collection need look at it
         with contextlib.suppress(_Stopped):
             reconciler.run(stop)
         log.info("stopping")
@@ -189,7 +192,7 @@ def _election(settings: Settings, inbox: Inbox) -> Election | None:
         return None
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     # A server that is silent must not cost the lease: there is time for two attempts.
-    patient = dataclasses.replace(build.etcd(settings), timeout=LEASE / 3)
+    patient = structs.replace(build.etcd(settings), timeout=LEASE / 3)
     return Election(
         EtcdConnection(patient), build.election_key(settings), name, changed=lambda: inbox.put(Wake())
     )

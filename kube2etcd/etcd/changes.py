@@ -5,7 +5,6 @@ Shared by both of etcd's APIs.  Keys and values are bytes as stored in etcd.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -30,16 +29,14 @@ Change: TypeAlias = Put | Delete
 Batch: TypeAlias = tuple[Change, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """Every key under the store's prefixes, all at one revision."""
 
     revision: int
     entries: dict[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyResult:
+class ApplyResult(msgspec.Struct, frozen=True):
     """The outcome of the changes given to a store."""
 
     revision: int = 0
@@ -60,16 +57,14 @@ class WatchEvent(msgspec.Struct, frozen=True, gc=False):
     mod_revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class WatchBatch:
+class WatchBatch(msgspec.Struct, frozen=True):
     """All events up to ``revision``; resume from ``revision + 1``.  Without events: progress."""
 
     revision: int
     events: tuple[WatchEvent, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ServerHealth:
+class ServerHealth(msgspec.Struct, frozen=True):
     """A server's own status; sizes in bytes."""
 
     version: str

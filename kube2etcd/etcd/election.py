@@ -13,7 +13,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused
 from kube2etcd.etcd.client import EtcdConnection
@@ -36,8 +37,7 @@ REFUSED = 5.0
 STOP_TIMEOUT = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(msgspec.Struct, frozen=True):
     """The condition under which a leader may write."""
 
     key: bytes
@@ -61,8 +61,7 @@ def _created(key: bytes, revision: int) -> Message:
     return rpc.Compare(result="EQUAL", target="CREATE", key=key, create_revision=revision)
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """The leader of an election."""
 
     name: str

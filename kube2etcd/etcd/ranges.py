@@ -10,15 +10,15 @@ begin to differ.  ``Splits`` remembers where to cut, so that the next read has s
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 # Keys in one answer: some 3 MB of typical records.
 PAGE = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class RangePage:
+class RangePage(msgspec.Struct, frozen=True):
     """The answer to one read: first and last key, number of keys, and whether the limit cut it."""
 
     first: bytes

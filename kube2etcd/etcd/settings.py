@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import msgspec
 
 from kube2etcd.errors import EtcdUnauthenticated, SettingsError
 
 DEFAULT_PORT = 2379
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdServer:
+class EtcdServer(msgspec.Struct, frozen=True):
     """One server."""
 
     host: str
@@ -32,8 +32,7 @@ class EtcdServer:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class EtcdSettings:
+class EtcdSettings(msgspec.Struct, frozen=True):
     """How etcd is reached; URLs and combinations were checked by `kube2etcd.settings`."""
 
     servers: tuple[str, ...] = (f"http://127.0.0.1:{DEFAULT_PORT}",)

@@ -9,7 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd import watch
@@ -198,8 +200,7 @@ class EtcdStore:
         return self._connection.start("Range", request)
 
 
-@dataclass
-class _Writer:
+class _Writer(msgspec.Struct):
     """One call of `EtcdStore.apply`."""
 
     connection: EtcdConnection
@@ -209,9 +210,9 @@ class _Writer:
     seen: int
     guard: Guard | None
     revision: int = 0
-    own: set[int] = field(default_factory=set)
+    own: set[int] = set()
     written: int = 0
-    refused: list[tuple[Change, str]] = field(default_factory=list)
+    refused: list[tuple[Change, str]] = []
 
     def generation(self, batches: Iterable[Batch]) -> None:
         """Send independent batches, `in_flight` at once: sequentially, etcd would wait for its disk."""
@@ -316,7 +317,7 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
 
     :raises EtcdError: it was not reached, or does not accept us.
     """
-    with EtcdConnection(replace(settings, servers=(server,))) as connection:
+    with EtcdConnection(structs.replace(settings, servers=(server,))) as connection:
         answer = connection.call("Status", rpc.StatusRequest())
     # The alarms are taken from the status: to ask for them takes a quorum and rights.
     alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}

@@ -16,7 +16,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
@@ -408,6 +410,6 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
 
     :raises EtcdError: it was not reached, does not accept us, or has no leader.
     """
-    with V2Connection(replace(settings, servers=(server,))) as connection:
+    with V2Connection(structs.replace(settings, servers=(server,))) as connection:
         connection.get("/", quorum="true")
         return ServerHealth(connection.version(), 0, 0, True)

@@ -11,11 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 from urllib.parse import quote, urlencode
 
+import msgspec
 import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError
 
@@ -30,8 +30,7 @@ CONNECT_TIMEOUT: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(msgspec.Struct, frozen=True):
     """A request, to be sent once or again."""
 
     method: str
@@ -40,7 +39,7 @@ class _Request:
     limits: urllib3.Timeout
     seconds: float
     """Timeout named in errors."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes | None = None
 
 

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
+
+import msgspec
 
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.etcd.changes import WatchBatch
@@ -19,8 +20,7 @@ MAX_EVENTS: Final = 10_000
 """Limit of queued events, and of events handled in one turn; a large object takes a few kilobytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """A complete listing of a kind."""
 
     kind: str
@@ -28,16 +28,14 @@ class Listed:
     rejected: Sequence[Rejected] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(msgspec.Struct, frozen=True):
     """One object was added, modified or deleted."""
 
     kind: str
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Failing:
+class Failing(msgspec.Struct, frozen=True):
     """A kind cannot be listed or watched since ``since`` (clock seconds).
 
     ``absent``: the kind is optional and not installed.
@@ -48,23 +46,20 @@ class Failing:
     absent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Healthy:
+class Healthy(msgspec.Struct, frozen=True):
     """A kind is watched again."""
 
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdChanged:
+class EtcdChanged(msgspec.Struct, frozen=True):
     """A batch of etcd's watch; ``watch`` is its number, since batches of an earlier one may still arrive."""
 
     batch: WatchBatch
     watch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdLost:
+class EtcdLost(msgspec.Struct, frozen=True):
     """etcd's watch has ended: the mirror may be stale.
 
     ``again``: for a reason already reported, with no stable watch since.
@@ -75,13 +70,11 @@ class EtcdLost:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(msgspec.Struct, frozen=True):
     """Run one turn without an event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rezoned:
+class Rezoned(msgspec.Struct, frozen=True):
     """Replaces the external zones."""
 
     zones: Sequence[Zone]
@@ -93,8 +86,7 @@ SyncEvent: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | Etcd
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(msgspec.Struct, frozen=True):
     """A callback for the loop's thread, which owns the state."""
 
     answer: Callable[[], None]

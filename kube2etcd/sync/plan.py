@@ -14,7 +14,8 @@ come before Deletes, except that one group changes in one transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from kube2etcd.etcd import changes
 from skydns_compat.layout import OWN
@@ -47,8 +48,7 @@ class Delete(changes.Delete, frozen=True, gc=False):
 Change = Create | Update | Delete
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Changes sorted by key, and the foreign keys found, which stay."""
 
     changes: tuple[Change, ...] = ()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from kube2etcd.errors import EtcdError
 from kube2etcd.metrics import Metrics, Status
@@ -27,8 +28,7 @@ TICK: Final = 1.0
 """Seconds between turns at most: the loop's heartbeat is its liveness."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the loop is made of."""
 
     publisher: Publisher

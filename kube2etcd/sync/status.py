@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics, Status
@@ -50,8 +51,7 @@ def log_changes(publisher: Publisher, plan: Plan, units: Collection[Unit], secon
         log.info("records changed", extra={"fields": fields})
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """Readiness with its reasons, and the gauges, from the state of the loop's parts."""
 
     publisher: Publisher

@@ -7,7 +7,6 @@ one that compares without a call, the listener's workers, and the reconciler in 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import socket
 import threading
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, webhook_only
@@ -178,7 +179,7 @@ class Webhook:
     def snapshot(self) -> Snapshot:
         """The loop's status with the provider's conditions (`kube2etcd.http.server.HasSnapshot`)."""
         conditions, loop = self.provider.conditions(), self._status.snapshot()
-        return dataclasses.replace(
+        return structs.replace(
             loop,
             ready=loop.ready and not conditions,
             reasons=tuple(dict.fromkeys((*conditions, *loop.reasons))),
@@ -382,7 +383,7 @@ def state_store(
             yield ObjectsStore(api, webhook.state_objects)
     elif with_etcd:
         # A connection of its own: calls wait for it, with a shorter timeout than the loop's.
-        brief = dataclasses.replace(build.etcd(settings), timeout=REQUEST)
+        brief = structs.replace(build.etcd(settings), timeout=REQUEST)
         with EtcdConnection(brief) as connection:
             yield EtcdState(connection, webhook.state_prefix)
     else:
