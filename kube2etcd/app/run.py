@@ -170,9 +170,8 @@ def _status_page(
 ) -> StatusPage:
     """The status page; its modules are imported only where it is wanted."""
     from kube2etcd.app import skydns
-    from kube2etcd.inspect.explain import explain_live
+    from kube2etcd.inspect.live import explain_live, look
     from kube2etcd.inspect.page import StatusPage
-    from kube2etcd.inspect.view import look
 
     delays, reads = reconciler.parts.metrics.delays, skydns.reads(settings)
 

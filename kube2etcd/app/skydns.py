@@ -17,7 +17,7 @@ from skydns_compat.records import Alias
 
 if TYPE_CHECKING:
     from kube2etcd.inspect.explain import Asked, Reads
-    from kube2etcd.inspect.listing import Row
+    from kube2etcd.inspect.records import Row
 
 
 def is_meant(settings: Settings) -> bool:

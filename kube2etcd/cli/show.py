@@ -37,7 +37,7 @@ from skydns_compat.names import InvalidName, Name
 
 if TYPE_CHECKING:
     from kube2etcd.inspect.explain import Explanation
-    from kube2etcd.inspect.listing import Row
+    from kube2etcd.inspect.records import Row
 
 #: Seconds that a bridge has to answer.
 BRIDGE_TIMEOUT = 20.0
@@ -67,7 +67,7 @@ def records(
     The zone file of one zone (--zone, where there are several) has an SOA, and an NS with --dns-server-ip,
     so that a server can load it.
     """
-    from kube2etcd.inspect import listing
+    from kube2etcd.inspect import records as listing
     from kube2etcd.inspect.why import missing_ns
 
     try:
@@ -115,7 +115,7 @@ def records(
 def _watch(settings: Settings, output: str, chosen: Callable[[Iterable[Row]], list[Row]]) -> None:
     """Print changes until a signal comes, or nobody reads them any more."""
     from kube2etcd.app.once import followed
-    from kube2etcd.inspect.listing import Changes, change_line
+    from kube2etcd.inspect.records import Changes, change_line
 
     reader = select.poll()
     with contextlib.suppress(OSError, ValueError):  # no file, as in tests

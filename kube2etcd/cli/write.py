@@ -142,20 +142,21 @@ def _shown(
 ) -> str:
     """The outcome as text; to compare records takes a while, so only where they are shown."""
     from kube2etcd.app import corefile, skydns
-    from kube2etcd.inspect import changes, listing, report
+    from kube2etcd.inspect import resync as plan
+    from kube2etcd.inspect.records import count
 
-    style = report.Style()
+    style = plan.Style()
     if sys.stdout.isatty():
         colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        style = report.Style(columns(sys.stdout), colour)
+        style = plan.Style(columns(sys.stdout), colour)
     if output == "text" and (keys or not outcome.changes):
-        return report.text(outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, style)
+        return plan.text(outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, style)
     blocks = corefile.served_blocks(settings, publisher)
-    reads = skydns.reads(settings) or changes.coredns(blocks, publisher.layout.prefix)
-    records = changes.records(
+    reads = skydns.reads(settings) or plan.coredns(blocks, publisher.layout.prefix)
+    records = plan.records(
         outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
     )
-    total = listing.count(publisher) + sum(one.mark == "-" for one in records.changes)
+    total = count(publisher) + sum(one.action == "delete" for one in records.changes)
     if output == "json":
-        return report.as_json(outcome, records, total, dry)
-    return report.text(outcome, records, total, dry, style)
+        return plan.as_json(outcome, records, total, dry)
+    return plan.text(outcome, records, total, dry, style)

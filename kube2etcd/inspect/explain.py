@@ -8,20 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from kube2etcd.inspect.listing import Row
-from kube2etcd.inspect.view import CONTESTED, conditions
+from kube2etcd.inspect.records import Row
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
 from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
 from kube2etcd.sync.plan import diff, prune
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Reconciler
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block
@@ -54,6 +51,9 @@ UNKNOWN: Final = 2
 
 #: A server that is asked: (name, type) -> its answer.
 Asked: TypeAlias = Callable[[Name, str], Answer]
+
+#: Why a key that we want is another writer's.
+CONTESTED: Final = "another writer holds it by right of its owner id"
 
 #: Foreign keys that one answer names.
 MOST_FOREIGN: Final = 10
@@ -103,14 +103,6 @@ class Reads(Protocol):
 
     def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterable[str]:
         """What is this server's own about its answer; ``rows`` are the records at the name."""
-        ...
-
-
-class Within(Protocol):
-    """Runs a question where the publisher may be read."""
-
-    def __call__(self, question: Callable[[], _T], /) -> _T:
-        """The answer of the question."""
         ...
 
 
@@ -240,21 +232,11 @@ def question_type(text: str) -> str:
     return rtype
 
 
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """A running bridge, whose loop owns the publisher."""
-
-    within: Within
-    conditions: Callable[[Sequence[bytes]], list[str]]
-    """What only the bridge knows about keys; asked `within`."""
-
-
-def _here(question: Callable[[], _T]) -> _T:
-    return question()
-
-
 class Explainer:
     """Answers and reasons over what ``publisher`` wants, or over what etcd really holds."""
+
+    live: ClassVar = False
+    """Whether a running bridge is asked, which says itself why etcd is not equal to the cluster."""
 
     def __init__(
         self,
@@ -262,15 +244,10 @@ class Explainer:
         blocks: Sequence[Block],
         existing: Mapping[bytes, bytes] | None = None,
         reads: Reads | None = None,
-        bridge: Bridge | None = None,
     ) -> None:
-        """``blocks`` are those of CoreDNS, unless ``reads`` says how another server reads keys.
-
-        ``bridge``: the publisher is that of a running bridge.
-        """
-        self._publisher, self._why, self._bridge = publisher, Why(publisher), bridge
-        self._within: Within = _here if bridge is None else bridge.within
-        self._desired = self._within(lambda: dict(publisher.desired))
+        """``blocks`` are those of CoreDNS, unless ``reads`` says how another server reads keys."""
+        self._publisher, self._why = publisher, Why(publisher)
+        self._desired = self._ask(lambda: dict(publisher.desired))
         if reads is not None:
             self._desired = {**reads.settings(existing or {}), **self._desired}
         prefix = publisher.layout.prefix
@@ -284,21 +261,32 @@ class Explainer:
         self._wanted = read(self._wanted_keys)
         self._existing = None if existing is None else read(self._keys)
 
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        """The answer to a question that reads the publisher."""
+        return question()
+
+    def _conditions(self, keys: Sequence[bytes]) -> list[str]:
+        """What is to be said of keys, whatever is asked: who has those that we want and must leave."""
+        layout = self._publisher.layout
+        return [
+            f"the contest for the name is lost: {CONTESTED} ({owner_of(self._keys[key])}), which sorts before"
+            f" ours ({layout.owner})"
+            for key in sorted(diff(self._keys, self._desired, layout.owner, keys).contested)
+        ]
+
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
         """One explanation for each type: the one asked for, else those that the name has."""
         keys = keys_about(self._publisher, self._desired, name)
-        rows = self._within(lambda: self._why.rows_at(name, keys))
+        rows = self._ask(lambda: self._why.rows_at(name, keys))
         there, name_of = {*keys, *keys_about(self._publisher, self._keys, name)}, self._publisher.layout.name
         own = sorted(key for key in there if name_of(key) == name)
-        conditions = list(self._contested(own))
-        if self._bridge is not None:
-            conditions += self._within(partial(self._bridge.conditions, own))
+        conditions = self._conditions(own)
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
     def _explain(self, name: Name, rtype: str, rows: list[Row], conditions: list[str]) -> Explanation:
         wanted = self._wanted(name, rtype)
-        reasons = self._within(lambda: self._why.reasons(name, rtype, rows, wanted))
+        reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, wanted))
         real = wanted if self._existing is None else self._existing(name, rtype)
         if self._reads is not None:
             reasons += self._reads.reasons(name, rtype, rows, wanted)
@@ -331,14 +319,6 @@ class Explainer:
             tuple(near),
         )
 
-    def _contested(self, keys: Iterable[bytes]) -> Iterator[str]:
-        """Who has the keys that we want and must leave to another writer."""
-        for key in sorted(diff(self._keys, self._desired, self._publisher.layout.owner, keys).contested):
-            yield (
-                f"the contest for the name is lost: {CONTESTED} ({owner_of(self._keys[key])}), which sorts"
-                f" before ours ({self._publisher.layout.owner})"
-            )
-
     def _unlike(self, name: Name, rtype: str, existing: Asked, wanted: Answer) -> Iterator[str]:
         """What makes the answer of etcd's keys another one than the cluster's."""
         layout = self._publisher.layout
@@ -346,7 +326,7 @@ class Explainer:
         read |= self._wanted_keys.read_by(lambda: self._wanted(name, rtype))
         plan = diff(self._keys, self._desired, layout.owner, read)
         foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))
-        hint = self._bridge is None and (plan.changes or not foreign)
+        hint = not self.live and (plan.changes or not foreign)
         would_be = meaning(wanted.rcode, bool(wanted.answers))
         ours = [one for one in self._publisher.zones if not isinstance(one, ExternalZone)]
         ranges = [layout.zone_range(one.name) for one in ours]
@@ -378,7 +358,7 @@ class Explainer:
             return None
         *_, above, last = ("", *name.labels)
         namespace = above if (below := last in ("svc", "pod")) else last
-        if self._within(lambda: publisher.store.get(Unit("namespaces", "", namespace))) is None:
+        if self._ask(lambda: publisher.store.get(Unit("namespaces", "", namespace))) is None:
             return None
         try:
             return cluster.name.child(*name.labels, *(() if below else ("svc",)))
@@ -396,32 +376,6 @@ class Explainer:
             zone.name.child(labels[-1]) if len(labels) > 2 and isinstance(zone, ClusterZone) else zone.name
         )
         return nearest(str(name), str(shared), known)
-
-
-def explain_live(
-    reconciler: Reconciler,
-    blocks: Callable[[], Sequence[Block]],
-    reads: Reads | None,
-    question: tuple[str, str],
-    timeout: float,
-) -> list[Explanation]:
-    """What a running bridge says of a name and a type (empty: those that it has), from any other thread.
-
-    The loop only copies its keys (some 10 ms for 100,000) and looks at the objects behind the name.
-
-    ``blocks`` gives CoreDNS's server blocks of now.
-
-    :raises ValueError: that is no name, or no type.
-    :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
-    """
-    name, rtype = question_name(question[0]), question_type(question[1]) if question[1] else None
-
-    def within(question: Callable[[], _T]) -> _T:
-        return reconciler.parts.inbox.ask(question, timeout)
-
-    bridge = Bridge(within, partial(conditions, reconciler))
-    existing = within(lambda: dict(reconciler.target.mirror.entries))
-    return Explainer(reconciler.publisher, blocks(), existing, reads, bridge).explain(name, rtype)
 
 
 def _types(name: Name, rows: list[Row]) -> list[str]:

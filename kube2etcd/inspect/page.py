@@ -23,8 +23,8 @@ import waitress
 
 from kube2etcd import __version__
 from kube2etcd.http.server import HasSnapshot, Start, bind, end
-from kube2etcd.inspect.listing import TYPES
-from kube2etcd.inspect.view import View
+from kube2etcd.inspect.live import View
+from kube2etcd.inspect.records import TYPES
 from kube2etcd.settings import HostPort
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from kube2etcd.inspect.listing import Row, unit_rows
+from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.objects import Service
 from kube2etcd.kube.store import NAMES, Unit
 from kube2etcd.sync.publisher import Publisher

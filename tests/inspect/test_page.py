@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import SettingsError
+from kube2etcd.inspect.live import Problem, View
 from kube2etcd.inspect.page import PAGE_SIZE, StatusPage, application, plot
-from kube2etcd.inspect.view import Problem, View
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
 from skydns_compat.records import Text

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kube2etcd.inspect.live import View
 from kube2etcd.inspect.page import StatusPage
-from kube2etcd.inspect.view import View
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
 from tests.inspect.browser import Browser, installed

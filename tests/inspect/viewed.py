@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kube2etcd.inspect.view import Problem, Row, Source, View, record_of
+from kube2etcd.inspect.live import Problem, RecordState, Source, View, record_of
 from kube2etcd.kube.store import Unit
 from skydns_compat.names import Name
 
@@ -13,14 +13,14 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}</script>"
 
 def view(records: int = 20, hostile: bool = True) -> View:
     """``records`` addresses in the cluster's zone, and beside them one record of each odd kind."""
-    rows: list[Row] = []
+    rows: list[RecordState] = []
 
     def add(name: str, value: str, unit: Unit | None, state: str = "") -> None:
         record = record_of(Name.parse(name), value.encode())
         zone = next((zone for zone in ("cluster.local", "example.com") if name.endswith(zone)), "")
         made_by, data = "" if unit is None else str(unit), str(record.data)
         order = record.name.labels[::-1]
-        rows.append(Row(order, f"{name}.", record.rtype, data, record.ttl, zone, made_by, state))
+        rows.append(RecordState(order, f"{name}.", record.rtype, data, record.ttl, zone, made_by, state))
 
     for number in range(records):
         unit = Unit("services", f"team-{number % 7}", f"web-{number:05}")

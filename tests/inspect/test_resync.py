@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +11,12 @@ from hypothesis import strategies as st
 from kube2etcd.app import build, skydns
 from kube2etcd.app.once import Outcome
 from kube2etcd.external import Endpoint
-from kube2etcd.inspect import listing
-from kube2etcd.inspect.changes import Records, coredns, records
+from kube2etcd.inspect.records import rows
+from kube2etcd.inspect.resync import MARKS, RecordChange, Records, Style, as_json, coredns, records, text
 from kube2etcd.kube.objects import DnsEndpoint, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings, load
-from kube2etcd.sync.plan import Delete, diff
+from kube2etcd.sync.plan import Change, Create, Delete, Update, diff
 from kube2etcd.sync.publisher import Publisher
 from skydns_compat.corefile import blocks
 from tests.strategies import ALL_IDENTITIES, LAW, NAMESPACES, Present, clusters
@@ -47,14 +49,16 @@ def told(settings: Settings, before: dict[bytes, bytes], publisher: Publisher) -
 
 def lines(found: Records) -> list[str]:
     return [
-        " ".join(part for part in (one.mark, str(one.name), one.rtype, one.before, ">", one.after) if part)
+        " ".join(
+            part for part in (MARKS[one.action], one.name[:-1], one.type, one.before, ">", one.after) if part
+        )
         for one in found.changes
     ]
 
 
 def shown(publisher: Publisher) -> set[tuple[str, str, str]]:
-    rows = (row.record for row in listing.rows(publisher))
-    found = {(str(one.name), one.rtype, str(one.data)) for one in rows}
+    every = (row.record for row in rows(publisher))
+    found = {(f"{one.name}.", one.rtype, str(one.data)) for one in every}
     # No Service has a port 0, by which SkyDNS says that there is none.
     return {one for one in found if one[1] != "SRV" or not one[2].startswith("0 0 ")}
 
@@ -75,14 +79,14 @@ def test_before_plus_changes_is_after(settings: Settings, one: Present, other: P
         for publisher in (before, after)
     )
     for change in told(settings, before.desired, after).changes:
-        if change.rtype in passed_over:
+        if change.type in passed_over:
             continue
-        name = str(change.name)
+        name = change.name
         if change.before:
-            there.remove((name, change.rtype, change.before))
+            there.remove((name, change.type, change.before))
         if change.after:
-            assert (name, change.rtype, change.after) not in there or change.before
-            there.add((name, change.rtype, change.after))
+            assert (name, change.type, change.after) not in there or change.before
+            there.add((name, change.type, change.after))
             assert change.object
     assert there == wanted
 
@@ -164,11 +168,11 @@ def test_another_ttl_changes_every_record() -> None:
     objects = web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",))
     after = published(load({"ttl": 5}, {}), objects)
     found = told(COREDNS, published(load({}, {}), objects).desired, after)
-    assert [
-        (one.mark, one.rtype, one.before, one.after, one.ttl_before, one.ttl) for one in found.changes
-    ] == [("~", "PTR", f"{WEB}.", f"{WEB}.", 30, 5), ("~", "A", "10.0.0.1", "10.0.0.1", 30, 5)]
-    assert [one.zone for one in found.changes] == ["", "cluster.local"]
-    assert {one.object for one in found.changes} == {"services/shop/web"}
+    back, same, behind = "1.0.0.10.in-addr.arpa.", "10.0.0.1", "services/shop/web"
+    assert found.changes == (
+        RecordChange("change", "", back, "PTR", f"{WEB}.", f"{WEB}.", 30, 5, behind),
+        RecordChange("change", "cluster.local", f"{WEB}.", "A", same, same, 30, 5, behind),
+    )
 
 
 OURS = b'{"host":"192.0.2.1","owner":"kube2etcd"}'
@@ -207,7 +211,7 @@ def test_held_and_foreign_deletions_are_marked() -> None:
         pruned=frozenset(keys[1:2]),
         existing={**after.desired, **dict.fromkeys(keys, OURS)},
     )
-    notes = {one.name.labels[0]: one.note for one in changed(COREDNS, outcome, after).changes}
+    notes = {one.name.partition(".")[0]: one.note for one in changed(COREDNS, outcome, after).changes}
     assert notes == {"held": "held", "theirs": "foreign", "gone": ""}
 
 
@@ -229,8 +233,11 @@ def test_a_foreign_key_that_goes(settings: Settings, path: bytes, value: bytes, 
     key = BELOW + path
     outcome = Outcome((Delete(key, value),), pruned=frozenset([key]), existing={**after.desired, key: value})
     found = changed(settings, outcome, after)
-    shown = [f"{one.mark} {one.name.labels[0]} {one.rtype} {one.object or one.note}" for one in found.changes]
-    assert (shown, found.silent) == (expected, 0)
+    seen = [
+        f"{MARKS[one.action]} {one.name.partition('.')[0]} {one.type} {one.object or one.note}"
+        for one in found.changes
+    ]
+    assert (seen, found.silent) == (expected, 0)
 
 
 def test_two_zones_that_lead_to_each_other_end() -> None:
@@ -248,13 +255,9 @@ def test_two_zones_that_lead_to_each_other_end() -> None:
 def test_long_plans_tell_how_far_they_are() -> None:
     after = published(COREDNS, web())
     steps: list[tuple[int, int]] = []
-
-    def note(done: int, total: int) -> None:
-        steps.append((done, total))
-
     gone = {b"/skydns/local/gone/x%d" % number: OURS for number in range(1200)}
     outcome = Outcome(diff({**after.desired, **gone}, after.desired, "kube2etcd").changes, existing=gone)
-    records(outcome, after, coredns((), "/skydns"), note)
+    records(outcome, after, coredns((), "/skydns"), lambda *step: steps.append(step))
     assert steps == [(0, 1200), (500, 1200), (1000, 1200)]
 
 
@@ -262,5 +265,157 @@ def test_into_an_empty_etcd_every_record_is_added() -> None:
     after = published(COREDNS, _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
     found = told(COREDNS, {}, after)
     assert found == told(COREDNS, {b"/skydns/test/theirs": b"{}"}, after), "the server itself is asked here"
-    assert {(str(one.name), one.rtype, one.after) for one in found.changes} == shown(after)
-    assert {one.mark for one in found.changes} == {"+"}
+    assert {(one.name, one.type, one.after) for one in found.changes} == shown(after)
+    assert {one.action for one in found.changes} == {"add"}
+
+
+CHANGES = (Create(b"/a", b"{}"), Delete(b"/b", b"{1}"), Update(b"/c", b"{new}", b"\xff"))
+DB, SHOP = "services/shop/db", "services/shop/web"
+RECORDS = Records(
+    (
+        RecordChange("add", "test", "db.shop.test.", "A", "", "10.0.0.1", 0, 30, DB),
+        RecordChange("delete", "test", "web.shop.test.", "TXT", '"\x1b[2J"', "", 30, note="held"),
+        RecordChange("change", "test", "web.shop.test.", "A", "10.0.0.2", "10.0.0.3", 30, 30, SHOP),
+        RecordChange("change", "test", "web.shop.test.", "AAAA", "fd00::1", "fd00::1", 30, 5, SHOP),
+        RecordChange("delete", "test", "web.shop.test.", "CNAME", "x.test.", "", 30),
+    ),
+    2,
+)
+
+TEXTS: list[tuple[str, Outcome, Records | None, Style, list[str]]] = [
+    ("nothing", Outcome(()), None, Style(), ["nothing differs"]),
+    (
+        "hostile keys",
+        Outcome((Delete(b"/\x1b[2J\n\xe2\x80\xae", b""),)),
+        None,
+        Style(),
+        ["- /\\x1b[2J\\n\\u202e", "0 added, 0 changed, 1 deleted of 1,234 keys"],
+    ),
+    (
+        "held and foreign",
+        Outcome((Delete(b"/b", b""), Delete(b"/c", b"")), held=frozenset([b"/b"]), pruned=frozenset([b"/c"])),
+        None,
+        Style(),
+        [
+            "- /b  (held)",
+            "- /c  (foreign)",
+            "1 key held until a second listing agrees (or --force)",
+            "0 added, 0 changed, 2 deleted (1 held) of 1,234 keys",
+        ],
+    ),
+    (
+        "refused, and of others",
+        Outcome(CHANGES, frozenset([b"/x", b"/y"]), frozenset([b"/x"]), refused=((b"/a", "too large"),)),
+        None,
+        Style(),
+        [
+            "+ /a  {}",
+            "- /b",
+            "~ /c  \\xff -> {new}",
+            "! /a  refused by etcd: too large",
+            "? /x  of another and malformed: it spoils the names above it",
+            "2 keys of others left alone",
+            "1 added, 1 changed, 1 deleted of 1,234 keys",
+        ],
+    ),
+    (
+        "records",
+        Outcome(CHANGES),
+        RECORDS,
+        Style(),
+        [
+            "+ db.shop.test.   A      10.0.0.1               services/shop/db",
+            '- web.shop.test.  TXT    "\\x1b[2J"              (held)',
+            "~ web.shop.test.  A      10.0.0.2 -> 10.0.0.3   services/shop/web",
+            "~ web.shop.test.  AAAA   fd00::1 (TTL 30 -> 5)  services/shop/web",
+            "- web.shop.test.  CNAME  x.test.",
+            "2 keys changed without a change of records; see --keys",
+            "1 added, 2 changed, 2 deleted (1 held) of 1,234 records",
+        ],
+    ),
+    (
+        "a narrow terminal with colours",
+        Outcome(CHANGES),
+        Records(RECORDS.changes[:3]),
+        Style(40, True),
+        [
+            "\x1b[32m+ db.shop.test.  A  10.0.0.1  services/shop/db\x1b[0m",
+            '\x1b[31m- web.shop.test.  TXT  "\\x1b[2J"  (held)\x1b[0m',
+            "\x1b[33m~ web.shop.test.  A  10.0.0.2 -> 10.0.0.3  services/shop/web\x1b[0m",
+            "1 added, 1 changed, 1 deleted (1 held) of 1,234 records",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "found", "style", "expected"), [case[1:] for case in TEXTS], ids=[case[0] for case in TEXTS]
+)
+def test_text(outcome: Outcome, found: Records | None, style: Style, expected: list[str]) -> None:
+    assert text(outcome, found, 1234, style=style).split("\n") == expected
+    dry = text(outcome, found, 1234, dry=True, style=style)
+    nothing = "" if outcome.changes else expected[-1]
+    assert dry.split("\n")[-1] == (nothing or f"{expected[-1]}; nothing written; checksum {outcome.checksum}")
+
+
+def test_a_checksum_is_that_of_one_plan() -> None:
+    plans: list[tuple[Change, ...]] = [
+        (),
+        (Create(b"/a", b"{}"),),
+        (Create(b"/a", b"{} "),),
+        (Create(b"/a{", b"}"),),
+        (Update(b"/a", b"{}", b""),),
+        (Update(b"/a", b"{}", b"x"),),
+        (Delete(b"/a", b"{}"),),
+        CHANGES,
+    ]
+    sums = {Outcome(changes).checksum for changes in plans}
+    assert (len(sums), {len(one) for one in sums}) == (len(plans), {16})
+    marked = Outcome(CHANGES, frozenset([b"/x"]), held=frozenset([b"/b"]), pruned=frozenset([b"/b"]))
+    assert marked.checksum == Outcome(CHANGES).checksum, "who has looked may also use --force"
+
+
+def test_json_holds_everything() -> None:
+    outcome = Outcome(CHANGES, frozenset([b"/x"]), frozenset([b"/x"]), ((b"/a", "no"),), frozenset([b"/b"]))
+    found = json.loads(as_json(outcome, RECORDS, 1234))
+    changes = found["records"].pop("changes")
+    assert [one["action"] for one in changes] == ["add", "delete", "change", "change", "delete"]
+    assert changes[0] == {
+        "action": "add",
+        "zone": "test",
+        "name": "db.shop.test.",
+        "type": "A",
+        "before": "",
+        "after": "10.0.0.1",
+        "ttl_before": 0,
+        "ttl": 30,
+        "object": "services/shop/db",
+        "note": "",
+    }
+    assert found == {
+        "dry_run": False,
+        "equal": False,
+        "checksum": outcome.checksum,
+        "records": {"total": 1234, "added": 1, "changed": 2, "deleted": 2},
+        "created": {"/a": "{}"},
+        "updated": {"/c": {"before": "\\xff", "after": "{new}"}},
+        "deleted": ["/b"],
+        "held": ["/b"],
+        "refused": {"/a": "no"},
+        "foreign": ["/x"],
+        "malformed": ["/x"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "dry", "equal"),
+    [
+        (Outcome(()), True, True),
+        (Outcome(CHANGES), True, False),
+        (Outcome(CHANGES), False, True),
+        (Outcome(CHANGES, refused=((b"/a", "no"),)), False, False),
+    ],
+    ids=["same", "dry", "written", "refused"],
+)
+def test_json_says_whether_etcd_is_equal_now(outcome: Outcome, dry: bool, equal: bool) -> None:
+    assert json.loads(as_json(outcome, Records(()), 0, dry))["equal"] is equal

@@ -6,7 +6,7 @@ import json
 
 from hypothesis import given
 
-from kube2etcd.inspect.listing import Changes, Row, change_line, count, rows, zone_file
+from kube2etcd.inspect.records import Changes, Row, change_line, count, rows, zone_file
 from kube2etcd.kube.objects import Event
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher

@@ -1,4 +1,4 @@
-"""A plan as changes of DNS records: what the DNS server answers before and after it.  Pure.
+"""What a pass of `resync` changes in DNS: what the server answers before and after it.  Pure.
 
 Keys are no records: a name's addresses may stand in several keys, and one key serves several names.  So the
 model of the server is asked about every name and type that a changed key can decide, over the keys as they
@@ -7,18 +7,21 @@ are and as they would be.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
 from kube2etcd.app.once import Outcome
 from kube2etcd.inspect.explain import Asked
-from kube2etcd.inspect.listing import maker, rows
+from kube2etcd.inspect.records import maker, rows
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.plan import Create, Delete, Update
+from kube2etcd.log import printable
+from kube2etcd.sync.plan import Change, Create, Delete, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block
@@ -28,8 +31,9 @@ from skydns_compat.names import InvalidAddress, Name, address_of, parse_address,
 from skydns_compat.reader import Answer, Entries, Rr, answer
 from skydns_compat.reader_served import EndlessQuestionError, served_answer
 
-Mark: TypeAlias = Literal["+", "~", "-"]
-MARKS: Final[tuple[Mark, ...]] = ("+", "~", "-")
+Action: TypeAlias = Literal["add", "change", "delete"]
+#: What each line begins with.
+MARKS: Final[Mapping[Action, str]] = {"add": "+", "change": "~", "delete": "-"}
 #: How a server reads keys.
 Reader: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
 #: By type: data and TTL.  A name without any has the type NODATA, one that does not exist has none.
@@ -40,15 +44,23 @@ _SHARED = frozenset({"A", "AAAA", "SRV"})
 
 #: Names between two calls of the progress.
 STEP = 500
+#: Keys of others are named up to this many; they may be thousands.
+SHOWN: Final = 10
+_COLOURS: Final = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 35}
+#: Columns to which cells are filled up: one reverse name of IPv6 must not move all others apart.
+_CELLS: Final = (48, 8, 40)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """One record that is added (``+``), changed (``~``) or deleted (``-``)."""
+    """One record that is added, changed or deleted; docs/resync.md has this as JSON."""
 
-    mark: Mark
-    name: Name
-    rtype: str
+    action: Action
+    zone: str
+    """Empty for a reverse zone, and for one that is no longer configured."""
+    name: str
+    """With its final dot."""
+    type: str
     """A, AAAA, CNAME, MX, PTR, SRV, TXT; NODATA for a name that exists without data."""
     before: str = ""
     """The data as a zone file has it, SRV of Services without weight; or SERVFAIL; empty when added."""
@@ -56,8 +68,6 @@ class RecordChange:
     """Empty when deleted."""
     ttl_before: int = 0
     ttl: int = 0
-    zone: str = ""
-    """Empty for a reverse zone, and for one that is no longer configured."""
     object: str = ""
     """``kind/namespace/name`` of what makes it; empty when deleted."""
     note: str = ""
@@ -72,6 +82,15 @@ class Records:
     """By name, from the zone's apex down."""
     silent: int = 0
     """Changed keys from which no record changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a text is laid out."""
+
+    width: int = 160
+    """Columns; where lines may be longer, cells are not aligned."""
+    colour: bool = False
 
 
 def coredns(blocks: Iterable[Block], prefix: str) -> Reader:
@@ -124,6 +143,7 @@ def records(
     before, after = reads(outcome.existing), reads(outcome.after)
     holder = _holders(publisher)
     found: list[RecordChange] = []
+    changed: set[Name] = set()
     ordered = sorted(questions, key=lambda one: one.labels[::-1])
     for number, name in enumerate(ordered):
         if number % STEP == 0:
@@ -138,10 +158,10 @@ def records(
         zone_name, said = "" if zone is None else str(zone.name), notes.get(name, set())
         # A name that several keys decide has the note that all of them have.
         note = next(iter(said)) if len(said) == 1 else ""
-        for mark, rtype, was, now, ttl_was, ttl in _differences(old, new):
+        for action, rtype, was, now, ttl_was, ttl in _differences(old, new):
             behind = (made_by, "") if now else ("", note)
-            found.append(RecordChange(mark, name, rtype, was, now, ttl_was, ttl, zone_name, *behind))
-    changed = {one.name for one in found}
+            found.append(RecordChange(action, zone_name, f"{name}.", rtype, was, now, ttl_was, ttl, *behind))
+            changed.add(name)
     return Records(tuple(found), sum(changed.isdisjoint(names) for names in about))
 
 
@@ -169,7 +189,7 @@ def _all(publisher: Publisher) -> Iterator[RecordChange]:
         record, zone = row.record, publisher.zone_of(row.record.name)
         zone_name = "" if zone is None else str(zone.name)
         data = (str(record.data), 0, 0 if record.rtype == "NODATA" else record.ttl)
-        yield RecordChange("+", record.name, record.rtype, "", *data, zone_name, str(row.unit))
+        yield RecordChange("add", zone_name, f"{record.name}.", record.rtype, "", *data, str(row.unit))
 
 
 def _values(change: Create | Update | Delete) -> Iterator[bytes]:
@@ -254,8 +274,8 @@ def _data(record: Rr, external: bool) -> tuple[str, int]:
     return f"{priority} {port} {target}" if port != "0" else "", record.ttl
 
 
-def _differences(old: _Answers, new: _Answers) -> Iterator[tuple[Mark, str, str, str, int, int]]:
-    """Mark, type, data before and after, TTL before and after.
+def _differences(old: _Answers, new: _Answers) -> Iterator[tuple[Action, str, str, str, int, int]]:
+    """Action, type, data before and after, TTL before and after.
 
     A failure that ends is said with the records that follow it; where none do, once for all types.
     """
@@ -269,8 +289,127 @@ def _differences(old: _Answers, new: _Answers) -> Iterator[tuple[Mark, str, str,
             continue
         for data in sorted(was.keys() & is_now.keys()):
             if was[data] != is_now[data]:
-                yield "~", rtype, data, data, was[data], is_now[data]
+                yield "change", rtype, data, data, was[data], is_now[data]
         gone, came = sorted(was.keys() - is_now.keys()), sorted(is_now.keys() - was.keys())
         for before, after in zip_longest(gone, came, fillvalue=""):
-            mark: Mark = "~" if before and after else "+" if after else "-"
-            yield mark, rtype, before, after, was.get(before, 0), is_now.get(after, 0)
+            action: Action = "change" if before and after else "add" if after else "delete"
+            yield action, rtype, before, after, was.get(before, 0), is_now.get(after, 0)
+
+
+def text(
+    outcome: Outcome,
+    records: Records | None,
+    total: int,
+    dry: bool = False,
+    style: Style = Style(),
+) -> str:
+    """A line for each record, or for each key where ``records`` is None; the summary is the last line.
+
+    ``total`` is the number of all records, or of all keys, that there are before or after.
+    """
+    lines = list(_key_lines(outcome) if records is None else _record_lines(records.changes, style))
+    lines += [f"! {printable(_text(key))}  refused by etcd: {reason}" for key, reason in outcome.refused]
+    lines += [
+        f"? {printable(_text(key))}  of another and malformed: it spoils the names above it"
+        for key in sorted(outcome.malformed)[:SHOWN]
+    ]
+    if style.colour:
+        lines = [f"\x1b[{_COLOURS[line[0]]}m{line}\x1b[0m" for line in lines]
+    if records is not None and records.silent:
+        lines.append(f"{_keys(records.silent)} changed without a change of records; see --keys")
+    if outcome.held:
+        lines.append(f"{_keys(len(outcome.held))} held until a second listing agrees (or --force)")
+    if outcome.foreign:
+        lines.append(f"{_keys(len(outcome.foreign))} of others left alone")
+    lines.append(_summary(outcome, records, total, dry))
+    return "\n".join(lines)
+
+
+def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -> str:
+    """One JSON object; docs/resync.md has its fields."""
+    changes, actions = outcome.changes, Counter(one.action for one in records.changes)
+    return json.dumps(
+        {
+            "dry_run": dry,
+            "equal": not changes or not (dry or outcome.refused),
+            "checksum": outcome.checksum,
+            "records": {
+                "total": total,
+                "added": actions["add"],
+                "changed": actions["change"],
+                "deleted": actions["delete"],
+                "changes": [asdict(one) for one in records.changes],
+            },
+            "created": {_text(c.key): _text(c.value) for c in changes if isinstance(c, Create)},
+            "updated": {
+                _text(c.key): {"before": _text(c.before), "after": _text(c.value)}
+                for c in changes
+                if isinstance(c, Update)
+            },
+            "deleted": [_text(c.key) for c in changes if isinstance(c, Delete)],
+            "held": [_text(key) for key in sorted(outcome.held)],
+            "refused": {_text(key): reason for key, reason in outcome.refused},
+            "foreign": [_text(key) for key in sorted(outcome.foreign)],
+            "malformed": [_text(key) for key in sorted(outcome.malformed)],
+        },
+        indent=2,
+    )
+
+
+def _record_lines(changes: Sequence[RecordChange], style: Style) -> Iterator[str]:
+    found = [(one.name, one.type, printable(_shown(one)), _behind(one)) for one in changes]
+    widths = [min(max((len(row[at]) for row in found), default=0), most) for at, most in enumerate(_CELLS)]
+    if sum(widths) + max((len(row[3]) for row in found), default=0) + 8 > style.width:
+        widths = [0, 0, 0]
+    for one, row in zip(changes, found, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        yield f"{MARKS[one.action]} {'  '.join([*cells, row[3]]).rstrip()}"
+
+
+def _shown(one: RecordChange) -> str:
+    if one.action != "change":
+        return one.before or one.after
+    if one.before == one.after:
+        return f"{one.after} (TTL {one.ttl_before} -> {one.ttl})"
+    return f"{one.before} -> {one.after}"
+
+
+def _behind(one: RecordChange) -> str:
+    return one.object or (f"({one.note})" if one.note else "")
+
+
+def _action(change: Change) -> Action:
+    return "add" if isinstance(change, Create) else "change" if isinstance(change, Update) else "delete"
+
+
+def _key_lines(outcome: Outcome) -> Iterator[str]:
+    for change in outcome.changes:
+        line = f"{MARKS[_action(change)]} {printable(_text(change.key))}"
+        if isinstance(change, Delete):
+            held, pruned = change.key in outcome.held, change.key in outcome.pruned
+            yield line + ("  (held)" if held else "  (foreign)" if pruned else "")
+        else:
+            before = f"{printable(_text(change.before))} -> " if isinstance(change, Update) else ""
+            yield f"{line}  {before}{_text(change.value)}"
+
+
+def _summary(outcome: Outcome, records: Records | None, total: int, dry: bool) -> str:
+    if not outcome.changes:
+        return "nothing differs"
+    if records is None:
+        what, actions, held = "keys", Counter(map(_action, outcome.changes)), len(outcome.held)
+    else:
+        what, actions = "records", Counter(one.action for one in records.changes)
+        held = sum(one.note == "held" for one in records.changes)
+    added, changed, deleted = (f"{actions[one]:,}" for one in MARKS)
+    waiting = f" ({held:,} held)" if held else ""
+    line = f"{added} added, {changed} changed, {deleted} deleted{waiting} of {total:,} {what}"
+    return f"{line}; nothing written; checksum {outcome.checksum}" if dry else line
+
+
+def _keys(number: int) -> str:
+    return "1 key" if number == 1 else f"{number:,} keys"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")

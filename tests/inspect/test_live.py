@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from kube2etcd.etcd.changes import Delete
-from kube2etcd.inspect.explain import Explanation, explain_live
-from kube2etcd.inspect.view import Problem, View, look
+from kube2etcd.inspect.explain import Explanation
+from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
 from skydns_compat.corefile import Block, CorefileSettings, blocks
