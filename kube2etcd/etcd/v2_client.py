@@ -1,17 +1,17 @@
-"""HTTP client of etcd's v2 keys API: several servers as one, credentials read anew, requests in parallel.
+"""HTTP client of etcd's v2 keys API: failover between servers, reloaded credentials, parallel requests.
 
-The only module that imports ``requests``.  It makes the pool of connections; single requests go to that
-pool, since what ``requests`` does around each of them costs as much as all the rest (tests/bench/v2_keys.py).
+The only module that imports ``requests``, which makes the pool of connections.  Requests go straight to that
+pool: a `requests.Session` would halve the number of keys a second (tests/bench/v2_keys.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -21,7 +21,6 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.changes import WatchEvent
 from kube2etcd.etcd.failures import try_each
 from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
 
@@ -30,15 +29,13 @@ _R = TypeVar("_R")
 
 #: Requests under way at once; etcd commits them together.
 IN_FLIGHT = 8
-# Long polls beside them: the present one, and former ones that run into their timeout.
+# Long polls beside them: the current one, and former ones that run into their timeout.
 _POLLS = 4
-# More than the thousand events that etcd remembers.
-_OWN_WRITES = 4000
 
-NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, EXISTS, NOT_EMPTY = 100, 101, 102, 104, 105, 108
+NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY = 100, 101, 102, 104, 108
 _DENIED, _WATCHER_CLEARED, _INDEX_CLEARED = 110, 400, 401
-#: Codes that answer a conditional request; no error by themselves.
-CONDITIONS = frozenset({NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, EXISTS, NOT_EMPTY})
+# What the key or directory is like; no error by itself.
+_CONDITIONS = frozenset({NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY})
 
 
 class Node(msgspec.Struct, rename={"modified": "modifiedIndex"}):
@@ -61,8 +58,8 @@ class Node(msgspec.Struct, rename={"modified": "modifiedIndex"}):
                 yield node
 
 
-class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode"}):
-    """An answer or a watch event: what was done, or what was wrong."""
+class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "version": "etcdserver"}):
+    """A response or a watch event."""
 
     action: str = ""
     node: Node | None = None
@@ -71,17 +68,18 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode"}):
     """etcd's error code; 0 for none."""
     message: str = ""
     cause: str = ""
+    version: str = ""
     index: int = 0
-    """etcd's index when it answered, or when a poll began."""
+    """etcd's index when it responded, or when a long poll began."""
 
     @property
     def made(self) -> int:
-        """The index of what was done; 0 where nothing was."""
+        """The index of the change that the request made; 0 for none."""
         return self.node.modified if self.node is not None and not self.code else 0
 
     def refusal(self) -> EtcdError:
-        """The error for an unexpected answer to a write."""
-        return meaning("its server", "PUT", 400, self.code, self.message, self.cause)
+        """The error for a write that this reply rejects."""
+        return meaning("its server", "PUT", 400, self)
 
     def not_older_than(self, index: int) -> None:
         """EtcdUnavailable when etcd has gone back behind ``index``."""
@@ -94,83 +92,32 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode"}):
 _decoder = msgspec.json.Decoder(Reply)
 
 
-class OwnWrites:
-    """Indices of our own latest writes, with the watch event of each; safe between threads."""
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Connections to one server, with the credentials as they were when it was chosen."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._events: dict[int, WatchEvent | None] = {}
-        self._tickets = itertools.count()
-        self._open: set[int] = set()
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Callable[[int, WatchEvent | None], None]]:
-        """Around a write; call what it yields with the write's index."""
-        with self._changed:
-            ticket = next(self._tickets)
-            self._open.add(ticket)
-        try:
-            yield self._add
-        finally:
-            with self._changed:
-                self._open.discard(ticket)
-                self._changed.notify_all()
-
-    def _add(self, index: int, event: WatchEvent | None) -> None:
-        with self._changed:
-            self._events[index] = event
-            if len(self._events) > _OWN_WRITES:
-                del self._events[next(iter(self._events))]
-
-    def since(self, index: int) -> tuple[int, list[WatchEvent]]:
-        """The first index from ``index`` on that is not ours, and the listed events up to it."""
-        events: list[WatchEvent] = []
-        with self._changed:
-            while index in self._events:
-                if (event := self._events[index]) is not None:
-                    events.append(event)
-                index += 1
-        return index, events
-
-    def made(self, index: int, timeout: float) -> bool:
-        """Whether ``index`` is ours, once every write that is under way now has been answered."""
-        with self._changed:
-            under_way = set(self._open)
-            self._changed.wait_for(lambda: index in self._events or not under_way & self._open, timeout)
-            return index in self._events
+    endpoint: EtcdServer
+    pool: urllib3.HTTPConnectionPool
+    headers: dict[str, str]
 
 
-class _Session:
-    """Connections to one server, with the credentials as they were when it was made."""
-
-    def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
-        """Read the TLS files (OSError) and the password file (EtcdUnauthenticated); sends nothing yet."""
-        self.endpoint = endpoint
-        self._http = requests.Session()
-        # Neither the environment's proxies, nor REQUESTS_CA_BUNDLE, nor a .netrc.
-        self._http.trust_env = False
-        adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS, max_retries=0)
-        for scheme in ("http://", "https://"):
-            self._http.mount(scheme, adapter)
-        if endpoint.tls:
-            settings.try_tls_files()
-            self._http.verify = str(settings.authority_file())
-            if settings.certfile is not None and settings.keyfile is not None:
-                self._http.cert = (str(settings.certfile), str(settings.keyfile))
-        if settings.user is not None:
-            # As bytes: requests would write text in Latin-1.
-            self._http.auth = (settings.user.encode(), settings.password().encode())  # type: ignore[assignment]
-        template = self._http.prepare_request(requests.Request("GET", str(endpoint)))
-        self.headers = dict(template.headers)
-        pool = adapter.get_connection_with_tls_context(
-            template, verify=self._http.verify or True, cert=self._http.cert
-        )
-        assert isinstance(pool, urllib3.HTTPConnectionPool)
-        self.pool = pool
-
-    def close(self) -> None:
-        """Close idle connections; nothing more can be sent."""
-        self._http.close()
+def _connect(endpoint: EtcdServer, settings: EtcdSettings) -> _Server:
+    """Read the TLS files (OSError) and the password file (EtcdUnauthenticated); sends nothing yet."""
+    verify: str | bool = True
+    cert = auth = None
+    if endpoint.tls:
+        settings.try_tls_files()
+        verify = str(settings.authority_file())
+        if settings.certfile is not None and settings.keyfile is not None:
+            cert = (str(settings.certfile), str(settings.keyfile))
+    if settings.user is not None:
+        # As bytes: requests would encode text as Latin-1.
+        auth = (settings.user.encode(), settings.password().encode())
+    request = requests.Request("GET", str(endpoint), auth=auth).prepare()
+    adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
+    pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
+    assert isinstance(pool, urllib3.HTTPConnectionPool)
+    return _Server(endpoint, pool, dict(request.headers))
 
 
 class V2Connection:
@@ -179,10 +126,8 @@ class V2Connection:
     def __init__(self, settings: EtcdSettings) -> None:
         self.settings = settings
         self.endpoints = settings.endpoints()
-        self.own = OwnWrites()
-        self._timeout = urllib3.Timeout(settings.timeout, settings.timeout)
         self._lock = threading.Lock()
-        self._current: _Session | None = None
+        self._current: _Server | None = None
         self._turn = 0
         self._closed: Future[None] = Future()
         self._threads = ThreadPoolExecutor(IN_FLIGHT + _POLLS, "etcd-v2")
@@ -191,13 +136,14 @@ class V2Connection:
 
     def get(self, path: str, **params: str) -> Reply:
         """Read; each server is tried once."""
-        return try_each(len(self.endpoints), lambda: self._ask("GET", path, params))
+        return try_each(len(self.endpoints), lambda: self.request("GET", path, None, **params))
 
     def get_since(self, index: int, path: str) -> Reply:
-        """Everything listed below ``path``, at ``index`` or later; EtcdUnavailable where etcd is not there
-        yet.
+        """Everything listed below ``path``, at ``index`` or later.
 
         A quorum read costs an entry in etcd's log, so only a member that lags is asked for one.
+
+        :raises EtcdUnavailable: etcd has not reached ``index``.
         """
         reply = self.get(path, recursive="true")
         if reply.index < index:
@@ -205,49 +151,98 @@ class V2Connection:
             reply.not_older_than(index)
         return reply
 
-    def put(self, path: str, value: bytes, event: WatchEvent | None = None, **params: str) -> Reply:
-        """Write one key; ``event`` is completed with the index and kept as our own."""
-        return self._write("PUT", path, params, value, event)
-
-    def delete(self, path: str, event: WatchEvent | None = None, **params: str) -> Reply:
-        """Delete one key or directory."""
-        return self._write("DELETE", path, params, None, event)
-
     def poll(self, path: str, start: int) -> Reply:
         """One long poll: the first event at or below ``path`` from ``start`` on.
 
-        No node: no event came within the timeout.
+        Without a node: no event came within the timeout.
         """
-        params = {"wait": "true", "recursive": "true", "waitIndex": str(start)}
-        session, response = self._sent("GET", _url(path), params, whole=False)
-        try:
-            try:
-                body = response.read()
-            except urllib3.exceptions.ReadTimeoutError:
-                return Reply(index=_index(response) or 0)
-            except urllib3.exceptions.HTTPError as error:
-                raise _failure(session.endpoint, "Watch", error) from error
-            if response.status == 200 and not body.strip():
-                raise EtcdUnavailable(f"etcd at {session.endpoint} ended the watch: watch again")
-            reply = self._reply(session, "Watch", response, body)
-            if reply.code or reply.node is None:
-                raise meaning(str(session.endpoint), "Watch", 200, reply.code, reply.message, reply.cause)
-            return reply
-        finally:
-            response.close()
+        return self.request("GET", path, wait="true", recursive="true", waitIndex=str(start))
 
     def version(self) -> str:
         """The server's version."""
-        _, response = self._sent("GET", "/version", {})
-        version = response.data.decode(errors="replace").partition('etcdserver":"')[2].partition('"')[0]
-        return version or "unknown"
+        return self._send("GET", "/version", {}).version or "unknown"
+
+    def request(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
+        """One request; a write that failed may have been carried out.
+
+        :raises EtcdUnavailable: no usable response; the next request goes to the next server.
+        :raises EtcdUnauthenticated: not with the password as it is in its file now, either.
+        """
+        return self._send(method, "/v2/keys" + quote(path, safe="/"), params, value)
+
+    def _send(self, method: str, url: str, params: Mapping[str, str], value: bytes | None = None) -> Reply:
+        renewed = self.settings.user is None
+        while True:
+            server = self._server()
+            try:
+                return self._exchange(server, method, url, params, value)
+            except EtcdUnauthenticated:
+                if renewed:
+                    raise
+                # Rejected before it was carried out, so it may be sent again.
+                renewed = True
+                self._leave(server, turn=0)
+            except EtcdUnavailable:
+                self._leave(server, turn=1)
+                raise
+
+    def _exchange(
+        self, server: _Server, method: str, url: str, params: Mapping[str, str], value: bytes | None
+    ) -> Reply:
+        body, headers, response = None, server.headers, None
+        if value is not None:
+            headers = headers | {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode({"value": value})
+        try:
+            response = server.pool.urlopen(
+                method,
+                f"{url}?{urlencode(params)}" if params else url,
+                body=body,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=self.settings.timeout,
+                preload_content=False,
+            )
+            content = response.read()
+        except urllib3.exceptions.ReadTimeoutError:
+            if response is not None and "wait" in params:
+                return Reply(index=_index(response))
+            raise EtcdUnavailable(
+                f"etcd at {server.endpoint} did not answer in time ({method}): check its load and its disk"
+            ) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(server.endpoint, method, _reason(error)) from error
+        return _reply(server.endpoint, method, response, content)
+
+    def _server(self) -> _Server:
+        with self._lock:
+            if self._closed.done():
+                raise _closed_error()
+            if self._current is None:
+                endpoint = self.endpoints[self._turn % len(self.endpoints)]
+                try:
+                    self._current = _connect(endpoint, self.settings)
+                except OSError as error:
+                    # Perhaps in the middle of a rotation: the next attempt reads the files again.
+                    raise EtcdUnavailable(
+                        f"the TLS files for etcd at {endpoint} cannot be read: {error}"
+                    ) from error
+            return self._current
+
+    def _leave(self, server: _Server, turn: int) -> None:
+        """Replace ``server`` if it is the current one, by the next one or by a new login."""
+        with self._lock:
+            if server is self._current:
+                self._turn += turn
+                self._current = None
 
     # -- threads
 
-    def submit(self, work: Callable[[], _R]) -> Future[_R]:
+    def submit(self, work: Callable[..., _R], *args: Any) -> Future[_R]:
         """Run ``work`` in one of a few threads."""
         try:
-            return self._threads.submit(work)
+            return self._threads.submit(work, *args)
         except RuntimeError:  # the pool is shut down
             raise _closed_error() from None
 
@@ -259,24 +254,28 @@ class V2Connection:
             raise _closed_error()
         return future.done()
 
-    def together(self, work: Iterable[tuple[_T, Callable[[], _R]]]) -> Iterator[tuple[_T, _R | EtcdRefused]]:
-        """Do all of it, `IN_FLIGHT` at once; the results in order.
+    def together(
+        self, work: Callable[[_T], _R], things: Iterable[_T]
+    ) -> Iterator[tuple[_T, _R | EtcdRefused]]:
+        """Do ``work`` with each of ``things``, `IN_FLIGHT` at once; the results in order.
 
-        The first error that is no refusal is raised, when nothing is under way any more.
+        The first error but EtcdRefused is raised, when nothing is under way any more.
         """
         window: deque[tuple[_T, Future[_R]]] = deque()
-        rest = iter(work)
+
+        def first() -> tuple[_T, _R | EtcdRefused]:
+            thing, future = window.popleft()
+            self.done(future)
+            error = future.exception()
+            return thing, error if isinstance(error, EtcdRefused) else future.result()
+
         try:
-            while True:
-                for thing, one in itertools.islice(rest, IN_FLIGHT - len(window)):
-                    window.append((thing, self.submit(one)))
-                if not window:
-                    return
-                first, future = window[0]
-                self.done(future)
-                window.popleft()
-                refused = future.exception()
-                yield first, refused if isinstance(refused, EtcdRefused) else future.result()
+            for thing in things:
+                window.append((thing, self.submit(work, thing)))
+                if len(window) == IN_FLIGHT:
+                    yield first()
+            while window:
+                yield first()
         finally:
             with contextlib.suppress(EtcdUnavailable):
                 for _, future in window:
@@ -287,9 +286,8 @@ class V2Connection:
         with self._lock:
             if not self._closed.done():
                 self._closed.set_result(None)
+            self._current = None
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if (session := self._current) is not None:
-            session.close()
 
     def __enter__(self) -> V2Connection:
         return self
@@ -297,121 +295,32 @@ class V2Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- one request
 
-    def _write(
-        self, method: str, path: str, params: Mapping[str, str], value: bytes | None, event: WatchEvent | None
-    ) -> Reply:
-        with self.own.writing() as made:
-            reply = self._ask(method, path, params, value)
-            if index := reply.made:
-                made(index, None if event is None else WatchEvent(event.key, event.value, index))
-        return reply
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str],
-        value: bytes | None = None,
-        renewed: bool = False,
-    ) -> Reply:
-        session, response = self._sent(method, _url(path), params, value)
-        try:
-            return self._reply(session, method, response, response.data)
-        except EtcdUnauthenticated:
-            if renewed or self.settings.user is None:
-                raise
-        # Turned away before it was carried out, so it may be sent again, with the password read anew.
-        self._leave(session, turn=False)
-        return self._ask(method, path, params, value, renewed=True)
-
-    def _sent(
-        self,
-        method: str,
-        url: str,
-        params: Mapping[str, str],
-        value: bytes | None = None,
-        whole: bool = True,
-    ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
-        """Send one request; without ``whole`` the body is still to be read.
-
-        :raises EtcdUnavailable: no answer within the timeout; the next request goes to the next server.
-        """
-        what, body, headers = method if whole else "Watch", None, {}
-        if value is not None:
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            body = urlencode({"value": value})
-        while True:
-            session = self._session()
-            try:
-                return session, session.pool.urlopen(
-                    method,
-                    f"{url}?{urlencode(params)}" if params else url,
-                    body=body,
-                    headers=session.headers | headers,
-                    retries=False,
-                    redirect=False,
-                    timeout=self._timeout,
-                    preload_content=whole,
-                )
-            except urllib3.exceptions.ClosedPoolError:
-                continue  # another thread has just left it
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                self._leave(session)
-                raise _failure(session.endpoint, what, error) from error
-
-    def _reply(self, session: _Session, what: str, response: urllib3.BaseHTTPResponse, body: bytes) -> Reply:
-        """etcd's reply; an error of ours for anything else."""
-        status = response.status
-        try:
-            reply = _decoder.decode(body)
-        except ValueError:
-            reply = Reply(message=response.reason or "")
-            if status < 300:
-                self._leave(session)
-                raise unreachable(session.endpoint, what, "the answer is not etcd's") from None
-        if status >= 300 and reply.code not in CONDITIONS:
-            error = meaning(str(session.endpoint), what, status, reply.code, reply.message, reply.cause)
-            if isinstance(error, EtcdUnavailable) and not isinstance(error, EtcdUnauthenticated):
-                self._leave(session)
-            raise error
-        if (index := _index(response)) is not None:
-            reply.index = index
-        return reply
-
-    def _session(self) -> _Session:
-        with self._lock:
-            if self._closed.done():
-                raise _closed_error()
-            if self._current is None:
-                endpoint = self.endpoints[self._turn % len(self.endpoints)]
-                try:
-                    self._current = _Session(endpoint, self.settings)
-                except OSError as error:
-                    raise _failure(endpoint, "", error) from error
-            return self._current
-
-    def _leave(self, session: _Session, turn: bool = True) -> None:
-        """Drop ``session`` if it is the current one; the next request goes to the next server."""
-        with self._lock:
-            if session is self._current:
-                self._turn += turn
-                self._current = None
-                session.close()
+def _reply(endpoint: EtcdServer, method: str, response: urllib3.BaseHTTPResponse, content: bytes) -> Reply:
+    """etcd's reply; an error of ours for anything else."""
+    try:
+        reply = _decoder.decode(content)
+    except ValueError:
+        if response.status < 300:
+            raise _unreachable(endpoint, method, "the response is empty or not etcd's") from None
+        reply = Reply(message=response.reason or "")
+    reply.index = _index(response)
+    if (response.status >= 300 or reply.code) and reply.code not in _CONDITIONS:
+        raise meaning(str(endpoint), method, response.status, reply)
+    return reply
 
 
-def meaning(server: str, what: str, status: int, code: int, message: str, cause: str = "") -> EtcdError:
-    """The error for an HTTP status and etcd's own ``code`` (0: the body has none)."""
-    where = f"etcd at {server}"
-    words = " ".join(filter(None, [f"{status}", message, f"({cause})" if cause else ""]))
+def meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
+    """The error for an HTTP status and etcd's reply; its code is 0 where the body had none."""
+    where, code = f"etcd at {server}", reply.code
+    words = " ".join(filter(None, [f"{status}", reply.message, f"({reply.cause})" if reply.cause else ""]))
     if code == _INDEX_CLEARED:
-        return EtcdCompacted(f"{where} no longer has that index ({what}: {words}): read a new snapshot")
+        return EtcdCompacted(f"{where} no longer has that index ({words}): read a new snapshot")
     if code == _WATCHER_CLEARED:
         return EtcdUnavailable(f"{where} ended the watch ({words}): watch again")
     if code == _DENIED or (status in (401, 403) and not code):
         return EtcdUnauthenticated(
-            f"{where} does not accept our user or its rights ({what}: {words}): check the etcd user,"
+            f"{where} does not accept our user or its rights ({method}: {words}): check the etcd user,"
             " its password file and its role"
         )
     if status == 404 and not code:
@@ -420,44 +329,31 @@ def meaning(server: str, what: str, status: int, code: int, message: str, cause:
             " or use --etcd-api v3"
         )
     if code == NOT_A_DIRECTORY:
-        return EtcdRefused(f"{cause or 'a key above it'} holds a value, and a value has no keys below it")
-    if code == NOT_A_FILE:
-        return EtcdRefused(f"{cause or 'it'} is a directory, which cannot hold a value")
-    if 300 <= status < 400 or status >= 500 or 300 <= code < 400:
-        return EtcdUnavailable(f"{where} failed ({what}: {words}): see its log, and whether it has a leader")
-    return EtcdRefused(f"{where} refuses the request ({what}: {words})")
-
-
-def unreachable(endpoint: EtcdServer, what: str, reason: str) -> EtcdUnavailable:
-    """The error where no answer came."""
-    return EtcdUnavailable(
-        f"etcd at {endpoint} cannot be reached ({what}: {reason}): check that it runs and the URL is right"
-    )
-
-
-def _failure(endpoint: EtcdServer, what: str, error: BaseException) -> EtcdUnavailable:
-    """The error where a request failed on its way."""
-    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-        return EtcdUnavailable(
-            f"etcd at {endpoint} did not answer in time ({what}): check its load and its disk"
+        return EtcdRefused(
+            f"{reply.cause or 'a key above it'} holds a value, and a value has no keys below it"
         )
-    if not isinstance(error, urllib3.exceptions.HTTPError):
-        # A rotation that is half done: the next attempt reads the files again.
-        return EtcdUnavailable(f"the TLS files for etcd at {endpoint} cannot be read: {error}")
-    return unreachable(endpoint, what, _reason(error))
+    if code == NOT_A_FILE:
+        return EtcdRefused(f"{reply.cause or 'it'} is a directory, which cannot hold a value")
+    if 300 <= status < 400 or status >= 500 or 300 <= code < 400:
+        return EtcdUnavailable(
+            f"{where} failed ({method}: {words}): see its log, and whether it has a leader"
+        )
+    return EtcdRefused(f"{where} refuses the request ({method}: {words})")
+
+
+def _unreachable(endpoint: EtcdServer, method: str, reason: str) -> EtcdUnavailable:
+    return EtcdUnavailable(
+        f"etcd at {endpoint} cannot be reached ({method}: {reason}): check that it runs and the URL is right"
+    )
 
 
 def _closed_error() -> EtcdUnavailable:
     return EtcdUnavailable("the connection to etcd is closed")
 
 
-def _url(path: str) -> str:
-    return "/v2/keys" + quote(path, safe="/")
-
-
-def _index(response: urllib3.BaseHTTPResponse) -> int | None:
+def _index(response: urllib3.BaseHTTPResponse) -> int:
     index = response.headers.get("X-Etcd-Index", "")
-    return int(index) if index.isdigit() else None
+    return int(index) if index.isdigit() else 0
 
 
 def _reason(error: BaseException) -> str:

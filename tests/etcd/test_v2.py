@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
+from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import Tree, V2Store
-from kube2etcd.etcd.v2_client import IN_FLIGHT, OwnWrites, V2Connection, meaning
+from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
 from tests.etcd.v2_server import ELECTION, Server, Told, file
 from tests.stack.certificates import Authority
 
@@ -25,8 +25,8 @@ def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
     return [iter([tuple(changes)])]
 
 
-TREE = Tree("/skydns")
 ONE = [[(Put(b"/skydns/a", b"1"),)]]
+MISSING: Told = (404, {"errorCode": 100, "message": "Key not found"})
 
 
 @pytest.mark.parametrize("prefixes", [[], [b"/"], [b""], [b"/a/", b"/b/"]])
@@ -36,21 +36,31 @@ def test_one_prefix_and_not_the_root(prefixes: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "error"),
+    ("status", "told", "error", "hint"),
     [
-        ((500, ELECTION), EtcdUnavailable),
-        ((200, b"<html>"), EtcdUnavailable),
-        ((502, b"<html>"), EtcdUnavailable),
-        ((307, b""), EtcdUnavailable),
-        ((404, b"404 page not found"), EtcdRefused),
-        ((401, {"message": "Insufficient credentials"}), EtcdUnauthenticated),
-        ((400, {"errorCode": 209, "message": "Invalid field"}), EtcdRefused),
+        (400, 401, EtcdCompacted, "read a new snapshot"),
+        (400, 400, EtcdUnavailable, "watch again"),
+        (401, {"message": "Insufficient credentials"}, EtcdUnauthenticated, "its password file and its role"),
+        (401, 110, EtcdUnauthenticated, "its password file and its role"),
+        (403, {}, EtcdUnauthenticated, "its password file and its role"),
+        (404, b"404 page not found", EtcdRefused, "--enable-v2"),
+        (500, 300, EtcdUnavailable, "whether it has a leader"),
+        (502, b"<html>", EtcdUnavailable, "see its log"),
+        (307, b"", EtcdUnavailable, "see its log"),
+        (400, 209, EtcdRefused, "refuses the request"),
+        (413, b"", EtcdRefused, "refuses the request"),
+        (200, b"<html>", EtcdUnavailable, "empty or not etcd's"),
+        (200, b"", EtcdUnavailable, "empty or not etcd's"),
     ],
 )
-def test_odd_answers_to_a_reading(server: Server, store: V2Store, told: Told, error: type[EtcdError]) -> None:
-    server.answer = lambda *_: told
-    with pytest.raises(error):
+def test_failed_requests(
+    server: Server, store: V2Store, status: int, told: int | bytes, error: type[EtcdError], hint: str
+) -> None:
+    body = {"errorCode": told, "message": "words"} if isinstance(told, int) else told
+    server.answer = lambda *_: (status, body)
+    with pytest.raises(EtcdError, match=hint) as raised:
         store.snapshot()
+    assert type(raised.value) is error
 
 
 @pytest.mark.parametrize("told", [(500, ELECTION), (200, b"<html>")], ids=["no leader", "not etcd"])
@@ -75,17 +85,6 @@ def test_a_change_on_its_way_when_the_server_fails(server: Server, store: V2Stor
     with pytest.raises(EtcdUnavailable, match="Raft Internal Error"):
         store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))))
     assert len(server.asked) < 20, "the rest is not sent"
-
-
-def test_a_faster_writer(server: Server, store: V2Store) -> None:
-    def answer(method: str, path: str, _: dict[str, str]) -> Told:
-        if method == "GET":
-            return 200, file(path)
-        return 412, {"errorCode": 101, "message": "Compare failed", "index": 9}
-
-    server.answer = answer
-    with pytest.raises(EtcdUnavailable, match="written by others all the time"):
-        store.apply(ONE)
 
 
 def test_nothing_is_written_below_a_directory_that_cannot_be_noted(server: Server, store: V2Store) -> None:
@@ -115,13 +114,17 @@ def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Stor
 def test_a_name_comes_and_goes_with_what_a_listing_shows_of_it(server: Server, store: V2Store) -> None:
     keys = [f"/skydns/svc/web/{key}" for key in ("_tcp/_http/H", "_tcp/_dns/H", "H1", "ep/H", "H2")]
     visible = [f"/skydns/svc/web/{key}" for key in ("H1", "H2", "ep/H")]
+    held: set[str] = set()
     answered: list[str] = []
 
-    def answer(method: str, path: str, _: dict[str, str]) -> Told:
+    def answer(method: str, path: str, params: dict[str, str]) -> Told:
+        if "dir" in params and any(key.startswith(f"{path}/") for key in held):
+            return 403, {"errorCode": 108, "message": "Directory not empty"}
         if method != "GET":
             # The directory is asked for while this one is under way, if anything does not wait for it.
             time.sleep(0.01 * (path in keys))
             answered.append(path)
+            (held.add if method == "PUT" else held.discard)(path)
         return 200, file(path, server.index) if method != "GET" else {}
 
     server.answer = answer
@@ -131,12 +134,26 @@ def test_a_name_comes_and_goes_with_what_a_listing_shows_of_it(server: Server, s
     store.apply(batch(*(Delete(key.encode()) for key in keys)))
     at = {path: answered.index(path) for path in answered}
     assert max(at[path] for path in at if "_" in path) < min(at[path] for path in visible)
-    assert at["/skydns/svc/web/ep/H"] < at["/skydns/svc/web/ep"]
-    assert max(at[path] for path in at if "/web/" in path) < at["/skydns/svc/web"] < at["/skydns/svc"]
+    assert at.keys() >= {"/skydns/svc/web/_tcp", "/skydns/svc/web/ep", "/skydns/svc/web", "/skydns/svc"}
     assert "/skydns" not in at
+    assert not held
 
 
-def test_a_key_that_cannot_be_is_not_deleted(store: V2Store) -> None:
+def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V2Store) -> None:
+    def answer(method: str, path: str, _: dict[str, str]) -> Told:
+        if method == "DELETE":
+            return 400, {"errorCode": 104, "message": "Not a directory", "cause": "/skydns/a"}
+        return 200, file("/skydns/a/x") if path == "/skydns" else {}
+
+    server.answer = answer
+    store.snapshot()
+    with pytest.raises(EtcdUnavailable, match="changed by others"):
+        store.apply(batch(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/y")))
+    assert [path for method, path, _ in server.asked if method == "DELETE"] == ["/skydns/a/x"]
+
+
+def test_a_key_that_cannot_be_is_not_deleted(server: Server, store: V2Store) -> None:
+    server.answer = lambda *_: MISSING
     ((_, reason),) = store.apply(batch(Delete(b"/elsewhere"), Delete(b"/skydns/x"))).refused
     assert "cannot hold such a key" in reason
 
@@ -217,57 +234,75 @@ def test_a_look_at_etcd_notices_that_it_went_back(server: Server, store: V2Store
     ],
 )
 def test_keys_that_can_be_listed(key: bytes, path: str | None) -> None:
-    assert TREE.path(key) == path
+    tree = Tree("skydns/")
+    if path is None:
+        with pytest.raises(EtcdRefused, match="cannot hold such a key"):
+            tree.path(key)
+    else:
+        assert tree.path(key) == path
 
 
-@pytest.mark.parametrize(
-    ("path", "hidden"),
-    [
-        ("/skydns/a/b", None),
-        ("/skydns/a_b/c", None),
-        ("/skydns/a/_tcp/x", "/skydns/a/_tcp"),
-        ("/skydns/a/_tcp/_http/x", "/skydns/a/_tcp/_http"),
-        ("/skydns/_a/b/x", "/skydns/_a/b"),
-    ],
-)
-def test_hidden_directories_have_a_note(path: str, hidden: str | None) -> None:
-    assert TREE.hidden_directory(path) == hidden
-    if hidden is not None:
-        note = TREE.note(hidden)
-        assert note.startswith("/skydns/_kube2etcd/hidden/|")
-        assert TREE.noted(note) == hidden
-
-
-def test_directories_up_to_the_prefix() -> None:
-    assert TREE.above("/skydns/a/b/c") == ["/skydns/a/b", "/skydns/a"]
-    assert TREE.above("/skydns/a") == []
-    assert Tree("names/").prefix == "/names"
+@pytest.mark.parametrize("path", ["/skydns/a/_tcp", "/skydns/a/_tcp/_http", "/skydns/_a/b"])
+def test_hidden_directories_have_a_note(path: str) -> None:
+    tree = Tree("/skydns")
+    assert tree.is_hidden(path)
+    assert tree.note(path).startswith("/skydns/_kube2etcd/hidden/|")
+    assert tree.noted(tree.note(path)) == path
+    assert not tree.is_hidden(path.replace("/_", "/a_"))
 
 
 @pytest.mark.parametrize(
     ("told", "error"),
     [
         ({"errorCode": 400, "message": "watcher is cleared due to etcd recovery"}, "watch again"),
-        (b"junk", "the answer is not etcd's"),
-        (b"", "ended the watch"),
-        ({"action": "get"}, "refuses the request"),
+        (b"junk", "empty or not etcd's"),
         (
             {"action": "expire", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}},
             "/skydns/a was removed",
         ),
-        (file("/skydns/a/_tcp/H", 11), "which is hidden, was changed by others"),
+        (
+            {"action": "delete", "node": {"key": "/skydns/_kube2etcd/hidden/|a|_tcp", "modifiedIndex": 11}},
+            "the note .* was removed",
+        ),
     ],
 )
-def test_invalid_events(server: Server, store: V2Store, told: bytes | dict[str, Any], error: str) -> None:
-    server.answer = lambda _, __, params: (200, told if "wait" in params else {})
+def test_events_that_end_the_watch(
+    server: Server, store: V2Store, told: bytes | dict[str, Any], error: str
+) -> None:
+    def answer(_: str, path: str, params: dict[str, str]) -> Told:
+        if path.endswith("/hidden"):
+            return 200, file(f"{path}/|a|_tcp")
+        return 200, told if "wait" in params else {}
+
+    server.answer = answer
+    store.snapshot()
     with pytest.raises(EtcdError, match=error):
         list(store.watch(11, threading.Event()))
 
 
-def test_a_watch_that_is_refused(server: Server, store: V2Store) -> None:
-    server.answer = lambda *_: (401, {"message": "Insufficient credentials"})
-    with pytest.raises(EtcdUnauthenticated):
-        list(store.watch(1, threading.Event()))
+def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2Store) -> None:
+    """The watch may report the removal before it is answered."""
+    reported = threading.Event()
+
+    def answer(method: str, path: str, params: dict[str, str]) -> Told:
+        if "wait" in params:
+            server.index = 13
+            return 200, {"action": "delete", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}}
+        if "dir" in params:
+            reported.wait(5)
+        return (200, file(path, 11)) if method == "DELETE" else MISSING
+
+    server.answer = answer
+    applying = threading.Thread(target=store.apply, args=(batch(Delete(b"/skydns/a/x")),))
+    applying.start()
+    try:
+        while not any("dir" in params for _, _, params in list(server.asked)):
+            assert applying.is_alive()
+        told = store.watch(11, threading.Event())
+        assert [next(told), next(told)] == [WatchBatch(10), WatchBatch(11)]
+    finally:
+        reported.set()
+        applying.join(5)
 
 
 def test_a_watch_behind_the_end_of_etcd(store: V2Store) -> None:
@@ -304,36 +339,18 @@ def test_own_writes_are_delivered_without_asking_etcd(server: Server, store: V2S
     server.answer = answer
     store.apply(batch(Put(b"/skydns/a", b"1")))
     store.apply(batch(Put(b"/skydns/_tcp/b", b"1"), Put(b"/skydns/c", b"1")))
+    store.apply(batch(Delete(b"/skydns/a")))
     told = store.watch(11, threading.Event())
     next(told)
     events = next(told)
     assert events.revision == server.index
-    assert [event.key for event in events.events] == [b"/skydns/a", b"/skydns/c"]
+    assert [(event.key, event.value) for event in events.events] == [
+        (b"/skydns/a", b"1"),
+        (b"/skydns/c", b"1"),
+        (b"/skydns/_tcp/b", b"1"),
+        (b"/skydns/a", None),
+    ]
     assert not any("wait" in params for _, _, params in server.asked)
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "error", "hint"),
-    [
-        (400, 401, EtcdCompacted, "read a new snapshot"),
-        (400, 400, EtcdUnavailable, "watch again"),
-        (401, 0, EtcdUnauthenticated, "its password file and its role"),
-        (401, 110, EtcdUnauthenticated, "its password file and its role"),
-        (403, 0, EtcdUnauthenticated, "its password file and its role"),
-        (404, 0, EtcdRefused, "--enable-v2"),
-        (400, 104, EtcdRefused, "/skydns/a holds a value"),
-        (403, 102, EtcdRefused, "/skydns/a is a directory"),
-        (500, 300, EtcdUnavailable, "whether it has a leader"),
-        (307, 0, EtcdUnavailable, "see its log"),
-        (503, 0, EtcdUnavailable, "see its log"),
-        (400, 209, EtcdRefused, "refuses the request"),
-        (413, 0, EtcdRefused, "refuses the request"),
-    ],
-)
-def test_meaning_of_a_failure(status: int, code: int, error: type[EtcdError], hint: str) -> None:
-    found = meaning("http://127.0.0.1:2379", "PUT", status, code, "words", "/skydns/a")
-    assert type(found) is error
-    assert hint in str(found)
 
 
 def test_paths_are_escaped_and_listings_are_walked(server: Server) -> None:
@@ -419,43 +436,3 @@ def test_after_close_what_had_not_begun_is_cancelled() -> None:
     with pytest.raises(EtcdUnavailable, match="is closed"):
         connection.done(futures[-1])
     go.set()
-
-
-def test_a_write_under_way_is_waited_for_before_an_index_is_called_foreign() -> None:
-    own = OwnWrites()
-    event = WatchEvent(b"/a", b"1", 7)
-    assert not own.made(7, 5)
-    entered, go = threading.Event(), threading.Event()
-
-    def write() -> None:
-        with own.writing() as made:
-            entered.set()
-            go.wait(5)
-            made(7, event)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    assert entered.wait(5)
-    assert not own.made(7, 0), "not known yet"
-    threading.Timer(0.05, go.set).start()
-    assert own.made(7, 5)
-    thread.join()
-    assert own.since(7) == (8, [event])
-    assert own.since(8) == (8, [])
-
-
-def test_only_the_latest_own_writes_are_kept() -> None:
-    own = OwnWrites()
-    with own.writing() as made:
-        for index in range(5000):
-            made(index, None)
-    assert own.since(4999) == (5000, [])
-    assert own.since(0) == (0, [])
-
-
-def test_an_event_in_the_memory_of_etcd(server: Server) -> None:
-    server.answer = lambda *_: (200, file("/skydns/a", 9))
-    with V2Connection(EtcdSettings((server.url,))) as connection:
-        reply = connection.poll("/skydns", 9)
-    assert (reply.index, reply.made) == (10, 9)
-    assert server.asked[0][2] == {"wait": "true", "recursive": "true", "waitIndex": "9"}
