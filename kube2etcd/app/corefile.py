@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -25,6 +26,9 @@ from kube2etcd.settings import Settings, Vm, zone_faults
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block, blocks, corefile
+
+if TYPE_CHECKING:
+    from kube2etcd.inspect.explain import Reads
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,14 @@ def served_blocks(settings: Settings, publisher: Publisher) -> tuple[Block, ...]
     external = (zone.domains for zone in publisher.zones if isinstance(zone, ExternalZone))
     more, _ = served(settings, (domain for some in external for domain in some))
     return blocks(build.corefile(more))
+
+
+def reader(settings: Settings, publisher: Publisher) -> Reads:
+    """How the DNS server that these settings are for reads keys, with its Corefile of now."""
+    from kube2etcd.inspect.explain import CoreDns
+
+    skydns_reader = skydns.reads(settings)
+    return skydns_reader or CoreDns(served_blocks(settings, publisher), publisher.layout.prefix)
 
 
 class CorefileWriter:

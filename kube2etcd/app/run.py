@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import structs
 
 from kube2etcd.app import build
-from kube2etcd.app.corefile import CorefileWriter, served_blocks
+from kube2etcd.app.corefile import CorefileWriter, reader
 from kube2etcd.app.stopping import impatient, signals
 from kube2etcd.etcd import Connection, KeyStore, open_store
 from kube2etcd.etcd.client import EtcdConnection
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from kube2etcd.http.server import HasSnapshot
     from kube2etcd.inspect.page import StatusPage
     from kube2etcd.webhook.app import Webhook
-    from skydns_compat.corefile import Block
 
 log = logging.getLogger(__name__)
 
@@ -169,17 +168,14 @@ def _status_page(
     settings: Settings, listen: HostPort, reconciler: Reconciler, status: HasSnapshot
 ) -> StatusPage:
     """The status page; its modules are imported only where it is wanted."""
-    from kube2etcd.app import skydns
     from kube2etcd.inspect.live import explain_live, look
     from kube2etcd.inspect.page import StatusPage
 
-    delays, reads = reconciler.parts.metrics.delays, skydns.reads(settings)
-
-    def blocks() -> Sequence[Block]:
-        return served_blocks(settings, reconciler.publisher)
+    delays = reconciler.parts.metrics.delays
 
     def explain(name: str, rtype: str) -> list[dict[str, object]]:
-        found = explain_live(reconciler, blocks, reads, (name, rtype), ASK_TIMEOUT)
+        reads = reader(settings, reconciler.publisher)
+        found = explain_live(reconciler, reads, (name, rtype), ASK_TIMEOUT)
         return [one.as_dict() for one in found]
 
     return StatusPage(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))

@@ -205,8 +205,7 @@ def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
     """By the API server's objects, or those of manifests, and etcd's keys."""
-    from kube2etcd.app import skydns
-    from kube2etcd.app.corefile import served_blocks
+    from kube2etcd.app.corefile import reader
     from kube2etcd.app.offline import from_files
     from kube2etcd.app.once import listed
     from kube2etcd.inspect.explain import Explainer
@@ -216,8 +215,7 @@ def _explained(
     with Progress() as progress, quiet("kube2etcd.app.build", "kube2etcd.sync.listings"):
         publisher = from_files(settings, objects, brief=True) if objects else listed(settings, progress)
     existing = None if objects else existing_of(settings)
-    blocks = served_blocks(settings, publisher)
-    return Explainer(publisher, blocks, existing, skydns.reads(settings)).explain(name, rtype)
+    return Explainer(publisher, reader(settings, publisher), existing).explain(name, rtype)
 
 
 def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:

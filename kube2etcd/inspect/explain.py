@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -91,7 +92,7 @@ class _Keys(Mapping[bytes, bytes]):
 
 
 class Reads(Protocol):
-    """How a server that is not CoreDNS reads keys."""
+    """How a DNS server reads keys."""
 
     def __call__(self, keys: Mapping[bytes, bytes], /) -> Asked:
         """The server over these keys."""
@@ -104,6 +105,26 @@ class Reads(Protocol):
     def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterable[str]:
         """What is this server's own about its answer; ``rows`` are the records at the name."""
         ...
+
+
+class CoreDns:
+    """CoreDNS with the server ``blocks`` of its Corefile."""
+
+    def __init__(self, blocks: Sequence[Block], prefix: str) -> None:
+        self._blocks, self._prefix = blocks, prefix
+
+    def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
+        """The server over these keys."""
+        return partial(served_answer, Entries(keys, self._prefix), self._blocks)
+
+    def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """None: they are in the Corefile."""
+        return {}
+
+    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
+        """What it makes up."""
+        if any(one.rtype == "HINFO" for one in answer.answers):
+            yield "ANY has this one answer for every name of the zone (RFC 8482)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,25 +262,16 @@ class Explainer:
     def __init__(
         self,
         publisher: Publisher,
-        blocks: Sequence[Block],
+        reads: Reads,
         existing: Mapping[bytes, bytes] | None = None,
-        reads: Reads | None = None,
     ) -> None:
-        """``blocks`` are those of CoreDNS, unless ``reads`` says how another server reads keys."""
-        self._publisher, self._why = publisher, Why(publisher)
-        self._desired = self._ask(lambda: dict(publisher.desired))
-        if reads is not None:
-            self._desired = {**reads.settings(existing or {}), **self._desired}
-        prefix = publisher.layout.prefix
-
-        def served(keys: Mapping[bytes, bytes]) -> Asked:
-            entries = Entries(keys, prefix)
-            return lambda name, rtype: served_answer(entries, blocks, name, rtype)
-
-        self._reads, read = reads, reads or served
-        self._wanted_keys, self._keys = _Keys(self._desired), _Keys(existing or {})
-        self._wanted = read(self._wanted_keys)
-        self._existing = None if existing is None else read(self._keys)
+        """``existing`` are etcd's keys; without them the answers are made of what is wanted there."""
+        self._publisher, self._why, self._reads = publisher, Why(publisher), reads
+        wanted = self._ask(lambda: dict(publisher.desired))
+        self._desired = {**reads.settings(existing or {}), **wanted}
+        self._wanted_keys = _Keys(self._desired)
+        self._keys = self._wanted_keys if existing is None else _Keys(existing)
+        self._wanted, self._existing = reads(self._wanted_keys), reads(self._keys)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         """The answer to a question that reads the publisher."""
@@ -287,16 +299,10 @@ class Explainer:
     def _explain(self, name: Name, rtype: str, rows: list[Row], conditions: list[str]) -> Explanation:
         wanted = self._wanted(name, rtype)
         reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, wanted))
-        real = wanted if self._existing is None else self._existing(name, rtype)
-        if self._reads is not None:
-            reasons += self._reads.reasons(name, rtype, rows, wanted)
-        if any(one.rtype == "HINFO" for one in wanted.answers):
-            reasons.insert(0, "ANY has this one answer for every name of the zone (RFC 8482)")
-        if self._existing is not None and (real.rcode, set(real.answers)) != (
-            wanted.rcode,
-            set(wanted.answers),
-        ):
-            reasons += self._unlike(name, rtype, self._existing, wanted)
+        real = self._existing(name, rtype)
+        reasons += self._reads.reasons(name, rtype, rows, wanted)
+        if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
+            reasons += self._unlike(name, rtype, wanted)
         near: Sequence[str] = ()
         if real.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
             searched = self._searched(name)
@@ -319,10 +325,10 @@ class Explainer:
             tuple(near),
         )
 
-    def _unlike(self, name: Name, rtype: str, existing: Asked, wanted: Answer) -> Iterator[str]:
+    def _unlike(self, name: Name, rtype: str, wanted: Answer) -> Iterator[str]:
         """What makes the answer of etcd's keys another one than the cluster's."""
         layout = self._publisher.layout
-        read = self._keys.read_by(lambda: existing(name, rtype))
+        read = self._keys.read_by(lambda: self._existing(name, rtype))
         read |= self._wanted_keys.read_by(lambda: self._wanted(name, rtype))
         plan = diff(self._keys, self._desired, layout.owner, read)
         foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))

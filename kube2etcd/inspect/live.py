@@ -28,7 +28,6 @@ from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
-from skydns_compat.corefile import Block
 from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
 from skydns_compat.records import (
@@ -279,12 +278,10 @@ class _Live(Explainer):
 
     live = True
 
-    def __init__(
-        self, reconciler: Reconciler, blocks: Sequence[Block], reads: Reads | None, timeout: float
-    ) -> None:
+    def __init__(self, reconciler: Reconciler, reads: Reads, timeout: float) -> None:
         self._reconciler, self._timeout = reconciler, timeout
         existing = self._ask(lambda: dict(reconciler.target.mirror.entries))
-        super().__init__(reconciler.publisher, blocks, existing, reads)
+        super().__init__(reconciler.publisher, reads, existing)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         return self._reconciler.parts.inbox.ask(question, self._timeout)
@@ -296,8 +293,7 @@ class _Live(Explainer):
 
 def explain_live(
     reconciler: Reconciler,
-    blocks: Callable[[], Sequence[Block]],
-    reads: Reads | None,
+    reads: Reads,
     question: tuple[str, str],
     timeout: float,
 ) -> list[Explanation]:
@@ -305,13 +301,11 @@ def explain_live(
 
     The loop only copies its keys (some 10 ms for 100,000) and looks at the objects behind the name.
 
-    ``blocks`` gives CoreDNS's server blocks of now.
-
     :raises ValueError: that is no name, or no type.
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
     name, rtype = question_name(question[0]), question_type(question[1]) if question[1] else None
-    return _Live(reconciler, blocks(), reads, timeout).explain(name, rtype)
+    return _Live(reconciler, reads, timeout).explain(name, rtype)
 
 
 def record_of(name: Name, value: bytes) -> Record:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kube2etcd.app import build, skydns
+from kube2etcd.app import skydns
+from kube2etcd.app.corefile import reader
 from kube2etcd.app.offline import from_files
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.explain import Explainer, question_name
@@ -88,7 +89,7 @@ def test_settings_of_the_server(address: str | None, written: bytes) -> None:
 )
 def test_explain_asks_skydns(name: str, rtype: str, rcode: str, reason: str) -> None:
     publisher = from_files(v2(), [SHOP])
-    explainer = Explainer(publisher, [], dict(publisher.desired), skydns.reads(v2()))
+    explainer = Explainer(publisher, reader(v2(), publisher), dict(publisher.desired))
     (found,) = explainer.explain(Name.parse(name), rtype)
     assert found.rcode == rcode
     assert any(reason in one for one in found.reasons), found.reasons
@@ -99,7 +100,7 @@ def test_skydns_settings_in_etcd_need_no_option() -> None:
     config = b"/skydns/config"
     wanted = from_files(v2(), [SHOP])
     written = from_files(v2(skydns_config="true", ttl="7"), [SHOP]).desired[config]
-    explainer = Explainer(wanted, [], {**wanted.desired, config: written}, skydns.reads(v2()))
+    explainer = Explainer(wanted, reader(v2(), wanted), {**wanted.desired, config: written})
     (found,) = explainer.explain(Name.parse("cluster.local"), "SOA")
     assert found.answers == (
         "cluster.local. 7 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 0 28800 7200 604800 7",
@@ -119,7 +120,8 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
         objects.append({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
     file = tmp_path_factory.mktemp("hunt") / "hunt.yaml"
     file.write_text(yaml.safe_dump_all(objects))
-    return Explainer(from_files(v2(), [str(file)]), [], None, skydns.reads(v2()))
+    publisher = from_files(v2(), [str(file)])
+    return Explainer(publisher, reader(v2(), publisher))
 
 
 @pytest.mark.parametrize(
@@ -170,12 +172,11 @@ def test_reasons_are_those_of_skydns(
 
 
 def test_both_readers_agree_about_what_both_can_say() -> None:
-    from skydns_compat.corefile import blocks
 
     coredns = from_files(Settings(), [SHOP])
     other = from_files(v2(), [SHOP])
-    one = Explainer(coredns, blocks(build.corefile(Settings())))
-    two = Explainer(other, [], None, skydns.reads(v2()))
+    one = Explainer(coredns, reader(Settings(), coredns))
+    two = Explainer(other, reader(v2(), other))
     for name in ("web.shop.svc", "db.shop.svc", "db-0.db.shop.svc", "gone.shop.svc", "shop.svc"):
         for rtype in ("A", "AAAA"):
             asked = Name.parse(f"{name}.cluster.local")

@@ -11,6 +11,7 @@ from kube2etcd.inspect.explain import (
     DOES_NOT,
     RESOLVES,
     UNKNOWN,
+    CoreDns,
     Explainer,
     Explanation,
     exit_code,
@@ -94,7 +95,7 @@ def explainer(
     publisher = from_files(settings, [SHOP, str(more)])
     if existing is not None:
         existing = {**publisher.desired, **existing}
-    return Explainer(publisher, blocks(build.corefile(settings)), existing)
+    return Explainer(publisher, CoreDns(blocks(build.corefile(settings)), "/skydns"), existing)
 
 
 CASES = [

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from kube2etcd.etcd.changes import Delete
-from kube2etcd.inspect.explain import Explanation
+from kube2etcd.inspect.explain import CoreDns, Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
-from skydns_compat.corefile import Block, CorefileSettings, blocks
+from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.names import Name
 from tests.sync.loop import OTHERS
 from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
@@ -118,13 +118,12 @@ def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
     assert Delete(b"a").key == b"a"
 
 
-def served() -> Sequence[Block]:
-    return blocks(CorefileSettings(Name.parse("cluster.local")))
+READS = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
 
 
 def explained(bridge: Bridge, name: str = NAME, rtype: str = "A") -> Explanation:
     def explain() -> None:
-        found.extend(explain_live(bridge.loop, served, None, (name, rtype), 5))
+        found.extend(explain_live(bridge.loop, READS, (name, rtype), 5))
 
     found: list[Explanation] = []
     thread = threading.Thread(target=explain)
@@ -206,7 +205,7 @@ def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
         "why: A 10.0.0.1 comes from services/shop/web (ClusterIP)",
     ]
     with pytest.raises(ValueError, match="is no type"):
-        explain_live(bridge.loop, served, None, (NAME, "B"), 5)
+        explain_live(bridge.loop, READS, (NAME, "B"), 5)
 
 
 def test_a_question_is_answered_between_two_turns() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.app import build
-from kube2etcd.inspect.explain import Explainer
+from kube2etcd.inspect.explain import CoreDns, Explainer
 from kube2etcd.kube.objects import Event, Metadata, Rejected, Service
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import load
@@ -102,7 +102,7 @@ def test_explain_says_who_gives_way(tmp_path: Path, name: str, rcode: str) -> No
     file = tmp_path / "config.yaml"
     file.write_text('zones: [{zone: stage.example, name: "{service}"}]')
     settings = load({}, {}, file)
-    explainer = Explainer(sharing([IN_A, IN_B]), blocks(build.corefile(settings)))
+    explainer = Explainer(sharing([IN_A, IN_B]), CoreDns(blocks(build.corefile(settings)), "/skydns"))
     [found] = explainer.explain(Name.parse(name), "A")
     assert found.rcode == rcode
     assert any(
