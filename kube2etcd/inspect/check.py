@@ -1,17 +1,12 @@
-"""Can it work here?  One finding for each thing that the bridge needs of its neighbours.
-
-Reads a little of everything and writes nothing: the API server and the right to list and watch each
-kind, each etcd server, the right to write, and what stands under our zones that is not ours; with a webhook
-whether its state can be kept, with an election whether we can take part in it.  Knows how to ask; what
-follows from an answer is said in the finding.
-"""
+"""Can it work here?  One finding for each thing that the bridge needs of its neighbours; writes nothing."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -98,7 +93,7 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         yield from _kind(api, kind)
     namespace = settings.webhook.state_objects
     if settings.webhook.inside and namespace is not None:
-        yield _state_objects(api, namespace)
+        yield _asked(f"state in {namespace}", partial(_state_objects, api, namespace))
     api.close()
 
 
@@ -127,41 +122,42 @@ def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
         yield Finding(kind.resource, "fault", f"can be listed, but not watched: {error}")
 
 
-def _state_objects(api: ApiConnection, namespace: str) -> Finding:
+def _asked(what: str, ask: Callable[[], Finding | str], fault: str = "") -> Finding:
+    """The finding of a question: a text is good news, an error is a fault."""
+    try:
+        found = ask()
+    except (ApiError, EtcdError, SettingsError, ValueError, AttributeError) as error:
+        return Finding(what, "fault", f"{fault}: {error}" if fault else str(error))
+    return found if isinstance(found, Finding) else Finding(what, "ok", found)
+
+
+def _state_objects(api: ApiConnection, namespace: str) -> Finding | str:
     """Whether the state of the webhook can be kept as objects in ``namespace``."""
     kind, what = KINDS["dnsendpoints"], f"state in {namespace}"
+    ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
     try:
-        api.get(kind.path(namespace), {"limit": "1"}, timeout=PATIENCE)
-        only = {"fieldSelector": f"metadata.name={namespace}"}
-        there = json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE)).get("items")
-        ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
         found = json.loads(api.get(kind.path(namespace), ours, timeout=PATIENCE)).get("items") or []
-        wishes = [one for one in found if (one.get("spec") or {}).get("endpoints")]
-        refused = [verb for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
-        deletes = _may(api, kind, namespace, "deletecollection")
     except ApiNotFound:
         missing = f"{kind.resource} are not installed: the state cannot be kept, and calls are put off"
         return Finding(what, "fault", missing)
-    except (ApiError, ValueError, AttributeError) as error:
-        return Finding(what, "fault", str(error))
-    if not there:
+    only = {"fieldSelector": f"metadata.name={namespace}"}
+    if not json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE)).get("items"):
         return Finding(what, "fault", f"there is no namespace {namespace}: create it")
+    refused = [f"{verb}d" for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
     if refused:
-        return Finding(
-            what,
-            "fault",
-            f"{kind.resource} may be listed, but not {' and '.join(f'{verb}d' for verb in refused)}: calls of"
-            " ExternalDNS would be put off",
-        )
-    if wishes:
+        denied = f"{kind.resource} may be listed, but not {' and '.join(refused)}"
+        return Finding(what, "fault", f"{denied}: calls of ExternalDNS would be put off")
+    if wishes := [one for one in found if (one.get("spec") or {}).get("endpoints")]:
         return Finding(
             what,
             "note",
             f"{len(wishes)} objects have the form of a former version, which ExternalDNS with --source=crd"
             " takes for wishes: start the webhook of this version, which rewrites them",
         )
-    more = ", and taken out by --cleanup" if deletes else "; --cleanup may not take it out"
-    return Finding(what, "ok", f"it can be kept{more}")
+    cleanup = _may(api, kind, namespace, "deletecollection")
+    return "it can be kept" + (
+        ", and taken out by --cleanup" if cleanup else "; --cleanup may not take it out"
+    )
 
 
 def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
@@ -202,48 +198,40 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
         except EtcdError as error:
             yield Finding("etcd keys", "fault", str(error))
             return
-        try:
-            key = prefix + b"kube2etcd-check"
-            keys.may_write(key)
-            yield Finding("etcd rights", "ok", f"keys under {prefix.decode()} can be written and deleted")
-        except EtcdError as error:
-            yield Finding("etcd rights", "fault", f"keys cannot be written: {error}")
+
+        def may_write() -> str:
+            keys.may_write(prefix + b"kube2etcd-check")
+            return f"keys under {prefix.decode()} can be written and deleted"
+
+        yield _asked("etcd rights", may_write, "keys cannot be written")
         webhook = settings.webhook
-        in_etcd = webhook.inside and webhook.state_objects is None
-        if in_etcd and not isinstance(connection, V2Connection):
-            yield _state_in_etcd(connection, webhook.state_prefix)
-        if settings.leader_elect and not isinstance(connection, V2Connection):
-            yield _election(connection, settings)
+        if not isinstance(connection, V2Connection):
+            if webhook.inside and webhook.state_objects is None:
+                state = webhook.state_prefix
+                yield _asked(f"state under {state}", partial(_state, connection, state), "it cannot be kept")
+            if settings.leader_elect:
+                yield _asked("election", partial(_election, connection, settings))
     yield from _others(settings, entries)
 
 
-def _state_in_etcd(connection: EtcdConnection, prefix: str) -> Finding:
-    """Whether the state of the webhook can be kept under ``prefix``."""
-    what = f"state under {prefix}"
-    try:
-        store.may_write(connection, f"{prefix}/manifest".encode())
-    except EtcdError as error:
-        return Finding(what, "fault", f"it cannot be kept: {error}")
-    return Finding(what, "ok", "it can be kept")
+def _state(connection: EtcdConnection, prefix: str) -> str:
+    store.may_write(connection, f"{prefix}/manifest".encode())
+    return "it can be kept"
 
 
-def _election(connection: EtcdConnection, settings: Settings) -> Finding:
+def _election(connection: EtcdConnection, settings: Settings) -> Finding | str:
     """Whether we can take part in the election of the bridge that writes."""
-    what = "election"
+    key = build.election_key(settings)
+    shown = key.decode()
     try:
-        key = build.election_key(settings)
-        shown = key.decode()
         holder = election.holder(connection, key)
         store.may_write(connection, key)
-    except SettingsError as error:
-        return Finding(what, "fault", str(error))
     except EtcdError as error:
         needed = f"--leader-elect needs an etcd user that may read and write {shown}"
-        return Finding(what, "fault", f"{needed}: {error}")
+        return Finding("election", "fault", f"{needed}: {error}")
     if holder is not None and not holder.leased:
-        return Finding(what, "fault", f"the key {shown} has no lease, so no bridge made it: delete it")
-    now = f"{holder.name} leads" if holder is not None else "nobody leads"
-    return Finding(what, "ok", f"{shown} can be read and written; {now} now")
+        return Finding("election", "fault", f"the key {shown} has no lease, so no bridge made it: delete it")
+    return f"{shown} can be read and written; {holder.name if holder is not None else 'nobody'} leads now"
 
 
 def _server(server: str, state: ServerHealth) -> Finding:

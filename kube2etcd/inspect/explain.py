@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
+import dns.rdatatype
 import msgspec
 
 from kube2etcd.inspect.records import Row
@@ -35,16 +37,6 @@ if TYPE_CHECKING:
 USUAL = ("A",)
 #: Types that a name may have records of, in the order in which they are explained.
 TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX")
-#: Numbers of the types that the server treats each in its own way (RFC 3597: TYPE28 is AAAA).
-_NUMBERS = dict(zip(("1", "28", "33", "5", "12", "16", "2", "6", "15"), TYPES, strict=True)) | {
-    "43": "DS",
-    "255": "ANY",
-}
-_OTHER = (
-    "ANY CAA CDNSKEY CDS CERT CSYNC DNAME DNSKEY DS EUI48 EUI64 HINFO HTTPS LOC NAPTR NSEC NSEC3 NSEC3PARAM"
-    " OPENPGPKEY RP RRSIG SMIMEA SPF SSHFP SVCB TLSA URI ZONEMD"
-)
-
 #: Exit codes of `explain`.
 RESOLVES: Final = 0
 DOES_NOT: Final = 1
@@ -244,13 +236,11 @@ def question_name(text: str) -> Name:
 
 def question_type(text: str) -> str:
     """The type that is asked for, in capitals; `ValueError` for text that is none."""
-    rtype = text.upper()
-    number = re.fullmatch(r"TYPE([1-9][0-9]{0,4})", rtype)
-    if number and int(number[1]) < 65536:
-        return _NUMBERS.get(number[1], rtype)
-    if rtype not in _OTHER.split() and rtype not in TYPES:
-        raise ValueError(f"{text!r} is no type; write one such as {', '.join(TYPES)}, DS, HTTPS, or TYPE64")
-    return rtype
+    with suppress(ValueError, dns.rdatatype.UnknownRdatatype):
+        rtype = dns.rdatatype.from_text(text)
+        if rtype == dns.rdatatype.ANY or (rtype and not dns.rdatatype.is_metatype(rtype)):
+            return dns.rdatatype.to_text(rtype)
+    raise ValueError(f"{text!r} is no type; write one such as {', '.join(TYPES)}, DS, HTTPS, or TYPE64")
 
 
 class Explainer:

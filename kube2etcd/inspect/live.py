@@ -64,10 +64,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, order=True)
 class RecordState:
-    """One record as it is wanted in etcd."""
+    """One record as it is wanted in etcd; docs/status-page.md has this as JSON."""
 
-    order: tuple[str, ...]
-    """The labels of the name from the right: the order of a zone file."""
     name: str
     """With its final dot."""
     type: str
@@ -151,7 +149,7 @@ def look(reconciler: Reconciler, timeout: float) -> View:
     def add(one: Record, made_by: str, state: str) -> None:
         name, data = one.name, str(one.data)[:LONGEST]
         zone = next((str(zone) for zone in zones if name.below(zone)), "")
-        rows.add(RecordState(name.labels[::-1], f"{name}.", one.rtype, data, one.ttl, zone, made_by, state))
+        rows.add(RecordState(f"{name}.", one.rtype, data, one.ttl, zone, made_by, state))
 
     for some in batched(units, UNITS):
         for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
@@ -160,7 +158,7 @@ def look(reconciler: Reconciler, timeout: float) -> View:
                 add(record, str(one.unit), states.get(record.name, ""))
     for record in inbox.ask(lambda: _held(reconciler), timeout):
         add(record, "", "held")
-    return replace(view, rows=tuple(sorted(rows)))
+    return replace(view, rows=tuple(sorted(rows, key=lambda row: (row.name.split(".")[::-1], row))))
 
 
 def batched(units: list[Unit], size: int) -> Iterator[list[Unit]]:

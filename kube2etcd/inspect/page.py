@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode
 
@@ -49,16 +50,7 @@ PLOT_SPAN: Final = 900.0
 
 LONGEST_QUERY: Final = 300
 
-_STATUS = {
-    200: "200 OK",
-    400: "400 Bad Request",
-    403: "403 Forbidden",
-    404: "404 Not Found",
-    405: "405 Method Not Allowed",
-    503: "503 Service Unavailable",
-}
-
-_PATHS = ("/", "/api/status", "/api/records", "/api/problems")
+_PATHS = ("/", "/api/status", "/api/records", "/api/problems", "/api/explain")
 _BUSY = "the loop has not answered yet; try again\n"
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
@@ -217,11 +209,8 @@ def application(
         elif path == "/api/explain":
             code, text = explained(environ.get("QUERY_STRING", ""))
             kind = "application/json" if code == 200 else kind
-        elif path not in ("/", "/api/status", "/api/records", "/api/problems"):
-            code, text = (
-                404,
-                "nothing here; there are / /api/status /api/records /api/problems /api/explain\n",
-            )
+        elif path not in _PATHS:
+            code, text = 404, f"nothing here; there are {' '.join(_PATHS)}\n"
         elif (view := latest.view()) is None:
             code, text = 503, _BUSY
         else:
@@ -244,7 +233,7 @@ def application(
         ]
         if code == 405:
             headers.append(("Allow", "GET, HEAD"))
-        start(_STATUS[code], headers)
+        start(f"{code} {HTTPStatus(code).phrase}", headers)
         return [] if method == "HEAD" else [body]
 
     return answer
@@ -262,121 +251,99 @@ def _may_be_called(host: str, hosts: frozenset[str]) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _Page:
+    """One page of a list."""
+
+    number: int
+    pages: int
+    total: int
+    shown: Sequence[Any]
+
+    @classmethod
+    def of(cls, rows: Sequence[Any], asked: int) -> _Page:
+        """The page that is asked for, or the last one."""
+        pages = max(1, -(-len(rows) // PAGE_SIZE))
+        number = min(asked, pages)
+        return cls(number, pages, len(rows), rows[(number - 1) * PAGE_SIZE : number * PAGE_SIZE])
+
+
+def _records(view: View, question: _Question) -> _Page:
+    return _Page.of(view.found(question.text, question.zone, question.type), question.page)
+
+
 def _content(
     view: View, question: _Question, status: HasSnapshot, delays: Delays, nonce: str
 ) -> dict[str, object]:
-    now = status.snapshot()
-    rows = view.found(question.text, question.zone, question.type)
-    page, shown = _page(rows, question.page)
-    problem_page, problems = _page(view.problems, question.problems)
     return {
         "version": __version__,
         "nonce": nonce,
         "view": view,
         "age": max(0.0, time.time() - view.taken),
-        "status": now,
+        "status": status.snapshot(),
         "question": question,
-        "rows": shown,
-        "total": len(rows),
-        "page": page,
-        "pages": _pages(rows),
-        "problems": problems,
-        "problem_page": problem_page,
-        "problem_pages": _pages(view.problems),
-        "problem_count": sum(view.counts.values()),
+        "records": _records(view, question),
+        "problems": _Page.of(view.problems, question.problems),
         "types": TYPES,
         "plot": plot(delays, time.time()),
     }
 
 
-def _pages(rows: Sequence[object]) -> int:
-    return max(1, -(-len(rows) // PAGE_SIZE))
-
-
-def _page(rows: Sequence[Any], asked: int) -> tuple[int, Sequence[Any]]:
-    """The number of the page, which is the last one where too high a one was asked for, and what is on it."""
-    number = min(asked, _pages(rows))
-    return number, rows[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
-
-
 def _json(path: str, view: View, question: _Question, status: HasSnapshot) -> Mapping[str, object]:
-    if path == "/api/records":
-        rows = view.found(question.text, question.zone, question.type)
-        number, shown = _page(rows, question.page)
-        records = [{key: value for key, value in asdict(row).items() if key != "order"} for row in shown]
+    if path == "/api/status":
+        now = status.snapshot()
         return {
+            "version": __version__,
             "taken": view.taken,
-            "total": len(rows),
-            "page": number,
-            "pages": _pages(rows),
-            "records": records,
-        }
-    if path == "/api/problems":
-        number, problems = _page(view.problems, question.problems)
-        return {
-            "taken": view.taken,
+            "ready": now.ready,
+            "reasons": list(now.reasons),
+            "heartbeat_age": now.heartbeat_age,
+            "leader": view.leader,
+            "trouble": view.trouble,
+            "zones": list(view.zones),
+            "sources": [asdict(one) for one in view.sources],
             "counts": view.counts,
-            "page": number,
-            "pages": _pages(view.problems),
-            "problems": [asdict(one) for one in problems],
         }
-    now = status.snapshot()
-    return {
-        "version": __version__,
-        "taken": view.taken,
-        "ready": now.ready,
-        "reasons": list(now.reasons),
-        "heartbeat_age": now.heartbeat_age,
-        "leader": view.leader,
-        "trouble": view.trouble,
-        "zones": list(view.zones),
-        "sources": [asdict(one) for one in view.sources],
-        "counts": view.counts,
-    }
+    if path == "/api/records":
+        what, page = "records", _records(view, question)
+        more: dict[str, object] = {"total": page.total}
+    else:
+        what, page = "problems", _Page.of(view.problems, question.problems)
+        more = {"counts": view.counts}
+    shown = [asdict(one) for one in page.shown]
+    return {"taken": view.taken, **more, "page": page.number, "pages": page.pages, what: shown}
+
+
+def _y(seconds: float) -> float:
+    """Where it is in the plot: from 1 ms at the bottom to 10 s at the top."""
+    share = (math.log10(min(max(seconds, 0.001), 10.0)) + 3) / 4
+    return round(PLOT[1] - 10 - share * (PLOT[1] - 20), 1)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Programming latency over time: dots of a logarithmic scale, ready to draw."""
+    """Programming latency over time: dots on a logarithmic scale, ready to draw."""
 
-    width: int
-    height: int
     dots: tuple[tuple[float, float, str], ...]
     """x, y and a text."""
-    lines: tuple[tuple[float, str], ...]
-    """y and its label."""
     median: float
     p95: float
-    count: int
+    width, height = PLOT
+    lines = tuple(
+        (_y(10.0**power), label) for power, label in enumerate(("1 ms", "10 ms", "100 ms", "1 s", "10 s"), -3)
+    )
+    """y and its label."""
 
 
 def plot(delays: Delays, now: float) -> Plot:
     """Draw what happened within `PLOT_SPAN` seconds before ``now``."""
-    width, height = PLOT
     recent = [one for one in delays if 0 <= now - one[0] <= PLOT_SPAN]
-    scale = [(0.001, "1 ms"), (0.01, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s")]
-
-    def y(seconds: float) -> float:
-        share = (math.log10(min(max(seconds, 0.001), 10.0)) + 3) / 4
-        return round(height - 10 - share * (height - 20), 1)
-
-    ordered = sorted(seconds for _, seconds, _ in recent)
-    return Plot(
-        width,
-        height,
-        tuple(
-            (
-                round(width * (1 - (now - moment) / PLOT_SPAN), 1),
-                y(seconds),
-                f"{kind}: {seconds * 1000:.1f} ms",
-            )
-            for moment, seconds, kind in recent
-        ),
-        tuple((y(seconds), label) for seconds, label in scale),
-        ordered[len(ordered) // 2] if ordered else 0.0,
-        ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else 0.0,
-        len(ordered),
+    dots = (
+        (round(PLOT[0] * (1 - (now - moment) / PLOT_SPAN), 1), _y(took), f"{kind}: {took * 1000:.1f} ms")
+        for moment, took, kind in recent
     )
+    ordered = sorted(took for _, took, _ in recent) or [0.0]
+    return Plot(tuple(dots), ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.95)])
 
 
 @cache

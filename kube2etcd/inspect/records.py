@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.store import NAMES, Unit
 from kube2etcd.log import printable
 from kube2etcd.sync.publisher import Publisher
@@ -17,17 +18,12 @@ from skydns_compat.records import NO_PORT, Host, Port, Record
 TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
 
 #: Other words for a kind, as people say them to kubectl.
-_KINDS = {
-    "service": "services",
+_KINDS = {one.kind.lower(): name for name, one in KINDS.items()} | {
     "svc": "services",
-    "namespace": "namespaces",
     "ns": "namespaces",
-    "pod": "pods",
     "po": "pods",
-    "zone": "zones",
     "vmi": "virtualmachineinstances",
-    "virtualmachineinstance": "virtualmachineinstances",
-    "dnsendpoint": "dnsendpoints",
+    "zone": "zones",
 }
 
 

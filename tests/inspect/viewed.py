@@ -19,8 +19,7 @@ def view(records: int = 20, hostile: bool = True) -> View:
         record = record_of(Name.parse(name), value.encode())
         zone = next((zone for zone in ("cluster.local", "example.com") if name.endswith(zone)), "")
         made_by, data = "" if unit is None else str(unit), str(record.data)
-        order = record.name.labels[::-1]
-        rows.append(RecordState(order, f"{name}.", record.rtype, data, record.ttl, zone, made_by, state))
+        rows.append(RecordState(f"{name}.", record.rtype, data, record.ttl, zone, made_by, state))
 
     for number in range(records):
         unit = Unit("services", f"team-{number % 7}", f"web-{number:05}")
@@ -52,5 +51,5 @@ def view(records: int = 20, hostile: bool = True) -> View:
         counts={"left out": 1, "refused": 1, "contested": 1, "held": 1, "malformed": 0},
         leader="",
         trouble="",
-        rows=tuple(sorted(rows)),
+        rows=tuple(sorted(rows, key=lambda row: row.name.split(".")[::-1])),
     )
