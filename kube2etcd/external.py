@@ -7,9 +7,9 @@ An `Endpoint` holds what was posted, valid or not, because it must be returned u
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import idna
@@ -57,21 +57,21 @@ class EndpointKey(NamedTuple):
 class Property(msgspec.Struct, frozen=True):
     """One provider-specific setting of an endpoint."""
 
-    name: str
-    value: str
+    name: str = ""
+    value: str = ""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One record set in ExternalDNS's form, every text as posted.
 
     ``more`` holds unknown fields: a client that misses one in the answer would post the endpoint forever.
     """
 
     dns_name: str
-    targets: tuple[str, ...] = ()
-    record_type: str = ""
+    targets: tuple[str, ...]
+    record_type: str
     set_identifier: str = ""
-    ttl: int = 0
+    ttl: int = msgspec.field(default=0, name="recordTTL")
     """Seconds; 0: not set."""
     labels: dict[str, str] = {}
     provider_specific: tuple[Property, ...] = ()
@@ -87,21 +87,12 @@ class Endpoint(msgspec.Struct, frozen=True):
         """Its identity."""
         return EndpointKey(self.name, self.record_type, self.set_identifier)
 
-    def to_json(self) -> dict[str, Any]:
+    def encode(self) -> bytes:
         """The JSON that ExternalDNS writes: empty fields are left out, name, type and targets never."""
-        found: dict[str, Any] = {"dnsName": self.dns_name, "targets": list(self.targets)}
-        found["recordType"] = self.record_type
-        if self.set_identifier:
-            found["setIdentifier"] = self.set_identifier
-        if self.ttl:
-            found["recordTTL"] = self.ttl
-        if self.labels:
-            found["labels"] = self.labels
-        if self.provider_specific:
-            found["providerSpecific"] = [
-                {"name": one.name, "value": one.value} for one in self.provider_specific
-            ]
-        return found | self.more
+        if not self.more:
+            return msgspec.json.encode(self)
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return msgspec.json.encode(fields | fields.pop("more"))
 
     @classmethod
     def from_json(cls, value: object) -> Endpoint:
@@ -111,65 +102,43 @@ class Endpoint(msgspec.Struct, frozen=True):
 
         :raises InvalidEndpoint: wrong shape.
         """
-        fields: dict[str, Any] = {}
-        more: dict[str, Any] = {}
-        for key, found in _expect(dict, "an endpoint", value).items():
-            known = _FIELDS.get(key) or _FIELDS.get(key.lower())
+        if not isinstance(value, dict):
+            raise InvalidEndpoint(f"an endpoint is an object, not {_shown(value)}")
+        fields: dict[str, Any] = {"dnsName": "", "targets": (), "recordType": "", "more": {}}
+        for key, found in value.items():
+            known = _FIELDS.get(key.lower())
             if known is None:
-                more[key] = found
+                fields["more"][key] = found
             elif found is not None:
-                name, read = known
-                fields[name] = read(key, found)
-        return cls(fields.pop("dns_name", ""), more=more, **fields)
+                fields[known] = found
+        labels, properties = fields.get("labels"), fields.get("providerSpecific")
+        if isinstance(labels, dict):
+            fields["labels"] = {name: "" if text is None else text for name, text in labels.items()}
+        if isinstance(properties, list):
+            fields["providerSpecific"] = list(map(_folded, properties))
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidEndpoint(f"an endpoint has a field of the wrong type: {error}") from None
 
 
-def _expect(kind: type[_T], key: str, value: Any) -> _T:
-    # The exact type: a bool is no integer.
-    if type(value) is not kind:
-        raise InvalidEndpoint(f"{key} is {_KINDS[kind]}, not {_shown(value)}")
-    return value
+_FIELDS: Mapping[str, str] = {
+    field.encode_name.lower(): field.encode_name
+    for field in msgspec.structs.fields(Endpoint)
+    if field.name != "more"
+}
 
 
-def _text(key: str, value: Any) -> str:
-    return _expect(str, key, value)
-
-
-def _texts(key: str, value: Any) -> tuple[str, ...]:
-    return tuple(_text(key, one) for one in _expect(list, key, value))
-
-
-def _labels(key: str, value: Any) -> dict[str, str]:
-    # As in Go, null in a map of strings is the empty string.
-    items = _expect(dict, key, value).items()
-    return {name: "" if text is None else _text(key, text) for name, text in items}
-
-
-def _properties(key: str, value: Any) -> tuple[Property, ...]:
-    found = []
-    for one in _expect(list, key, value):
-        lower = {name.lower(): text for name, text in _expect(dict, f"each of {key}", one).items()}
-        known = {name: lower.get(name) for name in ("name", "value")}
-        found.append(Property(**_labels(key, known)))
-    return tuple(found)
+def _folded(value: Any) -> Any:
+    """An object with its keys in lower case and without nulls; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {key.lower(): found for key, found in value.items() if found is not None}
 
 
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-_KINDS: Mapping[type, str] = {str: "a string", int: "an integer", list: "a list", dict: "an object"}
-_Reader = Callable[[str, Any], Any]
-_SPELLED: Mapping[str, tuple[str, _Reader]] = {
-    "dnsName": ("dns_name", _text),
-    "targets": ("targets", _texts),
-    "recordType": ("record_type", _text),
-    "setIdentifier": ("set_identifier", _text),
-    "recordTTL": ("ttl", partial(_expect, int)),
-    "labels": ("labels", _labels),
-    "providerSpecific": ("provider_specific", _properties),
-}
-_FIELDS = {**_SPELLED, **{key.lower(): field for key, field in _SPELLED.items()}}
 
 
 def plain_name(text: str) -> str:

@@ -140,7 +140,7 @@ class EtcdState:
         """The keys to put and to delete; only endpoints that changed since the last time are encoded."""
         known = self._endpoints
         changed = {self._key(key): one for key, one in endpoints.items() if known.get(key) is not one}
-        encoded = {key: msgspec.json.encode(one.to_json()) for key, one in changed.items()}
+        encoded = {key: one.encode() for key, one in changed.items()}
         puts = {key: value for key, value in encoded.items() if self._stored.get(key) != value}
         if known:
             gone = [self._key(key) for key in known if key not in endpoints]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -151,7 +152,7 @@ def test_another_writers_state_is_taken_over() -> None:
     state = State({theirs.key: theirs})
     client.store.check = lambda *_: state  # type: ignore[method-assign]
     client.provider.repair()
-    assert client.records() == [theirs.to_json()]
+    assert client.records() == [json.loads(theirs.encode())]
     assert client.hosts.lines == [("theirs.dtk.io", "10.0.0.9")]
 
 
@@ -162,7 +163,7 @@ def test_what_was_set_since_the_start_stays_when_another_writer_changes_somethin
     state = State({theirs.key: theirs}, (), ClusterAddress.parse("192.0.2.1"))
     client.store.check = lambda *_: state  # type: ignore[method-assign]
     client.provider.repair()
-    assert client.records() == [theirs.to_json()]
+    assert client.records() == [json.loads(theirs.encode())]
     assert client.call("GET", "/clusterip").json() == "192.0.2.1"
 
 

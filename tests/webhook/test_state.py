@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kube2etcd.external import ClusterAddress, Domain, Endpoint, Property
@@ -197,4 +199,4 @@ def test_invalid_states(data: bytes) -> None:
 
 
 def test_endpoints_by_key() -> None:
-    assert decode_endpoints([a("foo.dtk.io").to_json()]) == {a("foo.dtk.io").key: a("foo.dtk.io")}
+    assert decode_endpoints([json.loads(a("foo.dtk.io").encode())]) == {a("foo.dtk.io").key: a("foo.dtk.io")}

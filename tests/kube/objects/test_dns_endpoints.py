@@ -35,7 +35,7 @@ def read(**annotations: str) -> DnsEndpoint:
 
 def test_packed_endpoints_are_there_and_nowhere_else() -> None:
     text = pack(json.dumps([ONE]).encode())
-    assert [one.to_json() for one in read(**{ENDPOINTS: text}).endpoints] == [ONE]
+    assert [json.loads(one.encode()) for one in read(**{ENDPOINTS: text}).endpoints] == [ONE]
     assert read().endpoints == ()
     assert pack(b"[]") == ""
     assert unpack("") == []
