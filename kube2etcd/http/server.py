@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import waitress
 from waitress import wasyncore
@@ -64,69 +64,90 @@ class EvictingChannel(HTTPChannel):  # type: ignore[misc]
         super().__init__(server, sock, addr, adj, map)
 
 
-class ProbeServer:
-    """Serves on ``listen`` from `start` to `stop`."""
+class Server:
+    """A WSGI application on a port, with threads of its own, from `start` to `stop`."""
 
-    def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
-        self._socket = bind(listen)
+    def __init__(
+        self,
+        name: str,
+        application: Callable[..., Iterable[bytes]],
+        listen: HostPort,
+        option: str,
+        connections: int,
+        channel: type[EvictingChannel] = EvictingChannel,
+        **limits: int,
+    ) -> None:
+        """``name`` is the thread's, an error names ``option``, ``limits`` are waitress's.
+
+        :raises SettingsError: nothing can listen there.
+        """
+        self.name = name
         self._map: dict[int, Any] = {}
-        self._server = waitress.create_server(
-            application(status, metrics, title),
+        self.waitress = waitress.create_server(
+            application,
             map=self._map,
-            sockets=[self._socket],
-            threads=THREADS,
-            # Never reached: at CONNECTIONS another one goes.
-            connection_limit=2 * CONNECTIONS,
+            sockets=[bind(listen, option)],
+            # Never reached: at ``connections`` another one is closed.
+            connection_limit=2 * connections,
             asyncore_use_poll=True,
             ident=None,
-            channel_timeout=30,
-            max_request_header_size=MAX_HEAD,
-            max_request_body_size=MAX_BODY,
+            **{"threads": THREADS, "channel_timeout": 30} | limits,
         )
-        self._server.channel_class = EvictingChannel
-        self._server.max_connections = CONNECTIONS
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self.waitress.channel_class = channel
+        self.waitress.max_connections = connections
+        self.thread = threading.Thread(target=self.waitress.run, name=name, daemon=True)
 
     @property
     def port(self) -> int:
-        """The port, also when the system chose it."""
-        return int(self._server.effective_port)
+        """The port, also where the system chose it."""
+        return int(self.waitress.effective_port)
 
-    def start(self) -> ProbeServer:
-        """Begin to answer."""
-        self._thread.start()
-        log.info("probes and metrics on port %d", self.port)
+    def start(self) -> Self:
+        """Start answering."""
+        self.thread.start()
+        log.info("%s: listening port=%d", self.name, self.port)
         return self
 
     def stop(self) -> None:
-        """End, at once; requests that are being answered are cut off."""
-        end(self._server, self._map, self._thread)
+        """Stop at once; requests in progress are cut off.
+
+        The pipe that wakes the thread is closed last, when nobody is left to use it: a wake-up during the
+        close would write to a closed descriptor, or already to another file's.
+        """
+        trigger, dispatcher = self.waitress.trigger, self.waitress.task_dispatcher
+
+        def close() -> None:
+            wasyncore.dispatcher.close(self.waitress)  # its own way of closing takes the pipe along
+            wasyncore.close_all({at: one for at, one in self._map.items() if one is not trigger})
+            trigger.del_channel()
+
+        if self.thread.is_alive():
+            trigger.pull_trigger(close)
+            self.thread.join(5)
+        else:
+            close()
+        dispatcher.shutdown(cancel_pending=True, timeout=0.5)
+        if not (self.thread.is_alive() or dispatcher.threads):
+            trigger.close()
 
 
-def end(server: Any, sockets: dict[int, Any], thread: threading.Thread) -> None:
-    """Close a waitress server's ``sockets`` and end its threads, of which ``thread`` looks at the sockets.
+class ProbeServer(Server):
+    """Probes and metrics."""
 
-    The pipe that wakes that thread goes last, when nobody is left to use it: whoever wakes the thread while
-    it closes the pipe writes to a descriptor that is closed, or already another file's.
-    """
-
-    def close() -> None:
-        wasyncore.dispatcher.close(server)  # its own way of closing takes the pipe along
-        wasyncore.close_all({at: one for at, one in sockets.items() if one is not server.trigger})
-        server.trigger.del_channel()
-
-    if thread.is_alive():
-        server.trigger.pull_trigger(close)
-        thread.join(5)
-    else:
-        close()
-    server.task_dispatcher.shutdown(cancel_pending=True, timeout=0.5)
-    if not (thread.is_alive() or server.task_dispatcher.threads):
-        server.trigger.close()
+    def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
+        super().__init__(
+            "http",
+            application(status, metrics, title),
+            listen,
+            "--listen",
+            CONNECTIONS,
+            max_request_header_size=MAX_HEAD,
+            max_request_body_size=MAX_BODY,
+        )
 
 
-def bind(listen: HostPort, option: str = "--listen") -> socket.socket:
-    """A listening socket, for both families when no host is given; ``option`` is named in a fault."""
+def bind(listen: HostPort, option: str) -> socket.socket:
+    """A listening socket, for both families where no host is given; `SettingsError` blames ``option``."""
     try:
         if listen.host:
             family, _, _, _, address = socket.getaddrinfo(

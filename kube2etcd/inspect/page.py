@@ -20,10 +20,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode
 
-import waitress
-
 from kube2etcd import __version__
-from kube2etcd.http.server import HasSnapshot, Start, bind, end
+from kube2etcd.http.server import HasSnapshot, Server, Start
 from kube2etcd.inspect.live import View
 from kube2etcd.inspect.records import TYPES
 from kube2etcd.settings import HostPort
@@ -39,7 +37,6 @@ PAGE_SIZE: Final = 100
 FRESH: Final = 2.0
 """Seconds for which one view answers every request: however many ask, the loop is asked once."""
 
-THREADS: Final = 2
 CONNECTIONS: Final = 50
 
 PLOT: Final = (640, 160)
@@ -65,8 +62,8 @@ Delays = Sequence[tuple[float, float, str]]
 """Changes that reached etcd: seconds of the epoch, seconds from event to key, kind."""
 
 
-class StatusPage:
-    """Serves the page on ``listen`` from `start` to `stop`."""
+class StatusPage(Server):
+    """Serves the page."""
 
     def __init__(
         self,
@@ -81,33 +78,8 @@ class StatusPage:
         :raises SettingsError: nothing can listen there.
         """
         listen = HostPort(listen.host or "127.0.0.1", listen.port)
-        self._socket = bind(listen, "--listen-page")
-        self._map: dict[int, Any] = {}
-        self._server = waitress.create_server(
-            application(ask, status, explain, delays, frozenset({listen.host, "localhost"})),
-            map=self._map,
-            sockets=[self._socket],
-            threads=THREADS,
-            connection_limit=CONNECTIONS,
-            ident=None,
-            channel_timeout=30,
-        )
-        self._thread = threading.Thread(target=self._server.run, name="page", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port, also when the system chose it."""
-        return int(self._server.effective_port)
-
-    def start(self) -> StatusPage:
-        """Begin to answer."""
-        self._thread.start()
-        log.info("status page on port %d", self.port)
-        return self
-
-    def stop(self) -> None:
-        """End at once; requests that are being answered are cut off."""
-        end(self._server, self._map, self._thread)
+        page = application(ask, status, explain, delays, frozenset({listen.host, "localhost"}))
+        super().__init__("page", page, listen, "--listen-page", CONNECTIONS)
 
 
 class _Latest:

@@ -7,28 +7,22 @@ request, and nothing more is read: it can neither fill a disk nor hold a connect
 from __future__ import annotations
 
 import ipaddress
-import logging
-import threading
 import time
 from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import waitress
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 from waitress.utilities import Error
 from werkzeug.exceptions import HTTPException
 
-from kube2etcd.http.server import EvictingChannel, bind, end
+from kube2etcd.http.server import EvictingChannel, Server
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort, Network
 from kube2etcd.webhook.api import MAX_BODY, Application, count, refused
-
-log = logging.getLogger(__name__)
 
 #: Worker threads: writers wait for each other, and readers must not wait for all of them.
 THREADS = 8
@@ -133,59 +127,45 @@ class _Channel(EvictingChannel):
             self.last_activity = since
 
 
-class Listener:
-    """Serves ``application`` on ``listen`` from `start` to `stop`."""
+class Listener(Server):
+    """Serves the REST API."""
 
     def __init__(
         self, application: Application, listen: HostPort, metrics: Metrics, allow: Iterable[Network] = ()
     ) -> None:
-        """``metrics`` counts calls that are refused here; without ``allow`` everybody may call."""
-        self._map: dict[int, Any] = {}
-        # An empty host binds both families, which is what people mean by ::.
-        where = HostPort("", listen.port) if listen.host == "::" else listen
-        self._server = waitress.create_server(
+        """``metrics`` counts calls that are refused here; without ``allow`` everybody may call.
+
+        :raises SettingsError: nothing can listen there.
+        """
+        super().__init__(
+            "provider",
             application,
-            map=self._map,
-            sockets=[bind(where, "--bind, --port")],
+            # An empty host binds both families, which is what people mean by ::.
+            HostPort("", listen.port) if listen.host == "::" else listen,
+            "--bind, --port",
+            CONNECTIONS,
+            _Channel,
             threads=THREADS,
-            # Never reached: at CONNECTIONS another one is closed.
-            connection_limit=2 * CONNECTIONS,
             # waitress refuses what is equal, too.
             max_request_body_size=MAX_BODY + 1,
-            ident=None,
             channel_timeout=ARRIVAL,
             cleanup_interval=ARRIVAL // 6,
             # A slow reader must not hold a thread for the length of a large answer.
             outbuf_high_watermark=4 * MAX_BODY,
         )
-        self._server.channel_class = _Channel
-        self._server.max_connections = CONNECTIONS
-        self._server.metrics = metrics
-        self._server.allow = tuple(allow)
-        self._thread = threading.Thread(target=self._server.run, name="provider", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port, also where the system chose it."""
-        return int(self._server.effective_port)
-
-    def start(self) -> Listener:
-        """Start answering."""
-        self._thread.start()
-        log.info("webhook listening on port %d", self.port)
-        return self
+        self.waitress.metrics, self.waitress.allow = metrics, tuple(allow)
 
     def stop(self) -> None:
         """Accept no more requests, answer those in progress, stop."""
-        if self._thread.is_alive():
+        if self.thread.is_alive():
             deadline = time.monotonic() + PATIENCE
-            self._server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self._server))
-            self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
+            self.waitress.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self.waitress))
+            self.waitress.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
             # The last answers may still be in the buffers.
-            while time.monotonic() < deadline and any(map(_unsent, list(self._map.values()))):
+            while time.monotonic() < deadline and self._unsent():
                 time.sleep(0.01)
-        end(self._server, self._map, self._thread)
+        super().stop()
 
-
-def _unsent(channel: Any) -> bool:
-    return isinstance(channel, HTTPChannel) and channel.connected and channel.total_outbufs_len > 0
+    def _unsent(self) -> bool:
+        channels = list(self.waitress.active_channels.values())
+        return any(channel.connected and channel.total_outbufs_len > 0 for channel in channels)

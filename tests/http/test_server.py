@@ -118,18 +118,18 @@ def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
 
 def test_stop_while_the_thread_is_awake_already(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
-    trigger = server._server.trigger
+    trigger = server.waitress.trigger
     pull = trigger._physical_pull
 
     def woken_by_a_worker_before() -> None:
         """The worker that has just answered wakes the thread, which then does what it is woken for here."""
         pull()
-        server._thread.join(20)
+        server.thread.join(20)
         pull()
 
     monkeypatch.setattr(trigger, "_physical_pull", woken_by_a_worker_before)
     server.stop()
-    assert not server._thread.is_alive()
+    assert not server.thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
 

@@ -251,7 +251,7 @@ def test_too_many_connections_do_not_block_requests(wires: Any, monkeypatch: pyt
 
 def test_an_end_that_comes_while_the_thread_is_awake_already(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire()
-    trigger = wire.listener._server.trigger
+    trigger = wire.listener.waitress.trigger
     pull = trigger._physical_pull
 
     def wake_and_wake_again() -> None:
@@ -262,7 +262,7 @@ def test_an_end_that_comes_while_the_thread_is_awake_already(monkeypatch: pytest
 
     monkeypatch.setattr(trigger, "_physical_pull", wake_and_wake_again)
     wire.listener.stop()
-    assert not wire.listener._thread.is_alive()
+    assert not wire.listener.thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
         wire.connect()
 
