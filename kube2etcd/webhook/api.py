@@ -20,11 +20,9 @@ from werkzeug.exceptions import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
-    RequestEntityTooLarge,
     ServiceUnavailable,
     UnsupportedMediaType,
 )
-from werkzeug.http import parse_accept_header, parse_options_header
 from werkzeug.wrappers import Request, Response
 
 from kube2etcd.external import (
@@ -42,8 +40,6 @@ from kube2etcd.webhook.state import Changes, adjust, encode_endpoints
 
 log = logging.getLogger(__name__)
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
 #: The client compares the Content-Type of the answer to ``GET /`` with this very text.
 MEDIA_TYPE: Final = "application/external.dns.webhook+json;version=1"
 #: Octets of a body; the client's own limit.
@@ -52,9 +48,8 @@ MAX_BODY: Final = 32 * 1024 * 1024
 #: gigabytes.
 MAX_VALUES: Final = 1_500_000
 
-_TYPE, _OPTIONS = parse_options_header(MEDIA_TYPE)
-#: Label values of the call counter; the rest counts as ``other``, to bound cardinality.
-_PATHS: Final = ("/", "/records", "/adjustendpoints", "/domains", "/clusterip")
+_TYPE = MEDIA_TYPE.partition(";")[0]
+#: Methods that are counted by name.
 _METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
 #: Characters of an error's text.
 _BRIEF: Final = 800
@@ -66,26 +61,62 @@ _TURN: Final = 1.5
 _BARE: Final = 65536
 
 
-def count(metrics: Metrics, method: str, path: str, status: int) -> None:
-    """Count a call."""
-    metrics.called(method if method in _METHODS else "other", path if path in _PATHS else "other", status)
+def refused(error: HTTPException) -> Response:
+    """The response to an error: small, so that the client reads all of it and reuses its connection."""
+    text = (error.description or "").strip()
+    response = error.get_response()
+    response.data = msgspec.json.encode({"error": text if len(text) <= _BRIEF else text[:_BRIEF] + "..."})
+    response.content_type = MEDIA_TYPE
+    return response
 
 
-def application(provider: Provider, metrics: Metrics) -> Application:
-    """The WSGI application; who may call is the listener's to decide, before a body is read."""
-    calls = _Calls(provider)
-    pages: Mapping[str, Mapping[str, Callable[[Request], bytes]]] = {
-        "/": {"GET": calls.negotiate},
-        "/records": {"GET": calls.records, "POST": calls.apply},
-        "/adjustendpoints": {"POST": calls.adjust},
-        "/domains": {"GET": calls.domains, "POST": calls.add_domains, "DELETE": calls.remove_domains},
-        "/clusterip": {"GET": calls.cluster, "POST": calls.set_cluster, "DELETE": calls.remove_cluster},
-    }
+class _Request(Request):
+    max_content_length = MAX_BODY
 
-    def dispatch(request: Request) -> Response:
-        page = pages.get(request.path)
+
+class Api:
+    """The WSGI application; who may call is the listener's to decide, before a body is read.
+
+    A method for each call returns the body, empty for 204.
+    """
+
+    def __init__(self, provider: Provider, metrics: Metrics) -> None:
+        self._provider, self._metrics = provider, metrics
+        self._turn = threading.Lock()
+        self._pages: Mapping[str, Mapping[str, Callable[[Request], bytes]]] = {
+            "/": {"GET": self._negotiate},
+            "/records": {"GET": self._records, "POST": self._apply},
+            "/adjustendpoints": {"POST": self._adjust},
+            "/domains": {"GET": self._domains, "POST": self._add_domains, "DELETE": self._remove_domains},
+            "/clusterip": {"GET": self._cluster, "POST": self._set_cluster, "DELETE": self._remove_cluster},
+        }
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request; every error has a body of JSON."""
+        request = _Request(environ)
+        try:
+            response = self._response(request)
+        except Unavailable as error:
+            response = refused(ServiceUnavailable(str(error)))
+        except (InvalidDomain, InvalidClusterAddress) as error:
+            response = refused(BadRequest(str(error)))
+        except HTTPException as error:
+            response = refused(error)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            response = refused(InternalServerError("internal error; see the log of kube2etcd"))
+        self.count(request.method, request.path, response.status_code)
+        return response(environ, start)
+
+    def count(self, method: str, path: str, status: int) -> None:
+        """Count a call; unknown methods and paths together, so that callers cannot add time series."""
+        method = method if method in _METHODS else "other"
+        self._metrics.called(method, path if path in self._pages else "other", status)
+
+    def _response(self, request: Request) -> Response:
+        page = self._pages.get(request.path)
         if page is None:
-            raise NotFound(f"no such path; there are {', '.join(pages)}")
+            raise NotFound(f"no such path; there are {', '.join(self._pages)}")
         call = page.get("GET" if request.method == "HEAD" else request.method)
         if call is None:
             raise MethodNotAllowed([*page], f"allowed: {', '.join(page)}")
@@ -96,61 +127,22 @@ def application(provider: Provider, metrics: Metrics) -> Application:
         del response.headers["Content-Type"]
         return response
 
-    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            response = dispatch(request)
-        except Unavailable as error:
-            response = refused(ServiceUnavailable(str(error)))
-        except (InvalidDomain, InvalidClusterAddress) as error:
-            response = refused(BadRequest(str(error)))
-        except HTTPException as error:
-            response = refused(error)
-        except Exception:
-            log.exception("%s %s failed", request.method, request.path)
-            response = refused(InternalServerError("internal error; see the log of kube2etcd"))
-        count(metrics, request.method, request.path, response.status_code)
-        return response(environ, start)
-
-    return answer
-
-
-def refused(error: HTTPException) -> Response:
-    """The response to an error: small, so that the client reads all of it and reuses its connection."""
-    text = (error.description or "").strip()
-    response = Response(
-        msgspec.json.encode({"error": text if len(text) <= _BRIEF else text[:_BRIEF] + "..."}),
-        error.code,
-        content_type=MEDIA_TYPE,
-    )
-    if isinstance(error, MethodNotAllowed):
-        response.headers["Allow"] = ", ".join(error.valid_methods or ())
-    return response
-
-
-class _Calls:
-    """One method for each call; returns the body, empty for 204."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self._turn = threading.Lock()
-
-    def negotiate(self, request: Request) -> bytes:
+    def _negotiate(self, request: Request) -> bytes:
         _check_accept(request)
         return encode_filter(self._provider.known.domains)
 
-    def records(self, request: Request) -> bytes:
+    def _records(self, request: Request) -> bytes:
         _check_accept(request)
         return self._provider.known.records
 
-    def adjust(self, request: Request) -> bytes:
+    def _adjust(self, request: Request) -> bytes:
         body = _body(request)
         _check_accept(request)
         with self._room_for(body):
             endpoints, known = decode_endpoints(body), self._provider.known
             return encode_endpoints(adjust(endpoints, known.domains, known.cluster))
 
-    def apply(self, request: Request) -> bytes:
+    def _apply(self, request: Request) -> bytes:
         # The client sends no Accept here, and the answer is empty.
         body = _body(request)
         with self._room_for(body):
@@ -170,34 +162,34 @@ class _Calls:
         finally:
             self._turn.release()
 
-    def domains(self, _request: Request) -> bytes:
+    def _domains(self, _request: Request) -> bytes:
         return msgspec.json.encode([str(domain) for domain in self._provider.known.domains])
 
-    def add_domains(self, request: Request) -> bytes:
-        self._provider.add_domains(_domains(request))
-        return self.domains(request)
+    def _add_domains(self, request: Request) -> bytes:
+        self._provider.add_domains(_parsed(_bare(request)))
+        return self._domains(request)
 
-    def remove_domains(self, request: Request) -> bytes:
-        kept = self._provider.remove_domains(_domains(request))
+    def _remove_domains(self, request: Request) -> bytes:
+        kept = self._provider.remove_domains(_parsed(_bare(request)))
         if kept:
             raise BadRequest(f"{', '.join(map(str, kept))}: given by --domains, so not taken back here")
-        return self.domains(request)
+        return self._domains(request)
 
-    def cluster(self, _request: Request) -> bytes:
+    def _cluster(self, _request: Request) -> bytes:
         return msgspec.json.encode(str(self._provider.known.cluster))
 
-    def set_cluster(self, request: Request) -> bytes:
+    def _set_cluster(self, request: Request) -> bytes:
         self._provider.set_cluster(ClusterAddress.parse(_bare(request)))
-        return self.cluster(request)
+        return self._cluster(request)
 
-    def remove_cluster(self, request: Request) -> bytes:
+    def _remove_cluster(self, request: Request) -> bytes:
         self._provider.set_cluster(NOWHERE)
-        return self.cluster(request)
+        return self._cluster(request)
 
 
-def _domains(request: Request) -> list[Domain]:
-    """The domains of a body, separated by commas."""
-    texts = [text for text in _bare(request).split(",") if text.strip()]
+def _parsed(body: str) -> list[Domain]:
+    """Domains, separated by commas."""
+    texts = [text for text in body.split(",") if text.strip()]
     if not texts:
         raise BadRequest("the body is empty; write a domain, such as dtk.io")
     return [Domain.parse(text) for text in texts]
@@ -205,34 +197,21 @@ def _domains(request: Request) -> list[Domain]:
 
 def _check_accept(request: Request) -> None:
     """Raise `NotAcceptable` unless the client takes our one media type; without Accept it takes any."""
-    wanted = request.headers.get("Accept", "")
-    for text, quality in parse_accept_header(wanted):
-        kind, options = parse_options_header(text)
-        fits = kind in ("*/*", "application/*", _TYPE) and options.get("version", "1") == "1"
-        if fits and quality > 0:
-            return
-    if wanted.strip():
+    accepted = request.accept_mimetypes
+    if accepted and not (accepted.quality(MEDIA_TYPE) or accepted.quality(_TYPE)):
         raise NotAcceptable(f"only {MEDIA_TYPE} is available")
 
 
 def _body(request: Request) -> bytes:
     """The body of one of ExternalDNS's calls."""
-    kind, options = parse_options_header(request.headers.get("Content-Type", ""))
-    if kind.lower() != _TYPE or options.get("version", "1") != "1":
+    if request.mimetype != _TYPE or request.mimetype_params.get("version", "1") != "1":
         raise UnsupportedMediaType(f"write {MEDIA_TYPE}")
-    return _octets(request)
-
-
-def _octets(request: Request) -> bytes:
-    body = request.environ["wsgi.input"].read(MAX_BODY + 1)
-    if len(body) > MAX_BODY:
-        raise RequestEntityTooLarge(f"more than {MAX_BODY} octets")
-    return bytes(body)
+    return request.get_data(cache=False)
 
 
 def _bare(request: Request) -> str:
     """A body of plain text, as `curl -d` sends it, or a JSON string."""
-    octets = _octets(request)
+    octets = request.get_data(cache=False)
     if len(octets) > _BARE:
         # Truncated, it would end in a different name.
         raise BadRequest(f"more than {_BARE} octets for a domain or an address")

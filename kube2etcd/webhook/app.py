@@ -35,7 +35,7 @@ from kube2etcd.sync.events import Changed, Inbox, Listed, Rezoned
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.webhook.api import application
+from kube2etcd.webhook.api import Api
 from kube2etcd.webhook.hosts import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.provider import Names, Options, Provider
@@ -155,8 +155,8 @@ class Webhook:
             self._publish if inbox is not None or corefile is not None else None,
             metrics,
         )
-        answers = application(self.provider, metrics)
-        self._listener = Listener(answers, HostPort(webhook.bind, webhook.port), metrics, webhook.allow)
+        api = Api(self.provider, metrics)
+        self._listener = Listener(api, HostPort(webhook.bind, webhook.port), webhook.allow)
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
 
     def start(self, *, wait: Callable[[], bool] | None = None) -> None:

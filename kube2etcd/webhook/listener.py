@@ -20,9 +20,8 @@ from waitress.utilities import Error
 from werkzeug.exceptions import HTTPException
 
 from kube2etcd.http.server import EvictingChannel, Server
-from kube2etcd.metrics import Metrics
 from kube2etcd.settings import HostPort, Network
-from kube2etcd.webhook.api import MAX_BODY, Application, count, refused
+from kube2etcd.webhook.api import MAX_BODY, Api, refused
 
 #: Worker threads: writers wait for each other, and readers must not wait for all of them.
 THREADS = 8
@@ -65,9 +64,8 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         response = refused(_Refused(code, f"{error.reason}: {error.body}"))
         body = response.get_data()
         request = self.request
-        count(
-            self.channel.server.metrics, getattr(request, "command", ""), getattr(request, "path", ""), code
-        )
+        api: Api = self.channel.server.api
+        api.count(getattr(request, "command", ""), getattr(request, "path", ""), code)
         self.status = f"{code} {HTTPStatus(code).phrase}"
         self.response_headers.append(("Content-Type", response.content_type))
         self.set_close_on_finish()
@@ -130,16 +128,14 @@ class _Channel(EvictingChannel):
 class Listener(Server):
     """Serves the REST API."""
 
-    def __init__(
-        self, application: Application, listen: HostPort, metrics: Metrics, allow: Iterable[Network] = ()
-    ) -> None:
-        """``metrics`` counts calls that are refused here; without ``allow`` everybody may call.
+    def __init__(self, api: Api, listen: HostPort, allow: Iterable[Network] = ()) -> None:
+        """Without ``allow`` everybody may call.
 
         :raises SettingsError: nothing can listen there.
         """
         super().__init__(
             "provider",
-            application,
+            api,
             # An empty host binds both families, which is what people mean by ::.
             HostPort("", listen.port) if listen.host == "::" else listen,
             "--bind, --port",
@@ -153,7 +149,7 @@ class Listener(Server):
             # A slow reader must not hold a thread for the length of a large answer.
             outbuf_high_watermark=4 * MAX_BODY,
         )
-        self.waitress.metrics, self.waitress.allow = metrics, tuple(allow)
+        self.waitress.api, self.waitress.allow = api, tuple(allow)
 
     def stop(self) -> None:
         """Accept no more requests, answer those in progress, stop."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain
 from kube2etcd.metrics import Metrics
-from kube2etcd.webhook.api import MEDIA_TYPE, application
+from kube2etcd.webhook.api import MEDIA_TYPE, Api
 from kube2etcd.webhook.hosts import HostsFile, NotWritten
 from kube2etcd.webhook.provider import Options, Provider
 from kube2etcd.webhook.state import NotStored, State, decode, encode
@@ -104,7 +104,7 @@ class Client:
         self.provider = Provider(
             self.store, options, self.hosts if self.with_hosts else None, self._publish, self.metrics
         )
-        self.application = application(self.provider, self.metrics)
+        self.application = Api(self.provider, self.metrics)
         self.provider.repair()
 
     def _publish(self, changed: Any, domains: Any, cluster: Any, _refused: Any) -> None:

@@ -33,9 +33,7 @@ class Wire:
 
     def __init__(self, allow: tuple[Network, ...] = ()) -> None:
         self.client = Client()
-        self.listener = Listener(
-            self.client.application, HostPort("127.0.0.1", 0), self.client.metrics, allow
-        ).start()
+        self.listener = Listener(self.client.application, HostPort("127.0.0.1", 0), allow).start()
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.listener.port), timeout=20)
