@@ -71,7 +71,7 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, mode: int
             else:
                 _dress(file.fileno(), target, old)
             os.fsync(file.fileno())
-        if old is not None and _version(os.stat(target)) != _version(old):
+        if old is not None and version(target) != _version(old):
             raise OSError(errno.EBUSY, "another process changed the file meanwhile; try again", str(target))
         os.replace(name, target)
     except BaseException:
@@ -89,6 +89,18 @@ def read(path: Path) -> tuple[bytes, os.stat_result]:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read(), status
+
+
+def version(path: Path) -> tuple[int, ...] | None:
+    """Numbers that change with the content of the file; None where there is none, or none to see."""
+    try:
+        return _version(os.stat(path))
+    except OSError:
+        return None
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns
 
 
 def tidy(path: Path) -> list[str]:
@@ -115,10 +127,6 @@ def tidy(path: Path) -> list[str]:
 def _prefix(target: Path) -> str:
     """Prefix of temporary file names: hidden, and recognizably ours."""
     return f".{target.name}.kube2etcd-"
-
-
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _dress(descriptor: int, like: Path, status: os.stat_result) -> None:

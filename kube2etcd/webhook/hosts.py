@@ -56,8 +56,6 @@ _FIGHT: Final = 3
 #: Seconds for which we then leave the block alone.
 _TRUCE: Final = 60.0
 
-_Version = tuple[int, int, int, int]
-
 
 # --- the block: bytes in, bytes out
 
@@ -229,7 +227,7 @@ class HostsFile:
         self._markers, self._owner, self._clock = Markers(owner), owner, clock
         self._left: frozenset[str] = frozenset()
         self._tidy_at = 0.0
-        self._seen: tuple[Sequence[tuple[str, str]], _Version] | None = None
+        self._seen: tuple[Sequence[tuple[str, str]], tuple[int, ...]] | None = None
         """The lines last wanted, and the version of the file that has them."""
         self._ours: frozenset[bytes] = frozenset()
         """The lines that our block may hold: those that we wrote last."""
@@ -247,7 +245,7 @@ class HostsFile:
 
         :raises NotWritten: it cannot be, or another webhook writes the same block.
         """
-        version = self._version()
+        version = atomic.version(self.path)
         if version is not None and self._seen is not None:
             before, seen = self._seen
             if before is wanted and seen == version and time.time() - version[1] / 1e9 > _SETTLED:
@@ -271,7 +269,7 @@ class HostsFile:
             log.warning("%s is not in our block of %s: another line has it", name, self.path)
         self._left = frozenset(rewritten.left_to_others)
         self._ours, self._armed = rewritten.written, True
-        after = self._version()
+        after = atomic.version(self.path)
         # Changed between our reading and now, it is read again the next time.
         self._seen = (wanted, after) if after is not None and (written or after == version) else None
         return written
@@ -297,13 +295,6 @@ class HostsFile:
             f"another program writes the block of the owner {self._owner} in {self.path}: give each webhook"
             " an --owner-id of its own"
         )
-
-    def _version(self) -> _Version | None:
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
 
     def fault(self) -> str:
         """Why a change could not be written, as far as is known without trying; empty: it could."""

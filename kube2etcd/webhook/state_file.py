@@ -18,7 +18,7 @@ class FileStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._written: tuple[int, int, int] | None = None
+        self._written: tuple[int, ...] | None = None
         """Version of the file that we wrote or read last."""
         self._lock = -1
         """Descriptor of the lock file, once it is ours."""
@@ -35,7 +35,7 @@ class FileStore:
                 data, _ = atomic.read(self.path)
             except FileNotFoundError:
                 return State()
-            self._written = self._version()
+            self._written = atomic.version(self.path)
         try:
             return decode(data)
         except UnreadableState as error:
@@ -46,18 +46,15 @@ class FileStore:
 
     def save(self, state: State, deadline: float) -> None:
         """As `StateStore` says."""
+        self._prepare_folder()
         with self._failing("written"):
-            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._claim()
             atomic.put(self.path, encode(state), 0o600)
-            self._written = self._version()
+        self._written = atomic.version(self.path)
 
     def check(self, state: State, deadline: float) -> State:
         """As `StateStore` says; nobody else writes this file, so a difference is damage."""
         self._prepare_folder()
-        with self._failing("read"):
-            found = self._version()
-        if found != self._written:
+        if atomic.version(self.path) != self._written:
             self.save(state, deadline)
         return state
 
@@ -117,10 +114,3 @@ class FileStore:
             yield
         except OSError as error:
             raise NotStored(f"the state file {self.path} cannot be {what}: {error.strerror}") from None
-
-    def _version(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
