@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,10 +18,12 @@ from urllib.parse import quote
 import msgspec
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.changes import Change, Delete, Put
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.ranges import successor
+from kube2etcd.etcd.store import transaction
 from kube2etcd.etcd.wire import Message, rpc
-from kube2etcd.external import Endpoint, EndpointKey
+from kube2etcd.external import EndpointKey
 from kube2etcd.webhook.state import (
     NotStored,
     Overtaken,
@@ -52,21 +54,21 @@ class EtcdState:
         self._below = f"{prefix}/".encode()
         self._head_key = f"{prefix}/head".encode()
         self._writer = secrets.token_hex(8)
-        self._revision = 0
-        """Of the head's last write; 0: none."""
         self._generation = 0
         """Of the newest head that we know; each head has a higher one than that before."""
-        self._head = b""
-        self._stored: dict[bytes, bytes] = {}
-        """All other keys, committed or not."""
-        self._endpoints: Mapping[EndpointKey, Endpoint] = {}
-        """The endpoints that `_stored` is made of, as far as that is known."""
-        self._in_doubt = False
-        """The outcome of a transaction is unknown: read before the next one."""
-        self._renew_head = False
-        """A hung server may still execute a transaction of ours: a new head rules that out."""
         self._theirs: State | None = None
         """Another writer's state, which `check` has not given to the caller yet."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._revision = 0
+        """Of the head's last write; 0: none."""
+        self._head: dict[str, Any] = {}
+        """What the head says, as `encode_head` makes it; empty: it is to be written in any case."""
+        self._stored: dict[bytes, bytes] = {}
+        """All other keys, committed or not."""
+        self._in_doubt = False
+        """The outcome of a transaction is unknown: read before the next one."""
 
     def load(self) -> State:
         """As `StateStore` says."""
@@ -108,77 +110,59 @@ class EtcdState:
         operation = request.success.add().request_delete_range
         operation.key, operation.range_end = self._below, successor(self._below)
         self._ask("Txn", request, time.monotonic() + self._connection.settings.timeout)
-        self._revision, self._head, self._stored, self._endpoints = 0, b"", {}, {}
         self._theirs = None
+        self._forget()
 
     # --- writing ----------------------------------------------------------------------------------
 
     def _write(self, state: State, deadline: float) -> None:
         began = time.monotonic()
         head = encode_head(state)
-        puts, deletes = self._difference(state.endpoints)
+        wanted = {self._key(key): endpoint.encode() for key, endpoint in state.endpoints.items()}
+        changes: list[Change] = [Put(*one) for one in wanted.items() if self._stored.get(one[0]) != one[1]]
+        changes += [Delete(key) for key in self._stored if key not in wanted]
         # Our own work on a large state is not etcd's fault.
         deadline += time.monotonic() - began
-        if not (puts or deletes or self._renew_head or _without_mark(self._head) != head):
-            self._endpoints = state.endpoints
+        if not changes and head == self._head:
             return
         # Unknown until all transactions have succeeded.
-        self._endpoints, self._in_doubt = {}, True
-        *before, last = _batches(puts, deletes)
+        self._in_doubt = True
+        *before, last = _batches(changes)
         for batch in before:
             self._commit(batch, deadline)
-        encoded = msgspec.json.encode({**head, "generation": self._generation + 1, "writer": self._writer})
-        answer = self._commit([*last, (self._head_key, encoded)], deadline)
-        self._revision, self._head = answer.header.revision, encoded
+        marked = {**head, "generation": self._generation + 1, "writer": self._writer}
+        answer = self._commit([*last, Put(self._head_key, msgspec.json.encode(marked))], deadline)
+        del self._stored[self._head_key]
+        self._revision, self._head = answer.header.revision, head
         self._generation += 1
-        self._stored.pop(self._head_key, None)
-        self._endpoints, self._in_doubt, self._renew_head = state.endpoints, False, False
-
-    def _difference(
-        self, endpoints: Mapping[EndpointKey, Endpoint]
-    ) -> tuple[dict[bytes, bytes], list[bytes]]:
-        """The keys to put and to delete; only endpoints that changed since the last time are encoded."""
-        known = self._endpoints
-        changed = {self._key(key): one for key, one in endpoints.items() if known.get(key) is not one}
-        encoded = {key: one.encode() for key, one in changed.items()}
-        puts = {key: value for key, value in encoded.items() if self._stored.get(key) != value}
-        if known:
-            gone = [self._key(key) for key in known if key not in endpoints]
-            return puts, [key for key in gone if key in self._stored]
-        return puts, [key for key in self._stored if key not in encoded]
+        self._in_doubt = False
 
     def _key(self, key: EndpointKey) -> bytes:
-        parts = [quote(part, safe="*") for part in (key.name, key.record_type, key.set_identifier)]
-        return f"{self._prefix}/endpoint/{'/'.join(parts)}".encode()
+        # Nothing in an accepted name or type has to be quoted.
+        return (
+            f"{self._prefix}/endpoint/{key.name}/{key.record_type}/{quote(key.set_identifier, '*')}".encode()
+        )
 
-    def _commit(self, batch: Iterable[tuple[bytes, bytes | None]], deadline: float) -> Message:
+    def _commit(self, batch: list[Change], deadline: float) -> Message:
         """One transaction, if the head is still the one that we know."""
-        batch = list(batch)
-        request = rpc.TxnRequest()
-        condition = request.compare.add()
-        condition.key, condition.target = self._head_key, rpc.Compare.MOD
-        condition.result, condition.mod_revision = rpc.Compare.EQUAL, self._revision
-        for key, value in batch:
-            if value is None:
-                request.success.add().request_delete_range.key = key
-            else:
-                put = request.success.add().request_put
-                put.key, put.value = key, value
+        request = transaction(tuple(batch))
+        known = rpc.Compare(result="EQUAL", target="MOD", key=self._head_key, mod_revision=self._revision)
+        request.compare.append(known)
         answer = self._ask("Txn", request, deadline)
         if not answer.succeeded:
             raise _Overtaken
-        for key, value in batch:
-            if value is None:
-                self._stored.pop(key, None)
+        for change in batch:
+            if isinstance(change, Put):
+                self._stored[change.key] = change.value
             else:
-                self._stored[key] = value
+                self._stored.pop(change.key, None)
         return answer
 
     # --- reading ----------------------------------------------------------------------------------
 
     def _is_stored(self, deadline: float) -> bool:
         """Whether nothing changed since our last write; cheap, however large the state is."""
-        if self._in_doubt or self._renew_head or not self._revision:
+        if self._in_doubt or not self._head:
             return False
         request = rpc.TxnRequest()
         head = request.success.add().request_range
@@ -200,12 +184,14 @@ class EtcdState:
 
         A head with a lower generation than ours comes from a backup that was restored.
         """
-        known, doubt = self._revision, self._in_doubt
+        known, doubtful = self._revision, self._in_doubt or not self._head
         head, state = self._read(deadline)
         theirs = bool(head) and head.get("writer") != self._writer
         ahead = theirs and self._revision != known and _generation(head) >= self._generation
         self._generation = max(self._generation, _generation(head))
-        self._renew_head = not ahead and (doubt or self._renew_head)
+        if doubtful and not ahead:
+            # A hung server may still carry out a transaction of ours: a new head rules that out.
+            self._head = {}
         self._theirs = state if ahead else None
 
     def _read(self, deadline: float) -> tuple[dict[str, Any], State]:
@@ -233,9 +219,9 @@ class EtcdState:
                 " --cleanup"
             ) from None
         self._revision = head_kv.mod_revision if head_kv is not None else 0
-        self._head = head_kv.value if head_kv is not None else b""
+        self._head = {key: value for key, value in head.items() if key not in ("generation", "writer")}
         self._stored = {key: kv.value for key, kv in now.items()}
-        self._endpoints, self._in_doubt = {}, False
+        self._in_doubt = False
         return head, replace(state, endpoints=found)
 
     def _range(self, deadline: float, revision: int = 0) -> dict[bytes, Message]:
@@ -264,25 +250,20 @@ class EtcdState:
                     raise NotStored(str(error)) from error
 
 
-def _generation(head: Mapping[str, Any]) -> int:
+def _generation(head: dict[str, Any]) -> int:
     found = head.get("generation")
     return found if type(found) is int else 0
 
 
-def _without_mark(head: bytes) -> dict[str, Any]:
-    """A head as `encode_head` makes it."""
-    decoded = msgspec.json.decode(head or b"{}")
-    return {key: value for key, value in decoded.items() if key not in ("generation", "writer")}
-
-
-def _batches(puts: Mapping[bytes, bytes], deletes: Iterable[bytes]) -> list[list[tuple[bytes, bytes | None]]]:
-    """Operations in lists that fit into one transaction each; at least one list, the last not full."""
-    batches: list[list[tuple[bytes, bytes | None]]] = [[]]
+def _batches(changes: Iterable[Change]) -> list[list[Change]]:
+    """Changes in lists that fit into one transaction each; at least one list, the last not full."""
+    batches: list[list[Change]] = [[]]
     size = 0
-    for key, value in sorted([*puts.items(), *((key, None) for key in deletes)]):
-        size += len(key) + len(value or b"")
+    for change in sorted(changes, key=lambda one: one.key):
+        octets = len(change.key) + (len(change.value) if isinstance(change, Put) else 0)
+        size += octets
         if batches[-1] and (len(batches[-1]) >= MAX_OPS or size > MAX_BYTES):
             batches.append([])
-            size = len(key) + len(value or b"")
-        batches[-1].append((key, value))
+            size = octets
+        batches[-1].append(change)
     return batches
