@@ -15,8 +15,10 @@ import logging
 import re
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -53,12 +55,24 @@ AT_ONCE = 8
 
 _NAMES: Final = [f"{MANAGER}-{number:02}" for number in range(PARTS)]
 _VERSIONS_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-#: Generation and content of an object that we have never seen.
-_NEVER: Final = (0, "?")
 
 
 class _Changed(Exception):
     """The object is not the version that we know."""
+
+
+@dataclass(slots=True)
+class _Object:
+    """What we know of one object."""
+
+    version: str = ""
+    """Its resourceVersion; empty: it is not there."""
+    generation: int = 0
+    """The highest known, also of one that was deleted since."""
+    text: str | None = None
+    """What it says in that generation; None while the outcome of a write is unknown."""
+    stored: bool = False
+    """Whether the server has that text."""
 
 
 def _part(key: EndpointKey) -> int:
@@ -74,17 +88,18 @@ class ObjectsStore:
         self._path = KIND.path(namespace)
         self._packed: list[tuple[list[Endpoint], str]] = [([], "")] * PARTS
         """Each part of the last state with its annotation, so that only changed ones are packed again."""
-        self._forget()
+        self._objects: dict[str, _Object] = defaultdict(_Object)
 
     def load(self) -> State:
         """As `StateStore` says."""
-        self._forget()
-        return self._merged(State(), self._list(time.monotonic() + 3 * REQUEST))
+        items = self._list(time.monotonic() + 3 * REQUEST)
+        self._objects.clear()
+        return self._merged(State(), items)
 
     def save(self, state: State, deadline: float) -> None:
         """As `StateStore` says."""
         began = time.monotonic()
-        missing = [part for part in self._parts(state).items() if self._is_missing(*part)]
+        missing = [(name, text) for name, text in self._parts(state).items() if self._is_missing(name, text)]
         # Our own work on a large state is not the server's fault.
         deadline += time.monotonic() - began
         if len(missing) < 2 or AT_ONCE < 2:
@@ -102,14 +117,14 @@ class ObjectsStore:
     def check(self, state: State, deadline: float) -> State:
         """As `StateStore` says."""
         present = dict(map(_identity, self._list(deadline, accept=_VERSIONS_ONLY)))
-        if any(self._versions.get(name) != version for name, version in present.items()):
+        if any(self._objects[name].version != version for name, version in present.items()):
             items = self._list(deadline)
             present = dict(map(_identity, items))
             found = self._merged(state, items)
             state = state if found == state else found
-        gone = self._versions.keys() - present.keys()
+        gone = [name for name, known in self._objects.items() if known.version and name not in present]
         for name in gone:
-            del self._versions[name]
+            self._objects[name].version = ""
         if gone:
             log.warning("%d state objects in %s were deleted; writing them again", len(gone), self._namespace)
         self.save(state, deadline)
@@ -118,31 +133,22 @@ class ObjectsStore:
     def clear(self) -> None:
         """As `StateStore` says."""
         self._ask("DELETE", self._path, {"labelSelector": f"{LABEL}={MANAGER}"}, time.monotonic() + REQUEST)
-        self._forget()
+        self._objects.clear()
 
     # --- inside -----------------------------------------------------------------------------------
-
-    def _forget(self) -> None:
-        self._versions: dict[str, str] = {}
-        """The resourceVersion of each object that we know."""
-        self._written: dict[str, str] = {}
-        """What we wrote or read last, by object; absent where that is in doubt."""
-        self._newest: dict[str, tuple[int, str]] = {}
-        """The highest generation known of each object, deleted ones too, with its content; "?" while the
-        outcome of a write is unknown."""
 
     def _merged(self, state: State, items: list[dict[str, Any]]) -> State:
         """``state`` with the objects that others have written since the last look."""
         endpoints, head = dict(state.endpoints), state
         for item in items:
             name, version = _identity(item)
-            if self._versions.get(name) == version:
+            known = self._objects[name]
+            if known.version == version:
                 continue
             number = _generation(item)
-            if number < self._newest.get(name, _NEVER)[0]:
+            if number < known.generation:
                 # Deleted, and restored by a webhook that had missed the last change: ours is newer.
-                self._versions[name] = version
-                self._written.pop(name, None)
+                known.version, known.stored = version, False
                 continue
             # Formerly endpoints were in the spec; such an object is rewritten.
             former = (item.get("spec") or {}).get("endpoints") or []
@@ -157,11 +163,7 @@ class ObjectsStore:
                     " or delete it to begin anew"
                 ) from None
             endpoints = {key: one for key, one in endpoints.items() if _NAMES[_part(key)] != name} | found
-            self._versions[name] = version
-            self._newest[name] = (number, text)
-            self._written.pop(name, None)
-            if not former:
-                self._written[name] = text
+            self._objects[name] = _Object(version, number, text, stored=not former)
         return State(endpoints, head.domains, head.cluster, head.refused)
 
     def _list(self, deadline: float, accept: str = "application/json") -> list[dict[str, Any]]:
@@ -184,36 +186,37 @@ class ObjectsStore:
         return {MANAGER: head} | {name: text for name, (_, text) in zip(_NAMES, self._packed, strict=True)}
 
     def _is_missing(self, name: str, text: str) -> bool:
-        """The head is always written: only that shows whether objects can be stored at all."""
-        return self._written.get(name) != text if name in self._versions else bool(text)
+        """The head, which is never empty, always exists: only that shows whether objects can be stored."""
+        known = self._objects[name]
+        return not (known.stored and known.text == text) if known.version else bool(text)
 
     def _write(self, name: str, text: str, deadline: float) -> None:
         """Several threads may write, each an object of its own."""
-        version, newest = self._versions.get(name), self._newest.get(name, _NEVER)
+        known = self._objects[name]
+        before = replace(known)
         # One number until an outcome is known: others may go on counting meanwhile.
-        number = newest[0] + (newest[1] not in (text, "?") or newest == _NEVER)
-        self._newest[name] = (number, text if text == newest[1] else "?")
-        self._written.pop(name, None)
-        method, path = ("POST", self._path) if version is None else ("PUT", f"{self._path}/{name}")
+        known.generation += known.text not in (None, text) or not known.generation
+        known.text, known.stored = text if text == known.text else None, False
+        method, path = ("PUT", f"{self._path}/{name}") if known.version else ("POST", self._path)
         try:
-            answer = self._ask(method, path, {}, deadline, self._body(name, text, number, version))
+            answer = self._ask(method, path, {}, deadline, self._body(name, text))
         except _Changed:
-            self._newest[name] = newest
+            known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
-        self._versions[name] = _identity(answer)[1]
-        self._written[name] = text
-        self._newest[name] = (number, text)
+        known.version, known.text, known.stored = _identity(answer)[1], text, True
 
-    def _body(self, name: str, text: str, generation: int, version: str | None) -> dict[str, Any]:
-        """The object's JSON; ``version`` is the resourceVersion that it replaces."""
-        noted = {HEAD if name == MANAGER else ENDPOINTS: text} if text else {}
-        meta = {
+    def _body(self, name: str, text: str) -> dict[str, Any]:
+        """The JSON of an object, to replace the version that we know."""
+        known = self._objects[name]
+        said = {HEAD if name == MANAGER else ENDPOINTS: text} if text else {}
+        meta: dict[str, Any] = {
             "name": name,
             "namespace": self._namespace,
             "labels": {LABEL: MANAGER},
-            "annotations": {**noted, GENERATION: str(generation)},
-            **({"resourceVersion": version} if version is not None else {}),
+            "annotations": {**said, GENERATION: str(known.generation)},
         }
+        if known.version:
+            meta["resourceVersion"] = known.version
         return {
             "apiVersion": f"{KIND.group}/{KIND.version}",
             "kind": KIND.kind,
@@ -240,13 +243,8 @@ class ObjectsStore:
                 raise _Changed from None
             raise NotStored(str(error)) from None
         except ApiNotFound as error:
-            if method == "PUT":
-                self._versions.pop(path.rpartition("/")[2], None)
-            hint = (
-                ""
-                if "create the namespace" in str(error)
-                else "; the state needs ExternalDNS's DNSEndpoint definition"
-            )
+            known = "create the namespace" in str(error)
+            hint = "" if known else "; the state needs ExternalDNS's DNSEndpoint definition"
             raise NotStored(f"{error}{hint}") from None
         except ApiError as error:
             raise NotStored(str(error)) from None
