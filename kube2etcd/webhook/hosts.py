@@ -269,9 +269,8 @@ class HostsFile:
             log.warning("%s is not in our block of %s: another line has it", name, self.path)
         self._left = frozenset(rewritten.left_to_others)
         self._ours, self._armed = rewritten.written, True
-        after = atomic.version(self.path)
-        # Changed between our reading and now, it is read again the next time.
-        self._seen = (wanted, after) if after is not None and (written or after == version) else None
+        # After a write, read it once more: somebody may have changed it since the rename.
+        self._seen = (wanted, version) if version and version == atomic.version(self.path) else None
         return written
 
     def _refuse_to_fight(self, rewritten: Rewritten) -> None:

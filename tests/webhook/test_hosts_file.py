@@ -200,6 +200,23 @@ def test_an_unchanged_file_is_not_read(path: Path, monkeypatch: pytest.MonkeyPat
     assert reads != []
 
 
+def test_a_change_right_after_our_write_is_put_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts, real = HostsFile(path), atomic.rewrite
+
+    def overwritten(*args: Any) -> bool:
+        written = real(*args)
+        path.write_bytes(USERS)
+        old = path.stat().st_mtime_ns - 10**10
+        os.utime(path, ns=(old, old))
+        return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "rewrite", overwritten)
+        assert hosts.write(WANTED, ours)
+    assert hosts.write(WANTED, ours)
+    assert b"10.0.0.5 foo.dtk.io" in path.read_bytes()
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
