@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.stack.certificates import Authority, KeyPair, signing_key
+from tests.stack.certificates import Authority, KeyPair
 from tests.stack.kubeclient import KubeClient, Object
 from tests.stack.process import LOOPBACK, Process, Server, free_port
 
@@ -47,7 +47,7 @@ class ApiServer(Server, KubeClient):
         self._write_tokens()
         KubeClient.__init__(self, f"https://{LOOPBACK}:{self.port}", self.token, self.ca_file)
         serving = self.authority.issue("kube-apiserver", file="serving", hosts=hosts)
-        signer = signing_key(directory / "pki" / "service-accounts.key")
+        signer = self.authority.issue("service-accounts").key_file
         command = [
             str(binaries["kube-apiserver"]),
             f"--bind-address={LOOPBACK}",
@@ -88,9 +88,9 @@ class ApiServer(Server, KubeClient):
         ready = ("/api/v1/namespaces/default", "/api/v1/namespaces/default/services/kubernetes")
         return all(self.request("GET", path, check=False).status_code == 200 for path in ready)
 
-    def client_certificate(self, user: str, groups: Sequence[str] = ("system:masters",)) -> KeyPair:
-        """A client certificate that the API server takes for this user."""
-        return self.authority.issue(user, groups, file=f"client-{user}")
+    def client_certificate(self, user: str) -> KeyPair:
+        """A client certificate that the API server takes for this user, who may do everything."""
+        return self.authority.issue(user, "system:masters", file=f"client-{user}")
 
     def kubeconfig(
         self,
