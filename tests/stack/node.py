@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,15 +91,13 @@ class Namespace:
     def path(self) -> str:
         return f"/proc/{self.process.pid}/ns/net"
 
-    def run(self, *command: str) -> None:
-        done = subprocess.run(
-            ["nsenter", f"--net={self.path}", "--", *command],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        if done.returncode != 0:
+    def inside(self, *command: str) -> list[str]:
+        """The command as it is started in this network."""
+        return ["nsenter", f"--net={self.path}", "--", *command]
+
+    def run(self, *command: str, check: bool = True) -> None:
+        done = subprocess.run(self.inside(*command), capture_output=True, text=True, timeout=20, check=False)
+        if check and done.returncode != 0:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
     def set(self, sysctl: str, value: str) -> None:
@@ -145,12 +144,7 @@ class Node(Namespace):
         hops = [word for pod in pods for word in ("nexthop", "via", pod.address)]
         to, routes = f"{address}/{self.family.bits}", ["ip", self.family.option, "route"]
         with self._lock:
-            subprocess.run(
-                ["nsenter", f"--net={self.path}", "--", *routes, "flush", "exact", to],
-                check=False,
-                capture_output=True,
-                timeout=20,
-            )
+            self.run(*routes, "flush", "exact", to, check=False)
             self.run(*routes, "replace", *([] if hops else ["unreachable"]), to, *hops)
 
 
@@ -173,6 +167,12 @@ class PodNetwork(Namespace):
     def answer_for(self, address: str) -> None:
         """Take packets to a Service's address: no address is translated on the way here."""
         self.run("ip", "address", "add", f"{address}/{self.family.bits}", "dev", "lo", *self.family.new)
+
+
+def seeing(files: Mapping[str, Path], command: Sequence[str]) -> list[str]:
+    """The command as it is started where these places, such as ``/etc/resolv.conf``, hold these files."""
+    mounts = [f"mount --bind {shlex.quote(str(file))} {place} &&" for place, file in files.items()]
+    return ["unshare", "--mount", "--", "sh", "-c", " ".join([*mounts, 'exec "$@"']), "sh", *command]
 
 
 def _set_namespace(descriptor: int) -> None:

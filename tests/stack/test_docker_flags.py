@@ -11,7 +11,7 @@ import pytest
 from tests.stack import coredns
 from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Etcd, wait_for
-from tests.stack.netns import NetworkNamespace
+from tests.stack.node import Namespace, seeing
 from tests.stack.objects import endpoints, namespace, service
 from tests.stack.process import Process
 
@@ -34,6 +34,8 @@ WORLD = """
     }
 }
 """
+#: What decides beside resolv.conf how a name is resolved.
+ETC = {"nsswitch.conf": "hosts: files dns\n", "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
 ASK = """
 import json, socket, sys
 try:
@@ -47,21 +49,25 @@ except socket.gaierror as error:
 class Machine:
     """Somebody else's machine, on which nothing but resolv.conf says where to ask."""
 
-    def __init__(self, directory: Path, held: NetworkNamespace) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.held = held
+        self.network = Namespace("machine", directory)
+        for address in (FOUR, f"{SIX}/128"):
+            nodad = ["nodad"] if ":" in address else []  # nobody else has it, so nobody is asked
+            self.network.run("ip", "address", "add", address, "dev", "lo", *nodad)
+        for name, text in ETC.items():
+            (directory / name).write_text(text)
 
     def addresses(self, name: str, *options: str, port: int = 443) -> list[str] | str:
         """What getaddrinfo says with the resolv.conf of these options; its error where it says none."""
         conf = self.directory / "resolv.conf"
         conf.write_text(kube2etcd("docker-flags", "--domain", DOMAIN, *options, "--format", "resolv.conf"))
-        command = [sys.executable, "-I", "-S", "-c", ASK, name, str(port)]
+        files = {f"/etc/{one}": self.directory / one for one in (*ETC, conf.name)}
+        if Path("/run/nscd").is_dir():  # a running name service cache would answer in the resolver's place
+            files["/run/nscd"] = self.directory / "etcd"
+        command = seeing(files, [sys.executable, "-I", "-S", "-c", ASK, name, str(port)])
         done = subprocess.run(
-            self.held.inside(command, {Path("/etc/resolv.conf"): conf}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            self.network.inside(*command), capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
         found: list[str] | str = json.loads(done.stdout)
@@ -74,11 +80,10 @@ def machine(
 ) -> Iterator[Machine]:
     """CoreDNS on the keys of a real cluster, behind two addresses of a machine of its own."""
     directory = tmp_path_factory.mktemp("machine")
-    held = NetworkNamespace(directory / "netns", [f"{FOUR}/32", f"{SIX}/128"])
+    machine = Machine(directory)
     etcd = Etcd(directory / "etcd", binaries)
     dns = Process("coredns", [], directory)
     try:
-        held.start()
         etcd.start()
         if not shared_apiserver.alive:
             shared_apiserver.start()
@@ -88,13 +93,12 @@ def machine(
         kube2etcd("resync", *options, "--kubeconfig", str(shared_apiserver.kubeconfig()))
         # Written from outside, read inside: the same data behind the same port of the other loopback.
         etcd.stop()
-        etcd.process.command = held.inside(etcd.process.command)
+        etcd.process.command = machine.network.inside(*etcd.process.command)
         etcd.process.start()
         corefile = directory / "Corefile"
         corefile.write_text(coredns.corefile(53, *options, "--dns-listen", ":53") + WORLD)
-        dns.command = held.inside([str(binaries["coredns"]), "-conf", str(corefile)])
+        dns.command = machine.network.inside(str(binaries["coredns"]), "-conf", str(corefile))
         dns.start()
-        machine = Machine(directory, held)
         wait_for(
             lambda: machine.addresses("near", "--dns-server-ip", FOUR) == ["10.0.7.1"],
             "the first answer",
@@ -106,7 +110,7 @@ def machine(
     finally:
         dns.kill()
         etcd.kill()
-        held.kill()
+        machine.network.close()
 
 
 SERVERS = {"IPv4": (FOUR,), "IPv6": (SIX,), "both": (FOUR, SIX), "the first is silent": (NOBODY, FOUR)}
