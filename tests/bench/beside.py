@@ -2,11 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from tests.bench.measure import Asker, Bench, Row, median, memory, p95, passes, start_until_ready
-from tests.bench.prepared import VERSIONS, Crowd, Object, endpoint_slice, machine, service
-from tests.bench.scale import CLUSTER, Change, served
+from tests.bench.measure import Asker, Bench, Row, median, memory, p95, start_until_ready
+from tests.bench.prepared import CLUSTER, VERSIONS, Crowd, Object, endpoint_slice, machine, name_of, service
+from tests.bench.scale import machine_change, served, slice_change
 from tests.stack import objects
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
 
@@ -66,9 +66,8 @@ def _start_plugin(server: CoreDns) -> float:
     """Start it; seconds until it has the first Service (it answers SERVFAIL until all is listed)."""
     began = time.monotonic()
     server.start()
-    asker = Asker(server.port)
-    asker.until(f"service-0.bench-0.{CLUSTER}", "172.0.0.2", 120)
-    asker.close()
+    with contextlib.closing(Asker(server.port)) as asker:
+        asker.until(name_of(0), "172.0.0.2", 120)
     return time.monotonic() - began
 
 
@@ -119,14 +118,13 @@ def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
             times: dict[str, list[float]] = {"ours": [], "plugin": []}
             for turn in range(2 * rounds):
                 who = "plugin" if turn % 2 and kind != "VirtualMachineInstance" else "ours"
-                asker = Asker((plugin if who == "plugin" else ours).port)
                 act, name, address = _change(api, kind, turn)
-                asker.ask(name)
-                began = time.monotonic()
-                act()
-                asker.until(name, address)
-                times[who].append((time.monotonic() - began) * 1000)
-                asker.close()
+                with contextlib.closing(Asker((plugin if who == "plugin" else ours).port)) as asker:
+                    asker.ask(name)
+                    began = time.monotonic()
+                    act()
+                    asker.until(name, address)
+                    times[who].append((time.monotonic() - began) * 1000)
             mine, its = times["ours"], times["plugin"]
             bench.say(
                 f"{kind} changed: {median(mine):.1f} ms, p95 {p95(mine):.1f}"
@@ -145,53 +143,41 @@ def _burst(bench: Bench, api: ApiServer) -> Iterator[Row]:
     with _both(bench, api) as (_, ours, plugin):
         for turn in range(2 * bench.rounds):
             who, server = ("plugin", plugin) if turn % 2 else ("ours", ours)
-            place, asker = f"burst-{turn}", Asker(server.port)
+            place = f"burst-{turn}"
             api.apply(objects.namespace(place))
             api.apply_all(objects.service(f"s{at}", place) for at in range(1000))
             created = time.monotonic()
-            answered = asker.until_all([f"s{at}.{place}.{CLUSTER}" for at in range(1000)])
+            with contextlib.closing(Asker(server.port)) as asker:
+                answered = asker.until_all([f"s{at}.{place}.{CLUSTER}" for at in range(1000)])
             times[who].append(answered - created)
-            asker.close()
             api.delete_namespace(place)
     mine, its = (median(each) for each in times.values())
     bench.say(f"1,000 Services at once: {mine:.2f} s after the last creation, the plugin {its:.2f} s")
     yield Row("1,000 Services at once, from the last one to its answer", "", mine, 2.0, "s", details=times)
 
 
-def _change(api: ApiServer, kind: str, turn: int) -> Change:
+def _change(api: ApiServer, kind: str, turn: int) -> tuple[Callable[[], object], str, str]:
     """A change through the API: what makes it, the name that shows it, and its new address."""
-    version = VERSIONS.get(kind, "v1")
-    space, generation = f"bench-{turn % 400 // 500}", 1 + turn // 400
-    number = turn % 400
-    if kind == "EndpointSlice":
-        one = endpoint_slice(number, 10, generation)
-        patch = {"endpoints": one["endpoints"]}
-        name, shows = f"service-{number}-abcde", f"service-{number}.{space}.{CLUSTER}"
-        address = one["endpoints"][0]["addresses"][0]
-    elif kind == "Service":
+    number, generation = turn % 400, 1 + turn // 400
+    if kind == "Service":
         # A headless one cannot get an address; a port's number shows in no address: so a new Service.
-        address = f"10.0.{200 + turn // 250}.{turn % 250 + 1}"
-        name, shows = f"new-{turn}", f"new-{turn}.{space}.{CLUSTER}"
-        spec = {"ports": [{"name": "http", "port": 80}], "clusterIP": address}
-        new = {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name, "namespace": space},
-            "spec": spec,
-        }
-        return lambda: api.apply(new), shows, address
+        name, address = f"new-{turn}", f"10.0.{200 + turn // 250}.{turn % 250 + 1}"
+        new = objects.service(name, "bench-0", clusterIP=address)
+        return lambda: api.apply(new), f"{name}.bench-0.{CLUSTER}", address
+    if kind == "EndpointSlice":
+        changed, shows, address = slice_change(number, 10, generation)
+        part = "endpoints"
     else:
-        one = machine(number, generation)
-        patch = {"status": one["status"]}
-        name, shows = f"vm-{number}", f"nic1.vm-{number}.{space}.vm."
-        address = one["status"]["interfaces"][1]["ipAddresses"][0]
-    path = api.path(version, kind, space, name)
-    return (lambda: api.patch(path, patch), shows, address)
+        changed, shows, address = machine_change(number, generation)
+        part = "status"
+    one = changed[kind]
+    path = api.path(VERSIONS[kind], kind, "bench-0", one["metadata"]["name"])
+    return lambda: api.patch(path, {part: one[part]}), shows, address
 
 
 def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
     with _both(bench, api, "--resync-period", "5") as (bridge, _, plugin):
-        passes(bridge, 2)
+        bridge.full_passes(2, 150)
         ours, theirs = memory(bridge.process.pid), memory(plugin.process.pid)
     bench.say(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")
     what, details = f"memory at most: {name}, relists included", {"ours": ours, "plugin": theirs}

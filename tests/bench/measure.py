@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import socket
 import statistics
@@ -113,15 +114,6 @@ def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
     return time.monotonic()
 
 
-def passes(bridge: Bridge, count: int, deadline_s: float = 600.0) -> None:
-    """Wait until a bridge has made more than so many full passes."""
-    deadline = time.monotonic() + deadline_s
-    while bridge.metrics()["kube2etcd_resync_duration_seconds_count"] <= count:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not {count} full passes in {deadline_s:.0f} s")
-        time.sleep(0.5)
-
-
 class Asker:
     """Asks one server again and again, with little cost of its own."""
 
@@ -171,6 +163,14 @@ class Asker:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def dnsperf(port: int, questions: Path, seconds: float) -> tuple[float, float]:
+    """Answers a second, and how many they were, to eight clients that ask a file's questions in turn."""
+    command = ["dnsperf", "-s", LOOPBACK, "-p", str(port), "-d", str(questions), "-c", "8", "-q", "64"]
+    done = subprocess.run([*command, "-l", str(seconds)], capture_output=True, text=True, check=True)
+    words = dict(re.findall(r"(Queries completed|Queries per second): +([0-9.]+)", done.stdout))
+    return float(words["Queries per second"]), float(words["Queries completed"])
 
 
 def median(values: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kube2etcd.etcd import wire
 from tests.bench.measure import Asker, Bench, Row, median
-from tests.stack.coredns import CoreDns, on_keys
+from tests.stack.coredns import on_keys
 from tests.stack.harness import LOOPBACK, ApiServer, Etcd, wait_for
 from tests.stack.webhook import JSON, KEYS, Webhook, a, block, ownership
 
@@ -56,16 +56,11 @@ def _round(bench: Bench, api: ApiServer, command: str, options: Sequence[str]) -
             assert webhook.apply(create=[each for one in create for each in (one, ownership(one))]) == 204
             wait_for(lambda: len(block(hosts)) == lines, "the hosts file", 120, webhook.process)
             written = time.monotonic()
-            return max(written, _answered(dns_server, asked)) - began
+            with contextlib.closing(Asker(dns_server.port)) as asker:
+                return max(written, asker.until_all(asked)) - began
 
         many = post([a(f"n{at}.{DOMAIN}", f"10.1.{at // 250}.{at % 250}") for at in range(COUNT)], COUNT)
         return many, post([a(f"more.{DOMAIN}", "10.2.0.1")], COUNT + 1), _stock(etcd)
-
-
-def _answered(server: CoreDns, asked: Sequence[str]) -> float:
-    asker = Asker(server.port)
-    with contextlib.closing(asker):
-        return asker.until_all(asked)
 
 
 def _stock(etcd: Etcd) -> float:

@@ -33,7 +33,7 @@ VERSIONS = {"EndpointSlice": "discovery.k8s.io/v1", "VirtualMachineInstance": "k
 #: Objects in a page, and in a namespace.
 EACH = 500
 ENDPOINTS = 10
-_WATCHES_END = object()
+CLUSTER = "svc.cluster.local."
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ def service(number: int, address: str = "None") -> Object:
     return {"metadata": _metadata(number, f"service-{number}"), "spec": spec, "status": {"loadBalancer": {}}}
 
 
+def name_of(number: int) -> str:
+    """The name of Service ``service-N`` in DNS."""
+    return f"service-{number}.bench-{number // EACH}.{CLUSTER}"
+
+
 def endpoint_slice(number: int, endpoints: int, generation: int = 0) -> Object:
     """The slice of ``service-N``; another generation has another first address."""
     name = f"service-{number}"
@@ -167,7 +172,7 @@ def _address(first: int, number: int) -> str:
 @dataclass
 class _Kind:
     pages: list[bytes] = field(default_factory=list)
-    watches: list[queue.SimpleQueue[Any]] = field(default_factory=list)
+    watches: list[queue.SimpleQueue[bytes]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -180,6 +185,7 @@ class _Player(ThreadingHTTPServer):
         self.version = 1
         self.first_request = 0.0
         self.sent = 0
+        self.replayed = b""
         self.churning = threading.Thread()
         self._order = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -195,7 +201,7 @@ class _Player(ThreadingHTTPServer):
             state.pages = list(self._pages(kind, objects))
             with state.lock:
                 for watch in state.watches:
-                    watch.put(_WATCHES_END)
+                    watch.put(b"")  # the chunk that ends it
         self.first_request, self.sent = 0.0, 0
 
     def _pages(self, kind: str, objects: Iterator[Object]) -> Iterator[bytes]:
@@ -215,6 +221,12 @@ class _Player(ThreadingHTTPServer):
             if last is None:
                 return
 
+    def replay(self, count: int) -> None:
+        """From now on every watch is this one of so many Services, as bytes; none: watches are as ever."""
+        bodies = ({"kind": "Service", "apiVersion": "v1"} | service(number) for number in range(count))
+        lines = (json.dumps({"type": "ADDED", "object": one}).encode() + b"\n" for one in bodies)
+        self.replayed = b"".join(map(_chunk, lines))
+
     def event(self, kind: str, one: Object) -> None:
         """Send a change to all who watch, with the next version."""
         whole: Object = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1")} | one
@@ -225,6 +237,10 @@ class _Player(ThreadingHTTPServer):
             line = json.dumps({"type": "MODIFIED", "object": whole}, separators=(",", ":")).encode() + b"\n"
             for watch in state.watches:
                 watch.put(line)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -253,6 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(422, json.dumps({"kind": "Status", "apiVersion": "v1", "code": 422}).encode())
         else:
             self._watch(state, url.path)
+            self.close_connection = True
 
     def _answer(self, status: int, body: bytes, encoding: str = "") -> None:
         self.server.sent += len(body)
@@ -265,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _watch(self, state: _Kind, path: str) -> None:
-        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         with state.lock:
             state.watches.append(events)
         self.send_response(200)
@@ -274,6 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         kind = next(name for name, where in PATHS.items() if where == path)
         try:
+            if self.server.replayed:
+                self.wfile.write(self.server.replayed + _chunk(b""))
+                return
             while True:
                 self.wfile.flush()
                 try:
@@ -282,16 +302,14 @@ class _Handler(BaseHTTPRequestHandler):
                     metadata = {"resourceVersion": str(self.server.version)}
                     mark = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1"), "metadata": metadata}
                     line = json.dumps({"type": "BOOKMARK", "object": mark}).encode() + b"\n"
-                if line is _WATCHES_END:
-                    self.wfile.write(b"0\r\n\r\n")
+                self.wfile.write(_chunk(line))
+                if not line:
                     break
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         except OSError:
             pass
         finally:
             with state.lock:
                 state.watches.remove(events)
-            self.close_connection = True
 
 
 def _play(orders: Connection) -> None:
@@ -303,10 +321,8 @@ def _play(orders: Connection) -> None:
             order, *given = orders.recv()
         except EOFError:
             return
-        if order == "fill":
-            player.fill(*given)
-        elif order == "event":
-            player.event(*given)
+        if order in ("fill", "replay", "event"):
+            getattr(player, order)(*given)
         elif order == "churn":
             player.churning = threading.Thread(target=_churn, args=(player, *given), daemon=True)
             player.churning.start()
@@ -352,6 +368,10 @@ class PreparedApi:
     def fill(self, crowd: Crowd) -> None:
         """From now on this crowd is listed."""
         self._order("fill", crowd)
+
+    def replay(self, count: int) -> None:
+        """From now on every watch is one of so many Services that was made beforehand; 0 ends that."""
+        self._order("replay", count)
 
     def event(self, kind: str, one: Object) -> None:
         """Send a changed object to all who watch its kind."""

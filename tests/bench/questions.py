@@ -8,7 +8,6 @@ loadbalance, cache 30).
 import argparse
 import contextlib
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +16,16 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import dns.exception
-import dns.rcode
 import requests
 
-from tests.bench.measure import cpu, start_until_ready
-from tests.bench.prepared import EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice
+from tests.bench.measure import cpu, dnsperf
+from tests.bench.prepared import CLUSTER, EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice, name_of
+from tests.stack.bridge import kube2etcd
 from tests.stack.coredns import corefile
-from tests.stack.harness import LOOPBACK, Bridge, CoreDns, Etcd, binaries, free_port, wait_for
+from tests.stack.harness import LOOPBACK, CoreDns, Etcd, binaries, free_port
 
+#: The first thousand have an address, the others are headless.
 SERVICES, HEADLESS = 2_000, 1_000
-ZONE = "svc.cluster.local."
 
 PLUGIN = """
 cluster.local:{{port}} in-addr.arpa:{{port}} ip6.arpa:{{port}} {{
@@ -45,33 +43,28 @@ cluster.local:{{port}} in-addr.arpa:{{port}} ip6.arpa:{{port}} {{
 """
 
 
-def service(number: int) -> str:
-    """The name of a Service; the first thousand have an address, the others are headless."""
-    return f"service-{number}.bench-{number // EACH}.{ZONE}"
-
-
 def endpoint(number: int) -> str:
     """The name of the first endpoint of a headless Service."""
     address: str = endpoint_slice(number, ENDPOINTS)["endpoints"][0]["addresses"][0]
-    return f"{address.replace('.', '-')}.{service(number)}"
+    return f"{address.replace('.', '-')}.{name_of(number)}"
 
 
 def crowds() -> dict[str, list[str]]:
     """What is asked, by what it shows."""
     with_address, headless = range(SERVICES - HEADLESS), range(SERVICES - HEADLESS, SERVICES)
     outside = [f"{name}.example.com" for name in ("www", "api", "cdn", "login", "mail", "static")]
-    searched = [f"{name}.bench-{at}.{ZONE}" for name in outside for at in range(SERVICES // EACH)]
+    searched = [f"{name}.bench-{at}.{CLUSTER}" for name in outside for at in range(SERVICES // EACH)]
     searched += [f"{name}.cluster.local." for name in outside] * (SERVICES // EACH)
-    every = [f"{service(at)} {rtype}" for at in range(SERVICES) for rtype in ("A", "AAAA")]
+    every = [f"{name_of(at)} {rtype}" for at in range(SERVICES) for rtype in ("A", "AAAA")]
     return {
-        "hot names": [f"{service(at)} A" for at in range(50)],
+        "hot names": [f"{name_of(at)} A" for at in range(50)],
         "20,000 questions for all names": (every * 4)[:20_000],
-        "SRV of all named ports": [f"_http._tcp.{service(at)} SRV" for at in range(SERVICES)],
-        "headless": [f"{service(at)} A" for at in headless],
-        "AAAA without data": [f"{service(at)} AAAA" for at in with_address],
+        "SRV of all named ports": [f"_http._tcp.{name_of(at)} SRV" for at in range(SERVICES)],
+        "headless": [f"{name_of(at)} A" for at in headless],
+        "AAAA without data": [f"{name_of(at)} AAAA" for at in with_address],
         "search list": [f"{name} A" for name in searched],
-        "existing": [f"{service(at)} A" for at in with_address],
-        "existing, headless": [f"{service(at)} A" for at in headless],
+        "existing": [f"{name_of(at)} A" for at in with_address],
+        "existing, headless": [f"{name_of(at)} A" for at in headless],
     }
 
 
@@ -114,33 +107,19 @@ class Servers:
     def ours(self, cached: bool, without: str = "") -> CoreDns:
         """CoreDNS on the keys, with the Corefile as shipped, or without the lines of one plugin."""
         port, metrics = free_port(), free_port()
-        more = (
-            "--metrics-listen",
-            f"{LOOPBACK}:{metrics}",
-            "--pods",
-            "insecure",
-            "--cache",
-            "30" if cached else "0",
-        )
+        more = ("--metrics-listen", f"{LOOPBACK}:{metrics}", "--pods", "insecure")
         text = corefile(port, "--etcd-server", self.etcd.url, *more, "--cache", "30" if cached else "0")
-        return CoreDns(
-            self.folder, self.programs, stripped(text, without), port=port, name=f"ours-{cached}-{without}"
-        )
+        name = f"ours-{cached}-{without}"
+        return CoreDns(self.folder, self.programs, stripped(text, without), port=port, name=name)
 
     def rate(self, server: CoreDns, asked: str, seconds: float) -> Rate:
         """How fast the server answers these questions, and what they cost it and etcd."""
         file = self.folder / re.sub(r"\W+", "-", asked)
         file.write_text("\n".join(crowds()[asked]) + "\n")
-        command = ["dnsperf", "-s", LOOPBACK, "-p", str(server.port), "-d", str(file)]
-        command += ["-c", "8", "-q", "64", "-l", str(seconds)]
         pids = (server.process.pid, self.etcd.process.pid)
         before = sum(map(cpu, pids))
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        used = sum(map(cpu, pids)) - before
-        words = dict(re.findall(r"(Queries completed|Queries per second): +([0-9.]+)", done.stdout))
-        return Rate(
-            float(words["Queries per second"]), 1e6 * used / max(1.0, float(words["Queries completed"]))
-        )
+        each_second, count = dnsperf(server.port, file, seconds)
+        return Rate(each_second, 1e6 * (sum(map(cpu, pids)) - before) / max(1.0, count))
 
 
 def stripped(text: str, plugin: str) -> str:
@@ -158,20 +137,11 @@ def stripped(text: str, plugin: str) -> str:
 
 @contextlib.contextmanager
 def started(*servers: CoreDns) -> Iterator[None]:
-    try:
+    with contextlib.ExitStack() as ending:
         for server in servers:
-            server.start()
-            wait_for(
-                lambda server=server: server.ask(service(0)).rcode() == dns.rcode.NOERROR,  # type: ignore[misc]
-                f"the first Service at {server.process.name}",
-                60,
-                server.process,
-                not_yet=(OSError, AssertionError, dns.exception.DNSException),
-            )
+            ending.enter_context(server)
+            server.expect(name_of(0), "A", "10.0.0.1", deadline_s=60)
         yield
-    finally:
-        for server in servers:
-            server.kill()
 
 
 def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
@@ -224,19 +194,19 @@ def reads(servers: Servers) -> Iterator[str]:
     """How many reads of etcd a question costs, and how many keys they bring."""
     yield "| question | reads | keys below its name |"
     yield "|---|---|---|"
-    headless = service(SERVICES - 1)
+    headless = name_of(SERVICES - 1)
     server = servers.ours(False)
     with started(server):
         for what, name, rtype in (
-            ("Service", service(0), "A"),
-            ("Service, other family", service(0), "AAAA"),
-            ("named port", f"_http._tcp.{service(0)}", "SRV"),
+            ("Service", name_of(0), "A"),
+            ("Service, other family", name_of(0), "AAAA"),
+            ("named port", f"_http._tcp.{name_of(0)}", "SRV"),
             ("headless Service, ten endpoints", headless, "A"),
             ("its named port", f"_http._tcp.{headless}", "SRV"),
             ("endpoint", endpoint(SERVICES - 1), "A"),
-            ("Namespace", f"bench-0.{ZONE}", "A"),
-            ("no such Service", f"gone.bench-0.{ZONE}", "A"),
-            ("outside name with a Namespace's suffix", f"www.example.com.bench-0.{ZONE}", "A"),
+            ("Namespace", f"bench-0.{CLUSTER}", "A"),
+            ("no such Service", f"gone.bench-0.{CLUSTER}", "A"),
+            ("outside name with a Namespace's suffix", f"www.example.com.bench-0.{CLUSTER}", "A"),
             ("outside name with the zone", "www.example.com.cluster.local.", "A"),
             ("apex", "cluster.local.", "SRV"),
         ):
@@ -263,9 +233,7 @@ def main(arguments: Sequence[str]) -> int:
         programs = binaries()
         with Etcd(Path(folder), programs) as etcd:
             api.fill(Crowd(services=SERVICES, cluster_ips=SERVICES - HEADLESS))
-            bridge = Bridge(Path(folder), ["--kube-master-url", api.url, "--etcd-server", etcd.url])
-            start_until_ready(bridge)
-            bridge.kill()
+            kube2etcd("resync", "--kube-master-url", api.url, "--etcd-server", etcd.url)
             servers = Servers(Path(folder), programs, etcd, api.url)
             for title, lines in (
                 (

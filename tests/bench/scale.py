@@ -1,10 +1,10 @@
 """What grows with the cluster, at 1,000 to 100,000 objects: first sync, memory, latency of a change."""
 
 import contextlib
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import yaml
 
@@ -13,23 +13,22 @@ from tests.bench.measure import (
     Bench,
     Row,
     cpu,
+    dnsperf,
     first_sync,
     median,
     memory,
     p95,
-    passes,
     start_until_ready,
 )
-from tests.bench.prepared import Crowd, endpoint_slice, machine, namespace, service
+from tests.bench.prepared import EACH, Crowd, Object, endpoint_slice, machine, name_of, namespace, service
 from tests.bench.sync import idle
 from tests.stack.coredns import on_keys
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd
+from tests.stack.harness import CoreDns, Etcd
 
 #: A zone that makes Namespaces matter, with nothing in it.
 ZONES = {"zones": [{"zone": "bench.example", "namespace_selector": "bench=yes"}]}
 #: Seconds after which a change under churn is as good as lost.
 LATE = 10.0
-CLUSTER = "svc.cluster.local."
 
 
 def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
@@ -37,49 +36,48 @@ def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
     return on_keys(bench.folder(), bench.programs, "--etcd-server", etcd.url, "--vm-domain", "", *options)
 
 
-#: A change, the name that shows it, and the address that it is to have.
-Change = tuple[Callable[[], object], str, str]
+#: Objects that change, by kind, the name that shows it, and the address that it is to have.
+Change = tuple[dict[str, Object], str, str]
 
 
-def changes(bench: Bench, crowd: Crowd) -> dict[str, Callable[[int], Change]]:
+def slice_change(number: int, endpoints: int, generation: int) -> Change:
+    one = endpoint_slice(number, endpoints, generation)
+    return {"EndpointSlice": one}, name_of(number), one["endpoints"][0]["addresses"][0]
+
+
+def machine_change(number: int, generation: int) -> Change:
+    one = machine(number, generation)
+    address = one["status"]["interfaces"][1]["ipAddresses"][0]
+    return {"VirtualMachineInstance": one}, f"nic1.vm-{number}.bench-{number // EACH}.vm.", address
+
+
+def changes(endpoints: int) -> dict[str, Callable[[int], Change]]:
     """The kinds of changes; each in its n-th round changes another object."""
-    event = bench.api.event
-
-    def of_slice(turn: int) -> Change:
-        one = endpoint_slice(turn, crowd.endpoints, 1)
-        name, address = f"service-{turn}.bench-0.{CLUSTER}", one["endpoints"][0]["addresses"][0]
-        return lambda: event("EndpointSlice", one), name, address
 
     def of_service(turn: int) -> Change:
         number, address = turn + 100, f"10.200.0.{turn + 1}"
-        name = f"service-{number}.bench-{number // 500}.{CLUSTER}"
-        return lambda: event("Service", service(number, address)), name, address
-
-    def of_machine(turn: int) -> Change:
-        one = machine(turn, 1)
-        address = one["status"]["interfaces"][1]["ipAddresses"][0]
-        return lambda: event("VirtualMachineInstance", one), f"nic1.vm-{turn}.bench-0.vm.", address
+        return {"Service": service(number, address)}, name_of(number), address
 
     def of_namespace(turn: int) -> Change:
-        one = endpoint_slice(turn, crowd.endpoints, 2)
+        changed, name, address = slice_change(turn, endpoints, 2)
+        return {"Namespace": namespace(1, turn=str(turn)), **changed}, name, address
 
-        def both() -> None:
-            event("Namespace", namespace(1, turn=str(turn)))
-            event("EndpointSlice", one)
-
-        name, address = f"service-{turn}.bench-0.{CLUSTER}", one["endpoints"][0]["addresses"][0]
-        return both, name, address
-
-    return {"slice": of_slice, "Service": of_service, "VMI": of_machine, "Namespace": of_namespace}
+    return {
+        "slice": lambda turn: slice_change(turn, endpoints, 1),
+        "Service": of_service,
+        "VMI": lambda turn: machine_change(turn, 1),
+        "Namespace": of_namespace,
+    }
 
 
-def latencies(asker: Asker, kind: Callable[[int], Change], rounds: int) -> list[float]:
+def latencies(bench: Bench, asker: Asker, kind: Callable[[int], Change], rounds: int) -> list[float]:
     """Milliseconds from each event to its answer."""
     found = []
     for turn in range(rounds):
-        act, name, address = kind(turn)
+        changed, name, address = kind(turn)
         asker.ask(name)
-        act()
+        for each, one in changed.items():
+            bench.api.event(each, one)
         found.append(asker.until(name, address))
     return found
 
@@ -100,12 +98,11 @@ def scale(bench: Bench) -> Iterator[Row]:
             sync, bridge = first_sync(bench, crowd, idle_cpu, etcd, "--config", str(config))
             ending.callback(bridge.kill)
             dns_server = ending.enter_context(served(bench, etcd, "--config", str(config)))
-            asker = Asker(dns_server.port)
-            ending.callback(asker.close)
+            asker = ending.enter_context(contextlib.closing(Asker(dns_server.port)))
             for name, value in asdict(sync).items():
                 found.setdefault(name, {})[size] = value
-            for name, kind in changes(bench, crowd).items():
-                times = latencies(asker, kind, rounds)
+            for name, kind in changes(crowd.endpoints).items():
+                times = latencies(bench, asker, kind, rounds)
                 found.setdefault(f"p95 {name}", {})[size] = p95(times)
                 bench.say(f"{size:,} objects, {name}: median {median(times):.1f} ms, p95 {p95(times):.1f}")
         bench.say(
@@ -150,12 +147,10 @@ def memory_of_machines(bench: Bench) -> Iterator[Row]:
     """A full sync of 100,000 machines, relist included."""
     count = 10_000 if bench.quick else 100_000
     bench.api.fill(Crowd(machines=count))
-    with bench.etcd() as etcd:
-        bridge = bench.bridge(etcd, "--resync-period", "5")
-        start_until_ready(bridge)
-        passes(bridge, 2)
+    with bench.etcd() as etcd, bench.bridge(etcd, "--resync-period", "5") as bridge:
+        bridge.wait_ready(150)
+        bridge.full_passes(2, 150)
         now, peak = memory(bridge.process.pid)
-        bridge.kill()
     bench.say(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
     yield Row(
         f"memory at most, {count:,} VMIs, relists included", "", peak, 160.0, "MiB", details={"now": now}
@@ -172,8 +167,7 @@ def questions(bench: Bench) -> Iterator[Row]:
             bridge = bench.bridge(etcd)
             start_until_ready(bridge)
             names = bench.folder() / "names"
-            lines = [f"service-{at}.bench-{at // 500}.{CLUSTER} A\n" for at in range(crowd.services)]
-            names.write_text("".join(lines))
+            names.write_text("".join(f"{name_of(at)} A\n" for at in range(crowd.services)))
             fresh = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
             bridge.kill()
             etcd.restart()
@@ -189,13 +183,9 @@ def questions(bench: Bench) -> Iterator[Row]:
         )
 
 
-def _rate(bench: Bench, etcd: Etcd, names: object) -> float:
+def _rate(bench: Bench, etcd: Etcd, names: Path) -> float:
     with served(bench, etcd) as server:
-        command = ["dnsperf", "-s", LOOPBACK, "-p", str(server.port), "-d", str(names)]
-        command += ["-c", "8", "-q", "64", "-l", "5"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    [line] = [line for line in done.stdout.splitlines() if "Queries per second" in line]
-    return float(line.split()[-1])
+        return dnsperf(server.port, names, 5)[0]
 
 
 def churn(bench: Bench) -> Iterator[Row]:
@@ -210,8 +200,7 @@ def churn(bench: Bench) -> Iterator[Row]:
         ending.callback(bridge.kill)
         start_until_ready(bridge)
         dns_server = ending.enter_context(served(bench, etcd))
-        asker = Asker(dns_server.port)
-        ending.callback(asker.close)
+        asker = ending.enter_context(contextlib.closing(Asker(dns_server.port)))
         before, (first, _) = cpu(bridge.process.pid), memory(bridge.process.pid)
         bench.api.churn(crowd, rate, seconds)
         times: list[float] = []
@@ -219,11 +208,10 @@ def churn(bench: Bench) -> Iterator[Row]:
         last = crowd.services - 1
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            one = endpoint_slice(last, crowd.endpoints, len(times) % 60 + 1)
-            bench.api.event("EndpointSlice", one)
-            name = f"service-{last}.bench-{last // 500}.{CLUSTER}"
+            changed, name, address = slice_change(last, crowd.endpoints, len(times) % 60 + 1)
+            bench.api.event("EndpointSlice", changed["EndpointSlice"])
             # A bridge that falls behind is not asked for longer than this.
-            times.append(asker.until(name, one["endpoints"][0]["addresses"][0], LATE, or_else=LATE * 1000))
+            times.append(asker.until(name, address, LATE, or_else=LATE * 1000))
             sizes.append(memory(bridge.process.pid)[0])
             time.sleep(0.25)
         bench.api.wait()
