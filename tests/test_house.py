@@ -67,7 +67,6 @@ def test_performance_is_made_of_its_figures() -> None:
 INSIDE = {
     "_collector_to_names": "prometheus-client lists its metrics nowhere else",
     "_replace": "a named tuple's own method",
-    "_credentials": "the stock etcd3 client's: without TLS gRPC refuses call credentials",
     "_physical_pull": "waitress: the moment between two wake-ups can be made by nothing else",
     "_server": "the same",
     "_thread": "the same",

@@ -26,11 +26,12 @@ class Bridge(Server):
         name: str = "kube2etcd",
         command: str = "run",
         wrapper: Sequence[str] = (),
+        program: Sequence[str] = ("kube2etcd",),
     ) -> None:
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         listen = ["--listen", f"{LOOPBACK}:{self.port}"]
-        words = [*wrapper, sys.executable, "-m", "kube2etcd", command, *listen, *args]
+        words = [*wrapper, sys.executable, "-m", *program, command, *listen, *args]
         self.process = Process(name, words, directory, env=clean_environment(env))
 
     def get(self, path: str) -> requests.Response:

@@ -1,14 +1,13 @@
 """The released etcd3, unmodified, on our protobuf table, against real servers."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kube2etcd.etcd import wire
 from kube2etcd.etcd.wire import rpc
-from tests.stack.harness import Authority, Etcd, EtcdTls, wait_for
+from tests.stack.harness import Etcd
 
 wire.install()
 
@@ -76,44 +75,3 @@ def test_lease(client: Any) -> None:
     assert next(iter(lease.refresh())).TTL == 60
     lease.revoke()
     assert client.get("/l") == (None, None)
-
-
-def test_authentication(server: Etcd) -> None:
-    server.enable_auth("root", "secret")
-    client = etcd3.client(host="127.0.0.1", port=server.port, timeout=5, user="root", password="secret")
-    # without TLS gRPC refuses call credentials; the token goes as metadata all the same
-    client.call_credentials = client.watcher._credentials = None
-    client.put("/a", "1")
-    assert client.get("/a")[0] == b"1"
-    client.close()
-
-
-@pytest.mark.parametrize("mutual", [False, True])
-def test_tls(binaries: dict[str, Path], tmp_path: Path, mutual: bool) -> None:
-    authority = Authority(tmp_path / "ca")
-    pair = authority.issue("client")
-    tls = EtcdTls(authority.issue("server"), authority.ca_file, pair, client_auth=mutual)
-    with Etcd(tmp_path / "etcd", binaries, tls=tls) as server:
-        proof = {"cert_cert": str(pair.cert_file), "cert_key": str(pair.key_file)} if mutual else {}
-        client = etcd3.client(
-            host="127.0.0.1", port=server.port, timeout=5, ca_cert=str(authority.ca_file), **proof
-        )
-        client.put("/a", "1")
-        assert client.get("/a")[0] == b"1"
-        client.close()
-
-
-def test_restarted_and_paused_server(client: Any, server: Etcd) -> None:
-    client.put("/a", "1")
-    server.restart()
-
-    def read() -> bytes | None:
-        value: bytes | None = client.get("/a")[0]
-        return value
-
-    assert wait_for(read, "an answer", 20, not_yet=(etcd3.exceptions.ConnectionFailedError,)) == b"1"
-    server.pause()
-    client.timeout = 0.5
-    with pytest.raises(etcd3.exceptions.ConnectionTimeoutError):
-        client.get("/a")
-    server.resume()

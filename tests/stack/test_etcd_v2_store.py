@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
@@ -280,15 +280,6 @@ def test_certificates(binaries: dict[str, Path], tmp_path: Path, monkeypatch: py
         ):
             with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
                 V2Store(connection, [b"/skydns/"]).snapshot()
-
-
-def test_an_api_that_is_off_is_refused_with_a_reason(binaries: dict[str, Path], tmp_path: Path) -> None:
-    with (
-        EtcdV2(tmp_path, binaries, enable=False) as etcd,
-        V2Connection(EtcdSettings((etcd.url,))) as connection,
-        pytest.raises(EtcdRefused, match="no v2 API"),
-    ):
-        V2Store(connection, [b"/skydns/"]).snapshot()
 
 
 @pytest.mark.parametrize("trouble", ["none", "etcd hangs", "etcd gone"])

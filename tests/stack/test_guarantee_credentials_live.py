@@ -18,21 +18,14 @@ WRONG = "wrong-horse-battery"
 def own_apiserver(
     binaries: dict[str, Path], etcd_for_api: Etcd, apiserver: ApiServer, tmp_path: Path
 ) -> Iterator[ApiServer]:
-    """Another API server on the same objects, which knows two tokens."""
+    """Another API server on the same objects, which knows three tokens."""
     with ApiServer(
         tmp_path / "own-api",
         binaries,
         etcd_for_api.url,
-        users={f"token-{one}-secret": (one, ("system:masters",)) for one in ("old", "new")},
+        users={f"token-{one}-secret": (one, ("system:masters",)) for one in ("old", "new", "last")},
     ) as server:
         yield server
-
-
-def with_token_file(apiserver: ApiServer, directory: Path, token: str) -> tuple[Path, Path]:
-    """A kubeconfig, and the file in which it finds its token."""
-    file = directory / "token"
-    file.write_text(token)
-    return apiserver.kubeconfig(user={"tokenFile": str(file)}, name="kubeconfig-with-token-file"), file
 
 
 def revoke(apiserver: ApiServer, token: str) -> None:
@@ -43,28 +36,38 @@ def revoke(apiserver: ApiServer, token: str) -> None:
     apiserver.start()
 
 
-def test_a_rotated_token_file(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
-    with running(tmp_path, kubeconfig, etcd) as bridge:
+def test_tokens_wrong_rotated_and_revoked(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("token-bad-secret")
+    kubeconfig = own_apiserver.kubeconfig(user={"tokenFile": str(token)}, name="kubeconfig-with-token-file")
+
+    def refused() -> int:
+        return bridge.process.log.read_text().count("(401")
+
+    with running(tmp_path, kubeconfig, etcd, ready=False) as bridge:
+        pid = bridge.process.pid
+        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
+        log = bridge.process.log.read_text()
+        assert log.count("cannot list services (401") == 1
+        assert "correct the token" in log
+        assert "services are not listed yet" in bridge.get("/readyz").text
+        token.write_text("token-old-secret")
+        bridge.wait_ready(40)
         comes(own_apiserver, etcd, "first")
+        # another one in time
         token.write_text("token-new-secret")
         revoke(own_apiserver, "token-old-secret")
         comes(own_apiserver, etcd, "second", 40)
-        assert "-secret" not in bridge.process.log.read_text()
-
-
-def test_a_revoked_token_is_reported(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-old-secret")
-    with running(tmp_path, kubeconfig, etcd) as bridge:
-        comes(own_apiserver, etcd, "first")
-        before = etcd.dump("/skydns")
-        revoke(own_apiserver, "token-old-secret")
-        wait_for(lambda: "(401" in bridge.process.log.read_text(), "the 401 in the log", 40, bridge.process)
+        # another one too late
+        before, told = etcd.dump("/skydns"), refused()
+        revoke(own_apiserver, "token-new-secret")
+        wait_for(lambda: refused() > told, "the 401 in the log", 40, bridge.process)
         assert bridge.ready()
         assert "stale" in bridge.get("/readyz").text
         assert etcd.dump("/skydns") == before
-        token.write_text("token-new-secret")
-        comes(own_apiserver, etcd, "second", 40)
+        token.write_text("token-last-secret")
+        comes(own_apiserver, etcd, "third", 40)
+        assert bridge.process.pid == pid
         assert "-secret" not in bridge.process.log.read_text()
 
 
@@ -131,25 +134,6 @@ def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path:
         comes(own_apiserver, etcd, "second", 40)
 
 
-def test_mutual_tls_with_etcd(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "pki", "etcd-ca")
-    client = authority.issue("bridge", file="client")
-    tls = EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
-    etcd = Etcd(tmp_path, binaries, name="tls-etcd", tls=tls)
-    extra = ("--etcd-cafile", str(authority.ca_file), "--etcd-cert", str(client.cert_file))
-    apiserver.apply_all(services(3))
-    try:
-        etcd.start()
-        key = ("--etcd-key", str(client.key_file))
-        with running(tmp_path, apiserver.kubeconfig(), etcd, *extra, *key) as bridge:
-            etcd.wipe()
-            comes(apiserver, etcd, "later")
-            bridge.wait_ready(15)
-            assert "PRIVATE KEY" not in bridge.process.log.read_text()
-    finally:
-        etcd.kill()
-
-
 def test_rotated_etcd_certificates(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
     """A new authority, which the old one knows nothing of: the server changes first, then our files."""
 
@@ -188,19 +172,3 @@ def test_rotated_etcd_certificates(binaries: dict[str, Path], apiserver: ApiServ
             assert "PRIVATE KEY" not in bridge.process.log.read_text()
     finally:
         etcd.kill()
-
-
-def test_a_wrong_token_is_logged_once(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    kubeconfig, token = with_token_file(own_apiserver, tmp_path, "token-bad-secret")
-    with running(tmp_path, kubeconfig, etcd, ready=False) as bridge:
-        pid = bridge.process.pid
-        wait_for(lambda: "401" in bridge.process.log.read_text(), "the 401 in the log", 10, bridge.process)
-        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
-        log = bridge.process.log.read_text()
-        assert log.count("cannot list services (401") == 1
-        assert "correct the token" in log
-        assert "services are not listed yet" in bridge.get("/readyz").text
-        token.write_text("token-new-secret")
-        bridge.wait_ready(40)
-        assert bridge.process.pid == pid
-        assert "-secret" not in bridge.process.log.read_text()

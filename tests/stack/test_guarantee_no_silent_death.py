@@ -1,18 +1,15 @@
 """Each thread of `run` and `webhook` is killed in turn; every death is reported."""
 
 import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.stack.bridge import clean_environment
 from tests.stack.faults import args, metric
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import service
-from tests.stack.process import LOOPBACK, Process, free_port
+from tests.stack.process import LOOPBACK, free_port
 
 MAIN = "MainThread"
 
@@ -39,42 +36,9 @@ ALIVE_IN = {
 OTHERS = ("stop", "Thread-", "waitress-")
 
 
-class Mortal(Bridge):
-    """A process whose threads can be killed by name."""
-
-    def __init__(self, directory: Path, command: str, options: list[str]) -> None:
-        super().__init__(directory, [])
-        directory.mkdir(parents=True, exist_ok=True)
-        self._folder = directory
-        self.process = Process(
-            command,
-            [
-                *(sys.executable, "-m", "tests.stack.thread_killer", str(directory)),
-                *(command, "--listen", f"{LOOPBACK}:{self.port}", *options),
-            ],
-            directory,
-            env=clean_environment(),
-        )
-
-    def threads(self) -> set[str]:
-        return set((self._folder / "threads").read_text().splitlines())
-
-    def ask_to_kill(self, thread: str) -> None:
-        (self._folder / "kill.new").write_text(thread)
-        (self._folder / "kill.new").rename(self._folder / "kill")
-
-    def log(self) -> str:
-        return self.process.log.read_text(errors="replace")
-
-
-@contextlib.contextmanager
-def started(process: Mortal) -> Iterator[Mortal]:
-    try:
-        process.start()
-        process.wait_ready()
-        yield process
-    finally:
-        process.kill()
+def ask_to_kill(folder: Path, thread: str) -> None:
+    (folder / "kill.new").write_text(thread)
+    (folder / "kill.new").rename(folder / "kill")
 
 
 @pytest.mark.parametrize("command", ["run", "webhook"])
@@ -85,13 +49,18 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
     if command == "run":
         options += [*args(apiserver.kubeconfig(), etcd), "--webhook", "--leader-elect", "--events"]
         options += ["--listen-page", f":{page}"]
-    with started(Mortal(tmp_path / command, command, options)) as process:
-        wait_for(lambda: process.threads() >= ALIVE_IN[command], "all threads to run", 10)
-        alive = process.threads() | ALIVE_IN[command]
-        doomed = sorted(name for name in alive - {MAIN, "http"} if not name.startswith(OTHERS))
+    program = ("tests.stack.thread_killer", str(tmp_path))
+
+    def threads() -> set[str]:
+        return set((tmp_path / "threads").read_text().splitlines())
+
+    with Bridge(tmp_path, options, command=command, program=program) as process:
+        process.wait_ready()
+        wait_for(lambda: threads() >= ALIVE_IN[command], "all threads to run", 10)
+        doomed = sorted(name for name in threads() - {MAIN, "http"} if not name.startswith(OTHERS))
         doomed.sort(key="etcd-follower".__eq__)  # the watch ends with its follower
         for number, thread in enumerate(doomed):
-            process.ask_to_kill(thread)
+            ask_to_kill(tmp_path, thread)
 
             def told(thread: str = thread, number: int = number) -> bool:
                 # what wakes the threads that wait for a neighbour
@@ -101,7 +70,7 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
                     with contextlib.suppress(requests.RequestException):
                         requests.get(f"http://{LOOPBACK}:{address}", timeout=0.5)
                 process.get("/livez")
-                return f"thread {thread} died" in process.log()
+                return f"thread {thread} died" in process.process.log.read_text()
 
             wait_for(told, f"the death of {thread} to be told", 10, process.process)
             assert process.get("/livez").status_code == 503
@@ -109,8 +78,9 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
             assert answer.status_code == 503
             assert f"thread {thread} died" in answer.text
             wait_for(lambda: metric(process, "kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
-        process.ask_to_kill("http")
-        wait_for(lambda: "thread http died" in process.log(), "the death of http to be told", 10)
-        process.ask_to_kill(MAIN)
+        ask_to_kill(tmp_path, "http")
+        log = process.process.log
+        wait_for(lambda: "thread http died" in log.read_text(), "the death of http to be told", 10)
+        ask_to_kill(tmp_path, MAIN)
         wait_for(lambda: not process.alive, "the process to end with its main thread", 20)
         assert process.process.exit_code != 0

@@ -88,14 +88,10 @@ def test_every_case_of_the_annotation(start: Callable[..., Zoned], apiserver: Ap
 @pytest.fixture
 def tenants_apiserver(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
     """The tenant's own control plane: an API server beside the super cluster's, with an etcd of its own."""
-    with contextlib.ExitStack() as stack:
-        etcd = Etcd(tmp_path / "tenant-etcd", binaries, name="tenant-etcd")
-        stack.callback(etcd.kill)
-        etcd.start()
-        server = ApiServer(tmp_path / "tenant-apiserver", binaries, etcd.url)
-        stack.callback(server.kill)
-        stack.callback(server.close)
-        server.start()
+    with (
+        Etcd(tmp_path / "tenant-etcd", binaries, name="tenant-etcd") as etcd,
+        ApiServer(tmp_path / "tenant-apiserver", binaries, etcd.url) as server,
+    ):
         yield server
 
 
@@ -118,16 +114,13 @@ def test_a_tenants_bridge_beside_a_plain_one(
     own = "10.0.200.3"
     tenants_apiserver.apply_all([namespace("tenant"), service("web", "tenant", clusterIP=own)])
     assert twin != own
-    with contextlib.ExitStack() as stack:
-        bridges = {}
-        for name, options in (("tenants", ()), ("plain", ("--no-tenant-cluster-ip",))):
-            etcd = Etcd(tmp_path / f"{name}-etcd", binaries, name=f"{name}-etcd")
-            stack.callback(etcd.kill)
-            etcd.start()
-            bridges[name] = Zoned(tmp_path / name, binaries, tenants_apiserver, etcd, options)
-            stack.callback(bridges[name].kill)
-            bridges[name].start()
-        tenants, plain = bridges["tenants"], bridges["plain"]
+    with contextlib.ExitStack() as ending:
+
+        def bridge(name: str, *options: str) -> Zoned:
+            etcd = ending.enter_context(Etcd(tmp_path / f"{name}-etcd", binaries))
+            return ending.enter_context(Zoned(tmp_path / name, binaries, tenants_apiserver, etcd, options))
+
+        tenants, plain = bridge("tenants"), bridge("plain", "--no-tenant-cluster-ip")
         tenants.expect(f"web.{SVC}", "A", own)  # until the syncer has written the twin's address back
         relabel(tenants_apiserver, service("web", "tenant", annotations={TENANT_CLUSTER_IP: twin}))
         tenants.expect(f"web.{SVC}", "A", twin)
