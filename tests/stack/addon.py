@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dns.exception
-import dns.message
-import dns.query
-import dns.rcode
 
+from tests.stack import coredns
 from tests.stack.container import Image, images
+from tests.stack.coredns import said
 from tests.stack.harness import ApiServer, CoreDns, Etcd, Object, wait_for
 from tests.stack.node import IPV4, IPV6, Family, Node
 from tests.stack.pod import Pod
@@ -156,12 +155,8 @@ def short_lived(found: list[Object]) -> list[Object]:
 
 
 def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
-    """The data of an answer, sorted; its rcode where there is none."""
-    question = dns.message.make_query(name, rtype)
-    answer = (dns.query.tcp if tcp else dns.query.udp)(question, at, timeout=3, port=port)
-    if not answer.answer:
-        return [dns.rcode.to_text(answer.rcode())]
-    return sorted(item.to_text() for rrset in answer.answer for item in rrset)
+    """The answer's data, sorted; NODATA or the code where there is none."""
+    return sorted(said(coredns.ask(name, rtype, port, at=at, tcp=tcp, timeout=3)))
 
 
 def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:

@@ -31,6 +31,16 @@ def said(message: dns.message.Message) -> list[str]:
     return [item.to_text() for rrset in message.answer for item in rrset] or ["NODATA"]
 
 
+def ask(
+    name: str, rdtype: str, port: int, *, at: str = LOOPBACK, tcp: bool = False, timeout: float = 5.0
+) -> dns.message.Message:
+    """One question, one answer. A truncated answer is asked for again over TCP, as resolvers do."""
+    question = dns.message.make_query(name, rdtype)
+    if tcp:
+        return dns.query.tcp(question, at, timeout=timeout, port=port)
+    return dns.query.udp_with_fallback(question, at, timeout=timeout, port=port)[0]
+
+
 def corefile(port: int, *options: str) -> str:
     """What ``kube2etcd corefile`` prints; without upstream, cache and further listeners unless asked for."""
     listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
@@ -94,14 +104,9 @@ class CoreDns(Server):
         return True
 
     def ask(
-        self, name: str, rdtype: str = "A", tcp: bool = False, *, timeout: float = 5.0, edns: bool = False
+        self, name: str, rdtype: str = "A", tcp: bool = False, *, timeout: float = 5.0
     ) -> dns.message.Message:
-        """One question, one answer. A truncated answer is asked for again over TCP, as resolvers do."""
-        question = dns.message.make_query(name, rdtype, use_edns=0 if edns else False)
-        if tcp:
-            return dns.query.tcp(question, LOOPBACK, timeout=timeout, port=self.port)
-        answer, _ = dns.query.udp_with_fallback(question, LOOPBACK, timeout=timeout, port=self.port)
-        return answer
+        return ask(name, rdtype, self.port, tcp=tcp, timeout=timeout)
 
     def expect(
         self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0, writer: Process | None = None

@@ -96,17 +96,12 @@ class Modelled:
         above = upstream if self.with_upstream else refused
         coredns = CoreDns(directory, binaries, corefile(settings))
         lines = []
-        try:
-            other.start()
-            coredns.start()
+        with other, coredns:
             pair = Pair(etcd, coredns)
             for name, qtype in questions:
                 modelled, real = served_answer(entries, rules, name, qtype, above), pair.ask(name, qtype)
                 if unordered(real) != unordered(modelled):
                     lines.append(f"{name} {qtype}\n  server {real}\n  model  {modelled}")
-        finally:
-            coredns.kill()
-            other.kill()
         return "\n".join(lines)
 
 

@@ -176,11 +176,11 @@ def running_pair(
     *,
     pods: str = "verified",
     with_upstream: bool = True,
-    bridge_extra: Sequence[str] = (),
+    bridge: Bridge | None = None,
     zones_file: Path | None = None,
     oracle_zones: Sequence[str] = (),
 ) -> Iterator[Pair]:
-    """Start the bridge, its CoreDNS, the oracle and the upstream, and stop them in the end.
+    """Start the bridge unless one is given, its CoreDNS, the oracle and the upstream; all stop in the end.
 
     ``zones_file`` holds our settings; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
     """
@@ -196,7 +196,8 @@ def running_pair(
         port = free_port()
         text = our_corefile(port, etcd.url, pods, outside, config)
         ours = stack.enter_context(CoreDns(directory, binaries, text, port=port, name="ours"))
-        options = [*bridge_args(kubeconfig, etcd.url, pods), *config, *bridge_extra]
-        bridge = stack.enter_context(Bridge(directory, options))
+        if bridge is None:
+            options = [*bridge_args(kubeconfig, etcd.url, pods), *config]
+            bridge = stack.enter_context(Bridge(directory, options))
         bridge.wait_ready()
         yield Pair(apiserver, etcd, bridge, oracle, ours, pods)

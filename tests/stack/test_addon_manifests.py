@@ -41,12 +41,16 @@ def crds() -> list[Object]:
 def test_everything_is_taken_and_pods_are_restricted(api: ApiServer, manifest: Path) -> None:
     found = filled(manifest)
     for one in found:
-        # a field that the API server does not know is a fault; apply alone would pass over it
-        path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
         api.delete(one)
-        api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
+        try_strictly(api, one)
         api.apply(one)
     try_pods(api, found)
+
+
+def try_strictly(api: ApiServer, one: Object) -> None:
+    """A field that the API server does not know is a fault; apply alone would pass over it."""
+    path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
+    api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
 
 
 def try_pods(api: ApiServer, found: list[Object]) -> None:
@@ -170,22 +174,22 @@ def test_a_bad_address_of_a_shared_etcd_is_refused(api: ApiServer, address: str)
     assert "must be a valid IP address" in refusal(api, services[1])
 
 
+def clear(api: ApiServer) -> None:
+    """Take out what the manifests made, but for the Namespaces."""
+    api.delete_all(one for path in manifests() for one in filled(path) if one["kind"] != "Namespace")
+
+
 @pytest.mark.parametrize("example", [path.stem for path in sorted((CHART / "examples").glob("*.yaml"))])
 def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: dict[str, Path], example: str) -> None:
-    vm = example == "vm"
-    name, namespace = ("vm-dns", "vm-dns") if vm else ("kube-dns", "kube-system")
-    for manifest in manifests():
-        for one in filled(manifest):
-            if one["kind"] != "Namespace":
-                api.delete(one)
+    name, namespace = ("vm-dns", "vm-dns") if example == "vm" else ("kube-dns", "kube-system")
+    clear(api)
     api.apply_all(of_kind(filled("vm/vm-dns.yaml.in"), "Namespace"))
     place = ["--namespace", namespace]
     given = [*place, "--values", str(CHART / "examples" / f"{example}.yaml")]
     kubeconfig = api.kubeconfig()
     found = objects(helm(binaries, "template", name, str(CHART), *given))
     for one in found:
-        path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
-        api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
+        try_strictly(api, one)
     helm(binaries, "install", name, str(CHART), *given, kubeconfig=kubeconfig)
     try:
         for one in found:
@@ -204,10 +208,7 @@ def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: dict[str, P
 def test_the_guide_to_the_chart_works(api: ApiServer, binaries: dict[str, Path]) -> None:
     """Its commands in their order; one that is refused shows the refusal."""
     kubeconfig = api.kubeconfig()
-    for manifest in manifests():
-        for one in filled(manifest):
-            if one["kind"] != "Namespace":
-                api.delete(one)
+    clear(api)
     blocks = re.findall(r"```console\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     shown = [
         found for block in blocks for found in re.findall(r"^\$ helm (.*)\n((?:(?!\$ ).*\n)*)", block, re.M)

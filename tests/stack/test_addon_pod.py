@@ -59,7 +59,7 @@ QUESTIONS = [
     ("10.0.0.10.in-addr.arpa", "PTR", [f"kube-dns.kube-system.svc.{DOMAIN}."]),
     (f"10-244-0-2.default.pod.{DOMAIN}", "A", ["10.244.0.2"]),
     (f"nobody.default.svc.{DOMAIN}", "A", ["NXDOMAIN"]),
-    (f"default.svc.{DOMAIN}", "A", ["NOERROR"]),
+    (f"default.svc.{DOMAIN}", "A", ["NODATA"]),
     ("www.example.com", "A", ["192.0.2.80"]),
 ]
 

@@ -30,7 +30,7 @@ def reverse(address: str) -> str:
 
 QUESTIONS = [
     (KUBERNETES, "AAAA", [IPV6.api]),
-    (KUBERNETES, "A", ["NOERROR"]),
+    (KUBERNETES, "A", ["NODATA"]),
     (DNS, "AAAA", [ADDRESS]),
     (f"_dns._udp.{DNS}", "SRV", [f"0 100 53 {DNS}."]),
     (reverse(IPV6.api), "PTR", [f"{KUBERNETES}."]),

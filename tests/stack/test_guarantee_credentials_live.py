@@ -146,29 +146,24 @@ def test_rotated_etcd_certificates(binaries: dict[str, Path], apiserver: ApiServ
     authority, tls = made(tmp_path / "first")
     shutil.copytree(tmp_path / "first", ours)
     etcd = Etcd(tmp_path, binaries, name="tls-etcd", tls=tls)
-    files = (("--etcd-cafile", authority.ca_file), ("--etcd-cert", tls.client.cert_file))
-    options = [(name, str(ours / file.name)) for name, file in (*files, ("--etcd-key", tls.client.key_file))]
-    try:
-        etcd.start()
-        with running(
-            tmp_path, apiserver.kubeconfig(), etcd, *(word for one in options for word in one)
-        ) as bridge:
-            comes(apiserver, etcd, "first")
-            pid = bridge.process.pid
-            made(theirs)
-            etcd.kill()
-            shutil.copytree(theirs, tmp_path / "first", dirs_exist_ok=True)
-            etcd.start()
-            wait_for(lambda: not bridge.ready(), "the bridge to be unready", 20, bridge.process)
-            apiserver.apply(service("second"))
-            for file in ("client.crt", "client.key", authority.ca_file.name):
-                shutil.copy(theirs / file, ours / file)
-            bridge.wait_ready(30)
-            comes(apiserver, etcd, "second")
-            # and the watch
-            etcd.delete(f"{HERE}/svc/default/second")
-            comes(apiserver, etcd, "second")
-            assert bridge.process.pid == pid
-            assert "PRIVATE KEY" not in bridge.process.log.read_text()
-    finally:
+    client = tls.client
+    files = {"cafile": authority.ca_file, "cert": client.cert_file, "key": client.key_file}
+    options = [word for name, file in files.items() for word in (f"--etcd-{name}", str(ours / file.name))]
+    with etcd, running(tmp_path, apiserver.kubeconfig(), etcd, *options) as bridge:
+        comes(apiserver, etcd, "first")
+        pid = bridge.process.pid
+        made(theirs)
         etcd.kill()
+        shutil.copytree(theirs, tmp_path / "first", dirs_exist_ok=True)
+        etcd.start()
+        wait_for(lambda: not bridge.ready(), "the bridge to be unready", 20, bridge.process)
+        apiserver.apply(service("second"))
+        for file in ("client.crt", "client.key", authority.ca_file.name):
+            shutil.copy(theirs / file, ours / file)
+        bridge.wait_ready(30)
+        comes(apiserver, etcd, "second")
+        # and the watch
+        etcd.delete(f"{HERE}/svc/default/second")
+        comes(apiserver, etcd, "second")
+        assert bridge.process.pid == pid
+        assert "PRIVATE KEY" not in bridge.process.log.read_text()

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import dns.exception
-import dns.message
-import dns.query
 import dns.rcode
 
 from tests.stack.coredns import on_keys
 from tests.stack.faults import proxy_to, running
-from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, wait_for
+from tests.stack.harness import ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
@@ -31,18 +29,17 @@ ASKED = [
 class Asking(threading.Thread):
     """Asks one name as fast as it can, and takes down what is no answer."""
 
-    def __init__(self, port: int, name: str, rdtype: str) -> None:
+    def __init__(self, server: CoreDns, name: str, rdtype: str) -> None:
         super().__init__(daemon=True)
-        self.port, self.asked, self.rdtype = port, name, rdtype
+        self.server, self.asked, self.rdtype = server, name, rdtype
         self.bad: Counter[str] = Counter()
         self.good = 0
         self.ended = threading.Event()
 
     def run(self) -> None:
         while not self.ended.is_set():
-            question = dns.message.make_query(self.asked, self.rdtype)
             try:
-                answer, _ = dns.query.udp_with_fallback(question, LOOPBACK, timeout=5, port=self.port)
+                answer = self.server.ask(self.asked, self.rdtype)
             except dns.exception.DNSException as error:
                 self.bad[type(error).__name__] += 1
                 continue
@@ -55,7 +52,7 @@ class Asking(threading.Thread):
 @contextmanager
 def asked_all_the_time(server: CoreDns, asked: Sequence[tuple[str, str]], at_least: int) -> Iterator[None]:
     """Every name is served, is asked for from now on, and was answered each time; ``at_least`` so often."""
-    askers = [Asking(server.port, name, rdtype) for name, rdtype in asked]
+    askers = [Asking(server, name, rdtype) for name, rdtype in asked]
     for asker in askers:
         wait_for(partial(server.addresses, asker.asked, asker.rdtype), f"{asker.asked} to be served", 10)
     for asker in askers:

@@ -22,18 +22,15 @@ import requests
 from tests.stack.bridge import kube2etcd
 from tests.stack.faults import Proxy, fresh_keys, metric, proxy_to, running, same_keys
 from tests.stack.harness import (
-    LOOPBACK,
     ApiServer,
     Bridge,
-    CoreDns,
     Etcd,
     KubeError,
     NotInTimeError,
-    free_port,
     wait_for,
 )
 from tests.stack.known_differences import KNOWN
-from tests.stack.pair import UPSTREAM, Pair, oracle_corefile, our_corefile
+from tests.stack.pair import running_pair
 from tests.stack.questions import questions
 from tests.stack.random_cluster import mutate, random_cluster
 
@@ -182,24 +179,11 @@ def answers_differ(
     binaries: dict[str, Path], directory: Path, apiserver: ApiServer, etcd: Etcd, bridge: Bridge
 ) -> list[str]:
     """Where CoreDNS on the keys answers otherwise than its kubernetes plugin, for no reason that is known."""
-    port = free_port()
-    with contextlib.ExitStack() as ending:
-
-        def started(text: str, name: str, port: int | None = None) -> CoreDns:
-            server = CoreDns(directory, binaries, text, port=port, name=name)
-            ending.callback(server.kill)
-            server.start()
-            return server
-
-        outside = f"{LOOPBACK}:{started(UPSTREAM, 'upstream').port}"
-        oracle = started(oracle_corefile(apiserver.kubeconfig(), "verified", outside), "oracle")
-        ours = started(our_corefile(port, etcd.url, "verified", outside), "ours", port)
-        pair = Pair(apiserver, etcd, bridge, oracle, ours, "verified")
+    with running_pair(binaries, directory, apiserver, etcd, bridge=bridge) as pair:
         pair.settle()
         report = pair.compare(questions(pair.objects()))
-        return [
-            str(difference) for difference in report.found if not any(one.covers(difference) for one in KNOWN)
-        ]
+    unknown = (one for one in report.found if not any(known.covers(one) for known in KNOWN))
+    return [str(difference) for difference in unknown]
 
 
 @pytest.mark.filterwarnings(LEAK)

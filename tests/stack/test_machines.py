@@ -5,13 +5,11 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import dns.flags
-import dns.message
-import dns.query
 import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.stack.coredns import said
+from tests.stack.coredns import ask, said
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import namespace, nic, vmi, vmi_crd
 from tests.stack.zoned import Zoned
@@ -199,9 +197,7 @@ def test_delegation_from_an_unmodified_parent(
         f".:{{port}} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{zoned.dns.port}\n}}\n",
         name="resolver",
     )
-    try:
-        parent.start()
-        resolver.start()
+    with parent, resolver:
         for tcp in (False, True):
             referral = parent.ask("nic1.web.one.vm.example.test", "A", tcp)
             assert referral.rcode() == dns.rcode.NOERROR
@@ -211,18 +207,14 @@ def test_delegation_from_an_unmodified_parent(
             [glue] = [one for one in referral.additional if one.rdtype == dns.rdatatype.A]
             assert str(glue.name) == servers[0].to_text()
             # Port 53 is not ours to take: everything else of the referral is followed to the letter.
-            question = dns.message.make_query("nic1.web.one.vm.example.test", "A")
-            query = dns.query.tcp if tcp else dns.query.udp
-            answer = query(question, glue[0].to_text(), timeout=5, port=zoned.dns.port)
+            where = glue[0].to_text()
+            answer = ask("nic1.web.one.vm.example.test", "A", zoned.dns.port, at=where, tcp=tcp)
             assert said(answer) == ["10.10.0.5"]
             assert answer.flags & dns.flags.AA
             assert said(resolver.ask("web.one.vm.example.test", "AAAA", tcp)) == ["fd00::5"]
         # what the child says of itself agrees with the parent
         assert zoned.ask("vm.example.test", "NS") == ["ns.vm.example.test."]
         assert zoned.ask("ns.vm.example.test") == [LOOPBACK]
-    finally:
-        parent.kill()
-        resolver.kill()
 
 
 def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
@@ -241,19 +233,16 @@ def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
 
     def resolve(name: str, rtype: str, tcp: bool) -> list[str]:
         """Begin at the parent and follow its referral, as a resolver does; the port alone is known."""
-        query = dns.query.tcp if tcp else dns.query.udp
-        question = dns.message.make_query(name, rtype)
-        referral = query(question, LOOPBACK, timeout=5, port=parent.port)
+        referral = parent.ask(name, rtype, tcp)
         assert not referral.answer
         [servers] = [one for one in referral.authority if one.rdtype == dns.rdatatype.NS]
         [glue] = [str(one[0]) for one in referral.additional if one.name == servers[0].target]
-        answer = query(question, glue, timeout=5, port=port)
+        answer = ask(name, rtype, port, at=glue, tcp=tcp)
         assert answer.flags & dns.flags.AA
         return said(answer)
 
     zoned.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this port has the cluster alone
-    try:
-        parent.start()
+    with parent:
 
         def published() -> bool:
             return resolve("web.one.vm.example.test", "A", False) == ["10.10.0.5"]
@@ -270,18 +259,14 @@ def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
             ]:
                 seen = resolve(f"{name}.vm.example.test", rtype, tcp)
                 assert (name, rtype, tcp, seen) == (name, rtype, tcp, answer)
-        query = dns.message.make_query("vm.example.test", "NS")
-        child = dns.query.udp(query, host, timeout=5, port=port)
+        child = ask("vm.example.test", "NS", port, at=host)
         assert said(child) == ["ns.vm.example.test."]
         assert [one[0].to_text() for one in child.additional] == [host]
         # each port has its own zones and no other
-        cluster = dns.message.make_query("kubernetes.default.svc.cluster.local", "A")
-        assert said(dns.query.udp(cluster, host, timeout=5, port=port)) == ["REFUSED"]
+        assert said(ask("kubernetes.default.svc.cluster.local", "A", port, at=host)) == ["REFUSED"]
         assert zoned.ask("kubernetes.default.svc.cluster.local") == ["10.0.0.1"]
         for tcp in (False, True):
             assert zoned.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
-    finally:
-        parent.kill()
 
 
 def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], apiserver: ApiServer) -> None:

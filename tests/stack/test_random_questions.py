@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dns.exception
-import dns.message
-import dns.query
 import dns.rcode
 import pytest
 
-from tests.stack import debian
+from tests.stack import coredns, debian
 from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, Process, free_port, wait_for
 from tests.stack.node import seeing
 from tests.stack.pair import Pair, our_corefile, running_pair
@@ -257,12 +255,11 @@ def _outside(name: str) -> bool:
 
 def _said(port: int, name: str, rdtype: str, address: str = LOOPBACK) -> tuple[str, frozenset[str]]:
     """The code, and the data of the records that were asked for; an error of the transport is a code too."""
-    question = dns.message.make_query(name, rdtype)
     try:
-        answer, _ = dns.query.udp_with_fallback(question, address, timeout=5, port=port)
+        answer = coredns.ask(name, rdtype, port, at=address)
     except (dns.exception.DNSException, OSError) as error:
         return type(error).__name__, frozenset()
-    wanted = question.question[0].rdtype
+    wanted = answer.question[0].rdtype
     data = {item.to_text().lower() for rrset in answer.answer for item in rrset if rrset.rdtype == wanted}
     return dns.rcode.to_text(answer.rcode()), frozenset(data)
 
@@ -331,8 +328,6 @@ def test_programs_find_what_is_there(
     resolv = tmp_path / "resolv.conf"
     resolv.write_text(f"nameserver {address}\n")
     server = CoreDns(tmp_path, binaries, text, name="port-53")
-    server.process.start()
-    wait_for(lambda: _is_up(53, address), "CoreDNS at port 53", 20, server.process)
     names = [
         name
         for name in known
@@ -341,14 +336,11 @@ def test_programs_find_what_is_there(
         and ".any." not in f".{name}"
     ]
     names = random.Random(4).sample(names, 100)
+    command = seeing({"/etc/resolv.conf": resolv}, [str(program), *names])
+    server.process.start()
     try:
-        done = subprocess.run(
-            seeing({"/etc/resolv.conf": resolv}, [str(program), *names]),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
+        wait_for(lambda: _is_up(53, address), "CoreDNS at port 53", 20, server.process)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     finally:
         server.kill()
     wrong = {}

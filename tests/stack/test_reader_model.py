@@ -31,11 +31,11 @@ cluster.local:{{port}} {{
 @pytest.fixture(scope="module")
 def pair(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     directory = tmp_path_factory.mktemp("reader")
-    with Etcd(directory, binaries) as etcd:
-        coredns = CoreDns(directory, binaries, COREFILE.format(url=etcd.url))
-        coredns.start()
+    with (
+        Etcd(directory, binaries) as etcd,
+        CoreDns(directory, binaries, COREFILE.format(url=etcd.url)) as coredns,
+    ):
         yield Pair(etcd, coredns)
-        coredns.kill()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

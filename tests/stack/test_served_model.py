@@ -17,12 +17,10 @@ from tests.stack.modelled import Modelled
 
 @pytest.fixture(scope="module")
 def etcd_with_keys(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    etcd = Etcd(tmp_path_factory.mktemp("served"), binaries)
-    etcd.start()
-    for key, value in KEYS.items():
-        etcd.put(key, value)
-    yield etcd
-    etcd.kill()
+    with Etcd(tmp_path_factory.mktemp("served"), binaries) as etcd:
+        for key, value in KEYS.items():
+            etcd.put(key, value)
+        yield etcd
 
 
 @pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
@@ -40,14 +38,10 @@ def test_two_zones_in_a_cycle(binaries: dict[str, Path], tmp_path: Path, etcd: E
     etcd.put("/skydns/example/two/a", '{"host":"a.one.example"}')
     backend = f"{{\n    path /skydns\n    endpoint {etcd.url}\n}}"
     zones = f"example:{{port}} {{\n    bind {LOOPBACK}\n    etcd one.example two.example {backend}\n}}\n"
-    coredns = CoreDns(tmp_path, binaries, zones)
-    try:
-        coredns.start()
+    with CoreDns(tmp_path, binaries, zones) as coredns:
         with pytest.raises(dns.exception.Timeout):
             coredns.ask("a.one.example", timeout=1)
         assert coredns.ask("b.one.example").rcode() == dns.rcode.NXDOMAIN
-    finally:
-        coredns.kill()
 
 
 def test_nested_zones(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
