@@ -133,13 +133,12 @@ def pods(draw: st.DrawFn, namespace: str, name: str) -> Pod:
 @st.composite
 def machines(draw: st.DrawFn, namespace: str, name: str) -> VirtualMachineInstance:
     interface = st.builds(
-        Interface, st.sampled_from(["", "default", "eth1", "my"]), st.sampled_from(["", "-", *ADDRESSES])
+        Interface,
+        st.sampled_from(["eth1", "my"]),
+        st.sampled_from(["", "-", *ADDRESSES]).map(lambda one: (one,)),
     )
     found = draw(st.lists(interface, max_size=3))
-    return VirtualMachineInstance(draw(metadata(namespace, name)), tuple(found), draw(_primary))
-
-
-_primary = st.sampled_from(["", "default"])
+    return VirtualMachineInstance(draw(metadata(namespace, name)), tuple(found))
 
 
 @st.composite

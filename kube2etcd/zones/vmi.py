@@ -113,8 +113,6 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
         return published
     found: dict[str, tuple[Name, list[Address]]] = {}
     for interface in machine.interfaces:
-        if not interface.name or interface.name == machine.primary_network:
-            continue
         addresses = _usable(interface, zone, meta.namespace, published)
         try:
             owner = name.child(interface.name)
@@ -146,7 +144,7 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
 
 def _usable(interface: Interface, zone: VmZone, namespace: str, published: Published) -> list[Address]:
     chosen: dict[int, Address] = {}
-    for text in dict.fromkeys((interface.ip_address, *interface.ip_addresses)):
+    for text in dict.fromkeys(interface.addresses):
         if not text:
             continue
         try:

@@ -73,7 +73,7 @@ VM_ZONE = VmZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
 
 
 def machine(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
-    nics = tuple(Interface(label, address) for label, address in interfaces)
+    nics = tuple(Interface(label, (address,)) for label, address in interfaces)
     return VirtualMachineInstance(Metadata("shop", name, creation_timestamp=age), nics)
 
 

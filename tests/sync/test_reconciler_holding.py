@@ -24,7 +24,7 @@ MACHINES = "virtualmachineinstances"
 
 def many_machines(count: int) -> list[VirtualMachineInstance]:
     return [
-        VirtualMachineInstance(Metadata("shop", f"m{at}"), (Interface("eth0", f"10.0.3.{at}"),))
+        VirtualMachineInstance(Metadata("shop", f"m{at}"), (Interface("eth0", (f"10.0.3.{at}",)),))
         for at in range(count)
     ]
 

@@ -28,7 +28,7 @@ from skydns_compat.names import Name
 WEB = Service(Metadata("shop", "web", labels={"app": "web"}), cluster_ip="10.0.0.1")
 SHOP = Namespace(Metadata("", "shop", labels={"env": "prod"}))
 POD = Pod(Metadata("shop", "p"), "10.0.0.2", phase="Running")
-MACHINE = VirtualMachineInstance(Metadata("shop", "m"), (Interface("eth1", "10.0.0.3"),))
+MACHINE = VirtualMachineInstance(Metadata("shop", "m"), (Interface("eth1", ("10.0.0.3",)),))
 UNITS: dict[str, ApiObject] = {
     "services": WEB,
     "namespaces": SHOP,

@@ -12,7 +12,7 @@ from kube2etcd.zones.vmi import VmZone, machine_namespace_records, machine_recor
 from skydns_compat.names import Name, parse_address
 
 VM = Name.parse("vm")
-ETH = Interface("eth1", "10.0.0.1")
+ETH = Interface("eth1", ("10.0.0.1",))
 ZONE = VmZone(VM, ttl=5)
 SERVED = VmZone(VM, ttl=5, name_server=parse_address("192.0.2.53"))
 
@@ -22,7 +22,7 @@ def lines(published: Published) -> list[str]:
 
 
 def machine(*interfaces: Interface, name: str = "m", namespace: str = "shop") -> VirtualMachineInstance:
-    return VirtualMachineInstance(Metadata(namespace, name), interfaces, "default")
+    return VirtualMachineInstance(Metadata(namespace, name), interfaces)
 
 
 def test_the_zone_itself() -> None:
@@ -52,11 +52,9 @@ def test_namespaces(name: str, zone: VmZone, expected: list[str], left_out: int)
     ("interfaces", "expected"),
     [
         pytest.param([], [], id="no interface"),
-        pytest.param([Interface("default", "10.0.0.1")], [], id="the primary network alone"),
-        pytest.param([Interface("", "10.0.0.1")], [], id="known to the guest alone"),
         pytest.param([Interface("eth1")], [], id="no address"),
         pytest.param(
-            [Interface("eth1", "10.0.0.1", ("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"))],
+            [Interface("eth1", ("10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"))],
             [
                 "m.shop.vm. 5 IN A 10.0.0.1",
                 "m.shop.vm. 5 IN AAAA fd00::1",
@@ -66,7 +64,7 @@ def test_namespaces(name: str, zone: VmZone, expected: list[str], left_out: int)
             id="the first address of each family",
         ),
         pytest.param(
-            [Interface("eth2", "10.0.0.2"), Interface("eth1", "10.0.0.1")],
+            [Interface("eth2", ("10.0.0.2",)), Interface("eth1", ("10.0.0.1",))],
             [
                 "m.shop.vm. 5 IN A 10.0.0.1",
                 "eth1.m.shop.vm. 5 IN A 10.0.0.1",
@@ -99,7 +97,9 @@ def test_interfaces(interfaces: list[Interface], expected: list[str]) -> None:
     ],
 )
 def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
-    published = machine_records(machine(Interface("eth1", address), Interface("eth2", "10.0.0.2")), ZONE)
+    published = machine_records(
+        machine(Interface("eth1", (address,)), Interface("eth2", ("10.0.0.2",))), ZONE
+    )
     assert "eth2.m.shop.vm. 5 IN A 10.0.0.2" in lines(published)
     assert not any(line.startswith("eth1.") for line in lines(published))
     (said,) = published.left_out
@@ -111,7 +111,7 @@ def test_allowed_networks() -> None:
     zone = VmZone(
         VM, allowed=(ip_network("10.0.0.0/8"),), allowed_in={"lab": (ip_network("fd00::/8"),), "none": ()}
     )
-    interface = Interface("eth1", "10.0.0.1", ("192.0.2.1", "fd00::1"))
+    interface = Interface("eth1", ("10.0.0.1", "192.0.2.1", "fd00::1"))
     found: dict[str, set[str]] = {}
     for namespace in ("shop", "lab", "none"):
         published = machine_records(machine(interface, namespace=namespace), zone)
@@ -125,14 +125,14 @@ def test_allowed_networks() -> None:
 
 def test_pointers_only_for_the_reverse_networks() -> None:
     zone = VmZone(VM, ttl=5, reverse=(ip_network("10.0.0.0/24"),))
-    one = machine(Interface("b", "10.0.0.1"), Interface("a", "10.0.0.1"), Interface("c", "10.0.1.1"))
+    one = machine(Interface("b", ("10.0.0.1",)), Interface("a", ("10.0.0.1",)), Interface("c", ("10.0.1.1",)))
     assert [str(record) for record in machine_records(one, zone).pointers] == [
         "1.0.0.10.in-addr.arpa. 5 IN PTR a.m.shop.vm."
     ]
 
 
 def test_a_dotted_name_has_no_gaps() -> None:
-    published = machine_records(machine(Interface("eth1", "10.0.0.1"), name="a.b.c"), ZONE)
+    published = machine_records(machine(Interface("eth1", ("10.0.0.1",)), name="a.b.c"), ZONE)
     assert lines(published) == [
         "b.c.shop.vm. 5 IN NODATA -",
         "c.shop.vm. 5 IN NODATA -",
@@ -144,10 +144,10 @@ def test_a_dotted_name_has_no_gaps() -> None:
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        pytest.param(machine(Interface("eth1", "10.0.0.1"), name="a_"), "no name in DNS", id="machine"),
-        pytest.param(machine(Interface("x" * 64, "10.0.0.1")), "64 characters", id="64 letters"),
-        pytest.param(machine(Interface("a.b", "10.0.0.1")), "cannot be a DNS label", id="a dot"),
-        pytest.param(machine(Interface("_http", "10.0.0.1")), "cannot be named", id="like a port"),
+        pytest.param(machine(Interface("eth1", ("10.0.0.1",)), name="a_"), "no name in DNS", id="machine"),
+        pytest.param(machine(Interface("x" * 64, ("10.0.0.1",))), "64 characters", id="64 letters"),
+        pytest.param(machine(Interface("a.b", ("10.0.0.1",))), "cannot be a DNS label", id="a dot"),
+        pytest.param(machine(Interface("_http", ("10.0.0.1",))), "cannot be named", id="like a port"),
         pytest.param(machine(ETH, name="ns", namespace="dns"), "cannot be named", id="ns.dns"),
         pytest.param(machine(ETH, name="apex", namespace="dns"), "cannot be named", id="apex.dns"),
     ],
@@ -159,14 +159,16 @@ def test_what_cannot_be_named(one: VirtualMachineInstance, reason: str) -> None:
 
 
 def test_two_interfaces_of_one_name() -> None:
-    published = machine_records(machine(Interface("eth1", "10.0.0.1"), Interface("ETH1", "10.0.0.2")), ZONE)
+    published = machine_records(
+        machine(Interface("eth1", ("10.0.0.1",)), Interface("ETH1", ("10.0.0.2",))), ZONE
+    )
     assert lines(published) == ["m.shop.vm. 5 IN A 10.0.0.1", "eth1.m.shop.vm. 5 IN A 10.0.0.1"]
     assert published.left_out == ["two interfaces have one name"]
 
 
 def test_a_name_that_grows_too_long_hurts_its_own_interface_only() -> None:
     long = ".".join(["a" * 60] * 3)
-    one = machine(Interface("x" * 63, "10.0.0.1"), Interface("e", "10.0.0.2"), name=long)
+    one = machine(Interface("x" * 63, ("10.0.0.1",)), Interface("e", ("10.0.0.2",)), name=long)
     published = machine_records(one, ZONE)
     assert any(line.startswith(f"e.{long}.shop.vm.") for line in lines(published))
     assert [reason.partition(":")[0] for reason in published.left_out] == ["interface left out"]

@@ -375,20 +375,21 @@ def read_pod(wire: WirePod) -> Pod:
 
 
 class Interface(Struct, frozen=True, gc=False):
-    """A network interface in the VMI's status; nameless when only the guest agent reports it."""
+    """A network interface in the VMI's status, with its addresses as the guest reports them."""
 
-    name: str = ""
-    ip_address: str = ""
-    ip_addresses: tuple[str, ...] = ()
+    name: str
+    addresses: tuple[str, ...] = ()
 
 
 class VirtualMachineInstance(Struct, frozen=True, gc=False):
-    """A running KubeVirt machine."""
+    """A running KubeVirt machine.
+
+    Without the interface of the primary network (the spec's first with ``pod`` or ``multus.default``), and
+    without those that only the guest agent reports, which have no name.
+    """
 
     metadata: Metadata
     interfaces: tuple[Interface, ...] = ()
-    primary_network: str = ""
-    """First network of the spec with ``pod`` set or ``multus.default``; empty when there is none."""
 
 
 class _Present(Wire):
@@ -438,8 +439,13 @@ def read_vmi(wire: WireVmi) -> VirtualMachineInstance:
     """
     networks = (wire.spec and wire.spec.networks) or ()
     interfaces = (wire.status and wire.status.interfaces) or ()
+    primary = next((n.name for n in networks if _is_primary(n)), None)
     return VirtualMachineInstance(
         read_bare_metadata(wire.metadata),
-        tuple([Interface(i.name or "", i.ip_address or "", i.ip_addresses or ()) for i in interfaces]),
-        next((n.name or "" for n in networks if _is_primary(n)), ""),
+        tuple([Interface(intern(i.name), _addresses(i)) for i in interfaces if i.name and i.name != primary]),
     )
+
+
+def _addresses(interface: _Interface) -> tuple[str, ...]:
+    first, addresses = interface.ip_address, interface.ip_addresses or ()
+    return (first, *addresses) if first and addresses[:1] != (first,) else addresses

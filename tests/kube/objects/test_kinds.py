@@ -139,12 +139,7 @@ FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
         },
         VirtualMachineInstance(
             Metadata("demo", "x"),
-            (
-                Interface("main", "10.244.0.5", ("10.244.0.5",)),
-                Interface("sec1", "192.0.2.5", ("192.0.2.5", "2001:db8::5")),
-                Interface("", "172.17.0.1", ()),
-            ),
-            "main",
+            (Interface("sec1", ("192.0.2.5", "2001:db8::5")),),
         ),
     ),
     (
@@ -242,18 +237,29 @@ def test_null_means_empty(kind: str, item: dict[str, Any], full: ApiObject, how:
             {
                 "metadata": META,
                 "spec": {"networks": [{"name": "a", "pod": None, "multus": {"default": None}}]},
+                "status": {"interfaces": [{"name": "a", "ipAddress": None, "ipAddresses": None}]},
             },
-            VirtualMachineInstance(Metadata("demo", "x")),
+            VirtualMachineInstance(Metadata("demo", "x"), (Interface("a"),)),
         ),
         (
             "virtualmachineinstances",
-            {"metadata": META, "spec": {"networks": [{"name": "a", "multus": {"default": True}}]}},
-            VirtualMachineInstance(Metadata("demo", "x"), primary_network="a"),
+            {
+                "metadata": META,
+                "spec": {"networks": [{"name": "a", "multus": {"default": True}}]},
+                "status": {"interfaces": [{"name": "a", "ipAddress": "10.0.0.1"}, {"name": "b"}]},
+            },
+            VirtualMachineInstance(Metadata("demo", "x"), (Interface("b"),)),
         ),
         (
             "virtualmachineinstances",
-            {"metadata": META, "spec": {"networks": [{"pod": {"vmNetworkCIDR": "10.0.0.0/24"}}]}},
-            VirtualMachineInstance(Metadata("demo", "x")),
+            {
+                "metadata": META,
+                "spec": {"networks": [{"pod": {"vmNetworkCIDR": "10.0.0.0/24"}}]},
+                "status": {
+                    "interfaces": [{"name": "a", "ipAddress": "10.0.0.1", "ipAddresses": ["fd00::1"]}]
+                },
+            },
+            VirtualMachineInstance(Metadata("demo", "x"), (Interface("a", ("10.0.0.1", "fd00::1")),)),
         ),
     ],
     ids=[
