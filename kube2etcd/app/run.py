@@ -58,13 +58,13 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     ``changed`` is called every few seconds where a Corefile is kept (`CorefileWriter`).
     """
     stop = stop or threading.Event()
-    inbox, metrics, status = Inbox(), Metrics(), Status()
+    objects, inbox, metrics, status = Store(), Inbox(), Metrics(), Status()
     api = ApiConnection(build.cluster(settings))
     election = _election(settings, inbox)
     connection, store = _open(settings, election)
     follower = EtcdFollower(store, inbox)
     recorder = EventRecorder(api) if settings.events else None
-    reflectors = [Reflector(kind, api, inbox) for kind in build.kinds(settings)]
+    reflectors = [Reflector(kind, api, inbox, known=objects.known) for kind in build.kinds(settings)]
     metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
     within = contextlib.ExitStack()
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
@@ -83,7 +83,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
 
     reconciler = Reconciler(
         Parts(
-            publisher=build.publisher(settings, Store()),
+            publisher=build.publisher(settings, objects),
             etcd=store,
             inbox=inbox,
             kinds=[*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],

@@ -26,21 +26,30 @@ def selectors(kind: Kind) -> dict[str, str]:
     return {key: value for key, value in given.items() if value}
 
 
+Known = Callable[[str, list[ApiObject]], list[ApiObject]]
+"""Objects of a kind, each replaced by an equal one that is held already: a list is not held twice."""
+
+
 def list_all(
-    kind: Kind, connection: ApiConnection, path: str, abort: Abort, received: Callable[[int], object]
+    kind: Kind,
+    connection: ApiConnection,
+    path: str,
+    abort: Abort,
+    received: Callable[[int], object],
+    known: Known,
 ) -> tuple[list[ApiObject], list[Rejected], str]:
     """Objects, rejected objects and resourceVersion of one complete list; `ApiError`.
 
-    ``received`` is called with the bytes of each page.
+    ``received`` is called with the bytes of each page, ``known`` with its objects.
     Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
     in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
     has already written, and in one piece however large.
     """
     try:
-        return _read_pages(kind, connection, path, abort, received, PAGE_SIZE)
+        return _read_pages(kind, connection, path, abort, received, known, PAGE_SIZE)
     except ApiGone:
         # The continue token expired, or the server has compacted: one piece cannot expire.
-        return _read_pages(kind, connection, path, abort, received, 0)
+        return _read_pages(kind, connection, path, abort, received, known, 0)
 
 
 def _read_pages(
@@ -49,6 +58,7 @@ def _read_pages(
     path: str,
     abort: Abort,
     received: Callable[[int], object],
+    known: Known,
     size: int,
 ) -> tuple[list[ApiObject], list[Rejected], str]:
     objects: list[ApiObject] = []
@@ -66,7 +76,7 @@ def _read_pages(
             continue
         received(len(body))
         page = decode_list(kind, body)
-        objects += page.items
+        objects += known(kind.name, page.items)
         rejected += page.rejected
         version = version or page.resource_version
         if not page.continue_:

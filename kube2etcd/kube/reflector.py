@@ -20,7 +20,7 @@ from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTo
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected, decode_event
-from kube2etcd.kube.pager import list_all, selectors
+from kube2etcd.kube.pager import Known, list_all, selectors
 from kube2etcd.kube.transport import Abort
 
 STOP_TIMEOUT: Final = 0.5
@@ -145,6 +145,7 @@ class Reflector:
         connection: ApiConnection,
         sink: Sink,
         *,
+        known: Known = lambda kind, objects: objects,
         inactivity: float = INACTIVITY_TIMEOUT,
         connect_timeout: float = CONNECT_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
@@ -157,6 +158,7 @@ class Reflector:
         self.bytes_read = 0
         """Bytes of lists and watches so far, decompressed."""
         self._connection, self._sink, self._path = connection, sink, kind.path()
+        self._known = known
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
         self._clock, self._rng = clock, rng or random.Random()
         self._health = _Health(kind, sink, clock, self._rng)
@@ -246,7 +248,7 @@ class Reflector:
             _log.debug("%s: listing again: %s", self.kind.name, reason)
         try:
             objects, rejected, version = list_all(
-                self.kind, self._connection, self._path, self._abort, self._received
+                self.kind, self._connection, self._path, self._abort, self._received, self._known
             )
         except ApiError:
             with self._lock:  # still requested

@@ -93,6 +93,15 @@ class Store:
         except KeyError:
             return None
 
+    def known(self, kind: str, objects: list[ApiObject]) -> list[ApiObject]:
+        """The objects, each replaced by an equal one that is held here; from any thread."""
+        held = self._objects.get(kind, {})
+        same = []
+        for one in objects:
+            mine = held.get(one.metadata.namespace, {}).get(one.metadata.name)
+            same.append(mine if mine is not None and mine == one else one)
+        return same
+
     def within(self, kind: str, namespace: str) -> Iterator[Unit]:
         """The units of a kind in a namespace."""
         return (Unit(kind, namespace, name) for name in self._objects.get(kind, {}).get(namespace, {}))

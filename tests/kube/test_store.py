@@ -99,6 +99,14 @@ def test_a_listing_touches_what_differs() -> None:
     assert store.slices(WEB) == []
 
 
+def test_what_is_held_already_stands_for_its_equal() -> None:
+    store = filled()
+    same, other, new = service("web"), service("db", "10.0.0.9"), service("new")
+    found = store.known("services", [same, other, new])
+    assert found == [same, other, new]
+    assert [one is held for one, held in zip(found, (store.get(WEB), other, new), strict=True)] == [True] * 3
+
+
 def test_slices_come_by_name() -> None:
     assert [one.metadata.name for one in filled().slices(WEB)] == ["s1", "s2"]
 
