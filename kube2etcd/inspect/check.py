@@ -162,7 +162,7 @@ def _state_objects(api: ApiConnection, namespace: str) -> Finding | str:
 
 def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
     """Whether we have a right, by the API server's own word; nothing is stored for the question."""
-    asked = {"namespace": namespace, "verb": verb, "group": kind.group, "resource": kind.plural}
+    asked = {"namespace": namespace, "verb": verb, "group": kind.group, "resource": kind.name}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

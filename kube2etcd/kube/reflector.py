@@ -1,4 +1,4 @@
-"""The Reflector: keeps a sink equal to one kind of object in the API server.
+"""The Reflector: keeps a sink equal to one kind of object in the API server, by lists in pages and watches.
 
 Each kind of hang has its own timeout: the server ends a watch by itself (``timeoutSeconds``), a
 connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that falls silent
@@ -16,12 +16,28 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from kube2etcd.backoff import Backoff
-from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
+from kube2etcd.errors import (
+    ApiError,
+    ApiForbidden,
+    ApiGone,
+    ApiNotFound,
+    ApiTooLarge,
+    ApiTooMany,
+    ApiUnavailable,
+)
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiSilent
-from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected, decode_event
-from kube2etcd.kube.pager import Known, list_all, selectors
+from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected, decode_event, decode_list
 from kube2etcd.kube.transport import Abort
+
+PAGE_SIZE: Final = 500
+"""Objects per page: usually about 2 MB of JSON, so a list never needs much memory at once."""
+
+MAX_PAGE_BYTES: Final = 64 << 20
+"""A larger page is requested again with fewer objects; etcd limits one object to 1.5 MiB."""
+
+LIST_TIMEOUT: Final = 60.0
+"""Seconds for one page, altogether; the API server itself gives up after as many."""
 
 STOP_TIMEOUT: Final = 0.5
 """Seconds that a stop waits for the threads, which are daemons, at most."""
@@ -50,6 +66,9 @@ RETRY_AFTER_LIMIT: Final = 60.0
 """Upper bound in seconds of an honoured Retry-After."""
 
 _log = logging.getLogger(__name__)
+
+Known = Callable[[str, list[ApiObject]], list[ApiObject]]
+"""Objects of a kind, each replaced by an equal one that is held already: a list is not held twice."""
 
 
 class Sink(Protocol):
@@ -153,12 +172,11 @@ class Reflector:
         rng: random.Random | None = None,
     ) -> None:
         self.kind = kind
-        self.errors = 0
-        """Failures of lists and watches so far."""
         self.bytes_read = 0
         """Bytes of lists and watches so far, decompressed."""
         self._connection, self._sink, self._path = connection, sink, kind.path()
         self._known = known
+        self._selectors = {"fieldSelector": kind.field_selector} if kind.field_selector else {}
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
         self._clock, self._rng = clock, rng or random.Random()
         self._health = _Health(kind, sink, clock, self._rng)
@@ -247,9 +265,11 @@ class Reflector:
         if reason is not None:
             _log.debug("%s: listing again: %s", self.kind.name, reason)
         try:
-            objects, rejected, version = list_all(
-                self.kind, self._connection, self._path, self._abort, self._received, self._known
-            )
+            try:
+                objects, rejected, version = self._list_in_pages(PAGE_SIZE)
+            except ApiGone:
+                # The continue token expired, or the server has compacted: one piece cannot expire.
+                objects, rejected, version = self._list_in_pages(0)
         except ApiError:
             with self._lock:  # still requested
                 self._relist_reason = self._relist_reason or reason
@@ -259,8 +279,39 @@ class Reflector:
         self._sink.replace(self.kind, objects, version, rejected)
         self._version = version
 
-    def _received(self, size: int) -> None:
-        self.bytes_read += size
+    def _list_in_pages(self, size: int) -> tuple[list[ApiObject], list[Rejected], str]:
+        """One complete list, with its version; ``size`` 0 asks for one piece.
+
+        Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
+        in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
+        has already written, and in one piece however large.
+        """
+        objects: list[ApiObject] = []
+        rejected: list[Rejected] = []
+        version = ""
+        seen: set[str] = set()
+        params = self._selectors | ({"limit": str(size)} if size else {})
+        while True:
+            limit = MAX_PAGE_BYTES if size > 1 else None
+            try:
+                body = self._connection.get(
+                    self._path, params, timeout=LIST_TIMEOUT, abort=self._abort, max_bytes=limit
+                )
+            except ApiTooLarge:
+                size //= 8
+                params["limit"] = str(max(size, 1))
+                continue
+            self.bytes_read += len(body)
+            page = decode_list(self.kind, body)
+            objects += self._known(self.kind.name, page.items)
+            rejected += page.rejected
+            version = version or page.resource_version
+            if not page.continue_:
+                return objects, rejected, version
+            if page.continue_ in seen:
+                raise ApiUnavailable(f"the list of {self.kind.resource} does not end: its pages repeat")
+            seen.add(page.continue_)
+            params["continue"] = page.continue_
 
     def _interrupted(self) -> bool:
         return self._stop.is_set() or self._relist_reason is not None
@@ -296,7 +347,7 @@ class Reflector:
             )
 
     def _read_watch(self, opened: float) -> None:
-        params = selectors(self.kind) | {
+        params = self._selectors | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
@@ -314,7 +365,7 @@ class Reflector:
 
     def _read_lines(self, lines: Iterable[bytes], opened: float) -> None:
         for line in lines:
-            self._received(len(line))
+            self.bytes_read += len(line)
             if self._interrupted():
                 raise _Interrupted
             self._on_event(decode_event(self.kind, line))
@@ -344,7 +395,6 @@ class Reflector:
     def _on_failure(self, error: ApiError) -> None:
         if self._stop.is_set():
             return
-        self.errors += 1
         if isinstance(error, (ApiNotFound, ApiForbidden)):
             # The kind may have been reinstalled, or our rights changed.
             self._version = ""

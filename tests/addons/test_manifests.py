@@ -183,7 +183,7 @@ def read_by(found: list[Object]) -> set[tuple[str, str, str]]:
     """What a bridge with the settings of a manifest reads: group, resource, verb."""
     [config] = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
     kinds = build.kinds(settings_of(config))
-    return {(kind.group, kind.plural, verb) for kind in kinds for verb in ("list", "watch")}
+    return {(kind.group, kind.name, verb) for kind in kinds for verb in ("list", "watch")}
 
 
 def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
@@ -206,12 +206,12 @@ def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
 
 def test_pods_verified_has_the_rights_it_needs() -> None:
     kind = KINDS["pods"]
-    wanted = {(kind.group, kind.plural, verb) for verb in ("list", "watch")}
+    wanted = {(kind.group, kind.name, verb) for verb in ("list", "watch")}
     assert granted(filled("dns/pods-verified.yaml"), "kube2etcd") == wanted
 
 
 def test_events_have_the_rights_they_need() -> None:
-    wanted = {(kind.group, kind.plural, "get") for kind in KINDS.values()}
+    wanted = {(kind.group, kind.name, "get") for kind in KINDS.values()}
     assert granted(filled("dns/events.yaml"), "kube2etcd") == {*wanted, ("events.k8s.io", "events", "create")}
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.objects import Event, Kind
-from kube2etcd.kube.pager import PAGE_SIZE
-from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, STOP_TIMEOUT, stop_all
+from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, PAGE_SIZE, STOP_TIMEOUT, stop_all
 from tests.kube.world import Step, World, error_event, event, obj, page
 from tests.running import running
 

@@ -3,14 +3,13 @@
 Callers import from here.  No I/O.
 """
 
+from kube2etcd.kube.objects.codec import KINDS as KINDS
+from kube2etcd.kube.objects.codec import ApiObject as ApiObject
 from kube2etcd.kube.objects.codec import Event as Event
-from kube2etcd.kube.objects.codec import Page as Page
+from kube2etcd.kube.objects.codec import Kind as Kind
 from kube2etcd.kube.objects.codec import decode_event as decode_event
 from kube2etcd.kube.objects.codec import decode_list as decode_list
 from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint as DnsEndpoint
-from kube2etcd.kube.objects.kinds import KINDS as KINDS
-from kube2etcd.kube.objects.kinds import ApiObject as ApiObject
-from kube2etcd.kube.objects.kinds import Kind as Kind
 from kube2etcd.kube.objects.manifests import Manifests as Manifests
 from kube2etcd.kube.objects.manifests import decode_manifests as decode_manifests
 from kube2etcd.kube.objects.model import SERVICE_NAME_LABEL as SERVICE_NAME_LABEL

@@ -1,4 +1,4 @@
-"""Decodes API bodies: one object, pages of a list, lines of a watch.
+"""The kinds of objects, and decoders of API bodies: one object, pages of a list, lines of a watch.
 
 A malformed object comes back as ``Rejected`` and leaves the others alone; an incomplete body raises, so an
 error never looks like an empty list.
@@ -7,21 +7,125 @@ error never looks like an empty list.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct, field
 
 from kube2etcd.errors import ApiTruncated, ApiUnavailable
-from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
-from kube2etcd.kube.objects.model import Annotations, BareMetadata, Rejected, Wire
+from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint, WireDnsEndpoint, read_dns_endpoint
+from kube2etcd.kube.objects.model import (
+    EndpointSlice,
+    Identity,
+    Namespace,
+    Pod,
+    Rejected,
+    Service,
+    VirtualMachineInstance,
+    Wire,
+    WireEndpointSlice,
+    WireNamespace,
+    WirePod,
+    WireService,
+    WireVmi,
+    read_endpoint_slice,
+    read_namespace,
+    read_pod,
+    read_service,
+    read_vmi,
+)
+
+ApiObject: TypeAlias = Service | EndpointSlice | Namespace | Pod | VirtualMachineInstance | DnsEndpoint
 
 DEEPEST: Final = 100
 """Levels kept; all fields we read lie within twelve."""
 
 # An unterminated string matches to the end of the text: rescanning from each quote in it would be quadratic.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
+
+
+class Kind(Struct, frozen=True, gc=False):
+    """A kind of object that is listed and watched."""
+
+    name: str
+    """Key in :data:`KINDS`, in paths and in metrics: the plural."""
+    group: str
+    version: str
+    kind: str
+    """As manifests write it: ``Service``."""
+    wire: type[Wire]
+    """Shape of the object's JSON."""
+    type: type[ApiObject]
+    """Flat struct for callers."""
+    read: Callable[[Any], ApiObject]
+    """Wire struct to flat struct."""
+    optional: bool = False
+    """The kind may be missing on the server without that being an error."""
+    namespaced: bool = True
+    field_selector: str = ""
+
+    def path(self, namespace: str | None = None) -> str:
+        """URL path of the list, of all namespaces or of one."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        if namespace and self.namespaced:
+            return f"{root}/namespaces/{namespace}/{self.name}"
+        return f"{root}/{self.name}"
+
+    @property
+    def resource(self) -> str:
+        """As RBAC rules and ``kubectl`` name it: ``endpointslices.discovery.k8s.io``."""
+        return f"{self.name}.{self.group}" if self.group else self.name
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    made.name: made
+    for made in (
+        Kind("services", "", "v1", "Service", WireService, Service, read_service),
+        Kind(
+            name="endpointslices",
+            group="discovery.k8s.io",
+            version="v1",
+            kind="EndpointSlice",
+            wire=WireEndpointSlice,
+            type=EndpointSlice,
+            read=read_endpoint_slice,
+        ),
+        Kind("namespaces", "", "v1", "Namespace", WireNamespace, Namespace, read_namespace, namespaced=False),
+        Kind(
+            name="pods",
+            group="",
+            version="v1",
+            kind="Pod",
+            wire=WirePod,
+            type=Pod,
+            read=read_pod,
+            # A finished pod has released its address; filtering on the server saves its bytes as well.
+            field_selector="status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown",
+        ),
+        Kind(
+            name="virtualmachineinstances",
+            group="kubevirt.io",
+            version="v1",
+            kind="VirtualMachineInstance",
+            wire=WireVmi,
+            type=VirtualMachineInstance,
+            read=read_vmi,
+            optional=True,
+        ),
+        Kind(
+            name="dnsendpoints",
+            group="externaldns.k8s.io",
+            version="v1alpha1",
+            kind="DNSEndpoint",
+            wire=WireDnsEndpoint,
+            type=DnsEndpoint,
+            read=read_dns_endpoint,
+            optional=True,
+        ),
+    )
+}
+"""Every kind there is, by its plural."""
 
 
 class Page(Struct, frozen=True, gc=False):
@@ -77,59 +181,32 @@ class _Status(Wire):
 
 
 class _Identified(Wire):
-    """Identity of an object that cannot be decoded."""
+    """What is read of an object that cannot be decoded."""
 
-    metadata: BareMetadata | None = None
-
-
-class _BookmarkMetadata(Wire):
-    resource_version: str | None = None
-    annotations: Annotations | None = None
+    metadata: Identity | None = None
 
 
 class _Bookmark(Wire):
-    metadata: _BookmarkMetadata
+    metadata: Identity
 
 
 class _Codec:
     """Decoders of one kind, built once."""
 
     def __init__(self, kind: Kind) -> None:
-        self.kind = kind
         self.item: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind.wire)
-        self.flat = kind.read
-        self.list: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-            msgspec.defstruct(
-                f"_{kind.kind}List",
-                [
-                    ("kind", str, ""),
-                    ("metadata", _ListMetadata | None, None),
-                    ("items", list[kind.wire] | msgspec.UnsetType | None, msgspec.UNSET),  # type: ignore[name-defined]
-                ],
-                bases=(Wire,),
-                gc=False,
-            )
+        items = list[kind.wire] | msgspec.UnsetType | None  # type: ignore[name-defined]
+        self.list = _decoder(
+            ("kind", str, ""), ("metadata", _ListMetadata | None, None), ("items", items, msgspec.UNSET)
         )
+        self.event = _decoder(("type", str), ("object", kind.wire))
 
-        self.event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-            msgspec.defstruct(
-                f"_{kind.kind}Event", [("type", str), ("object", kind.wire)], bases=(Wire,), gc=False
-            )
-        )
 
-    def read(self, raw: Raw | bytes) -> ApiObject | Rejected:
-        try:
-            return self.flat(self.item.decode(raw))
-        except (msgspec.MsgspecError, ValueError) as error:
-            return self.reject(raw, error)
-
-    def reject(self, raw: Raw | bytes, error: Exception) -> Rejected:
-        meta = _identity(raw)
-        return Rejected(self.kind.name, meta.namespace or "", meta.name or "", str(error))
+def _decoder(*fields: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(msgspec.defstruct("_Body", fields, bases=(Wire,), gc=False))
 
 
 _CODECS: Final[Mapping[str, _Codec]] = {kind.name: _Codec(kind) for kind in KINDS.values()}
-
 
 _CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
@@ -138,31 +215,29 @@ _raw_event = msgspec.json.Decoder(_RawEvent)
 _identified = msgspec.json.Decoder(_Identified)
 _bookmark = msgspec.json.Decoder(_Bookmark)
 _status = msgspec.json.Decoder(_Status)
-_anything = msgspec.json.Decoder()
 
 
-def _identity(raw: Raw | bytes) -> BareMetadata:
+def _identity(raw: Raw | bytes) -> Identity:
     """Namespace and name of a malformed object, as far as readable."""
     try:
-        return _identified.decode(raw).metadata or BareMetadata()
+        return _identified.decode(raw).metadata or Identity()
     except (msgspec.MsgspecError, ValueError):
         pass
     try:
-        meta = _anything.decode(raw)["metadata"]
+        meta = dict(msgspec.json.decode(raw)["metadata"])
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError):
-        return BareMetadata()
-    if not isinstance(meta, dict):
-        return BareMetadata()
-    values = {key: meta.get(name) for key, name in _IDENTITY.items()}
-    return BareMetadata(**{key: value for key, value in values.items() if isinstance(value, str)})
-
-
-_IDENTITY: Final = {"name": "name", "namespace": "namespace", "resource_version": "resourceVersion"}
+        return Identity()
+    texts = {key: value for key, value in meta.items() if isinstance(value, str)}
+    return Identity(texts.get("name"), texts.get("namespace"), texts.get("resourceVersion"))
 
 
 def read_object(kind: Kind, raw: Raw | bytes) -> ApiObject | Rejected:
     """Read the JSON of one object, as it stands in a list, a watch event or a manifest."""
-    return _CODECS[kind.name].read(raw)
+    try:
+        return kind.read(_CODECS[kind.name].item.decode(raw))
+    except (msgspec.MsgspecError, ValueError) as error:
+        meta = _identity(raw)
+        return Rejected(kind.name, meta.namespace or "", meta.name or "", str(error))
 
 
 def decode_list(kind: Kind, body: bytes) -> Page:
@@ -178,49 +253,37 @@ def decode_list(kind: Kind, body: bytes) -> Page:
 
 
 def _decode_page(kind: Kind, body: bytes) -> Page:
-    codec = _CODECS[kind.name]
     try:
-        answer = codec.list.decode(body)
-        _check_list(kind, answer)
-        items = [codec.flat(wire) for wire in answer.items or ()]
+        answer = _CODECS[kind.name].list.decode(body)
+        meta = _check_list(kind, answer)
+        return Page([kind.read(wire) for wire in answer.items or ()], [], *meta)
     except (msgspec.MsgspecError, ValueError):
         return _decode_item_by_item(kind, body)
-    return _page(answer.metadata, items, [])
 
 
 def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
     """Slow path for a page with a malformed object: all others still count."""
-    codec = _CODECS[kind.name]
     try:
         answer = _raw_list.decode(body)
     except msgspec.ValidationError as error:
         raise ApiUnavailable(_unreadable(kind, body, error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiTruncated(_unreadable(kind, body, error)) from error
-    _check_list(kind, answer)
-    items: list[ApiObject] = []
-    rejected: list[Rejected] = []
+    page = Page([], [], *_check_list(kind, answer))
     for raw in answer.items or ():
-        result = codec.read(raw)
+        result = read_object(kind, raw)
         if isinstance(result, Rejected):
-            rejected.append(result)
+            page.rejected.append(result)
         else:
-            items.append(result)
-    return _page(answer.metadata, items, rejected)
+            page.items.append(result)
+    return page
 
 
-def _page(meta: _ListMetadata | None, items: list[ApiObject], rejected: list[Rejected]) -> Page:
-    meta = meta or _ListMetadata()
-    return Page(
-        items,
-        rejected,
-        meta.resource_version or "",
-        meta.continue_ or "",
-    )
+def _check_list(kind: Kind, answer: Any) -> tuple[str, str]:
+    """The list's version, and the token for its next page.
 
-
-def _check_list(kind: Kind, answer: Any) -> None:
-    """Reject anything but a list: a stray document must not look like an empty cluster."""
+    Anything but a list is refused: a stray document must not look like an empty cluster.
+    """
     wrong = ""
     if answer.kind != f"{kind.kind}List":
         wrong = f"kind is {answer.kind!r}"
@@ -233,6 +296,7 @@ def _check_list(kind: Kind, answer: Any) -> None:
             f"the answer to listing {kind.resource} is not a {kind.kind}List: {wrong}; "
             "is this URL a Kubernetes API server?"
         )
+    return answer.metadata.resource_version, answer.metadata.continue_ or ""
 
 
 def _unreadable(kind: Kind, body: bytes, error: Exception) -> str:
@@ -259,7 +323,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
         # Fast path: one decode for a well-formed event.
         known = _CODECS[kind.name].event.decode(line)
         if known.type in _CHANGES:
-            one = _CODECS[kind.name].flat(known.object)
+            one = kind.read(known.object)
             meta, version = one.metadata, known.object.metadata.resource_version or ""
             return Event(known.type, one, meta.namespace, meta.name, version)
     except (msgspec.MsgspecError, ValueError):
@@ -272,7 +336,8 @@ def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
     try:
         event = _raw_event.decode(line)
         if event.type == "BOOKMARK":
-            return _read_bookmark(event.object)
+            meta = _bookmark.decode(event.object).metadata
+            return Event("BOOKMARK", resource_version=meta.resource_version or "")
         if event.type == "ERROR":
             status = _status.decode(event.object)
             # Some put a server in between that names the reason alone, which is what clients go by.
@@ -282,18 +347,10 @@ def _decode_event_in_parts(kind: Kind, line: bytes) -> Event:
         raise ApiTruncated(f"a line of the watch of {kind.resource} is no event: {error}") from error
     if event.type not in _CHANGES:
         return Event(event.type)
-    codec = _CODECS[kind.name]
-    result = codec.read(event.object)
+    rejected = read_object(kind, event.object)
+    assert isinstance(rejected, Rejected), "the fast path reads all others"
     version = _identity(event.object).resource_version or ""
-    if isinstance(result, Rejected):
-        return Event(event.type, None, result.namespace, result.name, version, rejected=result)
-    meta = result.metadata
-    return Event(event.type, result, meta.namespace, meta.name, version)
-
-
-def _read_bookmark(raw: Raw) -> Event:
-    meta = _bookmark.decode(raw).metadata
-    return Event("BOOKMARK", resource_version=meta.resource_version or "")
+    return Event(event.type, None, rejected.namespace, rejected.name, version, rejected=rejected)
 
 
 def shallow(text: bytes) -> bytes:

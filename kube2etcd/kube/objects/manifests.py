@@ -15,8 +15,7 @@ from msgspec import Struct, field
 
 from kube2etcd.documents import NotJson, Unreadable, read_documents, read_json
 from kube2etcd.errors import ObjectsError
-from kube2etcd.kube.objects.codec import read_object
-from kube2etcd.kube.objects.kinds import KINDS, ApiObject, Kind
+from kube2etcd.kube.objects.codec import KINDS, ApiObject, Kind, read_object
 from kube2etcd.kube.objects.model import Rejected
 
 
