@@ -15,8 +15,8 @@ from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.zones.base import Published, Taken, Zone, longest
 from kube2etcd.zones.targets import MAX_ALIASES, Known, NameData, name_data, resolve
 from skydns_compat.layout import Layout
+from skydns_compat.layout_external import MAX_QUESTION, external_entries, fits, own_name, target_fits
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.nested import MAX_QUESTION, fits, nested_entries, own_name, target_fits
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Record, Srv, Text
 
 #: Octets of a text that fit into one answer.
@@ -55,8 +55,8 @@ class ExternalZone(Zone):
         return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """Keys for names that nest."""
-        return nested_entries(layout, records, self.name)
+        """Keys of any depth."""
+        return external_entries(layout, records, self.name)
 
     def key(self, layout: Layout, name: Name) -> bytes:
         """Where the name's own data are."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from textwrap import wrap
 
 from skydns_compat.layout import EMPTY_NAMES, OWN
+from skydns_compat.layout_external import MAX_QUESTION, TARGET
 from skydns_compat.names import Name
-from skydns_compat.nested import MAX_QUESTION, TARGET
 
 #: The zones of reverse names (RFC 1035 section 3.5, RFC 3596 section 2.5).
 REVERSE = (Name(("in-addr", "arpa")), Name(("ip6", "arpa")))
@@ -135,7 +135,7 @@ class CorefileSettings:
     prometheus: str = ":9153"
     subzones: tuple[Subzone, ...] = ()
     external: tuple[Name, ...] = ()
-    """Zones whose names nest to any depth (`skydns_compat.nested`); none of them within another."""
+    """Zones of any depth (`skydns_compat.layout_external`); none of them within another."""
     reverse: tuple[Name, ...] = REVERSE
     """Reverse zones; none where no zone here publishes PTR records."""
     cluster: bool = True
@@ -153,7 +153,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
     made = [
         *([_cluster(settings, apex)] if settings.cluster else ()),
         *(_subzone(one, apex) for one in settings.subzones),
-        *(_nested(zone) for zone in settings.external),
+        *(_external(zone) for zone in settings.external),
     ]
     return (*(_with_ds(block, made) for block in made), *_reverse(settings))
 
@@ -237,7 +237,7 @@ def _subzone(one: Subzone, apex: tuple[Template, ...]) -> Block:
     )
 
 
-def _nested(zone: Name) -> Block:
+def _external(zone: Name) -> Block:
     tail = _escaped(zone)
     own = (rf"^{OWN}\.(.*{tail})\.$", "{1}.")
     rewrite = Rewrite(

@@ -29,7 +29,7 @@ PRIORITY_ZERO = 65536
 #: Below a zone: names that exist without data, apart from the tree that their children are in.
 #: No object's label ends in an underscore.
 EMPTY_NAMES = "nt_"
-#: In front of a name that nests: where its own data are (`skydns_compat.nested`).
+#: In front of a name of an external domain: where its own data are (`skydns_compat.layout_external`).
 OWN = "own_"
 
 #: Names that CoreDNS reads for itself, as labels in front of the zone: its NS records, its apex.
@@ -179,7 +179,7 @@ class Layout:
             case Exists(guarded):
                 self._exists(name, zone, guarded, made)
             case _:
-                raise ValueError(f"{record}: only names that nest can have this")
+                raise ValueError(f"{record}: only names of external domains can have this")
 
     def _exists(self, name: Name, zone: Name, guarded: bool, made: dict[bytes, bytes]) -> None:
         """A name without data: a marker where the question for it arrives."""

@@ -1,21 +1,19 @@
-"""Records to etcd entries for classic SkyDNS, which reads etcd's v2 keys: in kube2sky's manner.
+"""Records to etcd entries for classic SkyDNS, which reads etcd's v2 keys: kube2sky's layout.
 
 The rules of that reader which shape this module (skydns-compat/README.md has them all):
 
-* a directory cannot hold a value, so every name is a directory, and what it has are *leaves* in it;
-  only reverse names are values themselves, since a PTR question wants no directory;
-* a question reads the whole directory, but for what lies below a segment that begins with ``_``:
-  ports do not show at the names above them;
-* of two values with equal host, port, priority, weight and text one is dropped *before* ``group``
-  is looked at, whichever comes first.  So the priority tells depths apart: a multiple of 65536 is
-  0 on the wire;
-* a value whose host is the name that is asked for is passed over: with its group it keeps a name
-  without data from listing what is below it;
-* an alias is followed by reading keys, also outside of the domain, before the upstream is asked;
-* nothing rewrites questions and there is one domain: what needs a Corefile cannot be expressed.
+* a directory cannot hold a value, so every name is a directory with *leaves* in it; only a reverse name
+  is a value itself, as PTR questions read no directory;
+* a question reads the whole directory, but for what is below a segment that begins with ``_``: ports do not
+  show at the names above them;
+* of two values with equal host, port, priority, weight and text one is dropped *before* ``group`` is looked
+  at.  So the priority tells depths apart: a multiple of 65536 is 0 on the wire;
+* a value whose host is the name of the question is skipped: with its group it keeps a name without data from
+  listing what is below it;
+* an alias is followed by reading keys, outside of the domain too, before the upstream is asked;
+* nothing rewrites questions, and there is one domain.
 
-A leaf is a hash of what it stands for, with an upper-case letter, so that nobody can ask for it.
-Pure; knows no Kubernetes.
+A leaf is a hash of its content, with an upper-case letter, so that it is no name of a question.  Pure.
 """
 
 from __future__ import annotations
@@ -26,9 +24,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
-from skydns_compat.names import WILDCARD, Address, InvalidName, Name
+from skydns_compat.names import WILDCARD, Address, Name
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
 #: SkyDNS's own settings, right below the prefix.
@@ -43,7 +43,7 @@ _DEPTHS = 128
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What SkyDNS reads once, when it starts, and believes before its own flags; seconds."""
+    """What SkyDNS reads once, when it starts, and prefers to its flags; times in seconds."""
 
     domain: Name
     ttl: int
@@ -82,29 +82,11 @@ class SkydnsLayout(Layout):
         self._server = server
         self._empty = empty
 
-    def key(self, name: Name, leaf: str = "") -> bytes:
-        """The directory of ``name``, or the key of its ``leaf``."""
-        path = "/".join([self.prefix, *reversed(name.labels)])
-        return f"{path}/{leaf}".encode() if leaf else path.encode()
-
-    def name(self, key: bytes) -> Name | None:
-        """The name that ``key`` is about, its leaf left out; ``None`` for a foreign shape."""
-        try:
-            head, _, path = key.decode().partition(self.prefix + "/")
-            labels = path.split("/")
-            if head or not path:
-                return None
-            if labels[-1] != labels[-1].lower():
-                labels.pop()
-            return Name.parse(".".join(reversed(labels)))
-        except (UnicodeDecodeError, InvalidName):
-            return None
-
     def can_follow(self, target: Name) -> bool:
         """Whether the keys of ``target`` are the data of that name only.
 
-        Reverse names lie outside of the domain without a `group` that stops a read of all below them; a
-        wildcard reads every name that fits; the settings have no host, which stands for the root.
+        The directories above reverse names have no `group` that hides what is below; a wildcard reads every
+        name that matches; the settings have no host, which stands for the root.
         """
         return target.labels[-1] != "arpa" and WILDCARD not in target.labels and target.labels != (CONFIG,)
 
@@ -112,7 +94,7 @@ class SkydnsLayout(Layout):
         """Key to value for the records of one object in ``zone``.
 
         Records of one owner name come from one call, since the reader mixes what lies below a name.
-        ``above`` is for readers whose names can be moved aside; here names are where they are.
+        ``above`` has no effect: nothing rewrites questions.
         """
         made: dict[bytes, bytes] = {}
         owners: dict[Name, _Owner] = {}
@@ -135,23 +117,24 @@ class SkydnsLayout(Layout):
                 case Exists():
                     # What comes with the apex stays as long as the domain does.
                     if self._server is not None and name == self._server.domain:
-                        key, value = self._config(self._server)
-                        made[key] = value
+                        made[f"{self.prefix}/{CONFIG}".encode()] = self._config(self._server)
                     for one in (name, *(name.child(label) for label in self._empty if name == zone)):
                         self._leaf(made, one, Message(host=str(one), ttl=ttl))
                 case _:
-                    pass  # SRV and MX of others' making: SkyDNS serves no domain that has them
+                    pass  # SRV and MX of external domains, which SkyDNS does not serve
         sums = _sums(owners)
         twins: Counter[tuple[Name, Address, int]] = Counter()
         for name in sorted(owners):
             if name.labels[0].startswith("_"):
-                self._ports(made, name, owners[name])
+                # One leaf for each number and target, whatever addresses that has.
+                for port, ttl in owners[name].ports.items():
+                    self._leaf(made, name, Message(host=str(port.target), port=port.port, ttl=ttl))
             elif name not in sums:
                 parent = Name(name.labels[1:])
                 self._hosts(made, name, owners[name], zone, twins if parent in sums else Counter())
         return made
 
-    def _config(self, server: ServerSettings) -> tuple[bytes, bytes]:
+    def _config(self, server: ServerSettings) -> bytes:
         """SkyDNS's own settings."""
         tree: dict[str, object] = {
             "domain": f"{server.domain}.",
@@ -162,13 +145,8 @@ class SkydnsLayout(Layout):
             "ttl": server.ttl,
             "min_ttl": server.min_ttl,
         }
-        kept = {key: value for key, value in tree.items() if value} | {"owner": self.owner}
-        return f"{self.prefix}/{CONFIG}".encode(), json.dumps(kept, separators=(",", ":")).encode()
-
-    def _ports(self, made: dict[bytes, bytes], name: Name, owner: _Owner) -> None:
-        """SRV of a port: one leaf for each number and target, whatever addresses that has."""
-        for port, ttl in owner.ports.items():
-            self._leaf(made, name, Message(host=str(port.target), port=port.port, ttl=ttl))
+        given = {key: value for key, value in tree.items() if value} | {"owner": self.owner}
+        return json.dumps(given, separators=(",", ":")).encode()
 
     def _hosts(
         self,
@@ -201,19 +179,13 @@ class SkydnsLayout(Layout):
         askable: bool = False,
     ) -> None:
         depth = len(name.labels)
-        told = f"{message.host} {message.port} {message.text}"
-        digest = hashlib.sha256(told.encode()).hexdigest()[:10]
-        whole = Message(
-            host=message.host,
-            port=message.port,
-            priority=_WRAP * (depth + _DEPTHS * twin),
-            text=message.text,
-            ttl=message.ttl,
-            targetstrip=message.targetstrip,
-            group=f"a{depth}",
-            owner=self.owner,
+        content = f"{message.host} {message.port} {message.text}"
+        digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+        made[self.key(name, f"n{digest}" if askable else f"H{digest}")] = encode(
+            structs.replace(
+                message, priority=_WRAP * (depth + _DEPTHS * twin), group=f"a{depth}", owner=self.owner
+            )
         )
-        made[self.key(name, f"n{digest}" if askable else f"H{digest}")] = encode(whole)
 
 
 def _sums(owners: dict[Name, _Owner]) -> set[Name]:

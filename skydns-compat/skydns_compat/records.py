@@ -141,7 +141,7 @@ class Exists(msgspec.Struct, frozen=True, gc=False):
         return "-"
 
 
-#: `Srv` and `Mail` are for names that nest (`skydns_compat.nested`), `Port` for those of a cluster.
+#: `Srv` and `Mail` are for external domains (`skydns_compat.layout_external`), `Port` is for a cluster.
 Data = Host | Alias | Port | Pointer | Text | Exists | Srv | Mail
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.skydns_compat.nested_cases import QUESTIONS, SETTINGS, keys
+from tests.skydns_compat.external_cases import QUESTIONS, SETTINGS, keys
 from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.modelled import Modelled

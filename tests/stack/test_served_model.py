@@ -44,7 +44,7 @@ def test_two_zones_in_a_cycle(binaries: dict[str, Path], tmp_path: Path, etcd: E
         assert coredns.ask("b.one.example").rcode() == dns.rcode.NXDOMAIN
 
 
-def test_nested_zones(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
+def test_external_zones(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
     """External domains above, below and beside the cluster's zone and the reverse zones."""
     external = tuple(map(Name.parse, ("ext.cluster.local", "local", "10.in-addr.arpa", "dtk.io")))
     keys = {

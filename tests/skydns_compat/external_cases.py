@@ -6,8 +6,8 @@ from itertools import product
 
 from skydns_compat.corefile import CorefileSettings
 from skydns_compat.layout import Layout
+from skydns_compat.layout_external import external_entries
 from skydns_compat.names import Name, parse_address
-from skydns_compat.nested import nested_entries
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Record, Srv, Text
 
 ZONES = (Name.parse("dtk.io"), Name.parse("mydomain.io"), Name.parse("77.10.in-addr.arpa"))
@@ -77,7 +77,7 @@ def keys() -> dict[bytes, bytes]:
         for name in DATA:
             if Name.parse(name).below(zone):
                 mine = [one for one in records() if str(one.name) == name]
-                made |= nested_entries(Layout(), mine, zone)
+                made |= external_entries(Layout(), mine, zone)
     return {
         **made,
         b"/skydns/io/dtk/foreign/4ccf416f": b'{"host":"10.9.9.9","targetstrip":1}',

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from skydns_compat.corefile import blocks, corefile
 from skydns_compat.layout import OWN, Layout
+from skydns_compat.layout_external import MAX_QUESTION, external_entries, fits, own_name, target_fits
 from skydns_compat.names import Name, parse_address
-from skydns_compat.nested import MAX_QUESTION, fits, nested_entries, own_name, target_fits
 from skydns_compat.reader import Entries
 from skydns_compat.reader_served import served_answer
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
-from tests.skydns_compat.nested_cases import DATA, QUESTIONS, SETTINGS, keys, records
+from tests.skydns_compat.external_cases import DATA, QUESTIONS, SETTINGS, keys, records
 from tests.strategies import LAW
 
 RULES = blocks(SETTINGS)
@@ -109,21 +109,21 @@ def test_the_questions_to_the_real_server_are_telling() -> None:
     ],
 )
 def test_keys(data: list[Data], written: dict[bytes, bytes]) -> None:
-    made = nested_entries(Layout(), [Record(FOO, one, 5) for one in data], ZONE)
+    made = external_entries(Layout(), [Record(FOO, one, 5) for one in data], ZONE)
     assert made == {OWN_KEY + leaf: value for leaf, value in written.items()}
 
 
 def test_leaves_follow_from_the_content() -> None:
     texts: list[Data] = [Text("a"), Text("b"), Mail(0, FOO), Srv(0, 0, 1, FOO)]
-    first = nested_entries(Layout(), [Record(FOO, one, 5) for one in texts], ZONE)
-    again = nested_entries(Layout(), [Record(FOO, one, 5) for one in reversed(texts)], ZONE)
+    first = external_entries(Layout(), [Record(FOO, one, 5) for one in texts], ZONE)
+    again = external_entries(Layout(), [Record(FOO, one, 5) for one in reversed(texts)], ZONE)
     assert first == again
     assert len(first) == 5
     assert all(key == OWN_KEY or key.rpartition(b"/")[2] != key.rpartition(b"/")[2].lower() for key in first)
 
 
 def test_keys_lead_back_to_names() -> None:
-    for key in nested_entries(Layout(), records(), ZONE):
+    for key in external_entries(Layout(), records(), ZONE):
         found = Layout().name(key)
         assert str(found) in DATA
 
@@ -172,7 +172,7 @@ _data = st.one_of(
 def test_reader_answers_exactly_the_records(wanted: dict[Name, list[Data]]) -> None:
     made: dict[bytes, bytes] = {}
     for name, data in wanted.items():
-        mine = nested_entries(Layout(), [Record(name, one, 5) for one in data or [Exists()]], ZONE)
+        mine = external_entries(Layout(), [Record(name, one, 5) for one in data or [Exists()]], ZONE)
         assert not made.keys() & mine.keys()
         made |= mine
     entries = Entries(made)

@@ -1,0 +1,117 @@
+"""Records to etcd entries for external domains, whose names have any depth and records of any type.
+
+A question reads the whole subtree of its name.  `Layout.entries` keeps names apart by groups, for which it
+has to know their depths.  Here each name's data are below a label of its own, ``own_``, which the Corefile
+puts in front of the question:
+
+    a.b.example.  ->  own_.a.b.example.  ->  /skydns/example/b/a/own_ and what is below it
+
+So a question costs what its name has, foreign keys below a name are no part of its answers, and no key equals
+one of `Layout.entries`.  No other name has the label, since it ends in an underscore.  Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import partial
+
+from skydns_compat.layout import ALIAS, GUARD, OWN, PRIORITY_ZERO, Layout
+from skydns_compat.message import Message, encode
+from skydns_compat.names import MAX_NAME, WILDCARD, Name
+from skydns_compat.records import NO_PORT, Alias, Host, Mail, Pointer, Record, Srv, Text
+
+#: Between the target of an SRV or MX record and the record's own name.
+TARGET = "tgt_"
+#: Longest name that can have the label in front.
+MAX_QUESTION = MAX_NAME - len(OWN) - 1
+#: Longest target of SRV and MX together with the name that has the record.
+MAX_TARGET = MAX_QUESTION - len(TARGET) - 2
+
+
+def own_name(name: Name) -> Name:
+    """Where the Corefile asks for the data of ``name``; its length is not checked."""
+    return Name((OWN, *name.labels))
+
+
+def fits(name: Name) -> bool:
+    """Whether ``name`` can be asked for: there is room for the label, and no label is a wildcard."""
+    return len(str(name)) <= MAX_QUESTION and WILDCARD not in name.labels
+
+
+def target_fits(target: Name, name: Name) -> bool:
+    """Whether ``name`` can have an SRV or MX record that points to ``target``."""
+    return len(str(target)) + len(str(name)) <= MAX_TARGET
+
+
+def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> dict[bytes, bytes]:
+    """Key to value for the records of one name, or of several, in ``zone``.
+
+    All records of a name come from one call.  Names satisfy `fits`, and `target_fits` for SRV and MX;
+    a name with an `Alias` has nothing else, and one `Pointer` at most.
+    """
+    made: dict[bytes, bytes] = {}
+    message = partial(Message, owner=layout.owner)
+    records = list(records)
+    weighted = {
+        (one.name, one.data.priority, bool(one.data.weight)) for one in records if isinstance(one.data, Srv)
+    }
+    for record in records:
+        name, data, ttl = record.name, record.data, record.ttl
+        own = own_name(name)
+        at = layout.key(own)
+        made.setdefault(at, encode(message()))
+        match data:
+            case Host(address):
+                leaf = address.replace(".", "-").replace(":", "-") + "-H"
+                made[layout.key(own, leaf)] = encode(message(host=address, port=NO_PORT, ttl=ttl))
+            case Alias(target):
+                # Twice: questions for CNAME read the one, all others the other.  Without the second they
+                # would come to the first in two steps, between which the name may become another type.
+                # The reader follows an alias within the zone by itself, past the Corefile.
+                followed = own_name(target) if target.below(zone) else target
+                value = encode(message(host=str(followed), port=NO_PORT, ttl=ttl))
+                made[at] = made[layout.key(own, ALIAS)] = value
+            case Pointer(target):
+                made[at] = encode(message(host=str(target), port=NO_PORT, ttl=ttl))
+                # A host below the question is passed over: the name has no addresses.
+                made[layout.key(own, GUARD)] = encode(message(host=f"m.{own}", port=NO_PORT))
+            case Text(text):
+                made[layout.key(own, f"T-{_digest(text)}")] = encode(message(text=text, ttl=ttl))
+            case Srv(priority, weight, port, target):
+                if (name, priority, False) in weighted and (name, priority, True) in weighted:
+                    # To the reader 0 is 100, so beside others it becomes a hundredth of 1.
+                    weight = weight * 100 or 1
+                value = encode(
+                    message(
+                        host=_passed_over(target, own),
+                        port=port,
+                        priority=priority or PRIORITY_ZERO,
+                        weight=weight,
+                        ttl=ttl,
+                    )
+                )
+                made[layout.key(own, f"S-{_digest(str(data))}")] = value
+            case Mail(preference, target):
+                value = encode(
+                    message(
+                        host=_passed_over(target, own),
+                        port=NO_PORT,
+                        priority=preference or PRIORITY_ZERO,
+                        mail=True,
+                        ttl=ttl,
+                    )
+                )
+                made[layout.key(own, f"X-{_digest(str(data))}")] = value
+            case _:
+                pass  # no data, or a port of a Service, which has no place here
+    return made
+
+
+def _passed_over(target: Name, own: Name) -> str:
+    """A host that questions for addresses skip, since it is below their name; the Corefile cuts the tail."""
+    return f"{target}.{TARGET}.{own}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
