@@ -1,16 +1,16 @@
-"""The answer that CoreDNS's ``etcd`` plugin gives from a set of entries: a model, and pure.
+"""A model of CoreDNS's ``etcd`` plugin: the answer that it gives from a set of entries.  Pure.
 
-`Entries` is what a question reads, decoded, filtered and grouped; `answer` makes records of it.  Held equal
-to CoreDNS 1.15.0 by tests that ask both.  What it leaves out: leases (they shorten the TTL), answers too
-long for a message, hosts and keys that are no names on the wire (a label of more than 63 octets), and
-whatever another plugin says first.  The serial of SOA is a clock there and 0 here.
+`Entries` is what a question reads: decoded, filtered and grouped; `answer` makes records of it.  Tests hold
+it equal to CoreDNS 1.15.0.  Left out are leases (they shorten the TTL), answers too long for a message,
+hosts and keys that are no names on the wire (a label of more than 63 octets), and the other plugins.  The
+serial of SOA is a clock there and 0 here.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import floor
@@ -19,16 +19,17 @@ from typing import Literal
 
 from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import Address, InvalidAddress, Name, parse_address
+from skydns_compat.records import quoted
 
 Rcode = Literal["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"]
 
-#: A name is followed through at most so many CNAME records.
+#: The most CNAME records that are followed.
 MAX_LINKS = 11
-#: TTL and minimum of SOA, with which every negative answer comes.
+#: TTL and minimum of SOA, which every negative answer has.
 SOA_TTL = 30
-#: Priority of a message that has none, or 0.
+#: Priority of a message without one, or with 0.
 DEFAULT_PRIORITY = 10
-#: Seconds of a message that has none, or 0.
+#: The same of the TTL, in seconds.
 DEFAULT_TTL = 300
 #: Labels that stand for any label, wherever they are in a question.
 WILDCARDS = frozenset({"*", "any"})
@@ -42,7 +43,7 @@ _ESCAPE = re.compile(rb"\\(?:(\d{3})|(.)|\Z)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Rr:
-    """One resource record of an answer; ``name`` is absolute, ``data`` as a zone file writes it."""
+    """A resource record; ``name`` is absolute, ``data`` as a zone file writes it."""
 
     name: str
     rtype: str
@@ -55,14 +56,14 @@ class Rr:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What comes back: NODATA is NOERROR without answers."""
+    """A response; NODATA is NOERROR without answers."""
 
     rcode: Rcode
     answers: tuple[Rr, ...] = ()
     additional: tuple[Rr, ...] = ()
 
 
-#: The same server, asked for a name outside the zone: (name, type) -> the records of its answer.
+#: The same server, asked for a name outside the zone: (name, type) -> answers.
 Elsewhere = Callable[[str, str], Sequence[Rr]]
 
 
@@ -71,9 +72,9 @@ def answer(
 ) -> Answer:
     """What the server says to ``qname qtype`` in ``zone`` when etcd holds ``entries``.
 
-    A text as ``qname`` keeps its letter case in the answer and may hold what a `Name` may not
-    (wildcards), written as in a zone file.  ``elsewhere`` answers for names outside the zone;
-    without it they have no records, and a CNAME to them stands alone.
+    ``qname`` as text keeps its letter case in the answer, and may contain what a `Name` may not (wildcards),
+    as a zone file writes it.  ``elsewhere`` answers for names outside the zone; without it they have no
+    records, and the answer is the CNAME alone.
     """
     name = absolute(str(qname))
     if not below(name, str(zone)):
@@ -97,20 +98,19 @@ class _Question:
     elsewhere: Elsewhere
 
     def ask(self, name: str, qtype: str) -> tuple[list[Rr], list[Rr]]:
+        """Answers and additional records."""
         match qtype:
             case "A" | "AAAA" | "TXT":
                 return self.chased(name, qtype), []
             case "CNAME" | "PTR":
                 return self.exact(name, qtype), []
-            case "SRV":
-                return self.srv(name)
-            case "MX":
-                return self.mx(name)
+            case "SRV" | "MX":
+                return self.targets(name, qtype)
             case "SOA":
                 data = f"ns.dns.{self.zone} hostmaster.{self.zone} 0 7200 1800 86400 {SOA_TTL}"
                 return [Rr(self.zone, "SOA", SOA_TTL, data)], []
             case "NS" if self.is_apex(name):
-                return self.ns(name)
+                return self.name_servers(name)
         self.addresses(name)
         return [], []
 
@@ -125,7 +125,7 @@ class _Question:
         return self.entries.read(name)
 
     def chased(self, name: str, qtype: str, links: tuple[str, ...] = ()) -> list[Rr]:
-        """A, AAAA or TXT: the records of that type below the name, and where its names lead to."""
+        """A, AAAA or TXT below the name, with CNAME followed; ``links`` are the names that led here."""
         records: list[Rr] = []
         seen: set[str] = set()
         found = self.entries.read(name, texts=True) if qtype == "TXT" else self.addresses(name)
@@ -140,9 +140,9 @@ class _Question:
         return records
 
     def followed(self, found: Found, name: str, qtype: str, links: tuple[str, ...]) -> list[Rr]:
-        """The CNAME of an entry whose host is a name, and what is there; nothing where it leads nowhere."""
+        """The CNAME of an entry whose host is a name, and its target's records; nothing without those."""
         target = absolute(found.message.host)
-        # An entry that names its own owner, or something below, is a loop: the owner's own read found it.
+        # The owner itself or a name below it is a loop: the read of the owner has found that.
         if below(target, name) or len(links) >= MAX_LINKS or target in links:
             return []
         alias = Rr(name, "CNAME", found.ttl, printed(target))
@@ -155,55 +155,55 @@ class _Question:
         return [alias, *further] if further else []
 
     def exact(self, name: str, qtype: str) -> list[Rr]:
-        """CNAME and PTR: the one entry at the name itself, whatever its host is but an address."""
+        """CNAME and PTR: the one entry at the name itself, unless its host is an address."""
         return [
             Rr(name, qtype, each.ttl, printed(each.message.host))
             for each in self.entries.read(name, exact=True)
             if each.address is None
         ]
 
-    def srv(self, name: str) -> tuple[list[Rr], list[Rr]]:
-        found = self.entries.read(name)
-        sums: dict[int, int] = {}
-        for each in found:
-            sums[each.priority] = sums.get(each.priority, 0) + (each.message.weight or _WEIGHT)
+    def targets(self, name: str, qtype: str) -> tuple[list[Rr], list[Rr]]:
+        """SRV and MX, with the addresses of their targets."""
         answers: list[Rr] = []
-        additional = _Additional(self)
-        for each in found:
-            # Left out only here: the weight of an entry without a port counts among the others.
-            if each.message.port == -1 or each.kind == "TXT":
+        additional: list[Rr] = []
+        seen: set[tuple[str, ...]] = set()
+
+        def first(*item: str) -> bool:
+            new = item not in seen
+            seen.add(item)
+            return new
+
+        # The weight of an entry without a port counts among the others.
+        for each, share in shares(self.entries.read(name)):
+            message = each.message
+            if each.kind == "TXT" or (message.port == -1 if qtype == "SRV" else not message.mail):
                 continue
-            weight = _weight(each.message.weight or _WEIGHT, sums[each.priority])
-            priority, port, target = each.priority & 0xFFFF, each.message.port & 0xFFFF, each.target()
-            record = Rr(name, "SRV", each.ttl, f"{priority} {weight} {port} {target}")
+            priority, port, target = str(each.priority & 0xFFFF), str(message.port & 0xFFFF), each.target()
+            fields = [priority, str(share or 1), port] if qtype == "SRV" else [priority]
+            record = Rr(name, qtype, each.ttl, " ".join([*fields, target]))
             if each.address is None:
                 answers.append(record)
-                additional.of_name(target)
-            else:
-                if additional.first(target, str(port)):
-                    answers.append(record)
-                additional.of_address(target, each)
-        return answers, additional.records
-
-    def mx(self, name: str) -> tuple[list[Rr], list[Rr]]:
-        answers: list[Rr] = []
-        additional = _Additional(self)
-        for each in self.entries.read(name):
-            if not each.message.mail or each.kind == "TXT":
+                if first(target):
+                    additional += self.of_target(target)
                 continue
-            preference, target = each.priority & 0xFFFF, each.target()
-            record = Rr(name, "MX", each.ttl, f"{preference} {target}")
-            if each.address is None:
+            if first("answer", target, fields[-1]):
                 answers.append(record)
-                additional.of_name(target)
-            else:
-                if additional.first(target, str(preference)):
-                    answers.append(record)
-                # Unlike SRV, the address comes under the key's whole name.
-                additional.of_address(each.name(), each)
-        return answers, additional.records
+            owner = target if qtype == "SRV" else each.name()
+            if first("address", owner, message.host):
+                additional.append(Rr(owner, each.kind, each.ttl, str(each.address)))
+        return answers, additional
 
-    def ns(self, name: str) -> tuple[list[Rr], list[Rr]]:
+    def of_target(self, target: str) -> list[Rr]:
+        """The addresses of a host that is a name: A alone for one in the zone, both families outside."""
+        if not below(target, self.zone):
+            second = self.elsewhere(target, "AAAA")
+            return [*self.elsewhere(target, "A"), *(one for one in second if one.rtype != "CNAME")]
+        with suppress(NoSuchKey, MalformedMessage):
+            return self.chased(printed(target), "A")
+        return []
+
+    def name_servers(self, name: str) -> tuple[list[Rr], list[Rr]]:
+        """NS at the apex."""
         answers: dict[str, Rr] = {}
         additional: list[Rr] = []
         for each in self.entries.read(f"ns.dns.{self.zone}"):
@@ -216,75 +216,33 @@ class _Question:
         return list(answers.values()), additional
 
 
-class _Additional:
-    """The addresses that come along with SRV and MX, each once."""
-
-    def __init__(self, question: _Question) -> None:
-        self.records: list[Rr] = []
-        self._question = question
-        self._names: set[str] = set()
-        self._seen: set[tuple[str, str, str]] = set()
-
-    def first(self, target: str, number: str = "", address: str = "") -> bool:
-        """Whether this target with this number (or address) comes for the first time."""
-        item = (target, number, address)
-        new = item not in self._seen
-        self._seen.add(item)
-        return new
-
-    def of_name(self, target: str) -> None:
-        """A alone for a name in the zone, both families for one outside."""
-        if target in self._names:
-            return
-        self._names.add(target)
-        question = self._question
-        if not below(target, question.zone):
-            self.records += question.elsewhere(target, "A")
-            self.records += _without_aliases(question.elsewhere(target, "AAAA"))
-            return
-        with suppress(NoSuchKey, MalformedMessage):
-            self.records += question.chased(printed(target), "A")
-
-    def of_address(self, owner: str, found: Found) -> None:
-        """The address of the entry itself."""
-        if self.first(owner, address=found.message.host):
-            self.records.append(Rr(owner, found.kind, found.ttl, str(found.address)))
-
-
 def _nothing(_name: str, _qtype: str) -> Sequence[Rr]:
     return ()
 
 
-def _without_aliases(records: Iterable[Rr]) -> list[Rr]:
-    return [record for record in records if record.rtype != "CNAME"]
-
-
-def _weight(own: int, total: int) -> int:
-    """The share of ``own`` in hundred, of 16 bits, at least 1."""
-    share = floor(100.0 / total * own) & 0xFFFF if total else 0
-    return share or 1
+def shares(found: Sequence[Found]) -> Iterator[tuple[Found, int]]:
+    """Entries with their weight: of a hundred among those of one priority, cut to 16 bits."""
+    sums: dict[int, int] = {}
+    for each in found:
+        sums[each.priority] = sums.get(each.priority, 0) + each.weight
+    for each in found:
+        total = sums[each.priority]
+        yield each, floor(100.0 / total * each.weight) & 0xFFFF if total else 0
 
 
 def _quoted(text: str) -> str:
-    """A text in the pieces that the wire holds, each in quotes.
+    """A text in pieces of 255 octets, each in quotes.
 
     Lengths from 255 octets on that are multiples of it end in an empty piece.  A backslash is
     taken for the start of an escape, and lost.
     """
     octets = text.encode("utf-8", "replace")
     pieces = [octets[at : at + _CHUNK] for at in range(0, len(octets) + 1, _CHUNK)]
-    return " ".join(f'"{_plain(_ESCAPE.sub(_unescaped, piece))}"' for piece in pieces)
+    return " ".join(quoted(_ESCAPE.sub(_unescaped, piece)) for piece in pieces)
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
     return bytes([int(match[1]) & 0xFF]) if match[1] else match[2] or b""
-
-
-def _plain(octets: bytes) -> str:
-    return "".join(
-        f"\\{chr(octet)}" if octet in b'"\\' else chr(octet) if 0x20 <= octet < 0x7F else f"\\{octet:03d}"
-        for octet in octets
-    )
 
 
 class NoSuchKey(LookupError):
@@ -293,7 +251,7 @@ class NoSuchKey(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry that was found: a message, and what its host is."""
+    """An entry: its message, and the host as address or None."""
 
     key: str
     message: Message
@@ -313,16 +271,21 @@ class Found:
 
     @property
     def priority(self) -> int:
-        """Not yet cut to its 16 bits."""
+        """Not yet cut to 16 bits."""
         return self.message.priority or DEFAULT_PRIORITY
 
     @property
+    def weight(self) -> int:
+        """As it is given, or 100."""
+        return self.message.weight or _WEIGHT
+
+    @property
     def depth(self) -> int:
-        """How deep the key lies."""
+        """Levels of the key."""
         return self.key.count("/")
 
     def target(self) -> str:
-        """Where SRV, MX and NS point: the host, or the key's name for an address; ``targetstrip`` cuts it."""
+        """The target of SRV, MX and NS: the host, or for an address the key's name, less ``targetstrip``."""
         name = absolute(self.message.host) if self.address is None else self.name()
         labels = split(name)
         strip = self.message.targetstrip
@@ -335,70 +298,76 @@ class Found:
 
 
 class Entries:
-    """Entries in key order, as etcd holds them; ``prefix`` is the plugin's ``path``, of one segment."""
+    """Entries in key order, as in etcd; ``prefix`` is the plugin's ``path``, of one segment."""
 
     def __init__(self, entries: Mapping[bytes, bytes], prefix: str = "/skydns") -> None:
+        self.values = entries
+        self.prefix = "/" + prefix.strip("/")
         self._keys = sorted(entries)
-        self._values = entries
-        self._prefix = "/" + prefix.strip("/")
 
     def read(self, name: str, *, exact: bool = False, texts: bool = False) -> list[Found]:
         """The group that the question ``name`` finds: its subtree, or its key where that is empty.
 
         ``exact`` reads the key alone.  Entries without a host are left out, unless they have a
-        text and ``texts`` are asked for.  `NoSuchKey` or `MalformedMessage` when it fails.
+        text and ``texts`` are asked for.
+
+        :raises NoSuchKey: nothing is there.
+        :raises MalformedMessage: one of the values is malformed.
         """
-        labels = split(name.lower())[::-1]
-        wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
-        keys = self._range(self._key(labels[:wild]), exact)
-        if wild is not None:
-            pattern = self._key(labels).split("/")
-            keys = [key for key in keys if _fits(_text(key), pattern)]
-        found = [self._found(key) for key in keys]
+        key, pattern = self.place(name)
+        keys = [] if exact else self.below(key)
+        if not keys:
+            if key.encode("utf-8", "surrogateescape") not in self.values:
+                raise NoSuchKey(key)
+            keys = [key]
+        found = [self.found(each) for each in keys if fits(each, pattern)]
         return one_group([each for each in found if each.message.host or (texts and each.message.text)])
 
+    def place(self, name: str) -> tuple[str, list[str]]:
+        """The key of ``name`` up to the first wildcard; the segments of the whole one if there is any."""
+        labels = split(name.lower())[::-1]
+        wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
+        pattern = self._key(labels).split("/") if wild is not None else []
+        return self._key(labels[:wild]), pattern
+
     def _key(self, labels: Sequence[str]) -> str:
-        return normpath("/".join([self._prefix, *labels]))
+        return normpath("/".join([self.prefix, *labels]))
 
-    def _range(self, key: str, exact: bool) -> list[bytes]:
-        name = key.encode("utf-8", "surrogateescape")
-        if not exact:
-            # "0" is the character after "/": the range of everything that starts with the key and a slash.
-            first, end = bisect_left(self._keys, name + b"/"), bisect_left(self._keys, name + b"0")
-            if first < end:
-                return self._keys[first:end]
-        if name not in self._values:
-            raise NoSuchKey(key)
-        return [name]
+    def below(self, key: str) -> list[str]:
+        """The keys that begin with ``key`` and a slash."""
+        octets = key.encode("utf-8", "surrogateescape")
+        # "0" is the character after "/".
+        first, end = bisect_left(self._keys, octets + b"/"), bisect_left(self._keys, octets + b"0")
+        return [each.decode("utf-8", "surrogateescape") for each in self._keys[first:end]]
 
-    def _found(self, key: bytes) -> Found:
-        message = decode(self._values[key])
+    def found(self, key: str) -> Found:
+        """The entry at ``key``; MalformedMessage."""
+        message = decode(self.values[key.encode("utf-8", "surrogateescape")])
         try:
-            address = parse_address(message.host)
+            return Found(key, message, parse_address(message.host))
         except InvalidAddress:
-            address = None
-        return Found(_text(key), message, address)
+            return Found(key, message, None)
 
 
 def one_group(found: list[Found]) -> list[Found]:
-    """Only the entries of the group that the shortest key names, and those without a group.
+    """The entries of the shortest key's group, and those without a group.
 
-    Everything, where the shortest key has no group, or where two of the shortest disagree.  The
-    search for the shortest ends at a key that is shorter than all before it and has no group;
-    what comes after that key is not heard when the shortest are compared.
+    All entries where the shortest key has no group, or where two of the shortest disagree.  The search for
+    the shortest ends at a key that is shorter than all before it and has no group, and the comparison of the
+    shortest ends before that key.
     """
     if not found:
         return found
-    group, shortest, heard = found[0].message.group, found[0].depth, len(found)
+    group, shortest, compared = found[0].message.group, found[0].depth, len(found)
     for at, each in enumerate(found):
         if each.depth < shortest:
             if not each.message.group:
-                heard = at
+                compared = at
                 break
             group, shortest = each.message.group, each.depth
     if not group:
         return found
-    for each in found[:heard]:
+    for each in found[:compared]:
         if each.depth == shortest and each.message.group not in ("", group):
             return found
     return [each for each in found if each.message.group in ("", group)]
@@ -426,12 +395,9 @@ def below(name: str, parent: str) -> bool:
     return len(labels) >= len(upper) and labels[len(labels) - len(upper) :] == upper
 
 
-def _fits(key: str, pattern: Sequence[str]) -> bool:
+def fits(key: str, pattern: Sequence[str]) -> bool:
+    """Whether ``key`` is at or below ``pattern``, whose segments may be wildcards."""
     segments = key.split("/")
     return len(segments) >= len(pattern) and all(
         wanted in WILDCARDS or wanted == segment for wanted, segment in zip(pattern, segments, strict=False)
     )
-
-
-def _text(key: bytes) -> str:
-    return key.decode("utf-8", "surrogateescape")

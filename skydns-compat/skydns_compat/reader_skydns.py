@@ -1,56 +1,54 @@
-"""The answer that classic SkyDNS gives from a set of v2 keys: a model, and pure.
+"""A model of classic SkyDNS: the answer that it gives from a set of v2 keys.  Pure.
 
-SkyDNS's last state (2019), asked beside this model.  What it leaves out: TTLs of etcd's own, MX, DNSSEC,
-caches, stub zones, ``-local``, the shuffling of answers, the CHAOS class, and which of several CNAME
-records of one name is kept.
+Compared with SkyDNS's last state (2019).  Left out are TTLs of etcd's own, MX, DNSSEC, caches, stub zones,
+``-local``, the order of answers, the CHAOS class, and which of several CNAME records of a name is kept.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from math import floor
 
 import msgspec
 
-from skydns_compat.message import MalformedMessage, decode
-from skydns_compat.names import InvalidAddress, Name, parse_address
+from skydns_compat.message import MalformedMessage
+from skydns_compat.names import Name
 from skydns_compat.reader import (
     WILDCARDS,
     Answer,
+    Entries,
     Found,
     NoSuchKey,
     Rr,
     absolute,
     below,
+    fits,
     one_group,
     printed,
+    shares,
     split,
 )
+from skydns_compat.records import Text
 
-#: A name is followed through at most so many CNAME records.
+#: The most CNAME records that are followed.
 MAX_LINKS = 8
 #: Names of fewer labels are never asked of the upstream.
 NDOTS = 2
-
-_WEIGHT = 100
-_CHUNK = 255
-#: Seconds of what the upstream said, in an answer that an alias led to.
+# Seconds of the upstream's records in an answer that an alias led to.
 _UPSTREAM_TTL = 60
 
-#: The upstream: (name, type) -> the records of its answer; None where it denies the name or is silent.
+#: The upstream: (name, type) -> answers; None where it denies the name or does not answer.
 Forwarder = Callable[[str, str], Sequence[Rr] | None]
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What SkyDNS reads at ``/PREFIX/config`` and the answers depend on, with its own defaults; seconds."""
+    """The settings at ``/PREFIX/config`` that show in answers, with SkyDNS's defaults; times in seconds."""
 
     ttl: int = 3600
-    """Of a message that has none."""
+    """Of a message without one."""
     min_ttl: int = 60
-    """Of a negative answer."""
+    """Of negative answers."""
     hostmaster: str = "hostmaster.skydns.local"
 
 
@@ -68,67 +66,48 @@ def skydns_answer(
     prefix: str = "/skydns",
     forward: Forwarder = silent,
 ) -> Answer:
-    """What SkyDNS says for ``domain``; REFUSED stands for a question that it hands to its upstream, too.
+    """What SkyDNS answers for ``domain``; REFUSED also stands for a question that its upstream would answer.
 
-    A text as ``qname`` may hold what a `Name` may not (wildcards).
+    ``qname`` as text may contain what a `Name` may not (wildcards).
     """
     keys = _Keys(entries, prefix)
     server = _Server(keys, absolute(str(domain)), keys.settings(), forward)
     return server.ask(absolute(str(qname)), qtype.upper())
 
 
-class _Keys:
-    """Keys in order; what lies below a hidden segment is found by asking below it only."""
-
-    def __init__(self, entries: Mapping[bytes, bytes], prefix: str) -> None:
-        self._keys = sorted(entries)
-        self._values = entries
-        self._prefix = "/" + prefix.strip("/")
+class _Keys(Entries):
+    """Keys as etcd's v2 API lists them: what is below a hidden segment shows to a question below it only."""
 
     def settings(self) -> Settings:
-        """SkyDNS's own settings, which it reads when it starts."""
-        said = self._values.get(f"{self._prefix}/config".encode(), b"{}")
+        """SkyDNS's own settings, which it reads at its start."""
         with suppress(msgspec.DecodeError):
-            return msgspec.json.decode(said, type=Settings)
+            return msgspec.json.decode(
+                self.values.get(f"{self.prefix}/config".encode(), b"{}"), type=Settings
+            )
         return Settings()
 
-    def read(self, name: str, *, exact: bool = False) -> list[Found]:
-        """The value at ``name``, or what its directory lists.
-
-        ``exact``: a directory counts for nothing.
+    def read(self, name: str, *, exact: bool = False, texts: bool = True) -> list[Found]:
+        """The value at ``name``, or what its directory lists, where it is not ``exact``.
 
         :raises NoSuchKey: there is neither.
         :raises NotADirectoryError: there is a value above.
+        :raises MalformedMessage: one of the values is malformed.
         """
-        labels = split(name.lower())[::-1]
-        wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
-        parts = [self._prefix, *labels[:wild]]
-        path = "/".join(parts)
-        if any("/".join(parts[:count]).encode() in self._values for count in range(1, len(parts))):
-            raise NotADirectoryError(path)
-        if path.encode() in self._values:
-            return _distinct([self._found(path.encode())])
-        inside = self._inside(path)
+        key, pattern = self.place(name)
+        if any(key[:at].encode() in self.values for at, char in enumerate(key) if char == "/"):
+            raise NotADirectoryError(key)
+        if key.encode() in self.values:
+            return [self.found(key)]
+        inside = self.below(key)
         if not inside:
-            raise NoSuchKey(path)
-        if exact:
-            return []
-        listed = [key for key in inside if b"/_" not in key[len(path) :]]
-        if wild is not None:
-            pattern = [*self._prefix.split("/"), *labels]
-            listed = [key for key in listed if _fits(key.decode().split("/"), pattern)]
-        return _distinct([self._found(key) for key in listed])
-
-    def _inside(self, path: str) -> list[bytes]:
-        low, high = f"{path}/".encode(), f"{path}0".encode()  # "0" follows "/"
-        return self._keys[bisect_left(self._keys, low) : bisect_left(self._keys, high)]
-
-    def _found(self, key: bytes) -> Found:
-        message = decode(self._values[key])
-        try:
-            return Found(key.decode(), message, parse_address(message.host))
-        except InvalidAddress:
-            return Found(key.decode(), message, None)
+            raise NoSuchKey(key)
+        listed = [one for one in inside if not exact and "/_" not in one[len(key) :] and fits(one, pattern)]
+        # Of values that are equal in these the first; neither the group nor the key matters.
+        kept: dict[tuple[object, ...], Found] = {}
+        for one in map(self.found, listed):
+            said = one.message
+            kept.setdefault((said.host, said.port, said.priority, said.weight, said.text), one)
+        return one_group(list(kept.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +138,11 @@ class _Server:
         return Answer("NOERROR", tuple(answers), tuple(dict.fromkeys(additional)) if answers else ())
 
     def reverse(self, name: str) -> Answer:
-        """One value at exactly this name; everything else is somebody else's address."""
+        """The value at exactly this name; other reverse names are the upstream's."""
         with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
             found = self.keys.read(name, exact=True)
             if found and WILDCARDS.isdisjoint(split(name.lower())):
-                return Answer(
-                    "NOERROR", (self.record(name, "PTR", found[0], printed(found[0].message.host)),)
-                )
+                return Answer("NOERROR", tuple(self.each(name, "PTR", found)))
         return _forwarded(name)
 
     def records(self, name: str, qtype: str) -> tuple[list[Rr], list[Rr]]:
@@ -180,28 +157,24 @@ class _Server:
                 data = f"ns.dns.{self.domain} {mailbox} 0 28800 7200 604800 {self.settings.min_ttl}"
                 return [Rr(self.domain, "SOA", self.settings.ttl, data)], []
             case "CNAME":
-                found = one_group(self.keys.read(name, exact=True))
-                return [
-                    self.record(name, qtype, one, printed(one.message.host))
-                    for one in found
-                    if one.address is None
-                ], []
+                found = self.keys.read(name, exact=True)
+                return self.each(name, qtype, [one for one in found if one.address is None]), []
             case "TXT":
-                found = one_group(self.keys.read(name))
-                return [
-                    self.record(name, qtype, one, _quoted(one.message.text))
-                    for one in found
-                    if one.message.text
-                ], []
+                found = [one for one in self.keys.read(name) if one.message.text]
+                return [self.record(name, qtype, one, str(Text(one.message.text))) for one in found], []
             case "SRV":
                 return self.services(name)
-        one_group(self.keys.read(name))
+        self.keys.read(name)
         return [], []
 
+    def each(self, name: str, qtype: str, found: Sequence[Found]) -> list[Rr]:
+        """A record with the host of each entry."""
+        return [self.record(name, qtype, one, printed(one.message.host)) for one in found]
+
     def addresses(self, name: str, types: tuple[str, ...], links: tuple[str, ...] = ()) -> list[Rr]:
-        """Addresses in the directory of ``name``, and where its names lead to."""
+        """Addresses in the directory of ``name``, with CNAME followed; ``links`` are the names on the way."""
         records: list[Rr] = []
-        for found in one_group(self.keys.read(name)):
+        for found in self.keys.read(name):
             if found.address is not None:
                 if found.kind in types:
                     records.append(self.record(name, found.kind, found, str(found.address)))
@@ -215,25 +188,20 @@ class _Server:
         return records
 
     def followed(self, target: str, types: tuple[str, ...], links: tuple[str, ...]) -> Sequence[Rr] | None:
-        """What is at the end of an alias; None where the alias does not count."""
+        """The records of an alias's target; None where the alias is left out."""
         with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
             return self.addresses(printed(target), types, links) or None
         return None if below(target, self.domain) else self.upstream(target, types[0])
 
     def upstream(self, target: str, qtype: str) -> Sequence[Rr] | None:
-        """What the upstream says of a name outside of the domain."""
+        """What the upstream answers for a name outside of the domain."""
         said = self.forward(target, qtype) if len(split(target)) >= NDOTS else None
         return said and [Rr(one.name, one.rtype, _UPSTREAM_TTL, one.data) for one in said]
 
     def services(self, name: str) -> tuple[list[Rr], list[Rr]]:
-        found = one_group(self.keys.read(name))
-        sums: dict[int, int] = {}
-        for one in found:
-            sums[one.priority] = sums.get(one.priority, 0) + (one.message.weight or _WEIGHT)
         answers: list[Rr] = []
         additional: list[Rr] = []
-        for one in found:
-            weight = floor(100.0 / sums[one.priority] * (one.message.weight or _WEIGHT)) & 0xFFFF
+        for one, weight in shares(self.keys.read(name)):
             target = one.target()
             data = f"{one.priority & 0xFFFF} {weight} {one.message.port & 0xFFFF} {target}"
             answers.append(self.record(name, "SRV", one, data))
@@ -249,7 +217,7 @@ class _Server:
         return answers, additional
 
     def name_servers(self, name: str) -> tuple[list[Rr], list[Rr]]:
-        found = one_group(self.keys.read(f"ns.dns.{self.domain}"))
+        found = self.keys.read(f"ns.dns.{self.domain}")
         if any(one.address is None for one in found):
             return [], []
         answers = [self.record(name, "NS", one, one.name()) for one in found]
@@ -260,27 +228,5 @@ class _Server:
 
 
 def _forwarded(name: str) -> Answer:
-    """Handed to the upstream, unless the name is too short for that."""
+    """REFUSED for the upstream's answer; a name that is too short for it is SERVFAIL."""
     return Answer("REFUSED" if len(split(name)) >= NDOTS else "SERVFAIL")
-
-
-def _distinct(found: Sequence[Found]) -> list[Found]:
-    """Of values that say the same the first; SkyDNS looks neither at the group nor at the key."""
-    kept: dict[tuple[object, ...], Found] = {}
-    for one in found:
-        said = one.message
-        kept.setdefault((said.host, said.port, said.priority, said.weight, said.text), one)
-    return list(kept.values())
-
-
-def _fits(segments: Sequence[str], pattern: Sequence[str]) -> bool:
-    return len(segments) >= len(pattern) and all(
-        wanted in WILDCARDS or wanted == segment for wanted, segment in zip(pattern, segments, strict=False)
-    )
-
-
-def _quoted(text: str) -> str:
-    """A text in the pieces that the wire holds, each in quotes."""
-    octets = text.encode()
-    pieces = [octets[at : at + _CHUNK] for at in range(0, max(1, len(octets)), _CHUNK)]
-    return " ".join(f'"{piece.decode("utf-8", "replace")}"' for piece in pieces)

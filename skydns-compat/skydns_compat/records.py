@@ -107,8 +107,12 @@ class Pointer(msgspec.Struct, frozen=True, gc=False):
         return f"{self.target}."
 
 
-def _shown(octet: int) -> str:
-    """One octet of a text in a zone file (RFC 1035 section 5.1)."""
+def quoted(octets: bytes) -> str:
+    """A character string as a zone file writes it (RFC 1035 section 5.1)."""
+    return f'"{"".join(map(_octet, octets))}"'
+
+
+def _octet(octet: int) -> str:
     if octet in b'"\\':
         return f"\\{chr(octet)}"
     return chr(octet) if 0x20 <= octet < 0x7F else f"\\{octet:03d}"
@@ -124,7 +128,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         # RFC 1035: strings of 255 octets at most (section 3.3); a letter of several may be cut apart.
         octets = self.text.encode("utf-8", "replace")
         pieces = [octets[at : at + 255] for at in range(0, len(octets), 255)] or [b""]
-        return " ".join('"' + "".join(map(_shown, piece)) + '"' for piece in pieces)
+        return " ".join(map(quoted, pieces))
 
 
 class Exists(msgspec.Struct, frozen=True, gc=False):
