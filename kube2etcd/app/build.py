@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kube2etcd.app import skydns
 from kube2etcd.errors import SettingsError
+from kube2etcd.etcd import Connection, KeyStore, open_store
 from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.external import Domain
 from kube2etcd.inspect.docker_flags import ClientDns
@@ -20,7 +22,6 @@ from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import HostPort, Settings, vm_zone
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reasons import lines
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone, zones_of
@@ -28,6 +29,9 @@ from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone
 from skydns_compat.names import Address, Name
+
+if TYPE_CHECKING:
+    from kube2etcd.etcd.election import Election
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +150,11 @@ def etcd(settings: Settings) -> EtcdSettings:
     )
 
 
+def open_etcd(settings: Settings, election: Election | None = None) -> tuple[Connection, KeyStore]:
+    """etcd's keys, by the API that the settings name; connects when first used."""
+    return open_store(etcd(settings), settings.etcd.api, etcd_prefixes(settings), election)
+
+
 def etcd_prefixes(settings: Settings) -> tuple[bytes, ...]:
     """What is read of etcd: everything below our prefix, so that keys of a former zone are found too."""
     return (settings.etcd.prefix.encode() + b"/",)
@@ -196,12 +205,6 @@ def corefile(settings: Settings) -> CorefileSettings:
 
 def _door(address: HostPort | None) -> str:
     return str(address) if address is not None else ""
-
-
-def say_left_out(publisher: Publisher) -> None:
-    """One line for each reason why something else was left out, as `run` tells them."""
-    for line in lines(publisher.take_reasons()):
-        log.warning("%s", line)
 
 
 def _path(text: str | None) -> Path | None:

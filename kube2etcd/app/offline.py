@@ -17,6 +17,7 @@ from kube2etcd.kube.objects import KINDS, ApiObject, Rejected, decode_manifests
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings
 from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.reasons import lines
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False)
         store.replace(name, found.get(name, {}).values(), rejected.get(name, []))
     publisher = build.publisher(settings, store)
     publisher.refresh(publisher.units())
-    build.say_left_out(publisher)
+    for line in () if brief else lines(publisher.take_reasons()):
+        log.warning("%s", line)
     _say_unused(settings, found, Counter() if brief else passed_over)
     return publisher
 

@@ -6,18 +6,18 @@ The parts are the bridge's; but here the first failure ends the pass, as its err
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from msgspec import structs
+
 from kube2etcd.app import build
-from kube2etcd.app.stopping import signals
+from kube2etcd.app.process import signals
 from kube2etcd.errors import ApiError, ApiNotFound, PlanChanged
-from kube2etcd.etcd import Connection, KeyStore, changes, open_store
+from kube2etcd.etcd import changes
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import Reflector, stop_all
@@ -27,7 +27,7 @@ from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, SyncEvent
 from kube2etcd.sync.listings import Listings
-from kube2etcd.sync.plan import Change, Create, Delete, Plan, diff, generations, prune, to_hold
+from kube2etcd.sync.plan import Change, Outcome, Plan, applied, diff, generations, prune, to_hold
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import HeldDeletes
 from kube2etcd.sync.target import MAX_TXN_OPS
@@ -49,49 +49,6 @@ class Progress(Protocol):
 
 def silent(what: str, done: int = 0, total: int = 0) -> None:
     """Progress that nobody sees."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one pass did, or would do."""
-
-    changes: tuple[Change, ...]
-    """Sorted by key; with foreign keys that are pruned, and with deletions that are held."""
-    foreign: frozenset[bytes] = frozenset()
-    """Keys of other writers, which stay."""
-    malformed: frozenset[bytes] = frozenset()
-    refused: tuple[tuple[bytes, str], ...] = ()
-    held: frozenset[bytes] = frozenset()
-    """Deletions of `changes` that wait for a second listing that agrees."""
-    pruned: frozenset[bytes] = frozenset()
-    """Deletions of `changes` that are foreign keys."""
-    existing: Mapping[bytes, bytes] = field(default_factory=dict)
-    """What etcd held before."""
-
-    @property
-    def checksum(self) -> str:
-        """Identifies the plan: its changes, from which value to which."""
-        digest = hashlib.sha256()
-        for one in self.changes:
-            before = b"" if isinstance(one, Create) else one.before
-            after = b"" if isinstance(one, Delete) else one.value
-            for part in (type(one).__name__.encode(), one.key, before, after):
-                digest.update(b"%d:%s" % (len(part), part))
-        return digest.hexdigest()[:16]
-
-    @property
-    def after(self) -> dict[bytes, bytes]:
-        """What etcd holds when all changes are made that it does not refuse."""
-        refused = {key for key, _ in self.refused}
-        return applied(self.existing, [one for one in self.changes if one.key not in refused])
-
-
-def applied(entries: Mapping[bytes, bytes], made: Sequence[Change]) -> dict[bytes, bytes]:
-    """The entries after these changes."""
-    gone = {one.key for one in made if isinstance(one, Delete)}
-    after = {key: value for key, value in entries.items() if key not in gone}
-    after.update((one.key, one.value) for one in made if not isinstance(one, Delete))
-    return after
 
 
 class _Once(Inbox):
@@ -193,11 +150,6 @@ def _stored(settings: Settings, inbox: Inbox) -> list[Stored]:
     return [Stored(settings, inbox)]
 
 
-def _open(settings: Settings) -> tuple[Connection, KeyStore]:
-    """etcd's keys, by the API that the settings name."""
-    return open_store(build.etcd(settings), settings.etcd.api, build.etcd_prefixes(settings))
-
-
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """What the cluster wants published at this moment."""
     with quiet(*_QUIET), _Cluster(settings, progress) as cluster:
@@ -223,7 +175,7 @@ def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publis
 @contextlib.contextmanager
 def reading(settings: Settings) -> Iterator[Callable[[], changes.Snapshot]]:
     """A way to read etcd, and none to write it."""
-    connection, store = _open(settings)
+    connection, store = build.open_etcd(settings)
     with connection:
         yield store.snapshot
 
@@ -247,16 +199,6 @@ def dry_run(
         return _outcome(settings, publisher, existing.result().entries, force, prune_foreign), publisher
 
 
-def _plan(existing: Mapping[bytes, bytes], publisher: Publisher) -> Plan:
-    """The full difference; of keys that are equal, as nearly all are most times, only the values are
-    compared."""
-    desired = publisher.desired
-    unlike = [key for key, value in desired.items() if existing.get(key) != value]
-    if unlike or len(existing) != len(desired):
-        unlike += existing.keys() - desired.keys()
-    return diff(existing, desired, publisher.layout.owner, unlike)
-
-
 def _outcome(
     settings: Settings,
     publisher: Publisher,
@@ -265,7 +207,7 @@ def _outcome(
     prune_foreign: bool,
 ) -> Outcome:
     layout = publisher.layout
-    plan = _plan(existing, publisher)
+    plan = diff(existing, publisher.desired, layout.owner)
     held = frozenset() if force else to_hold(plan, existing, f'"owner":"{layout.owner}"'.encode())
     zones = (layout.zone_range(name) for name in build.zone_names(settings))
     pruned = prune(plan.foreign, existing, layout.owner, zones) if prune_foreign else ()
@@ -295,7 +237,7 @@ def resync(
 
     :raises PlanChanged: the difference is another one.
     """
-    connection, store = _open(settings)
+    connection, store = build.open_etcd(settings)
     with quiet(*_QUIET), connection, _Cluster(settings, progress) as cluster:
         publisher, listings = cluster.listed(), cluster.listings
         progress("reading etcd")
@@ -323,7 +265,7 @@ def resync(
             entries = applied(entries, plan.without(frozenset(refused)).changes)
 
         while True:
-            plan = _plan(entries, publisher).without(frozenset(refused))
+            plan = diff(entries, publisher.desired, publisher.layout.owner).without(refused.keys())
             if checksum and not frozenset(planned.changes).issuperset(plan.changes):
                 raise PlanChanged(
                     f"the cluster changed while deletions of the plan {checksum} were held: {len(done)} of"
@@ -337,4 +279,4 @@ def resync(
             cluster.turn("a plan is held" if held.relist_due(now) else "")
         write(Plan(tuple(one for one in planned.changes if one.key in planned.pruned)))
     made = tuple(done[key] for key in sorted(done))
-    return replace(planned, changes=made, refused=tuple(refused.items()), held=frozenset()), publisher
+    return structs.replace(planned, changes=made, refused=tuple(refused.items()), held=frozenset()), publisher

@@ -13,15 +13,14 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, reader
-from kube2etcd.app.stopping import impatient, signals
-from kube2etcd.etcd import Connection, KeyStore, open_store
+from kube2etcd.app.process import Stopped, going_on, impatient, signals
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.http.server import ProbeServer
@@ -48,10 +47,6 @@ ASK_TIMEOUT = 5.0
 JITTER = 0.1
 
 
-class _Stopped(Exception):
-    """Asked to stop between two transactions."""
-
-
 def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> None:
     """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT comes.
 
@@ -61,7 +56,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     objects, inbox, metrics, status = Store(), Inbox(), Metrics(), Status()
     api = ApiConnection(build.cluster(settings))
     election = _election(settings, inbox)
-    connection, store = _open(settings, election)
+    connection, store = build.open_etcd(settings, election)
     follower = EtcdFollower(store, inbox)
     recorder = EventRecorder(api) if settings.events else None
     reflectors = [Reflector(kind, api, inbox, known=objects.known) for kind in build.kinds(settings)]
@@ -70,16 +65,20 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
     webhook = None
     if settings.webhook.inside:
-        webhook = _webhook(settings, api, inbox, status, metrics, within, corefile)
+        # Imported only where it is wanted.
+        from kube2etcd.webhook.app import Webhook, state_store
+
+        state = within.enter_context(state_store(settings, with_etcd=True, api=api))
+        webhook = Webhook(settings, state, metrics, inbox, status, corefile)
+    listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
     health = webhook or status
     probes = ProbeServer(
         settings.listen, corefile.snapshots(health) if corefile else health, metrics, str(settings.domain)
     )
 
-    def progress(_done: int) -> None:
-        status.beat()
-        if stop.is_set():
-            raise _Stopped
+    def relist(reason: str) -> None:
+        for lister in listers:
+            lister.relist(reason)
 
     reconciler = Reconciler(
         Parts(
@@ -87,12 +86,12 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             etcd=store,
             inbox=inbox,
             kinds=[*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
-            relist=_relist_all([*reflectors, *([webhook] if webhook else [])]),
+            relist=relist,
             follow=follower.follow,
             metrics=metrics,
             status=status,
             resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
-            progress=progress,
+            progress=going_on(stop, status),
             left_out=recorder.record if recorder is not None else lambda _: None,
             other_leader=election.standing_by if election is not None else str,
         )
@@ -135,33 +134,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             webhook.start()
             ending.callback(webhook.stop)
         gc.freeze()  # what is imported and built stays: no collection need look at it
-        with contextlib.suppress(_Stopped):
+        with contextlib.suppress(Stopped):
             reconciler.run(stop)
         log.info("stopping")
-
-
-def _webhook(
-    settings: Settings,
-    api: ApiConnection,
-    inbox: Inbox,
-    status: Status,
-    metrics: Metrics,
-    ending: contextlib.ExitStack,
-    corefile: CorefileWriter | None,
-) -> Webhook:
-    """The ExternalDNS webhook in this process; its modules are read only where it is wanted."""
-    from kube2etcd.webhook.app import Webhook, state_store
-
-    store = ending.enter_context(state_store(settings, with_etcd=True, api=api))
-    return Webhook(settings, store, metrics, inbox, status, corefile)
-
-
-class _Lister(Protocol):
-    """What can tell everything again."""
-
-    def relist(self, reason: str) -> None:
-        """Tell it."""
-        ...
 
 
 def _status_page(
@@ -191,16 +166,3 @@ def _election(settings: Settings, inbox: Inbox) -> Election | None:
     return Election(
         EtcdConnection(patient), build.election_key(settings), name, changed=lambda: inbox.put(Wake())
     )
-
-
-def _open(settings: Settings, election: Election | None = None) -> tuple[Connection, KeyStore]:
-    """etcd's keys, by the API that the settings name."""
-    return open_store(build.etcd(settings), settings.etcd.api, build.etcd_prefixes(settings), election)
-
-
-def _relist_all(listers: Sequence[_Lister]) -> Callable[[str], None]:
-    def relist(reason: str) -> None:
-        for lister in listers:
-            lister.relist(reason)
-
-    return relist

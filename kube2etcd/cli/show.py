@@ -212,7 +212,7 @@ def _explained(
     from kube2etcd.log import quiet
 
     # What is left out of the object in question is part of its explanation.
-    with Progress() as progress, quiet("kube2etcd.app.build", "kube2etcd.sync.listings"):
+    with Progress() as progress, quiet("kube2etcd.sync.listings"):
         publisher = from_files(settings, objects, brief=True) if objects else listed(settings, progress)
     existing = None if objects else existing_of(settings)
     return Explainer(publisher, reader(settings, publisher), existing).explain(name, rtype)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from kube2etcd.app.reload import Reload
+from kube2etcd.app.process import Reload
 from kube2etcd.cli.group import CHANGED, DIFFERENT, main
 from kube2etcd.cli.options import (
     WithObjects,
@@ -25,7 +25,7 @@ from kube2etcd.errors import PlanChanged
 from kube2etcd.settings import Loaded, Settings
 
 if TYPE_CHECKING:
-    from kube2etcd.app.once import Outcome
+    from kube2etcd.sync.plan import Outcome
     from kube2etcd.sync.publisher import Publisher
 
 

@@ -16,12 +16,11 @@ from functools import cache, lru_cache
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
-from kube2etcd.app.once import Outcome
 from kube2etcd.inspect.explain import Asked
 from kube2etcd.inspect.records import maker, rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
-from kube2etcd.sync.plan import Change, Create, Delete, Update
+from kube2etcd.sync.plan import Change, Create, Delete, Outcome, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block

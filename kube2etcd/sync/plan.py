@@ -13,6 +13,7 @@ come before Deletes, except that one group changes in one transaction.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
@@ -77,6 +78,48 @@ class Plan(msgspec.Struct, frozen=True):
             self.malformed,
             self.contested,
         )
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one pass did, or would do."""
+
+    changes: tuple[Change, ...]
+    """Sorted by key; with foreign keys that are pruned, and with deletions that are held."""
+    foreign: frozenset[bytes] = frozenset()
+    """Keys of other writers, which stay."""
+    malformed: frozenset[bytes] = frozenset()
+    refused: tuple[tuple[bytes, str], ...] = ()
+    held: frozenset[bytes] = frozenset()
+    """Deletions of `changes` that wait for a second listing that agrees."""
+    pruned: frozenset[bytes] = frozenset()
+    """Deletions of `changes` that are foreign keys."""
+    existing: Mapping[bytes, bytes] = {}
+    """What etcd held before."""
+
+    @property
+    def checksum(self) -> str:
+        """Identifies the plan: its changes, from which value to which."""
+        digest = hashlib.sha256()
+        for one in self.changes:
+            before = b"" if isinstance(one, Create) else one.before
+            after = b"" if isinstance(one, Delete) else one.value
+            for part in (type(one).__name__.encode(), one.key, before, after):
+                digest.update(b"%d:%s" % (len(part), part))
+        return digest.hexdigest()[:16]
+
+    @property
+    def after(self) -> dict[bytes, bytes]:
+        """What etcd holds when all changes are made that it does not refuse."""
+        refused = {key for key, _ in self.refused}
+        return applied(self.existing, [one for one in self.changes if one.key not in refused])
+
+
+def applied(entries: Mapping[bytes, bytes], made: Collection[Change]) -> dict[bytes, bytes]:
+    """The entries after these changes."""
+    gone = {one.key for one in made if isinstance(one, Delete)}
+    after = {key: value for key, value in entries.items() if key not in gone}
+    after.update((one.key, one.value) for one in made if not isinstance(one, Delete))
+    return after
 
 
 def diff(

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, webhook_only
-from kube2etcd.app.stopping import impatient, signals
+from kube2etcd.app.process import Stopped, going_on, impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
@@ -57,10 +57,6 @@ OWNER: Final = "/webhook"
 REPAIR: Final = 5.0
 #: Seconds between them while something is wrong.
 RETRY: Final = 1.0
-
-
-class _Stopped(Exception):
-    """Asked to stop between two transactions."""
 
 
 class NameEvents:
@@ -291,7 +287,7 @@ def serve(
         webhook.start(wait=stop.is_set)
         ending.callback(webhook.stop)
         if reconciler is not None:
-            with contextlib.suppress(_Stopped):
+            with contextlib.suppress(Stopped):
                 reconciler.run(stop)
         stop.wait()
         log.info("stopping")
@@ -315,11 +311,6 @@ def _reconciler(
     follower.start()
     ending.callback(follower.stop)
 
-    def progress(_done: int) -> None:
-        status.beat()
-        if stop.is_set():
-            raise _Stopped
-
     zones = build.external_zones(settings, settings.domains, settings.webhook.cluster_ip)
     return Reconciler(
         Parts(
@@ -332,7 +323,7 @@ def _reconciler(
             metrics=metrics,
             status=status,
             resync_period=settings.resync_period,
-            progress=progress,
+            progress=going_on(stop, status),
         )
     )
 

@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.app import build, skydns
-from kube2etcd.app.once import Outcome
 from kube2etcd.external import Endpoint
 from kube2etcd.inspect.records import rows
 from kube2etcd.inspect.resync import MARKS, RecordChange, Records, Style, as_json, coredns, records, text
 from kube2etcd.kube.objects import DnsEndpoint, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings, load
-from kube2etcd.sync.plan import Change, Create, Delete, Update, diff
+from kube2etcd.sync.plan import Change, Create, Delete, Outcome, Update, diff
 from kube2etcd.sync.publisher import Publisher
 from skydns_compat.corefile import blocks
 from tests.strategies import ALL_IDENTITIES, LAW, NAMESPACES, Present, clusters

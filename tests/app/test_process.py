@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.app.reload import Reload
+from kube2etcd.app.process import Reload
 from kube2etcd.settings import load_all
 
 
@@ -58,8 +58,8 @@ def test_without_a_file_there_is_nothing_to_look_at() -> None:
 
 def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("kube2etcd.app.reload.os.execv", lambda _, arguments: started.append(arguments))
-    monkeypatch.setattr("kube2etcd.app.reload.sys.orig_argv", ["python3", "-m", "kube2etcd", "run"])
+    monkeypatch.setattr("kube2etcd.app.process.os.execv", lambda _, arguments: started.append(arguments))
+    monkeypatch.setattr("kube2etcd.app.process.sys.orig_argv", ["python3", "-m", "kube2etcd", "run"])
     one = reload(file)
     file.write_text("ttl: 6")
     one.look()

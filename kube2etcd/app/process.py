@@ -1,0 +1,143 @@
+"""How a process ends, within a second of being asked, or starts anew with changed settings."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from kube2etcd.errors import Kube2EtcdError
+from kube2etcd.etcd import Connection
+from kube2etcd.metrics import Status
+from kube2etcd.settings import Loaded
+from kube2etcd.sync.events import Inbox, Wake
+
+log = logging.getLogger(__name__)
+
+#: Seconds after a stop was asked for until a request to etcd that hangs is cut off.
+STOP_PATIENCE = 0.2
+
+
+@contextlib.contextmanager
+def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
+    """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug, SIGUSR2 as configured
+    again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_signal: int, _frame: object) -> None:
+        stop.set()
+        inbox.put(Wake())
+
+    logger = logging.getLogger("kube2etcd")
+    configured = logger.level
+
+    def louder(_signal: int, _frame: object) -> None:
+        logger.setLevel(logging.DEBUG)
+
+    def as_configured(_signal: int, _frame: object) -> None:
+        logger.setLevel(configured)
+
+    handlers = {
+        signal.SIGTERM: handle,
+        signal.SIGINT: handle,
+        signal.SIGUSR1: louder,
+        signal.SIGUSR2: as_configured,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Stopped(Exception):
+    """Asked to stop between two transactions."""
+
+
+def going_on(stop: threading.Event, status: Status) -> Callable[[int], None]:
+    """What a loop calls between transactions: a heartbeat, and `Stopped` once ``stop`` is set."""
+
+    def progress(_done: int) -> None:
+        status.beat()
+        if stop.is_set():
+            raise Stopped
+
+    return progress
+
+
+@contextlib.contextmanager
+def impatient(stop: threading.Event, connection: Connection) -> Iterator[None]:
+    """Cut off a request to an etcd that hangs, a moment after ``stop``: the loop may wait for it.
+
+    Nothing is half-written by that: a transaction is carried out whole or not at all.
+    """
+    done = threading.Event()
+
+    def wait() -> None:
+        stop.wait()
+        if not done.wait(STOP_PATIENCE):
+            connection.close()
+
+    threading.Thread(target=wait, name="stop", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+        stop.set()
+
+
+class Reload:
+    """Stops a process whose settings file says something else than it was started with.
+
+    Started anew rather than changed in place: one way to become what the settings say.  The keys stay in etcd
+    meanwhile, so DNS goes on answering.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.stop = threading.Event()
+        """Set when the process is to end; may be set by others, too."""
+        self.wanted = False
+        """Whether it is to start anew then."""
+        self._loaded = loaded
+        self._seen: bytes | None = None
+        self._fault = ""
+
+    def look(self) -> str:
+        """Look at the file; returns why its change is not taken over, else nothing."""
+        config = self._loaded.config
+        if config is None:
+            return ""
+        try:
+            content = config.read_bytes()
+        except OSError as error:
+            return self._say(f"{config} cannot be read: {error.strerror}")
+        if content == self._seen:
+            return self._fault
+        self._seen = content
+        try:
+            settings = self._loaded.again()
+        except Kube2EtcdError as error:
+            return self._say(f"the changed {config} is not taken: {error}")
+        if settings != self._loaded.settings:
+            log.info("settings changed file=%s; starting anew", config)
+            self.wanted = True
+            self.stop.set()
+        return self._say("")
+
+    def start_anew(self) -> None:
+        """Become a new process with the same command line, where that is wanted."""
+        if self.wanted:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    def _say(self, fault: str) -> str:
+        if fault and fault != self._fault:
+            log.error("%s", fault)
+        self._fault = fault
+        return fault
