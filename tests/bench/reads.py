@@ -5,12 +5,13 @@ ratio hardly does.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import requests
 
 from tests.bench.measure import Bench, Row
 from tests.bench.prepared import PATHS
-from tests.stack.faults import Tunnel, tunnel_to
+from tests.stack.faults import Tunnel
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Object, wait_for
 from tests.stack.objects import endpoints, namespace, nic, pod, service, vmi
 
@@ -56,7 +57,7 @@ def _taken(tunnel: Tunnel) -> int:
 
 def _lists(api: ApiServer) -> tuple[int, int]:
     """At first, and for all changes, of a client without pages, watches and selectors."""
-    with tunnel_to(api.port) as tunnel, requests.Session() as session:
+    with closing(Tunnel(api.port)) as tunnel, requests.Session() as session:
         session.trust_env = False
         session.verify = str(api.ca_file)
         session.headers.update({"Authorization": f"Bearer {api.token}", "Accept-Encoding": "gzip"})
@@ -68,7 +69,7 @@ def _lists(api: ApiServer) -> tuple[int, int]:
 
 def _bridge(bench: Bench, api: ApiServer, *options: str) -> tuple[int, int]:
     """At first, and for all changes, of the bridge."""
-    with bench.etcd() as etcd, tunnel_to(api.port) as tunnel:
+    with bench.etcd() as etcd, closing(Tunnel(api.port)) as tunnel:
         server = {"server": f"https://{LOOPBACK}:{tunnel.port}"}
         kubeconfig = api.kubeconfig(cluster=server, name="counted")
         where = ["--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url, "--vm-domain", ""]

@@ -12,7 +12,7 @@ import dns.exception
 from tests.stack import coredns
 from tests.stack.container import Image, images
 from tests.stack.coredns import said
-from tests.stack.harness import ApiServer, CoreDns, Etcd, Object, wait_for
+from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, Object, wait_for
 from tests.stack.node import IPV4, IPV6, Family, Node
 from tests.stack.pod import Pod
 
@@ -42,7 +42,7 @@ API_OPTIONS: Mapping[Family, Sequence[str]] = {
 class Cluster:
     """A node, an API server with RBAC alone, a resolver, and the addon's objects; pods come and go."""
 
-    def __init__(self, directory: Path, binaries: dict[str, Path], node: Node) -> None:
+    def __init__(self, directory: Path, binaries: Binaries, node: Node) -> None:
         self.node = node
         self.images: dict[str, Image] = images(binaries, directory / "images")
         self.etcd = Etcd(directory / "api-etcd", binaries, name="api-etcd")
@@ -134,7 +134,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(directory: Path, binaries: dict[str, Path], family: Family = IPV4) -> Iterator[Cluster]:
+def running(directory: Path, binaries: Binaries, family: Family = IPV4) -> Iterator[Cluster]:
     """A cluster; within the block the calling thread is on its node."""
     node = Node(directory, family)
     with contextlib.ExitStack() as ending:

@@ -28,6 +28,9 @@ from tests.stack.toolchain import BuildError, find_go, go_environment, machine
 
 HERE = Path(__file__).resolve().parent / "servers"
 
+#: The programs by their file names.
+Binaries = dict[str, Path]
+
 #: Told what is going on.
 Progress = Callable[[str], None]
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.stack.build import binaries as build_binaries
-from tests.stack.harness import ApiServer, Etcd
+from tests.stack.faults import Proxy, Run, args
+from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd
 from tests.stack.pair import Pair, running_pair
 from tests.stack.zoned import Zoned
 
@@ -24,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
+def binaries(pytestconfig: pytest.Config) -> Binaries:
     """All servers, built on first use; the progress is shown although pytest captures output."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     if capture is None:
@@ -35,14 +36,14 @@ def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def etcd_for_api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+def etcd_for_api(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     with Etcd(tmp_path_factory.mktemp("api-etcd"), binaries, name="api-etcd") as etcd:
         yield etcd
 
 
 @pytest.fixture(scope="session")
 def shared_apiserver(
-    binaries: dict[str, Path], etcd_for_api: Etcd, tmp_path_factory: pytest.TempPathFactory
+    binaries: Binaries, etcd_for_api: Etcd, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
     """One API server for the whole session: a new one takes seconds, a reset takes tenths."""
     with ApiServer(tmp_path_factory.mktemp("apiserver"), binaries, etcd_for_api.url) as server:
@@ -60,14 +61,14 @@ def apiserver(shared_apiserver: ApiServer) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
-    """An etcd of its own with no data."""
-    with Etcd(tmp_path / "etcd", binaries) as server:
+def etcd(binaries: Binaries, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Etcd]:
+    """An etcd of its own with no data; its parameter are more options."""
+    with Etcd(tmp_path / "etcd", binaries, extra_args=getattr(request, "param", ())) as server:
         yield server
 
 
 @pytest.fixture(params=["etcd", "etcd34"], ids=["3.7", "3.4"])
-def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: Path) -> Iterator[Etcd]:
+def server(request: pytest.FixtureRequest, binaries: Binaries, tmp_path: Path) -> Iterator[Etcd]:
     """The newest etcd, and the oldest one that clusters still run."""
     old = request.param == "etcd34"
     # Without fsync this one keeps its log in its own memory, and a restart finds an empty one.
@@ -76,8 +77,35 @@ def server(request: pytest.FixtureRequest, binaries: dict[str, Path], tmp_path: 
 
 
 @pytest.fixture
+def proxy(apiserver: ApiServer) -> Iterator[Proxy]:
+    with contextlib.closing(Proxy(apiserver)) as made:
+        yield made
+
+
+@pytest.fixture
+def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
+    """Starts a bridge with these options, ready unless told otherwise; it ends with the test."""
+    with contextlib.ExitStack() as ending:
+
+        def one(
+            *options: str,
+            kubeconfig: Path | None = None,
+            etcd: Etcd = etcd,
+            ready: bool = True,
+            name: str = "",
+        ) -> Bridge:
+            where = args(kubeconfig or apiserver.kubeconfig(), etcd, *options)
+            bridge = ending.enter_context(Bridge(tmp_path, where, name=name or "kube2etcd"))
+            if ready:
+                bridge.wait_ready()
+            return bridge
+
+        yield one
+
+
+@pytest.fixture
 def start(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> Iterator[Callable[..., Zoned]]:
     """Starts a bridge and its CoreDNS with these options; both end with the test."""
     with contextlib.ExitStack() as ending:
@@ -94,7 +122,7 @@ def start(
 
 @pytest.fixture
 def start_pair(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> Iterator[Callable[..., Pair]]:
     """Starts the kubernetes plugin and ours with these options; both end with the test."""
     with contextlib.ExitStack() as ending:

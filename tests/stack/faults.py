@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,7 +66,7 @@ class Proxy:
     ``page`` makes the server's pages smaller than the bridge asks for.
     """
 
-    def __init__(self, directory: Path, apiserver: ApiServer) -> None:
+    def __init__(self, apiserver: ApiServer) -> None:
         self.apiserver = apiserver
         self.faults: list[Fault] = []
         self.page = 0
@@ -86,8 +86,6 @@ class Proxy:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
         self.kubeconfig = apiserver.kubeconfig(cluster={"server": self.url}, name="proxy-kubeconfig")
-
-    def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
@@ -309,15 +307,6 @@ class Tunnel:
                 other.shutdown(socket.SHUT_RDWR)
 
 
-@contextlib.contextmanager
-def tunnel_to(port: int) -> Iterator[Tunnel]:
-    tunnel = Tunnel(port)
-    try:
-        yield tunnel
-    finally:
-        tunnel.close()
-
-
 # --- What the guarantees' tests share --------------------------------------------------------------------
 
 HERE = "/skydns/local/cluster"
@@ -343,25 +332,8 @@ def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:
     return ["--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url, *extra]
 
 
-@contextlib.contextmanager
-def running(
-    directory: Path, kubeconfig: Path, etcd: Etcd, *extra: str, name: str = "kube2etcd", ready: bool = True
-) -> Iterator[Bridge]:
-    """A bridge, ready unless told otherwise, killed in the end."""
-    with Bridge(directory, args(kubeconfig, etcd, *extra), name=name) as bridge:
-        if ready:
-            bridge.wait_ready()
-        yield bridge
-
-
-@contextlib.contextmanager
-def proxy_to(directory: Path, apiserver: ApiServer) -> Iterator[Proxy]:
-    proxy = Proxy(directory, apiserver)
-    proxy.start()
-    try:
-        yield proxy
-    finally:
-        proxy.close()
+#: What the fixture ``run`` is: options and keywords in, a bridge out.
+Run = Callable[..., Bridge]
 
 
 def fresh_keys(
@@ -371,8 +343,9 @@ def fresh_keys(
     shutil.rmtree(directory / "fresh", ignore_errors=True)
     with (
         Etcd(directory / "fresh", binaries, name="fresh-etcd") as etcd,
-        running(directory, kubeconfig, etcd, *extra, name="fresh-kube2etcd"),
+        Bridge(directory, args(kubeconfig, etcd, *extra), name="fresh-kube2etcd") as bridge,
     ):
+        bridge.wait_ready()
         return etcd.dump("/skydns")
 
 

@@ -2,7 +2,7 @@
 
 from tests.stack.apiserver import ApiServer
 from tests.stack.bridge import Bridge, clean_environment
-from tests.stack.build import binaries
+from tests.stack.build import Binaries, binaries
 from tests.stack.certificates import Authority, KeyPair
 from tests.stack.coredns import CoreDns
 from tests.stack.etcd import Etcd, EtcdCluster, EtcdTls
@@ -15,6 +15,7 @@ __all__ = [
     "SLOW",
     "ApiServer",
     "Authority",
+    "Binaries",
     "Bridge",
     "BuildError",
     "CoreDns",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +9,7 @@ from tests.addons.manifests import VALUES, Object, filled, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
 from tests.stack.external_dns import ingress
+from tests.stack.harness import Binaries
 from tests.stack.pod import Pod
 
 ADDON = "external-dns"
@@ -49,7 +49,7 @@ class Site:
 
 
 @pytest.fixture
-def site(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
         cluster.apply([*filled("dns/skydns-rc.yaml.in"), *filled("dns/skydns-svc.yaml.in")])
         for manifest in ("crd.yaml", "dns.yaml.in", "external-dns.yaml.in"):

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from kube2etcd.app import build
 from tests.addons.manifests import ADDONS, Object, containers, filled, of_kind, pods
 from tests.addons.test_helm import CHART
 from tests.addons.test_manifests import DNS, MACHINES, SHARED, granted, load_text, read_by
+from tests.stack.harness import Binaries
 from tests.stack.helm import helm
 
 Render = Callable[..., list[Object]]
@@ -24,7 +24,7 @@ VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
-def render(binaries: dict[str, Path]) -> Render:
+def render(binaries: Binaries) -> Render:
     """The chart's objects with a file of ``examples`` and values."""
 
     def render(
@@ -331,5 +331,5 @@ def test_every_setting_of_the_examples_is_known(render: Render) -> None:
                 assert load_text(config["data"]["settings.yaml"])
 
 
-def test_lint_finds_nothing(binaries: dict[str, Path]) -> None:
+def test_lint_finds_nothing(binaries: Binaries) -> None:
     assert "0 chart(s) failed" in helm(binaries, "lint", "--strict", str(ADDONS / "helm"))

@@ -11,7 +11,7 @@ import yaml
 from kube2etcd.cli import main
 from tests.addons.manifests import ADDONS, VALUES, Object, filled, manifests, objects, of_kind, pods
 from tests.addons.test_helm import CHART, GUIDE
-from tests.stack.harness import ApiServer, Etcd, KubeError
+from tests.stack.harness import ApiServer, Binaries, Etcd, KubeError
 from tests.stack.helm import helm
 
 RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
@@ -20,7 +20,7 @@ CRDS = Path(__file__).parent / "crds"
 
 
 @pytest.fixture(scope="module")
-def api(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def api(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server with RBAC and all admission, and kube-system as strict about pods as it can be."""
     directory = tmp_path_factory.mktemp("admission")
     with Etcd(directory / "etcd", binaries) as etcd:
@@ -180,7 +180,7 @@ def clear(api: ApiServer) -> None:
 
 
 @pytest.mark.parametrize("example", [path.stem for path in sorted((CHART / "examples").glob("*.yaml"))])
-def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: dict[str, Path], example: str) -> None:
+def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: Binaries, example: str) -> None:
     name, namespace = ("vm-dns", "vm-dns") if example == "vm" else ("kube-dns", "kube-system")
     clear(api)
     api.apply_all(of_kind(filled("vm/vm-dns.yaml.in"), "Namespace"))
@@ -205,7 +205,7 @@ def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: dict[str, P
     assert bool(crds) == (example == "external-dns")
 
 
-def test_the_guide_to_the_chart_works(api: ApiServer, binaries: dict[str, Path]) -> None:
+def test_the_guide_to_the_chart_works(api: ApiServer, binaries: Binaries) -> None:
     """Its commands in their order; one that is refused shows the refusal."""
     kubeconfig = api.kubeconfig()
     clear(api)

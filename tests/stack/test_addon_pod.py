@@ -13,7 +13,7 @@ from tests.addons.manifests import VALUES, Object, containers, filled, of_kind, 
 from tests.addons.test_monitoring import named
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
-from tests.stack.harness import Process, wait_for
+from tests.stack.harness import Binaries, Process, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
 from tests.stack.pod import Container, Pod
@@ -25,7 +25,7 @@ ORDER = ["etcd", "kube2etcd", "coredns"]
 
 
 @pytest.fixture(scope="module")
-def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
         made.apply([*filled(RC), *filled(SVC)])
         yield made
@@ -199,7 +199,6 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
 
 
 def test_the_dns_server_waits_for_the_bridge_however_long_the_api_server_is_away(cluster: Cluster) -> None:
-    # What the kubelet reads of the API server it has read by then; here too.
     one = one_more(cluster, hurry=10)
     cluster.api.pause()
     resumed = False

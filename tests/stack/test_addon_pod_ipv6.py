@@ -4,14 +4,13 @@ import http.client
 import ipaddress
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.addons.manifests import VALUES, containers, filled, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
-from tests.stack.harness import wait_for
+from tests.stack.harness import Binaries, wait_for
 from tests.stack.node import IPV6
 from tests.stack.objects import service
 from tests.stack.pod import Pod
@@ -42,7 +41,7 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with addon.running(tmp_path_factory.mktemp("node"), binaries, IPV6) as made:
         made.apply([*filled(RC, VALUES6), *filled(SVC, VALUES6)])
         yield made

@@ -1,14 +1,13 @@
 """The pod of addons/dns with ``pods: verified`` and its extra role."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.addons.manifests import VALUES, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
-from tests.stack.harness import wait_for
+from tests.stack.harness import Binaries, wait_for
 from tests.stack.objects import pod
 
 ADDRESS = VALUES["DNS_SERVER_IP"]
@@ -17,7 +16,7 @@ RC = "dns/skydns-rc.yaml.in"
 
 
 @pytest.fixture(scope="module")
-def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     manifest = addon.short_lived(filled(RC))
     [config] = of_kind(manifest, "ConfigMap")
     settings = config["data"]["settings.yaml"]

@@ -13,7 +13,7 @@ import requests
 from tests.addons.manifests import ADDONS, VALUES, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
-from tests.stack.harness import wait_for
+from tests.stack.harness import Binaries, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
 from tests.stack.pod import Pod
@@ -69,7 +69,7 @@ def secret(name: str, directory: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def shared(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+def shared(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     made = tmp_path_factory.mktemp("certificates")
     script = str(ADDONS / ADDON / "certificates.sh")
     subprocess.run([script, str(made), *MEMBERS], check=True, timeout=60)

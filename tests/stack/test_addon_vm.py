@@ -1,14 +1,13 @@
 """The pod of addons/vm serves machines to the world and nothing else."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.addons.manifests import VALUES, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import Cluster, ask, expect
-from tests.stack.harness import KubeError
+from tests.stack.harness import Binaries, KubeError
 from tests.stack.objects import nic, vmi, vmi_crd
 from tests.stack.pod import Pod
 
@@ -18,7 +17,7 @@ ZONE = f"vm.{VALUES['DOMAIN']}"
 
 
 @pytest.fixture(scope="module")
-def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as made:
         made.apply([vmi_crd(), *filled(MANIFEST), vmi("default", "vmi-sec", nic("nic1", "10.10.0.5"))])
         yield made

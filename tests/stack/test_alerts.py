@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.addons.manifests import Object, filled, of_kind
+from tests.stack.harness import Binaries
 
 POD = 'job="kube-dns", namespace="kube-system", pod="a"'
 OTHER = 'job="kube-dns", namespace="kube-system", pod="b"'
@@ -202,7 +203,7 @@ def test_every_alert_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
-def test_it_fires_in_time_and_says_what_it_is(binaries: dict[str, Path], tmp_path: Path, case: Case) -> None:
+def test_it_fires_in_time_and_says_what_it_is(binaries: Binaries, tmp_path: Path, case: Case) -> None:
     alert = alerts()[case.alert]
     fired = {
         "exp_labels": {**case.labels, **alert["labels"]},
@@ -215,7 +216,7 @@ def test_it_fires_in_time_and_says_what_it_is(binaries: dict[str, Path], tmp_pat
     run(binaries["promtool"], tmp_path, unit_test(case.alert, case.series, expected))
 
 
-def test_a_pair_of_pods_at_work_makes_no_noise(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_a_pair_of_pods_at_work_makes_no_noise(binaries: Binaries, tmp_path: Path) -> None:
     silent = [
         {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []}
         for name in alerts()

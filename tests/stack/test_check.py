@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.stack.bridge import call
-from tests.stack.harness import ApiServer, Etcd, Object, free_port, wait_for
+from tests.stack.harness import ApiServer, Binaries, Etcd, Object, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint
 
 
@@ -133,7 +133,7 @@ def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: 
 
 
 @pytest.fixture
-def strict(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
+def strict(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
     """An API server that knows rights, in which ``bridge`` may list and watch."""
     etcd = Etcd(tmp_path / "api-etcd", binaries, name="api-etcd")
     etcd.start()

@@ -23,8 +23,8 @@ import pytest
 
 from tests.stack.bridge import call, clean_environment
 from tests.stack.coredns import NOT_YET, on_keys
-from tests.stack.faults import running
-from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.faults import Run
+from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoints, external, service, services
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
@@ -194,7 +194,7 @@ IN_A_ZONE = [
 
 
 def test_a_zone_file_answers_as_the_keys_do(
-    apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path], tmp_path: Path
+    apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_path: Path
 ) -> None:
     apiserver.apply_all(IN_A_ZONE)
     both = neighbours(apiserver, etcd)
@@ -287,20 +287,20 @@ def test_what_cannot_be_reached_is_one_sentence(command: str, apiserver: ApiServ
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_run_ends_by_ctrl_c_too(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        bridge.process.send_signal(signal.SIGINT)
-        assert bridge.process.wait(1.0) == 0
-        assert "Traceback" not in bridge.process.log.read_text()
+def test_run_ends_by_ctrl_c_too(run: Run) -> None:
+    bridge = run()
+    bridge.process.send_signal(signal.SIGINT)
+    assert bridge.process.wait(1.0) == 0
+    assert "Traceback" not in bridge.process.log.read_text()
 
 
-def test_run_waits_for_etcd_and_says_so(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_run_waits_for_etcd_and_says_so(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     etcd.stop()
     apiserver.apply(service("early"))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, ready=False) as bridge:
-        wait_for(lambda: "cannot be reached" in bridge.get("/readyz").text, "the reason", 10)
-        assert bridge.get("/livez").status_code == 200
-        assert bridge.get("/readyz").status_code == 503
-        etcd.start()
-        bridge.wait_ready()
-        assert [key for key in etcd.dump("/skydns") if key.endswith("/default/early")]
+    bridge = run(ready=False)
+    wait_for(lambda: "cannot be reached" in bridge.get("/readyz").text, "the reason", 10)
+    assert bridge.get("/livez").status_code == 200
+    assert bridge.get("/readyz").status_code == 503
+    etcd.start()
+    bridge.wait_ready()
+    assert [key for key in etcd.dump("/skydns") if key.endswith("/default/early")]

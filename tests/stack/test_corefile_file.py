@@ -8,7 +8,7 @@ import pytest
 
 from tests.stack.bridge import kube2etcd
 from tests.stack.coredns import NO_LISTENERS
-from tests.stack.harness import CoreDns, Etcd, free_port, wait_for
+from tests.stack.harness import Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import Webhook, a, alias, run, serving
 
 #: Seconds from a call to its answer in DNS: two of CoreDNS's `reload`, its jitter, and the reload itself.
@@ -25,7 +25,7 @@ class _Reader(CoreDns):
         """The bridge's file stands already."""
 
 
-def test_a_parent_domain_at_run_time(binaries: dict[str, Path], etcd: Etcd, tmp_path: Path) -> None:
+def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: Path) -> None:
     port, custom = free_port(), tmp_path / "custom"
     custom.mkdir()
     own = ["--corefile", str(tmp_path / "coredns.Corefile"), "--corefile-import", f"{custom}/*.server"]

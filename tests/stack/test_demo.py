@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.stack import demo
-from tests.stack.harness import LOOPBACK, BuildError, Process, clean_environment, wait_for
+from tests.stack.harness import LOOPBACK, Binaries, BuildError, Process, clean_environment, wait_for
 
 
 @pytest.fixture
-def started(binaries: dict[str, Path], tmp_path: Path) -> Iterator[Process]:
+def started(binaries: Binaries, tmp_path: Path) -> Iterator[Process]:
     """The demo as a person starts it, its own files below the test's folder."""
     environment = {**clean_environment(), "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()

@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.stack import coredns
 from tests.stack.bridge import kube2etcd
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
 from tests.stack.node import Namespace, seeing
 from tests.stack.objects import endpoints, namespace, service
 from tests.stack.process import Process
@@ -76,7 +76,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(
-    binaries: Mapping[str, Path], shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
+    binaries: Binaries, shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
     """CoreDNS on the keys of a real cluster, behind two addresses of a machine of its own."""
     directory = tmp_path_factory.mktemp("machine")

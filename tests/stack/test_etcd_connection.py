@@ -13,7 +13,7 @@ from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
 from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
 from kube2etcd.etcd.store import EtcdStore
-from tests.stack.harness import SLOW, Authority, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
+from tests.stack.harness import SLOW, Authority, Binaries, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
 
 PREFIX = b"/skydns/"
 NOT_YET = (EtcdUnavailable,)
@@ -38,7 +38,7 @@ def unauthenticated(connection: EtcdConnection) -> EtcdUnauthenticated | None:
     return None
 
 
-def test_etcd_need_not_be_there_yet(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_etcd_need_not_be_there_yet(binaries: Binaries, tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "etcd", binaries)
     with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
         with pytest.raises(EtcdUnavailable, match=f"{etcd.port} cannot be reached"):
@@ -130,7 +130,7 @@ def test_a_user_etcd_does_not_want(server: Etcd, tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_tls_and_its_rotation(binaries: dict[str, Path], tmp_path: Path, mutual: bool) -> None:
+def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) -> None:
     first, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
     cafile, cert, key = tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key"
 
@@ -162,7 +162,7 @@ def test_tls_and_its_rotation(binaries: dict[str, Path], tmp_path: Path, mutual:
             assert wait_for(lambda: works(connection), "the file to be back", 20, not_yet=NOT_YET)
 
 
-def test_server_of_another_authority_is_not_trusted(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_server_of_another_authority_is_not_trusted(binaries: Binaries, tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
     tls = EtcdTls(theirs.issue("server"), theirs.ca_file, theirs.issue("client"), client_auth=False)
     with (
@@ -173,7 +173,7 @@ def test_server_of_another_authority_is_not_trusted(binaries: dict[str, Path], t
         works(connection)
 
 
-def test_next_server_when_one_is_down(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_next_server_when_one_is_down(binaries: Binaries, tmp_path: Path) -> None:
     with Etcd(tmp_path / "etcd", binaries) as etcd:
         nobody = f"http://127.0.0.1:{free_port()}"
         with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
@@ -186,7 +186,7 @@ def test_next_server_when_one_is_down(binaries: dict[str, Path], tmp_path: Path)
             assert works(connection), "a write fails over with the next attempt"
 
 
-def test_cluster_that_loses_the_member_in_use(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_cluster_that_loses_the_member_in_use(binaries: Binaries, tmp_path: Path) -> None:
     with (
         EtcdCluster(tmp_path / "cluster", binaries) as cluster,
         EtcdConnection(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
@@ -202,7 +202,7 @@ def test_cluster_that_loses_the_member_in_use(binaries: dict[str, Path], tmp_pat
         silent.resume()
 
 
-def test_ipv6(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_ipv6(binaries: Binaries, tmp_path: Path) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:

@@ -16,7 +16,7 @@ from kube2etcd.etcd.wire import rpc
 from kube2etcd.sync import follower as follower_module
 from kube2etcd.sync.events import EtcdLost, Inbox
 from kube2etcd.sync.follower import EtcdFollower
-from tests.stack.harness import SLOW, Etcd, wait_for
+from tests.stack.harness import SLOW, Binaries, Etcd, wait_for
 from tests.stack.watching import Watching
 
 PREFIX = b"/skydns/"
@@ -254,7 +254,7 @@ def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) ->
     server.resume()
 
 
-def test_no_space(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
     server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
     with server, EtcdConnection(EtcdSettings((server.url,))) as connection:
         store = EtcdStore(connection, [PREFIX])

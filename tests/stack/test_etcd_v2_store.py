@@ -15,8 +15,8 @@ from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from tests.stack.etcd_v2 import NOTES, EtcdV2
-from tests.stack.faults import running
-from tests.stack.harness import SLOW, ApiServer, Authority, EtcdTls, free_port, wait_for
+from tests.stack.faults import Run
+from tests.stack.harness import SLOW, ApiServer, Authority, Binaries, EtcdTls, free_port, wait_for
 from tests.stack.objects import service, services
 from tests.stack.watching import Watching
 
@@ -27,7 +27,7 @@ PASSWORD = "correct-horse-battery"
 
 
 @pytest.fixture
-def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdV2]:
+def etcd(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdV2]:
     with EtcdV2(tmp_path / "etcd", binaries) as server:
         yield server
         server.resume()
@@ -195,7 +195,7 @@ def test_lost_data_is_noticed_while_writing(etcd: EtcdV2, store: V2Store) -> Non
     assert store.snapshot().entries.keys() <= {b"/skydns/y"}
 
 
-def test_servers_are_tried_in_turn(binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_servers_are_tried_in_turn(binaries: Binaries, tmp_path: Path) -> None:
     members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
     for member in members:
         member.join(members)
@@ -253,7 +253,7 @@ def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
         V2Store(nobody, [b"/skydns/"]).snapshot()
 
 
-def test_certificates(binaries: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path / "pki", "etcd-ca")
     client = authority.issue("bridge", file="client")
     tls = EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
@@ -283,18 +283,18 @@ def test_certificates(binaries: dict[str, Path], tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("trouble", ["none", "etcd hangs", "etcd gone"])
-def test_run_ends_within_a_second(trouble: str, apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_run_ends_within_a_second(trouble: str, apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     apiserver.apply_all(services(2))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        if trouble == "etcd hangs":
-            etcd.pause()
-            apiserver.apply(service("late"))
-            wait_for(lambda: "not answer in time" in bridge.get("/readyz").text, "it to be noticed", 20)
-        elif trouble == "etcd gone":
-            etcd.kill()
-            wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
-        began = time.monotonic()
-        bridge.process.send_signal(signal.SIGTERM)
-        assert bridge.process.wait(10) == 0
-        assert time.monotonic() - began < 1.0 * SLOW, bridge.log_tail()
-        assert "Traceback" not in bridge.process.log.read_text()
+    bridge = run(*V2)
+    if trouble == "etcd hangs":
+        etcd.pause()
+        apiserver.apply(service("late"))
+        wait_for(lambda: "not answer in time" in bridge.get("/readyz").text, "it to be noticed", 20)
+    elif trouble == "etcd gone":
+        etcd.kill()
+        wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
+    began = time.monotonic()
+    bridge.process.send_signal(signal.SIGTERM)
+    assert bridge.process.wait(10) == 0
+    assert time.monotonic() - began < 1.0 * SLOW, bridge.log_tail()
+    assert "Traceback" not in bridge.process.log.read_text()

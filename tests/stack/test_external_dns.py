@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.harness import ApiServer, Etcd, free_port, wait_for
+from tests.stack.harness import ApiServer, Binaries, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
 from tests.stack.webhook import Webhook, a, alias, ownership
 from tests.stack.zoned import Served
@@ -30,7 +30,7 @@ class Named(Served):
     def __init__(
         self,
         directory: Path,
-        binaries: Mapping[str, Path],
+        binaries: Binaries,
         api: ApiServer,
         etcd: Etcd,
         options: Sequence[str] | None = None,
@@ -73,7 +73,7 @@ AS_OBJECTS = ("--dns-endpoints", "--state-objects", "default")
 
 
 @pytest.fixture
-def named(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Named]:
+def named(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Named]:
     one = Named(tmp_path, binaries, apiserver, etcd)
     yield one
     one.kill()
@@ -209,7 +209,7 @@ def test_as_a_daemon_while_etcd_and_the_webhook_go_and_come_back(named: Named, a
     assert named.lines() == ["two.dtk.io 10.0.0.2"]
 
 
-def test_5000_names(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_5000_names(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     """All in one call with their ownership texts, in DNS and in the hosts file; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
@@ -221,7 +221,7 @@ def test_5000_names(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiSer
         named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=5)
 
 
-def test_run_webhook(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply_all([*ALL_KINDS, service("web", clusterIP="10.0.2.1")])
     page = f":{free_port()}"
     with Named(tmp_path, binaries, apiserver, etcd, ("--listen-page", page)) as named:
@@ -264,7 +264,7 @@ def test_run_webhook(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiSe
         assert "refused when ExternalDNS last posted it" in refused.stdout
 
 
-def test_two_bridges(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(ALL_KINDS)
     kind = ("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
@@ -319,7 +319,7 @@ def records(named: Named) -> list[str]:
     return sorted(map(str, named.webhook.records()))
 
 
-def test_crd_source(binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     """With --source=crd beside ingress nothing of the state comes back as something to publish."""
     apiserver.apply(dns_endpoint_crd())
     foo, bar = ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "bar.dtk.io", to=["10.0.0.6"])
@@ -388,7 +388,7 @@ def test_names_that_are_refused_leave_nothing_and_unicode_settles(named: Named, 
 
 
 def test_beside_a_bridge_that_has_the_same_domain(
-    binaries: dict[str, Path], tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
+    tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
 ) -> None:
     """Neither takes the other's keys, and what both have is not written by both in turn."""
     apiserver.apply(dns_endpoint_crd())

@@ -7,7 +7,7 @@ import pytest
 
 from tests.skydns_compat.external_cases import QUESTIONS, SETTINGS, keys
 from tests.stack.bridge import kube2etcd
-from tests.stack.harness import ApiServer, Etcd, wait_for
+from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
 from tests.stack.modelled import Modelled
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, namespace, service
 from tests.stack.zoned import Zoned
@@ -151,7 +151,7 @@ def test_service_zones_and_external_domains_nest(start: Callable[..., Zoned], ap
 
 
 @pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
-def test_every_question(etcd: Etcd, binaries: dict[str, Path], tmp_path: Path, with_upstream: bool) -> None:
+def test_every_question(etcd: Etcd, binaries: Binaries, tmp_path: Path, with_upstream: bool) -> None:
     for key, value in keys().items():
         etcd.put(key.decode(), value.decode())
     model = Modelled(keys(), SETTINGS, with_upstream)

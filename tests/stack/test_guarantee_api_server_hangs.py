@@ -1,6 +1,7 @@
 """An API server that hangs, restarts or errs, and half-open connections: answers stay, changes arrive."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed
 from tests.stack.coredns import on_keys
-from tests.stack.faults import appears, comes, keys_of, metric, proxy_to, running, tunnel_to
-from tests.stack.harness import SLOW, ApiServer, Etcd, wait_for
+from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of, metric
+from tests.stack.harness import SLOW, ApiServer, Binaries, Etcd, wait_for
 from tests.stack.objects import service, services
 
 
-def test_a_pause(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_pause(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     apiserver.apply_all(services(3))
     dns = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge, dns:
+    bridge = run()
+    with dns:
         try:
             name = "s001.default.svc.cluster.local."
             wait_for(lambda: dns.addresses(name), "the answer", 10)
@@ -37,46 +39,46 @@ def test_a_pause(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tm
             apiserver.resume()
 
 
-def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(3))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        before = etcd.dump("/skydns")
-        apiserver.kill()
-        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "it to be noticed", 15)
-        assert bridge.ready()
-        assert "stale" in bridge.get("/readyz").text
-        assert etcd.dump("/skydns") == before
-        apiserver.start()
-        comes(apiserver, etcd, "later", 40)
-        wait_for(lambda: "stale" not in bridge.get("/readyz").text, "it to be followed again", 40)
+    bridge = run()
+    before = etcd.dump("/skydns")
+    apiserver.kill()
+    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "it to be noticed", 15)
+    assert bridge.ready()
+    assert "stale" in bridge.get("/readyz").text
+    assert etcd.dump("/skydns") == before
+    apiserver.start()
+    comes(apiserver, etcd, "later", 40)
+    wait_for(lambda: "stale" not in bridge.get("/readyz").text, "it to be followed again", 40)
 
 
 @pytest.mark.parametrize("options", [(), ("--leader-elect",)], ids=["alone", "elected"])
 @pytest.mark.parametrize("hung", ["nothing", "api server", "etcd", "both", "etcd gone"])
 def test_a_stop_takes_under_a_second(
-    hung: str, options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+    hung: str, options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run
 ) -> None:
     apiserver.apply_all(services(3))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *options) as bridge:
-        try:
-            if hung in ("etcd", "both"):
-                etcd.pause()
-                # something to write, so that the loop waits for etcd itself
-                apiserver.apply(service("later"))
-            if hung in ("api server", "both"):
-                apiserver.pause()
-            if hung == "etcd gone":
-                etcd.kill()
-                wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
-            began = time.monotonic()
-            code = bridge.process.stop(5 * SLOW)
-            took = time.monotonic() - began
-            assert code == 0, bridge.log_tail()
-            assert took < 1.0 * SLOW
-            assert "Traceback" not in bridge.process.log.read_text()
-        finally:
-            apiserver.resume()
-            etcd.resume()
+    bridge = run(*options)
+    try:
+        if hung in ("etcd", "both"):
+            etcd.pause()
+            # something to write, so that the loop waits for etcd itself
+            apiserver.apply(service("later"))
+        if hung in ("api server", "both"):
+            apiserver.pause()
+        if hung == "etcd gone":
+            etcd.kill()
+            wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
+        began = time.monotonic()
+        code = bridge.process.stop(5 * SLOW)
+        took = time.monotonic() - began
+        assert code == 0, bridge.log_tail()
+        assert took < 1.0 * SLOW
+        assert "Traceback" not in bridge.process.log.read_text()
+    finally:
+        apiserver.resume()
+        etcd.resume()
 
 
 #: Of watches; `test_guarantee_no_mass_deletion.py` has those of lists.
@@ -89,53 +91,56 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_answers_to_a_watch(wrong: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_wrong_answers_to_a_watch(
+    wrong: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
+) -> None:
     apiserver.apply_all(services(5))
-    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
-        before = etcd.dump("/skydns")
-        fault = proxy.fault("services", watch=True, **WRONG[wrong])
-        assert proxy.expire() >= 3
-        number = 0
 
-        def met() -> bool:
-            # a watch is cut at its next event
-            nonlocal number
-            number += 1
-            apiserver.apply(service("busy", externalIPs=[f"192.0.2.{number % 250 + 1}"]))
-            return fault.left == 0
+    bridge = run(kubeconfig=proxy.kubeconfig)
+    before = etcd.dump("/skydns")
+    fault = proxy.fault("services", watch=True, **WRONG[wrong])
+    assert proxy.expire() >= 3
+    number = 0
 
-        wait_for(met, "the fault to be met", 30, bridge.process)
-        comes(apiserver, etcd, "later", 30)
-        present = etcd.dump("/skydns")
-        assert {key: present.get(key) for key in before} == before
-        assert metric(bridge, "kube2etcd_held_deletes") == 0
-        assert bridge.ready()
-        assert "Traceback" not in bridge.process.log.read_text()
+    def met() -> bool:
+        # a watch is cut at its next event
+        nonlocal number
+        number += 1
+        apiserver.apply(service("busy", externalIPs=[f"192.0.2.{number % 250 + 1}"]))
+        return fault.left == 0
+
+    wait_for(met, "the fault to be met", 30, bridge.process)
+    comes(apiserver, etcd, "later", 30)
+    present = etcd.dump("/skydns")
+    assert {key: present.get(key) for key in before} == before
+    assert metric(bridge, "kube2etcd_held_deletes") == 0
+    assert bridge.ready()
+    assert "Traceback" not in bridge.process.log.read_text()
 
 
-def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(3))
     real = etcd.url
-    with tunnel_to(etcd.port) as tunnel:
+    with closing(Tunnel(etcd.port)) as tunnel:
         etcd.url = f"http://127.0.0.1:{tunnel.port}"
-        with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-            etcd.url = real
-            tunnel.swallow()
-            wait_for(lambda: not bridge.ready(), "the silence to be noticed", 20, bridge.process)
-            assert bridge.get("/livez").status_code == 200
-            apiserver.apply(service("later"))
-            carried = tunnel.carried
-            tunnel.mend()
-            bridge.wait_ready(20)
-            assert tunnel.carried > carried
-            assert keys_of(etcd, "later")
-            # the watch as well
-            etcd.delete("/skydns")
-            appears(etcd, "later")
+        bridge = run()
+        etcd.url = real
+        tunnel.swallow()
+        wait_for(lambda: not bridge.ready(), "the silence to be noticed", 20, bridge.process)
+        assert bridge.get("/livez").status_code == 200
+        apiserver.apply(service("later"))
+        carried = tunnel.carried
+        tunnel.mend()
+        bridge.wait_ready(20)
+        assert tunnel.carried > carried
+        assert keys_of(etcd, "later")
+        # the watch as well
+        etcd.delete("/skydns")
+        appears(etcd, "later")
 
 
 def test_a_half_open_watch(apiserver: ApiServer) -> None:
-    with tunnel_to(apiserver.port) as tunnel:
+    with closing(Tunnel(apiserver.port)) as tunnel:
         server = {"server": f"https://127.0.0.1:{tunnel.port}"}
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")
         inbox = Inbox()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, comes, metric, running
-from tests.stack.harness import ApiServer, Authority, Etcd, EtcdTls, wait_for
+from tests.stack.faults import HERE, Run, comes, metric
+from tests.stack.harness import ApiServer, Authority, Binaries, Etcd, EtcdTls, wait_for
 from tests.stack.objects import service, services
 
 PASSWORD = "correct-horse-battery"
@@ -16,7 +16,7 @@ WRONG = "wrong-horse-battery"
 
 @pytest.fixture
 def own_apiserver(
-    binaries: dict[str, Path], etcd_for_api: Etcd, apiserver: ApiServer, tmp_path: Path
+    binaries: Binaries, etcd_for_api: Etcd, apiserver: ApiServer, tmp_path: Path
 ) -> Iterator[ApiServer]:
     """Another API server on the same objects, which knows three tokens."""
     with ApiServer(
@@ -36,7 +36,9 @@ def revoke(apiserver: ApiServer, token: str) -> None:
     apiserver.start()
 
 
-def test_tokens_wrong_rotated_and_revoked(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_tokens_wrong_rotated_and_revoked(
+    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
+) -> None:
     token = tmp_path / "token"
     token.write_text("token-bad-secret")
     kubeconfig = own_apiserver.kubeconfig(user={"tokenFile": str(token)}, name="kubeconfig-with-token-file")
@@ -44,97 +46,99 @@ def test_tokens_wrong_rotated_and_revoked(own_apiserver: ApiServer, etcd: Etcd, 
     def refused() -> int:
         return bridge.process.log.read_text().count("(401")
 
-    with running(tmp_path, kubeconfig, etcd, ready=False) as bridge:
-        pid = bridge.process.pid
-        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
-        log = bridge.process.log.read_text()
-        assert log.count("cannot list services (401") == 1
-        assert "correct the token" in log
-        assert "services are not listed yet" in bridge.get("/readyz").text
-        token.write_text("token-old-secret")
-        bridge.wait_ready(40)
-        comes(own_apiserver, etcd, "first")
-        # another one in time
-        token.write_text("token-new-secret")
-        revoke(own_apiserver, "token-old-secret")
-        comes(own_apiserver, etcd, "second", 40)
-        # another one too late
-        before, told = etcd.dump("/skydns"), refused()
-        revoke(own_apiserver, "token-new-secret")
-        wait_for(lambda: refused() > told, "the 401 in the log", 40, bridge.process)
-        assert bridge.ready()
-        assert "stale" in bridge.get("/readyz").text
-        assert etcd.dump("/skydns") == before
-        token.write_text("token-last-secret")
-        comes(own_apiserver, etcd, "third", 40)
-        assert bridge.process.pid == pid
-        assert "-secret" not in bridge.process.log.read_text()
+    bridge = run(kubeconfig=kubeconfig, ready=False)
+    pid = bridge.process.pid
+    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
+    log = bridge.process.log.read_text()
+    assert log.count("cannot list services (401") == 1
+    assert "correct the token" in log
+    assert "services are not listed yet" in bridge.get("/readyz").text
+    token.write_text("token-old-secret")
+    bridge.wait_ready(40)
+    comes(own_apiserver, etcd, "first")
+    # another one in time
+    token.write_text("token-new-secret")
+    revoke(own_apiserver, "token-old-secret")
+    comes(own_apiserver, etcd, "second", 40)
+    # another one too late
+    before, told = etcd.dump("/skydns"), refused()
+    revoke(own_apiserver, "token-new-secret")
+    wait_for(lambda: refused() > told, "the 401 in the log", 40, bridge.process)
+    assert bridge.ready()
+    assert "stale" in bridge.get("/readyz").text
+    assert etcd.dump("/skydns") == before
+    token.write_text("token-last-secret")
+    comes(own_apiserver, etcd, "third", 40)
+    assert bridge.process.pid == pid
+    assert "-secret" not in bridge.process.log.read_text()
 
 
-def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     etcd.enable_auth("root", PASSWORD)
     apiserver.apply_all(services(3))
     file = tmp_path / "password"
     file.write_text(WRONG)
     extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *extra, ready=False) as bridge:
-        wait_for(lambda: "password file" in bridge.get("/readyz").text, "why it is unready", 15)
-        assert not bridge.ready()
-        pid = bridge.process.pid
-        file.write_text(PASSWORD + "\n")
-        bridge.wait_ready(15)
-        comes(apiserver, etcd, "first")
-        # the tokens of a simple-token etcd do not outlive it
-        etcd.restart()
-        comes(apiserver, etcd, "second")
-        bridge.wait_ready(15)
-        # changed on the server, then in the file
-        etcd.ctl("user", "passwd", "root", "--interactive=false", stdin=PASSWORD + "2\n")
-        etcd.user = ("root", PASSWORD + "2")
-        file.write_text(PASSWORD + "2")
-        comes(apiserver, etcd, "third")
-        bridge.wait_ready(15)
-        assert bridge.process.pid == pid
-        log = bridge.process.log.read_text()
-        assert PASSWORD not in log
-        assert WRONG not in log
+    bridge = run(*extra, ready=False)
+    wait_for(lambda: "password file" in bridge.get("/readyz").text, "why it is unready", 15)
+    assert not bridge.ready()
+    pid = bridge.process.pid
+    file.write_text(PASSWORD + "\n")
+    bridge.wait_ready(15)
+    comes(apiserver, etcd, "first")
+    # the tokens of a simple-token etcd do not outlive it
+    etcd.restart()
+    comes(apiserver, etcd, "second")
+    bridge.wait_ready(15)
+    # changed on the server, then in the file
+    etcd.ctl("user", "passwd", "root", "--interactive=false", stdin=PASSWORD + "2\n")
+    etcd.user = ("root", PASSWORD + "2")
+    file.write_text(PASSWORD + "2")
+    comes(apiserver, etcd, "third")
+    bridge.wait_ready(15)
+    assert bridge.process.pid == pid
+    log = bridge.process.log.read_text()
+    assert PASSWORD not in log
+    assert WRONG not in log
 
 
-def test_a_password_that_comes_late_is_waited_for(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_password_that_comes_late_is_waited_for(etcd: Etcd, tmp_path: Path, run: Run) -> None:
     etcd.enable_auth("root", PASSWORD)
     file = tmp_path / "password"
     extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *extra, ready=False) as bridge:
-        wait_for(lambda: "cannot be read" in bridge.get("/readyz").text, "why it is unready", 15)
-        assert bridge.get("/livez").status_code == 200
-        file.touch()
-        wait_for(lambda: "is empty" in bridge.get("/readyz").text, "why it is unready now", 15)
-        file.write_text(PASSWORD)
-        bridge.wait_ready(15)
-        assert PASSWORD not in bridge.process.log.read_text()
+    bridge = run(*extra, ready=False)
+    wait_for(lambda: "cannot be read" in bridge.get("/readyz").text, "why it is unready", 15)
+    assert bridge.get("/livez").status_code == 200
+    file.touch()
+    wait_for(lambda: "is empty" in bridge.get("/readyz").text, "why it is unready now", 15)
+    file.write_text(PASSWORD)
+    bridge.wait_ready(15)
+    assert PASSWORD not in bridge.process.log.read_text()
 
 
-def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    with running(tmp_path, own_apiserver.kubeconfig(), etcd) as bridge:
-        comes(own_apiserver, etcd, "first")
-        other = Authority(tmp_path / "other-pki", "kubernetes-ca")
-        pair = other.issue("kube-apiserver", file="serving")
-        own_apiserver.kill()
-        own_apiserver.close()
-        shutil.copy(pair.cert_file, own_apiserver.authority.directory / "serving.crt")
-        shutil.copy(pair.key_file, own_apiserver.authority.directory / "serving.key")
-        trusted = own_apiserver.ca_file.read_bytes()
-        # the server first, as a rotation in steps has it
-        own_apiserver.process.start()
-        wait_for(lambda: "is not trusted" in bridge.process.log.read_text(), "the reason", 40, bridge.process)
-        assert bridge.ready()
-        shutil.copy(other.ca_file, own_apiserver.ca_file)
-        assert own_apiserver.ca_file.read_bytes() != trusted
-        own_apiserver.wait_up(30)
-        comes(own_apiserver, etcd, "second", 40)
+def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+    bridge = run(kubeconfig=own_apiserver.kubeconfig())
+    comes(own_apiserver, etcd, "first")
+    other = Authority(tmp_path / "other-pki", "kubernetes-ca")
+    pair = other.issue("kube-apiserver", file="serving")
+    own_apiserver.kill()
+    own_apiserver.close()
+    shutil.copy(pair.cert_file, own_apiserver.authority.directory / "serving.crt")
+    shutil.copy(pair.key_file, own_apiserver.authority.directory / "serving.key")
+    trusted = own_apiserver.ca_file.read_bytes()
+    # the server first, as a rotation in steps has it
+    own_apiserver.process.start()
+    wait_for(lambda: "is not trusted" in bridge.process.log.read_text(), "the reason", 40, bridge.process)
+    assert bridge.ready()
+    shutil.copy(other.ca_file, own_apiserver.ca_file)
+    assert own_apiserver.ca_file.read_bytes() != trusted
+    own_apiserver.wait_up(30)
+    comes(own_apiserver, etcd, "second", 40)
 
 
-def test_rotated_etcd_certificates(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
+def test_rotated_etcd_certificates(
+    binaries: Binaries, apiserver: ApiServer, tmp_path: Path, run: Run
+) -> None:
     """A new authority, which the old one knows nothing of: the server changes first, then our files."""
 
     def made(directory: Path) -> tuple[Authority, EtcdTls]:
@@ -149,7 +153,8 @@ def test_rotated_etcd_certificates(binaries: dict[str, Path], apiserver: ApiServ
     client = tls.client
     files = {"cafile": authority.ca_file, "cert": client.cert_file, "key": client.key_file}
     options = [word for name, file in files.items() for word in (f"--etcd-{name}", str(ours / file.name))]
-    with etcd, running(tmp_path, apiserver.kubeconfig(), etcd, *options) as bridge:
+    with etcd:
+        bridge = run(*options, etcd=etcd)
         comes(apiserver, etcd, "first")
         pid = bridge.process.pid
         made(theirs)

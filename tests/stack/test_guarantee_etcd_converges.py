@@ -2,9 +2,8 @@
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
-from tests.stack.faults import HERE, Proxy, keys_of, metric, proxy_to, running, same_keys
+from tests.stack.faults import HERE, Proxy, Run, keys_of, metric, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import bulk, endpoints, service, services
 
@@ -13,84 +12,84 @@ def key_of(etcd: Etcd, name: str) -> str:
     return next(key for key in etcd.dump(HERE) if f"/svc/default/{name}/" in f"{key}/")
 
 
-def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(5))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        expected = etcd.dump("/skydns")
-        assert metric(bridge, "kube2etcd_repairs_total") == 0
+    bridge = run()
+    expected = etcd.dump("/skydns")
+    assert metric(bridge, "kube2etcd_repairs_total") == 0
 
-        changed = key_of(etcd, "s000")
-        etcd.put(changed, '{"host":"192.0.2.99"}')
-        same_keys(etcd, expected, 5)
+    changed = key_of(etcd, "s000")
+    etcd.put(changed, '{"host":"192.0.2.99"}')
+    same_keys(etcd, expected, 5)
 
-        etcd.delete(key_of(etcd, "s001"))
-        same_keys(etcd, expected, 5)
+    etcd.delete(key_of(etcd, "s001"))
+    same_keys(etcd, expected, 5)
 
-        etcd.put(f"{changed}/stale", expected[changed])
-        same_keys(etcd, expected, 5)
-        wait_for(lambda: metric(bridge, "kube2etcd_repairs_total") >= 3, "repairs to be counted", 5)
+    etcd.put(f"{changed}/stale", expected[changed])
+    same_keys(etcd, expected, 5)
+    wait_for(lambda: metric(bridge, "kube2etcd_repairs_total") >= 3, "repairs to be counted", 5)
 
-        # once more, as a repair must not blind it for the next one
-        etcd.delete("/skydns")
-        same_keys(etcd, expected, 5)
-        bridge.wait_ready(5)
+    # once more, as a repair must not blind it for the next one
+    etcd.delete("/skydns")
+    same_keys(etcd, expected, 5)
+    bridge.wait_ready(5)
 
 
-def test_lost_data_is_back_within_ten_seconds(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_lost_data_is_back_within_ten_seconds(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(bulk(5))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        expected = etcd.dump("/skydns")
-        assert len(expected) >= 10_000
-        pid = bridge.process.pid
+    bridge = run()
+    expected = etcd.dump("/skydns")
+    assert len(expected) >= 10_000
+    pid = bridge.process.pid
 
-        etcd.kill()
-        wait_for(lambda: bridge.get("/readyz").status_code == 503, "readiness to be withdrawn", 10)
-        shutil.rmtree(etcd.data)
-        etcd.start()
-        assert not bridge.ready() or len(etcd.dump("/skydns")) == len(expected)
-        bridge.wait_ready(10)
-        assert etcd.dump("/skydns") == expected
-        assert bridge.process.pid == pid
-        assert bridge.process.alive
+    etcd.kill()
+    wait_for(lambda: bridge.get("/readyz").status_code == 503, "readiness to be withdrawn", 10)
+    shutil.rmtree(etcd.data)
+    etcd.start()
+    assert not bridge.ready() or len(etcd.dump("/skydns")) == len(expected)
+    bridge.wait_ready(10)
+    assert etcd.dump("/skydns") == expected
+    assert bridge.process.pid == pid
+    assert bridge.process.alive
 
 
-def test_etcd_is_wiped_again_and_again(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_etcd_is_wiped_again_and_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(20))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        expected = etcd.dump("/skydns")
-        # at once again: no watch stands for long, and the next loss is noticed none the later
-        for _ in range(8):
-            etcd.wipe()
-            same_keys(etcd, expected, 10)
-        bridge.wait_ready(5)
+    bridge = run()
+    expected = etcd.dump("/skydns")
+    # at once again: no watch stands for long, and the next loss is noticed none the later
+    for _ in range(8):
+        etcd.wipe()
+        same_keys(etcd, expected, 10)
+    bridge.wait_ready(5)
 
 
-def test_changes_while_etcd_is_away(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_changes_while_etcd_is_away(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     before = services(4)
     apiserver.apply_all(before)
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        etcd.kill()
-        wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
-        apiserver.delete(before[0])
-        apiserver.apply_all(services(6)[4:])
-        assert bridge.get("/livez").status_code == 200
-        etcd.start()
-        bridge.wait_ready(10)
-        wait_for(lambda: key_of(etcd, "s005"), "the new key", 5, not_yet=(StopIteration,))
-        assert not keys_of(etcd, "s000")
+    bridge = run()
+    etcd.kill()
+    wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
+    apiserver.delete(before[0])
+    apiserver.apply_all(services(6)[4:])
+    assert bridge.get("/livez").status_code == 200
+    etcd.start()
+    bridge.wait_ready(10)
+    wait_for(lambda: key_of(etcd, "s005"), "the new key", 5, not_yet=(StopIteration,))
+    assert not keys_of(etcd, "s000")
 
 
-def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     before = services(8)
     apiserver.apply_all(before)
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        assert key_of(etcd, "s000")
-        bridge.kill()
-        apiserver.delete(before[0])
-        bridge.start()
-        bridge.wait_ready()
-        assert not keys_of(etcd, "s000")
-        assert key_of(etcd, "s001")
+    bridge = run()
+    assert key_of(etcd, "s000")
+    bridge.kill()
+    apiserver.delete(before[0])
+    bridge.start()
+    bridge.wait_ready()
+    assert not keys_of(etcd, "s000")
+    assert key_of(etcd, "s001")
 
 
 def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[], None]) -> None:
@@ -119,7 +118,9 @@ def labels(etcd: Etcd, below: str) -> set[str]:
     return {key.removeprefix(prefix).partition("/")[0] for key in etcd.dump(prefix)}
 
 
-def test_lost_events_are_made_good_by_a_resync(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_lost_events_are_made_good_by_a_resync(
+    apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
+) -> None:
     apiserver.apply_all([*services(20), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply(endpoints("head", "10.8.0.2", number=1))
 
@@ -135,19 +136,19 @@ def test_lost_events_are_made_good_by_a_resync(apiserver: ApiServer, etcd: Etcd,
         apiserver.apply(service("later"))
         apiserver.apply(endpoints("head", "10.8.0.7", number=2))
 
-    with proxy_to(tmp_path, apiserver) as proxy:
-        with running(tmp_path, proxy.kubeconfig, etcd, "--resync-period", "2") as bridge:
-            lost(apiserver, proxy, bridge, first)
-            assert not labels(etcd, "s001")
-            assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-2"}
-            lost(apiserver, proxy, bridge, second)
-            assert labels(etcd, "s002/_tcp/") == {"_other"}
-            assert labels(etcd, "head/10") == {"-8-0-9"}
-            lost(apiserver, proxy, bridge, third)
-            assert labels(etcd, "later/_tcp/") == {"_http"}
-            assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
-            assert metric(bridge, "kube2etcd_repairs_total") == 0, "nobody has touched the keys"
-            assert bridge.ready()
-            seen = etcd.dump("/skydns")
-        with running(tmp_path, apiserver.kubeconfig(), etcd):
-            same_keys(etcd, seen, 5)
+    bridge = run("--resync-period", "2", kubeconfig=proxy.kubeconfig)
+    lost(apiserver, proxy, bridge, first)
+    assert not labels(etcd, "s001")
+    assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-2"}
+    lost(apiserver, proxy, bridge, second)
+    assert labels(etcd, "s002/_tcp/") == {"_other"}
+    assert labels(etcd, "head/10") == {"-8-0-9"}
+    lost(apiserver, proxy, bridge, third)
+    assert labels(etcd, "later/_tcp/") == {"_http"}
+    assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
+    assert metric(bridge, "kube2etcd_repairs_total") == 0, "nobody has touched the keys"
+    assert bridge.ready()
+    seen = etcd.dump("/skydns")
+    bridge.kill()
+    run()
+    same_keys(etcd, seen, 5)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, keys_of, metric, running, same_keys
+from tests.stack.faults import HERE, Run, keys_of, metric, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, endpoints, service, services
 
@@ -19,102 +19,101 @@ from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, endpoi
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
 
 
-def test_a_full_etcd(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("etcd", [["--quota-backend-bytes=2000000"]], indirect=True)
+def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(3))
-    with (
-        Etcd(tmp_path / "small", binaries, extra_args=["--quota-backend-bytes=2000000"]) as etcd,
-        running(tmp_path, apiserver.kubeconfig(), etcd) as bridge,
-    ):
-        before = etcd.dump("/skydns")
+    bridge = run()
+    before = etcd.dump("/skydns")
 
-        def fill() -> bool:
-            try:
-                etcd.ctl("put", "/elsewhere", stdin="x" * 200_000)
-            except RuntimeError as error:
-                return "space exceeded" in str(error)
-            return False
+    def fill() -> bool:
+        try:
+            etcd.ctl("put", "/elsewhere", stdin="x" * 200_000)
+        except RuntimeError as error:
+            return "space exceeded" in str(error)
+        return False
 
-        wait_for(fill, "etcd to be full", 30)
-        apiserver.apply(service("later"))
-        wait_for(lambda: "NOSPACE" in bridge.get("/readyz").text, "the reason", 15, bridge.process)
-        assert not bridge.ready()
+    wait_for(fill, "etcd to be full", 30)
+    apiserver.apply(service("later"))
+    wait_for(lambda: "NOSPACE" in bridge.get("/readyz").text, "the reason", 15, bridge.process)
+    assert not bridge.ready()
+    assert bridge.get("/livez").status_code == 200
+    assert etcd.dump("/skydns") == before, "what is there is still served"
+    log = bridge.process.log.read_text()
+    assert log.count("has no space left") < 5, "told when it changes, not with each attempt"
+
+    etcd.ctl("compact", str(etcd.revision()))
+    etcd.ctl("defrag")
+    etcd.ctl("alarm", "disarm")
+    bridge.wait_ready(10)
+    assert keys_of(etcd, "later")
+    assert bridge.process.alive
+
+
+def test_compacted_changes_are_repaired(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+    apiserver.apply_all(services(10))
+    bridge = run()
+    expected = etcd.dump("/skydns")
+    bridge.pause()
+    for key in sorted(expected)[:5]:
+        etcd.put(key, "spoilt")
+    etcd.delete(f"{HERE}/svc/default/s003")
+    for number in range(20):
+        etcd.put("/elsewhere", str(number))
+    etcd.ctl("compact", str(etcd.revision()))
+    etcd.restart()
+    bridge.resume()
+    same_keys(etcd, expected, 10)
+    bridge.wait_ready(5)
+    # and a compaction under a watch that lives takes nothing away
+    etcd.ctl("compact", str(etcd.revision()))
+    etcd.delete(f"{HERE}/svc/default/s004")
+    same_keys(etcd, expected, 5)
+
+
+def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+    apiserver.apply_all(services(10))
+    bridge = run()
+    etcd.kill()
+    wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
+    apiserver.delete_all(services(3))
+    apiserver.apply(service("later"))
+    cpu = metric(bridge, "process_cpu_seconds_total")
+    until, turn = time.monotonic() + OUTAGE, 0
+    while time.monotonic() < until:
+        turn += 1
+        apiserver.apply(service("busy", externalIPs=[f"192.0.2.{turn % 250 + 1}"]))
         assert bridge.get("/livez").status_code == 200
-        assert etcd.dump("/skydns") == before, "what is there is still served"
-        log = bridge.process.log.read_text()
-        assert log.count("has no space left") < 5, "told when it changes, not with each attempt"
-
-        etcd.ctl("compact", str(etcd.revision()))
-        etcd.ctl("defrag")
-        etcd.ctl("alarm", "disarm")
-        bridge.wait_ready(10)
-        assert keys_of(etcd, "later")
-        assert bridge.process.alive
-
-
-def test_compacted_changes_are_repaired(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    apiserver.apply_all(services(10))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        expected = etcd.dump("/skydns")
-        bridge.pause()
-        for key in sorted(expected)[:5]:
-            etcd.put(key, "spoilt")
-        etcd.delete(f"{HERE}/svc/default/s003")
-        for number in range(20):
-            etcd.put("/elsewhere", str(number))
-        etcd.ctl("compact", str(etcd.revision()))
-        etcd.restart()
-        bridge.resume()
-        same_keys(etcd, expected, 10)
-        bridge.wait_ready(5)
-        # and a compaction under a watch that lives takes nothing away
-        etcd.ctl("compact", str(etcd.revision()))
-        etcd.delete(f"{HERE}/svc/default/s004")
-        same_keys(etcd, expected, 5)
+        assert not bridge.ready()
+        threading.Event().wait(0.5)
+    assert metric(bridge, "process_cpu_seconds_total") - cpu < OUTAGE / 5, "it does not spin"
+    assert bridge.process.log.read_text().count("cannot be reached") < 10
+    etcd.start()
+    bridge.wait_ready(10)
+    assert keys_of(etcd, "later")
+    assert keys_of(etcd, "busy")
+    assert metric(bridge, "kube2etcd_repairs_total") == 0, "etcd lost nothing"
+    assert keys_of(etcd, "s005")
+    assert not keys_of(etcd, "s001")
 
 
-def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    apiserver.apply_all(services(10))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        etcd.kill()
-        wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
-        apiserver.delete_all(services(3))
-        apiserver.apply(service("later"))
-        cpu = metric(bridge, "process_cpu_seconds_total")
-        until, turn = time.monotonic() + OUTAGE, 0
-        while time.monotonic() < until:
-            turn += 1
-            apiserver.apply(service("busy", externalIPs=[f"192.0.2.{turn % 250 + 1}"]))
-            assert bridge.get("/livez").status_code == 200
-            assert not bridge.ready()
-            threading.Event().wait(0.5)
-        assert metric(bridge, "process_cpu_seconds_total") - cpu < OUTAGE / 5, "it does not spin"
-        assert bridge.process.log.read_text().count("cannot be reached") < 10
-        etcd.start()
-        bridge.wait_ready(10)
-        assert keys_of(etcd, "later")
-        assert keys_of(etcd, "busy")
-        assert metric(bridge, "kube2etcd_repairs_total") == 0, "etcd lost nothing"
-        assert keys_of(etcd, "s005")
-        assert not keys_of(etcd, "s001")
-
-
-@pytest.mark.parametrize("limit", ["--max-txn-ops=20", "--max-request-bytes=2000"])
-def test_small_limits(limit: str, binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "etcd", [["--max-txn-ops=20"], ["--max-request-bytes=2000"]], indirect=True, ids=["operations", "bytes"]
+)
+def test_small_limits(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all([*services(40), service("head", clusterIP="None")])
     apiserver.apply(endpoints("head", *(f"10.8.0.{number}" for number in range(1, 60))))
-    with (
-        Etcd(tmp_path / "narrow", binaries, extra_args=[limit]) as etcd,
-        running(tmp_path, apiserver.kubeconfig(), etcd) as bridge,
-    ):
-        for number in range(40):
-            assert keys_of(etcd, f"s{number:03d}")
-        assert len(keys_of(etcd, "head/")) >= 59
-        assert "etcd refuses" not in bridge.process.log.read_text()
-        etcd.delete("/skydns")
-        wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
+    bridge = run()
+    for number in range(40):
+        assert keys_of(etcd, f"s{number:03d}")
+    assert len(keys_of(etcd, "head/")) >= 59
+    assert "etcd refuses" not in bridge.process.log.read_text()
+    etcd.delete("/skydns")
+    wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
 
 
-def test_refused_keys_are_logged_others_written(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_refused_keys_are_logged_others_written(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
+) -> None:
     culprit = f"{HERE}/svc/default/s050"
     etcd.ctl("role", "add", "names")
     etcd.ctl("role", "grant-permission", "names", "--prefix=true", "read", "/skydns/")
@@ -127,14 +126,14 @@ def test_refused_keys_are_logged_others_written(apiserver: ApiServer, etcd: Etcd
     password.write_text("hunter2")
     apiserver.apply_all(services(100))
     user = ("--etcd-user", "bridge", "--etcd-password-file", str(password))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *user) as bridge:
-        for number in range(100):
-            assert bool(keys_of(etcd, f"s{number:03d}")) == (number != 50)
-        refused = [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
-        assert refused
-        assert all("s050" in line and "permission denied" in line for line in refused)
-        apiserver.apply(service("later"))
-        wait_for(lambda: keys_of(etcd, "later"), "the next change", 5)
+    bridge = run(*user)
+    for number in range(100):
+        assert bool(keys_of(etcd, f"s{number:03d}")) == (number != 50)
+    refused = [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
+    assert refused
+    assert all("s050" in line and "permission denied" in line for line in refused)
+    apiserver.apply(service("later"))
+    wait_for(lambda: keys_of(etcd, "later"), "the next change", 5)
 
 
 DOMAIN = ("--domains", "dtk.io", "--dns-endpoints")
@@ -150,37 +149,35 @@ def refusals(bridge: Bridge) -> list[str]:
     return [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
 
 
-def test_a_value_too_large(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("etcd", [["--max-request-bytes=2000"]], indirect=True)
+def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(services(100))
     small = [endpoint(f"small{number}.dtk.io", "TXT", f"text {number}") for number in range(10)]
     large = [endpoint("large.dtk.io", "TXT", "x" * 3000), endpoint("large.dtk.io", "A", "10.0.0.5")]
     apiserver.apply(dns_endpoint("one", *small[:5], *large, *small[5:]))
     names = {f"small{number}" for number in range(10)}
-    with (
-        Etcd(tmp_path / "narrow", binaries, extra_args=["--max-request-bytes=2000"]) as etcd,
-        running(tmp_path, apiserver.kubeconfig(), etcd, *DOMAIN, "--resync-period", "1") as bridge,
-    ):
-        wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge.process)
-        assert [key for key in etcd.dump(f"{THERE}/large/") if "10-0-0-5" in key]
-        for number in range(100):
-            assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
-        assert refusals(bridge)
-        assert all(f"{THERE}/large/" in line and "too large" in line for line in refusals(bridge))
-        # said once, however often it is tried again, and it holds nothing up
-        told = len(refusals(bridge))
-        bridge.full_passes(3)
-        assert len(refusals(bridge)) == told
-        apiserver.apply(service("later"))
-        wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 5)
-        # put right, it is there
-        large[0] = endpoint("large.dtk.io", "TXT", "short by now")
-        apiserver.apply(dns_endpoint("one", *small, *large))
-        wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge.process)
-        assert "Traceback" not in bridge.process.log.read_text()
+    bridge = run(*DOMAIN, "--resync-period", "1")
+    wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge.process)
+    assert [key for key in etcd.dump(f"{THERE}/large/") if "10-0-0-5" in key]
+    for number in range(100):
+        assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
+    assert refusals(bridge)
+    assert all(f"{THERE}/large/" in line and "too large" in line for line in refusals(bridge))
+    # said once, however often it is tried again, and it holds nothing up
+    told = len(refusals(bridge))
+    bridge.full_passes(3)
+    assert len(refusals(bridge)) == told
+    apiserver.apply(service("later"))
+    wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 5)
+    # put right, it is there
+    large[0] = endpoint("large.dtk.io", "TXT", "short by now")
+    apiserver.apply(dns_endpoint("one", *small, *large))
+    wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge.process)
+    assert "Traceback" not in bridge.process.log.read_text()
 
 
-def test_many_large_values(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_many_large_values(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     """More than one transaction takes (1.5 MB), and than one answer usually may have (4 MB)."""
     apiserver.apply(dns_endpoint_crd())
     for number in range(6):
@@ -190,15 +187,15 @@ def test_many_large_values(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> 
         ]
         apiserver.apply(dns_endpoint(f"large{number}", *several))
     names = {f"t{number}-{one}" for number in range(6) for one in range(60)}
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *DOMAIN) as bridge:
-        wait_for(lambda: texts(etcd) == names, "all of them", 20, bridge.process)
-        expected = etcd.dump("/skydns")
-        assert sum(map(len, expected.values())) > 5_000_000
-        assert not refusals(bridge)
-        etcd.delete("/skydns")
-        same_keys(etcd, expected, 10)
-        revision = etcd.revision()
-        bridge.kill()
-        bridge.start()
-        bridge.wait_ready()
-        assert etcd.revision() == revision, "everything was read and found as it should be"
+    bridge = run(*DOMAIN)
+    wait_for(lambda: texts(etcd) == names, "all of them", 20, bridge.process)
+    expected = etcd.dump("/skydns")
+    assert sum(map(len, expected.values())) > 5_000_000
+    assert not refusals(bridge)
+    etcd.delete("/skydns")
+    same_keys(etcd, expected, 10)
+    revision = etcd.revision()
+    bridge.kill()
+    bridge.start()
+    bridge.wait_ready()
+    assert etcd.revision() == revision, "everything was read and found as it should be"

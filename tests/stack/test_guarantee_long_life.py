@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, metric, proxy_to, running
+from tests.stack.faults import HERE, Proxy, Run, metric
 from tests.stack.harness import ApiServer, Bridge, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service
 
@@ -54,43 +54,44 @@ class Size:
 
 
 def test_thousands_of_changes_leave_nothing_behind(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    apiserver: ApiServer, etcd: Etcd, capsys: pytest.CaptureFixture[str], proxy: Proxy, run: Run
 ) -> None:
     apiserver.apply_all([service(f"s{at:03d}", clusterIP="None") for at in range(NAMES)])
     apiserver.apply_all(slices(0))
     began = time.monotonic()
-    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
 
-        def live(first: int, turns: int) -> None:
-            for number in range(first, first + turns):
-                change(apiserver, number)
-                if number % 2:
-                    proxy.break_watches()
-                if number % 5 == 0:
-                    etcd.restart()
-                if number % 3 == 0:
-                    etcd.delete(f"{HERE}/svc/default/s00")
-                assert time.monotonic() - began < DEADLINE, f"{number} turns in {DEADLINE:g} s"
-            wanted = [f"10-5-{at}-{first + turns}-" for at in range(NAMES)]
+    bridge = run(kubeconfig=proxy.kubeconfig)
 
-            def there() -> bool:
-                keys = "\n".join(etcd.dump(HERE))
-                return all(one in keys for one in wanted)
+    def live(first: int, turns: int) -> None:
+        for number in range(first, first + turns):
+            change(apiserver, number)
+            if number % 2:
+                proxy.break_watches()
+            if number % 5 == 0:
+                etcd.restart()
+            if number % 3 == 0:
+                etcd.delete(f"{HERE}/svc/default/s00")
+            assert time.monotonic() - began < DEADLINE, f"{number} turns in {DEADLINE:g} s"
+        wanted = [f"10-5-{at}-{first + turns}-" for at in range(NAMES)]
 
-            wait_for(there, "the last turn's keys", 40, not_yet=(AssertionError, RuntimeError))
-            bridge.wait_ready(10)
+        def there() -> bool:
+            keys = "\n".join(etcd.dump(HERE))
+            return all(one in keys for one in wanted)
 
-        live(1, TURNS // 2)
-        before = settled(bridge)
-        live(TURNS // 2 + 1, TURNS // 2)
-        after = settled(bridge)
-        events = metric(bridge, "kube2etcd_watch_events_total")
-        with capsys.disabled():
-            print(f"\n{before}; in the end, after {events:.0f} events: {after}")
-        assert after.threads <= before.threads
-        assert after.files <= before.files
-        assert after.memory - before.memory < GROWTH
-        assert "Traceback" not in bridge.process.log.read_text()
+        wait_for(there, "the last turn's keys", 40, not_yet=(AssertionError, RuntimeError))
+        bridge.wait_ready(10)
+
+    live(1, TURNS // 2)
+    before = settled(bridge)
+    live(TURNS // 2 + 1, TURNS // 2)
+    after = settled(bridge)
+    events = metric(bridge, "kube2etcd_watch_events_total")
+    with capsys.disabled():
+        print(f"\n{before}; in the end, after {events:.0f} events: {after}")
+    assert after.threads <= before.threads
+    assert after.files <= before.files
+    assert after.memory - before.memory < GROWTH
+    assert "Traceback" not in bridge.process.log.read_text()
 
 
 def settled(bridge: Bridge) -> Size:

@@ -12,8 +12,8 @@ import dns.exception
 import dns.rcode
 
 from tests.stack.coredns import on_keys
-from tests.stack.faults import proxy_to, running
-from tests.stack.harness import ApiServer, CoreDns, Etcd, wait_for
+from tests.stack.faults import Proxy, Run
+from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, wait_for
 from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
@@ -68,7 +68,7 @@ def asked_all_the_time(server: CoreDns, asked: Sequence[tuple[str, str]], at_lea
     assert all(asker.good > at_least for asker in askers)
 
 
-def test_updates(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     http = {"name": "http", "port": 80, "protocol": "TCP"}
     more = {"name": "more", "port": 81, "protocol": "TCP"}
     single: dict[str, Any] = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}
@@ -91,11 +91,8 @@ def test_updates(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tm
         apiserver.apply(endpoints("many", *addresses, number=number))
         wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
 
-    with (
-        running(tmp_path, apiserver.kubeconfig(), etcd),
-        server,
-        asked_all_the_time(server, ASKED, at_least=100),
-    ):
+    run()
+    with server, asked_all_the_time(server, ASKED, at_least=100):
         for turn in range(1, 5):
             changed("the port", **single, ports=[http, more])
             changed("the family", **dual, ports=[http, more])
@@ -110,17 +107,15 @@ def test_updates(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tm
             wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
 
 
-def test_headless(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    # a Service can only be made anew for that: what the bridge sees of it is one other list
+def test_headless(
+    binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, proxy: Proxy, run: Run
+) -> None:
     apiserver.apply_all([service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
     server = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
     asked = [ASKED[0], ASKED[1]]
-    with (
-        proxy_to(tmp_path, apiserver) as proxy,
-        running(tmp_path, proxy.kubeconfig, etcd),
-        server,
-        asked_all_the_time(server, asked, at_least=100),
-    ):
+
+    run(kubeconfig=proxy.kubeconfig)
+    with server, asked_all_the_time(server, asked, at_least=100):
         headless: dict[str, Any] = {"clusterIP": "None"}
         for kind in (headless, {}, headless, {}):
             proxy.fault("services", status=500)
@@ -139,7 +134,7 @@ def test_headless(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, t
             )
 
 
-def test_alias(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_alias(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     apiserver.apply_all(
         [service("db"), service("web", type="ExternalName", externalName="db.default.svc.cluster.local")]
     )
@@ -150,11 +145,8 @@ def test_alias(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_
         "clusterIP": None,
     }
     kinds = [{"type": "ClusterIP", "externalName": None, "clusterIP": ip} for ip in ("10.0.0.77", "None")]
-    with (
-        running(tmp_path, apiserver.kubeconfig(), etcd),
-        server,
-        asked_all_the_time(server, ASKED[:1], at_least=100),
-    ):
+    run()
+    with server, asked_all_the_time(server, ASKED[:1], at_least=100):
         for turn in range(60):
             kind = alias if turn % 2 else kinds[0]
             before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
@@ -168,7 +160,7 @@ def test_alias(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_
             )
 
 
-def test_machines(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_machines(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply(vmi("default", "desk", nic("blue", "10.10.0.1")))
     names = ("desk.default.vm.", "blue.desk.default.vm.")

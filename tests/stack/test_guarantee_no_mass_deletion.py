@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.stack.bridge import call
-from tests.stack.faults import Proxy, args, comes, fresh_keys, keys_of, metric, proxy_to, running, same_keys
-from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, free_port, wait_for
+from tests.stack.faults import Proxy, Run, args, comes, fresh_keys, keys_of, metric, same_keys
+from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, Object, free_port, wait_for
 from tests.stack.objects import endpoints, service, services
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -43,44 +43,46 @@ def filled(apiserver: ApiServer) -> None:
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("resource", ["services", "namespaces", "endpointslices"])
-def test_wrong_answers(wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    with proxy_to(tmp_path, apiserver) as proxy:
-        proxy.page = 2 if resource == "namespaces" else 10
-        with running(tmp_path, proxy.kubeconfig, etcd) as bridge:
-            expected = etcd.dump("/skydns")
-            revision = etcd.revision()
-            fault = proxy.fault(resource, **WRONG[wrong])
-            before = lists(bridge, resource)
-            assert proxy.expire() >= 3
-            wait_for(lambda: fault.left == 0, "the wrong answers to be given", 20, bridge.process)
-            # once for the listing that went well after all, and for a wrong one that was believed
-            enough = before + ("empty" in WRONG[wrong])
-            wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge.process)
-            if "empty" in wrong:
-                assert "held until a second listing agrees" in bridge.process.log.read_text()
-            wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
-            assert bridge.metrics()['kube2etcd_writes_total{op="delete"}'] == 0
-            assert etcd.dump("/skydns") == expected
-            assert etcd.revision() == revision
-            assert bridge.ready()
-            comes(apiserver, etcd, "later")
-            assert "Traceback" not in bridge.process.log.read_text()
+def test_wrong_answers(
+    wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
+) -> None:
+    proxy.page = 2 if resource == "namespaces" else 10
+    bridge = run(kubeconfig=proxy.kubeconfig)
+    expected = etcd.dump("/skydns")
+    revision = etcd.revision()
+    fault = proxy.fault(resource, **WRONG[wrong])
+    before = lists(bridge, resource)
+    assert proxy.expire() >= 3
+    wait_for(lambda: fault.left == 0, "the wrong answers to be given", 20, bridge.process)
+    # once for the listing that went well after all, and for a wrong one that was believed
+    enough = before + ("empty" in WRONG[wrong])
+    wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge.process)
+    if "empty" in wrong:
+        assert "held until a second listing agrees" in bridge.process.log.read_text()
+    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+    assert bridge.metrics()['kube2etcd_writes_total{op="delete"}'] == 0
+    assert etcd.dump("/skydns") == expected
+    assert etcd.revision() == revision
+    assert bridge.ready()
+    comes(apiserver, etcd, "later")
+    assert "Traceback" not in bridge.process.log.read_text()
 
 
 @pytest.mark.usefixtures("filled")
-def test_empty_at_start(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]) -> None:
+def test_empty_at_start(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, proxy: Proxy, run: Run
+) -> None:
     expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
-    with proxy_to(tmp_path, apiserver) as proxy:
-        with running(tmp_path, proxy.kubeconfig, etcd):
-            pass
-        revision = etcd.revision()
-        fault = proxy.fault("services", empty=True, left=1)
-        with running(tmp_path, proxy.kubeconfig, etcd) as bridge:
-            wait_for(lambda: lists(bridge, "services") >= 2, "a second list", 20)
-            wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
-            assert fault.done == 1
-            assert etcd.dump("/skydns") == expected
-            assert etcd.revision() == revision
+
+    run(kubeconfig=proxy.kubeconfig).kill()
+    revision = etcd.revision()
+    fault = proxy.fault("services", empty=True, left=1)
+    bridge = run(kubeconfig=proxy.kubeconfig)
+    wait_for(lambda: lists(bridge, "services") >= 2, "a second list", 20)
+    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+    assert fault.done == 1
+    assert etcd.dump("/skydns") == expected
+    assert etcd.revision() == revision
 
 
 def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
@@ -94,56 +96,55 @@ def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Et
 
 
 @pytest.mark.usefixtures("filled")
-def test_real_deletion(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]) -> None:
-    with proxy_to(tmp_path, apiserver) as proxy, running(tmp_path, proxy.kubeconfig, etcd) as bridge:
-        before = broken_then_few(proxy, apiserver, bridge, etcd)
-        assert etcd.dump("/skydns") == before
-        # the first listing of Services goes well, those behind it fail: so the plan stays held
-        proxy.mend()
-        listed = lists(bridge, "services")
-        wait_for(lambda: lists(bridge, "services") > listed, "the Services to be listed", 40)
-        began = time.monotonic()
-        wait_for(lambda: len(keys_of(etcd, "s0")) <= 16 * 3, "the deletions to be carried out", 40)
-        assert time.monotonic() - began < 40 * SLOW
-        wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "no deletion to be held", 5)
-        log = bridge.process.log.read_text()
-        assert "held until a second listing agrees" in log
-        assert "a second listing agrees" in log
-        assert bridge.ready()
-        same_keys(etcd, fresh_keys(tmp_path, binaries, apiserver.kubeconfig()), 5)
+def test_real_deletion(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, proxy: Proxy, run: Run
+) -> None:
+    bridge = run(kubeconfig=proxy.kubeconfig)
+    before = broken_then_few(proxy, apiserver, bridge, etcd)
+    assert etcd.dump("/skydns") == before
+    # the first listing of Services goes well, those behind it fail: so the plan stays held
+    proxy.mend()
+    listed = lists(bridge, "services")
+    wait_for(lambda: lists(bridge, "services") > listed, "the Services to be listed", 40)
+    began = time.monotonic()
+    wait_for(lambda: len(keys_of(etcd, "s0")) <= 16 * 3, "the deletions to be carried out", 40)
+    assert time.monotonic() - began < 40 * SLOW
+    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "no deletion to be held", 5)
+    log = bridge.process.log.read_text()
+    assert "held until a second listing agrees" in log
+    assert "a second listing agrees" in log
+    assert bridge.ready()
+    same_keys(etcd, fresh_keys(tmp_path, binaries, apiserver.kubeconfig()), 5)
 
 
 @pytest.mark.usefixtures("filled")
-def test_held_without_a_second_list(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     page = f":{free_port()}"
-    with (
-        proxy_to(tmp_path, apiserver) as proxy,
-        running(tmp_path, proxy.kubeconfig, etcd, "--listen-page", page) as bridge,
-    ):
-        before = etcd.dump("/skydns")
-        proxy.fault("services", empty=True, left=1)
-        proxy.fault("services", status=500)
-        proxy.expire()
-        wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") > 0, "the plan to be held", 20)
-        failures = metric(bridge, "kube2etcd_api_failures_total")
-        wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > failures + 2, "more failures", 20)
-        assert metric(bridge, "kube2etcd_held_deletes") > 0
-        assert bridge.ready()
-        assert "held" in bridge.get("/readyz").text
-        explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
-        assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
-        assert "why: a plan is held: " in explained.stdout
-        assert "why: services cannot be followed since 2" in explained.stdout
-        assert etcd.dump("/skydns") == before
-        proxy.mend()
-        wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)
-        assert etcd.dump("/skydns") == before
+
+    bridge = run("--listen-page", page, kubeconfig=proxy.kubeconfig)
+    before = etcd.dump("/skydns")
+    proxy.fault("services", empty=True, left=1)
+    proxy.fault("services", status=500)
+    proxy.expire()
+    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") > 0, "the plan to be held", 20)
+    failures = metric(bridge, "kube2etcd_api_failures_total")
+    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > failures + 2, "more failures", 20)
+    assert metric(bridge, "kube2etcd_held_deletes") > 0
+    assert bridge.ready()
+    assert "held" in bridge.get("/readyz").text
+    explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
+    assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
+    assert "why: a plan is held: " in explained.stdout
+    assert "why: services cannot be followed since 2" in explained.stdout
+    assert etcd.dump("/skydns") == before
+    proxy.mend()
+    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)
+    assert etcd.dump("/skydns") == before
 
 
 @pytest.mark.usefixtures("filled")
-def test_force(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: dict[str, Path]) -> None:
-    with running(tmp_path, apiserver.kubeconfig(), etcd):
-        pass
+def test_force(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, run: Run) -> None:
+    run().kill()
     apiserver.delete_all(many(24))
     expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
     done = call("resync", "--force", *args(apiserver.kubeconfig(), etcd))

@@ -12,8 +12,8 @@ from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
 from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.store import EtcdStore
-from tests.stack.faults import HERE, comes, metric, running, same_keys
-from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, EtcdCluster, wait_for
+from tests.stack.faults import HERE, Run, comes, metric, same_keys
+from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, EtcdCluster, wait_for
 from tests.stack.objects import endpoints, service, services
 from tests.stack.webhook import Webhook
 
@@ -35,87 +35,83 @@ def leading(*bridges: Bridge) -> Bridge:
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
-def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(5))
-    with (
-        running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT) as one,
-        running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT, name="second") as two,
-    ):
-        first = leading(one, two)
-        second = two if first is one else one
-        assert "standing by" in second.get("/readyz").text
-        assert "standing by" not in first.get("/readyz").text
-        assert metric(second, "kube2etcd_writes_total") == 0
-        comes(apiserver, etcd, "before", 5)
-        if end == "killed":
-            first.kill()
-        else:
-            assert first.process.stop(5 * SLOW) == 0
-        comes(apiserver, etcd, "after", TAKEOVER)
-        assert second.ready()
-        # the one that comes back stands by
-        first.start()
-        first.wait_ready()
-        assert leading(one, two) is second
+    one = run(*ELECT)
+    two = run(*ELECT, name="second")
+    first = leading(one, two)
+    second = two if first is one else one
+    assert "standing by" in second.get("/readyz").text
+    assert "standing by" not in first.get("/readyz").text
+    assert metric(second, "kube2etcd_writes_total") == 0
+    comes(apiserver, etcd, "before", 5)
+    if end == "killed":
+        first.kill()
+    else:
+        assert first.process.stop(5 * SLOW) == 0
+    comes(apiserver, etcd, "after", TAKEOVER)
+    assert second.ready()
+    # the one that comes back stands by
+    first.start()
+    first.wait_ready()
+    assert leading(one, two) is second
 
 
-def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all([*services(5), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply_all([endpoints("s001", "10.8.0.2"), endpoints("s002", "10.8.0.3")])
     # they disagree about the names of endpoints: whatever the other one writes, this one wants to repair
-    with running(
-        tmp_path, apiserver.kubeconfig(), etcd, *ELECT, "--endpoint-names", "all", "--resync-period", "1"
-    ) as one:
-        assert leading(one) is one
-        its_own = etcd.dump(HERE)
-        with running(tmp_path, apiserver.kubeconfig(), etcd, *ELECT, name="second", ready=False) as two:
-            wait_for(lambda: "standing by" in two.get("/readyz").text, "the second to stand by", 10)
-            assert etcd.dump(HERE) == its_own
-            one.pause()
-            two.wait_ready(TAKEOVER)
-            its_other = etcd.dump(HERE)
-            assert its_other != its_own
-            revision = etcd.revision()
-            one.resume()
-            one.full_passes(3)
-            assert metric(one, "kube2etcd_leader") == 0
-            # what is there is not what it wants, and it gives the new leader its time
-            wait_for(lambda: not one.ready(), "the former leader to be unready", TAKEOVER + 5)
-            assert etcd.dump(HERE) == its_other
-            assert etcd.revision() == revision
-            comes(apiserver, etcd, "later", 5)
+    one = run(*ELECT, "--endpoint-names", "all", "--resync-period", "1")
+    assert leading(one) is one
+    its_own = etcd.dump(HERE)
+    two = run(*ELECT, name="second", ready=False)
+    wait_for(lambda: "standing by" in two.get("/readyz").text, "the second to stand by", 10)
+    assert etcd.dump(HERE) == its_own
+    one.pause()
+    two.wait_ready(TAKEOVER)
+    its_other = etcd.dump(HERE)
+    assert its_other != its_own
+    revision = etcd.revision()
+    one.resume()
+    one.full_passes(3)
+    assert metric(one, "kube2etcd_leader") == 0
+    # what is there is not what it wants, and it gives the new leader its time
+    wait_for(lambda: not one.ready(), "the former leader to be unready", TAKEOVER + 5)
+    assert etcd.dump(HERE) == its_other
+    assert etcd.revision() == revision
+    comes(apiserver, etcd, "later", 5)
 
 
 @pytest.fixture
-def cluster(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdCluster]:
+def cluster(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdCluster]:
     with EtcdCluster(tmp_path / "cluster", binaries) as cluster:
         yield cluster
 
 
 @pytest.mark.parametrize("elect", [False, True])
-def test_a_killed_member(elect: bool, cluster: EtcdCluster, apiserver: ApiServer, tmp_path: Path) -> None:
+def test_a_killed_member(elect: bool, cluster: EtcdCluster, apiserver: ApiServer, run: Run) -> None:
     apiserver.apply_all(services(20))
     servers = [option for member in cluster.members[1:] for option in ("--etcd-server", member.url)]
     options = (*servers, *(ELECT if elect else ()))
-    with running(tmp_path, apiserver.kubeconfig(), cluster.members[0], *options) as bridge:
-        killed = cluster.leader()
-        before = killed.dump("/skydns")
-        killed.kill()
-        witness = next(member for member in cluster.members if member is not killed)
-        comes(apiserver, witness, "meanwhile", TAKEOVER)
+    bridge = run(*options, etcd=cluster.members[0])
+    killed = cluster.leader()
+    before = killed.dump("/skydns")
+    killed.kill()
+    witness = next(member for member in cluster.members if member is not killed)
+    comes(apiserver, witness, "meanwhile", TAKEOVER)
+    bridge.wait_ready(10)
+    after = witness.dump("/skydns")
+    assert {key: after.get(key) for key in before} == before
+    killed.start()
+    silent = cluster.leader()
+    silent.pause()
+    try:
+        witness = next(member for member in cluster.members if member not in (killed, silent))
+        comes(apiserver, witness, "later", 25)
         bridge.wait_ready(10)
-        after = witness.dump("/skydns")
-        assert {key: after.get(key) for key in before} == before
-        killed.start()
-        silent = cluster.leader()
-        silent.pause()
-        try:
-            witness = next(member for member in cluster.members if member not in (killed, silent))
-            comes(apiserver, witness, "later", 25)
-            bridge.wait_ready(10)
-        finally:
-            silent.resume()
-        same_keys(silent, witness.dump("/skydns"), 10)
+    finally:
+        silent.resume()
+    same_keys(silent, witness.dump("/skydns"), 10)
 
 
 def disputes(bridge: Bridge) -> bool:
@@ -123,37 +119,33 @@ def disputes(bridge: Bridge) -> bool:
     return answer.status_code == 503 and "--owner-id" in answer.text
 
 
-def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(12))
     zones = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
 
     def written(*bridges: Bridge) -> float:
         return sum(metric(bridge, "kube2etcd_writes_total") for bridge in bridges)
 
-    with (
-        running(tmp_path, apiserver.kubeconfig(), etcd, "--domain", "one.test", ready=False) as one,
-        running(
-            tmp_path, apiserver.kubeconfig(), etcd, "--domain", "two.test", name="second", ready=False
-        ) as two,
-    ):
-        wait_for(lambda: disputes(one) and disputes(two), "both to notice", 60)
-        before, began = written(one, two), time.monotonic()
-        wait_for(
-            lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()),
-            "the names of both to stand",
-            10,
-        )
-        apiserver.apply(service("late"))
-        for place in zones.values():
-            wait_for(lambda place=place: [k for k in etcd.dump(place) if "/late" in k], "the late one", 10)  # type: ignore[misc]
-        # two keys a name in each zone, a way back that both want, and one key that is tried now and then
-        assert written(one, two) - before <= 24 + (time.monotonic() - began)
-        assert disputes(one)
-        assert disputes(two)
-        assert two.process.stop(5 * SLOW) == 0
-        one.wait_ready(60)
-        assert not etcd.dump(zones["two.test"])
-        assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
+    one = run("--domain", "one.test", ready=False)
+    two = run("--domain", "two.test", name="second", ready=False)
+    wait_for(lambda: disputes(one) and disputes(two), "both to notice", 60)
+    before, began = written(one, two), time.monotonic()
+    wait_for(
+        lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()),
+        "the names of both to stand",
+        10,
+    )
+    apiserver.apply(service("late"))
+    for place in zones.values():
+        wait_for(lambda place=place: [k for k in etcd.dump(place) if "/late" in k], "the late one", 10)  # type: ignore[misc]
+    # two keys a name in each zone, a way back that both want, and one key that is tried now and then
+    assert written(one, two) - before <= 24 + (time.monotonic() - began)
+    assert disputes(one)
+    assert disputes(two)
+    assert two.process.stop(5 * SLOW) == 0
+    one.wait_ready(60)
+    assert not etcd.dump(zones["two.test"])
+    assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
 
 
 def test_two_webhooks_with_one_owner_id(etcd: Etcd, tmp_path: Path) -> None:

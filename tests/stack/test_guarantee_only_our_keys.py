@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.faults import HERE, appears, comes, keys_of, metric, running, same_keys
-from tests.stack.harness import ApiServer, Etcd, Object, wait_for
+from tests.stack.faults import HERE, Run, appears, comes, keys_of, metric, same_keys
+from tests.stack.harness import ApiServer, Binaries, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service, services
 
 FOREIGN = {
@@ -18,40 +18,38 @@ FOREIGN = {
 }
 
 
-def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     for key, value in FOREIGN.items():
         etcd.put(key, value)
     apiserver.apply_all(services(3))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        apiserver.delete_all(services(3))
-        comes(apiserver, etcd, "last")
-        wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
-        present = etcd.dump("")
-        assert {key: present.get(key) for key in FOREIGN} == FOREIGN
-        assert "svc/default/odd is malformed" in bridge.process.log.read_text()
-        assert metric(bridge, "kube2etcd_malformed_keys") == 1
-        etcd.put("/skydns/local/cluster/svc/default/late", "[")
-        wait_for(lambda: "svc/default/late is malformed" in bridge.process.log.read_text(), "a name", 5)
-        assert bridge.ready()
+    bridge = run()
+    apiserver.delete_all(services(3))
+    comes(apiserver, etcd, "last")
+    wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
+    present = etcd.dump("")
+    assert {key: present.get(key) for key in FOREIGN} == FOREIGN
+    assert "svc/default/odd is malformed" in bridge.process.log.read_text()
+    assert metric(bridge, "kube2etcd_malformed_keys") == 1
+    etcd.put("/skydns/local/cluster/svc/default/late", "[")
+    wait_for(lambda: "svc/default/late is malformed" in bridge.process.log.read_text(), "a name", 5)
+    assert bridge.ready()
 
 
-def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(10))
     extra = ("--resync-period", "1")
-    with (
-        running(tmp_path, apiserver.kubeconfig(), etcd, *extra) as one,
-        running(tmp_path, apiserver.kubeconfig(), etcd, *extra, name="second") as two,
-    ):
-        comes(apiserver, etcd, "last")
-        for bridge in (one, two):
-            bridge.full_passes(1)
-        revision, keys = etcd.revision(), etcd.dump("/skydns")
-        for bridge in (one, two):
-            bridge.full_passes(3)
-        assert etcd.revision() == revision
-        assert etcd.dump("/skydns") == keys
-        assert one.ready()
-        assert two.ready()
+    one = run(*extra)
+    two = run(*extra, name="second")
+    comes(apiserver, etcd, "last")
+    for bridge in (one, two):
+        bridge.full_passes(1)
+    revision, keys = etcd.revision(), etcd.dump("/skydns")
+    for bridge in (one, two):
+        bridge.full_passes(3)
+    assert etcd.revision() == revision
+    assert etcd.dump("/skydns") == keys
+    assert one.ready()
+    assert two.ready()
 
 
 def odd_ones() -> dict[str, Object]:
@@ -93,70 +91,72 @@ def odd_ones() -> dict[str, Object]:
     }
 
 
-def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     good = [*services(98), service("head", clusterIP="None"), endpoints("head", "10.8.0.2")]
     apiserver.apply_all(good)
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        expected = etcd.dump("/skydns")
-        odd = odd_ones()
-        for number, (what, one) in enumerate(odd.items()):
-            apiserver.apply(one)
-            last = f"last{number:02d}"
-            apiserver.apply(service(last))
-            appears(etcd, f"{last}")
-            present = etcd.dump("/skydns")
-            assert {key: present.get(key) for key in expected} == expected, what
-        assert bridge.ready()
-        assert "Traceback" not in bridge.process.log.read_text()
-        apiserver.delete_all(odd.values())
-        apiserver.delete_all([service(f"last{number:02d}") for number in range(len(odd))])
-        same_keys(etcd, expected, 10)
+    bridge = run()
+    expected = etcd.dump("/skydns")
+    odd = odd_ones()
+    for number, (what, one) in enumerate(odd.items()):
+        apiserver.apply(one)
+        last = f"last{number:02d}"
+        apiserver.apply(service(last))
+        appears(etcd, f"{last}")
+        present = etcd.dump("/skydns")
+        assert {key: present.get(key) for key in expected} == expected, what
+    assert bridge.ready()
+    assert "Traceback" not in bridge.process.log.read_text()
+    apiserver.delete_all(odd.values())
+    apiserver.delete_all([service(f"last{number:02d}") for number in range(len(odd))])
+    same_keys(etcd, expected, 10)
 
 
 #: The last two lie within the bridge's own zone.
 HOSTS = ("c.example.org", "c.cluster.local", "c.default.svc.cluster.local")
 
 
-def test_coredns_layout(binaries: dict[str, Path], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_coredns_layout(
+    binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
+) -> None:
     apiserver.apply_all(services(20))
     strict = ["--provider=coredns", "--coredns-strictly-owned"]
     other = ExternalDns(tmp_path / "other", binaries, apiserver, strict)
     env = {"ETCD_URLS": etcd.url, "HOME": str(tmp_path)}
-    with running(tmp_path, apiserver.kubeconfig(), etcd, "--resync-period", "1") as bridge:
-        ours = etcd.dump("/skydns")
+    bridge = run("--resync-period", "1")
+    ours = etcd.dump("/skydns")
 
-        def theirs() -> dict[str, str]:
-            return {key: value for key, value in etcd.dump("/skydns").items() if '"owner":"me"' in value}
+    def theirs() -> dict[str, str]:
+        return {key: value for key, value in etcd.dump("/skydns").items() if '"owner":"me"' in value}
 
-        writes = metric(bridge, "kube2etcd_writes_total")
-        for address in ("10.9.0.1", "10.9.0.2"):
-            apiserver.apply(ingress("c", *HOSTS, to=[address]))
-            other.once(env=env)
-            written = theirs()
-            found = {key for key, value in written.items() if f'"{address}"' in value}
-            for host in HOSTS:
-                path = "/skydns/" + "/".join(reversed(host.split(".")))
-                assert [key for key in found if key.startswith(f"{path}/")], host
-            bridge.full_passes(3)
-            revision = etcd.revision()
-            other.once(env=env)
-            bridge.full_passes(3)
-            assert etcd.revision() == revision, "neither has anything to do"
-            present = etcd.dump("/skydns")
-            assert {key: present.get(key) for key in ours} == ours
-            assert theirs() == written
-        assert metric(bridge, "kube2etcd_writes_total") == writes
-        assert metric(bridge, "kube2etcd_foreign_keys") > 0
-        # ours go on, and its names may go
-        apiserver.apply(service("later"))
-        apiserver.delete(ingress("c", to=[]))
+    writes = metric(bridge, "kube2etcd_writes_total")
+    for address in ("10.9.0.1", "10.9.0.2"):
+        apiserver.apply(ingress("c", *HOSTS, to=[address]))
         other.once(env=env)
-        assert not [key for key, value in theirs().items() if '"10.9.0' in value]
-        bridge.full_passes(1)
+        written = theirs()
+        found = {key for key, value in written.items() if f'"{address}"' in value}
+        for host in HOSTS:
+            path = "/skydns/" + "/".join(reversed(host.split(".")))
+            assert [key for key in found if key.startswith(f"{path}/")], host
+        bridge.full_passes(3)
+        revision = etcd.revision()
+        other.once(env=env)
+        bridge.full_passes(3)
+        assert etcd.revision() == revision, "neither has anything to do"
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in ours} == ours
-        assert [key for key in present if "/default/later" in key]
-        assert bridge.ready()
+        assert theirs() == written
+    assert metric(bridge, "kube2etcd_writes_total") == writes
+    assert metric(bridge, "kube2etcd_foreign_keys") > 0
+    # ours go on, and its names may go
+    apiserver.apply(service("later"))
+    apiserver.delete(ingress("c", to=[]))
+    other.once(env=env)
+    assert not [key for key, value in theirs().items() if '"10.9.0' in value]
+    bridge.full_passes(1)
+    present = etcd.dump("/skydns")
+    assert {key: present.get(key) for key in ours} == ours
+    assert [key for key in present if "/default/later" in key]
+    assert bridge.ready()
 
 
 @pytest.fixture
@@ -165,54 +165,52 @@ def user(etcd: Etcd) -> tuple[str, ...]:
     return ("--etcd-user", "bridge", "--etcd-password-file", str(etcd.restrict("/skydns/")))
 
 
-def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(5))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *user) as bridge:
-        expected = etcd.dump("/skydns")
-        etcd.delete(f"{HERE}/svc/default/s001")
-        same_keys(etcd, expected, 5)
-        etcd.ctl("compact", str(etcd.revision()))
-        etcd.restart()
-        apiserver.apply(service("later"))
-        wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 10)
-        bridge.wait_ready()
-        assert "permission denied" not in bridge.process.log.read_text()
+    bridge = run(*user)
+    expected = etcd.dump("/skydns")
+    etcd.delete(f"{HERE}/svc/default/s001")
+    same_keys(etcd, expected, 5)
+    etcd.ctl("compact", str(etcd.revision()))
+    etcd.restart()
+    apiserver.apply(service("later"))
+    wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 10)
+    bridge.wait_ready()
+    assert "permission denied" not in bridge.process.log.read_text()
 
 
-def test_election_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_election_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(5))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *user, "--leader-elect", ready=False) as bridge:
-        wait_for(
-            lambda: "--leader-elect needs" in bridge.get("/readyz").text, "the reason", 20, bridge.process
-        )
-        assert bridge.get("/readyz").status_code == 503
-        assert bridge.get("/livez").status_code == 200
-        assert etcd.dump("/skydns") == {}
-        [said] = [line for line in bridge.get("/readyz").text.splitlines() if "--leader-elect needs" in line]
-        key = next(word.strip(":,") for word in said.split() if word.startswith("/"))
-        assert not key.startswith("/skydns/")
-        etcd.ctl("role", "grant-permission", "names", "readwrite", key)
-        bridge.wait_ready(30)
-        assert metric(bridge, "kube2etcd_leader") == 1
-        assert "hunter2" not in bridge.process.log.read_text()
+    bridge = run(*user, "--leader-elect", ready=False)
+    wait_for(lambda: "--leader-elect needs" in bridge.get("/readyz").text, "the reason", 20, bridge.process)
+    assert bridge.get("/readyz").status_code == 503
+    assert bridge.get("/livez").status_code == 200
+    assert etcd.dump("/skydns") == {}
+    [said] = [line for line in bridge.get("/readyz").text.splitlines() if "--leader-elect needs" in line]
+    key = next(word.strip(":,") for word in said.split() if word.startswith("/"))
+    assert not key.startswith("/skydns/")
+    etcd.ctl("role", "grant-permission", "names", "readwrite", key)
+    bridge.wait_ready(30)
+    assert metric(bridge, "kube2etcd_leader") == 1
+    assert "hunter2" not in bridge.process.log.read_text()
 
 
-def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     """As keys and as values, before the start and under a running watch."""
     odd = f"{HERE}/svc/default/\udcff\udc80x"
     for key in (odd, f"{HERE}//", f"{HERE}/svc/default/{'y' * 5000}", f"{HERE}/svc/default/\x01"):
         etcd.put(key, "\udcfe\udcff")
     apiserver.apply_all(services(5))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        ours = f"{HERE}/svc/default/s001"
-        present = etcd.ctl("get", ours)
-        for number in range(3):
-            etcd.put(f"{odd}{number}", "\udcfe")
-            etcd.put(ours, f"\udcfe{number}")
-            wait_for(lambda: etcd.ctl("get", ours) == present, "the repair", 10, not_yet=(UnicodeError,))
-        apiserver.apply(service("later"))
-        wait_for(lambda: etcd.ctl("get", f"{HERE}/svc/default/later"), "the next change", 10)
-        assert metric(bridge, "kube2etcd_foreign_keys") == 7
-        assert etcd.ctl("get", "--count-only", "--prefix", "--write-out=fields", odd).count('"Count" : 4')
-        assert bridge.ready()
-        assert "Traceback" not in bridge.process.log.read_text()
+    bridge = run()
+    ours = f"{HERE}/svc/default/s001"
+    present = etcd.ctl("get", ours)
+    for number in range(3):
+        etcd.put(f"{odd}{number}", "\udcfe")
+        etcd.put(ours, f"\udcfe{number}")
+        wait_for(lambda: etcd.ctl("get", ours) == present, "the repair", 10, not_yet=(UnicodeError,))
+    apiserver.apply(service("later"))
+    wait_for(lambda: etcd.ctl("get", f"{HERE}/svc/default/later"), "the next change", 10)
+    assert metric(bridge, "kube2etcd_foreign_keys") == 7
+    assert etcd.ctl("get", "--count-only", "--prefix", "--write-out=fields", odd).count('"Count" : 4')
+    assert bridge.ready()
+    assert "Traceback" not in bridge.process.log.read_text()

@@ -20,15 +20,8 @@ import pytest
 import requests
 
 from tests.stack.bridge import kube2etcd
-from tests.stack.faults import Proxy, fresh_keys, metric, proxy_to, running, same_keys
-from tests.stack.harness import (
-    ApiServer,
-    Bridge,
-    Etcd,
-    KubeError,
-    NotInTimeError,
-    wait_for,
-)
+from tests.stack.faults import Proxy, Run, fresh_keys, metric, same_keys
+from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd, KubeError, NotInTimeError, wait_for
 from tests.stack.known_differences import KNOWN
 from tests.stack.pair import running_pair
 from tests.stack.questions import questions
@@ -176,7 +169,7 @@ class Breaking:
 
 
 def answers_differ(
-    binaries: dict[str, Path], directory: Path, apiserver: ApiServer, etcd: Etcd, bridge: Bridge
+    binaries: Binaries, directory: Path, apiserver: ApiServer, etcd: Etcd, bridge: Bridge
 ) -> list[str]:
     """Where CoreDNS on the keys answers otherwise than its kubernetes plugin, for no reason that is known."""
     with running_pair(binaries, directory, apiserver, etcd, bridge=bridge) as pair:
@@ -190,17 +183,19 @@ def answers_differ(
 @pytest.mark.parametrize("elect", [False, True], ids=["alone", "elected"])
 def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
     elect: bool,
-    binaries: dict[str, Path],
+    binaries: Binaries,
     apiserver: ApiServer,
     etcd: Etcd,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    proxy: Proxy,
+    run: Run,
 ) -> None:
     seconds, seed = SECONDS, SEED
     apiserver.apply_all(random_cluster(seed, 30))
-    with capsys.disabled(), proxy_to(tmp_path, apiserver) as proxy, contextlib.ExitStack() as ending:
+    with capsys.disabled():
         bridges = [
-            ending.enter_context(running(tmp_path, proxy.kubeconfig, etcd, *EXTRA, *options, name=name))
+            run(*EXTRA, *options, kubeconfig=proxy.kubeconfig, name=name)
             for name, options in ([("first", ELECT), ("second", ELECT)] if elect else [("kube2etcd", ())])
         ]
         print(f"\nseed {seed}, {seconds:g} s")

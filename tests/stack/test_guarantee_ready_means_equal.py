@@ -1,59 +1,58 @@
 """Ready only once all keys are written, and not while etcd is away."""
 
 import threading
-from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import metric, proxy_to, running
+from tests.stack.faults import Proxy, Run, metric
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import bulk, services
 
 
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
-def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     apiserver.apply_all(services(3))
-    with proxy_to(tmp_path, apiserver) as proxy:
-        proxy.fault(kind, status=403)
-        revision = etcd.revision()
-        with running(tmp_path, proxy.kubeconfig, etcd, ready=False) as bridge:
-            wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 2, "failures", 20)
-            assert bridge.get("/readyz").status_code == 503
-            assert kind in bridge.get("/readyz").text
-            assert bridge.get("/livez").status_code == 200
-            assert etcd.revision() == revision
-            proxy.mend()
-            bridge.wait_ready(40)
-            assert etcd.dump("/skydns")
+
+    proxy.fault(kind, status=403)
+    revision = etcd.revision()
+    bridge = run(kubeconfig=proxy.kubeconfig, ready=False)
+    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 2, "failures", 20)
+    assert bridge.get("/readyz").status_code == 503
+    assert kind in bridge.get("/readyz").text
+    assert bridge.get("/livez").status_code == 200
+    assert etcd.revision() == revision
+    proxy.mend()
+    bridge.wait_ready(40)
+    assert etcd.dump("/skydns")
 
 
-def test_every_key_is_there_when_it_is_ready(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_every_key_is_there_when_it_is_ready(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(bulk(2))
-    with running(tmp_path, apiserver.kubeconfig(), etcd) as bridge:
-        expected = len(etcd.dump("/skydns"))
-        assert expected >= 4000
-        short: list[int] = []
-        ended = threading.Event()
+    bridge = run()
+    expected = len(etcd.dump("/skydns"))
+    assert expected >= 4000
+    short: list[int] = []
+    ended = threading.Event()
 
-        def look() -> None:
-            while not ended.is_set():
-                # the first yes after a no is the one to be held to
-                if bridge.ready():
-                    continue
-                wait_for(bridge.ready, "it to be ready again", 20)
-                present = len(etcd.dump("/skydns"))
-                if present != expected:
-                    short.append(present)
+    def look() -> None:
+        while not ended.is_set():
+            # the first yes after a no is the one to be held to
+            if bridge.ready():
+                continue
+            wait_for(bridge.ready, "it to be ready again", 20)
+            present = len(etcd.dump("/skydns"))
+            if present != expected:
+                short.append(present)
 
-        looking = threading.Thread(target=look, daemon=True)
-        looking.start()
-        try:
-            etcd.kill()
-            wait_for(lambda: metric(bridge, "kube2etcd_ready") == 0, "readiness to go", 10)
-            etcd.wipe()
-            wait_for(lambda: metric(bridge, "kube2etcd_ready") == 1, "readiness to come", 10)
-        finally:
-            ended.set()
-            looking.join(30)
-        assert not looking.is_alive()
-        assert short == []
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        etcd.kill()
+        wait_for(lambda: metric(bridge, "kube2etcd_ready") == 0, "readiness to go", 10)
+        etcd.wipe()
+        wait_for(lambda: metric(bridge, "kube2etcd_ready") == 1, "readiness to come", 10)
+    finally:
+        ended.set()
+        looking.join(30)
+    assert not looking.is_alive()
+    assert short == []

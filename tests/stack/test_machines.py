@@ -10,7 +10,7 @@ import dns.rdatatype
 import pytest
 
 from tests.stack.coredns import ask, said
-from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, free_port, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import namespace, nic, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
@@ -169,7 +169,7 @@ def test_name_server(start: Callable[..., Zoned], apiserver: ApiServer, address:
             assert not [data for data in zoned.ask(question, one) if data.startswith("10.")]
 
 
-def parent_of_the_zone(directory: Path, binaries: dict[str, Path], glue: str) -> CoreDns:
+def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDns:
     """A server of ``example.test`` that knows of its child only NS and glue."""
     zone_file = directory / "example.test.zone"
     zone_file.write_text(
@@ -185,7 +185,7 @@ def parent_of_the_zone(directory: Path, binaries: dict[str, Path], glue: str) ->
 
 
 def test_delegation_from_an_unmodified_parent(
-    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+    start: Callable[..., Zoned], apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
@@ -218,7 +218,7 @@ def test_delegation_from_an_unmodified_parent(
 
 
 def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
-    start: Callable[..., Zoned], apiserver: ApiServer, binaries: dict[str, Path], tmp_path: Path
+    start: Callable[..., Zoned], apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
     apiserver.apply(vmi_crd())

@@ -10,7 +10,7 @@ import random
 import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import dns.rcode
 import pytest
 
 from tests.stack import coredns, debian
-from tests.stack.harness import LOOPBACK, ApiServer, CoreDns, Etcd, Process, free_port, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, Process, free_port, wait_for
 from tests.stack.node import seeing
 from tests.stack.pair import Pair, our_corefile, running_pair
 from tests.stack.questions import dashed, questions
@@ -91,7 +91,7 @@ REASONS = (
 
 @pytest.fixture(scope="module")
 def pair(
-    binaries: dict[str, Path], shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
+    binaries: Binaries, shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:
     directory = tmp_path_factory.mktemp("pair")
     shared_apiserver.reset()
@@ -309,11 +309,7 @@ def _musl(source: Path) -> list[str]:
 
 @pytest.mark.parametrize("library", [_glibc, _musl], ids=["glibc", "musl"])
 def test_programs_find_what_is_there(
-    pair: Pair,
-    known: list[str],
-    library: Callable[[Path], list[str]],
-    binaries: Mapping[str, Path],
-    tmp_path: Path,
+    pair: Pair, known: list[str], library: Callable[[Path], list[str]], binaries: Binaries, tmp_path: Path
 ) -> None:
     source, program = tmp_path / "look_up.c", tmp_path / "look_up"
     source.write_text(LOOK_UP)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer, Entries, answer
 from tests.skydns_compat.reader_cases import CASES, FOLDER, ZONE, Case
-from tests.stack.harness import CoreDns, Etcd
+from tests.stack.harness import Binaries, CoreDns, Etcd
 from tests.stack.modelled import Pair, normal
 
 CLUSTER = Name.parse(ZONE)
@@ -29,7 +28,7 @@ cluster.local:{{port}} {{
 
 
 @pytest.fixture(scope="module")
-def pair(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     directory = tmp_path_factory.mktemp("reader")
     with (
         Etcd(directory, binaries) as etcd,

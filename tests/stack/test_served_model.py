@@ -11,12 +11,12 @@ import pytest
 
 from skydns_compat.names import Name
 from tests.skydns_compat.served_cases import KEYS, QUESTIONS, SETTINGS
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd
+from tests.stack.harness import LOOPBACK, Binaries, CoreDns, Etcd
 from tests.stack.modelled import Modelled
 
 
 @pytest.fixture(scope="module")
-def etcd_with_keys(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+def etcd_with_keys(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     with Etcd(tmp_path_factory.mktemp("served"), binaries) as etcd:
         for key, value in KEYS.items():
             etcd.put(key, value)
@@ -26,14 +26,14 @@ def etcd_with_keys(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
 @pytest.mark.parametrize("pods", SETTINGS)
 def test_every_question(
-    etcd_with_keys: Etcd, binaries: dict[str, Path], tmp_path: Path, pods: str, with_upstream: bool
+    etcd_with_keys: Etcd, binaries: Binaries, tmp_path: Path, pods: str, with_upstream: bool
 ) -> None:
     stored = {key.encode(): value.encode() for key, value in KEYS.items()}
     model = Modelled(stored, SETTINGS[pods], with_upstream)
     assert model.differences(etcd_with_keys, binaries, tmp_path, QUESTIONS) == ""
 
 
-def test_two_zones_in_a_cycle(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
+def test_two_zones_in_a_cycle(binaries: Binaries, tmp_path: Path, etcd: Etcd) -> None:
     etcd.put("/skydns/example/one/a", '{"host":"a.two.example"}')
     etcd.put("/skydns/example/two/a", '{"host":"a.one.example"}')
     backend = f"{{\n    path /skydns\n    endpoint {etcd.url}\n}}"
@@ -44,7 +44,7 @@ def test_two_zones_in_a_cycle(binaries: dict[str, Path], tmp_path: Path, etcd: E
         assert coredns.ask("b.one.example").rcode() == dns.rcode.NXDOMAIN
 
 
-def test_external_zones(binaries: dict[str, Path], tmp_path: Path, etcd: Etcd) -> None:
+def test_external_zones(binaries: Binaries, tmp_path: Path, etcd: Etcd) -> None:
     """External domains above, below and beside the cluster's zone and the reverse zones."""
     external = tuple(map(Name.parse, ("ext.cluster.local", "local", "10.in-addr.arpa", "dtk.io")))
     keys = {

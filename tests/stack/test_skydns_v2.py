@@ -11,15 +11,15 @@ import pytest
 
 from tests.stack import bridge as commands
 from tests.stack.etcd_v2 import EtcdV2
-from tests.stack.faults import HERE, args, metric, running
-from tests.stack.harness import ApiServer, wait_for
+from tests.stack.faults import HERE, Run, args, metric
+from tests.stack.harness import ApiServer, Binaries, wait_for
 from tests.stack.objects import endpoints, service, services
 
 V2 = ("--etcd-api", "v2")
 
 
 @pytest.fixture
-def etcd(binaries: dict[str, Path], tmp_path: Path) -> Iterator[EtcdV2]:
+def etcd(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdV2]:
     with EtcdV2(tmp_path / "etcd", binaries) as server:
         yield server
 
@@ -43,63 +43,63 @@ def shop(apiserver: ApiServer) -> None:
     apiserver.apply_all([*services(4), service("ext", type="ExternalName", externalName="ext.example")])
 
 
-def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
     address = apiserver.get("v1", "Service", "s000", "default")["spec"]["clusterIP"]
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2, "--resync-period", "1") as bridge:
-        assert data(etcd, "s000") == {address}
-        assert {one.split()[2] for one in data(etcd, "_http._tcp.s000", "SRV")} == {"80"}
-        assert data(etcd, "many") == {"10.9.0.1", "10.9.0.2"}
-        assert {one.split()[3] for one in data(etcd, "_http._tcp.many", "SRV")} == {
-            f"10-9-0-{n}.many.default.svc.cluster.local." for n in (1, 2)
-        }
-        assert data(etcd, "ext") == {"ext.example."}
-        assert etcd.look_up("default.svc.cluster.local").rcode == "NOERROR"
-        for above in ("", "default.svc.", "svc.", "dns.", "*.", "*.svc.", "*.dns."):
-            answer = etcd.look_up(f"{above}cluster.local")
-            assert (answer.rcode, answer.answers) == ("NOERROR", ()), above
-            assert len(etcd.look_up(f"{above}cluster.local", "SRV").answers) == 1, above
-        assert etcd.look_up("gone.default.svc.cluster.local").rcode == "NXDOMAIN"
-        reverse = "/".join(["/skydns/arpa/in-addr", *address.split(".")])
-        assert json.loads(etcd.dump("/skydns/arpa")[reverse])["host"] == "s000.default.svc.cluster.local"
-        # nothing is written when nothing differs
-        index = etcd.revision()
-        bridge.full_passes(3)
-        assert etcd.revision() == index
-        assert metric(bridge, "kube2etcd_repairs_total") == 0
+    bridge = run(*V2, "--resync-period", "1")
+    assert data(etcd, "s000") == {address}
+    assert {one.split()[2] for one in data(etcd, "_http._tcp.s000", "SRV")} == {"80"}
+    assert data(etcd, "many") == {"10.9.0.1", "10.9.0.2"}
+    assert {one.split()[3] for one in data(etcd, "_http._tcp.many", "SRV")} == {
+        f"10-9-0-{n}.many.default.svc.cluster.local." for n in (1, 2)
+    }
+    assert data(etcd, "ext") == {"ext.example."}
+    assert etcd.look_up("default.svc.cluster.local").rcode == "NOERROR"
+    for above in ("", "default.svc.", "svc.", "dns.", "*.", "*.svc.", "*.dns."):
+        answer = etcd.look_up(f"{above}cluster.local")
+        assert (answer.rcode, answer.answers) == ("NOERROR", ()), above
+        assert len(etcd.look_up(f"{above}cluster.local", "SRV").answers) == 1, above
+    assert etcd.look_up("gone.default.svc.cluster.local").rcode == "NXDOMAIN"
+    reverse = "/".join(["/skydns/arpa/in-addr", *address.split(".")])
+    assert json.loads(etcd.dump("/skydns/arpa")[reverse])["host"] == "s000.default.svc.cluster.local"
+    # nothing is written when nothing differs
+    index = etcd.revision()
+    bridge.full_passes(3)
+    assert etcd.revision() == index
+    assert metric(bridge, "kube2etcd_repairs_total") == 0
 
 
-def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
     etcd.put(f"{HERE}/svc/default/s001/theirs", '{"host":"192.0.2.9"}')
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        (leaf,) = etcd.listed(f"{HERE}/svc/default/s000")
-        (port,) = etcd.listed(f"{HERE}/svc/default/s000/_tcp/_http")
-        assert etcd.index(leaf) < etcd.index(port), "the name comes with its address"
-        before, web = etcd.revision(), f"{HERE}/svc/default/s000"
-        apiserver.delete_all([*services(2), service("many")])
-        for name in ("s000", "many"):
-            wait_for(lambda name=name: not etcd.exists(f"{HERE}/svc/default/{name}"), name, 10)  # type: ignore[misc]
-            assert etcd.look_up(f"{name}.default.svc.cluster.local").rcode == "NXDOMAIN"
-        ends = [etcd.index(path, before + 1) for path in (port, f"{web}/_tcp", leaf, web)]
-        assert ends == sorted(ends), "what is hidden, then the address, then the directory"
-        wait_for(lambda: not etcd.exists(f"{HERE}/svc/default/s001/_tcp"), "the ports of s001 to go", 10)
-        assert etcd.listed(f"{HERE}/svc/default/s001") == {
-            f"{HERE}/svc/default/s001/theirs": '{"host":"192.0.2.9"}'
-        }, "what others wrote stays, and what it is in"
-        # what went while nobody looked, hidden keys included
-        bridge.kill()
-        apiserver.delete_all(services(3)[2:])
-        bridge.start()
-        bridge.wait_ready()
-        assert not etcd.exists(f"{HERE}/svc/default/s002")
-        assert etcd.exists(f"{HERE}/svc/default/s003/_tcp/_http")
-        notes = etcd.listed("/skydns/_kube2etcd/hidden")
-        assert notes
-        assert all("s003" in note or "kubernetes" in note for note in notes), "notes go with what they say"
+    bridge = run(*V2)
+    (leaf,) = etcd.listed(f"{HERE}/svc/default/s000")
+    (port,) = etcd.listed(f"{HERE}/svc/default/s000/_tcp/_http")
+    assert etcd.index(leaf) < etcd.index(port), "the name comes with its address"
+    before, web = etcd.revision(), f"{HERE}/svc/default/s000"
+    apiserver.delete_all([*services(2), service("many")])
+    for name in ("s000", "many"):
+        wait_for(lambda name=name: not etcd.exists(f"{HERE}/svc/default/{name}"), name, 10)  # type: ignore[misc]
+        assert etcd.look_up(f"{name}.default.svc.cluster.local").rcode == "NXDOMAIN"
+    ends = [etcd.index(path, before + 1) for path in (port, f"{web}/_tcp", leaf, web)]
+    assert ends == sorted(ends), "what is hidden, then the address, then the directory"
+    wait_for(lambda: not etcd.exists(f"{HERE}/svc/default/s001/_tcp"), "the ports of s001 to go", 10)
+    assert etcd.listed(f"{HERE}/svc/default/s001") == {
+        f"{HERE}/svc/default/s001/theirs": '{"host":"192.0.2.9"}'
+    }, "what others wrote stays, and what it is in"
+    # what went while nobody looked, hidden keys included
+    bridge.kill()
+    apiserver.delete_all(services(3)[2:])
+    bridge.start()
+    bridge.wait_ready()
+    assert not etcd.exists(f"{HERE}/svc/default/s002")
+    assert etcd.exists(f"{HERE}/svc/default/s003/_tcp/_http")
+    notes = etcd.listed("/skydns/_kube2etcd/hidden")
+    assert notes
+    assert all("s003" in note or "kubernetes" in note for note in notes), "notes go with what they say"
 
 
-def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     apiserver.apply_all([service("web"), service("many", clusterIP="None")])
     apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
     more = [{"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", 80), ("more", 81))]
@@ -112,74 +112,74 @@ def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, tmp
             answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
             (good if answer.rcode == "NOERROR" and answer.answers else bad)[f"{name} {qtype}"] += 1
 
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2):
-        asked = [("web", "A"), ("_http._tcp.web", "SRV"), ("many", "A"), ("_http._tcp.many", "SRV")]
-        askers = [threading.Thread(target=asking, args=one, daemon=True) for one in asked]
+    run(*V2)
+    asked = [("web", "A"), ("_http._tcp.web", "SRV"), ("many", "A"), ("_http._tcp.many", "SRV")]
+    askers = [threading.Thread(target=asking, args=one, daemon=True) for one in asked]
+    for asker in askers:
+        asker.start()
+    try:
+        for turn in range(3):
+            for ports in (more, more[:1]):
+                apiserver.apply(service("web", ports=ports))
+                there = len(ports) == 2
+                wait_for(
+                    lambda there=there: there == etcd.exists(f"{HERE}/svc/default/web/_tcp/_more"),  # type: ignore[misc]
+                    "the port",
+                    10,
+                )
+            for chosen in ([f"10.9.{turn}.7", "10.9.0.2"], [f"10.9.{turn}.8"], ["10.9.0.1", "10.9.0.2"]):
+                apiserver.apply(endpoints("many", *chosen))
+                wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
+    finally:
+        ended.set()
         for asker in askers:
-            asker.start()
-        try:
-            for turn in range(3):
-                for ports in (more, more[:1]):
-                    apiserver.apply(service("web", ports=ports))
-                    there = len(ports) == 2
-                    wait_for(
-                        lambda there=there: there == etcd.exists(f"{HERE}/svc/default/web/_tcp/_more"),  # type: ignore[misc]
-                        "the port",
-                        10,
-                    )
-                for chosen in ([f"10.9.{turn}.7", "10.9.0.2"], [f"10.9.{turn}.8"], ["10.9.0.1", "10.9.0.2"]):
-                    apiserver.apply(endpoints("many", *chosen))
-                    wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
-        finally:
-            ended.set()
-            for asker in askers:
-                asker.join(10)
+            asker.join(10)
     assert bad == Counter()
     assert all(good[f"{name} {qtype}"] > 50 for name, qtype in asked)
 
 
-def test_what_is_done_by_hand_is_put_right(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_what_is_done_by_hand_is_put_right(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        # at once: no full pass is due for minutes
-        expected = etcd.dump("/skydns")
-        listed = sorted(key for key in expected if "/default/s00" in key and "_tcp" not in key)
-        etcd.put(listed[0], '{"host":"192.0.2.99"}')
-        same(etcd, expected, 10)
-        etcd.delete(listed[1])
-        same(etcd, expected, 10)
-        etcd.put(f"{listed[2]}X", expected[listed[2]])
-        same(etcd, expected, 10)
-        etcd.delete(f"{HERE}/svc/default")  # one event for all that was in it
-        same(etcd, expected, 10)
-        etcd.delete("/skydns")
-        same(etcd, expected, 10)
-        bridge.wait_ready(5)
+    bridge = run(*V2)
+    # at once: no full pass is due for minutes
+    expected = etcd.dump("/skydns")
+    listed = sorted(key for key in expected if "/default/s00" in key and "_tcp" not in key)
+    etcd.put(listed[0], '{"host":"192.0.2.99"}')
+    same(etcd, expected, 10)
+    etcd.delete(listed[1])
+    same(etcd, expected, 10)
+    etcd.put(f"{listed[2]}X", expected[listed[2]])
+    same(etcd, expected, 10)
+    etcd.delete(f"{HERE}/svc/default")  # one event for all that was in it
+    same(etcd, expected, 10)
+    etcd.delete("/skydns")
+    same(etcd, expected, 10)
+    bridge.wait_ready(5)
 
 
-def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
     # no open watch tells of them: they are looked back at, and no full pass is due for minutes
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        expected = etcd.dump("/skydns")
-        hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
-        etcd.put(hidden, "{")
-        same(etcd, expected, 20)
-        etcd.delete(hidden)
-        same(etcd, expected, 20)
-        etcd.put(f"{hidden}X", expected[hidden])
-        same(etcd, expected, 20)
-        bridge.wait_ready(20)
+    bridge = run(*V2)
+    expected = etcd.dump("/skydns")
+    hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
+    etcd.put(hidden, "{")
+    same(etcd, expected, 20)
+    etcd.delete(hidden)
+    same(etcd, expected, 20)
+    etcd.put(f"{hidden}X", expected[hidden])
+    same(etcd, expected, 20)
+    bridge.wait_ready(20)
 
 
-def test_an_emptied_etcd_is_filled_again(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_an_emptied_etcd_is_filled_again(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        expected = etcd.dump("/skydns")
-        for _ in range(2):
-            etcd.wipe()
-            same(etcd, expected, 10)
-            bridge.wait_ready(5)
+    bridge = run(*V2)
+    expected = etcd.dump("/skydns")
+    for _ in range(2):
+        etcd.wipe()
+        same(etcd, expected, 10)
+        bridge.wait_ready(5)
 
 
 def test_a_mass_deletion_waits_for_a_second_listing(apiserver: ApiServer, etcd: EtcdV2) -> None:
@@ -207,17 +207,17 @@ def test_a_mass_deletion_waits_for_a_second_listing(apiserver: ApiServer, etcd: 
     assert not etcd.exists(f"{HERE}/svc/default/s000")
 
 
-def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, tmp_path: Path) -> None:
+def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     etcd.put(f"{HERE}/svc/default/s001", '{"host":"192.0.2.2"}')
     etcd.put("/skydns/config", '{"domain":"elsewhere."}')
     apiserver.apply_all(services(3))
-    with running(tmp_path, apiserver.kubeconfig(), etcd, *V2) as bridge:
-        assert data(etcd, "s000")
-        assert data(etcd, "s002")
-        log = bridge.process.log.read_text()
-        assert f"{HERE}/svc/default/s001 holds a value, and a value has no keys below it" in log
-        assert etcd.dump(f"{HERE}/svc/default/s001") == {f"{HERE}/svc/default/s001": '{"host":"192.0.2.2"}'}
-        assert etcd.dump("/skydns")["/skydns/config"] == '{"domain":"elsewhere."}'
+    bridge = run(*V2)
+    assert data(etcd, "s000")
+    assert data(etcd, "s002")
+    log = bridge.process.log.read_text()
+    assert f"{HERE}/svc/default/s001 holds a value, and a value has no keys below it" in log
+    assert etcd.dump(f"{HERE}/svc/default/s001") == {f"{HERE}/svc/default/s001": '{"host":"192.0.2.2"}'}
+    assert etcd.dump("/skydns")["/skydns/config"] == '{"domain":"elsewhere."}'
 
 
 def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServer, etcd: EtcdV2) -> None:
@@ -237,7 +237,7 @@ def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServe
     assert "/skydns/config" not in etcd.dump("/skydns")
 
 
-def test_an_etcd_without_v2(binaries: dict[str, Path], apiserver: ApiServer, tmp_path: Path) -> None:
+def test_an_etcd_without_v2(binaries: Binaries, apiserver: ApiServer, tmp_path: Path) -> None:
     with EtcdV2(tmp_path / "v3", binaries, enable=False) as server:
         done = call("resync", *args(apiserver.kubeconfig(), server))
     assert done.returncode == 1

@@ -10,16 +10,14 @@ import requests
 
 from tests.stack.bridge import call
 from tests.stack.coredns import NOT_YET, on_keys
-from tests.stack.faults import running
-from tests.stack.harness import LOOPBACK, ApiServer, Etcd, free_port, wait_for
+from tests.stack.faults import Run
+from tests.stack.harness import LOOPBACK, ApiServer, Binaries, Etcd, free_port, wait_for
 from tests.stack.objects import external, service, services
 
 NAME = "shown.default.svc.cluster.local"
 
 
-def explained(
-    etcd: Etcd, binaries: dict[str, Path], directory: Path, apiserver: ApiServer, port: int
-) -> None:
+def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiServer, port: int) -> None:
     """`explain --bridge --server`, of a name that is there, that is mistyped, and that only a cache has."""
     with on_keys(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
         both = ("--bridge", f":{port}", "--server", f"{LOOPBACK}:{coredns.port}")
@@ -43,15 +41,13 @@ def explained(
         assert "there is no Service default/shown" in gone["reasons"]
 
 
-def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_path: Path, run: Run) -> None:
     apiserver.apply_all(services(3))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
 
-    with (
-        requests.Session() as session,
-        running(tmp_path, apiserver.kubeconfig(), etcd, "--listen-page", f":{port}") as bridge,
-    ):
+    with requests.Session() as session:
+        bridge = run("--listen-page", f":{port}")
         session.trust_env = False
 
         def asked(path: str) -> Any:
@@ -81,16 +77,17 @@ def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: dict[str, Path],
         wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
 
 
-def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, run: Run) -> None:
     apiserver.apply(external("alias", "10.1.2.3"))
 
     def events() -> list[dict[str, object]]:
         found = apiserver.request("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
         return [one for one in found.json()["items"] if one["reportingController"] == "kube2etcd"]
 
-    for attempt in ("first", "again"):
-        with running(tmp_path / attempt, apiserver.kubeconfig(), etcd, "--events"):
-            wait_for(events, "the Event", 20)
+    for _ in ("first", "again"):
+        bridge = run("--events")
+        wait_for(events, "the Event", 20)
+        bridge.kill()
     [event] = events()
     assert event["note"] == "externalName 10.1.2.3 is an address, which a CNAME cannot hold"
     regarding = event["regarding"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP
-from tests.stack.harness import ApiServer, Etcd, Object
+from tests.stack.harness import ApiServer, Binaries, Etcd, Object
 from tests.stack.objects import endpoints, namespace, service
 from tests.stack.zoned import Zoned, relabel
 
@@ -86,7 +86,7 @@ def test_every_case_of_the_annotation(start: Callable[..., Zoned], apiserver: Ap
 
 
 @pytest.fixture
-def tenants_apiserver(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ApiServer]:
+def tenants_apiserver(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
     """The tenant's own control plane: an API server beside the super cluster's, with an etcd of its own."""
     with (
         Etcd(tmp_path / "tenant-etcd", binaries, name="tenant-etcd") as etcd,
@@ -99,7 +99,7 @@ def test_a_tenants_bridge_beside_a_plain_one(
     start: Callable[..., Zoned],
     apiserver: ApiServer,
     tenants_apiserver: ApiServer,
-    binaries: dict[str, Path],
+    binaries: Binaries,
     tmp_path: Path,
 ) -> None:
     """A tenant's Service and its twin in the super cluster, as VirtualCluster's syncer keeps them.

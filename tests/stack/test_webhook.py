@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.coredns import on_keys
-from tests.stack.harness import LOOPBACK, Etcd, wait_for
+from tests.stack.harness import LOOPBACK, Binaries, Etcd, wait_for
 from tests.stack.webhook import MEDIA_TYPE, a, alias, block, serving, with_file
 
 
@@ -154,7 +154,7 @@ CHANGED_UP_TO_V0_16 = b"""{"Create":null,
 "Delete":[{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120}]}"""
 
 
-def test_requests_of_older_clients(binaries: dict[str, Path], etcd: Etcd, tmp_path: Path) -> None:
+def test_requests_of_older_clients(binaries: Binaries, etcd: Etcd, tmp_path: Path) -> None:
     dns = on_keys(tmp_path, binaries, "--domains", "dtk.io", "--etcd-server", etcd.url)
     hosts = tmp_path / "hosts"
     with serving(
