@@ -31,7 +31,7 @@ from skydns_compat.reader import Answer, Entries
 from skydns_compat.reader_served import served_answer
 
 if TYPE_CHECKING:
-    from kube2etcd.inspect.wait import Answer as Reply
+    from kube2etcd.inspect.wait import Reply
 
 #: Types that are asked for when none is given and the name has no records.
 USUAL = ("A",)

@@ -31,7 +31,7 @@ ABSENT: Final = "absent"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a server said: its response code, and the data of the type that was asked for."""
 
     rcode: str
@@ -75,13 +75,13 @@ def _plain(text: str) -> str:
     return text.strip().lower().removesuffix(".")
 
 
-def ask(name: Name, rtype: str, server: HostPort) -> Answer:
+def ask(name: Name, rtype: str, server: HostPort) -> Reply:
     """One question to ``server``, by UDP, and by TCP where the answer was cut."""
     query = dns.message.make_query(f"{name}.", rtype)
     try:
         response, _ = dns.query.udp_with_fallback(query, server.host, timeout=PATIENCE, port=server.port)
     except (OSError, dns.exception.DNSException) as error:
-        return Answer("", trouble=f"no answer from {server}: {error or type(error).__name__}")
+        return Reply("", trouble=f"no answer from {server}: {error or type(error).__name__}")
     question = query.question[0].name
     owners = {question}
     for _ in response.answer:
@@ -105,7 +105,7 @@ def ask(name: Name, rtype: str, server: HostPort) -> Answer:
         if wanted in (kind, "ANY") and (owner in owners or (kind == "SOA" and question.is_subdomain(owner)))
     )
     records = tuple(f"{head} {kind} {data}" for head, kind, data, _ in found)
-    return Answer(dns.rcode.to_text(response.rcode()), data, records=records)
+    return Reply(dns.rcode.to_text(response.rcode()), data, records=records)
 
 
 def resolv_conf() -> HostPort:
@@ -123,13 +123,13 @@ def resolv_conf() -> HostPort:
 
 
 def wait(
-    asked: Callable[[], Answer],
+    asked: Callable[[], Reply],
     wanted: str,
     timeout: float,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[bool, Answer]:
+) -> tuple[bool, Reply]:
     """Ask every `PAUSE` seconds for ``timeout`` seconds; whether the answer came, and the last one."""
     deadline = clock() + timeout
     while True:

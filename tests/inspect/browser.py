@@ -122,11 +122,7 @@ class Browser:
                     raise AssertionError(told["error"])
                 answer: dict[str, Any] = told["result"]
                 return answer
-            if told.get("method") in (
-                "Log.entryAdded",
-                "Runtime.exceptionThrown",
-                "Runtime.consoleAPICalled",
-            ):
+            if told.get("method") in _MESSAGES:
                 self.messages.append(json.dumps(told["params"]))
 
     def _next(self, method: str) -> dict[str, Any]:

@@ -28,18 +28,12 @@ def client(*servers: str, domain: Name = DOMAIN, namespace: str = "default", ndo
 # --- The four forms
 
 
-def test_the_flags_of_the_old_guide() -> None:
-    assert FORMATS["flags"](client()) == (
-        "--dns 10.0.0.10 --dns-search default.svc.kubernetes.local"
-        " --dns-search svc.kubernetes.local --dns-search kubernetes.local\n"
-    )
-
-
-def test_flags_with_everything() -> None:
-    text = FORMATS["flags"](client("10.0.0.10", "fd00::a", namespace="shop", ndots=5))
-    assert text == (
-        "--dns 10.0.0.10 --dns fd00::a --dns-search shop.svc.kubernetes.local"
-        " --dns-search svc.kubernetes.local --dns-search kubernetes.local --dns-opt ndots:5\n"
+def test_flags_on_one_line() -> None:
+    wide = "--dns-search svc.kubernetes.local --dns-search kubernetes.local"
+    plain, everything = client(), client("10.0.0.10", "fd00::a", namespace="shop", ndots=5)
+    assert FORMATS["flags"](plain) == f"--dns 10.0.0.10 --dns-search default.svc.kubernetes.local {wide}\n"
+    assert FORMATS["flags"](everything) == (
+        f"--dns 10.0.0.10 --dns fd00::a --dns-search shop.svc.kubernetes.local {wide} --dns-opt ndots:5\n"
     )
 
 
@@ -114,7 +108,6 @@ MERGED = [
         b'{\r\n  "dns": ["10.0.0.10"],\r\n  "a": "",\r\n  "a": 2,\r\n  "dns-search": ' + AS_JSON + b"}",
         id="CRLF, and others' keys twice",
     ),
-    pytest.param(b"", daemon_json(client()).encode(), id="empty"),
     pytest.param(b" \r\n", daemon_json(client()).encode(), id="blank"),
     pytest.param(b"{ }\n", daemon_json(client()).encode(), id="an empty object"),
     pytest.param(
@@ -146,13 +139,10 @@ def test_other_options_of_the_resolver_stay(before: dict[str, Any], options: lis
 
 UNUSABLE = [
     (b'{\n  "dns": ["8.8.8.8",]\n}', "is not JSON: line 2, column"),
-    (b"{'dns': 1}", "is not JSON: line 1, column 2"),
     (b'{"a": 1} // no', "is not JSON: line 1, column 10"),
     (b'{"a": NaN}', "is not JSON: NaN is no number"),
-    (b'{"a": -Infinity}', "is not JSON: -Infinity is no number"),
     (b"\xff\xfe{\x00}\x00", "is not JSON: it is not UTF-8"),
     (b"[]", "is not a JSON object"),
-    (b'"dns"', "is not a JSON object"),
     (b'{"a":' + b"[" * 100_000, "nested too deeply"),
     (b'{"dns": [], "d\\u006es": []}', 'has "dns" twice'),
     (b'{"dns-opts": "ndots:1"}', "is no list of texts"),
@@ -209,17 +199,13 @@ def call(*args: str, **environ: str | None) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_command_prints_flags_by_default() -> None:
-    both = ("--dns-server-ip", "10.0.0.10", "--domain", "kubernetes.local")
-    assert call(*both) == (0, FORMATS["flags"](client()), "")
-
-
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_every_option_has_a_twin_in_the_environment(form: str) -> None:
     told = client("10.0.0.10", "fd00::a", namespace="shop", ndots=5)
     args = ["--dns-server-ip", "10.0.0.10", "--dns-server-ip", "fd00::a", "--domain", "Kubernetes.Local."]
     args += ["--namespace", "shop", "--ndots", "5", "--format", form]
     assert call(*args) == (0, FORMATS[form](told), "")
+    assert call(*args[:-2]) == (0, FORMATS["flags"](told), "")
     environ = {
         "KUBE2ETCD_DNS_SERVER_IP": "10.0.0.10,fd00::a",
         "KUBE2ETCD_DOMAIN": "kubernetes.local",
@@ -239,9 +225,7 @@ def test_help_says_the_order_and_the_set() -> None:
 
 WRONG = [
     ([], "no DNS server is given; write --dns-server-ip"),
-    (["--dns-server-ip", "10.0.0.256"], "--dns-server-ip is '10.0.0.256'"),
     (["--dns-server-ip", "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"], "resolvers read 3"),
-    (["--dns-server-ip", "10.0.0.1", "--ndots", "16"], "a whole number from 0 to 15"),
     (["--dns-server-ip", "10.0.0.1", "--namespace", "A b"], "cannot be the name of a namespace"),
     (["--dns-server-ip", "10.0.0.1", "--format", "yaml"], "'yaml' is not one of"),
     (["--dns-server-ip", "10.0.0.1", "--format", "kubelet", "--merge", "x"], "not with kubelet"),

@@ -15,15 +15,15 @@ from click.testing import CliRunner
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect import wait as module
-from kube2etcd.inspect.wait import PAUSE, Answer, ask, canonical, resolv_conf, wait
+from kube2etcd.inspect.wait import PAUSE, Reply, ask, canonical, resolv_conf, wait
 from kube2etcd.settings import HostPort
 from skydns_compat.names import Name
 from tests.stack.process import free_port
 
-SRV = Answer("NOERROR", ("0 50 80 web.shop.svc.cluster.local.",))
-A = Answer("NOERROR", ("10.0.0.1", "10.0.0.2"))
-NODATA, NXDOMAIN, SERVFAIL = Answer("NOERROR"), Answer("NXDOMAIN"), Answer("SERVFAIL")
-NOTHING = Answer("", trouble="no answer")
+SRV = Reply("NOERROR", ("0 50 80 web.shop.svc.cluster.local.",))
+A = Reply("NOERROR", ("10.0.0.1", "10.0.0.2"))
+NODATA, NXDOMAIN, SERVFAIL = Reply("NOERROR"), Reply("NXDOMAIN"), Reply("SERVFAIL")
+NOTHING = Reply("", trouble="no answer")
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,10 @@ NOTHING = Answer("", trouble="no answer")
         (NODATA, "absent", True),
         (NXDOMAIN, "absent", True),
         (SERVFAIL, "absent", False),
-        (SERVFAIL, "present", False),
         (NOTHING, "absent", False),
-        (NOTHING, "present", False),
     ],
 )
-def test_what_an_answer_satisfies(answer: Answer, wanted: str, holds: bool) -> None:
+def test_what_an_answer_satisfies(answer: Reply, wanted: str, holds: bool) -> None:
     assert answer.satisfies(wanted) is holds
 
 
@@ -51,20 +49,20 @@ def test_what_an_answer_satisfies(answer: Answer, wanted: str, holds: bool) -> N
     ("answer", "shown"),
     [(A, "10.0.0.1, 10.0.0.2"), (NODATA, "NODATA"), (NXDOMAIN, "NXDOMAIN"), (NOTHING, "no answer")],
 )
-def test_an_answer_as_text(answer: Answer, shown: str) -> None:
+def test_an_answer_as_text(answer: Reply, shown: str) -> None:
     assert str(answer) == shown
 
 
 class Clock:
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Reply) -> None:
         self.now, self.slept = 0.0, []  # type: tuple[float, list[float]]
-        self._answers: Iterator[Answer] = iter(answers)
+        self._answers: Iterator[Reply] = iter(answers)
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
 
-    def wait(self, timeout: float) -> tuple[bool, Answer]:
+    def wait(self, timeout: float) -> tuple[bool, Reply]:
         return wait(lambda: next(self._answers), "present", timeout, clock=lambda: self.now, sleep=self.sleep)
 
 
@@ -102,31 +100,24 @@ def test_a_value_in_the_form_of_answers(wanted: str, rtype: str, form: str) -> N
 @pytest.mark.parametrize(
     ("rtype", "records", "data"),
     [
-        ("A", ["web.example. CNAME lb.example.", "lb.example. A 10.0.0.1"], ("10.0.0.1",)),
         ("A", ["lb.example. A 10.0.0.1", "web.example. CNAME lb.example."], ("10.0.0.1",)),
+        ("A", ["web.example. A 10.0.0.1", "web.example. A 10.0.0.2"], ("10.0.0.1", "10.0.0.2")),
         ("A", ["WEB.example. A 10.0.0.1"], ("10.0.0.1",)),
         ("A", ["evil.example. A 10.66.6.6"], ()),
-        (
-            "SOA",
-            ["example. SOA ns.example. hostmaster.example. 1 2 3 4 5"],
-            ("ns.example. hostmaster.example. 1 2 3 4 5",),
-        ),
-        ("SOA", ["other. SOA ns.example. hostmaster.example. 1 2 3 4 5"], ()),
+        ("SOA", ["example. SOA ns.a. host.a. 1 2 3 4 5"], ("ns.a. host.a. 1 2 3 4 5",)),
+        ("SOA", ["other. SOA ns.a. host.a. 1 2 3 4 5"], ()),
     ],
-    ids=["alias", "alias last", "letter case", "another owner", "apex", "another apex"],
+    ids=["alias last", "two", "letter case", "another owner", "apex", "another apex"],
 )
 def test_data_are_those_of_the_name(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
-    found = answered(
-        [
-            dns.rrset.from_text(name, 5, "IN", kind, rest)
-            for name, kind, rest in (one.split(" ", 2) for one in records)
-        ],
-        rtype,
-    )
-    assert found.data == data
+    found = answered(records, rtype)
+    assert (found.rcode, found.data) == ("NOERROR", data)
+    assert [one.lower() for one in found.records] == [
+        one.replace(" ", " 5 in ", 1).lower() for one in records
+    ]
 
 
-def answered(records: list[dns.rrset.RRset], rtype: str = "A") -> Answer:
+def answered(records: list[str], rtype: str) -> Reply:
     """What `ask` makes of these records."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
@@ -135,7 +126,10 @@ def answered(records: list[dns.rrset.RRset], rtype: str = "A") -> Answer:
         def answer() -> None:
             wire, client = server.recvfrom(4096)
             response = dns.message.make_response(dns.message.from_wire(wire))
-            response.answer = records
+            response.answer = [
+                dns.rrset.from_text(name, 5, "IN", kind, rest)
+                for name, kind, rest in (one.split(" ", 2) for one in records)
+            ]
             server.sendto(response.to_wire(), client)
 
         thread = threading.Thread(target=answer)
@@ -143,17 +137,6 @@ def answered(records: list[dns.rrset.RRset], rtype: str = "A") -> Answer:
         found = ask(Name.parse("web.example"), rtype, HostPort("127.0.0.1", server.getsockname()[1]))
         thread.join()
     return found
-
-
-def test_data_of_the_type_that_was_asked_for() -> None:
-    found = answered(
-        [
-            dns.rrset.from_text("web.example.", 5, "IN", "CNAME", "lb.example."),
-            dns.rrset.from_text("lb.example.", 5, "IN", "A", "10.0.0.1", "10.0.0.2"),
-        ]
-    )
-    assert (found.rcode, sorted(found.data)) == ("NOERROR", ["10.0.0.1", "10.0.0.2"])
-    assert found.records[0] == "web.example. 5 IN CNAME lb.example."
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +169,6 @@ def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
         (["a.b", "NONSENSE"], "is no type"),
         (["a.b", "--timeout", "soon"], "--timeout is 'soon'; write seconds"),
         (["a.b", "--server", "h:x"], "h:x"),
-        (["a.b", "--server", "localhost:53"], "localhost"),
-        (["a.b", "--server", ":53"], "--server "),
         (["a.b", "--server", ""], "--server "),
         (["a.b", "--for", ""], "--for "),
     ],
@@ -201,7 +182,7 @@ def test_what_cannot_be_asked(arguments: list[str], said: str) -> None:
 def test_it_says_what_came_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
-    def answer(name: Name, rtype: str, server: HostPort) -> Answer:
+    def answer(name: Name, rtype: str, server: HostPort) -> Reply:
         asked.append((str(name), rtype))
         return A if rtype == "PTR" else NXDOMAIN
 
