@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,7 +31,6 @@ from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
 from skydns_compat.records import (
-    NO_PORT,
     Alias,
     Data,
     Exists,
@@ -151,19 +150,13 @@ def look(reconciler: Reconciler, timeout: float) -> View:
         zone = next((str(zone) for zone in zones if name.below(zone)), "")
         rows.add(RecordState(f"{name}.", one.rtype, data, one.ttl, zone, made_by, state))
 
-    for some in batched(units, UNITS):
+    for start in range(0, len(units), UNITS):
+        some = units[start : start + UNITS]
         for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
-            record = one.record
-            if not isinstance(record.data, Port) or record.data.port != NO_PORT:
-                add(record, str(one.unit), states.get(record.name, ""))
+            add(one.record, str(one.unit), states.get(one.record.name, ""))
     for record in inbox.ask(lambda: _held(reconciler), timeout):
         add(record, "", "held")
     return replace(view, rows=tuple(sorted(rows, key=lambda row: (row.name.split(".")[::-1], row))))
-
-
-def batched(units: list[Unit], size: int) -> Iterator[list[Unit]]:
-    """The units, so many at a time."""
-    return (units[start : start + size] for start in range(0, len(units), size))
 
 
 def _records(publisher: Publisher, units: list[Unit]) -> list[Row]:
@@ -193,12 +186,17 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         return "contested" if key in contested else "refused" if key in refused else "missing"
 
     left_out, skipped = publisher.left_out_units(), list(store.refusals())
-    problems = [
-        *(Problem("skipped", f"{name}.", reason[:LONGEST]) for name, reason in skipped[:MOST_PROBLEMS]),
-        *(Problem("refused", shown(key), reason) for key, reason in islice(refused.items(), MOST_PROBLEMS)),
-        *(Problem("contested", shown(key), CONTESTED) for key in islice(sorted(contested), MOST_PROBLEMS)),
-        *(Problem("held", shown(key), HELD) for key in islice(sorted(held), MOST_PROBLEMS)),
-        *(Problem("malformed", shown(key), MALFORMED) for key in islice(sorted(malformed), MOST_PROBLEMS)),
+    problems = [Problem("skipped", f"{name}.", reason[:LONGEST]) for name, reason in skipped[:MOST_PROBLEMS]]
+    of_keys: dict[str, Mapping[bytes, str]] = {
+        "refused": refused,
+        "contested": dict.fromkeys(sorted(contested), CONTESTED),
+        "held": dict.fromkeys(sorted(held), HELD),
+        "malformed": dict.fromkeys(sorted(malformed), MALFORMED),
+    }
+    problems += [
+        Problem(sort, shown(key), reason)
+        for sort, reasons in of_keys.items()
+        for key, reason in islice(reasons.items(), MOST_PROBLEMS)
     ]
     problems += [
         Problem("left out", str(unit), reason[:LONGEST])
@@ -225,10 +223,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         counts={
             "left out": publisher.left_out(),
             "skipped": len(skipped),
-            "refused": len(refused),
-            "contested": len(contested),
-            "held": len(held),
-            "malformed": len(malformed),
+            **{sort: len(reasons) for sort, reasons in of_keys.items()},
         },
         leader=target.other_leader,
         trouble=target.trouble,
@@ -254,7 +249,7 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
             found.append(f"etcd refuses to write the name: {refused[key]}")
         elif key in disputed:
             found.append("another writer with our owner id undoes our changes of the name")
-        elif key in target.foreign.keys | target.foreign.contested:
+        elif key in target.foreign.keys or key in target.foreign.contested:
             continue  # `Explainer` names these, by etcd's keys
         elif wanted.get(key) != entries.get(key):
             found.append("a change of the name is not written yet")

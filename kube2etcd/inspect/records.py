@@ -37,21 +37,12 @@ class Row:
 
 def rows(publisher: Publisher) -> list[Row]:
     """Every record that is published, by name, from the zone's apex down."""
-    return sorted(_rows(publisher), key=_order)
+    return sorted((row for unit in publisher.units() for row in unit_rows(publisher, unit)), key=_order)
 
 
 def count(publisher: Publisher) -> int:
     """How many records are published."""
-    return sum(1 for _ in _rows(publisher))
-
-
-def _rows(publisher: Publisher) -> Iterator[Row]:
-    return filter(_shown, (row for unit in publisher.units() for row in unit_rows(publisher, unit)))
-
-
-def _shown(row: Row) -> bool:
-    """A port without a number is no record, it only has a share of the weights."""
-    return not isinstance(row.record.data, Port) or row.record.data.port != NO_PORT
+    return sum(1 for unit in publisher.units() for _ in unit_rows(publisher, unit))
 
 
 def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
@@ -62,18 +53,15 @@ def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
     """The records of one unit, less those that another unit has."""
     published, made_by = publisher.published(unit), maker(publisher, unit)
     for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
-        if holds(publisher, record, unit):
+        # A port without a number is no record, it only has a share of the weights.
+        numberless = isinstance(record.data, Port) and record.data.port == NO_PORT
+        if not numberless and publisher.holder(publisher.key(record.name)) in (unit, None):
             yield Row(record, made_by)
 
 
 def maker(publisher: Publisher, unit: Unit) -> Unit:
     """The object behind a unit; the first of those that hold a name."""
     return next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
-
-
-def holds(publisher: Publisher, record: Record, unit: Unit) -> bool:
-    """Whether the name is the unit's, where several may claim it."""
-    return publisher.holder(publisher.key(record.name)) in (unit, None)
 
 
 def parse_object(text: str) -> tuple[str, ...]:
@@ -207,7 +195,7 @@ class Changes:
         return sorted(changes, key=lambda change: (_order(change[1])[0], change[0] == "+", _order(change[1])))
 
     def _of(self, unit: Unit) -> frozenset[Row]:
-        return frozenset(filter(_shown, unit_rows(self._publisher, unit)))
+        return frozenset(unit_rows(self._publisher, unit))
 
 
 def change_line(sign: str, row: Row, moment: str, output: str) -> str:
