@@ -1,9 +1,8 @@
 """SkyDNS messages: the JSON values that CoreDNS and SkyDNS read.
 
-`encode` is the only writer, and byte-stable: one value of a `Message` is one text, so that two
-runs write the same bytes and a comparison of bytes is a comparison of meaning.  `decode` reads as
-the servers do (Go's ``encoding/json``): field names without regard to case, unknown fields
-ignored, every known field strictly typed, ``null`` means absent.
+`encode` is byte-stable: equal messages are equal bytes, so values are compared as bytes.  `decode` reads as
+the servers do (Go's ``encoding/json``): field names in any letter case, unknown fields ignored, known fields
+strictly typed, ``null`` means absent.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ class MalformedMessage(ValueError):
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One SkyDNS message; field names, order and defaults are the wire's.
 
-    ``port`` -1 hides the key from SRV answers.  ``priority`` 65536 is priority 0 on the wire,
-    since 0 means "not given" to the readers.  ``ttl`` in seconds, 0 means 300.  ``targetstrip``
-    is the number of labels that are cut from the left of an SRV target made from the key.
-    ``owner`` is ours alone: no reader looks at it.
+    ``port`` -1 hides the key from SRV answers.  ``priority`` 65536 is 0 on the wire, since 0 means "not
+    given".  ``ttl`` in seconds, 0 means 300.  ``targetstrip`` is the number of labels cut from the left of an
+    SRV target that is made from the key.  ``owner`` is ours: the servers ignore it.
     """
 
     host: str = ""
@@ -40,14 +38,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 _encoder = msgspec.json.Encoder()
-_TEXTS = frozenset({"host", "text", "group", "owner"})
-_BOUNDS = {
-    "port": (-(2**63), 2**63 - 1),
-    "priority": (-(2**63), 2**63 - 1),
-    "weight": (-(2**63), 2**63 - 1),
-    "targetstrip": (-(2**63), 2**63 - 1),
-    "ttl": (0, 2**32 - 1),
-}
+_DEFAULTS = Message()
+_KINDS = {str: "a string", bool: "true or false", int: "a whole number"}
+_INT64 = (-(2**63), 2**63 - 1)
+_UINT32 = (0, 2**32 - 1)
 
 
 def encode(message: Message) -> bytes:
@@ -74,7 +68,7 @@ def decode(value: bytes) -> Message:
 
 
 def owner_of(value: bytes) -> str | None:
-    """The owner mark in ``value``; empty when there is none, ``None`` when it is malformed."""
+    """The owner in ``value``; empty without one, None where the value is malformed."""
     try:
         return decode(value).owner
     except MalformedMessage:
@@ -82,7 +76,7 @@ def owner_of(value: bytes) -> str | None:
 
 
 class _Fraction:
-    """A number with a fraction or an exponent, which no field of the servers can take."""
+    """A number with a fraction or an exponent, which no field takes."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -92,25 +86,18 @@ def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-# Made once: `json.loads` makes one for each call that says how to read numbers.
+# Made once: `json.loads` with such arguments makes one for each call.
 _decoder = json.JSONDecoder(parse_float=_Fraction, parse_constant=_refuse)
 
 
 def _checked(field: str, content: object) -> object:
-    if field in _TEXTS:
-        if not isinstance(content, str):
-            # The owner is unknown to the servers: whatever it holds cannot spoil an answer.
-            if field == "owner":
-                return ""
-            raise MalformedMessage(f"{field} is not a string")
-        return content
-    if field == "mail":
-        if not isinstance(content, bool):
-            raise MalformedMessage("mail is not true or false")
-        return content
-    if not isinstance(content, int) or isinstance(content, bool):
-        raise MalformedMessage(f"{field} is not a whole number")
-    low, high = _BOUNDS[field]
-    if not low <= content <= high:
-        raise MalformedMessage(f"{field} is out of range")
+    kind = type(getattr(_DEFAULTS, field))
+    if type(content) is not kind:
+        if field == "owner":
+            return ""  # unknown to the servers: it cannot spoil an answer
+        raise MalformedMessage(f"{field} is not {_KINDS[kind]}")
+    if isinstance(content, int):
+        low, high = _UINT32 if field == "ttl" else _INT64
+        if not low <= content <= high:
+            raise MalformedMessage(f"{field} is out of range")
     return content

@@ -1,8 +1,7 @@
 """DNS names as validated labels, and the reverse names of addresses.
 
-A `Name` is always lower case (questions are compared without regard to case, RFC 4343, and the
-readers fold the question before they look for its key) and never empty of meaning: what cannot be
-a name is `InvalidName` at the moment it is built.  Knows nothing of keys or of Kubernetes.
+A `Name` is in lower case, since names are compared without regard to case (RFC 4343) and the servers fold a
+question before they look for its key.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ import msgspec
 
 #: RFC 1035 section 2.3.4, in octets; a label of text is at most 63.
 MAX_LABEL = 63
-#: The same section's 255 octets on the wire, less the root label and the first length octet.
+#: The same section's 255 octets, less the root label and the first length octet.
 MAX_NAME = 253
 
-# Letters, digits, hyphen and underscore (RFC 8552): what Kubernetes can make and resolvers ask for.
-# A dot, slash or asterisk in a label would change the key's path or mean a wildcard to the readers.
+# Letters, digits, hyphen and underscore (RFC 8552): what Kubernetes allows and resolvers ask for.
+# A dot, slash or asterisk in a label would change the key's path, or be a wildcard to the servers.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\Z")
 
-#: Stands for every label in a question to CoreDNS's etcd plugin and to SkyDNS, as ``*`` does.
+#: A wildcard in a question to CoreDNS's etcd plugin and to SkyDNS, like ``*``.
 WILDCARD = "any"
 
-#: The canonical text of an IP address (RFC 5952), as `parse_address` gives it: a text hashes, compares and
-#: is written several times faster than the objects of ipaddress.
+#: The canonical text of an IP address (RFC 5952), from `parse_address`: several times faster to hash, compare
+#: and write than the objects of ipaddress.
 Address = NewType("Address", str)
 
 
@@ -37,7 +36,7 @@ class InvalidName(ValueError):
 
 
 class InvalidAddress(ValueError):
-    """The text is not one plain IP address."""
+    """The text is not one IP address."""
 
 
 class Name(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -49,23 +48,23 @@ class Name(msgspec.Struct, frozen=True, order=True, gc=False):
         return ".".join(self.labels)
 
     def child(self, *labels: str) -> Name:
-        """The name with ``labels`` put in front; `InvalidName` for what cannot be one or be served."""
+        """The name with ``labels`` in front; `InvalidName` where it is none or cannot be served."""
         return servable(_checked((*map(check_label, labels), *self.labels)))
 
     def below(self, other: Name) -> bool:
-        """Whether this name is under ``other``, or is it."""
+        """Whether this name is ``other`` or under it."""
         count = len(other.labels)
         return count == 0 or self.labels[-count:] == other.labels
 
     def relative(self, zone: Name) -> tuple[str, ...]:
-        """The labels in front of ``zone``; ``ValueError`` when the name is not below it."""
+        """The labels in front of ``zone``; ValueError where the name is not below it."""
         if not self.below(zone):
             raise ValueError(f"{self} is not below {zone}")
         return self.labels[: len(self.labels) - len(zone.labels)]
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """The name for ``text``, with or without the final dot, in any letter case."""
+        """The name ``text``, with or without the final dot, in any letter case."""
         plain = text.removesuffix(".")
         if not plain:
             raise InvalidName("the name is empty")
@@ -84,7 +83,7 @@ def check_label(label: str) -> str:
 
 
 def servable(name: Name) -> Name:
-    """``name``, or `InvalidName` where the readers would take one of its labels for a wildcard."""
+    """``name``, or `InvalidName` where a label is a wildcard to the servers."""
     if WILDCARD in name.labels:
         raise InvalidName(f"the label {WILDCARD!r} is a wildcard to the DNS server and cannot be served")
     return name
@@ -98,13 +97,13 @@ def _checked(labels: tuple[str, ...]) -> Name:
 
 
 def parse_address(text: str) -> Address:
-    """The one plain address that ``text`` is, else `InvalidAddress`.
+    """The address ``text``, else `InvalidAddress`.
 
-    Strict, since a reader takes what it cannot parse for a *name* and answers a CNAME: no zone
-    (``fe80::1%eth0``), no prefix length, no leading zeros, no blanks.  An IPv4-mapped IPv6
-    address is the IPv4 address that it maps, as the readers answer it.
+    Strict, since the servers take what they cannot parse for a *name* and answer with a CNAME: no zone
+    (``fe80::1%eth0``), no prefix length, no leading zeros, no blanks.  An IPv4-mapped IPv6 address becomes
+    the IPv4 address, as in the servers' answers.
     """
-    # The C library's parser is several times as fast as that of ipaddress, and as strict.
+    # Several times as fast as ipaddress, and as strict.
     try:
         if ":" not in text:
             inet_pton(AF_INET, text)
@@ -129,14 +128,14 @@ def version(address: Address) -> int:
 
 
 def reverse_name(address: Address) -> Name:
-    """Where the PTR record of ``address`` lives (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+    """The name of the PTR record of ``address`` (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
     if ":" not in address:
         return Name((*address.split(".")[::-1], "in-addr", "arpa"))
     return Name(tuple(ipaddress.IPv6Address(address).reverse_pointer.split(".")))
 
 
 def address_of(name: Name) -> Address | None:
-    """The address whose reverse name this is; None for any other name."""
+    """The address whose reverse name this is; None for other names."""
     labels = name.labels[:-2][::-1]
     try:
         if name.labels[-2:] == ("in-addr", "arpa") and len(labels) == 4:

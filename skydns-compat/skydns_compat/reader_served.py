@@ -1,7 +1,7 @@
-"""The answer of a whole server: the entries, and the Corefile's rules in front of them.
+"""A model of CoreDNS with our Corefile: the `skydns_compat.corefile.Block` rules in front of the entries.
 
-Reads the same `skydns_compat.corefile.Block` data from which the Corefile's text is made.  Leaves out what
-does not change the meaning of an answer: cache, order of addresses, the SOA record of a negative answer.
+Left out is what does not change the meaning of an answer: the cache, the order of addresses, the SOA record
+of a negative answer.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from skydns_compat.corefile import Block, Rewrite, Template
 from skydns_compat.names import Name, parse_address
 from skydns_compat.reader import Answer, Entries, Rcode, Rr, absolute, answer, below
 
-#: Who answers for other names: (name, type) -> its answer.
+#: The upstream: (name, type) -> its answer.
 Upstream = Callable[[str, str], Answer]
 
 _NAMED = frozenset({"CNAME", "MX", "NS", "PTR", "SOA", "SRV"})
 _RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN"}
-#: The name that a record's data end in, or of SOA begin with.
+# The name that a record's data end in, or for SOA begin with.
 _LAST_WORD, _FIRST_WORD = re.compile(r"\S+$"), re.compile(r"^\S+")
 
 
 class EndlessQuestionError(RuntimeError):
-    """Two zones of one server lead to each other by CNAME: the server asks itself for ever."""
+    """Two zones of one server lead to each other by CNAME: the server asks itself forever."""
 
 
 def refused(_name: str, _qtype: str) -> Answer:
-    """No upstream at all: the server has no block for such names."""
+    """No upstream: the server has no block for such names."""
     return Answer("REFUSED")
 
 
 def served_answer(
     entries: Entries, blocks: Sequence[Block], qname: Name | str, qtype: str, upstream: Upstream = refused
 ) -> Answer:
-    """What a server with ``blocks`` as its Corefile says when etcd holds ``entries``."""
+    """The answer of a server with the Corefile ``blocks`` and ``entries`` in etcd."""
     return _Server(entries, tuple(blocks), upstream).ask(absolute(str(qname)), qtype.upper())
 
 
@@ -47,7 +47,7 @@ class _Server:
     asked: tuple[tuple[str, str], ...] = ()
 
     def ask(self, name: str, qtype: str) -> Answer:
-        # Of two blocks for one zone the first wins whose view lets the type pass.
+        # Of two blocks for one zone, the first whose view matches the type.
         zones = {
             zone: block
             for block in reversed(self.blocks)
@@ -56,7 +56,7 @@ class _Server:
         }
         if not zones:
             return self.upstream(name, qtype)
-        # DS is the parent's (RFC 4035 section 3.1.4.1), so CoreDNS takes the uppermost zone that it has.
+        # DS is the parent's (RFC 4035 section 3.1.4.1), so CoreDNS takes the uppermost of its zones.
         choose = min if qtype == "DS" else max
         zone = choose(zones, key=lambda each: len(each.labels))
         block = zones[zone]
@@ -75,7 +75,7 @@ class _Server:
         return given
 
     def stored(self, block: Block, zone: Name, name: str, qtype: str) -> Answer:
-        """What the etcd plugin behind the rules says; unknown names may go on to the upstream."""
+        """The etcd plugin's answer; unknown names may go to the upstream."""
         inner = replace(self, asked=(*self.asked, (name.lower(), qtype)))
         given = answer(self.entries, zone, name, qtype, inner.elsewhere)
         if given.rcode == "NXDOMAIN" and block.fallthrough:
@@ -83,14 +83,14 @@ class _Server:
         return given
 
     def elsewhere(self, name: str, qtype: str) -> Sequence[Rr]:
-        """A name outside the zone is asked here again, from the first rule on."""
+        """A name outside the zone is a question to the whole server again."""
         if (name.lower(), qtype) in self.asked:
             raise EndlessQuestionError(" -> ".join(each for each, _ in (*self.asked, (name, qtype))))
         return self.ask(name, qtype).answers
 
 
 def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callable[[Rr], Rr]]]:
-    """The name that is asked for instead, and how the records come back, in the order of the rules."""
+    """The rewritten name, and the changes of the records on their way back, in the order of the rules."""
     reverts: list[Callable[[Rr], Rr]] = []
     for rewrite in rewrites:
         if rewrite.suffix:
@@ -116,7 +116,7 @@ def _expanded(replacement: str, match: re.Match[str]) -> str:
 
 
 def _renamed_back(name: str, before: str) -> Callable[[Rr], Rr]:
-    """``answer auto``: the name comes back wherever it stands, and at the end of longer names."""
+    """``answer auto``: the original name replaces the rewritten one, at the end of longer names too."""
 
     def renamed(found: str) -> str:
         return found.removesuffix(name) + before if found == name or found.endswith(f".{name}") else found

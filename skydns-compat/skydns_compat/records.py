@@ -1,7 +1,6 @@
-"""What we promise to DNS: owner name, data, time to live.
+"""DNS records: owner name, data, TTL.
 
-Records say nothing about keys or servers; `skydns_compat.layout` finds the keys for them, and
-`skydns_compat.reader` says which answers a set of keys gives.
+`skydns_compat.layout` turns them into keys; `skydns_compat.reader` says what a set of keys answers.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ NO_PORT = -1
 class Host(msgspec.Struct, frozen=True, gc=False):
     """A or AAAA, by the family of the address.
 
-    ``order`` is the place in the answer, before a server or a resolver shuffles it; None leaves it
-    to the text of the address.
+    ``order`` is the place in the answer, before a server or a resolver shuffles it; None: by the address's
+    text.
     """
 
     address: Address
@@ -36,8 +35,8 @@ class Host(msgspec.Struct, frozen=True, gc=False):
 class Alias(msgspec.Struct, frozen=True, gc=False):
     """CNAME.
 
-    ``follow``: whether a server may look up the target by reading all keys below it.  Where those are
-    not the target's alone the alias is shown, and leads to no addresses.
+    ``follow``: whether a server may look up the target by reading all keys below it.  Where some of those are
+    not the target's, CNAME is answered, and A and AAAA are NODATA.
     """
 
     target: Name
@@ -49,12 +48,11 @@ class Alias(msgspec.Struct, frozen=True, gc=False):
 
 
 class Port(msgspec.Struct, frozen=True, gc=False):
-    """SRV (RFC 2782) of priority 0; the weights of one owner are equal, and the server computes them.
+    """SRV (RFC 2782) of priority 0, with equal weights, which the server computes.
 
-    ``via`` is the one address that the port was listed with, where the addresses of the target
-    have different ports; else the port is that of every address.  A port without a number, `NO_PORT`,
-    is no SRV record: its owner has the addresses all the same, and it counts among the weights, as
-    the ``kubernetes`` plugin counts it.
+    ``via`` is the address that has the port, where the target's addresses have different ports; None: all
+    have it.  A port without a number, `NO_PORT`, is no SRV record: its owner has the addresses nevertheless,
+    and it counts among the weights, as in the ``kubernetes`` plugin.
     """
 
     port: int
@@ -63,7 +61,7 @@ class Port(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def rtype(self) -> str:
-        """``SRV``; for a port without a number nothing that can be asked for."""
+        """``SRV``; ``NODATA`` without a number."""
         return "SRV" if self.port != NO_PORT else "NODATA"
 
     def __str__(self) -> str:
@@ -71,9 +69,9 @@ class Port(msgspec.Struct, frozen=True, gc=False):
 
 
 class Srv(msgspec.Struct, frozen=True, gc=False):
-    """SRV (RFC 2782) as somebody else asked for it, with its own priority and weight.
+    """SRV (RFC 2782) with a given priority and weight.
 
-    The server makes shares of a hundred of the weights of one priority: their proportions stay.
+    The server turns the weights of one priority into shares of a hundred; their proportions stay.
     """
 
     priority: int
@@ -132,10 +130,10 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
 
 class Exists(msgspec.Struct, frozen=True, gc=False):
-    """No data: the name is there, and every type of it is NODATA (RFC 2308 section 2.2).
+    """The name exists without data: NODATA for every type (RFC 2308 section 2.2).
 
-    ``guarded``: names below it hold data that must not show here, and the question comes to this
-    very name.  Else the name stands above whole trees, and the Corefile asks for it elsewhere.
+    ``guarded``: names below it have data that must not show here, and the question is for the name itself.
+    Else the Corefile rewrites the question, since it would read all names below.
     """
 
     guarded: bool = False
