@@ -1,4 +1,4 @@
-"""Names that nest, in two zones, and every kind of question that can be asked about them."""
+"""Names of external domains in three zones, and questions of every kind about them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def records(ttl: int = 60) -> list[Record]:
 
 
 def keys() -> dict[bytes, bytes]:
-    """As the layout writes them, one call a name; and what others have put below the same names."""
+    """As the layout writes them, one call a name, and foreign ones below the same names."""
     made: dict[bytes, bytes] = {}
     for zone in ZONES:
         for name in DATA:

@@ -1,4 +1,4 @@
-"""Keys as the layout writes them, and every kind of question that can be asked about them."""
+"""Keys as the layout writes them, and questions of every kind about them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = {
     f"{_S}/alias": '{"host":"web.shop.svc.cluster.local","port":-1,"ttl":5}',
     f"{_C}/pod/shop/1-2-3-4": "{}",
     f"{_C}/pod/shop/1-2-3-4/A": '{"host":"1.2.3.4","ttl":5}',
-    # what an alias to a computed Pod name brings along
+    # comes with an alias to a computed Pod name
     f"{_S}/to-pod": '{"host":"9-8-7-6.shop.pod.cluster.local","port":-1,"ttl":5}',
     f"{_C}/pod/shop/9-8-7-6": "{}",
     f"{_C}/pod/shop/9-8-7-6/A": '{"host":"9.8.7.6","ttl":5}',
@@ -55,89 +55,53 @@ KEYS = {
     "/skydns/arpa/in-addr/10/0/0/1": '{"host":"web.shop.svc.cluster.local","ttl":5}',
 }
 
-_SERVICES = [
-    *(
-        f"{name}.shop"
-        for name in [
-            "web",
-            "hdl",
-            "ext",
-            "alias",
-            "to-pod",
-            "any",
-            "none",
-            "*",
-            "_http",
-            "ep1.hdl",
-            "no.hdl",
-            "/",
-        ]
-    ),
-    *(
-        "_http._tcp.web.shop",
-        "_tcp.web.shop",
-        "_https._tcp.web.shop",
-        "_http._udp.web.shop",
-        "_http.tcp.web.shop",
-        f"{'p' * 62}.tcp.web.shop",
-        f"{'p' * 63}.tcp.web.shop",
-        f"_{'p' * 62}.tcp.web.shop",
-        f"{'p' * 63}._tcp.web.shop",
-    ),
-    *("x._http._tcp.hdl.shop", "ep1._http._tcp.hdl.shop", "_tcp.none.shop", "_quic.web.shop"),
-    *("shop/web", "/shop", "shop/web.x", "www.example.com.shop", "example.com"),
-    *("_http._tcp.any.shop", "_http._tcp.hdl.shop", "_http._tcp.*.shop", "_http._tcp.ep1.hdl.shop"),
-    *("x._http._tcp.web.shop", "a.b.c.d.web.shop", "web.any", "web.none", "_tcp.shop", "any.any", "WEB.Shop"),
-    *("shop", "any", "none", "*", "nt", "_tcp"),
-]
-_PODS = [
-    *(
-        "shop",
-        "none",
-        "1-2-3-4.shop",
-        "1-2-3-400.shop",
-        "9-9-9-9.none",
-        "x.1-2-3-4.shop",
-        "*.shop",
-        "any.shop",
-    ),
-    *(
-        "fd00--1.shop",
-        "--1.shop",
-        "fd00--.shop",
-        "1-2-3-4-5-6-7-8.shop",
-        "1--2-3-4-5-6-7.shop",
-        "1--2--3.shop",
-    ),
-    *("1-2-3-4-5-6-7--.shop", "x.shop", "1-2-3.shop", "9-8-7-6.shop", "x.9-8-7-6.shop", "y.x.fd00--1.none"),
-    *("--1-2-3-4-5-6-7.shop", "--1-2-3-4-5-6-7-8.shop", "1-2-3-4--5-6-7-8.shop", "1-2-3-4--5-6-7.shop"),
-    *("1-2-3-4-5-6-7-8--.shop", "1-2-3-4-5-6-7-8-9.shop", "1---2.shop", "--.shop", "01-2-3-4.shop", "-.shop"),
-]
-_OTHERS = [
-    *("", "svc.", "pod.", "dns.", "ns.dns.", "apex.dns.", "dns-version.", "x.dns-version."),
-    *(
-        "nt_.",
-        "svc.nt_.",
-        "none_.",
-        "svc/shop.",
-        "pod/shop.",
-        "www.example.com.",
-        "de.",
-        "se.",
-        "dn.",
-        "svcx.",
-    ),
-    *("shop.", "web.shop.", "_http._tcp.web.shop.", "none.shop.", "_tcp.web.shop.", "x.web.shop."),
-    *("shop.svc.nt_.", "x.", "*.", "any.", "any.dns.", "*.dns.", "x.dns.", "a.ns.dns."),
-]
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+_SERVICES = words(
+    """
+    web.shop hdl.shop ext.shop alias.shop to-pod.shop any.shop none.shop *.shop _http.shop ep1.hdl.shop
+    no.hdl.shop /.shop _http._tcp.web.shop _tcp.web.shop _https._tcp.web.shop _http._udp.web.shop
+    _http.tcp.web.shop x._http._tcp.hdl.shop ep1._http._tcp.hdl.shop _tcp.none.shop _quic.web.shop
+    shop/web /shop shop/web.x www.example.com.shop example.com
+    _http._tcp.any.shop _http._tcp.hdl.shop _http._tcp.*.shop _http._tcp.ep1.hdl.shop
+    x._http._tcp.web.shop a.b.c.d.web.shop web.any web.none _tcp.shop any.any WEB.Shop
+    shop any none * nt _tcp
+    """
+)
+_LONG = [f"{'p' * 62}.tcp", f"{'p' * 63}.tcp", f"_{'p' * 62}.tcp", f"{'p' * 63}._tcp"]
+_PODS = words(
+    """
+    shop none 1-2-3-4.shop 1-2-3-400.shop 9-9-9-9.none x.1-2-3-4.shop *.shop any.shop
+    fd00--1.shop --1.shop fd00--.shop 1-2-3-4-5-6-7-8.shop 1--2-3-4-5-6-7.shop 1--2--3.shop
+    1-2-3-4-5-6-7--.shop x.shop 1-2-3.shop 9-8-7-6.shop x.9-8-7-6.shop y.x.fd00--1.none
+    --1-2-3-4-5-6-7.shop --1-2-3-4-5-6-7-8.shop 1-2-3-4--5-6-7-8.shop 1-2-3-4--5-6-7.shop
+    1-2-3-4-5-6-7-8--.shop 1-2-3-4-5-6-7-8-9.shop 1---2.shop --.shop 01-2-3-4.shop -.shop
+    """
+)
+_OTHERS = words(
+    """
+    svc pod dns ns.dns apex.dns dns-version x.dns-version nt_ svc.nt_ none_ svc/shop pod/shop
+    www.example.com de se dn svcx shop web.shop _http._tcp.web.shop none.shop _tcp.web.shop x.web.shop
+    shop.svc.nt_ x * any any.dns *.dns x.dns a.ns.dns
+    """
+)
 NAMES = [
+    "cluster.local.",
     *(f"{name}.svc.cluster.local." for name in _SERVICES),
+    *(f"{name}.web.shop.svc.cluster.local." for name in _LONG),
     *(f"{name}.pod.cluster.local." for name in _PODS),
-    *(f"{name}cluster.local." for name in _OTHERS),
-    *("1.0.0.10.in-addr.arpa.", "2.0.0.10.in-addr.arpa.", "10.in-addr.arpa.", "in-addr.arpa.", "1.ip6.arpa."),
-    *("ext.example.", "unknown.example.", "x.1.0.0.10.in-addr.arpa."),
-    *("vm.example.", "ns.vm.example.", "guests.vm.example.", "one.guests.vm.example.", "none.vm.example."),
-    *("*.guests.vm.example.", "any.guests.vm.example.", "/.guests.vm.example.", "nt_.vm.example."),
+    *(f"{name}.cluster.local." for name in _OTHERS),
+    *words(
+        """
+        1.0.0.10.in-addr.arpa. 2.0.0.10.in-addr.arpa. 10.in-addr.arpa. in-addr.arpa. 1.ip6.arpa.
+        ext.example. unknown.example. x.1.0.0.10.in-addr.arpa.
+        vm.example. ns.vm.example. guests.vm.example. one.guests.vm.example. none.vm.example.
+        *.guests.vm.example. any.guests.vm.example. /.guests.vm.example. nt_.vm.example.
+        """
+    ),
 ]
 TYPES = ("A", "AAAA", "CNAME", "SRV", "TXT", "PTR", "MX", "NS", "SOA", "CAA", "HTTPS", "SVCB", "DS", "ANY")
 QUESTIONS = list(product(NAMES, TYPES))

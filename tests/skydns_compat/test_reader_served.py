@@ -86,16 +86,11 @@ def test_pods(label: str, qtype: str, pods: str, expected: str) -> None:
     assert ask(f"{label}.shop.{POD}", qtype, pods).rpartition(" ")[2] == expected
 
 
-def test_unknown_addresses_go_on_to_the_upstream() -> None:
-    found = Answer("NOERROR", (Rr("2.0.0.10.in-addr.arpa.", "PTR", 60, "host.example."),))
+@pytest.mark.parametrize(("name", "qtype"), [("2.0.0.10.in-addr.arpa", "PTR"), ("0.0.10.in-addr.arpa", "NS")])
+def test_reverse_names_without_a_key_go_to_the_upstream(name: str, qtype: str) -> None:
+    found = Answer("NOERROR", (Rr(f"{name}.", qtype, 60, "host.example."),))
     rules = blocks(replace(SETTINGS["disabled"], upstream="192.0.2.53"))
-    assert served_answer(ENTRIES, rules, "2.0.0.10.in-addr.arpa", "PTR", lambda _name, _qtype: found) == found
-
-
-def test_other_types_of_reverse_names_are_the_upstreams() -> None:
-    found = Answer("NOERROR", (Rr("0.0.10.in-addr.arpa.", "NS", 60, "ns.example."),))
-    rules = blocks(replace(SETTINGS["disabled"], upstream="192.0.2.53"))
-    assert served_answer(ENTRIES, rules, "0.0.10.in-addr.arpa", "NS", lambda _name, _qtype: found) == found
+    assert served_answer(ENTRIES, rules, name, qtype, lambda _name, _qtype: found) == found
 
 
 @pytest.mark.parametrize("qtype", ["A", "AAAA", "CNAME"])
