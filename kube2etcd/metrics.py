@@ -81,8 +81,8 @@ class Metrics:
         gauge("build_info", "Always 1; the label says which version runs.", "version").labels(
             __version__
         ).set(1)
-        self._objects = gauge("objects", "Objects in the store, by kind.", "kind")
-        self._rejected = gauge("rejected_objects", "Objects that cannot be read, by kind.", "kind")
+        self.objects = gauge("objects", "Objects in the store, by kind.", "kind")
+        self.rejected = gauge("rejected_objects", "Objects that cannot be read, by kind.", "kind")
         self._left_out = gauge(
             "left_out_records",
             "Records that objects ask for and cannot have, by reason: pending (no address or ready endpoint"
@@ -92,33 +92,33 @@ class Metrics:
         )
         for reason in LEFT_OUT:
             self._left_out.labels(reason)
-        self._refused = gauge("refused_keys", "Keys that etcd refuses to write; each has a line in the log.")
+        self.refused = gauge("refused_keys", "Keys that etcd refuses to write; each has a line in the log.")
         self._synced = gauge("synced", "1 when the kind has been listed.", "kind")
         self._stale = gauge(
             "stale_since_timestamp_seconds", "Since when the kind is not followed; 0 when it is.", "kind"
         )
         self._lists = counter("lists", "Complete lists of a kind.", "kind")
-        self._watches = counter(
+        self.watches = counter(
             "watches", "How often a kind came to be watched: at the start, and after failures.", "kind"
         )
         self.received: Callable[[], Mapping[str, int]] = dict
         """The bytes that the API server sent so far, by kind; called at each scrape."""
         self.catalog.append((RECEIVED, "counter", ("kind",), RECEIVED_HELP))
         registry.register(_Received(self))
-        self._events = counter("watch_events", "Watch events that were taken in.", "kind")
-        self._failures = counter("api_failures", "Lists and watches that failed.", "kind")
-        self._keys = gauge("keys", "Keys of ours in etcd.")
+        self.events = counter("watch_events", "Watch events that were taken in.", "kind")
+        self.failures = counter("api_failures", "Lists and watches that failed.", "kind")
+        self.keys = gauge("keys", "Keys of ours in etcd.")
         self._foreign = gauge("foreign_keys", "Keys of others under our zones; never touched.")
         self._malformed = gauge(
             "malformed_keys", "Foreign values under our zones that no DNS server can read."
         )
-        self._contested = gauge(
+        self.contested = gauge(
             "contested_keys", "Keys that we want and another writer holds by right of its owner id."
         )
-        self._disputed = gauge(
+        self.disputed = gauge(
             "disputed_keys", "Keys left to another writer that has our owner id; nothing is deleted then."
         )
-        self._unforeseen = counter(
+        self.unforeseen = counter(
             "unforeseen_errors", "Events and objects dropped for an unforeseen error; each is logged."
         )
         self._thread_deaths = counter(
@@ -129,19 +129,19 @@ class Metrics:
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
-        self._repairs = counter("repairs", "Keys put right that somebody else changed or that were lost.")
-        self._held = gauge(
+        self.repairs = counter("repairs", "Keys put right that somebody else changed or that were lost.")
+        self.held = gauge(
             "held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits."
         )
-        self._ready = gauge("ready", "1 when etcd was equal to the cluster and can be reached.")
-        self._leads = gauge("leader", "1 when this bridge writes; 0 when it stands by (--leader-elect).")
+        self.ready = gauge("ready", "1 when etcd was equal to the cluster and can be reached.")
+        self.leads = gauge("leader", "1 when this bridge writes; 0 when it stands by (--leader-elect).")
         self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")
-        self._etcd_watches_lost = counter(
+        self.etcd_watches_lost = counter(
             "etcd_watch_failures", "Watches on etcd that could not be opened, or ended; each costs a reading."
         )
         self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
-        self._latency = histogram(
+        self.latency = histogram(
             "change_to_write_seconds", "From taking in a change to its keys in etcd.", LATENCY_STEPS
         )
         self._programming = histogram(
@@ -150,7 +150,7 @@ class Metrics:
             LATENCY_STEPS,
             "kind",
         )
-        self._queue = gauge("queue_length", "Events that wait for the loop.")
+        self.queue = gauge("queue_length", "Events that wait for the loop.")
         self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)
         """The latest changes: seconds of the epoch, seconds from event to keys, kind of the object."""
         self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync ended well.")
@@ -160,7 +160,7 @@ class Metrics:
         self._called = gauge(
             "webhook_last_success_timestamp_seconds", "When a call of the ExternalDNS webhook last succeeded."
         )
-        self._skipped = counter(
+        self.skipped = counter(
             "webhook_skipped_endpoints", "Endpoints of calls that could not be used, by reason.", "reason"
         )
         self._endpoints = gauge("webhook_endpoints", "Endpoints that the webhook keeps.")
@@ -171,14 +171,6 @@ class Metrics:
         return generate_latest(self.registry)
 
     # The API server's side
-
-    def objects(self, kind: str, count: int) -> None:
-        """The store holds ``count`` objects of ``kind``."""
-        self._objects.labels(kind).set(count)
-
-    def rejected(self, kind: str, count: int) -> None:
-        """``count`` objects of ``kind`` cannot be read at present."""
-        self._rejected.labels(kind).set(count)
 
     def left_out(self, counts: Mapping[str, int]) -> None:
         """Records that were asked for and cannot be made at present, by reason (`LEFT_OUT`)."""
@@ -191,44 +183,16 @@ class Metrics:
         self._synced.labels(kind).set(1)
         self._stale.labels(kind).set(0)
 
-    def watched(self, kind: str) -> None:
-        """``kind`` is watched, at first or again."""
-        self._watches.labels(kind).inc()
-
-    def events(self, kind: str, count: int = 1) -> None:
-        """``count`` watch events of ``kind`` were taken in."""
-        self._events.labels(kind).inc(count)
-
-    def failed(self, kind: str) -> None:
-        """A list or watch of ``kind`` failed."""
-        self._failures.labels(kind).inc()
-
     def stale_for(self, kind: str, seconds: float | None) -> None:
         """``kind`` has not been followed for so long; ``None``: it is."""
         self._stale.labels(kind).set(0 if seconds is None else time.time() - seconds)
 
     # etcd's side
 
-    def keys(self, count: int) -> None:
-        """etcd holds ``count`` keys of ours."""
-        self._keys.set(count)
-
     def foreign(self, count: int, malformed: int = 0) -> None:
         """Under our zones lie ``count`` keys of others, ``malformed`` of them unreadable."""
         self._foreign.set(count)
         self._malformed.set(malformed)
-
-    def contested(self, count: int) -> None:
-        """``count`` keys that we want are another writer's."""
-        self._contested.set(count)
-
-    def disputed(self, count: int) -> None:
-        """``count`` keys are left to another writer with our owner id."""
-        self._disputed.set(count)
-
-    def unforeseen(self) -> None:
-        """An event or an object was dropped for an unforeseen error."""
-        self._unforeseen.inc()
 
     def thread_died(self, name: str) -> None:
         """A thread died of an unforeseen error."""
@@ -240,55 +204,23 @@ class Metrics:
         self._writes.labels("put").inc(puts)
         self._writes.labels("delete").inc(deletes)
 
-    def repaired(self, count: int) -> None:
-        """``count`` keys were not what we had written, and are again."""
-        self._repairs.inc(count)
-
-    def held(self, deletes: int) -> None:
-        """A plan with so many deletes waits to be confirmed; 0: none does."""
-        self._held.set(deletes)
-
-    def refused(self, keys: int) -> None:
-        """etcd refuses to write so many keys."""
-        self._refused.set(keys)
-
     def etcd_up(self, yes: bool) -> None:
         """Whether etcd answered the last request."""
         self._etcd_up.set(yes)
         if not yes:
             self._etcd_failures.inc()
 
-    def etcd_watch_lost(self) -> None:
-        """The watch on etcd could not be opened, or has ended."""
-        self._etcd_watches_lost.inc()
-
     # The loop
-
-    def ready(self, yes: bool) -> None:
-        """Whether the readiness probe says yes."""
-        self._ready.set(yes)
-
-    def leads(self, yes: bool) -> None:
-        """Whether this bridge may write."""
-        self._leads.set(yes)
 
     def resynced(self, seconds: float) -> None:
         """A full resync ended well, after ``seconds``."""
         self._resync.observe(seconds)
         self._resynced.set_to_current_time()
 
-    def latency(self, seconds: float) -> None:
-        """A change needed ``seconds`` from its event to its keys."""
-        self._latency.observe(seconds)
-
     def programmed(self, kind: str, seconds: float) -> None:
         """An event of an object of ``kind`` had its keys in etcd ``seconds`` after it arrived."""
         self._programming.labels(kind).observe(seconds)
         self.delays.append((time.time(), seconds, kind))
-
-    def queued(self, events: int) -> None:
-        """So many events wait for the loop."""
-        self._queue.set(events)
 
     # The ExternalDNS webhook
 
@@ -297,10 +229,6 @@ class Metrics:
         self._calls.labels(method, path, str(status)).inc()
         if status < 400:
             self._called.set_to_current_time()
-
-    def skipped(self, reason: str) -> None:
-        """An endpoint could not be used; ``reason`` must be of few kinds."""
-        self._skipped.labels(reason).inc()
 
     def kept(self, endpoints: int, domains: int) -> None:
         """So many endpoints are kept, and so many domains managed."""

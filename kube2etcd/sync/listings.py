@@ -99,7 +99,7 @@ class Listings:
 
     def _drop(self, what: str) -> None:
         log.exception("%s: unforeseen error; it is left as it was", what)
-        self._metrics.unforeseen()
+        self._metrics.unforeseen.inc()
 
     def _apply(self, event: ClusterEvent) -> None:
         publisher, metrics = self._publisher, self._metrics
@@ -108,7 +108,7 @@ class Listings:
                 self._listed(event)
             case Changed(kind, change):
                 self.units |= publisher.store.apply(kind, change)
-                metrics.events(kind)
+                metrics.events.labels(kind).inc()
                 if change.type == "DELETED":
                     # An object that is no unit of its own is not published again when it goes.
                     publisher.logged_reasons.forget(Unit(kind, change.namespace, change.name))
@@ -120,11 +120,11 @@ class Listings:
                 else:
                     self._absent.pop(kind, None)
                     self.stale[kind] = since
-                    metrics.failed(kind)
+                    metrics.failures.labels(kind).inc()
                     metrics.stale_for(kind, self._clock() - since)
             case Healthy(kind):
                 self._followed(kind)
-                metrics.watched(kind)
+                metrics.watches.labels(kind).inc()
                 metrics.stale_for(kind, None)
             case Rezoned(zones):
                 self.units |= publisher.rezone(zones)

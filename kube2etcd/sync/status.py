@@ -75,7 +75,7 @@ class Report(msgspec.Struct, frozen=True):
         if self.held.keys:
             reasons.append(f"{len(self.held.keys)} deletions are held until a second listing agrees")
         self._gauges()
-        self.metrics.ready(ready)
+        self.metrics.ready.set(ready)
         self.status.report(ready, reasons, listings.stale)
 
     def _not_ready(self) -> list[str]:
@@ -96,15 +96,15 @@ class Report(msgspec.Struct, frozen=True):
         metrics, store, foreign = self.metrics, self.publisher.store, self.target.foreign
         rejects = Counter(one.kind for one in store.rejects())
         for kind in self.listings.counts:
-            metrics.objects(kind, store.count(kind))
-            metrics.rejected(kind, rejects[kind])
+            metrics.objects.labels(kind).set(store.count(kind))
+            metrics.rejected.labels(kind).set(rejects[kind])
         metrics.foreign(len(foreign.keys), len(foreign.malformed))
-        metrics.contested(len(foreign.contested))
-        metrics.disputed(len(self.disputes.keys))
-        metrics.keys(len(self.target.mirror.entries) - len(foreign.keys))
-        metrics.held(len(self.held.keys))
+        metrics.contested.set(len(foreign.contested))
+        metrics.disputed.set(len(self.disputes.keys))
+        metrics.keys.set(len(self.target.mirror.entries) - len(foreign.keys))
+        metrics.held.set(len(self.held.keys))
         metrics.left_out(self.publisher.refusals)
-        metrics.refused(len(self.target.refused()))
+        metrics.refused.set(len(self.target.refused()))
 
 
 class Latency:
@@ -118,7 +118,7 @@ class Latency:
     def begin(self) -> None:
         """Start a turn with the drained events."""
         self._arrivals.extend(self._inbox.arrivals)
-        self._metrics.queued(self._inbox.length)
+        self._metrics.queue.set(self._inbox.length)
 
     def clear(self) -> None:
         """Drop the events: none changed a key."""
@@ -130,7 +130,7 @@ class Latency:
         if resync_began is not None:
             self._metrics.resynced(now - resync_began)
         elif touched:
-            self._metrics.latency(now - self._inbox.oldest)
+            self._metrics.latency.observe(now - self._inbox.oldest)
         if resync_began is not None or touched:
             for kind, arrived in self._arrivals:
                 self._metrics.programmed(kind, now - arrived)

@@ -175,7 +175,7 @@ class Target:
         if isinstance(event, EtcdChanged):
             self.damaged |= self.mirror.take(event.batch)
             return
-        self._metrics.etcd_watch_lost()
+        self._metrics.etcd_watches_lost.inc()
         if not self.mirror.lost:
             log.log(
                 logging.DEBUG if event.again else logging.WARNING, "reading etcd in full: %s", event.reason
@@ -190,7 +190,7 @@ class Target:
             self.standby.lead()
             self.mirror.lose()
             self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is no repair
-        self._metrics.leads(not other_leader)
+        self._metrics.leads.set(not other_leader)
         return before != other_leader
 
     def load(self, now: float) -> None:
@@ -227,7 +227,7 @@ class Target:
         refused = self._apply(generations(plan, self._publisher.group, MAX_TXN_OPS), plan.changes)
         self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
         if repaired := len(repairs - refused):
-            self._metrics.repaired(repaired)
+            self._metrics.repairs.inc(repaired)
             log.warning("etcd: repaired %d keys that differed from what was written", repaired)
 
     def _apply(

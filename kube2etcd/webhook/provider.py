@@ -293,7 +293,7 @@ class Provider:
         for refusal in refusals:
             log.warning("%s", refusal.text)
             if refusal.reason:
-                self._metrics.skipped(refusal.reason)
+                self._metrics.skipped.labels(refusal.reason).inc()
 
     def add_domains(self, domains: Sequence[Domain]) -> None:
         """Manage these too, also after a restart; `Unavailable`, `InvalidDomain`."""
