@@ -126,14 +126,12 @@ def _pods(namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
 
 
 _interfaces = st.lists(
-    st.builds(Interface, st.sampled_from(["my", "web", "ns", "default"]), _address), max_size=3
+    st.builds(Interface, st.sampled_from(["my", "web", "ns"]), st.tuples(_address)), max_size=3
 ).map(tuple)
 
 
 def _machines(namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
-    return st.builds(
-        VirtualMachineInstance, _metadata(namespace, name), _interfaces, st.sampled_from(["", "default"])
-    )
+    return st.builds(VirtualMachineInstance, _metadata(namespace, name), _interfaces)
 
 
 def _spoken(namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
