@@ -88,16 +88,11 @@ class Rewritten:
 
 @dataclass(slots=True)
 class _Parted:
-    """A file without our block, cut at its place."""
+    """The lines of a file: those of others before and after our block, and those in it."""
 
     before: list[bytes] = field(default_factory=list)
     after: list[bytes] = field(default_factory=list)
     block: list[bytes] = field(default_factory=list)
-    """The lines of our block, markers aside."""
-    found: bool = False
-
-    def add(self, line: bytes) -> None:
-        (self.after if self.found else self.before).append(line)
 
 
 def rewrite(
@@ -131,40 +126,26 @@ def rewrite(
 def _part(content: bytes, ours: Callable[[str], bool], markers: Markers) -> _Parted:
     lines = [line for line in re.split(rb"(?<=\n)", content) if line]
     parted = _Parted()
-    position = 0
-    while position < len(lines):
-        line = lines[position]
-        position += 1
+    others = parted.before
+    inside = whole = False
+    for position, line in enumerate(lines, 1):
         kind = markers.kind(line)
-        if not kind:
-            parted.add(line)
-        if kind != b"BEGIN":
-            continue
-        parted.found = True
-        end = _end_of(lines, position, markers)
-        if end is None:
-            while position < len(lines) and _is_ours(lines[position], ours):
-                parted.block.append(lines[position])
-                position += 1
-            continue
-        for inside in lines[position:end]:
-            if _WRITTEN.match(inside):
-                parted.block.append(inside)
-            else:
-                # A line that we never wrote moves behind the block.
-                parted.add(inside)
-        position = end + 1
+        if kind:
+            inside = kind == b"BEGIN"
+            whole = inside and _ends(lines[position:], markers)
+            others = parted.after if inside else others
+        elif inside and (_WRITTEN.match(line) if whole else _is_ours(line, ours)):
+            parted.block.append(line)
+        else:
+            # A line that we never wrote moves behind a whole block, and ends a torn one.
+            inside = whole
+            others.append(line)
     return parted
 
 
-def _end_of(lines: list[bytes], start: int, markers: Markers) -> int | None:
-    """Where the block that began before ``start`` ends; None when another begins first."""
-    for position in range(start, len(lines)):
-        if markers.kind(lines[position]) == b"END":
-            return position
-        if _MARKER.match(lines[position]):
-            return None
-    return None
+def _ends(lines: Iterable[bytes], markers: Markers) -> bool:
+    """Whether the block that begins before ``lines`` ends before another begins."""
+    return markers.kind(next(filter(_MARKER.match, lines), b"")) == b"END"
 
 
 def _is_ours(line: bytes, ours: Callable[[str], bool]) -> bool:

@@ -300,8 +300,9 @@ def decode_endpoints(value: Any) -> dict[EndpointKey, Endpoint]:
 
 def encode(state: State) -> bytes:
     """The whole state."""
-    head = msgspec.json.encode(encode_head(state)).removesuffix(b"}")
-    return head + b',"endpoints":' + encode_sorted(state.endpoints.values()) + b"}"
+    return msgspec.json.encode(
+        {**encode_head(state), "endpoints": msgspec.Raw(encode_sorted(state.endpoints.values()))}
+    )
 
 
 def decode(data: bytes) -> State:
