@@ -60,55 +60,44 @@ RETRY: Final = 1.0
 
 
 class NameEvents:
-    """Sends changed names to the reconciler, as events of the kind `KIND`.  Safe between threads."""
+    """Sends names to the reconciler, as events of the kind `KIND`.  Safe between threads."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._lock = threading.Lock()
-        self._sent: dict[str, DnsEndpoint] | None = None
-        self._refused: Mapping[str, str] = {}
+        self._names: dict[str, DnsEndpoint] = {}
+        self._listed = False
 
     def update(
         self, changed: Mapping[str, tuple[Endpoint, ...]], refused: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Send what changed of these names (no endpoints: the name is gone), and of the refused ones.
+        """Send the endpoints of these names, and why one was refused; with neither, the name is gone.
 
-        The first time all names are sent, as a list.
+        The first names are sent as a list of all.
         """
         with self._lock:
-            sent = self._sent if self._sent is not None else {}
-            before, self._refused = self._refused, refused
-            reasons = {name for name, _ in before.items() ^ refused.items()}
-            events = []
-            for name in sorted({*changed, *reasons}):
-                old = sent.pop(name, None)
-                endpoints = changed.get(name, old.endpoints if old is not None else ())
-                reason = refused.get(name, "")
-                new = _object(name, endpoints, reason) if endpoints or reason else None
-                if new is not None:
-                    sent[name] = new
-                if new != old:
-                    kind = "DELETED" if new is None else "MODIFIED" if old is not None else "ADDED"
-                    events.append(Changed(KIND, Event(kind, new, "", name)))
-            if self._sent is None:
-                self._sent = sent
+            for name, endpoints in sorted(changed.items()):
+                if endpoints or name in refused:
+                    reasons = {name: refused[name]} if name in refused else {}
+                    self._names[name] = DnsEndpoint(Metadata("", name), endpoints, reasons)
+                    event = Event("MODIFIED", self._names[name], "", name)
+                else:
+                    self._names.pop(name, None)
+                    event = Event("DELETED", None, "", name)
+                if self._listed:
+                    self._inbox.put(Changed(KIND, event))
+            if not self._listed:
+                self._listed = True
                 self._list()
-                return
-            for event in events:
-                self._inbox.put(event)
 
     def relist(self, reason: str = "") -> None:
         """Send all names again, once they are known."""
         with self._lock:
-            if self._sent is not None:
+            if self._listed:
                 self._list()
 
     def _list(self) -> None:
-        self._inbox.put(Listed(KIND, list((self._sent or {}).values())))
-
-
-def _object(name: str, endpoints: tuple[Endpoint, ...], refused: str = "") -> DnsEndpoint:
-    return DnsEndpoint(Metadata("", name), endpoints, {name: refused} if refused else {})
+        self._inbox.put(Listed(KIND, list(self._names.values())))
 
 
 class Webhook:
@@ -227,9 +216,8 @@ class Stored:
         self._inbox.put(Rezoned(tuple(zones)))
         names = Names()
         names.update(state.endpoints)
-        everything = [*names, *(name for name in state.refused if not names.of(name))]
-        objects = [_object(name, names.of(name), state.refused.get(name, "")) for name in everything]
-        self._inbox.put(Listed(KIND, objects))
+        everything = {name: names.of(name) for name in (*names, *state.refused)}
+        NameEvents(self._inbox).update(everything, state.refused)
 
 
 # --- kube2etcd webhook --------------------------------------------------------------------------------

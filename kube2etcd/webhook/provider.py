@@ -181,7 +181,8 @@ class Publication:
         if before is known:
             return
         touched = self._names.update(known.state.endpoints)
-        self._unpublished |= touched
+        refused = before.state.refused if before is not None else {}
+        self._unpublished |= touched | {name for name, _ in refused.items() ^ known.state.refused.items()}
         if self._hosts is None:
             return
         if before is None or (before.domains, before.cluster) != (known.domains, known.cluster):
@@ -329,56 +330,43 @@ class Provider:
 
         Failures become conditions; the next call tries again.
         """
+        fault = ""
         try:
-            self._repair()
+            with self._lock:
+                self._repair()
         except Exception as error:
             log.exception("comparison failed")
-            self._unread = f"internal error ({type(error).__name__}); see the log of kube2etcd"
-            self._conditions.set("repair", self._unread)
-        else:
-            self._conditions.set("repair", "")
+            fault = self._unread = f"internal error ({type(error).__name__}); see the log of kube2etcd"
+        self._conditions.set("repair", fault)
 
     def _repair(self) -> None:
-        with self._lock:
+        try:
+            if self._known is None:
+                state = self._store.load()
+                self._know(self._make(state, self._options.cluster or state.cluster))
+            # Also right after reading: a store that cannot be written must show before it has to be.
+            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
             try:
-                if self._known is None:
-                    state = self._store.load()
-                    self._know(self._make(state, self._options.cluster or state.cluster))
-                # Also right after reading: a store that cannot be written must show before it has to be.
-                deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
-                try:
-                    self._merge(self.known, deadline)
-                except Overtaken:
-                    # Another webhook was first, such as one that starts at the same time.
-                    self._merge(self.known, deadline)
-            except NotStored as error:
-                self._conditions.set("state", str(error))
-                self._unread = str(error)
-            else:
-                self._conditions.set("state", "")
-            if self._known is not None:
-                # The state in memory is acknowledged: one unavailable target does not hold up another.
-                self._publication.update(self._known)
-                self._publication.publish()
-                with contextlib.suppress(Unavailable):
-                    self._publication.write_hosts()
+                self._merge(self.known, deadline)
+            except Overtaken:
+                # Another webhook was first, such as one that starts at the same time.
+                self._merge(self.known, deadline)
+        except NotStored as error:
+            self._conditions.set("state", str(error))
+            self._unread = str(error)
+        else:
+            self._conditions.set("state", "")
+        if self._known is not None:
+            # The state in memory is acknowledged: one unavailable target does not hold up another.
+            self._publication.update(self._known)
+            self._publication.publish()
+            with contextlib.suppress(Unavailable):
+                self._publication.write_hosts()
 
     # --- inside -------------------------------------------------------------------------------------
 
     def _make(self, state: State, cluster: ClusterAddress) -> Known:
         return Known(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[Known, float]]:
-        """The state for one writer, and the seconds that its store may take."""
-        began = time.monotonic()
-        _ = self.known
-        if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
-            raise Unavailable(next(iter(self._conditions), "other calls are being worked on"))
-        try:
-            yield self.known, ANSWER_WITHIN - REQUEST - (time.monotonic() - began)
-        finally:
-            self._lock.release()
 
     def _change(self, change: Callable[[Known], State], cluster: ClusterAddress | None = None) -> None:
         """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
@@ -386,19 +374,26 @@ class Provider:
         def changed(known: Known) -> Known:
             return self._make(change(known), known.cluster if cluster is None else cluster)
 
-        with self._writing() as (known, patience):
+        began = time.monotonic()
+        _ = self.known
+        if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
+            raise Unavailable(next(iter(self._conditions), "other calls are being worked on"))
+        try:
+            waited = time.monotonic() - began
+            known = self.known
             after = changed(known)
             # Measured from here: the work on a large call is not the store's fault.
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST - waited
             try:
                 self._take(known, after, deadline)
             except Overtaken:
-                try:
-                    known = self._merge(known, deadline)
-                    self._take(known, changed(known), deadline)
-                except NotStored as error:
-                    self._conditions.set("state", str(error))
-                    raise Unavailable(str(error)) from None
+                known = self._merge(known, deadline)
+                self._take(known, changed(known), deadline)
+        except NotStored as error:
+            self._conditions.set("state", str(error))
+            raise Unavailable(str(error)) from None
+        finally:
+            self._lock.release()
 
     def _merge(self, known: Known, deadline: float) -> Known:
         """The state after a look at what other writers have stored; `NotStored`."""
@@ -413,16 +408,10 @@ class Provider:
         return known
 
     def _take(self, before: Known, after: Known, deadline: float) -> None:
-        """Store, then publish; on failure nothing has changed.  `Unavailable`, or `Overtaken`."""
+        """Store, then publish; on failure nothing has changed.  `NotStored`, `Unavailable`."""
         changed = after.state != before.state
         if changed or "state" in self._conditions:
-            try:
-                self._store.save(after.state, deadline)
-            except Overtaken:
-                raise
-            except NotStored as error:
-                self._conditions.set("state", str(error))
-                raise Unavailable(str(error)) from None
+            self._store.save(after.state, deadline)
             self._conditions.set("state", "")
         self._publication.update(after)
         try:
@@ -430,17 +419,14 @@ class Provider:
         except Unavailable:
             self._publication.update(before)
             if changed:
-                self._take_back(before, deadline)
+                try:
+                    self._store.save(before.state, deadline)
+                except NotStored as error:
+                    # `repair` tries again: to it, the store differs from the state in memory.
+                    self._conditions.set("state", str(error))
             raise
         self._know(after)
         self._publication.publish()
-
-    def _take_back(self, before: Known, deadline: float) -> None:
-        try:
-            self._store.save(before.state, deadline)
-        except NotStored as error:
-            # `repair` tries again: to it, the store differs from the state in memory.
-            self._conditions.set("state", str(error))
 
     def _know(self, known: Known) -> None:
         self._known = known

@@ -113,8 +113,8 @@ def test_a_refused_name_is_sent_with_its_reason_until_it_is_accepted() -> None:
     inbox = Inbox()
     events = NameEvents(inbox)
     one = (Endpoint("a.dtk.io", ("10.0.0.1",), "A"),)
-    events.update({}, {"a.dtk.io": "no address"})
-    events.update({}, {"a.dtk.io": "no address"})
+    events.update({})
+    events.update({"a.dtk.io": ()}, {"a.dtk.io": "no address"})
     events.update({"a.dtk.io": one}, {"a.dtk.io": "no address"})
     events.update({"a.dtk.io": one}, {})
     events.update({"a.dtk.io": ()}, {})
@@ -125,6 +125,7 @@ def test_a_refused_name_is_sent_with_its_reason_until_it_is_accepted() -> None:
             said = (sent.endpoints, sent.refused) if isinstance(sent, DnsEndpoint) else None
             found.append((news.event.type, said))
     assert found == [
+        ("MODIFIED", ((), {"a.dtk.io": "no address"})),
         ("MODIFIED", (one, {"a.dtk.io": "no address"})),
         ("MODIFIED", (one, {})),
         ("DELETED", None),
