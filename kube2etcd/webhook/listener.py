@@ -17,7 +17,7 @@ from waitress import wasyncore
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 from waitress.utilities import Error
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import default_exceptions
 
 from kube2etcd.http.server import EvictingChannel, Server
 from kube2etcd.settings import HostPort, Network
@@ -61,7 +61,8 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         error = self.request.error
         # An unknown encoding is 501, which the client takes for a soft error; it is not one.
         code = error.code if error.code < 500 else 400
-        response = refused(_Refused(code, f"{error.reason}: {error.body}"))
+        text = " ".join(f"{error.reason}: {error.body}".split())
+        response = refused(default_exceptions[code](text))
         body = response.get_data()
         request = self.request
         api: Api = self.channel.server.api
@@ -71,12 +72,6 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
-
-
-class _Refused(HTTPException):
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(" ".join(text.split()))
-        self.code = code
 
 
 class _Unwelcome(Error):  # type: ignore[misc]

@@ -187,6 +187,16 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
     assert hosts.wanted is wanted
 
 
+def test_a_name_whose_refusal_changes_is_sent_again() -> None:
+    sent: list[list[str]] = []
+    publication = Publication(None, lambda changed, *_: sent.append(sorted(changed)), "", Conditions())
+    one = state(a("b", "10.0.0.1"))
+    for refused in ({}, {"x.dtk.io": "why"}, {"x.dtk.io": "why"}, {"x.dtk.io": "other"}, {}):
+        publication.update(Known(State(one.endpoints, refused=refused), DOMAINS, NOWHERE))
+        publication.publish()
+    assert sent == [["b.dtk.io"], ["x.dtk.io"], [], ["x.dtk.io"], ["x.dtk.io"]]
+
+
 def test_a_domain_that_goes_takes_its_lines_along() -> None:
     hosts = Hosts()
     publication = Publication(hosts, None, "", Conditions())
