@@ -1,12 +1,13 @@
 """In-memory state store and hosts file that can be made to fail, and a client without a socket."""
 
-from __future__ import annotations
-
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from werkzeug.test import TestResponse, create_environ, run_wsgi_app
+from werkzeug.wrappers import Request
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain
 from kube2etcd.metrics import Metrics
@@ -75,16 +76,6 @@ class MemoryHosts(HostsFile):
 
 
 @dataclass
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
 class Client:
     store: MemoryStore = field(default_factory=MemoryStore)
     hosts: MemoryHosts = field(default_factory=MemoryHosts)
@@ -114,31 +105,17 @@ class Client:
 
     def call(
         self, method: str, path: str, body: bytes = b"", content_type: str | None = MEDIA_TYPE, **headers: str
-    ) -> Answer:
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "PATH_INFO": path,
-            "QUERY_STRING": "",
-            "SERVER_NAME": "x",
-            "SERVER_PORT": "1",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": "127.0.0.1",
-            "CONTENT_LENGTH": str(len(body)),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(body),
-            "wsgi.errors": io.StringIO(),
-        }
+    ) -> Any:
+        environ = create_environ(
+            method=method,
+            input_stream=io.BytesIO(body),
+            content_length=len(body),
+            environ_overrides={"PATH_INFO": path},
+        )
         if content_type is not None:
             environ["CONTENT_TYPE"] = content_type
         environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
-        started: list[Any] = []
-
-        def start(status: str, found: list[tuple[str, str]]) -> None:
-            started.append((int(status.split()[0]), dict(found)))
-
-        parts: Iterable[bytes] = self.application(environ, start)
-        ((status, found),) = started
-        return Answer(status, found, b"".join(parts))
+        return TestResponse(*run_wsgi_app(self.application, environ), request=Request(environ))
 
     def metric(self, name: str) -> float | None:
         """The number behind a sample as it stands on the page; None where it is not there."""
@@ -148,12 +125,12 @@ class Client:
         return None
 
     def apply(self, **lists: list[JSON]) -> int:
-        return self.call("POST", "/records", json.dumps(lists).encode()).status
+        return int(self.call("POST", "/records", json.dumps(lists).encode()).status_code)
 
     def records(self) -> list[JSON]:
         answer = self.call("GET", "/records")
-        assert answer.status == 200
-        found: list[JSON] = answer.json()
+        assert answer.status_code == 200
+        found: list[JSON] = answer.json
         return found
 
 

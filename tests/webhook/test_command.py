@@ -1,7 +1,5 @@
 """Settings with which `webhook` refuses to start."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -72,30 +70,6 @@ def test_the_command_line_of_desktop_kubernetes(monkeypatch: pytest.MonkeyPatch)
     assert list(map(str, settings.domains)) == ["dtk.io", "mydomain.io"]
     assert (settings.webhook.bind, settings.webhook.port) == ("127.0.0.1", 5000)
     assert settings.webhook.hosts_file == "/etc/hosts"
-
-
-def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, with_etcd = said("--etcd-server", "http://127.0.0.1:1", monkeypatch=monkeypatch)
-    webhook = settings.webhook
-    assert with_etcd
-    assert (webhook.bind, webhook.port, str(settings.listen)) == ("127.0.0.1", 5000, ":8081")
-    assert (webhook.allow, webhook.cluster_ip, settings.domains) == ((), (), ())
-    assert webhook.hosts_file is None
-    assert (webhook.state_prefix, webhook.state_file) == (
-        "/kube2etcd/webhook",
-        "/var/lib/kube2etcd/webhook.json",
-    )
-    assert (settings.etcd.prefix, settings.ttl) == ("/skydns", 30)
-
-
-def test_list_options_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces = ("--domains", "a.b,.c.d", "--domains", "e.f", "--allow", "10.0.0.0/8", "--allow", "fd00::/8")
-    settings, _ = said(
-        "--hosts-file", "h", *pieces, "--cluster-ip", "192.0.2.1,fd00::1", monkeypatch=monkeypatch
-    )
-    assert list(map(str, settings.domains)) == ["a.b", ".c.d", "e.f"]
-    assert list(map(str, settings.webhook.allow)) == ["10.0.0.0/8", "fd00::/8"]
-    assert list(map(str, settings.webhook.cluster_ip)) == ["192.0.2.1", "fd00::1"]
 
 
 def test_a_hosts_file_in_no_folder_ends_it_at_once(tmp_path: Path) -> None:

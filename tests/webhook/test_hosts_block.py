@@ -1,7 +1,5 @@
 """Our block in a hosts file, and every byte around it."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

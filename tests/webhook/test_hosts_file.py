@@ -1,7 +1,5 @@
 """The hosts file on a real file system."""
 
-from __future__ import annotations
-
 import errno
 import os
 from io import FileIO

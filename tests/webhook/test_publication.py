@@ -1,7 +1,5 @@
 """State to hosts file lines and names for the reconciler."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -65,16 +63,6 @@ def test_one_line_per_address_and_name_sorted() -> None:
     ]
 
 
-def test_all_sets_of_a_name_together_and_each_address_once() -> None:
-    found = lines(a("b", "10.0.0.1", sid="1"), a("b", "10.0.0.2", "10.0.0.1", sid="2"))
-    assert found == [("b.dtk.io", "10.0.0.1"), ("b.dtk.io", "10.0.0.2")]
-
-
-def test_an_alias_has_the_addresses_of_its_target_through_chains() -> None:
-    found = lines(a("a", "10.0.0.1"), alias("b", "C.dtk.io."), alias("c", "a.dtk.io"), cluster=CLUSTER)
-    assert found == [(f"{name}.dtk.io", "10.0.0.1") for name in "abc"]
-
-
 def test_a_chain_that_no_server_follows_has_no_address() -> None:
     links = [alias(f"a{number:02}", f"a{number + 1:02}.dtk.io") for number in range(MAX_ALIASES + 3)]
     end = a(f"a{MAX_ALIASES + 3:02}", "10.0.0.1")
@@ -89,21 +77,6 @@ def test_an_alias_to_elsewhere_is_the_cluster_or_nothing(target: str) -> None:
     assert lines(text, alias("b", target), cluster=CLUSTER) == [("b.dtk.io", "192.168.122.167")]
     assert lines(text, alias("b", target)) == []
     assert "no cluster address" in reason("b", text, alias("b", target))
-
-
-@pytest.mark.parametrize(
-    "ring",
-    [
-        (alias("a", "a.dtk.io"),),
-        (alias("a", "A.dtk.io."),),
-        (alias("a", "b.dtk.io"), alias("b", "a.dtk.io")),
-        (alias("a", "b.dtk.io"), alias("b", "c.dtk.io"), alias("c", "a.dtk.io")),
-    ],
-)
-def test_an_alias_to_itself_or_in_a_ring(ring: tuple[Endpoint, ...]) -> None:
-    names = [endpoint.dns_name for endpoint in ring]
-    assert lines(*ring, cluster=CLUSTER) == [(name, "192.168.122.167") for name in names]
-    assert lines(*ring) == []
 
 
 def test_addresses_win_over_an_alias_and_the_first_alias_over_others() -> None:

@@ -1,9 +1,5 @@
 """Changes to the state, and its encoding."""
 
-from __future__ import annotations
-
-import json
-
 import pytest
 
 from kube2etcd.external import ClusterAddress, Domain, Endpoint, Property
@@ -14,7 +10,6 @@ from kube2etcd.webhook.state import (
     State,
     UnreadableState,
     decode,
-    decode_endpoints,
     encode,
 )
 
@@ -32,35 +27,6 @@ def after(state: State, **lists: tuple[Endpoint, ...]) -> State:
 def test_one_endpoint_per_key_as_posted_last() -> None:
     state = after(State(), create=(a("Foo.dtk.io.", "10.0.0.1"), a("foo.dtk.io", "10.0.0.2")))
     assert list(state.endpoints.values()) == [a("foo.dtk.io", "10.0.0.2")]
-
-
-def test_sets_and_types_are_apart() -> None:
-    alias = Endpoint("foo.dtk.io", ("x.io",), "CNAME")
-    state = after(State(), create=(a("foo.dtk.io", sid="1"), a("foo.dtk.io", sid="2"), alias))
-    assert len(state.endpoints) == 3
-
-
-def test_a_change_of_type_in_one_call() -> None:
-    alias = Endpoint("foo.dtk.io", ("x.io",), "CNAME")
-    state = after(State(), create=(a("foo.dtk.io"),))
-    state = after(state, create=(alias,), delete=(a("foo.dtk.io"),))
-    assert list(state.endpoints.values()) == [alias]
-
-
-def test_deletes_then_updates_then_creates() -> None:
-    one, two, three = (a("foo.dtk.io", f"10.0.0.{number}") for number in (1, 2, 3))
-    state = after(State(), create=(three,), update=(two,), delete=(one,))
-    assert list(state.endpoints.values()) == [three]
-
-
-def test_what_is_not_there_is_deleted_and_updated_all_the_same() -> None:
-    assert after(State(), delete=(a("foo.dtk.io"),)) == State()
-    assert len(after(State(), update=(a("foo.dtk.io"),)).endpoints) == 1
-
-
-def test_old_targets_are_not_compared() -> None:
-    state = after(State(), create=(a("foo.dtk.io", "10.0.0.1"),))
-    assert after(state, delete=(a("FOO.dtk.io.", "10.9.9.9"),)) == State()
 
 
 def test_what_cannot_be_used_is_skipped_and_the_rest_applied() -> None:
@@ -196,7 +162,3 @@ def test_the_same_state_is_the_same_bytes() -> None:
 def test_invalid_states(data: bytes) -> None:
     with pytest.raises(UnreadableState):
         decode(data)
-
-
-def test_endpoints_by_key() -> None:
-    assert decode_endpoints([json.loads(a("foo.dtk.io").encode())]) == {a("foo.dtk.io").key: a("foo.dtk.io")}

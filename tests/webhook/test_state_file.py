@@ -1,7 +1,5 @@
 """The state in a file."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -34,14 +32,6 @@ def test_kept_and_read_again(store: FileStore) -> None:
     assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
 
 
-def test_leftovers_of_a_killed_writer_do_no_harm(store: FileStore) -> None:
-    store.save(State(), 0)
-    store.path.with_name(".webhook.json.new").write_text("half of it")
-    assert store.load() == State()
-    store.save(STATE, 0)
-    assert store.load() == STATE
-
-
 def test_damage_while_running_is_put_right(store: FileStore) -> None:
     store.save(STATE, 0)
     written = store.path.stat().st_mtime_ns
@@ -60,22 +50,13 @@ def test_an_empty_state_makes_no_file(store: FileStore) -> None:
     assert not store.path.exists()
 
 
-def test_an_unreadable_state_is_kept(store: FileStore) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b'{"version":1,"endpo', b'{"version":2}'])
+def test_an_unreadable_state_is_reported_and_left_alone(store: FileStore, content: bytes) -> None:
     store.path.parent.mkdir()
-    store.path.write_text('{"version":2}')
-    with pytest.raises(NotStored, match="upgrade it"):
-        store.load()
-    assert store.path.read_text() == '{"version":2}'
-
-
-@pytest.mark.parametrize("kept", [0, 1, 20, -1])
-def test_a_truncated_state_is_reported_and_left_alone(store: FileStore, kept: int) -> None:
-    store.save(STATE, 0)
-    torn = store.path.read_bytes()[:kept]
-    store.path.write_bytes(torn)
+    store.path.write_bytes(content)
     with pytest.raises(NotStored, match="restore it from a backup"):
-        FileStore(store.path).load()
-    assert store.path.read_bytes() == torn
+        store.load()
+    assert store.path.read_bytes() == content
 
 
 def test_cleared(store: FileStore) -> None:

@@ -1,7 +1,5 @@
 """The state in objects: stored in parts, merged with other writers, repaired."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import threading
@@ -106,12 +104,6 @@ def test_what_was_saved_is_loaded_by_another() -> None:
     }
     other.clear()
     assert ObjectsStore(api, "dns").load() == State()
-
-
-def test_no_object_has_endpoints_that_another_client_would_publish() -> None:
-    api = FakeApi()
-    ObjectsStore(api, "dns").save(state("a", "b"), soon())
-    assert [one["spec"]["endpoints"] for one in api.objects.values()] == [[], [], []]
 
 
 def test_objects_of_the_former_form_are_read_and_rewritten() -> None:

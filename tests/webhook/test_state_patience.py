@@ -1,7 +1,5 @@
 """Time limits of the state stores: timeouts must not add up."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Callable

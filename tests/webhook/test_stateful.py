@@ -1,7 +1,5 @@
 """Any sequence of calls, restarts, kills and failures agrees with a simple model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import settings
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kube2etcd.app import build
-from kube2etcd.etcd import changes
 from kube2etcd.external import ClusterAddress, Domain
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
@@ -20,6 +17,7 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.app import KIND, NameEvents
 from kube2etcd.webhook.hosts import rewrite
 from skydns_compat.layout import Layout
+from tests.sync.loop import Entries
 from tests.webhook.fakes import Client, a, alias
 
 NAMES = ["a.dtk.io", "b.dtk.io", "x.y.dtk.io", "dtk.io", "c.late.io"]
@@ -48,28 +46,6 @@ def publisher(domains: tuple[Domain, ...], cluster: ClusterAddress) -> Publisher
     return Publisher(Store(), Layout("/skydns", "me"), None, zones)
 
 
-class _Etcd:
-    """Keys in memory, as a reconciler sees them."""
-
-    def __init__(self) -> None:
-        self.entries: dict[bytes, bytes] = {}
-        self.revision = 1
-
-    def snapshot(self) -> changes.Snapshot:
-        return changes.Snapshot(self.revision, dict(self.entries))
-
-    def apply(self, generations: Any, progress: Any = None) -> changes.ApplyResult:
-        for generation in generations:
-            for batch in generation:
-                for one in batch:
-                    if isinstance(one, changes.Put):
-                        self.entries[one.key] = one.value
-                    else:
-                        self.entries.pop(one.key, None)
-        self.revision += 1
-        return changes.ApplyResult(self.revision, frozenset({self.revision}))
-
-
 class Calls(RuleBasedStateMachine):
     """The model: endpoints by key, domains, the last cluster address."""
 
@@ -78,7 +54,7 @@ class Calls(RuleBasedStateMachine):
         self.model: dict[tuple[str, str, str], Any] = {}
         self.domains = ["dtk.io"]
         self.cluster = ""
-        self.etcd = _Etcd()
+        self.etcd = Entries()
         self.client = Client()
         self.loop()
 
@@ -171,13 +147,13 @@ class Calls(RuleBasedStateMachine):
 
     @rule()
     def late_domain(self) -> None:
-        assert self.client.call("POST", "/domains", b"late.io").status == 200
+        assert self.client.call("POST", "/domains", b"late.io").status_code == 200
         if "late.io" not in self.domains:
             self.domains.append("late.io")
 
     @rule(address=st.sampled_from(["192.0.2.1", "192.0.2.1,fd00::1"]))
     def cluster_address(self, address: str) -> None:
-        assert self.client.call("POST", "/clusterip", address.encode()).status == 200
+        assert self.client.call("POST", "/clusterip", address.encode()).status_code == 200
         self.cluster = address
 
     @rule(which=st.integers(0, 5))
