@@ -7,7 +7,6 @@ No message quotes more of a user's entry than its name.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import signal
@@ -16,12 +15,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import msgspec
 import yaml
+from msgspec import structs
 
 from kube2etcd.errors import ApiUnavailable, SettingsError
 from kube2etcd.kube.failures import one_line
@@ -39,8 +39,7 @@ _SHOWN: Final = 8
 """Contexts named in a message; a kubeconfig may hold hundreds."""
 
 
-@dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(msgspec.Struct, frozen=True):
     """The API server and the identity to use."""
 
     kubeconfig: Path | None = None
@@ -51,22 +50,24 @@ class ClusterSettings:
     """Alone: this server, anonymously.  With a kubeconfig: replaces its server only."""
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """Connection parameters read from a kubeconfig or a service account."""
 
     host: str
-    authorization: str = field(default="", repr=False)
+    authorization: str = ""
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
     verify: bool = True
     server_name: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     files: tuple[Path, ...] = ()
     """Files whose change requires a reload."""
     refresh: Callable[[], str] | None = None
     """Returns a fresh authorization where it expires."""
+
+    def __repr__(self) -> str:
+        return f"Access({self.host!r}, …)"  # no secret gets into a log
 
     @property
     def known(self) -> bool:
@@ -109,7 +110,7 @@ def read_access(settings: ClusterSettings) -> Access:
             named or "~/.kube/config", settings.context, "KUBECONFIG" if named else "the default"
         )
     if settings.master_url is not None:
-        access = dataclasses.replace(access, host=settings.master_url.rstrip("/"))
+        access = structs.replace(access, host=settings.master_url.rstrip("/"))
     return access
 
 

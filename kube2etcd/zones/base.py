@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+import msgspec
 
 from kube2etcd.kube.store import Store, Unit
 from skydns_compat.layout import Layout
@@ -30,18 +31,17 @@ def sort_of(reason: str) -> str:
     return "pending" if isinstance(reason, Expected) else "taken" if isinstance(reason, Taken) else "invalid"
 
 
-@dataclass(slots=True)
-class Published:
+class Published(msgspec.Struct):
     """The records of one unit in one zone, and what was left out and why.
 
     PTR records are apart because several units may claim one address.
     """
 
-    records: list[Record] = field(default_factory=list)
-    pointers: list[Record] = field(default_factory=list)
-    non_terminals: list[Record] = field(default_factory=list)
+    records: list[Record] = []
+    pointers: list[Record] = []
+    non_terminals: list[Record] = []
     """Empty non-terminals (RFC 8020) above the unit's names; data of another unit there wins."""
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[str] = []
     exclusive_name: Name | None = None
     """A name that several units may want and only one can have, with everything below it."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from kube2etcd.external import MAX_TTL, Endpoint, is_heritage, is_ownership, plain_name
 from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, version
@@ -32,8 +33,7 @@ class InvalidTarget(ValueError):
     """The target is not one of its type; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
+class Targets(msgspec.Struct, frozen=True):
     """The usable targets of one endpoint in the order posted, and a reason for each of the others."""
 
     data: tuple[Data, ...] = ()
@@ -68,20 +68,19 @@ def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
 _parse_cached: Final = lru_cache(maxsize=4096)(_parse)
 
 
-@dataclass(slots=True)
-class NameData:
+class NameData(msgspec.Struct):
     """What the endpoints of one name mean together.
 
     A name with addresses is no alias; a name has one alias, that of its oldest endpoint.  Of each type
     the data are in the order of their text; ``ttls`` in seconds by type.
     """
 
-    addresses: list[Host] = field(default_factory=list)
+    addresses: list[Host] = []
     alias: Alias | None = None
-    others: list[Data] = field(default_factory=list)
+    others: list[Data] = []
     """TXT, SRV, MX, and at most one PTR."""
-    ttls: dict[str, int] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    ttls: dict[str, int] = {}
+    left_out: list[str] = []
 
 
 def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameData:
@@ -128,8 +127,7 @@ def _sorted(found: dict[str, dict[Data, None]], *types: str) -> list[Data]:
     return [data for rtype in types for data in sorted(found.get(rtype, ()), key=str)]
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """Where a chain of aliases ends: addresses, a ``ring``, a chain that is ``too_long``, or elsewhere."""
 
     addresses: tuple[Address, ...] = ()
