@@ -26,6 +26,9 @@ from skydns_compat.records import Alias
 MOST_KEYS: Final = 100
 #: Objects whose records are made anew for one question: each may have thousands.
 MOST_UNITS: Final = 10
+#: Records of one object that are named each, and reasons in all: a Service may have thousands of endpoints.
+MOST_RECORDS: Final = 10
+MOST_REASONS: Final = 50
 #: Names that are compared with one that does not exist: some 0.2 seconds.
 MOST_NAMES: Final = 20_000
 #: Similarity from which on a name is near, from 0 to 1 (`difflib`).
@@ -96,7 +99,9 @@ class Why:
 
     def reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> list[str]:
         """Why ``answer`` is what it is, each reason once; ``rows`` are those of `rows_at`."""
-        return list(dict.fromkeys(self._reasons(name, rtype, rows, answer)))
+        found = list(dict.fromkeys(self._reasons(name, rtype, rows, answer)))
+        more = [f"{len(found) - MOST_REASONS} more reasons"] if len(found) > MOST_REASONS else []
+        return found[:MOST_REASONS] + more
 
     def _reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
         zone = self._publisher.zone_of(name)
@@ -109,8 +114,12 @@ class Why:
             return
         types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
         shown = [row for row in rows if row.record.rtype in types and answer.answers]
-        for row in shown:
-            yield f"{row.record.rtype} {row.record.data} comes from {self._described(row.unit)}"
+        for unit in dict.fromkeys(row.unit for row in shown):
+            made = [f"{row.record.rtype} {row.record.data}" for row in shown if row.unit == unit]
+            if len(made) > MOST_RECORDS:
+                yield f"{len(made)} records come from {self._described(unit)}"
+            else:
+                yield from (f"{one} comes from {self._described(unit)}" for one in made)
         if zone is None:
             yield from self._about_reverse(name, bool(rows))
             if rows and not shown:

@@ -240,6 +240,27 @@ def test_nearest_of_a_hundred_thousand() -> None:
     assert nearest("wbe.shop.svc.a", "a", known) == ["web.shop.svc.a"]
 
 
+def test_thousands_of_endpoints_are_counted(tmp_path: Path) -> None:
+    def endpoint(number: int) -> str:
+        return f"{{addresses: [10.9.{number >> 8}.{number & 255}], conditions: {{ready: {number < 700}}}}}"
+
+    file = tmp_path / "large.yaml"
+    file.write_text(
+        "{apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}, spec: {clusterIP: None}}\n"
+        "---\n"
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: db-1,"
+        " namespace: shop, labels: {kubernetes.io/service-name: db}}, endpoints:"
+        f" [{', '.join(map(endpoint, range(800)))}]}}"
+    )
+    publisher = from_files(load({}, {}), [str(file)])
+    (found,) = Explainer(publisher, CoreDns(blocks(build.corefile(load({}, {}))), "/skydns")).explain(
+        question_name("db.shop.svc.cluster.local"), "A"
+    )
+    assert len(found.answers) == 700
+    assert found.reasons[0] == "700 records come from services/shop/db (headless)"
+    assert (len(found.reasons), found.reasons[-1]) == (51, "51 more reasons")
+
+
 def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:
     (found,) = explainer(tmp_path).explain(question_name("waiting.shop.svc.cluster.local"), "A")
     assert "endpointslices" not in str(found)
@@ -287,9 +308,11 @@ def test_another_writers_key_is_named(tmp_path: Path, value: bytes, says: str) -
 
 def test_many_keys_of_other_writers_are_counted(tmp_path: Path) -> None:
     keys = {f"/skydns/local/cluster/svc/shop/web/z{at}".encode(): b'{"host":"10.66.6.6"}' for at in range(12)}
-    (found,) = explainer(tmp_path, dict(keys)).explain(question_name(WEB), "A")
-    assert "12 keys of other writers are in this answer; the first 10:" in found.reasons
-    assert sum("another writer's key" in one for one in found.reasons) == 10
+    broken = b"/skydns/local/cluster/svc/shop/web/zz"
+    (found,) = explainer(tmp_path, {**keys, broken: b"{"}).explain(question_name(WEB), "A")
+    assert "13 keys of other writers are in this answer; the first 10:" in found.reasons
+    named = [one for one in found.reasons if "another writer's key" in one]
+    assert (len(named), f"{broken.decode()} is malformed" in named[0]) == (10, True)
 
 
 SERVER = HostPort("192.0.2.53", 53)
@@ -327,6 +350,8 @@ def test_where_a_server_parts_from_the_keys(
     found = found.beside(SERVER, answered)
     assert found.server is not None
     assert found.resolves is resolves
+    said = "NODATA" if answered.rcode == "NOERROR" and not answered.data else answered.rcode
+    assert str(found.server).startswith(f"server {SERVER}: {said}" if said else "server: no answer from")
     assert len(found.server.differences) == len(differences)
     for hint, difference in zip(differences, found.server.differences, strict=True):
         assert hint in difference
