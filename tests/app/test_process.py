@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import logging
+import signal
+import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from kube2etcd.app.process import Reload
+from kube2etcd.app.process import Reload, Stopped, going_on, impatient, signals
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.metrics import Status
 from kube2etcd.settings import load_all
+from kube2etcd.sync.events import Inbox, Wake
 
 
 @pytest.fixture
@@ -65,3 +72,64 @@ def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.
     one.look()
     one.start_anew()
     assert [arguments[1:] for arguments in started] == [["-m", "kube2etcd", "run"]]
+
+
+def test_signals_end_the_loop_and_change_the_level() -> None:
+    logger, inbox, stop = logging.getLogger("kube2etcd"), Inbox(), threading.Event()
+    before = logger.level, signal.getsignal(signal.SIGTERM)
+    with signals(stop, inbox):
+        signal.raise_signal(signal.SIGUSR1)
+        assert logger.level == logging.DEBUG
+        signal.raise_signal(signal.SIGUSR2)
+        assert (logger.level, stop.is_set()) == (before[0], False)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+        assert inbox.drain(0) == [Wake()]
+    assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    def serve() -> None:
+        with signals(threading.Event(), Inbox()):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    seen: list[object] = []
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_loop_beats_until_it_is_to_stop() -> None:
+    stop, status = threading.Event(), Status()
+    progress = going_on(stop, status)
+    progress(1)
+    stop.set()
+    with pytest.raises(Stopped):
+        progress(2)
+
+
+class Hanging:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_a_request_that_hangs_is_cut_off_after_a_stop() -> None:
+    stop, hanging = threading.Event(), Hanging()
+    with impatient(stop, cast("EtcdConnection", hanging)):
+        stop.set()
+        assert hanging.closed.wait(10)
+
+
+def test_a_loop_that_ends_in_time_is_not_cut_off() -> None:
+    stop, quick = threading.Event(), Hanging()
+    with impatient(stop, cast("EtcdConnection", quick)):
+        assert not stop.is_set()
+    assert stop.is_set(), "its thread ends too"
+    for thread in threading.enumerate():
+        if thread.name == "stop":
+            thread.join(10)
+    assert not quick.closed.is_set()
