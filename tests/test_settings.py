@@ -91,18 +91,28 @@ GIVEN = [
     ("corefile.upstream", "tls://192.0.2.1 [fd00::1]:53 fd00::2", "tls://192.0.2.1 [fd00::1]:53 fd00::2"),
     ("client.namespace", "shop", "shop"),
     ("client.ndots", "0", 0),
+    ("skydns.dns_addr", ":5353", HostPort("", 5353)),
+    (
+        "skydns.nameservers",
+        "192.0.2.1,[fd00::1]:5353",
+        (HostPort("192.0.2.1", 53), HostPort("fd00::1", 5353)),
+    ),
+    ("skydns.min_ttl", "7", 7),
 ]
+#: SkyDNS's own settings are valid with these only.
+SKYDNS = {"KUBE2ETCD_ETCD_API": "v2", "KUBE2ETCD_SKYDNS_CONFIG": "true"}
 
 
 @pytest.mark.parametrize(("path", "text", "value"), GIVEN, ids=[path for path, _, _ in GIVEN])
 def test_option_environment_and_file_mean_the_same(path: str, text: str, value: Any, write: Any) -> None:
     setting = next(setting for setting in SETTINGS if setting.path == path)
     option: Any = (text,) if setting.many else text
-    assert at(load({setting.parameter: option}, {}), path) == value
-    assert at(load({}, {setting.variables[0]: text}), path) == value
+    environ = SKYDNS if path.startswith("skydns.") else {}
+    assert at(load({setting.parameter: option}, environ), path) == value
+    assert at(load({}, {**environ, setting.variables[0]: text}), path) == value
     group, _, name = path.rpartition(".")
     body = f"{name}: {text!r}\n"
-    assert at(load({}, {}, write(f"{group}:\n  {body}" if group else body)), path) == value
+    assert at(load({}, environ, write(f"{group}:\n  {body}" if group else body)), path) == value
 
 
 def test_options_beat_environment_beats_file(write: Any) -> None:
@@ -123,12 +133,7 @@ def test_a_fault_that_a_stronger_source_covers_is_none() -> None:
     assert load({"ttl": "9"}, {"KUBE2ETCD_TTL": "nine"}).ttl == 9
 
 
-def test_an_election_is_asked_for_and_needs_leases() -> None:
-    assert not Settings().leader_elect
-    assert load({"leader_elect": True}, {}).leader_elect
-    assert load({}, {"KUBE2ETCD_LEADER_ELECT": "true"}).leader_elect
-    with pytest.raises(SettingsError, match="needs leases"):
-        load({"leader_elect": True, "etcd_api": "v2"}, {})
+def test_the_key_of_an_election() -> None:
     assert election_key(load({"owner_id": "a/b"}, {})) == b"/kube2etcd/leader/skydns/a/b"
     with pytest.raises(SettingsError, match="--etcd-prefix"):
         election_key(load({"etcd_prefix": "/kube2etcd"}, {}))
@@ -268,6 +273,8 @@ BAD = [
     ("upstream", "a {", "resolv.conf"),
     ("upstream", "192.0.2.53 dns.example", "resolv.conf"),
     ("upstream", "192.0.2", "or none"),
+    ("skydns_nameserver", "dns.example", "the IP address of a DNS server"),
+    ("skydns_nameserver", "dns.example:53", "the IP address of a DNS server"),
     ("vm_listen", ":5353", "needs --vm-domain"),
     ("cache", "-1", "from 0"),
 ]
@@ -435,14 +442,23 @@ def test_random_files_never_raise_anything_else(write: Any) -> None:
             load({}, {}, write(text))
 
 
-def test_the_cluster_zone_may_be_left_out_where_there_is_another() -> None:
-    without = {"no_cluster_zone": True}
-    assert not load({**without, "vm_domain": "example.test"}, {}).cluster_zone
-    assert not load({**without, "vm_domain": "cluster.local"}, {}).cluster_zone
-    with pytest.raises(SettingsError, match="leaves nothing to publish; name --vm-domain"):
-        load(without, {})
-    with pytest.raises(SettingsError, match="leaves SkyDNS nothing"):
-        load({**without, "vm_domain": "example.test", "etcd_api": "v2"}, {})
+TOGETHER = [
+    ({"leader_elect": True, "etcd_api": "v2"}, "--leader-elect needs leases"),
+    ({"no_cluster_zone": True}, "--no-cluster-zone leaves nothing to publish; name --vm-domain"),
+    (
+        {"no_cluster_zone": True, "vm_domain": "a.b", "etcd_api": "v2"},
+        "--no-cluster-zone leaves SkyDNS nothing",
+    ),
+    ({"skydns_config": "true"}, "--skydns-config is for SkyDNS; write --etcd-api v2 as well"),
+    ({"etcd_api": "v2", "skydns_min_ttl": "5"}, "--skydns-min-ttl is written only with --skydns-config true"),
+    ({"etcd_api": "v2", "domains": ("dtk.io",)}, "--domains needs CoreDNS: SkyDNS serves one domain"),
+]
+
+
+@pytest.mark.parametrize(("options", "fault"), TOGETHER, ids=[fault for _, fault in TOGETHER])
+def test_settings_that_exclude_or_need_each_other(options: dict[str, Any], fault: str) -> None:
+    (found,) = faults(options, {})
+    assert found.startswith(fault)
 
 
 @pytest.mark.parametrize(
