@@ -110,7 +110,7 @@ def test_every_command_takes_the_common_options(command: str) -> None:
 def test_variables_of_options_of_single_commands_are_known() -> None:
     environ = {"KUBE2ETCD_DRY_RUN": "1", "KUBE2ETCD_OUTPUT": "json", "KUBE2ETCD_X": "1"}
     said = call("corefile", "--log-level", "debug", **environ).stderr
-    assert said.endswith("environment variables that are no settings are ignored: KUBE2ETCD_X\n")
+    assert said.endswith("environment variables that are not settings are ignored: KUBE2ETCD_X\n")
 
 
 def test_variables_without_a_meaning(tmp_path: Path) -> None:
@@ -215,24 +215,28 @@ BAD = [
     (["records", "--objects", "no/such.yaml"], 1, ["no/such.yaml cannot be read: No such file"]),
     (["records", "--objects", SHOP, "--object", "web"], 2, ["KIND/NAMESPACE/NAME"]),
     (["records", "--objects", SHOP, "--object", ""], 2, ["KIND/NAMESPACE/NAME"]),
-    (["records", "--objects", SHOP, "--zone", "a..b"], 2, ["--zone 'a..b' is no zone: '' cannot be a DNS"]),
-    (["records", "--objects", SHOP, "--zone", ""], 2, ["--zone '' is no zone"]),
-    (["records", "--objects", SHOP, "--type", "A5"], 2, ["'A5' is no type; write one of A, AAAA"]),
-    (["records", "--objects", ""], 1, ["--objects names no file"]),
+    (
+        ["records", "--objects", SHOP, "--zone", "a..b"],
+        2,
+        ["--zone 'a..b' is not a DNS name: ''"],
+    ),
+    (["records", "--objects", SHOP, "--zone", ""], 2, ["--zone '' is not a DNS name"]),
+    (["records", "--objects", SHOP, "--type", "A5"], 2, ["'A5' is not a record type; write one of A, AAAA"]),
+    (["records", "--objects", ""], 1, ["--objects is empty"]),
     (["records", "--config", "no/such.yaml", "--objects", SHOP], 2, ["no/such.yaml cannot be read"]),
-    (["records", "--config", "", "--objects", SHOP], 2, ["--config names no file"]),
+    (["records", "--config", "", "--objects", SHOP], 2, ["--config is empty"]),
     (["records", SHOP], 2, [f"manifests are named by --objects {SHOP}"]),
     (["resync", "--bogus", "--config", SHOP], 1, ["Did you mean '--pods'?\n"]),
     (["records", "--output", "yaml", "--config", SHOP], 2, ["'table', 'json', 'zone'.\n"]),
     (["records", "--config", SHOP, "extra"], 2, ["unexpected extra argument (extra)\n"]),
     (["records", "no/such.yaml"], 2, ["unexpected extra argument (no/such.yaml)\n"]),
-    (["docker-flags", "--dns-server-ip", "10.0.0.10", "--merge", ""], 2, ["--merge names no file"]),
+    (["docker-flags", "--dns-server-ip", "10.0.0.10", "--merge", ""], 2, ["--merge is empty"]),
     (["explain", "--objects", SHOP], 2, ["write the NAME"]),
-    (["explain", "a..b", "--objects", SHOP], 2, ["'a..b' is no DNS name"]),
+    (["explain", "a..b", "--objects", SHOP], 2, ["'a..b' is not a DNS name"]),
     (["explain", WEB, "A5", "--objects", SHOP], 2, ["'A5' is no type"]),
-    (["resync", "--objects", SHOP], 1, ["--dry-run only"]),
+    (["resync", "--objects", SHOP], 1, ["--objects needs --dry-run"]),
     (["resync", "--checksum", "0123456789abcdeg"], 1, ["write the 16 digits that --dry-run shows"]),
-    (["resync", "--dry-run", "--checksum", "0" * 16], 1, ["--checksum goes without --dry-run"]),
+    (["resync", "--dry-run", "--checksum", "0" * 16], 1, ["--checksum and --dry-run exclude"]),
     (["resync", "--dry-run", "--no-such"], 1, ["No such option"]),
     (["resync", "--dry-run", "--ttl", "0"], 1, ["--ttl is '0'"]),
     (["resync", "--dry-run", "--kubeconfig", "no/such"], 1, ["no kubeconfig at no/such"]),
@@ -254,7 +258,7 @@ def test_a_variable_that_cannot_be_used_is_named() -> None:
 def test_filters_that_leave_nothing_are_told() -> None:
     result = call("records", "--objects", SHOP, "--zone", "other.test", "--output", "json")
     assert json.loads(result.stdout) == []
-    assert re.fullmatch(r"Note: of \d+ records --zone, --type and --object leave none\n", result.stderr)
+    assert re.fullmatch(r"Note: none of \d+ records match --zone, --type and --object\n", result.stderr)
 
 
 def test_a_terminal_with_few_characters() -> None:

@@ -60,5 +60,5 @@ def test_nothing_asked_is_everything() -> None:
     ],
 )
 def test_no_selectors(text: str) -> None:
-    with pytest.raises(InvalidSelector, match="is no label requirement"):
+    with pytest.raises(InvalidSelector, match="is not a label requirement"):
         Selector.parse(text)

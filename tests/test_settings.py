@@ -187,7 +187,7 @@ def test_service_links_do_not_break_the_start() -> None:
 def test_a_variable_that_is_nearly_a_setting_is_warned_of() -> None:
     loaded = load_all({}, {"KUBE2ETCD_DOMIAN": "x", "KUBE2ETCD_TTLS": "tcp://10.0.0.1:1", "KUBE2ETCD_X": "1"})
     [warning] = loaded.warnings
-    assert warning == "KUBE2ETCD_DOMIAN is ignored: it is no setting; did you mean KUBE2ETCD_DOMAIN?"
+    assert warning == "KUBE2ETCD_DOMIAN is ignored: it is not a setting; did you mean KUBE2ETCD_DOMAIN?"
     # What Kubernetes injects for Services with names such as ours.
     links = {
         f"KUBE2ETCD{name}_{what}": "1"
@@ -209,7 +209,7 @@ def test_faults_of_zones_name_their_position(write: Any) -> None:
     found = faults({"domain": "c.d"}, {}, file)
     assert len(found) == 3
     assert found[1:] == [
-        f"{file}: zones[{number}].zone and --domain both are the zone c.d; give each a name of its own"
+        f"{file}: zones[{number}].zone and --domain are both the zone c.d; give each its own name"
         for number in (1, 2)
     ]
 
@@ -219,7 +219,7 @@ BAD = [
     ("corefile_import", "/etc/*/x*", "with one * in it"),
     ("corefile_import", "custom/*", "a full path"),
     ("corefile_import", "/etc/a b/*", "without blanks"),
-    ("domain", "a..b", "no DNS name"),
+    ("domain", "a..b", "not a DNS name"),
     ("domain", "a" * 64, "64 characters"),
     ("domain", "stra\u00dfe.test", "xn--"),
     ("ttl", "0", "from 1 to 2147483647"),
@@ -263,7 +263,7 @@ BAD = [
     ("etcd_cert", "c", "needs --etcd-key"),
     ("etcd_password_file", "c", "needs --etcd-user"),
     ("kube_master_url", "10.0.0.1:443", "https://10.96.0.1:443"),
-    ("kubeconfig", "a\0b", "no file name"),
+    ("kubeconfig", "a\0b", "not a file name"),
     ("owner_id", "a b", "63 letters"),
     ("resync_period", "0", "such as 5m"),
     ("resync_period", "soon", "such as 5m"),
@@ -302,18 +302,18 @@ BAD_FILES = [
     ("ttl: " + "[" * 1000, "nested too deeply"),
     ("ttl: " + "9" * 5000, "not a valid int"),
     ("domian: x", "did you mean domain?"),
-    ("etcd: {certfile: x}", "etcd.certfile is no setting"),
+    ("etcd: {certfile: x}", "etcd.certfile is not a setting"),
     ("etcd: 5", "write a mapping"),
-    ("5: x", "5 is no setting"),
-    ("on: x", "true is no setting"),
-    ('"a\\nb": x', r"'a\nb' is no setting"),
+    ("5: x", "5 is not a setting"),
+    ("on: x", "true is not a setting"),
+    ('"a\\nb": x', r"'a\nb' is not a setting"),
     ("null: x", ": a value stands without a key (null); write the name of a setting"),
     ("etcd: {~: x}", ": etcd: a value stands without a key"),
     ("zones: [{zone: a.b, ~: x}]", "zones[0]: a value stands without a key"),
     ("vm: {allowed_networks: {~: 10.0.0.0/8}}", "allowed_networks: a value stands without a key"),
     ("vm: {allowed_networks: {on: 10.0.0.0/8}}", "the key true is true (yes or no); write text in quotes"),
-    ("vm-domain: a.b", "vm-domain is no setting; did you mean vm.domain?"),
-    ("etcd: {etcd_server: x}", "etcd.etcd_server is no setting; did you mean etcd.servers?"),
+    ("vm-domain: a.b", "vm-domain is not a setting; did you mean vm.domain?"),
+    ("etcd: {etcd_server: x}", "etcd.etcd_server is not a setting; did you mean etcd.servers?"),
     ("kubecfg-file: x", "did you mean cluster.kubeconfig?"),
     ("ttl: true", "true (yes or no)"),
     ("ttl: [1]", "a list"),
@@ -335,13 +335,13 @@ BAD_FILES = [
     ("zones: [{zone: a.b, selector: ' '}]", "leave it out"),
     ("zones: [{zone: a.b, selector: 'a=b,=c'}]", "key in (a, b)"),
     ("zones: [{zone: a.b, name: '{pod}'}]", "{service}"),
-    ("zones: [{zone: a.b, name: '{service'}]", "no template"),
+    ("zones: [{zone: a.b, name: '{service'}]", "not a template"),
     ("zones: [{zone: a.b, wildcards: 2}]", "true or false"),
     ("zones: [{zone: a.b, ttl: 0}]", "zones[0].ttl is 0"),
     ("etcd_servers: x", "did you mean etcd.servers?"),
     ("servers: x", "did you mean etcd.servers?"),
     ("TTLS: 5", "did you mean ttl?"),
-    ("zones: [{zone: CLUSTER.local}]", "both are the zone cluster.local"),
+    ("zones: [{zone: CLUSTER.local}]", "are both the zone cluster.local"),
     ("zones: [{zone: svc.cluster.local}]", "svc.cluster.local has names of the cluster"),
     ("zones: [{zone: shop.pod.cluster.local}]", "pod.cluster.local has names of the cluster"),
     ("vm: {domain: dns.cluster.local}", "vm.domain is the zone vm.dns.cluster.local, where"),
@@ -349,8 +349,8 @@ BAD_FILES = [
     ("domain: ip6.arpa", "domain is the zone ip6.arpa, which holds the names of addresses"),
     ("zones: [{zone: a.b, name: '{service!r}'}]", "write a template"),
     ("zones: [{zone: a.b, name: '{service:>1000000000}'}]", "write a template"),
-    ('etcd: {cafile: "a }\\n x"}', "is no file name"),
-    ("vm: {domain: ''}\ndomains: [vm]", "both are the zone vm"),
+    ('etcd: {cafile: "a }\\n x"}', "is not a file name"),
+    ("vm: {domain: ''}\ndomains: [vm]", "are both the zone vm"),
     ("domains: [a..b]", "domains[0] cannot be used: 'a..b' is no domain"),
     ("domains: [k8s.any.example]", "the label 'any' is a wildcard"),
     ("domain: any.local", "the label 'any' is a wildcard"),

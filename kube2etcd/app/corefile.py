@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 #: Seconds between checks of the file: foreign edits are undone, failed writes are retried.
 LOOK = 5.0
 #: Names of the settings in a fault of a zone that was added at run time.
-_SAID = {"domain": "--domain", "domains": "POST /domains"}
+_SAID = {"domains": "POST /domains"}
 
 
 def text(settings: Settings) -> str:

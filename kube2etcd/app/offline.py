@@ -83,7 +83,7 @@ def _say_unused(
 def _texts(files: Sequence[str]) -> Iterable[tuple[str, bytes]]:
     for name in files:
         if not name:
-            raise ObjectsError("--objects names no file: its value is empty")
+            raise ObjectsError("--objects is empty; write the name of a file")
         if name == "-":
             yield "standard input", _standard_input()
             continue

@@ -49,7 +49,7 @@ Exit codes:
   0  etcd is in sync; with --dry-run: nothing would change
   1  failed, or changes were refused; also invalid options or settings
   2  with --dry-run: something would change
-  3  with --checksum: the changes are no longer those
+  3  with --checksum: the plan has changed
 """,
     "records": """
 Examples:
@@ -70,8 +70,8 @@ Examples:
   kube2etcd wait old.shop.svc.cluster.local --for absent
 
 Exit codes:
-  0  the answer came
-  1  it did not in time
+  0  DNS answers that
+  1  timed out
   2  invalid options
 """,
     "explain": """
@@ -85,7 +85,7 @@ Examples:
 Exit codes:
   0  it resolves
   1  it does not
-  2  it cannot be said: not served from etcd, nothing answers, failed, or invalid options or settings
+  2  unknown: not served from etcd, nothing answers, failed, or invalid options or settings
 """,
 }
 

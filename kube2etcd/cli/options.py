@@ -62,7 +62,7 @@ def takes_settings(command: str, *, quiet: bool = True) -> Callable[[_Command], 
 
 def _load(options: Mapping[str, Any], config: str | None, quiet: bool) -> Loaded:
     if config == "":
-        raise SettingsError("--config names no file: its value is empty")
+        raise SettingsError("--config is empty; write the name of a file")
     others = {str(one.envvar) for command in main.commands.values() for one in command.params if one.envvar}
     loaded = load_all(options, os.environ, Path(config) if config else None, others)
     level = loaded.settings.log_level
@@ -76,7 +76,7 @@ def _load(options: Mapping[str, Any], config: str | None, quiet: bool) -> Loaded
 
 
 def command_option(flag: str, *name: str, **attributes: Any) -> Callable[[_Command], _Command]:
-    """An option that is no setting, and its environment variable: of ``--a-b`` it is ``KUBE2ETCD_A_B``."""
+    """An option that is not a setting, and its environment variable: of ``--a-b`` it is ``KUBE2ETCD_A_B``."""
     return click.option(flag, *name, envvar=ENVIRONMENT + flag[2:].upper().replace("-", "_"), **attributes)
 
 

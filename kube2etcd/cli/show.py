@@ -73,15 +73,17 @@ def records(
     try:
         below = Name.parse(zone) if zone is not None else None
     except InvalidName as error:
-        raise click.UsageError(f"--zone {zone!r} is no zone: {error}") from None
+        raise click.UsageError(f"--zone {zone!r} is not a DNS name: {error}") from None
     try:
         unit = listing.parse_object(made_by) if made_by is not None else None
     except ValueError as error:
         raise click.UsageError(f"--object {error}") from None
     if rtype is not None and rtype.upper() not in listing.TYPES:
-        raise click.UsageError(f"--type {rtype!r} is no type; write one of {', '.join(listing.TYPES)}")
+        raise click.UsageError(
+            f"--type {rtype!r} is not a record type; write one of {', '.join(listing.TYPES)}"
+        )
     if watch and (objects or output == "zone"):
-        raise click.UsageError("--watch goes neither with --objects nor with --output zone")
+        raise click.UsageError("--watch excludes --objects and --output zone")
     settings = loaded.settings
 
     def chosen(rows: Iterable[listing.Row]) -> list[listing.Row]:
@@ -95,7 +97,7 @@ def records(
     rows = listing.rows(publisher)
     found = chosen(rows)
     if rows and not found:
-        click.echo(f"Note: of {len(rows)} records --zone, --type and --object leave none", err=True)
+        click.echo(f"Note: none of {len(rows)} records match --zone, --type and --object", err=True)
     if output == "zone":
         apex = below or (publisher.zones[0].name if len(publisher.zones) == 1 else None)
         if apex is None:
@@ -174,7 +176,8 @@ def explain(
     from kube2etcd.inspect.explain import exit_code
 
     if name is None:
-        raise click.UsageError("write the NAME before --objects: kube2etcd explain NAME --objects FILE")
+        order = " before --objects: kube2etcd explain NAME --objects FILE" if objects else " to explain"
+        raise click.UsageError(f"write the NAME{order}")
     asked, rtype = _question(name, rtype)
     host = None if server is None else _valued("server", to_resolver, server)
     if bridge is not None and objects:
@@ -238,7 +241,8 @@ def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
             retries=False,
         )
     except urllib3.exceptions.HTTPError as error:
-        raise BridgeError(f"no bridge answers at {url} ({error}); does it run with --listen-page?") from None
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise BridgeError(f"no bridge answers at {url} ({reason}); does it run with --listen-page?") from None
     if answer.status == 200:
         try:
             return decoded(answer.data, name)
@@ -260,7 +264,7 @@ def _question(name: str, rtype: str | None) -> tuple[Name, str | None]:
     try:
         return question_name(name), None if rtype is None else question_type(rtype)
     except InvalidName as error:
-        raise click.UsageError(f"{name!r} is no DNS name: {error}") from None
+        raise click.UsageError(f"{name!r} is not a DNS name: {error}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -323,9 +327,9 @@ def wait_command(
 @output_option("text", "json")
 @click.pass_context
 def check(ctx: click.Context, /, loaded: Loaded, output: str) -> None:
-    """Say whether it can work here: API server, rights, etcd, keys that are not ours.
+    """Check that the bridge can work here: API server, permissions, etcd, foreign keys.
 
-    Writes nothing.  Exits 1 where something has to be mended first.
+    Writes nothing; exits 1 if something must be fixed first.
     """
     from kube2etcd.inspect.check import findings
 
@@ -389,15 +393,16 @@ def docker_flags(loaded: Loaded, form: str | None, merge: str | None) -> None:
         click.echo(FORMATS[form or "flags"](client), nl=False)
         return
     if form not in (None, "daemon.json"):
-        raise click.UsageError(f"--merge goes with --format daemon.json only, not with {form}")
+        raise click.UsageError(f"--merge needs --format daemon.json, not {form}")
     if not merge:
-        raise SettingsError("--merge names no file: its value is empty")
+        raise SettingsError("--merge is empty; write the name of a file")
     try:
         tidy(Path(merge))
         written = rewrite(Path(merge), lambda before: merged(before, client))
     except DaemonJsonError as error:
         raise SettingsError(f"--merge: {merge} {error}; nothing is changed") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        folder, reason = Path(merge).parent, getattr(error, "strerror", None) or error
+        reason = reason if folder.is_dir() else f"there is no folder {folder}; make it first"
         raise SettingsError(f"--merge: {merge} cannot be changed: {reason}") from None
     click.echo(f"{merge}: {'written; restart docker' if written else 'nothing to change'}", err=True)

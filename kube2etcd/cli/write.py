@@ -50,7 +50,7 @@ def _end(reload: Reload) -> NoReturn:
 
 @main.command()
 @takes_settings("webhook", quiet=False)
-@command_option("--cleanup", is_flag=True, help="Take out block, keys and state, and exit.")
+@command_option("--cleanup", is_flag=True, help="Delete the block, the keys and the state, and exit.")
 def webhook(loaded: Loaded, cleanup: bool) -> None:
     """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
     from kube2etcd.webhook import app
@@ -68,12 +68,12 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
 @main.command(cls=WithObjects)
 @takes_settings("resync")
 @objects_option
-@command_option("--dry-run", is_flag=True, help="Write nothing; exit 2 if something differs.")
-@command_option("--force", is_flag=True, help="Believe a mass deletion at first sight.")
+@command_option("--dry-run", is_flag=True, help="Write nothing; exit 2 if anything would change.")
+@command_option("--force", is_flag=True, help="Apply a mass deletion without a second listing.")
 @command_option(
     "--prune-foreign",
     is_flag=True,
-    help="Take out keys in our zones that another or nobody signed, too.",
+    help="Also delete foreign keys in our zones: of another owner, or of none.",
 )
 @command_option("--keys", is_flag=True, help="Show keys and values instead of DNS records.")
 @command_option(
@@ -98,11 +98,13 @@ def resync(
 ) -> None:
     """List the cluster, read etcd, write the difference, and exit."""
     if objects and not dry_run:
-        raise click.UsageError("--objects goes with --dry-run only: files are no cluster to follow")
+        raise click.UsageError("--objects needs --dry-run: manifests stand in for a cluster only there")
     if checksum and dry_run:
-        raise click.UsageError("--checksum goes without --dry-run, which shows the checksum of now")
+        raise click.UsageError("--checksum and --dry-run exclude each other: a dry run shows the checksum")
     if checksum and not re.fullmatch("[0-9a-f]{16}", checksum):
-        raise click.UsageError(f"--checksum {checksum!r} is none; write the 16 digits that --dry-run shows")
+        raise click.UsageError(
+            f"--checksum {checksum!r} is not one; write the 16 digits that --dry-run shows"
+        )
     from kube2etcd.app import once
 
     settings = loaded.settings

@@ -143,7 +143,7 @@ class _Sources:
                 self.faults.append(_keyless(source, "setting"))
             elif key not in keys:
                 hint = did_you_mean(str(key), keys if known is ZONE_FIELDS else _places(keys))
-                self.faults.append(f"{where} is no setting{hint}")
+                self.faults.append(f"{where} is not a setting{hint}")
             elif value is None:
                 continue
             elif path in known:
@@ -198,10 +198,10 @@ class _Sources:
         for name in unknown:
             hint = did_you_mean(name, known, NEAR)
             if hint and not _SERVICE_LINK.match(environ[name]):
-                self.warnings.append(f"{name} is ignored: it is no setting{hint}")
+                self.warnings.append(f"{name} is ignored: it is not a setting{hint}")
         if unknown:
             self.remarks.append(
-                f"environment variables that are no settings are ignored: {', '.join(unknown)}"
+                f"environment variables that are not settings are ignored: {', '.join(unknown)}"
             )
 
     def options(self, options: Mapping[str, Any]) -> None:
@@ -368,6 +368,10 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     Records of two zones of one name would mix; a zone within the cluster's own names would hide them, since a
     server answers from the closest zone only.
     """
+
+    def where(path: str) -> str:
+        return origin.get(path) or f"--{BY_PATH[path].option}"
+
     cluster = [(settings.domain, "domain")] if settings.cluster_zone else []
     named = [] if settings.vm.domain is None else [(vm_zone(settings.vm.domain), "vm.domain")]
     named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
@@ -375,17 +379,16 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     first: dict[Name, str] = {}
     for name, path in [*cluster, *named, *whole]:
         if name in first:
-            both = f"{origin.get(path, path)} and {origin.get(first[name], first[name])}"
-            yield f"{both} both are the zone {name}; give each a name of its own"
+            yield f"{where(path)} and {where(first[name])} are both the zone {name}; give each its own name"
         first.setdefault(name, path)
     own = cluster_parts(settings.domain) if settings.cluster_zone else ()
     domains = [(domain.name, "domains") for domain in settings.domains]
     for name, path in [*named, *domains]:
         for taken in own:
             if name.below(taken):
-                where = origin.get(path, path)
-                yield f"{where} is the zone {name}, where {taken} has names of the cluster; take another"
+                yield (
+                    f"{where(path)} is the zone {name}, where {taken} has names of the cluster; take another"
+                )
     for name, path in [(settings.domain, "domain"), *named]:
         if any(name.below(reverse) for reverse in REVERSE):
-            where = origin.get(path, path)
-            yield f"{where} is the zone {name}, which holds the names of addresses; take another"
+            yield f"{where(path)} is the zone {name}, which holds the names of addresses; take another"

@@ -167,7 +167,7 @@ class Serve:
         "corefile-import",
         empty=True,
     )
-    dns_listen: HostPort = setting(HostPort("", 53), parse_host_port, "Where CoreDNS answers.")
+    dns_listen: HostPort = setting(HostPort("", 53), parse_host_port, "Address that CoreDNS listens on.")
     vm_listen: HostPort | None = setting(
         None, parse_host_port, "Separate listener for the vm zone.", needs="vm.domain"
     )
@@ -196,12 +196,12 @@ class Skydns:
     # Off by default, since SkyDNS prefers them to its own flags.
     config: bool = setting(False, to_boolean, "Write SkyDNS's settings (v2 only).")
     dns_addr: HostPort | None = setting(
-        None, parse_host_port, "Where SkyDNS answers; default: 127.0.0.1:53, its own."
+        None, parse_host_port, "Address that SkyDNS listens on; default: 127.0.0.1:53, its own."
     )
     nameservers: tuple[HostPort, ...] = setting(
         (),
         to_resolver,
-        "Where SkyDNS forwards other questions; may be repeated.",
+        "Where SkyDNS forwards other questions to; may be repeated.",
         "skydns-nameserver",
         many=True,
     )
@@ -216,7 +216,7 @@ class Client:
     ndots: int | None = setting(
         None,
         to_integer(0, 15, "a whole number", "NUMBER"),
-        "Dots that make a name be tried as is first; default: the resolver's 1.",
+        "Dots from which on a name is tried as is first; default: the resolver's 1.",
     )
 
 
@@ -286,7 +286,7 @@ class Settings:
     )
     # headless is what the specification of Kubernetes DNS has.
     endpoint_names: str = setting(
-        "headless", to_one_of("headless", "all"), "Services whose endpoints have names.", commands=PUBLISH
+        "headless", to_one_of("headless", "all"), "Services whose endpoints get names.", commands=PUBLISH
     )
     tenant_cluster_ip: bool = flag(
         True, "Ignore the annotation with a tenant's ClusterIP.", "no-tenant-cluster-ip", commands=PUBLISH
@@ -305,7 +305,7 @@ class Settings:
     domains: tuple[Domain, ...] = setting(
         (),
         to_domain,
-        "Domains of external names, with commas.",
+        "Domains of external names, separated by commas.",
         topic="Other zones",
         commands=STORE,
         many=True,
@@ -355,7 +355,7 @@ class Settings:
     )
     log_format: str = setting("text", to_one_of("text", "json"), "Format of the log.", topic="Process")
     log_level: str = setting(
-        "info", to_one_of("debug", "info", "warning", "error"), "Least severity to log.", topic="Process"
+        "info", to_one_of("debug", "info", "warning", "error"), "Lowest level to log.", topic="Process"
     )
 
 

@@ -65,4 +65,4 @@ def _requirement(text: str) -> Requirement:
             return Requirement(found[1], found[2] == "notin", values)
     elif found := _EXISTS.match(text):
         return Requirement(found[2], bool(found[1]))
-    raise InvalidSelector(f"{text!r} is no label requirement; write key=value, key in (a, b), key or !key")
+    raise InvalidSelector(f"{text!r} is not a label requirement; write key=value, key in (a, b), key or !key")

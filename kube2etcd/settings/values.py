@@ -105,11 +105,11 @@ def to_file(value: Any) -> str:
     """A file's path."""
     text = to_text(value)
     if not text or not text.isprintable():
-        raise Fault(f"is {text!r}, which is no file name; write a path")
+        raise Fault(f"is {text!r}, which is not a file name; write a path")
     return text
 
 
-def _matching(metavar: str, pattern: str, hint: str, separator: str = ";") -> Callable[[Any], str]:
+def _matching(metavar: str, pattern: str, hint: str) -> Callable[[Any], str]:
     """A reader of text that matches ``pattern`` as a whole; takes its first group."""
 
     @_shown(metavar, type="string", pattern=f"^{pattern}$")
@@ -117,7 +117,7 @@ def _matching(metavar: str, pattern: str, hint: str, separator: str = ";") -> Ca
         text = to_text(value)
         match = re.fullmatch(pattern, text)
         if match is None:
-            raise Fault(f"is {text!r}{separator} {hint}")
+            raise Fault(f"is {text!r}; {hint}")
         return match[1]
 
     return convert
@@ -194,7 +194,7 @@ def to_name(value: Any) -> Name:
     except InvalidName as error:
         hint = "" if value.isascii() else ", other letters in their form of xn--"
         raise Fault(
-            f"is {value!r}, which is no DNS name ({error}); write one such as cluster.local{hint}"
+            f"is {value!r}, which is not a DNS name ({error}); write one such as cluster.local{hint}"
         ) from None
 
 
@@ -248,7 +248,9 @@ to_owner: Final = _matching(
 )
 #: A namespace (RFC 1123 label).
 to_word: Final = _matching(
-    "NAMESPACE", r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)", "which cannot be the name of a namespace", ","
+    "NAMESPACE",
+    r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)",
+    "write the name of a namespace: lower-case letters, digits and hyphens",
 )
 #: A local address to listen on; ``0.0.0.0`` and ``::`` for all.
 to_bind: Final = _matching(
@@ -262,7 +264,7 @@ def to_template(value: Any) -> str:
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise Fault(f"is {text!r}, which is no template ({error}); write one such as {{service}}") from None
+        raise Fault(f"is {text!r}, not a template ({error}); write one such as {{service}}") from None
     fields = {name for _, name, _, _ in parts if name is not None}
     formatted = any(form or conversion for _, _, form, conversion in parts)
     if "service" not in fields or fields - {"service", "namespace"} or formatted:
@@ -313,11 +315,12 @@ def parse_host_port(value: Any) -> HostPort:
     """``HOST:PORT``, ``:PORT``, ``[::]:PORT`` or a port alone; ``ValueError`` says what to write."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else to_text(value).strip()
     match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]:|(?P<host>[^:\[\]\s/]*):)?(?P<port>[0-9]{1,5})", text)
-    if match is None or int(match["port"]) > 65535:
+    digits = match is not None and re.fullmatch(r"[0-9.]+", match["host"] or "")
+    if match is None or int(match["port"]) > 65535 or (digits and not _is_ip(digits[0])):
         bare = text.count(":") > 1 and "[" not in text
         hint = "; an IPv6 address stands in brackets, such as [::1]:8081" if bare else ""
         raise Fault(f"is {value!r}; write HOST:PORT, :PORT or [IPV6]:PORT with a port up to 65535{hint}")
-    if match["six"] is not None and not _is_v6(match["six"]):
+    if match["six"] is not None and not (":" in match["six"] and _is_ip(match["six"])):
         raise Fault(f"is {value!r}; only an IPv6 address stands in brackets, such as [::1]:8081")
     return HostPort(match["six"] or match["host"] or "", int(match["port"]))
 
@@ -346,9 +349,9 @@ def to_resolver(value: Any) -> HostPort:
         ) from None
 
 
-def _is_v6(text: str) -> bool:
+def _is_ip(text: str) -> bool:
     try:
-        ipaddress.IPv6Address(text)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
     return True

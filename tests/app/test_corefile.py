@@ -85,8 +85,8 @@ def test_a_domain_that_is_a_zone_of_the_cluster_harms_no_other(
     assert file.read_text() == text(settings(file, domains=("example.com",)))
     [remark] = served(given, [bad])[1]
     assert remark == (
-        "the domain cluster.local is not served: POST /domains and --domain both are the zone cluster.local;"
-        " give each a name of its own"
+        "the domain cluster.local is not served: POST /domains and --domain are both the zone cluster.local;"
+        " give each its own name"
     )
     # A caller must not be able to take a DNS pod out of service.
     assert ready(writer) == (True, (remark,))

@@ -75,7 +75,7 @@ def test_kinds_left_out_by_the_settings_are_named(tmp_path: Path, caplog: pytest
 
 
 def test_a_file_without_a_name_and_a_closed_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ObjectsError, match="names no file"):
+    with pytest.raises(ObjectsError, match="--objects is empty"):
         from_files(Settings(), [""])
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(ObjectsError, match="is closed"):

@@ -226,10 +226,13 @@ def test_help_says_the_order_and_the_set() -> None:
 WRONG = [
     ([], "no DNS server is given; write --dns-server-ip"),
     (["--dns-server-ip", "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"], "resolvers read 3"),
-    (["--dns-server-ip", "10.0.0.1", "--namespace", "A b"], "cannot be the name of a namespace"),
+    (["--dns-server-ip", "10.0.0.1", "--namespace", "A b"], "write the name of a namespace"),
     (["--dns-server-ip", "10.0.0.1", "--format", "yaml"], "'yaml' is not one of"),
-    (["--dns-server-ip", "10.0.0.1", "--format", "kubelet", "--merge", "x"], "not with kubelet"),
-    (["--dns-server-ip", "10.0.0.1", "--merge", "no/such"], "no/such cannot be changed: No such file"),
+    (["--dns-server-ip", "10.0.0.1", "--format", "kubelet", "--merge", "x"], "not kubelet"),
+    (
+        ["--dns-server-ip", "10.0.0.1", "--merge", "no/such"],
+        "cannot be changed: there is no folder no;",
+    ),
     (["--dns-server-ip", "10.0.0.1", "--merge", "a\0b"], "cannot be changed"),
 ]
 
