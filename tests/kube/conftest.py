@@ -11,7 +11,7 @@ import pytest
 from kube2etcd.kube import credentials
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
-from tests.kube.scripted import Opened, Scripted
+from tests.kube.scripted import Opened, Plugin, Scripted, kubeconfig
 
 
 @pytest.fixture
@@ -43,3 +43,18 @@ def opened() -> Iterator[Callable[..., ApiConnection]]:
 @pytest.fixture
 def api(server: Scripted, opened: Opened) -> ApiConnection:
     return opened(master_url=server.url)
+
+
+@pytest.fixture
+def as_user(server: Scripted, opened: Opened, tmp_path: Path) -> Opened:
+    """Connections by a kubeconfig ``kc`` with this user, to ``server`` unless another URL is given."""
+
+    def open_one(user: Any = None, url: str = "", **cluster: Any) -> ApiConnection:
+        return opened(kubeconfig=kubeconfig(tmp_path / "kc", url or server.url, user, **cluster))
+
+    return open_one
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Plugin:
+    return Plugin(tmp_path / "plugin")

@@ -22,6 +22,8 @@ SECRET = "s3cr3t-t0ken"
 
 Opened = Callable[..., ApiConnection]
 
+EXEC_API = "client.authentication.k8s.io/v1"
+
 
 class Handler(BaseHTTPRequestHandler):
     """Plays the server's next answer; the last one is repeated."""
@@ -153,6 +155,39 @@ def kubeconfig(path: Path, server: str, user: Any = None, **cluster: Any) -> Pat
     }
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+class Plugin:
+    """An exec plugin that says what it is told to say."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.user = {"exec": {"apiVersion": EXEC_API, "command": str(path)}}
+        path.write_text(f'#!/bin/sh\necho x >> "{path}.runs"\ncat "{path}.says"\n')
+        path.chmod(0o755)
+
+    @property
+    def runs(self) -> int:
+        return len(self._path.with_suffix(".runs").read_text().splitlines())
+
+    @property
+    def script(self) -> str:
+        return self._path.read_text()
+
+    @script.setter
+    def script(self, text: str) -> None:
+        self._path.write_text(text)
+
+    def gives(self, **status: str) -> None:
+        credential = {"apiVersion": EXEC_API, "kind": "ExecCredential", "status": status}
+        self._path.with_suffix(".says").write_text(json.dumps(credential))
+
+    def hangs(self, child: str) -> None:
+        """It never ends, and neither does a child of its own, whose process id goes to ``child``."""
+        self._path.write_text(f'#!/bin/sh\nsleep 3600 &\necho $! > "{child}"\nwait\n')
+
+    def fails(self) -> None:
+        self._path.with_suffix(".says").unlink(missing_ok=True)
 
 
 def closed_port() -> int:

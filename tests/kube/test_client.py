@@ -205,8 +205,8 @@ def test_messages_name_verb_and_resource(
     assert words in str(caught.value)
 
 
-def test_an_echoed_token_is_not_in_messages(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": SECRET}))
+def test_an_echoed_token_is_not_in_messages(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
+    api = as_user({"token": SECRET})
     server.answers = [status(403, f"bearer {SECRET} is not enough")]
     with pytest.raises(ApiForbidden) as caught:
         get(api)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from kube2etcd.errors import ApiForbidden, ApiUnavailable, SettingsError
+from kube2etcd.errors import ApiUnavailable, SettingsError
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings, read_access
 from tests.kube.scripted import (
     SECRET,
     Handler,
     Opened,
+    Plugin,
     Scripted,
     TlsServer,
     get,
@@ -43,61 +43,32 @@ from tests.stack.certificates import Authority
     ids=["token", "token with newline", "token file", "password", "nothing"],
 )
 def test_kubeconfig_users(
-    server: Scripted, opened: Opened, tmp_path: Path, user: dict[str, Any], authorization: str | None
+    server: Scripted, as_user: Opened, tmp_path: Path, user: dict[str, Any], authorization: str | None
 ) -> None:
     (tmp_path / "token").write_text(SECRET + "\n")
-    get(opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user)))
+    get(as_user(user))
     assert server.tokens() == [authorization]
 
 
-def exec_plugin(path: Path, text: str) -> dict[str, Any]:
-    path.write_text(f"#!/bin/sh\necho x >> {path}.runs\ncat <<'END'\n{text}\nEND\n")
-    path.chmod(0o755)
-    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path)}}
-
-
-def exec_credential(**status: str) -> str:
-    return json.dumps(
-        {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
-    )
-
-
-def test_exec_plugin(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    user = exec_plugin(tmp_path / "plugin", exec_credential(token=SECRET))
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
+def test_exec_plugin(server: Scripted, as_user: Opened, plugin: Plugin) -> None:
+    plugin.gives(token=SECRET)
+    api = as_user(plugin.user)
     get(api)
     get(api)
     assert server.tokens() == [f"Bearer {SECRET}"] * 2
-    assert (tmp_path / "plugin.runs").read_text() == "x\n"
-
-
-def test_exec_plugin_is_rerun_for_an_expired_token(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    old = exec_credential(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
-    user = exec_plugin(tmp_path / "plugin", old)
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
-    exec_plugin(tmp_path / "plugin", exec_credential(token="new", expirationTimestamp="2099-01-01T00:00:00Z"))
-    get(api)
-    assert server.tokens() == ["Bearer new"]
+    assert plugin.runs == 1
 
 
 def test_credentials_that_cannot_be_renewed(
-    server: Scripted, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    as_user: Opened, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    user = exec_plugin(tmp_path / "plugin", exec_credential(token=SECRET))
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
+    plugin.gives(token=SECRET)
+    api = as_user(plugin.user)
     monkeypatch.setattr("kubernetes.config.kube_config.KubeConfigLoader._set_config", refuse)
     with pytest.raises(ApiUnavailable, match="cannot be renewed"):
-        get(api)
-
-
-def test_exec_plugin_that_fails_gives_a_sentence(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    user = exec_plugin(tmp_path / "plugin", "no json")
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, user))
-    server.answers = [status(401)]
-    with pytest.raises(ApiForbidden, match="exec plugin"):
         get(api)
 
 
@@ -140,9 +111,7 @@ def test_in_cluster(pod: Path) -> None:
     assert access.ca_file == str(pod / "ca.crt")
 
 
-@pytest.mark.parametrize(
-    "broken", ["no address", "empty token", "empty ca"], ids=["no address", "empty token", "empty ca"]
-)
+@pytest.mark.parametrize("broken", ["no address", "empty token", "empty ca"])
 def test_in_cluster_broken(pod: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "no address":
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
@@ -184,9 +153,9 @@ def test_in_cluster_rotation(
         server.end()
 
 
-def test_401_reloads_credentials_and_retries_once(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+def test_401_reloads_credentials_and_retries_once(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old")
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"tokenFile": "token"}))
+    api = as_user({"tokenFile": "token"})
 
     def check(handler: Handler) -> None:
         good = handler.headers["Authorization"] == "Bearer new"
@@ -199,9 +168,9 @@ def test_401_reloads_credentials_and_retries_once(server: Scripted, opened: Open
     assert server.tokens() == ["Bearer old", "Bearer new", "Bearer new"]
 
 
-def test_401_for_several_threads_is_one_reload(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+def test_401_for_several_threads_is_one_reload(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old")
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"tokenFile": "token"}))
+    api = as_user({"tokenFile": "token"})
     both = threading.Barrier(2, timeout=20)
 
     def refuse_both(handler: Handler) -> None:
@@ -232,8 +201,8 @@ def test_a_kubeconfig_that_is_half_written_keeps_the_old_credentials(
     assert SECRET not in caplog.text
 
 
-def test_a_token_invalid_in_a_header_is_not_shown(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", server.url, {"token": f"{SECRET}\nX: y"}))
+def test_a_token_invalid_in_a_header_is_not_shown(server: Scripted, as_user: Opened) -> None:
+    api = as_user({"token": f"{SECRET}\nX: y"})
     with pytest.raises(ApiUnavailable, match="HTTP forbids") as caught:
         get(api)
     assert SECRET not in str(caught.value)
@@ -348,21 +317,21 @@ def test_settings_that_name_no_cluster(settings: ClusterSettings, words: str) ->
         ApiConnection(settings)
 
 
-@pytest.mark.parametrize("key", ["certificate-authority", "client-certificate"])
-def test_certificate_files_that_cannot_be_used(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("cluster", "user"),
+    [
+        ({"certificate-authority": "bad.pem"}, {}),
+        ({"certificate-authority": "gone.pem"}, {}),
+        ({}, {"client-certificate": "bad.pem", "client-key": "bad.pem"}),
+    ],
+    ids=["authority", "missing authority", "client certificate"],
+)
+def test_certificate_files_that_cannot_be_used(
+    as_user: Opened, tmp_path: Path, cluster: dict[str, str], user: dict[str, str]
+) -> None:
     (tmp_path / "bad.pem").write_text("no certificate")
-    cluster = {key: "bad.pem"} if key == "certificate-authority" else {}
-    user = {} if cluster else {"client-certificate": "bad.pem", "client-key": "bad.pem"}
-    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", user, **cluster)
-    with pytest.raises(SettingsError, match=r"bad\.pem"):
-        ApiConnection(ClusterSettings(kubeconfig=path))
-
-
-def test_a_certificate_file_that_is_missing(tmp_path: Path) -> None:
-    cluster = {"certificate-authority": "gone.pem"}
-    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1", **cluster)
-    with pytest.raises(SettingsError, match=r"gone\.pem"):
-        ApiConnection(ClusterSettings(kubeconfig=path))
+    with pytest.raises(SettingsError, match=r"(bad|gone)\.pem"):
+        as_user(user, "https://127.0.0.1:1", **cluster)
 
 
 def test_a_kubeconfig_in_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,8 +247,8 @@ def tls(tmp_path: Path) -> Iterator[TlsServer]:
     ids=["right name", "unchecked", "wrong name", "unknown authority"],
 )
 def test_tls(
+    as_user: Opened,
     tls: TlsServer,
-    opened: Opened,
     tmp_path: Path,
     cluster: dict[str, Any],
     words: str,
@@ -256,7 +256,7 @@ def test_tls(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.crt"))
-    api = opened(kubeconfig=kubeconfig(tmp_path / "kc", tls.url, **cluster))
+    api = as_user(url=tls.url, **cluster)
     if not words:
         assert get(api) == b"{}"
     else:
