@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pytest
 from tests.stack.build import binaries as build_binaries
 from tests.stack.faults import Proxy, Run, args
 from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd
-from tests.stack.pair import Pair, running_pair
-from tests.stack.zoned import Zoned
+from tests.stack.pair import StartPair, running_pair
+from tests.stack.zoned import Start, Zoned
 
 HERE = Path(__file__).parent
 
@@ -84,7 +84,11 @@ def proxy(apiserver: ApiServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
-    """Starts a bridge with these options, ready unless told otherwise; it ends with the test."""
+    """Starts a bridge with these options, ready unless told otherwise; it ends with the test.
+
+    Whatever happened to it, it has logged no traceback.
+    """
+    started: list[Bridge] = []
     with contextlib.ExitStack() as ending:
 
         def one(
@@ -92,21 +96,22 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
             kubeconfig: Path | None = None,
             etcd: Etcd = etcd,
             ready: bool = True,
-            name: str = "",
+            name: str = "kube2etcd",
         ) -> Bridge:
             where = args(kubeconfig or apiserver.kubeconfig(), etcd, *options)
-            bridge = ending.enter_context(Bridge(tmp_path, where, name=name or "kube2etcd"))
+            bridge = ending.enter_context(Bridge(tmp_path, where, name=name))
+            started.append(bridge)
             if ready:
                 bridge.wait_ready()
             return bridge
 
         yield one
+    for bridge in started:
+        assert "Traceback" not in bridge.process.log.read_text()
 
 
 @pytest.fixture
-def start(
-    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Zoned]]:
+def start(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Start]:
     """Starts a bridge and its CoreDNS with these options; both end with the test."""
     with contextlib.ExitStack() as ending:
 
@@ -121,9 +126,7 @@ def start(
 
 
 @pytest.fixture
-def start_pair(
-    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
-) -> Iterator[Callable[..., Pair]]:
+def start_pair(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[StartPair]:
     """Starts the kubernetes plugin and ours with these options; both end with the test."""
     with contextlib.ExitStack() as ending:
         yield lambda **options: ending.enter_context(

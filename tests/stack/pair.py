@@ -5,7 +5,7 @@ Both read the same API server and send other names to the same upstream.
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,10 @@ class Pair:
     def _ask_both(self, question: Question) -> tuple[Answer, Answer]:
         theirs, ours = (_ask(server, question) for server in self.both)
         return theirs, ours
+
+
+#: What the fixture ``start_pair`` is: the keywords of `running_pair` in, a pair out.
+StartPair = Callable[..., Pair]
 
 
 def _ask(server: CoreDns, question: Question) -> Answer:

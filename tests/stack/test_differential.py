@@ -1,6 +1,5 @@
 """The same questions to CoreDNS's own kubernetes plugin and to CoreDNS on our keys: the same answers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from tests.stack.harness import ApiServer
 from tests.stack.known_differences import CHOSEN, explained
 from tests.stack.objects import external, pod
-from tests.stack.pair import Pair
+from tests.stack.pair import StartPair
 from tests.stack.questions import Question, questions
 from tests.stack.random_cluster import random_cluster
 
@@ -41,7 +40,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"seed{case.seed}-{case.pods}")
 def test_same_answers_as_the_kubernetes_plugin(
-    case: Case, start_pair: Callable[..., Pair], capsys: pytest.CaptureFixture[str]
+    case: Case, start_pair: StartPair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = start_pair(pods=case.pods, with_upstream=case.with_upstream)
     for obj in random_cluster(case.seed, case.size):
@@ -54,7 +53,7 @@ def test_same_answers_as_the_kubernetes_plugin(
     assert 1 - sum(name not in CHOSEN for name in names) / report.asked >= least
 
 
-def test_alias_to_a_pod(start_pair: Callable[..., Pair]) -> None:
+def test_alias_to_a_pod(start_pair: StartPair) -> None:
     """The etcd plugin follows an alias past the Corefile; DS goes to the uppermost zone of the server."""
     targets = {
         "ipv4": "10-1-2-3.default.pod",
@@ -80,7 +79,7 @@ def test_alias_to_a_pod(start_pair: Callable[..., Pair]) -> None:
     assert report.answered >= 8
 
 
-def test_terminating_pod(start_pair: Callable[..., Pair], apiserver: ApiServer) -> None:
+def test_terminating_pod(start_pair: StartPair, apiserver: ApiServer) -> None:
     one = pod("draining", "10.9.8.7", finalizers=["example.com/drain"])
     asked = [Question("10-9-8-7.default.pod.cluster.local.", rtype, "pod") for rtype in ("A", "AAAA", "SRV")]
     pair = start_pair(pods="verified")

@@ -5,7 +5,7 @@ order, say as well that its answers follow from what there is and from nothing e
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from tests.stack.harness import ApiServer
 from tests.stack.known_differences import explained
 from tests.stack.objects import endpoint_slice, namespace, service
-from tests.stack.pair import Pair
+from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
 from tests.stack.random_slices import NAMESPACE, crowded, disturbed
 
@@ -26,7 +26,7 @@ HTTP = {"name": "http", "port": 80, "protocol": "TCP"}
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_crowded_slices(
-    seed: int, start_pair: Callable[..., Pair], apiserver: ApiServer, capsys: pytest.CaptureFixture[str]
+    seed: int, start_pair: StartPair, apiserver: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objects = crowded(seed)
     pair = start_pair()
@@ -40,7 +40,7 @@ def test_crowded_slices(
     same(pair, f"disturbed, seed {seed}", capsys, least=3000)
 
 
-def test_odd_slices(start_pair: Callable[..., Pair], capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_slices(start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
     pair = start_pair()
     pair.apiserver.apply_all(odd())
     same(pair, "odd", capsys, least=200)

@@ -1,6 +1,5 @@
 """Names from DNSEndpoint objects: nesting, merging, changes, conflicts; the reader model with them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,10 @@ from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
 from tests.stack.modelled import Modelled
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, namespace, service
-from tests.stack.zoned import Zoned
+from tests.stack.zoned import Start
 
 
-def test_every_kind_of_name(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_every_kind_of_name(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [
@@ -82,7 +81,7 @@ def test_every_kind_of_name(start: Callable[..., Zoned], apiserver: ApiServer) -
     zoned.expect("down.foo.dtk.io", "A", "NXDOMAIN")
 
 
-def test_the_kind_appears_later(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_the_kind_appears_later(start: Start, apiserver: ApiServer) -> None:
     zoned = start("--domains", "dtk.io", "--dns-endpoints")
     zoned.expect("dtk.io", "A", "NODATA")
     zoned.expect("foo.dtk.io", "A", "NXDOMAIN")
@@ -94,7 +93,7 @@ def test_the_kind_appears_later(start: Callable[..., Zoned], apiserver: ApiServe
     assert "dnsendpoints/default/one" in kube2etcd(*look)
 
 
-def test_a_change_of_type_leaves_no_gap(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_a_change_of_type_leaves_no_gap(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     fixed = endpoint("end.dtk.io", "A", "10.0.0.5")
     apiserver.apply_all(
@@ -115,7 +114,7 @@ def test_a_change_of_type_leaves_no_gap(start: Callable[..., Zoned], apiserver: 
         wait_for(turned, f"turn {turn}", 15)
 
 
-def test_service_zones_and_external_domains_nest(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_service_zones_and_external_domains_nest(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [

@@ -75,7 +75,6 @@ def test_a_stop_takes_under_a_second(
         took = time.monotonic() - began
         assert code == 0, bridge.log_tail()
         assert took < 1.0 * SLOW
-        assert "Traceback" not in bridge.process.log.read_text()
     finally:
         apiserver.resume()
         etcd.resume()
@@ -115,7 +114,6 @@ def test_wrong_answers_to_a_watch(
     assert {key: present.get(key) for key in before} == before
     assert metric(bridge, "kube2etcd_held_deletes") == 0
     assert bridge.ready()
-    assert "Traceback" not in bridge.process.log.read_text()
 
 
 def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:

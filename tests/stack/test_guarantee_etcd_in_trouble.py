@@ -174,7 +174,6 @@ def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     large[0] = endpoint("large.dtk.io", "TXT", "short by now")
     apiserver.apply(dns_endpoint("one", *small, *large))
     wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge.process)
-    assert "Traceback" not in bridge.process.log.read_text()
 
 
 def test_many_large_values(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:

@@ -91,7 +91,6 @@ def test_thousands_of_changes_leave_nothing_behind(
     assert after.threads <= before.threads
     assert after.files <= before.files
     assert after.memory - before.memory < GROWTH
-    assert "Traceback" not in bridge.process.log.read_text()
 
 
 def settled(bridge: Bridge) -> Size:

@@ -1,19 +1,12 @@
 """A name that exists before and after a change resolves throughout."""
 
-import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dns.exception
-import dns.rcode
-
+from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.coredns import on_keys
 from tests.stack.faults import Proxy, Run
-from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, wait_for
+from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
 from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
@@ -24,48 +17,6 @@ ASKED = [
     ("_http._tcp.many.default.svc.cluster.local.", "SRV"),
     ("quiet.default.svc.cluster.local.", "A"),
 ]
-
-
-class Asking(threading.Thread):
-    """Asks one name as fast as it can, and takes down what is no answer."""
-
-    def __init__(self, server: CoreDns, name: str, rdtype: str) -> None:
-        super().__init__(daemon=True)
-        self.server, self.asked, self.rdtype = server, name, rdtype
-        self.bad: Counter[str] = Counter()
-        self.good = 0
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        while not self.ended.is_set():
-            try:
-                answer = self.server.ask(self.asked, self.rdtype)
-            except dns.exception.DNSException as error:
-                self.bad[type(error).__name__] += 1
-                continue
-            if answer.rcode() == dns.rcode.NOERROR and answer.answer:
-                self.good += 1
-            else:
-                self.bad[dns.rcode.to_text(answer.rcode())] += 1
-
-
-@contextmanager
-def asked_all_the_time(server: CoreDns, asked: Sequence[tuple[str, str]], at_least: int) -> Iterator[None]:
-    """Every name is served, is asked for from now on, and was answered each time; ``at_least`` so often."""
-    askers = [Asking(server, name, rdtype) for name, rdtype in asked]
-    for asker in askers:
-        wait_for(partial(server.addresses, asker.asked, asker.rdtype), f"{asker.asked} to be served", 10)
-    for asker in askers:
-        asker.start()
-    try:
-        yield
-    finally:
-        for asker in askers:
-            asker.ended.set()
-        for asker in askers:
-            asker.join(10)
-    assert {asker.asked: dict(asker.bad) for asker in askers if asker.bad} == {}
-    assert all(asker.good > at_least for asker in askers)
 
 
 def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
@@ -92,7 +43,7 @@ def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path:
         wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
 
     run()
-    with server, asked_all_the_time(server, ASKED, at_least=100):
+    with server, asked_all_the_time(questions_to(server, *ASKED), at_least=100):
         for turn in range(1, 5):
             changed("the port", **single, ports=[http, more])
             changed("the family", **dual, ports=[http, more])
@@ -115,7 +66,7 @@ def test_headless(
     asked = [ASKED[0], ASKED[1]]
 
     run(kubeconfig=proxy.kubeconfig)
-    with server, asked_all_the_time(server, asked, at_least=100):
+    with server, asked_all_the_time(questions_to(server, *asked), at_least=100):
         headless: dict[str, Any] = {"clusterIP": "None"}
         for kind in (headless, {}, headless, {}):
             proxy.fault("services", status=500)
@@ -146,7 +97,7 @@ def test_alias(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: P
     }
     kinds = [{"type": "ClusterIP", "externalName": None, "clusterIP": ip} for ip in ("10.0.0.77", "None")]
     run()
-    with server, asked_all_the_time(server, ASKED[:1], at_least=100):
+    with server, asked_all_the_time(questions_to(server, ASKED[0]), at_least=100):
         for turn in range(60):
             kind = alias if turn % 2 else kinds[0]
             before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
@@ -166,7 +117,7 @@ def test_machines(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path
     names = ("desk.default.vm.", "blue.desk.default.vm.")
     with (
         Zoned(tmp_path, binaries, apiserver, etcd, ("--vm-domain", "")) as zoned,
-        asked_all_the_time(zoned.dns, [(name, "A") for name in names], at_least=50),
+        asked_all_the_time(questions_to(zoned.dns, *((name, "A") for name in names)), at_least=50),
     ):
         for turn in range(2, 42):
             addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]

@@ -226,8 +226,6 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s, {len(left)} strangers")
         assert expected
         assert sum(metric(bridge, "kube2etcd_leader") for bridge in bridges) == 1
-        for bridge in bridges:
-            assert "Traceback" not in bridge.process.log.read_text()
         gc.collect()  # what the proxy left is counted here and not in a later test
         different = answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0])
         assert not different, "\n".join(different)

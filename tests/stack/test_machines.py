@@ -1,6 +1,5 @@
 """The zone of virtual machines."""
 
-from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import pytest
 from tests.stack.coredns import ask, said
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import namespace, nic, vmi, vmi_crd
-from tests.stack.zoned import Zoned
+from tests.stack.zoned import Start
 
 
-def test_the_documented_example(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_the_documented_example(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply(vmi_crd())
     both = vmi(
         "secondary-test",
@@ -103,7 +102,7 @@ HOSTILE_ADDRESSES = [
 ]
 
 
-def test_hostile_guests(start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd) -> None:
+def test_hostile_guests(start: Start, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     machines = [
         vmi("guests", f"name-{at}", nic(name, "10.66.0.1"), nic("zz", "10.10.0.5"))
@@ -138,7 +137,7 @@ def test_hostile_guests(start: Callable[..., Zoned], apiserver: ApiServer, etcd:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
-def test_name_server(start: Callable[..., Zoned], apiserver: ApiServer, address: str) -> None:
+def test_name_server(start: Start, apiserver: ApiServer, address: str) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
         [
@@ -185,7 +184,7 @@ def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDn
 
 
 def test_delegation_from_an_unmodified_parent(
-    start: Callable[..., Zoned], apiserver: ApiServer, binaries: Binaries, tmp_path: Path
+    start: Start, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
@@ -218,7 +217,7 @@ def test_delegation_from_an_unmodified_parent(
 
 
 def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
-    start: Callable[..., Zoned], apiserver: ApiServer, binaries: Binaries, tmp_path: Path
+    start: Start, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
     apiserver.apply(vmi_crd())
@@ -269,7 +268,7 @@ def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
             assert zoned.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
 
 
-def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_kubevirt_installed_while_the_bridge_runs(start: Start, apiserver: ApiServer) -> None:
     zoned = start("--vm-domain", "")
     zoned.expect("kubernetes.default.svc.cluster.local", "A", "10.0.0.1")
     zoned.expect("default.vm", "A", "NODATA")
@@ -280,7 +279,7 @@ def test_kubevirt_installed_while_the_bridge_runs(start: Callable[..., Zoned], a
     assert len(lines) == 1
 
 
-def test_a_migration_leaves_no_gap(start: Callable[..., Zoned], apiserver: ApiServer, etcd: Etcd) -> None:
+def test_a_migration_leaves_no_gap(start: Start, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])
     zoned = start("--vm-domain", "")
@@ -308,7 +307,7 @@ def test_a_migration_leaves_no_gap(start: Callable[..., Zoned], apiserver: ApiSe
     zoned.expect("mark.one.vm", "A", "10.10.0.6")
 
 
-def test_allowed_and_reverse_networks(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_allowed_and_reverse_networks(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all(
         [

@@ -2,16 +2,16 @@
 
 import json
 import subprocess
-import threading
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.stack import bridge as commands
+from tests.stack.asking import asked_all_the_time
 from tests.stack.etcd_v2 import EtcdV2
-from tests.stack.faults import HERE, Run, args, metric
+from tests.stack.faults import HERE, Run, args, metric, same_keys
 from tests.stack.harness import ApiServer, Binaries, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -26,10 +26,6 @@ def etcd(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdV2]:
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     return commands.call(*arguments, *V2)
-
-
-def same(etcd: EtcdV2, expected: dict[str, str], deadline_s: float) -> None:
-    wait_for(lambda: etcd.dump("/skydns") == expected, "the keys to be as they were", deadline_s)
 
 
 def data(etcd: EtcdV2, name: str, qtype: str = "A") -> set[str]:
@@ -103,21 +99,14 @@ def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run
     apiserver.apply_all([service("web"), service("many", clusterIP="None")])
     apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
     more = [{"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", 80), ("more", 81))]
-    ended = threading.Event()
-    bad: Counter[str] = Counter()
-    good: Counter[str] = Counter()
-
-    def asking(name: str, qtype: str) -> None:
-        while not ended.is_set():
-            answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
-            (good if answer.rcode == "NOERROR" and answer.answers else bad)[f"{name} {qtype}"] += 1
-
     run(*V2)
+
+    def instead(name: str, qtype: str) -> str:
+        answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
+        return "" if answer.rcode == "NOERROR" and answer.answers else str(answer)
+
     asked = [("web", "A"), ("_http._tcp.web", "SRV"), ("many", "A"), ("_http._tcp.many", "SRV")]
-    askers = [threading.Thread(target=asking, args=one, daemon=True) for one in asked]
-    for asker in askers:
-        asker.start()
-    try:
+    with asked_all_the_time({f"{one} {rtype}": partial(instead, one, rtype) for one, rtype in asked}, 50):
         for turn in range(3):
             for ports in (more, more[:1]):
                 apiserver.apply(service("web", ports=ports))
@@ -130,12 +119,6 @@ def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run
             for chosen in ([f"10.9.{turn}.7", "10.9.0.2"], [f"10.9.{turn}.8"], ["10.9.0.1", "10.9.0.2"]):
                 apiserver.apply(endpoints("many", *chosen))
                 wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
-    finally:
-        ended.set()
-        for asker in askers:
-            asker.join(10)
-    assert bad == Counter()
-    assert all(good[f"{name} {qtype}"] > 50 for name, qtype in asked)
 
 
 def test_what_is_done_by_hand_is_put_right(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
@@ -145,15 +128,15 @@ def test_what_is_done_by_hand_is_put_right(apiserver: ApiServer, etcd: EtcdV2, r
     expected = etcd.dump("/skydns")
     listed = sorted(key for key in expected if "/default/s00" in key and "_tcp" not in key)
     etcd.put(listed[0], '{"host":"192.0.2.99"}')
-    same(etcd, expected, 10)
+    same_keys(etcd, expected, 10)
     etcd.delete(listed[1])
-    same(etcd, expected, 10)
+    same_keys(etcd, expected, 10)
     etcd.put(f"{listed[2]}X", expected[listed[2]])
-    same(etcd, expected, 10)
+    same_keys(etcd, expected, 10)
     etcd.delete(f"{HERE}/svc/default")  # one event for all that was in it
-    same(etcd, expected, 10)
+    same_keys(etcd, expected, 10)
     etcd.delete("/skydns")
-    same(etcd, expected, 10)
+    same_keys(etcd, expected, 10)
     bridge.wait_ready(5)
 
 
@@ -164,11 +147,11 @@ def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run:
     expected = etcd.dump("/skydns")
     hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
     etcd.put(hidden, "{")
-    same(etcd, expected, 20)
+    same_keys(etcd, expected, 20)
     etcd.delete(hidden)
-    same(etcd, expected, 20)
+    same_keys(etcd, expected, 20)
     etcd.put(f"{hidden}X", expected[hidden])
-    same(etcd, expected, 20)
+    same_keys(etcd, expected, 20)
     bridge.wait_ready(20)
 
 
@@ -178,7 +161,7 @@ def test_an_emptied_etcd_is_filled_again(apiserver: ApiServer, etcd: EtcdV2, run
     expected = etcd.dump("/skydns")
     for _ in range(2):
         etcd.wipe()
-        same(etcd, expected, 10)
+        same_keys(etcd, expected, 10)
         bridge.wait_ready(5)
 
 

@@ -1,7 +1,7 @@
 """The annotation with a tenant's cluster IP."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP
 from tests.stack.harness import ApiServer, Binaries, Etcd, Object
 from tests.stack.objects import endpoints, namespace, service
-from tests.stack.zoned import Zoned, relabel
+from tests.stack.zoned import Start, Zoned, relabel
 
 SVC = "tenant.svc.cluster.local"
 
@@ -52,7 +52,7 @@ TABLE: list[tuple[str, str | None, dict[str, object], list[str], list[str]]] = [
 ]
 
 
-def test_every_case_of_the_annotation(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_every_case_of_the_annotation(start: Start, apiserver: ApiServer) -> None:
     services = [annotated(name, annotation, **spec) for name, annotation, spec, _, _ in TABLE]
     slices = [
         endpoints(name, "172.16.0.10", namespace="tenant") for name in ("none-headless", "address-headless")
@@ -96,11 +96,7 @@ def tenants_apiserver(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]
 
 
 def test_a_tenants_bridge_beside_a_plain_one(
-    start: Callable[..., Zoned],
-    apiserver: ApiServer,
-    tenants_apiserver: ApiServer,
-    binaries: Binaries,
-    tmp_path: Path,
+    start: Start, apiserver: ApiServer, tenants_apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """A tenant's Service and its twin in the super cluster, as VirtualCluster's syncer keeps them.
 
@@ -135,7 +131,7 @@ def test_a_tenants_bridge_beside_a_plain_one(
         assert super_cluster.ask(f"web.{SVC}") == ["NXDOMAIN"]
 
 
-def test_an_invalid_annotation_is_logged_once(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_an_invalid_annotation_is_logged_once(start: Start, apiserver: ApiServer) -> None:
     hostile = "evil.example.com\x1b[2J"
     apiserver.apply_all([namespace("tenant"), annotated("web", hostile, clusterIP="10.0.1.3")])
     zoned = start()

@@ -4,57 +4,62 @@ import contextlib
 import json
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.stack.coredns import on_keys
 from tests.stack.harness import LOOPBACK, Binaries, Etcd, wait_for
-from tests.stack.webhook import MEDIA_TYPE, a, alias, block, serving, with_file
+from tests.stack.webhook import MEDIA_TYPE, Webhook, a, alias, block, serving, with_file
 
 
-def test_the_answers_as_the_client_reads_them(tmp_path: Path) -> None:
-    with with_file(tmp_path) as webhook:
-        answer = webhook.call("GET", "/", headers={"Accept": MEDIA_TYPE})
-        assert answer.status_code == 200
-        assert answer.headers["Content-Type"] == MEDIA_TYPE
-        assert answer.json() == {"include": ["dtk.io"]}
-        assert webhook.call("GET", "/records").text == "[]"
-        applied = webhook.call(
-            "POST", "/records", b'{"Create":[],"UpdateOld":null}', {"Content-Type": MEDIA_TYPE}
-        )
-        assert (applied.status_code, applied.content) == (204, b"")
-        for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
-            assert webhook.get(path).status_code == 200
-            assert webhook.call("GET", path).status_code == 404
-        others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
-        # The page may be a moment old.
-        wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
-        page = webhook.get("/metrics").text
-        assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
-        assert webhook.get("/records").status_code == 404
+@pytest.fixture
+def webhook(tmp_path: Path) -> Iterator[Webhook]:
+    with with_file(tmp_path) as one:
+        yield one
+
+
+def test_the_answers_as_the_client_reads_them(webhook: Webhook) -> None:
+    answer = webhook.call("GET", "/", headers={"Accept": MEDIA_TYPE})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == MEDIA_TYPE
+    assert answer.json() == {"include": ["dtk.io"]}
+    assert webhook.call("GET", "/records").text == "[]"
+    applied = webhook.call(
+        "POST", "/records", b'{"Create":[],"UpdateOld":null}', {"Content-Type": MEDIA_TYPE}
+    )
+    assert (applied.status_code, applied.content) == (204, b"")
+    for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
+        assert webhook.get(path).status_code == 200
+        assert webhook.call("GET", path).status_code == 404
+    others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
+    # The page may be a moment old.
+    wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
+    page = webhook.get("/metrics").text
+    assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
+    assert webhook.get("/records").status_code == 404
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused_before_it_is_kept(tmp_path: Path, chunked: bool) -> None:
-    with with_file(tmp_path) as webhook:
-        with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
-            size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 33554433"
-            raw.sendall(
-                b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode() + b"\r\n" + size
-            )
-            raw.sendall(b"\r\n\r\n")
-            if chunked:
-                with contextlib.suppress(OSError):
-                    for _ in range(33):
-                        raw.sendall(b"100000\r\n" + b" " * 0x100000 + b"\r\n")
-            answer = _read_all(raw)
-        assert b" 413 " in answer.split(b"\r\n")[0]
-        assert b'{"error":"' in answer
-        assert len(answer) < 1024
-        assert webhook.records() == []
-        refused = 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="413"} 1.0'
-        assert refused in webhook.get("/metrics").text
+def test_a_body_that_is_too_large_is_refused_before_it_is_kept(chunked: bool, webhook: Webhook) -> None:
+    with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
+        size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 33554433"
+        raw.sendall(
+            b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode() + b"\r\n" + size
+        )
+        raw.sendall(b"\r\n\r\n")
+        if chunked:
+            with contextlib.suppress(OSError):
+                for _ in range(33):
+                    raw.sendall(b"100000\r\n" + b" " * 0x100000 + b"\r\n")
+        answer = _read_all(raw)
+    assert b" 413 " in answer.split(b"\r\n")[0]
+    assert b'{"error":"' in answer
+    assert len(answer) < 1024
+    assert webhook.records() == []
+    refused = 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="413"} 1.0'
+    assert refused in webhook.get("/metrics").text
 
 
 def _read_all(raw: socket.socket) -> bytes:
@@ -97,31 +102,29 @@ def _spoiled(good: bytes, chance: random.Random) -> bytes:
     return bytes(body)
 
 
-def test_any_bytes_are_no_trouble(tmp_path: Path) -> None:
+def test_any_bytes_are_no_trouble(tmp_path: Path, webhook: Webhook) -> None:
     message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), alias("b.dtk.io", "foo.dtk.io")]})
     head = (
         f"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(message)}"
     )
     good = f"{head}\r\n\r\n{message}".encode()
     chance = random.Random(8)
-    with with_file(tmp_path) as webhook:
-        pid = webhook.process.pid
-        for sent in [*JUNK, *(_spoiled(good, chance) for _ in range(500))]:
-            with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
-                with contextlib.suppress(OSError):
-                    raw.sendall(sent)
-                    raw.shutdown(socket.SHUT_WR)
-                assert b" 5" not in _read_all(raw)[8:10], sent
-        assert (webhook.process.alive, webhook.process.pid) == (True, pid)
-        assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
-        assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
+    pid = webhook.process.pid
+    for sent in [*JUNK, *(_spoiled(good, chance) for _ in range(500))]:
+        with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
+            with contextlib.suppress(OSError):
+                raw.sendall(sent)
+                raw.shutdown(socket.SHUT_WR)
+            assert b" 5" not in _read_all(raw)[8:10], sent
+    assert (webhook.process.alive, webhook.process.pid) == (True, pid)
+    assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
+    assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
 
 
-def test_it_listens_on_loopback_unless_asked_otherwise(tmp_path: Path) -> None:
-    with with_file(tmp_path) as webhook:
-        listening = Path("/proc/net/tcp").read_text()
-        assert f"0100007F:{webhook.provider_port:04X}" in listening
-        assert f"00000000:{webhook.provider_port:04X}" not in listening
+def test_it_listens_on_loopback_unless_asked_otherwise(webhook: Webhook) -> None:
+    listening = Path("/proc/net/tcp").read_text()
+    assert f"0100007F:{webhook.provider_port:04X}" in listening
+    assert f"00000000:{webhook.provider_port:04X}" not in listening
 
 
 # What ExternalDNS writes up to v0.16: its lists are called as they are in Go, and an empty one is null.

@@ -4,6 +4,7 @@ import contextlib
 import random
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.stack.harness import SLOW, Etcd, wait_for
 from tests.stack.webhook import (
     JSON,
     KEYS,
+    Webhook,
     a,
     alias,
     block,
@@ -23,6 +25,12 @@ from tests.stack.webhook import (
     state_keys,
     why_unready,
 )
+
+
+@pytest.fixture
+def webhook(etcd: Etcd, tmp_path: Path) -> Iterator[Webhook]:
+    with serving(tmp_path, "--etcd-server", etcd.url) as one:
+        yield one
 
 
 def test_names_become_keys_and_state_lives_in_etcd(etcd: Etcd, tmp_path: Path) -> None:
@@ -50,63 +58,60 @@ def test_names_become_keys_and_state_lives_in_etcd(etcd: Etcd, tmp_path: Path) -
         assert state_keys(etcd) == []
 
 
-def test_keys_and_state_are_put_right_without_a_call(etcd: Etcd, tmp_path: Path) -> None:
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
-        keys, state = etcd.dump(KEYS), state_keys(etcd)
-        etcd.delete("/")
-        wait_for(lambda: etcd.dump(KEYS) == keys, "the keys to be back", 10)
-        wait_for(lambda: state_keys(etcd) == state, "the state to be back", 12)
-        webhook.kill()
-        webhook.start()
-        assert webhook.names() == ["foo.dtk.io"]
+def test_keys_and_state_are_put_right_without_a_call(etcd: Etcd, webhook: Webhook) -> None:
+    assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+    wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
+    keys, state = etcd.dump(KEYS), state_keys(etcd)
+    etcd.delete("/")
+    wait_for(lambda: etcd.dump(KEYS) == keys, "the keys to be back", 10)
+    wait_for(lambda: state_keys(etcd) == state, "the state to be back", 12)
+    webhook.kill()
+    webhook.start()
+    assert webhook.names() == ["foo.dtk.io"]
 
 
 @pytest.mark.parametrize("how", ["stopped", "silent"])
-def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, tmp_path: Path, how: str) -> None:
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        webhook.wait_ready()
-        before = webhook.records()
-        if how == "stopped":
-            etcd.stop()
-        else:
-            etcd.pause()
-        for _ in range(2):
-            began = time.monotonic()
-            assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
-            assert time.monotonic() - began < 5 + SLOW
-            assert webhook.records() == before
-            assert webhook.call("GET", "/").status_code == 200
-        assert "etcd" in why_unready(webhook)
-        assert webhook.get("/livez").status_code == 200
-        if how == "stopped":
-            etcd.start()
-        else:
-            etcd.resume()
-        webhook.wait_ready(20)
-        assert webhook.records() == before
-        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
-        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
-        began = time.monotonic()
-        webhook.process.stop()
-        assert time.monotonic() - began < 1 * SLOW
-        assert webhook.process.exit_code == 0
-
-
-def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, tmp_path: Path) -> None:
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, how: str, webhook: Webhook) -> None:
+    assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+    webhook.wait_ready()
+    before = webhook.records()
+    if how == "stopped":
+        etcd.stop()
+    else:
         etcd.pause()
-        why_unready(webhook)
+    for _ in range(2):
         began = time.monotonic()
-        webhook.process.stop()
-        assert time.monotonic() - began < 1 * SLOW
-        assert webhook.process.exit_code == 0
+        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
+        assert time.monotonic() - began < 5 + SLOW
+        assert webhook.records() == before
+        assert webhook.call("GET", "/").status_code == 200
+    assert "etcd" in why_unready(webhook)
+    assert webhook.get("/livez").status_code == 200
+    if how == "stopped":
+        etcd.start()
+    else:
         etcd.resume()
-        webhook.start()
-        assert webhook.names() == ["foo.dtk.io"]
+    webhook.wait_ready(20)
+    assert webhook.records() == before
+    assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
+    wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
+    began = time.monotonic()
+    webhook.process.stop()
+    assert time.monotonic() - began < 1 * SLOW
+    assert webhook.process.exit_code == 0
+
+
+def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, webhook: Webhook) -> None:
+    assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+    etcd.pause()
+    why_unready(webhook)
+    began = time.monotonic()
+    webhook.process.stop()
+    assert time.monotonic() - began < 1 * SLOW
+    assert webhook.process.exit_code == 0
+    etcd.resume()
+    webhook.start()
+    assert webhook.names() == ["foo.dtk.io"]
 
 
 def test_without_etcd_at_the_start_it_waits(etcd: Etcd, tmp_path: Path) -> None:
@@ -122,47 +127,44 @@ def test_without_etcd_at_the_start_it_waits(etcd: Etcd, tmp_path: Path) -> None:
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
 
 
-def test_a_kill_in_the_middle_of_a_large_call_is_all_or_nothing(etcd: Etcd, tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_of_a_large_call_is_all_or_nothing(webhook: Webhook) -> None:
     chance = random.Random(7)
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
-        # Texts that do not shrink: many transactions for one call.
-        texts = [f"{chance.getrandbits(40000):x}" for _ in range(600)]
-        for turn in range(5):
-            batch = [
-                {"dnsName": f"t{turn}-{number}.dtk.io", "targets": [text], "recordType": "TXT"}
-                for number, text in enumerate(texts)
-            ]
-            killer = threading.Timer(chance.uniform(0.1, 1.0), webhook.kill)
-            killer.start()
-            status = 0
-            with contextlib.suppress(requests.ConnectionError):
-                status = webhook.apply(create=batch)
-            killer.join()
-            webhook.start()
-            wait_for(lambda: webhook.call("GET", "/records").status_code == 200, "the state to be read", 10)
-            mine = [name for name in webhook.names() if name.startswith(f"t{turn}-")]
-            assert len(mine) in ((600,) if status == 204 else (0, 600))
+    # Texts that do not shrink: many transactions for one call.
+    texts = [f"{chance.getrandbits(40000):x}" for _ in range(600)]
+    for turn in range(5):
+        batch = [
+            {"dnsName": f"t{turn}-{number}.dtk.io", "targets": [text], "recordType": "TXT"}
+            for number, text in enumerate(texts)
+        ]
+        killer = threading.Timer(chance.uniform(0.1, 1.0), webhook.kill)
+        killer.start()
+        status = 0
+        with contextlib.suppress(requests.ConnectionError):
+            status = webhook.apply(create=batch)
+        killer.join()
+        webhook.start()
+        wait_for(lambda: webhook.call("GET", "/records").status_code == 200, "the state to be read", 10)
+        mine = [name for name in webhook.names() if name.startswith(f"t{turn}-")]
+        assert len(mine) in ((600,) if status == 204 else (0, 600))
 
 
-def test_domains_of_run_time_are_served(etcd: Etcd, tmp_path: Path) -> None:
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
-        assert webhook.apply(create=[a("foo.late.io", "10.0.0.5")]) == 204
-        assert webhook.records() == []
-        assert webhook.call("POST", "/domains", b"late.io").status_code == 200
-        assert webhook.apply(create=[a("foo.late.io", "10.0.0.5"), alias("x.late.io", "x.late.io")]) == 204
-        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
-        assert webhook.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
-        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "192.0.2.1"}, "keys", 5)
+def test_domains_of_run_time_are_served(etcd: Etcd, webhook: Webhook) -> None:
+    assert webhook.apply(create=[a("foo.late.io", "10.0.0.5")]) == 204
+    assert webhook.records() == []
+    assert webhook.call("POST", "/domains", b"late.io").status_code == 200
+    assert webhook.apply(create=[a("foo.late.io", "10.0.0.5"), alias("x.late.io", "x.late.io")]) == 204
+    wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
+    assert webhook.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
+    wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "192.0.2.1"}, "keys", 5)
 
 
-def test_a_mass_deletion_is_believed(etcd: Etcd, tmp_path: Path) -> None:
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
-        many = [a(f"n{number}.dtk.io", f"10.0.0.{number}") for number in range(1, 40)]
-        assert webhook.apply(create=many) == 204
-        wait_for(lambda: len(hosts_of(etcd)) == 39, "keys", 5)
-        assert webhook.apply(delete=many) == 204
-        wait_for(lambda: not hosts_of(etcd), "keys to go", 5)
-        webhook.wait_ready()
+def test_a_mass_deletion_is_believed(etcd: Etcd, webhook: Webhook) -> None:
+    many = [a(f"n{number}.dtk.io", f"10.0.0.{number}") for number in range(1, 40)]
+    assert webhook.apply(create=many) == 204
+    wait_for(lambda: len(hosts_of(etcd)) == 39, "keys", 5)
+    assert webhook.apply(delete=many) == 204
+    wait_for(lambda: not hosts_of(etcd), "keys to go", 5)
+    webhook.wait_ready()
 
 
 def test_two_on_one_state_never_undo_each_other(etcd: Etcd, tmp_path: Path) -> None:

@@ -5,12 +5,20 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.stack.harness import LOOPBACK, SLOW, wait_for
 from tests.stack.webhook import Webhook, a, alias, block, ownership, run, serving, why_unready, with_file
+
+
+@pytest.fixture
+def webhook(tmp_path: Path) -> Iterator[Webhook]:
+    with with_file(tmp_path) as one:
+        yield one
 
 
 def test_names_come_change_and_go(tmp_path: Path) -> None:
@@ -29,30 +37,29 @@ def test_names_come_change_and_go(tmp_path: Path) -> None:
         assert webhook.names() == ["a-foo.dtk.io"]
 
 
-def test_what_was_answered_for_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
+def test_what_was_answered_for_survives_a_kill_at_any_moment(tmp_path: Path, webhook: Webhook) -> None:
     chance = random.Random(6)
-    with with_file(tmp_path) as webhook:
-        answered: set[str] = set()
-        for turn in range(8):
-            killer = threading.Timer(chance.uniform(0.01, 0.3), webhook.kill)
-            killer.start()
-            sent: set[str] = set()
-            try:
-                for number in range(1000):
-                    name = f"n{turn}-{number}.dtk.io"
-                    sent.add(name)
-                    assert webhook.apply(create=[a(name, "10.0.0.5")]) == 204
-                    answered.add(name)
-            except requests.ConnectionError:
-                pass
-            killer.join()
-            webhook.start()
-            there = set(webhook.names())
-            assert answered <= there
-            assert there - answered <= sent
-            answered = there
-            assert block(tmp_path / "hosts") == [f"10.0.0.5 {name}" for name in sorted(there)]
-        assert len(answered) > 8
+    answered: set[str] = set()
+    for turn in range(8):
+        killer = threading.Timer(chance.uniform(0.01, 0.3), webhook.kill)
+        killer.start()
+        sent: set[str] = set()
+        try:
+            for number in range(1000):
+                name = f"n{turn}-{number}.dtk.io"
+                sent.add(name)
+                assert webhook.apply(create=[a(name, "10.0.0.5")]) == 204
+                answered.add(name)
+        except requests.ConnectionError:
+            pass
+        killer.join()
+        webhook.start()
+        there = set(webhook.names())
+        assert answered <= there
+        assert there - answered <= sent
+        answered = there
+        assert block(tmp_path / "hosts") == [f"10.0.0.5 {name}" for name in sorted(there)]
+    assert len(answered) > 8
 
 
 def test_domains_and_cluster_address_survive_a_restart(tmp_path: Path) -> None:
@@ -71,65 +78,60 @@ def test_domains_and_cluster_address_survive_a_restart(tmp_path: Path) -> None:
         assert block(tmp_path / "hosts") == ["10.1.1.1 x.mydomain.io"]
 
 
-def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path) -> None:
-    with with_file(tmp_path) as webhook:
-        many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
-        status: list[int] = []
-        caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
-        idle = socket.create_connection((LOOPBACK, webhook.provider_port))
-        caller.start()
-        wait_for(lambda: (tmp_path / ".state.json.new").exists() or status, "the call to be in hand", 10)
-        webhook.process.stop()
-        caller.join(10)
-        idle.close()
-        assert status == [204]
-        assert webhook.process.exit_code == 0
-        webhook.start()
-        began = time.monotonic()
-        webhook.process.stop()
-        assert time.monotonic() - began < 1 * SLOW
-        assert webhook.process.exit_code == 0
-        assert len(block(tmp_path / "hosts")) == 20000
+def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path, webhook: Webhook) -> None:
+    many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
+    status: list[int] = []
+    caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
+    idle = socket.create_connection((LOOPBACK, webhook.provider_port))
+    caller.start()
+    wait_for(lambda: (tmp_path / ".state.json.new").exists() or status, "the call to be in hand", 10)
+    webhook.process.stop()
+    caller.join(10)
+    idle.close()
+    assert status == [204]
+    assert webhook.process.exit_code == 0
+    webhook.start()
+    began = time.monotonic()
+    webhook.process.stop()
+    assert time.monotonic() - began < 1 * SLOW
+    assert webhook.process.exit_code == 0
+    assert len(block(tmp_path / "hosts")) == 20000
 
 
-def test_the_block_is_put_right_without_a_call(tmp_path: Path) -> None:
+def test_the_block_is_put_right_without_a_call(tmp_path: Path, webhook: Webhook) -> None:
     hosts = tmp_path / "hosts"
-    with with_file(tmp_path) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        good = hosts.read_bytes()
-        hosts.write_bytes(b"# edited\n" + good.replace(b"10.0.0.5", b"6.6.6.6"))
-        wait_for(lambda: hosts.read_bytes() == b"# edited\n" + good, "the block to be put right", 10)
-        hosts.write_bytes(good.replace(b"# END kube2etcd\n", b""))
-        wait_for(lambda: hosts.read_bytes() == good, "the marker to be put right", 10)
-        hosts.unlink()
-        wait_for(
-            lambda: hosts.exists() and block(hosts) == ["10.0.0.5 foo.dtk.io"], "the file to be back", 10
-        )
+    assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+    good = hosts.read_bytes()
+    hosts.write_bytes(b"# edited\n" + good.replace(b"10.0.0.5", b"6.6.6.6"))
+    wait_for(lambda: hosts.read_bytes() == b"# edited\n" + good, "the block to be put right", 10)
+    hosts.write_bytes(good.replace(b"# END kube2etcd\n", b""))
+    wait_for(lambda: hosts.read_bytes() == good, "the marker to be put right", 10)
+    hosts.unlink()
+    wait_for(lambda: hosts.exists() and block(hosts) == ["10.0.0.5 foo.dtk.io"], "the file to be back", 10)
 
 
-def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path) -> None:
+def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path, webhook: Webhook) -> None:
     hosts = tmp_path / "hosts"
-    with with_file(tmp_path) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        before = webhook.records()
-        # Not for root either: there is a folder in the file's place.
-        content = hosts.read_bytes()
-        hosts.unlink()
-        hosts.mkdir()
-        began = time.monotonic()
-        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
-        assert time.monotonic() - began < 5 + SLOW
-        assert webhook.records() == before
-        assert webhook.call("GET", "/").status_code == 200
-        assert "hosts file" in why_unready(webhook)
-        assert webhook.get("/livez").status_code == 200
-        webhook.restart()
-        assert webhook.records() == before
-        hosts.rmdir()
-        hosts.write_bytes(content)
-        webhook.wait_ready()
-        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
-        assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
+    assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+    before = webhook.records()
+    # Not for root either: there is a folder in the file's place.
+    content = hosts.read_bytes()
+    hosts.unlink()
+    hosts.mkdir()
+    began = time.monotonic()
+    assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
+    assert time.monotonic() - began < 5 + SLOW
+    assert webhook.records() == before
+    assert webhook.call("GET", "/").status_code == 200
+    assert "hosts file" in why_unready(webhook)
+    assert webhook.get("/livez").status_code == 200
+    webhook.restart()
+    assert webhook.records() == before
+    hosts.rmdir()
+    hosts.write_bytes(content)
+    webhook.wait_ready()
+    assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
+    assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
 
 
 def test_cleanup_leaves_the_users_file(tmp_path: Path) -> None:

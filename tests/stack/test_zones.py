@@ -1,14 +1,12 @@
 """Zones of selected Services."""
 
-from collections.abc import Callable
-
+from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, external, namespace, service
-from tests.stack.test_guarantee_no_gap import asked_all_the_time
-from tests.stack.zoned import Zoned, relabel
+from tests.stack.zoned import Start, Zoned, relabel
 
 
-def test_selectors(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_selectors(start: Start, apiserver: ApiServer) -> None:
     staging = {"environment": "staging", "tenant": "customerB"}
     apiserver.apply_all(
         [
@@ -70,7 +68,7 @@ def moves(zoned: Zoned, old: str, new: str, answer: str) -> None:
     assert zoned.ask(new) == [answer]
 
 
-def test_label_changes_leave_no_gap(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_label_changes_leave_no_gap(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply_all(
         [
             namespace("shop", team="a"),
@@ -102,7 +100,7 @@ def test_label_changes_leave_no_gap(start: Callable[..., Zoned], apiserver: ApiS
         zoned.expect(f"shop.team-{new}.example", "A", "NODATA")
 
 
-def test_the_order_of_the_addresses(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_the_order_of_the_addresses(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply_all(
         [
             namespace("shop"),
@@ -138,7 +136,7 @@ def test_the_order_of_the_addresses(start: Callable[..., Zoned], apiserver: ApiS
     assert zoned.ask("inner.shop.both.example") == ["10.0.2.2"]
 
 
-def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_wildcards_where_they_are_wanted(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply_all(
         [
             namespace("shop"),
@@ -185,7 +183,7 @@ def test_wildcards_where_they_are_wanted(start: Callable[..., Zoned], apiserver:
     assert zoned.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
 
 
-def test_aliases_hide_what_is_below(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_aliases_hide_what_is_below(start: Start, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [
@@ -239,7 +237,7 @@ def test_aliases_hide_what_is_below(start: Callable[..., Zoned], apiserver: ApiS
 WEB = "web.stage.example"
 
 
-def test_rivals_take_over_without_a_gap(start: Callable[..., Zoned], apiserver: ApiServer) -> None:
+def test_rivals_take_over_without_a_gap(start: Start, apiserver: ApiServer) -> None:
     """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
@@ -249,7 +247,7 @@ def test_rivals_take_over_without_a_gap(start: Callable[..., Zoned], apiserver: 
     )
     zoned = start(config={"zones": [{"zone": "stage.example", "name": "{service}"}]})
     prefix = "/skydns/example/stage/web"
-    with asked_all_the_time(zoned.dns, [(WEB, "A")], at_least=20):
+    with asked_all_the_time(questions_to(zoned.dns, (WEB, "A")), at_least=20):
         zoned.expect(WEB, "CNAME", "db.stage.example.")
         assert sorted(zoned.etcd.dump(prefix)) == [prefix, f"{prefix}/C"]
         assert zoned.ask(WEB, "SRV") != ["0 100 80 web.stage.example."]

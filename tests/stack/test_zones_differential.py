@@ -5,14 +5,14 @@ questions are about the same Services.  What a zone of Services does not promise
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.stack.known_differences import KNOWN, KnownDifference, explained
-from tests.stack.pair import Object, Pair
+from tests.stack.pair import Object, StartPair
 from tests.stack.questions import TYPES, Question, questions
 from tests.stack.random_cluster import random_cluster
 
@@ -58,7 +58,7 @@ def of_the_zone(question: Question) -> bool:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_selector_that_matches_all_answers_as_the_kubernetes_plugin(
-    seed: int, start_pair: Callable[..., Pair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    seed: int, start_pair: StartPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tmp_path / "settings.yaml"
     zone = {"zone": ZONE, "addresses": ["internal"], "selector": "!no-service-has-this-label"}

@@ -1,6 +1,6 @@
 """A bridge with further zones, and CoreDNS with the matching Corefile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ import yaml
 from tests.stack.coredns import on_keys, said
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd, Object
 from tests.stack.process import Context
+
+#: What the fixture ``start`` is: options and settings in, a bridge and its CoreDNS out.
+Start = Callable[..., "Zoned"]
 
 
 class Served(Context):
