@@ -24,15 +24,24 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What counts of an answer: order does not, nor does the letter case of names."""
+    """What counts of an answer: order does not, nor does the letter case of names but the question's."""
 
     rcode: str
     answer: frozenset[Record] = frozenset()
     additional: frozenset[Record] = frozenset()
-    authority: frozenset[str] = frozenset()
-    authoritative: bool = False
-    truncated: bool = False
+    authority: frozenset[Record] = frozenset()
+    flags: str = ""
+    question: str = ""
+    edns: bool = False
     ttls: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def authoritative(self) -> bool:
+        return "AA" in self.flags.split()
+
+    @property
+    def truncated(self) -> bool:
+        return "TC" in self.flags.split()
 
 
 def normalise(message: dns.message.Message) -> Answer:
@@ -41,9 +50,10 @@ def normalise(message: dns.message.Message) -> Answer:
         rcode=dns.rcode.to_text(message.rcode()),
         answer=_records(message.answer),
         additional=_records(message.additional),
-        authority=frozenset(dns.rdatatype.to_text(rrset.rdtype) for rrset in message.authority),
-        authoritative=bool(message.flags & dns.flags.AA),
-        truncated=bool(message.flags & dns.flags.TC),
+        authority=_records(message.authority),
+        flags=dns.flags.to_text(message.flags),
+        question=" ".join(rrset.to_text() for rrset in message.question),
+        edns=message.edns >= 0,
         ttls=frozenset((dns.rdatatype.to_text(rrset.rdtype), rrset.ttl) for rrset in message.answer),
     )
 
@@ -117,8 +127,9 @@ def remarks(theirs: Answer, ours: Answer) -> list[str]:
         return found
     if theirs.ttls != ours.ttls:
         found.append("TTL")
-    if theirs.authority != ours.authority:
-        names = ["+".join(sorted(each)) or "nothing" for each in (theirs.authority, ours.authority)]
+    beside = [{record.rdtype for record in each} for each in (theirs.authority, ours.authority)]
+    if beside[0] != beside[1]:
+        names = ["+".join(sorted(each)) or "nothing" for each in beside]
         found.append(f"authority section: {names[0]} became {names[1]}")
     if theirs.authoritative != ours.authoritative:
         found.append("AA flag")

@@ -1,9 +1,8 @@
 """Compares the reader model with a real CoreDNS on the same keys."""
 
 import ipaddress
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import dns.message
@@ -16,9 +15,10 @@ import dns.rdatatype
 import dns.rrset
 
 from skydns_compat.corefile import CorefileSettings, blocks, corefile
-from skydns_compat.reader import Answer, Entries, Rr
+from skydns_compat.names import Name
+from skydns_compat.reader import Answer, Entries, Rr, answer
 from skydns_compat.reader_served import refused, served_answer
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd
+from tests.stack.harness import LOOPBACK, Binaries, CoreDns
 
 UPSTREAM = """
 .:{port} {
@@ -48,69 +48,59 @@ def upstream(name: str, qtype: str) -> Answer:
     return Answer("NOERROR", (Rr(name, qtype, 60, known[qtype]),)) if qtype in known else Answer("NOERROR")
 
 
-class Pair:
-    """An etcd and the CoreDNS that reads it."""
-
-    def __init__(self, etcd: Etcd, coredns: CoreDns) -> None:
-        self.etcd = etcd
-        self.coredns = coredns
-        self._held: list[str] = []
-
-    def hold(self, keys: Mapping[str, str]) -> None:
-        """Make etcd hold these keys and no others."""
-        operations = [f"del {_quoted(key)}" for key in self._held if key not in keys]
-        operations += [f"put {_quoted(key)} {_quoted(value)}" for key, value in keys.items()]
-        if operations:
-            self.etcd.ctl("txn", stdin="\n".join(["", *operations, "", "", ""]))
-        self._held = list(keys)
-
-    def ask(self, name: str, qtype: str) -> Answer:
-        """The real answer in the model's words; records as they came, none merged."""
-        question = dns.message.make_query(name, qtype, use_edns=False)
-        reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=self.coredns.port, one_rr_per_rrset=True)
-        rcode = dns.rcode.to_text(reply.rcode())
-        assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED")
-        return Answer(rcode, tuple(map(_record, reply.answer)), tuple(map(_record, reply.additional)))  # type: ignore[arg-type]
+def ask(coredns: CoreDns, name: str, qtype: str) -> Answer:
+    """The real answer in the model's words; records as they came, none merged."""
+    question = dns.message.make_query(name, qtype, use_edns=False)
+    reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=coredns.port, one_rr_per_rrset=True)
+    rcode = dns.rcode.to_text(reply.rcode())
+    assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED")
+    return Answer(rcode, tuple(map(_record, reply.answer)), tuple(map(_record, reply.additional)))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Modelled:
-    """What a server should say that has these keys, these settings, and an upstream or none."""
-
-    keys: Mapping[bytes, bytes]
-    settings: CorefileSettings
-    with_upstream: bool
-
-    def differences(
-        self, etcd: Etcd, binaries: Mapping[str, Path], directory: Path, questions: Iterable[tuple[str, str]]
-    ) -> str:
-        """Where the real server says something else: a text that names each such question, or nothing."""
-        other = CoreDns(directory, binaries, UPSTREAM, name="upstream")
-        settings = replace(
-            self.settings,
-            etcd_servers=(etcd.url,),
-            listen=f"{LOOPBACK}:{{port}}",
-            upstream=f"{LOOPBACK}:{other.port}" if self.with_upstream else "none",
-        )
-        entries, rules = Entries(dict(self.keys)), blocks(settings)
-        above = upstream if self.with_upstream else refused
-        coredns = CoreDns(directory, binaries, corefile(settings))
-        lines = []
-        with other, coredns:
-            pair = Pair(etcd, coredns)
-            for name, qtype in questions:
-                modelled, real = served_answer(entries, rules, name, qtype, above), pair.ask(name, qtype)
-                if unordered(real) != unordered(modelled):
-                    lines.append(f"{name} {qtype}\n  server {real}\n  model  {modelled}")
-        return "\n".join(lines)
+def _entries(keys: Mapping[str, str]) -> Entries:
+    return Entries({key.encode(): value.encode() for key, value in keys.items()})
 
 
-def unordered(answer: Answer) -> tuple[str, list[str], list[str]]:
+def plain_answer(keys: Mapping[str, str], zone: Name, name: str, qtype: str) -> Answer:
+    """What the model says of the etcd plugin alone, with its texts written as dnspython writes them."""
+    modelled = answer(_entries(keys), zone, name, qtype)
+    return Answer(
+        modelled.rcode, tuple(map(normal, modelled.answers)), tuple(map(normal, modelled.additional))
+    )
+
+
+def differences(
+    binaries: Binaries,
+    directory: Path,
+    keys: Mapping[str, str],
+    settings: CorefileSettings,
+    with_upstream: bool,
+    questions: Iterable[tuple[str, str]],
+) -> str:
+    """Where a server of these settings, whose etcd has these keys, answers otherwise than the model.
+
+    A text that names each such question, or nothing.
+    """
+    other = CoreDns(directory, binaries, UPSTREAM, name="upstream")
+    outside = f"{LOOPBACK}:{other.port}" if with_upstream else "none"
+    settings = replace(settings, listen=f"{LOOPBACK}:{{port}}", upstream=outside)
+    entries, rules = _entries(keys), blocks(settings)
+    above = upstream if with_upstream else refused
+    lines = []
+    with other, CoreDns(directory, binaries, corefile(settings)) as coredns:
+        for name, qtype in questions:
+            modelled, real = served_answer(entries, rules, name, qtype, above), ask(coredns, name, qtype)
+            if unordered(real) != unordered(modelled):
+                lines.append(f"{name} {qtype}\n  server {real}\n  model  {modelled}")
+    return "\n".join(lines)
+
+
+def unordered(given: Answer) -> tuple[str, list[str], list[str]]:
     """The answer in any order: the server turns the addresses round, so that load is spread."""
     return (
-        answer.rcode,
-        sorted(str(normal(record)) for record in answer.answers),
-        sorted(str(normal(record)) for record in answer.additional),
+        given.rcode,
+        sorted(str(normal(record)) for record in given.answers),
+        sorted(str(normal(record)) for record in given.additional),
     )
 
 
@@ -132,8 +122,3 @@ def _data(data: dns.rdata.Rdata) -> str:
         words = text.split()
         return " ".join([*words[:2], "0", *words[3:]])
     return text
-
-
-def _quoted(text: str) -> str:
-    """As etcdctl's transactions read an argument: a Go string."""
-    return json.dumps(text, ensure_ascii=False)

@@ -1,13 +1,7 @@
 """Names from DNSEndpoint objects: nesting, merging, changes, conflicts; the reader model with them."""
 
-from pathlib import Path
-
-import pytest
-
-from tests.skydns_compat.external_cases import QUESTIONS, SETTINGS, keys
 from tests.stack.bridge import kube2etcd
-from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
-from tests.stack.modelled import Modelled
+from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, namespace, service
 from tests.stack.zoned import Start
 
@@ -147,11 +141,3 @@ def test_service_zones_and_external_domains_nest(start: Start, apiserver: ApiSer
     zoned.bridge.restart()
     zoned.bridge.wait_ready()
     assert zoned.etcd.revision() == revision
-
-
-@pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
-def test_every_question(etcd: Etcd, binaries: Binaries, tmp_path: Path, with_upstream: bool) -> None:
-    for key, value in keys().items():
-        etcd.put(key.decode(), value.decode())
-    model = Modelled(keys(), SETTINGS, with_upstream)
-    assert model.differences(etcd, binaries, tmp_path, QUESTIONS) == ""

@@ -20,12 +20,13 @@ import dns.rcode
 import pytest
 
 from tests.stack import coredns, debian
+from tests.stack.compare import Answer
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, Process, free_port, wait_for
 from tests.stack.node import seeing
 from tests.stack.pair import Pair, our_corefile, running_pair
 from tests.stack.questions import dashed, questions
 from tests.stack.random_cluster import random_cluster
-from tests.stack.random_questions import Asked, Seen, ask, differs, random_questions
+from tests.stack.random_questions import Asked, ask, differs, random_questions
 
 QUICK, THOROUGH = 3_000, 20_000
 
@@ -115,7 +116,7 @@ def test_same_answers_as_the_plugin(pair: Pair, known: list[str], pytestconfig: 
     seed = random.SystemRandom().randrange(2**32) if thorough else 1
     asked = random_questions(known, THOROUGH if thorough else QUICK, random.Random(seed))
 
-    def both(item: tuple[int, Asked]) -> tuple[Asked, Seen, Seen]:
+    def both(item: tuple[int, Asked]) -> tuple[Asked, Answer, Answer]:
         number, one = item
         return one, ask(pair.oracle.port, one, number), ask(pair.ours.port, one, number)
 
