@@ -1,4 +1,4 @@
-"""From settings to the parts that are different for classic SkyDNS.  Builds values, connects to nothing."""
+"""From settings to the parts that differ for classic SkyDNS.  Connects to nothing."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from kube2etcd.inspect.records import Row
 
 
-def is_meant(settings: Settings) -> bool:
-    """Whether SkyDNS reads the keys: the v2 API has no other reader."""
+def _is_reader(settings: Settings) -> bool:
+    """The v2 API has no other reader."""
     return settings.etcd.api == "v2"
 
 
 def layout(settings: Settings) -> Layout:
-    """Where the keys are: as CoreDNS reads them, or as SkyDNS does."""
-    if is_meant(settings):
+    """The keys as CoreDNS reads them, or as SkyDNS does."""
+    if _is_reader(settings):
         empty = ("svc", "dns") if pods(settings) == "disabled" else ("svc", "dns", "pod")
         return SkydnsLayout(settings.etcd.prefix, settings.owner_id, _server(settings), empty)
     return Layout(settings.etcd.prefix, settings.owner_id)
 
 
 def pods(settings: Settings) -> str:
-    """Which pods have names: SkyDNS computes no answer, so what no key is for does not exist."""
-    return "disabled" if is_meant(settings) and settings.pods == "insecure" else settings.pods
+    """Which pods have names: SkyDNS computes none, so `insecure` is no choice."""
+    return "disabled" if _is_reader(settings) and settings.pods == "insecure" else settings.pods
 
 
 def reads(settings: Settings) -> Reads | None:
     """How SkyDNS reads keys; None where CoreDNS is the reader."""
-    return _SkyDns(settings.domain, settings.etcd.prefix) if is_meant(settings) else None
+    return _SkyDns(settings.domain, settings.etcd.prefix) if _is_reader(settings) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class _SkyDns:
         return {key: existing[key]} if key in existing else {}
 
     def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
-        """What CoreDNS would answer otherwise (skydns-compat/README.md)."""
+        """Where SkyDNS differs from CoreDNS (skydns-compat/README.md)."""
         from kube2etcd.inspect.why import is_reverse
 
         wild = next((label for label in name.labels if label in WILDCARDS), None)
@@ -71,9 +71,9 @@ class _SkyDns:
         elif rtype == "SOA" and name == self.domain:
             yield f"SkyDNS takes its values from {self.prefix}/{CONFIG} in etcd, or else its defaults"
         elif rtype == "NS" and name != self.domain:
-            yield "SkyDNS answers NS below the apex without a look whether the name exists"
+            yield "SkyDNS answers NS below the apex whether the name exists or not"
         elif wild is not None:
-            yield f"SkyDNS takes the label {wild} for any label: the answer is that of all names that fit"
+            yield f"SkyDNS takes the label {wild} for any label: the answer is that of all names that match"
         elif rtype == "SRV" and any(f" 0 {name}." in one.data for one in answer.answers):
             yield "SkyDNS has an SRV with port 0 for a name without ports"
         elif rtype == "CNAME" and any(isinstance(row.record.data, Alias) for row in rows):
@@ -105,18 +105,18 @@ def _about_reverse(rtype: str, answer: Answer) -> Iterator[str]:
 
 def check_corefile(settings: Settings) -> None:
     """A Corefile is CoreDNS's."""
-    if is_meant(settings):
+    if _is_reader(settings):
         raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
 
 
 def _server(settings: Settings) -> ServerSettings | None:
-    """SkyDNS's own settings, where they are to be written."""
+    """SkyDNS's own settings, with ``--skydns-config``."""
     given = settings.skydns
     if not given.config:
         return None
     listen = given.dns_addr
     if listen is not None and not listen.host:
-        # SkyDNS wants an address there.
+        # SkyDNS needs an address.
         listen = HostPort("0.0.0.0", listen.port)
     return ServerSettings(
         settings.domain,

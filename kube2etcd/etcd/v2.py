@@ -164,6 +164,9 @@ class V2Store:
                 # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
                 self._found_empty.add(directory)
         self._known, self._seen = known, listed.index
+        with self._lock:
+            # Later writes were lost with etcd's data, and their indices come again.
+            self._own = {index: event for index, event in self._own.items() if index <= listed.index}
         return Snapshot(listed.index, entries)
 
     def apply(

@@ -215,6 +215,18 @@ def test_a_look_at_etcd_notices_that_it_went_back(server: Server, store: V2Store
         store.probe()
 
 
+def test_writes_that_etcd_has_lost_are_no_events(server: Server, store: V2Store) -> None:
+    server.index = 11
+    server.answer = lambda method, path, _: (200, file(path, 11) if method == "PUT" else {})
+    store.apply(ONE)
+    server.index = 10
+    store.snapshot()
+    server.answer = lambda _, __, params: (200, file("/skydns/theirs", 11) if "wait" in params else {})
+    told = store.watch(11, threading.Event())
+    assert next(told) == WatchBatch(10)
+    assert [event.key for event in next(told).events] == [b"/skydns/theirs"]
+
+
 @pytest.mark.parametrize(
     ("key", "path"),
     [
