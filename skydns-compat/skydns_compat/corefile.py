@@ -1,8 +1,8 @@
-"""The Corefile that completes the keys: one server block a zone, as data and as text.  Pure.
+"""The Corefile that completes the keys: one server block for each zone, as data and as text.  Pure.
 
-`blocks` decides what CoreDNS has to do that keys alone cannot say: deny names that cannot exist without a
-read, and keep questions above the Services from reading whole subtrees.  `corefile` prints the blocks, and
-`skydns_compat.reader_served` answers from them, so the text and the model cannot drift apart.
+`blocks` has the rules that keys cannot express: denials of impossible names without a read, and answers above
+the Services without reading whole subtrees.  `corefile` prints the blocks, and `skydns_compat.reader_served`
+answers from them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _IPV6 = "|".join(
         rf"({_GROUP}-){{7}}-",
     ]
 )
-# Patterns are tried for every question that is not cached, so they are what Go matches fast: plain text, or
-# anchored at the front without a choice between two ways to go on.
-#: `*` and `any` are wildcards to the etcd plugin, `/` parts the levels of its keys.
+# Patterns are tried for every question that is not cached, so they are fast in Go: plain text, or anchored in
+# front without alternatives.
+#: `*` and `any` are wildcards to the etcd plugin, `/` separates the levels of its keys.
 _UNSAFE = (r"\*", "/", r"^any\.", r"\.any\.")
 
 
@@ -44,9 +44,9 @@ _UNSAFE = (r"\*", "/", r"^any\.", r"\.any\.")
 class Rewrite:
     """A ``rewrite name`` rule: ask etcd for another name.
 
-    ``pattern`` is an RE2 expression over the lower-case name with its final dot; with ``suffix`` it is
-    the name's literal end.  ``answers`` lists how names come back: the place (``name`` or ``value``), a
-    pattern and a replacement; empty means ``answer auto``.  ``then`` goes on to the next rule.
+    ``pattern`` is an RE2 expression over the lower-case name with its final dot; with ``suffix`` it is the
+    name's literal end.  ``answers`` are the changes of the answer: place (``name`` or ``value``), pattern and
+    replacement; empty means ``answer auto``.  ``then`` goes on to the next rule.
     """
 
     pattern: str
@@ -59,10 +59,10 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A ``template`` that answers without a read; no patterns means every name.
+    """A ``template`` that answers without a read; without patterns, for every name.
 
-    ``address`` is the TTL in seconds of an address that is written in the name (group ``a`` of the
-    pattern), or None for a negative answer.  ``zone`` is another zone than the block's.
+    ``address`` is the TTL in seconds of an address that the name contains (group ``a`` of the pattern), or
+    None for a negative answer.  ``zone`` is a zone other than the block's.
     """
 
     patterns: tuple[str, ...]
@@ -75,7 +75,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A server block.  ``only`` is the one type of its ``view``; ``etcd`` is whether it asks etcd at all.
+    """A server block.  ``only`` is the one type of its ``view``; ``etcd``: whether it asks etcd.
 
     ``fallthrough`` sends names that etcd does not have to the upstream.
     """
@@ -93,10 +93,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Subzone:
-    """A zone beside the cluster's: names of ``depth`` labels hold data, those above are empty non-terminals.
+    """A zone beside the cluster's: names of ``depth`` labels have data, those above are empty non-terminals.
 
-    ``deeper`` is how many labels below such a name can hold data too; None is any number.
-    ``ordered`` keeps the order of addresses that the keys give.  ``listen`` is a listener of its own.
+    ``deeper`` is how many labels below such a name can have data too; None is any number.  ``ordered`` keeps
+    the addresses in the order of the keys.  ``listen`` is a listener of its own.
     """
 
     zone: Name
@@ -121,29 +121,29 @@ class CorefileSettings:
     etcd_user: str = ""
     listen: str = ":53"
     upstream: str = "/etc/resolv.conf"
-    """Where other names are asked; ``none`` serves the zones alone."""
+    """Server for other names; ``none``: they are refused."""
     cache: int = 30
-    """Seconds that answers are kept; 0 is no cache."""
+    """Seconds that answers are cached; 0 for none."""
     denial: int = 5
-    """Seconds that NXDOMAIN and NODATA are kept: short, since a new name should appear soon."""
+    """Seconds that NXDOMAIN and NODATA are cached: short, so that a new name appears soon."""
     ttl: int = 30
     pods: str = "disabled"
     health: str = ":8080"
     lameduck: int = 5
-    """Seconds that the server still answers after SIGTERM, while clients learn of it."""
+    """Seconds that the server still answers after SIGTERM."""
     ready: str = ":8181"
     prometheus: str = ":9153"
     subzones: tuple[Subzone, ...] = ()
     external: tuple[Name, ...] = ()
     """Zones of any depth (`skydns_compat.layout_external`); none of them within another."""
     reverse: tuple[Name, ...] = REVERSE
-    """Reverse zones; none where no zone here publishes PTR records."""
+    """Reverse zones; empty where no zone publishes PTR records."""
     cluster: bool = True
     """Whether the cluster's zone is served."""
 
 
 def cluster_parts(zone: Name) -> tuple[Name, ...]:
-    """Where the cluster's zone has its names: no other zone may be there or below."""
+    """The names above all others of the cluster's zone: no other zone may be there or below."""
     return tuple(Name((label, *zone.labels)) for label in ("svc", "pod", "dns", "dns-version"))
 
 
@@ -159,7 +159,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
 
 
 def _with_ds(block: Block, others: list[Block]) -> Block:
-    """CoreDNS sends DS questions to the uppermost zone it serves, so that answers for zones below too."""
+    """CoreDNS sends DS questions to its uppermost zone, so that answers for the zones below too."""
     ds = tuple(
         Template((), "DS", "NOERROR", zone=zone, why="DS of this zone's names is asked here")
         for other in others
@@ -177,7 +177,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
     why = "Namespaces: a marker of their own says that they exist, without a read of all below them"
     rewrites = [*_markers(zone, namespaces, "{1}.{2}", why), _endpoint_targets(service)]
     deep, deeper = _too_deep(service)
-    # What search lists make comes first.  The last letters of svc, pod, dns, dns-version, and of nt_.
+    # What search lists produce comes first.  Last letters: those of svc, pod, dns, dns-version and nt_.
     impossible = [deep, rf"[^cdns_]\.{below}", rf"^apex\.dns\.{below}"]
     impossible += [rf"([^v]c|[^o]d|[^n]s|[^o]n)\.{below}", deeper, *_UNSAFE]
     computed: list[Template] = []
@@ -190,7 +190,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         case _:
             v4, v6 = (rf"^(.+\.)?(?P<a>{one})\.{pod}\.$" for one in (_IPV4, _IPV6))
             pods, why = zone.child("pod"), "Pods: addresses from the name itself, no data of other types"
-            # In their own zone, since Go takes long to match them.
+            # In a zone of their own, since they are slow in Go.
             computed = [
                 Template((v4,), "A", "NOERROR", settings.ttl, pods, why),
                 Template((v6,), "AAAA", "NOERROR", settings.ttl, pods),
@@ -241,7 +241,7 @@ def _external(zone: Name) -> Block:
     tail = _escaped(zone)
     own = (rf"^{OWN}\.(.*{tail})\.$", "{1}.")
     rewrite = Rewrite(
-        # Shorter by the label in front and its dot than the longest name there is.
+        # Leaves room for the label in front and its dot.
         rf"^(.{{1,{MAX_QUESTION}}})\.$",
         f"{OWN}.{{1}}.",
         (("name", *own), ("value", *own), ("value", rf"^(.+)\.{TARGET}\.{OWN}\..*{tail}\.$", "{1}.")),
@@ -271,7 +271,7 @@ def _escaped(zone: Name) -> str:
 
 
 def _markers(zone: Name, pattern: str, name: str, why: str) -> tuple[Rewrite, Rewrite]:
-    """Ask for the marker of a name that matches instead; the markers' own names are hidden."""
+    """Ask for the marker of a matching name instead; the markers' own names are hidden."""
     markers, hidden = f"{EMPTY_NAMES}.{zone}.", "nobody asks for the markers' own names"
     return (
         Rewrite(markers, f"none_.{zone}.", suffix=True, why=hidden),
@@ -280,7 +280,7 @@ def _markers(zone: Name, pattern: str, name: str, why: str) -> tuple[Rewrite, Re
 
 
 def _renamed(pattern: str, found: str, name: str, why: str) -> Rewrite:
-    """Names ``found`` in the answers to questions that match are called ``name``."""
+    """In answers to matching questions, names that match ``found`` become ``name``."""
     return Rewrite(pattern, "{1}.", (("name", found, name), ("value", found, name)), why=why)
 
 
@@ -295,7 +295,7 @@ def _endpoint_targets(name: str) -> Rewrite:
 
 
 def _too_deep(name: str) -> tuple[str, str]:
-    """Two labels in front of a Service's name that do not begin as a port's, or more than two."""
+    """Patterns for two labels in front of a Service's name that are no port's, and for more than two."""
     return rf"^[^_][^.]*\.{_LABEL}\.{name}\.$", rf"^({_LABEL}\.){{3,}}{name}\.$"
 
 
@@ -304,7 +304,7 @@ def _no_soa(pattern: str) -> Template:
 
 
 def _no_reads_at_apex(settings: CorefileSettings) -> tuple[Template, ...]:
-    """The same in every block, so that one snippet serves all."""
+    """Equal in every block, so that one snippet serves all."""
     zones = [*([settings.domain] if settings.cluster else ()), *(one.zone for one in settings.subzones)]
     pattern = (rf"^({'|'.join(map(_escaped, zones))})\.$",)
     srv = Template(pattern, "SRV", "NOERROR", why="at the apex these types would read the whole zone")
@@ -312,7 +312,7 @@ def _no_reads_at_apex(settings: CorefileSettings) -> tuple[Template, ...]:
 
 
 def corefile(settings: CorefileSettings) -> str:
-    """The text: snippets, the server blocks of `blocks`, and everything else to the upstream."""
+    """The text: snippets, the server blocks of `blocks`, and one for all other names."""
     made, apex = blocks(settings), _no_reads_at_apex(settings)
     shared = apex if sum(apex[0] in block.templates for block in made) > 1 else ()
     zone = f"--domain {settings.domain}" if settings.cluster else "--no-cluster-zone"
@@ -360,12 +360,12 @@ def _snippets(settings: CorefileSettings) -> Iterator[str]:
 
 
 def _once(settings: CorefileSettings) -> Iterator[str]:
-    """What one server has once, in whichever block."""
+    """Plugins that a server has once, in any block."""
     if settings.health:
         yield from _braced(f"health {settings.health}", [f"lameduck {settings.lameduck}s"])
     if settings.ready:
         yield f"ready {settings.ready}"
-    # The shortest that CoreDNS takes: a Corefile that `run --corefile` writes anew is served within 3 s.
+    # The shortest that CoreDNS accepts: it serves what `run --corefile` writes within 3 s.
     yield "reload 2s 1s"
 
 
@@ -407,7 +407,7 @@ def _negative(zone: str) -> list[str]:
 
 
 def _template(template: Template, zone: str = "") -> list[str]:
-    # Short patterns together on one line.
+    # Short patterns share a line.
     matches = wrap(" ".join(template.patterns), 125, break_long_words=False, break_on_hyphens=False)
     lines = [f"match {line}" for line in matches]
     if template.address is not None:
@@ -417,7 +417,7 @@ def _template(template: Template, zone: str = "") -> list[str]:
     elif template.rcode == "NOERROR":
         lines.append("import negative")
     else:
-        # Spelled out: {{ .Zone }} would cost the names that are asked most a microsecond or two.
+        # Spelled out: {{ .Zone }} would cost a microsecond or two.
         lines += [f"rcode {template.rcode}", *_negative(zone)]
     of = f" {template.zone}" if template.zone else ""
     why = [f"# {template.why}"] if template.why else []
@@ -441,7 +441,7 @@ def _etcd(settings: CorefileSettings) -> Iterator[str]:
 
 
 def _word(text: str) -> str:
-    """The text as one word of the file, in quotes where it would else be several or a bracket."""
+    """The text as one word of the file, in quotes where needed."""
     if re.fullmatch(r"[^\s\"#{}]+", text):
         return text
     return '"' + text.replace('"', '\\"') + '"'
