@@ -1,8 +1,8 @@
 """A store of keys on etcd's v2 API, which has directories and no transactions.
 
 Additions go before deletions, and a key is deleted only as it was read (``prevIndex``).  A directory is a
-name that exists: its first key that a listing shows comes before the others and goes after them, and the
-directory right after that.
+name that exists: keys that its listing shows are written before the others and deleted after them, and it is
+removed as soon as it is empty.
 
 No listing of the directories above shows a node whose name begins with ``_``, and no open watch reports it,
 but it can be read by its path.  So each hidden directory is noted in a visible key before it is filled.

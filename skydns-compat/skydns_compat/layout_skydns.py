@@ -1,19 +1,8 @@
-"""Records to etcd entries for classic SkyDNS, which reads etcd's v2 keys: kube2sky's layout.
+"""Records to etcd entries for classic SkyDNS, which reads etcd's v2 keys: kube2sky's layout.  Pure.
 
-The rules of that reader which shape this module (skydns-compat/README.md has them all):
-
-* a directory cannot hold a value, so every name is a directory with *leaves* in it; only a reverse name
-  is a value itself, as PTR questions read no directory;
-* a question reads the whole directory, but for what is below a segment that begins with ``_``: ports do not
-  show at the names above them;
-* of two values with equal host, port, priority, weight and text one is dropped *before* ``group`` is looked
-  at.  So the priority tells depths apart: a multiple of 65536 is 0 on the wire;
-* a value whose host is the name of the question is skipped: with its group it keeps a name without data from
-  listing what is below it;
-* an alias is followed by reading keys, outside of the domain too, before the upstream is asked;
-* nothing rewrites questions, and there is one domain.
-
-A leaf is a hash of its content, with an upper-case letter, so that it is no name of a question.  Pure.
+A directory cannot hold a value, so every name is a directory with *leaves* in it, and nothing rewrites
+questions.  A leaf is a hash of its content, with an upper-case letter, so that it is no name of a question.
+skydns-compat/README.md has the rules of the reader.
 """
 
 from __future__ import annotations
@@ -110,6 +99,7 @@ class SkydnsLayout(Layout):
                     host = target if follow and self.can_follow(target) else name
                     self._leaf(made, name, Message(host=str(host), ttl=ttl))
                 case Pointer(target):
+                    # The value itself: PTR questions read no directory.
                     made[self.key(name)] = encode(Message(host=str(target), ttl=ttl, owner=self.owner))
                 case Text(text):
                     # A host of its own keeps A questions from taking the empty host for the root.
@@ -118,6 +108,7 @@ class SkydnsLayout(Layout):
                     # What comes with the apex stays as long as the domain does.
                     if self._server is not None and name == self._server.domain:
                         made[f"{self.prefix}/{CONFIG}".encode()] = self._config(self._server)
+                    # A host that is the name of the question is skipped, and its group hides what is below.
                     for one in (name, *(name.child(label) for label in self._empty if name == zone)):
                         self._leaf(made, one, Message(host=str(one), ttl=ttl))
                 case _:
@@ -126,7 +117,8 @@ class SkydnsLayout(Layout):
         twins: Counter[tuple[Name, Address, int]] = Counter()
         for name in sorted(owners):
             if name.labels[0].startswith("_"):
-                # One leaf for each number and target, whatever addresses that has.
+                # One leaf for each number and target, whatever addresses that has.  It does not show at the
+                # names above: listings leave out segments that begin with `_`.
                 for port, ttl in owners[name].ports.items():
                     self._leaf(made, name, Message(host=str(port.target), port=port.port, ttl=ttl))
             elif name not in sums:
@@ -178,6 +170,8 @@ class SkydnsLayout(Layout):
         twin: int = 0,
         askable: bool = False,
     ) -> None:
+        # Of two values with equal host, port, priority, weight and text SkyDNS drops one before it looks at
+        # groups.  So the priority tells depths apart: a multiple of 65536 is 0 on the wire.
         depth = len(name.labels)
         content = f"{message.host} {message.port} {message.text}"
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]
