@@ -20,7 +20,6 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
-import yaml
 from msgspec import structs
 
 from kube2etcd.errors import ApiUnavailable, SettingsError
@@ -267,6 +266,8 @@ def _refuse_non_file(path: Path) -> None:
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:
+    import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:

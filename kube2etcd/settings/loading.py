@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from kube2etcd.documents import Unreadable, read_documents
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings.model import (
     BY_PATH,
@@ -114,6 +113,9 @@ class _Sources:
 
     def file(self, file: Path) -> None:
         """The YAML file."""
+        # Where there is none, a start need not import PyYAML.
+        from kube2etcd.documents import Unreadable, read_documents
+
         try:
             trees = [one for one in read_documents(file.read_bytes()) if one is not None]
         except OSError as error:

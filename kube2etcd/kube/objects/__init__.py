@@ -1,6 +1,6 @@
-"""API objects as small typed structs, and their decoders for lists, watch events and manifest files.
+"""API objects as small typed structs, and their decoders for lists and watch events.
 
-Callers import from here.  No I/O.
+Callers import from here, but for manifests, whose YAML a bridge need not read.  No I/O.
 """
 
 from kube2etcd.kube.objects.codec import KINDS as KINDS
@@ -10,8 +10,6 @@ from kube2etcd.kube.objects.codec import Kind as Kind
 from kube2etcd.kube.objects.codec import decode_event as decode_event
 from kube2etcd.kube.objects.codec import decode_list as decode_list
 from kube2etcd.kube.objects.dns_endpoints import DnsEndpoint as DnsEndpoint
-from kube2etcd.kube.objects.manifests import Manifests as Manifests
-from kube2etcd.kube.objects.manifests import decode_manifests as decode_manifests
 from kube2etcd.kube.objects.model import SERVICE_NAME_LABEL as SERVICE_NAME_LABEL
 from kube2etcd.kube.objects.model import TENANT_CLUSTER_IP as TENANT_CLUSTER_IP
 from kube2etcd.kube.objects.model import Endpoint as Endpoint

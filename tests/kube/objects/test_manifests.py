@@ -7,7 +7,8 @@ import json
 import pytest
 
 from kube2etcd.errors import ObjectsError
-from kube2etcd.kube.objects import EndpointSlice, Metadata, Namespace, Port, Service, decode_manifests
+from kube2etcd.kube.objects import EndpointSlice, Metadata, Namespace, Port, Service
+from kube2etcd.kube.objects.manifests import decode_manifests
 
 MANIFESTS = """
 # a comment
