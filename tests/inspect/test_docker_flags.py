@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kube2etcd.atomic import version
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.docker_flags import FORMATS, ClientDns, DaemonJsonError, daemon_json, merged
@@ -250,18 +251,18 @@ def test_merge_writes_once_and_says_so(tmp_path: Any) -> None:
     args = ("--dns-server-ip", "10.0.0.10", "--domain", "kubernetes.local", "--merge", str(file))
     assert call(*args) == (0, "", f"{file}: written; restart docker\n")
     assert json.loads(file.read_bytes()) == {"debug": True, **KEYS}
-    before = file.stat()
+    before = version(file)
     assert call(*args, "--format", "daemon.json") == (0, "", f"{file}: nothing to change\n")
-    assert file.stat() == before
+    assert version(file) == before
 
 
 def test_merge_leaves_a_broken_file_alone(tmp_path: Any) -> None:
     file = tmp_path / "daemon.json"
     file.write_bytes(b'{"debug": true,}\n')
-    before = file.stat()
+    before = version(file)
     code, out, err = call("--dns-server-ip", "10.0.0.10", "--merge", str(file))
     assert (code, out) == (2, "")
     assert f"--merge: {file} is not JSON: line 1, column 16" in err
     assert err.endswith("nothing is changed\n")
-    assert file.stat() == before
+    assert version(file) == before
     assert [one.name for one in tmp_path.iterdir()] == ["daemon.json"]

@@ -30,7 +30,7 @@ def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple
     publisher = Publisher(Store(), Layout(), ZONE, (*OTHERS, *external_zones("dtk.io")))
     changes, known = Changes(publisher), records(publisher)
     for step in history:
-        touched = publisher.store.apply(*step)
+        touched = publisher.with_followers(publisher.store.apply(*step))
         found = changes.after(touched, publisher.refresh(touched))
         went = {str(row.record) for sign, row in found if sign == "-"}
         came = {str(row.record) for sign, row in found if sign == "+"}
