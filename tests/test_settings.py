@@ -235,6 +235,7 @@ BAD = [
     ("listen", "host:70000", "65535"),
     ("listen", "[1.2.3.4]:80", "in brackets"),
     ("listen", "host", "HOST:PORT"),
+    ("listen", "10.0.0.300:80", "HOST:PORT"),
     ("health_listen", "host", "HOST:PORT"),
     ("vm_reverse", "10.0.0.1/8", "10.10.0.0/16"),
     ("vm_allowed_networks", "any", "10.10.0.0/16"),
