@@ -2,6 +2,7 @@ import contextlib
 import ipaddress
 import random
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,6 @@ def write(tmp_path: Path) -> Any:
         return file
 
     return write
-
-
-def at(settings: Settings, path: str) -> Any:
-    value: Any = settings
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def test_nothing_given_is_the_defaults() -> None:
@@ -108,11 +102,12 @@ def test_option_environment_and_file_mean_the_same(path: str, text: str, value: 
     setting = next(setting for setting in SETTINGS if setting.path == path)
     option: Any = (text,) if setting.many else text
     environ = SKYDNS if path.startswith("skydns.") else {}
-    assert at(load({setting.parameter: option}, environ), path) == value
-    assert at(load({}, {**environ, setting.variables[0]: text}), path) == value
+    found = attrgetter(path)
+    assert found(load({setting.parameter: option}, environ)) == value
+    assert found(load({}, {**environ, setting.variables[0]: text})) == value
     group, _, name = path.rpartition(".")
     body = f"{name}: {text!r}\n"
-    assert at(load({}, environ, write(f"{group}:\n  {body}" if group else body)), path) == value
+    assert found(load({}, environ, write(f"{group}:\n  {body}" if group else body))) == value
 
 
 def test_options_beat_environment_beats_file(write: Any) -> None:
