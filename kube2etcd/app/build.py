@@ -1,8 +1,4 @@
-"""From settings to the values that the parts are built with.
-
-The settings tree has the shape of what people write; each part has settings of its own, of the shape
-that it needs.  This is the only place that knows both.  Builds values, connects to nothing.
-"""
+"""From the settings tree, which has the shape of what people write, to what each part is built with."""
 
 from __future__ import annotations
 
@@ -35,12 +31,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What the keys of elections begin with.
+#: Prefix of election keys.
 ELECTIONS = "/kube2etcd"
 
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:
-    """What is listed and watched."""
+    """Kinds of objects to list and watch."""
     names = ["services", "endpointslices"] if settings.cluster_zone or settings.zones else []
     if names or settings.vm.domain is not None:
         names.append("namespaces")
@@ -69,7 +65,7 @@ def publisher(settings: Settings, store: Store) -> Publisher:
 
 
 def machine_zone(settings: Settings) -> Name | None:
-    """The zone of virtual machines, where it is switched on."""
+    """The zone of virtual machines; None if it is off."""
     return None if settings.vm.domain is None else vm_zone(settings.vm.domain)
 
 
@@ -120,11 +116,10 @@ def external_zones(
 def _subzones(settings: Settings) -> Iterator[Subzone]:
     machines = machine_zone(settings)
     if machines is not None:
-        door = settings.corefile.vm_listen
         yield Subzone(
             machines,
             deeper=None,
-            listen=_door(door),
+            listen=_listen(settings.corefile.vm_listen),
             name_server=settings.vm.name_server_ip is not None,
         )
     for one in settings.zones:
@@ -132,13 +127,13 @@ def _subzones(settings: Settings) -> Iterator[Subzone]:
 
 
 def client(settings: Settings) -> ClientDns:
-    """What those who ask are told."""
+    """Resolver settings of clients."""
     asking = settings.client
     return ClientDns(settings.dns_server_ip, settings.domain, asking.namespace, asking.ndots)
 
 
 def etcd(settings: Settings) -> EtcdSettings:
-    """How etcd is reached."""
+    """Connection settings for etcd."""
     given = settings.etcd
     return EtcdSettings(
         servers=given.servers,
@@ -156,14 +151,14 @@ def open_etcd(settings: Settings, election: Election | None = None) -> tuple[Con
 
 
 def etcd_prefixes(settings: Settings) -> tuple[bytes, ...]:
-    """What is read of etcd: everything below our prefix, so that keys of a former zone are found too."""
+    """Prefixes of the keys to read: all of ours, so that keys of a former zone are found too."""
     return (settings.etcd.prefix.encode() + b"/",)
 
 
 def election_key(settings: Settings) -> bytes:
-    """What is elected about: whoever makes this key writes the keys of this prefix and owner.
+    """The key of the election: who holds it writes the keys of this prefix and owner.
 
-    :raises SettingsError: it would lie among the keys that are served.
+    :raises SettingsError: it would lie among the served keys.
     """
     if settings.etcd.prefix == ELECTIONS:
         raise SettingsError(f"--leader-elect keeps its key below {ELECTIONS}; take another --etcd-prefix")
@@ -171,13 +166,13 @@ def election_key(settings: Settings) -> bytes:
 
 
 def cluster(settings: Settings) -> ClusterSettings:
-    """How the API server is reached."""
+    """Connection settings for the API server."""
     given = settings.cluster
     return ClusterSettings(_path(given.kubeconfig), given.context, given.kube_master_url)
 
 
 def corefile(settings: Settings) -> CorefileSettings:
-    """What completes the keys."""
+    """Settings of the Corefile for these keys."""
     etcd, serve = settings.etcd, settings.corefile
     return CorefileSettings(
         settings.domain,
@@ -190,9 +185,9 @@ def corefile(settings: Settings) -> CorefileSettings:
         listen=str(serve.dns_listen),
         upstream=serve.upstream,
         cache=serve.cache,
-        health=_door(serve.health_listen),
-        ready=_door(serve.ready_listen),
-        prometheus=_door(serve.metrics_listen),
+        health=_listen(serve.health_listen),
+        ready=_listen(serve.ready_listen),
+        prometheus=_listen(serve.metrics_listen),
         ttl=settings.ttl,
         pods=settings.pods,
         cluster=settings.cluster_zone,
@@ -203,7 +198,7 @@ def corefile(settings: Settings) -> CorefileSettings:
     )
 
 
-def _door(address: HostPort | None) -> str:
+def _listen(address: HostPort | None) -> str:
     return str(address) if address is not None else ""
 
 

@@ -109,20 +109,20 @@ class CorefileWriter:
             )
 
     def start(self) -> None:
-        """Write the file and keep it equal to the text from now on."""
+        """Write the file and keep it equal to the text."""
         for name in atomic.tidy(self._path):
             log.info("removed %s, left over from a write of %s that was killed", name, self._path)
         self.write()
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave the file as it is: CoreDNS goes on."""
+        """Stop; the file stays, for CoreDNS."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def serve(self, domains: Iterable[Domain]) -> None:
-        """Serve these external domains besides those of the settings, from now on."""
+        """Serve these external domains besides those of the settings."""
         domains = tuple(domains)
         if domains == self._domains:
             return
@@ -135,7 +135,7 @@ class CorefileWriter:
         self.write()
 
     def write(self) -> None:
-        """Let the file hold the text; what hinders that is in `snapshots`, and is tried again."""
+        """Write the text if the file differs; a failure shows in `snapshots` and is retried."""
         with self._lock:
             try:
                 written = atomic.put(self._path, self._text.encode())
@@ -154,7 +154,7 @@ class CorefileWriter:
         """``inner``, unready while the file cannot be written."""
         return _Beside(inner, self)
 
-    def troubles(self) -> tuple[str, list[str]]:
+    def conditions(self) -> tuple[str, list[str]]:
         """Why the file cannot be written, and warnings that leave it ready."""
         return self._fault, [*([self._pending] if self._pending else ()), *self._remarks]
 
@@ -171,6 +171,6 @@ class _Beside:
 
     def snapshot(self) -> Snapshot:
         """The inner state with the file's."""
-        now, (fault, remarks) = self.inner.snapshot(), self.writer.troubles()
+        now, (fault, remarks) = self.inner.snapshot(), self.writer.conditions()
         reasons = (*([fault] if fault else ()), *now.reasons, *remarks)
         return structs.replace(now, ready=now.ready and not fault, reasons=reasons)

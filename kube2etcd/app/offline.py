@@ -1,7 +1,4 @@
-"""Manifest files in the place of the API server: for `records`, `explain` and a dry run.
-
-Reads files and nothing else; what comes out is the same `Publisher` that a cluster fills.
-"""
+"""`--objects`: manifest files instead of the API server fill the same `Publisher`."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from kube2etcd.sync.reasons import lines
 
 log = logging.getLogger(__name__)
 
-#: What makes kinds count that do not by themselves.
+#: The option without which a kind has no names.
 _SWITCHES = {
     "pods": "--pods verified",
     "virtualmachineinstances": "--vm-domain",
@@ -71,7 +68,7 @@ def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False)
 def _say_unused(
     settings: Settings, found: Mapping[str, Mapping[tuple[str, str], ApiObject]], passed_over: Counter[str]
 ) -> None:
-    """One line for what was read and has no part in the names."""
+    """Log what was read and has no names."""
     followed = {kind.name for kind in build.kinds(settings)}
     for name, option in _SWITCHES.items():
         if name not in followed and found.get(name):

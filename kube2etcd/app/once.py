@@ -1,7 +1,4 @@
-"""One pass, and a look: what the commands do that end by themselves.
-
-The parts are the bridge's; but here the first failure ends the pass, as its error.
-"""
+"""One full pass, for commands that end by themselves: the parts of the bridge, until the first failure."""
 
 from __future__ import annotations
 
@@ -35,20 +32,20 @@ from kube2etcd.sync.target import MAX_TXN_OPS
 if TYPE_CHECKING:
     from kube2etcd.webhook.app import Stored
 
-#: Loggers of what a pass reports itself.
+#: Loggers of what a pass reports by itself.
 _QUIET: Final = ("kube2etcd.sync.safety", "kube2etcd.kube.reflector")
 
 
 class Progress(Protocol):
-    """Where a pass tells what it is doing."""
+    """Called with what a pass is doing."""
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Take note of ``what`` is going on, and how much of it is done; a total of 0 is not known."""
+        """``done`` of ``total``; a total of 0 is unknown."""
         ...
 
 
 def silent(what: str, done: int = 0, total: int = 0) -> None:
-    """Progress that nobody sees."""
+    """Progress that is not shown."""
 
 
 class _Once(Inbox):
@@ -59,13 +56,13 @@ class _Once(Inbox):
         self.error: ApiError | None = None
 
     def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        """Take note of a failure, unless the kind may be absent."""
+        """Keep the failure, unless the kind may be absent."""
         if not (kind.optional and isinstance(error, ApiNotFound)):
             self.error = error
         super().failing(kind, since, error)
 
     def events(self, timeout: float = 0.2) -> list[SyncEvent]:
-        """The events; raises the failure there was."""
+        """The events; raises the failure, if any."""
         found = self.drain(timeout)
         if self.error is not None:
             raise self.error
@@ -151,7 +148,7 @@ def _stored(settings: Settings, inbox: Inbox) -> list[Stored]:
 
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
-    """What the cluster wants published at this moment."""
+    """What the cluster wants published now."""
     with quiet(*_QUIET), _Cluster(settings, progress) as cluster:
         return cluster.listed()
 

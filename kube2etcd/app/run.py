@@ -1,7 +1,6 @@
-"""Wiring of what touches the world: the bridge that runs.
+"""The running bridge: its parts, and their threads from start to end.
 
-Builds the parts from settings, starts their threads, and sees that they end.  Decides nothing about
-names.  Threads: the loop in the caller's, one reflector a kind, one watch on etcd, the probe server.
+The loop runs in the caller's thread; each kind's reflector, the watch on etcd and each server have their own.
 """
 
 from __future__ import annotations
@@ -157,7 +156,7 @@ def _status_page(
 
 
 def _election(settings: Settings, inbox: Inbox) -> Election | None:
-    """Who writes, where several bridges share an etcd; None where we are alone."""
+    """The election where several bridges share an etcd; None without `--leader-elect`."""
     if not settings.leader_elect:
         return None
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
