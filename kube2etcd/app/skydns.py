@@ -119,9 +119,10 @@ def _server(settings: Settings) -> ServerSettings | None:
         # SkyDNS needs an address.
         listen = HostPort("0.0.0.0", listen.port)
     return ServerSettings(
-        settings.domain,
-        settings.ttl,
-        given.min_ttl or settings.ttl,
+        f"{settings.domain}.",
+        f"hostmaster.{settings.domain}.",
         str(listen or ""),
         tuple(map(str, given.nameservers)),
+        settings.ttl,
+        given.min_ttl or settings.ttl,
     )

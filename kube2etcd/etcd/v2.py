@@ -357,8 +357,6 @@ class V2Store:
         """One write, with its watch event kept; EtcdUnavailable also where etcd has lost its data."""
         reply = self._connection.request(method, path, value, **params)
         reply.not_older_than(self._seen)
-        if value is not None and reply.code:
-            raise reply.refusal()
         if index := reply.made:
             is_key = "dir" not in params and not path.startswith(self._tree.notes + "/")
             with self._lock:

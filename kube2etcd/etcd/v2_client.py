@@ -34,8 +34,12 @@ _POLLS = 4
 
 NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY = 100, 101, 102, 104, 108
 _DENIED, _WATCHER_CLEARED, _INDEX_CLEARED = 110, 400, 401
-# What the key or directory is like; no error by itself.
-_CONDITIONS = frozenset({NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY})
+# What the key or directory is like: for the caller to judge, and no error.
+_CONDITIONS = {
+    "GET": {NOT_FOUND, NOT_A_DIRECTORY},
+    "PUT": {NOT_FOUND, COMPARE_FAILED},
+    "DELETE": {NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY},
+}
 
 
 class Node(msgspec.Struct, rename={"modified": "modifiedIndex"}):
@@ -76,10 +80,6 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "
     def made(self) -> int:
         """The index of the change that the request made; 0 for none."""
         return self.node.modified if self.node is not None and not self.code else 0
-
-    def refusal(self) -> EtcdError:
-        """The error for a write that this reply rejects."""
-        return meaning("its server", "PUT", 400, self)
 
     def not_older_than(self, index: int) -> None:
         """EtcdUnavailable when etcd has gone back behind ``index``."""
@@ -305,12 +305,12 @@ def _reply(endpoint: EtcdServer, method: str, response: urllib3.BaseHTTPResponse
             raise _unreachable(endpoint, method, "the response is empty or not etcd's") from None
         reply = Reply(message=response.reason or "")
     reply.index = _index(response)
-    if (response.status >= 300 or reply.code) and reply.code not in _CONDITIONS:
-        raise meaning(str(endpoint), method, response.status, reply)
+    if (response.status >= 300 or reply.code) and reply.code not in _CONDITIONS[method]:
+        raise _meaning(str(endpoint), method, response.status, reply)
     return reply
 
 
-def meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
+def _meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
     """The error for an HTTP status and etcd's reply; its code is 0 where the body had none."""
     where, code = f"etcd at {server}", reply.code
     words = " ".join(filter(None, [f"{status}", reply.message, f"({reply.cause})" if reply.cause else ""]))

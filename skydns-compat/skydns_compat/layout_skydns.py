@@ -8,11 +8,11 @@ skydns-compat/README.md has the rules of the reader.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import structs
 
 from skydns_compat.layout import Layout
@@ -30,18 +30,23 @@ _WRAP = 65536
 _DEPTHS = 128
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """What SkyDNS reads once, when it starts, and prefers to its flags; times in seconds."""
+class ServerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """SkyDNS's settings at ``/PREFIX/config``, with its own defaults; times in seconds.
 
-    domain: Name
-    ttl: int
-    min_ttl: int
-    """TTL of a negative answer."""
+    It reads them once, when it starts, and prefers them to its flags.
+    """
+
+    domain: str = ""
+    hostmaster: str = "hostmaster.skydns.local"
     dns_addr: str = ""
-    """Where it listens, ``ADDRESS:PORT``; empty: its own default, 127.0.0.1:53."""
+    """Where it listens, ``ADDRESS:PORT``; empty for its default, 127.0.0.1:53."""
     nameservers: tuple[str, ...] = ()
-    """Where other questions go, ``ADDRESS:PORT`` each; none: those of its /etc/resolv.conf."""
+    """Its upstreams, ``ADDRESS:PORT`` each; none: those of its /etc/resolv.conf."""
+    ttl: int = 3600
+    """Of a message without one."""
+    min_ttl: int = 60
+    """Of negative answers."""
+    owner: str = ""
 
 
 @dataclass(slots=True)
@@ -106,8 +111,9 @@ class SkydnsLayout(Layout):
                     self._leaf(made, name, Message(host=str(name), text=text, ttl=ttl))
                 case Exists():
                     # What comes with the apex stays as long as the domain does.
-                    if self._server is not None and name == self._server.domain:
-                        made[f"{self.prefix}/{CONFIG}".encode()] = self._config(self._server)
+                    if self._server is not None and f"{name}." == self._server.domain:
+                        value = msgspec.json.encode(structs.replace(self._server, owner=self.owner))
+                        made[f"{self.prefix}/{CONFIG}".encode()] = value
                     # A host that is the name of the question is skipped, and its group hides what is below.
                     for one in (name, *(name.child(label) for label in self._empty if name == zone)):
                         self._leaf(made, one, Message(host=str(one), ttl=ttl))
@@ -125,20 +131,6 @@ class SkydnsLayout(Layout):
                 parent = Name(name.labels[1:])
                 self._hosts(made, name, owners[name], zone, twins if parent in sums else Counter())
         return made
-
-    def _config(self, server: ServerSettings) -> bytes:
-        """SkyDNS's own settings."""
-        tree: dict[str, object] = {
-            "domain": f"{server.domain}.",
-            # Its default is that of another domain.
-            "hostmaster": f"hostmaster.{server.domain}.",
-            "dns_addr": server.dns_addr,
-            "nameservers": list(server.nameservers),
-            "ttl": server.ttl,
-            "min_ttl": server.min_ttl,
-        }
-        given = {key: value for key, value in tree.items() if value} | {"owner": self.owner}
-        return json.dumps(given, separators=(",", ":")).encode()
 
     def _hosts(
         self,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from skydns_compat.layout_skydns import CONFIG, ServerSettings
 from skydns_compat.message import MalformedMessage
 from skydns_compat.names import Name
 from skydns_compat.reader import (
@@ -42,16 +43,6 @@ _UPSTREAM_TTL = 60
 Forwarder = Callable[[str, str], Sequence[Rr] | None]
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """The settings at ``/PREFIX/config`` that show in answers, with SkyDNS's defaults; times in seconds."""
-
-    ttl: int = 3600
-    """Of a message without one."""
-    min_ttl: int = 60
-    """Of negative answers."""
-    hostmaster: str = "hostmaster.skydns.local"
-
-
 def silent(_name: str, _qtype: str) -> Sequence[Rr] | None:
     """An upstream in which every name exists and has no records."""
     return ()
@@ -78,13 +69,12 @@ def skydns_answer(
 class _Keys(Entries):
     """Keys as etcd's v2 API lists them: what is below a hidden segment shows to a question below it only."""
 
-    def settings(self) -> Settings:
-        """SkyDNS's own settings, which it reads at its start."""
+    def settings(self) -> ServerSettings:
+        """SkyDNS's own settings; the defaults where they are missing or malformed."""
+        value = self.values.get(f"{self.prefix}/{CONFIG}".encode(), b"{}")
         with suppress(msgspec.DecodeError):
-            return msgspec.json.decode(
-                self.values.get(f"{self.prefix}/config".encode(), b"{}"), type=Settings
-            )
-        return Settings()
+            return msgspec.json.decode(value, type=ServerSettings)
+        return ServerSettings()
 
     def read(self, name: str, *, exact: bool = False, texts: bool = True) -> list[Found]:
         """The value at ``name``, or what its directory lists, where it is not ``exact``.
@@ -114,7 +104,7 @@ class _Keys(Entries):
 class _Server:
     keys: _Keys
     domain: str
-    settings: Settings
+    settings: ServerSettings
     forward: Forwarder
 
     def ask(self, name: str, qtype: str) -> Answer:

@@ -195,7 +195,7 @@ def test_keys(records: list[tuple[Name, Data]], keys: dict[str, Message]) -> Non
 )
 @pytest.mark.parametrize("qtype", ["A", "AAAA", "SRV"])
 def test_an_alias_never_gives_what_lies_below_its_target(target: str, qtype: str) -> None:
-    layout = SkydnsLayout(server=ServerSettings(ZONE, 30, 30))
+    layout = SkydnsLayout(server=ServerSettings("cluster.local.", ttl=30))
     ours = ZONE.child("alias", "tenant", "svc")
     keys: dict[bytes, bytes] = {}
     objects: list[list[tuple[Name, Data]]] = [
@@ -269,7 +269,9 @@ def test_the_name_server_has_a_name_that_can_be_asked_for() -> None:
 
 
 def test_servers_own_settings() -> None:
-    whole = ServerSettings(ZONE, 30, 5, "0.0.0.0:53", ("192.0.2.53:53",))
+    whole = ServerSettings(
+        "cluster.local.", "hostmaster.cluster.local.", "0.0.0.0:53", ("192.0.2.53:53",), ttl=30, min_ttl=5
+    )
 
     def config(layout: SkydnsLayout, zone: Name = ZONE) -> dict[str, object] | None:
         written = layout.entries([Record(zone, Exists(), 5)], zone)
@@ -285,13 +287,8 @@ def test_servers_own_settings() -> None:
         "nameservers": ["192.0.2.53:53"],
         "owner": "me",
     }
-    bare = SkydnsLayout(server=ServerSettings(ZONE, 30, 0))
-    assert config(bare) == {
-        "domain": "cluster.local.",
-        "hostmaster": "hostmaster.cluster.local.",
-        "ttl": 30,
-        "owner": "kube2etcd",
-    }
+    bare = SkydnsLayout(server=ServerSettings("cluster.local.", ttl=30))
+    assert config(bare) == {"domain": "cluster.local.", "ttl": 30, "owner": "kube2etcd"}
     assert config(bare, Name.parse("other.example")) is None
     assert config(SkydnsLayout()) is None
 
