@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings import HostPort, Settings
 from skydns_compat.layout import Layout
-from skydns_compat.layout_skydns import CONFIG, ServerSettings, SkydnsLayout
-from skydns_compat.names import Name
-from skydns_compat.reader import WILDCARDS, Answer
-from skydns_compat.reader_skydns import NDOTS, skydns_answer
-from skydns_compat.records import Alias
 
 if TYPE_CHECKING:
-    from kube2etcd.inspect.explain import Asked, Reads
-    from kube2etcd.inspect.records import Row
+    from kube2etcd.inspect.explain import Reads
+    from skydns_compat.layout_skydns import ServerSettings
 
 
 def _is_reader(settings: Settings) -> bool:
@@ -28,6 +21,8 @@ def _is_reader(settings: Settings) -> bool:
 def layout(settings: Settings) -> Layout:
     """The keys as CoreDNS reads them, or as SkyDNS does."""
     if _is_reader(settings):
+        from skydns_compat.layout_skydns import SkydnsLayout
+
         empty = ("svc", "dns") if pods(settings) == "disabled" else ("svc", "dns", "pod")
         return SkydnsLayout(settings.etcd.prefix, settings.owner_id, _server(settings), empty)
     return Layout(settings.etcd.prefix, settings.owner_id)
@@ -40,67 +35,11 @@ def pods(settings: Settings) -> str:
 
 def reads(settings: Settings) -> Reads | None:
     """How SkyDNS reads keys; None where CoreDNS is the reader."""
-    return _SkyDns(settings.domain, settings.etcd.prefix) if _is_reader(settings) else None
+    if not _is_reader(settings):
+        return None
+    from kube2etcd.inspect.skydns import SkyDns
 
-
-@dataclass(frozen=True, slots=True)
-class _SkyDns:
-    domain: Name
-    prefix: str
-
-    def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
-        return lambda name, rtype: skydns_answer(keys, self.domain, name, rtype, prefix=self.prefix)
-
-    def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-        """SkyDNS's settings, where they are in etcd."""
-        key = f"{self.prefix}/{CONFIG}".encode()
-        return {key: existing[key]} if key in existing else {}
-
-    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
-        """Where SkyDNS differs from CoreDNS (skydns-compat/README.md)."""
-        from kube2etcd.inspect.why import is_reverse
-
-        wild = next((label for label in name.labels if label in WILDCARDS), None)
-        if rtype == "ANY":
-            yield "SkyDNS refuses ANY, and asks no upstream"
-        elif is_reverse(name):
-            yield from _about_reverse(rtype, answer)
-        elif not name.below(self.domain):
-            if answer.rcode == "SERVFAIL":
-                yield "SkyDNS asks its upstream for names of two labels and more"
-        elif rtype == "SOA" and name == self.domain:
-            yield f"SkyDNS takes its values from {self.prefix}/{CONFIG} in etcd, or else its defaults"
-        elif rtype == "NS" and name != self.domain:
-            yield "SkyDNS answers NS below the apex whether the name exists or not"
-        elif wild is not None:
-            yield f"SkyDNS takes the label {wild} for any label: the answer is that of all names that match"
-        elif rtype == "SRV" and any(f" 0 {name}." in one.data for one in answer.answers):
-            yield "SkyDNS has an SRV with port 0 for a name without ports"
-        elif rtype == "CNAME" and any(isinstance(row.record.data, Alias) for row in rows):
-            yield "SkyDNS shows an alias to A and AAAA only"
-        elif rtype in ("A", "AAAA"):
-            yield from self._about_addresses(name, rows, answer)
-
-    def _about_addresses(self, name: Name, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
-        alias = next((row.record.data for row in rows if isinstance(row.record.data, Alias)), None)
-        if name.labels[0].startswith("_") and answer.answers:
-            yield "SkyDNS takes the target of SRV for an alias; of several it shows one, at random"
-        elif alias is None:
-            return
-        elif answer.answers:
-            if not alias.target.below(self.domain):
-                yield f"SkyDNS asks its upstream for {alias}, and leaves the alias out where that denies it"
-        elif len(alias.target.labels) < NDOTS:
-            yield f"SkyDNS does not ask its upstream for {alias}, a name of one label"
-        else:
-            yield "SkyDNS leaves out an alias that leads to no address"
-
-
-def _about_reverse(rtype: str, answer: Answer) -> Iterator[str]:
-    if answer.rcode != "NOERROR":
-        yield "SkyDNS asks its upstream for every reverse name and type that has no PTR here"
-    elif rtype != "PTR":
-        yield "SkyDNS answers every type below ip6.arpa with the PTR"
+    return SkyDns(settings.domain, settings.etcd.prefix)
 
 
 def check_corefile(settings: Settings) -> None:
@@ -114,6 +53,8 @@ def _server(settings: Settings) -> ServerSettings | None:
     given = settings.skydns
     if not given.config:
         return None
+    from skydns_compat.layout_skydns import ServerSettings
+
     listen = given.dns_addr
     if listen is not None and not listen.host:
         # SkyDNS needs an address.

@@ -1,0 +1,79 @@
+"""How classic SkyDNS reads keys, and where its answers differ from CoreDNS's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kube2etcd.inspect.why import is_reverse
+from skydns_compat.layout_skydns import CONFIG
+from skydns_compat.names import Name
+from skydns_compat.reader import WILDCARDS, Answer
+from skydns_compat.reader_skydns import NDOTS, skydns_answer
+from skydns_compat.records import Alias
+
+if TYPE_CHECKING:
+    from kube2etcd.inspect.explain import Asked
+    from kube2etcd.inspect.records import Row
+
+
+class SkyDns(msgspec.Struct, frozen=True):
+    """SkyDNS as the reader of keys (`kube2etcd.inspect.explain.Reads`)."""
+
+    domain: Name
+    prefix: str
+
+    def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
+        """What SkyDNS answers from these keys."""
+        return lambda name, rtype: skydns_answer(keys, self.domain, name, rtype, prefix=self.prefix)
+
+    def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """SkyDNS's settings, where they are in etcd."""
+        key = f"{self.prefix}/{CONFIG}".encode()
+        return {key: existing[key]} if key in existing else {}
+
+    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
+        """Where SkyDNS differs from CoreDNS (skydns-compat/README.md)."""
+        wild = next((label for label in name.labels if label in WILDCARDS), None)
+        if rtype == "ANY":
+            yield "SkyDNS refuses ANY, and asks no upstream"
+        elif is_reverse(name):
+            yield from _about_reverse(rtype, answer)
+        elif not name.below(self.domain):
+            if answer.rcode == "SERVFAIL":
+                yield "SkyDNS asks its upstream for names of two labels and more"
+        elif rtype == "SOA" and name == self.domain:
+            yield f"SkyDNS takes its values from {self.prefix}/{CONFIG} in etcd, or else its defaults"
+        elif rtype == "NS" and name != self.domain:
+            yield "SkyDNS answers NS below the apex whether the name exists or not"
+        elif wild is not None:
+            yield f"SkyDNS takes the label {wild} for any label: the answer is that of all names that match"
+        elif rtype == "SRV" and any(f" 0 {name}." in one.data for one in answer.answers):
+            yield "SkyDNS has an SRV with port 0 for a name without ports"
+        elif rtype == "CNAME" and any(isinstance(row.record.data, Alias) for row in rows):
+            yield "SkyDNS shows an alias to A and AAAA only"
+        elif rtype in ("A", "AAAA"):
+            yield from self._about_addresses(name, rows, answer)
+
+    def _about_addresses(self, name: Name, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
+        alias = next((row.record.data for row in rows if isinstance(row.record.data, Alias)), None)
+        if name.labels[0].startswith("_") and answer.answers:
+            yield "SkyDNS takes the target of SRV for an alias; of several it shows one, at random"
+        elif alias is None:
+            return
+        elif answer.answers:
+            if not alias.target.below(self.domain):
+                yield f"SkyDNS asks its upstream for {alias}, and leaves the alias out where that denies it"
+        elif len(alias.target.labels) < NDOTS:
+            yield f"SkyDNS does not ask its upstream for {alias}, a name of one label"
+        else:
+            yield "SkyDNS leaves out an alias that leads to no address"
+
+
+def _about_reverse(rtype: str, answer: Answer) -> Iterator[str]:
+    if answer.rcode != "NOERROR":
+        yield "SkyDNS asks its upstream for every reverse name and type that has no PTR here"
+    elif rtype != "PTR":
+        yield "SkyDNS answers every type below ip6.arpa with the PTR"
