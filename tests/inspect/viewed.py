@@ -45,10 +45,10 @@ def view(records: int = 20, hostile: bool = True) -> View:
             Source("services", 3, records, 1, 12.4),
         ),
         problems=(
-            Problem("refused", "v6.shop.svc.cluster.local", "permission denied"),
+            Problem("refused", "v6.shop.svc.cluster.local.", "permission denied"),
             Problem("left out", f"virtualmachineinstances/shop/{HOSTILE}", f"the address {HOSTILE} is none"),
         ),
-        counts={"left out": 1, "refused": 1, "contested": 1, "held": 1, "malformed": 0},
+        counts={"left out": 1, "skipped": 0, "refused": 1, "contested": 1, "held": 1, "malformed": 0},
         leader="",
         trouble="",
         rows=tuple(sorted(rows, key=lambda row: row.name.split(".")[::-1])),

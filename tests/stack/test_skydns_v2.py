@@ -216,6 +216,9 @@ def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServe
         "min_ttl": 30,
         "owner": "kube2etcd",
     }
+    soa = call("explain", "cluster.local", "SOA", *both).stdout
+    assert "SOA ns.dns.cluster.local. hostmaster.cluster.local." in soa, "without the options, too"
+    assert "not equal" not in soa
     assert call("resync", *both).returncode == 0
     assert "/skydns/config" not in etcd.dump("/skydns")
 
