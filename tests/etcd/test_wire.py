@@ -8,8 +8,6 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-
 from kube2etcd.etcd import wire
 from kube2etcd.etcd.wire import rpc
 
@@ -31,35 +29,6 @@ def test_every_line_of_the_tables_is_made_into_something() -> None:
         assert {value: getattr(home, value) for value, _ in values} == {
             value: int(number) for value, number in values
         }
-
-
-def test_no_field_number_is_used_twice_and_every_type_is_known() -> None:
-    for name, fields in MESSAGES.items():
-        numbers = [right.partition(":")[0] for _, right in fields]
-        assert len(set(numbers)) == len(numbers), name
-    for methods in SERVICES.values():
-        for _, right in methods:
-            for side in right.split(">"):
-                assert side.lstrip("*") in MESSAGES
-
-
-@pytest.mark.parametrize("name", MESSAGES)
-def test_message_survives_the_wire(name: str) -> None:
-    message_class: Any = getattr(rpc, name)
-    message = message_class()
-    repeated = {left for left, right in MESSAGES[name] if ":*" in right}
-    for field in message_class.DESCRIPTOR.fields:
-        if field.message_type is not None or field.containing_oneof is not None or field.name in repeated:
-            continue
-        value = {"string": "text", "bytes": b"\0\xff"}.get(_kind(field), 1)
-        setattr(message, field.name, value)
-    again = message_class.FromString(message.SerializeToString())
-    assert again == message
-    assert again.SerializeToString() == message.SerializeToString()
-
-
-def _kind(field: Any) -> str:
-    return {field.TYPE_STRING: "string", field.TYPE_BYTES: "bytes"}.get(field.type, "number")
 
 
 def test_bytes_on_the_wire_are_those_of_etcd() -> None:
