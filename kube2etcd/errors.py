@@ -1,27 +1,5 @@
 """Every error of this program, named for what the caller can do about it.
 
-    Kube2EtcdError
-    +-- SettingsError            fix the named setting and start again
-    +-- ObjectsError             fix the named manifest file
-    +-- BridgeError              `explain --bridge`: no bridge answers at the URL
-    +-- PlanChanged              look at the new plan, then apply that
-    +-- ApiError                 talking to the API server failed
-    |   +-- ApiUnavailable       retry later
-    |   |   +-- ApiTooMany       retry after ``retry_after`` seconds
-    |   |   +-- ApiTooLarge      the response exceeds the limit: ask for fewer objects
-    |   |   +-- ApiTruncated     the response ended early: discard all of it
-    |   +-- ApiGone              the resourceVersion is too old: relist
-    |   +-- ApiForbidden         missing credentials or permission: keep serving, report it
-    |   +-- ApiNotFound          the kind is not installed (yet)
-    +-- EtcdError                talking to etcd failed
-        +-- EtcdUnavailable      retry later, from a new snapshot
-        |   +-- EtcdUnauthenticated   reload the password and retry
-        |   +-- EtcdNoSpace      no writes until the NOSPACE alarm is disarmed
-        |   +-- EtcdDeposed      another bridge is the leader: stand by
-        |   +-- EtcdSilent       timed out: ask for smaller ranges
-        +-- EtcdRefused          etcd will never accept this request
-        +-- EtcdCompacted        the revision is compacted: start from a new snapshot
-
 A message is one sentence: what is wrong, where, and what to do. It never holds a token, a password or a
 private key.
 """
@@ -34,7 +12,7 @@ class Kube2EtcdError(Exception):
 
 
 class SettingsError(Kube2EtcdError):
-    """All invalid settings at once, one line each."""
+    """All invalid settings at once, one line each: correct them and start again."""
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))
@@ -42,15 +20,15 @@ class SettingsError(Kube2EtcdError):
 
 
 class ObjectsError(Kube2EtcdError):
-    """A manifest file cannot be read."""
+    """A manifest file cannot be read: correct it."""
 
 
 class BridgeError(Kube2EtcdError):
-    """No bridge answers, or something else does."""
+    """`explain --bridge`: no bridge answers at the URL, or something else does."""
 
 
 class PlanChanged(Kube2EtcdError):
-    """What would be written is no longer what was approved."""
+    """What would be written is no longer what was approved: look at the new plan."""
 
 
 class ApiError(Kube2EtcdError):
@@ -70,7 +48,7 @@ class ApiTooMany(ApiUnavailable):
 
 
 class ApiTooLarge(ApiUnavailable):
-    """A response body exceeds the caller's limit."""
+    """A response body exceeds the caller's limit: ask for fewer objects."""
 
 
 class ApiTruncated(ApiUnavailable):
@@ -78,15 +56,15 @@ class ApiTruncated(ApiUnavailable):
 
 
 class ApiGone(ApiError):
-    """410 Gone: the resourceVersion or continue token has expired."""
+    """410 Gone: the resourceVersion or continue token has expired; list again."""
 
 
 class ApiForbidden(ApiError):
-    """401 or 403, even after the credentials were reloaded."""
+    """401 or 403, even after the credentials were reloaded: keep serving, and report it."""
 
 
 class ApiNotFound(ApiError):
-    """404: the API server does not serve this kind."""
+    """404: the API server does not serve this kind (yet)."""
 
 
 class EtcdError(Kube2EtcdError):
@@ -94,23 +72,23 @@ class EtcdError(Kube2EtcdError):
 
 
 class EtcdUnavailable(EtcdError):
-    """Unreachable or timed out; a request in flight may or may not have been applied."""
+    """Unreachable or timed out; a request in flight may or may not have been applied: read it anew."""
 
 
 class EtcdUnauthenticated(EtcdUnavailable):
-    """etcd rejects the user or password for now."""
+    """etcd rejects the user or password for now: reload the password and retry."""
 
 
 class EtcdNoSpace(EtcdUnavailable):
-    """The NOSPACE alarm is raised: etcd serves reads and rejects writes."""
+    """The NOSPACE alarm is raised: etcd serves reads, and rejects writes until it is disarmed."""
 
 
 class EtcdDeposed(EtcdUnavailable):
-    """Another bridge is, or may be, the leader: nothing was written."""
+    """Another bridge is, or may be, the leader: nothing was written; stand by."""
 
 
 class EtcdSilent(EtcdUnavailable):
-    """Timed out: etcd hangs, or the response is too large for the timeout."""
+    """Timed out: etcd hangs, or the response is too large for the timeout; ask for smaller ranges."""
 
 
 class EtcdRefused(EtcdError):
@@ -118,4 +96,4 @@ class EtcdRefused(EtcdError):
 
 
 class EtcdCompacted(EtcdError):
-    """The requested revision is compacted."""
+    """The requested revision is compacted: read a new snapshot."""
