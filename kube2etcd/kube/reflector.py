@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from kube2etcd.backoff import Backoff
@@ -361,16 +361,13 @@ class Reflector:
         ):
             if not self._health.flapping:
                 self._health.well()
-            self._read_lines(lines, opened)
-
-    def _read_lines(self, lines: Iterable[bytes], opened: float) -> None:
-        for line in lines:
-            self.bytes_read += len(line)
-            if self._interrupted():
-                raise _Interrupted
-            self._on_event(decode_event(self.kind, line))
-            if self._health.flapping and self._clock() - opened >= VERY_SHORT_WATCH:
-                self._health.well()
+            for line in lines:
+                self.bytes_read += len(line)
+                if self._interrupted():
+                    raise _Interrupted
+                self._on_event(decode_event(self.kind, line))
+                if self._health.flapping and self._clock() - opened >= VERY_SHORT_WATCH:
+                    self._health.well()
 
     def _on_event(self, event: Event) -> None:
         if event.type == "ERROR":
