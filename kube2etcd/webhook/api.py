@@ -129,18 +129,18 @@ class Api:
 
     def _negotiate(self, request: Request) -> bytes:
         _check_accept(request)
-        return encode_filter(self._provider.known.domains)
+        return encode_filter(self._provider.current.domains)
 
     def _records(self, request: Request) -> bytes:
         _check_accept(request)
-        return self._provider.known.records
+        return self._provider.current.records
 
     def _adjust(self, request: Request) -> bytes:
         body = _body(request)
         _check_accept(request)
         with self._room_for(body):
-            endpoints, known = decode_endpoints(body), self._provider.known
-            return encode_endpoints(adjust(endpoints, known.domains, known.cluster))
+            endpoints, current = decode_endpoints(body), self._provider.current
+            return encode_endpoints(adjust(endpoints, current.domains, current.cluster))
 
     def _apply(self, request: Request) -> bytes:
         # The client sends no Accept here, and the answer is empty.
@@ -163,7 +163,7 @@ class Api:
             self._turn.release()
 
     def _domains(self, _request: Request) -> bytes:
-        return msgspec.json.encode([str(domain) for domain in self._provider.known.domains])
+        return msgspec.json.encode([str(domain) for domain in self._provider.current.domains])
 
     def _add_domains(self, request: Request) -> bytes:
         self._provider.add_domains(_parsed(_bare(request)))
@@ -176,7 +176,7 @@ class Api:
         return self._domains(request)
 
     def _cluster(self, _request: Request) -> bytes:
-        return msgspec.json.encode(str(self._provider.known.cluster))
+        return msgspec.json.encode(str(self._provider.current.cluster))
 
     def _set_cluster(self, request: Request) -> bytes:
         self._provider.set_cluster(ClusterAddress.parse(_bare(request)))

@@ -91,7 +91,7 @@ Publish = Callable[
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Effective:
     """The state, with the options applied."""
 
     state: State
@@ -167,7 +167,7 @@ class Publication:
     ) -> None:
         self._hosts, self._publish, self._own_name = hosts, publish, own_name
         self._conditions = conditions
-        self._known: Known | None = None
+        self._current: Effective | None = None
         self._names = Names()
         self._lines: dict[str, tuple[str, ...]] = {}
         self._wanted: list[tuple[str, str]] | None = None
@@ -175,20 +175,20 @@ class Publication:
         self._unpublished: set[str] = set()
         """Names that may differ from what was published last."""
 
-    def update(self, known: Known) -> None:
-        """Publish ``known`` from now on; writes nothing yet."""
-        before, self._known = self._known, known
-        if before is known:
+    def update(self, current: Effective) -> None:
+        """Publish ``current`` from now on; writes nothing yet."""
+        before, self._current = self._current, current
+        if before is current:
             return
-        touched = self._names.update(known.state.endpoints)
+        touched = self._names.update(current.state.endpoints)
         refused = before.state.refused if before is not None else {}
-        self._unpublished |= touched | {name for name, _ in refused.items() ^ known.state.refused.items()}
+        self._unpublished |= touched | {name for name, _ in refused.items() ^ current.state.refused.items()}
         if self._hosts is None:
             return
-        if before is None or (before.domains, before.cluster) != (known.domains, known.cluster):
+        if before is None or (before.domains, before.cluster) != (current.domains, current.cluster):
             touched = {*self._names, *self._lines, *self._reasons}
         for name in sorted(touched):
-            found, reason = host_addresses(name, self._of, known.cluster, self._own_name)
+            found, reason = host_addresses(name, self._of, current.cluster, self._own_name)
             addresses = tuple(map(str, found))
             if addresses != self._lines.pop(name, ()):
                 self._wanted = None
@@ -212,15 +212,15 @@ class Publication:
 
     def publish(self) -> None:
         """Send the reconciler the names that changed since the last call."""
-        known = self._known
-        if known is None or self._publish is None:
+        current = self._current
+        if current is None or self._publish is None:
             return
         changed = {name: self._names.of(name) for name in self._unpublished}
         self._unpublished = set()
-        self._publish(changed, known.domains, known.cluster, known.state.refused)
+        self._publish(changed, current.domains, current.cluster, current.state.refused)
 
     def _ours(self, name: str) -> bool:
-        return self._known is not None and managed(self._known.domains, name)
+        return self._current is not None and managed(self._current.domains, name)
 
     def _of(self, name: str) -> tuple[Endpoint, ...]:
         return self._names.of(name) if self._ours(name) else ()
@@ -259,7 +259,7 @@ class Provider:
         self._store, self._options = store, options
         self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
-        self._known: Known | None = None
+        self._current: Effective | None = None
         self._unread = "the state has not been read yet"
         self._conditions = Conditions()
         self._publication = Publication(hosts, publish, options.own_name, self._conditions)
@@ -267,15 +267,15 @@ class Provider:
     # --- reading, without waiting -----------------------------------------------------------------
 
     @property
-    def known(self) -> Known:
+    def current(self) -> Effective:
         """The state; `Unavailable` before it was read."""
-        if self._known is None:
+        if self._current is None:
             raise Unavailable(self._unread)
-        return self._known
+        return self._current
 
     def conditions(self) -> list[str]:
         """Why it is not ready, in sentences; none when it is."""
-        if self._known is None:
+        if self._current is None:
             return [self._unread]
         return [*self._conditions]
 
@@ -285,9 +285,9 @@ class Provider:
         """Carry out changes of endpoints; `Unavailable`: none of them."""
         refusals: list[Refusal] = []
 
-        def change(known: Known) -> State:
+        def change(current: Effective) -> State:
             nonlocal refusals
-            after, refusals = known.state.apply(changes, known.domains)
+            after, refusals = current.state.apply(changes, current.domains)
             return after
 
         self._change(change)
@@ -303,7 +303,9 @@ class Provider:
                 raise InvalidDomain(f"{domain} has names of the cluster; take another")
         # Stored even if the options have them: the next start may come without.
         self._change(
-            lambda known: replace(known.state, domains=tuple(dict.fromkeys([*known.state.domains, *domains])))
+            lambda current: replace(
+                current.state, domains=tuple(dict.fromkeys([*current.state.domains, *domains]))
+            )
         )
 
     def remove_domains(self, domains: Sequence[Domain]) -> tuple[Domain, ...]:
@@ -312,8 +314,8 @@ class Provider:
         Their endpoints stay, unpublished, until ExternalDNS deletes them.
         """
         self._change(
-            lambda known: replace(
-                known.state, domains=tuple(one for one in known.state.domains if one not in domains)
+            lambda current: replace(
+                current.state, domains=tuple(one for one in current.state.domains if one not in domains)
             )
         )
         return tuple(one for one in domains if one in self._options.domains)
@@ -323,7 +325,9 @@ class Provider:
 
         `NOWHERE` takes back the one that came by REST: the option's counts again.
         """
-        self._change(lambda known: replace(known.state, cluster=cluster), cluster or self._options.cluster)
+        self._change(
+            lambda current: replace(current.state, cluster=cluster), cluster or self._options.cluster
+        )
 
     def repair(self) -> None:
         """Compare store, hosts file and keys with the state, and repair what differs.
@@ -341,73 +345,73 @@ class Provider:
 
     def _repair(self) -> None:
         try:
-            if self._known is None:
+            if self._current is None:
                 state = self._store.load()
-                self._know(self._make(state, self._options.cluster or state.cluster))
+                self._adopt(self._effective(state, self._options.cluster or state.cluster))
             # Also right after reading: a store that cannot be written must show before it has to be.
             deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
             try:
-                self._merge(self.known, deadline)
+                self._check(self.current, deadline)
             except Overtaken:
                 # Another webhook was first, such as one that starts at the same time.
-                self._merge(self.known, deadline)
+                self._check(self.current, deadline)
         except NotStored as error:
             self._conditions.set("state", str(error))
             self._unread = str(error)
         else:
             self._conditions.set("state", "")
-        if self._known is not None:
+        if self._current is not None:
             # The state in memory is acknowledged: one unavailable target does not hold up another.
-            self._publication.update(self._known)
+            self._publication.update(self._current)
             self._publication.publish()
             with contextlib.suppress(Unavailable):
                 self._publication.write_hosts()
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _make(self, state: State, cluster: ClusterAddress) -> Known:
-        return Known(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
+    def _effective(self, state: State, cluster: ClusterAddress) -> Effective:
+        return Effective(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
 
-    def _change(self, change: Callable[[Known], State], cluster: ClusterAddress | None = None) -> None:
+    def _change(self, change: Callable[[Effective], State], cluster: ClusterAddress | None = None) -> None:
         """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
 
-        def changed(known: Known) -> Known:
-            return self._make(change(known), known.cluster if cluster is None else cluster)
+        def changed(current: Effective) -> Effective:
+            return self._effective(change(current), current.cluster if cluster is None else cluster)
 
         began = time.monotonic()
-        _ = self.known
+        _ = self.current
         if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
             raise Unavailable(next(iter(self._conditions), "other calls are being worked on"))
         try:
             waited = time.monotonic() - began
-            known = self.known
-            after = changed(known)
+            current = self.current
+            after = changed(current)
             # Measured from here: the work on a large call is not the store's fault.
             deadline = time.monotonic() + ANSWER_WITHIN - REQUEST - waited
             try:
-                self._take(known, after, deadline)
+                self._commit(current, after, deadline)
             except Overtaken:
-                known = self._merge(known, deadline)
-                self._take(known, changed(known), deadline)
+                current = self._check(current, deadline)
+                self._commit(current, changed(current), deadline)
         except NotStored as error:
             self._conditions.set("state", str(error))
             raise Unavailable(str(error)) from None
         finally:
             self._lock.release()
 
-    def _merge(self, known: Known, deadline: float) -> Known:
+    def _check(self, current: Effective, deadline: float) -> Effective:
         """The state after a look at what other writers have stored; `NotStored`."""
-        state = self._store.check(known.state, deadline)
-        if state is not known.state:
+        state = self._store.check(current.state, deadline)
+        if state is not current.state:
             log.warning("state changed by another webhook: adopting it")
             # A cluster address set here since the start stays, unless the other webhook changed it.
-            same = state.cluster == known.state.cluster
-            cluster = known.cluster if same else self._options.cluster or state.cluster
-            known = self._make(state, cluster)
-            self._know(known)
-        return known
+            same = state.cluster == current.state.cluster
+            cluster = current.cluster if same else self._options.cluster or state.cluster
+            current = self._effective(state, cluster)
+            self._adopt(current)
+        return current
 
-    def _take(self, before: Known, after: Known, deadline: float) -> None:
+    def _commit(self, before: Effective, after: Effective, deadline: float) -> None:
         """Store, then publish; on failure nothing has changed.  `NotStored`, `Unavailable`."""
         changed = after.state != before.state
         if changed or "state" in self._conditions:
@@ -425,9 +429,9 @@ class Provider:
                     # `repair` tries again: to it, the store differs from the state in memory.
                     self._conditions.set("state", str(error))
             raise
-        self._know(after)
+        self._adopt(after)
         self._publication.publish()
 
-    def _know(self, known: Known) -> None:
-        self._known = known
-        self._metrics.kept(len(known.state.endpoints), len(known.domains))
+    def _adopt(self, current: Effective) -> None:
+        self._current = current
+        self._metrics.kept(len(current.state.endpoints), len(current.domains))

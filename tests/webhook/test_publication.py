@@ -7,7 +7,7 @@ import pytest
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
 from kube2etcd.webhook import provider as publication_module
 from kube2etcd.webhook.hosts import HostsFile
-from kube2etcd.webhook.provider import Conditions, Known, Names, Publication, host_addresses
+from kube2etcd.webhook.provider import Conditions, Effective, Names, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
 
@@ -43,7 +43,7 @@ def lines(*endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = ""
     hosts = Hosts()
     publication = Publication(hosts, None, own, Conditions())
     publication.publish()
-    publication.update(Known(state(*endpoints), DOMAINS, cluster))
+    publication.update(Effective(state(*endpoints), DOMAINS, cluster))
     publication.write_hosts()
     return list(hosts.wanted)
 
@@ -139,16 +139,16 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
     hosts = Hosts()
     publication = Publication(hosts, lambda changed, *_: told.append(sorted(changed)), "", Conditions())
     many = [a(f"n{number}", "10.0.0.1") for number in range(1000)]
-    before = Known(state(*many, alias("to", "late.dtk.io")), DOMAINS, NOWHERE)
+    before = Effective(state(*many, alias("to", "late.dtk.io")), DOMAINS, NOWHERE)
     publication.update(before)
     publication.write_hosts()
     publication.publish()
     wanted = hosts.wanted
     looked.clear()
-    after = Known(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, NOWHERE)
+    after = Effective(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, NOWHERE)
     # A call that cannot be written is taken back, and published as if it had never been.
-    for known, expected in ((after, 1002), (before, 1000), (after, 1002)):
-        publication.update(known)
+    for current, expected in ((after, 1002), (before, 1000), (after, 1002)):
+        publication.update(current)
         publication.write_hosts()
         assert len(hosts.wanted) == expected
     publication.publish()
@@ -165,7 +165,7 @@ def test_a_name_whose_refusal_changes_is_sent_again() -> None:
     publication = Publication(None, lambda changed, *_: sent.append(sorted(changed)), "", Conditions())
     one = state(a("b", "10.0.0.1"))
     for refused in ({}, {"x.dtk.io": "why"}, {"x.dtk.io": "why"}, {"x.dtk.io": "other"}, {}):
-        publication.update(Known(State(one.endpoints, refused=refused), DOMAINS, NOWHERE))
+        publication.update(Effective(State(one.endpoints, refused=refused), DOMAINS, NOWHERE))
         publication.publish()
     assert sent == [["b.dtk.io"], ["x.dtk.io"], [], ["x.dtk.io"], ["x.dtk.io"]]
 
@@ -175,6 +175,6 @@ def test_a_domain_that_goes_takes_its_lines_along() -> None:
     publication = Publication(hosts, None, "", Conditions())
     one = state(a("b", "10.0.0.1"))
     for domains, expected in ((DOMAINS, 1), ((), 0), (DOMAINS, 1)):
-        publication.update(Known(one, domains, NOWHERE))
+        publication.update(Effective(one, domains, NOWHERE))
         publication.write_hosts()
         assert len(hosts.wanted) == expected
