@@ -56,29 +56,26 @@ def test_negotiation(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "accept",
+    ("accept", "taken"),
     [
-        "",
-        "*/*",
-        "application/*",
-        MEDIA_TYPE,
-        "application/external.dns.webhook+json; version=1",
-        "application/external.dns.webhook+json",
-        f"text/html, {MEDIA_TYPE};q=0.5",
-        "text/html,*/*;q=0.1",
+        ("", True),
+        ("*/*", True),
+        ("application/*", True),
+        (MEDIA_TYPE, True),
+        ("application/external.dns.webhook+json; version=1", True),
+        ("application/external.dns.webhook+json", True),
+        (f"text/html, {MEDIA_TYPE};q=0.5", True),
+        ("text/html,*/*;q=0.1", True),
+        ("application/external.dns.webhook+json;version=2", False),
+        ("text/html", False),
+        (f"{MEDIA_TYPE};q=0", False),
     ],
 )
-def test_accepted_media_types(client: Client, accept: str) -> None:
-    assert client.call("GET", "/", accept=accept).status_code == 200
-    assert client.call("GET", "/records", accept=accept).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "accept", ["application/external.dns.webhook+json;version=2", "text/html", f"{MEDIA_TYPE};q=0"]
-)
-def test_media_types_that_are_not_acceptable(client: Client, accept: str) -> None:
-    assert client.call("GET", "/", accept=accept).status_code == 406
-    assert client.call("POST", "/adjustendpoints", b"[]", accept=accept).status_code == 406
+def test_accepted_media_types(client: Client, accept: str, taken: bool) -> None:
+    status = 200 if taken else 406
+    assert client.call("GET", "/", accept=accept).status_code == status
+    assert client.call("GET", "/records", accept=accept).status_code == status
+    assert client.call("POST", "/adjustendpoints", b"[]", accept=accept).status_code == status
     # There is nothing in the answer to changes that could be accepted.
     assert client.call("POST", "/records", b"{}", accept=accept).status_code == 204
 
@@ -124,12 +121,6 @@ def test_apply_is_204_without_a_body(client: Client) -> None:
     answer = client.call("POST", "/records", b"{}")
     assert (answer.status_code, answer.data) == (204, b"")
     assert "Content-Type" not in answer.headers
-
-
-def test_one_bad_endpoint_costs_itself_alone(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    assert client.apply(create=[a("foo.evil-dtk.io"), a("a b.dtk.io"), a("foo.dtk.io")]) == 204
-    assert [one["dnsName"] for one in client.records()] == ["foo.dtk.io"]
-    assert len([one for one in caplog.records if "is skipped" in one.message]) == 2
 
 
 def test_adjusting_changes_nothing() -> None:

@@ -1,6 +1,5 @@
 """Nothing is acknowledged before it is stored; failures leave the state unchanged."""
 
-import json
 import threading
 
 import pytest
@@ -9,6 +8,8 @@ from kube2etcd.external import ClusterAddress, Endpoint
 from kube2etcd.webhook.provider import Unavailable
 from kube2etcd.webhook.state import Changes, NotStored, Overtaken, State
 from tests.webhook.fakes import Client, a, alias
+
+ENDPOINT = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
 
 
 def test_before_the_state_was_read_everything_waits() -> None:
@@ -133,24 +134,14 @@ def test_while_in_trouble_the_same_again_is_tried_again() -> None:
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
-def test_another_writers_state_is_taken_over() -> None:
-    client = Client()
-    theirs = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
-    state = State({theirs.key: theirs})
-    client.store.check = lambda *_: state  # type: ignore[method-assign]
-    client.provider.repair()
-    assert client.records() == [json.loads(theirs.encode())]
-    assert client.hosts.lines == [("theirs.dtk.io", "10.0.0.9")]
-
-
-def test_what_was_set_since_the_start_stays_when_another_writer_changes_something_else() -> None:
+def test_another_writers_state_is_adopted_and_the_cluster_address_of_run_time_stays() -> None:
     client = Client(cluster=ClusterAddress.parse("10.1.1.1"))
     assert client.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
-    theirs = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
-    state = State({theirs.key: theirs}, (), ClusterAddress.parse("192.0.2.1"))
+    state = State({ENDPOINT.key: ENDPOINT}, (), ClusterAddress.parse("192.0.2.1"))
     client.store.check = lambda *_: state  # type: ignore[method-assign]
     client.provider.repair()
-    assert client.records() == [json.loads(theirs.encode())]
+    assert client.records() == [a("theirs.dtk.io", "10.0.0.9")]
+    assert client.hosts.lines == [("theirs.dtk.io", "10.0.0.9")]
     assert client.call("GET", "/clusterip").json == "192.0.2.1"
 
 
@@ -239,7 +230,7 @@ def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
 def test_where_another_was_first_its_state_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert client.apply(create=[a("mine.dtk.io"), a("old.dtk.io")]) == 204
-    save, theirs = client.store.save, State({one.key: one for one in [ENDPOINT]})
+    save, theirs = client.store.save, State({ENDPOINT.key: ENDPOINT})
     ahead = [1]
 
     def overtaken(state: State, deadline: float) -> None:
@@ -259,6 +250,3 @@ def test_where_another_was_first_its_state_is_changed(monkeypatch: pytest.Monkey
     assert client.apply(create=[a("newer.dtk.io")]) == 503
     assert client.provider.conditions() == ["another webhook was first"]
     assert [one["dnsName"] for one in client.records()] == ["theirs.dtk.io"]
-
-
-ENDPOINT = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
