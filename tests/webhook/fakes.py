@@ -60,15 +60,15 @@ class MemoryHosts(HostsFile):
     """The lines that a hosts file would have."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
+        self.lines: Sequence[tuple[str, str]] = []
         self.away = ""
 
     def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
-        if self.away and list(wanted) != self.lines:
+        changed = wanted != self.lines
+        if self.away and changed:
             raise NotWritten(self.away)
         assert all(ours(name) for name, _ in wanted)
-        changed = list(wanted) != self.lines
-        self.lines = list(wanted)
+        self.lines = wanted
         return changed
 
     def fault(self) -> str:

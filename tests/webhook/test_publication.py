@@ -1,15 +1,13 @@
 """State to hosts file lines and names for the reconciler."""
 
-from collections.abc import Callable, Sequence
-
 import pytest
 
 from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
 from kube2etcd.webhook import provider as publication_module
-from kube2etcd.webhook.hosts import HostsFile
 from kube2etcd.webhook.provider import Conditions, Effective, Names, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
+from tests.webhook.fakes import MemoryHosts
 
 DOMAINS = (Domain.parse("dtk.io"),)
 CLUSTER = ClusterAddress.parse("192.168.122.167")
@@ -27,25 +25,13 @@ def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
     return Endpoint(f"{name}.dtk.io", targets, "CNAME", sid)
 
 
-class Hosts(HostsFile):
-    def __init__(self) -> None:
-        self.wanted: Sequence[tuple[str, str]] = []
-
-    def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
-        self.wanted = wanted
-        return True
-
-    def fault(self) -> str:
-        return ""
-
-
 def lines(*endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> list[tuple[str, str]]:
-    hosts = Hosts()
+    hosts = MemoryHosts()
     publication = Publication(hosts, None, own, Conditions())
     publication.publish()
     publication.update(Effective(state(*endpoints), DOMAINS, cluster))
     publication.write_hosts()
-    return list(hosts.wanted)
+    return list(hosts.lines)
 
 
 def reason(name: str, *endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> str:
@@ -136,28 +122,28 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(publication_module, "host_addresses", counted)
     told: list[list[str]] = []
-    hosts = Hosts()
+    hosts = MemoryHosts()
     publication = Publication(hosts, lambda changed, *_: told.append(sorted(changed)), "", Conditions())
     many = [a(f"n{number}", "10.0.0.1") for number in range(1000)]
     before = Effective(state(*many, alias("to", "late.dtk.io")), DOMAINS, NOWHERE)
     publication.update(before)
     publication.write_hosts()
     publication.publish()
-    wanted = hosts.wanted
+    wanted = hosts.lines
     looked.clear()
     after = Effective(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, NOWHERE)
     # A call that cannot be written is taken back, and published as if it had never been.
     for current, expected in ((after, 1002), (before, 1000), (after, 1002)):
         publication.update(current)
         publication.write_hosts()
-        assert len(hosts.wanted) == expected
+        assert len(hosts.lines) == expected
     publication.publish()
     assert sorted(set(looked)) == ["late.dtk.io", "to.dtk.io"]
     assert told[1:] == [["late.dtk.io", "to.dtk.io"]]
-    assert hosts.wanted is not wanted
-    wanted = hosts.wanted
+    assert hosts.lines is not wanted
+    wanted = hosts.lines
     publication.write_hosts()
-    assert hosts.wanted is wanted
+    assert hosts.lines is wanted
 
 
 def test_a_name_whose_refusal_changes_is_sent_again() -> None:
@@ -171,10 +157,10 @@ def test_a_name_whose_refusal_changes_is_sent_again() -> None:
 
 
 def test_a_domain_that_goes_takes_its_lines_along() -> None:
-    hosts = Hosts()
+    hosts = MemoryHosts()
     publication = Publication(hosts, None, "", Conditions())
     one = state(a("b", "10.0.0.1"))
     for domains, expected in ((DOMAINS, 1), ((), 0), (DOMAINS, 1)):
         publication.update(Effective(one, domains, NOWHERE))
         publication.write_hosts()
-        assert len(hosts.wanted) == expected
+        assert len(hosts.lines) == expected
