@@ -421,7 +421,6 @@ class Provider:
         try:
             self._publication.write_hosts()
         except Unavailable:
-            self._publication.update(before)
             if changed:
                 try:
                     self._store.save(before.state, deadline)

@@ -146,6 +146,16 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
     assert hosts.lines is wanted
 
 
+def test_an_alias_follows_a_new_address_of_its_target() -> None:
+    hosts = MemoryHosts()
+    publication = Publication(hosts, None, "", Conditions())
+    for address in ("10.0.0.1", "10.0.0.2"):
+        one = state(alias("b", "c.dtk.io"), alias("c", "a.dtk.io"), a("a", address))
+        publication.update(Effective(one, DOMAINS, NOWHERE))
+        publication.write_hosts()
+        assert hosts.lines == [(f"{name}.dtk.io", address) for name in "abc"]
+
+
 def test_a_name_whose_refusal_changes_is_sent_again() -> None:
     sent: list[list[str]] = []
     publication = Publication(None, lambda changed, *_: sent.append(sorted(changed)), "", Conditions())
