@@ -111,6 +111,7 @@ def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
         idle.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
         server.stop()
+        assert not server.thread.is_alive()
         assert b"" in iter(lambda: idle.recv(1000), None)
 
 
