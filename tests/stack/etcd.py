@@ -12,7 +12,7 @@ from typing import Self
 
 import requests
 
-from tests.stack.certificates import KeyPair
+from tests.stack.certificates import Authority, KeyPair
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
 
@@ -27,6 +27,11 @@ class EtcdTls:
     ca_file: Path
     client: KeyPair
     client_auth: bool = True
+
+    @classmethod
+    def of(cls, authority: Authority, *, client_auth: bool = True) -> Self:
+        """Pairs of this authority, in its folder as ``server`` and ``client``."""
+        return cls(authority.issue("server"), authority.ca_file, authority.issue("client"), client_auth)
 
 
 class Etcd(Server):

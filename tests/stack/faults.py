@@ -23,7 +23,7 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 
 @dataclass
 class Fault:
-    """What happens to lists of one resource, ``left`` times (None: until it is mended).
+    """What happens to lists of one resource, ``times`` (None: until it is mended).
 
     With ``watch`` to its watches instead: they are answered with the status, or cut within a line, or what
     one event tells never arrives.
@@ -38,13 +38,15 @@ class Fault:
     continued: bool = False
     """Only the second page and those behind it."""
     watch: bool = False
-    left: int | None = None
+    times: int | None = None
     done: int = 0
     taken: int = 0
     """Requests that are being tampered with, or were."""
 
-    def __post_init__(self) -> None:
-        self.times = self.left
+    @property
+    def over(self) -> bool:
+        """Whether it was met as often as it was to be."""
+        return self.done == self.times
 
     def takes(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
         return (
@@ -53,11 +55,6 @@ class Fault:
             and (self.times is None or self.taken < self.times)
             and (not self.continued or "continue" in params)
         )
-
-    def used(self) -> None:
-        self.done += 1
-        if self.times is not None:
-            self.left = self.times - self.done
 
 
 class Proxy:
@@ -131,7 +128,7 @@ class Proxy:
         """The answer was given; several may be on their way at once."""
         if fault is not None:
             with self.lock:
-                fault.used()
+                fault.done += 1
 
     def unused(self, fault: Fault | None) -> None:
         """It could not be given: the next request has it."""

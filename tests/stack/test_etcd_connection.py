@@ -135,11 +135,11 @@ def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) 
     cafile, cert, key = tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key"
 
     def use(authority: Authority) -> EtcdTls:
-        pair = authority.issue("client")
+        tls = EtcdTls.of(authority, client_auth=mutual)
         shutil.copy(authority.ca_file, cafile)
-        shutil.copy(pair.cert_file, cert)
-        shutil.copy(pair.key_file, key)
-        return EtcdTls(authority.issue("server"), authority.ca_file, pair, client_auth=mutual)
+        shutil.copy(tls.client.cert_file, cert)
+        shutil.copy(tls.client.key_file, key)
+        return tls
 
     with Etcd(tmp_path / "etcd", binaries, tls=use(first)) as server:
         settings = EtcdSettings((server.url,), cafile, cert if mutual else None, key if mutual else None)
@@ -164,9 +164,8 @@ def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) 
 
 def test_server_of_another_authority_is_not_trusted(binaries: Binaries, tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
-    tls = EtcdTls(theirs.issue("server"), theirs.ca_file, theirs.issue("client"), client_auth=False)
     with (
-        Etcd(tmp_path / "etcd", binaries, tls=tls) as server,
+        Etcd(tmp_path / "etcd", binaries, tls=EtcdTls.of(theirs, client_auth=False)) as server,
         EtcdConnection(EtcdSettings((server.url,), ours.ca_file)) as connection,
         pytest.raises(EtcdUnavailable),
     ):

@@ -255,8 +255,7 @@ def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
 
 def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path / "pki", "etcd-ca")
-    client = authority.issue("bridge", file="client")
-    tls = EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
+    tls = EtcdTls.of(authority)
     etcd = EtcdV2(tmp_path, binaries, name="tls-etcd", tls=tls)
     other = Authority(tmp_path / "other", "another-ca")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.ca_file))
@@ -264,7 +263,7 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with etcd:
         ours = EtcdSettings(
-            (etcd.url,), cafile=authority.ca_file, certfile=client.cert_file, keyfile=client.key_file
+            (etcd.url,), cafile=authority.ca_file, certfile=tls.client.cert_file, keyfile=tls.client.key_file
         )
         with V2Connection(ours) as connection:
             store = V2Store(connection, [b"/skydns/"])

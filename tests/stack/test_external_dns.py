@@ -11,6 +11,7 @@ from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys
 from tests.stack.external_dns import ExternalDns, ingress
+from tests.stack.faults import metric
 from tests.stack.harness import ApiServer, Binaries, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
 from tests.stack.webhook import Webhook, a, alias, ownership
@@ -413,7 +414,7 @@ def test_beside_a_bridge_that_has_the_same_domain(
         named.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
         named.expect("one.dtk.io", "A", "10.0.0.5")
         named.expect("two.dtk.io", "A", "10.0.0.7")
-        wait_for(lambda: "held by another writer" in named.webhook.process.log.read_text(), "a report", 10)
+        wait_for(lambda: metric(named.webhook, "kube2etcd_contested_keys") > 0, "it to be noticed", 10)
         revision = etcd.revision()
         bridge.full_passes(3)
         assert etcd.revision() == revision

@@ -141,13 +141,9 @@ def test_rotated_etcd_certificates(
 ) -> None:
     """A new authority, which the old one knows nothing of: the server changes first, then our files."""
 
-    def made(directory: Path) -> tuple[Authority, EtcdTls]:
-        authority = Authority(directory, "etcd-ca")
-        client = authority.issue("bridge", file="client")
-        return authority, EtcdTls(authority.issue("etcd", file="server"), authority.ca_file, client)
-
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    authority, tls = made(tmp_path / "first")
+    authority = Authority(tmp_path / "first", "etcd-ca")
+    tls = EtcdTls.of(authority)
     shutil.copytree(tmp_path / "first", ours)
     etcd = Etcd(tmp_path, binaries, name="tls-etcd", tls=tls)
     client = tls.client
@@ -157,7 +153,7 @@ def test_rotated_etcd_certificates(
         bridge = run(*options, etcd=etcd)
         comes(apiserver, etcd, "first")
         pid = bridge.process.pid
-        made(theirs)
+        EtcdTls.of(Authority(theirs, "etcd-ca"))
         etcd.kill()
         shutil.copytree(theirs, tmp_path / "first", dirs_exist_ok=True)
         etcd.start()

@@ -106,9 +106,13 @@ def test_small_limits(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     for number in range(40):
         assert keys_of(etcd, f"s{number:03d}")
     assert len(keys_of(etcd, "head/")) >= 59
-    assert "etcd refuses" not in bridge.process.log.read_text()
+    assert metric(bridge, "kube2etcd_refused_keys") == 0
     etcd.delete("/skydns")
     wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
+
+
+def refusals(bridge: Bridge) -> list[str]:
+    return [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
 
 
 def test_refused_keys_are_logged_others_written(
@@ -129,9 +133,8 @@ def test_refused_keys_are_logged_others_written(
     bridge = run(*user)
     for number in range(100):
         assert bool(keys_of(etcd, f"s{number:03d}")) == (number != 50)
-    refused = [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
-    assert refused
-    assert all("s050" in line and "permission denied" in line for line in refused)
+    assert refusals(bridge)
+    assert all("s050" in line and "permission denied" in line for line in refusals(bridge))
     apiserver.apply(service("later"))
     wait_for(lambda: keys_of(etcd, "later"), "the next change", 5)
 
@@ -143,10 +146,6 @@ THERE = "/skydns/io/dtk"
 def texts(etcd: Etcd) -> set[str]:
     found = (key.removeprefix(f"{THERE}/").split("/") for key in etcd.dump(THERE) if "/T-" in key)
     return {parts[0] for parts in found}
-
-
-def refusals(bridge: Bridge) -> list[str]:
-    return [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
 
 
 @pytest.mark.parametrize("etcd", [["--max-request-bytes=2000"]], indirect=True)

@@ -13,15 +13,15 @@ from tests.stack.objects import endpoints, service, services
 from tests.stack.random_cluster import identity
 
 WRONG: dict[str, dict[str, Any]] = {
-    "403": {"status": 403, "left": 2},
-    "500": {"status": 500, "left": 2},
-    "429": {"status": 429, "headers": {"Retry-After": "1"}, "left": 2},
-    "a page cut short": {"cut": True, "left": 2},
-    "410": {"status": 410, "left": 2},
+    "403": {"status": 403, "times": 2},
+    "500": {"status": 500, "times": 2},
+    "429": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
+    "a page cut short": {"cut": True, "times": 2},
+    "410": {"status": 410, "times": 2},
     # then it is listed in one piece, which goes well
-    "410 at the second page": {"status": 410, "continued": True, "left": 1},
-    "500 at the second page": {"status": 500, "continued": True, "left": 2},
-    "an empty list once": {"empty": True, "left": 1},
+    "410 at the second page": {"status": 410, "continued": True, "times": 1},
+    "500 at the second page": {"status": 500, "continued": True, "times": 2},
+    "an empty list once": {"empty": True, "times": 1},
 }
 
 
@@ -64,7 +64,7 @@ def test_wrong_answers(
     fault = proxy.fault(resource, **WRONG[wrong])
     before = lists(bridge, resource)
     assert proxy.expire() >= 3
-    wait_for(lambda: fault.left == 0, "the wrong answers to be given", 20, bridge.process)
+    wait_for(lambda: fault.over, "the wrong answers to be given", 20, bridge.process)
     # once for the listing that went well after all, and for a wrong one that was believed
     enough = before + ("empty" in WRONG[wrong])
     wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge.process)
@@ -86,7 +86,7 @@ def test_empty_at_start(
 
     run(kubeconfig=proxy.kubeconfig).kill()
     revision = etcd.revision()
-    fault = proxy.fault("services", empty=True, left=1)
+    fault = proxy.fault("services", empty=True, times=1)
     bridge = run(kubeconfig=proxy.kubeconfig)
     wait_for(lambda: lists(bridge, "services") >= 2, "a second list", 20)
     wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
@@ -131,7 +131,7 @@ def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
 
     bridge = run("--listen-page", page, kubeconfig=proxy.kubeconfig)
     before = etcd.dump("/skydns")
-    proxy.fault("services", empty=True, left=1)
+    proxy.fault("services", empty=True, times=1)
     proxy.fault("services", status=500)
     proxy.expire()
     wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") > 0, "the plan to be held", 20)

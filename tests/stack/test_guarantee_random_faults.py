@@ -147,9 +147,9 @@ class Breaking:
     def at_the_proxy(self, what: str) -> None:
         if what == "wrong":
             resource = self.rng.choice(("*", "services", "namespaces", "endpointslices", "pods"))
-            how = {"left": self.rng.randint(1, 3), **self.rng.choice(WRONG)}
+            how = {"times": self.rng.randint(1, 3), **self.rng.choice(WRONG)}
             if self.rng.random() < 0.2 and time.monotonic() > self.empty_at + EMPTY_AGAIN:
-                how = {"empty": True, "left": 1}
+                how = {"empty": True, "times": 1}
                 self.empty_at = time.monotonic()
             self.proxy.mend()
             self.proxy.fault(resource, **how)

@@ -27,13 +27,13 @@ class Webhook(Bridge):
         *,
         name: str = "webhook",
         command: str = "webhook",
-        wrapper: Sequence[str] = (),
+        **more: Any,
     ) -> None:
         self.provider_port = free_port()
         self.provider_url = f"http://{LOOPBACK}:{self.provider_port}"
         within = ["--webhook"] if command == "run" else []
         options = [*within, "--port", str(self.provider_port), *args]
-        super().__init__(directory, options, env, name=name, command=command, wrapper=wrapper)
+        super().__init__(directory, options, env, name=name, command=command, **more)
 
     def is_up(self) -> bool:
         return self.call("GET", "/clusterip").status_code in (200, 403, 503)
