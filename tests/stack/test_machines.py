@@ -156,7 +156,9 @@ def test_name_server(start: Start, apiserver: ApiServer, address: str) -> None:
     zoned.expect(zone, "NS", f"ns.{zone}.")
     zoned.expect(f"ns.{zone}", rtype, address)
     assert zoned.ask(f"ns.{zone}", "A" if rtype == "AAAA" else "AAAA") == ["NODATA"]
-    glue = zoned.dns.ask(zone, "NS").additional
+    message = zoned.dns.ask(zone, "NS")
+    assert message.flags & dns.flags.AA
+    glue = message.additional
     assert [(str(one.name), one[0].to_text()) for one in glue] == [(f"ns.{zone}.", address)]
     zoned.expect(f"web.dns.{zone}", "A", "10.10.0.1")
     zoned.expect(f"ns.web.dns.{zone}", "A", "10.10.0.2")
@@ -181,39 +183,6 @@ def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDn
     )
     text = f"example.test:{{port}} {{\n    bind {LOOPBACK}\n    file {zone_file} example.test\n}}\n"
     return CoreDns(directory, binaries, text, name="parent")
-
-
-def test_delegation_from_an_unmodified_parent(
-    start: Start, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
-) -> None:
-    apiserver.apply(vmi_crd())
-    apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5", "fd00::5"))])
-    zoned = start("--vm-domain", "example.test", "--name-server-ip", LOOPBACK)
-    parent = parent_of_the_zone(tmp_path, binaries, LOOPBACK)
-    resolver = CoreDns(
-        tmp_path,
-        binaries,
-        f".:{{port}} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{zoned.dns.port}\n}}\n",
-        name="resolver",
-    )
-    with parent, resolver:
-        for tcp in (False, True):
-            referral = parent.ask("nic1.web.one.vm.example.test", "A", tcp)
-            assert referral.rcode() == dns.rcode.NOERROR
-            assert not referral.answer
-            [servers] = referral.authority
-            assert (str(servers.name), servers[0].to_text()) == ("vm.example.test.", "ns.vm.example.test.")
-            [glue] = [one for one in referral.additional if one.rdtype == dns.rdatatype.A]
-            assert str(glue.name) == servers[0].to_text()
-            # Port 53 is not ours to take: everything else of the referral is followed to the letter.
-            where = glue[0].to_text()
-            answer = ask("nic1.web.one.vm.example.test", "A", zoned.dns.port, at=where, tcp=tcp)
-            assert said(answer) == ["10.10.0.5"]
-            assert answer.flags & dns.flags.AA
-            assert said(resolver.ask("web.one.vm.example.test", "AAAA", tcp)) == ["fd00::5"]
-        # what the child says of itself agrees with the parent
-        assert zoned.ask("vm.example.test", "NS") == ["ns.vm.example.test."]
-        assert zoned.ask("ns.vm.example.test") == [LOOPBACK]
 
 
 def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
@@ -268,18 +237,7 @@ def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
             assert zoned.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
 
 
-def test_kubevirt_installed_while_the_bridge_runs(start: Start, apiserver: ApiServer) -> None:
-    zoned = start("--vm-domain", "")
-    zoned.expect("kubernetes.default.svc.cluster.local", "A", "10.0.0.1")
-    zoned.expect("default.vm", "A", "NODATA")
-    apiserver.apply(vmi_crd())
-    apiserver.apply(vmi("default", "late", nic("nic1", "10.10.0.5")))
-    zoned.expect("nic1.late.default.vm", "A", "10.10.0.5", deadline_s=30)
-    lines = [line for line in zoned.bridge.process.log.read_text().splitlines() if "not installed" in line]
-    assert len(lines) == 1
-
-
-def test_a_migration_leaves_no_gap(start: Start, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_a_migration_writes_what_changes(start: Start, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])
     zoned = start("--vm-domain", "")
@@ -293,14 +251,7 @@ def test_a_migration_leaves_no_gap(start: Start, apiserver: ApiServer, etcd: Etc
     apiserver.apply(
         vmi("one", "web", nic("nic1", "10.20.0.5"), nodeName="c", migrationState={"completed": True})
     )
-    seen: list[str] = []
-
-    def moved() -> bool:
-        seen.extend(zoned.ask("nic1.web.one.vm"))
-        return seen[-1] == "10.20.0.5"
-
-    wait_for(moved, "the new address", 15)
-    assert set(seen) <= {"10.10.0.5", "10.20.0.5"}
+    zoned.expect("nic1.web.one.vm", "A", "10.20.0.5")
     zoned.expect("web.one.vm", "A", "10.20.0.5")
     apiserver.delete(vmi("one", "web"))
     zoned.expect("web.one.vm", "A", "NXDOMAIN")

@@ -129,21 +129,3 @@ def test_a_tenants_bridge_beside_a_plain_one(
         for one in (tenants, plain):
             assert one.ask("web.abc-tenant.svc.cluster.local") == ["NXDOMAIN"]
         assert super_cluster.ask(f"web.{SVC}") == ["NXDOMAIN"]
-
-
-def test_an_invalid_annotation_is_logged_once(start: Start, apiserver: ApiServer) -> None:
-    hostile = "evil.example.com\x1b[2J"
-    apiserver.apply_all([namespace("tenant"), annotated("web", hostile, clusterIP="10.0.1.3")])
-    zoned = start()
-    zoned.expect(f"web.{SVC}", "A", "10.0.1.3")
-    for number in range(3):
-        changed = annotated("web", hostile)
-        changed["metadata"]["labels"] = {"number": str(number)}
-        relabel(apiserver, changed)
-    apiserver.apply(service("mark", "tenant", clusterIP="10.0.1.4"))
-    zoned.expect(f"mark.{SVC}", "A", "10.0.1.4")
-    told = [line for line in zoned.bridge.process.log.read_text().splitlines() if TENANT_CLUSTER_IP in line]
-    assert len(told) == 1
-    assert "WARNING" in told[0]
-    assert "services/tenant/web" in told[0]
-    assert "\x1b" not in told[0]
