@@ -87,11 +87,7 @@ class _Addresses:
     def _new(self, version: int) -> str:
         pick = self.random
         if version == 4:
-            return str(
-                ipaddress.IPv4Address(
-                    f"172.{pick.randint(16, 31)}.{pick.randint(0, 255)}.{pick.randint(0, 255)}"
-                )
-            )
+            return f"172.{pick.randint(16, 31)}.{pick.randint(0, 255)}.{pick.randint(0, 255)}"
         shape = pick.random()
         if shape < 0.5:
             text = f"fd00:20::{pick.randint(1, 0xFFFF):x}"
@@ -223,9 +219,7 @@ class _Maker:
         if not headless and pick.random() < 0.4:
             return []
         count = pick.choice([0, 1, 1, 2, 2, 3]) if headless else pick.choice([1, 1, 2])
-        readiness: bool | str | None = "mixed"
-        if kind == "headless-not-ready":
-            readiness = False
+        readiness: bool | str = "mixed" if kind != "headless-not-ready" else False
         made = []
         for number in range(count):
             version = 6 if kind == "v6" or pick.random() < 0.3 else 4
@@ -236,14 +230,7 @@ class _Maker:
         """One slice; its ports are those of the Service, or none, or others."""
         pick = self.pick
         metadata = service["metadata"]
-        same = [
-            {
-                **({"name": port["name"]} if "name" in port else {}),
-                "port": port["port"],
-                "protocol": port["protocol"],
-            }
-            for port in service["spec"].get("ports", [])
-        ]
+        same = [dict(port) for port in service["spec"].get("ports", [])]
         chance = pick.random()
         ports = same if chance < 0.8 else ([] if chance < 0.9 else self.ports())
         if len(ports) == 1 and pick.random() < 0.1:
@@ -331,14 +318,35 @@ class _Changer:
         self.operations: list[Operation] = []
 
     def changes(self, count: int) -> list[Operation]:
-        kinds: list[Callable[[], None]] = [
-            self._flip_readiness, self._flip_readiness, self._endpoints, self._slice_ports, self._hostname,
-            self._service_ports, self._new_service, self._delete_service, self._recreate, self._new_slice,
-            self._delete_slice, self._labels, self._move_slice, self._external_name, self._to_external,
-            self._new_pod, self._delete_pod, self._pod_address, self._new_namespace, self._stacks,
-        ]  # fmt: skip
+        #: A change, and of what: of an object of this kind, which for Services may be of these types.
+        kinds: list[tuple[Callable[..., None], *tuple[str, ...]]] = [
+            (self._flip_readiness, "EndpointSlice"),
+            (self._flip_readiness, "EndpointSlice"),
+            (self._endpoints, "EndpointSlice"),
+            (self._slice_ports, "EndpointSlice"),
+            (self._hostname, "EndpointSlice"),
+            (self._service_ports, "Service", "ClusterIP", "NodePort", "headless"),
+            (self._new_service,),
+            (self._delete, "Service"),  # its slices stay for a while, or for good
+            (self._recreate, "Service"),
+            (self._new_slice, "Service"),
+            (self._delete, "EndpointSlice"),
+            (self._labels,),
+            (self._move_slice, "EndpointSlice"),
+            (self._external_name, "Service", "ExternalName"),
+            (self._to_external, "Service", "ClusterIP"),
+            (self._new_pod,),
+            (self._delete, "Pod"),
+            (self._pod_address, "Pod"),
+            (self._new_namespace,),
+            (self._stacks, "Service", "ClusterIP", "NodePort"),
+        ]
         while len(self.operations) < count:
-            self.pick.choice(kinds)()
+            change, *of = self.pick.choice(kinds)
+            if not of:
+                change()
+            elif (one := self._some(*of)) is not None:
+                change(one)
             if self.pick.random() < 0.01:
                 self._delete_namespace()
         return self.operations
@@ -369,27 +377,23 @@ class _Changer:
 
     # slices
 
-    def _flip_readiness(self) -> None:
-        one = self._some("EndpointSlice")
-        if one and one["endpoints"]:
+    def _flip_readiness(self, one: Object) -> None:
+        if one["endpoints"]:
             endpoint = self.pick.choice(one["endpoints"])
             ready = endpoint["conditions"].get("ready")
             endpoint["conditions"] = {"ready": not (ready is None or ready)}
             self._apply(one)
 
-    def _endpoints(self) -> None:
-        one = self._some("EndpointSlice")
-        if one:
-            version = 4 if one["addressType"] == "IPv4" else 6
-            if one["endpoints"] and self.pick.random() < 0.5:
-                one["endpoints"].remove(self.pick.choice(one["endpoints"]))
-            else:
-                one["endpoints"].append(self.make.endpoint(version))
-            self._apply(one)
+    def _endpoints(self, one: Object) -> None:
+        version = 4 if one["addressType"] == "IPv4" else 6
+        if one["endpoints"] and self.pick.random() < 0.5:
+            one["endpoints"].remove(self.pick.choice(one["endpoints"]))
+        else:
+            one["endpoints"].append(self.make.endpoint(version))
+        self._apply(one)
 
-    def _hostname(self) -> None:
-        one = self._some("EndpointSlice")
-        if one and one["endpoints"]:
+    def _hostname(self, one: Object) -> None:
+        if one["endpoints"]:
             endpoint = self.pick.choice(one["endpoints"])
             if "hostname" in endpoint:
                 del endpoint["hostname"]
@@ -397,28 +401,18 @@ class _Changer:
                 endpoint["hostname"] = self.pick.choice(HOSTNAMES)
             self._apply(one)
 
-    def _slice_ports(self) -> None:
-        one = self._some("EndpointSlice")
-        if one:
-            one["ports"] = self.pick.choice([[], self.make.ports(), one["ports"][1:]])
-            self._apply(one)
+    def _slice_ports(self, one: Object) -> None:
+        one["ports"] = self.pick.choice([[], self.make.ports(), one["ports"][1:]])
+        self._apply(one)
 
-    def _new_slice(self) -> None:
-        service = self._some("Service")
-        if service:
-            made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]), "mixed")
-            made["metadata"]["name"] = f"{self._name()}-slice"
-            self._apply(made)
+    def _new_slice(self, service: Object) -> None:
+        made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]), "mixed")
+        made["metadata"]["name"] = f"{self._name()}-slice"
+        self._apply(made)
 
-    def _delete_slice(self) -> None:
-        one = self._some("EndpointSlice")
-        if one:
-            self._delete(one)
-
-    def _move_slice(self) -> None:
+    def _move_slice(self, one: Object) -> None:
         """A slice's label is what ties it to a Service; it may come to name another one, or none."""
-        one, service = self._some("EndpointSlice"), self._some("Service")
-        if one and service:
+        if service := self._some("Service"):
             if self.pick.random() < 0.3:
                 one["metadata"].pop("labels", None)
             else:
@@ -427,17 +421,9 @@ class _Changer:
 
     # Services
 
-    def _service_ports(self) -> None:
-        service = self._some("Service", "ClusterIP", "NodePort", "headless")
-        if service:
-            service["spec"]["ports"] = self.make.ports()
-            self._apply(service)
-
-    def _labels(self) -> None:
-        one = self._some(self.pick.choice(["Service", "EndpointSlice", "Pod", "Namespace"]))
-        if one:
-            one["metadata"].setdefault("labels", {})["changed"] = str(self.pick.randint(0, 9))
-            self._apply(one)
+    def _service_ports(self, service: Object) -> None:
+        service["spec"]["ports"] = self.make.ports()
+        self._apply(service)
 
     def _new_service(self) -> None:
         kind = self.pick.choice(
@@ -445,50 +431,30 @@ class _Changer:
         )
         service = self.make.service(kind, self.pick.choice(self._namespaces()), self._name())
         made = self.make.slices(service)
-        if self.pick.random() < 0.3:  # the slices may come first
-            for one in made:
-                self._apply(one)
-            self._apply(service)
-        else:
-            self._apply(service)
-            for one in made:
-                self._apply(one)
+        # the slices may come first
+        for one in [*made, service] if self.pick.random() < 0.3 else [service, *made]:
+            self._apply(one)
 
-    def _delete_service(self) -> None:
-        service = self._some("Service")
-        if service:
-            self._delete(service)  # its slices stay for a while, or for good
-
-    def _recreate(self) -> None:
+    def _recreate(self, service: Object) -> None:
         """The same name, another kind of Service: what is immutable changes by deletion and creation."""
-        service = self._some("Service")
-        if service:
-            self._delete(service)
-            kind = (
-                "cluster"
-                if _service_type(service) == "headless"
-                else self.pick.choice(["headless", "dual", "v6"])
-            )
-            metadata = service["metadata"]
-            self._apply(self.make.service(kind, metadata["namespace"], metadata["name"]))
+        self._delete(service)
+        headless = _service_type(service) == "headless"
+        kind = "cluster" if headless else self.pick.choice(["headless", "dual", "v6"])
+        metadata = service["metadata"]
+        self._apply(self.make.service(kind, metadata["namespace"], metadata["name"]))
 
-    def _external_name(self) -> None:
-        service = self._some("Service", "ExternalName")
-        if service:
-            service["spec"]["externalName"] = self.pick.choice(
-                [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
-            )
-            self._apply(service)
+    def _external_name(self, service: Object) -> None:
+        service["spec"]["externalName"] = self.pick.choice(
+            [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
+        )
+        self._apply(service)
 
-    def _to_external(self) -> None:
-        service = self._some("Service", "ClusterIP")
-        if service:
-            service["spec"] = {"type": "ExternalName", "externalName": self.pick.choice(OUTSIDE)}
-            self._apply(service)
+    def _to_external(self, service: Object) -> None:
+        service["spec"] = {"type": "ExternalName", "externalName": self.pick.choice(OUTSIDE)}
+        self._apply(service)
 
-    def _stacks(self) -> None:
-        service = self._some("Service", "ClusterIP", "NodePort")
-        if service and service["spec"].get("ipFamilyPolicy") is None:
+    def _stacks(self, service: Object) -> None:
+        if service["spec"].get("ipFamilyPolicy") is None:
             first = service["spec"].get("ipFamilies", ["IPv4"])
             service["spec"]["ipFamilyPolicy"] = "RequireDualStack"
             service["spec"]["ipFamilies"] = [*first, "IPv4" if first == ["IPv6"] else "IPv6"]
@@ -496,17 +462,16 @@ class _Changer:
 
     # the rest
 
+    def _labels(self) -> None:
+        if one := self._some(self.pick.choice(["Service", "EndpointSlice", "Pod", "Namespace"])):
+            one["metadata"].setdefault("labels", {})["changed"] = str(self.pick.randint(0, 9))
+            self._apply(one)
+
     def _new_pod(self) -> None:
         self._apply(self.make.pod(self.pick.choice(self._namespaces()), self._name()))
 
-    def _delete_pod(self) -> None:
-        pod = self._some("Pod")
-        if pod:
-            self._delete(pod)
-
-    def _pod_address(self) -> None:
-        pod = self._some("Pod")
-        if pod and pod["status"]["phase"] in ("Running", "Pending"):
+    def _pod_address(self, pod: Object) -> None:
+        if pod["status"]["phase"] in ("Running", "Pending"):
             address = self.make.addresses.take(self.pick.choice([4, 6]))
             pod["status"] |= {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
             self._apply(pod)
