@@ -13,7 +13,7 @@ from typing import Self
 import requests
 
 from tests.stack.certificates import Authority, KeyPair
-from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
+from tests.stack.process import LOOPBACK, Context, Process, Server, free_port, wait_for
 
 
 @dataclass(frozen=True)
@@ -183,38 +183,26 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-class EtcdCluster:
-    def __init__(
-        self, directory: Path, binaries: Mapping[str, Path], size: int = 3, *, extra_args: Sequence[str] = ()
-    ) -> None:
-        self.members = [
-            Etcd(directory, binaries, name=f"etcd{number}", extra_args=extra_args) for number in range(size)
-        ]
-        for member in self.members:
-            member.join(self.members)
+class EtcdCluster(Context):
+    def __init__(self, members: Sequence[Etcd]) -> None:
+        self.members = members
+        for member in members:
+            member.join(members)
 
     @property
     def urls(self) -> list[str]:
         return [member.url for member in self.members]
 
-    def start(self, deadline_s: float = 60.0) -> None:
+    def start(self) -> None:
         """Start all members, then wait: none is healthy before most of them are there."""
         for member in self.members:
             member.process.start()
         for member in self.members:
-            member.wait_up(deadline_s)
+            member.wait_up()
 
-    def stop(self) -> None:
-        """Kill all members: their data is thrown away anyway, and a stopping majority waits for itself."""
+    def kill(self) -> None:
         for member in self.members:
             member.kill()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def leader(self) -> Etcd:
         """The member that leads at the moment."""

@@ -187,7 +187,7 @@ def test_next_server_when_one_is_down(binaries: Binaries, tmp_path: Path) -> Non
 
 def test_cluster_that_loses_the_member_in_use(binaries: Binaries, tmp_path: Path) -> None:
     with (
-        EtcdCluster(tmp_path / "cluster", binaries) as cluster,
+        EtcdCluster([Etcd(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]) as cluster,
         EtcdConnection(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
     ):
         assert works(connection)

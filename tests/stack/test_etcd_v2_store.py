@@ -1,6 +1,5 @@
 """The v2 key store against real etcds: snapshots, writes, watches, connections."""
 
-import contextlib
 import json
 import signal
 import time
@@ -16,7 +15,16 @@ from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from tests.stack.etcd_v2 import NOTES, EtcdV2
 from tests.stack.faults import Run
-from tests.stack.harness import SLOW, ApiServer, Authority, Binaries, EtcdTls, free_port, wait_for
+from tests.stack.harness import (
+    SLOW,
+    ApiServer,
+    Authority,
+    Binaries,
+    EtcdCluster,
+    EtcdTls,
+    free_port,
+    wait_for,
+)
 from tests.stack.objects import service, services
 from tests.stack.watching import Watching
 
@@ -197,16 +205,9 @@ def test_lost_data_is_noticed_while_writing(etcd: EtcdV2, store: V2Store) -> Non
 
 def test_servers_are_tried_in_turn(binaries: Binaries, tmp_path: Path) -> None:
     members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
-    for member in members:
-        member.join(members)
-    with contextlib.ExitStack() as ending:
-        for member in members:
-            ending.callback(member.kill)
-            member.process.start()
-        for member in members:
-            member.wait_up()
-        urls = (f"http://127.0.0.1:{free_port()}", *(member.url for member in members))
-        store = V2Store(ending.enter_context(V2Connection(EtcdSettings(urls, timeout=2))), [b"/skydns/"])
+    urls = (f"http://127.0.0.1:{free_port()}", *(member.url for member in members))
+    with EtcdCluster(members), V2Connection(EtcdSettings(urls, timeout=2)) as connection:
+        store = V2Store(connection, [b"/skydns/"])
         assert store.snapshot().entries == {}
         put(store, a="1")
         members[0].kill()

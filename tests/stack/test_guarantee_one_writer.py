@@ -84,7 +84,7 @@ def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, ru
 
 @pytest.fixture
 def cluster(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdCluster]:
-    with EtcdCluster(tmp_path / "cluster", binaries) as cluster:
+    with EtcdCluster([Etcd(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]) as cluster:
         yield cluster
 
 
