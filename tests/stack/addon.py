@@ -9,12 +9,19 @@ from pathlib import Path
 
 import dns.exception
 
+from tests.addons.manifests import VALUES
 from tests.stack import coredns
 from tests.stack.container import Image, images
 from tests.stack.coredns import said
 from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, Object, wait_for
 from tests.stack.node import IPV4, IPV6, Family, Node
 from tests.stack.pod import Pod
+
+#: The addon that serves the cluster's names.
+RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
+ADDRESS = VALUES["DNS_SERVER_IP"]
+DOMAIN = VALUES["DNS_DOMAIN"]
+KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 
 RESOLVER_COREFILE = """
 .:53 {

@@ -7,15 +7,13 @@ import pytest
 
 from tests.addons.manifests import VALUES, Object, filled, pods
 from tests.stack import addon
-from tests.stack.addon import Cluster, ask, expect
+from tests.stack.addon import ADDRESS, KUBERNETES, RC, SVC, Cluster, ask, expect
 from tests.stack.external_dns import ingress
 from tests.stack.harness import Binaries
 from tests.stack.pod import Pod
 
 ADDON = "external-dns"
-ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DOMAIN"]
-KUBERNETES = f"kubernetes.default.svc.{VALUES['DNS_DOMAIN']}"
 
 
 @dataclass
@@ -27,7 +25,7 @@ class Site:
     sender: Pod | None = None
 
     def add_server(self) -> Pod:
-        [template] = pods(filled("dns/skydns-rc.yaml.in"))
+        [template] = pods(filled(RC))
         self.servers.append(self.cluster.pod(template, "kube-system", ADDRESS))
         return self.servers[-1]
 
@@ -51,7 +49,7 @@ class Site:
 @pytest.fixture
 def site(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
-        cluster.apply([*filled("dns/skydns-rc.yaml.in"), *filled("dns/skydns-svc.yaml.in")])
+        cluster.apply([*filled(RC), *filled(SVC)])
         for manifest in ("crd.yaml", "dns.yaml.in", "external-dns.yaml.in"):
             cluster.apply(addon.short_lived(filled(f"{ADDON}/{manifest}")))
         yield Site(cluster)

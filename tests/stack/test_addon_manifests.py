@@ -11,10 +11,10 @@ import yaml
 from kube2etcd.cli import main
 from tests.addons.manifests import ADDONS, VALUES, Object, filled, manifests, objects, of_kind, pods
 from tests.addons.test_helm import CHART, GUIDE
+from tests.stack.addon import RC, SVC
 from tests.stack.harness import ApiServer, Binaries, Etcd, KubeError
 from tests.stack.helm import helm
 
-RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
 IDS = [str(path.relative_to(ADDONS)) for path in manifests()]
 CRDS = Path(__file__).parent / "crds"
 

@@ -12,15 +12,12 @@ import pytest
 from tests.addons.manifests import VALUES, Object, containers, filled, of_kind, pods
 from tests.addons.test_monitoring import named
 from tests.stack import addon
-from tests.stack.addon import Cluster, ask, expect
+from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, ask, expect
 from tests.stack.harness import Binaries, Process, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
 from tests.stack.pod import Container, Pod
 
-RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
-ADDRESS = VALUES["DNS_SERVER_IP"]
-DOMAIN = VALUES["DNS_DOMAIN"]
 ORDER = ["etcd", "kube2etcd", "coredns"]
 
 
@@ -49,7 +46,6 @@ def pod(cluster: Cluster) -> Iterator[Pod]:
         cluster.end(one)
 
 
-KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 QUESTIONS = [
     (KUBERNETES, "A", [API_ADDRESS]),
     (f"kube-dns.kube-system.svc.{DOMAIN}", "A", [ADDRESS]),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.addons.manifests import VALUES, containers, filled, pods
 from tests.stack import addon
-from tests.stack.addon import Cluster, ask, expect
+from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, ask, expect
 from tests.stack.harness import Binaries, wait_for
 from tests.stack.node import IPV6
 from tests.stack.objects import service
@@ -17,9 +17,6 @@ from tests.stack.pod import Pod
 
 ADDRESS = "fd00:10::a"
 VALUES6 = {**VALUES, "DNS_SERVER_IP": ADDRESS}
-RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
-DOMAIN = VALUES["DNS_DOMAIN"]
-KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 DNS = f"kube-dns.kube-system.svc.{DOMAIN}"
 
 

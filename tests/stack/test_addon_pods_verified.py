@@ -4,15 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.addons.manifests import VALUES, filled, of_kind, pods
+from tests.addons.manifests import filled, of_kind, pods
 from tests.stack import addon
-from tests.stack.addon import Cluster, ask, expect
+from tests.stack.addon import ADDRESS, DOMAIN, RC, Cluster, ask, expect
 from tests.stack.harness import Binaries, wait_for
 from tests.stack.objects import pod
-
-ADDRESS = VALUES["DNS_SERVER_IP"]
-DOMAIN = VALUES["DNS_DOMAIN"]
-RC = "dns/skydns-rc.yaml.in"
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,13 @@ import requests
 
 from tests.addons.manifests import ADDONS, VALUES, filled, of_kind, pods
 from tests.stack import addon
-from tests.stack.addon import Cluster, ask, expect
+from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, Cluster, ask, expect
 from tests.stack.harness import Binaries, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
 from tests.stack.pod import Pod
 
 ADDON = "shared-etcd"
-ADDRESS = VALUES["DNS_SERVER_IP"]
-DOMAIN = VALUES["DNS_DOMAIN"]
-KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 MEMBERS = [VALUES[f"ETCD_{number}"] for number in range(3)]
 
 

@@ -39,10 +39,13 @@ class Named(Served):
         self.etcd, self.hosts = etcd, directory / "hosts"
         directory.mkdir(exist_ok=True)
         self.hosts.write_text(FOREIGN_LINE)
+        kubeconfig = ["--kubeconfig", str(api.kubeconfig())]
         own = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url]
+        #: For commands that look at the same names.
+        self.alike = [*own, "--webhook", *kubeconfig]
         own += ["--hosts-file", str(self.hosts)]
         if options is not None:
-            own += ["--kubeconfig", str(api.kubeconfig()), *options]
+            own += [*kubeconfig, *options]
         command = "webhook" if options is None else "run"
         self.webhook = self.writer = Webhook(directory, own, command=command)
         self.dns = on_keys(directory, binaries, *DOMAINS, "--etcd-server", etcd.url)
@@ -232,14 +235,12 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
         assert named.lines() == LINES
         named.settled()
         # what a single pass and a look see is what the bridge sees
-        options = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url, "--webhook"]
-        options += ["--kubeconfig", str(apiserver.kubeconfig())]
         # where there is a difference, its exit code says so
-        kube2etcd("resync", "--dry-run", *options)
+        kube2etcd("resync", "--dry-run", *named.alike)
         keys = etcd.dump("/skydns")
-        kube2etcd("resync", *options)
+        kube2etcd("resync", *named.alike)
         assert etcd.dump("/skydns") == keys
-        explained = kube2etcd("explain", "foo.dtk.io", *options)
+        explained = kube2etcd("explain", "foo.dtk.io", *named.alike)
         assert "A 10.0.0.5 comes from webhook/foo.dtk.io" in explained
         named.webhook.kill()
         named.webhook.start()
@@ -254,12 +255,10 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
         create = [a("a.late.example", "10.0.0.1"), alias("s.late.example", "s.late.example")]
         create += [{"dnsName": "m.late.example", "recordType": "MX", "targets": ["no preference"]}]
         assert named.webhook.apply(create=create) == 204
-        wait_for(
-            lambda: "/skydns/example/late/a/own_/10-0-0-1-H" in etcd.dump("/skydns"), "a late domain", 10
-        )
-        wait_for(lambda: "/skydns/example/late/s/own_/192-0-2-9-H" in etcd.dump("/skydns"), "the address", 10)
-        late = call("explain", "a.late.example", "A", "--bridge", page)
-        assert (late.returncode, "comes from webhook/a.late.example" in late.stdout) == (0, True), late.stdout
+        late = {f"/skydns/example/late/{key}-H" for key in ("a/own_/10-0-0-1", "s/own_/192-0-2-9")}
+        wait_for(lambda: late <= etcd.dump("/skydns").keys(), "a late domain, and the address", 10)
+        shown = call("explain", "a.late.example", "A", "--bridge", page)
+        assert (shown.returncode, "comes from webhook/a.late.example" in shown.stdout) == (0, True)
         refused = call("explain", "m.late.example", "MX", "--bridge", page)
         assert refused.returncode == 1
         assert "refused when ExternalDNS last posted it" in refused.stdout
@@ -370,15 +369,7 @@ def test_names_that_are_refused_leave_nothing_and_unicode_settles(named: Named, 
     named.expect("umlaut.dtk.io", "A", "xn--bcher-kva.dtk.io.", "10.0.0.5")
     named.expect("text.dtk.io", "TXT", '"v=DKIM1; p=AB"')
     assert "xn--bcher-kva.dtk.io 10.0.0.5" in named.lines()
-    options = [
-        *DOMAINS,
-        "--etcd-server",
-        named.etcd.url,
-        "--webhook",
-        "--kubeconfig",
-        str(apiserver.kubeconfig()),
-    ]
-    refused = call("explain", "mail.dtk.io", "MX", *options)
+    refused = call("explain", "mail.dtk.io", "MX", *named.alike)
     assert (refused.returncode, "refused when ExternalDNS last posted it" in refused.stdout) == (1, True)
     # Without the names that are refused, and so asked for again, there is nothing left to do.
     wishes["spec"]["endpoints"] = [
