@@ -16,13 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import requests
-
 from tests.bench.measure import cpu, dnsperf
 from tests.bench.prepared import CLUSTER, EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice, name_of
 from tests.stack.bridge import kube2etcd
 from tests.stack.coredns import corefile
-from tests.stack.harness import LOOPBACK, CoreDns, Etcd, binaries, free_port
+from tests.stack.harness import LOOPBACK, CoreDns, Etcd, binaries, free_port, http
 
 #: The first thousand have an address, the others are headless.
 SERVICES, HEADLESS = 2_000, 1_000
@@ -219,7 +217,7 @@ def reads(servers: Servers) -> Iterator[str]:
 
 def reads_of(etcd: Etcd) -> float:
     """How many reads etcd has answered so far."""
-    text = requests.get(f"{etcd.url}/metrics", timeout=10).text
+    text = http("GET", f"{etcd.url}/metrics").text
     lines = [line for line in text.splitlines() if line.startswith("grpc_server_handled_total{")]
     return sum(float(line.split()[-1]) for line in lines if 'grpc_method="Range"' in line)
 

@@ -7,12 +7,10 @@ ratio hardly does.
 from collections.abc import Iterator
 from contextlib import closing
 
-import requests
-
 from tests.bench.measure import Bench, Row
 from tests.bench.prepared import PATHS
 from tests.stack.faults import Tunnel
-from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Object, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Object, http, wait_for
 from tests.stack.objects import endpoints, namespace, nic, pod, service, vmi
 
 NAMESPACES = 20
@@ -57,12 +55,11 @@ def _taken(tunnel: Tunnel) -> int:
 
 def _lists(api: ApiServer) -> tuple[int, int]:
     """At first, and for all changes, of a client without pages, watches and selectors."""
-    with closing(Tunnel(api.port)) as tunnel, requests.Session() as session:
-        session.trust_env = False
-        session.verify = str(api.ca_file)
-        session.headers.update({"Authorization": f"Bearer {api.token}", "Accept-Encoding": "gzip"})
+    headers = {"Authorization": f"Bearer {api.token}", "Accept-Encoding": "gzip"}
+    with closing(Tunnel(api.port)) as tunnel:
         for path in PATHS.values():
-            session.get(f"https://{LOOPBACK}:{tunnel.port}{path}", timeout=60).raise_for_status()
+            url = f"https://{LOOPBACK}:{tunnel.port}{path}"
+            http("GET", url, headers=headers, verify=str(api.ca_file), timeout=60).raise_for_status()
         first = _taken(tunnel)
         return first, first * CHANGES
 

@@ -23,7 +23,7 @@ import requests
 
 from tests.bench.prepared import Crowd, PreparedApi, service
 from tests.bench.tracer import TTL
-from tests.stack.harness import LOOPBACK, BuildError, Etcd, Process, binaries, free_port, wait_for
+from tests.stack.harness import LOOPBACK, BuildError, Etcd, Process, binaries, free_port, http, wait_for
 
 TOP = Path(__file__).parents[2]
 TRACER = Path(__file__).with_name("tracer.py")
@@ -77,9 +77,7 @@ class Traced:
         self.process.kill()
 
     def _is_ready(self) -> bool:
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(self._ready, timeout=5).status_code == 200
+        return http("GET", self._ready).status_code == 200
 
     def order(self, what: str) -> list[str]:
         """Start or stop to record; the functions so far."""
@@ -162,11 +160,9 @@ def walks(tree: Path) -> Iterator[Walk]:
         with Traced(folders[1], tree, ["webhook", *options], f"http://{listen}/readyz") as webhook:
 
             def post() -> None:
-                with requests.Session() as session:
-                    session.trust_env = False
-                    headers = {"Content-Type": "application/external.dns.webhook+json;version=1"}
-                    url = f"http://{LOOPBACK}:{port}/records"
-                    session.post(url, json={"create": [POSTED]}, headers=headers, timeout=10)
+                headers = {"Content-Type": "application/external.dns.webhook+json;version=1"}
+                url = f"http://{LOOPBACK}:{port}/records"
+                http("POST", url, json={"create": [POSTED]}, headers=headers, timeout=10)
 
             yield webhook.walk(
                 "a POST to the hosts file", 10, post, lambda: "walk.dtk.io" in hosts.read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
+from tests.stack.process import LOOPBACK, Process, Server, free_port, http, wait_for
 
 
 class Bridge(Server):
@@ -36,9 +36,7 @@ class Bridge(Server):
 
     def get(self, path: str) -> requests.Response:
         """One request to the port of probes and metrics."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(self.url + path, timeout=5)
+        return http("GET", self.url + path)
 
     def is_up(self) -> bool:
         return self.get("/livez").status_code == 200

@@ -8,12 +8,12 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import requests
 
 from tests.stack.certificates import Authority, KeyPair
-from tests.stack.process import LOOPBACK, Context, Process, Server, free_port, wait_for
+from tests.stack.process import LOOPBACK, Context, Process, Server, free_port, http, wait_for
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,15 @@ class Etcd(Server):
 
     def is_up(self) -> bool:
         """Whether it has a leader and answers."""
-        with requests.Session() as session:
-            session.trust_env = False
-            if self.tls is not None:
-                session.verify = str(self.tls.ca_file)
-                session.cert = (str(self.tls.client.cert_file), str(self.tls.client.key_file))
-            answer = session.get(f"{self.url}/health", timeout=2)
-            return answer.status_code == 200 and answer.json().get("health") == "true"
+        answer = self.http("GET", "/health", timeout=2)
+        return answer.status_code == 200 and answer.json().get("health") == "true"
+
+    def http(self, method: str, path: str, **more: Any) -> requests.Response:
+        """One request to the client port."""
+        if self.tls is not None:
+            more |= {"verify": str(self.tls.ca_file)}
+            more |= {"cert": (str(self.tls.client.cert_file), str(self.tls.client.key_file))}
+        return http(method, self.url + path, **more)
 
     def wipe(self) -> None:
         """Lose all data: stop, delete, start empty on the same port."""

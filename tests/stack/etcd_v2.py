@@ -41,14 +41,8 @@ class EtcdV2(Etcd):
 
     def ask(self, method: str, path: str, data: object = None, **params: str) -> requests.Response:
         """One request, whatever comes of it; a path that begins with ``/v2`` or that of a key."""
-        url = self.url + (path if path.startswith("/v2/") else f"/v2/keys{path}")
-        with requests.Session() as session:
-            session.trust_env = False
-            if self.tls is not None:
-                session.verify = str(self.tls.ca_file)
-                session.cert = (str(self.tls.client.cert_file), str(self.tls.client.key_file))
-            session.auth = self.login
-            return session.request(method, url, params=params, data=data, timeout=5)  # type: ignore[arg-type]
+        path = path if path.startswith("/v2/") else f"/v2/keys{path}"
+        return self.http(method, path, params=params, data=data, auth=self.login)
 
     def put(self, key: str, value: str) -> None:
         self.ask("PUT", key, {"value": value}).raise_for_status()

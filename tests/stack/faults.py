@@ -71,13 +71,8 @@ class Proxy:
         self.watches: dict[socket.socket, str] = {}
         self.expired: set[socket.socket] = set()
         self.context = ssl.create_default_context(cafile=str(apiserver.ca_file))
-        proxy = self
-
-        class Handler(_Handler):
-            pass
-
-        Handler.proxy = proxy
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        handler = type("Handler", (_Handler,), {"proxy": self})
+        self._server = ThreadingHTTPServer((LOOPBACK, 0), handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

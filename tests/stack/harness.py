@@ -7,7 +7,7 @@ from tests.stack.certificates import Authority, KeyPair
 from tests.stack.coredns import CoreDns
 from tests.stack.etcd import Etcd, EtcdCluster, EtcdTls
 from tests.stack.kubeclient import KubeClient, KubeError, Object
-from tests.stack.process import LOOPBACK, SLOW, NotInTimeError, Process, Server, free_port, wait_for
+from tests.stack.process import LOOPBACK, SLOW, NotInTimeError, Process, Server, free_port, http, wait_for
 from tests.stack.toolchain import BuildError
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "binaries",
     "clean_environment",
     "free_port",
+    "http",
     "wait_for",
 ]

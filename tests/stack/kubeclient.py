@@ -1,6 +1,5 @@
 """A small client of the Kubernetes API: plain JSON objects in and out."""
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from tests.stack.process import wait_for
 
@@ -46,11 +46,12 @@ class KubeClient:
     def __init__(self, url: str, token: str, ca_file: Path, workers: int = 8) -> None:
         self.url = url
         self.applied_kinds: set[tuple[str, str]] = set()
-        self._headers = {"Authorization": f"Bearer {token}"}
-        self._ca_file = ca_file
         self._workers = workers
-        self._idle: list[requests.Session] = []
-        self._lock = threading.Lock()
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy and no netrc between us and a loopback server
+        self._session.verify = str(ca_file)
+        self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=4 * workers))
         self._resources: dict[tuple[str, str], Resource] = {}
 
     # requests
@@ -66,38 +67,21 @@ class KubeClient:
         check: bool = True,
     ) -> requests.Response:
         """One request; with ``check`` a refusal is a KubeError."""
-        with self._lock:
-            session = self._idle.pop() if self._idle else self._new_session()
-        try:
-            answer = session.request(
-                method,
-                self.url + path,
-                json=body,
-                params=params,
-                headers={"Content-Type": content_type} if body is not None else None,
-                timeout=30,
-            )
-        except BaseException:
-            session.close()
-            raise
-        with self._lock:
-            self._idle.append(session)
+        answer = self._session.request(
+            method,
+            self.url + path,
+            json=body,
+            params=params,
+            headers={"Content-Type": content_type} if body is not None else None,
+            timeout=30,
+        )
         if check and answer.status_code >= 400:
             raise KubeError(method, path, answer.status_code, answer.text[:2000])
         return answer
 
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False  # no proxy and no netrc between us and a loopback server
-        session.verify = str(self._ca_file)
-        session.headers.update(self._headers)
-        return session
-
     def close(self) -> None:
-        with self._lock:
-            for session in self._idle:
-                session.close()
-            self._idle.clear()
+        """Close all connections; the next request makes a new one."""
+        self._session.close()
 
     # kinds
 

@@ -14,7 +14,9 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import requests
 
 T = TypeVar("T")
 
@@ -55,6 +57,13 @@ def free_port() -> int:
         _GIVEN_PORTS.add(port)
         return port
     raise RuntimeError("no free loopback port between 20000 and 31999")
+
+
+def http(method: str, url: str, *, timeout: float = 5, **more: Any) -> requests.Response:
+    """One request with a connection of its own; neither proxies nor netrc of the environment have a say."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=timeout, **more)
 
 
 class NotInTimeError(AssertionError):

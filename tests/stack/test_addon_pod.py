@@ -1,6 +1,5 @@
 """The pod of addons/dns: startup order, probes, privileges, restarts, the Service's address."""
 
-import http.client
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from tests.addons.manifests import VALUES, Object, containers, filled, of_kind, 
 from tests.addons.test_monitoring import named
 from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, ask, expect
-from tests.stack.harness import Binaries, Process, wait_for
+from tests.stack.harness import Binaries, Process, http, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
 from tests.stack.pod import Container, Pod
@@ -301,10 +300,7 @@ def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod) -> None:
 
     def served() -> bool:
         for prefix, port in METRICS.items():
-            line = http.client.HTTPConnection(pod.network.address, port, timeout=5)
-            line.request("GET", "/metrics")
-            page = line.getresponse().read().decode().splitlines()
-            line.close()
+            page = http("GET", f"http://{pod.network.address}:{port}/metrics").text.splitlines()
             found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page if text[:1] != "#"}
             # kinds of events that have not happened yet have no sample
             typed = [text.split()[2:4] for text in page if text.startswith("# TYPE ")]

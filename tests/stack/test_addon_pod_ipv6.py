@@ -1,7 +1,7 @@
 """The pods of addons/dns on an IPv6-only cluster."""
 
-import http.client
 import ipaddress
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ import pytest
 from tests.addons.manifests import VALUES, containers, filled, pods
 from tests.stack import addon
 from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, ask, expect
-from tests.stack.harness import Binaries, wait_for
+from tests.stack.harness import Binaries, http, wait_for
 from tests.stack.node import IPV6
 from tests.stack.objects import service
 from tests.stack.pod import Pod
@@ -81,14 +81,10 @@ def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
     template = next(pods(filled(RC, VALUES6)))
     ports = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
     for port in (port["containerPort"] for port in ports if not port["name"].startswith("dns")):
-        line = http.client.HTTPConnection(two[0].network.address, port, timeout=5)
-        line.request("GET", "/metrics")
-        assert line.getresponse().status < 500, port
-        line.close()
+        assert http("GET", f"http://[{two[0].network.address}]:{port}/metrics").status_code < 500, port
     for port in (2379, 2380):
-        line = http.client.HTTPConnection(two[0].network.address, port, timeout=5)
         with pytest.raises(ConnectionRefusedError):
-            line.connect()
+            socket.create_connection((two[0].network.address, port), 5)
 
 
 def test_a_bridge_that_is_killed_comes_back(two: list[Pod]) -> None:

@@ -1,7 +1,6 @@
 """addons/shared-etcd: three etcds with TLS, two DNS pods, one writer; any of them may fail."""
 
 import base64
-import http.client
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import requests
 from tests.addons.manifests import ADDONS, VALUES, filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, Cluster, ask, expect
-from tests.stack.harness import Binaries, wait_for
+from tests.stack.harness import Binaries, http, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
 from tests.stack.pod import Pod
@@ -44,12 +43,7 @@ class Shared:
 
 
 def leads(pod: Pod) -> bool:
-    line = http.client.HTTPConnection(pod.network.address, 8081, timeout=2)
-    try:
-        line.request("GET", "/metrics")
-        return b"\nkube2etcd_leader 1.0\n" in line.getresponse().read()
-    finally:
-        line.close()
+    return "\nkube2etcd_leader 1.0\n" in http("GET", f"http://{pod.network.address}:8081/metrics").text
 
 
 def secret(name: str, directory: Path) -> dict[str, object]:
@@ -106,14 +100,12 @@ def test_all_pods_answer_from_one_etcd_and_one_bridge_writes(shared: Shared) -> 
 def test_etcd_cannot_be_read_without_a_certificate(shared: Shared) -> None:
     client = shared.certificates / "client"
     pair = (str(client / "tls.crt"), str(client / "tls.key"))
-    with requests.Session() as session:
-        session.trust_env = False
-        session.verify = str(client / "ca.crt")
-        for scheme in ("http", "https"):
-            with pytest.raises(requests.ConnectionError):
-                session.get(f"{scheme}://{MEMBERS[0]}:2379/version", timeout=5)
-        answer = session.get(f"https://{MEMBERS[0]}:2379/version", timeout=5, cert=pair)
-        assert answer.status_code == 200
+    trusted = str(client / "ca.crt")
+    for scheme in ("http", "https"):
+        with pytest.raises(requests.ConnectionError):
+            http("GET", f"{scheme}://{MEMBERS[0]}:2379/version", verify=trusted)
+    answer = http("GET", f"https://{MEMBERS[0]}:2379/version", verify=trusted, cert=pair)
+    assert answer.status_code == 200
 
 
 def test_another_bridge_writes_when_the_writer_is_killed(shared: Shared) -> None:

@@ -6,12 +6,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from tests.stack.bridge import call
 from tests.stack.coredns import NOT_YET, on_keys
 from tests.stack.faults import Run
-from tests.stack.harness import LOOPBACK, ApiServer, Binaries, Etcd, free_port, wait_for
+from tests.stack.harness import LOOPBACK, ApiServer, Binaries, Etcd, free_port, http, wait_for
 from tests.stack.objects import external, service, services
 
 NAME = "shown.default.svc.cluster.local"
@@ -46,35 +44,33 @@ def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_pa
     port = free_port()
     url = f"http://127.0.0.1:{port}"
 
-    with requests.Session() as session:
-        bridge = run("--listen-page", f":{port}")
-        session.trust_env = False
+    bridge = run("--listen-page", f":{port}")
 
-        def asked(path: str) -> Any:
-            return session.get(f"{url}/api/{path}", timeout=10).json()
+    def asked(path: str) -> Any:
+        return http("GET", f"{url}/api/{path}").json()
 
-        apiserver.apply(service("shown"))
-        wait_for(lambda: asked(f"records?q={NAME}&type=A")["total"], "the record to be shown", 20)
-        [record] = asked(f"records?q={NAME}&type=A")["records"]
-        assert (record["object"], record["state"]) == ("services/default/shown", "")
-        status = asked("status")
-        assert (status["ready"], status["zones"], status["leader"]) == (True, ["cluster.local"], "")
-        assert {one["kind"] for one in status["sources"]} >= {"services", "endpointslices", "namespaces"}
-        page = session.get(url, timeout=10)
-        assert page.status_code == 200
-        assert "changes,\nmedian" in page.text
-        assert session.get(url, headers={"Host": "evil.example"}, timeout=10).status_code == 403
-        log = bridge.process.log.read_text()
-        line = r"records changed zone=cluster\.local added=\d+ changed=0 deleted=0"
-        line += r" object=services/default/shown latency=\d+ms"
-        assert re.search(line, log), bridge.log_tail()
-        measured = bridge.metrics()
-        assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
-        assert measured['kube2etcd_api_received_bytes_total{kind="services"}'] > 1000
-        explained(etcd, binaries, tmp_path, apiserver, port)
-        bridge.process.send_signal(signal.SIGUSR1)
-        apiserver.apply(service("louder"))
-        wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
+    apiserver.apply(service("shown"))
+    wait_for(lambda: asked(f"records?q={NAME}&type=A")["total"], "the record to be shown", 20)
+    [record] = asked(f"records?q={NAME}&type=A")["records"]
+    assert (record["object"], record["state"]) == ("services/default/shown", "")
+    status = asked("status")
+    assert (status["ready"], status["zones"], status["leader"]) == (True, ["cluster.local"], "")
+    assert {one["kind"] for one in status["sources"]} >= {"services", "endpointslices", "namespaces"}
+    page = http("GET", url)
+    assert page.status_code == 200
+    assert "changes,\nmedian" in page.text
+    assert http("GET", url, headers={"Host": "evil.example"}).status_code == 403
+    log = bridge.process.log.read_text()
+    line = r"records changed zone=cluster\.local added=\d+ changed=0 deleted=0"
+    line += r" object=services/default/shown latency=\d+ms"
+    assert re.search(line, log), bridge.log_tail()
+    measured = bridge.metrics()
+    assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
+    assert measured['kube2etcd_api_received_bytes_total{kind="services"}'] > 1000
+    explained(etcd, binaries, tmp_path, apiserver, port)
+    bridge.process.send_signal(signal.SIGUSR1)
+    apiserver.apply(service("louder"))
+    wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
 
 
 def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from tests.stack.bridge import Bridge, call
-from tests.stack.harness import LOOPBACK, Etcd, free_port, wait_for
+from tests.stack.harness import LOOPBACK, Etcd, free_port, http, wait_for
 
 MEDIA_TYPE = "application/external.dns.webhook+json;version=1"
 JSON = dict[str, Any]
@@ -41,10 +41,8 @@ class Webhook(Bridge):
     def call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        """One request to the provider, with a connection of its own."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.request(method, self.provider_url + path, data=body, headers=headers, timeout=15)
+        """One request to the provider."""
+        return http(method, self.provider_url + path, data=body, headers=headers, timeout=15)
 
     def apply(self, **lists: list[JSON]) -> int:
         """Changes, as ExternalDNS posts them: with a Content-Type and no Accept.  The status."""
