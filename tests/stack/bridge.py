@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import requests
@@ -21,7 +21,6 @@ class Bridge(Server):
         self,
         directory: Path,
         args: Sequence[str],
-        env: Mapping[str, str] | None = None,
         *,
         name: str = "kube2etcd",
         command: str = "run",
@@ -32,7 +31,7 @@ class Bridge(Server):
         self.url = f"http://{LOOPBACK}:{self.port}"
         listen = ["--listen", f"{LOOPBACK}:{self.port}"]
         words = [*wrapper, sys.executable, "-m", *program, command, *listen, *args]
-        self.process = Process(name, words, directory, env=clean_environment(env))
+        self.process = Process(name, words, directory, env=clean_environment())
 
     def get(self, path: str) -> requests.Response:
         """One request to the port of probes and metrics."""
@@ -67,11 +66,11 @@ class Bridge(Server):
         return values
 
 
-def call(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of kube2etcd that ends by itself."""
     return subprocess.run(
         [sys.executable, "-m", "kube2etcd", *arguments],
-        env=clean_environment(env),
+        env=clean_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -80,18 +79,17 @@ def call(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Co
     )
 
 
-def kube2etcd(*arguments: str, env: Mapping[str, str] | None = None) -> str:
+def kube2etcd(*arguments: str) -> str:
     """The standard output of a command that succeeds."""
-    done = call(*arguments, env=env)
+    done = call(*arguments)
     assert done.returncode == 0, f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
 
-def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """This process's environment without what would configure the bridge behind the test's back."""
-    cleaned = {
+    return {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("KUBE2ETCD_", "KUBERNETES_")) and key not in ("KUBECONFIG", "DNS_DOMAIN")
     }
-    return {**cleaned, **(env or {})}

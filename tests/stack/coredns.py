@@ -47,10 +47,10 @@ def corefile(port: int, *options: str) -> str:
     return kube2etcd("corefile", *listen, *NO_LISTENERS, *options)
 
 
-def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str, name: str = "coredns") -> CoreDns:
+def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str) -> CoreDns:
     """CoreDNS with the Corefile of these options."""
     port = free_port()
-    return CoreDns(directory, binaries, corefile(port, *options), port=port, name=name)
+    return CoreDns(directory, binaries, corefile(port, *options), port=port)
 
 
 class CoreDns(Server):
@@ -69,7 +69,6 @@ class CoreDns(Server):
         *,
         port: int | None = None,
         name: str = "coredns",
-        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.address = (LOOPBACK, self.port)
@@ -77,7 +76,7 @@ class CoreDns(Server):
         directory.mkdir(parents=True, exist_ok=True)
         self.write(corefile_text)
         command = [str(binaries["coredns"]), "-conf", str(self.corefile)]
-        self.process = Process(name, command, directory, env=env)
+        self.process = Process(name, command, directory)
 
     def write(self, corefile_text: str) -> None:
         """Write the Corefile; taken at the next start, or by the ``reload`` plugin."""

@@ -107,7 +107,7 @@ class Etcd(Server):
         shutil.rmtree(self.data, ignore_errors=True)
         self.start()
 
-    def ctl(self, *arguments: str, stdin: str | None = None, deadline_s: float = 20.0) -> str:
+    def ctl(self, *arguments: str, stdin: str = "") -> str:
         """etcdctl against this member; its standard output, or an error with what it said."""
         command = [str(self._etcdctl), f"--endpoints={self.url}"]
         if self.tls is not None:
@@ -117,10 +117,10 @@ class Etcd(Server):
             command += [f"--user={':'.join(self.user)}"]
         done = subprocess.run(
             [*command, *arguments],
-            input=stdin or "",
+            input=stdin,
             capture_output=True,
             text=True,
-            timeout=deadline_s,
+            timeout=20,
             check=False,
             env={"ETCDCTL_API": "3"},
         )

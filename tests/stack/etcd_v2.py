@@ -75,7 +75,7 @@ class EtcdV2(Etcd):
         """etcd's index: the same number twice means that nothing was written in between."""
         return int(self.ask("GET", "/").headers["X-Etcd-Index"])
 
-    def look_up(self, name: str, qtype: str = "A", domain: str = "cluster.local") -> Answer:
+    def look_up(self, name: str, qtype: str = "A") -> Answer:
         """What SkyDNS makes of the one listing that it asks etcd for."""
         labels = name.lower().split(".")[::-1]
         wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
@@ -83,7 +83,7 @@ class EtcdV2(Etcd):
         entries = {key.encode(): value.encode() for key, value in self.listed(path).items()}
         if not entries and self.exists(path):
             return Answer("NOERROR")
-        return skydns_answer(entries, Name.parse(domain), name, qtype)
+        return skydns_answer(entries, Name.parse("cluster.local"), name, qtype)
 
 
 def _files(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

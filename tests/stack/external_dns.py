@@ -59,10 +59,10 @@ class ExternalDns:
         assert code == 0, process.log_tail(40)
         return process.log.read_text()
 
-    def start(self, *options: str, env: Mapping[str, str] | None = None) -> Process:
+    def start(self, *options: str) -> Process:
         """Run as a daemon that looks every second and at every event."""
         self.daemon = self._process(
-            ["--interval=1s", "--min-event-sync-interval=1s", "--events", *options], env
+            ["--interval=1s", "--min-event-sync-interval=1s", "--events", *options], None
         )
         self.daemon.start()
         return self.daemon

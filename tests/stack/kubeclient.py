@@ -23,6 +23,10 @@ R = TypeVar("R")
 _FIRST = {"CustomResourceDefinition": 0, "Namespace": 1}
 
 
+#: How many objects are on their way at once.
+WORKERS = 8
+
+
 class KubeError(RuntimeError):
     """The API server refused; ``status`` is the HTTP status."""
 
@@ -43,15 +47,14 @@ class Resource:
 class KubeClient:
     """Applies, deletes and reads objects; safe to use from several threads."""
 
-    def __init__(self, url: str, token: str, ca_file: Path, workers: int = 8) -> None:
+    def __init__(self, url: str, token: str, ca_file: Path) -> None:
         self.url = url
         self.applied_kinds: set[tuple[str, str]] = set()
-        self._workers = workers
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy and no netrc between us and a loopback server
         self._session.verify = str(ca_file)
         self._session.headers["Authorization"] = f"Bearer {token}"
-        self._session.mount("https://", HTTPAdapter(pool_maxsize=4 * workers))
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=4 * WORKERS))
         self._resources: dict[tuple[str, str], Resource] = {}
 
     # requests
@@ -177,7 +180,7 @@ class KubeClient:
 
     def apply_all(self, objects: Iterable[Object]) -> Objects:
         """Apply many at once: CRDs, then Namespaces, then the others side by side."""
-        return _side_by_side(self.apply, tuple(objects), lambda rank: rank, self._workers)
+        return _side_by_side(self.apply, tuple(objects), lambda rank: rank)
 
     def patch(self, path: str, body: Object) -> requests.Response:
         """Merge ``body`` into the object at this path."""
@@ -204,7 +207,7 @@ class KubeClient:
 
     def delete_all(self, objects: Iterable[Object]) -> None:
         """Delete many at once: Namespaces and CRDs last."""
-        _side_by_side(self.delete, tuple(objects), lambda rank: -rank, self._workers)
+        _side_by_side(self.delete, tuple(objects), lambda rank: -rank)
 
     def delete_namespace(self, name: str) -> None:
         """Delete a namespace the way its controller would: its contents, its finalizers, itself."""
@@ -237,12 +240,12 @@ class KubeClient:
 
 
 def _side_by_side(
-    act: Callable[[Object], R], objects: Sequence[Object], order: Callable[[int], int], workers: int
+    act: Callable[[Object], R], objects: Sequence[Object], order: Callable[[int], int]
 ) -> list[R]:
     """Rank after rank, each side by side; the first error is raised when all of its rank are done."""
     ranks = [order(_FIRST.get(obj["kind"], len(_FIRST))) for obj in objects]
     results: dict[int, R] = {}
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         for rank in sorted(set(ranks)):
             futures = {i: pool.submit(act, obj) for i, obj in enumerate(objects) if ranks[i] == rank}
             results |= {i: future.result() for i, future in futures.items()}

@@ -88,12 +88,12 @@ def endpoints(name: str, *addresses: str, namespace: str = "default", number: in
     return endpoint_slice(f"{name}-{number}", name, ready, namespace=namespace, family=family)
 
 
-def bulk(slices: int, each: int = 1000) -> list[Object]:
-    """Headless Services with many endpoints: many keys from few objects."""
+def bulk(slices: int) -> list[Object]:
+    """Headless Services with a thousand endpoints each: many keys from few objects."""
     objects = []
     for number in range(slices):
         name = f"bulk{number}"
-        addresses = [f"10.{64 + number}.{one // 250}.{one % 250 + 1}" for one in range(each)]
+        addresses = [f"10.{64 + number}.{one // 250}.{one % 250 + 1}" for one in range(1000)]
         objects += [service(name, clusterIP="None"), endpoints(name, *addresses)]
     return objects
 
@@ -140,10 +140,10 @@ def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
     return {"dnsName": name, "recordType": rtype, "targets": list(targets), **more}
 
 
-def dns_endpoint(name: str, *endpoints: Object, namespace: str = "default") -> Object:
+def dns_endpoint(name: str, *endpoints: Object) -> Object:
     return {
         "apiVersion": "externaldns.k8s.io/v1alpha1",
         "kind": "DNSEndpoint",
-        "metadata": {"namespace": namespace, "name": name},
+        "metadata": {"namespace": "default", "name": name},
         "spec": {"endpoints": list(endpoints)},
     }

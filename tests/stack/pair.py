@@ -124,10 +124,10 @@ class Pair:
                     not_yet=(OSError, AssertionError, dns.exception.DNSException),
                 )
 
-    def compare(self, asked: Iterable[Question], workers: int = 4) -> Report:
+    def compare(self, asked: Iterable[Question]) -> Report:
         questions = list(asked)
         report = Report()
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(4) as pool:
             pairs = pool.map(self._ask_both, questions)
             for question, (theirs, ours) in zip(questions, pairs, strict=True):
                 report.add(question, theirs, ours)

@@ -23,7 +23,6 @@ class Webhook(Bridge):
         self,
         directory: Path,
         args: Sequence[str],
-        env: Mapping[str, str] | None = None,
         *,
         name: str = "webhook",
         command: str = "webhook",
@@ -33,7 +32,7 @@ class Webhook(Bridge):
         self.provider_url = f"http://{LOOPBACK}:{self.provider_port}"
         within = ["--webhook"] if command == "run" else []
         options = [*within, "--port", str(self.provider_port), *args]
-        super().__init__(directory, options, env, name=name, command=command, **more)
+        super().__init__(directory, options, name=name, command=command, **more)
 
     def is_up(self) -> bool:
         return self.call("GET", "/clusterip").status_code in (200, 403, 503)
@@ -74,10 +73,10 @@ def alias(name: str, target: str, **more: Any) -> JSON:
     return {"dnsName": name, "targets": [target], "recordType": "CNAME", **more}
 
 
-def ownership(endpoint: JSON, name: str | None = None) -> JSON:
+def ownership(endpoint: JSON) -> JSON:
     """The text that the registry posts beside an endpoint."""
     return {
-        "dnsName": name or f"{endpoint['recordType'].lower()}-{endpoint['dnsName']}",
+        "dnsName": f"{endpoint['recordType'].lower()}-{endpoint['dnsName']}",
         "targets": ['"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/x"'],
         "recordType": "TXT",
         "labels": {"ownedRecord": endpoint["dnsName"]},
