@@ -148,14 +148,6 @@ def _named_by_address(pair: Pair) -> set[str]:
     }
 
 
-@dataclass(frozen=True)
-class Resolver:
-    """A resolver of a Debian package, and its command for (where it is unpacked, its port, ours, a file)."""
-
-    package: str
-    command: Callable[[Path, int, int, Path], list[str]]
-
-
 def _unbound(home: Path, port: int, ours: int, file: Path) -> list[str]:
     """Strict minimisation asks for every name on the way, and takes a wrong NXDOMAIN for the end."""
     zones = ("cluster.local", "10.in-addr.arpa", "172.in-addr.arpa", "d.f.ip6.arpa")
@@ -208,11 +200,12 @@ def _resolved(home: Path, port: int, ours: int, file: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", RESOLVED, "sh", program, str(file)]
 
 
-RESOLVERS = (
-    Resolver("unbound", _unbound),
-    Resolver("dnsmasq-base", _dnsmasq),
-    Resolver("systemd-resolved", _resolved),
-)
+#: By their Debian packages: the command for (where it is unpacked, its port, ours, a file).
+RESOLVERS: dict[str, Callable[[Path, int, int, Path], list[str]]] = {
+    "unbound": _unbound,
+    "dnsmasq-base": _dnsmasq,
+    "systemd-resolved": _resolved,
+}
 
 
 def _unpacked(*packages: str) -> Path:
@@ -222,20 +215,20 @@ def _unpacked(*packages: str) -> Path:
         pytest.skip(f"no Debian packages of {', '.join(packages)}: {error}")
 
 
-@pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.package)
-def test_through_a_resolver(pair: Pair, known: list[str], resolver: Resolver, tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", RESOLVERS)
+def test_through_a_resolver(pair: Pair, known: list[str], package: str, tmp_path: Path) -> None:
     """What a client gets through it is what it gets directly, or what the plugin's client gets through it."""
-    home = _unpacked(resolver.package)
+    home = _unpacked(package)
     with contextlib.ExitStack() as ending:
         ports = []
         for server in (pair.ours, pair.oracle):
             folder, port = tmp_path / server.process.name, free_port()
             folder.mkdir()
-            command = resolver.command(home, port, server.port, folder / "conf")
-            process = Process(resolver.package, command, folder, env=debian.environment(home))
+            command = RESOLVERS[package](home, port, server.port, folder / "conf")
+            process = Process(package, command, folder, env=debian.environment(home))
             ending.callback(process.kill)
             process.start()
-            wait_for(lambda port=port: _is_up(port), resolver.package, 20, process)  # type: ignore[misc]
+            wait_for(lambda port=port: _is_up(port), package, 20, process)  # type: ignore[misc]
             ports.append(port)
         wrong = {}
         for name in random.Random(3).sample(known, min(400, len(known))):
