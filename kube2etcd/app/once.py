@@ -125,7 +125,7 @@ class _Cluster:
     def _refresh(self) -> set[bytes]:
         found: set[bytes] = set()
         for keys in self.listings.refresh():
-            found |= keys
+            found.update(keys)
             self._progress("deriving records, keys", len(self.publisher.desired))
         return found
 

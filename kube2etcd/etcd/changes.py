@@ -5,6 +5,7 @@ Shared by both of etcd's APIs.  Keys and values are bytes as stored in etcd.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -27,6 +28,12 @@ Change: TypeAlias = Put | Delete
 
 # One transaction: at most as many changes as the server takes, and no key twice.
 Batch: TypeAlias = tuple[Change, ...]
+
+
+TakePage: TypeAlias = Callable[[Iterable[tuple[bytes, bytes]]], object]
+"""Takes some keys with their values."""
+Begin: TypeAlias = Callable[[], TakePage]
+"""Begins a reading, once more after each attempt that failed, and says what takes its pages."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):

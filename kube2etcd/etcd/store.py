@@ -15,7 +15,18 @@ from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd import watch
-from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put, ServerHealth, Snapshot, WatchBatch
+from kube2etcd.etcd.changes import (
+    ApplyResult,
+    Batch,
+    Begin,
+    Change,
+    Delete,
+    Put,
+    ServerHealth,
+    Snapshot,
+    TakePage,
+    WatchBatch,
+)
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
 from kube2etcd.etcd.failures import try_each
@@ -65,9 +76,18 @@ class EtcdStore:
 
     def snapshot(self) -> Snapshot:
         """All keys under the prefixes at one revision."""
-        snapshot = try_each(len(self._connection.endpoints), self._read_uncompacted)
-        self._seen = snapshot.revision
-        return snapshot
+        entries: dict[bytes, bytes] = {}
+
+        def begin() -> TakePage:
+            entries.clear()
+            return entries.update
+
+        return Snapshot(self.read(begin), entries)
+
+    def read(self, begin: Begin) -> int:
+        """Read all keys under the prefixes, page by page, at the one revision that is returned."""
+        self._seen = try_each(len(self._connection.endpoints), lambda: self._read_uncompacted(begin))
+        return self._seen
 
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
@@ -146,16 +166,15 @@ class EtcdStore:
 
     # -- reading
 
-    def _read_uncompacted(self) -> Snapshot:
+    def _read_uncompacted(self, begin: Begin) -> int:
         for _ in range(_SNAPSHOT_TRIES - 1):
             with contextlib.suppress(EtcdCompacted):
-                return self._read_all()
-        return self._read_all()
+                return self._read_all(begin())
+        return self._read_all(begin())
 
-    def _read_all(self) -> Snapshot:
+    def _read_all(self, take: TakePage) -> int:
         patience = self._patience
         slowest = 0.0
-        entries: dict[bytes, bytes] = {}
         pages: list[RangePage] = []
         revision = 0
         waiting: deque[tuple[_Walk, tuple[bytes, bytes]]] = deque()
@@ -189,10 +208,10 @@ class EtcdStore:
                 window.append((steps, self._ask(low, high, revision), time.monotonic()))
             if page.count:
                 pages.append(page)
-                entries.update([(kv.key, kv.value) for kv in keys])
+                take([(kv.key, kv.value) for kv in keys])
         self._splits.remember(pages)
         patience.came(slowest)
-        return Snapshot(revision, entries)
+        return revision
 
     def _ask(self, low: bytes, high: bytes, revision: int) -> Pending:
         page = self._patience.page

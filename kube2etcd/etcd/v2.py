@@ -23,6 +23,7 @@ from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
     ApplyResult,
     Batch,
+    Begin,
     Change,
     Delete,
     Put,
@@ -168,6 +169,13 @@ class V2Store:
             # Later writes were lost with etcd's data, and their indices come again.
             self._own = {index: event for index, event in self._own.items() if index <= listed.index}
         return Snapshot(listed.index, entries)
+
+    def read(self, begin: Begin) -> int:
+        """Give all keys of a `snapshot` as one page, if there are any; returns its index."""
+        snapshot, take = self.snapshot(), begin()
+        if snapshot.entries:
+            take(snapshot.entries.items())
+        return snapshot.revision
 
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None

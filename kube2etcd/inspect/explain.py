@@ -257,7 +257,7 @@ class Explainer:
     ) -> None:
         """``existing`` are etcd's keys; without them the answers are made of what is wanted there."""
         self._publisher, self._why, self._reads = publisher, Why(publisher), reads
-        wanted = self._ask(lambda: dict(publisher.desired))
+        wanted = self._ask(lambda: dict(publisher.desired.items()))
         self._desired = {**reads.settings(existing or {}), **wanted}
         self._wanted_keys = _Keys(self._desired)
         self._keys = self._wanted_keys if existing is None else _Keys(existing)

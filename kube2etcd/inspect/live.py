@@ -165,7 +165,7 @@ def _records(publisher: Publisher, units: list[Unit]) -> list[Row]:
 
 def _held(reconciler: Reconciler) -> list[Record]:
     """What is published still and is to be deleted."""
-    entries, name_of = reconciler.target.mirror.entries, reconciler.publisher.layout.name
+    entries, name_of = reconciler.target.mirror, reconciler.publisher.layout.name
     held = ((name_of(key), entries[key]) for key in reconciler.held.keys if key in entries)
     return [record_of(name, value) for name, value in held if name is not None]
 
@@ -174,7 +174,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     """The view without records, the units that have some, and the state of names that etcd has not as
     wanted."""
     publisher, target = reconciler.publisher, reconciler.target
-    layout, entries, store = publisher.layout, target.mirror.entries, publisher.store
+    layout, store = publisher.layout, publisher.store
     refused, held = target.refused(), reconciler.held.keys
     contested, malformed = target.foreign.contested, target.foreign.malformed
 
@@ -228,7 +228,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         leader=target.other_leader,
         trouble=target.trouble,
     )
-    unlike = (key for key, value in publisher.desired.items() if entries.get(key) != value)
+    unlike = (key for key in target.mirror.unlike if key in publisher.desired)
     states = {name: state(key) for key in unlike if (name := layout.name(key)) is not None}
     return view, list(publisher.units()), states
 
@@ -239,7 +239,7 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     To be run in the loop's thread.
     """
     target, listings, now = reconciler.target, reconciler.listings, reconciler.parts.clock()
-    entries, wanted = target.mirror.entries, reconciler.publisher.desired
+    entries, wanted = target.mirror, reconciler.publisher.desired
     refused, held, disputed = target.refused(), reconciler.held.keys, reconciler.disputes.keys
     found = []
     for key in keys:
@@ -273,7 +273,7 @@ class _Live(Explainer):
 
     def __init__(self, reconciler: Reconciler, reads: Reads, timeout: float) -> None:
         self._reconciler, self._timeout = reconciler, timeout
-        existing = self._ask(lambda: dict(reconciler.target.mirror.entries))
+        existing = self._ask(lambda: dict(reconciler.target.mirror.items()))
         super().__init__(reconciler.publisher, reads, existing)
 
     def _ask(self, question: Callable[[], _T]) -> _T:

@@ -10,6 +10,7 @@ from typing import Final
 from kube2etcd.kube.objects import Rejected
 from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics
+from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import Changed, Failing, Healthy, Listed, Rezoned, Wake
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reasons import lines
@@ -63,8 +64,9 @@ class Listings:
             what = event.event if isinstance(event, Changed) else event
             self._drop(f"{type(event).__name__} {what}"[:300])
 
-    def refresh(self) -> Iterator[set[bytes]]:
-        """Publish the touched units again, some at once; yields the keys whose desired value may differ.
+    def refresh(self) -> Iterator[Former]:
+        """Publish the touched units again, some at once; yields the keys whose desired value changed, with
+        the former one.
 
         A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
         """
@@ -78,7 +80,8 @@ class Listings:
             try:
                 yield self._publisher.refresh(some)
             except Exception:
-                yield set().union(*map(self._refresh_one, sorted(some)))
+                for unit in sorted(some):
+                    yield self._refresh_one(unit)
         refused = self._publisher.take_reasons()
         for line in lines(refused):
             log.warning("%s", line)
@@ -89,13 +92,13 @@ class Listings:
         empty, self._empty = bool(self._empty), set()
         return empty
 
-    def _refresh_one(self, unit: Unit) -> set[bytes]:
+    def _refresh_one(self, unit: Unit) -> Former:
         try:
             return self._publisher.refresh([unit])
         except Exception:
             self._drop(str(unit))
             # What the unit changed before it failed is written by the next full pass.
-            return set()
+            return {}
 
     def _drop(self, what: str) -> None:
         log.exception("%s: unforeseen error; it is left as it was", what)

@@ -1,73 +1,121 @@
-"""A copy of our range in etcd: a snapshot plus our own writes and the watch since.
+"""What our range in etcd holds: a full reading plus our own writes and the watch since.
 
-Our writes apply at once and their echo in the watch is dropped; other writers' changes are returned for
-repair.  Only a put is sure to have an echo: deleting a missing key makes no event, so deletions are not
-waited for, and their events count like anybody's.  Pure.
+Nearly all of it is as desired, so only what differs is kept.  Our writes apply at once and their echo in the
+watch is dropped; other writers' changes are returned for repair.  Only a put is sure to have an echo:
+deleting a missing key makes no event, so deletions are not waited for, and their events count like anybody's.
+Pure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from kube2etcd.etcd import changes
+from kube2etcd.sync.claims import Claims, Entries, Former
 
 
-class Mirror:
+class Mirror(Entries):
     """Keys and values of etcd at `revision`; stale while `lost`."""
 
-    def __init__(self) -> None:
-        self.entries: dict[bytes, bytes] = {}
+    def __init__(self, desired: Claims) -> None:
+        self.unlike: Former = dict.fromkeys(desired)
+        """What etcd holds of each key where that is not the desired value; None: nothing."""
         self.revision = 0
         self.lost = True
+        self._desired = desired
+        self._count = 0
         self._echoes: Counter[bytes] = Counter()
         self._own: set[int] = set()
 
-    def load(self, snapshot: changes.Snapshot) -> set[bytes]:
-        """Replace everything with ``snapshot``; returns the keys whose value differs from before."""
-        known, now = self.entries, snapshot.entries
-        # Key by key: a set of all keys would be the peak of the process's memory.
-        unlike = {key for key, value in now.items() if known.get(key) != value}
-        unlike.update(key for key in known if key not in now)
-        self.entries = now
-        self.revision = snapshot.revision
-        self.lost = False
-        self._echoes.clear()
-        self._own.clear()
-        return unlike
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self.unlike[key] if key in self.unlike else self._desired[key]
+        if value is None:
+            raise KeyError(key)
+        return value
 
-    def share(self, desired: Mapping[bytes, bytes]) -> None:
-        """Hold what is as ``desired`` as the same objects: a snapshot has brought its own copies of all."""
-        for key, value in desired.items():
-            held = self.entries.get(key)
-            if held is not value and held == value:
-                del self.entries[key]
-                self.entries[key] = value
+    def __len__(self) -> int:
+        return self._count
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its value."""
+        unlike = self.unlike
+        yield from ((key, value) for key, value in self._desired.pairs() if key not in unlike)
+        yield from ((key, value) for key, value in unlike.items() if value is not None)
+
+    def load(self, read: Callable[[changes.Begin], int], ready: Callable[[], object] = tuple) -> set[bytes]:
+        """Compare everything anew; returns the keys whose value differs from before.
+
+        ``ready`` is called before the first key is compared, if there is any.
+        """
+        unlike: Former = {}
+        reading, count = self._desired.reading(), 0
+
+        def begin() -> changes.TakePage:
+            nonlocal reading, count
+            unlike.clear()
+            reading, count = self._desired.reading(), 0
+            return page
+
+        def page(pairs: Iterable[tuple[bytes, bytes]]) -> None:
+            nonlocal count
+            if not count:
+                ready()
+            found = dict(pairs)
+            count += len(found)
+            unlike.update(reading.unlike(found))
+
+        revision = read(begin)
+        unlike.update(dict.fromkeys(reading.missing()))
+        before, self.unlike = self.unlike, unlike
+        self._count, self.lost = count, False
+        self.caught_up(revision)
+        return {
+            key
+            for key in before.keys() | unlike.keys()
+            if _held(key, before, self._desired) != _held(key, unlike, self._desired)
+        }
+
+    def desire(self, former: Former) -> None:
+        """The desired values of these keys have changed, and etcd holds what it held."""
+        if not self.revision:
+            return  # the first reading finds all of it
+        for key, before in former.items():
+            self._hold(key, self.unlike.pop(key, before))
 
     def lose(self) -> None:
-        """Mark the copy as stale until the next snapshot."""
+        """Mark the copy as stale until the next full reading."""
         self.lost = True
+
+    def caught_up(self, revision: int) -> None:
+        """Everything up to ``revision`` is in; its events may still arrive and are skipped."""
+        self.revision = revision
+        self._echoes.clear()
+        self._own.clear()
 
     def wrote(self, done: Iterable[changes.Change], result: changes.ApplyResult) -> None:
         """Apply our own changes, without the refused ones of ``result``."""
         refused = {change.key for change, _ in result.refused}
-        puts: dict[bytes, bytes] = {}
+        alone = len(result.own_revisions) == result.revision - self.revision
         for change in done:
             if change.key in refused:
                 continue
-            if isinstance(change, changes.Put):
-                puts[change.key] = change.value
-            else:
-                self.entries.pop(change.key, None)
-        self.entries.update(puts)
-        if len(result.own_revisions) == result.revision - self.revision:
-            # Nobody else wrote: `entries` holds all up to there, and events of it are skipped by revision.
-            self.revision = result.revision
-            self._echoes.clear()
-            self._own.clear()
+            self._set(change.key, change.value if isinstance(change, changes.Put) else None)
+            if isinstance(change, changes.Put) and not alone:
+                self._echoes[change.key] += 1
+        if alone:
+            self.caught_up(result.revision)
         else:
             self._own |= result.own_revisions
-            self._echoes.update(puts.keys())
+
+    def filled(self, result: changes.ApplyResult) -> None:
+        """An empty etcd was given what is desired, but for what it refused, and for what is in `unlike`."""
+        self._count += result.written
+        self.unlike.update((change.key, None) for change, _ in result.refused)
+        if len(result.own_revisions) == result.revision - self.revision:
+            self.caught_up(result.revision)
+        else:
+            self.lose()  # another writer was there meanwhile
 
     def take(self, batch: changes.WatchBatch) -> set[bytes]:
         """Apply a watch batch; returns the keys that other writers changed."""
@@ -84,12 +132,23 @@ class Mirror:
             if self._echoes.get(event.key):
                 # Older than our own write, whose echo is still due.
                 continue
-            if own and event.key not in self.entries:
+            if own and event.key not in self:
                 continue
-            if event.value is None:
-                self.entries.pop(event.key, None)
-            else:
-                self.entries[event.key] = event.value
+            self._set(event.key, event.value)
             touched.add(event.key)
         self._own = {revision for revision in self._own if revision > batch.revision}
         return touched
+
+    def _set(self, key: bytes, value: bytes | None) -> None:
+        self._count += (value is not None) - (key in self)
+        self._hold(key, value)
+
+    def _hold(self, key: bytes, value: bytes | None) -> None:
+        if value == self._desired.get(key):
+            self.unlike.pop(key, None)
+        else:
+            self.unlike[key] = value
+
+
+def _held(key: bytes, unlike: Former, desired: Mapping[bytes, bytes]) -> bytes | None:
+    return unlike[key] if key in unlike else desired.get(key)

@@ -1,4 +1,4 @@
-"""Which unit holds a key, or a name with everything below it, where several units want it.
+"""Which unit holds a name, with everything below it, where several units want it.
 
 Decided by rank alone, never by who came first, so a restart decides alike.  Pure.
 """
@@ -6,84 +6,14 @@ Decided by rank alone, never by who came first, so a restart decides alike.  Pur
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from kube2etcd.kube.store import Unit
 from skydns_compat.names import Name
 
-#: Order among the units that claim one key; the smallest has it.
-Rank: TypeAlias = tuple[int, int, str, str, str]
 #: Age, namespace, name; the smallest has the name.
 Seniority: TypeAlias = tuple[str, str, str]
-
-
-class Claims:
-    """The holder and the value of each key.
-
-    Nearly all keys have one claimant, which costs two dictionary entries and no rank.
-    """
-
-    def __init__(self, rank: Callable[[Unit, bytes, bytes], Rank]) -> None:
-        """``rank(unit, key, value)`` orders the claimants of a key."""
-        self.values: dict[bytes, bytes] = {}
-        """The winning value of each key."""
-        self._rank = rank
-        self._holders: dict[bytes, Unit] = {}
-        self._keys: dict[Unit, tuple[bytes, ...]] = {}
-        self._rivals: dict[bytes, dict[Unit, bytes]] = {}
-
-    def put(self, unit: Unit, after: Mapping[bytes, bytes]) -> list[bytes]:
-        """Replace all claims of ``unit`` with ``after``; returns the keys whose value changed."""
-        values, holders = self.values, self._holders
-        before = self._keys.pop(unit, ())
-        if after:
-            self._keys[unit] = tuple(after)
-        changed = [key for key in before if key not in after and self._withdraw(key, unit)]
-        for key, value in after.items():
-            holder = holders.get(key)
-            if holder is None:
-                holders[key], values[key] = unit, value
-                changed.append(key)
-            elif holder == unit and key not in self._rivals:
-                if values[key] != value:
-                    values[key] = value
-                    changed.append(key)
-            else:
-                rivals = self._rivals.setdefault(key, {holder: values[key]})
-                rivals[unit] = value
-                if self._settle(key, rivals):
-                    changed.append(key)
-        return changed
-
-    def holder(self, key: bytes) -> Unit | None:
-        """The unit whose value stands at ``key``."""
-        return self._holders.get(key)
-
-    def claimants(self, key: bytes) -> list[Unit]:
-        """The units that claim ``key``, its holder first."""
-        holder = self._holders.get(key)
-        others = sorted(self._rivals.get(key, {}).keys() - {holder})
-        return others if holder is None else [holder, *others]
-
-    def _withdraw(self, key: bytes, unit: Unit) -> bool:
-        rivals = self._rivals.get(key)
-        if rivals is None:
-            del self._holders[key], self.values[key]
-            return True
-        del rivals[unit]
-        if len(rivals) == 1:
-            del self._rivals[key]
-        return self._settle(key, rivals)
-
-    def _settle(self, key: bytes, rivals: Mapping[Unit, bytes]) -> bool:
-        """Give the key to its first claimant; returns whether that changes its value."""
-        holder = self._holders[key] = min(
-            rivals, key=lambda unit: (self._rank(unit, key, rivals[unit]), unit)
-        )
-        changed = self.values[key] != rivals[holder]
-        self.values[key] = rivals[holder]
-        return changed
 
 
 class ExclusiveNames:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import msgspec
 
 from kube2etcd.etcd import changes
+from kube2etcd.sync.claims import by_group
 from skydns_compat.layout import OWN
 from skydns_compat.message import owner_of
 
@@ -218,14 +219,9 @@ def generations(
     and deletes in the second, so no name is missing in between.
     """
     groups: dict[bytes, list[changes.Change]] = {}
-    members: list[changes.Change] = []
-    below = b"\n"  # below which every key is of the last group: mostly of the next change, too
-    for change in plan.changes:
-        if not change.key.startswith(below):
-            common = group(change.key)
-            members = groups.setdefault(common, [])
-            below = common + b"/"
-        members.append(change)
+    keys = (change.key for change in plan.changes)
+    for change, (common, _) in zip(plan.changes, by_group(keys, group), strict=True):
+        groups.setdefault(common, []).append(change)
     adding: list[list[changes.Change]] = []
     taking: list[list[changes.Change]] = []
     deleting = bool(plan.deletes)

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.sync.ownership import Claims, ExclusiveNames, Rank, Seniority
+from kube2etcd.sync.claims import Claims, Former, Rank
+from kube2etcd.sync.ownership import ExclusiveNames, Seniority
 from kube2etcd.sync.reasons import LoggedReasons
 from kube2etcd.zones.base import Expected, Published, Taken, Zone, sort_of
 from kube2etcd.zones.cluster import ClusterZone, dashed
@@ -44,8 +45,7 @@ class Publisher:
         self.store = store
         self.layout = layout
         self.zones: tuple[Zone, ...] = ()
-        self._claims = Claims(self._rank)
-        self.desired = self._claims.values
+        self.desired = Claims(self.group, self._rank)
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
         self._selecting: dict[str, frozenset[Name]] = {}  # Namespace -> zones that its labels select it for
         self._reverse = f"{layout.prefix}/arpa/".encode()
@@ -63,6 +63,7 @@ class Publisher:
         before = set(self._zone_units)
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._take((*kept, *external))
+        self.desired.regroup()
         return before | set(self.units())
 
     def _take(self, zones: tuple[Zone, ...]) -> None:
@@ -84,21 +85,25 @@ class Publisher:
         """The cluster zone, if configured."""
         return next((one for one in self.zones if isinstance(one, ClusterZone)), None)
 
-    def refresh(self, units: Iterable[Unit]) -> set[bytes]:
-        """Derive these units again; returns the keys whose desired value may have changed.
+    def refresh(self, units: Iterable[Unit]) -> Former:
+        """Derive these units again; returns the keys whose desired value changed, with the former one.
 
         Where a Namespace is among them, so are its followers (`with_followers`).
         """
-        changed: set[bytes] = set()
+        changed: Former = {}
         for unit in units:
             found = self._found(unit)
             self._exclusive.want(unit, self._wanted(unit, found))
             if unit not in self._exclusive.changed:
-                changed.update(self._claims.put(unit, self._claim(unit, found)))
+                self._put(unit, found, changed)
         # Ownership of names is final only now.
         for unit in self._exclusive.take_changed():
-            changed.update(self._claims.put(unit, self._claim(unit, self.by_zone(unit))))
+            self._put(unit, self.by_zone(unit), changed)
         return changed
+
+    def _put(self, unit: Unit, found: _Found, changed: Former) -> None:
+        for key, former in self.desired.put(unit, self._claim(unit, found)).items():
+            changed.setdefault(key, former)
 
     def published(self, unit: Unit) -> Published:
         """The records of one unit in all zones, with the reasons for records left out."""
@@ -199,11 +204,11 @@ class Publisher:
 
     def holder(self, key: bytes) -> Unit | None:
         """The unit whose value stands at ``key``."""
-        return self._claims.holder(key)
+        return self.desired.holder(key)
 
     def claimants(self, key: bytes) -> list[Unit]:
         """The units that claim ``key``, its holder first."""
-        return self._claims.claimants(key)
+        return self.desired.claimants(key)
 
     def losers(self, name: Name) -> list[Unit]:
         """The units that want a name which only one can have, and do not have it."""

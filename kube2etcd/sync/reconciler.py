@@ -16,9 +16,10 @@ import msgspec
 
 from kube2etcd.errors import EtcdError
 from kube2etcd.metrics import Metrics, Status
+from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import Changed, EtcdChanged, EtcdLost, Inbox, SyncEvent
 from kube2etcd.sync.listings import LeftOut, Listings
-from kube2etcd.sync.plan import HELD_SHARE, Plan, diff
+from kube2etcd.sync.plan import HELD_SHARE, Change, Plan, diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.status import Latency, Report, log_changes
@@ -96,38 +97,50 @@ class Reconciler:
                 self._reconcile(refreshed, now)
             except EtcdError as error:
                 self.target.failed(error, self._clock())
-            set().union(*refreshed)  # whatever became of etcd
+            for changed in refreshed:  # whatever became of etcd
+                self.target.mirror.desire(changed)
         if self.held.relist_due(now):
             parts.relist("a plan is held")
         self._report.publish()
 
-    def _reconcile(self, refreshed: Iterator[set[bytes]], now: float) -> None:
+    def _reconcile(self, refreshed: Iterator[Former], now: float) -> None:
         """Compare ``refreshed`` keys, or all after a full read of etcd, and write what differs."""
         parts, target, full = self.parts, self.target, self.target.mirror.lost
         if full and now < target.retry_at:
             return
         if full and not target.equal:
             self._report.publish()  # reading may take long, and so may writing
+        touched: set[bytes] = set()
+
+        def take() -> None:
+            for changed in refreshed:
+                target.mirror.desire(changed)
+                if target.mirror.revision:  # at first it is everything
+                    touched.update(changed)
+
+        created: list[Change] = []
+        filled = 0
         if full:
-            target.load(now)
-        entries, filled = target.mirror.entries, Plan()
-        if full and not entries and not target.other_leader:
-            filled = target.fill(refreshed)
-        touched = set().union(*refreshed)
+            target.load(now, take)
+            if not target.mirror and not target.other_leader:
+                created, filled = target.fill(refreshed)
+        take()
         waiting, refused = self.held.keys | self.disputes.keys, set(target.refused())
         looked_at = None if full else touched | waiting | target.pending(now)
         if not full and not looked_at and not self.disputes.active:
             self.listings.came_empty()  # it took nothing away
             self._latency.clear()
             return
-        plan = self.plan = diff(entries, self.publisher.desired, self.publisher.layout.owner, looked_at)
+        entries, owner = target.mirror, self.publisher.layout.owner
+        keys = entries.unlike.keys() if looked_at is None else looked_at
+        plan = self.plan = diff(entries, self.publisher.desired, owner, keys)
         target.foreign.note(plan, looked_at)
         plan = self.held.hold(plan, entries, self.listings.counts, self.listings.came_empty(), now)
         if target.other_leader:
             target.standby.note((change.key for change in plan.changes), now)
             plan = Plan()
         plan = self.disputes.withhold(plan, target.damaged, now)
-        if plan.changes or filled.changes:
+        if plan.changes or filled:
             # What waited, or changed in the cluster as well, is no repair.
             repairs = target.repairs(plan, touched | waiting | refused)
             if full and len(repairs) > HELD_SHARE * len(self.publisher.desired):
@@ -135,11 +148,12 @@ class Reconciler:
             if full and not target.equal:
                 self._report.publish()
             target.write(plan, repairs, self._clock())
-            written = Plan((*filled.changes, *plan.changes)).without(target.refused())
+            written = Plan((*created, *plan.changes)).without(target.refused())
             since = now if full else parts.inbox.oldest
-            log_changes(self.publisher, written, self.listings.touched, self._clock() - since)
+            log_changes(
+                self.publisher, written, filled - len(created), self.listings.touched, self._clock() - since
+            )
         if full:
-            target.mirror.share(self.publisher.desired)
             target.follow(parts.follow)
         target.compared(now)
         self._latency.written(now if full else None, bool(touched))

@@ -16,23 +16,24 @@ from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import Change, Create, Delete, Plan, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
-from kube2etcd.sync.target import Target
+from kube2etcd.sync.target import MANY, Target
 
 log = logging.getLogger(__name__)
 
 ARRIVALS: Final = 10_000
 """Limit of events tracked to measure their time to etcd."""
 
-MANY: Final = 1000
-"""Keys per plan above which the log gives a total instead of counts per zone."""
 
+def log_changes(publisher: Publisher, plan: Plan, more: int, units: Collection[Unit], seconds: float) -> None:
+    """One line a zone for what was written, or one for all if it is much.
 
-def log_changes(publisher: Publisher, plan: Plan, units: Collection[Unit], seconds: float) -> None:
-    """One line a zone for what was written; ``units``: what was published again, ``seconds``: since it
-    changed."""
+    ``more``: keys created beside those of ``plan``, ``units``: what was published again, ``seconds``: since
+    it changed.
+    """
     zones: dict[str, Counter[type[Change]]] = {}
-    if len(plan.changes) > MANY:
+    if more or len(plan.changes) > MANY:
         zones[""] = Counter(map(type, plan.changes))
+        zones[""][Create] += more
     else:
         for change in plan.changes:
             zone = ""
@@ -101,7 +102,7 @@ class Report(msgspec.Struct, frozen=True):
         metrics.foreign(len(foreign.keys), len(foreign.malformed))
         metrics.contested.set(len(foreign.contested))
         metrics.disputed.set(len(self.disputes.keys))
-        metrics.keys.set(len(self.target.mirror.entries) - len(foreign.keys))
+        metrics.keys.set(len(self.target.mirror) - len(foreign.keys))
         metrics.held.set(len(self.held.keys))
         metrics.left_out(self.publisher.refusals)
         metrics.refused.set(len(self.target.refused()))

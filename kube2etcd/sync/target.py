@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Set
 from typing import Final, Protocol
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
 from kube2etcd.etcd import changes
 from kube2etcd.metrics import Metrics
+from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
 from kube2etcd.sync.mirror import Mirror
-from kube2etcd.sync.plan import HELD_SHARE, Change, Delete, Plan, diff, generations
+from kube2etcd.sync.plan import HELD_SHARE, Change, Create, Delete, Plan, generations
 from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
+
+MANY: Final = 1000
+"""Keys per plan above which the log gives a total instead of counts per zone."""
 
 MAX_TXN_OPS: Final = 128
 """Changes a transaction: etcd's own default limit."""
@@ -111,8 +115,8 @@ class Foreign:
 class EntryStore(Protocol):
     """The store interface of the loop."""
 
-    def snapshot(self) -> changes.Snapshot:
-        """Every key at one revision."""
+    def read(self, begin: changes.Begin) -> int:
+        """Read every key at one revision, which is returned."""
         ...
 
     def apply(
@@ -128,7 +132,7 @@ class Target:
     def __init__(
         self, store: EntryStore, publisher: Publisher, metrics: Metrics, progress: Callable[[int], None]
     ) -> None:
-        self.mirror = Mirror()
+        self.mirror = Mirror(publisher.desired)
         self.equal = False
         """Whether etcd equalled the cluster at the last comparison."""
         self.trouble = ""
@@ -148,10 +152,8 @@ class Target:
 
     def refused(self) -> dict[bytes, str]:
         """Keys that etcd refused and still lacks, each with its reason."""
-        desired, entries = self._publisher.desired, self.mirror.entries
-        self._refused = {
-            key: reason for key, reason in self._refused.items() if desired.get(key) != entries.get(key)
-        }
+        unlike = self.mirror.unlike
+        self._refused = {key: reason for key, reason in self._refused.items() if key in unlike}
         return self._refused
 
     def pending(self, now: float) -> set[bytes]:
@@ -193,10 +195,10 @@ class Target:
         self._metrics.leads.set(not other_leader)
         return before != other_leader
 
-    def load(self, now: float) -> None:
-        """Read all of etcd."""
+    def load(self, now: float, ready: Callable[[], object]) -> None:
+        """Read all of etcd; ``ready`` is called before the first key is compared, if there is any."""
         self.retry_at = now + ETCD_RETRY
-        unlike = self.mirror.load(self._store.snapshot())
+        unlike = self.mirror.load(self._store.read, ready)
         self.damaged |= unlike if self._loads else set()  # at first nothing is known
         self._loads += 1
 
@@ -204,50 +206,57 @@ class Target:
         """Watch from the mirror's revision."""
         self._watch = follow(self.mirror.revision + 1)
 
-    def fill(self, refreshed: Iterable[set[bytes]]) -> Plan:
+    def fill(self, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
         All of ``refreshed`` is taken, unless etcd fails.  PTR records are left to `write`: another unit may
-        have a better claim to the address.  Returns what was written.
+        have a better claim to the address.  Returns the first changes, more than `MANY` of them only where
+        they came at once, and how many there were in all: of more the log gives a total.
         """
-        publisher, created = self._publisher, list[Change]()
+        publisher, first, count = self._publisher, list[Change](), 0
 
         def batches() -> Iterator[changes.Batch]:
-            for keys in refreshed:
-                new = {key for key in keys if not publisher.is_pointer(key)}
-                plan = diff({}, publisher.desired, publisher.layout.owner, new)
-                created.extend(plan.changes)
-                yield from generations(plan, publisher.group, MAX_TXN_OPS)[0]
+            nonlocal count
+            for changed in refreshed:
+                new = [key for key, former in changed.items() if former is None]
+                created = [
+                    Create(key, publisher.desired[key])
+                    for key in sorted(new)
+                    if key in publisher.desired and not publisher.is_pointer(key)
+                ]
+                written = {change.key for change in created}
+                self.mirror.desire({key: before for key, before in changed.items() if key not in written})
+                count += len(created)
+                if len(first) <= MANY:
+                    first.extend(created)
+                yield from generations(Plan(tuple(created)), publisher.group, MAX_TXN_OPS)[0]
 
-        self._apply([batches()], created)
-        return Plan(tuple(created))
+        self._loads = 0  # should it fail, what is missing was not taken away by others
+        result = self._store.apply([batches()], self._progress)
+        self._loads = 1
+        self.mirror.filled(result)
+        self._note(result, count - len(result.refused), 0)
+        return first, count
 
     def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
         """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
-        refused = self._apply(generations(plan, self._publisher.group, MAX_TXN_OPS), plan.changes)
+        result = self._store.apply(generations(plan, self._publisher.group, MAX_TXN_OPS), self._progress)
+        self.mirror.wrote(plan.changes, result)
+        refused = {change.key for change, _ in result.refused}
+        accepted = Counter(isinstance(one, Delete) for one in plan.changes if one.key not in refused)
+        self._note(result, accepted[False], accepted[True])
         self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
         if repaired := len(repairs - refused):
             self._metrics.repairs.inc(repaired)
             log.warning("etcd: repaired %d keys that differed from what was written", repaired)
 
-    def _apply(
-        self,
-        generated: Iterable[Iterable[changes.Batch]],
-        written: Collection[Change],
-    ) -> set[bytes]:
-        """Write batches, in all the changes ``written``; returns the keys that etcd refused."""
-        result = self._store.apply(generated, self._progress)
-        self.mirror.wrote(written, result)
+    def _note(self, result: changes.ApplyResult, puts: int, deletes: int) -> None:
+        """Log and count what was written; ``puts`` and ``deletes`` without the refused ones."""
         for change, reason in result.refused:
             self._refused[change.key] = reason
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
-        refused = {change.key for change, _ in result.refused}
-        accepted = Counter(map(type, written))
-        accepted.subtract(type(change) for change, _ in result.refused)
-        deleted = accepted.pop(Delete, 0)
-        log.debug("etcd: %d keys written, %d deleted", accepted.total(), deleted)
-        self._metrics.wrote(accepted.total(), deleted)
-        return refused
+        log.debug("etcd: %d keys written, %d deleted", puts, deletes)
+        self._metrics.wrote(puts, deletes)
 
     def compared(self, now: float) -> None:
         """Update `equal` after all writes of the turn."""
@@ -255,7 +264,7 @@ class Target:
         wanted = len(self._publisher.desired)
         # A few refused keys affect their own names only; if etcd refuses everything it is not equal.
         takes = len(self.refused()) <= HELD_SHARE * wanted
-        self.equal = self.standby.bearable(now, self.equal, self.mirror.entries, wanted) and takes
+        self.equal = self.standby.bearable(now, self.equal, self.mirror, wanted) and takes
         self._metrics.etcd_up(True)
 
     def failed(self, error: EtcdError, now: float) -> None:

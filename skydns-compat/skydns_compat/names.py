@@ -71,7 +71,7 @@ class Name(msgspec.Struct, frozen=True, order=True, gc=False):
         return _checked(tuple(check_label(label) for label in plain.split(".")))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)  # labels come again at once, or never
 def check_label(label: str) -> str:
     """``label`` in lower case, or `InvalidName` (RFC 1035 length, RFC 1123 letters, RFC 8552 underscore)."""
     folded = label.lower()

@@ -113,7 +113,7 @@ def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
 
 
 def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
-    bridge.loop.target.mirror.entries.clear()
+    bridge.loop.target.mirror.load(lambda begin: 9)
     assert states(bridge)[f"{NAME}."] == {"missing"}
     assert Delete(b"a").key == b"a"
 
@@ -150,7 +150,7 @@ def dispute(bridge: Bridge) -> None:
 
 
 def miss(bridge: Bridge) -> None:
-    bridge.loop.target.mirror.entries.clear()
+    bridge.loop.target.mirror.load(lambda begin: 9)
 
 
 def stop_following(bridge: Bridge) -> None:
@@ -193,7 +193,7 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
 @pytest.mark.parametrize("whose", ["keys", "contested"])
 def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str) -> None:
     getattr(bridge.loop.target.foreign, whose).update(bridge.loop.publisher.desired)
-    bridge.loop.target.mirror.entries.clear()
+    bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
 

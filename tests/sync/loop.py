@@ -10,7 +10,7 @@ import pytest
 
 from kube2etcd.errors import EtcdError, EtcdNoSpace
 from kube2etcd.etcd import changes
-from kube2etcd.etcd.changes import ApplyResult, Snapshot, WatchBatch, WatchEvent
+from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.kube.objects import ApiObject, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
@@ -49,12 +49,15 @@ class Entries:
     tries: int = 0
     untold: list[WatchEvent] = field(default_factory=list)
 
-    def snapshot(self) -> Snapshot:
+    def read(self, begin: changes.Begin) -> int:
         self.tries += 1
         if self.trouble is not None:
             raise self.trouble
         self.snapshots += 1
-        return Snapshot(self.revision, dict(self.entries))
+        take = begin()
+        if self.entries:
+            take(list(self.entries.items()))
+        return self.revision
 
     def apply(
         self, generations: Iterable[Iterable[changes.Batch]], progress: Callable[[int], None] | None = None

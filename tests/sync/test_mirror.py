@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd import changes
-from kube2etcd.etcd.changes import ApplyResult, Delete, Put, Snapshot, WatchBatch, WatchEvent
+from kube2etcd.etcd.changes import ApplyResult, Delete, Put, WatchBatch, WatchEvent
+from kube2etcd.kube.store import Unit
+from kube2etcd.sync.claims import Claims
 from kube2etcd.sync.mirror import Mirror
 from tests.strategies import LAW
 
 KEYS = (b"/a", b"/b", b"/c")
 VALUES = (b"1", b"2")
+UNIT = Unit("services", "shop", "web")
 
 
 @dataclass
@@ -48,41 +52,61 @@ class Etcd:
         return WatchBatch(min(until, self.revision), told)
 
 
-def loaded() -> tuple[Etcd, Mirror]:
-    etcd, mirror = Etcd({b"/a": b"1", b"/b": b"1"}, 7), Mirror()
-    mirror.load(Snapshot(7, dict(etcd.entries)))
+def reading(revision: int, entries: dict[bytes, bytes]) -> Callable[[changes.Begin], int]:
+    """A reading that fails once, after its first page."""
+
+    def read(begin: changes.Begin) -> int:
+        begin()({b"/a": b"failed"}.items())
+        take = begin()
+        for pair in entries.items():
+            take([pair])
+        return revision
+
+    return read
+
+
+def desiring(**wanted: str) -> Claims:
+    """Keys of one unit, each in a group of its own."""
+    claims = Claims(lambda key: key, lambda *_: (0, 0, "", "", ""))
+    claims.put(UNIT, {f"/{name}".encode(): value.encode() for name, value in wanted.items()})
+    return claims
+
+
+def loaded(desired: Claims | None = None) -> tuple[Etcd, Mirror]:
+    etcd, mirror = Etcd({b"/a": b"1", b"/b": b"1"}, 7), Mirror(desiring() if desired is None else desired)
+    mirror.load(reading(7, etcd.entries))
     return etcd, mirror
 
 
 def test_nothing_is_known_before_the_first_snapshot() -> None:
-    mirror = Mirror()
+    mirror = Mirror(desiring())
     assert mirror.lost
-    mirror.load(Snapshot(3, {b"/a": b"1"}))
-    assert (mirror.lost, mirror.revision, mirror.entries) == (False, 3, {b"/a": b"1"})
+    mirror.load(reading(3, {b"/a": b"1"}))
+    assert (mirror.lost, mirror.revision, mirror) == (False, 3, {b"/a": b"1"})
     mirror.lose()
     assert mirror.lost
 
 
 def test_a_snapshot_tells_what_is_not_as_it_was_known() -> None:
-    mirror = Mirror()
-    assert mirror.load(Snapshot(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
+    mirror = Mirror(desiring())
+    assert mirror.load(reading(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
     mirror.wrote([Put(b"/a", b"2"), Delete(b"/b")], ApplyResult(4, frozenset({4}), 2, ()))
-    assert mirror.load(Snapshot(5, {b"/a": b"2", b"/c": b"spoilt", b"/d": b"new"})) == {b"/c", b"/d"}
-    assert mirror.load(Snapshot(6, {})) == {b"/a", b"/c", b"/d"}
+    assert mirror.load(reading(5, {b"/a": b"2", b"/c": b"spoilt", b"/d": b"new"})) == {b"/c", b"/d"}
+    assert mirror.load(reading(6, {})) == {b"/a", b"/c", b"/d"}
 
 
 def test_others_changes_are_news() -> None:
     etcd, mirror = loaded()
     etcd.write((Put(b"/a", b"2"), Delete(b"/b")))
     assert mirror.take(etcd.tell(1)) == {b"/a", b"/b"}
-    assert mirror.entries == etcd.entries
+    assert mirror == etcd.entries
 
 
 def test_own_changes_are_not() -> None:
     etcd, mirror = loaded()
     batch = (Put(b"/a", b"2"), Delete(b"/b"))
     mirror.wrote(batch, etcd.write(batch))
-    assert mirror.entries == {b"/a": b"2"}
+    assert mirror == {b"/a": b"2"}
     assert mirror.take(etcd.tell(9)) == set()
     etcd.write((Put(b"/a", b"1"),))
     assert mirror.take(etcd.tell(9)) == {b"/a"}
@@ -91,7 +115,7 @@ def test_own_changes_are_not() -> None:
 def test_what_is_older_than_the_snapshot_is_known() -> None:
     etcd, mirror = loaded()
     assert mirror.take(WatchBatch(7, (WatchEvent(b"/a", b"0", 7),))) == set()
-    assert mirror.entries == etcd.entries
+    assert mirror == etcd.entries
 
 
 def test_what_is_older_than_our_own_write_is_passed_over() -> None:
@@ -100,7 +124,7 @@ def test_what_is_older_than_our_own_write_is_passed_over() -> None:
     batch = (Put(b"/a", b"3"),)
     mirror.wrote(batch, etcd.write(batch))
     assert mirror.take(etcd.tell(1)) == set()
-    assert mirror.entries[b"/a"] == b"3"
+    assert mirror[b"/a"] == b"3"
     assert mirror.take(etcd.tell(1)) == set()
 
 
@@ -108,7 +132,7 @@ def test_refused_changes_did_not_happen() -> None:
     _, mirror = loaded()
     put, delete = Put(b"/a", b"2"), Delete(b"/b")
     mirror.wrote([put, delete], ApplyResult(8, frozenset({8}), 1, refused=((put, "too large"),)))
-    assert mirror.entries == {b"/a": b"1"}
+    assert mirror == {b"/a": b"1"}
 
 
 Step = tuple[str, changes.Batch, int]
@@ -116,22 +140,27 @@ Step = tuple[str, changes.Batch, int]
 
 def run(steps: list[Step]) -> None:
     """We delete only what we believe to be there; another may have done so before us."""
-    etcd, mirror = loaded()
+    desired = desiring()
+    etcd, mirror = loaded(desired)
     for who, batch, revisions in steps:
         match who:
             case "we":
-                ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror.entries)
+                ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror)
                 mirror.wrote(ours, etcd.write(ours))
             case "they":
                 etcd.write(batch)
+            case "wish":
+                mirror.desire(
+                    desired.put(UNIT, {one.key: one.value for one in batch if isinstance(one, Put)})
+                )
             case "snapshot":
                 # Events of before may still be on their way.
-                mirror.load(Snapshot(etcd.revision, dict(etcd.entries)))
+                mirror.load(reading(etcd.revision, etcd.entries))
             case _:
                 mirror.take(etcd.tell(revisions))
     while etcd.untold:
         mirror.take(etcd.tell(2))
-    assert mirror.entries == etcd.entries
+    assert mirror == etcd.entries
 
 
 _CHANGES: st.SearchStrategy[changes.Change] = st.builds(
@@ -139,7 +168,7 @@ _CHANGES: st.SearchStrategy[changes.Change] = st.builds(
 ) | st.builds(Delete, st.sampled_from(KEYS))
 BATCHES = st.lists(_CHANGES, min_size=1, max_size=3, unique_by=lambda change: change.key).map(tuple)
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(st.sampled_from(["we", "they"]), BATCHES, st.just(0))
+    st.tuples(st.sampled_from(["we", "they", "wish"]), BATCHES, st.just(0))
     | st.tuples(st.just("watch"), st.just(()), st.integers(1, 3))
     | st.tuples(st.just("snapshot"), st.just(()), st.just(0)),
     max_size=14,
@@ -160,17 +189,36 @@ def test_deleting_what_another_had_deleted_already_has_no_echo() -> None:
     mirror.take(etcd.tell(9))
     etcd.write((Put(b"/a", b"2"),))
     assert mirror.take(etcd.tell(9)) == {b"/a"}
-    assert mirror.entries == etcd.entries
+    assert mirror == etcd.entries
 
 
-def test_what_is_as_desired_is_held_once() -> None:
-    texts = {"/a": "one", "/b": "two", "/theirs": "three"}
-    mirror = Mirror()
-    mirror.load(Snapshot(3, {key.encode(): value.encode() for key, value in texts.items()}))
-    desired = {
-        key.encode(): value.encode() for key, value in {"/a": "one", "/b": "other", "/c": "four"}.items()
-    }
-    before = dict(mirror.entries)
-    mirror.share(desired)
-    assert mirror.entries == before
-    assert [key for key in mirror.entries if any(key is one for one in desired)] == [b"/a"]
+def test_only_what_differs_is_held() -> None:
+    mirror = Mirror(desiring(a="1", b="other", c="4"))
+    entries = {b"/a": b"1", b"/b": b"2", b"/theirs": b"3"}
+    mirror.load(reading(3, entries))
+    assert (mirror, len(mirror)) == (entries, 3)
+    assert mirror.unlike == {b"/b": b"2", b"/c": None, b"/theirs": b"3"}
+
+
+def test_etcd_holds_what_was_desired_before_until_that_is_written() -> None:
+    desired = desiring(a="1", b="1")
+    etcd, mirror = loaded(desired)
+    for wanted, unlike in (
+        ({b"/a": b"2"}, {b"/a": b"1", b"/b": b"1"}),
+        ({b"/a": b"3", b"/b": b"1"}, {b"/a": b"1"}),
+        ({b"/a": b"1", b"/b": b"1", b"/c": b"1"}, {b"/c": None}),
+        ({b"/a": b"1", b"/b": b"1"}, {}),
+    ):
+        mirror.desire(desired.put(UNIT, wanted))
+        assert (mirror, mirror.unlike) == (etcd.entries, unlike)
+
+
+def test_an_empty_etcd_that_was_filled_holds_all_but_what_it_refused() -> None:
+    desired = desiring(a="1", b="1")
+    put = Put(b"/b", b"1")
+    for others, lost in ((0, False), (1, True)):
+        mirror = Mirror(desired)
+        mirror.load(lambda begin: 7)
+        mirror.unlike.clear()
+        mirror.filled(ApplyResult(8 + others, frozenset({8 + others}), 1, ((put, "too large"),)))
+        assert (mirror, mirror.unlike, mirror.lost) == ({b"/a": b"1"}, {b"/b": None}, lost)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.ownership import Claims, ExclusiveNames, Rank
+from kube2etcd.sync.ownership import ExclusiveNames
 from skydns_compat.names import Name
 from tests.strategies import LAW
 
@@ -73,30 +73,3 @@ def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[
             assert contest.holder(name) == next(iter(wanting), None)
             assert contest.losers(name) == wanting[1:]
             assert [one for one in has if name in has[one]] == wanting[:1]
-
-
-def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
-    return (int(value[:1]), 0, "", "", "")
-
-
-def test_the_smallest_rank_has_the_key() -> None:
-    claims = Claims(ranked)
-    assert claims.put(B, {b"k": b"2b", b"own": b"1b"}) == [b"k", b"own"]
-    assert claims.put(A, {b"k": b"1a"}) == [b"k"]
-    assert (claims.holder(b"k"), claims.values) == (A, {b"k": b"1a", b"own": b"1b"})
-    assert claims.put(A, {b"k": b"1a"}) == []
-    assert claims.put(B, {b"k": b"3b", b"own": b"2b"}) == [b"own"]
-    assert claims.put(A, {}) == [b"k"]
-    assert (claims.holder(b"k"), claims.values[b"k"]) == (B, b"3b")
-    assert claims.put(B, {}) == [b"k", b"own"]
-    assert (claims.holder(b"k"), claims.values) == (None, {})
-
-
-def test_of_one_rank_the_first_of_the_units_whoever_came_first() -> None:
-    for order in ((A, B, C), (C, B, A)):
-        claims = Claims(ranked)
-        for unit in order:
-            claims.put(unit, {b"k": f"1{unit.namespace}".encode()})
-        for left in (A, B, C):
-            assert (claims.holder(b"k"), claims.values[b"k"]) == (left, f"1{left.namespace}".encode())
-            claims.put(left, {})

@@ -139,13 +139,13 @@ def test_foreign_keys_are_counted(clock: Clock, told: pytest.LogCaptureFixture, 
 
 
 def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
-    before = dict(world.loop.target.mirror.entries)
+    before = dict(world.loop.target.mirror.items())
     world.watch = 7
     world.clock.now += ETCD_RETRY
     world.turn(EtcdLost("its data is gone"))
     old = WatchBatch(10_000, (WatchEvent(b"/skydns/local/cluster/svc/shop/web", b"{}", 10_000),))
     world.turn(EtcdChanged(old, 6), EtcdLost("late", 6))
-    assert world.loop.target.mirror.entries == before
+    assert world.loop.target.mirror == before
     assert not world.loop.target.mirror.lost
     world.turn(EtcdLost("it ended", 7))
     assert world.loop.target.mirror.lost

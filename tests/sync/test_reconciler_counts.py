@@ -29,8 +29,11 @@ class Unwilling:
         self.refused: Container[bytes] = ()
         self.revision = 1
 
-    def snapshot(self) -> changes.Snapshot:
-        return changes.Snapshot(self.revision, dict(self.entries))
+    def read(self, begin: changes.Begin) -> int:
+        take = begin()
+        if self.entries:
+            take(self.entries.items())
+        return self.revision
 
     def apply(
         self, generations: Iterable[Iterable[changes.Batch]], progress: Callable[[int], None] | None = None

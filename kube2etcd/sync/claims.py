@@ -1,0 +1,263 @@
+"""Which unit holds each key, and the values that units want there.
+
+Many keys are held for long and looked at seldom, so they are compressed by group: an object's subtree, or a
+key alone (`Publisher.group`).  Only a group that several units share is held key by key.  Who wins a key is
+decided by rank alone, never by who came first, so a restart decides alike.  Pure.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from msgspec import Struct, field
+
+from kube2etcd.kube.store import Unit
+
+#: Order among the units that claim one key; the smallest has it.
+Rank: TypeAlias = tuple[int, int, str, str, str]
+#: Keys with what was wanted there before; None: nothing.
+Former: TypeAlias = dict[bytes, bytes | None]
+
+#: What deflate finds in nearly every group.  The window (4 KiB) and the memory of one compression are small.
+_DICTIONARY: Final = (
+    b"/skydns/local/cluster/svc/_udp/_tcp/_http-P443-P80-H\0"
+    b'{"host":"10.0.0.","port":80{"host":"192.168.","port":-1,"priority":65536,"ttl":30,"targetstrip":1,'
+    b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
+)
+_WINDOW: Final = -12
+
+
+class Entries(Mapping[bytes, bytes]):
+    """Keys and values that are found one by one or run through."""
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its value."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for key, _ in self.pairs())
+
+    def items(self) -> ItemsView[bytes, bytes]:
+        """As of any mapping, but without a look-up for each key."""
+        return _Items(self)
+
+
+class _Items(ItemsView[bytes, bytes]):
+    _mapping: Entries
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._mapping.pairs()
+
+
+class _Sole(Struct, gc=False):
+    """What one unit wants in a group: compressed, or the value of the group's own key, which is ``alone``."""
+
+    unit: Unit
+    data: bytes
+    alone: bool
+    met: int = 0
+    """The last reading of etcd that met all the keys."""
+
+    @classmethod
+    def of(cls, unit: Unit, group: bytes, entries: Mapping[bytes, bytes]) -> _Sole:
+        if entries.keys() == {group}:
+            return cls(unit, entries[group], True)
+        packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 4, zdict=_DICTIONARY)
+        data = packer.compress(b"\0".join([*entries, *entries.values()])) + packer.flush()
+        return cls(unit, data, False)
+
+    def entries(self, group: bytes) -> dict[bytes, bytes]:
+        if self.alone:
+            return {group: self.data}
+        parts = zlib.decompressobj(_WINDOW, zdict=_DICTIONARY).decompress(self.data).split(b"\0")
+        half = len(parts) // 2
+        return dict(zip(parts[:half], parts[half:], strict=True))
+
+
+class _Shared(Struct, gc=True):
+    """What several units want in a group."""
+
+    claims: dict[bytes, dict[Unit, bytes]] = field(default_factory=dict)
+    holders: dict[bytes, Unit] = field(default_factory=dict)
+    keys: dict[Unit, frozenset[bytes]] = field(default_factory=dict)
+    met: int = 0
+
+    def entries(self, _group: bytes) -> dict[bytes, bytes]:
+        return {key: self.claims[key][holder] for key, holder in self.holders.items()}
+
+
+class Claims(Entries):
+    """The winning value of each key."""
+
+    def __init__(self, group: Callable[[bytes], bytes], rank: Callable[[Unit, bytes, bytes], Rank]) -> None:
+        """``group`` gives a key's group, ``rank(unit, key, value)`` orders the claimants of a key."""
+        self._group, self._rank = group, rank
+        self._blocks: dict[bytes, _Sole | _Shared] = {}
+        self._groups: dict[Unit, tuple[bytes, ...]] = {}
+        self._count = self._readings = 0
+        self._last: tuple[bytes, dict[bytes, bytes]] = (b"", {})
+
+    def put(self, unit: Unit, after: Mapping[bytes, bytes]) -> Former:
+        """Replace all claims of ``unit`` with ``after``; returns the keys whose value changed."""
+        changed: Former = {}
+        parts: dict[bytes, dict[bytes, bytes]] = {}
+        for group, key in by_group(after, self._group):
+            parts.setdefault(group, {})[key] = after[key]
+        self._last = (b"", {})
+        for group in self._groups.pop(unit, ()):
+            if group not in parts:
+                self._replace(unit, group, {}, changed)
+        for group, entries in parts.items():
+            self._replace(unit, group, entries, changed)
+        if parts:
+            self._groups[unit] = tuple(parts)
+        return changed
+
+    def regroup(self) -> None:
+        """The groups of keys are other ones now."""
+        blocks, groups = self._blocks, self._groups
+        self._blocks, self._groups, self._count = {}, {}, 0
+        for unit, theirs in groups.items():
+            wanted: dict[bytes, bytes] = {}
+            for group in theirs:
+                block = blocks[group]
+                if isinstance(block, _Sole):
+                    wanted |= block.entries(group)
+                else:
+                    wanted |= {key: block.claims[key][unit] for key in block.keys[unit]}
+            self.put(unit, wanted)
+
+    def holder(self, key: bytes) -> Unit | None:
+        """The unit whose value stands at ``key``."""
+        block = self._blocks.get(self._group(key))
+        if isinstance(block, _Shared):
+            return block.holders.get(key)
+        return block.unit if block is not None and key in self else None
+
+    def claimants(self, key: bytes) -> list[Unit]:
+        """The units that claim ``key``, its holder first."""
+        holder, block = self.holder(key), self._blocks.get(self._group(key))
+        others = sorted(block.claims.get(key, {}).keys() - {holder}) if isinstance(block, _Shared) else []
+        return others if holder is None else [holder, *others]
+
+    def __getitem__(self, key: bytes) -> bytes:
+        return self.within(self._group(key))[key]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its value, group by group."""
+        for group, block in self._blocks.items():
+            yield from block.entries(group).items()
+
+    def within(self, group: bytes) -> Mapping[bytes, bytes]:
+        """The keys and values of a group."""
+        if self._last[0] != group:
+            block = self._blocks.get(group)
+            self._last = (group, block.entries(group) if block is not None else {})
+        return self._last[1]
+
+    def reading(self) -> Reading:
+        """Begin to compare with all that etcd holds."""
+        self._readings += 1
+        return Reading(self, self._blocks, self._readings)
+
+    def grouped(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Each key with its group in front."""
+        return by_group(keys, self._group)
+
+    def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: Former) -> None:
+        block = self._blocks.get(group)
+        if isinstance(block, _Sole) and block.unit != unit:
+            before = block.entries(group)
+            block = self._blocks[group] = _Shared(
+                {key: {block.unit: value} for key, value in before.items()},
+                dict.fromkeys(before, block.unit),
+                {block.unit: frozenset(before)},
+            )
+        if isinstance(block, _Shared):
+            self._share(unit, group, block, entries, changed)
+            return
+        held = block.entries(group) if block is not None else {}
+        if entries == held:
+            return
+        for key in held.keys() | entries.keys():
+            if (former := held.get(key)) != entries.get(key):
+                changed[key] = former
+        self._count += len(entries) - len(held)
+        if entries:
+            self._blocks[group] = _Sole.of(unit, group, entries)
+        else:
+            del self._blocks[group]
+
+    def _share(
+        self, unit: Unit, group: bytes, block: _Shared, entries: dict[bytes, bytes], changed: Former
+    ) -> None:
+        claims, holders = block.claims, block.holders
+        for key in block.keys.pop(unit, frozenset()) | entries.keys():
+            wanted = claims.setdefault(key, {})
+            former = wanted[holders[key]] if key in holders else None
+            wanted.pop(unit, None)
+            if key in entries:
+                wanted[unit] = entries[key]
+            if wanted:
+                holders[key] = self._first(key, wanted)
+            else:
+                del claims[key], holders[key]
+            if former != (wanted[holders[key]] if wanted else None):
+                changed[key] = former
+            self._count += bool(wanted) - (former is not None)
+        if entries:
+            block.keys[unit] = frozenset(entries)
+        if len(block.keys) == 1:
+            (one,) = block.keys
+            self._blocks[group] = _Sole.of(one, group, block.entries(group))
+
+    def _first(self, key: bytes, wanted: Mapping[Unit, bytes]) -> Unit:
+        if len(wanted) == 1:
+            return next(iter(wanted))
+        return min(wanted, key=lambda unit: (self._rank(unit, key, wanted[unit]), unit))
+
+
+class Reading:
+    """One comparison of the claims with all keys of etcd, as these come; no claim may change meanwhile."""
+
+    def __init__(self, claims: Claims, blocks: Mapping[bytes, _Sole | _Shared], number: int) -> None:
+        self._claims, self._blocks, self._number = claims, blocks, number
+        self._left: dict[bytes, set[bytes]] = {}
+
+    def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """The keys of a page whose value is not the one wanted."""
+        unlike: dict[bytes, bytes] = {}
+        for group, key in self._claims.grouped(found):
+            wanted = self._claims.within(group)
+            if wanted.get(key) != found[key]:
+                unlike[key] = found[key]
+            if key in wanted:
+                left = self._left.get(group)
+                if left is None:
+                    left = self._left[group] = set(wanted)
+                left.discard(key)
+                if not left:
+                    self._blocks[group].met = self._number
+                    del self._left[group]
+        return unlike
+
+    def missing(self) -> Iterator[bytes]:
+        """The keys that no page had."""
+        for group, block in self._blocks.items():
+            if block.met != self._number:
+                yield from self._left.get(group) or block.entries(group)
+
+
+def by_group(keys: Iterable[bytes], group: Callable[[bytes], bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Each key with its group in front; that is mostly the one of the key before."""
+    common, below = b"", b"\n"
+    for key in keys:
+        if not key.startswith(below):
+            common = group(key)
+            below = b"\n" if common == key else common + b"/"
+        yield common, key
