@@ -62,7 +62,7 @@ class _Sole(Struct, gc=False):
 
     @classmethod
     def of(cls, unit: Unit, group: bytes, entries: Mapping[bytes, bytes]) -> _Sole:
-        if entries.keys() == {group}:
+        if len(entries) == 1 and group in entries:
             return cls(unit, entries[group], True)
         packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 4, zdict=_DICTIONARY)
         data = packer.compress(b"\0".join([*entries, *entries.values()])) + packer.flush()
@@ -163,11 +163,11 @@ class Claims(Entries):
     def reading(self) -> Reading:
         """Begin to compare with all that etcd holds."""
         self._readings += 1
-        return Reading(self, self._blocks, self._readings)
+        return Reading(self.within, self._group, self._blocks, self._readings)
 
-    def grouped(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Each key with its group in front."""
-        return by_group(keys, self._group)
+    def found(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+        """Each key with its value, if any; in order of groups this is faster than single look-ups."""
+        return ((key, self.within(group).get(key)) for group, key in by_group(keys, self._group))
 
     def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: Former) -> None:
         block = self._blocks.get(group)
@@ -225,15 +225,21 @@ class Claims(Entries):
 class Reading:
     """One comparison of the claims with all keys of etcd, as these come; no claim may change meanwhile."""
 
-    def __init__(self, claims: Claims, blocks: Mapping[bytes, _Sole | _Shared], number: int) -> None:
-        self._claims, self._blocks, self._number = claims, blocks, number
+    def __init__(
+        self,
+        within: Callable[[bytes], Mapping[bytes, bytes]],
+        group: Callable[[bytes], bytes],
+        blocks: Mapping[bytes, _Sole | _Shared],
+        number: int,
+    ) -> None:
+        self._within, self._group, self._blocks, self._number = within, group, blocks, number
         self._left: dict[bytes, set[bytes]] = {}
 
     def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """The keys of a page whose value is not the one wanted."""
         unlike: dict[bytes, bytes] = {}
-        for group, key in self._claims.grouped(found):
-            wanted = self._claims.within(group)
+        for group, key in by_group(found, self._group):
+            wanted = self._within(group)
             if wanted.get(key) != found[key]:
                 unlike[key] = found[key]
             if key in wanted:

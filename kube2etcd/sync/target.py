@@ -218,11 +218,11 @@ class Target:
         def batches() -> Iterator[changes.Batch]:
             nonlocal count
             for changed in refreshed:
-                new = [key for key, former in changed.items() if former is None]
+                new = sorted(key for key, former in changed.items() if former is None)
                 created = [
-                    Create(key, publisher.desired[key])
-                    for key in sorted(new)
-                    if key in publisher.desired and not publisher.is_pointer(key)
+                    Create(key, value)
+                    for key, value in publisher.desired.found(new)
+                    if value is not None and not publisher.is_pointer(key)
                 ]
                 written = {change.key for change in created}
                 self.mirror.desire({key: before for key, before in changed.items() if key not in written})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def changed(settings: Settings, outcome: Outcome, publisher: Publisher) -> Recor
     return records(outcome, publisher, reader)
 
 
-def told(settings: Settings, before: dict[bytes, bytes], publisher: Publisher) -> Records:
+def told(settings: Settings, before: Mapping[bytes, bytes], publisher: Publisher) -> Records:
     plan = diff(before, publisher.desired, publisher.layout.owner)
     return changed(settings, Outcome(plan.changes, existing=before), publisher)
 

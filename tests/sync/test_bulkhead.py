@@ -9,6 +9,7 @@ import pytest
 from kube2etcd.etcd import changes
 from kube2etcd.kube.objects import Event
 from kube2etcd.kube.store import Unit
+from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import Changed, EtcdLost
 from kube2etcd.sync.target import ETCD_RETRY
 from tests.sync.loop import Clock, Entries, World, clock, service, world
@@ -25,7 +26,7 @@ def test_a_unit_that_raises_costs_its_own_names(
 ) -> None:
     refresh = world.publisher.refresh
 
-    def faulty(units: Iterable[Unit]) -> set[bytes]:
+    def faulty(units: Iterable[Unit]) -> Former:
         units = list(units)
         if any(unit.name == "bad" for unit in units):
             raise ZeroDivisionError("a fault of ours")
