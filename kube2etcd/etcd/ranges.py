@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import msgspec
 
-# Keys in one answer: some 3 MB of typical records.
-PAGE = 16_384
+# Keys in one answer: some 700 kB of typical records, of which several answers are on their way at once.
+PAGE = 4_096
 
 
 class RangePage(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ _LEAST_PAGE = 256
 class Patience:
     """RangePage size and pieces in flight, so that answers arrive within the timeout (seconds).
 
-    Eight pieces of three megabytes are more than a slow line carries within one request's timeout.
+    Eight pieces of megabytes each are more than a slow line carries within one request's timeout.
     """
 
     def __init__(self, page: int, in_flight: int, timeout: float) -> None:

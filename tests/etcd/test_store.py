@@ -48,7 +48,7 @@ class SlowLine:
 def test_a_slow_line_is_read_in_the_end() -> None:
     keys = [b"/s/%06d" % number for number in range(20_000)]
     line = SlowLine(keys, 1500)
-    store = EtcdStore(cast(EtcdConnection, line), [b"/s/"])
+    store = EtcdStore(cast(EtcdConnection, line), [b"/s/"], page=16_384)
     for _ in range(2):
         with pytest.raises(EtcdSilent):
             store.snapshot()
