@@ -209,28 +209,22 @@ def lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], Api
     """
     parts: list[bytes] = []
     length = 0
-    for chunk in _explained(response, explain):
-        first, *rest = chunk.split(b"\n")
-        parts.append(first)
-        length += len(first)
-        if not rest:
-            if length > MAX_LINE:
-                raise ApiTruncated(f"a line of the watch has more than {MAX_LINE} bytes and no end")
-            continue
-        rest.insert(0, b"".join(parts))
-        last = rest.pop()
-        parts, length = ([last], len(last)) if last else ([], 0)
-        yield from filter(None, rest)
-    if length:
-        raise ApiTruncated(f"the watch ended in the middle of a line, after {length} bytes of it")
-
-
-def _explained(
-    response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]
-) -> Iterator[bytes]:
     try:
-        yield from arriving(response)
+        for chunk in arriving(response):
+            first, *rest = chunk.split(b"\n")
+            parts.append(first)
+            length += len(first)
+            if not rest:
+                if length > MAX_LINE:
+                    raise ApiTruncated(f"a line of the watch has more than {MAX_LINE} bytes and no end")
+                continue
+            rest.insert(0, b"".join(parts))
+            last = rest.pop()
+            parts, length = ([last], len(last)) if last else ([], 0)
+            yield from filter(None, rest)
     except (ReadTimeoutError, TimeoutError) as error:
         raise ApiSilent(str(explain(error))) from error
     except (HTTPError, OSError, ValueError) as error:
         raise explain(error) from error
+    if length:
+        raise ApiTruncated(f"the watch ended in the middle of a line, after {length} bytes of it")
