@@ -203,6 +203,17 @@ def test_lost_data_is_noticed_while_writing(etcd: EtcdV2, store: V2Store) -> Non
     assert store.snapshot().entries.keys() <= {b"/skydns/y"}
 
 
+def test_data_lost_amid_deletions_is_read_again(etcd: EtcdV2, store: V2Store) -> None:
+    put(store, **{"a/x": "1", "a/_tcp/x": "1"})
+    etcd.kill()
+    with pytest.raises(EtcdUnavailable):
+        store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
+    etcd.wipe()
+    assert store.snapshot().entries == {}, "directories to tidy up are in the way of no snapshot"
+    put(store, y="1")
+    assert etcd.dump(PREFIX) == {f"{PREFIX}/y": "1"}
+
+
 def test_servers_are_tried_in_turn(binaries: Binaries, tmp_path: Path) -> None:
     members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
     urls = (f"http://127.0.0.1:{free_port()}", *(member.url for member in members))
