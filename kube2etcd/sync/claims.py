@@ -8,6 +8,7 @@ decided by rank alone, never by who came first, so a restart decides alike.  Pur
 from __future__ import annotations
 
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -20,21 +21,21 @@ Rank: TypeAlias = tuple[int, int, str, str, str]
 #: Keys with what was wanted there before; None: nothing.
 Former: TypeAlias = dict[bytes, bytes | None]
 
-#: What deflate finds in nearly every group.  The window (4 KiB) and the memory of one compression are small.
+#: What deflate finds in nearly every group.  A window of 1 KiB is as good as a larger one, and faster.
 _DICTIONARY: Final = (
     b"/skydns/local/cluster/svc/_udp/_tcp/_http-P443-P80-H\0"
     b'{"host":"10.0.0.","port":80{"host":"192.168.","port":-1,"priority":65536,"ttl":30,"targetstrip":1,'
     b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
 )
-_WINDOW: Final = -12
+_WINDOW: Final = -10
 
 
 class Entries(Mapping[bytes, bytes]):
     """Keys and values that are found one by one or run through."""
 
+    @abstractmethod
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """Every key with its value."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[bytes]:
         return (key for key, _ in self.pairs())
@@ -64,7 +65,7 @@ class _Sole(Struct, gc=False):
     def of(cls, unit: Unit, group: bytes, entries: Mapping[bytes, bytes]) -> _Sole:
         if len(entries) == 1 and group in entries:
             return cls(unit, entries[group], True)
-        packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 4, zdict=_DICTIONARY)
+        packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 2, zdict=_DICTIONARY)
         data = packer.compress(b"\0".join([*entries, *entries.values()])) + packer.flush()
         return cls(unit, data, False)
 
@@ -184,9 +185,11 @@ class Claims(Entries):
         held = block.entries(group) if block is not None else {}
         if entries == held:
             return
-        for key in held.keys() | entries.keys():
-            if (former := held.get(key)) != entries.get(key):
-                changed[key] = former
+        if not held:
+            changed.update(dict.fromkeys(entries))
+        else:
+            unlike = (key for key in held.keys() | entries.keys() if held.get(key) != entries.get(key))
+            changed.update((key, held.get(key)) for key in unlike)
         self._count += len(entries) - len(held)
         if entries:
             self._blocks[group] = _Sole.of(unit, group, entries)

@@ -75,8 +75,10 @@ class Publisher:
             for outer in zones
         }
         nested_first = sorted(zones, key=lambda one: -len(one.name.labels))
+        above = self.layout.prefix.count("/") + 1
         self._below = [
-            (self.layout.zone_range(one.name), len(one.name.labels) + one.depth) for one in nested_first
+            (self.layout.zone_range(one.name), above + len(one.name.labels) + one.depth)
+            for one in nested_first
         ]
         self._selective = [one for one in zones if isinstance(one, ServicesZone) and one.follows_namespaces()]
 
@@ -232,9 +234,8 @@ class Publisher:
         head, own, _ = key.partition(_OWN)
         if own:
             return head + own
-        for below, deep in self._below:
+        for below, depth in self._below:
             if key.startswith(below):
-                depth = self.layout.prefix.count("/") + deep + 1
                 return b"/".join(key.split(b"/", depth)[:depth])
         return key
 

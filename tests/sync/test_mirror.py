@@ -178,6 +178,14 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 @LAW
 @given(STEPS)
 @example([("they", (Delete(b"/a"),), 0), ("we", (Delete(b"/a"),), 0), ("they", (Put(b"/a", b"1"),), 0)])
+@example(
+    [
+        ("they", (Put(b"/b", b"2"),), 0),
+        ("we", (Put(b"/a", b"2"),), 0),
+        ("we", (Put(b"/a", b"1"),), 0),
+        ("watch", (), 2),
+    ]
+)
 def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
     run(steps)
 
