@@ -1,4 +1,4 @@
-"""Every error of this program, named for what the caller can do about it.
+"""Errors shared by the packages, named for what the caller can do about it.
 
 A message is one sentence: what is wrong, where, and what to do. It never holds a token, a password or a
 private key.

@@ -306,7 +306,8 @@ class V2Store:
         for hidden in (True, False):
             directories = [one for one in inside if self._tree.is_hidden(one) == hidden]
             for _, outcomes in self._connection.together(clear, directories):
-                for change, outcome in outcomes if isinstance(outcomes, list) else ():
+                assert isinstance(outcomes, list), "what etcd refuses is among the outcomes"
+                for change, outcome in outcomes:
                     tally.add(change, outcome)
 
     def _put(self, change: Put) -> None:
@@ -337,14 +338,14 @@ class V2Store:
 
     def _delete(self, change: Delete) -> EtcdRefused | None:
         path, known = self._tree.path(change.key), self._known.get(change.key)
-        if known is None:
-            # Reported by the watch, or gone: nothing is deleted that was not read.
-            gone = self._connection.get(path, quorum="true").code == NOT_FOUND
-        else:
-            try:
+        try:
+            if known is None:
+                # Reported by the watch, or gone: nothing is deleted that was not read.
+                gone = self._connection.get(path, quorum="true").code == NOT_FOUND
+            else:
                 gone = self._write("DELETE", path, prevIndex=str(known)).code in (0, NOT_FOUND)
-            except EtcdRefused as error:
-                return error
+        except EtcdRefused as error:
+            return error
         if not gone:
             return _ChangedError(path)
         self._known.pop(change.key, None)

@@ -146,7 +146,8 @@ class _Sources:
             elif key not in keys:
                 hint = did_you_mean(str(key), keys if known is ZONE_FIELDS else _places(keys))
                 self.faults.append(f"{where} is not a setting{hint}")
-            elif value is None:
+            # In a zone a null, often of a template, is a fault: the default of a selector is everything.
+            elif value is None and known is not ZONE_FIELDS:
                 continue
             elif path in known:
                 yield path, _Given(value, where, known[path].convert)
@@ -174,9 +175,9 @@ class _Sources:
         found = {}
         for key, given in self._mapping(value, ZONE_FIELDS, "", f"{where}."):
             found[key] = self._read(ZONE_FIELDS[key], given)
-            if given.value == []:
-                self.faults.append(f"{given.where} is an empty list; leave it out for the default")
-        if "zone" not in found:
+            if ZONE_FIELDS[key].many and not _parts(given.value):
+                self.faults.append(f"{given.where} is empty; leave it out for the default, or write a list")
+        if "zone" not in value:
             self.faults.append(f"{where} has no name; write zone: NAME")
         if len(self.faults) == before:
             self.zone_names[f"zones[{len(self.zones)}].zone"] = f"{where}.zone"
@@ -273,9 +274,11 @@ class _Sources:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What stands between commas in a text, or in each of several."""
+    """What stands between commas in a text, or in each of several; a list as it is."""
     if isinstance(value, tuple):
         return [part for text in value for part in _parts(text)]
+    if isinstance(value, list):
+        return value
     if not isinstance(value, str):
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]

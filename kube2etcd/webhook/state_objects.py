@@ -61,6 +61,10 @@ class _Changed(Exception):
     """The object is not the version that we know."""
 
 
+class _Missing(NotStored):
+    """404: the object, the namespace or the kind is not there."""
+
+
 @dataclass(slots=True)
 class _Object:
     """What we know of one object."""
@@ -203,6 +207,10 @@ class ObjectsStore:
         except _Changed:
             known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
+        except _Missing:
+            # Somebody deleted it: the next call creates it.
+            known.version = ""
+            raise
         known.version, known.text, known.stored = _identity(answer)[1], text, True
 
     def _body(self, name: str, text: str) -> dict[str, Any]:
@@ -245,7 +253,7 @@ class ObjectsStore:
         except ApiNotFound as error:
             known = "create the namespace" in str(error)
             hint = "" if known else "; the state needs ExternalDNS's DNSEndpoint definition"
-            raise NotStored(f"{error}{hint}") from None
+            raise _Missing(f"{error}{hint}") from None
         except ApiError as error:
             raise NotStored(str(error)) from None
         try:

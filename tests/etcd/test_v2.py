@@ -158,6 +158,14 @@ def test_a_key_that_cannot_be_is_not_deleted(server: Server, store: V2Store) -> 
     assert "cannot hold such a key" in reason
 
 
+def test_a_key_whose_deletion_cannot_be_checked_is_refused(server: Server, store: V2Store) -> None:
+    server.answer = lambda *_: (400, {"errorCode": 209, "message": "Invalid field"})
+    result = store.apply(batch(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/y")))
+    assert result.written == 0
+    assert [change.key for change, _ in result.refused] == [b"/skydns/a/x", b"/skydns/a/y"]
+    assert all("Invalid field" in reason for _, reason in result.refused)
+
+
 def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Server, store: V2Store) -> None:
     def answer(_: str, path: str, __: dict[str, str]) -> Told:
         if path.endswith("/hidden"):

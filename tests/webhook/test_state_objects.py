@@ -289,6 +289,8 @@ def test_an_object_that_goes_while_it_is_written_is_back() -> None:
     api.objects.clear()
     with pytest.raises(NotStored):
         store.save(state("a", target="10.0.0.2"), soon())
+    store.save(state("a", target="10.0.0.2"), soon())
+    assert ObjectsStore(api, "dns").load() == state("a", target="10.0.0.2")
     assert store.check(state("a"), soon()) == state("a")
     assert ObjectsStore(api, "dns").load() == state("a")
 

@@ -184,6 +184,12 @@ def test_an_odd_event_keeps_identity_and_version() -> None:
     assert isinstance(event.rejected, Rejected)
 
 
+def test_the_last_of_two_objects_in_an_event_counts() -> None:
+    good = json.dumps({"metadata": {**META, "resourceVersion": "9"}}).encode()
+    event = decode_event(SERVICES, b'{"type":"ADDED","object":{"spec":[]},"object":' + good + b"}")
+    assert event == Event("ADDED", Service(Metadata("demo", "x")), "demo", "x", "9")
+
+
 def test_an_odd_event_with_odd_metadata_keeps_what_can_be_kept() -> None:
     odd = {"metadata": {**META, "resourceVersion": 9, "uid": []}, "spec": []}
     event = decode_event(SERVICES, line("MODIFIED", odd))
