@@ -113,7 +113,7 @@ class Metrics:
             "malformed_keys", "Foreign values under our zones that no DNS server can read."
         )
         self.contested = gauge(
-            "contested_keys", "Keys that we want and another writer holds by right of its owner id."
+            "contested_keys", "Keys that we want and another writer keeps: its owner ID sorts before ours."
         )
         self.disputed = gauge(
             "disputed_keys", "Keys left to another writer that has our owner id; nothing is deleted then."
@@ -133,7 +133,7 @@ class Metrics:
         self.held = gauge(
             "held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits."
         )
-        self.ready = gauge("ready", "1 when etcd was equal to the cluster and can be reached.")
+        self.ready = gauge("ready", "1 if etcd matched the cluster at the last comparison and is reachable.")
         self.leads = gauge("leader", "1 when this bridge writes; 0 when it stands by (--leader-elect).")
         self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")

@@ -70,7 +70,7 @@ Examples:
   kube2etcd wait old.shop.svc.cluster.local --for absent
 
 Exit codes:
-  0  DNS answers that
+  0  the awaited answer arrived
   1  timed out
   2  invalid options
 """,

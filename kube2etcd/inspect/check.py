@@ -132,31 +132,31 @@ def _asked(what: str, ask: Callable[[], Finding | str], fault: str = "") -> Find
 
 
 def _state_objects(api: ApiConnection, namespace: str) -> Finding | str:
-    """Whether the state of the webhook can be kept as objects in ``namespace``."""
+    """Whether the state of the webhook can be stored as objects in ``namespace``."""
     kind, what = KINDS["dnsendpoints"], f"state in {namespace}"
     ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
     try:
         found = json.loads(api.get(kind.path(namespace), ours, timeout=PATIENCE)).get("items") or []
     except ApiNotFound:
-        missing = f"{kind.resource} are not installed: the state cannot be kept, and calls are put off"
-        return Finding(what, "fault", missing)
+        missing = f"{kind.resource} are not installed: the state cannot be stored"
+        return Finding(what, "fault", f"{missing}, and ExternalDNS's calls fail until then")
     only = {"fieldSelector": f"metadata.name={namespace}"}
     if not json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE)).get("items"):
         return Finding(what, "fault", f"there is no namespace {namespace}: create it")
     refused = [f"{verb}d" for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
     if refused:
         denied = f"{kind.resource} may be listed, but not {' and '.join(refused)}"
-        return Finding(what, "fault", f"{denied}: calls of ExternalDNS would be put off")
+        return Finding(what, "fault", f"{denied}: ExternalDNS's calls fail until then")
     if wishes := [one for one in found if (one.get("spec") or {}).get("endpoints")]:
         return Finding(
             what,
             "note",
             f"{len(wishes)} objects have the form of a former version, which ExternalDNS with --source=crd"
-            " takes for wishes: start the webhook of this version, which rewrites them",
+            " reads as desired endpoints: start the webhook of this version, which rewrites them",
         )
     cleanup = _may(api, kind, namespace, "deletecollection")
-    return "it can be kept" + (
-        ", and taken out by --cleanup" if cleanup else "; --cleanup may not take it out"
+    return "it can be stored" + (
+        ", and --cleanup can delete it" if cleanup else "; --cleanup may not delete it"
     )
 
 
@@ -208,7 +208,8 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
         if not isinstance(connection, V2Connection):
             if webhook.inside and webhook.state_objects is None:
                 state = webhook.state_prefix
-                yield _asked(f"state under {state}", partial(_state, connection, state), "it cannot be kept")
+                stored = partial(_state, connection, state)
+                yield _asked(f"state under {state}", stored, "it cannot be stored")
             if settings.leader_elect:
                 yield _asked("election", partial(_election, connection, settings))
     yield from _others(settings, entries)
@@ -216,7 +217,7 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
 
 def _state(connection: EtcdConnection, prefix: str) -> str:
     store.may_write(connection, f"{prefix}/manifest".encode())
-    return "it can be kept"
+    return "it can be stored"
 
 
 def _election(connection: EtcdConnection, settings: Settings) -> Finding | str:

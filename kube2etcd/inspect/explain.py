@@ -46,7 +46,7 @@ UNKNOWN: Final = 2
 Asked: TypeAlias = Callable[[Name, str], Answer]
 
 #: Why a key that we want is another writer's.
-CONTESTED: Final = "another writer holds it by right of its owner id"
+CONTESTED: Final = "another writer keeps it: its owner ID sorts before ours"
 
 #: Foreign keys that one answer names.
 MOST_FOREIGN: Final = 10
@@ -271,8 +271,8 @@ class Explainer:
         """What is to be said of keys, whatever is asked: who has those that we want and must leave."""
         layout = self._publisher.layout
         return [
-            f"the contest for the name is lost: {CONTESTED} ({owner_of(self._keys[key])}), which sorts before"
-            f" ours ({layout.owner})"
+            f"another writer ({owner_of(self._keys[key])}) keeps this name: its owner ID sorts before ours"
+            f" ({layout.owner})"
             for key in sorted(diff(self._keys, self._desired, layout.owner, keys).contested)
         ]
 

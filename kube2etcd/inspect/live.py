@@ -258,7 +258,7 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
         since = time.time() - (now - min(listings.stale.values()))
         moment = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
         kinds = ", ".join(sorted(listings.stale))
-        found.append(f"{kinds} cannot be followed since {moment}Z: what changed after that is not known")
+        found.append(f"{kinds} have not been watched since {moment}Z; later changes are unknown")
     if target.trouble:
         found.append(f"etcd is in trouble: {target.trouble}")
     if target.other_leader:

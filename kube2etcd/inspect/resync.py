@@ -309,7 +309,7 @@ def text(
     lines = list(_key_lines(outcome) if records is None else _record_lines(records.changes, style))
     lines += [f"! {printable(_text(key))}  refused by etcd: {reason}" for key, reason in outcome.refused]
     lines += [
-        f"? {printable(_text(key))}  of another and malformed: it spoils the names above it"
+        f"? {printable(_text(key))}  another writer's malformed value: breaks every name above it"
         for key in sorted(outcome.malformed)[:SHOWN]
     ]
     if style.colour:

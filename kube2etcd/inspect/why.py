@@ -302,7 +302,9 @@ def missing_ns(zone: Zone) -> str:
 def _about_apex(zone: Zone, rtype: str, answer: Answer) -> str:
     if not answer.answers:
         return missing_ns(zone)
-    return "the DNS server makes the SOA itself" if rtype == "SOA" else f"it is made of ns.dns.{zone.name}"
+    if rtype == "SOA":
+        return "the DNS server makes the SOA itself"
+    return f"it comes from the addresses of ns.dns.{zone.name}"
 
 
 def _other_types(rows: list[Row]) -> str:

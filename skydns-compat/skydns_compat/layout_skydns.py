@@ -1,8 +1,9 @@
 """Records to etcd entries for classic SkyDNS, which reads etcd's v2 keys: kube2sky's layout.  Pure.
 
 A directory cannot hold a value, so every name is a directory with *leaves* in it, and nothing rewrites
-questions.  A leaf is a hash of its content, with an upper-case letter, so that it is no name of a question.
-skydns-compat/README.md has the rules of the reader.
+questions.  A leaf is a hash of its content behind `H`: in upper case it is no name of a question.  That of a
+name server begins with `n`: NS shows it, so it must be one.  skydns-compat/README.md has the rules of the
+reader.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def test_the_zone_that_takes_a_name_is_named(tmp_path: Path) -> None:
 
 def test_a_name_server_makes_the_ns_record(tmp_path: Path) -> None:
     (found,) = explainer(tmp_path, dns_server_ip=("10.0.0.10",)).explain(question_name("cluster.local"), "NS")
-    assert found.reasons == ("it is made of ns.dns.cluster.local",)
+    assert found.reasons == ("it comes from the addresses of ns.dns.cluster.local",)
 
 
 @pytest.mark.parametrize(("rival", "loses"), [("elder", True), ("younger", False)])
@@ -202,10 +202,7 @@ def test_the_writer_that_takes_a_name_is_named(tmp_path: Path, rival: str, loses
     theirs = f'{{"host":"10.0.0.5","owner":"{rival}"}}'.encode()
     keys = {b"/skydns/io/dtk/foo/own_": theirs, b"/skydns/io/dtk/foo/own_/10-0-0-5-H": theirs}
     (found,) = explainer(tmp_path, keys).explain(question_name("foo.dtk.io"), "A")
-    lost = (
-        f"the contest for the name is lost: another writer holds it by right of its owner id ({rival}), which"
-        " sorts before ours (kube2etcd)"
-    )
+    lost = f"another writer ({rival}) keeps this name: its owner ID sorts before ours (kube2etcd)"
     assert found.reasons.count(lost) == loses
 
 

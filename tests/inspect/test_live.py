@@ -176,7 +176,7 @@ def stand_by(bridge: Bridge) -> None:
         (refuse, "etcd refuses to write the name: "),
         (dispute, "another writer with our owner id undoes our changes of the name"),
         (miss, "a change of the name is not written yet"),
-        (stop_following, "services cannot be followed since 2"),
+        (stop_following, "services have not been watched since 2"),
         (wait_for_lists, "pods are not listed yet; nothing is published before"),
         (lose_etcd, "etcd is in trouble: no connection"),
         (stand_by, "this bridge stands by: dns-2 writes"),

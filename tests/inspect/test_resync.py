@@ -313,7 +313,7 @@ TEXTS: list[tuple[str, Outcome, Records | None, Style, list[str]]] = [
             "- /b",
             "~ /c  \\xff -> {new}",
             "! /a  refused by etcd: too large",
-            "? /x  of another and malformed: it spoils the names above it",
+            "? /x  another writer's malformed value: breaks every name above it",
             "2 keys of others left alone",
             "1 added, 1 changed, 1 deleted of 1,234 keys",
         ],

@@ -180,10 +180,10 @@ def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
     expect("default", "ok", "--cleanup may not")
     for one in role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"):
         strict.apply(one)
-    expect("default", "ok", "taken out by --cleanup")
+    expect("default", "ok", "--cleanup can delete it")
     former = dns_endpoint("kube2etcd-webhook-01", endpoint("foo.dtk.io", "A", "10.0.0.5"))
     former["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kube2etcd-webhook"}
     strict.apply(former)
-    expect("default", "note", "takes for wishes")
+    expect("default", "note", "reads as desired endpoints")
     strict.delete(former)
     assert strict.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default") == []

@@ -143,7 +143,7 @@ def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
     assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
     assert "why: a plan is held: " in explained.stdout
-    assert "why: services cannot be followed since 2" in explained.stdout
+    assert "why: services have not been watched since 2" in explained.stdout
     assert etcd.dump("/skydns") == before
     proxy.mend()
     wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)
