@@ -254,7 +254,7 @@ def resync(
             if not (total := len(plan.changes)):
                 return
             result = store.apply(
-                generations(plan, publisher.group, MAX_TXN_OPS),
+                generations(plan, publisher.groups, MAX_TXN_OPS),
                 lambda count: progress("writing keys", count, total),
             )
             refused.update((change.key, reason) for change, reason in result.refused)

@@ -1,7 +1,7 @@
 """Which unit holds each key, and the values that units want there.
 
 Many keys are held for long and looked at seldom, so they are compressed by group: an object's subtree, or a
-key alone (`Publisher.group`).  Only a group that several units share is held key by key.  Who wins a key is
+key alone (`groups`).  Only a group that several units share is held key by key.  Who wins a key is
 decided by rank alone, never by who came first, so a restart decides alike.  Pure.
 """
 
@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct, field
 
 from kube2etcd.kube.store import Unit
+from kube2etcd.sync.groups import Groups
 
 #: Order among the units that claim one key; the smallest has it.
 Rank: TypeAlias = tuple[int, int, str, str, str]
@@ -92,9 +93,9 @@ class _Shared(Struct, gc=True):
 class Claims(Entries):
     """The winning value of each key."""
 
-    def __init__(self, group: Callable[[bytes], bytes], rank: Callable[[Unit, bytes, bytes], Rank]) -> None:
-        """``group`` gives a key's group, ``rank(unit, key, value)`` orders the claimants of a key."""
-        self._group, self._rank = group, rank
+    def __init__(self, groups: Groups, rank: Callable[[Unit, bytes, bytes], Rank]) -> None:
+        """``rank(unit, key, value)`` orders the claimants of a key."""
+        self._grouping, self._rank = groups, rank
         self._blocks: dict[bytes, _Sole | _Shared] = {}
         self._groups: dict[Unit, tuple[bytes, ...]] = {}
         self._count = self._readings = 0
@@ -104,7 +105,7 @@ class Claims(Entries):
         """Replace all claims of ``unit`` with ``after``; returns the keys whose value changed."""
         changed: Former = {}
         parts: dict[bytes, dict[bytes, bytes]] = {}
-        for group, key in by_group(after, self._group):
+        for group, key in self._grouping.each(after):
             parts.setdefault(group, {})[key] = after[key]
         self._last = (b"", {})
         for group in self._groups.pop(unit, ()):
@@ -116,35 +117,38 @@ class Claims(Entries):
             self._groups[unit] = tuple(parts)
         return changed
 
-    def regroup(self) -> None:
-        """The groups of keys are other ones now."""
-        blocks, groups = self._blocks, self._groups
-        self._blocks, self._groups, self._count = {}, {}, 0
-        for unit, theirs in groups.items():
+    def regroup(self, groups: Groups) -> Former:
+        """Take other groups; returns the keys whose value changed, since units rank by what they are now."""
+        shared = [block for block in self._blocks.values() if isinstance(block, _Shared)]
+        before = {key: value for block in shared for key, value in block.entries(b"").items()}
+        blocks, theirs = self._blocks, self._groups
+        self._grouping, self._blocks, self._groups, self._count = groups, {}, {}, 0
+        for unit, held in theirs.items():
             wanted: dict[bytes, bytes] = {}
-            for group in theirs:
+            for group in held:
                 block = blocks[group]
                 if isinstance(block, _Sole):
                     wanted |= block.entries(group)
                 else:
                     wanted |= {key: block.claims[key][unit] for key in block.keys[unit]}
             self.put(unit, wanted)
+        return {key: value for key, value in before.items() if self[key] != value}
 
     def holder(self, key: bytes) -> Unit | None:
         """The unit whose value stands at ``key``."""
-        block = self._blocks.get(self._group(key))
+        block = self._blocks.get(self._grouping.of(key))
         if isinstance(block, _Shared):
             return block.holders.get(key)
         return block.unit if block is not None and key in self else None
 
     def claimants(self, key: bytes) -> list[Unit]:
         """The units that claim ``key``, its holder first."""
-        holder, block = self.holder(key), self._blocks.get(self._group(key))
+        holder, block = self.holder(key), self._blocks.get(self._grouping.of(key))
         others = sorted(block.claims.get(key, {}).keys() - {holder}) if isinstance(block, _Shared) else []
         return others if holder is None else [holder, *others]
 
     def __getitem__(self, key: bytes) -> bytes:
-        return self.within(self._group(key))[key]
+        return self.within(self._grouping.of(key))[key]
 
     def __len__(self) -> int:
         return self._count
@@ -164,11 +168,11 @@ class Claims(Entries):
     def reading(self) -> Reading:
         """Begin to compare with all that etcd holds."""
         self._readings += 1
-        return Reading(self.within, self._group, self._blocks, self._readings)
+        return Reading(self.within, self._grouping, self._blocks, self._readings)
 
     def found(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
         """Each key with its value, if any; in order of groups this is faster than single look-ups."""
-        return ((key, self.within(group).get(key)) for group, key in by_group(keys, self._group))
+        return ((key, self.within(group).get(key)) for group, key in self._grouping.each(keys))
 
     def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: Former) -> None:
         block = self._blocks.get(group)
@@ -231,17 +235,17 @@ class Reading:
     def __init__(
         self,
         within: Callable[[bytes], Mapping[bytes, bytes]],
-        group: Callable[[bytes], bytes],
+        groups: Groups,
         blocks: Mapping[bytes, _Sole | _Shared],
         number: int,
     ) -> None:
-        self._within, self._group, self._blocks, self._number = within, group, blocks, number
+        self._within, self._groups, self._blocks, self._number = within, groups, blocks, number
         self._left: dict[bytes, set[bytes]] = {}
 
     def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """The keys of a page whose value is not the one wanted."""
         unlike: dict[bytes, bytes] = {}
-        for group, key in by_group(found, self._group):
+        for group, key in self._groups.each(found):
             wanted = self._within(group)
             if wanted.get(key) != found[key]:
                 unlike[key] = found[key]
@@ -260,13 +264,3 @@ class Reading:
         for group, block in self._blocks.items():
             if block.met != self._number:
                 yield from self._left.get(group) or block.entries(group)
-
-
-def by_group(keys: Iterable[bytes], group: Callable[[bytes], bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Each key with its group in front; that is mostly the one of the key before."""
-    common, below = b"", b"\n"
-    for key in keys:
-        if not key.startswith(below):
-            common = group(key)
-            below = b"\n" if common == key else common + b"/"
-        yield common, key

@@ -14,12 +14,12 @@ come before Deletes, except that one group changes in one transaction.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.claims import by_group
+from kube2etcd.sync.groups import Groups
 from skydns_compat.layout import OWN
 from skydns_compat.message import owner_of
 
@@ -211,21 +211,21 @@ def _more_names(existing: Mapping[bytes, bytes], owner_mark: bytes, least: float
 
 
 def generations(
-    plan: Plan, group: Callable[[bytes], bytes], max_ops: int
+    plan: Plan, groups: Groups, max_ops: int
 ) -> tuple[tuple[changes.Batch, ...], tuple[changes.Batch, ...]]:
     """Batches of at most ``max_ops`` changes: first those that put, then those that only delete.
 
-    The changes of one ``group`` share a transaction.  A group too large for one puts in the first generation
+    The changes of one group share a transaction.  A group too large for one puts in the first generation
     and deletes in the second, so no name is missing in between.
     """
-    groups: dict[bytes, list[changes.Change]] = {}
+    members_of: dict[bytes, list[changes.Change]] = {}
     keys = (change.key for change in plan.changes)
-    for change, (common, _) in zip(plan.changes, by_group(keys, group), strict=True):
-        groups.setdefault(common, []).append(change)
+    for change, (common, _) in zip(plan.changes, groups.each(keys), strict=True):
+        members_of.setdefault(common, []).append(change)
     adding: list[list[changes.Change]] = []
     taking: list[list[changes.Change]] = []
     deleting = bool(plan.deletes)
-    for members in groups.values():
+    for members in members_of.values():
         deletes: list[changes.Change] = (
             [one for one in members if isinstance(one, Delete)] if deleting else []
         )

@@ -16,13 +16,14 @@ from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.sync.claims import Claims, Former, Rank
+from kube2etcd.sync.groups import Groups
 from kube2etcd.sync.ownership import ExclusiveNames, Seniority
 from kube2etcd.sync.reasons import LoggedReasons
 from kube2etcd.zones.base import Expected, Published, Taken, Zone, sort_of
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.services import ServicesZone
-from skydns_compat.layout import OWN, Layout
+from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, address_of
 from skydns_compat.records import Alias, Pointer, Record
@@ -31,7 +32,6 @@ _Found: TypeAlias = list[tuple[Zone, Published]]
 
 #: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
 _CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
-_OWN = f"/{OWN}".encode()
 #: Rank of an empty non-terminal; any data wins.
 _NON_TERMINAL = 3
 
@@ -45,7 +45,9 @@ class Publisher:
         self.store = store
         self.layout = layout
         self.zones: tuple[Zone, ...] = ()
-        self.desired = Claims(self.group, self._rank)
+        self.groups = Groups(layout)
+        self.desired = Claims(self.groups, self._rank)
+        self._regrouped: Former = {}
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
         self._selecting: dict[str, frozenset[Name]] = {}  # Namespace -> zones that its labels select it for
         self._reverse = f"{layout.prefix}/arpa/".encode()
@@ -63,7 +65,8 @@ class Publisher:
         before = set(self._zone_units)
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._take((*kept, *external))
-        self.desired.regroup()
+        for key, former in self.desired.regroup(self.groups).items():
+            self._regrouped.setdefault(key, former)
         return before | set(self.units())
 
     def _take(self, zones: tuple[Zone, ...]) -> None:
@@ -74,12 +77,7 @@ class Publisher:
             outer.name: [one.name for one in zones if one.name != outer.name and one.name.below(outer.name)]
             for outer in zones
         }
-        nested_first = sorted(zones, key=lambda one: -len(one.name.labels))
-        above = self.layout.prefix.count("/") + 1
-        self._below = [
-            (self.layout.zone_range(one.name), above + len(one.name.labels) + one.depth)
-            for one in nested_first
-        ]
+        self.groups = Groups(self.layout, zones)
         self._selective = [one for one in zones if isinstance(one, ServicesZone) and one.follows_namespaces()]
 
     @property
@@ -92,7 +90,7 @@ class Publisher:
 
         Where a Namespace is among them, so are its followers (`with_followers`).
         """
-        changed: Former = {}
+        changed = self._regrouped.copy()
         for unit in units:
             found = self._found(unit)
             self._exclusive.want(unit, self._wanted(unit, found))
@@ -101,6 +99,7 @@ class Publisher:
         # Ownership of names is final only now.
         for unit in self._exclusive.take_changed():
             self._put(unit, self.by_zone(unit), changed)
+        self._regrouped.clear()
         return changed
 
     def _put(self, unit: Unit, found: _Found, changed: Former) -> None:
@@ -228,16 +227,6 @@ class Publisher:
         """What was left out for an odd reason since the last call; each reason once for each object."""
         reasons, self._unlogged = self._unlogged, []
         return reasons
-
-    def group(self, key: bytes) -> bytes:
-        """What changes in one transaction with ``key``: its object's subtree, or the key alone."""
-        head, own, _ = key.partition(_OWN)
-        if own:
-            return head + own
-        for below, depth in self._below:
-            if key.startswith(below):
-                return b"/".join(key.split(b"/", depth)[:depth])
-        return key
 
     def with_followers(self, units: set[Unit]) -> set[Unit]:
         """The units, and the Services of a Namespace that a zone selects now, or no longer does."""

@@ -229,7 +229,7 @@ class Target:
                 count += len(created)
                 if len(first) <= MANY:
                     first.extend(created)
-                yield from generations(Plan(tuple(created)), publisher.group, MAX_TXN_OPS)[0]
+                yield from generations(Plan(tuple(created)), publisher.groups, MAX_TXN_OPS)[0]
 
         self._loads = 0  # should it fail, what is missing was not taken away by others
         result = self._store.apply([batches()], self._progress)
@@ -240,7 +240,7 @@ class Target:
 
     def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
         """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
-        result = self._store.apply(generations(plan, self._publisher.group, MAX_TXN_OPS), self._progress)
+        result = self._store.apply(generations(plan, self._publisher.groups, MAX_TXN_OPS), self._progress)
         self.mirror.wrote(plan.changes, result)
         refused = {change.key for change, _ in result.refused}
         accepted = Counter(isinstance(one, Delete) for one in plan.changes if one.key not in refused)

@@ -6,15 +6,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.claims import Claims, Rank, by_group
+from kube2etcd.sync.claims import Claims, Rank
+from kube2etcd.sync.groups import Groups
+from skydns_compat.layout import Layout
 from tests.strategies import LAW
 
 A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 
 
-def group(key: bytes) -> bytes:
-    """The first label; what is below ``/p`` is alone."""
-    return key if key.startswith(b"/p") else b"/".join(key.split(b"/")[:2])
+class FirstLabels(Groups):
+    """A group is the first label; what is below ``/p`` is alone."""
+
+    def of(self, key: bytes) -> bytes:
+        return key if key.startswith(b"/p") else b"/".join(key.split(b"/")[:2])
+
+
+class Alone(Groups):
+    """Each key is a group."""
+
+    def of(self, key: bytes) -> bytes:
+        return key
+
+
+GROUPS = FirstLabels(Layout())
 
 
 def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
@@ -22,7 +36,7 @@ def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
 
 
 def test_the_smallest_rank_has_the_key() -> None:
-    claims = Claims(group, ranked)
+    claims = Claims(GROUPS, ranked)
     assert claims.put(B, {b"/k": b"2b", b"/own": b"1b"}) == {b"/k": None, b"/own": None}
     assert claims.put(A, {b"/k": b"1a"}) == {b"/k": b"2b"}
     assert (claims.claimants(b"/k"), dict(claims.items())) == ([A, B], {b"/k": b"1a", b"/own": b"1b"})
@@ -36,7 +50,7 @@ def test_the_smallest_rank_has_the_key() -> None:
 
 def test_of_one_rank_the_first_of_the_units_whoever_came_first() -> None:
     for order in ((A, B, C), (C, B, A)):
-        claims = Claims(group, ranked)
+        claims = Claims(GROUPS, ranked)
         for unit in order:
             claims.put(unit, {b"/k": f"1{unit.namespace}".encode()})
         for left in (A, B, C):
@@ -51,7 +65,7 @@ _entries = st.dictionaries(st.sampled_from(KEYS), st.sampled_from([b"1", b"2", b
 @LAW
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), _entries), max_size=12))
 def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, bytes]]]) -> None:
-    claims = Claims(group, ranked)
+    claims = Claims(GROUPS, ranked)
     wanted: dict[Unit, dict[bytes, bytes]] = {}
     before: dict[bytes, bytes] = {}
     for unit, entries in steps:
@@ -68,8 +82,9 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
         assert (dict(claims.items()), len(claims)) == (now, len(now))
         assert changed == {key: before.get(key) for key in KEYS if before.get(key) != now.get(key)}
         before = now
-    claims.regroup()
-    assert (dict(claims.items()), len(claims)) == (before, len(before))
+    for groups in (Alone(Layout()), GROUPS):
+        assert claims.regroup(groups) == {}
+        assert (dict(claims.items()), len(claims)) == (before, len(before))
 
 
 @LAW
@@ -77,7 +92,7 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
 def test_a_reading_finds_what_is_unlike_and_what_is_missing(
     one: dict[bytes, bytes], other: dict[bytes, bytes], there: dict[bytes, bytes], size: int
 ) -> None:
-    claims = Claims(group, ranked)
+    claims = Claims(GROUPS, ranked)
     claims.put(A, one)
     claims.put(B, other)
     for found in ({}, there, dict(claims.items())):
@@ -89,5 +104,11 @@ def test_a_reading_finds_what_is_unlike_and_what_is_missing(
         assert sorted(reading.missing()) == sorted(claims.keys() - found.keys())
 
 
-def test_what_is_below_a_key_that_is_alone_is_not_of_its_group() -> None:
-    assert [common for common, _ in by_group(KEYS, group)] == [group(key) for key in KEYS]
+def test_with_the_groups_the_ranks_are_those_of_now() -> None:
+    rank = {A: 1, B: 2}
+    claims = Claims(GROUPS, lambda unit, *_: (rank[unit], 0, "", "", ""))
+    claims.put(A, {b"/k": b"a", b"/same": b"s"})
+    claims.put(B, {b"/k": b"b", b"/same": b"s"})
+    rank[A] = 3
+    assert claims.regroup(Alone(Layout())) == {b"/k": b"a"}
+    assert (claims[b"/k"], claims.holder(b"/same")) == (b"b", B)

@@ -12,7 +12,9 @@ from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.claims import Claims
+from kube2etcd.sync.groups import Groups
 from kube2etcd.sync.mirror import Mirror
+from skydns_compat.layout import Layout
 from tests.strategies import LAW
 
 KEYS = (b"/a", b"/b", b"/c")
@@ -67,7 +69,7 @@ def reading(revision: int, entries: dict[bytes, bytes]) -> Callable[[changes.Beg
 
 def desiring(**wanted: str) -> Claims:
     """Keys of one unit, each in a group of its own."""
-    claims = Claims(lambda key: key, lambda *_: (0, 0, "", "", ""))
+    claims = Claims(Groups(Layout()), lambda *_: (0, 0, "", "", ""))
     claims.put(UNIT, {f"/{name}".encode(): value.encode() for name, value in wanted.items()})
     return claims
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd import changes
+from kube2etcd.sync.groups import Groups
 from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
+from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from tests.strategies import LAW
 
@@ -95,15 +97,25 @@ def test_without(existing: dict[bytes, bytes], desired: dict[bytes, bytes], keys
     assert (rest.foreign, rest.malformed) == (plan.foreign, plan.malformed)
 
 
-def group(key: bytes) -> bytes:
-    return key[:11]
+class Beginnings(Groups):
+    """The first bytes of a key are its group."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(Layout())
+        self.size = size
+
+    def of(self, key: bytes) -> bytes:
+        return key[: self.size]
+
+
+GROUPS = Beginnings(11)
 
 
 @LAW
 @given(EXISTING, DESIRED, st.integers(1, 6))
 def test_generations(existing: dict[bytes, bytes], desired: dict[bytes, bytes], max_ops: int) -> None:
     plan = diff(existing, desired, "us")
-    adding, taking = generations(plan, group, max_ops)
+    adding, taking = generations(plan, GROUPS, max_ops)
     told = [one for batch in adding + taking for one in batch]
     assert sorted(told, key=lambda one: one.key) == list(plan.changes)
     assert len({one.key for one in told}) == len(told)
@@ -112,17 +124,20 @@ def test_generations(existing: dict[bytes, bytes], desired: dict[bytes, bytes], 
     assert all(isinstance(one, changes.Delete) for batch in taking for one in batch)
     whole: dict[bytes, int] = {}
     for one in told:
-        whole[group(one.key)] = whole.get(group(one.key), 0) + 1
+        whole[GROUPS.of(one.key)] = whole.get(GROUPS.of(one.key), 0) + 1
     for batch in adding:
         for one in batch:
             if isinstance(one, changes.Delete):
                 # Taken away in the first generation only together with all that comes instead.
-                assert sum(group(other.key) == group(one.key) for other in batch) == whole[group(one.key)]
+                assert (
+                    sum(GROUPS.of(other.key) == GROUPS.of(one.key) for other in batch)
+                    == whole[GROUPS.of(one.key)]
+                )
 
 
 def test_a_small_object_changes_in_one_transaction() -> None:
     plan = diff({b"/a/1": OURS, b"/b/1": OURS}, {b"/a/2": WANTED, b"/b/2": WANTED}, "us")
-    adding, taking = generations(plan, lambda key: key[:2], 3)
+    adding, taking = generations(plan, Beginnings(2), 3)
     assert taking == ()
     assert adding == (
         (Create(b"/a/2", WANTED), Delete(b"/a/1", OURS)),

@@ -181,26 +181,6 @@ def test_pods_on_the_host_share_a_name() -> None:
     assert key not in publisher.desired
 
 
-@pytest.mark.parametrize(
-    ("key", "group"),
-    [
-        (b"/skydns/local/cluster/svc/shop/web", b"/skydns/local/cluster/svc/shop/web"),
-        (b"/skydns/local/cluster/svc/shop/web/_tcp/_http/A", b"/skydns/local/cluster/svc/shop/web"),
-        (b"/skydns/local/cluster/nt_/svc/shop", b"/skydns/local/cluster/nt_/svc/shop"),
-        (b"/skydns/local/cluster", b"/skydns/local/cluster"),
-        (PTR, PTR),
-        (b"/skydns/example/a/b/c/d/e/f", b"/skydns/example/a/b/c/d/e/f"),
-    ],
-)
-def test_what_changes_together(key: bytes, group: bytes) -> None:
-    assert filled().group(key) == group
-
-
-def test_a_deep_prefix_and_zone_change_together_too() -> None:
-    publisher = Publisher(Store(), Layout("/a/b"), ClusterZone(Name.parse("x.y.z")))
-    assert publisher.group(b"/a/b/z/y/x/svc/shop/web/_tcp/_http/A") == b"/a/b/z/y/x/svc/shop/web"
-
-
 @pytest.mark.parametrize(("name", "namespace"), [("any", "shop"), ("web", "any")])
 def test_a_name_with_the_label_any_is_left_out_with_the_reason(name: str, namespace: str) -> None:
     publisher = filled(services=[service(name, namespace=namespace)])
@@ -238,7 +218,7 @@ def test_an_object_of_another_zone_changes_together_too() -> None:
     shop = ServicesZone(Name.parse("shop.example"))
     publisher = Publisher(Store(), Layout(), ZONE, [shop])
     key = publisher.layout.key(Name.parse("web.shop.shop.example"))
-    assert publisher.group(key + b"/00-10-0-0-1-H") == key
+    assert publisher.groups.of(key + b"/00-10-0-0-1-H") == key
 
 
 def test_names_in_a_longer_zone_are_left_to_it() -> None:
@@ -380,4 +360,25 @@ def test_an_object_in_a_zone_below_another_changes_in_one_transaction() -> None:
     zones = (ServicesZone(Name.parse("shop.cluster.local"), template="{service}"),)
     publisher = Publisher(Store(), Layout(), ZONE, zones)
     root = b"/skydns/local/cluster/shop/web"
-    assert publisher.group(root) == publisher.group(root + b"/a") == root
+    assert publisher.groups.of(root) == publisher.groups.of(root + b"/a") == root
+
+
+def test_a_zone_below_a_service_of_another_zone_has_its_keys() -> None:
+    store = Store()
+    store.replace("services", [service("shop")])
+    zones = [ServicesZone(Name.parse(one), template="{service}") for one in ("a.org", "eu.shop.a.org")]
+    publisher = Publisher(store, Layout(), None, zones)
+    publisher.refresh(publisher.units())
+    assert {b"/skydns/org/a/shop", b"/skydns/org/a/shop/eu/shop"} < publisher.desired.keys()
+    assert all(publisher.desired.get(key) == value for key, value in publisher.desired.items())
+
+
+def test_who_has_an_address_changes_with_the_zones_and_is_reported() -> None:
+    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    before = publisher.desired[PTR]
+    touched = publisher.store.apply(
+        "services", Event("MODIFIED", service("b", age="0"), namespace="shop", name="b")
+    )
+    changed = publisher.refresh(touched | publisher.rezone([external("dtk.io")]))
+    assert (host(publisher, PTR), changed[PTR]) == ("b.shop.svc.cluster.local", before)
+    assert publisher.refresh(publisher.units()) == {}

@@ -35,7 +35,7 @@ def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
     }
     # Data come before the word of a name below, that there is something.
     assert (host(publisher, b), publisher.holder(b)) == ("a.x", Unit(NAMES, "", "b.dtk.io"))
-    assert publisher.group(a + b"/10-0-0-1-H") == publisher.group(a) == a
+    assert publisher.groups.of(a + b"/10-0-0-1-H") == publisher.groups.of(a) == a
     assert publisher.key(Name.parse("b.dtk.io")) == b
     assert publisher.key(Name.parse("b.example")) == b"/skydns/example/b"
     publisher.refresh(store.replace("dnsendpoints", [one]))

@@ -65,7 +65,7 @@ def test_a_name_goes_over_within_one_refresh() -> None:
     assert host(publisher, WEB) == "web.example.com"
     changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "a", "web")))
     assert changed.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
-    assert {publisher.group(key) for key in changed} == {WEB}
+    assert {publisher.groups.of(key) for key in changed} == {WEB}
     assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/00-10-0-0-1-H"}, 0)
     changed = publisher.refresh(publisher.store.apply("services", Event("ADDED", IN_A, "a", "web")))
     assert changed.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
