@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import heapq
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, islice
 from typing import Final
 
 from kube2etcd.inspect.records import Row, unit_rows
@@ -24,7 +24,7 @@ from skydns_compat.records import Alias
 
 #: Keys below a name that are looked at, where it has none of its own.
 MOST_KEYS: Final = 100
-#: Objects whose records are made anew for one question: each may have thousands.
+#: Objects whose records are derived anew for one sort of reason: each may have thousands.
 MOST_UNITS: Final = 10
 #: Records of one object that are named each, and reasons in all: a Service may have thousands of endpoints.
 MOST_RECORDS: Final = 10
@@ -86,7 +86,10 @@ def is_reverse(name: Name) -> bool:
 
 
 class Why:
-    """Reasons over what ``publisher`` wants; the cost follows the objects behind a name, not the cluster."""
+    """Reasons over what ``publisher`` wants.
+
+    For each sort of reason at most `MOST_UNITS` objects are derived anew, however many share a name.
+    """
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -139,8 +142,11 @@ class Why:
         if not rows:
             yield from self._about_other(zone, labels)
         own = Name(name.labels[-(len(zone.name.labels) + zone.depth) :])
-        for unit in self._publisher.losers(own):
+        losers = self._publisher.losers(own)
+        for unit in losers[:MOST_UNITS]:
             yield from (f"{unit}: {reason}" for reason in self._left_out(unit, zone))
+        if len(losers) > MOST_UNITS:
+            yield f"{len(losers) - MOST_UNITS} more objects want {own}"
 
     def _described(self, unit: Unit) -> str:
         one = self._publisher.store.get(unit)
@@ -156,12 +162,14 @@ class Why:
 
     def _left_out(self, unit: Unit, zone: Zone) -> list[str]:
         """Why a unit lacks names in a zone, also where it is not selected."""
+        unselected = self._unselected(unit, zone)
+        return [unselected] if unselected else self._published(unit, zone).left_out
+
+    def _unselected(self, unit: Unit, zone: Zone) -> str:
         one = self._publisher.store.get(unit)
         if isinstance(zone, ServicesZone) and isinstance(one, Service):
-            unselected = zone.unselected(one, self._publisher.store)
-            if unselected:
-                return [unselected]
-        return self._published(unit, zone).left_out
+            return zone.unselected(one, self._publisher.store)
+        return ""
 
     def _about_reverse(self, name: Name, exists: bool) -> Iterator[str]:
         address = address_of(name)
@@ -169,13 +177,15 @@ class Why:
             yield "the name is no complete reverse name of an address, so no PTR can be there"
             return
         claimants = self._publisher.claimants(self._publisher.layout.key(name))
-        for unit in claimants[1:]:
+        for unit in claimants[1 : MOST_UNITS + 1]:
             [data, *_] = [one.data for one in self._publisher.published(unit).pointers if one.name == name]
             yield (
                 f"{unit} claims {address} as well ({data}) and loses to {claimants[0]}: Services come"
                 " first and machines last, then the shorter name, the older object, the first by namespace"
                 " and name"
             )
+        if len(claimants) > MOST_UNITS + 1:
+            yield f"{len(claimants) - MOST_UNITS - 1} more objects claim {address}"
         if not exists:
             yield f"no Service and no named endpoint has the address {address}"
 
@@ -202,22 +212,28 @@ class Why:
         """Objects that would have the name in an outer zone, if it were not in ``zone``."""
         for outer in self._publisher.zones:
             if outer.name != zone.name and name.below(outer.name):
-                for unit in (*self._named(name.relative(outer.name)), Unit(NAMES, "", str(name))):
+                named = islice(self._named(name.relative(outer.name)), MOST_UNITS)
+                for unit in (*named, Unit(NAMES, "", str(name))):
                     reasons = self._published(unit, outer).left_out
                     yield from (f"{unit}: {one}" for one in reasons if one.startswith(f"{name} is in the "))
 
     def _named(self, labels: Sequence[str]) -> Iterator[Unit]:
         """The Services and machines with these labels in their name."""
+        store = self._publisher.store
+        spans = {".".join(labels[at:end]) for at, end in combinations(range(len(labels) + 1), 2)}
         for kind in ("services", "virtualmachineinstances"):
-            for at, end in itertools.combinations(range(len(labels) + 1), 2):
-                for unit in self._publisher.store.named(kind, ".".join(labels[at:end])):
-                    if len(labels) == 1 or unit.namespace in labels:
-                        yield unit
+            if len(labels) == 1:
+                yield from store.named(kind, labels[0])
+                continue
+            for namespace in dict.fromkeys(labels):
+                found = sorted(spans & store.names(kind, namespace))
+                yield from (Unit(kind, namespace, name) for name in found)
 
     def _about_other(self, zone: Zone, labels: Sequence[str]) -> Iterator[str]:
         """Why a zone beside the cluster's has no such name: what objects of these names say of it."""
         store = self._publisher.store
-        named = self._named(labels)
+        selected_first = sorted(self._named(labels), key=lambda unit: bool(self._unselected(unit, zone)))
+        named = selected_first[:MOST_UNITS]
         reasons = [f"{unit}: {reason}" for unit in named for reason in self._left_out(unit, zone)]
         if not reasons and isinstance(zone, ServicesZone):
             namespaces = [Unit("namespaces", "", label) for label in labels]

@@ -7,7 +7,7 @@ No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from typing import NamedTuple
 
 from kube2etcd.external import Endpoint, NameIndex
@@ -102,9 +102,13 @@ class Store:
             same.append(mine if mine is not None and mine == one else one)
         return same
 
+    def names(self, kind: str, namespace: str) -> KeysView[str]:
+        """The names of the objects of a kind in a namespace."""
+        return self._objects.get(kind, {}).get(namespace, {}).keys()
+
     def within(self, kind: str, namespace: str) -> Iterator[Unit]:
         """The units of a kind in a namespace."""
-        return (Unit(kind, namespace, name) for name in self._objects.get(kind, {}).get(namespace, {}))
+        return (Unit(kind, namespace, name) for name in self.names(kind, namespace))
 
     def named(self, kind: str, name: str) -> Iterator[Unit]:
         """The units of a kind that have this name, in whatever namespace."""
