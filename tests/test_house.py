@@ -63,6 +63,19 @@ def test_performance_is_made_of_its_figures() -> None:
     assert {name: (report.DOCS / name).read_text() for name in files} == files
 
 
+def test_keys_of_a_log_line_are_fields_and_not_text() -> None:
+    # With --log-format json only fields are keys of the object.
+    found = [
+        f"{file.relative_to(TOP)}:{node.lineno}"
+        for file in sorted((TOP / "kube2etcd").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"_?log\.\w+", ast.unparse(node.func))
+        and re.search(r"\w=%|\w=\{", ast.unparse(node.args[0]))
+    ]
+    assert not found
+
+
 #: What tests still see of the inside of a part, and why; nothing comes in here.
 INSIDE = {
     "_collector_to_names": "prometheus-client lists its metrics nowhere else",

@@ -147,7 +147,7 @@ class CorefileWriter:
                 self._fault = fault
                 return
             if written:
-                log.info("corefile written file=%s", self._path)
+                log.info("corefile written", extra={"fields": {"file": str(self._path)}})
             self._fault = ""
 
     def snapshots(self, inner: HasSnapshot) -> HasSnapshot:

@@ -126,7 +126,7 @@ class Reload:
         except Kube2EtcdError as error:
             return self._say(f"the changed {config} is not taken: {error}")
         if settings != self._loaded.settings:
-            log.info("settings changed file=%s; starting anew", config)
+            log.info("settings changed; starting anew", extra={"fields": {"file": str(config)}})
             self.wanted = True
             self.stop.set()
         return self._say("")

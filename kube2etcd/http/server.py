@@ -105,7 +105,7 @@ class Server:
     def start(self) -> Self:
         """Start answering."""
         self.thread.start()
-        log.info("%s: listening port=%d", self.name, self.port)
+        log.info("%s: listening", self.name, extra={"fields": {"port": self.port}})
         return self
 
     def stop(self) -> None:
@@ -136,7 +136,7 @@ class ProbeServer(Server):
 
     def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
         super().__init__(
-            "http",
+            "probes",
             application(status, metrics, title),
             listen,
             "--listen",

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProtocolError
 
 from kube2etcd.errors import ApiError, ApiTooLarge, ApiUnavailable, SettingsError
 from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
@@ -37,8 +37,10 @@ class _Request(msgspec.Struct, frozen=True):
     path: str
     params: Mapping[str, str]
     limits: urllib3.Timeout
+    connecting: float
+    """Seconds for TCP and TLS, named in errors."""
     seconds: float
-    """Timeout named in errors."""
+    """Seconds for the answer, named in errors."""
     headers: Mapping[str, str] = {}
     body: bytes | None = None
 
@@ -99,14 +101,15 @@ class ApiConnection:
             `kube2etcd.kube.failures.ApiRefused`.
         """
         deadline = time.monotonic() + timeout
-        limits = urllib3.Timeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
+        connecting = min(CONNECT_TIMEOUT, timeout)
+        limits = urllib3.Timeout(total=timeout, connect=connecting)
         # API objects shrink to a tenth, which is cheaper than encrypting them uncompressed.
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         with lending(abort):
             session, response = self._send(
-                _Request(method, path, params, limits, timeout, headers, body), abort
+                _Request(method, path, params, limits, connecting, timeout, headers, body), abort
             )
             try:
                 return _read_all(response, deadline, timeout, max_bytes)
@@ -135,7 +138,9 @@ class ApiConnection:
         limits = urllib3.Timeout(connect=connect_timeout, read=connect_timeout)
         with lending(abort):
             # Uncompressed: a proxy might buffer a line to compress it with the next.
-            session, response = self._send(_Request("GET", path, params, limits, connect_timeout), abort)
+            session, response = self._send(
+                _Request("GET", path, params, limits, connect_timeout, connect_timeout), abort
+            )
             try:
                 # The first byte is here: from now on silence means something else.
                 connection = response.connection
@@ -206,7 +211,8 @@ class ApiConnection:
                 session.doubtful = True
             # A ValueError may quote the offending header, so its text is dropped.
             cause = None if isinstance(error, ValueError) else error
-            raise self._explain(session, request.seconds, abort, error) from cause
+            seconds = request.connecting if isinstance(error, ConnectTimeoutError) else request.seconds
+            raise self._explain(session, seconds, abort, error) from cause
 
     def _current_session(self) -> Session:
         session = self._session

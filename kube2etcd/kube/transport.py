@@ -16,7 +16,7 @@ from typing import Any, Final
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, InsecureRequestWarning, ReadTimeoutError
 
 from kube2etcd import __version__
 from kube2etcd.errors import ApiError, ApiTruncated
@@ -139,7 +139,12 @@ class _Lending(HTTPConnection):
 
 
 class _TlsConnection(_Lending, HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except TimeoutError as error:
+            # urllib3 calls it a timeout of a read, which has more time than the handshake.
+            raise ConnectTimeoutError(self, "no TLS handshake") from error
 
 
 class _Pool(HTTPConnectionPool):

@@ -129,7 +129,7 @@ class Listener(Server):
         :raises SettingsError: nothing can listen there.
         """
         super().__init__(
-            "provider",
+            "webhook",
             api,
             # An empty host binds both families, which is what people mean by ::.
             HostPort("", listen.port) if listen.host == "::" else listen,

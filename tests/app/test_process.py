@@ -34,12 +34,14 @@ def test_an_equal_value_is_not_a_change(file: Path) -> None:
     one.start_anew()  # is not wanted, so it comes back
 
 
-def test_a_change_ends_the_process_to_start_it_anew(file: Path) -> None:
+def test_a_change_ends_the_process_to_start_it_anew(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kube2etcd")
     one = reload(file)
     assert one.look() == ""
     file.write_text("ttl: 6")
     assert one.look() == ""
     assert (one.wanted, one.stop.is_set()) == (True, True)
+    assert vars(caplog.records[-1])["fields"] == {"file": str(file)}
 
 
 def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiError, ApiTruncated, ApiUnavailable, SettingsError
-from kube2etcd.kube import transport
+from kube2etcd.kube import client, transport
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.transport import Abort
@@ -166,6 +166,16 @@ def test_abort_ends_an_unanswered_tls_handshake(opened: Opened) -> None:
             api.get("/x", {}, timeout=60, abort=abort)
         timer.join()
         assert time.monotonic() - began < 20
+
+
+def test_an_unanswered_tls_handshake_is_given_up_when_the_error_says(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONNECT_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        api = opened(master_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(ApiUnavailable, match=r"no connection within 0\.1 s"):
+            api.get("/x", {}, timeout=60)
 
 
 def test_abort_stays_until_reset(server: Scripted, api: ApiConnection) -> None:

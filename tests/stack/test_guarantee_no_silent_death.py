@@ -21,14 +21,14 @@ ALIVE_IN = {
         "etcd-follower",
         "etcd-watch",
         "event-recorder",
-        "http",
         "page",
-        "provider",
+        "probes",
         "reflector-endpointslices",
         "reflector-namespaces",
         "reflector-services",
+        "webhook",
     },
-    "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "http", "provider", "webhook-repair"},
+    "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "probes", "webhook", "webhook-repair"},
 }
 
 #: `stop` waits for the order to stop and does nothing before.  Threads of libraries: gRPC's are told like
@@ -57,7 +57,7 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
     with Bridge(tmp_path, options, command=command, program=program) as process:
         process.wait_ready()
         wait_for(lambda: threads() >= ALIVE_IN[command], "all threads to run", 10)
-        doomed = sorted(name for name in threads() - {MAIN, "http"} if not name.startswith(OTHERS))
+        doomed = sorted(name for name in threads() - {MAIN, "probes"} if not name.startswith(OTHERS))
         doomed.sort(key="etcd-follower".__eq__)  # the watch ends with its follower
         for number, thread in enumerate(doomed):
             ask_to_kill(tmp_path, thread)
@@ -75,9 +75,9 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
             assert process.get("/livez").status_code == 503
             assert process.get("/readyz").status_code == 503
             wait_for(lambda: metric(process, "kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
-        ask_to_kill(tmp_path, "http")
+        ask_to_kill(tmp_path, "probes")
         log = process.process.log
-        wait_for(lambda: "thread http died" in log.read_text(), "the death of http to be told", 10)
+        wait_for(lambda: "thread probes died" in log.read_text(), "the death of probes to be told", 10)
         ask_to_kill(tmp_path, MAIN)
         wait_for(lambda: not process.alive, "the process to end with its main thread", 20)
         assert process.process.exit_code != 0
