@@ -7,6 +7,7 @@ A date stays text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from yaml.constructor import ConstructorError
 #: Limit on the values of one document with all aliases expanded, beyond one per character of its text.
 MAX_VALUES: Final = 1_000_000
 
+#: In YAML 1.1; in JSON they are text.
+_YAML_LINE_ENDS: Final = "[\x85\u2028\u2029]"
 _PLAIN = frozenset({"null", "bool", "int", "float", "str", "seq", "map", "merge"})
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE: Final = _PREFIX + "merge"
@@ -108,8 +111,7 @@ def read_json(text: str) -> Any:
         # msgspec keeps the last duplicate silently.
         json.loads(text, object_pairs_hook=_each_once, parse_int=len, parse_float=len)
     except _Twice:
-        # The YAML parser says where.  It takes no tab between tokens, and JSON has none elsewhere.
-        (value,) = read_documents(text.replace("\t", " "))
+        raise Unreadable(_where_twice(text)) from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise NotJson("not JSON") from None
     return value
@@ -117,6 +119,18 @@ def read_json(text: str) -> Any:
 
 class _Twice(Exception):
     """Some object repeats a key."""
+
+
+def _where_twice(text: str) -> str:
+    """What YAML's parser, which knows positions, says of a JSON text with a repeated key."""
+    try:
+        # It takes no tab between tokens, and JSON has none elsewhere.
+        read_documents(text.replace("\t", " "))
+    except Unreadable as error:
+        if "appears twice" in str(error) and not re.search(_YAML_LINE_ENDS, text):
+            return str(error)
+    # Not all JSON is YAML 1.1, which refuses long keys and some characters, and reads no surrogate pairs.
+    return "a key appears twice; keep one of them"
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from skydns_compat.layout import ALIAS, GUARD, OWN, PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import MAX_NAME, WILDCARD, Name
-from skydns_compat.records import NO_PORT, Alias, Host, Mail, Pointer, Record, Srv, Text
+from skydns_compat.records import NO_PORT, Alias, Exists, Host, Mail, Pointer, Record, Srv, Text
 
 #: Between the target of an SRV or MX record and the record's own name.
 TARGET = "tgt_"
@@ -103,8 +103,10 @@ def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> d
                     )
                 )
                 made[layout.key(own, f"X-{_digest(str(data))}")] = value
+            case Exists():
+                pass  # its value above has no data
             case _:
-                pass  # no data, or a port of a Service, which has no place here
+                raise ValueError(f"{record}: only names of Services can have this")
     return made
 
 

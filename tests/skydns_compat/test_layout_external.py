@@ -84,7 +84,6 @@ def test_the_questions_to_the_real_server_are_telling() -> None:
     ("data", "written"),
     [
         ([Exists()], {b"": MARKER}),
-        ([Port(80, FOO)], {b"": MARKER}),
         (
             [Host(parse_address("10.0.0.1"))],
             {b"": MARKER, b"/10-0-0-1-H": b'{"host":"10.0.0.1","port":-1,"ttl":5,"owner":"kube2etcd"}'},
@@ -105,6 +104,11 @@ def test_the_questions_to_the_real_server_are_telling() -> None:
 def test_keys(data: list[Data], written: dict[bytes, bytes]) -> None:
     made = external_entries(Layout(), [Record(FOO, one, 5) for one in data], ZONE)
     assert made == {OWN_KEY + leaf: value for leaf, value in written.items()}
+
+
+def test_what_only_names_of_services_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="only names of Services"):
+        external_entries(Layout(), [Record(FOO, Port(80, FOO), 5)], ZONE)
 
 
 def test_leaves_follow_from_the_content() -> None:
