@@ -254,10 +254,14 @@ class Explainer:
         publisher: Publisher,
         reads: Reads,
         existing: Mapping[bytes, bytes] | None = None,
+        desired: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """``existing`` are etcd's keys; without them the answers are made of what is wanted there."""
+        """``existing`` are etcd's keys; without them the answers are made of what is wanted there.
+
+        ``desired`` is a copy of what the publisher wants, where one is at hand.
+        """
         self._publisher, self._why, self._reads = publisher, Why(publisher), reads
-        wanted = self._ask(lambda: dict(publisher.desired.items()))
+        wanted = dict(publisher.desired.items()) if desired is None else desired
         self._desired = {**reads.settings(existing or {}), **wanted}
         self._wanted_keys = _Keys(self._desired)
         self._keys = self._wanted_keys if existing is None else _Keys(existing)

@@ -26,6 +26,7 @@ from kube2etcd.inspect.explain import (
 )
 from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.store import Unit
+from kube2etcd.sync.claims import Claims
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
@@ -53,6 +54,9 @@ MALFORMED: Final = "a foreign value that no DNS server can read"
 
 UNITS: Final = 200
 """Units whose records are asked for at once: some ten milliseconds of the loop."""
+
+GROUPS: Final = 500
+"""Groups of keys (mostly one for an object) that are copied at once: some ten milliseconds, too."""
 
 LONGEST: Final = 500
 """Characters of a text that strangers choose."""
@@ -154,8 +158,10 @@ def look(reconciler: Reconciler, timeout: float) -> View:
         some = units[start : start + UNITS]
         for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
             add(one.record, str(one.unit), states.get(one.record.name, ""))
-    for record in inbox.ask(lambda: _held(reconciler), timeout):
-        add(record, "", "held")
+    name_of = reconciler.publisher.layout.name
+    for key, value in inbox.ask(lambda: _held(reconciler), timeout):
+        if (name := name_of(key)) is not None:
+            add(record_of(name, value), "", "held")
     return replace(view, rows=tuple(sorted(rows, key=lambda row: (row.name.split(".")[::-1], row))))
 
 
@@ -163,11 +169,10 @@ def _records(publisher: Publisher, units: list[Unit]) -> list[Row]:
     return [row for unit in units for row in unit_rows(publisher, unit)]
 
 
-def _held(reconciler: Reconciler) -> list[Record]:
+def _held(reconciler: Reconciler) -> list[tuple[bytes, bytes]]:
     """What is published still and is to be deleted."""
-    entries, name_of = reconciler.target.mirror, reconciler.publisher.layout.name
-    held = ((name_of(key), entries[key]) for key in reconciler.held.keys if key in entries)
-    return [record_of(name, value) for name, value in held if name is not None]
+    unlike = reconciler.target.mirror.unlike
+    return [(key, value) for key in reconciler.held.keys if (value := unlike.get(key)) is not None]
 
 
 def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]:
@@ -266,6 +271,10 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _within(wanted: Claims, groups: list[bytes]) -> list[Mapping[bytes, bytes]]:
+    return [wanted.within(one) for one in groups]
+
+
 class _Live(Explainer):
     """Asks the loop, which owns the publisher."""
 
@@ -273,8 +282,16 @@ class _Live(Explainer):
 
     def __init__(self, reconciler: Reconciler, reads: Reads, timeout: float) -> None:
         self._reconciler, self._timeout = reconciler, timeout
-        existing = self._ask(lambda: dict(reconciler.target.mirror.items()))
-        super().__init__(reconciler.publisher, reads, existing)
+        wanted, mirror = reconciler.publisher.desired, reconciler.target.mirror
+        groups, desired = self._ask(wanted.groups), dict[bytes, bytes]()
+        for start in range(0, len(groups), GROUPS):
+            some = groups[start : start + GROUPS]
+            for entries in self._ask(partial(_within, wanted, some)):
+                desired |= entries
+        # Last: a key that was written meanwhile is as desired in both copies.
+        unlike = self._ask(lambda: dict(mirror.unlike))
+        existing = {key: value for key, value in (desired | unlike).items() if value is not None}
+        super().__init__(reconciler.publisher, reads, existing, desired)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         return self._reconciler.parts.inbox.ask(question, self._timeout)
@@ -292,7 +309,7 @@ def explain_live(
 ) -> list[Explanation]:
     """What a running bridge says of a name and a type (empty: those that it has), from any other thread.
 
-    The loop only copies its keys (some 10 ms for 100,000) and looks at the objects behind the name.
+    The loop only copies its keys, a few objects' at a time, and looks at some of the objects behind the name.
 
     :raises ValueError: that is no name, or no type.
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.

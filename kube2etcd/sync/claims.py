@@ -165,6 +165,10 @@ class Claims(Entries):
             self._last = (group, block.entries(group) if block is not None else {})
         return self._last[1]
 
+    def groups(self) -> list[bytes]:
+        """The groups that have keys."""
+        return list(self._blocks)
+
     def reading(self) -> Reading:
         """Begin to compare with all that etcd holds."""
         self._readings += 1

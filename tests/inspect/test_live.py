@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from kube2etcd.etcd.changes import Delete
+from kube2etcd.inspect import live
 from kube2etcd.inspect.explain import CoreDns, Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
@@ -195,6 +196,35 @@ def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str
     getattr(bridge.loop.target.foreign, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
+
+
+def test_a_question_holds_the_loop_for_a_few_objects_at_a_time(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [Service(Metadata("shop", f"x{at}"), cluster_ip=f"10.1.0.{at}") for at in range(30)]
+    bridge.turn(Listed("services", [WEB, *others]))
+    desired, inbox, read = bridge.loop.publisher.desired, bridge.loop.parts.inbox, list[int]()
+    within, pairs, ask = desired.within, desired.pairs, inbox.ask
+
+    def counted(group: bytes) -> Mapping[bytes, bytes]:
+        read[-1] += 1
+        return within(group)
+
+    def whole() -> Iterator[tuple[bytes, bytes]]:
+        read[-1] += len(desired)
+        return pairs()
+
+    def question(ask_for: Callable[[], object], timeout: float) -> object:
+        read.append(0)
+        return ask(ask_for, timeout)
+
+    monkeypatch.setattr(live, "GROUPS", 4)
+    monkeypatch.setattr(desired, "within", counted)
+    monkeypatch.setattr(desired, "pairs", whole)
+    monkeypatch.setattr(inbox, "ask", question)
+    assert explained(bridge).answers == (f"{NAME}. 30 IN A 10.0.0.1",)
+    assert sum(read) > 30
+    assert max(read) < 10
 
 
 def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
