@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 #: The owner id whose block carries no owner.
 DEFAULT_OWNER: Final = "kube2etcd"
 _BOM: Final = b"\xef\xbb\xbf"
-_MARKER: Final = re.compile(rb"(?:\xef\xbb\xbf)?# (BEGIN|END) kube2etcd(?: owner=(\S+))?")
+_MARKER: Final = re.compile(rb"(?:\xef\xbb\xbf)?# (BEGIN|END) kube2etcd(?!\S)(?: owner=(\S+))?")
 _FIRST: Final = "# BEGIN kube2etcd{} webhook: written by a program, changes in here do not last"
 _LAST: Final = "# END kube2etcd{}"
 #: A line as we write it: one address, one blank, one name.

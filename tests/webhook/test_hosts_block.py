@@ -187,6 +187,11 @@ def test_every_owner_has_a_block_of_its_own() -> None:
     assert rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
 
 
+def test_a_block_whose_name_only_begins_like_ours_is_anothers() -> None:
+    theirs = b"# BEGIN kube2etcd-lab\n10.0.0.9 x.dtk.io\n# END kube2etcd-lab\n"
+    assert written(theirs) == theirs + BLOCK
+
+
 @pytest.mark.parametrize("rest", [b"", b"127.0.0.1 localhost\n"])
 def test_a_byte_order_mark_before_our_block_stays_and_the_block_is_ours(rest: bytes) -> None:
     bom = b"\xef\xbb\xbf"
