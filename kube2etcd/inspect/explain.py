@@ -373,7 +373,9 @@ class Explainer:
             return nearest(str(name), "", known)
         labels = name.relative(zone.name)
         shared = (
-            zone.name.child(labels[-1]) if len(labels) > 2 and isinstance(zone, ClusterZone) else zone.name
+            Name((labels[-1], *zone.name.labels))
+            if len(labels) > 2 and isinstance(zone, ClusterZone)
+            else zone.name
         )
         return nearest(str(name), str(shared), known)
 

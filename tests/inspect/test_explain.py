@@ -230,6 +230,7 @@ def test_a_value_that_nothing_can_read(tmp_path: Path) -> None:
         ("entirely.different.thing", None),
         ("99.20.96.10.in-addr.arpa", None),
         ("web.shop.svc.cluster.local", None),
+        ("web.shop.*.cluster.local", None),
     ],
 )
 def test_names_like_one_that_is_not_there(tmp_path: Path, name: str, near: str | None) -> None:
