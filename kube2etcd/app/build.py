@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kube2etcd.app import skydns
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import Connection, KeyStore, open_store
 from kube2etcd.etcd.settings import EtcdSettings
@@ -16,23 +15,26 @@ from kube2etcd.inspect.docker_flags import ClientDns
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.kube.store import Store
-from kube2etcd.settings import HostPort, Settings, vm_zone
+from kube2etcd.settings import HostPort, Settings, vm_zone, zone_faults
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone, zones_of
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
-from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone
+from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone, blocks
+from skydns_compat.layout import Layout
 from skydns_compat.names import Address, Name
 
 if TYPE_CHECKING:
     from kube2etcd.etcd.election import Election
-
-log = logging.getLogger(__name__)
+    from kube2etcd.inspect.explain import Reads
+    from skydns_compat.layout_skydns import ServerSettings
 
 #: Prefix of election keys.
 ELECTIONS = "/kube2etcd"
+#: Names of the settings in a fault of a zone that was added at run time.
+_SAID = {"domains": "POST /domains"}
 
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:
@@ -54,14 +56,70 @@ def publisher(settings: Settings, store: Store) -> Publisher:
     zone = ClusterZone(
         settings.domain,
         settings.ttl,
-        skydns.pods(settings),
+        pods(settings),
         settings.endpoint_names,
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    return Publisher(
-        store, skydns.layout(settings), zone if settings.cluster_zone else None, list(_zones(settings))
+    return Publisher(store, layout(settings), zone if settings.cluster_zone else None, list(_zones(settings)))
+
+
+def _skydns_reads(settings: Settings) -> bool:
+    """Whether SkyDNS reads the keys, and not CoreDNS: the v2 API has no other reader."""
+    return settings.etcd.api == "v2"
+
+
+def layout(settings: Settings) -> Layout:
+    """The keys as their reader wants them."""
+    if not _skydns_reads(settings):
+        return Layout(settings.etcd.prefix, settings.owner_id)
+    from skydns_compat.layout_skydns import SkydnsLayout
+
+    empty = ("svc", "dns") if pods(settings) == "disabled" else ("svc", "dns", "pod")
+    return SkydnsLayout(settings.etcd.prefix, settings.owner_id, _skydns_settings(settings), empty)
+
+
+def pods(settings: Settings) -> str:
+    """Which pods have names: SkyDNS computes none, so `insecure` is no choice."""
+    return "disabled" if _skydns_reads(settings) and settings.pods == "insecure" else settings.pods
+
+
+def _skydns_settings(settings: Settings) -> ServerSettings | None:
+    """SkyDNS's own settings, with ``--skydns-config``."""
+    given = settings.skydns
+    if not given.config:
+        return None
+    from skydns_compat.layout_skydns import ServerSettings
+
+    listen = given.dns_addr
+    if listen is not None and not listen.host:
+        # SkyDNS needs an address.
+        listen = HostPort("0.0.0.0", listen.port)
+    return ServerSettings(
+        f"{settings.domain}.",
+        f"hostmaster.{settings.domain}.",
+        str(listen or ""),
+        tuple(map(str, given.nameservers)),
+        settings.ttl,
+        given.min_ttl or settings.ttl,
     )
+
+
+def reader(settings: Settings, publisher: Publisher, *, everywhere: bool = False) -> Reads:
+    """How the DNS server that these settings are for reads the keys of ``publisher``.
+
+    CoreDNS serves the external domains of run time, too; ``everywhere`` is `CoreDns`'s.
+    """
+    prefix = settings.etcd.prefix
+    if _skydns_reads(settings):
+        from kube2etcd.inspect.skydns import SkyDns
+
+        return SkyDns(settings.domain, prefix)
+    from kube2etcd.inspect.explain import CoreDns
+
+    external = (zone.domains for zone in publisher.zones if isinstance(zone, ExternalZone))
+    more, _ = served(settings, (domain for some in external for domain in some))
+    return CoreDns(blocks(corefile(more)), prefix, everywhere=everywhere)
 
 
 def machine_zone(settings: Settings) -> Name | None:
@@ -111,6 +169,20 @@ def external_zones(
         ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known)
         for zone, mine in zones_of(known).items()
     ]
+
+
+def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, list[str]]:
+    """The settings with external ``domains`` of run time, and a sentence for each that cannot be served."""
+    faults = []
+    for domain in domains:
+        if domain in settings.domains:
+            continue
+        more = dataclasses.replace(settings, domains=(*settings.domains, domain))
+        if why := next(iter(zone_faults(more, _SAID)), ""):
+            faults.append(f"the domain {domain} is not served: {why}")
+        else:
+            settings = more
+    return settings, faults
 
 
 def _subzones(settings: Settings) -> Iterator[Subzone]:
@@ -172,7 +244,12 @@ def cluster(settings: Settings) -> ClusterSettings:
 
 
 def corefile(settings: Settings) -> CorefileSettings:
-    """Settings of the Corefile for these keys."""
+    """Settings of the Corefile for these keys.
+
+    :raises SettingsError: SkyDNS reads the keys, which has none.
+    """
+    if _skydns_reads(settings):
+        raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
     etcd, serve = settings.etcd, settings.corefile
     return CorefileSettings(
         settings.domain,

@@ -12,30 +12,22 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from kube2etcd import atomic
-from kube2etcd.app import build, skydns
+from kube2etcd.app import build
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.http.server import HasSnapshot
 from kube2etcd.metrics import Snapshot
-from kube2etcd.settings import Settings, Vm, zone_faults
-from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.external import ExternalZone
-from skydns_compat.corefile import Block, blocks, corefile
-
-if TYPE_CHECKING:
-    from kube2etcd.inspect.explain import Reads
+from kube2etcd.settings import Settings, Vm
+from skydns_compat.corefile import corefile
 
 log = logging.getLogger(__name__)
 
 #: Seconds between checks of the file: foreign edits are undone, failed writes are retried.
 LOOK = 5.0
-#: Names of the settings in a fault of a zone that was added at run time.
-_SAID = {"domains": "POST /domains"}
 
 
 def text(settings: Settings) -> str:
@@ -43,7 +35,6 @@ def text(settings: Settings) -> str:
 
     :raises SettingsError: SkyDNS reads the keys, which has none.
     """
-    skydns.check_corefile(settings)
     made = corefile(build.corefile(settings))
     if settings.corefile.imports is None:
         return made
@@ -53,35 +44,6 @@ def text(settings: Settings) -> str:
 def webhook_only(settings: Settings) -> Settings:
     """The settings whose Corefile belongs to a webhook by itself: it publishes external domains alone."""
     return dataclasses.replace(settings, cluster_zone=False, zones=(), vm=Vm())
-
-
-def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, list[str]]:
-    """The settings with external ``domains`` of run time, and a sentence for each that cannot be served."""
-    faults = []
-    for domain in domains:
-        if domain in settings.domains:
-            continue
-        more = dataclasses.replace(settings, domains=(*settings.domains, domain))
-        if why := next(iter(zone_faults(more, _SAID)), ""):
-            faults.append(f"the domain {domain} is not served: {why}")
-        else:
-            settings = more
-    return settings, faults
-
-
-def served_blocks(settings: Settings, publisher: Publisher) -> tuple[Block, ...]:
-    """The server blocks of CoreDNS for what ``publisher`` has, with external domains of run time."""
-    external = (zone.domains for zone in publisher.zones if isinstance(zone, ExternalZone))
-    more, _ = served(settings, (domain for some in external for domain in some))
-    return blocks(build.corefile(more))
-
-
-def reader(settings: Settings, publisher: Publisher) -> Reads:
-    """How the DNS server that these settings are for reads keys, with its Corefile of now."""
-    from kube2etcd.inspect.explain import CoreDns
-
-    skydns_reader = skydns.reads(settings)
-    return skydns_reader or CoreDns(served_blocks(settings, publisher), publisher.layout.prefix)
 
 
 class CorefileWriter:
@@ -127,7 +89,7 @@ class CorefileWriter:
         if domains == self._domains:
             return
         self._domains = domains
-        settings, remarks = served(self._settings, domains)
+        settings, remarks = build.served(self._settings, domains)
         for remark in remarks:
             if remark not in self._remarks:
                 log.warning("%s", remark)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from kube2etcd.app import build
-from kube2etcd.app.corefile import CorefileWriter, reader
+from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.app.process import Stopped, going_on, impatient, signals
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
@@ -148,7 +148,7 @@ def _status_page(
     delays = reconciler.parts.metrics.delays
 
     def explain(name: str, rtype: str) -> list[dict[str, object]]:
-        reads = reader(settings, reconciler.publisher)
+        reads = build.reader(settings, reconciler.publisher)
         found = explain_live(reconciler, reads, (name, rtype), ASK_TIMEOUT)
         return [one.as_dict() for one in found]
 

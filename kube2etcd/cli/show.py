@@ -208,7 +208,7 @@ def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
     """By the API server's objects, or those of manifests, and etcd's keys."""
-    from kube2etcd.app.corefile import reader
+    from kube2etcd.app import build
     from kube2etcd.app.offline import from_files
     from kube2etcd.app.once import listed
     from kube2etcd.inspect.explain import Explainer
@@ -218,7 +218,7 @@ def _explained(
     with Progress() as progress, quiet("kube2etcd.sync.listings"):
         publisher = from_files(settings, objects, brief=True) if objects else listed(settings, progress)
     existing = None if objects else existing_of(settings)
-    return Explainer(publisher, reader(settings, publisher), existing).explain(name, rtype)
+    return Explainer(publisher, build.reader(settings, publisher), existing).explain(name, rtype)
 
 
 def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:

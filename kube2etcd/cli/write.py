@@ -143,7 +143,7 @@ def _shown(
     progress: Progress,
 ) -> str:
     """The outcome as text; to compare records takes a while, so only where they are shown."""
-    from kube2etcd.app import corefile, skydns
+    from kube2etcd.app import build
     from kube2etcd.inspect import resync as plan
     from kube2etcd.inspect.records import count
 
@@ -153,8 +153,7 @@ def _shown(
         style = plan.Style(columns(sys.stdout), colour)
     if output == "text" and (keys or not outcome.changes):
         return plan.text(outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, style)
-    blocks = corefile.served_blocks(settings, publisher)
-    reads = skydns.reads(settings) or plan.coredns(blocks, publisher.layout.prefix)
+    reads = build.reader(settings, publisher, everywhere=True)
     records = plan.records(
         outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
     )

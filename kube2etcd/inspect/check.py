@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kube2etcd.app import build, skydns
+from kube2etcd.app import build
 from kube2etcd.app.corefile import text
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
 from kube2etcd.etcd import election, open_store, store, v2
@@ -253,7 +253,7 @@ def _server(server: str, state: ServerHealth) -> Finding:
 
 def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding]:
     """Keys under our zones with another owner or none: they are answered, and we never change them."""
-    layout = skydns.layout(settings)
+    layout = build.layout(settings)
     zones = [layout.zone_range(name) for name in build.zone_names(settings)]
     below = sorted(key for key in entries if any(key.startswith(zone) for zone in zones))
     for what, chosen in (

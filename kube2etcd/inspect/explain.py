@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 import dns.rdatatype
@@ -27,7 +26,7 @@ from kube2etcd.zones.external import ExternalZone
 from skydns_compat.corefile import Block
 from skydns_compat.message import owner_of
 from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
-from skydns_compat.reader import Answer, Entries
+from skydns_compat.reader import Answer, Entries, answer
 from skydns_compat.reader_served import served_answer
 
 if TYPE_CHECKING:
@@ -100,14 +99,25 @@ class Reads(Protocol):
 
 
 class CoreDns:
-    """CoreDNS with the server ``blocks`` of its Corefile."""
+    """CoreDNS with the server ``blocks`` of its Corefile.
 
-    def __init__(self, blocks: Sequence[Block], prefix: str) -> None:
-        self._blocks, self._prefix = blocks, prefix
+    ``everywhere``: a name that no block serves is answered as without rules, instead of refused.
+    """
+
+    def __init__(self, blocks: Sequence[Block], prefix: str, *, everywhere: bool = False) -> None:
+        self._blocks, self._prefix, self._everywhere = blocks, prefix, everywhere
 
     def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
         """The server over these keys."""
-        return partial(served_answer, Entries(keys, self._prefix), self._blocks)
+        entries = Entries(keys, self._prefix)
+
+        def asked(name: Name, rtype: str) -> Answer:
+            found = served_answer(entries, self._blocks, name, rtype)
+            if found.rcode == "REFUSED" and self._everywhere:
+                return answer(entries, Name(name.labels[-1:]), name, rtype)
+            return found
+
+        return asked
 
     def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
         """None: they are in the Corefile."""

@@ -10,31 +10,28 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
-from kube2etcd.inspect.explain import Asked
+from kube2etcd.inspect.explain import Asked, Reads
 from kube2etcd.inspect.records import maker, rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
 from kube2etcd.sync.plan import Change, Create, Delete, Outcome, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.external import ExternalZone
-from skydns_compat.corefile import Block
 from skydns_compat.layout import RESERVED
 from skydns_compat.message import MalformedMessage, decode
 from skydns_compat.names import InvalidAddress, Name, address_of, parse_address, version
-from skydns_compat.reader import Answer, Entries, Rr, answer
-from skydns_compat.reader_served import EndlessQuestionError, served_answer
+from skydns_compat.reader import Answer, Rr
+from skydns_compat.reader_served import EndlessQuestionError
 
 Action: TypeAlias = Literal["add", "change", "delete"]
 #: What each line begins with.
 MARKS: Final[Mapping[Action, str]] = {"add": "+", "change": "~", "delete": "-"}
-#: How a server reads keys.
-Reader: TypeAlias = Callable[[Mapping[bytes, bytes]], Asked]
 #: By type: data and TTL.  A name without any has the type NODATA, one that does not exist has none.
 _Answers: TypeAlias = dict[str, dict[str, int]]
 
@@ -92,26 +89,10 @@ class Style:
     colour: bool = False
 
 
-def coredns(blocks: Iterable[Block], prefix: str) -> Reader:
-    """How CoreDNS reads keys, with ``blocks`` as its Corefile; names outside of them as without rules."""
-    blocks = tuple(blocks)
-
-    def read(keys: Mapping[bytes, bytes]) -> Asked:
-        entries = Entries(keys, prefix)
-
-        def asked(name: Name, rtype: str) -> Answer:
-            found = served_answer(entries, blocks, name, rtype)
-            return found if found.rcode != "REFUSED" else answer(entries, Name(name.labels[-1:]), name, rtype)
-
-        return asked
-
-    return read
-
-
 def records(
     outcome: Outcome,
     publisher: Publisher,
-    reads: Reader,
+    reads: Reads,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Records:
     """What ``outcome`` changes in the answers of the server that ``reads`` the keys."""

@@ -9,14 +9,15 @@ import pytest
 
 from kube2etcd.app import build
 from kube2etcd.app import corefile as module
-from kube2etcd.app.corefile import CorefileWriter, served, served_blocks, text, webhook_only
+from kube2etcd.app.build import served
+from kube2etcd.app.corefile import CorefileWriter, text, webhook_only
 from kube2etcd.atomic import version
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Status
 from kube2etcd.settings import Settings, load
-from skydns_compat.corefile import blocks
+from skydns_compat.names import Name
 
 PARENT, CHILD = Domain.parse("example.com"), Domain.parse("dev.example.com")
 
@@ -66,12 +67,13 @@ def test_domains_of_run_time_are_served(file: Path) -> None:
     assert file.read_text() == text(settings(file, domains=("dev.example.com",)))
 
 
-def test_blocks_have_the_domains_of_run_time() -> None:
-    publisher = build.publisher(Settings(), Store())
-    assert served_blocks(Settings(), publisher) == blocks(build.corefile(Settings()))
+def test_coredns_serves_the_domains_of_run_time() -> None:
+    publisher, name = build.publisher(Settings(), Store()), Name.parse("www.example.com")
+    assert build.reader(Settings(), publisher)(publisher.desired)(name, "A").rcode == "REFUSED"
+    everywhere = build.reader(Settings(), publisher, everywhere=True)
+    assert everywhere(publisher.desired)(name, "A").rcode == "NXDOMAIN"
     publisher.rezone(build.external_zones(Settings(), [PARENT, CHILD], ()))
-    zones = [str(zone) for block in served_blocks(Settings(), publisher) for zone in block.zones]
-    assert {"example.com", "cluster.local"} <= set(zones)
+    assert build.reader(Settings(), publisher)(publisher.desired)(name, "A").rcode == "NXDOMAIN"
 
 
 def test_a_domain_that_is_a_zone_of_the_cluster_harms_no_other(

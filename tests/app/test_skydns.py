@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kube2etcd.app import skydns
-from kube2etcd.app.corefile import reader
+from kube2etcd.app import build
+from kube2etcd.app.build import reader
 from kube2etcd.app.offline import from_files
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.explain import Explainer, question_name
@@ -49,21 +49,20 @@ def v2(**options: object) -> Settings:
 
 
 def test_who_reads_decides_about_layout_and_pods() -> None:
-    assert isinstance(skydns.layout(v2()), SkydnsLayout)
-    assert not isinstance(skydns.layout(Settings()), SkydnsLayout)
-    assert [skydns.pods(v2(pods=pods)) for pods in ("disabled", "insecure", "verified")] == [
+    assert isinstance(build.layout(v2()), SkydnsLayout)
+    assert not isinstance(build.layout(Settings()), SkydnsLayout)
+    assert [build.pods(v2(pods=pods)) for pods in ("disabled", "insecure", "verified")] == [
         "disabled",
         "disabled",
         "verified",
     ]
-    assert skydns.pods(Settings()) == "insecure"
-    assert skydns.reads(Settings()) is None
+    assert build.pods(Settings()) == "insecure"
 
 
 def test_a_corefile_is_for_coredns() -> None:
-    skydns.check_corefile(Settings())
+    build.corefile(Settings())
     with pytest.raises(SettingsError, match="SkyDNS has no Corefile"):
-        skydns.check_corefile(v2())
+        build.corefile(v2())
 
 
 @pytest.mark.parametrize(

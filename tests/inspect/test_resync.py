@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.app import build, skydns
+from kube2etcd.app import build
 from kube2etcd.external import Endpoint
 from kube2etcd.inspect.records import rows
-from kube2etcd.inspect.resync import MARKS, RecordChange, Records, Style, as_json, coredns, records, text
+from kube2etcd.inspect.resync import MARKS, RecordChange, Records, Style, as_json, records, text
 from kube2etcd.kube.objects import DnsEndpoint, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings, load
 from kube2etcd.sync.plan import Change, Create, Delete, Outcome, Update, diff
 from kube2etcd.sync.publisher import Publisher
-from skydns_compat.corefile import blocks
 from tests.strategies import ALL_IDENTITIES, LAW, NAMESPACES, Present, clusters
 
 COREDNS = load({"vm_domain": "", "pods": "verified", "domains": "dtk.io", "dns_endpoints": True}, {})
@@ -38,8 +37,7 @@ def published(settings: Settings, objects: Present) -> Publisher:
 
 
 def changed(settings: Settings, outcome: Outcome, publisher: Publisher) -> Records:
-    reader = skydns.reads(settings) or coredns(blocks(build.corefile(settings)), "/skydns")
-    return records(outcome, publisher, reader)
+    return records(outcome, publisher, build.reader(settings, publisher, everywhere=True))
 
 
 def told(settings: Settings, before: Mapping[bytes, bytes], publisher: Publisher) -> Records:
@@ -257,7 +255,7 @@ def test_long_plans_tell_how_far_they_are() -> None:
     steps: list[tuple[int, int]] = []
     gone = {b"/skydns/local/gone/x%d" % number: OURS for number in range(1200)}
     outcome = Outcome(diff({**after.desired, **gone}, after.desired, "kube2etcd").changes, existing=gone)
-    records(outcome, after, coredns((), "/skydns"), lambda *step: steps.append(step))
+    records(outcome, after, build.reader(COREDNS, after, everywhere=True), lambda *step: steps.append(step))
     assert steps == [(0, 1200), (500, 1200), (1000, 1200)]
 
 
