@@ -307,6 +307,7 @@ BAD_FILES = [
     ("etcd: {~: x}", ": etcd: a value stands without a key"),
     ("zones: [{zone: a.b, ~: x}]", "zones[0]: a value stands without a key"),
     ("vm: {allowed_networks: {~: 10.0.0.0/8}}", "allowed_networks: a value stands without a key"),
+    ('vm: {allowed_networks: {dev: ""}}', "vm.allowed_networks.dev is empty; write networks, or [] for none"),
     ("vm: {allowed_networks: {on: 10.0.0.0/8}}", "the key true is true (yes or no); write text in quotes"),
     ("vm-domain: a.b", "vm-domain is not a setting; did you mean vm.domain?"),
     ("etcd: {etcd_server: x}", "etcd.etcd_server is not a setting; did you mean etcd.servers?"),

@@ -266,10 +266,12 @@ class _Sources:
             except Fault as fault:
                 wrong = f"{given.where}: the key {spelled(namespace)} {fault}"
                 self.faults.append(_keyless(given.where, "namespace") if namespace is None else wrong)
+                continue
+            where = f"{given.where}.{name}"
+            if isinstance(items, str) and not _parts(items):  # from a template without its value
+                self.faults.append(f"{where} is empty; write networks, or [] for none")
             else:
-                found[name] = self._read(
-                    BY_PATH[_NETWORKS], given._replace(value=items, where=f"{given.where}.{name}")
-                )
+                found[name] = self._read(BY_PATH[_NETWORKS], given._replace(value=items, where=where))
         return found
 
 
