@@ -93,21 +93,19 @@ class Metrics:
         for reason in LEFT_OUT:
             self._left_out.labels(reason)
         self.refused = gauge("refused_keys", "Keys that etcd refuses to write; each has a line in the log.")
-        self._synced = gauge("synced", "1 when the kind has been listed.", "kind")
+        self._synced = gauge("synced", "1 if the kind has been listed.", "kind")
         self._stale = gauge(
-            "stale_since_timestamp_seconds", "Since when the kind is not followed; 0 when it is.", "kind"
+            "stale_since_timestamp_seconds", "When the kind was last watched; 0 while it is watched.", "kind"
         )
         self._lists = counter("lists", "Complete lists of a kind.", "kind")
-        self.watches = counter(
-            "watches", "How often a kind came to be watched: at the start, and after failures.", "kind"
-        )
+        self.watches = counter("watches", "Watches opened, at the start and after failures.", "kind")
         self.received: Callable[[], Mapping[str, int]] = dict
         """The bytes that the API server sent so far, by kind; called at each scrape."""
         self.catalog.append((RECEIVED, "counter", ("kind",), RECEIVED_HELP))
         registry.register(_Received(self))
-        self.events = counter("watch_events", "Watch events that were taken in.", "kind")
+        self.events = counter("watch_events", "Watch events received.", "kind")
         self.failures = counter("api_failures", "Lists and watches that failed.", "kind")
-        self.keys = gauge("keys", "Keys of ours in etcd.")
+        self.keys = gauge("keys", "Our keys in etcd.")
         self._foreign = gauge("foreign_keys", "Keys of others under our zones; never touched.")
         self._malformed = gauge(
             "malformed_keys", "Foreign values under our zones that no DNS server can read."
@@ -116,7 +114,7 @@ class Metrics:
             "contested_keys", "Keys that we want and another writer keeps: its owner ID sorts before ours."
         )
         self.disputed = gauge(
-            "disputed_keys", "Keys left to another writer that has our owner id; nothing is deleted then."
+            "disputed_keys", "Keys left to another writer with our owner ID; nothing is deleted meanwhile."
         )
         self.unforeseen = counter(
             "unforeseen_errors", "Events and objects dropped for an unforeseen error; each is logged."
@@ -129,31 +127,32 @@ class Metrics:
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
-        self.repairs = counter("repairs", "Keys put right that somebody else changed or that were lost.")
-        self.held = gauge(
-            "held_deletes", "Deletes of the plan that waits for a second listing; 0: none waits."
-        )
+        self.repairs = counter("repairs", "Keys repaired that another writer changed, or that were lost.")
+        self.held = gauge("held_deletes", "Deletes held until a second listing confirms them.")
         self.ready = gauge("ready", "1 if etcd matched the cluster at the last comparison and is reachable.")
-        self.leads = gauge("leader", "1 when this bridge writes; 0 when it stands by (--leader-elect).")
-        self._etcd_up = gauge("etcd_up", "1 when the last request to etcd was answered.")
+        self.leads = gauge("leader", "1 if this bridge writes; 0 if it stands by (--leader-elect).")
+        self._etcd_up = gauge("etcd_up", "1 if the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")
         self.etcd_watches_lost = counter(
-            "etcd_watch_failures", "Watches on etcd that could not be opened, or ended; each costs a reading."
+            "etcd_watch_failures",
+            "Watches on etcd that could not be opened or ended; each costs a full read.",
         )
         self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
         self.latency = histogram(
-            "change_to_write_seconds", "From taking in a change to its keys in etcd.", LATENCY_STEPS
+            "change_to_write_seconds",
+            "Time from taking in a change to its keys in etcd.",
+            LATENCY_STEPS,
         )
         self._programming = histogram(
             "programming_duration_seconds",
-            "From the arrival of an object's event to its keys in etcd, by kind of the object.",
+            "Time from an object's event to its keys in etcd, by kind of the object.",
             LATENCY_STEPS,
             "kind",
         )
         self.queue = gauge("queue_length", "Events that wait for the loop.")
         self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)
         """The latest changes: seconds of the epoch, seconds from event to keys, kind of the object."""
-        self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync ended well.")
+        self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync succeeded.")
         self._calls = counter(
             "webhook_calls", "Calls of the ExternalDNS webhook.", "method", "path", "status"
         )

@@ -355,7 +355,7 @@ EXPLAINED = [
     (0, ["fd00:10:96::2010"], [f"PTR {WEB}."]),
     (0, ["10-1-2-3.shop.pod.cluster.local"], ["10.1.2.3", "computed from the name"]),
     (1, [WEB, "txt"], ["NODATA", "has A, AAAA, SRV only"]),
-    (1, ["10-1-2.shop.pod.cluster.local"], ["NXDOMAIN", "no address of this type"]),
+    (1, ["10-1-2.shop.pod.cluster.local"], ["NXDOMAIN", "not an address of this type"]),
     (1, ["10-1-2-3.shop.pod.cluster.local", "--pods", "disabled"], ["NXDOMAIN", "--pods disabled"]),
     (2, ["10.96.20.99"], ["no Service and no named endpoint has the address 10.96.20.99"]),
     (2, ["payments.shop.svc.cluster.local", "A"], ["CNAME api.payments.example.", "ExternalName"]),

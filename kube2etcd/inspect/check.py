@@ -1,4 +1,4 @@
-"""Can it work here?  One finding for each thing that the bridge needs of its neighbours; writes nothing."""
+"""Preflight checks: a finding for each thing that the bridge needs of its neighbours; writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Seconds for one question to the API server.
 PATIENCE = 10.0
-#: Share of the quota from which a word is due: at the quota etcd takes no more writes.
+#: Share of the quota above which to warn: at the quota etcd refuses writes.
 NEARLY_FULL = 0.8
 #: Foreign keys, and lines of a Corefile, that are shown.
 SHOWN = 3
@@ -36,7 +36,7 @@ Verdict = Literal["ok", "note", "fault"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was asked, how it stands, and in words what was seen and what to do."""
+    """What was checked, the verdict, and what was found and what to do."""
 
     what: str
     verdict: Verdict
@@ -47,7 +47,7 @@ class Finding:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Everything that is asked, one after the other as the answers come in."""
+    """All findings, as the answers come in."""
     yield from _cluster(settings)
     yield from _etcd(settings)
     if settings.corefile.file is not None:
@@ -64,12 +64,12 @@ def corefile_finding(path: str, ours: str) -> Finding:
     except (OSError, UnicodeDecodeError) as error:
         return Finding("Corefile", "fault", f"{path} cannot be read: {error}")
     if theirs == ours:
-        return Finding("Corefile", "ok", f"{path} is that of these settings")
+        return Finding("Corefile", "ok", f"{path} matches these settings")
     differing = difflib.unified_diff(theirs.splitlines(), ours.splitlines(), n=0, lineterm="")
     lines = [line for line in differing if not line.startswith(("---", "+++", "@@"))]
     shown = "; ".join(lines[:SHOWN]) or "the end of its last line"
     more = f"; {len(lines) - SHOWN} more lines" if len(lines) > SHOWN else ""
-    return Finding("Corefile", "note", f"{path} differs from that of these settings: {shown}{more}")
+    return Finding("Corefile", "note", f"{path} does not match these settings: {shown}{more}")
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
         meta = json.loads(body).get("metadata", {})
     except ApiNotFound as error:
         if kind.optional:
-            yield Finding(kind.resource, "note", "not installed; looked for again every 30 s")
+            yield Finding(kind.resource, "note", "not installed; checked again every 30 s")
         else:
             yield Finding(kind.resource, "fault", str(error))
         return
@@ -123,7 +123,7 @@ def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
 
 
 def _asked(what: str, ask: Callable[[], Finding | str], fault: str = "") -> Finding:
-    """The finding of a question: a text is good news, an error is a fault."""
+    """The finding of a question: a text is ok, an error is a fault."""
     try:
         found = ask()
     except (ApiError, EtcdError, SettingsError, ValueError, AttributeError) as error:
@@ -151,8 +151,8 @@ def _state_objects(api: ApiConnection, namespace: str) -> Finding | str:
         return Finding(
             what,
             "note",
-            f"{len(wishes)} objects have the form of a former version, which ExternalDNS with --source=crd"
-            " reads as desired endpoints: start the webhook of this version, which rewrites them",
+            f"{len(wishes)} objects are in an older version's format, which ExternalDNS with --source=crd"
+            " reads as desired endpoints: start this version's webhook, which rewrites them",
         )
     cleanup = _may(api, kind, namespace, "deletecollection")
     return "it can be stored" + (
@@ -263,7 +263,7 @@ def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding
         if chosen:
             some = ", ".join(key.decode(errors="backslashreplace") for key in chosen[:SHOWN])
             more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
-            yield Finding(what, "note", f"{some}{more}: answered by the server, never changed by us")
+            yield Finding(what, "note", f"{some}{more}: served as they are, never changed by us")
 
 
 def _mebi(size: int) -> str:

@@ -189,7 +189,7 @@ class Explanation:
         if self.server is None:
             return shown
         same = bool(self.server.rcode) and not self.server.differences and self.rcode != "REFUSED"
-        return f"{shown}\n{self.server}" + ("\n  the same as etcd's keys give" if same else "")
+        return f"{shown}\n{self.server}" + ("\n  matches etcd's keys" if same else "")
 
     def as_dict(self) -> dict[str, object]:
         """The same for JSON."""
@@ -312,9 +312,8 @@ class Explainer:
             searched = self._searched(name)
             if searched is not None:
                 [found] = self.explain(searched, rtype)
-                reasons += [
-                    f"a pod's search list makes {searched} of it: {meaning(found.rcode, bool(found.answers))}"
-                ]
+                outcome = meaning(found.rcode, bool(found.answers))
+                reasons.append(f"a pod's search list turns it into {searched}: {outcome}")
                 reasons += found.reasons
                 near = found.nearest
             else:
@@ -356,7 +355,7 @@ class Explainer:
                 + (": resync --prune-foreign deletes it" if key in pruned else ": delete it in etcd")
             )
         yield (
-            f"etcd is not equal to the cluster here, which would be {would_be}"
+            f"etcd does not match the cluster here, which would give {would_be}"
             + "".join(f"; {record}" for record in wanted.answers)
             + (": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run" if hint else "")
         )

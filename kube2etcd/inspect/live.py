@@ -1,4 +1,4 @@
-"""What a running bridge is asked: for the status page and ``explain --bridge``.
+"""Questions to a running bridge, for the status page and ``explain --bridge``.
 
 The loop's thread owns the state, so it is asked (`kube2etcd.sync.events.Inbox.ask`): once for the summary,
 then for the records of a few units at a time, so that no question holds the loop up.
@@ -49,7 +49,7 @@ MOST_PROBLEMS: Final = 1000
 MOST_LEFT_OUT: Final = 200
 """The same for objects with something left out, whose reasons are made anew."""
 
-HELD: Final = "to be deleted when a second listing agrees"
+HELD: Final = "to be deleted once a second listing confirms it"
 MALFORMED: Final = "a foreign value that no DNS server can read"
 
 UNITS: Final = 200
@@ -249,16 +249,18 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     found = []
     for key in keys:
         if key in held:
-            found.append(f"a plan is held: {len(held)} keys, among them this name's, {HELD}")
+            found.append(f"a plan is held: {len(held)} keys, this name's among them, {HELD}")
         elif key in refused:
             found.append(f"etcd refuses to write the name: {refused[key]}")
         elif key in disputed:
-            found.append("another writer with our owner id undoes our changes of the name")
+            found.append("another writer with our owner ID keeps undoing our changes to this name")
         elif key in target.foreign.keys or key in target.foreign.contested:
             continue  # `Explainer` names these, by etcd's keys
         elif wanted.get(key) != entries.get(key):
-            found.append("a change of the name is not written yet")
-    found += [f"{kind} are not listed yet; nothing is published before" for kind in sorted(listings.waiting)]
+            found.append("a change to this name is not written yet")
+    found += [
+        f"{kind} are not listed yet; nothing is published until then" for kind in sorted(listings.waiting)
+    ]
     if listings.stale:
         since = time.time() - (now - min(listings.stale.values()))
         moment = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds").removesuffix("+00:00")

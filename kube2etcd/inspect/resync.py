@@ -1,6 +1,6 @@
 """What a pass of `resync` changes in DNS: what the server answers before and after it.  Pure.
 
-Keys are no records: a name's addresses may stand in several keys, and one key serves several names.  So the
+Keys are not records: a name's addresses may stand in several keys, and one key serves several names.  So the
 model of the server is asked about every name and type that a changed key can decide, over the keys as they
 are and as they would be.
 """
@@ -296,11 +296,11 @@ def text(
     if style.colour:
         lines = [f"\x1b[{_COLOURS[line[0]]}m{line}\x1b[0m" for line in lines]
     if records is not None and records.silent:
-        lines.append(f"{_keys(records.silent)} changed without a change of records; see --keys")
+        lines.append(f"{_keys(records.silent)} changed without changing a record; see --keys")
     if outcome.held:
         lines.append(f"{_keys(len(outcome.held))} held until a second listing agrees (or --force)")
     if outcome.foreign:
-        lines.append(f"{_keys(len(outcome.foreign))} of others left alone")
+        lines.append(f"{_keys(len(outcome.foreign))} of other writers left alone")
     lines.append(_summary(outcome, records, total, dry))
     return "\n".join(lines)
 

@@ -174,7 +174,7 @@ class Why:
     def _about_reverse(self, name: Name, exists: bool) -> Iterator[str]:
         address = address_of(name)
         if address is None:
-            yield "the name is no complete reverse name of an address, so no PTR can be there"
+            yield "the name is not the full reverse name of an address, so it cannot have a PTR"
             return
         claimants = self._publisher.claimants(self._publisher.layout.key(name))
         for unit in claimants[1 : MOST_UNITS + 1]:
@@ -200,7 +200,7 @@ class Why:
         if exists or reasons or refusals:
             return
         if said_by:
-            yield f"{said_by}: bookkeeping of ExternalDNS, which names nothing"
+            yield f"{said_by}: ExternalDNS's bookkeeping, which is not published"
             return
         for cut in range(1, len(name.labels)):
             wildcard = ".".join(("*", *name.labels[cut:]))
@@ -268,7 +268,7 @@ class Why:
             yield f"there is no Namespace {namespace}"
         if len(labels) == 2:
             if rows:
-                yield f"the Namespace {namespace} exists, and has no data of its own"
+                yield f"the Namespace {namespace} exists, but has no data of its own"
             return
         unit = Unit("services", namespace, labels[-3])
         refused, service = store.rejected(unit), store.get(unit)
@@ -286,7 +286,7 @@ class Why:
                 of_it = one.namespace == namespace and one.name.startswith(f"{unit.name}-")
                 if one.kind == "endpointslices" and of_it:
                     who = f"{one.kind}/{namespace}/{one.name}"
-                    yield f"{who}, by its name one of its, cannot be read: {one.reason}"
+                    yield f"{who}, one of its slices by name, cannot be read: {one.reason}"
 
     def _about_pod(self, mode: str, labels: Sequence[str], shown: list[Row], answer: Answer) -> Iterator[str]:
         if mode == "disabled":
@@ -295,7 +295,7 @@ class Why:
             if answer.answers:
                 yield "computed from the name, whether there is such a pod or not (--pods insecure)"
             else:
-                yield "the first label is no address of this type (--pods insecure)"
+                yield "the first label is not an address of this type (--pods insecure)"
         elif len(labels) == 2 and self._publisher.store.get(Unit("namespaces", "", labels[0])) is None:
             yield f"there is no Namespace {labels[0]}"
         elif not shown and len(labels) == 3:
@@ -344,12 +344,12 @@ def _no_such_record(
     if rows:
         return _other_types(rows)
     if len(labels) == 3:
-        return f"{described} is there, but has no record"
+        return f"{described} exists, but has no record"
     if labels[0].startswith("_") and len(labels) == 4:
         return f"a port of {described} has two labels, such as _http._tcp"
     if labels[0].startswith("_"):
         if any(labels[:2] == (f"_{one.name}", f"_{one.protocol.lower()}") for one in service.ports):
-            return f"{described} has this port, and no ready endpoint with it"
+            return f"{described} has this port, but no ready endpoint with it"
         ports = [port.name for port in service.ports if port.name]
         return f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
     if zone.endpoint_names != "all" and not is_headless(service):
@@ -357,6 +357,4 @@ def _no_such_record(
     depth = len(zone.name.labels) + 4
     owners = {one.name.labels[0] for one in published.records if len(one.name.labels) == depth}
     endpoints = sorted(one for one in owners if not one.startswith("_"))
-    return (
-        f"{described} has no endpoint of the name {labels[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"
-    )
+    return f"{described} has no endpoint named {labels[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"

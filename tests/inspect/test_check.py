@@ -22,9 +22,9 @@ KEY = "/kube2etcd/leader/skydns/kube2etcd"
 @pytest.mark.parametrize(
     ("written", "verdict", "said"),
     [
-        ("a\nb\n", "ok", "is that of these settings"),
-        ("a\nb", "note", "differs from that of these settings: the end of its last line"),
-        ("a\nc\n", "note", "differs from that of these settings: -c; +b"),
+        ("a\nb\n", "ok", "matches these settings"),
+        ("a\nb", "note", "does not match these settings: the end of its last line"),
+        ("a\nc\n", "note", "does not match these settings: -c; +b"),
         ("c\nd\n", "note", "-c; -d; +a; 1 more lines"),
         (b"\xff", "fault", "cannot be read: 'utf-8' codec"),
         (None, "fault", "cannot be read: [Errno 2]"),

@@ -105,7 +105,7 @@ CASES = [
     ("dtk.io", "A", "NOERROR", "the name exists (zones/dtk.io)"),
     ("odd.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: odd.dtk.io A 'x'"),
     ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, and the server has no wildcards"),
-    ("a-foo.dtk.io", "TXT", "NXDOMAIN", "bookkeeping of ExternalDNS"),
+    ("a-foo.dtk.io", "TXT", "NXDOMAIN", "ExternalDNS's bookkeeping"),
     ("none.dtk.io", "A", "NXDOMAIN", "neither ExternalDNS nor a DNSEndpoint names it"),
     ("10-244-9-9.shop.pod.cluster.local", "A", "NOERROR", "comes from pods/shop/worker"),
     ("10-244-9-8.shop.pod.cluster.local", "A", "NXDOMAIN", "no running pod in the Namespace shop"),
@@ -113,12 +113,17 @@ CASES = [
     ("none.pod.cluster.local", "A", "NXDOMAIN", "there is no Namespace none"),
     ("waiting.shop.svc.cluster.local", "A", "NXDOMAIN", "has no cluster address yet"),
     ("legacy.shop.svc.cluster.local", "A", "NXDOMAIN", "192.0.2.9 is an address, which a CNAME cannot hold"),
-    ("legacy.shop.svc.cluster.local", "A", "NXDOMAIN", "endpointslices/shop/legacy-abcde, by its name one"),
-    ("_http._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "has this port, and no ready endpoint"),
+    (
+        "legacy.shop.svc.cluster.local",
+        "A",
+        "NXDOMAIN",
+        "endpointslices/shop/legacy-abcde, one of its slices by name",
+    ),
+    ("_http._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "has this port, but no ready endpoint"),
     ("_tcp.bare.shop.svc.cluster.local", "SRV", "NOERROR", "has two labels, such as _http._tcp"),
     ("_gone._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "no such port; its named ports are: http"),
     ("web-0.web.shop.svc.cluster.local", "A", "NXDOMAIN", "names with --endpoint-names all only"),
-    ("x.bare.shop.svc.cluster.local", "A", "NXDOMAIN", "has no endpoint of the name x; it has: none"),
+    ("x.bare.shop.svc.cluster.local", "A", "NXDOMAIN", "has no endpoint named x; it has: none"),
     ("lost.shop.svc.cluster.local", "A", "NOERROR", "to gone.shop.svc.cluster.local., which leads"),
     ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
     ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
@@ -131,10 +136,10 @@ CASES = [
     ("nothing.cluster.local", "A", "NXDOMAIN", "svc, pod, dns and dns-version"),
     ("db-2.db.shop.svc.cluster.local", "A", "NXDOMAIN", "it has: db-0, db-1"),
     ("db.shop.svc.cluster.local", "A", "NOERROR", "10.244.3.13 is not ready"),
-    ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "no complete reverse name"),
-    ("db.shop", "A", "REFUSED", "list makes db.shop.svc.cluster.local of it: NOERROR"),
+    ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "not the full reverse name"),
+    ("db.shop", "A", "REFUSED", "list turns it into db.shop.svc.cluster.local: NOERROR"),
     ("db-2.db.shop", "A", "REFUSED", "why: services/shop/db: endpoint 10.244.3.13 is not ready"),
-    ("web.shop.svc", "A", "REFUSED", "list makes web.shop.svc.cluster.local of it: NOERROR"),
+    ("web.shop.svc", "A", "REFUSED", "list turns it into web.shop.svc.cluster.local: NOERROR"),
     ("wbe.shop", "A", "REFUSED", "nearest: web.shop.svc.cluster.local."),
     ("dns-version.cluster.local", "TXT", "NOERROR", "1.1.0"),
     ("dns-version.cluster.local", "A", "NOERROR", "has TXT only"),
@@ -286,7 +291,7 @@ def test_actual_keys_of_etcd(tmp_path: Path, value: bytes) -> None:
     )
     assert WEB not in str(found.answers)
     assert found.reasons[-1] == (
-        f"etcd is not equal to the cluster here, which would be NOERROR; 10.20.96.10.in-addr.arpa. 30 IN PTR"
+        f"etcd does not match the cluster here, which would give NOERROR; 10.20.96.10.in-addr.arpa. 30 IN PTR"
         f" {WEB}.: is kube2etcd running, or a plan held? see kube2etcd resync --dry-run"
     )
 
@@ -305,7 +310,7 @@ def test_another_writers_key_is_named(tmp_path: Path, value: bytes, says: str) -
     key = b"/skydns/local/cluster/svc/shop/web/zz"
     (found,) = explainer(tmp_path, {key: value}).explain(question_name(WEB), "A")
     assert [one for one in found.reasons if key.decode() in one and says in one], found.reasons
-    assert "etcd is not equal to the cluster here" in found.reasons[-1]
+    assert "etcd does not match the cluster here" in found.reasons[-1]
     assert "kube2etcd running" not in found.reasons[-1]
 
 
@@ -359,7 +364,7 @@ def test_where_a_server_parts_from_the_keys(
     for hint, difference in zip(differences, found.server.differences, strict=True):
         assert hint in difference
     same = not differences and found.rcode != "REFUSED"
-    assert ("the same as etcd's keys give" in str(found)) is same
+    assert ("  matches etcd's keys" in str(found)) is same
 
 
 def test_a_terminal_obeys_nobody() -> None:

@@ -175,10 +175,10 @@ def stand_by(bridge: Bridge) -> None:
     [
         (hold, "a plan is held: "),
         (refuse, "etcd refuses to write the name: "),
-        (dispute, "another writer with our owner id undoes our changes of the name"),
-        (miss, "a change of the name is not written yet"),
+        (dispute, "another writer with our owner ID keeps undoing our changes to this name"),
+        (miss, "a change to this name is not written yet"),
         (stop_following, "services have not been watched since 2"),
-        (wait_for_lists, "pods are not listed yet; nothing is published before"),
+        (wait_for_lists, "pods are not listed yet; nothing is published until then"),
         (lose_etcd, "etcd is in trouble: no connection"),
         (stand_by, "this bridge stands by: dns-2 writes"),
     ],

@@ -182,7 +182,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(apiserver: ApiServer, etcd: 
     assert "A: NOERROR" in explained
     assert "not equal" not in explained
     apiserver.delete_all(services(40))
-    assert "etcd is not equal to the cluster here" in call("explain", name, "A", *both).stdout
+    assert "etcd does not match the cluster here" in call("explain", name, "A", *both).stdout
     dry = call("resync", "--dry-run", *both)
     assert "keys held until a second listing agrees" in dry.stdout
     assert call("resync", *both).returncode == 0
