@@ -176,7 +176,7 @@ def test_records_and_explain_speak_of_the_live_cluster(apiserver: ApiServer, etc
     explained = call("explain", name, "A", *both).stdout
     assert "A: NOERROR" in explained
     assert "comes from services/default/alone" in explained
-    assert "not equal" not in explained
+    assert "does not match" not in explained
 
 
 ZONE = "cluster.local"
