@@ -159,9 +159,9 @@ def look(reconciler: Reconciler, timeout: float) -> View:
         for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
             add(one.record, str(one.unit), states.get(one.record.name, ""))
     name_of = reconciler.publisher.layout.name
-    for key, value in inbox.ask(lambda: _held(reconciler), timeout):
-        if (name := name_of(key)) is not None:
-            add(record_of(name, value), "", "held")
+    held = ((name_of(key), value) for key, value in inbox.ask(lambda: _held(reconciler), timeout))
+    for record in [record_of(name, value) for name, value in held if name is not None]:
+        add(record, "", "held")
     return replace(view, rows=tuple(sorted(rows, key=lambda row: (row.name.split(".")[::-1], row))))
 
 
