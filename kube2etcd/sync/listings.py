@@ -97,7 +97,7 @@ class Listings:
             return self._publisher.refresh([unit])
         except Exception:
             self._drop(str(unit))
-            # What the unit changed before it failed is written by the next full pass.
+            # What changed before it failed comes with the next unit.
             return {}
 
     def _drop(self, what: str) -> None:

@@ -112,6 +112,8 @@ class Mirror(Entries):
         """An empty etcd was given what is desired, but for what it refused, and for what is in `unlike`."""
         self._count += result.written
         self.unlike.update((change.key, None) for change, _ in result.refused)
+        if not result.written:
+            return
         if len(result.own_revisions) == result.revision - self.revision:
             self.caught_up(result.revision)
         else:

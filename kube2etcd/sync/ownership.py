@@ -6,7 +6,7 @@ Decided by rank alone, never by who came first, so a restart decides alike.  Pur
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from kube2etcd.kube.store import Unit
@@ -27,7 +27,7 @@ class ExclusiveNames:
         self._wanting: dict[Name, list[tuple[Seniority, Unit]]] = {}
         self._wanted: dict[Unit, dict[Name, Seniority]] = {}
         self.changed: set[Unit] = set()
-        """Units whose ownership changed since the last `take_changed()`."""
+        """Units whose ownership changed and that `take_changed` has not given."""
 
     def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
         """Replace all names that ``unit`` wants."""
@@ -56,10 +56,11 @@ class ExclusiveNames:
         """The units that want the name and do not have it, the next in line first."""
         return [unit for _, unit in self._wanting.get(name, [])[1:]]
 
-    def take_changed(self) -> list[Unit]:
-        """The units whose ownership changed since the last call, in order."""
-        changed, self.changed = sorted(self.changed), set()
-        return changed
+    def take_changed(self) -> Iterator[Unit]:
+        """The units whose ownership changed and that have not been taken yet, in order."""
+        for unit in sorted(self.changed):
+            self.changed.discard(unit)
+            yield unit
 
     def _change(self, name: Name, unit: Unit, before: Seniority | None, after: Seniority | None) -> None:
         wanting = self._wanting.setdefault(name, [])

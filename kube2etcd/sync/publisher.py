@@ -47,7 +47,7 @@ class Publisher:
         self.zones: tuple[Zone, ...] = ()
         self.groups = Groups(layout)
         self.desired = Claims(self.groups, self._rank)
-        self._regrouped: Former = {}
+        self._changed: Former = {}
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
         self._selecting: dict[str, frozenset[Name]] = {}  # Namespace -> zones that its labels select it for
         self._reverse = f"{layout.prefix}/arpa/".encode()
@@ -66,7 +66,7 @@ class Publisher:
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._take((*kept, *external))
         for key, former in self.desired.regroup(self.groups).items():
-            self._regrouped.setdefault(key, former)
+            self._changed.setdefault(key, former)
         return before | set(self.units())
 
     def _take(self, zones: tuple[Zone, ...]) -> None:
@@ -88,23 +88,23 @@ class Publisher:
     def refresh(self, units: Iterable[Unit]) -> Former:
         """Derive these units again; returns the keys whose desired value changed, with the former one.
 
-        Where a Namespace is among them, so are its followers (`with_followers`).
+        Where a Namespace is among them, so are its followers (`with_followers`).  What changed before a unit
+        raised an error comes with the next call.
         """
-        changed = self._regrouped.copy()
         for unit in units:
             found = self._found(unit)
             self._exclusive.want(unit, self._wanted(unit, found))
             if unit not in self._exclusive.changed:
-                self._put(unit, found, changed)
+                self._put(unit, found)
         # Ownership of names is final only now.
         for unit in self._exclusive.take_changed():
-            self._put(unit, self.by_zone(unit), changed)
-        self._regrouped.clear()
+            self._put(unit, self.by_zone(unit))
+        changed, self._changed = self._changed, {}
         return changed
 
-    def _put(self, unit: Unit, found: _Found, changed: Former) -> None:
+    def _put(self, unit: Unit, found: _Found) -> None:
         for key, former in self.desired.put(unit, self._claim(unit, found)).items():
-            changed.setdefault(key, former)
+            self._changed.setdefault(key, former)
 
     def published(self, unit: Unit) -> Published:
         """The records of one unit in all zones, with the reasons for records left out."""

@@ -86,7 +86,7 @@ class Entries:
                 self.untold.append(WatchEvent(change.key, value, self.revision))
             if progress is not None:
                 progress(len(batch))
-        return ApplyResult(self.revision, frozenset(own), written, tuple(refused))
+        return ApplyResult(max(own, default=0), frozenset(own), written, tuple(refused))
 
     def by_hand(self, key: bytes, value: bytes | None) -> EtcdChanged:
         """Somebody else changes a key; what the watch tells of that and of all before."""

@@ -8,10 +8,12 @@ import pytest
 
 from kube2etcd.etcd import changes
 from kube2etcd.kube.objects import Event
-from kube2etcd.kube.store import Unit
+from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import Changed, EtcdLost
 from kube2etcd.sync.target import ETCD_RETRY
+from kube2etcd.zones.base import Published
+from kube2etcd.zones.cluster import ClusterZone
 from tests.sync.loop import Clock, Entries, World, clock, service, world
 
 __all__ = ["clock", "world"]
@@ -40,6 +42,27 @@ def test_a_unit_that_raises_costs_its_own_names(
     assert "services/shop/bad: unforeseen error" in caplog.text
     assert "a fault of ours" in caplog.text
     assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
+    world.assert_equal()
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_what_changed_before_a_unit_raised_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    names = [f"s{number}" for number in range(4)]
+    publish, seen = ClusterZone.publish, list[str]()
+
+    def faulty(zone: ClusterZone, unit: Unit, store: Store) -> Published:
+        if unit.name not in seen:
+            seen.append(unit.name)
+        if seen[at:] and unit.name == seen[at]:
+            raise ZeroDivisionError("a fault of ours")
+        return publish(zone, unit, store)
+
+    monkeypatch.setattr(ClusterZone, "publish", faulty)
+    world.turn(*(changed(name, f"10.0.0.1{name[1:]}") for name in names))
+    written = {name for name in names if any(f"/{name}/".encode() in key for key in world.etcd.entries)}
+    assert written == set(names) - {seen[at]}
     world.assert_equal()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.kube.objects import Metadata, Service
+from kube2etcd.sync.events import EtcdLost
 from kube2etcd.sync.listings import AT_ONCE
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.names import Name
@@ -83,3 +84,15 @@ def test_a_failing_etcd_is_filled_later(clock: Clock) -> None:
     etcd.trouble = None
     clock.now += 10
     world.turn().assert_equal()
+
+
+def test_an_empty_etcd_for_which_nothing_is_new_is_read_once(clock: Clock) -> None:
+    world = World(clock).listed(*many(3))
+    world.etcd.entries.clear()
+    world.etcd.revision = 1
+    reads = world.etcd.snapshots
+    for reason in ("it lost its data", None, None):
+        clock.now += 1
+        world.turn(*([EtcdLost(reason)] if reason else []))
+    world.assert_equal()
+    assert world.etcd.snapshots == reads + 1
