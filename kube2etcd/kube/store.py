@@ -129,9 +129,8 @@ class Store:
         """The names of which the webhook refused a record, and why."""
         for kind in sorted(_HOLDERS):
             for named in self._objects.get(kind, {}).values():
-                for one in named.values():
-                    if isinstance(one, DnsEndpoint):
-                        yield from one.refused.items()
+                for one in (one for one in named.values() if isinstance(one, DnsEndpoint)):
+                    yield from one.refused.items()
 
     def holders(self, name: str) -> list[Unit]:
         """The objects that say something of a name, the oldest first."""

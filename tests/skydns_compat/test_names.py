@@ -170,3 +170,17 @@ def test_reverse_names_lead_back(address: ipaddress.IPv4Address | ipaddress.IPv6
     else:
         assert labels[32:] == ("ip6", "arpa")
         assert int("".join(reversed(labels[:32])), 16) == int(address)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "256.0.0.10.in-addr.arpa",
+        "a.0.0.10.in-addr.arpa",
+        "0.0.10.in-addr.arpa",
+        f"{'x.' * 32}ip6.arpa",
+        "a.b",
+    ],
+)
+def test_names_that_are_no_address(name: str) -> None:
+    assert address_of(Name.parse(name)) is None

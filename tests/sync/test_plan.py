@@ -145,6 +145,16 @@ def test_a_small_object_changes_in_one_transaction() -> None:
     )
 
 
+def test_a_large_object_is_there_before_what_it_had_goes() -> None:
+    plan = diff({b"/a/1": OURS, b"/a/2": OURS}, {b"/a/3": WANTED, b"/a/4": WANTED}, "us")
+    assert generations(plan, Beginnings(2), 3) == (
+        ((Create(b"/a/3", WANTED), Create(b"/a/4", WANTED)),),
+        ((Delete(b"/a/1", OURS), Delete(b"/a/2", OURS)),),
+    )
+    grown = diff({}, {f"/a/{at}".encode(): WANTED for at in range(4)}, "us")
+    assert [len(batch) for batch in generations(grown, Beginnings(2), 3)[0]] == [3, 1]
+
+
 def names(count: int, *, value: bytes = OURS, leaf: str = "/10-0-0-1-H") -> dict[bytes, bytes]:
     return {f"/skydns/a/n{at:03}{leaf}".encode(): value for at in range(count)}
 

@@ -15,6 +15,7 @@ from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout import Layout
+from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
 
 WEB = Service(Metadata("shop", "web"), cluster_ip="10.0.0.1")
@@ -104,6 +105,15 @@ def test_log_of_many_changes(caplog: pytest.LogCaptureFixture, monkeypatch: pyte
     [fields] = [vars(one)["fields"] for one in caplog.records if one.getMessage() == "records changed"]
     assert fields["added"] == len(bridge.etcd.entries)
     assert "zone" not in fields
+
+
+def test_log_of_a_stale_key_that_is_no_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    bridge = Bridge()
+    bridge.etcd.entries[b"/skydns/local/cluster/svc/no..name/H"] = encode(Message(owner="kube2etcd"))
+    bridge.turn(LISTED, Listed("services", [WEB]))
+    found = [vars(one)["fields"] for one in caplog.records if one.getMessage() == "records changed"]
+    assert [fields["deleted"] for fields in found if "zone" not in fields] == [1]
 
 
 def test_puts_that_etcd_refuses_are_not_counted_as_written() -> None:
