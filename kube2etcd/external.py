@@ -15,9 +15,9 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 import idna
 import msgspec
 
-from skydns_compat.corefile import REVERSE
 from skydns_compat.names import (
     MAX_NAME,
+    REVERSE,
     Address,
     InvalidAddress,
     InvalidName,

@@ -22,9 +22,9 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone, zones_of
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
-from skydns_compat.corefile import REVERSE, CorefileSettings, Subzone, blocks
+from skydns_compat.corefile import CorefileSettings, Subzone, blocks
 from skydns_compat.layout import Layout
-from skydns_compat.names import Address, Name
+from skydns_compat.names import REVERSE, Address, Name
 
 if TYPE_CHECKING:
     from kube2etcd.etcd.election import Election

@@ -206,8 +206,8 @@ def _outcome(
     layout = publisher.layout
     plan = diff(existing, publisher.desired, layout.owner)
     held = frozenset() if force else to_hold(plan, existing, f'"owner":"{layout.owner}"'.encode())
-    zones = (layout.zone_range(name) for name in build.zone_names(settings))
-    pruned = prune(plan.foreign, existing, layout.owner, zones) if prune_foreign else ()
+    zones = build.zone_names(settings)
+    pruned = prune(plan.foreign, existing, layout, zones) if prune_foreign else ()
     gone = frozenset(one.key for one in pruned)
     return Outcome(
         tuple(sorted((*plan.changes, *pruned), key=lambda one: one.key)),

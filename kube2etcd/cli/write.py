@@ -73,7 +73,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
 @command_option(
     "--prune-foreign",
     is_flag=True,
-    help="Also delete foreign keys in our zones: of another owner, or of none.",
+    help="Also delete foreign keys in our zones; PTR records only if they have no owner.",
 )
 @command_option("--keys", is_flag=True, help="Show keys and values instead of DNS records.")
 @command_option(

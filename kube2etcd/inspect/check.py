@@ -20,6 +20,7 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.settings import Settings
 from skydns_compat.message import owner_of
+from skydns_compat.names import REVERSE
 
 if TYPE_CHECKING:
     from kube2etcd.etcd.client import EtcdConnection
@@ -254,8 +255,13 @@ def _server(server: str, state: ServerHealth) -> Finding:
 def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding]:
     """Keys under our zones with another owner or none: they are answered, and we never change them."""
     layout = build.layout(settings)
-    zones = [layout.zone_range(name) for name in build.zone_names(settings)]
-    below = sorted(key for key in entries if any(key.startswith(zone) for zone in zones))
+    zones = tuple(layout.zone_range(name) for name in build.zone_names(settings))
+    reverse = tuple(layout.zone_range(name) for name in REVERSE)  # other owners' records there are in order
+    below = sorted(
+        key
+        for key, value in entries.items()
+        if key.startswith(zones) or (key.startswith(reverse) and not owner_of(value))
+    )
     for what, chosen in (
         ("malformed keys", [key for key in below if owner_of(entries[key]) is None]),
         ("foreign keys", [key for key in below if owner_of(entries[key]) not in (None, settings.owner_id)]),

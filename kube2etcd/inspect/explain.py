@@ -337,9 +337,8 @@ class Explainer:
         foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))
         hint = not self.live and (plan.changes or not foreign)
         would_be = meaning(wanted.rcode, bool(wanted.answers))
-        ours = [one for one in self._publisher.zones if not isinstance(one, ExternalZone)]
-        ranges = [layout.zone_range(one.name) for one in ours]
-        pruned = {one.key for one in prune(foreign, self._keys, layout.owner, ranges)}
+        ours = [one.name for one in self._publisher.zones if not isinstance(one, ExternalZone)]
+        pruned = {one.key for one in prune(foreign, self._keys, layout, ours)}
         if len(foreign) > MOST_FOREIGN:
             yield f"{len(foreign)} keys of other writers are in this answer; the first {MOST_FOREIGN}:"
         for key in foreign[:MOST_FOREIGN]:

@@ -31,8 +31,8 @@ from kube2etcd.settings.values import (
     spelled,
     to_word,
 )
-from skydns_compat.corefile import REVERSE, cluster_parts
-from skydns_compat.names import Name, version
+from skydns_compat.corefile import cluster_parts
+from skydns_compat.names import REVERSE, Name, version
 
 #: Similarity to a setting's name from which on an unknown variable is warned of; 1: equal.
 NEAR: Final = 0.9

@@ -20,8 +20,9 @@ import msgspec
 
 from kube2etcd.etcd import changes
 from kube2etcd.sync.groups import Groups
-from skydns_compat.layout import OWN
+from skydns_compat.layout import OWN, Layout
 from skydns_compat.message import owner_of
+from skydns_compat.names import REVERSE, Name
 
 _SHARED = f"/{OWN}".encode()
 
@@ -161,19 +162,23 @@ def diff(
 
 
 def prune(
-    foreign: Iterable[bytes], existing: Mapping[bytes, bytes], owner: str, zones: Iterable[bytes]
+    foreign: Iterable[bytes], existing: Mapping[bytes, bytes], layout: Layout, zones: Iterable[Name]
 ) -> tuple[Delete, ...]:
-    """Deletes for the ``foreign`` keys in our ``zones`` (key ranges).
+    """Deletes for the ``foreign`` keys in our ``zones``, and for those without an owner in the reverse zones.
 
-    Only on explicit request: their writers may still want them.  Keys outside our zones stay, and so do
-    those of sub-owners (``OWNER/...``).
+    Only on explicit request: their writers may still want them.  Other owners' PTR records stay, since
+    clusters share the reverse zones, and so do the keys of sub-owners (``OWNER/...``).
     """
-    ranges = tuple(zones)
-    return tuple(
-        Delete(key, existing[key])
-        for key in sorted(foreign)
-        if (key + b"/").startswith(ranges) and not (owner_of(existing[key]) or "").startswith(f"{owner}/")
-    )
+    ranges = tuple(layout.zone_range(zone) for zone in zones)
+    reverse = tuple(layout.zone_range(zone) for zone in REVERSE)
+    ours = f"{layout.owner}/"
+    deletes = []
+    for key in sorted(foreign):
+        owner = owner_of(existing[key]) or ""
+        within = (key + b"/").startswith(ranges) and not owner.startswith(ours)
+        if within or (key.startswith(reverse) and not owner):
+            deletes.append(Delete(key, existing[key]))
+    return tuple(deletes)
 
 
 def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> frozenset[bytes]:

@@ -14,10 +14,8 @@ from textwrap import wrap
 
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.layout_external import MAX_QUESTION, TARGET
-from skydns_compat.names import Name
+from skydns_compat.names import REVERSE, Name
 
-#: The zones of reverse names (RFC 1035 section 3.5, RFC 3596 section 2.5).
-REVERSE = (Name(("in-addr", "arpa")), Name(("ip6", "arpa")))
 #: TTL and minimum of the SOA record in negative answers (RFC 2308), as the etcd plugin has them.
 NEGATIVE_TTL = 30
 

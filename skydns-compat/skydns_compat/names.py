@@ -127,6 +127,10 @@ def version(address: Address) -> int:
     return 6 if ":" in address else 4
 
 
+#: The zones of reverse names (RFC 1035 section 3.5, RFC 3596 section 2.5).
+REVERSE = (Name(("in-addr", "arpa")), Name(("ip6", "arpa")))
+
+
 def reverse_name(address: Address) -> Name:
     """The name of the PTR record of ``address`` (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
     if ":" not in address:

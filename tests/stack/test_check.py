@@ -49,10 +49,13 @@ def test_keys_that_are_not_ours_are_named(apiserver: ApiServer, etcd: Etcd) -> N
     etcd.put("/skydns/local/cluster/svc/default/theirs", '{"host":"192.0.2.2"}')
     etcd.put("/skydns/local/cluster/svc/default/broken", "{")
     etcd.put("/skydns/test/elsewhere", "{")
+    etcd.put("/skydns/arpa/in-addr/192/0/2/9", "{")
+    etcd.put("/skydns/arpa/in-addr/192/0/2/8", '{"host":"theirs.example","owner":"others"}')
     code, found = check("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
     assert code == 0
     assert found["foreign keys"]["text"].startswith("/skydns/local/cluster/svc/default/theirs:")
-    assert found["malformed keys"]["text"].startswith("/skydns/local/cluster/svc/default/broken:")
+    malformed = "/skydns/arpa/in-addr/192/0/2/9, /skydns/local/cluster/svc/default/broken:"
+    assert found["malformed keys"]["text"].startswith(malformed)
 
 
 def test_all_dependencies_are_down() -> None:

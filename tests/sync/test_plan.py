@@ -13,7 +13,9 @@ from kube2etcd.sync.groups import Groups
 from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
+from skydns_compat.names import Name
 from tests.strategies import LAW
+from tests.sync.publishing import PTR
 
 OURS, THEIRS, NOBODYS, BROKEN = (
     encode(Message(host="10.0.0.1", owner="us")),
@@ -225,13 +227,17 @@ def test_writers_of_one_name_do_not_alternate(key: bytes, owner: str, before: by
         pytest.param(b"/skydns/local/cluster", b"{", True, id="at the apex"),
         pytest.param(b"/skydns/local/cluster2", b"{", False, id="a zone that begins alike"),
         pytest.param(b"/skydns/test/x", b"{", False, id="in no zone of ours"),
+        pytest.param(PTR, b"\\", True, id="a reverse name, malformed"),
+        pytest.param(PTR, b'{"host":"192.0.2.1"}', True, id="a reverse name, signed by nobody"),
+        pytest.param(PTR, b'{"owner":"other"}', False, id="a reverse name, signed by another"),
+        pytest.param(PTR, b'{"owner":"kube2etcd/webhook"}', False, id="a reverse name, our webhook's"),
+        pytest.param(b"/skydns/arpa/other/x", b"{", False, id="in arpa, no reverse name"),
         pytest.param(b"/skydns/local/cluster/x", b'{"owner":"kube2etcd/webhook"}', False, id="our webhook's"),
     ],
 )
 def test_what_is_pruned(key: bytes, value: bytes, goes: bool) -> None:
-    found = prune(
-        [key], {key: value, b"/skydns/local/cluster/ours": b"{}"}, "kube2etcd", [b"/skydns/local/cluster/"]
-    )
+    existing = {key: value, b"/skydns/local/cluster/ours": b"{}"}
+    found = prune([key], existing, Layout(), [Name.parse("cluster.local")])
     assert found == ((Delete(key, value),) if goes else ())
 
 
