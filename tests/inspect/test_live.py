@@ -69,13 +69,9 @@ def test_an_endpoint_without_ports_has_no_srv_record(bridge: Bridge) -> None:
 
 
 def test_what_etcd_refuses(bridge: Bridge) -> None:
-    bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
-    wanted = Bridge()
-    wanted.turn(LISTED, Listed("services", [WEB]))
-    bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
-    bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
+    refused = refuse(bridge)
     view = looked(bridge)
-    assert view.counts["refused"] == len(bridge.etcd.refused)
+    assert view.counts["refused"] == len(refused)
     assert {one.sort for one in view.problems} == {"refused"}
     assert "refused" in states(bridge)[f"{NAME}."]
 
@@ -138,12 +134,15 @@ def hold(bridge: Bridge) -> None:
     bridge.turn(Listed("services", []))
 
 
-def refuse(bridge: Bridge) -> None:
+def refuse(bridge: Bridge) -> set[bytes]:
+    """Let etcd refuse the keys of a Service, which are returned."""
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
     wanted = Bridge()
     wanted.turn(LISTED, Listed("services", [WEB]))
-    bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
+    refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
+    bridge.etcd.refused = refused
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
+    return refused
 
 
 def dispute(bridge: Bridge) -> None:
