@@ -8,9 +8,10 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +37,7 @@ from kube2etcd.settings.values import to_duration, to_resolver
 from skydns_compat.names import InvalidName, Name
 
 if TYPE_CHECKING:
+    from kube2etcd.inspect.check import Finding
     from kube2etcd.inspect.explain import Explanation
     from kube2etcd.inspect.records import Row
 
@@ -331,10 +333,8 @@ def check(ctx: click.Context, /, loaded: Loaded, output: str) -> None:
 
     Writes nothing; exits 1 if something must be fixed first.
     """
-    from kube2etcd.inspect.check import findings
-
     found = []
-    for finding in findings(loaded.settings):
+    for finding in _findings(loaded.settings):
         found.append(finding)
         if output == "text":
             click.echo(str(finding))
@@ -342,6 +342,28 @@ def check(ctx: click.Context, /, loaded: Loaded, output: str) -> None:
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
     if any(finding.verdict == "fault" for finding in found):
         ctx.exit(1)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    """All findings, as the answers come in."""
+    from kube2etcd.app import build
+    from kube2etcd.app.corefile import text
+    from kube2etcd.inspect import check
+
+    webhook, objects = settings.webhook, settings.webhook.state_objects
+    yield from check.cluster(
+        build.cluster(settings), build.kinds(settings), objects if webhook.inside else None
+    )
+    yield from check.etcd(
+        build.etcd(settings),
+        settings.etcd.api,
+        build.layout(settings),
+        build.zone_names(settings),
+        webhook.state_prefix if webhook.inside and objects is None else None,
+        partial(build.election_key, settings) if settings.leader_elect else None,
+    )
+    if settings.corefile.file is not None:
+        yield check.corefile(settings.corefile.file, text(settings))
 
 
 @main.command()

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from kube2etcd.app import build
-from kube2etcd.app.corefile import text
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
 from kube2etcd.etcd import election, open_store, store, v2
 from kube2etcd.etcd.changes import ServerHealth
+from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, Kind
-from kube2etcd.settings import Settings
+from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
-from skydns_compat.names import REVERSE
+from skydns_compat.names import REVERSE, Name
 
 if TYPE_CHECKING:
     from kube2etcd.etcd.client import EtcdConnection
@@ -47,15 +47,7 @@ class Finding:
         return f"{self.verdict:<5}  {self.what}: {self.text}"
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
-    """All findings, as the answers come in."""
-    yield from _cluster(settings)
-    yield from _etcd(settings)
-    if settings.corefile.file is not None:
-        yield corefile_finding(settings.corefile.file, text(settings))
-
-
-def corefile_finding(path: str, ours: str) -> Finding:
+def corefile(path: str, ours: str) -> Finding:
     """Whether the Corefile at ``path`` is ``ours``, else the first lines in which they differ.
 
     A running process adds the domains that came by ``POST /domains``, so a difference is a note.
@@ -73,15 +65,16 @@ def corefile_finding(path: str, ours: str) -> Finding:
     return Finding("Corefile", "note", f"{path} does not match these settings: {shown}{more}")
 
 
-def _cluster(settings: Settings) -> Iterator[Finding]:
+def cluster(settings: ClusterSettings, kinds: tuple[Kind, ...], state: str | None) -> Iterator[Finding]:
+    """The API server: the ``kinds``, and the webhook's state as objects in the namespace ``state``."""
     try:
-        api = ApiConnection(build.cluster(settings))
+        api = ApiConnection(settings)
     except (ApiError, SettingsError) as error:
         yield Finding("API server", "fault", str(error))
         return
     try:
-        version = json.loads(api.get("/version", {}, timeout=PATIENCE))
-        yield Finding("API server", "ok", f"{api.server} is Kubernetes {version.get('gitVersion', '?')}")
+        version = _get(api, "/version").get("gitVersion", "?")
+        yield Finding("API server", "ok", f"{api.server} is Kubernetes {version}")
     except ApiUnavailable as error:
         # Each kind would say the same again.
         yield Finding("API server", "fault", str(error))
@@ -90,37 +83,31 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
     except (ApiError, ValueError, AttributeError) as error:
         # Whoever may not read the version may still list.
         yield Finding("API server", "note", str(error))
-    for kind in build.kinds(settings):
-        yield from _kind(api, kind)
-    namespace = settings.webhook.state_objects
-    if settings.webhook.inside and namespace is not None:
-        yield _asked(f"state in {namespace}", partial(_state_objects, api, namespace))
+    for kind in kinds:
+        yield _kind(api, kind)
+    if state is not None:
+        yield _asked(f"state in {state}", partial(_state_objects, api, state))
     api.close()
 
 
-def _kind(api: ApiConnection, kind: Kind) -> Iterator[Finding]:
+def _get(api: ApiConnection, path: str, parameters: Mapping[str, str] = {}) -> Any:
+    return json.loads(api.get(path, parameters, timeout=PATIENCE))
+
+
+def _kind(api: ApiConnection, kind: Kind) -> Finding:
+    trouble = "cannot be listed"
     try:
-        body = api.get(kind.path(), {"limit": "1"}, timeout=PATIENCE)
-        meta = json.loads(body).get("metadata", {})
+        version = _get(api, kind.path(), {"limit": "1"}).get("metadata", {}).get("resourceVersion", "0")
+        trouble = "can be listed, but not watched"
+        watch = {"watch": "true", "timeoutSeconds": "1", "resourceVersion": version}
+        with api.stream(kind.path(), watch, connect_timeout=PATIENCE, read_timeout=PATIENCE):
+            return Finding(kind.resource, "ok", "can be listed and watched")
     except ApiNotFound as error:
         if kind.optional:
-            yield Finding(kind.resource, "note", "not installed; checked again every 30 s")
-        else:
-            yield Finding(kind.resource, "fault", str(error))
-        return
+            return Finding(kind.resource, "note", "not installed; checked again every 30 s")
+        return Finding(kind.resource, "fault", str(error))
     except (ApiError, ValueError, AttributeError) as error:
-        yield Finding(kind.resource, "fault", f"cannot be listed: {error}")
-        return
-    parameters = {
-        "watch": "true",
-        "timeoutSeconds": "1",
-        "resourceVersion": str(meta.get("resourceVersion", "0")),
-    }
-    try:
-        with api.stream(kind.path(), parameters, connect_timeout=PATIENCE, read_timeout=PATIENCE):
-            yield Finding(kind.resource, "ok", "can be listed and watched")
-    except ApiError as error:
-        yield Finding(kind.resource, "fault", f"can be listed, but not watched: {error}")
+        return Finding(kind.resource, "fault", f"{trouble}: {error}")
 
 
 def _asked(what: str, ask: Callable[[], Finding | str], fault: str = "") -> Finding:
@@ -137,12 +124,13 @@ def _state_objects(api: ApiConnection, namespace: str) -> Finding | str:
     kind, what = KINDS["dnsendpoints"], f"state in {namespace}"
     ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
     try:
-        found = json.loads(api.get(kind.path(namespace), ours, timeout=PATIENCE)).get("items") or []
+        found = _get(api, kind.path(namespace), ours).get("items") or []
     except ApiNotFound:
         missing = f"{kind.resource} are not installed: the state cannot be stored"
         return Finding(what, "fault", f"{missing}, and ExternalDNS's calls fail until then")
-    only = {"fieldSelector": f"metadata.name={namespace}"}
-    if not json.loads(api.get(KINDS["namespaces"].path(), only, timeout=PATIENCE)).get("items"):
+    if not _get(api, KINDS["namespaces"].path(), {"fieldSelector": f"metadata.name={namespace}"}).get(
+        "items"
+    ):
         return Finding(what, "fault", f"there is no namespace {namespace}: create it")
     refused = [f"{verb}d" for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
     if refused:
@@ -174,13 +162,23 @@ def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
     return json.loads(answer).get("status", {}).get("allowed") is True
 
 
-def _etcd(settings: Settings) -> Iterator[Finding]:
-    given, api = build.etcd(settings), settings.etcd.api
+def etcd(
+    settings: EtcdSettings,
+    api: str,
+    layout: Layout,
+    zones: tuple[Name, ...],
+    state: str | None = None,
+    election_key: Callable[[], bytes] | None = None,
+) -> Iterator[Finding]:
+    """etcd's servers by ``api`` (``v2`` or ``v3``), the keys of ``layout``, and others' in the ``zones``.
+
+    Of v3 also the webhook's state below the prefix ``state``, and the bridges' ``election_key``.
+    """
     health = v2.health if api == "v2" else store.health
     away = 0
-    for server in given.servers:
+    for server in settings.servers:
         try:
-            yield _server(server, health(given, server))
+            yield _server(server, health(settings, server))
         except SettingsError as error:
             # Files that no server can be asked with.
             yield Finding("etcd", "fault", str(error))
@@ -188,32 +186,31 @@ def _etcd(settings: Settings) -> Iterator[Finding]:
         except EtcdError as error:
             yield Finding(f"etcd {server}", "fault", str(error))
             away += isinstance(error, EtcdUnavailable)
-    if away == len(given.servers):
+    if away == len(settings.servers):
         return  # whatever else is asked would only say so again
-    prefix = build.etcd_prefixes(settings)[0]
-    connection, keys = open_store(given, api, (prefix,))
+    prefix = f"{layout.prefix}/"
+    connection, keys = open_store(settings, api, (prefix.encode(),))
+
+    def may_write() -> str:
+        keys.may_write(f"{prefix}kube2etcd-check".encode())
+        return f"keys under {prefix} can be written and deleted"
+
     with connection:
         try:
             entries = keys.snapshot().entries
-            yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix.decode()} can be read")
         except EtcdError as error:
             yield Finding("etcd keys", "fault", str(error))
             return
-
-        def may_write() -> str:
-            keys.may_write(prefix + b"kube2etcd-check")
-            return f"keys under {prefix.decode()} can be written and deleted"
-
+        yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix} can be read")
         yield _asked("etcd rights", may_write, "keys cannot be written")
-        webhook = settings.webhook
         if not isinstance(connection, V2Connection):
-            if webhook.inside and webhook.state_objects is None:
-                state = webhook.state_prefix
-                stored = partial(_state, connection, state)
-                yield _asked(f"state under {state}", stored, "it cannot be stored")
-            if settings.leader_elect:
-                yield _asked("election", partial(_election, connection, settings))
-    yield from _others(settings, entries)
+            if state is not None:
+                yield _asked(
+                    f"state under {state}", partial(_state, connection, state), "it cannot be stored"
+                )
+            if election_key is not None:
+                yield _asked("election", partial(_election, connection, election_key))
+    yield from _others(layout, zones, entries)
 
 
 def _state(connection: EtcdConnection, prefix: str) -> str:
@@ -221,9 +218,9 @@ def _state(connection: EtcdConnection, prefix: str) -> str:
     return "it can be stored"
 
 
-def _election(connection: EtcdConnection, settings: Settings) -> Finding | str:
+def _election(connection: EtcdConnection, key_of: Callable[[], bytes]) -> Finding | str:
     """Whether we can take part in the election of the bridge that writes."""
-    key = build.election_key(settings)
+    key = key_of()
     shown = key.decode()
     try:
         holder = election.holder(connection, key)
@@ -242,29 +239,25 @@ def _server(server: str, state: ServerHealth) -> Finding:
     if not state.leader:
         return Finding(what, "fault", f"{seen}; it has no leader, so nothing can be written")
     if state.alarms:
-        alarms = " and ".join(state.alarms)
         cure = "compact, defragment and disarm it" if "NOSPACE" in state.alarms else "see etcd's log"
-        return Finding(what, "fault", f"{seen}; alarm {alarms} is raised: {cure}")
-    if state.quota and state.size > NEARLY_FULL * state.quota:
-        return Finding(
-            what, "note", f"{seen} of a quota of {_mebi(state.quota)}: compact and defragment it soon"
-        )
-    return Finding(what, "ok", f"{seen} of a quota of {_mebi(state.quota)}" if state.quota else seen)
+        return Finding(what, "fault", f"{seen}; alarm {' and '.join(state.alarms)} is raised: {cure}")
+    if not state.quota:
+        return Finding(what, "ok", seen)
+    seen += f" of a quota of {_mebi(state.quota)}"
+    if state.size > NEARLY_FULL * state.quota:
+        return Finding(what, "note", f"{seen}: compact and defragment it soon")
+    return Finding(what, "ok", seen)
 
 
-def _others(settings: Settings, entries: dict[bytes, bytes]) -> Iterator[Finding]:
+def _others(layout: Layout, zones: tuple[Name, ...], entries: dict[bytes, bytes]) -> Iterator[Finding]:
     """Keys under our zones with another owner or none: they are answered, and we never change them."""
-    layout = build.layout(settings)
-    zones = tuple(layout.zone_range(name) for name in build.zone_names(settings))
-    reverse = tuple(layout.zone_range(name) for name in REVERSE)  # other owners' records there are in order
-    below = sorted(
-        key
-        for key, value in entries.items()
-        if key.startswith(zones) or (key.startswith(reverse) and not owner_of(value))
-    )
+    ours = tuple(map(layout.zone_range, zones))
+    reverse = tuple(map(layout.zone_range, REVERSE))  # other owners' records there are in order
+    owners = {key: owner_of(value) for key, value in sorted(entries.items())}
+    below = [key for key in owners if key.startswith(ours) or (key.startswith(reverse) and not owners[key])]
     for what, chosen in (
-        ("malformed keys", [key for key in below if owner_of(entries[key]) is None]),
-        ("foreign keys", [key for key in below if owner_of(entries[key]) not in (None, settings.owner_id)]),
+        ("malformed keys", [key for key in below if owners[key] is None]),
+        ("foreign keys", [key for key in below if owners[key] not in (None, layout.owner)]),
     ):
         if chosen:
             some = ", ".join(key.decode(errors="backslashreplace") for key in chosen[:SHOWN])

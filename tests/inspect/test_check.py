@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kube2etcd.errors import EtcdRefused, SettingsError
+from kube2etcd.app.build import election_key
+from kube2etcd.errors import EtcdRefused
 from kube2etcd.etcd import store, wire
 from kube2etcd.etcd.changes import ServerHealth
+from kube2etcd.etcd.settings import EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.inspect import check
-from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.settings import load
+from skydns_compat.layout import Layout
 
 KEY = "/kube2etcd/leader/skydns/kube2etcd"
 
@@ -34,7 +37,7 @@ def test_a_corefile_is_compared(tmp_path: Path, written: str | bytes | None, ver
     file = tmp_path / "Corefile"
     if written is not None:
         file.write_bytes(written if isinstance(written, bytes) else written.encode())
-    found = check.corefile_finding(str(file), "a\nb\n")
+    found = check.corefile(str(file), "a\nb\n")
     assert (found.what, found.verdict) == ("Corefile", verdict)
     assert str(file) in found.text
     assert said in found.text
@@ -79,47 +82,37 @@ def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
     wire.install()
     made = Etcd()
     keys = SimpleNamespace(snapshot=lambda: SimpleNamespace(entries={}), may_write=made.look)
-
-    def no_cluster(settings: ClusterSettings) -> Any:
-        raise SettingsError("no cluster")
-
-    monkeypatch.setattr(check, "ApiConnection", no_cluster)
     monkeypatch.setattr(check, "open_store", lambda *_: (made, keys))
     monkeypatch.setattr(store, "health", lambda *_: ServerHealth("3.7.3", 0, 0, True))
     return made
 
 
-def election(etcd: Etcd, **options: Any) -> tuple[str, str]:
-    found = {one.what: one for one in check.findings(load({"leader_elect": True, **options}, {}))}
+def election(prefix: str = "/skydns") -> tuple[str, str]:
+    settings = load({"leader_elect": True, "etcd_prefix": prefix}, {})
+    key = partial(election_key, settings)
+    found = {one.what: one for one in check.etcd(EtcdSettings(), "v3", Layout(), (), None, key)}
     return found["election"].verdict, found["election"].text
 
 
 def test_who_leads(etcd: Etcd) -> None:
-    assert election(etcd) == ("ok", f"{KEY} can be read and written; nobody leads now")
+    assert election() == ("ok", f"{KEY} can be read and written; nobody leads now")
     etcd.keys[KEY.encode()] = b"dns-7f-1a", 7
-    assert election(etcd) == ("ok", f"{KEY} can be read and written; dns-7f-1a leads now")
+    assert election() == ("ok", f"{KEY} can be read and written; dns-7f-1a leads now")
 
 
 def test_a_key_that_no_bridge_made(etcd: Etcd) -> None:
     etcd.keys[KEY.encode()] = b"me", 0
-    verdict, text = election(etcd)
-    assert verdict == "fault"
-    assert text.endswith(f"the key {KEY} has no lease, so no bridge made it: delete it")
+    assert election() == ("fault", f"the key {KEY} has no lease, so no bridge made it: delete it")
 
 
 def test_no_rights_on_the_key(etcd: Etcd) -> None:
     etcd.refused.add(KEY)
-    assert election(etcd) == (
-        "fault",
-        f"--leader-elect needs an etcd user that may read and write {KEY}: permission denied",
-    )
+    needed = f"--leader-elect needs an etcd user that may read and write {KEY}: permission denied"
+    assert election() == ("fault", needed)
 
 
-def test_a_prefix_where_elections_are(etcd: Etcd) -> None:
-    verdict, text = election(etcd, etcd_prefix="/kube2etcd")
+@pytest.mark.usefixtures("etcd")
+def test_a_prefix_where_elections_are() -> None:
+    verdict, text = election("/kube2etcd")
     assert verdict == "fault"
     assert "take another --etcd-prefix" in text
-
-
-def test_nothing_is_said_where_none_is_asked_for(etcd: Etcd) -> None:
-    assert "election" not in {one.what for one in check.findings(load({}, {}))}
