@@ -79,9 +79,9 @@ def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
             try:
                 began = time.monotonic()
                 seconds = start_until_ready(bridge) - began
-                ours.append((seconds, memory(bridge.process.pid)[1]))
+                ours.append((seconds, memory(bridge.pid)[1]))
                 bridge.kill()
-                theirs.append((_start_plugin(server), memory(server.process.pid)[1]))
+                theirs.append((_start_plugin(server), memory(server.pid)[1]))
             finally:
                 bridge.kill()
                 server.kill()
@@ -178,7 +178,7 @@ def _change(api: ApiServer, kind: str, turn: int) -> tuple[Callable[[], object],
 def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
     with _both(bench, api, "--resync-period", "5") as (bridge, _, plugin):
         bridge.full_passes(2, 150)
-        ours, theirs = memory(bridge.process.pid), memory(plugin.process.pid)
+        ours, theirs = memory(bridge.pid), memory(plugin.pid)
     bench.say(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")
     what, details = f"memory at most: {name}, relists included", {"ours": ours, "plugin": theirs}
     yield Row(what, "the kubernetes plugin", ours[1] / theirs[1], 1.0, details=details)

@@ -105,7 +105,7 @@ def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
 
     Not asked more often: each answer costs the bridge a third of a millisecond of CPU.
     """
-    bridge.process.start()
+    bridge.launch()
     deadline = time.monotonic() + deadline_s
     while not bridge.ready():
         if time.monotonic() > deadline or not bridge.alive:
@@ -197,9 +197,9 @@ def first_sync(bench: Bench, crowd: Crowd, idle_cpu: float, etcd: Etcd, *options
     """Let a new bridge fill an empty etcd; ``idle_cpu`` is what a start costs that finds nothing."""
     bench.api.fill(crowd)
     bridge = bench.bridge(etcd, *options)
-    before = cpu(etcd.process.pid)
+    before = cpu(etcd.pid)
     ready = start_until_ready(bridge)
-    used, theirs = cpu(bridge.process.pid) - idle_cpu, cpu(etcd.process.pid) - before
-    now, peak = memory(bridge.process.pid)
+    used, theirs = cpu(bridge.pid) - idle_cpu, cpu(etcd.pid) - before
+    now, peak = memory(bridge.pid)
     keys = int(bench.go("read", etcd.url, "/skydns")["keys"])
     return Sync(ready - bench.api.first_request, keys, used, theirs, now, peak), bridge

@@ -54,7 +54,7 @@ def _round(bench: Bench, api: ApiServer, command: str, options: Sequence[str]) -
             random.Random(1).shuffle(asked)
             began = time.monotonic()
             assert webhook.apply(create=[each for one in create for each in (one, ownership(one))]) == 204
-            wait_for(lambda: len(block(hosts)) == lines, "the hosts file", 120, webhook.process)
+            wait_for(lambda: len(block(hosts)) == lines, "the hosts file", 120, webhook)
             written = time.monotonic()
             with contextlib.closing(Asker(dns_server.port)) as asker:
                 return max(written, asker.until_all(asked)) - began

@@ -114,7 +114,7 @@ class Servers:
         """How fast the server answers these questions, and what they cost it and etcd."""
         file = self.folder / re.sub(r"\W+", "-", asked)
         file.write_text("\n".join(crowds()[asked]) + "\n")
-        pids = (server.process.pid, self.etcd.process.pid)
+        pids = (server.pid, self.etcd.pid)
         before = sum(map(cpu, pids))
         each_second, count = dnsperf(server.port, file, seconds)
         return Rate(each_second, 1e6 * (sum(map(cpu, pids)) - before) / max(1.0, count))

@@ -78,7 +78,7 @@ def _bridge(bench: Bench, api: ApiServer, *options: str) -> tuple[int, int]:
                 # a number that no former bridge has seen
                 ports = [{"name": "http", "port": tunnel.port}]
                 api.patch(path, {"spec": {"ports": ports}})
-            wait_for(lambda: written(bridge) >= before + CHANGES, "the changes", 60, bridge.process)
+            wait_for(lambda: written(bridge) >= before + CHANGES, "the changes", 60, bridge)
             return first, _taken(tunnel)
 
 

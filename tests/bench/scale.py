@@ -150,7 +150,7 @@ def memory_of_machines(bench: Bench) -> Iterator[Row]:
     with bench.etcd() as etcd, bench.bridge(etcd, "--resync-period", "5") as bridge:
         bridge.wait_ready(150)
         bridge.full_passes(2, 150)
-        now, peak = memory(bridge.process.pid)
+        now, peak = memory(bridge.pid)
     bench.say(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
     yield Row(
         f"memory at most, {count:,} VMIs, relists included", "", peak, 160.0, "MiB", details={"now": now}
@@ -201,7 +201,7 @@ def churn(bench: Bench) -> Iterator[Row]:
         start_until_ready(bridge)
         dns_server = ending.enter_context(served(bench, etcd))
         asker = ending.enter_context(contextlib.closing(Asker(dns_server.port)))
-        before, (first, _) = cpu(bridge.process.pid), memory(bridge.process.pid)
+        before, (first, _) = cpu(bridge.pid), memory(bridge.pid)
         bench.api.churn(crowd, rate, seconds)
         times: list[float] = []
         sizes: list[float] = []
@@ -212,10 +212,10 @@ def churn(bench: Bench) -> Iterator[Row]:
             bench.api.event("EndpointSlice", changed["EndpointSlice"])
             # A bridge that falls behind is not asked for longer than this.
             times.append(asker.until(name, address, LATE, or_else=LATE * 1000))
-            sizes.append(memory(bridge.process.pid)[0])
+            sizes.append(memory(bridge.pid)[0])
             time.sleep(0.25)
         bench.api.wait()
-        used = (cpu(bridge.process.pid) - before) / seconds
+        used = (cpu(bridge.pid) - before) / seconds
         store = sum(file.stat().st_size for file in etcd.data.rglob("db")) / 2**20
     middle = sizes[len(sizes) // 2 :]
     details = {"cpu": used, "mib": [first, sizes[-1]], "etcd_mib": store, "ms": times}

@@ -24,7 +24,7 @@ def idle(bench: Bench) -> tuple[list[float], float]:
             bridge = bench.bridge(etcd)
             began = time.monotonic()
             seconds.append(start_until_ready(bridge) - began)
-            costs.append(cpu(bridge.process.pid))
+            costs.append(cpu(bridge.pid))
             bridge.kill()
     return seconds, median(costs)
 
@@ -72,9 +72,9 @@ def _beside_go(bench: Bench, name: str, crowd: Crowd, idle_cpu: float) -> Iterat
             reads.append(bench.go("read", etcd.url, "/skydns")["seconds"])
             resyncs.append(_dry(bench, etcd.url))
         with bench.etcd() as etcd:
-            before = cpu(etcd.process.pid)
+            before = cpu(etcd.pid)
             bare = bench.go("write", etcd.url, file, *GO)
-            bare["etcd_cpu"] = cpu(etcd.process.pid) - before
+            bare["etcd_cpu"] = cpu(etcd.pid) - before
         ours.append(sync)
         theirs.append(bare)
         bench.say(

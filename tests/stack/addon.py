@@ -70,7 +70,7 @@ class Cluster:
     def start(self) -> None:
         self.etcd.start()
         self.api.start()
-        self.resolver.process.start()
+        self.resolver.launch()
         # Rights that the API server gives by itself must not be what an addon lives on.
         self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
 

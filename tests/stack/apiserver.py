@@ -7,7 +7,7 @@ import yaml
 
 from tests.stack.certificates import Authority, KeyPair
 from tests.stack.kubeclient import KubeClient, Object
-from tests.stack.process import LOOPBACK, Process, Server, free_port
+from tests.stack.process import LOOPBACK, Server, free_port
 
 #: What a new API server makes by itself, and needs.
 SYSTEM_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
@@ -36,7 +36,6 @@ class ApiServer(Server, KubeClient):
         hosts: Sequence[str] = (),
         extra_args: Sequence[str] = (),
     ) -> None:
-        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.authority = Authority(directory / "pki", "kubernetes-ca")
@@ -69,7 +68,7 @@ class ApiServer(Server, KubeClient):
             "--enable-priority-and-fairness=false",
             *extra_args,
         ]
-        self.process = Process("kube-apiserver", command, directory)
+        Server.__init__(self, "kube-apiserver", command, directory)
 
     def kill(self) -> None:
         self.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from tests.stack.process import LOOPBACK, Process, Server, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, Server, free_port, http, wait_for
 
 
 class Bridge(Server):
@@ -31,7 +31,7 @@ class Bridge(Server):
         self.url = f"http://{LOOPBACK}:{self.port}"
         listen = ["--listen", f"{LOOPBACK}:{self.port}"]
         words = [*wrapper, sys.executable, "-m", *program, command, *listen, *args]
-        self.process = Process(name, words, directory, env=clean_environment())
+        super().__init__(name, words, directory, env=clean_environment())
 
     def get(self, path: str) -> requests.Response:
         """One request to the port of probes and metrics."""
@@ -48,13 +48,25 @@ class Bridge(Server):
             return False
 
     def wait_ready(self, deadline_s: float = 30.0) -> None:
-        wait_for(self.ready, "kube2etcd to be ready", deadline_s, self.process)
+        wait_for(self.ready, "kube2etcd to be ready", deadline_s, self)
+
+    def readyz(self) -> str:
+        """What its readiness probe says."""
+        return self.get("/readyz").text
+
+    def wait_reason(self, text: str, deadline_s: float) -> None:
+        """Wait until its readiness probe says this."""
+        wait_for(lambda: text in self.readyz(), f"{text!r} in /readyz", deadline_s, self)
 
     def full_passes(self, more: int, deadline_s: float = 30.0) -> None:
         """Wait until so many more have been made."""
         count = "kube2etcd_resync_duration_seconds_count"
-        before = self.metrics()[count]
-        wait_for(lambda: self.metrics()[count] >= before + more, "full passes", deadline_s, self.process)
+        before = self.metric(count)
+        wait_for(lambda: self.metric(count) >= before + more, "full passes", deadline_s, self)
+
+    def metric(self, name: str) -> float:
+        """The sum over all labels."""
+        return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == name)
 
     def metrics(self) -> dict[str, float]:
         """The metrics page: ``name{label="value"}`` as written there -> number."""

@@ -107,7 +107,7 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
 
         yield one
     for bridge in started:
-        assert "Traceback" not in bridge.process.log.read_text()
+        assert "Traceback" not in bridge.log_text()
 
 
 @pytest.fixture

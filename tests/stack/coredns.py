@@ -76,7 +76,7 @@ class CoreDns(Server):
         directory.mkdir(parents=True, exist_ok=True)
         self.write(corefile_text)
         command = [str(binaries["coredns"]), "-conf", str(self.corefile)]
-        self.process = Process(name, command, directory)
+        super().__init__(name, command, directory)
 
     def write(self, corefile_text: str) -> None:
         """Write the Corefile; taken at the next start, or by the ``reload`` plugin."""
@@ -84,16 +84,16 @@ class CoreDns(Server):
 
     def reload(self, corefile_text: str) -> None:
         """Write the Corefile and have it taken at once; waits until the log says so."""
-        begun = self.process.log.stat().st_size
+        begun = self.log.stat().st_size
         self.write(corefile_text)
-        self.process.send_signal(signal.SIGUSR1)
+        self.send_signal(signal.SIGUSR1)
 
         def taken() -> bool:
-            with self.process.log.open("rb") as log:
+            with self.log.open("rb") as log:
                 log.seek(begun)
                 return b"Reloading complete" in log.read()
 
-        wait_for(taken, "CoreDNS to reload", 20, self.process)
+        wait_for(taken, "CoreDNS to reload", 20, self)
 
     def is_up(self) -> bool:
         try:
@@ -117,7 +117,7 @@ class CoreDns(Server):
             assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
             return True
 
-        processes = (self.process, *([writer] if writer else []))
+        processes = (self, *([writer] if writer else []))
         wait_for(right, f"{name} {rtype}", deadline_s, *processes, not_yet=NOT_YET)
 
     def addresses(self, name: str, rdtype: str = "A") -> list[str]:

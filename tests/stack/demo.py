@@ -163,9 +163,9 @@ class Stack:
         return dns_server
 
     def _run(self, server: Etcd | ApiServer | CoreDns | Bridge) -> None:
-        self.tell(f"starting {server.process.name}…")
+        self.tell(f"starting {server.name}…")
         self._exit.enter_context(server)
-        self.processes.append(server.process)
+        self.processes.append(server)
 
     def apply(self) -> None:
         """Apply the objects, as ``kubectl apply`` would."""
@@ -195,7 +195,7 @@ def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[Sequence[str]
         return all(question.met(seen) for seen, question in zip(answers, QUESTIONS, strict=True))
 
     with contextlib.suppress(NotInTimeError):
-        wait_for(all_right, "the right answers", deadline_s, dns_server.process)
+        wait_for(all_right, "the right answers", deadline_s, dns_server)
     return answers
 
 

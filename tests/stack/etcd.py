@@ -13,7 +13,7 @@ from typing import Any, Self
 import requests
 
 from tests.stack.certificates import Authority, KeyPair
-from tests.stack.process import LOOPBACK, Context, Process, Server, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, Context, Server, free_port, http, wait_for
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Etcd(Server):
         tls: EtcdTls | None = None,
         fsync: bool = False,
     ) -> None:
-        self.directory = directory
+        super().__init__(name, [], directory)
         self.data = directory / f"{name}.data"
-        self.name = name
         self.tls = tls
         self.user: tuple[str, str] | None = None
         self.port, self.peer_port = free_port(), free_port()
@@ -58,13 +57,12 @@ class Etcd(Server):
         self._etcdctl = binaries.get("etcdctl", Path("etcdctl"))
         self._etcd = binaries["etcd"]
         self._extra = [*([] if fsync else ["--unsafe-no-fsync"]), *extra_args]
-        self.process = Process(name, [], directory)
         self.join([self])
 
     def join(self, members: Sequence[Etcd]) -> None:
         """Make it a member of this cluster; before the first start."""
         cluster = ",".join(f"{member.name}={member.peer_url}" for member in members)
-        self.process.command = [
+        self.command = [
             str(self._etcd),
             f"--name={self.name}",
             f"--data-dir={self.data}",
@@ -198,7 +196,7 @@ class EtcdCluster(Context):
     def start(self) -> None:
         """Start all members, then wait: none is healthy before most of them are there."""
         for member in self.members:
-            member.process.start()
+            member.launch()
         for member in self.members:
             member.wait_up()
 

@@ -57,7 +57,7 @@ class ExternalDns:
         process.start()
         code = process.wait(60)
         assert code == 0, process.log_tail(40)
-        return process.log.read_text()
+        return process.log_text()
 
     def start(self, *options: str) -> Process:
         """Run as a daemon that looks every second and at every event."""

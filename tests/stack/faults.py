@@ -360,7 +360,3 @@ def same_keys(
 
     wait_for(equal, "etcd to hold the expected keys", deadline_s, not_yet=(AssertionError, RuntimeError))
     return time.monotonic() - began
-
-
-def metric(bridge: Bridge, name: str) -> float:
-    return sum(value for key, value in bridge.metrics().items() if key.partition("{")[0] == name)

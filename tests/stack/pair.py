@@ -117,10 +117,10 @@ class Pair:
             for name in names:
                 wait_for(
                     lambda server=server, name=name: _exists(server, name),  # type: ignore[misc]
-                    f"{name} at {server.process.name}",
+                    f"{name} at {server.name}",
                     60,
-                    server.process,
-                    self.bridge.process,
+                    server,
+                    self.bridge,
                     not_yet=(OSError, AssertionError, dns.exception.DNSException),
                 )
 

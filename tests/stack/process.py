@@ -105,7 +105,28 @@ def wait_for(
         pause = min(pause * 1.5, 0.2)
 
 
-class Process:
+class Context:
+    """As a context it is started, and killed in the end."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+
+class Process(Context):
     """A child process with a log file. It never outlives the one who started it.
 
     It dies with its parent (the kernel sees to it, even when the parent is killed), is killed at exit, and
@@ -124,7 +145,10 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; its output is appended to the log file."""
+        self.launch()
+
+    def launch(self) -> None:
+        """Start it and wait for nothing; its output is appended to the log file."""
         if self.alive:
             raise RuntimeError(f"{self.name} runs already")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -198,6 +222,7 @@ class Process:
         os.kill(self.pid, number)
 
     def restart(self) -> None:
+        """Stop, and start with the same ports and data."""
         self.stop()
         self.start()
 
@@ -208,9 +233,12 @@ class Process:
         assert code is not None
         return code
 
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
     def log_tail(self, lines: int = 20) -> str:
         try:
-            text = self.log.read_text(errors="replace")
+            text = self.log_text()
         except OSError:
             return "    (no log)"
         return "\n".join(f"    {line[:600]}" for line in text.splitlines()[-lines:]) or "    (empty log)"
@@ -229,65 +257,17 @@ def _kill_all() -> None:
         process.kill()
 
 
-class Context:
-    """As a context it is started, and killed in the end."""
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> object:
-        raise NotImplementedError
-
-    def kill(self) -> None:
-        raise NotImplementedError
-
-
-class Server(Context):
-    """What all servers have in common: a process, and a moment at which it is up."""
-
-    process: Process
+class Server(Process):
+    """A process that is up once it answers."""
 
     def is_up(self) -> bool:
         """Whether it answers; an OSError means no."""
         raise NotImplementedError
 
-    def start(self, deadline_s: float = 60.0) -> None:
+    def start(self) -> None:
         """Start it and wait until it answers."""
-        self.process.start()
-        self.wait_up(deadline_s)
+        self.launch()
+        self.wait_up()
 
     def wait_up(self, deadline_s: float = 60.0) -> None:
-        wait_for(self.is_up, f"{self.process.name} to answer", deadline_s, self.process)
-
-    def stop(self) -> None:
-        self.process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL, without a chance to tidy up."""
-        self.process.kill()
-
-    def pause(self) -> None:
-        self.process.pause()
-
-    def resume(self) -> None:
-        self.process.resume()
-
-    def restart(self, deadline_s: float = 60.0) -> None:
-        """Stop, start on the same ports with the same data, wait until it answers."""
-        self.stop()
-        self.start(deadline_s)
-
-    @property
-    def alive(self) -> bool:
-        return self.process.alive
-
-    def log_tail(self, lines: int = 20) -> str:
-        return self.process.log_tail(lines)
+        wait_for(self.is_up, f"{self.name} to answer", deadline_s, self)

@@ -33,9 +33,9 @@ def test_it_waits_for_the_role_and_then_names_the_pods_that_exist(cluster: Clust
     one = cluster.pod(next(pods(filled(RC))), "kube-system", ADDRESS, 10)
     bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
     # without the role nothing is answered, and what lacks is said
-    wait_for(lambda: "403" in bridge.process.log.read_text(), "the reason", 30)
+    wait_for(lambda: "403" in bridge.process.log_text(), "the reason", 30)
     assert (bridge.started, server.starts, one.ready) == (False, 0, False)
-    assert "list pods" in bridge.process.log.read_text()
+    assert "list pods" in bridge.process.log_text()
     cluster.apply(filled("dns/pods-verified.yaml"))
     one.wait_ready()
     assert bridge.restarts == 0

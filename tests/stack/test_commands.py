@@ -290,15 +290,15 @@ def test_what_cannot_be_reached_is_one_sentence(command: str, apiserver: ApiServ
 
 def test_run_ends_by_ctrl_c_too(run: Run) -> None:
     bridge = run()
-    bridge.process.send_signal(signal.SIGINT)
-    assert bridge.process.wait(1.0) == 0
+    bridge.send_signal(signal.SIGINT)
+    assert bridge.wait(1.0) == 0
 
 
 def test_run_waits_for_etcd_and_says_so(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     etcd.stop()
     apiserver.apply(service("early"))
     bridge = run(ready=False)
-    wait_for(lambda: "cannot be reached" in bridge.get("/readyz").text, "the reason", 10)
+    bridge.wait_reason("cannot be reached", 10)
     assert bridge.get("/livez").status_code == 200
     assert bridge.get("/readyz").status_code == 503
     etcd.start()

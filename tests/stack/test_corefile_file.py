@@ -72,16 +72,16 @@ def test_a_changed_settings_file_is_taken_over(etcd: Etcd, tmp_path: Path) -> No
         tmp_path, "--etcd-server", etcd.url, "--corefile", str(file), "--config", str(settings)
     ) as webhook:
         webhook.wait_ready()
-        pid = webhook.process.pid
+        pid = webhook.pid
         assert "cache 7 {" in file.read_text()
         settings.write_text("corefile: {cache: never}\n")
-        wait_for(lambda: "is not taken" in webhook.get("/readyz").text, "the reason", 20)
+        webhook.wait_reason("is not taken", 20)
         assert webhook.get("/readyz").status_code == 200
         settings.write_text("corefile: {cache: 8}\n")
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
         wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20, not_yet=(OSError,))
-        assert webhook.process.pid == pid, "in its container nothing has ended"
-        assert webhook.process.alive
+        assert webhook.pid == pid, "in its container nothing has ended"
+        assert webhook.alive
 
 
 def test_what_the_command_prints_is_what_is_written(etcd: Etcd, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_what_the_command_prints_is_what_is_written(etcd: Etcd, tmp_path: Path) 
         # unready, and the former file untouched, while it cannot be written
         file.unlink()
         file.mkdir()
-        wait_for(lambda: "cannot be written" in webhook.get("/readyz").text, "the reason", 10)
+        webhook.wait_reason("cannot be written", 10)
         assert webhook.get("/readyz").status_code == 503
         file.rmdir()
         webhook.wait_ready()

@@ -31,13 +31,13 @@ def test_every_answer_is_right(started: Process) -> None:
     started.command.append("--once")
     started.start()
     assert started.wait(120) == 0, started.log_tail(60)
-    assert f"all {len(demo.QUESTIONS)} answers are right" in started.log.read_text()
+    assert f"all {len(demo.QUESTIONS)} answers are right" in started.log_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupts_leave_nothing_behind(started: Process, tmp_path: Path, number: signal.Signals) -> None:
     started.start()
-    wait_for(lambda: "until Ctrl-C" in started.log.read_text(), "the demo to wait", 120, started)
+    wait_for(lambda: "until Ctrl-C" in started.log_text(), "the demo to wait", 120, started)
     servers = children(started)
     assert len(servers) == 6
     started.send_signal(number)

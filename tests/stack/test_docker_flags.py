@@ -93,8 +93,8 @@ def machine(
         kube2etcd("resync", *options, "--kubeconfig", str(shared_apiserver.kubeconfig()))
         # Written from outside, read inside: the same data behind the same port of the other loopback.
         etcd.stop()
-        etcd.process.command = machine.network.inside(*etcd.process.command)
-        etcd.process.start()
+        etcd.command = machine.network.inside(*etcd.command)
+        etcd.launch()
         corefile = directory / "Corefile"
         corefile.write_text(coredns.corefile(53, *options, "--dns-listen", ":53") + WORLD)
         dns.command = machine.network.inside(str(binaries["coredns"]), "-conf", str(corefile))
@@ -104,7 +104,7 @@ def machine(
             "the first answer",
             60,
             dns,
-            etcd.process,
+            etcd,
         )
         yield machine
     finally:

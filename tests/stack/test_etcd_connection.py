@@ -208,11 +208,11 @@ def test_ipv6(binaries: Binaries, tmp_path: Path) -> None:
         pytest.skip("no IPv6 loopback")
     etcd = Etcd(tmp_path / "etcd", binaries)
     ipv4 = etcd.url
-    etcd.process.command = [
+    etcd.command = [
         argument.replace(ipv4, f"{ipv4},http://[::1]:{etcd.port}")
         if "listen-client" in argument
         else argument
-        for argument in etcd.process.command
+        for argument in etcd.command
     ]
     etcd.start()
     with EtcdConnection(EtcdSettings((f"http://[::1]:{etcd.port}",))) as connection:

@@ -300,11 +300,11 @@ def test_run_ends_within_a_second(trouble: str, apiserver: ApiServer, etcd: Etcd
     if trouble == "etcd hangs":
         etcd.pause()
         apiserver.apply(service("late"))
-        wait_for(lambda: "not answer in time" in bridge.get("/readyz").text, "it to be noticed", 20)
+        bridge.wait_reason("not answer in time", 20)
     elif trouble == "etcd gone":
         etcd.kill()
         wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
     began = time.monotonic()
-    bridge.process.send_signal(signal.SIGTERM)
-    assert bridge.process.wait(10) == 0
+    bridge.send_signal(signal.SIGTERM)
+    assert bridge.wait(10) == 0
     assert time.monotonic() - began < 1.0 * SLOW, bridge.log_tail()

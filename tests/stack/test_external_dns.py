@@ -11,7 +11,6 @@ from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.faults import metric
 from tests.stack.harness import ApiServer, Binaries, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
 from tests.stack.webhook import Webhook, a, alias, ownership
@@ -196,7 +195,7 @@ def test_as_a_daemon_while_etcd_and_the_webhook_go_and_come_back(named: Named, a
     named.etcd.stop()
     wait_for(lambda: not named.webhook.ready(), "the webhook to say that etcd is away", 20)
     apiserver.apply(ingress("two", "two.dtk.io", to=["10.0.0.2"]))
-    wait_for(lambda: "soft error" in client.log.read_text().lower(), "a call to fail softly", 30, client)
+    wait_for(lambda: "soft error" in client.log_text().lower(), "a call to fail softly", 30, client)
     named.etcd.start()
     named.expect("two.dtk.io", "A", "10.0.0.2", deadline_s=40)
     assert client.alive
@@ -347,7 +346,7 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
     homeless = Webhook(tmp_path, [*DOMAINS, *hosts, *lost], name="homeless")
     with homeless:
         missing = 'namespaces "nowhere" not found'
-        wait_for(lambda: missing in homeless.get("/readyz").text, "the missing namespace", 10)
+        homeless.wait_reason(missing, 10)
 
 
 def test_names_that_are_refused_leave_nothing_and_unicode_settles(named: Named, apiserver: ApiServer) -> None:
@@ -394,7 +393,7 @@ def test_beside_a_bridge_that_has_the_same_domain(
     )
     options = ["--dns-endpoints", "--resync-period", "1", "--kubeconfig", str(apiserver.kubeconfig())]
     bridge = Bridge(tmp_path, [*DOMAINS, "--etcd-server", etcd.url, *options], name="bridge")
-    named.webhook.process.command += ["--resync-period", "1"]
+    named.webhook.command += ["--resync-period", "1"]
     try:
         named.start()
         named.client.once()
@@ -405,7 +404,7 @@ def test_beside_a_bridge_that_has_the_same_domain(
         named.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
         named.expect("one.dtk.io", "A", "10.0.0.5")
         named.expect("two.dtk.io", "A", "10.0.0.7")
-        wait_for(lambda: metric(named.webhook, "kube2etcd_contested_keys") > 0, "it to be noticed", 10)
+        wait_for(lambda: named.webhook.metric("kube2etcd_contested_keys") > 0, "it to be noticed", 10)
         revision = etcd.revision()
         bridge.full_passes(3)
         assert etcd.revision() == revision

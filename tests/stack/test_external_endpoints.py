@@ -142,7 +142,7 @@ def test_service_zones_and_external_domains_nest(start: Start, apiserver: ApiSer
     zoned.expect("in.dtk.io", "A", "NODATA")
     zoned.expect("web.shop.example.org", "A", "10.9.9.8")
     zoned.expect("to.dtk.io", "A", "NXDOMAIN")
-    log = zoned.bridge.process.log.read_text()
+    log = zoned.bridge.log_text()
     assert "web.shop.in.dtk.io is in the zone in.dtk.io" in log
     assert "web.shop.example.org is in the external domain shop.example.org" in log
     revision = zoned.etcd.revision()

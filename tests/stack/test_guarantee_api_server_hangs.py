@@ -13,7 +13,7 @@ from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed
 from tests.stack.coredns import on_keys
-from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of, metric
+from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of
 from tests.stack.harness import SLOW, ApiServer, Binaries, Etcd, wait_for
 from tests.stack.objects import service, services
 
@@ -44,13 +44,13 @@ def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, run: R
     bridge = run()
     before = etcd.dump("/skydns")
     apiserver.kill()
-    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "it to be noticed", 15)
+    wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") > 0, "it to be noticed", 15)
     assert bridge.ready()
-    assert "stale" in bridge.get("/readyz").text
+    assert "stale" in bridge.readyz()
     assert etcd.dump("/skydns") == before
     apiserver.start()
     comes(apiserver, etcd, "later", 40)
-    wait_for(lambda: "stale" not in bridge.get("/readyz").text, "it to be followed again", 40)
+    wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
 
 
 @pytest.mark.parametrize("options", [(), ("--leader-elect",)], ids=["alone", "elected"])
@@ -71,7 +71,7 @@ def test_a_stop_takes_under_a_second(
             etcd.kill()
             wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
         began = time.monotonic()
-        code = bridge.process.stop(5 * SLOW)
+        code = bridge.stop(5 * SLOW)
         took = time.monotonic() - began
         assert code == 0, bridge.log_tail()
         assert took < 1.0 * SLOW
@@ -108,11 +108,11 @@ def test_wrong_answers_to_a_watch(
         apiserver.apply(service("busy", externalIPs=[f"192.0.2.{number % 250 + 1}"]))
         return fault.over
 
-    wait_for(met, "the fault to be met", 30, bridge.process)
+    wait_for(met, "the fault to be met", 30, bridge)
     comes(apiserver, etcd, "later", 30)
     present = etcd.dump("/skydns")
     assert {key: present.get(key) for key in before} == before
-    assert metric(bridge, "kube2etcd_held_deletes") == 0
+    assert bridge.metric("kube2etcd_held_deletes") == 0
     assert bridge.ready()
 
 
@@ -124,7 +124,7 @@ def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, run: R
         bridge = run()
         etcd.url = real
         tunnel.swallow()
-        wait_for(lambda: not bridge.ready(), "the silence to be noticed", 20, bridge.process)
+        wait_for(lambda: not bridge.ready(), "the silence to be noticed", 20, bridge)
         assert bridge.get("/livez").status_code == 200
         apiserver.apply(service("later"))
         carried = tunnel.carried

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, Run, comes, metric
+from tests.stack.faults import HERE, Run, comes
 from tests.stack.harness import ApiServer, Authority, Binaries, Etcd, EtcdTls, wait_for
 from tests.stack.objects import service, services
 
@@ -44,15 +44,15 @@ def test_tokens_wrong_rotated_and_revoked(
     kubeconfig = own_apiserver.kubeconfig(user={"tokenFile": str(token)}, name="kubeconfig-with-token-file")
 
     def refused() -> int:
-        return bridge.process.log.read_text().count("(401")
+        return bridge.log_text().count("(401")
 
     bridge = run(kubeconfig=kubeconfig, ready=False)
-    pid = bridge.process.pid
-    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 8, "several attempts", 30)
-    log = bridge.process.log.read_text()
+    pid = bridge.pid
+    wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") >= 8, "several attempts", 30)
+    log = bridge.log_text()
     assert log.count("cannot list services (401") == 1
     assert "correct the token" in log
-    assert "services are not listed yet" in bridge.get("/readyz").text
+    assert "services are not listed yet" in bridge.readyz()
     token.write_text("token-old-secret")
     bridge.wait_ready(40)
     comes(own_apiserver, etcd, "first")
@@ -63,14 +63,14 @@ def test_tokens_wrong_rotated_and_revoked(
     # another one too late
     before, told = etcd.dump("/skydns"), refused()
     revoke(own_apiserver, "token-new-secret")
-    wait_for(lambda: refused() > told, "the 401 in the log", 40, bridge.process)
+    wait_for(lambda: refused() > told, "the 401 in the log", 40, bridge)
     assert bridge.ready()
-    assert "stale" in bridge.get("/readyz").text
+    assert "stale" in bridge.readyz()
     assert etcd.dump("/skydns") == before
     token.write_text("token-last-secret")
     comes(own_apiserver, etcd, "third", 40)
-    assert bridge.process.pid == pid
-    assert "-secret" not in bridge.process.log.read_text()
+    assert bridge.pid == pid
+    assert "-secret" not in bridge.log_text()
 
 
 def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
@@ -80,9 +80,9 @@ def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, 
     file.write_text(WRONG)
     extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
     bridge = run(*extra, ready=False)
-    wait_for(lambda: "password file" in bridge.get("/readyz").text, "why it is unready", 15)
+    bridge.wait_reason("password file", 15)
     assert not bridge.ready()
-    pid = bridge.process.pid
+    pid = bridge.pid
     file.write_text(PASSWORD + "\n")
     bridge.wait_ready(15)
     comes(apiserver, etcd, "first")
@@ -96,8 +96,8 @@ def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, 
     file.write_text(PASSWORD + "2")
     comes(apiserver, etcd, "third")
     bridge.wait_ready(15)
-    assert bridge.process.pid == pid
-    log = bridge.process.log.read_text()
+    assert bridge.pid == pid
+    log = bridge.log_text()
     assert PASSWORD not in log
     assert WRONG not in log
 
@@ -107,13 +107,13 @@ def test_a_password_that_comes_late_is_waited_for(etcd: Etcd, tmp_path: Path, ru
     file = tmp_path / "password"
     extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
     bridge = run(*extra, ready=False)
-    wait_for(lambda: "cannot be read" in bridge.get("/readyz").text, "why it is unready", 15)
+    bridge.wait_reason("cannot be read", 15)
     assert bridge.get("/livez").status_code == 200
     file.touch()
-    wait_for(lambda: "is empty" in bridge.get("/readyz").text, "why it is unready now", 15)
+    bridge.wait_reason("is empty", 15)
     file.write_text(PASSWORD)
     bridge.wait_ready(15)
-    assert PASSWORD not in bridge.process.log.read_text()
+    assert PASSWORD not in bridge.log_text()
 
 
 def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
@@ -127,8 +127,8 @@ def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path:
     shutil.copy(pair.key_file, own_apiserver.authority.directory / "serving.key")
     trusted = own_apiserver.ca_file.read_bytes()
     # the server first, as a rotation in steps has it
-    own_apiserver.process.start()
-    wait_for(lambda: "is not trusted" in bridge.process.log.read_text(), "the reason", 40, bridge.process)
+    own_apiserver.launch()
+    wait_for(lambda: "is not trusted" in bridge.log_text(), "the reason", 40, bridge)
     assert bridge.ready()
     shutil.copy(other.ca_file, own_apiserver.ca_file)
     assert own_apiserver.ca_file.read_bytes() != trusted
@@ -152,12 +152,12 @@ def test_rotated_etcd_certificates(
     with etcd:
         bridge = run(*options, etcd=etcd)
         comes(apiserver, etcd, "first")
-        pid = bridge.process.pid
+        pid = bridge.pid
         EtcdTls.of(Authority(theirs, "etcd-ca"))
         etcd.kill()
         shutil.copytree(theirs, tmp_path / "first", dirs_exist_ok=True)
         etcd.start()
-        wait_for(lambda: not bridge.ready(), "the bridge to be unready", 20, bridge.process)
+        wait_for(lambda: not bridge.ready(), "the bridge to be unready", 20, bridge)
         apiserver.apply(service("second"))
         for file in ("client.crt", "client.key", authority.ca_file.name):
             shutil.copy(theirs / file, ours / file)
@@ -166,5 +166,5 @@ def test_rotated_etcd_certificates(
         # and the watch
         etcd.delete(f"{HERE}/svc/default/second")
         comes(apiserver, etcd, "second")
-        assert bridge.process.pid == pid
-        assert "PRIVATE KEY" not in bridge.process.log.read_text()
+        assert bridge.pid == pid
+        assert "PRIVATE KEY" not in bridge.log_text()

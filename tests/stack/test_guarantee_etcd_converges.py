@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 
-from tests.stack.faults import HERE, Proxy, Run, keys_of, metric, same_keys
+from tests.stack.faults import HERE, Proxy, Run, keys_of, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import bulk, endpoints, service, services
 
@@ -16,7 +16,7 @@ def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, run
     apiserver.apply_all(services(5))
     bridge = run()
     expected = etcd.dump("/skydns")
-    assert metric(bridge, "kube2etcd_repairs_total") == 0
+    assert bridge.metric("kube2etcd_repairs_total") == 0
 
     changed = key_of(etcd, "s000")
     etcd.put(changed, '{"host":"192.0.2.99"}')
@@ -27,7 +27,7 @@ def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, run
 
     etcd.put(f"{changed}/stale", expected[changed])
     same_keys(etcd, expected, 5)
-    wait_for(lambda: metric(bridge, "kube2etcd_repairs_total") >= 3, "repairs to be counted", 5)
+    wait_for(lambda: bridge.metric("kube2etcd_repairs_total") >= 3, "repairs to be counted", 5)
 
     # once more, as a repair must not blind it for the next one
     etcd.delete("/skydns")
@@ -40,7 +40,7 @@ def test_lost_data_is_back_within_ten_seconds(apiserver: ApiServer, etcd: Etcd, 
     bridge = run()
     expected = etcd.dump("/skydns")
     assert len(expected) >= 10_000
-    pid = bridge.process.pid
+    pid = bridge.pid
 
     etcd.kill()
     wait_for(lambda: bridge.get("/readyz").status_code == 503, "readiness to be withdrawn", 10)
@@ -49,8 +49,8 @@ def test_lost_data_is_back_within_ten_seconds(apiserver: ApiServer, etcd: Etcd, 
     assert not bridge.ready() or len(etcd.dump("/skydns")) == len(expected)
     bridge.wait_ready(10)
     assert etcd.dump("/skydns") == expected
-    assert bridge.process.pid == pid
-    assert bridge.process.alive
+    assert bridge.pid == pid
+    assert bridge.alive
 
 
 def test_etcd_is_wiped_again_and_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
@@ -96,7 +96,7 @@ def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[]
     """One event of Services and one of slices reach nobody; then there are two full passes."""
     faults = [proxy.fault(kind, watch=True, lose=True, times=1) for kind in ("services", "endpointslices")]
     proxy.break_watches()
-    wait_for(lambda: all(one.taken == 1 for one in faults), "the watches to be opened", 20, bridge.process)
+    wait_for(lambda: all(one.taken == 1 for one in faults), "the watches to be opened", 20, bridge)
     change()
     turn = 0
 
@@ -108,7 +108,7 @@ def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[]
         apiserver.apply(endpoints("busy", f"10.8.1.{turn % 250 + 1}"))
         return all(one.over for one in faults)
 
-    wait_for(gone, "the events to get lost", 20, bridge.process)
+    wait_for(gone, "the events to get lost", 20, bridge)
     bridge.full_passes(2)
     proxy.mend()
 
@@ -146,7 +146,7 @@ def test_lost_events_are_made_good_by_a_resync(
     lost(apiserver, proxy, bridge, third)
     assert labels(etcd, "later/_tcp/") == {"_http"}
     assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
-    assert metric(bridge, "kube2etcd_repairs_total") == 0, "nobody has touched the keys"
+    assert bridge.metric("kube2etcd_repairs_total") == 0, "nobody has touched the keys"
     assert bridge.ready()
     seen = etcd.dump("/skydns")
     bridge.kill()

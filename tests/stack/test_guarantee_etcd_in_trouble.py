@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, Run, keys_of, metric, same_keys
+from tests.stack.faults import HERE, Run, keys_of, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, endpoints, service, services
 
@@ -34,11 +34,11 @@ def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
 
     wait_for(fill, "etcd to be full", 30)
     apiserver.apply(service("later"))
-    wait_for(lambda: "NOSPACE" in bridge.get("/readyz").text, "the reason", 15, bridge.process)
+    bridge.wait_reason("NOSPACE", 15)
     assert not bridge.ready()
     assert bridge.get("/livez").status_code == 200
     assert etcd.dump("/skydns") == before, "what is there is still served"
-    log = bridge.process.log.read_text()
+    log = bridge.log_text()
     assert log.count("has no space left") < 5, "told when it changes, not with each attempt"
 
     etcd.ctl("compact", str(etcd.revision()))
@@ -46,7 +46,7 @@ def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     etcd.ctl("alarm", "disarm")
     bridge.wait_ready(10)
     assert keys_of(etcd, "later")
-    assert bridge.process.alive
+    assert bridge.alive
 
 
 def test_compacted_changes_are_repaired(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
@@ -77,7 +77,7 @@ def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: R
     wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
     apiserver.delete_all(services(3))
     apiserver.apply(service("later"))
-    cpu = metric(bridge, "process_cpu_seconds_total")
+    cpu = bridge.metric("process_cpu_seconds_total")
     until, turn = time.monotonic() + OUTAGE, 0
     while time.monotonic() < until:
         turn += 1
@@ -85,13 +85,13 @@ def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: R
         assert bridge.get("/livez").status_code == 200
         assert not bridge.ready()
         threading.Event().wait(0.5)
-    assert metric(bridge, "process_cpu_seconds_total") - cpu < OUTAGE / 5, "it does not spin"
-    assert bridge.process.log.read_text().count("cannot be reached") < 10
+    assert bridge.metric("process_cpu_seconds_total") - cpu < OUTAGE / 5, "it does not spin"
+    assert bridge.log_text().count("cannot be reached") < 10
     etcd.start()
     bridge.wait_ready(10)
     assert keys_of(etcd, "later")
     assert keys_of(etcd, "busy")
-    assert metric(bridge, "kube2etcd_repairs_total") == 0, "etcd lost nothing"
+    assert bridge.metric("kube2etcd_repairs_total") == 0, "etcd lost nothing"
     assert keys_of(etcd, "s005")
     assert not keys_of(etcd, "s001")
 
@@ -106,13 +106,13 @@ def test_small_limits(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     for number in range(40):
         assert keys_of(etcd, f"s{number:03d}")
     assert len(keys_of(etcd, "head/")) >= 59
-    assert metric(bridge, "kube2etcd_refused_keys") == 0
+    assert bridge.metric("kube2etcd_refused_keys") == 0
     etcd.delete("/skydns")
     wait_for(lambda: len(keys_of(etcd, "head/")) >= 59, "the repair", 10)
 
 
 def refusals(bridge: Bridge) -> list[str]:
-    return [line for line in bridge.process.log.read_text().splitlines() if "etcd refuses /" in line]
+    return [line for line in bridge.log_text().splitlines() if "etcd refuses /" in line]
 
 
 def test_refused_keys_are_logged_others_written(
@@ -157,7 +157,7 @@ def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply(dns_endpoint("one", *small[:5], *large, *small[5:]))
     names = {f"small{number}" for number in range(10)}
     bridge = run(*DOMAIN, "--resync-period", "1")
-    wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge.process)
+    wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge)
     assert [key for key in etcd.dump(f"{THERE}/large/") if "10-0-0-5" in key]
     for number in range(100):
         assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
@@ -172,7 +172,7 @@ def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     # put right, it is there
     large[0] = endpoint("large.dtk.io", "TXT", "short by now")
     apiserver.apply(dns_endpoint("one", *small, *large))
-    wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge.process)
+    wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge)
 
 
 def test_many_large_values(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
@@ -186,7 +186,7 @@ def test_many_large_values(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
         apiserver.apply(dns_endpoint(f"large{number}", *several))
     names = {f"t{number}-{one}" for number in range(6) for one in range(60)}
     bridge = run(*DOMAIN)
-    wait_for(lambda: texts(etcd) == names, "all of them", 20, bridge.process)
+    wait_for(lambda: texts(etcd) == names, "all of them", 20, bridge)
     expected = etcd.dump("/skydns")
     assert sum(map(len, expected.values())) > 5_000_000
     assert not refusals(bridge)

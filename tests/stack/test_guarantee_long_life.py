@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, Proxy, Run, metric
+from tests.stack.faults import HERE, Proxy, Run
 from tests.stack.harness import ApiServer, Bridge, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service
 
@@ -43,7 +43,7 @@ class Size:
     """What a process holds at one moment."""
 
     def __init__(self, bridge: Bridge) -> None:
-        of = Path(f"/proc/{bridge.process.pid}")
+        of = Path(f"/proc/{bridge.pid}")
         status = (of / "status").read_text()
         self.threads = int(re.search(r"Threads:\s+(\d+)", status)[1])  # type: ignore[index]
         self.memory = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024  # type: ignore[index]
@@ -85,7 +85,7 @@ def test_thousands_of_changes_leave_nothing_behind(
     before = settled(bridge)
     live(TURNS // 2 + 1, TURNS // 2)
     after = settled(bridge)
-    events = metric(bridge, "kube2etcd_watch_events_total")
+    events = bridge.metric("kube2etcd_watch_events_total")
     with capsys.disabled():
         print(f"\n{before}; in the end, after {events:.0f} events: {after}")
     assert after.threads <= before.threads

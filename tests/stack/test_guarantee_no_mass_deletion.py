@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.stack.bridge import call
-from tests.stack.faults import Proxy, Run, args, comes, fresh_keys, keys_of, metric, same_keys
+from tests.stack.faults import Proxy, Run, args, comes, fresh_keys, keys_of, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, Object, free_port, wait_for
 from tests.stack.objects import endpoints, service, services
 from tests.stack.random_cluster import identity
@@ -64,13 +64,13 @@ def test_wrong_answers(
     fault = proxy.fault(resource, **WRONG[wrong])
     before = lists(bridge, resource)
     assert proxy.expire() >= 3
-    wait_for(lambda: fault.over, "the wrong answers to be given", 20, bridge.process)
+    wait_for(lambda: fault.over, "the wrong answers to be given", 20, bridge)
     # once for the listing that went well after all, and for a wrong one that was believed
     enough = before + ("empty" in WRONG[wrong])
-    wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge.process)
+    wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge)
     if "empty" in wrong:
-        assert "held until a second listing agrees" in bridge.process.log.read_text()
-    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+        assert "held until a second listing agrees" in bridge.log_text()
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 10)
     assert bridge.metrics()['kube2etcd_writes_total{op="delete"}'] == 0
     assert etcd.dump("/skydns") == expected
     assert etcd.revision() == revision
@@ -89,7 +89,7 @@ def test_empty_at_start(
     fault = proxy.fault("services", empty=True, times=1)
     bridge = run(kubeconfig=proxy.kubeconfig)
     wait_for(lambda: lists(bridge, "services") >= 2, "a second list", 20)
-    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 10)
     assert fault.done == 1
     assert etcd.dump("/skydns") == expected
     assert etcd.revision() == revision
@@ -100,7 +100,7 @@ def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Et
     before = etcd.dump("/skydns")
     proxy.fault("*", status=500)
     proxy.expire()
-    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > 0, "the lists to fail", 10)
+    wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") > 0, "the lists to fail", 10)
     apiserver.delete_all(many(24))
     return before
 
@@ -118,8 +118,8 @@ def test_real_deletion(
     began = time.monotonic()
     wait_for(lambda: len(keys_of(etcd, "s0")) <= 16 * 3, "the deletions to be carried out", 40)
     assert time.monotonic() - began < 40 * SLOW
-    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "no deletion to be held", 5)
-    log = bridge.process.log.read_text()
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "no deletion to be held", 5)
+    log = bridge.log_text()
     assert "held until a second listing agrees" in log
     assert "a second listing agrees" in log
     assert bridge.ready()
@@ -134,19 +134,19 @@ def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     proxy.fault("services", empty=True, times=1)
     proxy.fault("services", status=500)
     proxy.expire()
-    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") > 0, "the plan to be held", 20)
-    failures = metric(bridge, "kube2etcd_api_failures_total")
-    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") > failures + 2, "more failures", 20)
-    assert metric(bridge, "kube2etcd_held_deletes") > 0
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") > 0, "the plan to be held", 20)
+    failures = bridge.metric("kube2etcd_api_failures_total")
+    wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") > failures + 2, "more failures", 20)
+    assert bridge.metric("kube2etcd_held_deletes") > 0
     assert bridge.ready()
-    assert "held" in bridge.get("/readyz").text
+    assert "held" in bridge.readyz()
     explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
     assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
     assert "why: a plan is held: " in explained.stdout
     assert "why: services have not been watched since 2" in explained.stdout
     assert etcd.dump("/skydns") == before
     proxy.mend()
-    wait_for(lambda: metric(bridge, "kube2etcd_held_deletes") == 0, "the good list", 40)
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "the good list", 40)
     assert etcd.dump("/skydns") == before
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.stack.faults import args, metric
+from tests.stack.faults import args
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import service
 from tests.stack.process import LOOPBACK, free_port
@@ -78,15 +78,15 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
                     # waitress catches what hits it while it reads a connection
                     ask_to_kill(tmp_path, thread)
                     asked.append(time.monotonic())
-                return f"thread {thread} died" in process.get("/readyz").text
+                return f"thread {thread} died" in process.readyz()
 
-            wait_for(told, f"the death of {thread} to be told", 10, process.process)
+            wait_for(told, f"the death of {thread} to be told", 10, process)
             assert process.get("/livez").status_code == 503
             assert process.get("/readyz").status_code == 503
-            wait_for(lambda: metric(process, "kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
+            wait_for(lambda: process.metric("kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
         ask_to_kill(tmp_path, "probes")
-        log = process.process.log
+        log = process.log
         wait_for(lambda: "thread probes died" in log.read_text(), "the death of probes to be told", 10)
         ask_to_kill(tmp_path, MAIN)
         wait_for(lambda: not process.alive, "the process to end with its main thread", 20)
-        assert process.process.exit_code != 0
+        assert process.exit_code != 0

@@ -12,7 +12,7 @@ from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
 from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.store import EtcdStore
-from tests.stack.faults import HERE, Run, comes, metric, same_keys
+from tests.stack.faults import HERE, Run, comes, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, EtcdCluster, wait_for
 from tests.stack.objects import endpoints, service, services
 from tests.stack.webhook import Webhook
@@ -26,7 +26,7 @@ def leading(*bridges: Bridge) -> Bridge:
     """The one that writes, once there is one."""
 
     def find() -> Bridge | None:
-        found = [bridge for bridge in bridges if metric(bridge, "kube2etcd_leader") == 1]
+        found = [bridge for bridge in bridges if bridge.metric("kube2etcd_leader") == 1]
         return found[0] if len(found) == 1 else None
 
     found = wait_for(find, "one leader", 15)
@@ -41,14 +41,14 @@ def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: R
     two = run(*ELECT, name="second")
     first = leading(one, two)
     second = two if first is one else one
-    assert "standing by" in second.get("/readyz").text
-    assert "standing by" not in first.get("/readyz").text
-    assert metric(second, "kube2etcd_writes_total") == 0
+    assert "standing by" in second.readyz()
+    assert "standing by" not in first.readyz()
+    assert second.metric("kube2etcd_writes_total") == 0
     comes(apiserver, etcd, "before", 5)
     if end == "killed":
         first.kill()
     else:
-        assert first.process.stop(5 * SLOW) == 0
+        assert first.stop(5 * SLOW) == 0
     comes(apiserver, etcd, "after", TAKEOVER)
     assert second.ready()
     # the one that comes back stands by
@@ -65,7 +65,7 @@ def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, ru
     assert leading(one) is one
     its_own = etcd.dump(HERE)
     two = run(*ELECT, name="second", ready=False)
-    wait_for(lambda: "standing by" in two.get("/readyz").text, "the second to stand by", 10)
+    two.wait_reason("standing by", 10)
     assert etcd.dump(HERE) == its_own
     one.pause()
     two.wait_ready(TAKEOVER)
@@ -74,7 +74,7 @@ def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, ru
     revision = etcd.revision()
     one.resume()
     one.full_passes(3)
-    assert metric(one, "kube2etcd_leader") == 0
+    assert one.metric("kube2etcd_leader") == 0
     # what is there is not what it wants, and it gives the new leader its time
     wait_for(lambda: not one.ready(), "the former leader to be unready", TAKEOVER + 5)
     assert etcd.dump(HERE) == its_other
@@ -124,7 +124,7 @@ def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Ru
     zones = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
 
     def written(*bridges: Bridge) -> float:
-        return sum(metric(bridge, "kube2etcd_writes_total") for bridge in bridges)
+        return sum(bridge.metric("kube2etcd_writes_total") for bridge in bridges)
 
     one = run("--domain", "one.test", ready=False)
     two = run("--domain", "two.test", name="second", ready=False)
@@ -142,7 +142,7 @@ def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Ru
     assert written(one, two) - before <= 24 + (time.monotonic() - began)
     assert disputes(one)
     assert disputes(two)
-    assert two.process.stop(5 * SLOW) == 0
+    assert two.stop(5 * SLOW) == 0
     one.wait_ready(60)
     assert not etcd.dump(zones["two.test"])
     assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.faults import HERE, Run, appears, comes, keys_of, metric, same_keys
+from tests.stack.faults import HERE, Run, appears, comes, keys_of, same_keys
 from tests.stack.harness import ApiServer, Binaries, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -28,9 +28,9 @@ def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) 
     wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
     present = etcd.dump("")
     assert {key: present.get(key) for key in FOREIGN} == FOREIGN
-    assert metric(bridge, "kube2etcd_malformed_keys") == 1
+    assert bridge.metric("kube2etcd_malformed_keys") == 1
     etcd.put("/skydns/local/cluster/svc/default/late", "[")
-    wait_for(lambda: metric(bridge, "kube2etcd_malformed_keys") == 2, "it to be noticed", 5)
+    wait_for(lambda: bridge.metric("kube2etcd_malformed_keys") == 2, "it to be noticed", 5)
     assert bridge.ready()
 
 
@@ -126,7 +126,7 @@ def test_coredns_layout(
     def theirs() -> dict[str, str]:
         return {key: value for key, value in etcd.dump("/skydns").items() if '"owner":"me"' in value}
 
-    writes = metric(bridge, "kube2etcd_writes_total")
+    writes = bridge.metric("kube2etcd_writes_total")
     for address in ("10.9.0.1", "10.9.0.2"):
         apiserver.apply(ingress("c", *HOSTS, to=[address]))
         other.once(env=env)
@@ -143,8 +143,8 @@ def test_coredns_layout(
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in ours} == ours
         assert theirs() == written
-    assert metric(bridge, "kube2etcd_writes_total") == writes
-    assert metric(bridge, "kube2etcd_foreign_keys") > 0
+    assert bridge.metric("kube2etcd_writes_total") == writes
+    assert bridge.metric("kube2etcd_foreign_keys") > 0
     # ours go on, and its names may go
     apiserver.apply(service("later"))
     apiserver.delete(ingress("c", to=[]))
@@ -174,23 +174,23 @@ def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, 
     apiserver.apply(service("later"))
     wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 10)
     bridge.wait_ready()
-    assert "permission denied" not in bridge.process.log.read_text()
+    assert "permission denied" not in bridge.log_text()
 
 
 def test_election_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(5))
     bridge = run(*user, "--leader-elect", ready=False)
-    wait_for(lambda: "--leader-elect needs" in bridge.get("/readyz").text, "the reason", 20, bridge.process)
+    bridge.wait_reason("--leader-elect needs", 20)
     assert bridge.get("/readyz").status_code == 503
     assert bridge.get("/livez").status_code == 200
     assert etcd.dump("/skydns") == {}
-    [said] = [line for line in bridge.get("/readyz").text.splitlines() if "--leader-elect needs" in line]
+    [said] = [line for line in bridge.readyz().splitlines() if "--leader-elect needs" in line]
     key = next(word.strip(":,") for word in said.split() if word.startswith("/"))
     assert not key.startswith("/skydns/")
     etcd.ctl("role", "grant-permission", "names", "readwrite", key)
     bridge.wait_ready(30)
-    assert metric(bridge, "kube2etcd_leader") == 1
-    assert "hunter2" not in bridge.process.log.read_text()
+    assert bridge.metric("kube2etcd_leader") == 1
+    assert "hunter2" not in bridge.log_text()
 
 
 def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
@@ -208,6 +208,6 @@ def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, run: Run) -> N
         wait_for(lambda: etcd.ctl("get", ours) == present, "the repair", 10, not_yet=(UnicodeError,))
     apiserver.apply(service("later"))
     wait_for(lambda: etcd.ctl("get", f"{HERE}/svc/default/later"), "the next change", 10)
-    assert metric(bridge, "kube2etcd_foreign_keys") == 7
+    assert bridge.metric("kube2etcd_foreign_keys") == 7
     assert etcd.ctl("get", "--count-only", "--prefix", "--write-out=fields", odd).count('"Count" : 4')
     assert bridge.ready()

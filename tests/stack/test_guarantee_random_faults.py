@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from tests.stack.bridge import kube2etcd
-from tests.stack.faults import Proxy, Run, fresh_keys, metric, same_keys
+from tests.stack.faults import Proxy, Run, fresh_keys, same_keys
 from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd, KubeError, NotInTimeError, wait_for
 from tests.stack.known_differences import KNOWN
 from tests.stack.pair import running_pair
@@ -214,18 +214,18 @@ def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
         took = same_keys(etcd, expected, WITHIN, breaking.by_strangers)
         left = etcd.dump("/skydns").keys() - expected.keys()
         for bridge in bridges:
-            counted = partial(metric, bridge, "kube2etcd_foreign_keys")
+            counted = partial(bridge.metric, "kube2etcd_foreign_keys")
             wait_for(lambda counted=counted: counted() == len(left), "strangers to be told", 10)  # type: ignore[misc]
         if left:
             api = ("--kubeconfig", str(apiserver.kubeconfig()))
             kube2etcd("resync", "--prune-foreign", *api, "--etcd-server", etcd.url, *EXTRA)
             same_keys(etcd, expected, WITHIN)
         for bridge in bridges:
-            wait_for(bridge.ready, "it to say so", 10, bridge.process)
+            wait_for(bridge.ready, "it to say so", 10, bridge)
         changes = f"{changing.done} changes, {changing.lost} lost"
         print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s, {len(left)} strangers")
         assert expected
-        assert sum(metric(bridge, "kube2etcd_leader") for bridge in bridges) == 1
+        assert sum(bridge.metric("kube2etcd_leader") for bridge in bridges) == 1
         gc.collect()  # what the proxy left is counted here and not in a later test
         different = answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0])
         assert not different, "\n".join(different)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.stack.faults import Proxy, Run, metric
+from tests.stack.faults import Proxy, Run
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import bulk, services
 
@@ -16,9 +16,9 @@ def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, pro
     proxy.fault(kind, status=403)
     revision = etcd.revision()
     bridge = run(kubeconfig=proxy.kubeconfig, ready=False)
-    wait_for(lambda: metric(bridge, "kube2etcd_api_failures_total") >= 2, "failures", 20)
+    wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") >= 2, "failures", 20)
     assert bridge.get("/readyz").status_code == 503
-    assert kind in bridge.get("/readyz").text
+    assert kind in bridge.readyz()
     assert bridge.get("/livez").status_code == 200
     assert etcd.revision() == revision
     proxy.mend()
@@ -48,9 +48,9 @@ def test_every_key_is_there_when_it_is_ready(apiserver: ApiServer, etcd: Etcd, r
     looking.start()
     try:
         etcd.kill()
-        wait_for(lambda: metric(bridge, "kube2etcd_ready") == 0, "readiness to go", 10)
+        wait_for(lambda: bridge.metric("kube2etcd_ready") == 0, "readiness to go", 10)
         etcd.wipe()
-        wait_for(lambda: metric(bridge, "kube2etcd_ready") == 1, "readiness to come", 10)
+        wait_for(lambda: bridge.metric("kube2etcd_ready") == 1, "readiness to come", 10)
     finally:
         ended.set()
         looking.join(30)

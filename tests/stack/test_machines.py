@@ -215,7 +215,7 @@ def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
         def published() -> bool:
             return resolve("web.one.vm.example.test", "A", False) == ["10.10.0.5"]
 
-        wait_for(published, "the machine", 15, zoned.bridge.process, parent.process)
+        wait_for(published, "the machine", 15, zoned.bridge, parent)
         for tcp in (False, True):
             for name, rtype, answer in [
                 ("nic0.web.one", "A", ["10.10.0.5"]),

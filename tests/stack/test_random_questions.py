@@ -222,7 +222,7 @@ def test_through_a_resolver(pair: Pair, known: list[str], package: str, tmp_path
     with contextlib.ExitStack() as ending:
         ports = []
         for server in (pair.ours, pair.oracle):
-            folder, port = tmp_path / server.process.name, free_port()
+            folder, port = tmp_path / server.name, free_port()
             folder.mkdir()
             command = RESOLVERS[package](home, port, server.port, folder / "conf")
             process = Process(package, command, folder, env=debian.environment(home))
@@ -327,9 +327,9 @@ def test_programs_find_what_is_there(
     ]
     names = random.Random(4).sample(names, 100)
     command = seeing({"/etc/resolv.conf": resolv}, [str(program), *names])
-    server.process.start()
+    server.launch()
     try:
-        wait_for(lambda: _is_up(53, address), "CoreDNS at port 53", 20, server.process)
+        wait_for(lambda: _is_up(53, address), "CoreDNS at port 53", 20, server)
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     finally:
         server.kill()

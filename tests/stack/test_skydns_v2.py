@@ -11,7 +11,7 @@ import pytest
 from tests.stack import bridge as commands
 from tests.stack.asking import asked_all_the_time
 from tests.stack.etcd_v2 import EtcdV2
-from tests.stack.faults import HERE, Run, args, metric, same_keys
+from tests.stack.faults import HERE, Run, args, same_keys
 from tests.stack.harness import ApiServer, Binaries, wait_for
 from tests.stack.objects import endpoints, service, services
 
@@ -62,7 +62,7 @@ def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, r
     index = etcd.revision()
     bridge.full_passes(3)
     assert etcd.revision() == index
-    assert metric(bridge, "kube2etcd_repairs_total") == 0
+    assert bridge.metric("kube2etcd_repairs_total") == 0
 
 
 def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
@@ -197,7 +197,7 @@ def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, run
     bridge = run(*V2)
     assert data(etcd, "s000")
     assert data(etcd, "s002")
-    log = bridge.process.log.read_text()
+    log = bridge.log_text()
     assert f"{HERE}/svc/default/s001 holds a value, and a value has no keys below it" in log
     assert etcd.dump(f"{HERE}/svc/default/s001") == {f"{HERE}/svc/default/s001": '{"host":"192.0.2.2"}'}
     assert etcd.dump("/skydns")["/skydns/config"] == '{"domain":"elsewhere."}'

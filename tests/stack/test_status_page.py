@@ -60,7 +60,7 @@ def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_pa
     assert page.status_code == 200
     assert "changes,\nmedian" in page.text
     assert http("GET", url, headers={"Host": "evil.example"}).status_code == 403
-    log = bridge.process.log.read_text()
+    log = bridge.log_text()
     line = r"records changed zone=cluster\.local added=\d+ changed=0 deleted=0"
     line += r" object=services/default/shown latency=\d+ms"
     assert re.search(line, log), bridge.log_tail()
@@ -68,9 +68,9 @@ def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_pa
     assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
     assert measured['kube2etcd_api_received_bytes_total{kind="services"}'] > 1000
     explained(etcd, binaries, tmp_path, apiserver, port)
-    bridge.process.send_signal(signal.SIGUSR1)
+    bridge.send_signal(signal.SIGUSR1)
     apiserver.apply(service("louder"))
-    wait_for(lambda: " DEBUG " in bridge.process.log.read_text(), "a line of debug", 20)
+    wait_for(lambda: " DEBUG " in bridge.log_text(), "a line of debug", 20)
 
 
 def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, run: Run) -> None:

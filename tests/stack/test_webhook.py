@@ -109,14 +109,14 @@ def test_any_bytes_are_no_trouble(tmp_path: Path, webhook: Webhook) -> None:
     )
     good = f"{head}\r\n\r\n{message}".encode()
     chance = random.Random(8)
-    pid = webhook.process.pid
+    pid = webhook.pid
     for sent in [*JUNK, *(_spoiled(good, chance) for _ in range(500))]:
         with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
             with contextlib.suppress(OSError):
                 raw.sendall(sent)
                 raw.shutdown(socket.SHUT_WR)
             assert b" 5" not in _read_all(raw)[8:10], sent
-    assert (webhook.process.alive, webhook.process.pid) == (True, pid)
+    assert (webhook.alive, webhook.pid) == (True, pid)
     assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
     assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
 

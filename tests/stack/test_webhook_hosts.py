@@ -85,16 +85,16 @@ def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path, we
     idle = socket.create_connection((LOOPBACK, webhook.provider_port))
     caller.start()
     wait_for(lambda: (tmp_path / ".state.json.new").exists() or status, "the call to be in hand", 10)
-    webhook.process.stop()
+    webhook.stop()
     caller.join(10)
     idle.close()
     assert status == [204]
-    assert webhook.process.exit_code == 0
+    assert webhook.exit_code == 0
     webhook.start()
     began = time.monotonic()
-    webhook.process.stop()
+    webhook.stop()
     assert time.monotonic() - began < 1 * SLOW
-    assert webhook.process.exit_code == 0
+    assert webhook.exit_code == 0
     assert len(block(tmp_path / "hosts")) == 20000
 
 
@@ -171,7 +171,7 @@ def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
             status = three.apply(create=[a("three.dtk.io", "10.0.0.3")])
             assert status in (204, 503)
             wait_for(
-                lambda: any("--owner-id of its own" in each.get("/readyz").text for each in (one, three)),
+                lambda: any("--owner-id of its own" in each.readyz() for each in (one, three)),
                 "the fight to be told",
                 60,
             )

@@ -125,7 +125,7 @@ def state_keys(etcd: Etcd) -> list[str]:
 def why_unready(webhook: Webhook) -> str:
     """Waits until it says that it is not ready, and why."""
     wait_for(lambda: webhook.get("/readyz").status_code == 503, "unready", 15)
-    return webhook.get("/readyz").text
+    return webhook.readyz()
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:

@@ -36,7 +36,7 @@ class Served(Context):
 
     def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0) -> None:
         """Wait for this answer; the order means nothing."""
-        self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.writer.process)
+        self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.writer)
 
 
 class Zoned(Served):
