@@ -44,8 +44,7 @@ class Publisher:
     ) -> None:
         self.store = store
         self.layout = layout
-        self.zones: tuple[Zone, ...] = ()
-        self.groups = Groups(layout)
+        self._take((zone, *others) if zone is not None else tuple(others))
         self.desired = Claims(self.groups, self._rank)
         self._changed: Former = {}
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
@@ -57,7 +56,6 @@ class Publisher:
         self._exclusive = ExclusiveNames()
         self.logged_reasons = LoggedReasons()
         self._unlogged: list[tuple[Unit, str]] = []
-        self._take((zone, *others) if zone is not None else tuple(others))
         self.refresh(self._zone_units)
 
     def rezone(self, external: Iterable[Zone]) -> set[Unit]:
@@ -70,7 +68,7 @@ class Publisher:
         return before | set(self.units())
 
     def _take(self, zones: tuple[Zone, ...]) -> None:
-        self.zones = zones
+        self.zones: tuple[Zone, ...] = zones
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in zones}
         self._external = [one.name for one in zones if isinstance(one, ExternalZone)]
         self._within = {

@@ -221,6 +221,14 @@ def test_an_object_of_another_zone_changes_together_too() -> None:
     assert publisher.groups.of(key + b"/00-10-0-0-1-H") == key
 
 
+def test_an_object_is_held_as_one_group_from_the_start() -> None:
+    """Not only once external zones came: each group takes memory of its own."""
+    publisher = with_machines([], [machine("a", ("eth1", "10.0.0.1"))])
+    root = publisher.layout.key(Name.parse("a.shop.vm"))
+    assert [group for group in publisher.desired.groups() if group.startswith(root)] == [root]
+    assert len(publisher.desired.within(root)) > 1
+
+
 def test_names_in_a_longer_zone_are_left_to_it() -> None:
     """The server asks the longest zone, which would answer what was never meant for it."""
     team = Selector.parse("team=a")
