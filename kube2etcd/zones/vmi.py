@@ -112,6 +112,7 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
         published.left_out.append(f"the machine has no name in DNS: {error}")
         return published
     found: dict[str, tuple[Name, list[Address]]] = {}
+    top = len(zone.name.labels)
     for interface in machine.interfaces:
         addresses = _usable(interface, zone, meta.namespace, published)
         try:
@@ -120,19 +121,20 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
             published.left_out.append(f"interface left out: {error}")
             continue
         label = owner.labels[0]
-        if label[0] == "_" or owner.labels[-len(zone.name.labels) - 2 : -len(zone.name.labels)] in RESERVED:
+        if label[0] == "_" or owner.labels[-top - 2 : -top] in RESERVED:
             published.left_out.append(f"interface {interface.name!r} cannot be named {owner}")
         elif addresses and found.setdefault(label, (owner, addresses))[1] is not addresses:
             published.left_out.append("two interfaces have one name")
     if not found:
         return published
     # The names between a dotted machine name and its namespace exist, without data.
-    published.records += [
-        Record(Name(name.labels[cut:]), Exists(guarded=True), zone.ttl) for cut in range(1, len(labels))
-    ]
+    records, ttl = published.records, zone.ttl
+    for cut in range(1, len(labels)):
+        records.append(Record(Name(name.labels[cut:]), Exists(guarded=True), ttl))
     named = [found[label] for label in sorted(found)]
     for owner, addresses in [(name, named[0][1]), *named]:
-        published.records += [Record(owner, Host(address), zone.ttl) for address in addresses]
+        for address in addresses:
+            records.append(Record(owner, Host(address), ttl))
     if zone.reverse:
         published.pointers += [
             Record(reverse_name(address), Pointer(owner), zone.ttl)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
@@ -40,32 +39,32 @@ GUARD = "M"
 
 #: Leaf of an alias.
 ALIAS = "C"
-_DASHES = str.maketrans(".:", "--")
 #: Group of ports whose entries must not show at the names above them.
 _NAMED = "n"
 #: Records whose keys depend on others of their name, or of names around it.
 _TOGETHER = (Host, Port, Text)
-#: Stands for the address in a value.
+#: Stands for the host in a value.
 _ANY = "0.0.0.0"
-#: Values that differ in the address alone, of which the rest is kept.
+#: Values that differ in the host alone, of which the rest is kept.
 _SHAPES = 1024
 
 
-@dataclass(slots=True)
 class _Owner:
     """What the records say of one owner name; ``path`` is its key."""
 
-    name: Name
-    path: str
-    hosts: dict[Address, int] = field(default_factory=dict)
-    order: dict[Address, int] = field(default_factory=dict)
-    ports: list[tuple[Port, int]] = field(default_factory=list)
+    __slots__ = ("group", "hosts", "name", "order", "path", "ports")
+
+    def __init__(self, name: Name, path: str) -> None:
+        self.name, self.path, self.group = name, path, _group(name)
+        self.hosts: dict[Address, int] = {}
+        self.order: dict[Address, int] = {}
+        self.ports: list[tuple[Port, int]] = []
 
     def is_sum(self, below: set[Address] | None) -> bool:
         """Whether the addresses and ports are just those of the names right ``below``: headless."""
         return (
-            self.hosts.keys() == below
-            and bool(self.ports)
+            bool(self.ports)
+            and self.hosts.keys() == below
             and all(port.target != self.name for port, _ in self.ports)
         )
 
@@ -151,7 +150,7 @@ class Layout:
             made[owner.path.encode()] = self._marker
             if labels[0][0] == "_":
                 ports.setdefault(labels[2:], []).append(owner)
-            if owner.hosts:
+            if owner.hosts and len(owners) > 1:
                 children.setdefault(labels[1:], set()).update(owner.hosts)
         repeats: dict[bytes, int] = {}
         for labels, owner in owners.items():
@@ -166,6 +165,9 @@ class Layout:
         """Put the kinds that need no other records of their name."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
+            case Pointer(target):
+                before, behind = self._split((0, ttl, 0, ""))
+                made[self.key(name)] = f"{before}{target}{behind}".encode()
             case Alias(target, follow):
                 # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf those
                 # would come to the exact key in a second read, when the name may have become another type.
@@ -174,8 +176,6 @@ class Layout:
                 made[self.key(name, ALIAS)] = self._value(
                     host=str(target) if follow else f"m.{name}", port=NO_PORT, ttl=ttl
                 )
-            case Pointer(target):
-                made[self.key(name)] = self._value(host=str(target), ttl=ttl)
             case Exists(guarded):
                 self._exists(name, zone, guarded, made)
             case _:
@@ -207,7 +207,11 @@ class Layout:
         The entry of a named port (``ports``) lies two levels deeper and serves the name itself too, unless
         the subtree holds other addresses (``below``): then the name gets entries right below it.
         """
-        name, hosts, group = owner.name, owner.hosts, _group(owner.name)
+        name, hosts, group = owner.name, owner.hosts, owner.group
+        if not owner.ports and not ports:
+            for address, ttl in hosts.items():
+                self._host(owner.path, address, (NO_PORT, ttl, 1, group), owner, made, repeats)
+            return
         own = [(port.port, port.via) for port, _ in owner.ports if port.target == name]
         rest = own
         if ports:
@@ -246,25 +250,31 @@ class Layout:
         ``shape``: port, TTL, the labels cut from the SRV target that the key makes, group.
         """
         port = shape[0]
-        leaf = address.translate(_DASHES) + ("-H" if port == NO_PORT else f"-P{port}")
-        if owner.order and address in owner.order:
+        dashed = address.replace(".", "-").replace(":", "-")
+        leaf = f"{dashed}-H" if port == NO_PORT else f"{dashed}-P{port}"
+        if address in owner.order:
             leaf = f"{owner.order[address]:02}-{leaf}"
         key = f"{path}/{leaf}".encode()
         if key in made:
             number = repeats[key] = repeats.get(key, 1) + 1
             key = f"{path}/{leaf}-{number}".encode()
+        before, behind = self._split(shape)
+        made[key] = f"{before}{address}{behind}".encode()
+
+    def _split(self, shape: tuple[int, int, int, str]) -> tuple[str, str]:
+        """The value of an address (or a PTR record, of which nothing is cut) before and behind its host.
+
+        Most values differ in the host alone, which needs no escape.
+        """
         around = self._around.get(shape)
         if around is None:
-            around = self._around[shape] = self._split(*shape)
-        made[key] = f"{around[0]}{address}{around[1]}".encode()
-
-    def _split(self, port: int, ttl: int, strip: int, group: str) -> tuple[str, str]:
-        """The value of an address entry before and behind the address: most values differ in that alone."""
-        if len(self._around) >= _SHAPES:
-            self._around.clear()
-        value = self._value(_ANY, port, PRIORITY_ZERO, ttl=ttl, targetstrip=strip, group=group)
-        before, _, behind = value.decode().partition(_ANY)
-        return before, behind
+            if len(self._around) >= _SHAPES:
+                self._around.clear()
+            port, ttl, strip, group = shape
+            value = self._value(_ANY, port, PRIORITY_ZERO if strip else 0, "", ttl, strip, group)
+            before, _, behind = value.decode().partition(_ANY)
+            around = self._around[shape] = (before, behind)
+        return around
 
     def _targets_elsewhere(
         self,
