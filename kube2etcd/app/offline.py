@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kube2etcd.app import build
 from kube2etcd.errors import ObjectsError
+from kube2etcd.kube.manifests import decode_manifests
 from kube2etcd.kube.objects import KINDS, ApiObject, Rejected
-from kube2etcd.kube.objects.manifests import decode_manifests
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings
 from kube2etcd.sync.publisher import Publisher

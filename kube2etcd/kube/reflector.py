@@ -26,8 +26,9 @@ from kube2etcd.errors import (
     ApiUnavailable,
 )
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.codec import decode_event, decode_list
 from kube2etcd.kube.failures import ApiSilent
-from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected, decode_event, decode_list
+from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.transport import Abort
 
 PAGE_SIZE: Final = 500

@@ -28,7 +28,7 @@ from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
-from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, HEAD, pack, unpack
+from kube2etcd.kube.wire import ENDPOINTS, HEAD, pack, unpack
 from kube2etcd.webhook.state import (
     REQUEST,
     NotStored,

@@ -12,8 +12,9 @@ import kubernetes.client
 import kubernetes.watch
 
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.codec import decode_event
 from kube2etcd.kube.credentials import ClusterSettings
-from kube2etcd.kube.objects import KINDS, decode_event
+from kube2etcd.kube.objects import KINDS
 from tests.bench.measure import Bench, Row, median
 
 EVENTS = 20_000

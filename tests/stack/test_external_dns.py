@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
+from kube2etcd.kube.wire import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys
 from tests.stack.external_dns import ExternalDns, ingress

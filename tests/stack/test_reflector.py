@@ -10,8 +10,9 @@ import pytest
 
 from kube2etcd.errors import ApiError, ApiGone
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.codec import decode_event
 from kube2etcd.kube.credentials import ClusterSettings
-from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected, decode_event
+from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.reflector import Reflector
 from tests.running import running
 from tests.stack.harness import SLOW, ApiServer, wait_for

@@ -15,7 +15,7 @@ from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import ClusterAddress, Domain, Endpoint
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
-from kube2etcd.kube.objects.dns_endpoints import ENDPOINTS, unpack
+from kube2etcd.kube.wire import ENDPOINTS, unpack
 from kube2etcd.webhook import state_objects
 from kube2etcd.webhook.state import NotStored, Overtaken, State, decode_endpoints
 from kube2etcd.webhook.state_objects import GENERATION, MANAGER, ObjectsStore

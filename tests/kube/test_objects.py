@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd.kube.codec import decode_list
 from kube2etcd.kube.objects import (
     KINDS,
-    SERVICE_NAME_LABEL,
     TENANT_CLUSTER_IP,
     ApiObject,
     DnsEndpoint,
@@ -24,9 +24,9 @@ from kube2etcd.kube.objects import (
     Port,
     Service,
     VirtualMachineInstance,
-    decode_list,
 )
-from tests.kube.objects.bodies import META, body, read_one
+from kube2etcd.kube.wire import SERVICE_NAME_LABEL
+from tests.kube.bodies import META, body, read_one
 
 FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
     (

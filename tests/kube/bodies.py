@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kube2etcd.kube.objects import KINDS, ApiObject, decode_list
+from kube2etcd.kube.codec import decode_list
+from kube2etcd.kube.objects import KINDS, ApiObject
 
 SERVICES = KINDS["services"]
 

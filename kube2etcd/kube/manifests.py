@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct, field
 
 from kube2etcd.documents import NotJson, Unreadable, read_documents, read_json
 from kube2etcd.errors import ObjectsError
-from kube2etcd.kube.objects.codec import KINDS, ApiObject, Kind, read_object
-from kube2etcd.kube.objects.model import Rejected
+from kube2etcd.kube.codec import convert_object
+from kube2etcd.kube.objects import KINDS, ApiObject, Kind, Rejected
 
 
 class Manifests(Struct, frozen=True, gc=False):
@@ -49,11 +48,12 @@ def decode_manifests(text: str | bytes, source: str = "the manifests") -> Manife
         if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
             read.faults.append(f"{place} is no object: {_missing(document)}")
             continue
-        kind, encoded = _recognise(document)
+        group = str(document.get("apiVersion") or "").rpartition("/")[0]
+        kind = _BY_KIND.get((group, document["kind"]))
         if kind is None:
             read.passed_over[document["kind"]] += 1
             continue
-        result = read_object(kind, encoded) if isinstance(encoded, bytes) else encoded
+        result = convert_object(kind, _in_namespace(kind, document))
         if isinstance(result, Rejected):
             read.rejected.append(result)
             who = f"{result.kind} {result.namespace}/{result.name}" if result.name else f"a {kind.kind}"
@@ -61,6 +61,14 @@ def decode_manifests(text: str | bytes, source: str = "the manifests") -> Manife
         else:
             read.objects.append(result)
     return read
+
+
+def _in_namespace(kind: Kind, document: dict[Any, Any]) -> dict[Any, Any]:
+    meta = document.get("metadata")
+    if not isinstance(meta, dict):
+        return document
+    namespace = (meta.get("namespace") or "default") if kind.namespaced else ""
+    return {**document, "metadata": {**meta, "namespace": namespace}}
 
 
 def _missing(document: Any) -> str:
@@ -119,22 +127,3 @@ def _within(one: Any, place: str) -> list[tuple[str, Any]] | None:
         (f"{place}[{number}]", {**inherited, **item} if isinstance(item, dict) else item)
         for number, item in enumerate(items or ())
     ]
-
-
-def _recognise(document: dict[Any, Any]) -> tuple[Kind | None, bytes | Rejected]:
-    """The kind of a document and its JSON; no kind when it is none of ours."""
-    version = str(document.get("apiVersion") or "")
-    group = version.rpartition("/")[0]
-    kind = _BY_KIND.get((group, document["kind"]))
-    if kind is None:
-        return None, b""
-    meta = document.get("metadata")
-    if isinstance(meta, dict):
-        scope = {"namespace": (meta.get("namespace") or "default") if kind.namespaced else None}
-        document = {**document, "metadata": {**meta, **scope}}
-    try:
-        return kind, msgspec.json.encode(document)
-    except (TypeError, ValueError, RecursionError) as error:
-        found = document["metadata"] if isinstance(meta, dict) else {}
-        namespace, name = str(found.get("namespace") or ""), str(found.get("name") or "")
-        return kind, Rejected(kind.name, namespace, name, str(error))

@@ -7,36 +7,26 @@ import json
 import zlib
 from typing import Any
 
-import msgspec
 import pytest
 
-from kube2etcd.external import InvalidEndpoint
-from kube2etcd.kube.objects.dns_endpoints import (
-    ENDPOINTS,
-    HEAD,
-    MAX_UNPACKED,
-    DnsEndpoint,
-    WireDnsEndpoint,
-    pack,
-    read_dns_endpoint,
-    unpack,
-)
+from kube2etcd.kube.codec import read_object
+from kube2etcd.kube.objects import KINDS, DnsEndpoint, Rejected
+from kube2etcd.kube.wire import ENDPOINTS, HEAD, MAX_UNPACKED, pack, unpack
+from tests.kube.bodies import META
 
 ONE: dict[str, Any] = {"dnsName": "foo.dtk.io", "targets": ["10.0.0.5"], "recordType": "A"}
 
 
-def read(**annotations: str) -> DnsEndpoint:
-    body = {
-        "metadata": {"namespace": "s", "name": "n", "annotations": annotations},
-        "spec": {"endpoints": []},
-    }
-    return read_dns_endpoint(msgspec.json.decode(json.dumps(body), type=WireDnsEndpoint))
+def read(**annotations: str) -> DnsEndpoint | Rejected:
+    body = {"metadata": {**META, "annotations": annotations}, "spec": {"endpoints": []}}
+    return read_object(KINDS["dnsendpoints"], json.dumps(body).encode())  # type: ignore[return-value]
 
 
 def test_packed_endpoints_are_there_and_nowhere_else() -> None:
-    text = pack(json.dumps([ONE]).encode())
-    assert [json.loads(one.encode()) for one in read(**{ENDPOINTS: text}).endpoints] == [ONE]
-    assert read().endpoints == ()
+    found = read(**{ENDPOINTS: pack(json.dumps([ONE]).encode())})
+    assert isinstance(found, DnsEndpoint)
+    assert [json.loads(one.encode()) for one in found.endpoints] == [ONE]
+    assert read() == DnsEndpoint(found.metadata)
     assert pack(b"[]") == ""
     assert unpack("") == []
 
@@ -55,8 +45,9 @@ def test_packed_endpoints_are_there_and_nowhere_else() -> None:
     ids=["short", "no base64", "no zlib", "an object", "cut off", "cut off within", "a bomb"],
 )
 def test_a_damaged_annotation_is_an_error(text: str) -> None:
-    with pytest.raises(InvalidEndpoint, match="is damaged"):
-        read(**{ENDPOINTS: text})
+    found = read(**{ENDPOINTS: text})
+    assert isinstance(found, Rejected)
+    assert "is damaged" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -70,4 +61,6 @@ def test_a_damaged_annotation_is_an_error(text: str) -> None:
     ],
 )
 def test_refused_names_are_in_the_head(head: str, refused: dict[str, str]) -> None:
-    assert read(**{HEAD: head}).refused == refused
+    found = read(**{HEAD: head})
+    assert isinstance(found, DnsEndpoint)
+    assert found.refused == refused

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from kube2etcd.errors import ObjectsError
+from kube2etcd.kube.manifests import decode_manifests
 from kube2etcd.kube.objects import EndpointSlice, Metadata, Namespace, Port, Service
-from kube2etcd.kube.objects.manifests import decode_manifests
 
 MANIFESTS = """
 # a comment
@@ -121,13 +121,16 @@ SERVICE = "apiVersion: v1\nkind: Service"
             f"{SERVICE}\nmetadata: {{name: a, labels: {{null: b}}}}",
             [
                 "document 1: services default/a is left out: "
-                "Only dicts with str-like or number-like keys are supported"
+                "Expected `str`, got `null` - at `key` in `$.metadata.labels`"
             ],
             1,
         ),
         (
             f"{SERVICE}\nmetadata: {{labels: {{null: b}}}}",
-            ["document 1: a Service is left out: Only dicts with str-like or number-like keys are supported"],
+            [
+                "document 1: a Service is left out: "
+                "Expected `str`, got `null` - at `key` in `$.metadata.labels`"
+            ],
             1,
         ),
     ],

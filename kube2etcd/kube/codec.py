@@ -1,0 +1,246 @@
+"""Decoders of the API server's JSON: one object, pages of a list, lines of a watch.
+
+A malformed object comes back as ``Rejected`` and leaves the others alone; an incomplete body raises, so an
+error never looks like an empty list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct, ValidationError, field
+
+from kube2etcd.errors import ApiTruncated, ApiUnavailable
+from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
+from kube2etcd.kube.wire import WIRES, Wire, WireObject
+
+DEEPEST: Final = 100
+"""Levels kept; all fields we read lie within twelve."""
+
+# An unterminated string matches to the end of the text: rescanning from each quote in it would be quadratic.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
+
+
+class Page(Struct, frozen=True, gc=False):
+    """One answer to a list request."""
+
+    items: list[ApiObject]
+    rejected: list[Rejected]
+    resource_version: str
+    continue_: str = ""
+    """Token for the next page; empty on the last."""
+
+
+class _ListMetadata(Wire):
+    resource_version: str | None = None
+    continue_: str | None = field(default=None, name="continue")
+
+
+class _RawList(Wire):
+    kind: str = ""
+    metadata: _ListMetadata | None = None
+    # Absent and null differ: an empty list has null or [], an answer of another kind has no items.
+    items: list[Raw] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _Line(Wire):
+    type: str
+    object: Any
+
+
+class _Status(Wire):
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+class _Codec:
+    """Decoders of one kind, built once."""
+
+    def __init__(self, wire: type[WireObject]) -> None:
+        self.wire = wire
+        self.item: msgspec.json.Decoder[WireObject] = msgspec.json.Decoder(wire)
+        items = list[wire] | msgspec.UnsetType | None  # type: ignore[valid-type]
+        self.list = _decoder(
+            ("kind", str, ""), ("metadata", _ListMetadata | None, None), ("items", items, msgspec.UNSET)
+        )
+        self.event = _decoder(("type", str), ("object", wire))
+
+
+def _decoder(*fields: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(msgspec.defstruct("_Body", fields, bases=(Wire,), frozen=True, gc=False))
+
+
+_CODECS: Final[Mapping[str, _Codec]] = {name: _Codec(wire) for name, wire in WIRES.items()}
+
+_CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
+
+_raw_list = msgspec.json.Decoder(_RawList)
+_line = msgspec.json.Decoder(_Line)
+
+
+def read_object(kind: Kind, raw: Raw | bytes) -> ApiObject | Rejected:
+    """Read the JSON of one object, as it stands in a list or a watch event."""
+    with contextlib.suppress(ValueError):
+        return _CODECS[kind.name].item.decode(raw).read()
+    try:
+        return convert_object(kind, msgspec.json.decode(raw))
+    except ValueError as error:
+        return Rejected(kind.name, "", "", str(error))  # no UTF-8, which the API server never writes
+
+
+def convert_object(kind: Kind, value: Any) -> ApiObject | Rejected:
+    """Read one object that is decoded already; nulls may be anywhere in it."""
+    try:
+        return msgspec.convert(_without_nulls(value), _CODECS[kind.name].wire).read()
+    except ValueError as error:
+        namespace, name, _ = _identity(value)
+        return Rejected(kind.name, namespace, name, str(error))
+
+
+def _identity(value: Any) -> tuple[str, str, str]:
+    """Namespace, name and resourceVersion of a decoded object, as far as they can be read."""
+    meta = value.get("metadata") if isinstance(value, dict) else None
+    texts = {key: one for key, one in meta.items() if isinstance(one, str)} if isinstance(meta, dict) else {}
+    return texts.get("namespace", ""), texts.get("name", ""), texts.get("resourceVersion", "")
+
+
+def _without_nulls(value: Any, depth: int = 0) -> Any:
+    """As Go reads it: a field that is null is absent, and a label that is null is empty."""
+    if depth > DEEPEST:
+        return None
+    if isinstance(value, list):
+        return [_without_nulls(one, depth + 1) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
+    if isinstance(labels := value.get("labels"), dict):
+        found["labels"] = {key: "" if one is None else one for key, one in labels.items()}
+    return found
+
+
+def decode_list(kind: Kind, body: bytes) -> Page:
+    """Read one page of a list.
+
+    :raises ApiTruncated: the body is no JSON, or ends before it should.
+    :raises ApiUnavailable: it is JSON, but not a list of this kind.
+    """
+    try:
+        return _decode_page(kind, body)
+    except RecursionError:
+        return _decode_page(kind, shallow(body))
+
+
+def _decode_page(kind: Kind, body: bytes) -> Page:
+    try:
+        answer = _CODECS[kind.name].list.decode(body)
+        meta = _check_list(kind, answer)
+        return Page([wire.read() for wire in answer.items or ()], [], *meta)
+    except ValueError:
+        return _decode_item_by_item(kind, body)
+
+
+def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
+    """Slow path for a page with a malformed object: all others still count."""
+    try:
+        answer = _raw_list.decode(body)
+    except ValueError as error:
+        start = body[:40].decode("utf-8", "replace").strip()
+        wrong = ApiUnavailable if isinstance(error, ValidationError) else ApiTruncated
+        raise wrong(
+            f"the answer to listing {kind.resource} ({len(body)} bytes, beginning {start!r}) "
+            f"cannot be read as JSON: {error}"
+        ) from error
+    page = Page([], [], *_check_list(kind, answer))
+    for raw in answer.items or ():
+        result = read_object(kind, raw)
+        if isinstance(result, Rejected):
+            page.rejected.append(result)
+        else:
+            page.items.append(result)
+    return page
+
+
+def _check_list(kind: Kind, answer: Any) -> tuple[str, str]:
+    """The list's version, and the token for its next page.
+
+    Anything but a list is refused: a stray document must not look like an empty cluster.
+    """
+    wrong = ""
+    if answer.kind != f"{kind.kind}List":
+        wrong = f"kind is {answer.kind!r}"
+    elif answer.items is msgspec.UNSET:
+        wrong = "it has no items"
+    elif answer.metadata is None or not answer.metadata.resource_version:
+        wrong = "it has no resourceVersion"
+    if wrong:
+        raise ApiUnavailable(
+            f"the answer to listing {kind.resource} is not a {kind.kind}List: {wrong}; "
+            "is this URL a Kubernetes API server?"
+        )
+    return answer.metadata.resource_version, answer.metadata.continue_ or ""
+
+
+def decode_event(kind: Kind, line: bytes) -> Event:
+    """Read one line of a watch.
+
+    :raises ApiTruncated: the line is not an event at all.
+    """
+    try:
+        return _decode_line(kind, line)
+    except RecursionError:
+        return _decode_line(kind, shallow(line))
+
+
+def _decode_line(kind: Kind, line: bytes) -> Event:
+    try:
+        known = _CODECS[kind.name].event.decode(line)
+        if known.type in _CHANGES:
+            one, version = known.object.read(), known.object.metadata.resource_version
+            return Event(known.type, one, one.metadata.namespace, one.metadata.name, version)
+    except ValueError:
+        pass
+    # Bookmarks, errors, and objects with nulls or faults.
+    try:
+        event = _line.decode(line)
+        if event.type == "ERROR":
+            status = msgspec.convert(event.object, _Status)
+            # Some put a server in between that names the reason alone, which is what clients go by.
+            code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
+            return Event("ERROR", code=code, message=status.message or status.reason or "no reason given")
+    except ValueError as error:
+        raise ApiTruncated(f"a line of the watch of {kind.resource} is no event: {error}") from error
+    namespace, name, version = _identity(event.object)
+    if event.type not in _CHANGES:
+        return Event(event.type, resource_version=version if event.type == "BOOKMARK" else "")
+    one = convert_object(kind, event.object)
+    if isinstance(one, Rejected):
+        return Event(event.type, None, namespace, name, version, rejected=one)
+    return Event(event.type, one, namespace, name, version)
+
+
+def shallow(text: bytes) -> bytes:
+    """``text`` with everything below :data:`DEEPEST` levels replaced by ``null``.
+
+    The API server accepts ten thousand levels, also in fields that we skip; the decoder rejects the whole
+    answer after some hundreds, so one object would block all others of its kind.
+    """
+    parts: list[bytes] = []
+    depth = kept = 0
+    for token in _TOKEN.finditer(text):
+        bracket = text[token.start()]
+        if bracket in b"[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                parts.append(text[kept : token.start()])
+        elif bracket in b"]}":
+            if depth == DEEPEST + 1:
+                parts.append(b"null")
+                kept = token.end()
+            depth -= 1
+    parts.append(text[kept:])
+    return b"".join(parts)

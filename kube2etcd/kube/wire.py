@@ -1,0 +1,310 @@
+"""The shapes of API objects in JSON, and how they become the flat ones of `kube2etcd.kube.objects`.
+
+Unknown fields are skipped.  A field has a default unless an object without it is malformed, and takes null
+only where the API server writes it: `kube2etcd.kube.codec` drops all other nulls.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Mapping
+from sys import intern
+from typing import Any, Final, dataclass_transform
+
+import msgspec
+from msgspec import Struct, field
+
+from kube2etcd import external
+from kube2etcd.kube.objects import (
+    EMPTY,
+    TENANT_CLUSTER_IP,
+    ApiObject,
+    DnsEndpoint,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    Interface,
+    Metadata,
+    Namespace,
+    Pod,
+    Port,
+    PortNumber,
+    Service,
+    VirtualMachineInstance,
+)
+
+SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+"""Label by which an EndpointSlice names its Service."""
+
+ENDPOINTS: Final = "kube2etcd/endpoints"
+"""Annotation of a DNSEndpoint with packed endpoints of the webhook's state.
+
+ExternalDNS's crd source publishes, and deletes, what ``spec.endpoints`` says, so the state leaves that empty.
+"""
+
+HEAD: Final = "kube2etcd/webhook"
+"""Annotation of a DNSEndpoint with the head of that state: domains, cluster address, refused names."""
+
+MAX_UNPACKED: Final = 16 << 20
+"""Bytes of the endpoints of one object; compressed they must fit into the 256 KiB of all annotations."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))  # mypy would not inherit it
+class Wire(Struct, frozen=True, gc=False, rename="camel"):
+    """Base of all."""
+
+
+class _Annotations(Wire):
+    """A struct rather than a dict, so other annotations are skipped without being built."""
+
+    tenant_cluster_ip: str = field(default="", name=TENANT_CLUSTER_IP)
+    endpoints: str = field(default="", name=ENDPOINTS)
+    head: str = field(default="", name=HEAD)
+
+
+class WireMetadata(Wire):
+    """Identity, age and annotations; labels are skipped where nobody reads them."""
+
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    annotations: _Annotations = _Annotations()
+
+    def read(self, labels: Mapping[str, str] = EMPTY) -> Metadata:
+        """The flat struct.
+
+        :raises ValueError: it has no name.
+        """
+        if not self.name:
+            raise ValueError("metadata.name is missing")
+        tenant = self.annotations.tenant_cluster_ip
+        annotations = {TENANT_CLUSTER_IP: tenant} if tenant else EMPTY
+        return Metadata(
+            intern(self.namespace), self.name, self.creation_timestamp, labels or EMPTY, annotations
+        )
+
+
+class _LabelledMetadata(WireMetadata):
+    labels: dict[str, str] = {}
+
+
+class WireObject(Wire):
+    """An object of any kind."""
+
+    metadata: WireMetadata
+
+    def read(self) -> ApiObject:
+        """The flat object.
+
+        :raises ValueError: it has no name, or something else that no type can say.
+        """
+        raise NotImplementedError
+
+
+class _Port(Wire):
+    port: PortNumber
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class _LoadBalancer(Wire):
+    ingress: tuple[Ingress, ...] = ()
+
+
+class _ServiceSpec(Wire):
+    type: str = "ClusterIP"
+    cluster_ip: str = field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
+    external_name: str = ""
+    external_ips: tuple[str, ...] = field(default=(), name="externalIPs")
+    ports: tuple[_Port, ...] = ()
+
+
+class _ServiceStatus(Wire):
+    load_balancer: _LoadBalancer = _LoadBalancer()
+
+
+class _Service(WireObject):
+    metadata: _LabelledMetadata
+    spec: _ServiceSpec = _ServiceSpec()
+    status: _ServiceStatus = _ServiceStatus()
+
+    def read(self) -> Service:
+        spec = self.spec
+        return Service(
+            self.metadata.read(self.metadata.labels),
+            spec.type,
+            spec.cluster_ip,
+            spec.cluster_ips,
+            spec.external_name,
+            spec.external_ips,
+            tuple([Port(one.name, one.protocol, one.port) for one in spec.ports]),
+            self.status.load_balancer.ingress,
+        )
+
+
+class _SliceLabels(Wire):
+    service_name: str = field(default="", name=SERVICE_NAME_LABEL)
+
+
+class _SliceMetadata(WireMetadata):
+    labels: _SliceLabels = _SliceLabels()
+
+
+class _Conditions(Wire):
+    ready: bool | None = None
+
+
+class _Endpoint(Wire):
+    addresses: tuple[str, ...] = ()
+    conditions: _Conditions = _Conditions()
+    hostname: str = ""
+
+
+class _EndpointSlice(WireObject):
+    metadata: _SliceMetadata
+    address_type: str = ""
+    # The API server writes null where there are none.
+    ports: tuple[EndpointPort, ...] | None = None
+    endpoints: tuple[_Endpoint, ...] | None = None
+
+    def read(self) -> EndpointSlice:
+        return EndpointSlice(
+            self.metadata.read(),
+            self.metadata.labels.service_name,
+            self.address_type,
+            self.ports or (),
+            tuple([Endpoint(e.addresses, e.conditions.ready, e.hostname) for e in self.endpoints or ()]),
+        )
+
+
+class _Namespace(WireObject):
+    metadata: _LabelledMetadata
+
+    def read(self) -> Namespace:
+        return Namespace(self.metadata.read(self.metadata.labels))
+
+
+class _PodIP(Wire):
+    ip: str = ""
+
+
+class _PodStatus(Wire):
+    phase: str = ""
+    pod_ip: str = field(default="", name="podIP")
+    pod_ips: tuple[_PodIP, ...] = field(default=(), name="podIPs")
+
+
+class _Pod(WireObject):
+    status: _PodStatus = _PodStatus()
+
+    def read(self) -> Pod:
+        status = self.status
+        ips = tuple([one.ip for one in status.pod_ips if one.ip])
+        return Pod(self.metadata.read(), status.pod_ip, ips, status.phase)
+
+
+class _Multus(Wire):
+    default: bool = False
+
+
+class _Network(Wire):
+    name: str | None = None
+    pod: Wire | None = None  # only its presence matters
+    multus: _Multus = _Multus()
+
+
+class _VmiSpec(Wire):
+    networks: tuple[_Network, ...] = ()
+
+
+class _Interface(Wire):
+    name: str = ""
+    ip_address: str = ""
+    ip_addresses: tuple[str, ...] = ()
+
+    def read(self) -> Interface:
+        first, addresses = self.ip_address, self.ip_addresses
+        if first and addresses[:1] != (first,):
+            addresses = (first, *addresses)
+        return Interface(intern(self.name), addresses)
+
+
+class _VmiStatus(Wire):
+    interfaces: tuple[_Interface, ...] = ()
+
+
+class _Vmi(WireObject):
+    spec: _VmiSpec = _VmiSpec()
+    status: _VmiStatus = _VmiStatus()
+
+    def read(self) -> VirtualMachineInstance:
+        primary = next(
+            (one.name for one in self.spec.networks if one.pod is not None or one.multus.default), None
+        )
+        others = [one.read() for one in self.status.interfaces if one.name and one.name != primary]
+        return VirtualMachineInstance(self.metadata.read(), tuple(others))
+
+
+class _DnsEndpointSpec(Wire):
+    # Not typed: the reader of endpoints keeps fields that this version does not know.
+    endpoints: list[Any] = []
+
+
+class _Head(Struct):
+    refused: dict[str, str] = {}
+
+
+class _DnsEndpoint(WireObject):
+    spec: _DnsEndpointSpec = _DnsEndpointSpec()
+
+    def read(self) -> DnsEndpoint:
+        annotations = self.metadata.annotations
+        endpoints = [*self.spec.endpoints, *unpack(annotations.endpoints)]
+        try:
+            refused = msgspec.json.decode(annotations.head or "{}", type=_Head).refused
+        except (ValueError, RecursionError):
+            refused = {}  # a damaged head is for the webhook to report
+        return DnsEndpoint(
+            self.metadata.read(),
+            tuple([external.Endpoint.from_json(one) for one in endpoints if one is not None]),
+            refused,
+        )
+
+
+WIRES: Final[Mapping[str, type[WireObject]]] = {
+    "services": _Service,
+    "endpointslices": _EndpointSlice,
+    "namespaces": _Namespace,
+    "pods": _Pod,
+    "virtualmachineinstances": _Vmi,
+    "dnsendpoints": _DnsEndpoint,
+}
+"""By the name of the kind."""
+
+
+def pack(endpoints: bytes) -> str:
+    """The JSON of a list of endpoints as the text of `ENDPOINTS`; the same for the same bytes."""
+    return base64.b64encode(zlib.compress(endpoints, 6)).decode("ascii") if endpoints != b"[]" else ""
+
+
+def unpack(text: str) -> list[Any]:
+    """The decoded JSON that `pack` took.
+
+    :raises InvalidEndpoint: it is anything else, or larger than `MAX_UNPACKED`.
+    """
+    if not text:
+        return []
+    try:
+        inflating = zlib.decompressobj()
+        data = inflating.decompress(base64.b64decode(text, validate=True), MAX_UNPACKED)
+        found = msgspec.json.decode(data) if inflating.eof else None
+    except (binascii.Error, zlib.error, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        raise external.InvalidEndpoint(f"the annotation {ENDPOINTS} is damaged")
+    return found
