@@ -11,7 +11,7 @@ import binascii
 import zlib
 from collections.abc import Mapping
 from sys import intern
-from typing import Any, Final, dataclass_transform
+from typing import Any, Final, TypeAlias, dataclass_transform
 
 import msgspec
 from msgspec import Struct, field
@@ -20,7 +20,6 @@ from kube2etcd import external
 from kube2etcd.kube.objects import (
     EMPTY,
     TENANT_CLUSTER_IP,
-    ApiObject,
     DnsEndpoint,
     Endpoint,
     EndpointPort,
@@ -92,19 +91,6 @@ class _LabelledMetadata(WireMetadata):
     labels: dict[str, str] = {}
 
 
-class WireObject(Wire):
-    """An object of any kind."""
-
-    metadata: WireMetadata
-
-    def read(self) -> ApiObject:
-        """The flat object.
-
-        :raises ValueError: it has no name, or something else that no type can say.
-        """
-        raise NotImplementedError
-
-
 class _Port(Wire):
     port: PortNumber
     name: str = ""
@@ -128,7 +114,7 @@ class _ServiceStatus(Wire):
     load_balancer: _LoadBalancer = _LoadBalancer()
 
 
-class _Service(WireObject):
+class _Service(Wire):
     metadata: _LabelledMetadata
     spec: _ServiceSpec = _ServiceSpec()
     status: _ServiceStatus = _ServiceStatus()
@@ -165,7 +151,7 @@ class _Endpoint(Wire):
     hostname: str = ""
 
 
-class _EndpointSlice(WireObject):
+class _EndpointSlice(Wire):
     metadata: _SliceMetadata
     address_type: str = ""
     # The API server writes null where there are none.
@@ -182,7 +168,7 @@ class _EndpointSlice(WireObject):
         )
 
 
-class _Namespace(WireObject):
+class _Namespace(Wire):
     metadata: _LabelledMetadata
 
     def read(self) -> Namespace:
@@ -199,7 +185,8 @@ class _PodStatus(Wire):
     pod_ips: tuple[_PodIP, ...] = field(default=(), name="podIPs")
 
 
-class _Pod(WireObject):
+class _Pod(Wire):
+    metadata: WireMetadata
     status: _PodStatus = _PodStatus()
 
     def read(self) -> Pod:
@@ -238,7 +225,8 @@ class _VmiStatus(Wire):
     interfaces: tuple[_Interface, ...] = ()
 
 
-class _Vmi(WireObject):
+class _Vmi(Wire):
+    metadata: WireMetadata
     spec: _VmiSpec = _VmiSpec()
     status: _VmiStatus = _VmiStatus()
 
@@ -259,7 +247,8 @@ class _Head(Struct):
     refused: dict[str, str] = {}
 
 
-class _DnsEndpoint(WireObject):
+class _DnsEndpoint(Wire):
+    metadata: WireMetadata
     spec: _DnsEndpointSpec = _DnsEndpointSpec()
 
     def read(self) -> DnsEndpoint:
@@ -275,6 +264,9 @@ class _DnsEndpoint(WireObject):
             refused,
         )
 
+
+WireObject: TypeAlias = _Service | _EndpointSlice | _Namespace | _Pod | _Vmi | _DnsEndpoint
+"""``read`` gives the flat object, or a ValueError that says what is wrong beside the types."""
 
 WIRES: Final[Mapping[str, type[WireObject]]] = {
     "services": _Service,
