@@ -28,7 +28,7 @@ from skydns_compat.names import REVERSE, Address, Name
 
 if TYPE_CHECKING:
     from kube2etcd.etcd.election import Election
-    from kube2etcd.inspect.explain import Reads
+    from kube2etcd.inspect.readers import Reader
     from skydns_compat.layout_skydns import ServerSettings
 
 #: Prefix of election keys.
@@ -105,21 +105,19 @@ def _skydns_settings(settings: Settings) -> ServerSettings | None:
     )
 
 
-def reader(settings: Settings, publisher: Publisher, *, everywhere: bool = False) -> Reads:
+def reader(settings: Settings, publisher: Publisher, *, everywhere: bool = False) -> Reader:
     """How the DNS server that these settings are for reads the keys of ``publisher``.
 
     CoreDNS serves the external domains of run time, too; ``everywhere`` is `CoreDns`'s.
     """
+    from kube2etcd.inspect.readers import CoreDns, SkyDns
+
     prefix = settings.etcd.prefix
     if _skydns_reads(settings):
-        from kube2etcd.inspect.skydns import SkyDns
-
         return SkyDns(settings.domain, prefix)
-    from kube2etcd.inspect.explain import CoreDns
-
     external = (zone.domains for zone in publisher.zones if isinstance(zone, ExternalZone))
     more, _ = served(settings, (domain for some in external for domain in some))
-    return CoreDns(blocks(corefile(more)), prefix, everywhere=everywhere)
+    return CoreDns(blocks(corefile(more)), prefix, everywhere)
 
 
 def machine_zone(settings: Settings) -> Name | None:

@@ -35,6 +35,7 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 
 if TYPE_CHECKING:
     from kube2etcd.http.server import HasSnapshot
+    from kube2etcd.inspect.explain import Explanation
     from kube2etcd.inspect.page import StatusPage
     from kube2etcd.webhook.app import Webhook
 
@@ -147,10 +148,9 @@ def _status_page(
 
     delays = reconciler.parts.metrics.delays
 
-    def explain(name: str, rtype: str) -> list[dict[str, object]]:
-        reads = build.reader(settings, reconciler.publisher)
-        found = explain_live(reconciler, reads, (name, rtype), ASK_TIMEOUT)
-        return [one.as_dict() for one in found]
+    def explain(name: str, rtype: str) -> list[Explanation]:
+        reader = build.reader(settings, reconciler.publisher)
+        return explain_live(reconciler, reader, name, rtype, ASK_TIMEOUT)
 
     return StatusPage(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
 

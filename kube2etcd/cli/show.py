@@ -200,7 +200,7 @@ def explain(
 
         found = [one.beside(host, ask(asked, one.type, host)) for one in found]
     if output == "json":
-        click.echo(json.dumps([one.as_dict() for one in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
     else:
         click.echo("\n\n".join(map(str, found)))
     ctx.exit(exit_code(found))

@@ -1,6 +1,6 @@
-"""What is answered to a question, and why: by the model of the reader over entries, by a bridge, by a server.
+"""What is answered to a question, and why: by a reader of keys, a running bridge, a DNS server.
 
-Tests hold the model equal to the real server.  The JSON form is documented in docs/explain.md.  Pure.
+The JSON form is documented in docs/explain.md.  Pure.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import dns.rdatatype
 import msgspec
 
+from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row
 from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
 from kube2etcd.kube.store import Unit
@@ -23,11 +24,9 @@ from kube2etcd.sync.plan import diff, prune
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone
-from skydns_compat.corefile import Block
 from skydns_compat.message import owner_of
 from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
-from skydns_compat.reader import Answer, Entries, answer
-from skydns_compat.reader_served import served_answer
+from skydns_compat.reader import Answer
 
 if TYPE_CHECKING:
     from kube2etcd.inspect.wait import Reply
@@ -40,9 +39,6 @@ TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX")
 RESOLVES: Final = 0
 DOES_NOT: Final = 1
 UNKNOWN: Final = 2
-
-#: A server that is asked: (name, type) -> its answer.
-Asked: TypeAlias = Callable[[Name, str], Answer]
 
 #: Why a key that we want is another writer's.
 CONTESTED: Final = "another writer keeps it: its owner ID sorts before ours"
@@ -82,53 +78,6 @@ class _Keys(Mapping[bytes, bytes]):
         return len(self._keys)
 
 
-class Reads(Protocol):
-    """How a DNS server reads keys."""
-
-    def __call__(self, keys: Mapping[bytes, bytes], /) -> Asked:
-        """The server over these keys."""
-        ...
-
-    def settings(self, existing: Mapping[bytes, bytes], /) -> Mapping[bytes, bytes]:
-        """The keys of etcd that are this server's own settings, whoever wrote them."""
-        ...
-
-    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterable[str]:
-        """What is this server's own about its answer; ``rows`` are the records at the name."""
-        ...
-
-
-class CoreDns:
-    """CoreDNS with the server ``blocks`` of its Corefile.
-
-    ``everywhere``: a name that no block serves is answered as without rules, instead of refused.
-    """
-
-    def __init__(self, blocks: Sequence[Block], prefix: str, *, everywhere: bool = False) -> None:
-        self._blocks, self._prefix, self._everywhere = blocks, prefix, everywhere
-
-    def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
-        """The server over these keys."""
-        entries = Entries(keys, self._prefix)
-
-        def asked(name: Name, rtype: str) -> Answer:
-            found = served_answer(entries, self._blocks, name, rtype)
-            if found.rcode == "REFUSED" and self._everywhere:
-                return answer(entries, Name(name.labels[-1:]), name, rtype)
-            return found
-
-        return asked
-
-    def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-        """None: they are in the Corefile."""
-        return {}
-
-    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
-        """What it makes up."""
-        if any(one.rtype == "HINFO" for one in answer.answers):
-            yield "ANY has this one answer for every name of the zone (RFC 8482)"
-
-
 @dataclass(frozen=True, slots=True)
 class Served:
     """What a DNS server really answered."""
@@ -159,24 +108,13 @@ class Explanation:
     type: str
     rcode: str
     answers: tuple[str, ...]
-    additional: tuple[str, ...]
-    reasons: tuple[str, ...]
-    nearest: tuple[str, ...]
+    additional: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
     """Names most like one that does not exist, with their final dot."""
+    resolves: bool | None = None
+    """Whether there are such records, by the server where one was asked; None: it cannot be said."""
     server: Served | None = None
-
-    @property
-    def resolves(self) -> bool | None:
-        """Whether there are such records, by the server where one was asked; None: it cannot be said."""
-        if self.server is not None:
-            return self.server.resolves
-        followed = (
-            self.type == "ANY"
-            or not self.answers
-            or any(_fields(one)[3] == self.type for one in self.answers)
-        )
-        # An alias that leads out of etcd's zones is the upstream's to follow.
-        return bool(self.answers) if followed and self.rcode != "REFUSED" else None
 
     def __str__(self) -> str:
         lines = [f"{self.name} {self.type}: {meaning(self.rcode, bool(self.answers))}"]
@@ -191,15 +129,12 @@ class Explanation:
         same = bool(self.server.rcode) and not self.server.differences and self.rcode != "REFUSED"
         return f"{shown}\n{self.server}" + ("\n  matches etcd's keys" if same else "")
 
-    def as_dict(self) -> dict[str, object]:
-        """The same for JSON."""
-        return {**asdict(self), "resolves": self.resolves}
-
     def beside(self, server: HostPort, reply: Reply) -> Explanation:
         """With what ``server`` replied to the same question."""
         differences = (reply.trouble,) if reply.trouble else tuple(_differences(self, reply))
         resolves = None if reply.trouble else bool(reply.data)
-        return replace(self, server=Served(str(server), reply.rcode, resolves, reply.records, differences))
+        served = Served(str(server), reply.rcode, resolves, reply.records, differences)
+        return replace(self, resolves=resolves, server=served)
 
 
 def exit_code(found: Iterable[Explanation]) -> int:
@@ -262,7 +197,7 @@ class Explainer:
     def __init__(
         self,
         publisher: Publisher,
-        reads: Reads,
+        reader: Reader,
         existing: Mapping[bytes, bytes] | None = None,
         desired: Mapping[bytes, bytes] | None = None,
     ) -> None:
@@ -270,12 +205,12 @@ class Explainer:
 
         ``desired`` is a copy of what the publisher wants, where one is at hand.
         """
-        self._publisher, self._why, self._reads = publisher, Why(publisher), reads
+        self._publisher, self._why, self._reader = publisher, Why(publisher), reader
         wanted = dict(publisher.desired.items()) if desired is None else desired
-        self._desired = {**reads.settings(existing or {}), **wanted}
+        self._desired = {**reader.settings(existing or {}), **wanted}
         self._wanted_keys = _Keys(self._desired)
         self._keys = self._wanted_keys if existing is None else _Keys(existing)
-        self._wanted, self._existing = reads(self._wanted_keys), reads(self._keys)
+        self._wanted, self._existing = reader(self._wanted_keys), reader(self._keys)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         """The answer to a question that reads the publisher."""
@@ -304,7 +239,7 @@ class Explainer:
         wanted = self._wanted(name, rtype)
         reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, wanted))
         real = self._existing(name, rtype)
-        reasons += self._reads.reasons(name, rtype, rows, wanted)
+        reasons += self._reader.reasons(name, rtype, rows, wanted)
         if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
             reasons += self._unlike(name, rtype, wanted)
         near: Sequence[str] = ()
@@ -326,6 +261,7 @@ class Explainer:
             tuple(map(str, real.additional)),
             tuple(dict.fromkeys((*reasons, *conditions))),
             tuple(near),
+            _resolves(rtype, real),
         )
 
     def _unlike(self, name: Name, rtype: str, wanted: Answer) -> Iterator[str]:
@@ -386,6 +322,14 @@ class Explainer:
             else zone.name
         )
         return nearest(str(name), str(shared), known)
+
+
+def _resolves(rtype: str, found: Answer) -> bool | None:
+    if found.rcode == "REFUSED":
+        return None
+    # An alias that leads out of etcd's zones is the upstream's to follow.
+    followed = rtype == "ANY" or any(one.rtype == rtype for one in found.answers)
+    return True if followed else None if found.answers else False
 
 
 def _types(name: Name, rows: list[Row]) -> list[str]:

@@ -20,10 +20,10 @@ from kube2etcd.inspect.explain import (
     CONTESTED,
     Explainer,
     Explanation,
-    Reads,
     question_name,
     question_type,
 )
+from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.claims import Claims
@@ -282,7 +282,7 @@ class _Live(Explainer):
 
     live = True
 
-    def __init__(self, reconciler: Reconciler, reads: Reads, timeout: float) -> None:
+    def __init__(self, reconciler: Reconciler, reader: Reader, timeout: float) -> None:
         self._reconciler, self._timeout = reconciler, timeout
         wanted, mirror = reconciler.publisher.desired, reconciler.target.mirror
         groups, desired = self._ask(wanted.groups), dict[bytes, bytes]()
@@ -293,7 +293,7 @@ class _Live(Explainer):
         # Last: a key that was written meanwhile is as desired in both copies.
         unlike = self._ask(lambda: dict(mirror.unlike))
         existing = {key: value for key, value in (desired | unlike).items() if value is not None}
-        super().__init__(reconciler.publisher, reads, existing, desired)
+        super().__init__(reconciler.publisher, reader, existing, desired)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         return self._reconciler.parts.inbox.ask(question, self._timeout)
@@ -304,10 +304,7 @@ class _Live(Explainer):
 
 
 def explain_live(
-    reconciler: Reconciler,
-    reads: Reads,
-    question: tuple[str, str],
-    timeout: float,
+    reconciler: Reconciler, reader: Reader, name: str, rtype: str, timeout: float
 ) -> list[Explanation]:
     """What a running bridge says of a name and a type (empty: those that it has), from any other thread.
 
@@ -316,8 +313,8 @@ def explain_live(
     :raises ValueError: that is no name, or no type.
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
-    name, rtype = question_name(question[0]), question_type(question[1]) if question[1] else None
-    return _Live(reconciler, reads, timeout).explain(name, rtype)
+    asked = question_name(name), question_type(rtype) if rtype else None
+    return _Live(reconciler, reader, timeout).explain(*asked)
 
 
 def record_of(name: Name, value: bytes) -> Record:

@@ -13,21 +13,22 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlencode
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Request, Response
 
 from kube2etcd import __version__
-from kube2etcd.http.server import HasSnapshot, Server, Start
+from kube2etcd.http.server import HasSnapshot, Server
+from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import View
 from kube2etcd.inspect.records import TYPES
 from kube2etcd.settings import HostPort
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +48,26 @@ PLOT_SPAN: Final = 900.0
 
 LONGEST_QUERY: Final = 300
 
+_TEMPLATE = Environment(
+    loader=PackageLoader("kube2etcd.inspect", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+).get_template("status.html")
 _PATHS = ("/", "/api/status", "/api/records", "/api/problems", "/api/explain")
-_BUSY = "the loop has not answered yet; try again\n"
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-Explain = Callable[[str, str], list[dict[str, object]]]
+Explain = Callable[[str, str], list[Explanation]]
 """Name and type (empty: those that the name has) to explanations (docs/explain.md); may raise ValueError, and
 TimeoutError while the loop is busy."""
 
@@ -78,73 +91,59 @@ class StatusPage(Server):
         :raises SettingsError: nothing can listen there.
         """
         listen = HostPort(listen.host or "127.0.0.1", listen.port)
-        page = application(ask, status, explain, delays, frozenset({listen.host, "localhost"}))
+        page = application(ask, status, explain, delays, frozenset({listen.host.lower(), "localhost"}))
         super().__init__("page", page, listen, "--listen-page", CONNECTIONS)
 
 
 class _Latest:
     """The latest view, taken again when it is no longer fresh; an older one while the loop is busy."""
 
-    def __init__(self, ask: Callable[[], View], clock: Callable[[], float] = time.monotonic) -> None:
-        self._ask, self._clock = ask, clock
+    def __init__(self, ask: Callable[[], View]) -> None:
+        self._ask = ask
         self._lock = threading.Lock()
         self._view: View | None = None
         self._until = -math.inf
 
-    def view(self) -> View | None:
-        """None: the loop has not answered yet."""
+    def view(self) -> View:
+        """The view; TimeoutError: the loop has not answered yet."""
         with self._lock:
-            if self._clock() >= self._until:
-                began = self._clock()
+            began = time.monotonic()
+            if began >= self._until:
                 try:
                     self._view = self._ask()
                 except TimeoutError:
                     log.debug("the loop is busy: the status page shows an older view")
                 # A large view costs more; never more than a twentieth of the time goes into it.
-                self._until = self._clock() + max(FRESH, 20 * (self._clock() - began))
+                now = time.monotonic()
+                self._until = now + max(FRESH, 20 * (now - began))
+            if self._view is None:
+                raise TimeoutError
             return self._view
 
 
 @dataclass(frozen=True)
 class _Question:
-    """What a request asks for."""
+    """What a request asks for; whatever is odd counts as not given."""
 
-    text: str = ""
-    zone: str = ""
-    type: str = ""
-    page: int = 1
-    problems: int = 1
+    text: str
+    zone: str
+    type: str
+    page: int
+    problems: int
     """The page of the problems."""
 
     @classmethod
-    def parse(cls, query: str) -> _Question:
-        """Whatever is odd counts as not given."""
-        given = {key: values[-1][:LONGEST_QUERY] for key, values in parse_qs(query).items()}
-
-        def number(name: str) -> int:
-            text = given.get(name, "")
-            return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else 1
-
-        return cls(
-            given.get("q", ""),
-            given.get("zone", ""),
-            given.get("type", "").upper(),
-            max(1, number("page")),
-            max(1, number("problems")),
-        )
+    def parse(cls, given: MultiDict[str, str]) -> _Question:
+        text, zone, rtype = (given.get(key, "")[:LONGEST_QUERY] for key in ("q", "zone", "type"))
+        page, problems = (max(1, given.get(key, 1, type=int)) for key in ("page", "problems"))
+        return cls(text, zone, rtype.upper(), page, problems)
 
     def link(self, **other: int) -> str:
         """The query string of the same question with another page."""
-        asked = {
-            "q": self.text,
-            "zone": self.zone,
-            "type": self.type,
-            "page": self.page,
-            "problems": self.problems,
-        }
-        return "?" + urlencode(
-            {key: value for key, value in {**asked, **other}.items() if value not in ("", 1)}
-        )
+        asked = {"q": self.text, "zone": self.zone, "type": self.type}
+        pages = {"page": self.page, "problems": self.problems} | other
+        given = {key: text for key, text in asked.items() if text}
+        return "?" + urlencode(given | {key: page for key, page in pages.items() if page != 1})
 
 
 def application(
@@ -153,74 +152,60 @@ def application(
     explain: Explain,
     delays: Callable[[], Delays] = tuple,
     hosts: frozenset[str] = frozenset({"localhost"}),
-) -> Callable[[dict[str, Any], Start], Iterable[bytes]]:
+) -> Callable[..., Iterable[bytes]]:
     """The WSGI application; ``hosts`` are the names, beside any address, by which it may be called."""
     latest = _Latest(ask)
     one_at_a_time = threading.Lock()
 
-    def explained(query: str) -> tuple[int, str]:
-        given = parse_qs(query)
-        name, rtype = (given.get(key, [""])[-1][:LONGEST_QUERY] for key in ("name", "type"))
-        try:
-            with one_at_a_time:
-                return 200, json.dumps(explain(name, rtype), ensure_ascii=False) + "\n"
-        except ValueError as error:
-            return 400, f"{error}\n"
-        except TimeoutError:
-            return 503, _BUSY
-
-    def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
-        nonce, kind = secrets.token_urlsafe(16), "text/plain; charset=utf-8"
-        code, text = 200, ""
-        if not _may_be_called(environ.get("HTTP_HOST", ""), hosts):
+    def answer(request: Request, nonce: str) -> Response:
+        if not _may_be_called(request.environ.get("HTTP_HOST", ""), hosts):
             # A page of a stranger whose name was made to lead here (DNS rebinding) would read everything.
-            code, text = 403, "call this page by its address or as localhost\n"
-        elif method not in ("GET", "HEAD"):
-            code, text = 405, "only GET and HEAD\n"
-        elif path == "/api/explain":
-            code, text = explained(environ.get("QUERY_STRING", ""))
-            kind = "application/json" if code == 200 else kind
-        elif path not in _PATHS:
-            code, text = 404, f"nothing here; there are {' '.join(_PATHS)}\n"
-        elif (view := latest.view()) is None:
-            code, text = 503, _BUSY
-        else:
-            question = _Question.parse(environ.get("QUERY_STRING", ""))
-            if path == "/":
-                kind = "text/html; charset=utf-8"
-                text = _template().render(_content(view, question, status, delays(), nonce))
-            else:
-                kind = "application/json"
-                text = json.dumps(_json(path, view, question, status), ensure_ascii=False) + "\n"
-        body = text.encode("utf-8", "backslashreplace")
-        headers = [
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
-            ("Content-Security-Policy", _POLICY.format(nonce=nonce)),
-        ]
-        if code == 405:
-            headers.append(("Allow", "GET, HEAD"))
-        start(f"{code} {HTTPStatus(code).phrase}", headers)
-        return [] if method == "HEAD" else [body]
+            return Response("call this page by its address or as localhost\n", 403)
+        if request.method not in ("GET", "HEAD"):
+            return Response("only GET and HEAD\n", 405, {"Allow": "GET, HEAD"})
+        if request.path not in _PATHS:
+            return Response(f"nothing here; there are {' '.join(_PATHS)}\n", 404)
+        try:
+            if request.path == "/api/explain":
+                asked = (request.args.get(key, "")[:LONGEST_QUERY] for key in ("name", "type"))
+                try:
+                    with one_at_a_time:
+                        return _json(explain(*asked))
+                except ValueError as error:
+                    return Response(f"{error}\n", 400)
+            view, question = latest.view(), _Question.parse(request.args)
+        except TimeoutError:
+            return Response("the loop has not answered yet; try again\n", 503)
+        if request.path != "/":
+            return _json(_items(request.path, view, question, status))
+        content = _content(view, question, status, delays())
+        return _response(_TEMPLATE.render(content, nonce=nonce), "text/html; charset=utf-8")
 
-    return answer
+    @Request.application
+    def page(request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        response = answer(request, nonce)
+        response.headers.update({**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)})
+        return response
+
+    return page
+
+
+def _response(text: str, kind: str) -> Response:
+    # A foreign value may hold what UTF-8 does not.
+    return Response(text.encode("utf-8", "backslashreplace"), content_type=kind)
+
+
+def _json(value: object) -> Response:
+    return _response(json.dumps(msgspec.to_builtins(value), ensure_ascii=False) + "\n", "application/json")
 
 
 def _may_be_called(host: str, hosts: frozenset[str]) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
-    name = name.strip("[]").lower()
-    if name in hosts:
-        return True
     try:
-        ipaddress.ip_address(name)
+        name = urlsplit(f"//{host}").hostname or ""
+        return name in hosts or bool(ipaddress.ip_address(name))
     except ValueError:
         return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -244,12 +229,9 @@ def _records(view: View, question: _Question) -> _Page:
     return _Page.of(view.found(question.text, question.zone, question.type), question.page)
 
 
-def _content(
-    view: View, question: _Question, status: HasSnapshot, delays: Delays, nonce: str
-) -> dict[str, object]:
+def _content(view: View, question: _Question, status: HasSnapshot, delays: Delays) -> dict[str, object]:
     return {
         "version": __version__,
-        "nonce": nonce,
         "view": view,
         "age": max(0.0, time.time() - view.taken),
         "status": status.snapshot(),
@@ -261,29 +243,22 @@ def _content(
     }
 
 
-def _json(path: str, view: View, question: _Question, status: HasSnapshot) -> Mapping[str, object]:
+def _items(path: str, view: View, question: _Question, status: HasSnapshot) -> dict[str, object]:
+    """What a path of the JSON shows."""
     if path == "/api/status":
         now = status.snapshot()
-        return {
-            "version": __version__,
-            "taken": view.taken,
-            "ready": now.ready,
-            "reasons": list(now.reasons),
-            "heartbeat_age": now.heartbeat_age,
-            "leader": view.leader,
-            "trouble": view.trouble,
-            "zones": list(view.zones),
-            "sources": [asdict(one) for one in view.sources],
-            "counts": view.counts,
+        said = {key: getattr(now, key) for key in ("ready", "reasons", "heartbeat_age")}
+        shown = {
+            key: getattr(view, key) for key in ("taken", "leader", "trouble", "zones", "sources", "counts")
         }
+        return {"version": __version__, **said, **shown}
     if path == "/api/records":
         what, page = "records", _records(view, question)
         more: dict[str, object] = {"total": page.total}
     else:
         what, page = "problems", _Page.of(view.problems, question.problems)
         more = {"counts": view.counts}
-    shown = [asdict(one) for one in page.shown]
-    return {"taken": view.taken, **more, "page": page.number, "pages": page.pages, what: shown}
+    return {"taken": view.taken, **more, "page": page.number, "pages": page.pages, what: page.shown}
 
 
 def _y(seconds: float) -> float:
@@ -316,18 +291,3 @@ def plot(delays: Delays, now: float) -> Plot:
     )
     ordered = sorted(took for _, took, _ in recent) or [0.0]
     return Plot(tuple(dots), ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.95)])
-
-
-@cache
-def _template() -> Template:
-    # Not at the head of the module: who shows no page does not pay for the engine.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("kube2etcd.inspect", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("status.html")

@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
-from kube2etcd.inspect.explain import Asked, Reads
+from kube2etcd.inspect.readers import Asked, Reader
 from kube2etcd.inspect.records import maker, rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
@@ -92,10 +92,10 @@ class Style:
 def records(
     outcome: Outcome,
     publisher: Publisher,
-    reads: Reads,
+    reader: Reader,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Records:
-    """What ``outcome`` changes in the answers of the server that ``reads`` the keys."""
+    """What ``outcome`` changes in the answers of the server that ``reader`` the keys."""
     if not outcome.existing and not outcome.refused:
         return Records(tuple(_all(publisher)))
     questions: dict[Name, set[str]] = {}
@@ -120,7 +120,7 @@ def records(
             note = "held" if change.key in outcome.held else "foreign" if change.key in outcome.pruned else ""
             for one in names:
                 notes.setdefault(one, set()).add(note)
-    before, after = reads(outcome.existing), reads(outcome.after)
+    before, after = reader(outcome.existing), reader(outcome.after)
     holder = _holders(publisher)
     found: list[RecordChange] = []
     changed: set[Name] = set()

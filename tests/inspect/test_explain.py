@@ -11,13 +11,13 @@ from kube2etcd.inspect.explain import (
     DOES_NOT,
     RESOLVES,
     UNKNOWN,
-    CoreDns,
     Explainer,
     Explanation,
     exit_code,
     question_name,
     question_type,
 )
+from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.inspect.wait import Reply
 from kube2etcd.inspect.why import nearest
 from kube2etcd.settings import HostPort, load

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -28,12 +29,12 @@ FOUND = {
 OTHERS = ("new", "none", "short", "less", "other")
 
 
-def explained(name: str, rtype: str) -> list[dict[str, object]]:
+def explained(name: str, rtype: str) -> Any:
     if name == "busy":
         raise TimeoutError
     if name == "odd":
         raise ValueError("odd is no name")
-    found = {**FOUND, "name": f"{name}.", "type": rtype or "A"}
+    found = {**FOUND, "name": f"{name}.", "type": rtype or "A", "resolves": not rtype or None}
     others: dict[str, list[dict[str, object]]] = {
         "new": [{"new": 1}],
         "none": [],

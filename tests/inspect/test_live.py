@@ -9,8 +9,9 @@ import pytest
 
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.inspect import live
-from kube2etcd.inspect.explain import CoreDns, Explanation
+from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
+from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
@@ -115,12 +116,12 @@ def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
     assert Delete(b"a").key == b"a"
 
 
-READS = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
+READER = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
 
 
 def explained(bridge: Bridge, name: str = NAME, rtype: str = "A") -> Explanation:
     def explain() -> None:
-        found.extend(explain_live(bridge.loop, READS, (name, rtype), 5))
+        found.extend(explain_live(bridge.loop, READER, name, rtype, 5))
 
     found: list[Explanation] = []
     thread = threading.Thread(target=explain)
@@ -234,7 +235,7 @@ def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
         "why: A 10.0.0.1 comes from services/shop/web (ClusterIP)",
     ]
     with pytest.raises(ValueError, match="is no type"):
-        explain_live(bridge.loop, READS, (NAME, "B"), 5)
+        explain_live(bridge.loop, READER, NAME, "B", 5)
 
 
 def test_a_question_is_answered_between_two_turns() -> None:

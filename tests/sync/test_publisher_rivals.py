@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.app import build
-from kube2etcd.inspect.explain import CoreDns, Explainer
+from kube2etcd.inspect.explain import Explainer
+from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import Event, Metadata, Rejected, Service
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import load

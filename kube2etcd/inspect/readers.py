@@ -1,32 +1,84 @@
-"""How classic SkyDNS reads keys, and where its answers differ from CoreDNS's."""
+"""What the DNS servers answer from keys: CoreDNS by its Corefile's blocks, classic SkyDNS by its own rules.
+
+Tests hold both equal to the real servers.  Pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import msgspec
 
-from kube2etcd.inspect.why import is_reverse
+from kube2etcd.inspect.records import Row
+from skydns_compat.corefile import Block
 from skydns_compat.layout_skydns import CONFIG
-from skydns_compat.names import Name
-from skydns_compat.reader import WILDCARDS, Answer
+from skydns_compat.names import REVERSE, Name
+from skydns_compat.reader import WILDCARDS, Answer, Entries, answer
+from skydns_compat.reader_served import served_answer
 from skydns_compat.reader_skydns import NDOTS, skydns_answer
 from skydns_compat.records import Alias
 
-if TYPE_CHECKING:
-    from kube2etcd.inspect.explain import Asked
-    from kube2etcd.inspect.records import Row
+#: A server that is asked: (name, type) -> its answer.
+Asked: TypeAlias = Callable[[Name, str], Answer]
+
+
+class Reader(Protocol):
+    """A DNS server as the reader of keys."""
+
+    def __call__(self, keys: Mapping[bytes, bytes], /) -> Asked:
+        """The server over these keys."""
+        ...
+
+    def settings(self, existing: Mapping[bytes, bytes], /) -> Mapping[bytes, bytes]:
+        """The keys of etcd that are the server's own settings, whoever wrote them."""
+        ...
+
+    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterator[str]:
+        """What is the server's own about its answer; ``rows`` are the records at the name."""
+        ...
+
+
+class CoreDns(msgspec.Struct, frozen=True):
+    """CoreDNS with the server ``blocks`` of its Corefile.
+
+    ``everywhere``: a name that no block serves is answered as without rules, instead of refused.
+    """
+
+    blocks: Sequence[Block]
+    prefix: str
+    everywhere: bool = False
+
+    def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
+        """CoreDNS over these keys."""
+        entries = Entries(keys, self.prefix)
+
+        def asked(name: Name, rtype: str) -> Answer:
+            found = served_answer(entries, self.blocks, name, rtype)
+            if found.rcode == "REFUSED" and self.everywhere:
+                return answer(entries, Name(name.labels[-1:]), name, rtype)
+            return found
+
+        return asked
+
+    def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """None: they are in the Corefile."""
+        return {}
+
+    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
+        """What it makes up."""
+        if any(one.rtype == "HINFO" for one in answer.answers):
+            yield "ANY has this one answer for every name of the zone (RFC 8482)"
 
 
 class SkyDns(msgspec.Struct, frozen=True):
-    """SkyDNS as the reader of keys (`kube2etcd.inspect.explain.Reads`)."""
+    """Classic SkyDNS for ``domain``."""
 
     domain: Name
     prefix: str
 
     def __call__(self, keys: Mapping[bytes, bytes]) -> Asked:
-        """What SkyDNS answers from these keys."""
+        """SkyDNS over these keys."""
         return lambda name, rtype: skydns_answer(keys, self.domain, name, rtype, prefix=self.prefix)
 
     def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
@@ -39,8 +91,11 @@ class SkyDns(msgspec.Struct, frozen=True):
         wild = next((label for label in name.labels if label in WILDCARDS), None)
         if rtype == "ANY":
             yield "SkyDNS refuses ANY, and asks no upstream"
-        elif is_reverse(name):
-            yield from _about_reverse(rtype, answer)
+        elif any(map(name.below, REVERSE)):
+            if answer.rcode != "NOERROR":
+                yield "SkyDNS asks its upstream for every reverse name and type that has no PTR here"
+            elif rtype != "PTR":
+                yield "SkyDNS answers every type below ip6.arpa with the PTR"
         elif not name.below(self.domain):
             if answer.rcode == "SERVFAIL":
                 yield "SkyDNS asks its upstream for names of two labels and more"
@@ -70,10 +125,3 @@ class SkyDns(msgspec.Struct, frozen=True):
             yield f"SkyDNS does not ask its upstream for {alias}, a name of one label"
         else:
             yield "SkyDNS leaves out an alias that leads to no address"
-
-
-def _about_reverse(rtype: str, answer: Answer) -> Iterator[str]:
-    if answer.rcode != "NOERROR":
-        yield "SkyDNS asks its upstream for every reverse name and type that has no PTR here"
-    elif rtype != "PTR":
-        yield "SkyDNS answers every type below ip6.arpa with the PTR"
