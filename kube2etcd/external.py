@@ -37,10 +37,6 @@ class InvalidDomain(ValueError):
     """The text is not a domain; the message says why and what to write."""
 
 
-class InvalidClusterAddress(ValueError):
-    """The text is not a cluster address; the message says what to write."""
-
-
 class InvalidEndpoint(ValueError):
     """The value does not have the shape of an endpoint; the message says where."""
 
@@ -202,40 +198,15 @@ def managed(domains: Iterable[Domain], name: str) -> bool:
     return any(domain.has(plain) for domain in domains)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterAddress:
-    """At most one address per family, in the order given; false if empty."""
+def parse_cluster_address(text: str) -> tuple[Address, ...]:
+    """One IPv4 and/or one IPv6 address, separated by commas or blanks, in the order given.
 
-    addresses: tuple[Address, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.addresses)
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.addresses))
-
-    @classmethod
-    def parse(cls, text: str) -> ClusterAddress:
-        """One IPv4 and/or one IPv6 address, separated by a comma.
-
-        :raises InvalidClusterAddress: it is anything else.
-        """
-        parts = [part for part in re.split(r"[\s,]+", text) if part]
-        try:
-            found = tuple(parse_address(part) for part in parts)
-        except InvalidAddress as error:
-            raise InvalidClusterAddress(
-                f"{error}: write one IPv4 and/or one IPv6 address, such as 192.168.122.167"
-            ) from None
-        if not found:
-            raise InvalidClusterAddress("no address: write one such as 192.168.122.167")
-        if len(set(map(version, found))) < len(found):
-            raise InvalidClusterAddress(f"{text!r} has two addresses of one family: write one of each")
-        return cls(found)
-
-
-#: No cluster address.
-NOWHERE: Final = ClusterAddress()
+    :raises InvalidAddress: it is anything else.
+    """
+    found = tuple(parse_address(part) for part in re.split(r"[\s,]+", text) if part)
+    if not found or len(set(map(version, found))) < len(found):
+        raise InvalidAddress(f"{_shown(text)}: write one IPv4 and/or one IPv6 address")
+    return found
 
 
 def is_heritage(target: str) -> bool:

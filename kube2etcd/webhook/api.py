@@ -26,17 +26,16 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from kube2etcd.external import (
-    NOWHERE,
-    ClusterAddress,
     Domain,
     Endpoint,
-    InvalidClusterAddress,
     InvalidDomain,
     InvalidEndpoint,
+    parse_cluster_address,
 )
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.provider import Provider, Unavailable
 from kube2etcd.webhook.state import Changes, adjust, encode_endpoints
+from skydns_compat.names import InvalidAddress
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ class Api:
             response = self._response(request)
         except Unavailable as error:
             response = refused(ServiceUnavailable(str(error)))
-        except (InvalidDomain, InvalidClusterAddress) as error:
+        except (InvalidDomain, InvalidAddress) as error:
             response = refused(BadRequest(str(error)))
         except HTTPException as error:
             response = refused(error)
@@ -176,14 +175,14 @@ class Api:
         return self._domains(request)
 
     def _cluster(self, _request: Request) -> bytes:
-        return msgspec.json.encode(str(self._provider.current.cluster))
+        return msgspec.json.encode(",".join(self._provider.current.cluster))
 
     def _set_cluster(self, request: Request) -> bytes:
-        self._provider.set_cluster(ClusterAddress.parse(_bare(request)))
+        self._provider.set_cluster(parse_cluster_address(_bare(request)))
         return self._cluster(request)
 
     def _remove_cluster(self, request: Request) -> bytes:
-        self._provider.set_cluster(NOWHERE)
+        self._provider.set_cluster(())
         return self._cluster(request)
 
 

@@ -24,7 +24,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore
-from kube2etcd.external import ClusterAddress, Domain, Endpoint, managed
+from kube2etcd.external import Domain, Endpoint, managed
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
@@ -39,13 +39,13 @@ from kube2etcd.webhook.api import Api
 from kube2etcd.webhook.hosts import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.provider import Names, Options, Provider
-from kube2etcd.webhook.state import REQUEST, NotStored, StateStore
+from kube2etcd.webhook.state import REQUEST, FileStore, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
-from kube2etcd.webhook.state_file import FileStore
 from kube2etcd.webhook.state_objects import ObjectsStore
 from skydns_compat.corefile import cluster_parts
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
+from skydns_compat.names import Address
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Webhook:
         reflected = webhook.state_objects is not None and settings.dns_endpoints
         self._events = NameEvents(inbox) if inbox is not None and not reflected else None
         self.kinds = (KIND,) if self._events is not None else ()
-        self._zoned = (settings.domains, ClusterAddress(webhook.cluster_ip))
+        self._zoned = (settings.domains, webhook.cluster_ip)
         self._stop, self._compared = threading.Event(), threading.Event()
         self._compared_at = Status()
         self.provider = Provider(
@@ -184,11 +184,11 @@ class Webhook:
         self,
         changed: Mapping[str, tuple[Endpoint, ...]],
         domains: tuple[Domain, ...],
-        cluster: ClusterAddress,
+        cluster: tuple[Address, ...],
         refused: Mapping[str, str],
     ) -> None:
         if self._inbox is not None and self._zoned != (domains, cluster):
-            zones = build.external_zones(self._settings, domains, cluster.addresses)
+            zones = build.external_zones(self._settings, domains, cluster)
             self._inbox.put(Rezoned(tuple(zones)))
         self._zoned = (domains, cluster)
         if self._corefile is not None:
@@ -211,8 +211,8 @@ class Stored:
         with state_store(self._settings, with_etcd=True) as store:
             state = store.load()
         domains = tuple(dict.fromkeys([*self._settings.domains, *state.domains]))
-        cluster = ClusterAddress(self._settings.webhook.cluster_ip) or state.cluster
-        zones = build.external_zones(self._settings, domains, cluster.addresses)
+        cluster = self._settings.webhook.cluster_ip or state.cluster
+        zones = build.external_zones(self._settings, domains, cluster)
         self._inbox.put(Rezoned(tuple(zones)))
         names = Names()
         names.update(state.endpoints)

@@ -18,8 +18,6 @@ from typing import Final
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.external import (
-    NOWHERE,
-    ClusterAddress,
     Domain,
     Endpoint,
     EndpointKey,
@@ -86,7 +84,7 @@ class Conditions:
 #: Called with the endpoints of each name that changed (none: the name is gone; at first: all names), the
 #: domains, the cluster address, and the refused names with the reasons.
 Publish = Callable[
-    [Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], ClusterAddress, Mapping[str, str]], None
+    [Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], tuple[Address, ...], Mapping[str, str]], None
 ]
 
 
@@ -96,7 +94,7 @@ class Effective:
 
     state: State
     domains: tuple[Domain, ...]
-    cluster: ClusterAddress
+    cluster: tuple[Address, ...]
 
     @cached_property
     def records(self) -> bytes:
@@ -134,7 +132,7 @@ def _naming(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
 
 
 def host_addresses(
-    name: str, known: Callable[[str], Collection[Endpoint]], cluster: ClusterAddress, own: str = ""
+    name: str, known: Callable[[str], Collection[Endpoint]], cluster: tuple[Address, ...], own: str = ""
 ) -> tuple[tuple[Address, ...], str]:
     """The addresses of ``name`` in a hosts file, or why it has none; neither: it has no address records.
 
@@ -147,7 +145,7 @@ def host_addresses(
         end = resolve(name, data.alias, known)
         if end.too_long:
             return (), f"it leads through more than {MAX_ALIASES} aliases"
-        found = set(end.addresses or cluster.addresses)
+        found = set(end.addresses or cluster)
         if not found:
             return (), "the address of its target is not known, and there is no cluster address"
     if not found:
@@ -238,7 +236,7 @@ class Options:
     """What the command line says."""
 
     domains: tuple[Domain, ...] = ()
-    cluster: ClusterAddress = NOWHERE
+    cluster: tuple[Address, ...] = ()
     own_name: str = ""
     """The name of this machine, which is never taken."""
     taken: tuple[Name, ...] = ()
@@ -320,10 +318,10 @@ class Provider:
         )
         return tuple(one for one in domains if one in self._options.domains)
 
-    def set_cluster(self, cluster: ClusterAddress) -> None:
+    def set_cluster(self, cluster: tuple[Address, ...]) -> None:
         """Use this cluster address, also after a restart without the option; `Unavailable`.
 
-        `NOWHERE` takes back the one that came by REST: the option's counts again.
+        None takes back the one that came by REST: the option's counts again.
         """
         self._change(
             lambda current: replace(current.state, cluster=cluster), cluster or self._options.cluster
@@ -369,10 +367,12 @@ class Provider:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _effective(self, state: State, cluster: ClusterAddress) -> Effective:
+    def _effective(self, state: State, cluster: tuple[Address, ...]) -> Effective:
         return Effective(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
 
-    def _change(self, change: Callable[[Effective], State], cluster: ClusterAddress | None = None) -> None:
+    def _change(
+        self, change: Callable[[Effective], State], cluster: tuple[Address, ...] | None = None
+    ) -> None:
         """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
 
         def changed(current: Effective) -> Effective:

@@ -1,4 +1,4 @@
-"""The webhook's state: which posted endpoints are accepted, the encoding, and what a store of it does.  Pure.
+"""The webhook's state: which posted endpoints are accepted, how it is encoded, and its store in a file.
 
 A state is a value: a change makes another one, so a call that cannot be stored or published leaves
 everything as it was.  A refused endpoint is skipped and the call still succeeds: ExternalDNS ends on any
@@ -7,39 +7,41 @@ other answer, and one bad Ingress must not take all other names with it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from kube2etcd import atomic
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.external import (
     MAX_TTL,
-    NOWHERE,
-    ClusterAddress,
     Domain,
     Endpoint,
     EndpointKey,
-    InvalidClusterAddress,
-    InvalidDomain,
-    InvalidEndpoint,
     is_heritage,
     is_ownership,
     managed,
+    parse_cluster_address,
     plain_name,
 )
 from kube2etcd.zones.targets import TYPES, brief, parse_targets
-from skydns_compat.names import MAX_NAME
+from skydns_compat.names import MAX_NAME, Address
 from skydns_compat.records import Host
 
-#: Of the encoding.  A reader refuses a newer one, lest it lose a part of it.
+#: Version of the encoding.  A reader refuses a newer one, lest it lose a part of it.
 VERSION: Final = 1
 #: Refused names that are remembered, for `explain`.
 MAX_REFUSED: Final = 100
-#: Seconds for one request of a store: so long after its deadline it is done at the latest.
+#: Seconds for one request of a store, which ends no later than that after its deadline.
 REQUEST: Final = 1.5
 
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}\Z")
@@ -64,7 +66,7 @@ class State:
 
     endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=dict)
     domains: tuple[Domain, ...] = ()
-    cluster: ClusterAddress = NOWHERE
+    cluster: tuple[Address, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     """The names in our domains that were refused last, with the reason, at most `MAX_REFUSED`."""
 
@@ -76,9 +78,8 @@ class State:
         has missed.  An ownership text is skipped with its record.
         """
         known = tuple(domains)
-        after = dict(self.endpoints)
-        refused = dict(self.refused)
-        unowned = Refused()
+        after, refused = dict(self.endpoints), dict(self.refused)
+        lost: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         refusals = []
         for endpoint in changes.delete:
             after.pop(endpoint.key, None)
@@ -86,10 +87,10 @@ class State:
         # Ownership texts last: whether one is accepted depends on its record.
         for endpoint in sorted(changes.update + changes.create, key=is_ownership):
             why = refusal(endpoint, known)
-            if why is None and is_ownership(endpoint) and unowned.without_record(endpoint, after):
+            if why is None and is_ownership(endpoint) and _without_record(endpoint, lost, after):
                 why = Refusal("record", "its record was refused")
             elif why is not None and why.reason:
-                unowned.add(endpoint.key)
+                lost[endpoint.name, endpoint.set_identifier].add(endpoint.record_type)
             if why is not None:
                 verb = "is skipped" if why.reason else "is taken in part"
                 refusals.append(Refusal(why.reason, f"{described(endpoint)} {verb}: {why.text}"))
@@ -150,34 +151,24 @@ def name_fault(name: str, *, text: bool = False) -> str:
     return f"{brief(bad)} is no label of a name" if bad is not None else ""
 
 
-class Refused:
-    """The records that one call asked for in vain, to find their ownership texts.
+def _without_record(
+    text: Endpoint, refused: Mapping[tuple[str, str], Collection[str]], kept: Collection[EndpointKey]
+) -> bool:
+    """Whether ``text`` is the ownership text of records that were all refused.
 
-    ExternalDNS posts a record and its text as two endpoints.  From a text without its record, a later run
-    would conclude that it owns the name, and delete the record that another cluster has there by then.
+    ``refused`` has their types by name and set identifier, ``kept`` is what is accepted so far.  ExternalDNS
+    posts a record and its text as two endpoints.  From a text without its record, a later run would conclude
+    that it owns the name, and delete the record that another cluster has there by then.
     """
-
-    def __init__(self) -> None:
-        self._types: dict[tuple[str, str], set[str]] = {}
-
-    def add(self, key: EndpointKey) -> None:
-        """The record ``key`` was refused."""
-        self._types.setdefault((key.name, key.set_identifier), set()).add(key.record_type)
-
-    def without_record(self, text: Endpoint, kept: Collection[EndpointKey]) -> bool:
-        """Whether ``text`` is the ownership text of refused records only; ``kept`` are accepted so far."""
-        if not self._types:
-            return False
-        for name in _owned_names(text):
-            refused = self._types.get((name, text.set_identifier))
-            if not refused:
-                continue
+    for name in _owned_names(text) if refused else ():
+        gone = refused.get((name, text.set_identifier))
+        if gone:
             there = {rtype for rtype in TYPES if EndpointKey(name, rtype, text.set_identifier) in kept}
             # The name of the text says the type, in the way --txt-prefix and --txt-suffix write it.
             words = Counter(_words(text.name)) - Counter(_words(name))
-            named = {rtype for rtype in refused | there if rtype.lower() in words}
+            named = {rtype for rtype in {*gone, *there} if rtype.lower() in words}
             return not (named & there if named else there)
-        return False
+    return False
 
 
 def _owned_names(text: Endpoint) -> Iterator[str]:
@@ -200,7 +191,7 @@ def described(endpoint: Endpoint) -> str:
 
 
 def adjust(
-    endpoints: Iterable[Endpoint], domains: Iterable[Domain], cluster: ClusterAddress
+    endpoints: Iterable[Endpoint], domains: Iterable[Domain], cluster: Iterable[Address]
 ) -> Iterator[Endpoint]:
     """The endpoints as they would be kept, in order; those outside of ``domains`` as they came.
 
@@ -212,7 +203,7 @@ def adjust(
         if not managed(known, endpoint.dns_name):
             yield endpoint
         elif cluster and _points_to_itself(endpoint):
-            for address in cluster.addresses:
+            for address in cluster:
                 yield msgspec.structs.replace(
                     endpoint, dns_name=endpoint.name, targets=(address,), record_type=Host(address).rtype
                 )
@@ -241,39 +232,58 @@ def _in_ascii(rtype: str, target: str) -> str:
 # --- encoding
 
 
-class UnreadableState(ValueError):
-    """The stored bytes are not a state; the message says why."""
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything but the endpoints, as it is stored."""
 
+    version: int
+    domains: tuple[str, ...]
+    cluster_ip: str = msgspec.field(name="clusterIP")
+    refused: dict[str, str] = {}
+    generation: int = 0
+    """In etcd: higher with each write."""
+    writer: str = ""
+    """In etcd: who wrote it."""
 
-def encode_head(state: State) -> dict[str, Any]:
-    """Everything but the endpoints, as a JSON object."""
-    head: dict[str, Any] = {
-        "version": VERSION,
-        "domains": [str(domain) for domain in state.domains],
-        "clusterIP": str(state.cluster),
-    }
-    return head | ({"refused": dict(sorted(state.refused.items()))} if state.refused else {})
-
-
-def decode_head(value: Any) -> State:
-    """The state of `encode_head`, without endpoints.
-
-    :raises UnreadableState: it is not ours, or of a newer version.
-    """
-    if type(value) is not dict or type(version := value.get("version")) is not int:
-        raise UnreadableState("it is no state of kube2etcd webhook")
-    if version != VERSION:
-        raise UnreadableState(f"its version is {version}, and this program knows {VERSION}: upgrade it")
-    cluster = value.get("clusterIP", "")
-    try:
-        return State(
-            {},
-            tuple(Domain.parse(text) for text in value.get("domains", [])),
-            ClusterAddress.parse(cluster) if cluster else NOWHERE,
-            {str(name): str(why) for name, why in value.get("refused", {}).items()},
+    @classmethod
+    def of(cls, state: State) -> Head:
+        """The head of ``state``."""
+        return cls(
+            version=VERSION,
+            domains=tuple(map(str, state.domains)),
+            cluster_ip=",".join(state.cluster),
+            refused=dict(state.refused),
         )
-    except (InvalidDomain, InvalidClusterAddress, TypeError, AttributeError) as error:
-        raise UnreadableState(str(error)) from None
+
+    def state(self, endpoints: Mapping[EndpointKey, Endpoint]) -> State:
+        """The state with these endpoints; ``ValueError``: a domain or an address is none."""
+        return State(
+            endpoints,
+            tuple(map(Domain.parse, self.domains)),
+            parse_cluster_address(self.cluster_ip) if self.cluster_ip else (),
+            self.refused,
+        )
+
+
+class _File(Head, frozen=True, kw_only=True):
+    endpoints: list[Any]
+
+
+_H = TypeVar("_H", bound=Head)
+
+
+def decode_head(data: bytes | str, type: type[_H]) -> _H:
+    """A head from JSON; ``ValueError``: it is none, or of a newer version."""
+    try:
+        head = msgspec.json.decode(data, type=type)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ValueError(f"it is no state of kube2etcd webhook: {error}") from None
+    if head.version != VERSION:
+        raise ValueError(f"its version is {head.version}, and this program knows {VERSION}: upgrade it")
+    return head
+
+
+#: Equal values are equal bytes.
+encode_head: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 def encode_endpoints(endpoints: Iterable[Endpoint]) -> bytes:
@@ -287,32 +297,21 @@ def encode_sorted(endpoints: Iterable[Endpoint]) -> bytes:
     return encode_endpoints(sorted(endpoints, key=lambda endpoint: endpoint.key))
 
 
-def decode_endpoints(value: Any) -> dict[EndpointKey, Endpoint]:
-    """Endpoints by key, from decoded JSON; `UnreadableState`: they are no endpoints."""
-    if type(value) is not list:
-        raise UnreadableState("its endpoints are no list")
-    try:
-        found = [Endpoint.from_json(one) for one in value]
-    except InvalidEndpoint as error:
-        raise UnreadableState(str(error)) from None
-    return {endpoint.key: endpoint for endpoint in found}
+def decode_endpoints(values: Iterable[Any]) -> dict[EndpointKey, Endpoint]:
+    """Endpoints by key, from decoded JSON; ``ValueError``: they are none."""
+    return {endpoint.key: endpoint for endpoint in map(Endpoint.from_json, values)}
 
 
 def encode(state: State) -> bytes:
     """The whole state."""
-    return msgspec.json.encode(
-        {**encode_head(state), "endpoints": msgspec.Raw(encode_sorted(state.endpoints.values()))}
-    )
+    endpoints = encode_sorted(state.endpoints.values())
+    return b'%b,"endpoints":%b}' % (encode_head(Head.of(state))[:-1], endpoints)
 
 
 def decode(data: bytes) -> State:
-    """The state of `encode`; `UnreadableState`: it is anything else."""
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableState(f"it is not JSON: {error}") from None
-    head = decode_head(value)
-    return replace(head, endpoints=decode_endpoints(value.get("endpoints")))
+    """The state of `encode`; ``ValueError``: it is anything else."""
+    found = decode_head(data, _File)
+    return found.state(decode_endpoints(found.endpoints))
 
 
 # --- stores
@@ -323,7 +322,7 @@ class NotStored(Kube2EtcdError):
 
 
 class Overtaken(NotStored):
-    """Another writer was there first: `StateStore.check` gives its state; then try again."""
+    """Another writer was first: take its state from `StateStore.check`, then try again."""
 
 
 class StateStore(Protocol):
@@ -354,3 +353,104 @@ class StateStore(Protocol):
     def clear(self) -> None:
         """Leave nothing behind; `NotStored`."""
         ...
+
+
+class FileStore:
+    """A `StateStore` in the file ``path``, readable by its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: tuple[int, ...] | None = None
+        """Version of the file that we wrote or read last."""
+        self._lock = -1
+        """Descriptor of the lock file, once it is ours."""
+
+    def __del__(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+
+    def load(self) -> State:
+        """As `StateStore` says."""
+        self._claim()
+        with self._failing("read"):
+            try:
+                data, _ = atomic.read(self.path)
+            except FileNotFoundError:
+                return State()
+            self._written = atomic.version(self.path)
+        try:
+            return decode(data)
+        except ValueError as error:
+            raise NotStored(
+                f"the state file {self.path} cannot be used ({error}): restore it from a backup, or move it"
+                " away to begin anew"
+            ) from None
+
+    def save(self, state: State, deadline: float) -> None:
+        """As `StateStore` says."""
+        self._prepare_folder()
+        with self._failing("written"):
+            atomic.put(self.path, encode(state), 0o600)
+        self._written = atomic.version(self.path)
+
+    def check(self, state: State, deadline: float) -> State:
+        """As `StateStore` says; nobody else writes this file, so a difference is damage."""
+        self._prepare_folder()
+        if atomic.version(self.path) != self._written:
+            self.save(state, deadline)
+        return state
+
+    def clear(self) -> None:
+        """As `StateStore` says."""
+        self._claim()
+        with self._failing("removed"):
+            self.path.unlink(missing_ok=True)
+            self._lock_file().unlink(missing_ok=True)
+        self._written = None
+
+    def _prepare_folder(self) -> None:
+        """Check that the file can be written in its folder; `NotStored`."""
+        folder, fault = self.path.parent, ""
+        try:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                fault = f"give this user the right to write in {folder}"
+        except OSError as error:
+            fault = f"its folder cannot be made: {error.strerror}; make it"
+        if fault:
+            raise NotStored(
+                f"the state file {self.path} cannot be written: {fault}, or write another --state-file"
+            )
+        self._claim()
+
+    def _lock_file(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def _claim(self) -> None:
+        """Lock the file for this process; `NotStored` for a second one, which would undo our writes.
+
+        Without a folder there is nothing to lose yet; a file system without locks does without.
+        """
+        if self._lock >= 0:
+            return
+        try:
+            descriptor = os.open(self._lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise NotStored(
+                    f"another process keeps its state in {self.path}: stop it, or write another --state-file"
+                ) from None
+        else:
+            self._lock = descriptor
+
+    @contextlib.contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotStored(f"the state file {self.path} cannot be {what}: {error.strerror}") from None

@@ -11,11 +11,11 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
+from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Change, Delete, Put
@@ -25,10 +25,10 @@ from kube2etcd.etcd.store import transaction
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.external import EndpointKey
 from kube2etcd.webhook.state import (
+    Head,
     NotStored,
     Overtaken,
     State,
-    UnreadableState,
     decode_endpoints,
     decode_head,
     encode_head,
@@ -63,8 +63,8 @@ class EtcdState:
     def _forget(self) -> None:
         self._revision = 0
         """Of the head's last write; 0: none."""
-        self._head: dict[str, Any] = {}
-        """What the head says, as `encode_head` makes it; empty: it is to be written in any case."""
+        self._head: Head | None = None
+        """The head without generation and writer; None: it is to be written in any case."""
         self._stored: dict[bytes, bytes] = {}
         """All other keys, committed or not."""
         self._in_doubt = False
@@ -73,7 +73,7 @@ class EtcdState:
     def load(self) -> State:
         """As `StateStore` says."""
         head, state = self._read(time.monotonic() + self._connection.settings.timeout)
-        self._generation, self._theirs = _generation(head), None
+        self._generation, self._theirs = head.generation, None
         return state
 
     def save(self, state: State, deadline: float) -> None:
@@ -117,7 +117,7 @@ class EtcdState:
 
     def _write(self, state: State, deadline: float) -> None:
         began = time.monotonic()
-        head = encode_head(state)
+        head = Head.of(state)
         wanted = {self._key(key): endpoint.encode() for key, endpoint in state.endpoints.items()}
         changes: list[Change] = [Put(*one) for one in wanted.items() if self._stored.get(one[0]) != one[1]]
         changes += [Delete(key) for key in self._stored if key not in wanted]
@@ -130,8 +130,8 @@ class EtcdState:
         *before, last = _batches(changes)
         for batch in before:
             self._commit(batch, deadline)
-        marked = {**head, "generation": self._generation + 1, "writer": self._writer}
-        answer = self._commit([*last, Put(self._head_key, msgspec.json.encode(marked))], deadline)
+        marked = structs.replace(head, generation=self._generation + 1, writer=self._writer)
+        answer = self._commit([*last, Put(self._head_key, encode_head(marked))], deadline)
         del self._stored[self._head_key]
         self._revision, self._head = answer.header.revision, head
         self._generation += 1
@@ -162,7 +162,7 @@ class EtcdState:
 
     def _is_stored(self, deadline: float) -> bool:
         """Whether nothing changed since our last write; cheap, however large the state is."""
-        if self._in_doubt or not self._head:
+        if self._in_doubt or self._head is None:
             return False
         request = rpc.TxnRequest()
         head = request.success.add().request_range
@@ -184,17 +184,17 @@ class EtcdState:
 
         A head with a lower generation than ours comes from a backup that was restored.
         """
-        known, doubtful = self._revision, self._in_doubt or not self._head
+        known, doubtful = self._revision, self._in_doubt or self._head is None
         head, state = self._read(deadline)
-        theirs = bool(head) and head.get("writer") != self._writer
-        ahead = theirs and self._revision != known and _generation(head) >= self._generation
-        self._generation = max(self._generation, _generation(head))
+        theirs = self._head is not None and head.writer != self._writer
+        ahead = theirs and self._revision != known and head.generation >= self._generation
+        self._generation = max(self._generation, head.generation)
         if doubtful and not ahead:
             # A hung server may still carry out a transaction of ours: a new head rules that out.
-            self._head = {}
+            self._head = None
         self._theirs = state if ahead else None
 
-    def _read(self, deadline: float) -> tuple[dict[str, Any], State]:
+    def _read(self, deadline: float) -> tuple[Head, State]:
         """Head and state; updates what is known of the keys."""
         now = self._range(deadline)
         head_kv = now.pop(self._head_key, None)
@@ -204,25 +204,21 @@ class EtcdState:
                 committed = self._range(deadline, head_kv.mod_revision)
             except EtcdCompacted:
                 log.warning("an interrupted call is stored in part under %s", self._prefix)
-        head: dict[str, Any] = {}
+        below = f"{self._prefix}/endpoint/".encode()
+        values = [kv.value for key, kv in committed.items() if key.startswith(below)]
         try:
-            state = State()
-            if head_kv is not None:
-                head = msgspec.json.decode(head_kv.value)
-                state = decode_head(head)
-            below = f"{self._prefix}/endpoint/".encode()
-            values = [kv.value for key, kv in committed.items() if key.startswith(below)]
-            found = decode_endpoints([msgspec.json.decode(value) for value in values])
-        except (UnreadableState, ValueError, RecursionError) as error:
+            head = Head.of(State()) if head_kv is None else decode_head(head_kv.value, Head)
+            state = head.state(decode_endpoints(map(msgspec.json.decode, values)))
+        except (ValueError, RecursionError) as error:
             raise NotStored(
                 f"the state under {self._prefix} cannot be used ({error}): restore etcd, or begin anew with"
                 " --cleanup"
             ) from None
         self._revision = head_kv.mod_revision if head_kv is not None else 0
-        self._head = {key: value for key, value in head.items() if key not in ("generation", "writer")}
+        self._head = structs.replace(head, generation=0, writer="") if head_kv is not None else None
         self._stored = {key: kv.value for key, kv in now.items()}
         self._in_doubt = False
-        return head, replace(state, endpoints=found)
+        return head, state
 
     def _range(self, deadline: float, revision: int = 0) -> dict[bytes, Message]:
         request = rpc.RangeRequest(key=self._below, range_end=successor(self._below), revision=revision)
@@ -248,11 +244,6 @@ class EtcdState:
                 )
                 if not (passing and tries) or time.monotonic() > deadline:
                     raise NotStored(str(error)) from error
-
-
-def _generation(head: dict[str, Any]) -> int:
-    found = head.get("generation")
-    return found if type(found) is int else 0
 
 
 def _batches(changes: Iterable[Change]) -> list[list[Change]]:

@@ -19,18 +19,20 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import field
 
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
-from kube2etcd.kube.wire import ENDPOINTS, HEAD, pack, unpack
+from kube2etcd.kube.wire import ENDPOINTS, HEAD, Wire, pack, unpack
 from kube2etcd.webhook.state import (
     REQUEST,
+    Head,
     NotStored,
     Overtaken,
     State,
@@ -55,6 +57,40 @@ AT_ONCE = 8
 
 _NAMES: Final = [f"{MANAGER}-{number:02}" for number in range(PARTS)]
 _VERSIONS_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+
+
+_T = TypeVar("_T")
+
+
+class _Annotations(Wire):
+    head: str = field(default="", name=HEAD)
+    endpoints: str = field(default="", name=ENDPOINTS)
+    generation: str = field(default="", name=GENERATION)
+
+
+class _Metadata(Wire):
+    name: str
+    resource_version: str
+    annotations: _Annotations | None = None
+
+
+class _Spec(Wire):
+    endpoints: list[Any] | None = None
+
+
+class _Item(Wire):
+    metadata: _Metadata
+    spec: _Spec | None = None
+
+    @property
+    def generation(self) -> int:
+        """0 if absent or invalid."""
+        text = (self.metadata.annotations or _Annotations()).generation
+        return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0
+
+
+class _List(Wire):
+    items: list[_Item] | None
 
 
 class _Changed(Exception):
@@ -120,10 +156,10 @@ class ObjectsStore:
 
     def check(self, state: State, deadline: float) -> State:
         """As `StateStore` says."""
-        present = dict(map(_identity, self._list(deadline, accept=_VERSIONS_ONLY)))
+        present = _versions(self._list(deadline, accept=_VERSIONS_ONLY))
         if any(self._objects[name].version != version for name, version in present.items()):
             items = self._list(deadline)
-            present = dict(map(_identity, items))
+            present = _versions(items)
             found = self._merged(state, items)
             state = state if found == state else found
         gone = [name for name, known in self._objects.items() if known.version and name not in present]
@@ -136,47 +172,45 @@ class ObjectsStore:
 
     def clear(self) -> None:
         """As `StateStore` says."""
-        self._ask("DELETE", self._path, {"labelSelector": f"{LABEL}={MANAGER}"}, time.monotonic() + REQUEST)
+        params = {"labelSelector": f"{LABEL}={MANAGER}"}
+        self._ask(Wire, "DELETE", self._path, params, time.monotonic() + REQUEST)
         self._objects.clear()
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _merged(self, state: State, items: list[dict[str, Any]]) -> State:
+    def _merged(self, state: State, items: list[_Item]) -> State:
         """``state`` with the objects that others have written since the last look."""
-        endpoints, head = dict(state.endpoints), state
+        endpoints, head = dict(state.endpoints), Head.of(state)
         for item in items:
-            name, version = _identity(item)
+            name, version = item.metadata.name, item.metadata.resource_version
             known = self._objects[name]
             if known.version == version:
                 continue
-            number = _generation(item)
-            if number < known.generation:
+            if item.generation < known.generation:
                 # Deleted, and restored by a webhook that had missed the last change: ours is newer.
                 known.version, known.stored = version, False
                 continue
+            notes = item.metadata.annotations or _Annotations()
             # Formerly endpoints were in the spec; such an object is rewritten.
-            former = (item.get("spec") or {}).get("endpoints") or []
-            text = _annotation(item, HEAD if name == MANAGER else ENDPOINTS)
+            former = (item.spec.endpoints if item.spec is not None else None) or []
+            text = notes.head if name == MANAGER else notes.endpoints
             try:
                 if name == MANAGER:
-                    head = decode_head(msgspec.json.decode(text))
-                found = decode_endpoints(former or ([] if name == MANAGER else unpack(text)))
-            except (ValueError, RecursionError) as error:
+                    head = decode_head(text, Head)
+                    head.state({})
+                found = decode_endpoints(former or unpack(notes.endpoints))
+            except ValueError as error:
                 raise NotStored(
                     f"the object {self._namespace}/{name} cannot be used ({error}): restore it from a backup,"
                     " or delete it to begin anew"
                 ) from None
             endpoints = {key: one for key, one in endpoints.items() if _NAMES[_part(key)] != name} | found
-            self._objects[name] = _Object(version, number, text, stored=not former)
-        return State(endpoints, head.domains, head.cluster, head.refused)
+            self._objects[name] = _Object(version, item.generation, text, stored=not former)
+        return head.state(endpoints)
 
-    def _list(self, deadline: float, accept: str = "application/json") -> list[dict[str, Any]]:
+    def _list(self, deadline: float, accept: str = "application/json") -> list[_Item]:
         params = {"labelSelector": f"{LABEL}={MANAGER}"}
-        answer = self._ask("GET", self._path, params, deadline, accept=accept)
-        items = answer.get("items") or []
-        if "items" not in answer or not isinstance(items, list):
-            raise NotStored(f"the answer to listing the state in {self._namespace} is no list")
-        return items
+        return self._ask(_List, "GET", self._path, params, deadline, accept=accept).items or []
 
     def _parts(self, state: State) -> dict[str, str]:
         """What each object says, by name: the text of its annotation ``ENDPOINTS``, or ``HEAD``."""
@@ -186,7 +220,7 @@ class ObjectsStore:
         for number, endpoints in enumerate(members):
             if self._packed[number][0] != endpoints:
                 self._packed[number] = (endpoints, pack(encode_sorted(endpoints)))
-        head = msgspec.json.encode(encode_head(state)).decode()
+        head = encode_head(Head.of(state)).decode()
         return {MANAGER: head} | {name: text for name, (_, text) in zip(_NAMES, self._packed, strict=True)}
 
     def _is_missing(self, name: str, text: str) -> bool:
@@ -203,7 +237,7 @@ class ObjectsStore:
         known.text, known.stored = text if text == known.text else None, False
         method, path = ("PUT", f"{self._path}/{name}") if known.version else ("POST", self._path)
         try:
-            answer = self._ask(method, path, {}, deadline, self._body(name, text))
+            answer = self._ask(_Item, method, path, {}, deadline, self._body(name, text))
         except _Changed:
             known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
@@ -211,7 +245,7 @@ class ObjectsStore:
             # Somebody deleted it: the next call creates it.
             known.version = ""
             raise
-        known.version, known.text, known.stored = _identity(answer)[1], text, True
+        known.version, known.text, known.stored = answer.metadata.resource_version, text, True
 
     def _body(self, name: str, text: str) -> dict[str, Any]:
         """The JSON of an object, to replace the version that we know."""
@@ -234,50 +268,31 @@ class ObjectsStore:
 
     def _ask(
         self,
+        form: type[_T],
         method: str,
         path: str,
         params: Mapping[str, str],
         deadline: float,
         body: dict[str, Any] | None = None,
         accept: str = "application/json",
-    ) -> dict[str, Any]:
+    ) -> _T:
         if time.monotonic() > deadline:
             raise NotStored("the API server was too slow to store all of it: try again")
         data = None if body is None else msgspec.json.encode(body)
         try:
             answer = self._api.request(method, path, params, timeout=REQUEST, body=data, accept=accept)
-        except ApiRefused as error:
-            if error.status == 409:
-                raise _Changed from None
-            raise NotStored(str(error)) from None
+            return msgspec.json.decode(answer, type=form)
         except ApiNotFound as error:
             known = "create the namespace" in str(error)
             hint = "" if known else "; the state needs ExternalDNS's DNSEndpoint definition"
             raise _Missing(f"{error}{hint}") from None
         except ApiError as error:
+            if isinstance(error, ApiRefused) and error.status == 409:
+                raise _Changed from None
             raise NotStored(str(error)) from None
-        try:
-            found = msgspec.json.decode(answer)
-        except msgspec.DecodeError:
-            found = None
-        if not isinstance(found, dict):
-            raise NotStored("the answer of the API server is no object")
-        return found
+        except msgspec.DecodeError as error:
+            raise NotStored(f"the API server's answer about the state is no such object: {error}") from None
 
 
-def _identity(item: Any) -> tuple[str, str]:
-    """Name and resourceVersion."""
-    meta = item.get("metadata") if isinstance(item, dict) else None
-    if not isinstance(meta, dict):
-        raise NotStored("an object of the state has no metadata")
-    return str(meta.get("name")), str(meta.get("resourceVersion"))
-
-
-def _annotation(item: Mapping[str, Any], key: str) -> str:
-    return str(((item.get("metadata") or {}).get("annotations") or {}).get(key, ""))
-
-
-def _generation(item: Mapping[str, Any]) -> int:
-    """0 if absent or invalid."""
-    text = _annotation(item, GENERATION)
-    return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0
+def _versions(items: list[_Item]) -> dict[str, str]:
+    return {item.metadata.name: item.metadata.resource_version for item in items}

@@ -9,13 +9,13 @@ from typing import Any
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
-from kube2etcd.external import NOWHERE, ClusterAddress, Domain
+from kube2etcd.external import Domain
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.api import MEDIA_TYPE, Api
 from kube2etcd.webhook.hosts import HostsFile, NotWritten
 from kube2etcd.webhook.provider import Options, Provider
 from kube2etcd.webhook.state import NotStored, State, decode, encode
-from skydns_compat.names import Name
+from skydns_compat.names import Address, Name
 
 JSON = dict[str, Any]
 #: Where the cluster has its names.
@@ -80,7 +80,7 @@ class Client:
     store: MemoryStore = field(default_factory=MemoryStore)
     hosts: MemoryHosts = field(default_factory=MemoryHosts)
     domains: tuple[str, ...] = ("dtk.io",)
-    cluster: ClusterAddress = NOWHERE
+    cluster: tuple[Address, ...] = ()
     published: list[Any] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     with_hosts: bool = True

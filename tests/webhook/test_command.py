@@ -12,8 +12,7 @@ from kube2etcd.kube.objects import DnsEndpoint
 from kube2etcd.settings import Settings, load
 from kube2etcd.sync.events import Changed, Inbox, Listed
 from kube2etcd.webhook.app import KIND, NameEvents, check, cleanup, serve
-from kube2etcd.webhook.state import State
-from kube2etcd.webhook.state_file import FileStore
+from kube2etcd.webhook.state import FileStore, State
 
 
 def test_names_must_go_somewhere(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from kube2etcd.external import ClusterAddress, Endpoint
+from kube2etcd.external import Endpoint, parse_cluster_address
 from kube2etcd.webhook.provider import Unavailable
 from kube2etcd.webhook.state import Changes, NotStored, Overtaken, State
 from tests.webhook.fakes import Client, a, alias
@@ -135,9 +135,9 @@ def test_while_in_trouble_the_same_again_is_tried_again() -> None:
 
 
 def test_another_writers_state_is_adopted_and_the_cluster_address_of_run_time_stays() -> None:
-    client = Client(cluster=ClusterAddress.parse("10.1.1.1"))
+    client = Client(cluster=parse_cluster_address("10.1.1.1"))
     assert client.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
-    state = State({ENDPOINT.key: ENDPOINT}, (), ClusterAddress.parse("192.0.2.1"))
+    state = State({ENDPOINT.key: ENDPOINT}, (), parse_cluster_address("192.0.2.1"))
     client.store.check = lambda *_: state  # type: ignore[method-assign]
     client.provider.repair()
     assert client.records() == [a("theirs.dtk.io", "10.0.0.9")]

@@ -2,15 +2,16 @@
 
 import pytest
 
-from kube2etcd.external import NOWHERE, ClusterAddress, Domain, Endpoint
+from kube2etcd.external import Domain, Endpoint, parse_cluster_address
 from kube2etcd.webhook import provider as publication_module
 from kube2etcd.webhook.provider import Conditions, Effective, Names, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
+from skydns_compat.names import Address
 from tests.webhook.fakes import MemoryHosts
 
 DOMAINS = (Domain.parse("dtk.io"),)
-CLUSTER = ClusterAddress.parse("192.168.122.167")
+CLUSTER = parse_cluster_address("192.168.122.167")
 
 
 def state(*endpoints: Endpoint) -> State:
@@ -25,7 +26,7 @@ def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
     return Endpoint(f"{name}.dtk.io", targets, "CNAME", sid)
 
 
-def lines(*endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> list[tuple[str, str]]:
+def lines(*endpoints: Endpoint, cluster: tuple[Address, ...] = (), own: str = "") -> list[tuple[str, str]]:
     hosts = MemoryHosts()
     publication = Publication(hosts, None, own, Conditions())
     publication.publish()
@@ -34,7 +35,7 @@ def lines(*endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = ""
     return list(hosts.lines)
 
 
-def reason(name: str, *endpoints: Endpoint, cluster: ClusterAddress = NOWHERE, own: str = "") -> str:
+def reason(name: str, *endpoints: Endpoint, cluster: tuple[Address, ...] = (), own: str = "") -> str:
     names = Names()
     names.update(state(*endpoints).endpoints)
     return host_addresses(f"{name}.dtk.io", names.of, cluster, own)[1]
@@ -104,7 +105,7 @@ def test_texts_wildcards_and_this_machine_are_not_in_the_hosts_file() -> None:
     assert lines(a("desk", "10.0.0.1"), own="Desk.dtk.io") == []
     assert "this machine" in reason("desk", a("desk", "10.0.0.1"), own="Desk.dtk.io")
     local = Endpoint("localhost", ("10.0.0.1",), "A")
-    assert host_addresses("localhost", lambda _: [local], NOWHERE)[0] == ()
+    assert host_addresses("localhost", lambda _: [local], ())[0] == ()
 
 
 def test_unusable_targets_are_passed_over() -> None:
@@ -125,13 +126,13 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
     hosts = MemoryHosts()
     publication = Publication(hosts, lambda changed, *_: told.append(sorted(changed)), "", Conditions())
     many = [a(f"n{number}", "10.0.0.1") for number in range(1000)]
-    before = Effective(state(*many, alias("to", "late.dtk.io")), DOMAINS, NOWHERE)
+    before = Effective(state(*many, alias("to", "late.dtk.io")), DOMAINS, ())
     publication.update(before)
     publication.write_hosts()
     publication.publish()
     wanted = hosts.lines
     looked.clear()
-    after = Effective(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, NOWHERE)
+    after = Effective(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, ())
     # A call that cannot be written is taken back, and published as if it had never been.
     for current, expected in ((after, 1002), (before, 1000), (after, 1002)):
         publication.update(current)
@@ -151,7 +152,7 @@ def test_an_alias_follows_a_new_address_of_its_target() -> None:
     publication = Publication(hosts, None, "", Conditions())
     for address in ("10.0.0.1", "10.0.0.2"):
         one = state(alias("b", "c.dtk.io"), alias("c", "a.dtk.io"), a("a", address))
-        publication.update(Effective(one, DOMAINS, NOWHERE))
+        publication.update(Effective(one, DOMAINS, ()))
         publication.write_hosts()
         assert hosts.lines == [(f"{name}.dtk.io", address) for name in "abc"]
 
@@ -161,7 +162,7 @@ def test_a_name_whose_refusal_changes_is_sent_again() -> None:
     publication = Publication(None, lambda changed, *_: sent.append(sorted(changed)), "", Conditions())
     one = state(a("b", "10.0.0.1"))
     for refused in ({}, {"x.dtk.io": "why"}, {"x.dtk.io": "why"}, {"x.dtk.io": "other"}, {}):
-        publication.update(Effective(State(one.endpoints, refused=refused), DOMAINS, NOWHERE))
+        publication.update(Effective(State(one.endpoints, refused=refused), DOMAINS, ()))
         publication.publish()
     assert sent == [["b.dtk.io"], ["x.dtk.io"], [], ["x.dtk.io"], ["x.dtk.io"]]
 
@@ -171,6 +172,6 @@ def test_a_domain_that_goes_takes_its_lines_along() -> None:
     publication = Publication(hosts, None, "", Conditions())
     one = state(a("b", "10.0.0.1"))
     for domains, expected in ((DOMAINS, 1), ((), 0), (DOMAINS, 1)):
-        publication.update(Effective(one, domains, NOWHERE))
+        publication.update(Effective(one, domains, ()))
         publication.write_hosts()
         assert len(hosts.lines) == expected

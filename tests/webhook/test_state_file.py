@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from kube2etcd.external import Endpoint
-from kube2etcd.webhook.state import NotStored, State
-from kube2etcd.webhook.state_file import FileStore
+from kube2etcd.webhook.state import FileStore, NotStored, State
 
 FOO = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
 STATE = State({FOO.key: FOO})
@@ -69,7 +68,7 @@ def test_cleared(store: FileStore) -> None:
 OTHER = """
 import sys
 from pathlib import Path
-from kube2etcd.webhook.state_file import FileStore
+from kube2etcd.webhook.state import FileStore
 from kube2etcd.webhook.state import State
 store = FileStore(Path(sys.argv[1]))
 store.save(State(), 0)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiForbidden, ApiNotFound
-from kube2etcd.external import ClusterAddress, Domain, Endpoint
+from kube2etcd.external import Domain, Endpoint, parse_cluster_address
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.wire import ENDPOINTS, unpack
@@ -93,7 +93,7 @@ def state(*names: str, target: str = "10.0.0.1") -> State:
 def test_what_was_saved_is_loaded_by_another() -> None:
     api = FakeApi()
     kept = State(
-        state("a", "b").endpoints, (Domain.parse("late.io"),), ClusterAddress.parse("192.0.2.1,2001:db8::1")
+        state("a", "b").endpoints, (Domain.parse("late.io"),), parse_cluster_address("192.0.2.1,2001:db8::1")
     )
     ObjectsStore(api, "dns").save(kept, soon())
     other = ObjectsStore(api, "dns")
@@ -252,11 +252,11 @@ def test_a_half_kept_call_is_taken_back() -> None:
         (ApiNotFound("no such kind"), "DNSEndpoint definition"),
         (ApiForbidden("not allowed"), "not allowed"),
         (ApiRefused("too odd", 422), "too odd"),
-        (b"{", "no object"),
-        (b"[]", "no object"),
-        (b"{}", "no list"),
-        (b'{"items":7}', "no list"),
-        (b'{"items":[7]}', "no metadata"),
+        (b"{", "no such object"),
+        (b"[]", "no such object"),
+        (b"{}", "`items`"),
+        (b'{"items":7}', "`int`"),
+        (b'{"items":[7]}', "`int`"),
     ],
 )
 def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> None:

@@ -14,7 +14,7 @@ from kube2etcd.external import Endpoint
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.webhook import state_etcd, state_objects
 from kube2etcd.webhook.provider import ANSWER_WITHIN
-from kube2etcd.webhook.state import REQUEST, NotStored, State, StateStore, encode_head
+from kube2etcd.webhook.state import REQUEST, Head, NotStored, State, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
 
@@ -140,14 +140,13 @@ def test_a_slow_server_is_given_up_in_time(clock: Clock, make: Make) -> None:
 
 @pytest.mark.parametrize("make", STORES)
 def test_our_own_work_does_not_count(clock: Clock, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = make(clock, 0.04, 1000)
+    store, head_of = make(clock, 0.04, 1000), Head.of
 
-    def slowly(state: State) -> Any:
+    def slowly(state: State) -> Head:
         clock.now += 20
-        return encode_head(state)
+        return head_of(state)
 
-    for module in (state_etcd, state_objects):
-        monkeypatch.setattr(module, "encode_head", slowly)
+    monkeypatch.setattr(Head, "of", slowly)
     store.save(large(60), clock.now + PATIENCE)
 
 

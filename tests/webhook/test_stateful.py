@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kube2etcd.app import build
-from kube2etcd.external import ClusterAddress, Domain
+from kube2etcd.external import Domain
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import Settings
@@ -17,6 +17,7 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.app import KIND, NameEvents
 from kube2etcd.webhook.hosts import rewrite
 from skydns_compat.layout import Layout
+from skydns_compat.names import Address
 from tests.sync.loop import Entries
 from tests.webhook.fakes import Client, a, alias
 
@@ -41,8 +42,8 @@ def key_of(one: Any) -> tuple[str, str, str]:
     return plain(one["dnsName"]), one["recordType"], one.get("setIdentifier", "")
 
 
-def publisher(domains: tuple[Domain, ...], cluster: ClusterAddress) -> Publisher:
-    zones = build.external_zones(Settings(), domains, cluster.addresses)
+def publisher(domains: tuple[Domain, ...], cluster: tuple[Address, ...]) -> Publisher:
+    zones = build.external_zones(Settings(), domains, cluster)
     return Publisher(Store(), Layout("/skydns", "me"), None, zones)
 
 
@@ -85,7 +86,7 @@ class Calls(RuleBasedStateMachine):
             )
         if self.wired != (domains, cluster):
             self.wired = (domains, cluster)
-            zones = build.external_zones(Settings(), domains, cluster.addresses)
+            zones = build.external_zones(Settings(), domains, cluster)
             self.inbox.put(Rezoned(tuple(zones)))
         self.events.update({name: names.get(name, ()) for name in {*names, *self.fed}})
         self.fed = names
