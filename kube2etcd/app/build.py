@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import Connection, KeyStore, open_store
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.external import Domain
 from kube2etcd.inspect.docker_flags import ClientDns
 from kube2etcd.kube.credentials import ClusterSettings

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from kube2etcd.etcd.changes import KeyStore as KeyStore
+
 if TYPE_CHECKING:
     from kube2etcd.etcd.client import EtcdConnection
     from kube2etcd.etcd.election import Election
-    from kube2etcd.etcd.settings import EtcdSettings
-    from kube2etcd.etcd.store import EtcdStore
-    from kube2etcd.etcd.v2 import V2Store
+    from kube2etcd.etcd.servers import EtcdSettings
     from kube2etcd.etcd.v2_client import V2Connection
 
 Connection: TypeAlias = "EtcdConnection | V2Connection"
-KeyStore: TypeAlias = "EtcdStore | V2Store"
 
 
 def open_store(

@@ -1,12 +1,13 @@
-"""Values that a key store takes and returns: changes, snapshots, watch events, server health.
+"""A store of keys, and what it takes and returns: the same for both of etcd's APIs.
 
-Shared by both of etcd's APIs.  Keys and values are bytes as stored in etcd.
+Keys and values are bytes as stored in etcd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -81,3 +82,54 @@ class ServerHealth(msgspec.Struct, frozen=True):
     leader: bool
     """Whether the cluster has a leader; without one nothing can be written."""
     alarms: tuple[str, ...] = ()
+
+
+class KeyStore(Protocol):
+    """The keys under some prefixes.  One thread reads and writes, another may watch, any may probe."""
+
+    def read(self, begin: Begin) -> int:
+        """Read all keys, page by page; returns the revision at which they are complete."""
+
+    def apply(
+        self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
+    ) -> ApplyResult:
+        """Write batches; ``progress`` is called with the number of changes written so far.
+
+        Batches of one generation are independent and under way together; a generation begins when the one
+        before is done.  Only what etcd will never accept is refused, and is in the result.
+
+        :raises EtcdUnavailable: some of it may be written; nothing is under way any more, but a server that
+            hung may still carry out what it has received, so take a new snapshot and watch.
+        :raises EtcdDeposed: the same, and another bridge writes now.
+        """
+
+    def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        """Changes from ``start_revision`` on, until ``stop`` is set or an error ends it.
+
+        The first batch is empty: the watch stands.
+
+        :raises EtcdCompacted: begin with a new snapshot.
+        :raises EtcdUnavailable: likewise, or watch again from behind the last batch.
+        """
+
+    def probe(self) -> None:
+        """One cheap request.
+
+        :raises EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
+        """
+
+    def may_write(self, key: bytes) -> None:
+        """Whether ``key`` could be written and deleted; changes nothing.
+
+        :raises EtcdError: it could not; the message names the reason.
+        """
+
+    def snapshot(self) -> Snapshot:
+        """All keys, and the revision at which they are complete."""
+        entries: dict[bytes, bytes] = {}
+
+        def begin() -> TakePage:
+            entries.clear()
+            return entries.update
+
+        return Snapshot(self.read(begin), entries)

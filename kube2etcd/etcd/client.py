@@ -7,15 +7,23 @@ renewal, a timeout for each request, and errors by what the caller can do.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import grpc
+import msgspec
 
-from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd import failures, wire
-from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
+from kube2etcd.errors import (
+    EtcdCompacted,
+    EtcdError,
+    EtcdNoSpace,
+    EtcdRefused,
+    EtcdSilent,
+    EtcdUnauthenticated,
+    EtcdUnavailable,
+)
+from kube2etcd.etcd import wire
+from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, Failover, closed_error, try_each
 from kube2etcd.etcd.wire import Message, rpc
 
 wire.install()  # before etcd3 is imported for the first time
@@ -48,19 +56,6 @@ _OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
-# Method -> the attribute of etcd3's client that has its stub.
-_STUBS = {
-    "Range": "kvstub",
-    "Txn": "kvstub",
-    "Compact": "kvstub",
-    "Status": "maintenancestub",
-    "Hash": "maintenancestub",
-    "Defragment": "maintenancestub",
-    "LeaseGrant": "leasestub",
-    "LeaseRevoke": "leasestub",
-    "LeaseKeepAlive": "leasestub",
-}
-
 # Codes of a server that is ill: the next one may be well.
 _ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
 
@@ -75,80 +70,69 @@ class Channel:
         tls: dict[str, str] = {}
         if endpoint.tls:
             # gRPC takes an empty file for none, and then trusts authorities of its own.
-            settings.try_tls_files()
-            tls["ca_cert"] = str(settings.authority_file())
-            if settings.certfile is not None and settings.keyfile is not None:
-                tls |= {"cert_cert": str(settings.certfile), "cert_key": str(settings.keyfile)}
+            tls["ca_cert"], pair = settings.tls_files()
+            if pair is not None:
+                tls["cert_cert"], tls["cert_key"] = pair
         # etcd3 gets no user and password: it would get a token once, in the constructor, and pass it as call
         # credentials, which gRPC refuses without TLS.
         self._client = etcd3.client(
             host=endpoint.host, port=endpoint.port, timeout=settings.timeout, grpc_options=_OPTIONS, **tls
         )
+        channel = self._client.channel
+        stubs = (rpc.KVStub, rpc.WatchStub, rpc.LeaseStub, rpc.MaintenanceStub, rpc.AuthStub)
+        self._methods = {name: call for stub in stubs for name, call in vars(stub(channel)).items()}
+        # A stream in etcd's definition; one request with one answer is the same on the wire.
+        self._methods["LeaseKeepAlive"] = channel.unary_unary(
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+            rpc.LeaseKeepAliveRequest.SerializeToString,
+            rpc.LeaseKeepAliveResponse.FromString,
+        )
 
     def start(self, method: str, request: Message, timeout: float) -> Any:
-        """Send a request; gRPC's future of its answer, or its call where the answers are a stream."""
-        stub = getattr(getattr(self._client, _STUBS[method]), method)
-        if method == "LeaseKeepAlive":
-            return stub(iter((request,)), timeout=timeout, metadata=self.token)
-        return stub.future(request, timeout=timeout, metadata=self.token)
+        """Send a request; gRPC's future of its answer."""
+        return self._methods[method].future(request, timeout, self.token)
 
     def stream(self, requests: Iterator[Message]) -> Any:
         """Open a watch stream; gRPC's call."""
-        return rpc.WatchStub(self._client.channel).Watch(requests, metadata=self.token)
+        return self._methods["Watch"](requests, metadata=self.token)
 
     def log_in(self, user: str, password: str, timeout: float) -> None:
         """Get a token for later requests."""
         request = rpc.AuthenticateRequest(name=user, password=password)
-        answer = rpc.AuthStub(self._client.channel).Authenticate(request, timeout=timeout)
-        self.token = (("token", answer.token),)
+        self.token = (("token", self._methods["Authenticate"](request, timeout).token),)
 
     def close(self) -> None:
         """Cancel requests in flight; nothing more can be sent."""
         self._client.close()
 
 
-class Pending:
+class Pending(msgspec.Struct):
     """A request under way."""
 
-    def __init__(self, connection: EtcdConnection, method: str, request: Message) -> None:
-        self._connection = connection
-        self._method = method
-        self._request = request
-        self._send()
+    connection: EtcdConnection
+    method: str
+    request: Message
+    channel: Channel
+    token: _Token
+    """What it was sent with."""
+    future: Any
+    again: bool = True
+    """Whether to send it again where the token is stale."""
 
     def result(self) -> Message:
         """The answer, within the timeout; `EtcdError`."""
         try:
-            return self._wait()
-        except EtcdUnauthenticated as error:
-            # Rejected before execution, so even a write may be sent again.
-            if not self._connection.renew(self._session, self._token):
-                raise
-            log.debug("sending again with a new token: %s", error)
-        self._send()
-        return self._wait()
-
-    def _send(self) -> None:
-        connection = self._connection
-        self._session = connection.session()
-        self._token = self._session.token
-        try:
-            self._future = self._session.start(self._method, self._request, connection.settings.timeout)
-        except ValueError as error:  # another thread has just closed this channel
-            raise connection.gone(self._session, self._method) from error
-
-    def _wait(self) -> Message:
-        try:
-            if self._method != "LeaseKeepAlive":
-                return self._future.result()
-            try:
-                return next(self._future)
-            except StopIteration:
-                raise EtcdUnavailable(f"etcd at {self._session.endpoint} ended the stream") from None
-            finally:
-                self._future.cancel()
+            return self.future.result()
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            raise self._connection.failed(self._session, self._method, error) from error
+            failure = self.connection.failed(self.channel, self.method, error)
+            # Rejected before execution, so even a write may be sent again.
+            rejected = self.again and isinstance(failure, EtcdUnauthenticated)
+            if not rejected or not self.connection.renew(self.channel, self.token):
+                raise failure from error
+        log.debug("sending again with a new token: %s", failure)
+        second = self.connection.start(self.method, self.request)
+        second.again = False
+        return second.result()
 
 
 class Stream:
@@ -156,23 +140,23 @@ class Stream:
 
     def __init__(self, connection: EtcdConnection, requests: Iterator[Message]) -> None:
         self._connection = connection
-        self._session = connection.session()
-        self._token = self._session.token
+        self._channel = connection.current()
+        self._token = self._channel.token
         try:
-            self._call = self._session.stream(requests)
-        except ValueError as error:
-            raise connection.gone(self._session, "Watch") from error
+            self._call = self._channel.stream(requests)
+        except ValueError as error:  # another thread has just closed this channel
+            raise connection.failed(self._channel, "Watch", error) from error
 
     @property
     def server(self) -> str:
         """The server at the other end, for messages."""
-        return str(self._session.endpoint)
+        return str(self._channel.endpoint)
 
     def __iter__(self) -> Iterator[Message]:
         try:
             yield from self._call
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            raise self._connection.failed(self._session, "Watch", error) from error
+            raise self._connection.failed(self._channel, "Watch", error) from error
 
     def cancel(self) -> None:
         """End it; harmless when it has ended."""
@@ -180,147 +164,177 @@ class Stream:
 
     def renew(self) -> bool:
         """Get a new token in place of the stale one that the stream was opened with."""
-        return self._connection.renew(self._session, self._token)
+        return self._connection.renew(self._channel, self._token)
 
     def give_up(self) -> None:
-        """The server is silent: cancel, and leave its channel."""
+        """The server is silent: leave its channel, and end every request on it."""
+        self._connection.leave(self._channel)
         self.cancel()
-        self._connection.leave(self._session)
 
 
-class EtcdConnection:
+class EtcdConnection(Failover[Channel]):
     """The servers of the settings as one; connects when first used.  Thread-safe."""
 
-    def __init__(self, settings: EtcdSettings) -> None:
-        """Read the TLS files (`SettingsError`); connects to nothing yet."""
-        self.settings = settings
-        self.endpoints = settings.endpoints()
-        self._lock = threading.RLock()
-        self._current: Channel | None = None
-        self._turn = 0
-        self._closed = False
-        self._warned = False
+    _warned = False
 
     def call(self, method: str, request: Message) -> Message:
-        """Send an idempotent request, at most once to each server; the answer (LeaseKeepAlive: the first)."""
-        return failures.try_each(len(self.endpoints), lambda: self.start(method, request).result())
+        """Send an idempotent request, at most once to each server; its answer."""
+        return try_each(len(self.endpoints), lambda: self.start(method, request).result())
 
     def start(self, method: str, request: Message) -> Pending:
         """Send a request without waiting for the answer."""
-        return Pending(self, method, request)
+        channel = self.current()
+        token = channel.token
+        try:
+            future = channel.start(method, request, self.settings.timeout)
+        except ValueError as error:  # another thread has just closed this channel
+            raise self.failed(channel, method, error) from error
+        return Pending(self, method, request, channel, token, future)
 
     def stream(self, requests: Iterator[Message]) -> Stream:
         """Open a watch stream."""
         return Stream(self, requests)
 
-    def close(self) -> None:
-        """Close the channel; requests in flight fail as EtcdUnavailable."""
-        # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, which
-        # this cuts short.
-        self._closed = True
-        if (session := self._current) is not None:
-            session.close()
-
-    def __enter__(self) -> EtcdConnection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # -- for Pending and Stream
-
-    def session(self) -> Channel:
-        """The current channel, created and logged in if necessary."""
-        with self._lock:
-            self._refuse_if_closed()
-            if self._current is None:
-                endpoint = self.endpoints[self._turn % len(self.endpoints)]
-                try:
-                    session = Channel(endpoint, self.settings)
-                except (OSError, ValueError) as error:
-                    # A half-done rotation: the next attempt reads the files again.
-                    raise EtcdUnavailable(
-                        f"the TLS files for etcd at {endpoint} cannot be read: {error}"
-                    ) from error
-                self._current = session
-                self._refuse_if_closed()  # while it was made, when `close` did not see it yet
-                if not self._log_in(session):
-                    log.debug("etcd at %s is used without a user", endpoint)
-            return self._current
-
-    def renew(self, session: Channel, stale: _Token) -> bool:
-        """Get a new token with the password file re-read; False if that cannot help."""
-        with self._lock:
-            if self.settings.user is None or self._closed:
-                return False
-            if session is not self._current or session.token != stale:
-                return True  # another thread was faster
-            return self._log_in(session)
-
-    def failed(self, session: Channel, what: str, error: BaseException) -> EtcdError:
-        """The error for a failure; a channel that does not work is replaced."""
-        code = "CANCELLED"
-        if isinstance(error, grpc.RpcError):
-            status = error.code()
-            code = status.name if status else "UNKNOWN"
-        meaning = failures.meaning(str(session.endpoint), what, code, _details(error))
-        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or (
-            # For a watch these codes say nothing about other requests.
-            type(meaning) is EtcdUnavailable and code in _ILL and what != "Watch"
-        ):
-            self.leave(session)
-        return meaning
-
-    def gone(self, session: Channel, what: str) -> EtcdError:
-        """The error for a channel that another thread has closed."""
-        return failures.meaning(str(session.endpoint), what, "CANCELLED", "")
-
-    def leave(self, session: Channel) -> None:
-        """Close this channel if it is still current; the next request goes to the next server.
+    def leave(self, conn: Channel, turn: int = 1) -> None:
+        """Close this channel if it is still current; the next request makes one to the ``turn``-th server on.
 
         gRPC would reconnect to the same server, with the old certificates and after a pause; a new channel
         connects, or fails, at once.
         """
         with self._lock:
-            if session is self._current:
-                self._turn += 1
-                self._drop()
+            if conn is self._current:
+                super().leave(conn, turn)
+                conn.close()
 
-    def _log_in(self, session: Channel) -> bool:
-        """Log in; False when etcd wants no user.  A failure drops the session."""
+    def close(self) -> None:
+        """Close the channel; requests in flight fail as EtcdUnavailable."""
+        # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, which
+        # this cuts short.
+        super().close()
+        if (channel := self._current) is not None:
+            channel.close()
+
+    # -- for Pending and Stream
+
+    def renew(self, channel: Channel, stale: _Token) -> bool:
+        """Get a new token with the password file re-read; False if that cannot help."""
+        with self._lock:
+            if self.settings.user is None or self._closed:
+                return False
+            if channel is self._current and channel.token == stale:
+                return self._log_in(channel)
+            return True  # another thread was faster
+
+    def failed(self, channel: Channel, what: str, error: BaseException) -> EtcdError:
+        """The error for a failure; a channel that does not work is replaced."""
+        code = "CANCELLED"
+        if isinstance(error, grpc.RpcError):
+            status = error.code()
+            code = status.name if status else "UNKNOWN"
+        found = meaning(str(channel.endpoint), what, code, _details(error))
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or (
+            # For a watch these codes say nothing about other requests.
+            type(found) is EtcdUnavailable and code in _ILL and what != "Watch"
+        ):
+            self.leave(channel)
+        return found
+
+    def _connect(self, endpoint: EtcdServer) -> Channel:
+        # Current from now on, so that `close` cuts short the login.
+        channel = self._current = Channel(endpoint, self.settings)
+        if self._closed:  # while it was made, when `close` did not see it yet
+            self.leave(channel)
+            raise closed_error()
+        self._log_in(channel)
+        return channel
+
+    def _log_in(self, channel: Channel) -> bool:
+        """Log in; False when etcd wants no user.  A failure drops the channel."""
         settings = self.settings
         if settings.user is None:
             return False
         try:
-            session.log_in(settings.user, settings.password(), settings.timeout)
+            channel.log_in(settings.user, settings.password(), settings.timeout)
             return True
         except EtcdUnauthenticated:
-            self._drop()
+            self.leave(channel, turn=0)
             raise
         except (grpc.RpcError, ValueError) as error:
             if "authentication is not enabled" in _details(error):
                 if not self._warned:
                     log.warning(
-                        "etcd at %s: authentication is off, so the user is not used", session.endpoint
+                        "etcd at %s: authentication is off, so the user is not used", channel.endpoint
                     )
                     self._warned = True
                 return False
-            meaning = self.failed(session, "Authenticate", error)
-            if session is self._current:
-                if not isinstance(meaning, EtcdUnauthenticated):
-                    self._turn += 1
-                self._drop()
-            raise meaning from error
+            found = self.failed(channel, "Authenticate", error)
+            self.leave(channel, turn=0 if isinstance(found, EtcdUnauthenticated) else 1)
+            raise found from error
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            self._drop()
-            raise EtcdUnavailable("the connection to etcd is closed")
 
-    def _drop(self) -> None:
-        if self._current is not None:
-            self._current.close()
-            self._current = None
+# -- what a failure means
+
+# etcd reports most faults of authentication as INVALID_ARGUMENT, so its words decide.  With these the token
+# predates a restart or a change of roles: a new one helps.
+_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
+_AUTHENTICATION = (*_STALE_TOKEN, "user name is empty", "authentication failed")
+
+_REFUSED = {
+    "INVALID_ARGUMENT": "it is malformed or too large for the server's limits",
+    "FAILED_PRECONDITION": "the server is not set up for it",
+    "NOT_FOUND": "its subject does not exist",
+    "ALREADY_EXISTS": "its subject exists already",
+    "UNIMPLEMENTED": "the server does not know it; check that this is etcd 3.4 or newer",
+}
+
+
+def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
+    """The error for a request that failed with a gRPC status code and etcd's words.
+
+    It does not quote the request, which may hold a password or token.
+    """
+    # The reason stands at the end of gRPC's chain of reasons.
+    words = (details.rpartition("last error: ")[2] or details).removeprefix("UNKNOWN: ")
+    words = words.rpartition("Failed to connect to remote host: ")[2]
+    words = words.removeprefix("etcdserver: ").strip().rstrip(".;")
+    words = words if len(words) <= 200 else f"{words[:199]}…"
+    lower, where = details.lower(), f"etcd at {server}"
+    if any(fault in lower for fault in _AUTHENTICATION) or code == "UNAUTHENTICATED":
+        return EtcdUnauthenticated(
+            f"{where} does not accept our user ({what}: {words}): check the etcd user and its password file"
+        )
+    if "space exceeded" in lower:
+        return EtcdNoSpace(
+            f"{where} has no space left and takes no writes ({what}): compact and defragment it or raise its"
+            " quota, then disarm the NOSPACE alarm"
+        )
+    if code == "OUT_OF_RANGE":
+        return EtcdCompacted(f"{where} no longer has that revision ({what}: {words}): read a new snapshot")
+    if code == "PERMISSION_DENIED":
+        return EtcdRefused(
+            f"{where} denies it ({what}: {words}): give the etcd user a role that may read and write here"
+        )
+    if code == "NOT_FOUND" and "lease not found" in lower:
+        # It expired while we were held up: a new one helps.
+        return EtcdUnavailable(f"{where} no longer knows our lease ({what}): it has ended in the meantime")
+    if code in _REFUSED or (code == "RESOURCE_EXHAUSTED" and "larger than max" in lower):
+        reason = _REFUSED.get(code, "it is too large")
+        return EtcdRefused(f"{where} refuses the request ({what}: {words}): {reason}")
+    if code == "DEADLINE_EXCEEDED":
+        return EtcdSilent(f"{where} did not answer in time ({what}): check its load and its disk")
+    if code == "CANCELLED":
+        return EtcdUnavailable(f"the request to {where} was cancelled ({what}): try again")
+    if code == "UNAVAILABLE":
+        return EtcdUnavailable(
+            f"{where} cannot be reached ({what}: {words}): check that it runs and the URL is right"
+        )
+    # UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault.
+    return EtcdUnavailable(f"{where} failed ({what}: {code} {words}): see its log")
+
+
+def is_stale_token(details: str) -> bool:
+    """Whether logging in again is likely to help."""
+    return any(words in details.lower() for words in _STALE_TOKEN)
 
 
 def _details(error: BaseException) -> str:

@@ -52,28 +52,17 @@ class Guard(msgspec.Struct, frozen=True):
             rpc.Compare(result="EQUAL", target="LEASE", key=self.key, lease=self.lease),
         ]
 
-    def holds(self, found: Message) -> bool:
-        """Whether ``found`` is the key that this guard is about."""
-        return (found.create_revision, found.lease) == (self.create_revision, self.lease)
-
 
 def _created(key: bytes, revision: int) -> Message:
     return rpc.Compare(result="EQUAL", target="CREATE", key=key, create_revision=revision)
 
 
-class Holder(msgspec.Struct, frozen=True):
-    """The leader of an election."""
+def leader(connection: EtcdConnection, key: bytes) -> Message | None:
+    """The key of an election, if there is one: its value names the leader, its lease is a bridge's.
 
-    name: str
-    leased: bool
-    """Whether the key has a lease; a bridge's always has."""
-
-
-def holder(connection: EtcdConnection, key: bytes) -> Holder | None:
-    """The leader of an election, if any; `EtcdRefused`: the key may not be read."""
-    for found in connection.call("Range", rpc.RangeRequest(key=key)).kvs:
-        return Holder(found.value.decode(errors="backslashreplace"), found.lease != 0)
-    return None
+    :raises EtcdRefused: it may not be read.
+    """
+    return next(iter(connection.call("Range", rpc.RangeRequest(key=key)).kvs), None)
 
 
 class Election:
@@ -145,7 +134,7 @@ class Election:
     def turn(self) -> float:
         """One step; the seconds until the next one."""
         try:
-            return self._lead() if self._guard is not None else self._campaign()
+            return self._campaign() if self._guard is None else self._lead(self._guard)
         except EtcdRefused as error:
             self._resign(f"--leader-elect needs an etcd user that may read and write {self._shown}: {error}")
             return REFUSED
@@ -159,45 +148,39 @@ class Election:
             return REFUSED
 
     def _campaign(self) -> float:
-        found = self._connection.call("Range", rpc.RangeRequest(key=self._key)).kvs
-        if found and not found[0].lease:
+        found = leader(self._connection, self._key)
+        if found is None:
+            asked = time.monotonic()
+            self._lease = self._connection.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=LEASE)).ID
+            request = rpc.TxnRequest(compare=[_created(self._key, 0)])
+            put = request.success.add().request_put
+            put.key, put.value, put.lease = self._key, self._name.encode(), self._lease
+            request.failure.add().request_range.key = self._key
+            answer = self._connection.call("Txn", request)
+            if answer.succeeded:
+                self._take_over(Guard(self._key, answer.header.revision, self._lease), asked)
+                return RENEW
+            found = answer.responses[0].response_range.kvs[0]
+            if found.lease != self._lease:
+                self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=self._lease))
+        if not found.lease:
             self._resign(f"standing by: the key {self._shown} has no lease, so no bridge made it: delete it")
-            return LOOK
-        if found and found[0].lease == self._lease:
+        elif found.lease == self._lease:
             # The answer to our own request was lost.
-            return self._lead(Guard(self._key, found[0].create_revision, self._lease))
-        if found:
-            self._stand_by(found[0])
-            return LOOK
-        asked = time.monotonic()
-        self._lease = self._connection.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=LEASE)).ID
-        request = rpc.TxnRequest(compare=[_created(self._key, 0)])
-        put = request.success.add().request_put
-        put.key, put.value, put.lease = self._key, self._name.encode(), self._lease
-        request.failure.add().request_range.key = self._key
-        answer = self._connection.call("Txn", request)
-        if answer.succeeded:
-            self._take_over(Guard(self._key, answer.header.revision, self._lease), asked)
-            return RENEW
-        holder = answer.responses[0].response_range.kvs[0]
-        if holder.lease == self._lease:
-            # The first server carried it out and its answer was lost; a second one was asked.
-            self._take_over(Guard(self._key, holder.create_revision, self._lease), asked)
-            return RENEW
-        self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=self._lease))
-        self._stand_by(holder)
+            return self._lead(Guard(self._key, found.create_revision, self._lease))
+        else:
+            self._resign(f"standing by: {found.value.decode(errors='replace')} writes to etcd")
         return LOOK
 
-    def _lead(self, guard: Guard | None = None) -> float:
+    def _lead(self, guard: Guard) -> float:
         """Keep the lease alive, and check that the key is still ours: it may have been deleted."""
-        guard = guard or self._guard
         asked = time.monotonic()
-        left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=self._lease)).TTL
+        left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=guard.lease)).TTL
         if left <= 0:
             self._resign("standing by: our lease has expired")
             return 0.0
-        found = self._connection.call("Range", rpc.RangeRequest(key=self._key)).kvs
-        if guard is None or not found or not guard.holds(found[0]):
+        found = leader(self._connection, self._key)
+        if found is None or (found.create_revision, found.lease) != (guard.create_revision, guard.lease):
             self._resign("standing by: the election key was deleted or taken")
             return 0.0
         self._take_over(guard, asked)
@@ -209,9 +192,6 @@ class Election:
         if not led:
             log.info("%s is the leader now and writes to etcd", self._name)
             self._changed()
-
-    def _stand_by(self, holder: Message) -> None:
-        self._resign(f"standing by: {holder.value.decode(errors='replace')} writes to etcd")
 
     def _resign(self, why: str) -> None:
         led, self._guard = self._guard is not None, None

@@ -21,17 +21,16 @@ from kube2etcd.etcd.changes import (
     Begin,
     Change,
     Delete,
+    KeyStore,
     Put,
     ServerHealth,
-    Snapshot,
     TakePage,
     WatchBatch,
 )
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
-from kube2etcd.etcd.failures import try_each
 from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, distinct, successor, walk
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings, try_each
 from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
@@ -49,8 +48,8 @@ _NEVER = 2**62
 _Walk = Generator[tuple[bytes, bytes], RangePage, None]
 
 
-class EtcdStore:
-    """Keys in etcd.  One thread reads and writes, another may watch."""
+class EtcdStore(KeyStore):
+    """Keys in etcd's v3 API."""
 
     def __init__(
         self,
@@ -74,34 +73,17 @@ class EtcdStore:
         # The highest revision known; an answer to something sent later cannot be below it.
         self._seen = 0
 
-    def snapshot(self) -> Snapshot:
-        """All keys under the prefixes at one revision."""
-        entries: dict[bytes, bytes] = {}
-
-        def begin() -> TakePage:
-            entries.clear()
-            return entries.update
-
-        return Snapshot(self.read(begin), entries)
-
     def read(self, begin: Begin) -> int:
-        """Read all keys under the prefixes, page by page, at the one revision that is returned."""
+        """As `KeyStore` says, at one revision."""
         self._seen = try_each(len(self._connection.endpoints), lambda: self._read_uncompacted(begin))
         return self._seen
 
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
-        """Write batches, one transaction each.
+        """As `KeyStore` says, a transaction for each batch.
 
-        Batches of one generation are independent and under way together; a generation begins when the one
-        before is done.  A batch that etcd refuses is cut until only the culprits are left; they are in the
-        result.
-
-        :raises EtcdUnavailable: some of it may be written; nothing is under way any more, but a server that
-        hung may
-            still carry out what it has received, so take a new snapshot and watch.
-        :raises EtcdDeposed: the same, and another bridge writes now.
+        A batch that etcd refuses is cut until only the culprits are left.
         """
         guard = None if self._election is None else self._election.guard()
         writer = _Writer(self._connection, self._max_txn_ops, self._in_flight, progress, self._seen, guard)
@@ -117,52 +99,31 @@ class EtcdStore:
             log.warning("etcd refused %d changes, first %r: %s", len(result.refused), change.key, reason)
         self._seen = max(self._seen, result.revision)
         if result.written >= _BULK:
-            self._nudge_later()
+            timer = threading.Timer(_QUIET, _nudge, (self._connection,))
+            timer.name, timer.daemon = "etcd-nudge", True
+            timer.start()
         return result
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        """Changes from ``start_revision`` on, until ``stop`` is set or an error ends it.
-
-        The first batch is empty: the watch stands.  EtcdCompacted: begin with a new snapshot;
-        EtcdUnavailable: watch again from behind the last batch.
-        """
+        """As `KeyStore` says."""
         return watch.watch(self._connection, self._prefixes, start_revision, stop)
 
     def probe(self) -> None:
-        """One cheap request, from any thread.
-
-        EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
-        """
+        """As `KeyStore` says."""
         seen = self._seen
         request = rpc.RangeRequest(key=self._prefixes[0], count_only=True)
         _not_back(seen, self._connection.call("Range", request).header.revision)
 
     def may_write(self, key: bytes) -> None:
-        """As `may_write` of this module says."""
-        may_write(self._connection, key)
+        """As `KeyStore` says, of any key.
 
-    def _nudge_later(self) -> None:
-        """Have an etcd before 3.5 drop its buffer of recent writes, once it is quiet.
-
-        It copies that buffer, as long as it ever was, for every read: after a bulk load DNS would be five to
-        ten times slower until etcd restarts (etcd-io/etcd#12529).  A hash of the backend makes it begin with
-        a new one.
+        etcd checks the rights for both branches of a transaction before it looks at the condition, which no
+        key can meet.
         """
-        timer = threading.Timer(_QUIET, self._nudge)
-        timer.daemon = True
-        timer.name = "etcd-nudge"
-        timer.start()
-
-    def _nudge(self) -> None:
-        try:
-            version = self._connection.call("Status", rpc.StatusRequest()).version
-            if re.match(r"3\.[0-4]\.", version):
-                self._connection.call("Hash", rpc.HashRequest())
-                log.debug("etcd %s: dropped its buffer of recent writes", version)
-        except EtcdError as error:
-            log.debug("etcd keeps its buffer of recent writes: %s", error)
-        except Exception:
-            log.exception("etcd keeps its buffer of recent writes")
+        for change in (Put(key, b""), Delete(key)):
+            request = transaction((change,))
+            request.compare.add(result="EQUAL", target="VERSION", key=key, version=_NEVER)
+            self._connection.call("Txn", request)
 
     # -- reading
 
@@ -245,7 +206,8 @@ class _Writer(msgspec.Struct):
                     continue
                 if len(window) >= self.in_flight:
                     self._settle(*window.popleft())
-                window.append((batch, self._start(batch), self.seen))
+                request = transaction(batch, self.guard)
+                window.append((batch, self.connection.start("Txn", request), self.seen))
             while window:
                 self._settle(*window.popleft())
         finally:
@@ -253,9 +215,6 @@ class _Writer(msgspec.Struct):
             while window:
                 with contextlib.suppress(EtcdError):
                     window.popleft()[1].result()
-
-    def _start(self, batch: Batch) -> Pending:
-        return self.connection.start("Txn", transaction(batch, self.guard))
 
     def _settle(self, batch: Batch, pending: Pending, seen: int) -> None:
         try:
@@ -295,7 +254,8 @@ class _Writer(msgspec.Struct):
         size = min(self.limit, (len(rest) + 1) // 2)
         while rest:
             part, rest = rest[:size], rest[size:]
-            self._settle(part, self._start(part), self.seen)
+            pending = self.connection.start("Txn", transaction(part, self.guard))
+            self._settle(part, pending, self.seen)
 
 
 def transaction(batch: Batch, guard: Guard | None = None) -> Message:
@@ -317,20 +277,6 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
     return request
 
 
-def may_write(connection: EtcdConnection, key: bytes) -> None:
-    """Whether ``key`` could be written and deleted; changes nothing.
-
-    etcd checks the rights for both branches of a transaction before it looks at the condition, which no key
-    can meet.
-
-    :raises EtcdRefused: it could not; the message names the reason.
-    """
-    for change in (Put(key, b""), Delete(key)):
-        request = transaction((change,))
-        request.compare.add(result="EQUAL", target="VERSION", key=key, version=_NEVER)
-        connection.call("Txn", request)
-
-
 def health(settings: EtcdSettings, server: str) -> ServerHealth:
     """Ask one of the servers, and no other.
 
@@ -343,6 +289,21 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
     return ServerHealth(
         answer.version, answer.dbSize, answer.dbSizeQuota, answer.leader != 0, tuple(sorted(alarms))
     )
+
+
+def _nudge(connection: EtcdConnection) -> None:
+    """Have an etcd before 3.5 drop its buffer of recent writes, once it is quiet.
+
+    It copies that buffer, as long as it ever was, for every read: after a bulk load DNS would be five to
+    ten times slower until etcd restarts (etcd-io/etcd#12529).  A hash of the backend makes it begin anew.
+    """
+    try:
+        version = connection.call("Status", rpc.StatusRequest()).version
+        if re.match(r"3\.[0-4]\.", version):
+            connection.call("Hash", rpc.HashRequest())
+            log.debug("etcd %s: dropped its buffer of recent writes", version)
+    except EtcdError as error:
+        log.debug("etcd keeps its buffer of recent writes: %s", error)
 
 
 def _not_back(seen: int, revision: int) -> None:

@@ -26,13 +26,14 @@ from kube2etcd.etcd.changes import (
     Begin,
     Change,
     Delete,
+    KeyStore,
     Put,
     ServerHealth,
     Snapshot,
     WatchBatch,
     WatchEvent,
 )
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2_client import COMPARE_FAILED, NOT_FOUND, Node, Reply, V2Connection
 
 log = logging.getLogger(__name__)
@@ -115,8 +116,8 @@ class _Tally:
                 self.progress(self.written)
 
 
-class V2Store:
-    """Keys in etcd.  One thread reads and writes, another may watch."""
+class V2Store(KeyStore):
+    """Keys in etcd's v2 API."""
 
     def __init__(self, connection: V2Connection, prefixes: Sequence[bytes]) -> None:
         if len(prefixes) != 1 or not prefixes[0].strip(b"/"):

@@ -21,8 +21,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.failures import try_each
-from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
+from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, try_each
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -106,10 +105,7 @@ def _connect(endpoint: EtcdServer, settings: EtcdSettings) -> _Server:
     verify: str | bool = True
     cert = auth = None
     if endpoint.tls:
-        settings.try_tls_files()
-        verify = str(settings.authority_file())
-        if settings.certfile is not None and settings.keyfile is not None:
-            cert = (str(settings.certfile), str(settings.keyfile))
+        verify, cert = settings.tls_files()
     if settings.user is not None:
         # As bytes: requests would encode text as Latin-1.
         auth = (settings.user.encode(), settings.password().encode())

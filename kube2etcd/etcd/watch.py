@@ -7,82 +7,77 @@ progress, and the stream ends as EtcdUnavailable when it does not answer.
 
 from __future__ import annotations
 
-import contextlib
+import math
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
-from kube2etcd.etcd.client import EtcdConnection, Stream
-from kube2etcd.etcd.failures import is_stale_token
+from kube2etcd.etcd.client import EtcdConnection, is_stale_token
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 
-# Seconds between a waiting consumer's checks of ``stop``.
+# Seconds between looks at the stream.
 _TICK = 0.1
-# Answers queued while the consumer is busy; beyond that the stream is throttled.
-_HELD = 64
 
 
-class _WatchReader:
-    """A stream and its reader thread, so the consumer can wait with a timeout."""
+class _Stream:
+    """A stream, and a thread that ends it when it is to stop and when the server is silent."""
 
-    def __init__(self, connection: EtcdConnection, create: Message) -> None:
-        self._connection = connection
-        self._answers: queue.Queue[Message | EtcdError] = queue.Queue(_HELD)
+    def __init__(self, connection: EtcdConnection, create: Message, stop: threading.Event) -> None:
+        self._timeout = connection.settings.timeout
+        self._stop = stop
+        self._closed = self._silent = False
+        # When the consumer began to wait; infinite while it works, which is no silence of the server.
+        self._waits_since = self._opened = time.monotonic()
         self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._requests.put(create)
-        self._done = threading.Event()
-        self.stream: Stream | None = None
-        threading.Thread(target=self._run, name="etcd-watch", daemon=True).start()
+        self._stream = connection.stream(iter(self._requests.get, None))
+        self.renew = self._stream.renew
+        threading.Thread(target=self._guard, name="etcd-watch", daemon=True).start()
 
-    def get(self, timeout: float) -> Message | None:
-        """The next response, or None on timeout."""
+    def __iter__(self) -> Iterator[Message]:
+        """The server's answers until it is to stop."""
+        server = self._stream.server
         try:
-            answer = self._answers.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        if isinstance(answer, EtcdError):
-            raise answer
-        return answer
-
-    def ask_progress(self) -> None:
-        """Request a progress notification from the server."""
-        self._requests.put(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+            for answer in self._stream:
+                self._waits_since = math.inf
+                yield answer
+                self._waits_since = time.monotonic()
+        except EtcdError:
+            if self._silent:
+                raise EtcdUnavailable(
+                    f"etcd at {server} is silent for {self._timeout:g} s (Watch): watch again"
+                ) from None
+            if not self._stop.is_set():
+                raise
+        if not self._stop.is_set():
+            raise EtcdUnavailable(f"etcd at {server} ended the watch: watch again")
 
     def close(self) -> None:
-        """End both threads' work without joining them."""
-        self._done.set()
-        self._requests.put(None)
-        if self.stream is not None:
-            self.stream.cancel()
+        """End the stream, and its thread soon after."""
+        self._closed = True
+        self._stream.cancel()
 
-    def give_up(self) -> None:
-        """Leave the silent server; the next request goes to another one."""
-        if self.stream is not None:
-            self.stream.give_up()
-
-    def _run(self) -> None:
+    def _guard(self) -> None:
+        asked = self._opened  # creating the watch is a request as well
         try:
-            # Here and not in the constructor: connecting and logging in may take the whole timeout.
-            self.stream = self._connection.stream(iter(self._requests.get, None))
-            if self._done.is_set():
-                self.stream.cancel()
-            for answer in self.stream:
-                if not self._hand_over(answer):
+            while not self._stop.wait(_TICK) and not self._closed:
+                now, since = time.monotonic(), self._waits_since
+                if now - max(since, asked) <= self._timeout:
+                    continue
+                if asked >= since:
+                    self._silent = True
+                    self._stream.give_up()
                     return
-            self._hand_over(EtcdUnavailable(f"etcd at {self.stream.server} ended the watch: watch again"))
-        except EtcdError as error:
-            self._hand_over(error)
-
-    def _hand_over(self, answer: Message | EtcdError) -> bool:
-        while not self._done.is_set():
-            with contextlib.suppress(queue.Full):
-                self._answers.put(answer, timeout=_TICK)
-                return True
-        return False
+                asked = now
+                self._requests.put(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+        finally:
+            self._requests.put(None)
+            self._stream.cancel()
 
 
 def watch(
@@ -90,7 +85,8 @@ def watch(
 ) -> Iterator[WatchBatch]:
     """Every change of the keys under the prefixes (sorted, distinct) from ``start_revision`` on.
 
-    The first batch has no events: the watch is established.  Ends within 0.2 s of ``stop``.
+    The first batch has no events: the watch is established.  Ends within 0.2 s of ``stop``, but not while
+    it connects.
     """
     # One watch from the first prefix to the last, not one for each: with several, a stream that breaks
     # between two answers of the same revision could not be resumed.
@@ -103,14 +99,13 @@ def watch(
     create.create_request.progress_notify = True
     renewed = False
     while not stop.is_set():
-        reader = _WatchReader(connection, create)
-        try:
-            for answer in _answers(reader, connection.settings.timeout, stop):
+        with closing(_Stream(connection, create, stop)) as stream:
+            for answer in stream:
                 if answer.canceled and not answer.compact_revision:
                     # Older servers report a stale token as "permission denied".
                     reason = answer.cancel_reason
-                    token = "permission denied" in reason or is_stale_token(reason)
-                    if token and not renewed and reader.stream is not None and reader.stream.renew():
+                    stale = "permission denied" in reason or is_stale_token(reason)
+                    if stale and not renewed and stream.renew():
                         renewed = True
                         break
                     raise EtcdRefused(f"etcd refuses the watch ({reason}): check the etcd user's role")
@@ -119,28 +114,6 @@ def watch(
                     yield batch
             else:
                 return
-        finally:
-            reader.close()
-
-
-def _answers(reader: _WatchReader, timeout: float, stop: threading.Event) -> Iterator[Message]:
-    """Responses until ``stop``; EtcdUnavailable when the server stays silent."""
-    heard = time.monotonic()
-    asked = True  # creating the watch is a request as well
-    while not stop.is_set():
-        answer = reader.get(_TICK)
-        now = time.monotonic()
-        if answer is not None:
-            yield answer
-            # Now, not before: the consumer's work is no silence of the server.
-            heard, asked = time.monotonic(), False
-        elif now - heard > timeout:
-            if asked:
-                server = reader.stream.server if reader.stream is not None else "its address"
-                reader.give_up()
-                raise EtcdUnavailable(f"etcd at {server} is silent for {timeout:g} s (Watch): watch again")
-            reader.ask_progress()
-            heard, asked = now, True
 
 
 def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> WatchBatch | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
-from kube2etcd.etcd import election, open_store, store, v2
+from kube2etcd.etcd import KeyStore, election, open_store, store, v2
 from kube2etcd.etcd.changes import ServerHealth
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
@@ -191,9 +191,9 @@ def etcd(
     prefix = f"{layout.prefix}/"
     connection, keys = open_store(settings, api, (prefix.encode(),))
 
-    def may_write() -> str:
-        keys.may_write(f"{prefix}kube2etcd-check".encode())
-        return f"keys under {prefix} can be written and deleted"
+    def may_write(key: str, text: str) -> str:
+        keys.may_write(key.encode())
+        return text
 
     with connection:
         try:
@@ -202,35 +202,33 @@ def etcd(
             yield Finding("etcd keys", "fault", str(error))
             return
         yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix} can be read")
-        yield _asked("etcd rights", may_write, "keys cannot be written")
+        may = partial(
+            may_write, f"{prefix}kube2etcd-check", f"keys under {prefix} can be written and deleted"
+        )
+        yield _asked("etcd rights", may, "keys cannot be written")
         if not isinstance(connection, V2Connection):
             if state is not None:
-                yield _asked(
-                    f"state under {state}", partial(_state, connection, state), "it cannot be stored"
-                )
+                may = partial(may_write, f"{state}/manifest", "it can be stored")
+                yield _asked(f"state under {state}", may, "it cannot be stored")
             if election_key is not None:
-                yield _asked("election", partial(_election, connection, election_key))
+                yield _asked("election", partial(_election, connection, keys, election_key))
     yield from _others(layout, zones, entries)
 
 
-def _state(connection: EtcdConnection, prefix: str) -> str:
-    store.may_write(connection, f"{prefix}/manifest".encode())
-    return "it can be stored"
-
-
-def _election(connection: EtcdConnection, key_of: Callable[[], bytes]) -> Finding | str:
+def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], bytes]) -> Finding | str:
     """Whether we can take part in the election of the bridge that writes."""
     key = key_of()
     shown = key.decode()
     try:
-        holder = election.holder(connection, key)
-        store.may_write(connection, key)
+        leader = election.leader(connection, key)
+        keys.may_write(key)
     except EtcdError as error:
         needed = f"--leader-elect needs an etcd user that may read and write {shown}"
         return Finding("election", "fault", f"{needed}: {error}")
-    if holder is not None and not holder.leased:
+    if leader is not None and not leader.lease:
         return Finding("election", "fault", f"the key {shown} has no lease, so no bridge made it: delete it")
-    return f"{shown} can be read and written; {holder.name if holder is not None else 'nobody'} leads now"
+    name = "nobody" if leader is None else leader.value.decode(errors="backslashreplace")
+    return f"{shown} can be read and written; {name} leads now"
 
 
 def _server(server: str, state: ServerHealth) -> Finding:

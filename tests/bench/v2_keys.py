@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import quote
 
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
 from tests.bench.measure import Bench, Row, median

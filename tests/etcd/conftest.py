@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from tests.etcd.v2_server import Server

@@ -19,9 +19,8 @@ from kube2etcd.errors import (
     SettingsError,
 )
 from kube2etcd.etcd import client as module
-from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.failures import is_stale_token, meaning, try_each
-from kube2etcd.etcd.settings import EtcdServer, EtcdSettings
+from kube2etcd.etcd.client import EtcdConnection, is_stale_token, meaning
+from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, try_each
 from kube2etcd.etcd.wire import Message, rpc
 from tests.stack.certificates import Authority
 
@@ -58,11 +57,11 @@ def test_tls_files_in_the_middle_of_a_rotation_are_waited_for(tmp_path: Path, na
     files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
     settings = EtcdSettings(("https://127.0.0.1:1",), files["ca"], files["cert"], files["key"])
     with EtcdConnection(settings) as connection:
-        connection.session()
-        connection.leave(connection.session())
+        connection.current()
+        connection.leave(connection.current())
         files[name].write_text(text)
         with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
-            connection.session()
+            connection.current()
 
 
 class Failure(grpc.RpcError):
@@ -130,14 +129,14 @@ def test_what_says_nothing_about_the_server_leaves_it_in_use(
     monkeypatch.setattr(IllChannel, "code", code)
     with pytest.raises(error):
         two.call("Range", rpc.RangeRequest())
-    assert two.session().endpoint.port == 1
+    assert two.current().endpoint.port == 1
 
 
 def test_a_broken_watch_ends_no_other_call(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IllChannel, "code", "INTERNAL")
     with pytest.raises(EtcdUnavailable):
         list(two.stream(iter(())))
-    assert two.session().endpoint.port == 1
+    assert two.current().endpoint.port == 1
 
 
 SERVER = "http://127.0.0.1:2379"

@@ -11,7 +11,7 @@ import pytest
 from kube2etcd.errors import EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import Message, rpc
 

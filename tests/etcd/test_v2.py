@@ -13,7 +13,7 @@ import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import Tree, V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
 from tests.etcd.v2_server import ELECTION, Server, Told, file

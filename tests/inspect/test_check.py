@@ -13,7 +13,7 @@ from kube2etcd.app.build import election_key
 from kube2etcd.errors import EtcdRefused
 from kube2etcd.etcd import store, wire
 from kube2etcd.etcd.changes import ServerHealth
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.inspect import check
 from kube2etcd.settings import load
@@ -65,12 +65,6 @@ class Etcd:
         found = self.keys.get(request.key)
         kvs = [rpc.KeyValue(key=request.key, value=found[0], lease=found[1])] if found is not None else []
         return rpc.RangeResponse(kvs=kvs)
-
-    def Txn(self, request: Message) -> Any:
-        [compare] = request.compare
-        self.look(compare.key)
-        assert compare.version > 2**60, "a condition that no key can meet"
-        return rpc.TxnResponse()
 
     def look(self, key: bytes) -> None:
         if key.decode() in self.refused:

@@ -86,7 +86,7 @@ def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptu
         batches = [(Put(b"/skydns/%d" % number, b"x"),) for number in range(100)]
         result = EtcdStore(connection, [PREFIX]).apply([batches])
         assert (result.written, result.refused) == (100, ())
-        token = str(connection.session().token)
+        token = str(connection.current().token)
     for secret in ("wrong-one", "hunter2", "second", "third", token[10:30]):
         assert secret not in caplog.text
 
@@ -191,11 +191,11 @@ def test_cluster_that_loses_the_member_in_use(binaries: Binaries, tmp_path: Path
         EtcdConnection(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
     ):
         assert works(connection)
-        member = cluster.members[connection.endpoints.index(connection.session().endpoint)]
+        member = cluster.members[connection.endpoints.index(connection.current().endpoint)]
         member.kill()
         assert wait_for(lambda: works(connection), "another member", 20, not_yet=NOT_YET)
         member.start()
-        silent = cluster.members[connection.endpoints.index(connection.session().endpoint)]
+        silent = cluster.members[connection.endpoints.index(connection.current().endpoint)]
         silent.pause()
         assert wait_for(lambda: works(connection), "a member that answers", 30, not_yet=NOT_YET)
         silent.resume()

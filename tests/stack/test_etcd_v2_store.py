@@ -10,7 +10,7 @@ import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from tests.stack.etcd_v2 import NOTES, EtcdV2

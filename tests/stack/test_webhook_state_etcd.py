@@ -9,7 +9,7 @@ import pytest
 
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.settings import EtcdSettings
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook.state import NotStored, State
 from kube2etcd.webhook.state_etcd import EtcdState

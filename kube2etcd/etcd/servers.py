@@ -1,0 +1,173 @@
+"""Where etcd is, the credentials for it, and failover from one server to the next, for both APIs."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from kube2etcd.errors import EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable, SettingsError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 2379
+
+_T = TypeVar("_T")
+_Conn = TypeVar("_Conn")
+
+
+class EtcdServer(msgspec.Struct, frozen=True):
+    """One server."""
+
+    host: str
+    """As gRPC wants it: an IPv6 address in brackets."""
+    port: int
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> EtcdServer:
+        """The server at a URL that `kube2etcd.settings` has checked; the default port is 2379."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return cls(f"[{host}]" if ":" in host else host, parts.port or DEFAULT_PORT, parts.scheme == "https")
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+
+
+class EtcdSettings(msgspec.Struct, frozen=True):
+    """How etcd is reached; URLs and combinations were checked by `kube2etcd.settings`."""
+
+    servers: tuple[str, ...] = (f"http://127.0.0.1:{DEFAULT_PORT}",)
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    timeout: float = 5.0
+    """Seconds that any one request may take."""
+
+    def endpoints(self) -> tuple[EtcdServer, ...]:
+        """The servers in the order given; `SettingsError`: the TLS files cannot be used."""
+        found = tuple(map(EtcdServer.parse, self.servers))
+        if any(endpoint.tls for endpoint in found):
+            try:
+                self.tls_files()
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                given = filter(None, (self.cafile, self.certfile, self.keyfile))
+                names = ", ".join(map(str, given)) or "the system's CA file"
+                raise SettingsError(f"the TLS files for etcd cannot be used ({names}): {error}") from error
+        return found
+
+    def tls_files(self) -> tuple[str, tuple[str, str] | None]:
+        """The CA bundle, given or the system's, and our certificate with its key, after a trial reading.
+
+        :raises OSError: one is unreadable, empty or invalid (ssl.SSLError), or they do not belong together.
+        :raises SettingsError: no CA is given, and the system has none.
+        """
+        authority = self.cafile or ssl.get_default_verify_paths().cafile
+        if authority is None:
+            raise SettingsError("an etcd server is https and the system has no CA file: give the CA file")
+        context = ssl.create_default_context(cafile=str(authority))
+        if self.certfile is None or self.keyfile is None:
+            return str(authority), None
+        # The callback makes an encrypted key an error instead of a prompt.
+        context.load_cert_chain(self.certfile, self.keyfile, password=lambda: "")
+        return str(authority), (str(self.certfile), str(self.keyfile))
+
+    def password(self) -> str:
+        """The password in its file now; empty without one.
+
+        :raises EtcdUnauthenticated: not readable, which may pass: secrets are mounted late or half-written.
+        """
+        if self.password_file is None:
+            return ""
+        file = f"the etcd password file {self.password_file}"
+        try:
+            # Editors and `echo` append a newline.
+            password = self.password_file.read_text("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise EtcdUnauthenticated(f"{file} is not UTF-8 text") from None
+        except OSError as error:
+            raise EtcdUnauthenticated(f"{file} cannot be read: {error.strerror}") from error
+        if not password:
+            raise EtcdUnauthenticated(f"{file} is empty")
+        return password
+
+
+class Failover(Generic[_Conn]):
+    """The servers of the settings as one: a connection to one of them, and to the next when that fails.
+
+    Connects when first used.  Thread-safe.
+    """
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        """Read the TLS files (`SettingsError`); connects to nothing yet."""
+        self.settings = settings
+        self.endpoints = settings.endpoints()
+        self._lock = threading.RLock()
+        self._current: _Conn | None = None
+        self._turn = 0
+        self._closed = False
+
+    def current(self) -> _Conn:
+        """The current connection, made if necessary, with the TLS and password files as they are now."""
+        with self._lock:
+            if self._closed:
+                raise closed_error()
+            if self._current is None:
+                endpoint = self.endpoints[self._turn % len(self.endpoints)]
+                try:
+                    self._current = self._connect(endpoint)
+                except (OSError, ValueError) as error:
+                    # A half-done rotation: the next attempt reads the files again.
+                    raise EtcdUnavailable(
+                        f"the TLS files for etcd at {endpoint} cannot be read: {error}"
+                    ) from error
+            return self._current
+
+    def leave(self, conn: _Conn, turn: int = 1) -> None:
+        """Replace the connection if it is still current: by one to the ``turn``-th server after it."""
+        with self._lock:
+            if conn is self._current:
+                self._turn += turn
+                self._current = None
+
+    def close(self) -> None:
+        """Requests in flight, and any later one, fail as EtcdUnavailable."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connect(self, endpoint: EtcdServer) -> _Conn:
+        raise NotImplementedError
+
+
+def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
+    """Try an idempotent request once for each server; a failure moves the connection to the next one.
+
+    Raises the last server's EtcdUnavailable, and at once any error that no other server cures.
+    """
+    for _ in range(servers - 1):
+        try:
+            return attempt()
+        except (EtcdUnauthenticated, EtcdNoSpace):
+            raise
+        except EtcdUnavailable as error:
+            log.info("%s", error)
+    return attempt()
+
+
+def closed_error() -> EtcdUnavailable:
+    """The error of every request after `Failover.close`."""
+    return EtcdUnavailable("the connection to etcd is closed")
