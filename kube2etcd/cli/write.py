@@ -147,17 +147,19 @@ def _shown(
     from kube2etcd.inspect import resync as plan
     from kube2etcd.inspect.records import count
 
-    style = plan.Style()
+    width, colour = 160, False
     if sys.stdout.isatty():
         colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        style = plan.Style(columns(sys.stdout), colour)
+        width = columns(sys.stdout)
     if output == "text" and (keys or not outcome.changes):
-        return plan.text(outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, style)
+        return plan.text(
+            outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, width, colour
+        )
     reads = build.reader(settings, publisher, everywhere=True)
     records = plan.records(
-        outcome, publisher, reads, lambda done, total: progress("comparing records, names", done, total)
+        outcome, publisher, reader, lambda done, total: progress("comparing records, names", done, total)
     )
     total = count(publisher) + sum(one.action == "delete" for one in records.changes)
     if output == "json":
         return plan.as_json(outcome, records, total, dry)
-    return plan.text(outcome, records, total, dry, style)
+    return plan.text(outcome, records, total, dry, width, colour)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
 
@@ -32,6 +32,7 @@ from skydns_compat.reader_served import EndlessQuestionError
 Action: TypeAlias = Literal["add", "change", "delete"]
 #: What each line begins with.
 MARKS: Final[Mapping[Action, str]] = {"add": "+", "change": "~", "delete": "-"}
+_ACTIONS: Final[Mapping[type[Change], Action]] = {Create: "add", Update: "change", Delete: "delete"}
 #: By type: data and TTL.  A name without any has the type NODATA, one that does not exist has none.
 _Answers: TypeAlias = dict[str, dict[str, int]]
 
@@ -80,87 +81,65 @@ class Records:
     """Changed keys from which no record changes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How a text is laid out."""
-
-    width: int = 160
-    """Columns; where lines may be longer, cells are not aligned."""
-    colour: bool = False
-
-
 def records(
     outcome: Outcome,
     publisher: Publisher,
     reader: Reader,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Records:
-    """What ``outcome`` changes in the answers of the server that ``reader`` the keys."""
+    """What ``outcome`` changes in the answers of the server that is the ``reader`` of the keys."""
     if not outcome.existing and not outcome.refused:
         return Records(tuple(_all(publisher)))
     questions: dict[Name, set[str]] = {}
     about: list[tuple[Name, ...]] = []
     notes: dict[Name, set[str]] = {}
     units: dict[Name, Unit] = {}
-    for change in outcome.changes:
+    for change, shown in zip(outcome.changes, _key_changes(outcome), strict=True):
         name = publisher.layout.name(change.key)
+        about.append(names := () if name is None else _names(name, publisher))
         if name is None:
-            about.append(())
             continue
-        about.append(names := _names(name, publisher))
-        reverse = address_of(name) is not None
-        types = {rtype for value in _values(change) for rtype in _types(value, reverse)}
+        types = {rtype for value in _values(change) for rtype in _types(value, address_of(name) is not None)}
         questions.setdefault(names[0], set()).update(types)
-        for one in names[1:]:
-            if shared := types & _SHARED:
-                questions.setdefault(one, set()).update(shared)
+        for one in names[1:] if types & _SHARED else ():
+            questions.setdefault(one, set()).update(types & _SHARED)
         if (unit := publisher.holder(change.key)) is not None:
             units[names[0]] = unit
-        if not isinstance(change, Create):
-            note = "held" if change.key in outcome.held else "foreign" if change.key in outcome.pruned else ""
-            for one in names:
-                notes.setdefault(one, set()).add(note)
-    before, after = reader(outcome.existing), reader(outcome.after)
-    holder = _holders(publisher)
+        for one in names if shown.action != "add" else ():
+            notes.setdefault(one, set()).add(shown.note)
+    before, after, keys = reader(outcome.existing), reader(outcome.after), sorted(publisher.desired)
     found: list[RecordChange] = []
     changed: set[Name] = set()
     ordered = sorted(questions, key=lambda one: one.labels[::-1])
     for number, name in enumerate(ordered):
         if number % STEP == 0:
             progress(number, len(ordered))
-        zone = publisher.zone_of(name)
-        types = questions[name]
-        if not isinstance(zone, ExternalZone) and name.labels[0].startswith("_"):
+        zone, types = publisher.zone_of(name), questions[name]
+        external, zone_name = isinstance(zone, ExternalZone), "" if zone is None else str(zone.name)
+        if not external and name.labels[0].startswith("_"):
             types = {"SRV"}
-        old, new = (_answers(asked, name, types, isinstance(zone, ExternalZone)) for asked in (before, after))
-        unit = units.get(name) or (holder(name) if new else None)
+        old, new = (_answers(asked, name, types, external) for asked in (before, after))
+        unit = units.get(name) or (_holder(publisher, keys, name) if new else None)
         made_by = "" if unit is None else str(maker(publisher, unit))
-        zone_name, said = "" if zone is None else str(zone.name), notes.get(name, set())
         # A name that several keys decide has the note that all of them have.
-        note = next(iter(said)) if len(said) == 1 else ""
+        [note, *others] = notes.get(name) or {""}
         for action, rtype, was, now, ttl_was, ttl in _differences(old, new):
-            behind = (made_by, "") if now else ("", note)
+            behind = (made_by, "") if now else ("", "" if others else note)
             found.append(RecordChange(action, zone_name, f"{name}.", rtype, was, now, ttl_was, ttl, *behind))
             changed.add(name)
     return Records(tuple(found), sum(changed.isdisjoint(names) for names in about))
 
 
-def _holders(publisher: Publisher) -> Callable[[Name], Unit | None]:
-    """What makes a name: the holder of its own key, else of the first key below it, as SkyDNS has them."""
+def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | None:
+    """What makes a name: the holder of its own key, else of the first key below it, as SkyDNS has them.
 
-    @cache
-    def keys() -> list[bytes]:
-        return sorted(publisher.desired)
-
-    def holder(name: Name) -> Unit | None:
-        key = publisher.key(name)
-        if (unit := publisher.holder(key)) is not None:
-            return unit
-        at = bisect_left(keys(), key + b"/")
-        below = keys()[at : at + 1]
-        return publisher.holder(below[0]) if below and below[0].startswith(key + b"/") else None
-
-    return holder
+    ``keys`` are all wanted ones, sorted.
+    """
+    key = publisher.key(name)
+    if (unit := publisher.holder(key)) is not None:
+        return unit
+    at = bisect_left(keys, key + b"/")
+    return next((publisher.holder(one) for one in keys[at : at + 1] if one.startswith(key + b"/")), None)
 
 
 def _all(publisher: Publisher) -> Iterator[RecordChange]:
@@ -281,19 +260,22 @@ def text(
     records: Records | None,
     total: int,
     dry: bool = False,
-    style: Style = Style(),
+    width: int = 160,
+    colour: bool = False,
 ) -> str:
     """A line for each record, or for each key where ``records`` is None; the summary is the last line.
 
-    ``total`` is the number of all records, or of all keys, that there are before or after.
+    ``total`` is the number of all records, or of all keys, that there are before or after.  Records are
+    aligned where that makes no line longer than ``width`` columns.
     """
-    lines = list(_key_lines(outcome) if records is None else _record_lines(records.changes, style))
+    changes = _key_changes(outcome) if records is None else records.changes
+    lines = _lines(changes, 0 if records is None else width)
     lines += [f"! {printable(_text(key))}  refused by etcd: {reason}" for key, reason in outcome.refused]
     lines += [
         f"? {printable(_text(key))}  another writer's malformed value: breaks every name above it"
         for key in sorted(outcome.malformed)[:SHOWN]
     ]
-    if style.colour:
+    if colour:
         lines = [f"\x1b[{_COLOURS[line[0]]}m{line}\x1b[0m" for line in lines]
     if records is not None and records.silent:
         lines.append(f"{_keys(records.silent)} changed without changing a record; see --keys")
@@ -301,17 +283,24 @@ def text(
         lines.append(f"{_keys(len(outcome.held))} held until a second listing agrees (or --force)")
     if outcome.foreign:
         lines.append(f"{_keys(len(outcome.foreign))} of other writers left alone")
-    lines.append(_summary(outcome, records, total, dry))
-    return "\n".join(lines)
+    if not outcome.changes:
+        return "\n".join([*lines, "nothing differs"])
+    actions, held = Counter(one.action for one in changes), sum(one.note == "held" for one in changes)
+    added, changed, deleted = (f"{actions[one]:,}" for one in MARKS)
+    waiting, what = f" ({held:,} held)" if held else "", "keys" if records is None else "records"
+    summary = f"{added} added, {changed} changed, {deleted} deleted{waiting} of {total:,} {what}"
+    if dry:
+        summary += f"; nothing written; checksum {outcome.checksum}"
+    return "\n".join([*lines, summary])
 
 
 def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -> str:
     """One JSON object; docs/resync.md has its fields."""
-    changes, actions = outcome.changes, Counter(one.action for one in records.changes)
+    keys, actions = _key_changes(outcome), Counter(one.action for one in records.changes)
     return json.dumps(
         {
             "dry_run": dry,
-            "equal": not changes or not (dry or outcome.refused),
+            "equal": not keys or not (dry or outcome.refused),
             "checksum": outcome.checksum,
             "records": {
                 "total": total,
@@ -320,30 +309,43 @@ def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -
                 "deleted": actions["delete"],
                 "changes": [asdict(one) for one in records.changes],
             },
-            "created": {_text(c.key): _text(c.value) for c in changes if isinstance(c, Create)},
+            "created": {one.name: one.after for one in keys if one.action == "add"},
             "updated": {
-                _text(c.key): {"before": _text(c.before), "after": _text(c.value)}
-                for c in changes
-                if isinstance(c, Update)
+                one.name: {"before": one.before, "after": one.after} for one in keys if one.action == "change"
             },
-            "deleted": [_text(c.key) for c in changes if isinstance(c, Delete)],
-            "held": [_text(key) for key in sorted(outcome.held)],
+            "deleted": [one.name for one in keys if one.action == "delete"],
             "refused": {_text(key): reason for key, reason in outcome.refused},
-            "foreign": [_text(key) for key in sorted(outcome.foreign)],
-            "malformed": [_text(key) for key in sorted(outcome.malformed)],
+            **{
+                what: [_text(key) for key in sorted(getattr(outcome, what))]
+                for what in ("held", "foreign", "malformed")
+            },
         },
         indent=2,
     )
 
 
-def _record_lines(changes: Sequence[RecordChange], style: Style) -> Iterator[str]:
-    found = [(one.name, one.type, printable(_shown(one)), _behind(one)) for one in changes]
-    widths = [min(max((len(row[at]) for row in found), default=0), most) for at, most in enumerate(_CELLS)]
-    if sum(widths) + max((len(row[3]) for row in found), default=0) + 8 > style.width:
+def _key_changes(outcome: Outcome) -> list[RecordChange]:
+    """The changed keys as if they were names, and their values data; a deletion is shown without its value."""
+    found = []
+    for one in outcome.changes:
+        note = "held" if one.key in outcome.held else "foreign" if one.key in outcome.pruned else ""
+        before = _text(one.before) if isinstance(one, Update) else ""
+        after = "" if isinstance(one, Delete) else _text(one.value)
+        action = _ACTIONS[type(one)]
+        found.append(RecordChange(action, "", _text(one.key), "", before, after, note=note))
+    return found
+
+
+def _lines(changes: Sequence[RecordChange], width: int) -> list[str]:
+    cells = [[printable(cell) for cell in (one.name, one.type, _shown(one), _behind(one))] for one in changes]
+    widths = [min(max((len(row[at]) for row in cells), default=0), most) for at, most in enumerate(_CELLS)]
+    if sum(widths) + max((len(row[3]) for row in cells), default=0) + 8 > width:
         widths = [0, 0, 0]
-    for one, row in zip(changes, found, strict=True):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        yield f"{MARKS[one.action]} {'  '.join([*cells, row[3]]).rstrip()}"
+    lines = []
+    for one, row in zip(changes, cells, strict=True):
+        padded = [cell.ljust(most) for cell, most in zip(row, [*widths, 0], strict=True)]
+        lines.append(f"{MARKS[one.action]} {'  '.join(filter(None, padded)).rstrip()}")
+    return lines
 
 
 def _shown(one: RecordChange) -> str:
@@ -356,35 +358,6 @@ def _shown(one: RecordChange) -> str:
 
 def _behind(one: RecordChange) -> str:
     return one.object or (f"({one.note})" if one.note else "")
-
-
-def _action(change: Change) -> Action:
-    return "add" if isinstance(change, Create) else "change" if isinstance(change, Update) else "delete"
-
-
-def _key_lines(outcome: Outcome) -> Iterator[str]:
-    for change in outcome.changes:
-        line = f"{MARKS[_action(change)]} {printable(_text(change.key))}"
-        if isinstance(change, Delete):
-            held, pruned = change.key in outcome.held, change.key in outcome.pruned
-            yield line + ("  (held)" if held else "  (foreign)" if pruned else "")
-        else:
-            before = f"{printable(_text(change.before))} -> " if isinstance(change, Update) else ""
-            yield f"{line}  {before}{_text(change.value)}"
-
-
-def _summary(outcome: Outcome, records: Records | None, total: int, dry: bool) -> str:
-    if not outcome.changes:
-        return "nothing differs"
-    if records is None:
-        what, actions, held = "keys", Counter(map(_action, outcome.changes)), len(outcome.held)
-    else:
-        what, actions = "records", Counter(one.action for one in records.changes)
-        held = sum(one.note == "held" for one in records.changes)
-    added, changed, deleted = (f"{actions[one]:,}" for one in MARKS)
-    waiting = f" ({held:,} held)" if held else ""
-    line = f"{added} added, {changed} changed, {deleted} deleted{waiting} of {total:,} {what}"
-    return f"{line}; nothing written; checksum {outcome.checksum}" if dry else line
 
 
 def _keys(number: int) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kube2etcd.app import build
 from kube2etcd.external import Endpoint
 from kube2etcd.inspect.records import rows
-from kube2etcd.inspect.resync import MARKS, RecordChange, Records, Style, as_json, records, text
+from kube2etcd.inspect.resync import MARKS, RecordChange, Records, as_json, records, text
 from kube2etcd.kube.objects import DnsEndpoint, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings, load
@@ -280,20 +280,18 @@ RECORDS = Records(
     2,
 )
 
-TEXTS: list[tuple[str, Outcome, Records | None, Style, list[str]]] = [
-    ("nothing", Outcome(()), None, Style(), ["nothing differs"]),
+TEXTS: list[tuple[str, Outcome, Records | None, list[str]]] = [
+    ("nothing", Outcome(()), None, ["nothing differs"]),
     (
         "hostile keys",
         Outcome((Delete(b"/\x1b[2J\n\xe2\x80\xae", b""),)),
         None,
-        Style(),
         ["- /\\x1b[2J\\n\\u202e", "0 added, 0 changed, 1 deleted of 1,234 keys"],
     ),
     (
         "held and foreign",
         Outcome((Delete(b"/b", b""), Delete(b"/c", b"")), held=frozenset([b"/b"]), pruned=frozenset([b"/c"])),
         None,
-        Style(),
         [
             "- /b  (held)",
             "- /c  (foreign)",
@@ -305,7 +303,6 @@ TEXTS: list[tuple[str, Outcome, Records | None, Style, list[str]]] = [
         "refused, and of others",
         Outcome(CHANGES, frozenset([b"/x", b"/y"]), frozenset([b"/x"]), refused=((b"/a", "too large"),)),
         None,
-        Style(),
         [
             "+ /a  {}",
             "- /b",
@@ -320,7 +317,6 @@ TEXTS: list[tuple[str, Outcome, Records | None, Style, list[str]]] = [
         "records",
         Outcome(CHANGES),
         RECORDS,
-        Style(),
         [
             "+ db.shop.test.   A      10.0.0.1               services/shop/db",
             '- web.shop.test.  TXT    "\\x1b[2J"              (held)',
@@ -331,29 +327,26 @@ TEXTS: list[tuple[str, Outcome, Records | None, Style, list[str]]] = [
             "1 added, 2 changed, 2 deleted (1 held) of 1,234 records",
         ],
     ),
-    (
-        "a narrow terminal with colours",
-        Outcome(CHANGES),
-        Records(RECORDS.changes[:3]),
-        Style(40, True),
-        [
-            "\x1b[32m+ db.shop.test.  A  10.0.0.1  services/shop/db\x1b[0m",
-            '\x1b[31m- web.shop.test.  TXT  "\\x1b[2J"  (held)\x1b[0m',
-            "\x1b[33m~ web.shop.test.  A  10.0.0.2 -> 10.0.0.3  services/shop/web\x1b[0m",
-            "1 added, 1 changed, 1 deleted (1 held) of 1,234 records",
-        ],
-    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("outcome", "found", "style", "expected"), [case[1:] for case in TEXTS], ids=[case[0] for case in TEXTS]
+    ("outcome", "found", "expected"), [case[1:] for case in TEXTS], ids=[case[0] for case in TEXTS]
 )
-def test_text(outcome: Outcome, found: Records | None, style: Style, expected: list[str]) -> None:
-    assert text(outcome, found, 1234, style=style).split("\n") == expected
-    dry = text(outcome, found, 1234, dry=True, style=style)
+def test_text(outcome: Outcome, found: Records | None, expected: list[str]) -> None:
+    assert text(outcome, found, 1234).split("\n") == expected
+    dry = text(outcome, found, 1234, dry=True)
     nothing = "" if outcome.changes else expected[-1]
     assert dry.split("\n")[-1] == (nothing or f"{expected[-1]}; nothing written; checksum {outcome.checksum}")
+
+
+def test_a_narrow_terminal_with_colours() -> None:
+    assert text(Outcome(CHANGES), Records(RECORDS.changes[:3]), 1234, width=40, colour=True).split("\n") == [
+        "\x1b[32m+ db.shop.test.  A  10.0.0.1  services/shop/db\x1b[0m",
+        '\x1b[31m- web.shop.test.  TXT  "\\x1b[2J"  (held)\x1b[0m',
+        "\x1b[33m~ web.shop.test.  A  10.0.0.2 -> 10.0.0.3  services/shop/web\x1b[0m",
+        "1 added, 1 changed, 1 deleted (1 held) of 1,234 records",
+    ]
 
 
 def test_a_checksum_is_that_of_one_plan() -> None:
