@@ -152,10 +152,9 @@ def _shown(
         colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         width = columns(sys.stdout)
     if output == "text" and (keys or not outcome.changes):
-        return plan.text(
-            outcome, None, len(outcome.existing.keys() | outcome.after.keys()), dry, width, colour
-        )
-    reads = build.reader(settings, publisher, everywhere=True)
+        total = len(outcome.existing.keys() | outcome.after.keys())
+        return plan.text(outcome, None, total, dry, width, colour)
+    reader = build.reader(settings, publisher, everywhere=True)
     records = plan.records(
         outcome, publisher, reader, lambda done, total: progress("comparing records, names", done, total)
     )

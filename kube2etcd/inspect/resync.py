@@ -325,7 +325,7 @@ def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -
 
 
 def _key_changes(outcome: Outcome) -> list[RecordChange]:
-    """The changed keys as if they were names, and their values data; a deletion is shown without its value."""
+    """The changed keys as if they were names, and values data; a deletion is shown without its value."""
     found = []
     for one in outcome.changes:
         note = "held" if one.key in outcome.held else "foreign" if one.key in outcome.pruned else ""
