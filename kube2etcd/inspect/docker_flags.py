@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kube2etcd.errors import SettingsError
 from skydns_compat.names import Address, InvalidName, Name
@@ -73,25 +73,27 @@ class ClientDns:
         """Options of the resolver, as ``resolv.conf`` has them."""
         return () if self.ndots is None else (f"ndots:{self.ndots}",)
 
-
-def _outside(client: ClientDns) -> ClientDns:
-    """For those who have a loopback of their own: containers and pods would ask themselves."""
-    for server in client.servers:
-        if ip_address(server).is_loopback:
-            raise SettingsError(
-                f"--dns-server-ip {server} is, inside a container, the container itself; "
-                "write an address that containers reach"
-            )
-    return client
+    def outside(self) -> ClientDns:
+        """For those who have a loopback of their own: containers and pods would ask themselves."""
+        for server in self.servers:
+            if ip_address(server).is_loopback:
+                raise SettingsError(
+                    f"--dns-server-ip {server} is, inside a container, the container itself; "
+                    "write an address that containers reach"
+                )
+        return self
 
 
 def flags(client: ClientDns) -> str:
     """Options for ``dockerd`` and for ``docker run``, on one line."""
-    client = _outside(client)
-    words = [word for server in client.servers for word in ("--dns", str(server))]
-    words += [word for name in client.search for word in ("--dns-search", str(name))]
-    words += [word for option in client.options for word in ("--dns-opt", option)]
-    return shlex.join(words) + "\n"
+    given = (
+        ("--dns", client.outside().servers),
+        ("--dns-search", client.search),
+        ("--dns-opt", client.options),
+    )
+    return (
+        shlex.join([word for option, values in given for one in values for word in (option, str(one))]) + "\n"
+    )
 
 
 def daemon_json(client: ClientDns) -> str:
@@ -102,26 +104,25 @@ def daemon_json(client: ClientDns) -> str:
 def kubelet(client: ClientDns) -> str:
     """A drop-in for the kubelet's ``--config-dir``; the kubelet makes each pod's search list itself."""
     # Quoted, since an IPv6 address that ends in :: is the beginning of a mapping to YAML.
-    servers = "".join(f"  - {json.dumps(str(server))}\n" for server in _outside(client).servers)
-    return (
-        "# Made by: kube2etcd docker-flags --format kubelet\n"
-        "# Pods search in their own namespace, with ndots:5; the kubelet sees to that.\n"
-        "apiVersion: kubelet.config.k8s.io/v1beta1\n"
-        "kind: KubeletConfiguration\n"
-        f"clusterDNS:\n{servers}"
-        f"clusterDomain: {json.dumps(str(client.domain))}\n"
-    )
+    servers = "".join(f"  - {json.dumps(str(server))}\n" for server in client.outside().servers)
+    return f"""\
+# Made by: kube2etcd docker-flags --format kubelet
+# Pods search in their own namespace, with ndots:5; the kubelet sees to that.
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+clusterDNS:
+{servers}clusterDomain: {json.dumps(str(client.domain))}
+"""
 
 
 def resolv_conf(client: ClientDns) -> str:
     """A complete ``resolv.conf``."""
-    lines = [
-        "# Made by: kube2etcd docker-flags --format resolv.conf",
-        "search " + " ".join(map(str, client.search)),
-        *(f"nameserver {server}" for server in client.servers),
-        *(f"options {option}" for option in client.options),
-    ]
-    return "\n".join(lines) + "\n"
+    servers = "".join(f"nameserver {server}\n" for server in client.servers)
+    options = "".join(f"options {option}\n" for option in client.options)
+    return f"""\
+# Made by: kube2etcd docker-flags --format resolv.conf
+search {" ".join(map(str, client.search))}
+{servers}{options}"""
 
 
 #: Each form by the name that ``--format`` has for it.
@@ -130,11 +131,7 @@ FORMATS: Final[Mapping[str, Callable[[ClientDns], str]]] = MappingProxyType(
 )
 
 
-# --- daemon.json -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     """One member of the outer object, and where it stands in the text."""
 
     key: str
@@ -168,8 +165,7 @@ def merged(before: bytes, client: ClientDns) -> bytes:
 
 
 def _wanted(present: Mapping[str, Any], client: ClientDns) -> dict[str, list[str]]:
-    wanted = {"dns": [str(server) for server in _outside(client).servers]}
-    wanted["dns-search"] = [str(name) for name in client.search]
+    wanted = {"dns": [*map(str, client.outside().servers)], "dns-search": [*map(str, client.search)]}
     if client.ndots is not None:
         options = present.get("dns-opts") or []
         if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
@@ -213,20 +209,22 @@ def _walk(decoder: json.JSONDecoder, text: str) -> Iterator[_Member]:
 
 def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]) -> str:
     present = {member.key: member for member in members}
+    edits = [
+        (member.start, member.end, json.dumps(wanted[member.key]))
+        for member in members
+        if member.key in wanted and member.value != wanted[member.key]
+    ]
     new = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in wanted.items() if key not in present]
     opened = _after_blank(text, 0) + 1
     if members:
         # What stands before the first key stands before the new ones: line break and indentation.
-        lead = text[opened : members[0].key_start]
-        last = members[-1].end
-        text = text[:last] + "".join(f",{lead or ' '}{member}" for member in new) + text[last:]
+        lead, last = text[opened : members[0].key_start] or " ", members[-1].end
+        edits.append((last, last, "".join(f",{lead}{member}" for member in new)))
     else:
-        closed = _after_blank(text, opened)
-        text = text[:opened] + ",".join(f"\n  {member}" for member in new) + "\n" + text[closed:]
+        edits.append((opened, _after_blank(text, opened), ",".join(f"\n  {member}" for member in new) + "\n"))
     # From the end, so that the places before it stay where they are.
-    for member in reversed(members):
-        if member.key in wanted and member.value != wanted[member.key]:
-            text = text[: member.start] + json.dumps(wanted[member.key]) + text[member.end :]
+    for start, end, replacement in reversed(edits):
+        text = text[:start] + replacement + text[end:]
     return text
 
 

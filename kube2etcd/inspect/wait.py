@@ -78,33 +78,22 @@ def _plain(text: str) -> str:
 def ask(name: Name, rtype: str, server: HostPort) -> Reply:
     """One question to ``server``, by UDP, and by TCP where the answer was cut."""
     query = dns.message.make_query(f"{name}.", rtype)
+    question, wanted = query.question[0].name, query.question[0].rdtype
     try:
         response, _ = dns.query.udp_with_fallback(query, server.host, timeout=PATIENCE, port=server.port)
+        assert isinstance(response, dns.message.QueryMessage)
+        owners = {question, response.resolve_chaining().canonical_name}
     except (OSError, dns.exception.DNSException) as error:
         return Reply("", trouble=f"no answer from {server}: {error or type(error).__name__}")
-    question = query.question[0].name
-    owners = {question}
-    for _ in response.answer:
-        # Aliases may come in any order.
-        owners |= {
-            item.target
-            for rrset in response.answer
-            if rrset.name in owners and rrset.rdtype == dns.rdatatype.CNAME
-            for item in rrset
-        }
-    found = [
-        (f"{rrset.name} {rrset.ttl} IN", dns.rdatatype.to_text(rrset.rdtype), str(item), rrset.name)
-        for rrset in response.answer
-        for item in rrset
-    ]
-    # TYPE65 comes back as HTTPS.
-    wanted = dns.rdatatype.to_text(dns.rdatatype.from_text(rtype))
     data = tuple(
-        data
-        for _, kind, data, owner in found
-        if wanted in (kind, "ANY") and (owner in owners or (kind == "SOA" and question.is_subdomain(owner)))
+        str(item)
+        for rrset in response.answer
+        if wanted in (rrset.rdtype, dns.rdatatype.ANY)
+        # CoreDNS answers with the SOA of the apex to names below it.
+        if rrset.name in owners or (rrset.rdtype == dns.rdatatype.SOA and question.is_subdomain(rrset.name))
+        for item in rrset
     )
-    records = tuple(f"{head} {kind} {data}" for head, kind, data, _ in found)
+    records = tuple(line for rrset in response.answer for line in rrset.to_text().splitlines())
     return Reply(dns.rcode.to_text(response.rcode()), data, records=records)
 
 
