@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import MappingProxyType
@@ -86,14 +86,12 @@ class ClientDns:
 
 def flags(client: ClientDns) -> str:
     """Options for ``dockerd`` and for ``docker run``, on one line."""
-    given = (
-        ("--dns", client.outside().servers),
-        ("--dns-search", client.search),
-        ("--dns-opt", client.options),
-    )
-    return (
-        shlex.join([word for option, values in given for one in values for word in (option, str(one))]) + "\n"
-    )
+
+    def each(option: str, values: Iterable[object]) -> list[str]:
+        return [word for one in values for word in (option, str(one))]
+
+    servers, search = each("--dns", client.outside().servers), each("--dns-search", client.search)
+    return shlex.join([*servers, *search, *each("--dns-opt", client.options)]) + "\n"
 
 
 def daemon_json(client: ClientDns) -> str:
