@@ -18,7 +18,7 @@ from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import EMPTY_NAMES, OWN
-from skydns_compat.names import Name, address_of
+from skydns_compat.names import REVERSE, Name, address_of
 from skydns_compat.reader import Answer
 from skydns_compat.records import Alias
 
@@ -82,7 +82,7 @@ def nearest(name: str, zone: str, names: Iterable[str]) -> list[str]:
 
 def is_reverse(name: Name) -> bool:
     """Whether the name is that of an address backwards."""
-    return any(name.below(Name(zone)) for zone in (("in-addr", "arpa"), ("ip6", "arpa")))
+    return any(map(name.below, REVERSE))
 
 
 class Why:
@@ -113,7 +113,12 @@ class Why:
             yield f"{name} is not in {zones}, nor a reverse name"
             return
         if zone is not None and name == zone.name and rtype in ("NS", "SOA"):
-            yield _about_apex(zone, rtype, answer)
+            if not answer.answers:
+                yield missing_ns(zone)
+            elif rtype == "SOA":
+                yield "the DNS server makes the SOA itself"
+            else:
+                yield f"it comes from the addresses of ns.dns.{zone.name}"
             return
         types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
         shown = [row for row in rows if row.record.rtype in types and answer.answers]
@@ -132,7 +137,14 @@ class Why:
         if not rows:
             yield from self._left_to(name, zone)
         if isinstance(zone, ClusterZone):
-            yield from self._in_cluster(zone, labels, rows, shown, answer)
+            if labels[-1:] == ("svc",):
+                yield from self._about_service(zone, labels, rows, answer)
+            elif labels[-1:] == ("pod",):
+                yield from self._about_pod(zone.pods, labels, shown, answer)
+            elif not rows:
+                yield f"{zone.name} has svc, pod, dns and dns-version below it, and nothing else"
+            elif not shown:
+                yield _other_types(rows)
             return
         if rows and not shown:
             yield _other_types(rows)
@@ -244,18 +256,6 @@ class Why:
             ]
         yield from reasons or [f"no object has this name in {zone.name}"]
 
-    def _in_cluster(
-        self, zone: ClusterZone, labels: Sequence[str], rows: list[Row], shown: list[Row], answer: Answer
-    ) -> Iterator[str]:
-        if labels[-1:] == ("svc",):
-            yield from self._about_service(zone, labels, rows, answer)
-        elif labels[-1:] == ("pod",):
-            yield from self._about_pod(zone.pods, labels, shown, answer)
-        elif not rows:
-            yield f"{zone.name} has svc, pod, dns and dns-version below it, and nothing else"
-        elif not shown:
-            yield _other_types(rows)
-
     def _about_service(
         self, zone: ClusterZone, labels: Sequence[str], rows: list[Row], answer: Answer
     ) -> Iterator[str]:
@@ -306,21 +306,8 @@ class Why:
 
 def missing_ns(zone: Zone) -> str:
     """What would give the zone an NS record, where it has none."""
-    match zone:
-        case ClusterZone():
-            return "no NS record without --dns-server-ip"
-        case VmZone():
-            return "no NS record without --name-server-ip"
-        case _:
-            return "no NS record in zones of this kind"
-
-
-def _about_apex(zone: Zone, rtype: str, answer: Answer) -> str:
-    if not answer.answers:
-        return missing_ns(zone)
-    if rtype == "SOA":
-        return "the DNS server makes the SOA itself"
-    return f"it comes from the addresses of ns.dns.{zone.name}"
+    option = {ClusterZone: "--dns-server-ip", VmZone: "--name-server-ip"}.get(type(zone))
+    return f"no NS record without {option}" if option else "no NS record in zones of this kind"
 
 
 def _other_types(rows: list[Row]) -> str:

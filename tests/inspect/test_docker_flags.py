@@ -26,58 +26,51 @@ def client(*servers: str, domain: Name = DOMAIN, namespace: str = "default", ndo
     return ClientDns(addresses, domain, namespace, ndots)
 
 
-# --- The four forms
+WIDE = "--dns-search svc.kubernetes.local --dns-search kubernetes.local"
+FULL = client("10.0.0.10", "fd00::a", namespace="shop", ndots=5)
+RESOLV_CONF = """\
+# Made by: kube2etcd docker-flags --format resolv.conf
+search shop.svc.kubernetes.local svc.kubernetes.local kubernetes.local
+nameserver 10.0.0.10
+nameserver fd00::a
+options ndots:5
+"""
+KUBELET = {
+    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+    "kind": "KubeletConfiguration",
+    "clusterDNS": ["10.0.0.10", "fd00::"],
+    "clusterDomain": "1.10",
+}
 
 
-def test_flags_on_one_line() -> None:
-    wide = "--dns-search svc.kubernetes.local --dns-search kubernetes.local"
-    plain, everything = client(), client("10.0.0.10", "fd00::a", namespace="shop", ndots=5)
-    assert FORMATS["flags"](plain) == f"--dns 10.0.0.10 --dns-search default.svc.kubernetes.local {wide}\n"
-    assert FORMATS["flags"](everything) == (
-        f"--dns 10.0.0.10 --dns fd00::a --dns-search shop.svc.kubernetes.local {wide} --dns-opt ndots:5\n"
+def test_the_four_forms() -> None:
+    assert FORMATS["flags"](client()) == (
+        f"--dns 10.0.0.10 --dns-search default.svc.kubernetes.local {WIDE}\n"
     )
-
-
-def test_daemon_json_holds_lists() -> None:
+    assert FORMATS["flags"](FULL) == (
+        f"--dns 10.0.0.10 --dns fd00::a --dns-search shop.svc.kubernetes.local {WIDE} --dns-opt ndots:5\n"
+    )
     assert json.loads(FORMATS["daemon.json"](client())) == KEYS
-    everything = json.loads(daemon_json(client("10.0.0.10", "fd00::a", ndots=0)))
-    assert everything == {"dns": ["10.0.0.10", "fd00::a"], "dns-search": SEARCH, "dns-opts": ["ndots:0"]}
-
-
-def test_kubelet_texts_are_quoted() -> None:
-    text = FORMATS["kubelet"](client("10.0.0.10", "fd00::", domain=Name.parse("1.10"), ndots=5))
-    assert yaml.safe_load(text) == {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "clusterDNS": ["10.0.0.10", "fd00::"],
-        "clusterDomain": "1.10",
-    }
-
-
-def test_resolv_conf_line_by_line() -> None:
-    assert FORMATS["resolv.conf"](client("fd00::a", "10.0.0.10", ndots=5)).splitlines()[1:] == [
-        "search default.svc.kubernetes.local svc.kubernetes.local kubernetes.local",
-        "nameserver fd00::a",
-        "nameserver 10.0.0.10",
-        "options ndots:5",
-    ]
+    full = json.loads(daemon_json(client("10.0.0.10", "fd00::a", ndots=0)))
+    assert full == {"dns": ["10.0.0.10", "fd00::a"], "dns-search": SEARCH, "dns-opts": ["ndots:0"]}
+    odd = client("10.0.0.10", "fd00::", domain=Name.parse("1.10"), ndots=5)
+    assert yaml.safe_load(FORMATS["kubelet"](odd)) == KUBELET, "texts are quoted"
+    assert FORMATS["resolv.conf"](FULL) == RESOLV_CONF
     assert "options" not in FORMATS["resolv.conf"](client())
 
 
-def test_what_no_resolver_can_use_is_refused() -> None:
-    with pytest.raises(SettingsError, match="--dns-server-ip"):
-        ClientDns((), DOMAIN)
-    with pytest.raises(SettingsError, match="4 servers; resolvers read 3"):
-        client("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
-    long = Name.parse(".".join(["a" * 60] * 4))
-    with pytest.raises(SettingsError, match="too long to have default"):
-        client(domain=long)
-
-
-@pytest.mark.parametrize("server", ["0.0.0.0", "::", "224.0.0.251", "ff02::fb"])
-def test_a_server_has_an_address_of_its_own(server: str) -> None:
-    with pytest.raises(SettingsError, match="is no server's address"):
-        client("10.0.0.10", server)
+@pytest.mark.parametrize(
+    ("servers", "domain", "message"),
+    [
+        (["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"], "a", "4 servers; resolvers read 3"),
+        (["10.0.0.1"], ".".join(["a" * 60] * 4), "too long to have default"),
+        *((["10.0.0.1", one], "a", "is no server's address") for one in ("0.0.0.0", "::", "224.0.0.251")),
+        (["ff02::fb"], "a", "is no server's address"),
+    ],
+)
+def test_what_no_resolver_can_use_is_refused(servers: list[str], domain: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        client(*servers, domain=Name.parse(domain))
 
 
 @pytest.mark.parametrize("server", ["127.0.0.53", "::1"])
@@ -91,6 +84,7 @@ def test_a_container_is_not_told_to_ask_itself(server: str) -> None:
 # --- The merge
 
 
+DIGITS = b"9" * 5000
 MERGED = [
     pytest.param(
         b'{\n\t"log-level": "warn",\n\t"big": 1e400, "same": 1.0,\n\t"u": "\\u00e9/\\/"\n}\n',
@@ -109,6 +103,11 @@ MERGED = [
         b'{\r\n  "dns": ["10.0.0.10"],\r\n  "a": "",\r\n  "a": 2,\r\n  "dns-search": ' + AS_JSON + b"}",
         id="CRLF, and others' keys twice",
     ),
+    pytest.param(
+        b'{"a": ' + DIGITS + b"}",
+        b'{"a": ' + DIGITS + b', "dns": ["10.0.0.10"], "dns-search": ' + AS_JSON + b"}",
+        id="an integer of any length",
+    ),
     pytest.param(b" \r\n", daemon_json(client()).encode(), id="blank"),
     pytest.param(b"{ }\n", daemon_json(client()).encode(), id="an empty object"),
     pytest.param(
@@ -123,15 +122,15 @@ def test_the_rest_stays_as_it_was(before: bytes, after: bytes) -> None:
     assert merged(after, client()) == after
 
 
-OPTIONS = [
-    ({}, ["ndots:5"]),
-    ({"dns-opts": None}, ["ndots:5"]),
-    ({"dns-opts": ["timeout:1", "ndots:2", "rotate"]}, ["timeout:1", "rotate", "ndots:5"]),
-    ({"dns-opts": ["ndots:5", "rotate"]}, ["ndots:5", "rotate"]),
-]
-
-
-@pytest.mark.parametrize(("before", "options"), OPTIONS)
+@pytest.mark.parametrize(
+    ("before", "options"),
+    [
+        ({}, ["ndots:5"]),
+        ({"dns-opts": None}, ["ndots:5"]),
+        ({"dns-opts": ["timeout:1", "ndots:2", "rotate"]}, ["timeout:1", "rotate", "ndots:5"]),
+        ({"dns-opts": ["ndots:5", "rotate"]}, ["ndots:5", "rotate"]),
+    ],
+)
 def test_other_options_of_the_resolver_stay(before: dict[str, Any], options: list[str]) -> None:
     text = json.dumps(before).encode()
     assert json.loads(merged(text, client(ndots=5))) == {**KEYS, "dns-opts": options}
@@ -185,11 +184,6 @@ def test_after_a_merge_all_keys_mean_what_they_meant(
     assert merged(once, told) == once
 
 
-def test_an_integer_of_any_length_is_none_of_ours() -> None:
-    digits = b"9" * 5000
-    assert digits in merged(b'{"a": ' + digits + b"}", client())
-
-
 # --- The command
 
 
@@ -202,11 +196,10 @@ def call(*args: str, **environ: str | None) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_every_option_has_a_twin_in_the_environment(form: str) -> None:
-    told = client("10.0.0.10", "fd00::a", namespace="shop", ndots=5)
     args = ["--dns-server-ip", "10.0.0.10", "--dns-server-ip", "fd00::a", "--domain", "Kubernetes.Local."]
-    args += ["--namespace", "shop", "--ndots", "5", "--format", form]
-    assert call(*args) == (0, FORMATS[form](told), "")
-    assert call(*args[:-2]) == (0, FORMATS["flags"](told), "")
+    args += ["--namespace", "shop", "--ndots", "5"]
+    assert call(*args, "--format", form) == (0, FORMATS[form](FULL), "")
+    assert call(*args) == (0, FORMATS["flags"](FULL), "")
     environ = {
         "KUBE2ETCD_DNS_SERVER_IP": "10.0.0.10,fd00::a",
         "KUBE2ETCD_DOMAIN": "kubernetes.local",
@@ -214,7 +207,7 @@ def test_every_option_has_a_twin_in_the_environment(form: str) -> None:
         "KUBE2ETCD_NDOTS": "5",
         "KUBE2ETCD_FORMAT": form,
     }
-    assert call(**environ) == (0, FORMATS[form](told), "")
+    assert call(**environ) == (0, FORMATS[form](FULL), "")
 
 
 def test_help_says_the_order_and_the_set() -> None:
@@ -224,23 +217,20 @@ def test_help_says_the_order_and_the_set() -> None:
     assert places == sorted(places)
 
 
-WRONG = [
-    ([], "no DNS server is given; write --dns-server-ip"),
-    (["--dns-server-ip", "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"], "resolvers read 3"),
-    (["--dns-server-ip", "10.0.0.1", "--namespace", "A b"], "write the name of a namespace"),
-    (["--dns-server-ip", "10.0.0.1", "--format", "yaml"], "'yaml' is not one of"),
-    (["--dns-server-ip", "10.0.0.1", "--format", "kubelet", "--merge", "x"], "not kubelet"),
-    (
-        ["--dns-server-ip", "10.0.0.1", "--merge", "no/such"],
-        "cannot be changed: there is no folder no;",
-    ),
-    (["--dns-server-ip", "10.0.0.1", "--merge", "a\0b"], "cannot be changed"),
-]
-
-
-@pytest.mark.parametrize(("args", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_usage_errors_of_docker_flags(args: list[str], message: str) -> None:
-    code, out, err = call(*args)
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("", "no DNS server is given; write --dns-server-ip"),
+        ("--dns-server-ip 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4", "resolvers read 3"),
+        ("--dns-server-ip 10.0.0.1 --namespace A_b", "write the name of a namespace"),
+        ("--dns-server-ip 10.0.0.1 --format yaml", "'yaml' is not one of"),
+        ("--dns-server-ip 10.0.0.1 --format kubelet --merge x", "not kubelet"),
+        ("--dns-server-ip 10.0.0.1 --merge no/such", "cannot be changed: there is no folder no;"),
+        ("--dns-server-ip 10.0.0.1 --merge a\0b", "cannot be changed"),
+    ],
+)
+def test_usage_errors_of_docker_flags(args: str, message: str) -> None:
+    code, out, err = call(*args.split(" ") if args else ())
     assert (code, out) == (2, "")
     assert message in err
 

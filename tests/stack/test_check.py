@@ -108,6 +108,9 @@ def test_an_election(apiserver: ApiServer, etcd: Etcd) -> None:
     code, verdict, text = election()
     assert (code, verdict) == (1, "fault")
     assert "delete it" in text
+    lease = etcd.ctl("lease", "grant", "60").split()[1]
+    etcd.ctl("put", f"--lease={lease}", key, "dns-7f-1a")
+    assert election() == (0, "ok", f"{key} can be read and written; dns-7f-1a leads now")
 
 
 def test_the_webhooks_state_in_etcd(apiserver: ApiServer, etcd: Etcd) -> None:
@@ -115,6 +118,9 @@ def test_the_webhooks_state_in_etcd(apiserver: ApiServer, etcd: Etcd) -> None:
     code, found = check("--webhook", "--domains", "dtk.io", *both)
     assert (code, found["state under /kube2etcd/webhook"]["verdict"]) == (0, "ok")
     assert etcd.dump("/kube2etcd") == {}
+    code, found = check("--leader-elect", "--etcd-prefix", "/kube2etcd", *both)
+    assert (code, found["election"]["verdict"]) == (1, "fault")
+    assert "take another --etcd-prefix" in found["election"]["text"]
 
 
 RBAC = "rbac.authorization.k8s.io"
