@@ -14,8 +14,8 @@ from kube2etcd.kube.manifests import decode_manifests
 from kube2etcd.kube.objects import KINDS, ApiObject, Rejected
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings
+from kube2etcd.sync.listings import lines
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reasons import lines
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from kube2etcd.kube.store import Store, Unit
 from kube2etcd.log import quiet
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, SyncEvent
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
 from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import Change, Outcome, Plan, applied, diff, generations, prune, to_hold
 from kube2etcd.sync.publisher import Publisher
@@ -48,8 +48,8 @@ def silent(what: str, done: int = 0, total: int = 0) -> None:
     """Progress that is not shown."""
 
 
-class _Once(Inbox):
-    """An inbox for one pass: the first failure ends it."""
+class _Once(EventQueue):
+    """A queue for one pass: the first failure ends it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,10 +73,10 @@ class _Cluster:
     """The objects of the cluster, and what they want published."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
-        self.inbox, self._progress = _Once(), progress
+        self.queue, self._progress = _Once(), progress
         self._api = ApiConnection(build.cluster(settings))
-        self._reflectors = [Reflector(kind, self._api, self.inbox) for kind in build.kinds(settings)]
-        self._stored = _stored(settings, self.inbox)
+        self._reflectors = [Reflector(kind, self._api, self.queue) for kind in build.kinds(settings)]
+        self._stored = _stored(settings, self.queue)
         kinds = [one.kind.name for one in self._reflectors]
         self.publisher = build.publisher(settings, Store())
         self.listings = Listings(
@@ -119,7 +119,7 @@ class _Cluster:
 
     def follow(self, timeout: float) -> set[bytes]:
         """Take in what arrives within ``timeout`` seconds, failures too; the keys whose value changed."""
-        self._apply(self.inbox.drain(timeout))
+        self._apply(self.queue.drain(timeout))
         return self._refresh()
 
     def _refresh(self) -> set[bytes]:
@@ -130,7 +130,7 @@ class _Cluster:
         return found
 
     def _take_in(self) -> None:
-        self._apply(self.inbox.events())
+        self._apply(self.queue.events())
 
     def _apply(self, events: Iterable[SyncEvent]) -> None:
         for event in events:
@@ -138,13 +138,13 @@ class _Cluster:
                 self.listings.apply(event)
 
 
-def _stored(settings: Settings, inbox: Inbox) -> list[Stored]:
+def _stored(settings: Settings, queue: EventQueue) -> list[Stored]:
     """The names that the bridge's webhook keeps, if there is one; its modules are imported only then."""
     if not settings.webhook.inside:
         return []
     from kube2etcd.webhook.app import Stored
 
-    return [Stored(settings, inbox)]
+    return [Stored(settings, queue)]
 
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
@@ -160,7 +160,7 @@ def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publis
 
     :raises ApiError: a kind cannot be listed at the start.  Later on that is logged, and tried again.
     """
-    with _Cluster(settings, silent) as cluster, signals(stop, cluster.inbox):
+    with _Cluster(settings, silent) as cluster, signals(stop, cluster.queue):
         with quiet(*_QUIET):
             publisher = cluster.listed()
         keys: Set[bytes] = frozenset()

@@ -8,13 +8,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.etcd import Connection
-from kube2etcd.metrics import Status
 from kube2etcd.settings import Loaded
-from kube2etcd.sync.events import Inbox, Wake
+from kube2etcd.sync.events import EventQueue, Wake
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ STOP_PATIENCE = 0.2
 
 
 @contextlib.contextmanager
-def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
+def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
     """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug, SIGUSR2 as configured
     again."""
     if threading.current_thread() is not threading.main_thread():
@@ -32,7 +31,7 @@ def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
 
     def handle(_signal: int, _frame: object) -> None:
         stop.set()
-        inbox.put(Wake())
+        queue.put(Wake())
 
     logger = logging.getLogger("kube2etcd")
     configured = logger.level
@@ -55,21 +54,6 @@ def signals(stop: threading.Event, inbox: Inbox) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Stopped(Exception):
-    """Asked to stop between two transactions."""
-
-
-def going_on(stop: threading.Event, status: Status) -> Callable[[int], None]:
-    """What a loop calls between transactions: a heartbeat, and `Stopped` once ``stop`` is set."""
-
-    def progress(_done: int) -> None:
-        status.beat()
-        if stop.is_set():
-            raise Stopped
-
-    return progress
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
-from kube2etcd.app.process import Stopped, going_on, impatient, signals
+from kube2etcd.app.process import impatient, signals
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.http.server import ProbeServer
@@ -29,7 +29,7 @@ from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status, watched
 from kube2etcd.settings import HostPort, Settings
-from kube2etcd.sync.events import Inbox, Wake
+from kube2etcd.sync.events import EventQueue, Wake
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.reconciler import Parts, Reconciler
 
@@ -53,13 +53,13 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     ``changed`` is called every few seconds where a Corefile is kept (`CorefileWriter`).
     """
     stop = stop or threading.Event()
-    objects, inbox, metrics, status = Store(), Inbox(), Metrics(), Status()
+    objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
     api = ApiConnection(build.cluster(settings))
-    election = _election(settings, inbox)
+    election = _election(settings, queue)
     connection, store = build.open_etcd(settings, election)
-    follower = EtcdFollower(store, inbox)
+    follower = EtcdFollower(store, queue)
     recorder = EventRecorder(api) if settings.events else None
-    reflectors = [Reflector(kind, api, inbox, known=objects.known) for kind in build.kinds(settings)]
+    reflectors = [Reflector(kind, api, queue, known=objects.known) for kind in build.kinds(settings)]
     metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
     within = contextlib.ExitStack()
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
@@ -69,7 +69,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         from kube2etcd.webhook.app import Webhook, state_store
 
         state = within.enter_context(state_store(settings, with_etcd=True, api=api))
-        webhook = Webhook(settings, state, metrics, inbox, status, corefile)
+        webhook = Webhook(settings, state, metrics, queue, status, corefile)
     listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
     health = webhook or status
     probes = ProbeServer(
@@ -84,14 +84,14 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         Parts(
             publisher=build.publisher(settings, objects),
             etcd=store,
-            inbox=inbox,
+            queue=queue,
             kinds=[*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
             relist=relist,
             follow=follower.follow,
             metrics=metrics,
             status=status,
             resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
-            progress=going_on(stop, status),
+            stop=stop,
             left_out=recorder.record if recorder is not None else lambda _: None,
             other_leader=election.standing_by if election is not None else str,
         )
@@ -103,7 +103,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         api.server,
     )
     with (
-        signals(stop, inbox),
+        signals(stop, queue),
         impatient(stop, connection),
         watched(metrics, status),
         contextlib.ExitStack() as ending,
@@ -134,8 +134,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             webhook.start()
             ending.callback(webhook.stop)
         gc.freeze()  # what is imported and built stays: no collection need look at it
-        with contextlib.suppress(Stopped):
-            reconciler.run(stop)
+        reconciler.run()
         log.info("stopping")
 
 
@@ -155,7 +154,7 @@ def _status_page(
     return StatusPage(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
 
 
-def _election(settings: Settings, inbox: Inbox) -> Election | None:
+def _election(settings: Settings, queue: EventQueue) -> Election | None:
     """The election where several bridges share an etcd; None without `--leader-elect`."""
     if not settings.leader_elect:
         return None
@@ -163,5 +162,5 @@ def _election(settings: Settings, inbox: Inbox) -> Election | None:
     # A server that is silent must not cost the lease: there is time for two attempts.
     patient = structs.replace(build.etcd(settings), timeout=LEASE / 3)
     return Election(
-        EtcdConnection(patient), build.election_key(settings), name, changed=lambda: inbox.put(Wake())
+        EtcdConnection(patient), build.election_key(settings), name, changed=lambda: queue.put(Wake())
     )

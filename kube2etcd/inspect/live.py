@@ -1,7 +1,7 @@
 """Questions to a running bridge, for the status page and ``explain --bridge``.
 
-The loop's thread owns the state, so it is asked (`kube2etcd.sync.events.Inbox.ask`): once for the summary,
-then for the records of a few units at a time, so that no question holds the loop up.
+The loop's thread owns the state, so it is asked (`kube2etcd.sync.events.EventQueue.ask`): once for the
+summary, then for the records of a few units at a time, so that no question holds the loop up.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def look(reconciler: Reconciler, timeout: float) -> View:
 
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
-    inbox = reconciler.parts.inbox
-    view, units, states = inbox.ask(lambda: _summary(reconciler), timeout)
+    queue = reconciler.parts.queue
+    view, units, states = queue.ask(lambda: _summary(reconciler), timeout)
     zones = sorted((Name.parse(zone) for zone in view.zones), key=lambda one: -len(one.labels))
     rows: set[RecordState] = set()
 
@@ -156,10 +156,10 @@ def look(reconciler: Reconciler, timeout: float) -> View:
 
     for start in range(0, len(units), UNITS):
         some = units[start : start + UNITS]
-        for one in inbox.ask(partial(_records, reconciler.publisher, some), timeout):
+        for one in queue.ask(partial(_records, reconciler.publisher, some), timeout):
             add(one.record, str(one.unit), states.get(one.record.name, ""))
     name_of = reconciler.publisher.layout.name
-    held = ((name_of(key), value) for key, value in inbox.ask(lambda: _held(reconciler), timeout))
+    held = ((name_of(key), value) for key, value in queue.ask(lambda: _held(reconciler), timeout))
     for record in [record_of(name, value) for name, value in held if name is not None]:
         add(record, "", "held")
     return replace(view, rows=tuple(sorted(rows, key=lambda row: (row.name.split(".")[::-1], row))))
@@ -181,7 +181,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     publisher, target = reconciler.publisher, reconciler.target
     layout, store = publisher.layout, publisher.store
     refused, held = target.refused(), reconciler.held.keys
-    contested, malformed = target.foreign.contested, target.foreign.malformed
+    contested, malformed = target.contested, target.malformed
 
     def shown(key: bytes) -> str:
         name = layout.name(key)
@@ -254,7 +254,7 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
             found.append(f"etcd refuses to write the name: {refused[key]}")
         elif key in disputed:
             found.append("another writer with our owner ID keeps undoing our changes to this name")
-        elif key in target.foreign.keys or key in target.foreign.contested:
+        elif key in target.foreign or key in target.contested:
             continue  # `Explainer` names these, by etcd's keys
         elif wanted.get(key) != entries.get(key):
             found.append("a change to this name is not written yet")
@@ -296,7 +296,7 @@ class _Live(Explainer):
         super().__init__(reconciler.publisher, reader, existing, desired)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
-        return self._reconciler.parts.inbox.ask(question, self._timeout)
+        return self._reconciler.parts.queue.ask(question, self._timeout)
 
     def _conditions(self, keys: Sequence[bytes]) -> list[str]:
         more = self._ask(partial(conditions, self._reconciler, keys))

@@ -1,27 +1,35 @@
-"""Which unit holds each key, and the values that units want there.
+"""Which unit holds each key and each exclusive name, and the values that units want.
 
-Many keys are held for long and looked at seldom, so they are compressed by group: an object's subtree, or a
-key alone (`groups`).  Only a group that several units share is held key by key.  Who wins a key is
-decided by rank alone, never by who came first, so a restart decides alike.  Pure.
+Decided by rank alone, never by who came first, so a restart decides alike.  Many keys are held for long and
+looked at seldom, so they are compressed by group: what changes in one transaction, an object's subtree or a
+key alone.  Only a group that several units share is held key by key.  Pure.
 """
 
 from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
+from bisect import insort
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from msgspec import Struct, field
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.groups import Groups
+from kube2etcd.zones.base import Zone
+from skydns_compat.layout import OWN, Layout
+from skydns_compat.names import Name
 
 #: Order among the units that claim one key; the smallest has it.
 Rank: TypeAlias = tuple[int, int, str, str, str]
 #: Keys with what was wanted there before; None: nothing.
 Former: TypeAlias = dict[bytes, bytes | None]
+#: Age, namespace, name; of the units that want an exclusive name the smallest has it.
+Seniority: TypeAlias = tuple[str, str, str]
 
+_OWN: Final = f"/{OWN}".encode()
+#: No key begins with it.
+_NOTHING: Final = b"\n"
 #: What deflate finds in nearly every group.  A window of 1 KiB is as good as a larger one, and faster.
 _DICTIONARY: Final = (
     b"/skydns/local/cluster/svc/_udp/_tcp/_http-P443-P80-H\0"
@@ -29,6 +37,42 @@ _DICTIONARY: Final = (
     b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
 )
 _WINDOW: Final = -10
+
+
+class Groups:
+    """The groups of the keys of ``zones``; a group is the key at its top."""
+
+    def __init__(self, layout: Layout, zones: Iterable[Zone] = ()) -> None:
+        above = layout.prefix.count("/") + 1
+        nested_first = sorted(zones, key=lambda one: -len(one.name.labels))
+        self._below = [
+            (layout.zone_range(one.name), above + len(one.name.labels) + one.depth) for one in nested_first
+        ]
+        # A zone may lie below an object of another: those keys are not the object's.
+        self._parted = {
+            below[: cut + 1] for below, _ in self._below for cut, byte in enumerate(below) if byte == ord("/")
+        }
+
+    def of(self, key: bytes) -> bytes:
+        """The group of ``key``."""
+        head, own, _ = key.partition(_OWN)
+        if own:
+            return head + own
+        for below, depth in self._below:
+            if key.startswith(below):
+                return b"/".join(key.split(b"/", depth)[:depth])
+        return key
+
+    def each(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Each key with its group in front; that is mostly the one of the key before, which is fast."""
+        group, below = b"", _NOTHING
+        for key in keys:
+            if not key.startswith(below) or (_OWN in key and not below.endswith(_OWN + b"/")):
+                group = self.of(key)
+                below = group + b"/"
+                if group == key or below in self._parted:
+                    below = _NOTHING
+            yield group, key
 
 
 class Entries(Mapping[bytes, bytes]):
@@ -101,18 +145,26 @@ class Claims(Entries):
         self._count = self._readings = 0
         self._last: tuple[bytes, dict[bytes, bytes]] = (b"", {})
 
-    def put(self, unit: Unit, after: Mapping[bytes, bytes]) -> Former:
-        """Replace all claims of ``unit`` with ``after``; returns the keys whose value changed."""
-        changed: Former = {}
+    def put(self, unit: Unit, after: Mapping[bytes, bytes], changed: Former | None = None) -> Former:
+        """Replace all claims of ``unit`` with ``after``; adds the keys whose value changed to ``changed``.
+
+        Where a rank cannot be had, the next call for the unit finds what this one has not done.
+        """
+        changed = {} if changed is None else changed
         parts: dict[bytes, dict[bytes, bytes]] = {}
         for group, key in self._grouping.each(after):
             parts.setdefault(group, {})[key] = after[key]
         self._last = (b"", {})
-        for group in self._groups.pop(unit, ()):
-            if group not in parts:
-                self._replace(unit, group, {}, changed)
-        for group, entries in parts.items():
-            self._replace(unit, group, entries, changed)
+        before = self._groups.pop(unit, ())
+        try:
+            for group in before:
+                if group not in parts:
+                    self._replace(unit, group, {}, changed)
+            for group, entries in parts.items():
+                self._replace(unit, group, entries, changed)
+        except Exception:
+            self._groups[unit] = (*before, *(group for group in parts if group not in before))
+            raise
         if parts:
             self._groups[unit] = tuple(parts)
         return changed
@@ -126,11 +178,12 @@ class Claims(Entries):
         for unit, held in theirs.items():
             wanted: dict[bytes, bytes] = {}
             for group in held:
-                block = blocks[group]
-                if isinstance(block, _Sole):
+                block = blocks.get(group)  # a unit that failed may name groups that it is not in
+                if isinstance(block, _Shared):
+                    claims = ((key, block.claims.get(key, {})) for key in block.keys.get(unit, ()))
+                    wanted |= {key: claim[unit] for key, claim in claims if unit in claim}
+                elif block is not None and block.unit == unit:
                     wanted |= block.entries(group)
-                else:
-                    wanted |= {key: block.claims[key][unit] for key in block.keys[unit]}
             self.put(unit, wanted)
         return {key: value for key, value in before.items() if self[key] != value}
 
@@ -194,10 +247,12 @@ class Claims(Entries):
         if entries == held:
             return
         if not held:
-            changed.update(dict.fromkeys(entries))
+            for key in entries:
+                changed.setdefault(key)
         else:
-            unlike = (key for key in held.keys() | entries.keys() if held.get(key) != entries.get(key))
-            changed.update((key, held.get(key)) for key in unlike)
+            for key in held.keys() | entries.keys():
+                if held.get(key) != entries.get(key):
+                    changed.setdefault(key, held.get(key))
         self._count += len(entries) - len(held)
         if entries:
             self._blocks[group] = _Sole.of(unit, group, entries)
@@ -208,21 +263,26 @@ class Claims(Entries):
         self, unit: Unit, group: bytes, block: _Shared, entries: dict[bytes, bytes], changed: Former
     ) -> None:
         claims, holders = block.claims, block.holders
-        for key in block.keys.pop(unit, frozenset()) | entries.keys():
-            wanted = claims.setdefault(key, {})
-            former = wanted[holders[key]] if key in holders else None
-            wanted.pop(unit, None)
+        block.keys[unit] = block.keys.get(unit, frozenset()) | entries.keys()
+        for key in block.keys[unit]:
+            before = claims.get(key, {})
+            wanted = {one: value for one, value in before.items() if one != unit}
             if key in entries:
                 wanted[unit] = entries[key]
+            former = before[holders[key]] if key in holders else None
             if wanted:
                 holders[key] = self._first(key, wanted)
+                claims[key] = wanted
             else:
-                del claims[key], holders[key]
+                claims.pop(key, None)
+                holders.pop(key, None)
             if former != (wanted[holders[key]] if wanted else None):
-                changed[key] = former
+                changed.setdefault(key, former)
             self._count += bool(wanted) - (former is not None)
         if entries:
             block.keys[unit] = frozenset(entries)
+        else:
+            del block.keys[unit]
         if len(block.keys) == 1:
             (one,) = block.keys
             self._blocks[group] = _Sole.of(one, group, block.entries(group))
@@ -268,3 +328,46 @@ class Reading:
         for group, block in self._blocks.items():
             if block.met != self._number:
                 yield from self._left.get(group) or block.entries(group)
+
+
+class ExclusiveNames:
+    """The owner of each name that only one unit may have: the oldest, then by namespace and name.
+
+    Two Services cannot share a name: a CNAME allows no other data, and SRV records of one would lead to
+    addresses of the other.
+    """
+
+    def __init__(self) -> None:
+        self._wanting: dict[Name, list[tuple[Seniority, Unit]]] = {}
+        self._wanted: dict[Unit, Mapping[Name, Seniority]] = {}
+        self.changed: set[Unit] = set()
+        """Units whose ownership changed, or that want a name and do not have it; emptied by the user."""
+
+    def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
+        """Replace all names that ``unit`` wants."""
+        before = self._wanted.pop(unit, {})
+        if names:
+            self._wanted[unit] = names
+        for name in before.keys() | names.keys():
+            wanting = self._wanting.setdefault(name, [])
+            holder = wanting[0][1] if wanting else None
+            if name in before:
+                wanting.remove((before[name], unit))
+            if name in names:
+                insort(wanting, (names[name], unit))
+            heir = wanting[0][1] if wanting else None
+            if not wanting:
+                del self._wanting[name]
+            if heir != holder:
+                self.changed |= {one for one in (holder, heir) if one is not None and one != unit}
+            if name in names and heir != unit:
+                self.changed.add(unit)
+
+    def holder(self, name: Name) -> Unit | None:
+        """The unit that has the name."""
+        wanting = self._wanting.get(name)
+        return wanting[0][1] if wanting else None
+
+    def losers(self, name: Name) -> list[Unit]:
+        """The units that want the name and do not have it, the next in line first."""
+        return [unit for _, unit in self._wanting.get(name, [])[1:]]

@@ -92,7 +92,7 @@ class _Question(msgspec.Struct, frozen=True):
     answer: Callable[[], None]
 
 
-class Inbox:
+class EventQueue:
     """A queue with the methods that the reflectors (`kube2etcd.kube.reflector.Sink`) expect."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -109,8 +109,17 @@ class Inbox:
         """Number of queued events."""
         return self._queue.qsize()
 
-    def put(self, event: SyncEvent) -> None:
-        """Add an event, from any thread, without blocking."""
+    def put(self, event: SyncEvent, *, wait: bool = False) -> None:
+        """Add an event, from any thread.
+
+        ``wait``: block while `MAX_EVENTS` are queued.  Only for threads that hold no lock the loop may take,
+        and whose source can be read again.
+        """
+        while wait:
+            self._room.clear()
+            if self._queue.qsize() < MAX_EVENTS:
+                break
+            self._room.wait(1.0)
         self._queue.put((self._clock(), event))
 
     def ask(self, question: Callable[[], _T], timeout: float) -> _T:
@@ -133,34 +142,19 @@ class Inbox:
         finally:
             future.cancel()
 
-    def wait_for_room(self) -> None:
-        """Block while `MAX_EVENTS` are queued.
-
-        Only for threads that hold no lock the loop may take, and whose source can be read again.
-        """
-        while True:
-            self._room.clear()
-            if self._queue.qsize() < MAX_EVENTS:
-                return
-            self._room.wait(1.0)
-
     def drain(self, timeout: float) -> list[SyncEvent]:
         """All queued events, after waiting at most ``timeout`` seconds for the first.
 
         Runs the callbacks of `ask` on the way.
         """
-        try:
-            self.oldest, first = self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
-        except queue.Empty:
-            self.arrivals = []
-            return []
-        drained = [(self.oldest, first)]
+        drained: list[tuple[float, SyncEvent | _Question]] = []
         while len(drained) < MAX_EVENTS:
             try:
-                drained.append(self._queue.get_nowait())
+                drained.append(self._queue.get(timeout=0 if drained else max(0, timeout)))
             except queue.Empty:
                 break
         self._room.set()
+        self.oldest = drained[0][0] if drained else self.oldest
         self.arrivals = [(one.kind, moment) for moment, one in drained if isinstance(one, Changed)]
         events: list[SyncEvent] = []
         for _, one in drained:
@@ -178,8 +172,7 @@ class Inbox:
 
     def apply(self, kind: Kind, event: Event) -> None:
         """A reflector's event; blocks while the queue is full, so the watch is not read on."""
-        self.wait_for_room()
-        self.put(Changed(kind.name, event))
+        self.put(Changed(kind.name, event), wait=True)
 
     def failing(self, kind: Kind, since: float, error: ApiError) -> None:
         """A reflector cannot list or watch."""

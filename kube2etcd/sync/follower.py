@@ -16,7 +16,7 @@ from typing import Final
 from kube2etcd.backoff import Backoff
 from kube2etcd.errors import EtcdCompacted, EtcdError
 from kube2etcd.etcd import KeyStore
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,13 @@ _MANY = 3
 class EtcdFollower:
     """One thread that watches etcd from the revision of the last `follow`."""
 
-    def __init__(self, store: KeyStore, inbox: Inbox, rng: random.Random | None = None) -> None:
+    def __init__(self, store: KeyStore, queue: EventQueue, rng: random.Random | None = None) -> None:
         self._store = store
         self._backoff = Backoff(rng or random.Random(), PAUSE_LIMIT)
         # Reasons and number of failed watches since the last stable one.
         self._reasons: set[str] = set()
         self._failures = 0
-        self._inbox = inbox
+        self._queue = queue
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ended = threading.Event()
@@ -105,8 +105,7 @@ class EtcdFollower:
                     return
                 if stands is None:
                     stands = time.monotonic()
-                self._inbox.wait_for_room()
-                self._inbox.put(EtcdChanged(batch, number))
+                self._queue.put(EtcdChanged(batch, number), wait=True)
         except Exception as error:
             why = _reason(error)
             possible = isinstance(error, EtcdCompacted)
@@ -119,7 +118,7 @@ class EtcdFollower:
             why = self._hold_back(min(self._backoff.next(), limit), ended) or why
         # Once the loop has read etcd for another reason, this watch is superseded.
         if not ended.is_set():
-            self._inbox.put(EtcdLost(why, number, why in self._reasons))
+            self._queue.put(EtcdLost(why, number, why in self._reasons))
             self._reasons.add(why)
 
     def _note(self, why: str, stood: float) -> None:

@@ -1,4 +1,5 @@
-"""Cluster events into the store: which kinds have been listed, and which units to publish again."""
+"""Cluster events into the store: which kinds have been listed, which units to publish again, and what the
+log says of objects that have no names."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ from kube2etcd.metrics import Metrics
 from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import Changed, Failing, Healthy, Listed, Rezoned, Wake
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reasons import lines
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +21,49 @@ GONE_AFTER: Final = 300.0
 """Seconds for which the API server must say that a listed kind is not installed before that counts as an
 empty list: it says so too while it starts, or while a CRD is replaced."""
 
-AT_ONCE: Final = 256
+BATCH: Final = 256
 """Units published at once: etcd writes the keys of the last ones meanwhile."""
+
+AT_ONCE: Final = 100
+"""Reasons logged in one turn, such as after the initial lists."""
+
+LONGEST: Final = 300
+"""Characters of a reason that are logged; an annotation may hold 256 KiB."""
+
+MOST: Final = 16
+"""Different reasons logged per object: a guest that changes its address every second gives a new one each
+time."""
+
+ENOUGH: Final = "the reason keeps changing; see kube2etcd explain for the current one"
+"""Replaces the last one."""
 
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned | Wake
 
 LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
 """Gets each object of which records are left out, with the reason; must not block."""
+
+
+def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
+    """``reason``, unless it was logged for ``unit`` before; notes it, as a hash: users write long texts."""
+    known = logged.get(unit, ())
+    if len(known) == MOST or hash(reason) in known:
+        return ""
+    logged[unit] = (*known, hash(reason))
+    return reason if len(known) + 1 < MOST else ENOUGH
+
+
+def lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
+    """Log lines for these, at most `AT_ONCE` and one that counts the rest."""
+    found = [
+        f"{unit}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '…'}"
+        for unit, reason in reasons[:AT_ONCE]
+    ]
+    if reasons[AT_ONCE:]:
+        found.append(
+            f"{len(reasons) - AT_ONCE} more records are left out for odd reasons; "
+            "kube2etcd explain NAME tells one"
+        )
+    return found
 
 
 class Listings:
@@ -49,6 +85,8 @@ class Listings:
         """Kinds that cannot be listed or watched, and since when (on the clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
         self._left_out = left_out
+        self.logged: dict[Unit, tuple[int, ...]] = {}
+        """Reasons logged for each unit that has any (`fresh`)."""
         self.units = set(publisher.units())
         """The units to publish again."""
         self.touched: set[Unit] = set()
@@ -58,8 +96,33 @@ class Listings:
 
     def apply(self, event: ClusterEvent) -> None:
         """Apply one event.  One that cannot be applied, for an unforeseen reason, is logged and dropped."""
+        publisher, metrics = self._publisher, self._metrics
         try:
-            self._apply(event)
+            match event:
+                case Listed():
+                    self._listed(event)
+                case Changed(kind, change):
+                    units = publisher.store.apply(kind, change)
+                    self.units |= publisher.with_followers(units) if kind == "namespaces" else units
+                    metrics.events.labels(kind).inc()
+                    if change.type == "DELETED":
+                        # An object that is no unit of its own is not published again when it goes.
+                        self.logged.pop(Unit(kind, change.namespace, change.name), None)
+                    elif change.rejected is not None:
+                        self._log_rejected(kind, change.rejected)
+                case Failing(kind, absent=True):
+                    self._not_installed(kind)
+                case Failing(kind, since):
+                    self._absent.pop(kind, None)
+                    self.stale[kind] = since
+                    metrics.failures.labels(kind).inc()
+                    metrics.stale_for(kind, self._clock() - since)
+                case Healthy(kind):
+                    self._followed(kind)
+                    metrics.watches.labels(kind).inc()
+                    metrics.stale_for(kind, None)
+                case Rezoned(zones):
+                    self.units |= publisher.rezone(zones)
         except Exception:
             what = event.event if isinstance(event, Changed) else event
             self._drop(f"{type(event).__name__} {what}"[:300])
@@ -70,22 +133,26 @@ class Listings:
 
         A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
         """
-        self.touched, self.units = self._publisher.with_followers(self.units), set()
+        publisher = self._publisher
+        self.touched, self.units = self.units, set()
         units = list(self.touched)
-        if len(units) > AT_ONCE:
+        if len(units) > BATCH:
             # The oldest first: what they have is not taken from them later.
-            units.sort(key=self._publisher.seniority)
-        for first in range(0, len(units), AT_ONCE):
-            some = units[first : first + AT_ONCE]
+            units.sort(key=publisher.seniority)
+        for first in range(0, len(units), BATCH):
+            some = units[first : first + BATCH]
             try:
-                yield self._publisher.refresh(some)
+                yield publisher.refresh(some)
             except Exception:
-                for unit in sorted(some):
-                    yield self._refresh_one(unit)
-        refused = self._publisher.take_reasons()
-        for line in lines(refused):
-            log.warning("%s", line)
-        self._left_out(refused)
+                yield from map(self._refresh_one, sorted(some))
+        for unit in self.logged.keys() & self.touched:
+            if not publisher.exists(unit):
+                del self.logged[unit]  # a later one of the same name starts afresh
+        new = [(unit, fresh(self.logged, unit, reason)) for unit, reason in publisher.take_reasons()]
+        if left_out := [one for one in new if one[1]]:
+            for line in lines(left_out):
+                log.warning("%s", line)
+            self._left_out(left_out)
 
     def came_empty(self) -> bool:
         """Whether, since the last call, a kind that had objects (or was never listed) was listed empty."""
@@ -97,51 +164,24 @@ class Listings:
             return self._publisher.refresh([unit])
         except Exception:
             self._drop(str(unit))
-            # What changed before it failed comes with the next unit.
-            return {}
+            return self._publisher.take_changed()
 
     def _drop(self, what: str) -> None:
         log.exception("%s: unforeseen error; it is left as it was", what)
         self._metrics.unforeseen.inc()
 
-    def _apply(self, event: ClusterEvent) -> None:
-        publisher, metrics = self._publisher, self._metrics
-        match event:
-            case Listed():
-                self._listed(event)
-            case Changed(kind, change):
-                self.units |= publisher.store.apply(kind, change)
-                metrics.events.labels(kind).inc()
-                if change.type == "DELETED":
-                    # An object that is no unit of its own is not published again when it goes.
-                    publisher.logged_reasons.forget(Unit(kind, change.namespace, change.name))
-                elif change.rejected is not None:
-                    self._log_rejected(kind, change.rejected)
-            case Failing(kind, since, absent):
-                if absent:
-                    self._not_installed(kind)
-                else:
-                    self._absent.pop(kind, None)
-                    self.stale[kind] = since
-                    metrics.failures.labels(kind).inc()
-                    metrics.stale_for(kind, self._clock() - since)
-            case Healthy(kind):
-                self._followed(kind)
-                metrics.watches.labels(kind).inc()
-                metrics.stale_for(kind, None)
-            case Rezoned(zones):
-                self.units |= publisher.rezone(zones)
-
     def _listed(self, event: Listed) -> None:
         kind, store = event.kind, self._publisher.store
         if not (event.objects or event.rejected) and (store.count(kind) or kind in self.waiting):
             self._empty.add(kind)
-        self.units |= store.replace(kind, event.objects, event.rejected)
+        units = store.replace(kind, event.objects, event.rejected)
+        self.units |= self._publisher.with_followers(units) if kind == "namespaces" else units
         self.waiting.discard(kind)
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self._followed(kind)
         self._metrics.listed(kind)
-        self._publisher.logged_reasons.listed(kind, store.knows)
+        for unit in [one for one in self.logged if one.kind == kind and not store.knows(one)]:
+            del self.logged[unit]
         for one in event.rejected:
             self._log_rejected(kind, one)
 
@@ -163,5 +203,5 @@ class Listings:
 
     def _log_rejected(self, kind: str, one: Rejected) -> None:
         unit = Unit(kind, one.namespace, one.name)
-        for reason in self._publisher.logged_reasons.fresh(unit, [one.reason]):
+        if reason := fresh(self.logged, unit, one.reason):
             log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)

@@ -16,7 +16,7 @@ from kube2etcd.sync.claims import Claims, Entries, Former
 
 
 class Mirror(Entries):
-    """Keys and values of etcd at `revision`; stale while `lost`."""
+    """Keys and values of etcd at `revision`; stale while `lost`, until the next full reading."""
 
     def __init__(self, desired: Claims) -> None:
         self.unlike: Former = dict.fromkeys(desired)
@@ -83,10 +83,6 @@ class Mirror(Entries):
         for key, before in former.items():
             self._hold(key, self.unlike.pop(key, before))
 
-    def lose(self) -> None:
-        """Mark the copy as stale until the next full reading."""
-        self.lost = True
-
     def caught_up(self, revision: int) -> None:
         """Everything up to ``revision`` is in; its events may still arrive and are skipped."""
         self.revision = revision
@@ -117,7 +113,7 @@ class Mirror(Entries):
         if len(result.own_revisions) == result.revision - self.revision:
             self.caught_up(result.revision)
         else:
-            self.lose()  # another writer was there meanwhile
+            self.lost = True  # another writer was there meanwhile
 
     def take(self, batch: changes.WatchBatch) -> set[bytes]:
         """Apply a watch batch; returns the keys that other writers changed."""

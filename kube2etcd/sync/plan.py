@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.groups import Groups
+from kube2etcd.sync.claims import Groups
 from skydns_compat.layout import OWN, Layout
 from skydns_compat.message import owner_of
 from skydns_compat.names import REVERSE, Name

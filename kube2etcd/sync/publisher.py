@@ -15,10 +15,7 @@ from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.sync.claims import Claims, Former, Rank
-from kube2etcd.sync.groups import Groups
-from kube2etcd.sync.ownership import ExclusiveNames, Seniority
-from kube2etcd.sync.reasons import LoggedReasons
+from kube2etcd.sync.claims import Claims, ExclusiveNames, Former, Groups, Rank, Seniority
 from kube2etcd.zones.base import Expected, Published, Taken, Zone, sort_of
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
@@ -54,8 +51,7 @@ class Publisher:
         self.refusals: Counter[str] = Counter()
         """How many records were asked for and could not be made, by the sort of the reason."""
         self._exclusive = ExclusiveNames()
-        self.logged_reasons = LoggedReasons()
-        self._unlogged: list[tuple[Unit, str]] = []
+        self._odd: list[tuple[Unit, str]] = []
         self.refresh(self._zone_units)
 
     def rezone(self, external: Iterable[Zone]) -> set[Unit]:
@@ -86,23 +82,31 @@ class Publisher:
     def refresh(self, units: Iterable[Unit]) -> Former:
         """Derive these units again; returns the keys whose desired value changed, with the former one.
 
-        Where a Namespace is among them, so are its followers (`with_followers`).  What changed before a unit
-        raised an error comes with the next call.
+        Where a Namespace is among them, so are its followers (`with_followers`).  Should a unit raise an
+        error, `take_changed` has what changed before.
         """
+        exclusive, changed = self._exclusive, self._changed
         for unit in units:
             found = self._found(unit)
-            self._exclusive.want(unit, self._wanted(unit, found))
-            if unit not in self._exclusive.changed:
-                self._put(unit, found)
+            wanted: dict[Name, Seniority] = {}
+            for _, published in found:
+                name = published.exclusive_name
+                # Nothing wants a name where it has no record.
+                if name is not None and any(record.name.below(name) for record in published.records):
+                    wanted[name] = self.seniority(unit)
+            exclusive.want(unit, wanted)
+            if unit not in exclusive.changed:
+                self.desired.put(unit, self._claim(unit, found), changed)
         # Ownership of names is final only now.
-        for unit in self._exclusive.take_changed():
-            self._put(unit, self.by_zone(unit))
+        for unit in sorted(exclusive.changed):
+            exclusive.changed.discard(unit)
+            self.desired.put(unit, self._claim(unit, self.by_zone(unit)), changed)
+        return self.take_changed()
+
+    def take_changed(self) -> Former:
+        """The keys whose desired value changed since the last call, with the former one."""
         changed, self._changed = self._changed, {}
         return changed
-
-    def _put(self, unit: Unit, found: _Found) -> None:
-        for key, former in self.desired.put(unit, self._claim(unit, found)).items():
-            self._changed.setdefault(key, former)
 
     def published(self, unit: Unit) -> Published:
         """The records of one unit in all zones, with the reasons for records left out."""
@@ -142,32 +146,29 @@ class Publisher:
         found = [(zone, zone.publish(unit, self.store)) for zone in self.zones if unit.kind in zone.kinds]
         if unit.kind != NAMES:
             for zone, published in found:
-                self._leave_to_others(zone, published)
-                self._limit_alias(zone, published)
+                if self._within[zone.name] or self._external:
+                    self._leave_to_others(zone, published)
+                records = published.records
+                if records and isinstance(records[0].data, Alias):
+                    self._limit_alias(zone, published, records[0].name, records[0].data.target)
         return found
 
     def _leave_to_others(self, zone: Zone, published: Published) -> None:
         """Leave out what the server asks another zone for."""
         within = self._within[zone.name]
-        if within:
-            published.records = [
-                one for one in published.records if not self._elsewhere(one.name, within, published)
-            ]
+        published.records = [
+            one for one in published.records if not self._elsewhere(one.name, within, published)
+        ]
+        published.pointers = [
+            one
+            for one in published.pointers
             # An address leads back to names that exist: to none of those that were taken out.
-            published.pointers = [
-                one for one in published.pointers if not any(map(_target(one).below, within))
-            ]
-        if self._external:
-            published.pointers = [
-                one for one in published.pointers if not self._elsewhere(one.name, self._external, published)
-            ]
+            if not (isinstance(one.data, Pointer) and any(map(one.data.target.below, within)))
+            and not self._elsewhere(one.name, self._external, published)
+        ]
 
-    def _limit_alias(self, zone: Zone, published: Published) -> None:
+    def _limit_alias(self, zone: Zone, published: Published, name: Name, target: Name) -> None:
         """Keep an alias within the zone from giving what lies below its target."""
-        first = published.records[0] if published.records else None
-        if first is None or not isinstance(first.data, Alias):
-            return
-        target = first.data.target
         if not self.layout.can_follow(target):
             published.left_out.append(
                 f"{target} cannot be followed: the server would read the keys of others"
@@ -176,7 +177,7 @@ class Publisher:
             return
         answering = self.zone_of(target)
         if answering is not None and not answering.can_follow(target):
-            published.records[0] = Record(first.name, Alias(target, follow=False), first.ttl)
+            published.records[0] = Record(name, Alias(target, follow=False), published.records[0].ttl)
             published.left_out.append(Expected(f"{target} has no addresses that an alias can lead to"))
 
     def _elsewhere(self, name: Name, zones: Iterable[Name], published: Published) -> bool:
@@ -222,8 +223,8 @@ class Publisher:
         return self._refused.keys()
 
     def take_reasons(self) -> list[tuple[Unit, str]]:
-        """What was left out for an odd reason since the last call; each reason once for each object."""
-        reasons, self._unlogged = self._unlogged, []
+        """What was left out for an odd reason since the last call; the reasons of rejected objects aside."""
+        reasons, self._odd = list(dict.fromkeys(self._odd)), []
         return reasons
 
     def with_followers(self, units: set[Unit]) -> set[Unit]:
@@ -249,15 +250,6 @@ class Publisher:
         """Whether ``key`` is a PTR record's, which units of any name may claim."""
         return key.startswith(self._reverse)
 
-    def _wanted(self, unit: Unit, found: _Found) -> Mapping[Name, Seniority]:
-        """The names that the unit cannot share; nothing wants a name where it has no record."""
-        wanted: dict[Name, Seniority] = {}
-        for _, published in found:
-            name = published.exclusive_name
-            if name is not None and any(record.name.below(name) for record in published.records):
-                wanted[name] = self.seniority(unit)
-        return wanted
-
     def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
         """The keys and values of a unit; counts and notes what it leaves out."""
         claims: dict[bytes, bytes] = {}
@@ -276,20 +268,22 @@ class Publisher:
         if non_terminals:
             self._non_terminals[unit] = frozenset(non_terminals.keys() - claims.keys())
             claims = non_terminals | claims
+        if unit in self._refused:
+            self.refusals.subtract(self._refused.pop(unit))
         rejected = self.store.rejected(unit) is not None
-        self._count(unit, ("unreadable",) if rejected else tuple(map(sort_of, left_out)))
-        if not rejected and (left_out or len(self.logged_reasons)):
-            odd = [reason for reason in left_out if not isinstance(reason, Expected)]
-            if self._present(unit):
-                self._unlogged += [(unit, reason) for reason in self.logged_reasons.fresh(unit, odd)]
-            else:
-                self.logged_reasons.forget(unit)
+        if rejected or left_out:
+            sorts = ("unreadable",) if rejected else tuple(map(sort_of, left_out))
+            self._refused[unit] = sorts
+            self.refusals.update(sorts)
+        if left_out and not rejected:
+            self._odd += [(unit, reason) for reason in left_out if not isinstance(reason, Expected)]
         return claims
 
-    def _present(self, unit: Unit) -> bool:
+    def exists(self, unit: Unit) -> bool:
+        """Whether there is an object, readable or not, that makes the unit."""
         if unit.kind == NAMES:
             return bool(self.store.holders(unit.name))
-        return unit in self._zone_units or self.store.get(unit) is not None
+        return unit in self._zone_units or self.store.knows(unit)
 
     def _rank(self, unit: Unit, key: bytes, value: bytes) -> Rank:
         """The place of a unit among the claimants of a key; asked only where there are several."""
@@ -304,13 +298,3 @@ class Publisher:
             address = address_of(name) if name is not None else None
             length = 2 * len(target) + (address is not None and target[0] == dashed(address))
         return (worth, length, *self.seniority(unit))
-
-    def _count(self, unit: Unit, sorts: tuple[str, ...]) -> None:
-        self.refusals.subtract(self._refused.pop(unit, ()))
-        if sorts:
-            self._refused[unit] = sorts
-            self.refusals.update(sorts)
-
-
-def _target(record: Record) -> Name:
-    return record.data.target if isinstance(record.data, Pointer) else record.name

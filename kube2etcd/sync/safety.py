@@ -109,14 +109,10 @@ class Disputes:
         """Keys that we would write or delete, but leave alone."""
         self._owner = owner
         self._undone: dict[bytes, list[float]] = {}
-        self._disputed: set[bytes] = set()
+        self.disputed: set[bytes] = set()
+        """Keys that another writer with our owner id, who is believed to be alive, changes back."""
         self._probe_at, self._probes = 0.0, 0
         self._probe: tuple[bytes, float] | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether another writer with our owner id is believed to be alive."""
-        return bool(self._disputed)
 
     def withhold(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
         """``plan`` without changes that would revert the other writer again.
@@ -124,18 +120,22 @@ class Disputes:
         ``changed``: keys that other writers changed since the last turn.
         """
         for change in plan.changes:
-            if isinstance(change, Create) or change.key not in changed or not self._is_ours(change.before):
+            if (
+                isinstance(change, Create)
+                or change.key not in changed
+                or owner_of(change.before) != self._owner
+            ):
                 continue
             if self._undone_again(change.key, now):
                 self._dispute(change.key, now)
-        if not self.active:
+        if not self.disputed:
             return plan
         if self._probe is not None and now >= self._probe[1] + PROBE_STANDS:
             log.warning("etcd: the other writer with owner id %s is gone", self._owner)
             self._reset()
             return plan
-        kinds = (Update, Delete) if len(self._disputed) >= MAX_TRACKED else Delete
-        held = {one.key for one in plan.changes if one.key in self._disputed or isinstance(one, kinds)}
+        kinds = (Update, Delete) if len(self.disputed) >= MAX_TRACKED else Delete
+        held = {one.key for one in plan.changes if one.key in self.disputed or isinstance(one, kinds)}
         if self._probe is None and held and now >= self._probe_at:
             self._probe = min(held), now
             held.discard(self._probe[0])
@@ -143,9 +143,6 @@ class Disputes:
             self._reset()  # disputed keys have our value
         self.keys = held
         return plan.without(frozenset(held))
-
-    def _is_ours(self, value: bytes) -> bool:
-        return owner_of(value) == self._owner
 
     def _undone_again(self, key: bytes, now: float) -> bool:
         if self._probe is not None and self._probe[0] == key:
@@ -156,24 +153,24 @@ class Disputes:
         # The first keys stay: in a dispute over more, none would be seen twice if new ones took their place.
         if len(self._undone) < MAX_TRACKED:
             self._undone[key] = times
-        return len(times) > UNDONE or self.active
+        return len(times) > UNDONE or bool(self.disputed)
 
     def _dispute(self, key: bytes, now: float) -> None:
-        if not self.active:
+        if not self.disputed:
             log.error(
                 "etcd: another writer with owner id %s undoes our changes, such as %s: nothing is deleted"
                 " until it is gone; give each bridge and webhook on one etcd its own --owner-id",
                 self._owner,
                 key.decode(errors="replace"),
             )
-        if not self.active or self._probe is not None:
+        if not self.disputed or self._probe is not None:
             self._probe_at = now + PROBE_AFTER[min(self._probes, len(PROBE_AFTER) - 1)]
             self._probes, self._probe = self._probes + 1, None
-        if len(self._disputed) < MAX_TRACKED:
-            self._disputed.add(key)
+        if len(self.disputed) < MAX_TRACKED:
+            self.disputed.add(key)
 
     def _reset(self) -> None:
         self._undone.clear()
-        self._disputed.clear()
+        self.disputed.clear()
         self.keys = set()
         self._probes, self._probe = 0, None

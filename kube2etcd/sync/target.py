@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Final, Protocol
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
@@ -42,76 +42,6 @@ OTHERWISE: Final = 30.0
 for it would hold up the very rollout that ends it."""
 
 
-class Standby:
-    """Differences that a bridge which may not write (``--leader-elect``) sees."""
-
-    def __init__(self) -> None:
-        self.accepted = False
-        """Whether the difference has lasted so long that it must be intended by the leader."""
-        self._since: dict[bytes, float] = {}
-
-    @property
-    def keys(self) -> Set[bytes]:
-        """The keys that differ from what this bridge would write."""
-        return self._since.keys()
-
-    def note(self, keys: Iterable[bytes], now: float) -> None:
-        """Replace the set of differing keys."""
-        self._since = {key: self._since.get(key, now) for key in keys}
-
-    def lead(self) -> None:
-        """This bridge leads now and writes the difference itself."""
-        self._since.clear()
-
-    def bearable(self, now: float, was_equal: bool, entries: Container[bytes], wanted: int) -> bool:
-        """Whether etcd is close enough to equal; ``wanted``: number of desired keys."""
-        if not self._since:
-            return True
-        age = now - min(self._since.values())
-        missing = sum(key not in entries for key in self._since)
-        accepted = age > OTHERWISE and missing <= HELD_SHARE * wanted
-        if accepted and not self.accepted:
-            log.warning(
-                "etcd: %d keys differ from what this bridge would write; do leader and standby have the same"
-                " version and settings?",
-                len(self._since),
-            )
-        self.accepted = accepted
-        return accepted or (was_equal and age <= PATIENCE)
-
-
-class Foreign:
-    """Keys under our zones that are another writer's (guarantee G6): logged once, never changed."""
-
-    def __init__(self, name: Callable[[bytes], object]) -> None:
-        """``name`` gives the DNS name of a key."""
-        self.keys: set[bytes] = set()
-        self.malformed: set[bytes] = set()
-        self.contested: set[bytes] = set()
-        """Keys that we want and another writer keeps, since its owner id sorts first."""
-        self._name = name
-
-    def note(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
-        """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None for all."""
-        for key in plan.malformed - self.malformed:
-            log.warning(
-                "etcd: foreign key %s is malformed and breaks every name above it",
-                key.decode(errors="replace"),
-            )
-        for key in plan.contested - self.contested:
-            log.warning("%s is held by another writer, whose owner id sorts first", self._name(key))
-        for known, found in (
-            (self.keys, plan.foreign),
-            (self.malformed, plan.malformed),
-            (self.contested, plan.contested),
-        ):
-            if looked_at is None:
-                known.clear()
-            else:
-                known -= looked_at
-            known |= found
-
-
 class EntryStore(Protocol):
     """The store interface of the loop."""
 
@@ -137,42 +67,33 @@ class Target:
         """Whether etcd equalled the cluster at the last comparison."""
         self.trouble = ""
         """Why etcd cannot be read or written; empty when it can."""
-        self.other_leader = ""
-        """The current leader; empty when this bridge leads."""
         self.retry_at = 0.0
         """When etcd may be read again (on the clock)."""
+        self.watch = 0
+        """Number of the current watch."""
+        self.touched: set[bytes] = set()
+        """Keys whose desired value changed in this turn."""
         self.damaged: set[bytes] = set()
         """Keys that other writers changed since the last comparison."""
-        self.foreign = Foreign(publisher.layout.name)
-        self.standby = Standby()
+        self.foreign: set[bytes] = set()
+        """Keys under our zones that are another writer's (guarantee G6): logged once, never changed."""
+        self.malformed: set[bytes] = set()
+        self.contested: set[bytes] = set()
+        """Keys that we want and another writer keeps, since its owner id sorts first."""
+        self.other_leader = ""
+        """The current leader; empty when this bridge leads."""
+        self.lacking: dict[bytes, float] = {}
+        """Keys that a standby would write, and since when (clock)."""
+        self.accepted = False
+        """Whether a standby's difference has lasted so long that it must be intended by the leader."""
         self._store, self._publisher, self._metrics, self._progress = store, publisher, metrics, progress
         self._refused: dict[bytes, str] = {}
         self._offer_at = 0.0
-        self._watch = self._loads = 0
-
-    def refused(self) -> dict[bytes, str]:
-        """Keys that etcd refused and still lacks, each with its reason."""
-        unlike = self.mirror.unlike
-        self._refused = {key: reason for key, reason in self._refused.items() if key in unlike}
-        return self._refused
-
-    def pending(self, now: float) -> set[bytes]:
-        """Keys to compare in any case: damaged ones, those the leader lacks, refused ones when due."""
-        refused = self.refused().keys() if now >= self._offer_at else set()
-        return self.damaged | self.standby.keys | refused
-
-    def settled(self, now: float) -> bool:
-        """Whether etcd was equal, and nothing of it must be looked at."""
-        return self.equal and not self.mirror.lost and not self.pending(now)
-
-    def repairs(self, plan: Plan, others: Set[bytes]) -> set[bytes]:
-        """The keys of ``plan`` that another writer changed and that are not among ``others``."""
-        damaged = self.damaged - others
-        return damaged & {change.key for change in plan.changes} if damaged else damaged
+        self._loads = 0
 
     def apply(self, event: EtcdChanged | EtcdLost) -> None:
         """Apply an event of the etcd watch; those of an earlier watch are dropped."""
-        if event.watch != self._watch:
+        if event.watch != self.watch:
             return
         if isinstance(event, EtcdChanged):
             self.damaged |= self.mirror.take(event.batch)
@@ -182,36 +103,131 @@ class Target:
             log.log(
                 logging.DEBUG if event.again else logging.WARNING, "reading etcd in full: %s", event.reason
             )
-        self.lose()
+        self._lose()
 
-    def elect(self, other_leader: str) -> bool:
-        """Update the leader, and whether it is another: a new one compares everything, since its predecessor
-        may have been behind."""
-        before, self.other_leader = self.other_leader, other_leader
-        if before and not other_leader:
-            self.standby.lead()
-            self.mirror.lose()
+    def elect(self, other_leader: str) -> None:
+        """Update the leader: a new one compares everything, since its predecessor may have been behind."""
+        if self.other_leader and not other_leader:
+            self.lacking.clear()  # we write it now
+            self.mirror.lost = True
             self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is no repair
+        self.other_leader = other_leader
         self._metrics.leads.set(not other_leader)
-        return before != other_leader
 
-    def load(self, now: float, ready: Callable[[], object]) -> None:
-        """Read all of etcd; ``ready`` is called before the first key is compared, if there is any."""
+    def desire(self, refreshed: Iterable[Former]) -> None:
+        """Note that desired values have changed."""
+        for changed in refreshed:
+            self.mirror.desire(changed)
+            if self.mirror.revision:  # at first it is everything
+                self.touched.update(changed)
+
+    def load(self, now: float, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
+        """Read all of etcd; an empty one is filled with what is ``refreshed``, if we lead.
+
+        What was written: the first changes, and how many more.
+        """
         self.retry_at = now + ETCD_RETRY
-        unlike = self.mirror.load(self._store.read, ready)
+        # Derived before the first key is compared, if there is any.
+        unlike = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
         self.damaged |= unlike if self._loads else set()  # at first nothing is known
         self._loads += 1
+        return ([], 0) if self.mirror or self.other_leader else self._fill(refreshed)
 
-    def follow(self, follow: Callable[[int], int]) -> None:
-        """Watch from the mirror's revision."""
-        self._watch = follow(self.mirror.revision + 1)
+    def refused(self) -> dict[bytes, str]:
+        """Keys that etcd refused and still lacks, each with its reason."""
+        if self._refused:
+            unlike = self.mirror.unlike
+            self._refused = {key: reason for key, reason in self._refused.items() if key in unlike}
+        return self._refused
 
-    def fill(self, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
+    def pending(self, now: float) -> set[bytes]:
+        """Keys to compare in any case: damaged ones, those the leader lacks, refused ones when due."""
+        return self.damaged.union(self.lacking, self._refused if now >= self._offer_at else ())
+
+    def at_rest(self) -> bool:
+        """Whether etcd is equal, and nothing of it must be looked at."""
+        return self.equal and not (self.mirror.lost or self.damaged or self.lacking or self._refused)
+
+    def note_foreign(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
+        """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None for all."""
+        for key in plan.malformed - self.malformed:
+            log.warning(
+                "etcd: foreign key %s is malformed and breaks every name above it",
+                key.decode(errors="replace"),
+            )
+        for key in plan.contested - self.contested:
+            name = self._publisher.layout.name(key)
+            log.warning("%s is held by another writer, whose owner id sorts first", name)
+        for known, found in (
+            (self.foreign, plan.foreign),
+            (self.malformed, plan.malformed),
+            (self.contested, plan.contested),
+        ):
+            if looked_at is None:
+                known.clear()
+            else:
+                known -= looked_at
+            known |= found
+
+    def stand_by(self, plan: Plan, now: float) -> Plan:
+        """``plan`` if we may write, else nothing of it: the leader is to do so."""
+        if not self.other_leader:
+            return plan
+        self.lacking = {change.key: self.lacking.get(change.key, now) for change in plan.changes}
+        return Plan()
+
+    def repairs(self, plan: Plan, known: Set[bytes], full: bool) -> set[bytes]:
+        """The keys of ``plan`` that other writers changed, without the ``known`` ones.
+
+        Where a ``full`` read finds many, etcd lost its data and is not `equal`.
+        """
+        damaged = self.damaged - known
+        repairs = {change.key for change in plan.changes if change.key in damaged} if damaged else damaged
+        if full and len(repairs) > HELD_SHARE * len(self._publisher.desired):
+            self.equal = False
+        return repairs
+
+    def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
+        """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
+        result = self._store.apply(generations(plan, self._publisher.groups, MAX_TXN_OPS), self._progress)
+        self.mirror.wrote(plan.changes, result)
+        refused = {change.key for change, _ in result.refused}
+        accepted = Counter(isinstance(one, Delete) for one in plan.changes if one.key not in refused)
+        self._note(result, accepted[False], accepted[True])
+        self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
+        if repaired := len(repairs - refused):
+            self._metrics.repairs.inc(repaired)
+            log.warning("etcd: repaired %d keys that differed from what was written", repaired)
+
+    def compared(self, now: float) -> None:
+        """Update `equal` after all writes of the turn."""
+        self.trouble, self.damaged = "", set()
+        # A few refused keys affect their own names only; if etcd refuses everything it is not equal.
+        takes = len(self.refused()) <= HELD_SHARE * len(self._publisher.desired)
+        self.equal = (not self.lacking or self._bearable(now)) and takes
+        self._metrics.etcd_up(True)
+
+    def failed(self, error: EtcdError, now: float) -> None:
+        """Record a failed read or write of etcd."""
+        self._lose()
+        if isinstance(error, EtcdDeposed):
+            log.info("%s", error)
+            return
+        if str(error) != self.trouble:
+            log.warning("%s", error)
+        self.trouble = str(error)
+        self.retry_at = now + (FULL_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
+        self._metrics.etcd_up(False)
+
+    def _lose(self) -> None:
+        self.mirror.lost, self.equal = True, False
+
+    def _fill(self, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
         All of ``refreshed`` is taken, unless etcd fails.  PTR records are left to `write`: another unit may
-        have a better claim to the address.  Returns the first changes, more than `MANY` of them only where
-        they came at once, and how many there were in all: of more the log gives a total.
+        have a better claim to the address.  More than `MANY` changes are returned only where they came at
+        once: of more the log gives a total.
         """
         publisher, first, count = self._publisher, list[Change](), 0
 
@@ -236,19 +252,7 @@ class Target:
         self._loads = 1
         self.mirror.filled(result)
         self._note(result, count - len(result.refused), 0)
-        return first, count
-
-    def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
-        """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
-        result = self._store.apply(generations(plan, self._publisher.groups, MAX_TXN_OPS), self._progress)
-        self.mirror.wrote(plan.changes, result)
-        refused = {change.key for change, _ in result.refused}
-        accepted = Counter(isinstance(one, Delete) for one in plan.changes if one.key not in refused)
-        self._note(result, accepted[False], accepted[True])
-        self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
-        if repaired := len(repairs - refused):
-            self._metrics.repairs.inc(repaired)
-            log.warning("etcd: repaired %d keys that differed from what was written", repaired)
+        return first, count - len(first)
 
     def _note(self, result: changes.ApplyResult, puts: int, deletes: int) -> None:
         """Log and count what was written; ``puts`` and ``deletes`` without the refused ones."""
@@ -258,29 +262,16 @@ class Target:
         log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
 
-    def compared(self, now: float) -> None:
-        """Update `equal` after all writes of the turn."""
-        self.trouble, self.damaged = "", set()
-        wanted = len(self._publisher.desired)
-        # A few refused keys affect their own names only; if etcd refuses everything it is not equal.
-        takes = len(self.refused()) <= HELD_SHARE * wanted
-        self.equal = self.standby.bearable(now, self.equal, self.mirror, wanted) and takes
-        self._metrics.etcd_up(True)
-
-    def failed(self, error: EtcdError, now: float) -> None:
-        """Record a failed read or write of etcd."""
-        if isinstance(error, EtcdDeposed):
-            log.info("%s", error)
-            self.lose()
-            return
-        if str(error) != self.trouble:
-            log.warning("%s", error)
-        self.trouble = str(error)
-        self.retry_at = now + (FULL_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
-        self.lose()
-        self._metrics.etcd_up(False)
-
-    def lose(self) -> None:
-        """Mark the mirror as lost until the next full read."""
-        self.mirror.lose()
-        self.equal = False
+    def _bearable(self, now: float) -> bool:
+        """Whether what a standby would write leaves etcd close enough to equal."""
+        age = now - min(self.lacking.values())
+        missing = sum(key not in self.mirror for key in self.lacking)
+        accepted = age > OTHERWISE and missing <= HELD_SHARE * len(self._publisher.desired)
+        if accepted and not self.accepted:
+            log.warning(
+                "etcd: %d keys differ from what this bridge would write; do leader and standby have the same"
+                " version and settings?",
+                len(self.lacking),
+            )
+        self.accepted = accepted
+        return accepted or (self.equal and age <= PATIENCE)

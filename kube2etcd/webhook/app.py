@@ -19,7 +19,7 @@ from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, webhook_only
-from kube2etcd.app.process import Stopped, going_on, impatient, signals
+from kube2etcd.app.process import impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
@@ -31,7 +31,7 @@ from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Snapshot, Status, watched
 from kube2etcd.settings import HostPort, Settings
-from kube2etcd.sync.events import Changed, Inbox, Listed, Rezoned
+from kube2etcd.sync.events import Changed, EventQueue, Listed, Rezoned
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
@@ -62,8 +62,8 @@ RETRY: Final = 1.0
 class NameEvents:
     """Sends names to the reconciler, as events of the kind `KIND`.  Safe between threads."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
+    def __init__(self, queue: EventQueue) -> None:
+        self._queue = queue
         self._lock = threading.Lock()
         self._names: dict[str, DnsEndpoint] = {}
         self._listed = False
@@ -85,7 +85,7 @@ class NameEvents:
                     self._names.pop(name, None)
                     event = Event("DELETED", None, "", name)
                 if self._listed:
-                    self._inbox.put(Changed(KIND, event))
+                    self._queue.put(Changed(KIND, event))
             if not self._listed:
                 self._listed = True
                 self._list()
@@ -97,7 +97,7 @@ class NameEvents:
                 self._list()
 
     def _list(self) -> None:
-        self._inbox.put(Listed(KIND, list(self._names.values())))
+        self._queue.put(Listed(KIND, list(self._names.values())))
 
 
 class Webhook:
@@ -111,20 +111,20 @@ class Webhook:
         settings: Settings,
         store: StateStore,
         metrics: Metrics,
-        inbox: Inbox | None,
+        queue: EventQueue | None,
         status: Status,
         corefile: CorefileWriter | None = None,
     ) -> None:
-        """``inbox`` and ``status`` are the reconciler's; without an inbox there are no keys, and the webhook
+        """``queue`` and ``status`` are the reconciler's; without a queue there are no keys, and the webhook
         reports its own status.  ``corefile`` serves the domains.
 
         :raises SettingsError: the address of the API cannot be bound.
         """
         webhook = settings.webhook
-        self._settings, self._inbox, self._status, self._corefile = settings, inbox, status, corefile
+        self._settings, self._queue, self._status, self._corefile = settings, queue, status, corefile
         # With --dns-endpoints, names in state objects come from the API server, as to every other bridge.
         reflected = webhook.state_objects is not None and settings.dns_endpoints
-        self._events = NameEvents(inbox) if inbox is not None and not reflected else None
+        self._events = NameEvents(queue) if queue is not None and not reflected else None
         self.kinds = (KIND,) if self._events is not None else ()
         self._zoned = (settings.domains, webhook.cluster_ip)
         self._stop, self._compared = threading.Event(), threading.Event()
@@ -137,7 +137,7 @@ class Webhook:
                 cluster_parts(settings.domain) if settings.cluster_zone else (),
             ),
             hosts_file(settings),
-            self._publish if inbox is not None or corefile is not None else None,
+            self._publish if queue is not None or corefile is not None else None,
             metrics,
         )
         api = Api(self.provider, metrics)
@@ -175,7 +175,7 @@ class Webhook:
         while not self._stop.is_set():
             self.provider.repair()
             self._compared_at.beat()
-            if self._inbox is None:
+            if self._queue is None:
                 self._status.report(True)
             self._compared.set()
             self._stop.wait(RETRY if self.provider.conditions() else REPAIR)
@@ -187,9 +187,9 @@ class Webhook:
         cluster: tuple[Address, ...],
         refused: Mapping[str, str],
     ) -> None:
-        if self._inbox is not None and self._zoned != (domains, cluster):
+        if self._queue is not None and self._zoned != (domains, cluster):
             zones = build.external_zones(self._settings, domains, cluster)
-            self._inbox.put(Rezoned(tuple(zones)))
+            self._queue.put(Rezoned(tuple(zones)))
         self._zoned = (domains, cluster)
         if self._corefile is not None:
             self._corefile.serve(domains)
@@ -200,8 +200,8 @@ class Webhook:
 class Stored:
     """The names that a running webhook has stored, for a single pass."""
 
-    def __init__(self, settings: Settings, inbox: Inbox) -> None:
-        self._settings, self._inbox = settings, inbox
+    def __init__(self, settings: Settings, queue: EventQueue) -> None:
+        self._settings, self._queue = settings, queue
         self.kinds = (KIND,) if settings.webhook.state_objects is None else ()
 
     def relist(self, reason: str = "") -> None:
@@ -213,11 +213,11 @@ class Stored:
         domains = tuple(dict.fromkeys([*self._settings.domains, *state.domains]))
         cluster = self._settings.webhook.cluster_ip or state.cluster
         zones = build.external_zones(self._settings, domains, cluster)
-        self._inbox.put(Rezoned(tuple(zones)))
+        self._queue.put(Rezoned(tuple(zones)))
         names = Names()
         names.update(state.endpoints)
         everything = {name: names.of(name) for name in (*names, *state.refused)}
-        NameEvents(self._inbox).update(everything, state.refused)
+        NameEvents(self._queue).update(everything, state.refused)
 
 
 # --- kube2etcd webhook --------------------------------------------------------------------------------
@@ -255,17 +255,17 @@ def serve(
         raise SettingsError(f"--hosts-file {path}: {missing}")
     stop = stop or threading.Event()
     corefile = CorefileWriter(webhook_only(settings), changed) if settings.corefile.file is not None else None
-    inbox, metrics, status = Inbox(), Metrics(), Status()
+    queue, metrics, status = EventQueue(), Metrics(), Status()
     with watched(metrics, status), contextlib.ExitStack() as ending:
-        ending.enter_context(signals(stop, inbox))
+        ending.enter_context(signals(stop, queue))
         store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
-        webhook = Webhook(settings, store, metrics, inbox if with_etcd else None, status, corefile)
+        webhook = Webhook(settings, store, metrics, queue if with_etcd else None, status, corefile)
         probes = ProbeServer(
             settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND
         )
         _warn_of_open_api(settings)
         reconciler = (
-            _reconciler(settings, webhook, inbox, metrics, status, stop, ending) if with_etcd else None
+            _reconciler(settings, webhook, queue, metrics, status, stop, ending) if with_etcd else None
         )
         if corefile is not None:
             corefile.start()
@@ -275,8 +275,7 @@ def serve(
         webhook.start(wait=stop.is_set)
         ending.callback(webhook.stop)
         if reconciler is not None:
-            with contextlib.suppress(Stopped):
-                reconciler.run(stop)
+            reconciler.run()
         stop.wait()
         log.info("stopping")
 
@@ -284,7 +283,7 @@ def serve(
 def _reconciler(
     settings: Settings,
     webhook: Webhook,
-    inbox: Inbox,
+    queue: EventQueue,
     metrics: Metrics,
     status: Status,
     stop: threading.Event,
@@ -295,7 +294,7 @@ def _reconciler(
     ending.enter_context(impatient(stop, connection))
     ending.callback(connection.close)
     keys = EtcdStore(connection, build.etcd_prefixes(settings))
-    follower = EtcdFollower(keys, inbox)
+    follower = EtcdFollower(keys, queue)
     follower.start()
     ending.callback(follower.stop)
 
@@ -304,14 +303,14 @@ def _reconciler(
         Parts(
             publisher=Publisher(Store(), Layout(settings.etcd.prefix, owner(settings)), None, zones),
             etcd=keys,
-            inbox=inbox,
+            queue=queue,
             kinds=webhook.kinds,
             relist=webhook.relist,
             follow=follower.follow,
             metrics=metrics,
             status=status,
             resync_period=settings.resync_period,
-            progress=going_on(stop, status),
+            stop=stop,
         )
     )
 

@@ -8,11 +8,10 @@ from typing import cast
 
 import pytest
 
-from kube2etcd.app.process import Reload, Stopped, going_on, impatient, signals
+from kube2etcd.app.process import Reload, impatient, signals
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.metrics import Status
 from kube2etcd.settings import load_all
-from kube2etcd.sync.events import Inbox, Wake
+from kube2etcd.sync.events import EventQueue, Wake
 
 
 @pytest.fixture
@@ -77,22 +76,22 @@ def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.
 
 
 def test_signals_end_the_loop_and_change_the_level() -> None:
-    logger, inbox, stop = logging.getLogger("kube2etcd"), Inbox(), threading.Event()
+    logger, queue, stop = logging.getLogger("kube2etcd"), EventQueue(), threading.Event()
     before = logger.level, signal.getsignal(signal.SIGTERM)
-    with signals(stop, inbox):
+    with signals(stop, queue):
         signal.raise_signal(signal.SIGUSR1)
         assert logger.level == logging.DEBUG
         signal.raise_signal(signal.SIGUSR2)
         assert (logger.level, stop.is_set()) == (before[0], False)
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_set()
-        assert inbox.drain(0) == [Wake()]
+        assert queue.drain(0) == [Wake()]
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_another_thread_leaves_signals_alone() -> None:
     def serve() -> None:
-        with signals(threading.Event(), Inbox()):
+        with signals(threading.Event(), EventQueue()):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list[object] = []
@@ -100,15 +99,6 @@ def test_another_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
-
-
-def test_a_loop_beats_until_it_is_to_stop() -> None:
-    stop, status = threading.Event(), Status()
-    progress = going_on(stop, status)
-    progress(1)
-    stop.set()
-    with pytest.raises(Stopped):
-        progress(2)
 
 
 class Hanging:

@@ -13,7 +13,7 @@ from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
-from kube2etcd.sync.events import Changed, Failing, Inbox, Listed, Wake
+from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.names import Name
 from tests.sync.loop import OTHERS
@@ -31,11 +31,11 @@ def bridge() -> Bridge:
 
 def looked(bridge: Bridge) -> View:
     found: list[View] = []
-    inbox = bridge.loop.parts.inbox
+    queue = bridge.loop.parts.queue
     thread = threading.Thread(target=lambda: found.append(look(bridge.loop, 5)))
     thread.start()
     while thread.is_alive():
-        assert inbox.drain(0.05) == []
+        assert queue.drain(0.05) == []
     return found[0]
 
 
@@ -127,7 +127,7 @@ def explained(bridge: Bridge, name: str = NAME, rtype: str = "A") -> Explanation
     thread = threading.Thread(target=explain)
     thread.start()
     while thread.is_alive():
-        assert bridge.loop.parts.inbox.drain(0.05) == []
+        assert bridge.loop.parts.queue.drain(0.05) == []
     return found[0]
 
 
@@ -191,9 +191,9 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
     assert [one.startswith(reason) for one in found].count(True) == 1, found
 
 
-@pytest.mark.parametrize("whose", ["keys", "contested"])
+@pytest.mark.parametrize("whose", ["foreign", "contested"])
 def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str) -> None:
-    getattr(bridge.loop.target.foreign, whose).update(bridge.loop.publisher.desired)
+    getattr(bridge.loop.target, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
@@ -203,8 +203,8 @@ def test_a_question_holds_the_loop_for_a_few_objects_at_a_time(
 ) -> None:
     others = [Service(Metadata("shop", f"x{at}"), cluster_ip=f"10.1.0.{at}") for at in range(30)]
     bridge.turn(Listed("services", [WEB, *others]))
-    desired, inbox, read = bridge.loop.publisher.desired, bridge.loop.parts.inbox, list[int]()
-    within, pairs, ask = desired.within, desired.pairs, inbox.ask
+    desired, queue, read = bridge.loop.publisher.desired, bridge.loop.parts.queue, list[int]()
+    within, pairs, ask = desired.within, desired.pairs, queue.ask
 
     def counted(group: bytes) -> Mapping[bytes, bytes]:
         read[-1] += 1
@@ -221,7 +221,7 @@ def test_a_question_holds_the_loop_for_a_few_objects_at_a_time(
     monkeypatch.setattr(live, "GROUPS", 4)
     monkeypatch.setattr(desired, "within", counted)
     monkeypatch.setattr(desired, "pairs", whole)
-    monkeypatch.setattr(inbox, "ask", question)
+    monkeypatch.setattr(queue, "ask", question)
     assert explained(bridge).answers == (f"{NAME}. 30 IN A 10.0.0.1",)
     assert sum(read) > 30
     assert max(read) < 10
@@ -239,40 +239,40 @@ def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
 
 
 def test_a_question_is_answered_between_two_turns() -> None:
-    inbox = Inbox()
+    queue = EventQueue()
     answers: list[object] = []
 
     def asking() -> None:
-        answers.append(inbox.ask(threading.current_thread, 5))
+        answers.append(queue.ask(threading.current_thread, 5))
         with pytest.raises(ZeroDivisionError):
-            inbox.ask(lambda: 1 // 0, 5)
+            queue.ask(lambda: 1 // 0, 5)
         answers.append("raised")
 
     thread = threading.Thread(target=asking)
     thread.start()
     while len(answers) < 2:
-        assert inbox.drain(5) == []
+        assert queue.drain(5) == []
     thread.join()
     assert answers == [threading.current_thread(), "raised"]
 
 
 def test_a_loop_that_is_busy_is_not_waited_for() -> None:
-    inbox = Inbox()
+    queue = EventQueue()
     done: list[bool] = []
     with pytest.raises(TimeoutError):
-        inbox.ask(lambda: done.append(True), 0.01)
-    inbox.put(Wake())
-    assert inbox.length == 2
-    assert inbox.drain(0) == [Wake()]
+        queue.ask(lambda: done.append(True), 0.01)
+    queue.put(Wake())
+    assert queue.length == 2
+    assert queue.drain(0) == [Wake()]
     assert done == [], "nobody waits for it any more"
 
 
 def test_latency_is_measured_for_each_event(bridge: Bridge) -> None:
-    inbox = bridge.loop.parts.inbox
-    inbox.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
-    bridge.loop.turn(inbox.drain(0))
+    queue = bridge.loop.parts.queue
+    queue.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
+    bridge.loop.turn(queue.drain(0))
     [(_, seconds, kind)] = bridge.metrics.delays
     assert (kind, seconds >= 0) == ("services", True)
-    inbox.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
-    bridge.loop.turn(inbox.drain(0))
+    queue.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
+    bridge.loop.turn(queue.drain(0))
     assert len(bridge.metrics.delays) == 1, "an event that changes nothing has no latency"

@@ -14,7 +14,7 @@ from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.sync import follower as follower_module
-from kube2etcd.sync.events import EtcdLost, Inbox
+from kube2etcd.sync.events import EtcdLost, EventQueue
 from kube2etcd.sync.follower import EtcdFollower
 from tests.stack.harness import SLOW, Binaries, Etcd, wait_for
 from tests.stack.watching import Watching
@@ -286,19 +286,19 @@ def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: p
     monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
     password = etcd.restrict(*(prefix.decode() for prefix in PREFIXES))
     settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
-    inbox, chance = Inbox(), Longest()
+    queue, chance = EventQueue(), Longest()
     with EtcdConnection(settings) as connection:
         store = EtcdStore(connection, PREFIXES)
         revision = store.snapshot().revision
         store.apply([[(Put(b"/a/1", b"1"),)]])
-        follower = EtcdFollower(store, inbox, chance)
+        follower = EtcdFollower(store, queue, chance)
         follower.start()
         try:
             follower.follow(revision + 1)
             wait_for(lambda: chance.drawn, "the watch to be refused", 20)
-            assert inbox.drain(0) == [], "and that is held back"
+            assert queue.drain(0) == [], "and that is held back"
             end(etcd)
-            (lost,) = wait_for(lambda: inbox.drain(0.1), "the loss to be told", 20)
+            (lost,) = wait_for(lambda: queue.drain(0.1), "the loss to be told", 20)
             assert isinstance(lost, EtcdLost)
             assert "refuses the watch" not in lost.reason
         finally:

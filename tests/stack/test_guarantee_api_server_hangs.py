@@ -11,7 +11,7 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
-from kube2etcd.sync.events import Changed, Failing, Inbox, Listed
+from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed
 from tests.stack.coredns import on_keys
 from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of
 from tests.stack.harness import SLOW, ApiServer, Binaries, Etcd, wait_for
@@ -141,15 +141,15 @@ def test_a_half_open_watch(apiserver: ApiServer) -> None:
     with closing(Tunnel(apiserver.port)) as tunnel:
         server = {"server": f"https://127.0.0.1:{tunnel.port}"}
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")
-        inbox = Inbox()
+        queue = EventQueue()
         api = ApiConnection(ClusterSettings(kubeconfig))
         # a bridge waits for 90 s, which is longer than a quiet watch needs for its bookmarks
-        reflector = Reflector(KINDS["services"], api, inbox, inactivity=2.0, connect_timeout=2.0)
+        reflector = Reflector(KINDS["services"], api, queue, inactivity=2.0, connect_timeout=2.0)
         names: set[str] = set()
         failures: list[Failing] = []
 
         def seen(name: str) -> bool:
-            for news in inbox.drain(0.1):
+            for news in queue.drain(0.1):
                 if isinstance(news, Listed):
                     names.update(one.metadata.name for one in news.objects)
                 elif isinstance(news, Changed):

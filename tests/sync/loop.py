@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from kube2etcd.errors import EtcdError, EtcdNoSpace
+from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.kube.objects import ApiObject, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import EtcdChanged, Inbox, Listed, SyncEvent
+from kube2etcd.sync.events import EtcdChanged, EventQueue, Listed, SyncEvent
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
@@ -48,6 +49,8 @@ class Entries:
     written: list[changes.Change] = field(default_factory=list)
     tries: int = 0
     untold: list[WatchEvent] = field(default_factory=list)
+    fail_after: int = 0
+    """Becomes unavailable after so many transactions; 0: never."""
 
     def read(self, begin: changes.Begin) -> int:
         self.tries += 1
@@ -86,6 +89,8 @@ class Entries:
                 self.untold.append(WatchEvent(change.key, value, self.revision))
             if progress is not None:
                 progress(len(batch))
+            if len(own) == self.fail_after:
+                self.trouble, self.fail_after = EtcdUnavailable("gone"), 0
         return ApplyResult(max(own, default=0), frozenset(own), written, tuple(refused))
 
     def by_hand(self, key: bytes, value: bytes | None) -> EtcdChanged:
@@ -115,10 +120,10 @@ class World:
         entries: Entries | None = None,
         kinds: Iterable[str] = KINDS,
         *,
-        progress: Callable[[int], None] = lambda done: None,
+        stop: threading.Event | None = None,
         store: Store | None = None,
         other_leader: Callable[[], str] = str,
-        inbox: Inbox | None = None,
+        queue: EventQueue | None = None,
         relist: Callable[[str], None] | None = None,
         zones: Sequence[Zone] = (),
     ) -> None:
@@ -134,13 +139,13 @@ class World:
             Parts(
                 publisher=self.publisher,
                 etcd=self.etcd,
-                inbox=inbox or Inbox(clock.monotonic),
+                queue=queue or EventQueue(clock.monotonic),
                 kinds=kinds,
                 relist=relist or self.relists.append,
                 follow=self.follow,
                 metrics=self.metrics,
                 status=self.status,
-                progress=progress,
+                stop=stop or threading.Event(),
                 other_leader=other_leader,
                 clock=clock.monotonic,
             )

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.claims import Claims, Rank
-from kube2etcd.sync.groups import Groups
+from kube2etcd.sync.claims import Claims, Groups, Rank
 from skydns_compat.layout import Layout
 from tests.strategies import LAW
 

@@ -8,45 +8,45 @@ import pytest
 
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable
 from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
-from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Inbox, Listed, SyncEvent, Wake
+from kube2etcd.sync.events import Changed, EtcdLost, EventQueue, Failing, Healthy, Listed, SyncEvent, Wake
 
 SERVICES, MACHINES = KINDS["services"], KINDS["virtualmachineinstances"]
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, 0.001])
 def test_nothing_there(timeout: float) -> None:
-    assert Inbox().drain(timeout) == []
+    assert EventQueue().drain(timeout) == []
 
 
 def test_everything_comes_in_order() -> None:
-    inbox = Inbox()
+    queue = EventQueue()
     news: list[SyncEvent] = [Wake(), EtcdLost("gone"), Healthy("services")]
     for item in news:
-        inbox.put(item)
-    assert inbox.drain(9.0) == news
-    assert inbox.drain(0.0) == []
+        queue.put(item)
+    assert queue.drain(9.0) == news
+    assert queue.drain(0.0) == []
 
 
 def test_the_age_is_that_of_the_oldest() -> None:
-    inbox = Inbox()
-    started = inbox.oldest
-    inbox.put(Wake())
-    inbox.put(Wake())
-    inbox.drain(0.0)
-    first = inbox.oldest
+    queue = EventQueue()
+    started = queue.oldest
+    queue.put(Wake())
+    queue.put(Wake())
+    queue.drain(0.0)
+    first = queue.oldest
     assert first >= started
-    inbox.drain(0.0)
-    assert inbox.oldest == first
+    queue.drain(0.0)
+    assert queue.oldest == first
 
 
 def test_a_reflector_speaks() -> None:
-    inbox = Inbox()
+    queue = EventQueue()
     one, odd = Service(Metadata("shop", "web")), Rejected("services", "shop", "odd", "odd")
     event = Event("ADDED", one, "shop", "web")
-    inbox.replace(SERVICES, [one], "7", [odd])
-    inbox.apply(SERVICES, event)
-    inbox.healthy(SERVICES)
-    assert inbox.drain(0.0) == [
+    queue.replace(SERVICES, [one], "7", [odd])
+    queue.apply(SERVICES, event)
+    queue.healthy(SERVICES)
+    assert queue.drain(0.0) == [
         Listed("services", [one], [odd]),
         Changed("services", event),
         Healthy("services"),
@@ -63,36 +63,36 @@ def test_a_reflector_speaks() -> None:
     ],
 )
 def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError, absent: bool) -> None:
-    inbox = Inbox()
-    inbox.failing(kind, 3.0, error)
-    assert inbox.drain(0.0) == [Failing(kind.name, 3.0, absent)]
+    queue = EventQueue()
+    queue.failing(kind, 3.0, error)
+    assert queue.drain(0.0) == [Failing(kind.name, 3.0, absent)]
 
 
 def test_whoever_waits_is_woken_by_another_thread() -> None:
-    inbox = Inbox()
+    queue = EventQueue()
     found: list[SyncEvent] = []
-    waiting = threading.Thread(target=lambda: found.extend(inbox.drain(60.0)))
+    waiting = threading.Thread(target=lambda: found.extend(queue.drain(60.0)))
     waiting.start()
-    inbox.put(Wake())
+    queue.put(Wake())
     waiting.join(60.0)
     assert found == [Wake()]
 
 
 def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.sync.events.MAX_EVENTS", 10)
-    inbox = Inbox()
+    queue = EventQueue()
 
     def flood() -> None:
         for at in range(100):
-            inbox.apply(SERVICES, Event("DELETED", None, "shop", str(at)))
+            queue.apply(SERVICES, Event("DELETED", None, "shop", str(at)))
 
     threading.Thread(target=flood, daemon=True).start()
     got: list[SyncEvent] = []
     while len(got) < 10:
-        got += inbox.drain(5.0)
-    inbox.put(Wake())  # a signal handler must never wait
+        got += queue.drain(5.0)
+    queue.put(Wake())  # a signal handler must never wait
     while len(got) < 101:
-        drained = inbox.drain(5.0)
+        drained = queue.drain(5.0)
         assert 0 < len(drained) <= 10
         got += drained
     names = [one.event.name for one in got if isinstance(one, Changed)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.kube.objects import Metadata, Service
 from kube2etcd.sync.events import EtcdLost
 from kube2etcd.sync.listings import AT_ONCE
@@ -73,12 +72,8 @@ def test_a_refused_key_costs_no_other(clock: Clock) -> None:
 
 
 def test_a_failing_etcd_is_filled_later(clock: Clock) -> None:
-    etcd, failures = Entries(), [EtcdUnavailable("gone")]
-
-    def fail(_done: int) -> None:
-        etcd.trouble = failures.pop() if failures else etcd.trouble
-
-    world = World(clock, etcd, progress=fail).listed(*crowd())
+    etcd = Entries(fail_after=1)
+    world = World(clock, etcd).listed(*crowd())
     assert 0 < len(etcd.entries) < len(world.publisher.desired)
     assert not world.ready
     etcd.trouble = None

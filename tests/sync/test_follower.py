@@ -15,7 +15,7 @@ from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.sync import follower as module
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, Inbox, SyncEvent
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
 from kube2etcd.sync.follower import EtcdFollower
 from tests.running import running
 from tests.sync.loop import Clock
@@ -49,8 +49,8 @@ class Watched(Store):
 
 
 @pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
+def queue() -> EventQueue:
+    return EventQueue()
 
 
 class Refusing(Store):
@@ -80,71 +80,71 @@ class Chance(random.Random):
         return self.drawn
 
 
-def following(store: Store, inbox: Inbox, rng: random.Random | None = None) -> EtcdFollower:
-    follower = EtcdFollower(cast(EtcdStore, store), inbox, rng)
+def following(store: Store, queue: EventQueue, rng: random.Random | None = None) -> EtcdFollower:
+    follower = EtcdFollower(cast(EtcdStore, store), queue, rng)
     follower.start()
     return follower
 
 
-def told(inbox: Inbox, count: int) -> list[SyncEvent]:
+def told(queue: EventQueue, count: int) -> list[SyncEvent]:
     found: list[SyncEvent] = []
     while len(found) < count:
-        found += inbox.drain(10)
+        found += queue.drain(10)
     return found
 
 
-def test_each_watch_has_a_number(inbox: Inbox) -> None:
-    follower = following(Watched(), inbox)
+def test_each_watch_has_a_number(queue: EventQueue) -> None:
+    follower = following(Watched(), queue)
     first = follower.follow(5)
-    assert told(inbox, 1) == [EtcdChanged(WatchBatch(5), first)]
+    assert told(queue, 1) == [EtcdChanged(WatchBatch(5), first)]
     second = follower.follow(9)
-    assert told(inbox, 1) == [EtcdChanged(WatchBatch(9), second)]
+    assert told(queue, 1) == [EtcdChanged(WatchBatch(9), second)]
     assert first != second
     follower.stop()
-    assert inbox.drain(0) == []
+    assert queue.drain(0) == []
 
 
 def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
-    class Racing(Inbox):
+    class Racing(EventQueue):
         """The loop asks for another watch just as something of the former one comes in."""
 
-        def put(self, news: SyncEvent) -> None:
+        def put(self, event: SyncEvent, *, wait: bool = False) -> None:
             if not again:
                 again.append(follower.follow(1))
-            super().put(news)
+            super().put(event, wait=wait)
 
-    inbox = Racing()
-    follower = following(Watched(), inbox)
+    queue = Racing()
+    follower = following(Watched(), queue)
     again: list[int] = []
     first = follower.follow(900)
-    late, new = told(inbox, 2)
+    late, new = told(queue, 2)
     assert (late, new) == (EtcdChanged(WatchBatch(900), first), EtcdChanged(WatchBatch(1), again[0]))
     assert first != again[0]
     follower.stop()
 
 
 @pytest.mark.parametrize("error", [EtcdCompacted("compacted"), ZeroDivisionError("odd")])
-def test_a_watch_that_fails_says_so_with_its_number(inbox: Inbox, error: Exception) -> None:
+def test_a_watch_that_fails_says_so_with_its_number(queue: EventQueue, error: Exception) -> None:
     def fail(revision: int) -> None:
         raise error
 
-    follower = following(Watched(fail), inbox)
+    follower = following(Watched(fail), queue)
     number = follower.follow(5)
     lost: list[SyncEvent] = []
     while not lost:
-        lost = [news for news in inbox.drain(10) if isinstance(news, EtcdLost)]
+        lost = [news for news in queue.drain(10) if isinstance(news, EtcdLost)]
     assert isinstance(lost[0], EtcdLost)
     assert lost[0].watch == number
     assert str(error) in lost[0].reason
     follower.stop()
 
 
-def test_pauses_grow_while_no_watch_holds(inbox: Inbox, caplog: pytest.LogCaptureFixture) -> None:
+def test_pauses_grow_while_no_watch_holds(queue: EventQueue, caplog: pytest.LogCaptureFixture) -> None:
     chance = Chance(0.0)
-    follower = following(Refusing(), inbox, chance)
+    follower = following(Refusing(), queue, chance)
     for turn in range(8):
         number = follower.follow(turn)
-        assert told(inbox, 1) == [EtcdLost("no right to watch", number, again=turn > 0)]
+        assert told(queue, 1) == [EtcdLost("no right to watch", number, again=turn > 0)]
     assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
     (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
     assert said.startswith("no watch on etcd lasts (no right to watch)")
@@ -196,10 +196,12 @@ REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), 
         pytest.param(AWAY, True, module.CUT_LIMIT, id="a watch that stood"),
     ],
 )
-def test_end_is_held_back(inbox: Inbox, clock: Clock, error: Exception, stood: bool, pause: float) -> None:
+def test_end_is_held_back(
+    queue: EventQueue, clock: Clock, error: Exception, stood: bool, pause: float
+) -> None:
     store, began = Failing(error, stood), clock.now
-    EtcdFollower(cast(EtcdStore, store), inbox, Chance(1000.0))._watch(5, 1, Ended(clock))
-    assert inbox.drain(0)[-1] == EtcdLost(str(error), 1)
+    EtcdFollower(cast(EtcdStore, store), queue, Chance(1000.0))._watch(5, 1, Ended(clock))
+    assert queue.drain(0)[-1] == EtcdLost(str(error), 1)
     assert clock.now == began + pause
     assert store.probes == pause / module.PROBE
 
@@ -214,9 +216,11 @@ def test_end_is_held_back(inbox: Inbox, clock: Clock, error: Exception, stood: b
     ],
     ids=["dead", "wiped", "odd"],
 )
-def test_lost_etcd_is_told(inbox: Inbox, clock: Clock, trouble: Exception, said: str, stood: bool) -> None:
+def test_lost_etcd_is_told(
+    queue: EventQueue, clock: Clock, trouble: Exception, said: str, stood: bool
+) -> None:
     store, chance = Failing(REFUSED, stood), Chance(1000.0)
-    follower = EtcdFollower(cast(EtcdStore, store), inbox, chance)
+    follower = EtcdFollower(cast(EtcdStore, store), queue, chance)
     for again in range(5):
         store.trouble = None
 
@@ -225,52 +229,52 @@ def test_lost_etcd_is_told(inbox: Inbox, clock: Clock, trouble: Exception, said:
 
         began = clock.now
         follower._watch(5, again, Ended(clock, dies))
-        assert inbox.drain(0)[-1] == EtcdLost(said, again, again > 0)
+        assert queue.drain(0)[-1] == EtcdLost(said, again, again > 0)
         assert clock.now == began + module.PROBE
     assert set(chance.ceilings) == {BACKOFF_FIRST}, "and the pauses start afresh"
 
 
-def test_a_held_end_is_dropped_after_a_new_reading(inbox: Inbox) -> None:
+def test_a_held_end_is_dropped_after_a_new_reading(queue: EventQueue) -> None:
     store, chance = Refusing(), Chance(1000.0)
-    follower = following(store, inbox, chance)
+    follower = following(store, queue, chance)
     follower.follow(5)
     assert chance.drew.wait(20)
     store.works = True
     second = follower.follow(9)
-    assert told(inbox, 1) == [EtcdChanged(WatchBatch(9), second)]
+    assert told(queue, 1) == [EtcdChanged(WatchBatch(9), second)]
     follower.stop()
-    assert inbox.drain(0) == []
+    assert queue.drain(0) == []
 
 
-def test_the_end_of_a_watch_that_held(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_watch_that_held(queue: EventQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(revision: int) -> None:
         raise EtcdCompacted("compacted")
 
     chance = Chance(0.0)
-    follower = following(Watched(fail), inbox, chance)
+    follower = following(Watched(fail), queue, chance)
     for again in (False, True):
         number = follower.follow(5)
-        assert told(inbox, 2)[1] == EtcdLost("compacted", number, again)
+        assert told(queue, 2)[1] == EtcdLost("compacted", number, again)
     assert chance.ceilings == [0.8, 1.6]
     monkeypatch.setattr(module, "HELD", 0.0)
     monkeypatch.setattr(module, "HEALTHY_AFTER", 0.0)
     number = follower.follow(5)
-    assert told(inbox, 2)[1] == EtcdLost("compacted", number), "and its reason is news again"
+    assert told(queue, 2)[1] == EtcdLost("compacted", number), "and its reason is news again"
     assert len(chance.ceilings) == 2
     monkeypatch.undo()
     follower.follow(5)
-    told(inbox, 2)
+    told(queue, 2)
     assert chance.ceilings == [0.8, 1.6, 0.8]
     follower.stop()
 
 
-def test_stop_ends_what_is_held_back(inbox: Inbox) -> None:
+def test_stop_ends_what_is_held_back(queue: EventQueue) -> None:
     chance = Chance(1000.0)
-    follower = following(Refusing(), inbox, chance)
+    follower = following(Refusing(), queue, chance)
     follower.follow(5)
     assert chance.drew.wait(20)
     follower.stop()
     if (thread := running("etcd-watch")) is not None:
         thread.join(20)
         assert not thread.is_alive()
-    assert inbox.drain(0) == []
+    assert queue.drain(0) == []

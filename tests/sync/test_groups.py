@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.sync.groups import Groups
+from kube2etcd.sync.claims import Groups
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone

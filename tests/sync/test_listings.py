@@ -10,7 +10,7 @@ from kube2etcd.kube.objects import EndpointSlice, Event, Metadata, Rejected
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.events import Changed, Listed
-from kube2etcd.sync.listings import ClusterEvent, Listings
+from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh, lines
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout import Layout
@@ -65,8 +65,7 @@ def test_an_odd_slice_that_is_gone_is_forgotten(
 ) -> None:
     assert told(listings, caplog, [first]) == 1
     told(listings, caplog, after)
-    assert len(publisher.logged_reasons) == 0
-    assert publisher.logged_reasons.fresh(Unit(SLICES, "shop", "web-1"), [ODD.reason]) == [ODD.reason]
+    assert listings.logged == {}
 
 
 @pytest.mark.parametrize(
@@ -84,10 +83,35 @@ def test_of_an_odd_slice_that_is_still_there_a_reason_is_told_once(
     assert told(listings, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
 
 
+UNIT = Unit("services", "shop", "web")
+
+
+def test_each_reason_is_logged_once_for_each_object() -> None:
+    logged: dict[Unit, tuple[int, ...]] = {}
+    assert [fresh(logged, UNIT, reason) for reason in "abac"] == ["a", "b", "", "c"]
+    assert fresh(logged, Unit("services", "shop", "api"), "a") == "a"
+
+
+def test_whoever_changes_its_reasons_for_ever_is_told_so_once() -> None:
+    logged: dict[Unit, tuple[int, ...]] = {}
+    said = [line for number in range(5 * MOST) if (line := fresh(logged, UNIT, f"address {number}"))]
+    assert len(said) == MOST
+    assert said[-2:] == [f"address {MOST - 2}", ENOUGH]
+
+
+def test_a_log_is_told_no_more_than_somebody_reads() -> None:
+    assert lines([]) == []
+    assert lines([(UNIT, "a"), (UNIT, "b" * LONGEST)]) == [f"{UNIT}: a", f"{UNIT}: {'b' * LONGEST}"]
+    assert lines([(UNIT, "b" * LONGEST + "c")]) == [f"{UNIT}: {'b' * LONGEST}…"]
+    many = lines([(UNIT, str(number)) for number in range(AT_ONCE + 5)])
+    assert len(many) == AT_ONCE + 1
+    assert many[-1].startswith("5 more records are left out")
+
+
 def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publisher: Publisher) -> None:
     for number in range(50):
         odd = Rejected(SLICES, "shop", f"web-{number}", "endpoints: expected array")
         listings.apply(event("ADDED", odd))
         listings.apply(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
         [*listings.refresh()]
-    assert len(publisher.logged_reasons) == 0
+    assert listings.logged == {}

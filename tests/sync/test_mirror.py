@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.claims import Claims
-from kube2etcd.sync.groups import Groups
+from kube2etcd.sync.claims import Claims, Groups
 from kube2etcd.sync.mirror import Mirror
 from skydns_compat.layout import Layout
 from tests.strategies import LAW
@@ -85,7 +84,7 @@ def test_nothing_is_known_before_the_first_snapshot() -> None:
     assert mirror.lost
     mirror.load(reading(3, {b"/a": b"1"}))
     assert (mirror.lost, mirror.revision, dict(mirror.items())) == (False, 3, {b"/a": b"1"})
-    mirror.lose()
+    mirror.lost = True
     assert mirror.lost
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.groups import Groups
+from kube2etcd.sync.claims import Groups
 from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -17,14 +18,13 @@ from kube2etcd.sync.events import (
     Changed,
     EtcdChanged,
     EtcdLost,
+    EventQueue,
     Failing,
-    Inbox,
     Listed,
     Rezoned,
     SyncEvent,
     Wake,
 )
-from kube2etcd.sync.plan import Delete
 from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.external import ExternalZone
@@ -151,10 +151,27 @@ def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
     assert world.loop.target.mirror.lost
 
 
-def test_progress_is_called_between_transactions(clock: Clock) -> None:
-    written: list[int] = []
-    world = World(clock, progress=written.append).listed(service("web"))
-    assert sum(written) == len(world.etcd.entries)
+def test_between_transactions_the_loop_beats_and_can_be_stopped(clock: Clock) -> None:
+    class Slow(Entries):
+        def apply(
+            self,
+            generations: Iterable[Iterable[changes.Batch]],
+            progress: Callable[[int], None] | None = None,
+        ) -> changes.ApplyResult:
+            clock.now += 60
+            assert progress is not None
+            progress(1)
+            assert world.status.snapshot().heartbeat_age == 0
+            stop.set()
+            progress(1)
+            raise AssertionError("it goes on")
+
+    stop, queue = threading.Event(), EventQueue()
+    world = World(clock, Slow(), queue=queue, stop=stop)
+    for kind in KINDS:
+        queue.put(Listed(kind, many(1) if kind == "services" else []))
+    world.loop.run()
+    assert stop.is_set()
 
 
 def test_a_resync_reads_both_sides_anew(world: World) -> None:
@@ -177,16 +194,15 @@ def test_a_store_that_is_full_already_is_published(clock: Clock) -> None:
 
 
 def test_stop_ends_the_loop_at_once(world: World) -> None:
-    stop = threading.Event()
-    stop.set()
-    world.loop.run(stop)
+    world.loop.parts.stop.set()
+    world.loop.run()
 
 
 def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
     stop = threading.Event()
     pauses: list[float] = []
 
-    class Paced(Inbox):
+    class Paced(EventQueue):
         def drain(self, timeout: float) -> list[SyncEvent]:
             pauses.append(timeout)
             clock.now += timeout
@@ -198,9 +214,9 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
                 stop.set()
             return []
 
-    made = World(clock, inbox=Paced())
+    made = World(clock, queue=Paced(), stop=stop)
     made.etcd.trouble = EtcdUnavailable("away")
-    made.loop.run(stop)
+    made.loop.run()
     assert pauses == pytest.approx([1.0, ETCD_RETRY, ETCD_RETRY, 1.0])
     made.assert_equal()
 
@@ -208,7 +224,6 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
 def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
     world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
     world.assert_equal()
-    assert all(isinstance(change, Delete) for change in world.loop.plan.changes)
 
 
 def test_changed_external_zones(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

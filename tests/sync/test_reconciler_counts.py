@@ -10,7 +10,7 @@ from kube2etcd.etcd import changes
 from kube2etcd.kube.objects import Event, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import Changed, EtcdChanged, Inbox, Listed, SyncEvent
+from kube2etcd.sync.events import Changed, EtcdChanged, EventQueue, Listed, SyncEvent
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.cluster import ClusterZone
@@ -59,7 +59,7 @@ class Bridge:
             Parts(
                 publisher=self.publisher,
                 etcd=self.etcd,
-                inbox=Inbox(),
+                queue=EventQueue(),
                 kinds=["services", "namespaces"],
                 relist=lambda _: None,
                 follow=lambda _: 0,

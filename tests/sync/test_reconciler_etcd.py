@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.kube.objects import Event
-from kube2etcd.sync.events import Changed, EtcdLost, Inbox, SyncEvent, Wake
+from kube2etcd.sync.events import Changed, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, REFUSED_RETRY
 from tests.sync.loop import Clock, Entries, World, clock, service, told, world
 
@@ -52,7 +52,7 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
     pauses: list[float] = []
     began = clock.now
 
-    class Passing(Inbox):
+    class Passing(EventQueue):
         def drain(self, timeout: float) -> list[SyncEvent]:
             if made.etcd.trouble is None:
                 stop.set()
@@ -66,9 +66,9 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
             one = service("db", f"10.0.0.{len(pauses) % 200 + 2}")
             return [Changed("services", Event("MODIFIED", one, "shop", "db"))]
 
-    made = World(clock, inbox=Passing()).listed(service("web"))
+    made = World(clock, queue=Passing(), stop=stop).listed(service("web"))
     made.etcd.trouble = EtcdUnavailable("away")
-    made.loop.run(stop)
+    made.loop.run()
     assert max(pauses[1:]) <= ETCD_RETRY
     assert len(pauses) == pytest.approx(away / ETCD_RETRY, rel=0.01), "neither less often nor all the time"
     assert told.text.count("away") == 1

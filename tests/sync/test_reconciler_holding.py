@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.etcd import changes
 from kube2etcd.kube.objects import Event, Interface, Metadata, Namespace, Service, VirtualMachineInstance
-from kube2etcd.sync.events import Changed, Failing, Healthy, Inbox, Listed, SyncEvent, Wake
+from kube2etcd.sync.events import Changed, EventQueue, Failing, Healthy, Listed, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
 from kube2etcd.sync.safety import ASK_AGAIN, HeldDeletes
 from kube2etcd.zones.vmi import VmZone
@@ -224,12 +224,12 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
         if len(asked) == len(ASK_AGAIN):
             stop.set()
 
-    class Passing(Inbox):
+    class Passing(EventQueue):
         def drain(self, timeout: float) -> list[SyncEvent]:
             clock.now += timeout
             return []
 
-    world = World(clock, inbox=Passing(), relist=relist).listed(*many(20))
+    world = World(clock, queue=Passing(), relist=relist, stop=stop).listed(*many(20))
     world.turn(Listed("services", []))
-    world.loop.run(stop)
+    world.loop.run()
     assert asked == pytest.approx(ASK_AGAIN, abs=1.0)

@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.kube.objects import TENANT_CLUSTER_IP, Event, Metadata, Rejected, Service
 from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Listed
-from kube2etcd.sync.reasons import AT_ONCE, LONGEST
+from kube2etcd.sync.listings import AT_ONCE, LONGEST
 from tests.sync.loop import Clock, World, clock, service, told, world
 
 __all__ = ["clock", "told", "world"]

@@ -10,7 +10,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.kube.objects import DnsEndpoint
 from kube2etcd.settings import Settings, load
-from kube2etcd.sync.events import Changed, Inbox, Listed
+from kube2etcd.sync.events import Changed, EventQueue, Listed
 from kube2etcd.webhook.app import KIND, NameEvents, check, cleanup, serve
 from kube2etcd.webhook.state import FileStore, State
 
@@ -83,8 +83,8 @@ def test_a_hosts_file_in_no_folder_ends_it_at_once(tmp_path: Path) -> None:
 
 
 def test_a_refused_name_is_sent_with_its_reason_until_it_is_accepted() -> None:
-    inbox = Inbox()
-    events = NameEvents(inbox)
+    queue = EventQueue()
+    events = NameEvents(queue)
     one = (Endpoint("a.dtk.io", ("10.0.0.1",), "A"),)
     events.update({})
     events.update({"a.dtk.io": ()}, {"a.dtk.io": "no address"})
@@ -92,7 +92,7 @@ def test_a_refused_name_is_sent_with_its_reason_until_it_is_accepted() -> None:
     events.update({"a.dtk.io": one}, {})
     events.update({"a.dtk.io": ()}, {})
     events.relist()
-    first, *rest, last = inbox.drain(0.1)
+    first, *rest, last = queue.drain(0.1)
     assert (first, last) == (Listed(KIND, []), Listed(KIND, []))
     found = []
     for news in rest:

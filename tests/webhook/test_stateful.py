@@ -11,7 +11,7 @@ from kube2etcd.external import Domain
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import Inbox, Rezoned
+from kube2etcd.sync.events import EventQueue, Rezoned
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.app import KIND, NameEvents
@@ -61,8 +61,8 @@ class Calls(RuleBasedStateMachine):
 
     def loop(self) -> None:
         """A new process also begins a new loop."""
-        self.inbox = Inbox()
-        self.events = NameEvents(self.inbox)
+        self.queue = EventQueue()
+        self.events = NameEvents(self.queue)
         self.reconciler: Reconciler | None = None
         self.wired: Any = None
         self.fed: Any = {}
@@ -76,7 +76,7 @@ class Calls(RuleBasedStateMachine):
                 Parts(
                     publisher=publisher(domains, cluster),
                     etcd=self.etcd,
-                    inbox=self.inbox,
+                    queue=self.queue,
                     kinds=[KIND],
                     relist=self.events.relist,
                     follow=lambda revision: 0,
@@ -87,11 +87,11 @@ class Calls(RuleBasedStateMachine):
         if self.wired != (domains, cluster):
             self.wired = (domains, cluster)
             zones = build.external_zones(Settings(), domains, cluster)
-            self.inbox.put(Rezoned(tuple(zones)))
+            self.queue.put(Rezoned(tuple(zones)))
         self.events.update({name: names.get(name, ()) for name in {*names, *self.fed}})
         self.fed = names
         for _ in range(3):
-            self.reconciler.turn(self.inbox.drain(0))
+            self.reconciler.turn(self.queue.drain(0))
 
     def known(self, name: str) -> bool:
         return any(plain(name) == one or plain(name).endswith(f".{one}") for one in self.domains)
@@ -162,7 +162,7 @@ class Calls(RuleBasedStateMachine):
         for key in sorted(self.etcd.entries)[which::6]:
             del self.etcd.entries[key]
         if self.reconciler is not None:
-            self.reconciler.target.mirror.lose()
+            self.reconciler.target.mirror.lost = True
             self.reconciler.target.retry_at = 0
 
     def _resolve(self, name: str, seen: frozenset[str] = frozenset()) -> list[str] | None:
@@ -196,9 +196,9 @@ class Calls(RuleBasedStateMachine):
         assert self.reconciler.target.equal
         names, domains, cluster = self.client.published[-1]
         fresh = publisher(domains, cluster)
-        inbox = Inbox()
-        NameEvents(inbox).update(names)
-        for news in inbox.drain(0):
+        queue = EventQueue()
+        NameEvents(queue).update(names)
+        for news in queue.drain(0):
             fresh.refresh(fresh.store.replace(news.kind, news.objects))  # type: ignore[union-attr]
         assert self.etcd.entries == fresh.desired
 
