@@ -7,12 +7,12 @@ key alone.  Only a group that several units share is held key by key.  Pure.
 
 from __future__ import annotations
 
-import zlib
 from abc import abstractmethod
 from bisect import insort
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
+from lz4 import block as lz4
 from msgspec import Struct, field
 
 from kube2etcd.kube.store import Unit
@@ -30,13 +30,14 @@ Seniority: TypeAlias = tuple[str, str, str]
 _OWN: Final = f"/{OWN}".encode()
 #: No key begins with it.
 _NOTHING: Final = b"\n"
-#: What deflate finds in nearly every group.  A window of 1 KiB is as good as a larger one, and faster.
+#: What nearly every group has, for its compression.
 _DICTIONARY: Final = (
     b"/skydns/local/cluster/svc/_udp/_tcp/_http-P443-P80-H\0"
     b'{"host":"10.0.0.","port":80{"host":"192.168.","port":-1,"priority":65536,"ttl":30,"targetstrip":1,'
     b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
 )
-_WINDOW: Final = -10
+#: Groups that may wait for compression: what was put is mostly read at once, for etcd.
+_FRESH: Final = 1024
 
 
 class Groups:
@@ -55,24 +56,29 @@ class Groups:
 
     def of(self, key: bytes) -> bytes:
         """The group of ``key``."""
-        head, own, _ = key.partition(_OWN)
-        if own:
-            return head + own
-        for below, depth in self._below:
-            if key.startswith(below):
-                return b"/".join(key.split(b"/", depth)[:depth])
-        return key
+        return self._find(key)[0]
 
     def each(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Each key with its group in front; that is mostly the one of the key before, which is fast."""
-        group, below = b"", _NOTHING
+        group, below, own = b"", _NOTHING, False
         for key in keys:
-            if not key.startswith(below) or (_OWN in key and not below.endswith(_OWN + b"/")):
-                group = self.of(key)
-                below = group + b"/"
-                if group == key or below in self._parted:
-                    below = _NOTHING
+            if not key.startswith(below) or (_OWN in key and not own):
+                group, below = self._find(key)
+                own = group.endswith(_OWN)
             yield group, key
+
+    def _find(self, key: bytes) -> tuple[bytes, bytes]:
+        """The group of ``key``, and what each further key of it begins with."""
+        head, own, _ = key.partition(_OWN)
+        if own:
+            return head + own, head + own + b"/"
+        for below, depth in self._below:
+            if key.startswith(below):
+                parts = key.split(b"/", depth)
+                group = b"/".join(parts[:depth])
+                further = group + b"/"
+                return group, _NOTHING if len(parts) < depth or further in self._parted else further
+        return key, _NOTHING
 
 
 class Entries(Mapping[bytes, bytes]):
@@ -98,28 +104,28 @@ class _Items(ItemsView[bytes, bytes]):
 
 
 class _Sole(Struct, gc=False):
-    """What one unit wants in a group: compressed, or the value of the group's own key, which is ``alone``."""
+    """What one unit wants in a group: keys and values, in time compressed; of a key ``alone`` the value."""
 
     unit: Unit
-    data: bytes
-    alone: bool
+    data: bytes | dict[bytes, bytes]
+    alone: bool = False
     met: int = 0
     """The last reading of etcd that met all the keys."""
 
-    @classmethod
-    def of(cls, unit: Unit, group: bytes, entries: Mapping[bytes, bytes]) -> _Sole:
-        if len(entries) == 1 and group in entries:
-            return cls(unit, entries[group], True)
-        packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, 2, zdict=_DICTIONARY)
-        data = packer.compress(b"\0".join([*entries, *entries.values()])) + packer.flush()
-        return cls(unit, data, False)
-
-    def entries(self, group: bytes) -> dict[bytes, bytes]:
+    def entries(self, group: bytes) -> Mapping[bytes, bytes]:
+        data = self.data
+        if isinstance(data, dict):
+            return data
         if self.alone:
-            return {group: self.data}
-        parts = zlib.decompressobj(_WINDOW, zdict=_DICTIONARY).decompress(self.data).split(b"\0")
+            return {group: data}
+        parts = lz4.decompress(data, dict=_DICTIONARY).split(b"\0")
         half = len(parts) // 2
         return dict(zip(parts[:half], parts[half:], strict=True))
+
+    def compress(self) -> None:
+        data = self.data
+        if isinstance(data, dict):
+            self.data = lz4.compress(b"\0".join([*data, *data.values()]), dict=_DICTIONARY)
 
 
 class _Shared(Struct, gc=True):
@@ -141,9 +147,10 @@ class Claims(Entries):
         """``rank(unit, key, value)`` orders the claimants of a key."""
         self._grouping, self._rank = groups, rank
         self._blocks: dict[bytes, _Sole | _Shared] = {}
+        self._fresh: list[_Sole] = []
         self._groups: dict[Unit, tuple[bytes, ...]] = {}
         self._count = self._readings = 0
-        self._last: tuple[bytes, dict[bytes, bytes]] = (b"", {})
+        self._last: tuple[bytes, Mapping[bytes, bytes]] = (b"", {})
 
     def put(self, unit: Unit, after: Mapping[bytes, bytes], changed: Former | None = None) -> Former:
         """Replace all claims of ``unit`` with ``after``; adds the keys whose value changed to ``changed``.
@@ -153,7 +160,10 @@ class Claims(Entries):
         changed = {} if changed is None else changed
         parts: dict[bytes, dict[bytes, bytes]] = {}
         for group, key in self._grouping.each(after):
-            parts.setdefault(group, {})[key] = after[key]
+            part = parts.get(group)
+            if part is None:
+                part = parts[group] = {}
+            part[key] = after[key]
         self._last = (b"", {})
         before = self._groups.pop(unit, ())
         try:
@@ -246,18 +256,26 @@ class Claims(Entries):
         held = block.entries(group) if block is not None else {}
         if entries == held:
             return
-        if not held:
-            for key in entries:
-                changed.setdefault(key)
-        else:
-            for key in held.keys() | entries.keys():
-                if held.get(key) != entries.get(key):
-                    changed.setdefault(key, held.get(key))
+        for key in held.keys() | entries.keys() if held else entries:
+            former = held.get(key)
+            if former != entries.get(key):
+                changed.setdefault(key, former)
         self._count += len(entries) - len(held)
         if entries:
-            self._blocks[group] = _Sole.of(unit, group, entries)
+            self._blocks[group] = self._sole(unit, group, entries)
         else:
             del self._blocks[group]
+
+    def _sole(self, unit: Unit, group: bytes, entries: dict[bytes, bytes]) -> _Sole:
+        if len(entries) == 1 and group in entries:
+            return _Sole(unit, entries[group], True)
+        if len(self._fresh) >= _FRESH:
+            for one in self._fresh:
+                one.compress()
+            self._fresh.clear()
+        block = _Sole(unit, entries)
+        self._fresh.append(block)
+        return block
 
     def _share(
         self, unit: Unit, group: bytes, block: _Shared, entries: dict[bytes, bytes], changed: Former
@@ -285,7 +303,7 @@ class Claims(Entries):
             del block.keys[unit]
         if len(block.keys) == 1:
             (one,) = block.keys
-            self._blocks[group] = _Sole.of(one, group, block.entries(group))
+            self._blocks[group] = self._sole(one, group, block.entries(group))
 
     def _first(self, key: bytes, wanted: Mapping[Unit, bytes]) -> Unit:
         if len(wanted) == 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from kube2etcd.external import Domain
 from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.kube.objects import ApiObject, DnsEndpoint, Metadata, Service
 from kube2etcd.kube.store import Store
+from kube2etcd.sync.claims import Groups
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.external import ExternalZone
@@ -17,6 +18,20 @@ from skydns_compat.names import Name
 
 ZONE = ClusterZone(Name.parse("cluster.local"), pods="verified")
 PTR = b"/skydns/arpa/in-addr/10/0/0/1"
+
+
+class GroupsBy(Groups):
+    """Groups that a function of the key decides, whatever the zones."""
+
+    def __init__(self, of: Callable[[bytes], bytes]) -> None:
+        super().__init__(Layout())
+        self._of = of
+
+    def of(self, key: bytes) -> bytes:
+        return self._of(key)
+
+    def each(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        return ((self._of(key), key) for key in keys)
 
 
 def service(name: str, *, age: str = "", ip: str = "10.0.0.1", namespace: str = "shop") -> Service:

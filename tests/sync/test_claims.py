@@ -6,28 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.claims import Claims, Groups, Rank
-from skydns_compat.layout import Layout
+from kube2etcd.sync.claims import Claims, Rank
 from tests.strategies import LAW
+from tests.sync.publishing import GroupsBy
 
 A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 
 
-class FirstLabels(Groups):
-    """A group is the first label; what is below ``/p`` is alone."""
-
-    def of(self, key: bytes) -> bytes:
-        return key if key.startswith(b"/p") else b"/".join(key.split(b"/")[:2])
-
-
-class Alone(Groups):
-    """Each key is a group."""
-
-    def of(self, key: bytes) -> bytes:
-        return key
-
-
-GROUPS = FirstLabels(Layout())
+#: A group is the first label; what is below ``/p`` is alone.
+GROUPS = GroupsBy(lambda key: key if key.startswith(b"/p") else b"/".join(key.split(b"/")[:2]))
+#: Each key is a group.
+ALONE = GroupsBy(lambda key: key)
 
 
 def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
@@ -81,7 +70,7 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
         assert (dict(claims.items()), len(claims)) == (now, len(now))
         assert changed == {key: before.get(key) for key in KEYS if before.get(key) != now.get(key)}
         before = now
-    for groups in (Alone(Layout()), GROUPS):
+    for groups in (ALONE, GROUPS):
         assert claims.regroup(groups) == {}
         assert (dict(claims.items()), len(claims)) == (before, len(before))
 
@@ -109,5 +98,5 @@ def test_with_the_groups_the_ranks_are_those_of_now() -> None:
     claims.put(A, {b"/k": b"a", b"/same": b"s"})
     claims.put(B, {b"/k": b"b", b"/same": b"s"})
     rank[A] = 3
-    assert claims.regroup(Alone(Layout())) == {b"/k": b"a"}
+    assert claims.regroup(ALONE) == {b"/k": b"a"}
     assert (claims[b"/k"], claims.holder(b"/same")) == (b"b", B)

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.claims import Groups
 from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
 from tests.strategies import LAW
-from tests.sync.publishing import PTR
+from tests.sync.publishing import PTR, GroupsBy
 
 OURS, THEIRS, NOBODYS, BROKEN = (
     encode(Message(host="10.0.0.1", owner="us")),
@@ -99,18 +98,12 @@ def test_without(existing: dict[bytes, bytes], desired: dict[bytes, bytes], keys
     assert (rest.foreign, rest.malformed) == (plan.foreign, plan.malformed)
 
 
-class Beginnings(Groups):
+def beginnings(size: int) -> GroupsBy:
     """The first bytes of a key are its group."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(Layout())
-        self.size = size
-
-    def of(self, key: bytes) -> bytes:
-        return key[: self.size]
+    return GroupsBy(lambda key: key[:size])
 
 
-GROUPS = Beginnings(11)
+GROUPS = beginnings(11)
 
 
 @LAW
@@ -139,7 +132,7 @@ def test_generations(existing: dict[bytes, bytes], desired: dict[bytes, bytes], 
 
 def test_a_small_object_changes_in_one_transaction() -> None:
     plan = diff({b"/a/1": OURS, b"/b/1": OURS}, {b"/a/2": WANTED, b"/b/2": WANTED}, "us")
-    adding, taking = generations(plan, Beginnings(2), 3)
+    adding, taking = generations(plan, beginnings(2), 3)
     assert taking == ()
     assert adding == (
         (Create(b"/a/2", WANTED), Delete(b"/a/1", OURS)),
@@ -149,12 +142,12 @@ def test_a_small_object_changes_in_one_transaction() -> None:
 
 def test_a_large_object_is_there_before_what_it_had_goes() -> None:
     plan = diff({b"/a/1": OURS, b"/a/2": OURS}, {b"/a/3": WANTED, b"/a/4": WANTED}, "us")
-    assert generations(plan, Beginnings(2), 3) == (
+    assert generations(plan, beginnings(2), 3) == (
         ((Create(b"/a/3", WANTED), Create(b"/a/4", WANTED)),),
         ((Delete(b"/a/1", OURS), Delete(b"/a/2", OURS)),),
     )
     grown = diff({}, {f"/a/{at}".encode(): WANTED for at in range(4)}, "us")
-    assert [len(batch) for batch in generations(grown, Beginnings(2), 3)[0]] == [3, 1]
+    assert [len(batch) for batch in generations(grown, beginnings(2), 3)[0]] == [3, 1]
 
 
 def names(count: int, *, value: bytes = OURS, leaf: str = "/10-0-0-1-H") -> dict[bytes, bytes]:
