@@ -5,9 +5,9 @@ import dns.rrset
 import pytest
 
 from tests.stack.compare import differences, normalise, remarks
-from tests.stack.objects import SERVICE_NAME
+from tests.stack.objects import SERVICE_NAME, identity
 from tests.stack.questions import TYPES, questions
-from tests.stack.random_cluster import identity, mutate, random_cluster
+from tests.stack.random_cluster import mutate, random_cluster
 
 
 @pytest.mark.parametrize("seed", range(1, 4))

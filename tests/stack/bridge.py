@@ -64,9 +64,14 @@ class Bridge(Server):
         before = self.metric(count)
         wait_for(lambda: self.metric(count) >= before + more, "full passes", deadline_s, self)
 
-    def metric(self, name: str) -> float:
-        """The sum over all labels."""
-        return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == name)
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over all samples with these labels."""
+        pairs = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(
+            value
+            for key, value in self.metrics().items()
+            if key.partition("{")[0] == name and all(pair in key for pair in pairs)
+        )
 
     def metrics(self) -> dict[str, float]:
         """The metrics page: ``name{label="value"}`` as written there -> number."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.stack.build import binaries as build_binaries
+from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import Proxy, Run, args
 from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd
 from tests.stack.pair import StartPair, running_pair
@@ -62,9 +63,18 @@ def apiserver(shared_apiserver: ApiServer) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def etcd(binaries: Binaries, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Etcd]:
-    """An etcd of its own with no data; its parameter are more options."""
-    with Etcd(tmp_path / "etcd", binaries, extra_args=getattr(request, "param", ())) as server:
+    """An etcd of its own with no data; its parameter are more options, or ``v2`` for one with that API."""
+    given = getattr(request, "param", ())
+    place = tmp_path / "etcd"
+    with EtcdV2(place, binaries) if given == "v2" else Etcd(place, binaries, extra_args=given) as server:
         yield server
+        server.resume()
+
+
+@pytest.fixture
+def servers(apiserver: ApiServer, etcd: Etcd) -> list[str]:
+    """The options with which a command reaches the API server and etcd."""
+    return args(apiserver.kubeconfig(), etcd)
 
 
 @pytest.fixture(params=["etcd", "etcd34"], ids=["3.7", "3.4"])

@@ -87,6 +87,11 @@ class Etcd(Server):
             *(trust if self.tls.client_auth else []),
         ]
 
+    @property
+    def options(self) -> list[str]:
+        """The options with which kube2etcd uses it."""
+        return ["--etcd-server", self.url]
+
     def is_up(self) -> bool:
         """Whether it has a leader and answers."""
         answer = self.http("GET", "/health", timeout=2)

@@ -39,6 +39,10 @@ class EtcdV2(Etcd):
         )
         self.login: tuple[str, str] | None = None
 
+    @property
+    def options(self) -> list[str]:
+        return [*super().options, "--etcd-api", "v2"]
+
     def ask(self, method: str, path: str, data: object = None, **params: str) -> requests.Response:
         """One request, whatever comes of it; a path that begins with ``/v2`` or that of a key."""
         path = path if path.startswith("/v2/") else f"/v2/keys{path}"

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import service
 
@@ -321,8 +323,11 @@ def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float = 15.0)
 
 
 def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:
-    return ["--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url, *extra]
+    return ["--kubeconfig", str(kubeconfig), *etcd.options, *extra]
 
+
+#: With etcd's v3 API, and with v2.
+both_apis = pytest.mark.parametrize("etcd", [(), "v2"], indirect=True, ids=["v3", "v2"])
 
 #: What the fixture ``run`` is: options and keywords in, a bridge out.
 Run = Callable[..., Bridge]

@@ -14,6 +14,11 @@ HTTP: Object = {"name": "http", "port": 80, "protocol": "TCP"}
 _CRDS = Path(__file__).parent / "crds"
 
 
+def identity(one: Object) -> tuple[str, str, str]:
+    """Kind, namespace and name."""
+    return one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]
+
+
 def vmi_crd() -> Object:
     return _crd("virtualmachineinstances")
 

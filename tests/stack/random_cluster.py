@@ -6,6 +6,7 @@ API server. Everything here is a function of the seed.
 """
 
 import copy
+import functools
 import ipaddress
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -13,25 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.stack import objects
-from tests.stack.objects import SERVICE_NAME
+from tests.stack.objects import SERVICE_NAME, identity
 
 Object = dict[str, Any]
 
 #: Namespaces and Services whose names mean something to one of the readers, or to the key layout.
 ODD_NAMES = (
-    "any",
-    "svc",
-    "pod",
-    "dns",
-    "ns",
-    "top",
-    "nt",
-    "apex",
-    "local",
-    "cluster",
-    "m",
-    "dns-version",
-    "arpa",
+    *("any", "svc", "pod", "dns", "ns", "top", "nt", "apex"),
+    *("local", "cluster", "m", "dns-version", "arpa"),
 )
 LONG_LABEL = "l" + "o" * 61 + "g"
 PORT_NAMES = ("http", "https", "dns", "metrics", "grpc-web", "p2p", "any", "tcp", "udp", "x")
@@ -53,18 +43,9 @@ def random_cluster(seed: int, size: int = 40) -> list[Object]:
     return _Maker(random.Random(seed)).cluster(size)
 
 
-def mutate(seed: int, objects: Iterable[Object], count: int = 300) -> list[Operation]:
+def mutate(seed: int, present: Iterable[Object], count: int = 300) -> list[Operation]:
     """``count`` changes, or a few more, of every kind; each is allowed after those before it."""
-    return _Changer(random.Random(seed), objects).changes(count)
-
-
-def identity(obj: Object) -> tuple[str, str, str]:
-    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _service(namespace: str, name: str, spec: Object) -> Object:
-    metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    return _Changer(random.Random(seed), present).changes(count)
 
 
 @dataclass
@@ -113,14 +94,10 @@ class _Maker:
         used = [name for name in names if name != "empty"]
         services: dict[tuple[str, str], Object] = {}
         slices: list[Object] = []
-        kinds = self._kinds(size)
-        for kind in kinds:
+        for kind in self._kinds(size):
             namespace = pick.choice(used)
             name = self._service_name(namespace, services)
-            if kind in ("chain", "dangling"):
-                service = self._external(namespace, name, kind, list(services.values()))
-            else:
-                service = self.service(kind, namespace, name)
+            service = self.service(kind, namespace, name, list(services.values()))
             services[namespace, name] = service
             slices += self.slices(service)
         slices += self._orphans(pick.choice(used))
@@ -135,10 +112,8 @@ class _Maker:
             "headless-not-ready", "loadbalancer", "external", "chain", "dangling", "literal",
             "headless", "cluster", "no-endpoints",
         ]  # fmt: skip
-        kinds = (each + [self.pick.choice([*common * 4, *each]) for _ in range(max(0, size - len(each)))])[
-            :size
-        ]
-        head, tail = kinds[:2], kinds[2:]
+        kinds = each + [self.pick.choice([*common * 4, *each]) for _ in range(max(0, size - len(each)))]
+        head, tail = kinds[:2], kinds[2:size]
         self.pick.shuffle(tail)
         return head + tail
 
@@ -152,47 +127,41 @@ class _Maker:
 
     # Services
 
-    def service(self, kind: str, namespace: str, name: str) -> Object:
-        """A Service of one of the kinds that need no other Service."""
+    def service(self, kind: str, namespace: str, name: str, others: Sequence[Object] = ()) -> Object:
+        """A Service of one of the kinds; one that is a ``chain`` leads to one of the others."""
         pick = self.pick
+        make = functools.partial(objects.service, name, namespace, labels={"kind": kind})
+        if kind in ("chain", "dangling"):
+            target = self._target(kind, namespace, name, others)
+            return make(type="ExternalName", externalName=target, ports=None)
         spec: Object = {"ports": self.ports(), "selector": {"app": name}}
         if kind == "dual":
             spec["ipFamilyPolicy"] = "RequireDualStack"
             spec["ipFamilies"] = pick.choice([["IPv4", "IPv6"], ["IPv6", "IPv4"]])
-        elif kind == "v6":
-            spec["ipFamilies"] = ["IPv6"]
-        elif kind == "nodeport":
-            spec["type"] = "NodePort"
+        elif kind in ("v6", "nodeport"):
+            spec |= {"ipFamilies": ["IPv6"]} if kind == "v6" else {"type": "NodePort"}
         elif kind == "loadbalancer":
             spec["type"] = "LoadBalancer"
             spec["ports"] = self.ports(protocols=("TCP",))
         elif kind.startswith("headless"):
             spec["clusterIP"] = "None"
             if kind == "headless-no-ports":
-                del spec["ports"]
+                spec["ports"] = None
             if kind == "headless-no-selector":
                 del spec["selector"]
             if kind == "headless-not-ready" or pick.random() < 0.2:
                 spec["publishNotReadyAddresses"] = True
         elif kind in ("external", "literal"):
             target = pick.choice(OUTSIDE) if kind == "external" else pick.choice(["192.0.2.7", "10.0.0.1"])
-            spec = {"type": "ExternalName", "externalName": target}
-            if pick.random() < 0.3:
-                spec["ports"] = self.ports()
-        service = _service(namespace, name, spec)
-        service["metadata"]["labels"] = {"kind": kind}
-        return service
+            ports = self.ports() if pick.random() < 0.3 else None
+            spec = {"type": "ExternalName", "externalName": target, "ports": ports}
+        return make(**spec)
 
-    def _external(self, namespace: str, name: str, kind: str, services: Sequence[Object]) -> Object:
-        target = f"gone.{namespace}.svc.cluster.local"
-        if kind == "chain" and services:
-            metadata = self.pick.choice(services)["metadata"]
-            target = f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
-        elif self.pick.random() < 0.3:
-            target = f"{name}.{namespace}.svc.cluster.local"  # itself
-        service = _service(namespace, name, {"type": "ExternalName", "externalName": target})
-        service["metadata"]["labels"] = {"kind": kind}
-        return service
+    def _target(self, kind: str, namespace: str, name: str, others: Sequence[Object]) -> str:
+        if kind == "chain" and others:
+            metadata = self.pick.choice(others)["metadata"]
+            return f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
+        return f"{name if self.pick.random() < 0.3 else 'gone'}.{namespace}.svc.cluster.local"
 
     def ports(self, protocols: Sequence[str] = PROTOCOLS) -> list[Object]:
         """One to four ports; a single one may go without a name."""
@@ -219,51 +188,48 @@ class _Maker:
         if not headless and pick.random() < 0.4:
             return []
         count = pick.choice([0, 1, 1, 2, 2, 3]) if headless else pick.choice([1, 1, 2])
-        readiness: bool | str = "mixed" if kind != "headless-not-ready" else False
-        made = []
-        for number in range(count):
-            version = 6 if kind == "v6" or pick.random() < 0.3 else 4
-            made.append(self.slice(service, number, version, readiness))
-        return made
+        return [
+            self.slice(service, number, 6 if kind == "v6" or pick.random() < 0.3 else 4)
+            for number in range(count)
+        ]
 
-    def slice(self, service: Object, number: int, version: int, readiness: bool | str | None) -> Object:
+    def slice(self, service: Object, number: int, version: int) -> Object:
         """One slice; its ports are those of the Service, or none, or others."""
         pick = self.pick
         metadata = service["metadata"]
         same = [dict(port) for port in service["spec"].get("ports", [])]
         chance = pick.random()
-        ports = same if chance < 0.8 else ([] if chance < 0.9 else self.ports())
+        ports = same if chance < 0.8 else [] if chance < 0.9 else self.ports()
         if len(ports) == 1 and pick.random() < 0.1:
             ports = [{key: value for key, value in ports[0].items() if key != "port"}]
-        ends = [self.endpoint(version, readiness) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))]
+        mixed = metadata["labels"].get("kind") != "headless-not-ready"
+        ends = [self.endpoint(version, mixed) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))]
         name, place, family = f"{metadata['name'][:40]}-{number}", metadata["namespace"], f"IPv{version}"
         return objects.endpoint_slice(
             name, metadata["name"], ends, namespace=place, family=family, ports=ports
         )
 
-    def endpoint(self, version: int, readiness: bool | str | None = "mixed") -> Object:
+    def endpoint(self, version: int, mixed: bool = True) -> Object:
         pick = self.pick
-        if readiness == "mixed":
-            readiness = pick.choice([True, True, True, True, None, False])
-        conditions: Object = {} if readiness is None else {"ready": readiness}
-        if readiness is False and pick.random() < 0.5:
+        ready = pick.choice([True, True, True, True, None, False]) if mixed else False
+        conditions: Object = {} if ready is None else {"ready": ready}
+        if ready is False and pick.random() < 0.5:
             conditions |= {"terminating": True, "serving": pick.choice([True, False])}
-        made: Object = {"conditions": conditions}
-        made["addresses"] = [self.addresses.take(version) for _ in range(pick.choice([1] * 9 + [3]))]
-        made["addresses"] = list(dict.fromkeys(made["addresses"]))
+        addresses = [self.addresses.take(version) for _ in range(pick.choice([1] * 9 + [3]))]
+        made: Object = {"conditions": conditions, "addresses": list(dict.fromkeys(addresses))}
         if pick.random() < 0.4:
             made["hostname"] = pick.choice(HOSTNAMES)
         return made
 
     def _orphans(self, namespace: str) -> list[Object]:
         """A slice of a Service that does not exist, and one that belongs to none."""
-        gone = _service(namespace, "gone", {"ports": self.ports()})
-        orphan = self.slice(gone, 0, 4, "mixed")
-        unlabelled = self.slice(_service(namespace, "nobody", {"ports": self.ports()}), 0, 4, "mixed")
+        orphan, unlabelled = (
+            self.slice(objects.service(name, namespace, ports=self.ports()), 0, 4)
+            for name in ("gone", "nobody")
+        )
         del unlabelled["metadata"]["labels"]
-        unlabelled["endpoints"] = [
-            {"addresses": [self.addresses.take(4, reuse=0)], "conditions": {"ready": True}}
-        ]
+        address = self.addresses.take(4, reuse=0)
+        unlabelled["endpoints"] = [{"addresses": [address], "conditions": {"ready": True}}]
         return [orphan, unlabelled]
 
     # Pods
@@ -297,19 +263,18 @@ class _Maker:
         made = objects.pod(name, *addresses, namespace=namespace, phase=phase)
         if pick.random() < 0.2:
             made["spec"]["hostNetwork"] = True
-            made["status"] |= (
-                {"hostIP": addresses[0], "hostIPs": made["status"]["podIPs"]} if addresses else {}
-            )
+            if addresses:
+                made["status"] |= {"hostIP": addresses[0], "hostIPs": made["status"]["podIPs"]}
         return made
 
 
 class _Changer:
     """Keeps the cluster as it is after the changes so far, so that each further one is allowed."""
 
-    def __init__(self, pick: random.Random, objects: Iterable[Object]) -> None:
+    def __init__(self, pick: random.Random, present: Iterable[Object]) -> None:
         self.pick = pick
         self.make = _Maker(pick)
-        self.present = {identity(obj): copy.deepcopy(obj) for obj in objects}
+        self.present = {identity(obj): copy.deepcopy(obj) for obj in present}
         for obj in self.present.values():
             for endpoint in obj.get("endpoints", []):
                 for address in endpoint["addresses"]:
@@ -346,7 +311,10 @@ class _Changer:
             if not of:
                 change()
             elif (one := self._some(*of)) is not None:
+                before = copy.deepcopy(one)
                 change(one)
+                if one != before:
+                    self._apply(one)
             if self.pick.random() < 0.01:
                 self._delete_namespace()
         return self.operations
@@ -382,7 +350,6 @@ class _Changer:
             endpoint = self.pick.choice(one["endpoints"])
             ready = endpoint["conditions"].get("ready")
             endpoint["conditions"] = {"ready": not (ready is None or ready)}
-            self._apply(one)
 
     def _endpoints(self, one: Object) -> None:
         version = 4 if one["addressType"] == "IPv4" else 6
@@ -390,7 +357,6 @@ class _Changer:
             one["endpoints"].remove(self.pick.choice(one["endpoints"]))
         else:
             one["endpoints"].append(self.make.endpoint(version))
-        self._apply(one)
 
     def _hostname(self, one: Object) -> None:
         if one["endpoints"]:
@@ -399,14 +365,12 @@ class _Changer:
                 del endpoint["hostname"]
             else:
                 endpoint["hostname"] = self.pick.choice(HOSTNAMES)
-            self._apply(one)
 
     def _slice_ports(self, one: Object) -> None:
         one["ports"] = self.pick.choice([[], self.make.ports(), one["ports"][1:]])
-        self._apply(one)
 
     def _new_slice(self, service: Object) -> None:
-        made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]), "mixed")
+        made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]))
         made["metadata"]["name"] = f"{self._name()}-slice"
         self._apply(made)
 
@@ -417,18 +381,15 @@ class _Changer:
                 one["metadata"].pop("labels", None)
             else:
                 one["metadata"]["labels"] = {SERVICE_NAME: service["metadata"]["name"]}
-            self._apply(one)
 
     # Services
 
     def _service_ports(self, service: Object) -> None:
         service["spec"]["ports"] = self.make.ports()
-        self._apply(service)
 
     def _new_service(self) -> None:
-        kind = self.pick.choice(
-            ["cluster", "dual", "v6", "headless", "external", "headless-no-ports", "nodeport"]
-        )
+        kinds = ["cluster", "dual", "v6", "headless", "external", "headless-no-ports", "nodeport"]
+        kind = self.pick.choice(kinds)
         service = self.make.service(kind, self.pick.choice(self._namespaces()), self._name())
         made = self.make.slices(service)
         # the slices may come first
@@ -441,24 +402,20 @@ class _Changer:
         headless = _service_type(service) == "headless"
         kind = "cluster" if headless else self.pick.choice(["headless", "dual", "v6"])
         metadata = service["metadata"]
-        self._apply(self.make.service(kind, metadata["namespace"], metadata["name"]))
+        service |= self.make.service(kind, metadata["namespace"], metadata["name"])
 
     def _external_name(self, service: Object) -> None:
-        service["spec"]["externalName"] = self.pick.choice(
-            [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
-        )
-        self._apply(service)
+        names = [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
+        service["spec"]["externalName"] = self.pick.choice(names)
 
     def _to_external(self, service: Object) -> None:
         service["spec"] = {"type": "ExternalName", "externalName": self.pick.choice(OUTSIDE)}
-        self._apply(service)
 
     def _stacks(self, service: Object) -> None:
         if service["spec"].get("ipFamilyPolicy") is None:
             first = service["spec"].get("ipFamilies", ["IPv4"])
             service["spec"]["ipFamilyPolicy"] = "RequireDualStack"
             service["spec"]["ipFamilies"] = [*first, "IPv4" if first == ["IPv6"] else "IPv6"]
-            self._apply(service)
 
     # the rest
 
@@ -474,7 +431,6 @@ class _Changer:
         if pod["status"]["phase"] in ("Running", "Pending"):
             address = self.make.addresses.take(self.pick.choice([4, 6]))
             pod["status"] |= {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
-            self._apply(pod)
 
     def _new_namespace(self) -> None:
         if len(self._namespaces()) < 20:

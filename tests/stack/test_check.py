@@ -22,9 +22,9 @@ def verdicts(found: dict[str, Any]) -> dict[str, str]:
     return {what: one["verdict"] for what, one in found.items()}
 
 
-def test_everything_is_there(apiserver: ApiServer, etcd: Etcd) -> None:
+def test_everything_is_there(etcd: Etcd, servers: list[str]) -> None:
     before = etcd.revision()
-    code, found = check("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
+    code, found = check(*servers)
     assert (code, set(verdicts(found).values())) == (0, {"ok"}), found
     assert set(found) == {
         "API server",
@@ -38,20 +38,19 @@ def test_everything_is_there(apiserver: ApiServer, etcd: Etcd) -> None:
     assert etcd.revision() == before, "a check writes nothing"
 
 
-def test_a_missing_optional_kind_is_not_a_fault(apiserver: ApiServer, etcd: Etcd) -> None:
-    both = ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
-    code, found = check("--vm-domain", "example.test", *both)
+def test_a_missing_optional_kind_is_not_a_fault(servers: list[str]) -> None:
+    code, found = check("--vm-domain", "example.test", *servers)
     assert code == 0
     assert found["virtualmachineinstances.kubevirt.io"]["verdict"] == "note"
 
 
-def test_keys_that_are_not_ours_are_named(apiserver: ApiServer, etcd: Etcd) -> None:
+def test_keys_that_are_not_ours_are_named(etcd: Etcd, servers: list[str]) -> None:
     etcd.put("/skydns/local/cluster/svc/default/theirs", '{"host":"192.0.2.2"}')
     etcd.put("/skydns/local/cluster/svc/default/broken", "{")
     etcd.put("/skydns/test/elsewhere", "{")
     etcd.put("/skydns/arpa/in-addr/192/0/2/9", "{")
     etcd.put("/skydns/arpa/in-addr/192/0/2/8", '{"host":"theirs.example","owner":"others"}')
-    code, found = check("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
+    code, found = check(*servers)
     assert code == 0
     assert found["foreign keys"]["text"].startswith("/skydns/local/cluster/svc/default/theirs:")
     malformed = "/skydns/arpa/in-addr/192/0/2/9, /skydns/local/cluster/svc/default/broken:"
@@ -71,10 +70,10 @@ def test_all_dependencies_are_down() -> None:
     assert "etcd rights" not in found
 
 
-def test_rights_on_other_keys_only(apiserver: ApiServer, etcd: Etcd) -> None:
+def test_rights_on_other_keys_only(etcd: Etcd, servers: list[str]) -> None:
     password = etcd.restrict("/skydns/", user="dns", access="read")
     code, found = check(
-        *("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url),
+        *servers,
         *("--etcd-user", "dns", "--etcd-password-file", str(password)),
     )
     assert code == 1
@@ -82,14 +81,14 @@ def test_rights_on_other_keys_only(apiserver: ApiServer, etcd: Etcd) -> None:
     assert "permission denied" in found["etcd rights"]["text"]
 
 
-def test_an_election(apiserver: ApiServer, etcd: Etcd) -> None:
+def test_an_election(etcd: Etcd, servers: list[str]) -> None:
     """The key is tried with the rights that there are, and left as it was."""
     key = "/kube2etcd/leader/skydns/kube2etcd"
     password = etcd.restrict("/skydns/", user="dns")
 
     def election() -> tuple[int, str, str]:
         code, found = check(
-            *("--leader-elect", "--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url),
+            *("--leader-elect", *servers),
             *("--etcd-user", "dns", "--etcd-password-file", str(password)),
         )
         assert found["etcd rights"]["verdict"] == "ok"
@@ -113,9 +112,8 @@ def test_an_election(apiserver: ApiServer, etcd: Etcd) -> None:
     assert election() == (0, "ok", f"{key} can be read and written; dns-7f-1a leads now")
 
 
-def test_the_webhooks_state_in_etcd(apiserver: ApiServer, etcd: Etcd) -> None:
-    both = ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
-    code, found = check("--webhook", "--domains", "dtk.io", *both)
+def test_the_webhooks_state_in_etcd(etcd: Etcd, servers: list[str]) -> None:
+    code, found = check("--webhook", "--domains", "dtk.io", *servers)
     assert (code, found["state under /kube2etcd/webhook"]["verdict"]) == (0, "ok")
     assert etcd.dump("/kube2etcd") == {}
     code, found = check("--leader-elect", "--etcd-prefix", "/kube2etcd", *both)

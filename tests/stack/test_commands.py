@@ -23,7 +23,7 @@ import pytest
 
 from tests.stack.bridge import call, clean_environment
 from tests.stack.coredns import NOT_YET, on_keys
-from tests.stack.faults import Run
+from tests.stack.faults import Run, both_apis
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoints, external, service, services
 
@@ -46,51 +46,50 @@ def on_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
     return seen.decode()
 
 
-def neighbours(apiserver: ApiServer, etcd: Etcd) -> Sequence[str]:
-    return ("--kubeconfig", str(apiserver.kubeconfig()), "--etcd-server", etcd.url)
-
-
-def test_resync_shows_writes_and_then_has_nothing_to_do(apiserver: ApiServer, etcd: Etcd) -> None:
+@both_apis
+def test_resync_shows_writes_and_then_has_nothing_to_do(
+    apiserver: ApiServer, etcd: Etcd, servers: list[str]
+) -> None:
     apiserver.apply_all(services(5))
-    both = neighbours(apiserver, etcd)
     before = etcd.revision()
-    dry = call("resync", "--dry-run", *both)
+    dry = call("resync", "--dry-run", *servers)
     assert (dry.returncode, dry.stderr) == (2, "")
     lines = dry.stdout.splitlines()
     assert any(
         re.fullmatch(r"\+ s000\.default\.svc\.\S+ +A +\S+ +services/default/s000", line) for line in lines
     )
-    assert "/skydns/local/cluster/svc/default/s000" in call("resync", "--dry-run", "--keys", *both).stdout
+    assert "/skydns/local/cluster/svc/default/s000" in call("resync", "--dry-run", "--keys", *servers).stdout
     assert etcd.revision() == before, "a dry run writes nothing"
-    planned = json.loads(call("resync", "--dry-run", "--output", "json", *both).stdout)
+    planned = json.loads(call("resync", "--dry-run", "--output", "json", *servers).stdout)
     counted = planned["records"]
-    assert counted["added"] == counted["total"] == len(call("records", *both).stdout.splitlines()) - 1
+    assert counted["added"] == counted["total"] == len(call("records", *servers).stdout.splitlines()) - 1
     assert lines[-1] == (
         f"{counted['total']} added, 0 changed, 0 deleted of {counted['total']} records; nothing written;"
         f" checksum {planned['checksum']}"
     )
     # Something else than what was looked at is not written.
     apiserver.apply(service("late"))
-    late = call("resync", "--checksum", planned["checksum"], *both)
+    late = call("resync", "--checksum", planned["checksum"], *servers)
     assert (late.returncode, late.stdout, etcd.revision()) == (3, "", before)
     assert re.search(
         rf"no longer {planned['checksum']}, it is [0-9a-f]{{16}} with \d+ changes: nothing", late.stderr
     )
     apiserver.delete(service("late"))
-    wet = call("resync", "--checksum", planned["checksum"], *both)
+    wet = call("resync", "--checksum", planned["checksum"], *servers)
     assert (wet.returncode, wet.stderr) == (0, "")
     assert wet.stdout.splitlines()[:-1] == lines[:-1]
     after = etcd.revision()
-    again = call("resync", "--output", "json", *both)
+    again = call("resync", "--output", "json", *servers)
     assert (again.returncode, json.loads(again.stdout)["equal"]) == (0, True)
-    assert call("resync", "--dry-run", *both).returncode == 0
+    assert call("resync", "--dry-run", *servers).returncode == 0
     assert etcd.revision() == after, "nothing is written when nothing differs"
 
 
-def test_resync_repairs_removes_and_leaves_others_alone(apiserver: ApiServer, etcd: Etcd) -> None:
+def test_resync_repairs_removes_and_leaves_others_alone(
+    apiserver: ApiServer, etcd: Etcd, servers: list[str]
+) -> None:
     apiserver.apply_all(services(3))
-    both = neighbours(apiserver, etcd)
-    assert call("resync", *both).returncode == 0
+    assert call("resync", *servers).returncode == 0
     wanted = etcd.dump("/skydns")
     damaged = next(key for key in wanted if "/svc/default/s" in key and "_tcp" not in key)
     host = next(key for key in wanted if "/svc/default/s001" in key and '"host"' in wanted[key])
@@ -98,10 +97,10 @@ def test_resync_repairs_removes_and_leaves_others_alone(apiserver: ApiServer, et
     etcd.put(host, "{")
     etcd.put("/skydns/local/gone/x", '{"host":"192.0.2.1","owner":"kube2etcd"}')
     etcd.put("/skydns/local/cluster/svc/default/theirs", '{"host":"192.0.2.2"}')
-    shown = call("resync", "--dry-run", *both).stdout
+    shown = call("resync", "--dry-run", *servers).stdout
     assert re.search(r"^~ s001\.default\.svc\.cluster\.local\. +A +SERVFAIL -> 10\.", shown, re.MULTILINE)
     assert re.search(r"^- x\.gone\.local\. +A +192\.0\.2\.1$", shown, re.MULTILINE)
-    found = json.loads(call("resync", "--output", "json", *both).stdout)
+    found = json.loads(call("resync", "--output", "json", *servers).stdout)
     assert list(found["updated"]) == [damaged, host]
     assert found["deleted"] == ["/skydns/local/gone/x"]
     assert found["foreign"] == ["/skydns/local/cluster/svc/default/theirs"]
@@ -111,9 +110,8 @@ def test_resync_repairs_removes_and_leaves_others_alone(apiserver: ApiServer, et
     }
 
 
-def test_foreign_keys_of_our_zones_go_where_that_is_asked_for(apiserver: ApiServer, etcd: Etcd) -> None:
-    both = neighbours(apiserver, etcd)
-    assert call("resync", *both).returncode == 0
+def test_foreign_keys_of_our_zones_go_where_that_is_asked_for(etcd: Etcd, servers: list[str]) -> None:
+    assert call("resync", *servers).returncode == 0
     wanted = etcd.dump("/skydns")
     theirs = ["/skydns/arpa/in-addr/192/0/2/9", "/skydns/local/cluster/svc/default/theirs"]
     kept = {
@@ -124,10 +122,10 @@ def test_foreign_keys_of_our_zones_go_where_that_is_asked_for(apiserver: ApiServ
     }
     for key, value in {**dict.fromkeys(theirs, "{"), **kept}.items():
         etcd.put(key, value)
-    dry = call("resync", "--dry-run", "--prune-foreign", "--output", "json", *both)
+    dry = call("resync", "--dry-run", "--prune-foreign", "--output", "json", *servers)
     assert (dry.returncode, json.loads(dry.stdout)["deleted"]) == (2, theirs)
     assert etcd.dump("/skydns").keys() >= {*theirs}
-    wet = json.loads(call("resync", "--prune-foreign", "--output", "json", *both).stdout)
+    wet = json.loads(call("resync", "--prune-foreign", "--output", "json", *servers).stdout)
     assert (wet["deleted"], wet["malformed"]) == (theirs, ["/skydns/local/cluster2/theirs"])
     assert etcd.dump("/skydns") == wanted | kept
 
@@ -152,29 +150,35 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     assert (first.returncode in (1, 2), first.stdout.count("\n"), first.stderr) == (True, 1, "")
 
 
-def test_a_mass_deletion_is_held_until_a_second_list(apiserver: ApiServer, etcd: Etcd) -> None:
-    both = neighbours(apiserver, etcd)
+@both_apis
+def test_a_mass_deletion_is_held_until_a_second_list(
+    apiserver: ApiServer, etcd: Etcd, servers: list[str]
+) -> None:
     apiserver.apply_all(services(40))
-    assert call("resync", *both).returncode == 0
+    assert call("resync", *servers).returncode == 0
     apiserver.delete_all(services(40))
-    dry = call("resync", "--dry-run", *both)
+    dry = call("resync", "--dry-run", *servers)
     assert "(held)" in dry.stdout
     assert "keys held until a second listing agrees" in dry.stdout
-    done = call("resync", "--checksum", dry.stdout.split()[-1], *both)
+    done = call("resync", "--checksum", dry.stdout.split()[-1], *servers)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n- ") == dry.stdout.count("\n- ")
     assert not [key for key in etcd.dump("/skydns") if "/svc/default/s0" in key]
 
 
-def test_records_and_explain_speak_of_the_live_cluster(apiserver: ApiServer, etcd: Etcd) -> None:
+@both_apis
+def test_records_and_explain_speak_of_the_live_cluster(
+    apiserver: ApiServer, etcd: Etcd, servers: list[str]
+) -> None:
     apiserver.apply(service("alone"))
-    both = neighbours(apiserver, etcd)
-    rows = json.loads(call("records", *both, "--object", "service/default/alone", "--output", "json").stdout)
+    rows = json.loads(
+        call("records", *servers, "--object", "service/default/alone", "--output", "json").stdout
+    )
     assert {row["name"] for row in rows if row["type"] == "A"} == {"alone.default.svc.cluster.local."}
     name = "alone.default.svc.cluster.local"
-    assert "etcd does not match the cluster here" in call("explain", name, "A", *both).stdout
-    assert call("resync", *both).returncode == 0
-    explained = call("explain", name, "A", *both).stdout
+    assert "etcd does not match the cluster here" in call("explain", name, "A", *servers).stdout
+    assert call("resync", *servers).returncode == 0
+    explained = call("explain", name, "A", *servers).stdout
     assert "A: NOERROR" in explained
     assert "comes from services/default/alone" in explained
     assert "does not match" not in explained
@@ -195,11 +199,10 @@ IN_A_ZONE = [
 
 
 def test_a_zone_file_answers_as_the_keys_do(
-    apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_path: Path
+    apiserver: ApiServer, etcd: Etcd, servers: list[str], binaries: Binaries, tmp_path: Path
 ) -> None:
     apiserver.apply_all(IN_A_ZONE)
-    both = neighbours(apiserver, etcd)
-    published = ("--dns-server-ip", "10.0.0.10", *both)
+    published = ("--dns-server-ip", "10.0.0.10", *servers)
     assert call("resync", *published).returncode == 0
     written = call("records", "--zone", ZONE, "--output", "zone", *published)
     assert (written.returncode, written.stderr) == (0, "")

@@ -1,8 +1,6 @@
 """The v2 key store against real etcds: snapshots, writes, watches, connections."""
 
 import json
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +12,8 @@ from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from tests.stack.etcd_v2 import NOTES, EtcdV2
-from tests.stack.faults import Run
 from tests.stack.harness import (
     SLOW,
-    ApiServer,
     Authority,
     Binaries,
     EtcdCluster,
@@ -25,12 +21,10 @@ from tests.stack.harness import (
     free_port,
     wait_for,
 )
-from tests.stack.objects import service, services
 from tests.stack.watching import Watching
 
 PREFIX = "/skydns"
 PORT = "/skydns/a/web/_tcp/_http/H1"
-V2 = ("--etcd-api", "v2")
 PASSWORD = "correct-horse-battery"
 
 
@@ -291,20 +285,3 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
         ):
             with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
                 V2Store(connection, [b"/skydns/"]).snapshot()
-
-
-@pytest.mark.parametrize("trouble", ["none", "etcd hangs", "etcd gone"])
-def test_run_ends_within_a_second(trouble: str, apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    apiserver.apply_all(services(2))
-    bridge = run(*V2)
-    if trouble == "etcd hangs":
-        etcd.pause()
-        apiserver.apply(service("late"))
-        bridge.wait_reason("not answer in time", 20)
-    elif trouble == "etcd gone":
-        etcd.kill()
-        wait_for(lambda: not bridge.ready(), "the bridge to notice", 15)
-    began = time.monotonic()
-    bridge.send_signal(signal.SIGTERM)
-    assert bridge.wait(10) == 0
-    assert time.monotonic() - began < 1.0 * SLOW, bridge.log_tail()

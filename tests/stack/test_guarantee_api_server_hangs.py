@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from kube2etcd.errors import ApiGone
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import ClusterSettings
-from kube2etcd.kube.objects import KINDS
+from kube2etcd.kube.objects import KINDS, decode_event
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed
 from tests.stack.coredns import on_keys
@@ -39,9 +40,21 @@ def test_a_pause(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path:
             apiserver.resume()
 
 
+def test_a_change_arrives_at_once(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+    run()
+    delays = []
+    for number in range(20):
+        began = time.monotonic()
+        comes(apiserver, etcd, f"quick{number}")
+        delays.append(time.monotonic() - began)
+    # No line may wait for a buffer to fill: that would show as seconds, not as a slow machine's tenths.
+    assert sorted(delays)[10] < 0.25 * SLOW
+
+
 def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(3))
     bridge = run()
+    listed = bridge.metric("kube2etcd_lists_total", kind="services")
     before = etcd.dump("/skydns")
     apiserver.kill()
     wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") > 0, "it to be noticed", 15)
@@ -51,20 +64,36 @@ def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, run: R
     apiserver.start()
     comes(apiserver, etcd, "later", 40)
     wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
+    assert bridge.metric("kube2etcd_lists_total", kind="services") == listed, "the watch goes on"
 
 
-@pytest.mark.parametrize("options", [(), ("--leader-elect",)], ids=["alone", "elected"])
-@pytest.mark.parametrize("hung", ["nothing", "api server", "etcd", "both", "etcd gone"])
+@pytest.mark.parametrize(
+    ("etcd", "options"),
+    [((), ()), ((), ("--leader-elect",)), ("v2", ())],
+    indirect=["etcd"],
+    ids=["alone", "elected", "v2"],
+)
+@pytest.mark.parametrize(
+    "hung", ["nothing", "api server", "before it lists", "etcd", "etcd for long", "both", "etcd gone"]
+)
 def test_a_stop_takes_under_a_second(
     hung: str, options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run
 ) -> None:
     apiserver.apply_all(services(3))
-    bridge = run(*options)
+    connected = connections(apiserver.port)
+    if hung == "before it lists":
+        apiserver.pause()
+    bridge = run(*options, ready=hung != "before it lists")
     try:
-        if hung in ("etcd", "both"):
+        if hung == "before it lists":
+            # into the handshake that nobody answers
+            wait_for(lambda: connections(apiserver.port) > connected, "the connection", 20)
+        if hung in ("etcd", "etcd for long", "both"):
             etcd.pause()
             # something to write, so that the loop waits for etcd itself
             apiserver.apply(service("later"))
+        if hung == "etcd for long":
+            bridge.wait_reason("not answer in time", 20)
         if hung in ("api server", "both"):
             apiserver.pause()
         if hung == "etcd gone":
@@ -77,7 +106,25 @@ def test_a_stop_takes_under_a_second(
         assert took < 1.0 * SLOW
     finally:
         apiserver.resume()
-        etcd.resume()
+
+
+def connections(port: int) -> int:
+    """How many connections to this port are established."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+def test_a_version_that_is_too_old_is_gone(apiserver: ApiServer) -> None:
+    apiserver.restart()  # its watch cache begins with what it lists now
+    params = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "5"}
+    kind = KINDS["services"]
+    with closing(ApiConnection(ClusterSettings(apiserver.kubeconfig()))) as api:
+        try:
+            with api.stream(kind.path(), params, connect_timeout=5, read_timeout=5) as stream:
+                code = decode_event(kind, next(iter(stream))).code
+        except ApiGone:  # servers say it as a status or as an event
+            code = 410
+    assert code == 410
 
 
 #: Of watches; `test_guarantee_no_mass_deletion.py` has those of lists.

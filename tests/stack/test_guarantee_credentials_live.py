@@ -1,5 +1,6 @@
 """Credentials rotate under a running bridge; wrong ones recover without a restart and are never logged."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,26 @@ def own_apiserver(
         users={f"token-{one}-secret": (one, ("system:masters",)) for one in ("old", "new", "last")},
     ) as server:
         yield server
+
+
+@pytest.mark.parametrize("how", ["client certificate", "exec plugin"])
+def test_users_of_a_kubeconfig(
+    how: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment's proxies and authorities have no say in it."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, "/nowhere/ca.pem")
+    certificate = apiserver.client_certificate("operator") if how == "client certificate" else None
+    plugin = tmp_path / "plugin"
+    version = "client.authentication.k8s.io/v1"
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": apiserver.token}}
+    plugin.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(answer)}\nEND\n")
+    plugin.chmod(0o755)
+    user = {"exec": {"apiVersion": version, "command": str(plugin)}}
+    run(kubeconfig=apiserver.kubeconfig(certificate=certificate, user=user, name="other-user"))
+    comes(apiserver, etcd, "first")
 
 
 def revoke(apiserver: ApiServer, token: str) -> None:

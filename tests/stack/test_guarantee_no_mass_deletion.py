@@ -9,8 +9,7 @@ import pytest
 from tests.stack.bridge import call
 from tests.stack.faults import Proxy, Run, args, comes, fresh_keys, keys_of, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, Object, free_port, wait_for
-from tests.stack.objects import endpoints, service, services
-from tests.stack.random_cluster import identity
+from tests.stack.objects import endpoints, identity, service, services
 
 WRONG: dict[str, dict[str, Any]] = {
     "403": {"status": 403, "times": 2},
@@ -37,7 +36,7 @@ MADE_BY_ITSELF = {(kind, "default", "kubernetes") for kind in ("Service", "Endpo
 
 
 def lists(bridge: Bridge, kind: str) -> float:
-    return bridge.metrics().get(f'kube2etcd_lists_total{{kind="{kind}"}}', 0)
+    return bridge.metric("kube2etcd_lists_total", kind=kind)
 
 
 @pytest.fixture

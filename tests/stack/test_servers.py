@@ -11,7 +11,7 @@ import pytest
 from tests.stack.build import HERE, build_all
 from tests.stack.build import Server as GoServer
 from tests.stack.harness import ApiServer, BuildError, NotInTimeError, Process, wait_for
-from tests.stack.objects import dns_endpoint, dns_endpoint_crd, namespace, service
+from tests.stack.objects import dns_endpoint, dns_endpoint_crd, identity, namespace, service
 
 
 def test_waiting_shows_the_log(tmp_path: Path) -> None:
@@ -91,10 +91,7 @@ def test_a_reset_api_server_is_as_new(apiserver: ApiServer) -> None:
     ]
 
     def names() -> set[tuple[str, str, str]]:
-        listed = [one for kind in kinds for one in apiserver.list(*kind)]
-        return {
-            (one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in listed
-        }
+        return {identity(one) for kind in kinds for one in apiserver.list(*kind)}
 
     fresh = names()
     apiserver.apply_all([dns_endpoint_crd(), namespace("shop"), namespace("bar")])

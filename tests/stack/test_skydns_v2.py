@@ -1,31 +1,24 @@
 """The bridge and etcd's v2 keys: the same promises as with v3, as far as SkyDNS can see them."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.stack import bridge as commands
 from tests.stack.asking import asked_all_the_time
+from tests.stack.bridge import call
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import HERE, Run, args, same_keys
 from tests.stack.harness import ApiServer, Binaries, wait_for
 from tests.stack.objects import endpoints, service, services
-
-V2 = ("--etcd-api", "v2")
 
 
 @pytest.fixture
 def etcd(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdV2]:
     with EtcdV2(tmp_path / "etcd", binaries) as server:
         yield server
-
-
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return commands.call(*arguments, *V2)
 
 
 def data(etcd: EtcdV2, name: str, qtype: str = "A") -> set[str]:
@@ -42,7 +35,7 @@ def shop(apiserver: ApiServer) -> None:
 def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
     address = apiserver.get("v1", "Service", "s000", "default")["spec"]["clusterIP"]
-    bridge = run(*V2, "--resync-period", "1")
+    bridge = run("--resync-period", "1")
     assert data(etcd, "s000") == {address}
     assert {one.split()[2] for one in data(etcd, "_http._tcp.s000", "SRV")} == {"80"}
     assert data(etcd, "many") == {"10.9.0.1", "10.9.0.2"}
@@ -68,7 +61,7 @@ def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, r
 def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
     etcd.put(f"{HERE}/svc/default/s001/theirs", '{"host":"192.0.2.9"}')
-    bridge = run(*V2)
+    bridge = run()
     (leaf,) = etcd.listed(f"{HERE}/svc/default/s000")
     (port,) = etcd.listed(f"{HERE}/svc/default/s000/_tcp/_http")
     assert etcd.index(leaf) < etcd.index(port), "the name comes with its address"
@@ -99,7 +92,7 @@ def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run
     apiserver.apply_all([service("web"), service("many", clusterIP="None")])
     apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
     more = [{"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", 80), ("more", 81))]
-    run(*V2)
+    run()
 
     def instead(name: str, qtype: str) -> str:
         answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
@@ -121,29 +114,10 @@ def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run
                 wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
 
 
-def test_what_is_done_by_hand_is_put_right(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    shop(apiserver)
-    bridge = run(*V2)
-    # at once: no full pass is due for minutes
-    expected = etcd.dump("/skydns")
-    listed = sorted(key for key in expected if "/default/s00" in key and "_tcp" not in key)
-    etcd.put(listed[0], '{"host":"192.0.2.99"}')
-    same_keys(etcd, expected, 10)
-    etcd.delete(listed[1])
-    same_keys(etcd, expected, 10)
-    etcd.put(f"{listed[2]}X", expected[listed[2]])
-    same_keys(etcd, expected, 10)
-    etcd.delete(f"{HERE}/svc/default")  # one event for all that was in it
-    same_keys(etcd, expected, 10)
-    etcd.delete("/skydns")
-    same_keys(etcd, expected, 10)
-    bridge.wait_ready(5)
-
-
 def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     shop(apiserver)
     # no open watch tells of them: they are looked back at, and no full pass is due for minutes
-    bridge = run(*V2)
+    bridge = run()
     expected = etcd.dump("/skydns")
     hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
     etcd.put(hidden, "{")
@@ -155,46 +129,11 @@ def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run:
     bridge.wait_ready(20)
 
 
-def test_an_emptied_etcd_is_filled_again(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    shop(apiserver)
-    bridge = run(*V2)
-    expected = etcd.dump("/skydns")
-    for _ in range(2):
-        etcd.wipe()
-        same_keys(etcd, expected, 10)
-        bridge.wait_ready(5)
-
-
-def test_a_mass_deletion_waits_for_a_second_listing(apiserver: ApiServer, etcd: EtcdV2) -> None:
-    both = args(apiserver.kubeconfig(), etcd)
-    apiserver.apply_all(services(40))
-    index = etcd.revision()
-    dry = call("resync", "--dry-run", *both)
-    assert (dry.returncode, dry.stderr, etcd.revision()) == (2, "", index), "a dry run writes nothing"
-    wet = call("resync", *both)
-    assert (wet.returncode, wet.stderr) == (0, "")
-    assert wet.stdout.splitlines()[:-1] == dry.stdout.splitlines()[:-1]
-    index = etcd.revision()
-    assert call("resync", *both).stdout == "nothing differs\n"
-    assert etcd.revision() == index
-    name = "s000.default.svc.cluster.local"
-    explained = call("explain", name, "A", *both).stdout
-    assert "A: NOERROR" in explained
-    assert "does not match" not in explained
-    apiserver.delete_all(services(40))
-    assert "etcd does not match the cluster here" in call("explain", name, "A", *both).stdout
-    dry = call("resync", "--dry-run", *both)
-    assert "keys held until a second listing agrees" in dry.stdout
-    assert call("resync", *both).returncode == 0
-    assert not [key for key in etcd.dump(HERE) if "/default/s0" in key]
-    assert not etcd.exists(f"{HERE}/svc/default/s000")
-
-
 def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     etcd.put(f"{HERE}/svc/default/s001", '{"host":"192.0.2.2"}')
     etcd.put("/skydns/config", '{"domain":"elsewhere."}')
     apiserver.apply_all(services(3))
-    bridge = run(*V2)
+    bridge = run()
     assert data(etcd, "s000")
     assert data(etcd, "s002")
     log = bridge.log_text()
@@ -203,10 +142,9 @@ def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, run
     assert etcd.dump("/skydns")["/skydns/config"] == '{"domain":"elsewhere."}'
 
 
-def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServer, etcd: EtcdV2) -> None:
-    both = args(apiserver.kubeconfig(), etcd)
+def test_skydns_is_told_its_settings_where_that_is_asked_for(etcd: EtcdV2, servers: list[str]) -> None:
     own = ("--skydns-config", "true", "--skydns-dns-addr", ":5353", "--skydns-nameserver", "192.0.2.53")
-    assert call("resync", *both, *own).returncode == 0
+    assert call("resync", *servers, *own).returncode == 0
     assert json.loads(etcd.dump("/skydns")["/skydns/config"]) == {
         "domain": "cluster.local.",
         "hostmaster": "hostmaster.cluster.local.",
@@ -216,10 +154,10 @@ def test_skydns_is_told_its_settings_where_that_is_asked_for(apiserver: ApiServe
         "min_ttl": 30,
         "owner": "kube2etcd",
     }
-    soa = call("explain", "cluster.local", "SOA", *both).stdout
+    soa = call("explain", "cluster.local", "SOA", *servers).stdout
     assert "SOA ns.dns.cluster.local. hostmaster.cluster.local." in soa, "without the options, too"
     assert "does not match" not in soa
-    assert call("resync", *both).returncode == 0
+    assert call("resync", *servers).returncode == 0
     assert "/skydns/config" not in etcd.dump("/skydns")
 
 
