@@ -23,18 +23,6 @@ ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DNS_DOMAIN"]
 KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 
-RESOLVER_COREFILE = """
-.:53 {
-    bind RESOLVER
-    template IN A example.com {
-        answer "{{ .Name }} 60 IN A 192.0.2.80"
-    }
-    template IN AAAA example.com {
-        answer "{{ .Name }} 60 IN AAAA 2001:db8::80"
-    }
-}
-"""
-
 #: What the API server is told for the family: it listens to pods, and gives Services addresses of it.
 API_OPTIONS: Mapping[Family, Sequence[str]] = {
     IPV4: ["--bind-address=0.0.0.0"],
@@ -62,7 +50,7 @@ class Cluster:
             hosts=[node.family.api],
             extra_args=API_OPTIONS[node.family],
         )
-        corefile = RESOLVER_COREFILE.replace("RESOLVER", node.family.resolver)
+        corefile = coredns.outside(at=node.family.resolver, port="53")
         self.resolver = CoreDns(directory / "resolver", binaries, corefile)
         self.pods: list[tuple[str, Pod]] = []
         self.count = 0

@@ -24,6 +24,32 @@ NOT_YET = (OSError, AssertionError, dns.exception.Timeout)
 NO_LISTENERS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
 
 
+OUTSIDE = """
+.:PORT {
+    bind ADDRESS
+    template IN A NAME {
+        answer "{{ .Name }} 60 IN A 192.0.2.80"
+    }
+    template IN AAAA NAME {
+        answer "{{ .Name }} 60 IN AAAA 2001:db8::80"
+    }
+    template ANY ANY NAME {
+        rcode NOERROR
+        authority "NAME. 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
+    }
+    template ANY ANY . {
+        rcode NXDOMAIN
+        authority ". 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
+    }
+}
+"""
+
+
+def outside(name: str = "example.com", *, at: str = LOOPBACK, port: str = "{port}") -> str:
+    """A Corefile of the rest of the world: this name and those below it, and no others."""
+    return OUTSIDE.replace("NAME", name).replace("ADDRESS", at).replace("PORT", port)
+
+
 def said(message: dns.message.Message) -> list[str]:
     """The answer's data in its order, or NODATA, or the code."""
     if message.rcode() != dns.rcode.NOERROR:

@@ -29,7 +29,7 @@ import dns.rdatatype
 import yaml
 
 from tests.stack.build import BRIDGE
-from tests.stack.coredns import corefile, said
+from tests.stack.coredns import corefile, outside, said
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
@@ -52,22 +52,6 @@ OBJECTS = HERE / "demo_objects.yaml"
 DOMAIN = "cluster.local"
 DNS_SERVICE = "10.0.0.10"
 SVC = f"shop.svc.{DOMAIN}"
-
-#: The rest of the world, so that the demo needs no network: one name, and nothing else exists.
-OUTSIDE = """
-.:{port} {
-    bind 127.0.0.1
-    template IN A payments.example {
-        answer "payments.example. 60 IN A 192.0.2.80"
-    }
-    template ANY ANY payments.example {
-        rcode NOERROR
-    }
-    template ANY ANY {
-        rcode NXDOMAIN
-    }
-}
-"""
 
 
 class DemoError(Exception):
@@ -140,9 +124,9 @@ class Stack:
         self.directory, self.programs, self.port, self.tell = directory, programs, port, tell
         api_etcd, self.etcd = (Etcd(directory, programs, name=name) for name in ("api-etcd", "pod-etcd"))
         self.api = ApiServer(directory / "apiserver", programs, api_etcd.url)
-        outside = CoreDns(directory, programs, OUTSIDE, name="outside")
-        self.first = (api_etcd, self.api, self.etcd, outside)
-        self.upstream = f"{LOOPBACK}:{outside.port}"
+        world = CoreDns(directory, programs, outside("payments.example"), name="outside")
+        self.first = (api_etcd, self.api, self.etcd, world)
+        self.upstream = f"{LOOPBACK}:{world.port}"
         self.options = ["--domain", DOMAIN, "--etcd-server", self.etcd.url, "--pods", "verified"]
         self.options += ["--vm-domain", ""]
         self.processes: list[Process] = []

@@ -18,29 +18,12 @@ from skydns_compat.corefile import CorefileSettings, blocks, corefile
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer, Entries, Rr, answer
 from skydns_compat.reader_served import refused, served_answer
+from tests.stack.coredns import outside
 from tests.stack.harness import LOOPBACK, Binaries, CoreDns
-
-UPSTREAM = """
-.:{port} {
-    bind 127.0.0.1
-    template ANY A ext.example {
-        answer "ext.example. 60 IN A 192.0.2.7"
-    }
-    template ANY AAAA ext.example {
-        answer "ext.example. 60 IN AAAA 2001:db8::7"
-    }
-    template ANY ANY ext.example {
-        rcode NOERROR
-    }
-    template ANY ANY {
-        rcode NXDOMAIN
-    }
-}
-"""
 
 
 def upstream(name: str, qtype: str) -> Answer:
-    known = {"A": "192.0.2.7", "AAAA": "2001:db8::7"}
+    known = {"A": "192.0.2.80", "AAAA": "2001:db8::80"}
     if qtype == "ANY":  # the first template of the name's
         qtype = "A"
     if name != "ext.example.":
@@ -81,9 +64,9 @@ def differences(
 
     A text that names each such question, or nothing.
     """
-    other = CoreDns(directory, binaries, UPSTREAM, name="upstream")
-    outside = f"{LOOPBACK}:{other.port}" if with_upstream else "none"
-    settings = replace(settings, listen=f"{LOOPBACK}:{{port}}", upstream=outside)
+    other = CoreDns(directory, binaries, outside("ext.example"), name="upstream")
+    behind = f"{LOOPBACK}:{other.port}" if with_upstream else "none"
+    settings = replace(settings, listen=f"{LOOPBACK}:{{port}}", upstream=behind)
     entries, rules = _entries(keys), blocks(settings)
     above = upstream if with_upstream else refused
     lines = []

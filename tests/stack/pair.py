@@ -15,7 +15,7 @@ import dns.exception
 import dns.rcode
 
 from tests.stack.compare import Answer, Report, normalise
-from tests.stack.coredns import corefile
+from tests.stack.coredns import corefile, outside
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoint_slice, namespace, pod, service
 from tests.stack.questions import Question, dashed
@@ -24,26 +24,6 @@ Object = dict[str, Any]
 
 ZONE = "cluster.local"
 READ_KINDS = (("v1", "Namespace"), ("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod"))
-
-UPSTREAM = """
-.:{port} {
-    bind 127.0.0.1
-    template IN A example.com {
-        answer "{{ .Name }} 60 IN A 192.0.2.80"
-    }
-    template IN AAAA example.com {
-        answer "{{ .Name }} 60 IN AAAA 2001:db8::80"
-    }
-    template ANY ANY example.com {
-        rcode NOERROR
-        authority "example.com. 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
-    }
-    template ANY ANY . {
-        rcode NXDOMAIN
-        authority ". 60 IN SOA ns.example.com. hostmaster.example.com. 1 7200 1800 86400 60"
-    }
-}
-"""
 
 ORACLE = """
 .:{{port}} {{
@@ -191,14 +171,14 @@ def running_pair(
     config = ["--config", str(zones_file)] if zones_file is not None else []
     kubeconfig = apiserver.kubeconfig()
     with contextlib.ExitStack() as stack:
-        outside = "none"
+        behind = "none"
         if with_upstream:
-            upstream = stack.enter_context(CoreDns(directory, binaries, UPSTREAM, name="upstream"))
-            outside = f"{LOOPBACK}:{upstream.port}"
-        text = oracle_corefile(kubeconfig, pods, outside, oracle_zones)
+            upstream = stack.enter_context(CoreDns(directory, binaries, outside(), name="upstream"))
+            behind = f"{LOOPBACK}:{upstream.port}"
+        text = oracle_corefile(kubeconfig, pods, behind, oracle_zones)
         oracle = stack.enter_context(CoreDns(directory, binaries, text, name="oracle"))
         port = free_port()
-        text = our_corefile(port, etcd.url, pods, outside, config)
+        text = our_corefile(port, etcd.url, pods, behind, config)
         ours = stack.enter_context(CoreDns(directory, binaries, text, port=port, name="ours"))
         if bridge is None:
             options = [*bridge_args(kubeconfig, etcd.url, pods), *config]

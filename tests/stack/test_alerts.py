@@ -46,77 +46,44 @@ def slow(metric: str) -> dict[str, str]:
     }
 
 
+def of_ours(
+    alert: str, metric: str, values: str, silent: int, fires: int, value: str = "", **labels: str
+) -> Case:
+    """An alert about one series of one pod."""
+    series = {of_pod(f"kube2etcd_{metric}", **labels): values}
+    return Case(f"Kube2etcd{alert}", series, silent, fires, {**LABELS, **labels}, value)
+
+
 CASES = [
     Case("Kube2etcdAbsent", {"up": "1x60"}, 9, 10, {}),
-    Case("Kube2etcdNotReady", {of_pod("kube2etcd_ready"): "1x3 0x60"}, 8, 9),
-    Case(
-        "Kube2etcdStale",
-        {of_pod("kube2etcd_stale_since_timestamp_seconds", kind="services"): "0 60x60"},
-        6,
-        7,
-        {**LABELS, "kind": "services"},
-    ),
-    Case("Kube2etcdDeletesHeld", {of_pod("kube2etcd_held_deletes"): "0x3 7x60"}, 5, 6, value="7"),
-    Case("Kube2etcdMalformedKeys", {of_pod("kube2etcd_malformed_keys"): "0x3 1x60"}, 8, 9),
-    Case("Kube2etcdTwoWriters", {of_pod("kube2etcd_disputed_keys"): "0x3 1x60"}, 5, 6),
-    Case("Kube2etcdUnforeseenErrors", {of_pod("kube2etcd_unforeseen_errors_total"): "0x9 1x60"}, 9, 10),
-    Case("Kube2etcdKeysChangedByOthers", {of_pod("kube2etcd_repairs_total"): "0x9 1+1x60"}, 24, 25),
-    Case("Kube2etcdResyncOverdue", {of_pod("kube2etcd_last_resync_timestamp_seconds"): "60x60"}, 31, 32),
+    of_ours("NotReady", "ready", "1x3 0x60", 8, 9),
+    of_ours("Stale", "stale_since_timestamp_seconds", "0 60x60", 6, 7, kind="services"),
+    of_ours("DeletesHeld", "held_deletes", "0x3 7x60", 5, 6, "7"),
+    of_ours("MalformedKeys", "malformed_keys", "0x3 1x60", 8, 9),
+    of_ours("TwoWriters", "disputed_keys", "0x3 1x60", 5, 6),
+    of_ours("UnforeseenErrors", "unforeseen_errors_total", "0x9 1x60", 9, 10),
+    of_ours("KeysChangedByOthers", "repairs_total", "0x9 1+1x60", 24, 25),
+    of_ours("ResyncOverdue", "last_resync_timestamp_seconds", "60x60", 31, 32),
     Case("Kube2etcdSlow", slow("kube2etcd_change_to_write_seconds_bucket"), 10, 15, {"pod": "a"}, "1.95s"),
     Case(
         "Kube2etcdReplicasDiffer",
         {of_pod("kube2etcd_keys"): "9x60", f"kube2etcd_keys{{{OTHER}}}": "9x3 8x60"},
-        18,
-        19,
-        {"job": "kube-dns", "namespace": "kube-system"},
+        *(18, 19, {"job": "kube-dns", "namespace": "kube-system"}),
     ),
-    Case(
-        "Kube2etcdRejectedObjects",
-        {of_pod("kube2etcd_rejected_objects", kind="services"): "0x3 2x60"},
-        18,
-        19,
-        {**LABELS, "kind": "services"},
-        "2",
-    ),
-    Case("Kube2etcdRefusedKeys", {of_pod("kube2etcd_refused_keys"): "0x3 2x60"}, 18, 19, value="2"),
-    Case("Kube2etcdContestedKeys", {of_pod("kube2etcd_contested_keys"): "0x3 2x60"}, 18, 19, value="2"),
-    Case(
-        "Kube2etcdWebhookFails",
-        {of_pod("kube2etcd_webhook_calls_total", path="/records", status="503"): "0x9 1+1x60"},
-        19,
-        20,
-        {**LABELS, "path": "/records", "status": "503"},
-    ),
-    Case(
-        "Kube2etcdWebhookRefuses",
-        {of_pod("kube2etcd_webhook_calls_total", path="/records", status="415"): "0x9 1+1x60"},
-        19,
-        20,
-        {**LABELS, "path": "/records", "status": "415"},
-    ),
-    Case(
-        "Kube2etcdWebhookSilence",
-        {of_pod("kube2etcd_webhook_last_success_timestamp_seconds"): "60x60"},
-        31,
-        32,
-    ),
-    Case(
-        "Kube2etcdWebhookSkips",
-        {of_pod("kube2etcd_webhook_skipped_endpoints_total", reason="domain"): "0x9 1+1x60"},
-        24,
-        25,
-        {**LABELS, "reason": "domain"},
-    ),
+    of_ours("RejectedObjects", "rejected_objects", "0x3 2x60", 18, 19, "2", kind="services"),
+    of_ours("RefusedKeys", "refused_keys", "0x3 2x60", 18, 19, "2"),
+    of_ours("ContestedKeys", "contested_keys", "0x3 2x60", 18, 19, "2"),
+    of_ours("WebhookFails", "webhook_calls_total", "0x9 1+1x60", 19, 20, path="/records", status="503"),
+    of_ours("WebhookRefuses", "webhook_calls_total", "0x9 1+1x60", 19, 20, path="/records", status="415"),
+    of_ours("WebhookSilence", "webhook_last_success_timestamp_seconds", "60x60", 31, 32),
+    of_ours("WebhookSkips", "webhook_skipped_endpoints_total", "0x9 1+1x60", 24, 25, reason="domain"),
     Case(
         "Kube2etcdDnsFails",
         {
             of_pod("coredns_dns_responses_total", rcode="SERVFAIL"): "0+6x60",
             of_pod("coredns_dns_responses_total", rcode="NOERROR"): "0+54x60",
         },
-        10,
-        15,
-        {},
-        "10%",
+        *(10, 15, {}, "10%"),
     ),
     Case("Kube2etcdDnsSlow", slow("coredns_dns_request_duration_seconds_bucket"), 10, 15, {}, "1.99s"),
     Case(
@@ -125,8 +92,7 @@ CASES = [
             of_pod("etcd_mvcc_db_total_size_in_bytes"): "80x3 81x60",
             of_pod("etcd_server_quota_backend_bytes"): "100x60",
         },
-        13,
-        14,
+        *(13, 14),
     ),
 ]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.bridge import kube2etcd
 from tests.stack.coredns import NO_LISTENERS
 from tests.stack.harness import Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import Webhook, a, alias, run, serving
@@ -82,22 +81,6 @@ def test_a_changed_settings_file_is_taken_over(etcd: Etcd, tmp_path: Path) -> No
         wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20, not_yet=(OSError,))
         assert webhook.pid == pid, "in its container nothing has ended"
         assert webhook.alive
-
-
-def test_what_the_command_prints_is_what_is_written(etcd: Etcd, tmp_path: Path) -> None:
-    file = tmp_path / "Corefile"
-    with serving(tmp_path, "--etcd-server", etcd.url, "--corefile", str(file)) as webhook:
-        webhook.wait_ready()
-        printed = kube2etcd("corefile", "--no-cluster-zone", "--domains", "dtk.io", "--etcd-server", etcd.url)
-        assert file.read_text() == printed
-        # unready, and the former file untouched, while it cannot be written
-        file.unlink()
-        file.mkdir()
-        webhook.wait_reason("cannot be written", 10)
-        assert webhook.get("/readyz").status_code == 503
-        file.rmdir()
-        webhook.wait_ready()
-        assert file.read_text() == printed
 
 
 @pytest.mark.parametrize("more", [["--corefile", "/nowhere/Corefile"], ["--corefile-import", "/etc/none"]])

@@ -139,14 +139,3 @@ def test_the_near_service_hides_the_far_one(machine: Machine) -> None:
 def test_unknown_names_do_not_resolve(machine: Machine) -> None:
     for name in ("web", "gone.shop", "shop", "svc"):
         assert "Errno" in machine.addresses(name, "--dns-server-ip", FOUR), name
-
-
-def test_daemon_json_says_the_same(machine: Machine) -> None:
-    """The resolv.conf that docker makes of its keys for a container, line by line."""
-    options = ("--domain", DOMAIN, "--dns-server-ip", FOUR, "--dns-server-ip", SIX, "--ndots", "5")
-    keys = json.loads(kube2etcd("docker-flags", *options, "--format", "daemon.json"))
-    lines = [f"nameserver {server}" for server in keys["dns"]]
-    lines += [f"search {' '.join(keys['dns-search'])}", f"options {' '.join(keys['dns-opts'])}"]
-    machine.addresses("kubernetes", *options[2:])
-    text = (machine.directory / "resolv.conf").read_text()
-    assert sorted(lines) == sorted(line for line in text.splitlines() if not line.startswith("#"))

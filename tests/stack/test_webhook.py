@@ -41,18 +41,13 @@ def test_the_answers_as_the_client_reads_them(webhook: Webhook) -> None:
     assert webhook.get("/records").status_code == 404
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused_before_it_is_kept(chunked: bool, webhook: Webhook) -> None:
+def test_chunks_that_are_too_many_are_refused_before_they_are_kept(webhook: Webhook) -> None:
     with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
-        size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 33554433"
-        raw.sendall(
-            b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode() + b"\r\n" + size
-        )
-        raw.sendall(b"\r\n\r\n")
-        if chunked:
-            with contextlib.suppress(OSError):
-                for _ in range(33):
-                    raw.sendall(b"100000\r\n" + b" " * 0x100000 + b"\r\n")
+        raw.sendall(b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode())
+        raw.sendall(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(33):
+                raw.sendall(b"100000\r\n" + b" " * 0x100000 + b"\r\n")
         answer = _read_all(raw)
     assert b" 413 " in answer.split(b"\r\n")[0]
     assert b'{"error":"' in answer

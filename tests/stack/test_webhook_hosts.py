@@ -12,29 +12,13 @@ import pytest
 import requests
 
 from tests.stack.harness import LOOPBACK, SLOW, wait_for
-from tests.stack.webhook import Webhook, a, alias, block, ownership, run, serving, why_unready, with_file
+from tests.stack.webhook import Webhook, a, alias, block, ownership, serving, why_unready, with_file
 
 
 @pytest.fixture
 def webhook(tmp_path: Path) -> Iterator[Webhook]:
     with with_file(tmp_path) as one:
         yield one
-
-
-def test_names_come_change_and_go(tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    before = b"127.0.0.1 localhost\r\n# caf\xe9\r\n10.0.0.9 mine.dtk.io"
-    with with_file(tmp_path, before, "--cluster-ip", "192.168.122.167") as webhook:
-        foo, gone = a("foo.dtk.io", "10.0.0.5"), alias("alias.dtk.io", "elsewhere.example")
-        assert webhook.apply(create=[foo, ownership(foo), gone, a("mine.dtk.io", "10.0.0.1")]) == 204
-        assert block(hosts) == ["192.168.122.167 alias.dtk.io", "10.0.0.5 foo.dtk.io"]
-        assert hosts.read_bytes().startswith(before + b"\r\n# BEGIN kube2etcd")
-        changed = a("foo.dtk.io", "10.0.0.7", "fd00::7")
-        assert webhook.apply(updateOld=[foo], updateNew=[changed], delete=[gone]) == 204
-        assert block(hosts) == ["10.0.0.7 foo.dtk.io"]
-        assert webhook.apply(delete=[changed, a("mine.dtk.io", "10.0.0.1")]) == 204
-        assert hosts.read_bytes() == before + b"\r\n"
-        assert webhook.names() == ["a-foo.dtk.io"]
 
 
 def test_what_was_answered_for_survives_a_kill_at_any_moment(tmp_path: Path, webhook: Webhook) -> None:
@@ -91,10 +75,7 @@ def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path, we
     assert status == [204]
     assert webhook.exit_code == 0
     webhook.start()
-    began = time.monotonic()
-    webhook.stop()
-    assert time.monotonic() - began < 1 * SLOW
-    assert webhook.exit_code == 0
+    webhook.stop_within(1.0)
     assert len(block(tmp_path / "hosts")) == 20000
 
 
@@ -132,19 +113,6 @@ def test_a_hosts_file_that_cannot_be_written_is_a_soft_error(tmp_path: Path, web
     webhook.wait_ready()
     assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
     assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
-
-
-def test_cleanup_leaves_the_users_file(tmp_path: Path) -> None:
-    before = b"127.0.0.1 localhost\n# mine\n"
-    with with_file(tmp_path, before) as webhook:
-        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-        webhook.stop()
-        assert block(tmp_path / "hosts") == ["10.0.0.5 foo.dtk.io"]
-        options = ["--hosts-file", str(tmp_path / "hosts"), "--state-file", str(tmp_path / "state.json")]
-        for _ in range(2):
-            assert run("--cleanup", *options).returncode == 0
-            assert (tmp_path / "hosts").read_bytes() == before
-            assert not (tmp_path / "state.json").exists()
 
 
 def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import requests
 
 from tests.stack.bridge import Bridge, call
 from tests.stack.harness import LOOPBACK, Etcd, free_port, http, wait_for
+from tests.stack.objects import endpoint
 
 MEDIA_TYPE = "application/external.dns.webhook+json;version=1"
 JSON = dict[str, Any]
@@ -60,27 +61,19 @@ class Webhook(Bridge):
 
 def a(name: str, *targets: str, **more: Any) -> JSON:
     """An A or AAAA endpoint as it is posted."""
-    return {
-        "dnsName": name,
-        "targets": list(targets),
-        "recordType": "AAAA" if ":" in targets[0] else "A",
-        **more,
-    }
+    return endpoint(name, "AAAA" if ":" in targets[0] else "A", *targets, **more)
 
 
 def alias(name: str, target: str, **more: Any) -> JSON:
     """A CNAME endpoint as it is posted."""
-    return {"dnsName": name, "targets": [target], "recordType": "CNAME", **more}
+    return endpoint(name, "CNAME", target, **more)
 
 
-def ownership(endpoint: JSON) -> JSON:
+def ownership(owned: JSON) -> JSON:
     """The text that the registry posts beside an endpoint."""
-    return {
-        "dnsName": f"{endpoint['recordType'].lower()}-{endpoint['dnsName']}",
-        "targets": ['"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/x"'],
-        "recordType": "TXT",
-        "labels": {"ownedRecord": endpoint["dnsName"]},
-    }
+    text = '"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/x"'
+    name = f"{owned['recordType'].lower()}-{owned['dnsName']}"
+    return endpoint(name, "TXT", text, labels={"ownedRecord": owned["dnsName"]})
 
 
 @contextmanager
