@@ -1,7 +1,7 @@
 """Compares two servers' answers to a question and classifies the difference."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -152,6 +152,9 @@ class Difference:
 
 @dataclass
 class Report:
+    """What came of many questions; ``differences`` says in words how two answers differ, or nothing."""
+
+    differences: Callable[[Answer, Answer], list[str]] = differences
     asked: int = 0
     answered: int = 0  # questions to which theirs has records
     found: list[Difference] = field(default_factory=list)
@@ -161,7 +164,7 @@ class Report:
     def add(self, question: Question, theirs: Answer, ours: Answer) -> None:
         self.asked += 1
         self.answered += bool(theirs.answer)
-        words = differences(theirs, ours)
+        words = self.differences(theirs, ours)
         if words:
             self.found.append(Difference(question, "; ".join(words), theirs, ours))
         for remark in remarks(theirs, ours):

@@ -10,17 +10,14 @@ import argparse
 import contextlib
 import os
 import shlex
-import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import TextIO
 
 import dns.exception
 import dns.message
@@ -28,7 +25,7 @@ import dns.rcode
 import dns.rdatatype
 import yaml
 
-from tests.stack.build import BRIDGE
+from tests.stack.build import BRIDGE, console
 from tests.stack.coredns import corefile, outside, said
 from tests.stack.harness import (
     LOOPBACK,
@@ -39,12 +36,13 @@ from tests.stack.harness import (
     Etcd,
     KubeError,
     NotInTimeError,
-    Process,
+    Server,
     binaries,
     free_port,
     wait_for,
 )
 from tests.stack.objects import vmi_crd
+from tests.stack.process import is_free
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -118,48 +116,36 @@ QUESTIONS: Sequence[Expected] = (
 class Stack:
     """Everything that runs, started in order and stopped in the opposite one."""
 
-    def __init__(
-        self, directory: Path, programs: Mapping[str, Path], port: int, tell: Callable[[str], None]
-    ) -> None:
-        self.directory, self.programs, self.port, self.tell = directory, programs, port, tell
+    def __init__(self, directory: Path, programs: Mapping[str, Path], port: int) -> None:
+        self.directory, self.programs, self.port = directory, programs, port
         api_etcd, self.etcd = (Etcd(directory, programs, name=name) for name in ("api-etcd", "pod-etcd"))
         self.api = ApiServer(directory / "apiserver", programs, api_etcd.url)
         world = CoreDns(directory, programs, outside("payments.example"), name="outside")
-        self.first = (api_etcd, self.api, self.etcd, world)
-        self.upstream = f"{LOOPBACK}:{world.port}"
-        self.options = ["--domain", DOMAIN, "--etcd-server", self.etcd.url, "--pods", "verified"]
-        self.options += ["--vm-domain", ""]
-        self.processes: list[Process] = []
-        self._exit = contextlib.ExitStack()
-
-    def start(self) -> CoreDns:
-        """Start all, each when the one that it needs is up; returns the DNS server."""
-        for server in self.first:
-            self._run(server)
-        self.api.apply(vmi_crd())
+        self.options = ["--domain", DOMAIN, *self.etcd.options, "--pods", "verified", "--vm-domain", ""]
         cluster = ["--kubeconfig", str(self.api.kubeconfig()), "--dns-server-ip", DNS_SERVICE]
-        bridge = Bridge(self.directory, [*self.options, *cluster])
-        self._run(bridge)
-        bridge.wait_ready()
-        text = corefile(self.port, *self.options, "--upstream", self.upstream)
-        dns_server = CoreDns(self.directory, self.programs, text, port=self.port)
-        self._run(dns_server)
-        return dns_server
+        self.bridge = Bridge(directory, [*self.options, *cluster])
+        text = corefile(port, *self.options, "--upstream", f"{LOOPBACK}:{world.port}")
+        self.dns = CoreDns(directory, programs, text, port=port)
+        self.servers: list[Server] = [api_etcd, self.api, self.etcd, world, self.bridge, self.dns]
 
-    def _run(self, server: Etcd | ApiServer | CoreDns | Bridge) -> None:
-        self.tell(f"starting {server.name}…")
-        self._exit.enter_context(server)
-        self.processes.append(server)
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Start all, each when the one that it needs is up."""
+        with contextlib.ExitStack() as ending:
+            for server in self.servers:
+                console(f"starting {server.name}…")
+                ending.enter_context(server)
+                if server is self.api:
+                    self.api.apply(vmi_crd())
+                if server is self.bridge:
+                    self.bridge.wait_ready()
+            yield
 
     def apply(self) -> None:
         """Apply the objects, as ``kubectl apply`` would."""
-        with OBJECTS.open() as manifest:
-            objects: list[dict[str, Any]] = list(yaml.safe_load_all(manifest))
-        self.tell(f"applying {len(objects)} objects…")
+        objects = list(yaml.safe_load_all(OBJECTS.read_text()))
+        console(f"applying {len(objects)} objects…")
         self.api.apply_all(objects)
-
-    def stop(self) -> None:
-        self._exit.close()
 
 
 def answered(dns_server: CoreDns, question: Expected) -> Sequence[str]:
@@ -222,79 +208,45 @@ Logs:    {stack.directory}
 """
 
 
-def taken_or_free(port: int) -> int:
-    """The port that was asked for, or any free one; an error with advice where it is taken."""
-    if port == 0:
-        return free_port()
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError as error:
-                raise DemoError(
-                    f"port {port} of {LOOPBACK} cannot be had ({error.strerror}); "
-                    "choose another with --port, or leave it out to take any that is free"
-                ) from None
-    return port
-
-
 def wait_for_the_end(stack: Stack) -> None:
     """Until Ctrl-C; a server that dies meanwhile is news."""
     while True:
-        for process in stack.processes:
-            if not process.alive:
-                raise DemoError(f"{process.name} has exited with {process.exit_code}:\n{process.log_tail()}")
+        for server in stack.servers:
+            if not server.alive:
+                raise DemoError(f"{server.name} has exited with {server.exit_code}:\n{server.log_tail()}")
         threading.Event().wait(0.5)
-
-
-@contextlib.contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM and a closed terminal clean up as Ctrl-C does, which a shell may have set to be ignored."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def run(port: int, once: bool, out: TextIO) -> int:
     """The demo itself; everything that it started is gone when it returns."""
-
-    def tell(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    port = taken_or_free(port)
+    if port and not is_free(port):
+        raise DemoError(
+            f"port {port} of {LOOPBACK} cannot be had; "
+            "choose another with --port, or leave it out to take any that is free"
+        )
     programs = binaries(names=BRIDGE)
-    directory = Path(tempfile.mkdtemp(prefix="kube2etcd-demo-"))
-    stack = Stack(directory, programs, port, tell)
-    try:
-        dns_server = stack.start()
-        stack.apply()
-        tell("asking…")
-        answers = ask_all(dns_server)
-        print(f"\n{table(answers)}", file=out)
-        wrong = [
-            f"{question.name} {question.rtype}"
-            for question, seen in zip(QUESTIONS, answers, strict=True)
-            if not question.met(seen)
-        ]
-        verdict = f"WRONG: {', '.join(wrong)}" if wrong else f"all {len(answers)} answers are right"
-        print(f"\n{verdict}", file=out, flush=True)
-        if once:
-            return 1 if wrong else 0
-        print(by_hand(stack), file=out)
-        print("Everything runs until Ctrl-C.", file=out, flush=True)
-        wait_for_the_end(stack)
-    finally:
-        tell("stopping…")
-        stack.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="kube2etcd-demo-", ignore_cleanup_errors=True) as directory:
+        stack = Stack(Path(directory), programs, port or free_port())
+        with stack.running():
+            stack.apply()
+            console("asking…")
+            answers = ask_all(stack.dns)
+            print(f"\n{table(answers)}", file=out)
+            wrong = [
+                f"{question.name} {question.rtype}"
+                for question, seen in zip(QUESTIONS, answers, strict=True)
+                if not question.met(seen)
+            ]
+            verdict = f"WRONG: {', '.join(wrong)}" if wrong else f"all {len(answers)} answers are right"
+            print(f"\n{verdict}", file=out, flush=True)
+            if once:
+                return 1 if wrong else 0
+            print(by_hand(stack), file=out)
+            print("Everything runs until Ctrl-C.", file=out, flush=True)
+            try:
+                wait_for_the_end(stack)
+            finally:
+                console("stopping…")
     return 0
 
 
@@ -307,8 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="where DNS answers on 127.0.0.1 (any free one)")
     given = parser.parse_args(arguments)
     try:
-        with terminated_as_interrupted():
-            return run(given.port, given.once, sys.stdout)
+        return run(given.port, given.once, sys.stdout)
     except KeyboardInterrupt:
         return 130 if given.once else 0
     except (DemoError, AssertionError, BuildError, KubeError) as error:
@@ -320,4 +271,7 @@ if __name__ == "__main__":
     # Its children find the packages of this checkout, installed or not.
     found = [str(ROOT), str(ROOT / "skydns-compat"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found))
+    # SIGTERM and a closed terminal clean up as Ctrl-C does, which a shell may have set to be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -22,10 +22,10 @@ class KnownDifference:
     """
 
     name: str
-    kinds: str
-    types: tuple[str, ...]
-    what: str
     reason: str
+    kinds: str = ".*"
+    types: tuple[str, ...] = TYPES
+    what: str = ".*"
     names: str = ".*"
     records: str = ""
     chosen: bool = False
@@ -54,7 +54,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="names that exist without data",
         kinds="apex|top|(pod )?namespace( in capitals)?|dns-version|ns.dns|no such name above services",
-        types=TYPES,
         what="NXDOMAIN became NOERROR",
         names=r"(dns-version|(ns\.)?dns|svc|pod|[^.]+\.(svc|pod))\.[^.]+\.[^.]+\.|[^.]+\.[^.]+\.",
         reason="A name that has records of another type, or names below it, is NODATA for all other types "
@@ -65,7 +64,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="a protocol without a port",
         kinds=".* (half a port|too many labels)",
-        types=TYPES,
         what="NXDOMAIN became NOERROR",
         names=r"_(tcp|udp|sctp)\.[^.]+\.[^.]+\.svc\..*",
         reason="_tcp.SERVICE is above _http._tcp.SERVICE: an empty non-terminal, NODATA (RFC 8020). Else a "
@@ -76,7 +74,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="other types in the reverse zones",
         kinds="(no such )?reverse.*",
-        types=TYPES,
         what="NOERROR became NXDOMAIN|NXDOMAIN became NOERROR|lacks (SOA|NS), and has no records",
         reason="Only PTR is answered from keys; all else goes to the upstream, which knows the real zone. "
         "The plugin answers SOA and NS itself. Without an upstream it says NXDOMAIN for other types, which "
@@ -86,7 +83,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="ports without underscores",
         kinds="(ClusterIP|headless) (port without underscores|too many labels)",
-        types=TYPES,
         what="NOERROR became NXDOMAIN",
         names=r"_?[^_.]+\._?(tcp|udp|sctp)\..*",
         reason="The plugin takes http.tcp for _http._tcp. No specification has it.",
@@ -94,9 +90,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     ),
     KnownDifference(
         name="the label any",
-        kinds=".*",
-        types=TYPES,
-        what=".*",
         names=r"([^.]+\.)*any\..*",
         reason="CoreDNS's etcd plugin takes it for a wildcard, so no such name is served. Services, "
         "Namespaces and machines that are called any are left out with that reason.",
@@ -105,7 +98,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="endpoints whose hostname is any",
         kinds="(ClusterIP|headless) (service|endpoint|port)( in capitals)?|reverse of an endpoint.*",
-        types=TYPES,
         what="(lacks|other|more) .*",
         records=r"(^|[ .])any\.",
         reason="They have the name of their address instead, as endpoints without a hostname have.",
@@ -114,7 +106,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="addresses of endpoints whose hostname is any",
         kinds="(ClusterIP|headless) endpoint( in capitals)?",
-        types=TYPES,
         what="NXDOMAIN became NOERROR( with records)?",
         names=r"[0-9a-f]+(-[0-9a-f]*)+\..*",
         reason="The name that such an endpoint has instead is not in the plugin.",
@@ -163,7 +154,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="pods whose address ends in ::",
         kinds=PODS,
-        types=TYPES,
         what="NOERROR became NXDOMAIN",
         names=r"([^.]+\.)?[^.]*--\..*",
         reason="The plugin's name for such a pod ends in a hyphen, which no label of a host may. "
@@ -188,7 +178,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="computed pod names in namespaces that do not exist",
         kinds="pod in no namespace",
-        types=TYPES,
         what="NXDOMAIN became NOERROR( with records)?",
         reason="With --pods insecure the address is computed from the name without a read, "
         "so the namespace is not looked up.",
@@ -196,14 +185,12 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="the port _ where named ports are",
         kinds=".* unnamed port",
-        types=TYPES,
         what="(lacks (A|AAAA|SRV)|other (weights|IPv4 addresses)).*|NOERROR became NXDOMAIN",
         reason="For _._tcp the plugin gives every port of the protocol, we give those that have no name.",
     ),
     KnownDifference(
         name="endpoints whose address begins with ::",
         kinds="headless (service|endpoint|port)( without underscores| in capitals)?",
-        types=TYPES,
         what="NOERROR became NXDOMAIN|lacks SRV, adds SRV.*",
         names=rf"--.*|{SUCH.format('colons')}",
         reason="The plugin's name for such an endpoint begins with a hyphen, which no label of a host may. "
@@ -212,7 +199,6 @@ KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="slices of names",
         kinds="headless (service|endpoint|port)( without underscores| in capitals)?",
-        types=TYPES,
         what="NOERROR became NXDOMAIN",
         names=SUCH.format("names"),
         reason="A slice of the type FQDN makes a CNAME in the plugin, and several at one name if there are "

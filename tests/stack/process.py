@@ -46,17 +46,21 @@ def free_port() -> int:
     """
     for _ in range(1000):
         port = random.randint(20000, 31999)
-        if port in _GIVEN_PORTS:
-            continue
-        try:
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                with socket.socket(socket.AF_INET, kind) as probe:
-                    probe.bind((LOOPBACK, port))
-        except OSError:
-            continue
-        _GIVEN_PORTS.add(port)
-        return port
+        if port not in _GIVEN_PORTS and is_free(port):
+            _GIVEN_PORTS.add(port)
+            return port
     raise RuntimeError("no free loopback port between 20000 and 31999")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody has this loopback port, neither in TCP nor in UDP."""
+    try:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.bind((LOOPBACK, port))
+    except OSError:
+        return False
+    return True
 
 
 def http(method: str, url: str, *, timeout: float = 5, **more: Any) -> requests.Response:

@@ -74,9 +74,10 @@ class Asked:
     tcp: bool
     payload: int | None
 
-    def __str__(self) -> str:
+    @property
+    def how(self) -> str:
         edns = "no EDNS" if self.payload is None else f"EDNS {self.payload}"
-        return f"{self.name} {self.rdtype} ({'TCP' if self.tcp else 'UDP'}, {edns})"
+        return f"{'TCP' if self.tcp else 'UDP'}, {edns}"
 
 
 def random_questions(known: Sequence[str], count: int, chance: random.Random) -> Iterator[Asked]:

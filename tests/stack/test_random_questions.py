@@ -9,10 +9,8 @@ import json
 import random
 import re
 import subprocess
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import dns.exception
@@ -20,72 +18,64 @@ import dns.rcode
 import pytest
 
 from tests.stack import coredns, debian
-from tests.stack.compare import Answer
+from tests.stack.compare import Answer, Report
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, Process, free_port, wait_for
+from tests.stack.known_differences import KnownDifference, explained
 from tests.stack.node import seeing
 from tests.stack.pair import Pair, our_corefile, running_pair
-from tests.stack.questions import dashed, questions
+from tests.stack.questions import Question, dashed, questions
 from tests.stack.random_cluster import random_cluster
-from tests.stack.random_questions import Asked, ask, differs, random_questions
+from tests.stack.random_questions import TYPES, Asked, ask, differs, random_questions
 
 QUICK, THOROUGH = 3_000, 20_000
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why answers may differ: of which types and names (in lower case), and in what."""
-
-    why: str
-    types: str = ".*"
-    names: str = ".*"
-    what: str = ".*"
-
-    def covers(self, asked: Asked, what: str) -> bool:
-        """Whether this difference is one of them."""
-        name = asked.name.to_text().lower()
-        pairs = ((self.types, asked.rdtype), (self.names, name), (self.what, what))
-        return all(re.fullmatch(pattern, text, re.DOTALL) for pattern, text in pairs)
+def reason(why: str, types: Iterable[str] = TYPES, names: str = ".*", what: str = ".*") -> KnownDifference:
+    """Why answers may differ: of which types and names, and in what."""
+    return KnownDifference(name=why, reason=why, types=tuple(types), names=names, what=what)
 
 
 #: As skydns-compat/README.md lists them.
 REASONS = (
-    Reason("RFC 8482: ANY is answered with HINFO, by the plugin `any`", types="ANY"),
-    Reason("the label any is a wildcard of the etcd plugin, and no name of ours", names=r"(.*\.)?any\..*"),
-    Reason("the plugin takes * for no name at all and for any name", names=r"(.*\.)?\*\..*"),
-    Reason(
+    reason("RFC 8482: ANY is answered with HINFO, by the plugin `any`", types=["ANY"]),
+    reason("the label any is a wildcard of the etcd plugin, and no name of ours", names=r"(.*\.)?any\..*"),
+    reason("the plugin takes * for no name at all and for any name", names=r"(.*\.)?\*\..*"),
+    reason(
         "RFC 8020: a name above others exists",
         names=r"((dns-version|(ns\.)?dns|svc|pod|[^.]+\.(svc|pod)|_(tcp|udp|sctp)\.[^.]+\.[^.]+\.svc)\.)?"
         r"cluster\.local\.",
         what="NXDOMAIN became NOERROR",
     ),
-    Reason(
+    reason(
         "no specification has ports without underscores",
         names=r"(_?[^_.]+\._?(tcp|udp|sctp)|_[^.]+\.(tcp|udp|sctp))\.[^.]+\.[^.]+\.svc\..*",
         what="NOERROR became NXDOMAIN",
     ),
-    Reason(
+    reason(
         "only PTR is answered from keys in reverse zones, other types go to the upstream",
-        types="(?!PTR).*",
+        types=set(TYPES) - {"PTR"},
         names=r"(.*\.)?(in-addr|ip6)\.arpa\.",
     ),
-    Reason(
+    reason(
         "the plugin gives PTR to names that it then denies, several for one address, and passes over labels",
-        types="PTR",
+        types=["PTR"],
         names=r"(.*\.)?(in-addr|ip6)\.arpa\.",
         what="NOERROR became NXDOMAIN|answer|Timeout became .*|NOERROR became NXDOMAIN.*",
     ),
-    Reason(
+    reason(
         "the plugin takes _ for every port and every protocol, we take it for a port without a name",
         names=r"(_\._(tcp|udp|sctp)|_[^.]*\._)\..*",
         what="NOERROR became NXDOMAIN|answer",
     ),
-    Reason(
+    reason(
         "labels before a pod's name are passed over, by us however many they are; the SRV target keeps them",
         names=r".+\.[^.]+\.[^.]+\.pod\.cluster\.local\.",
         what="answer|NXDOMAIN became NOERROR",
     ),
-    Reason(
-        "the etcd plugin gives the one host of a key for TXT and PTR too", types="TXT|PTR", what="an answer.*"
+    reason(
+        "the etcd plugin gives the one host of a key for TXT and PTR too",
+        types=["TXT", "PTR"],
+        what="an answer.*",
     ),
 )
 
@@ -111,7 +101,9 @@ def known(pair: Pair) -> list[str]:
     return list(dict.fromkeys(question.name for question in questions(pair.objects())))
 
 
-def test_same_answers_as_the_plugin(pair: Pair, known: list[str], pytestconfig: pytest.Config) -> None:
+def test_same_answers_as_the_plugin(
+    pair: Pair, known: list[str], pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
     thorough = pytestconfig.getoption("--hypothesis-profile") == "thorough"
     seed = random.SystemRandom().randrange(2**32) if thorough else 1
     asked = random_questions(known, THOROUGH if thorough else QUICK, random.Random(seed))
@@ -121,19 +113,13 @@ def test_same_answers_as_the_plugin(pair: Pair, known: list[str], pytestconfig: 
         return one, ask(pair.oracle.port, one, number), ask(pair.ours.port, one, number)
 
     instead = "|".join(sorted(_named_by_address(pair)) or ["none"])
-    of_any = Reason("not the plugin's name", names=f"({instead})\\..*", what="NXDOMAIN became NOERROR.*")
-    reasons = (*REASONS, of_any)
-    unexplained: dict[str, list[str]] = defaultdict(list)
-    answered = 0
+    of_any = reason("not the plugin's name", names=f"({instead})\\..*", what="NXDOMAIN became NOERROR.*")
+    report = Report(differs)
     with ThreadPoolExecutor(4) as pool:
         for one, theirs, ours in pool.map(both, enumerate(asked)):
-            answered += bool(ours.answer)
-            what = "; ".join(differs(theirs, ours))
-            if what and not any(reason.covers(one, what) for reason in reasons):
-                unexplained[what].append(f"{one}\n        theirs: {theirs}\n        ours:   {ours}")
-    assert answered > QUICK / 50, "most random names are no names, but not all"
-    listed = [f"{len(found)}: {what}, as in\n    {found[0]}" for what, found in unexplained.items()]
-    assert not listed, f"seed {seed}\n" + "\n".join(listed)
+            report.add(Question(one.name.to_text(), one.rdtype, one.how), theirs, ours)
+    explained(report, f"random questions, seed {seed}", capsys, (*REASONS, of_any))
+    assert report.answered > QUICK / 50, "most random names are no names, but not all"
 
 
 def _named_by_address(pair: Pair) -> set[str]:

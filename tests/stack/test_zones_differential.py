@@ -13,7 +13,7 @@ import yaml
 
 from tests.stack.known_differences import KNOWN, KnownDifference, explained
 from tests.stack.pair import Object, StartPair
-from tests.stack.questions import TYPES, Question, questions
+from tests.stack.questions import Question, questions
 from tests.stack.random_cluster import random_cluster
 
 ABOVE = "all.example"
@@ -26,7 +26,6 @@ PROMISED_LESS: tuple[KnownDifference, ...] = (
     KnownDifference(
         name="endpoints of Services with an address",
         kinds="ClusterIP (no such )?endpoint( in capitals)?",
-        types=TYPES,
         what="NOERROR became NXDOMAIN",
         reason="The specification names the endpoints of headless Services alone; so do zones of Services.",
     ),
@@ -44,7 +43,6 @@ def detours(objects: Sequence[Object]) -> KnownDifference:
     return KnownDifference(
         name="aliases into another zone of the server",
         kinds="ExternalName service( in capitals)?",
-        types=TYPES,
         what="NOERROR became NXDOMAIN",
         names=rf"(?i:({'|'.join(map(re.escape, services)) or 'none'})\.{re.escape(ZONE)}\.)",
         reason="Left out, with a reason in the log: two zones that lead to each other keep a server busy.",
