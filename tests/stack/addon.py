@@ -133,7 +133,7 @@ def running(directory: Path, binaries: Binaries, family: Family = IPV4) -> Itera
     """A cluster; within the block the calling thread is on its node."""
     node = Node(directory, family)
     with contextlib.ExitStack() as ending:
-        ending.callback(node.close)
+        ending.callback(node.kill)
         ending.enter_context(node.entered())
         made = Cluster(directory, binaries, node)
         ending.callback(made.stop)
@@ -152,6 +152,14 @@ def short_lived(found: list[Object]) -> list[Object]:
 def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
     """The answer's data, sorted; NODATA or the code where there is none."""
     return sorted(said(coredns.ask(name, rtype, port, at=at, tcp=tcp, timeout=3)))
+
+
+def answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port: int = 53) -> None:
+    """Each place gives all these answers, over UDP and TCP."""
+    for at in places:
+        for name, rtype, wanted in questions:
+            for tcp in (False, True):
+                assert ask(name, rtype, at=at, port=port, tcp=tcp) == wanted, (name, at, tcp)
 
 
 def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:

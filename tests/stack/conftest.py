@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.stack.build import binaries as build_binaries
+from tests.stack.coredns import on_keys
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import Proxy, Run, args
-from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd
+from tests.stack.harness import ApiServer, Binaries, Bridge, CoreDns, Etcd
 from tests.stack.pair import StartPair, running_pair
 from tests.stack.zoned import Start, Zoned
 
@@ -83,6 +84,13 @@ def server(request: pytest.FixtureRequest, binaries: Binaries, tmp_path: Path) -
     old = request.param == "etcd34"
     # Without fsync this one keeps its log in its own memory, and a restart finds an empty one.
     with Etcd(tmp_path / "etcd", {**binaries, "etcd": binaries[request.param]}, fsync=old) as server:
+        yield server
+
+
+@pytest.fixture
+def dns(binaries: Binaries, tmp_path: Path, etcd: Etcd) -> Iterator[CoreDns]:
+    """CoreDNS on the keys in etcd."""
+    with on_keys(tmp_path, binaries, *etcd.options) as server:
         yield server
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import requests
 
+from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
 from tests.stack.certificates import Authority, KeyPair
 from tests.stack.process import LOOPBACK, Context, Server, free_port, http, wait_for
 
@@ -103,6 +104,10 @@ class Etcd(Server):
             more |= {"verify": str(self.tls.ca_file)}
             more |= {"cert": (str(self.tls.client.cert_file), str(self.tls.client.key_file))}
         return http(method, self.url + path, **more)
+
+    def connection(self, **settings: Any) -> EtcdConnection:
+        """A connection of ours with these settings."""
+        return EtcdConnection(EtcdSettings((self.url,), **settings))
 
     def wipe(self) -> None:
         """Lose all data: stop, delete, start empty on the same port."""

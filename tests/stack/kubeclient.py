@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -237,6 +237,20 @@ class KubeClient:
         answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
         items: Objects = answer.json().get("items") or []
         return [{**item, "apiVersion": api_version, "kind": kind} for item in items]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One request to the API server: ``apply`` (create or replace) or ``delete`` the object."""
+
+    verb: Literal["apply", "delete"]
+    obj: Object
+
+    def perform(self, api: KubeClient, *, wait: bool = True) -> None:
+        if self.verb == "apply":
+            api.apply(self.obj)
+        else:
+            api.delete(self.obj, wait=wait)
 
 
 def _side_by_side(

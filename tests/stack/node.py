@@ -77,36 +77,34 @@ def _need_rights() -> None:
         )
 
 
-class Namespace:
+class Namespace(Process):
     """A network namespace, kept by a process that does nothing."""
 
     def __init__(self, name: str, directory: Path) -> None:
-        self.process = Process(f"{name}-pause", ["unshare", "--net", "sleep", "infinity"], directory)
-        self.process.start()
+        super().__init__(f"{name}-pause", ["unshare", "--net", "sleep", "infinity"], directory)
+        self.start()
         ours = os.readlink("/proc/self/ns/net")
-        wait_for(lambda: os.readlink(self.path) != ours, f"the network namespace of {name}", 10, self.process)
+        wait_for(lambda: os.readlink(self.path) != ours, f"the network namespace of {name}", 10, self)
         self.run("ip", "link", "set", "lo", "up")
 
     @property
     def path(self) -> str:
-        return f"/proc/{self.process.pid}/ns/net"
+        return f"/proc/{self.pid}/ns/net"
 
     def inside(self, *command: str) -> list[str]:
         """The command as it is started in this network."""
         return ["nsenter", f"--net={self.path}", "--", *command]
 
-    def run(self, *command: str, check: bool = True) -> None:
+    def run(self, *command: str, check: bool = True) -> str:
+        """What the command prints when it is run in this network."""
         done = subprocess.run(self.inside(*command), capture_output=True, text=True, timeout=20, check=False)
         if check and done.returncode != 0:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
 
     def set(self, sysctl: str, value: str) -> None:
         """Set a kernel parameter of this network, as a pod's ``sysctls`` ask for it."""
         self.run("sh", "-c", f"echo {value} > /proc/sys/{sysctl.replace('.', '/')}")
-
-    def close(self) -> None:
-        """Let go of it; it ends with its last process."""
-        self.process.kill()
 
 
 class Node(Namespace):
@@ -115,7 +113,7 @@ class Node(Namespace):
     def __init__(self, directory: Path, family: Family = IPV4) -> None:
         _need_rights()
         super().__init__("node", directory)
-        self.directory, self.family = directory, family
+        self.family = family
         self._lock = threading.Lock()
         self._pods = 0
         for address in (family.api, family.resolver):
@@ -157,7 +155,7 @@ class PodNetwork(Namespace):
         gateway, self.address = self.family.ends(number)
         subnet = self.family.bits - 2
         line = f"pod{number}"
-        node.run("ip", "link", "add", line, "type", "veth", "peer", "eth0", "netns", str(self.process.pid))
+        node.run("ip", "link", "add", line, "type", "veth", "peer", "eth0", "netns", str(self.pid))
         node.run("ip", "address", "add", f"{gateway}/{subnet}", "dev", line, *self.family.new)
         node.run("ip", "link", "set", line, "up")
         self.run("ip", "address", "add", f"{self.address}/{subnet}", "dev", "eth0", *self.family.new)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dns.exception
 import dns.rcode
@@ -17,10 +16,9 @@ import dns.rcode
 from tests.stack.compare import Answer, Report, normalise
 from tests.stack.coredns import corefile, outside
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, free_port, wait_for
+from tests.stack.kubeclient import Object
 from tests.stack.objects import endpoint_slice, namespace, pod, service
 from tests.stack.questions import Question, dashed
-
-Object = dict[str, Any]
 
 ZONE = "cluster.local"
 READ_KINDS = (("v1", "Namespace"), ("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod"))

@@ -266,6 +266,10 @@ class Pod:
     def wait_ready(self, deadline_s: float = 90.0) -> None:
         wait_for(lambda: self.ready and self._led, f"pod {self.name} to be ready: {self.state()}", deadline_s)
 
+    def restarts(self) -> dict[str, int]:
+        """Of each container."""
+        return {one.name: one.restarts for one in self.containers.values()}
+
     def state(self) -> str:
         """In words, with the last lines of each log."""
         return "\n".join(
@@ -296,7 +300,7 @@ class Pod:
         self._gone.set()
         for thread in self._threads:
             thread.join()
-        self.network.close()
+        self.network.kill()
 
     def _before(self, one: Container) -> bool:
         """Whether it is its turn: those before it have started, or are done."""

@@ -2,11 +2,10 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tests.stack.kubeclient import Object
 from tests.stack.objects import SERVICE_NAME
-
-Object = dict[str, Any]
 
 TYPES = ("A", "AAAA", "SRV", "TXT", "CNAME", "PTR", "NS", "SOA", "MX")
 

@@ -11,12 +11,10 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 from tests.stack import objects
+from tests.stack.kubeclient import Object, Operation
 from tests.stack.objects import SERVICE_NAME, identity
-
-Object = dict[str, Any]
 
 #: Namespaces and Services whose names mean something to one of the readers, or to the key layout.
 ODD_NAMES = (
@@ -28,14 +26,6 @@ PORT_NAMES = ("http", "https", "dns", "metrics", "grpc-web", "p2p", "any", "tcp"
 PROTOCOLS = ("TCP", "TCP", "TCP", "UDP", "SCTP")
 HOSTNAMES = ("web-0", "web-1", "db", "any", "a", "tcp", "host-9", "7", LONG_LABEL)
 OUTSIDE = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One request to the API server: ``apply`` (create or replace) or ``delete`` the object."""
-
-    verb: Literal["apply", "delete"]
-    obj: Object
 
 
 def random_cluster(seed: int, size: int = 40) -> list[Object]:

@@ -8,13 +8,10 @@ A function of the seed.
 import copy
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from tests.stack import objects
+from tests.stack.kubeclient import Object, Operation
 from tests.stack.objects import SERVICE_NAME
-from tests.stack.random_cluster import Operation
-
-Object = dict[str, Any]
 
 NAMESPACE = "crowd"
 POOLS = {4: ("172.16.0.1", "172.16.0.2", "172.16.0.3"), 6: ("fd00:20::1", "fd00:20:5::", "2001:db8::7:1")}

@@ -85,4 +85,4 @@ def test_what_is_sent_to_one_is_answered_by_all_and_outlives_every_pod(site: Sit
     site.everywhere(f"web.{DOMAIN}", "192.0.2.11")
     site.everywhere(f"shop.{DOMAIN}", "NXDOMAIN")
     assert site.sender is not None
-    assert not any(one.restarts for one in site.sender.containers.values()), site.sender.state()
+    assert not any(site.sender.restarts().values()), site.sender.state()

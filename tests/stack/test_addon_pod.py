@@ -11,7 +11,7 @@ import pytest
 from tests.addons.manifests import VALUES, Object, filled, of_kind, pods
 from tests.addons.test_monitoring import named
 from tests.stack import addon
-from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, ask, expect
+from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, ask, expect
 from tests.stack.harness import Binaries, Process, http, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import service
@@ -69,10 +69,7 @@ def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster
                 f"{name} {what}" for name in ORDER for what in ("started", "has come up")
             ]
         # etcd is each pod's own, and what is answered the same: asked at each pod, and at the Service
-        for at in (*(one.network.address for one in two), ADDRESS):
-            for name, rtype, wanted in QUESTIONS:
-                assert ask(name, rtype, at=at) == wanted, (name, at)
-                assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
+        answers(QUESTIONS, *(one.network.address for one in two), ADDRESS)
         # as kubectl exec does: the pod's settings hold, and the bridge itself is asked
         explained = execute(two[0], "explain", KUBERNETES, "A")
         assert (explained.returncode, explained.stderr) == (0, "")
@@ -119,9 +116,7 @@ def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, nam
     # and what happens from now on is answered too
     cluster.api.apply(service(f"after-{name}", clusterIP=f"10.0.8.{ORDER.index(name) + 1}"))
     expect(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}", at=ADDRESS)
-    assert {one.name: one.restarts for one in pod.containers.values() if one is not victim} == dict.fromkeys(
-        (other for other in ORDER if other != name), 0
-    ), pod.events
+    assert pod.restarts() == {**dict.fromkeys(ORDER, 0), name: 1}, pod.events
 
 
 def test_a_pod_whose_etcd_lost_its_data_is_unready_until_refilled(cluster: Cluster, pod: Pod) -> None:
@@ -135,13 +130,8 @@ def test_a_pod_whose_etcd_lost_its_data_is_unready_until_refilled(cluster: Clust
     pod.wait_ready(60)
     assert data.exists()
     # asked without CoreDNS's cache: names that were not asked before
-    for name, rtype, wanted in QUESTIONS[1:6]:
-        assert ask(name, rtype, at=ADDRESS) == wanted
-    assert {one.name: one.restarts for one in pod.containers.values()} == {
-        "etcd": 1,
-        "kube2etcd": 0,
-        "coredns": 0,
-    }
+    answers(QUESTIONS[1:6], ADDRESS)
+    assert pod.restarts() == {"etcd": 1, "kube2etcd": 0, "coredns": 0}
 
 
 def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
@@ -158,7 +148,7 @@ def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
         pod.sync_config_maps()
         expect("www.own.test", "192.0.2.99", at=pod.network.address)
         expect(f"ns.dns.{DOMAIN}", ADDRESS, at=pod.network.address)
-        assert not any(one.restarts for one in pod.containers.values()), pod.events
+        assert not any(pod.restarts().values()), pod.events
         pod.wait_ready()
     finally:
         cluster.end(pod)
@@ -187,7 +177,7 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
 
         wait_for(often, "the probes to be asked eight times", 60)
         assert pod.ready
-        assert not any(one.restarts for one in pod.containers.values()), pod.events
+        assert not any(pod.restarts().values()), pod.events
         assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
         cluster.api.start()

@@ -2,14 +2,13 @@
 
 import ipaddress
 import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.addons.manifests import VALUES, containers, filled, pods
 from tests.stack import addon
-from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, ask, expect
+from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, expect
 from tests.stack.harness import Binaries, http, wait_for
 from tests.stack.node import IPV6
 from tests.stack.objects import service
@@ -56,21 +55,12 @@ def two(cluster: Cluster) -> list[Pod]:
 def test_the_network_has_no_ipv4(two: list[Pod]) -> None:
     """Else the other tests would show nothing."""
     for pod in two:
-        shown = subprocess.run(
-            ["nsenter", f"--net={pod.network.path}", "--", "ip", "-4", "-brief", "address"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        )
-        assert [line.split()[0] for line in shown.stdout.splitlines()] == ["lo"]
+        shown = pod.network.run("ip", "-4", "-brief", "address")
+        assert [line.split()[0] for line in shown.splitlines()] == ["lo"]
 
 
 def test_both_answer_the_same_and_what_comes_later_too(cluster: Cluster, two: list[Pod]) -> None:
-    for at in (*(pod.network.address for pod in two), ADDRESS):
-        for name, rtype, wanted in QUESTIONS:
-            assert ask(name, rtype, at=at) == wanted, (name, at)
-            assert ask(name, rtype, at=at, tcp=True) == wanted, (name, at)
+    answers(QUESTIONS, *(pod.network.address for pod in two), ADDRESS)
     cluster.api.apply(service("later", clusterIP="fd00:10::77"))
     for pod in two:
         expect(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")

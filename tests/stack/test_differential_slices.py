@@ -6,18 +6,16 @@ order, say as well that its answers follow from what there is and from nothing e
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pytest
 
 from tests.stack.harness import ApiServer
 from tests.stack.known_differences import explained
+from tests.stack.kubeclient import Object
 from tests.stack.objects import endpoint_slice, namespace, service
 from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
 from tests.stack.random_slices import NAMESPACE, crowded, disturbed
-
-Object = dict[str, Any]
 
 ASKED = re.compile("(headless|ClusterIP) (service|endpoint|port|port without underscores|unnamed port)")
 TYPES = ("A", "AAAA", "SRV", "CNAME")
@@ -33,10 +31,7 @@ def test_crowded_slices(
     apiserver.apply_all(objects)
     same(pair, f"crowded, seed {seed}", capsys, least=3000)
     for operation in disturbed(seed, objects):
-        if operation.verb == "apply":
-            apiserver.apply(operation.obj)
-        else:
-            apiserver.delete(operation.obj)
+        operation.perform(apiserver)
     same(pair, f"disturbed, seed {seed}", capsys, least=3000)
 
 

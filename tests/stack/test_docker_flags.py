@@ -110,7 +110,7 @@ def machine(
     finally:
         dns.kill()
         etcd.kill()
-        machine.network.close()
+        machine.network.kill()
 
 
 SERVERS = {"IPv4": (FOUR,), "IPv6": (SIX,), "both": (FOUR, SIX), "the first is silent": (NOBODY, FOUR)}

@@ -40,7 +40,7 @@ def unauthenticated(connection: EtcdConnection) -> EtcdUnauthenticated | None:
 
 def test_etcd_need_not_be_there_yet(binaries: Binaries, tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "etcd", binaries)
-    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
+    with etcd.connection() as connection:
         with pytest.raises(EtcdUnavailable, match=f"{etcd.port} cannot be reached"):
             EtcdStore(connection, [PREFIX]).snapshot()
         etcd.start()
@@ -55,7 +55,7 @@ def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptu
     password.write_text("wrong-one\n")
     settings = EtcdSettings((server.url,), user="bridge", password_file=password)
     with (
-        EtcdConnection(EtcdSettings((server.url,))) as nobody,
+        server.connection() as nobody,
         pytest.raises(EtcdUnauthenticated, match="etcd user"),
     ):
         EtcdStore(nobody, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
@@ -96,7 +96,7 @@ def test_watch_gets_a_new_token(server: Etcd, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
     stop = threading.Event()
-    with EtcdConnection(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
+    with server.connection(user="bridge", password_file=password) as connection:
         store = EtcdStore(connection, [PREFIX])
         revision = store.apply([[(Put(b"/skydns/a", b"1"),)]]).revision
         server.restart()
@@ -109,7 +109,7 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: 
     server.enable_auth("root", "secret")
     password = tmp_path / "password"
     password.write_text("guest")
-    with EtcdConnection(EtcdSettings((server.url,), user="guest", password_file=password)) as connection:
+    with server.connection(user="guest", password_file=password) as connection:
         store = EtcdStore(connection, [PREFIX])
         with pytest.raises(EtcdRefused, match="role"):
             store.snapshot()
@@ -122,7 +122,7 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: 
 def test_a_user_etcd_does_not_want(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
-    with EtcdConnection(EtcdSettings((server.url,), user="bridge", password_file=password)) as connection:
+    with server.connection(user="bridge", password_file=password) as connection:
         assert works(connection)
         assert "authentication is off" in caplog.text
         server.enable_auth("bridge", "hunter2")
@@ -147,7 +147,7 @@ def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) 
             assert works(connection)
             if mutual:
                 with (
-                    EtcdConnection(EtcdSettings((server.url,), cafile)) as nobody,
+                    server.connection(cafile=cafile) as nobody,
                     pytest.raises(EtcdUnavailable),
                 ):
                     works(nobody)
@@ -166,7 +166,7 @@ def test_server_of_another_authority_is_not_trusted(binaries: Binaries, tmp_path
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
     with (
         Etcd(tmp_path / "etcd", binaries, tls=EtcdTls.of(theirs, client_auth=False)) as server,
-        EtcdConnection(EtcdSettings((server.url,), ours.ca_file)) as connection,
+        server.connection(cafile=ours.ca_file) as connection,
         pytest.raises(EtcdUnavailable),
     ):
         works(connection)
@@ -225,12 +225,12 @@ def test_proxies_of_the_environment_have_no_say(etcd: Etcd, monkeypatch: pytest.
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
+    with etcd.connection() as connection:
         assert works(connection)
 
 
 def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = EtcdConnection(EtcdSettings((etcd.url,), timeout=30))
+    connection = etcd.connection(timeout=30)
     assert works(connection)
     etcd.pause()
     failed = threading.Event()

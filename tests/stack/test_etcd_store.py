@@ -24,7 +24,7 @@ PREFIX = b"/skydns/"
 
 @pytest.fixture
 def connection(server: Etcd) -> Iterator[EtcdConnection]:
-    with EtcdConnection(EtcdSettings((server.url,), timeout=2)) as connection:
+    with server.connection(timeout=2) as connection:
         yield connection
 
 
@@ -236,7 +236,7 @@ def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection,
 
 def test_quiet_watch_lives_on(server: Etcd) -> None:
     """Nothing happens for many timeouts: the server is asked, answers, and the watch stays."""
-    with EtcdConnection(EtcdSettings((server.url,), timeout=1)) as connection:
+    with server.connection(timeout=1) as connection:
         store = EtcdStore(connection, [PREFIX])
         watching = Watching(store, server.revision() + 1).standing()
         began = time.monotonic()
@@ -256,7 +256,7 @@ def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) ->
 
 def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
     server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
-    with server, EtcdConnection(EtcdSettings((server.url,))) as connection:
+    with server, server.connection() as connection:
         store = EtcdStore(connection, [PREFIX])
         with pytest.raises(EtcdNoSpace, match="NOSPACE"):
             store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])

@@ -13,31 +13,25 @@ from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, decode_event
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed
-from tests.stack.coredns import on_keys
 from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of
-from tests.stack.harness import SLOW, ApiServer, Binaries, Etcd, wait_for
+from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import service, services
 
 
-def test_a_pause(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_a_pause(apiserver: ApiServer, dns: CoreDns, run: Run) -> None:
     apiserver.apply_all(services(3))
-    dns = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
     bridge = run()
-    with dns:
-        try:
-            name = "s001.default.svc.cluster.local."
-            wait_for(lambda: dns.addresses(name), "the answer", 10)
-            expected = dns.addresses(name)
-            apiserver.pause()
-            until = time.monotonic() + 3
-            while time.monotonic() < until:
-                assert dns.addresses(name) == expected
-                assert bridge.ready()
-            apiserver.resume()
-            apiserver.apply(service("later"))
-            wait_for(lambda: dns.addresses("later.default.svc.cluster.local."), "the new name", 10)
-        finally:
-            apiserver.resume()
+    name = "s001.default.svc.cluster.local."
+    wait_for(lambda: dns.addresses(name), "the answer", 10)
+    expected = dns.addresses(name)
+    apiserver.pause()
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert dns.addresses(name) == expected
+        assert bridge.ready()
+    apiserver.resume()
+    apiserver.apply(service("later"))
+    wait_for(lambda: dns.addresses("later.default.svc.cluster.local."), "the new name", 10)
 
 
 def test_a_change_arrives_at_once(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.asking import asked_all_the_time, questions_to
-from tests.stack.coredns import on_keys
 from tests.stack.faults import Proxy, Run
-from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
+from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, wait_for
 from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
@@ -19,7 +18,7 @@ ASKED = [
 ]
 
 
-def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
     http = {"name": "http", "port": 80, "protocol": "TCP"}
     more = {"name": "more", "port": 81, "protocol": "TCP"}
     single: dict[str, Any] = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}
@@ -28,7 +27,6 @@ def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path:
     apiserver.apply_all(
         [service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2"), service("quiet")]
     )
-    server = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
 
     def keys(part: str) -> str:
         return "".join(f"{key} {value} " for key, value in etcd.dump("/skydns").items() if part in key)
@@ -43,7 +41,7 @@ def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path:
         wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
 
     run()
-    with server, asked_all_the_time(questions_to(server, *ASKED), at_least=100):
+    with asked_all_the_time(questions_to(dns, *ASKED), at_least=100):
         for turn in range(1, 5):
             changed("the port", **single, ports=[http, more])
             changed("the family", **dual, ports=[http, more])
@@ -58,15 +56,12 @@ def test_updates(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path:
             wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
 
 
-def test_headless(
-    binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, proxy: Proxy, run: Run
-) -> None:
+def test_headless(apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run) -> None:
     apiserver.apply_all([service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
-    server = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
     asked = [ASKED[0], ASKED[1]]
 
     run(kubeconfig=proxy.kubeconfig)
-    with server, asked_all_the_time(questions_to(server, *asked), at_least=100):
+    with asked_all_the_time(questions_to(dns, *asked), at_least=100):
         headless: dict[str, Any] = {"clusterIP": "None"}
         for kind in (headless, {}, headless, {}):
             proxy.fault("services", status=500)
@@ -79,17 +74,16 @@ def test_headless(
                 expected = [apiserver.get("v1", "Service", "web")["spec"]["clusterIP"]]
             proxy.mend()
             wait_for(
-                lambda expected=expected: sorted(server.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
+                lambda expected=expected: sorted(dns.addresses(ASKED[0][0])) == expected,  # type: ignore[misc]
                 f"the addresses {expected}",
                 40,
             )
 
 
-def test_alias(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_alias(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
     apiserver.apply_all(
         [service("db"), service("web", type="ExternalName", externalName="db.default.svc.cluster.local")]
     )
-    server = on_keys(tmp_path, binaries, "--etcd-server", etcd.url)
     alias: dict[str, Any] = {
         "type": "ExternalName",
         "externalName": "db.default.svc.cluster.local",
@@ -97,7 +91,7 @@ def test_alias(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: P
     }
     kinds = [{"type": "ClusterIP", "externalName": None, "clusterIP": ip} for ip in ("10.0.0.77", "None")]
     run()
-    with server, asked_all_the_time(questions_to(server, ASKED[0]), at_least=100):
+    with asked_all_the_time(questions_to(dns, ASKED[0]), at_least=100):
         for turn in range(60):
             kind = alias if turn % 2 else kinds[0]
             before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")

@@ -9,7 +9,6 @@ import pytest
 
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
 from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.faults import HERE, Run, comes, same_keys
@@ -184,7 +183,7 @@ def candidates(etcd: Etcd) -> Iterator[Callable[[str], Election]]:
     made: list[Election] = []
 
     def candidate(name: str) -> Election:
-        one = Election(EtcdConnection(EtcdSettings((etcd.url,), timeout=2)), KEY, name, changed=lambda: None)
+        one = Election(etcd.connection(timeout=2), KEY, name, changed=lambda: None)
         made.append(one)
         one.start()
         return one
@@ -204,7 +203,7 @@ def test_etcd_refuses_what_a_former_leader_writes(
     first = candidates("first")
     leads(first)
     stale = first.guard()
-    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
+    with etcd.connection() as connection:
         store = EtcdStore(connection, [b"/skydns/"], election=first)
         assert store.apply(CHANGE).written == 1
         first.stop()
@@ -232,7 +231,7 @@ def test_etcd_refuses_what_a_former_leader_writes_after_it_lost_its_data(
     leads(second)
     assert second.guard().create_revision == stale.create_revision, "revisions begin anew"
     monkeypatch.setattr(first, "guard", lambda: stale)
-    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
+    with etcd.connection() as connection:
         # as when it was paused with its first transaction about to be sent
         with pytest.raises(EtcdDeposed):
             EtcdStore(connection, [b"/skydns/"], election=first).apply(CHANGE)
@@ -251,6 +250,6 @@ def test_an_election_survives_etcd(loss: str, etcd: Etcd, candidates: Callable[[
         etcd.wipe()
     else:
         etcd.restart()
-    with EtcdConnection(EtcdSettings((etcd.url,))) as connection:
+    with etcd.connection() as connection:
         store = EtcdStore(connection, [b"/skydns/"], election=only)
         wait_for(lambda: store.apply(CHANGE).written, "it to write again", 10, not_yet=(EtcdDeposed,))

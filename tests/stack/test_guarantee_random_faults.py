@@ -21,7 +21,7 @@ import requests
 
 from tests.stack.bridge import kube2etcd
 from tests.stack.faults import Proxy, Run, fresh_keys, same_keys
-from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd, KubeError, NotInTimeError, wait_for
+from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd, KubeError, NotInTimeError, Server, wait_for
 from tests.stack.known_differences import KNOWN
 from tests.stack.pair import running_pair
 from tests.stack.questions import questions
@@ -74,10 +74,7 @@ class Changing(threading.Thread):
                 if self.ended.wait(0.01):
                     return
                 try:
-                    if operation.verb == "apply":
-                        self.apiserver.apply(operation.obj)
-                    else:
-                        self.apiserver.delete(operation.obj, wait=False)
+                    operation.perform(self.apiserver, wait=False)
                     self.done += 1
                 except (KubeError, NotInTimeError, requests.RequestException):
                     self.lost += 1
@@ -90,11 +87,7 @@ class Breaking:
         self, rng: random.Random, apiserver: ApiServer, proxy: Proxy, etcd: Etcd, bridges: Sequence[Bridge]
     ) -> None:
         self.rng, self.proxy, self.etcd, self.bridges = rng, proxy, etcd, bridges
-        self.servers: dict[str, Sequence[Etcd | ApiServer | Bridge]] = {
-            "etcd": [etcd],
-            "api": [apiserver],
-            "bridge": bridges,
-        }
+        self.servers: dict[str, Sequence[Server]] = {"etcd": [etcd], "api": [apiserver], "bridge": bridges}
         self.happened: Counter[str] = Counter()
         self.empty_at = -EMPTY_AGAIN
         self.by_strangers: set[tuple[str, str]] = set()
@@ -122,7 +115,6 @@ class Breaking:
                 server.start()
 
     def fault(self, who: str, what: str, *, lasting: float) -> None:
-        pause = threading.Event()
         if who == "proxy":
             self.at_the_proxy(what)
         elif what == "wipe":
@@ -133,16 +125,12 @@ class Breaking:
         elif what == "compact":
             with contextlib.suppress(RuntimeError):
                 self.etcd.ctl("compact", str(self.etcd.revision()))
-        elif what == "pause":
-            server = self.rng.choice(self.servers[who])
-            server.pause()
-            pause.wait(lasting)
-            server.resume()
         else:
             server = self.rng.choice(self.servers[who])
-            server.kill()
-            pause.wait(lasting)
-            server.start()
+            away, back = (server.pause, server.resume) if what == "pause" else (server.kill, server.start)
+            away()
+            threading.Event().wait(lasting)
+            back()
 
     def at_the_proxy(self, what: str) -> None:
         if what == "wrong":

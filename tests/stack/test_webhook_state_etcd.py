@@ -14,12 +14,19 @@ from kube2etcd.external import Endpoint
 from kube2etcd.webhook.state import NotStored, State
 from kube2etcd.webhook.state_etcd import EtcdState
 from tests.stack.harness import SLOW, Etcd
+from tests.stack.webhook import STATE, state_keys
 
-PREFIX = "/kube2etcd/webhook"
+
+def state(*names: str) -> State:
+    found = [Endpoint(f"{name}.dtk.io", ("10.0.0.5",), "A") for name in names]
+    return State({one.key: one for one in found})
 
 
-def state(*names: str, text: str = "") -> State:
-    found = [Endpoint(f"{name}.dtk.io", (text or "10.0.0.5",), "TXT" if text else "A") for name in names]
+def incompressible(count: int) -> State:
+    """Texts of which a few make a transaction."""
+    chance = random.Random(1)
+    texts = [f"{chance.getrandbits(200000):x}" for _ in range(count)]
+    found = [Endpoint(f"t{number}.dtk.io", (text,), "TXT") for number, text in enumerate(texts)]
     return State({one.key: one for one in found})
 
 
@@ -29,35 +36,31 @@ def soon() -> float:
 
 @pytest.fixture
 def connection(etcd: Etcd) -> Iterator[EtcdConnection]:
-    with EtcdConnection(EtcdSettings((etcd.url,), timeout=2)) as opened:
+    with etcd.connection(timeout=2) as opened:
         yield opened
 
 
 @pytest.fixture
 def store(connection: EtcdConnection) -> EtcdState:
-    made = EtcdState(connection, PREFIX)
+    made = EtcdState(connection, STATE)
     assert made.load() == State()
     return made
 
 
 def fresh(connection: EtcdConnection) -> State:
-    return EtcdState(connection, PREFIX).load()
-
-
-def keys(etcd: Etcd) -> list[str]:
-    return etcd.ctl("get", "--prefix", "--keys-only", "--", PREFIX).split()
+    return EtcdState(connection, STATE).load()
 
 
 def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.check(State(), soon())
     # Written at once, so that an etcd which takes no writes is found before a call needs it.
-    assert keys(etcd) == [f"{PREFIX}/head"]
+    assert state_keys(etcd) == [f"{STATE}/head"]
     for kept in (state("a"), state("a", "b"), state("b"), State()):
         store.save(kept, soon())
         assert fresh(connection) == kept
-    assert keys(etcd) == [f"{PREFIX}/head"]
+    assert state_keys(etcd) == [f"{STATE}/head"]
     store.save(state("a"), soon())
-    assert sorted(keys(etcd)) == [f"{PREFIX}/endpoint/a.dtk.io/A/", f"{PREFIX}/head"]
+    assert sorted(state_keys(etcd)) == [f"{STATE}/endpoint/a.dtk.io/A/", f"{STATE}/head"]
 
 
 def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdState) -> None:
@@ -79,30 +82,14 @@ def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdState
 
 
 def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdState) -> None:
-    chance = random.Random(1)
-    large = state(*(f"t{number}" for number in range(150)), text=f"{chance.getrandbits(200000):x}")
-    incompressible = State(
-        {
-            key: Endpoint(one.dns_name, (f"{chance.getrandbits(200000):x}",), "TXT")
-            for key, one in large.endpoints.items()
-        }
-    )
-    store.save(incompressible, soon())
-    assert fresh(connection) == incompressible
+    store.save(incompressible(150), soon())
+    assert fresh(connection) == incompressible(150)
 
 
 def test_a_writer_that_died_in_between_leaves_the_old_state(
     etcd: Etcd, connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(state("a"), soon())
-    chance = random.Random(2)
-    names = [f"t{number}" for number in range(100)]
-    large = State(
-        {
-            (one := Endpoint(f"{name}.dtk.io", (f"{chance.getrandbits(200000):x}",), "TXT")).key: one
-            for name in names
-        }
-    )
     real, asked = connection.start, []
 
     def dies(method: str, request: Any) -> Any:
@@ -113,20 +100,20 @@ def test_a_writer_that_died_in_between_leaves_the_old_state(
 
     monkeypatch.setattr(connection, "start", dies)
     with pytest.raises(NotStored):
-        store.save(large, soon())
+        store.save(incompressible(100), soon())
     monkeypatch.undo()
-    assert len(keys(etcd)) > 2
-    successor = EtcdState(connection, PREFIX)
+    assert len(state_keys(etcd)) > 2
+    successor = EtcdState(connection, STATE)
     assert successor.load() == state("a")
     successor.save(state("a", "b"), soon())
-    assert len(keys(etcd)) == 3
+    assert len(state_keys(etcd)) == 3
     assert fresh(connection) == state("a", "b")
 
 
 def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
     etcd.put(
-        f"{PREFIX}/endpoint/b.dtk.io/A/", '{"dnsName":"b.dtk.io","targets":["10.0.0.5"],"recordType":"A"}'
+        f"{STATE}/endpoint/b.dtk.io/A/", '{"dnsName":"b.dtk.io","targets":["10.0.0.5"],"recordType":"A"}'
     )
     assert fresh(connection) == state("a")
     etcd.ctl("compact", str(etcd.revision()))
@@ -140,13 +127,14 @@ def test_an_answer_that_was_not_heard(
     connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, carried_out: bool
 ) -> None:
     store.save(state("a"), soon())
-    real = connection.start
+    real, sent = connection.start, []
 
     class Unheard:
         def result(self) -> Any:
             raise EtcdUnavailable("no answer")
 
     def start(method: str, request: Any) -> Any:
+        sent.append(request)
         if carried_out:
             real(method, request).result()
         return Unheard()
@@ -157,58 +145,38 @@ def test_an_answer_that_was_not_heard(
     monkeypatch.undo()
     # What was answered for is "a", and that is what is kept again.
     assert store.check(state("a"), soon()) == state("a")
+    for request in sent:
+        assert not connection.start("Txn", request).result().succeeded, "it comes too late"
     assert fresh(connection) == state("a")
     store.save(state("c"), soon())
     assert fresh(connection) == state("c")
-
-
-def test_late_writes(connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.save(state("a"), soon())
-    late: list[Any] = []
-
-    class Unheard:
-        def result(self) -> Any:
-            raise EtcdUnavailable("no answer")
-
-    def start(method: str, request: Any) -> Any:
-        late.append(request)
-        return Unheard()
-
-    monkeypatch.setattr(connection, "start", start)
-    with pytest.raises(NotStored):
-        store.save(state("b"), soon())
-    monkeypatch.undo()
-    store.check(state("a"), soon())
-    for request in late:
-        assert not connection.start("Txn", request).result().succeeded
-    assert fresh(connection) == state("a")
 
 
 def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     kept = state("a", "b")
     store.save(kept, soon())
     for lost in ("", "/head", "/endpoint"):
-        etcd.delete(PREFIX + lost)
+        etcd.delete(STATE + lost)
         assert store.check(kept, soon()) is kept
         assert fresh(connection) == kept
-    etcd.delete(PREFIX)
+    etcd.delete(STATE)
     store.save(state("c"), soon())
     assert fresh(connection) == state("c")
 
 
 def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: EtcdState, etcd: Etcd) -> None:
     store.save(state("a"), soon())
-    old = etcd.ctl("get", "--print-value-only", "--", f"{PREFIX}/head").strip()
+    old = etcd.ctl("get", "--print-value-only", "--", f"{STATE}/head").strip()
     store.save(state("b"), soon())
     store.save(state("c"), soon())
-    etcd.put(f"{PREFIX}/head", old)
+    etcd.put(f"{STATE}/head", old)
     assert store.check(state("c"), soon()) == state("c")
     assert fresh(connection) == state("c")
 
 
 def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
-    other = EtcdState(connection, PREFIX)
+    other = EtcdState(connection, STATE)
     other.load()
     other.save(state("a", "b"), soon())
     with pytest.raises(NotStored, match="another webhook"):
@@ -220,12 +188,12 @@ def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, sto
 
 def test_an_unreadable_state_is_kept(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
-    etcd.put(f"{PREFIX}/head", '{"version":2}')
+    etcd.put(f"{STATE}/head", '{"version":2}')
     with pytest.raises(NotStored, match="--cleanup"):
         fresh(connection)
     with pytest.raises(NotStored, match="--cleanup"):
         store.save(state("b"), soon())
-    assert '{"version":2}' in etcd.ctl("get", "--", f"{PREFIX}/head")
+    assert '{"version":2}' in etcd.ctl("get", "--", f"{STATE}/head")
     store.clear()
     assert fresh(connection) == State()
 
@@ -233,10 +201,10 @@ def test_an_unreadable_state_is_kept(etcd: Etcd, connection: EtcdConnection, sto
 def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
     servers = ("http://127.0.0.1:1", etcd.url)
     with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
-        store = EtcdState(opened, PREFIX)
+        store = EtcdState(opened, STATE)
         assert store.load() == State()
         store.save(state("a"), soon())
     with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
-        store = EtcdState(opened, PREFIX)
+        store = EtcdState(opened, STATE)
         with pytest.raises(NotStored, match="too slow"):
             store.check(state("a"), time.monotonic() - 1)

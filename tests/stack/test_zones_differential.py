@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.stack.known_differences import KNOWN, KnownDifference, explained
-from tests.stack.pair import Object, StartPair
+from tests.stack.kubeclient import Object
+from tests.stack.pair import StartPair
 from tests.stack.questions import Question, questions
 from tests.stack.random_cluster import random_cluster
 
