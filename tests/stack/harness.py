@@ -1,5 +1,7 @@
 """The harness in one import, for tests, demo and benchmarks."""
 
+# ruff: noqa: F401
+
 from tests.stack.apiserver import ApiServer
 from tests.stack.bridge import Bridge, clean_environment
 from tests.stack.build import Binaries, binaries
@@ -9,29 +11,3 @@ from tests.stack.etcd import Etcd, EtcdCluster, EtcdTls
 from tests.stack.kubeclient import KubeClient, KubeError, Object
 from tests.stack.process import LOOPBACK, SLOW, NotInTimeError, Process, Server, free_port, http, wait_for
 from tests.stack.toolchain import BuildError
-
-__all__ = [
-    "LOOPBACK",
-    "SLOW",
-    "ApiServer",
-    "Authority",
-    "Binaries",
-    "Bridge",
-    "BuildError",
-    "CoreDns",
-    "Etcd",
-    "EtcdCluster",
-    "EtcdTls",
-    "KeyPair",
-    "KubeClient",
-    "KubeError",
-    "NotInTimeError",
-    "Object",
-    "Process",
-    "Server",
-    "binaries",
-    "clean_environment",
-    "free_port",
-    "http",
-    "wait_for",
-]

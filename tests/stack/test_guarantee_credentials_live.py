@@ -9,7 +9,7 @@ import pytest
 
 from tests.stack.faults import HERE, Run, comes
 from tests.stack.harness import ApiServer, Authority, Binaries, Etcd, EtcdTls, wait_for
-from tests.stack.objects import service, services
+from tests.stack.objects import service
 
 PASSWORD = "correct-horse-battery"
 WRONG = "wrong-horse-battery"
@@ -94,16 +94,19 @@ def test_tokens_wrong_rotated_and_revoked(
     assert "-secret" not in bridge.log_text()
 
 
-def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_a_password_that_comes_late_and_changes(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
+) -> None:
     etcd.enable_auth("root", PASSWORD)
-    apiserver.apply_all(services(3))
     file = tmp_path / "password"
-    file.write_text(WRONG)
-    extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
-    bridge = run(*extra, ready=False)
-    bridge.wait_reason("password file", 15)
-    assert not bridge.ready()
+    bridge = run("--etcd-user", "root", "--etcd-password-file", str(file), ready=False)
     pid = bridge.pid
+    for given, reason in ((None, "cannot be read"), ("", "is empty"), (WRONG, "password file")):
+        if given is not None:
+            file.write_text(given)
+        bridge.wait_reason(reason, 15)
+        assert not bridge.ready()
+        assert bridge.get("/livez").status_code == 200
     file.write_text(PASSWORD + "\n")
     bridge.wait_ready(15)
     comes(apiserver, etcd, "first")
@@ -121,20 +124,6 @@ def test_a_corrected_password(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, 
     log = bridge.log_text()
     assert PASSWORD not in log
     assert WRONG not in log
-
-
-def test_a_password_that_comes_late_is_waited_for(etcd: Etcd, tmp_path: Path, run: Run) -> None:
-    etcd.enable_auth("root", PASSWORD)
-    file = tmp_path / "password"
-    extra = ("--etcd-user", "root", "--etcd-password-file", str(file))
-    bridge = run(*extra, ready=False)
-    bridge.wait_reason("cannot be read", 15)
-    assert bridge.get("/livez").status_code == 200
-    file.touch()
-    bridge.wait_reason("is empty", 15)
-    file.write_text(PASSWORD)
-    bridge.wait_ready(15)
-    assert PASSWORD not in bridge.log_text()
 
 
 def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:

@@ -69,32 +69,46 @@ def test_keys_and_state_are_put_right_without_a_call(etcd: Etcd, webhook: Webhoo
     assert webhook.names() == ["foo.dtk.io"]
 
 
-@pytest.mark.parametrize("how", ["stopped", "silent"])
-def test_an_etcd_that_is_away_is_a_soft_error(etcd: Etcd, how: str, webhook: Webhook) -> None:
-    assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-    webhook.wait_ready()
-    before = webhook.records()
-    if how == "stopped":
-        etcd.stop()
-    else:
-        etcd.pause()
-    for _ in range(2):
-        began = time.monotonic()
-        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
-        assert time.monotonic() - began < 5 + SLOW
+@pytest.mark.parametrize(
+    ("trouble", "said"), [("etcd stops", "etcd"), ("etcd is silent", "etcd"), ("no hosts file", "hosts file")]
+)
+def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, said: str) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"127.0.0.1 localhost\n")
+    with serving(tmp_path, *etcd.options, "--hosts-file", str(hosts)) as webhook:
+        assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
+        webhook.wait_ready()
+        before, content = webhook.records(), hosts.read_bytes()
+        if trouble == "etcd stops":
+            etcd.stop()
+        elif trouble == "etcd is silent":
+            etcd.pause()
+        else:  # not for root either: there is a folder in its place
+            hosts.unlink()
+            hosts.mkdir()
+        for _ in range(2):
+            began = time.monotonic()
+            assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
+            assert time.monotonic() - began < 5 + SLOW
+            assert webhook.records() == before
+            assert webhook.call("GET", "/").status_code == 200
+        assert said in why_unready(webhook)
+        assert webhook.get("/livez").status_code == 200
+        if trouble == "etcd stops":
+            etcd.start()
+        elif trouble == "etcd is silent":
+            etcd.resume()
+        else:
+            webhook.restart()
+            assert webhook.records() == before
+            hosts.rmdir()
+            hosts.write_bytes(content)
+        webhook.wait_ready(20)
         assert webhook.records() == before
-        assert webhook.call("GET", "/").status_code == 200
-    assert "etcd" in why_unready(webhook)
-    assert webhook.get("/livez").status_code == 200
-    if how == "stopped":
-        etcd.start()
-    else:
-        etcd.resume()
-    webhook.wait_ready(20)
-    assert webhook.records() == before
-    assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
-    wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
-    webhook.stop_within(1.0)
+        assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
+        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
+        assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
+        webhook.stop_within(1.0)
 
 
 def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, webhook: Webhook) -> None:
