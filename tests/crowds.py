@@ -5,8 +5,6 @@ names of DNSEndpoints lead around in rings, hostnames stand in several slices, a
 cannot be used.
 """
 
-from collections.abc import Sequence
-
 from hypothesis import strategies as st
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
@@ -24,10 +22,10 @@ from kube2etcd.kube.objects import (
     Namespace,
     Pod,
     Port,
-    Rejected,
     Service,
     VirtualMachineInstance,
 )
+from tests.strategies import Makers, events, metadata
 
 NAMESPACES = ("shop", "ns")
 NAMES = ("web", "any")
@@ -43,8 +41,6 @@ EXTERNAL = (
 
 _v4 = st.sampled_from(["10.0.0.1", "10.0.0.2"])
 _address = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1", "::ffff:10.0.0.1", "-"])
-_stamp = st.sampled_from(["", "2026-01-01T00:00:00Z"])
-_labels = st.sampled_from([{}, {"env": "stage"}, {"env": "stage", "tier": "web"}])
 _annotations = st.sampled_from(
     [{}, {}, *({TENANT_CLUSTER_IP: said} for said in ("10.0.0.2", "fd00::1,10.0.0.1", "None", "odd"))]
 )
@@ -54,14 +50,7 @@ _target = st.sampled_from(
 
 
 def _metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
-    return st.builds(
-        Metadata,
-        st.just(namespace),
-        st.just(name),
-        creation_timestamp=_stamp,
-        labels=_labels,
-        annotations=_annotations,
-    )
+    return metadata(namespace, name, _annotations)
 
 
 _ports = st.lists(
@@ -75,15 +64,12 @@ _balancer = st.lists(
 
 
 def _services(namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
-    kind, cluster_ip = (
-        st.sampled_from(["ClusterIP", "ClusterIP", "ExternalName"]),
-        st.sampled_from(["None", ""]),
-    )
+    kind = st.sampled_from(["ClusterIP", "ClusterIP", "ExternalName"])
     return st.builds(
         Service,
         _metadata(namespace, name),
         kind,
-        st.one_of(cluster_ip, _v4),
+        st.one_of(st.sampled_from(["None", ""]), _v4),
         st.lists(_address, max_size=2).map(tuple),
         external_name=_target,
         ports=_ports,
@@ -152,7 +138,8 @@ def _spoken(namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
     return st.builds(DnsEndpoint, _metadata(namespace, name), st.lists(endpoint, max_size=5).map(tuple))
 
 
-_MAKERS = {
+_MAKERS: Makers = {
+    "namespaces": lambda _, name: st.builds(Namespace, _metadata("", name)),
     "services": _services,
     "endpointslices": _slices,
     "pods": _pods,
@@ -169,28 +156,17 @@ _IDENTITIES = [
     *(("dnsendpoints", "shop", name) for name in ("d1", "d2")),
     ("webhook", "", "shard"),
 ]
-_HOLDERS = [identity for identity in _IDENTITIES if _MAKERS.get(identity[0]) is _spoken]
-
-
-@st.composite
-def _events(draw: st.DrawFn, identities: Sequence[tuple[str, str, str]]) -> tuple[str, Event]:
-    kind, namespace, name = draw(st.sampled_from(identities))
-    change = draw(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED"]))
-    if draw(st.integers(0, 9)) == 0:
-        return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "odd"))
-    maker = _MAKERS.get(kind)
-    one = draw(maker(namespace, name)) if maker else Namespace(draw(_metadata("", name)))
-    return kind, Event(change, one, namespace, name)
+_HOLDERS = [identity for identity in _IDENTITIES if _MAKERS[identity[0]] is _spoken]
 
 
 def crowds() -> st.SearchStrategy[list[tuple[str, Event]]]:
     """What happens to few objects that are in each other's way."""
-    return st.lists(_events(_IDENTITIES), max_size=30)
+    return st.lists(events(_IDENTITIES, _MAKERS), max_size=30)
 
 
 def rings() -> st.SearchStrategy[list[tuple[str, Event]]]:
     """What happens to names that lead to each other."""
-    return st.lists(_events(_HOLDERS), max_size=12)
+    return st.lists(events(_HOLDERS, _MAKERS), max_size=12)
 
 
 #: Who wants one name in a zone whose names come of the Service alone.
@@ -204,4 +180,4 @@ _RIVALS = [
 
 def rivals() -> st.SearchStrategy[list[tuple[str, Event]]]:
     """What happens to Services of one name in several namespaces, of every type."""
-    return st.lists(_events(_RIVALS), max_size=25)
+    return st.lists(events(_RIVALS, _MAKERS), max_size=25)

@@ -1,6 +1,6 @@
 """Hypothesis strategies for API objects: few names and addresses, so that they collide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from hypothesis import settings
@@ -39,10 +39,20 @@ Present: TypeAlias = dict[tuple[str, str, str], ApiObject]
 
 _stamps = st.sampled_from(STAMPS)
 _labels = st.sampled_from(LABELS)
+_NONE: st.SearchStrategy[dict[str, str]] = st.just({})
 
 
-def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
-    return st.builds(Metadata, st.just(namespace), st.just(name), creation_timestamp=_stamps, labels=_labels)
+def metadata(
+    namespace: str, name: str, annotations: st.SearchStrategy[dict[str, str]] = _NONE
+) -> st.SearchStrategy[Metadata]:
+    return st.builds(
+        Metadata,
+        st.just(namespace),
+        st.just(name),
+        creation_timestamp=_stamps,
+        labels=_labels,
+        annotations=annotations,
+    )
 
 
 _ports = st.lists(
@@ -160,22 +170,17 @@ def dns_endpoints(draw: st.DrawFn, namespace: str, name: str) -> DnsEndpoint:
     return DnsEndpoint(draw(metadata(namespace, name)), tuple(draw(st.lists(one, max_size=4))))
 
 
-def one(kind: str, namespace: str, name: str) -> st.SearchStrategy[ApiObject]:
-    """An object of that kind and name."""
-    match kind:
-        case "services":
-            return services(namespace, name)
-        case "endpointslices":
-            return slices(namespace, name)
-        case "pods":
-            return pods(namespace, name)
-        case "virtualmachineinstances":
-            return machines(namespace, name)
-        case "dnsendpoints":
-            return dns_endpoints(namespace, name)
-        case _:
-            return st.builds(Namespace, metadata("", name))
-
+#: An object of a kind, by its namespace and name.
+Makers: TypeAlias = Mapping[str, Callable[[str, str], st.SearchStrategy[ApiObject]]]
+MAKERS: Makers = {
+    "namespaces": lambda _, name: st.builds(Namespace, metadata("", name)),
+    "services": services,
+    "endpointslices": slices,
+    "pods": pods,
+    "virtualmachineinstances": machines,
+    "dnsendpoints": dns_endpoints,
+}
+Identities: TypeAlias = Sequence[tuple[str, str, str]]
 
 IDENTITIES = [
     *(("namespaces", "", name) for name in NAMESPACES),
@@ -192,18 +197,20 @@ ALL_IDENTITIES = [
 
 
 @st.composite
-def clusters(draw: st.DrawFn, identities: Sequence[tuple[str, str, str]] = IDENTITIES) -> Present:
+def clusters(draw: st.DrawFn, identities: Identities = IDENTITIES) -> Present:
     chosen = draw(st.lists(st.sampled_from(identities), unique=True, max_size=len(identities)))
-    return {identity: draw(one(*identity)) for identity in chosen}
+    return {one: draw(MAKERS[one[0]](*one[1:])) for one in chosen}
 
 
 @st.composite
-def events(draw: st.DrawFn, identities: Sequence[tuple[str, str, str]] = IDENTITIES) -> tuple[str, Event]:
+def events(
+    draw: st.DrawFn, identities: Identities = IDENTITIES, makers: Makers = MAKERS
+) -> tuple[str, Event]:
     kind, namespace, name = draw(st.sampled_from(identities))
     change = draw(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED", "BOOKMARK"]))
     if draw(st.integers(0, 5)) == 0:
         return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "odd"))
-    present = None if change == "BOOKMARK" else draw(one(kind, namespace, name))
+    present = None if change == "BOOKMARK" else draw(makers[kind](namespace, name))
     return kind, Event(change, present, namespace, name)
 
 
@@ -211,7 +218,7 @@ def events(draw: st.DrawFn, identities: Sequence[tuple[str, str, str]] = IDENTIT
 def histories(draw: st.DrawFn) -> list[tuple[str, Event]]:
     """Every kind of object that there is, and what happens to some of them then."""
     full = [
-        (kind, Event("ADDED", draw(one(kind, namespace, name)), namespace, name))
+        (kind, Event("ADDED", draw(MAKERS[kind](namespace, name)), namespace, name))
         for kind, namespace, name in ALL_IDENTITIES
     ]
     return full + draw(st.lists(events(ALL_IDENTITIES), max_size=15))
