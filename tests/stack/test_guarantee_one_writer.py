@@ -197,6 +197,7 @@ def leads(one: Election, deadline_s: float = 10.0) -> None:
     wait_for(lambda: not one.standing_by(), "it to lead", deadline_s)
 
 
+@pytest.mark.parametrize("etcd", [(), "3.4"], indirect=True, ids=["3.7", "3.4"])
 def test_etcd_refuses_what_a_former_leader_writes(
     etcd: Etcd, candidates: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
 ) -> None:
