@@ -116,7 +116,7 @@ def test_the_webhooks_state_in_etcd(etcd: Etcd, servers: list[str]) -> None:
     code, found = check("--webhook", "--domains", "dtk.io", *servers)
     assert (code, found["state under /kube2etcd/webhook"]["verdict"]) == (0, "ok")
     assert etcd.dump("/kube2etcd") == {}
-    code, found = check("--leader-elect", "--etcd-prefix", "/kube2etcd", *both)
+    code, found = check("--leader-elect", "--etcd-prefix", "/kube2etcd", *servers)
     assert (code, found["election"]["verdict"]) == (1, "fault")
     assert "take another --etcd-prefix" in found["election"]["text"]
 

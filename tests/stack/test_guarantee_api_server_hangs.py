@@ -9,8 +9,9 @@ import pytest
 
 from kube2etcd.errors import ApiGone
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.codec import decode_event
 from kube2etcd.kube.credentials import ClusterSettings
-from kube2etcd.kube.objects import KINDS, decode_event
+from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed
 from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of
