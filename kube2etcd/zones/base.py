@@ -52,6 +52,7 @@ class Zone(ABC):
     __slots__ = ()
 
     name: Name
+    ttl: int
     kinds: ClassVar[frozenset[str]]
     """The kinds of the units that have records in it."""
     empty_levels: ClassVar[int] = 0

@@ -7,10 +7,10 @@ leaves a choice.  Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from kube2etcd.kube.objects import TENANT_CLUSTER_IP, EndpointSlice, Namespace, Pod, Service
+from kube2etcd.kube.objects import TENANT_CLUSTER_IP, EndpointPort, EndpointSlice, Namespace, Pod, Service
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.zones.base import Expected, Published, Zone
 from skydns_compat.names import (
@@ -24,7 +24,7 @@ from skydns_compat.names import (
     reverse_name,
     servable,
 )
-from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
+from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Pointer, Port, Record, Text
 
 #: Specification section 2.1: the version of the schema, in a record that hardly ever changes.
 SCHEMA_VERSION = "1.1.0"
@@ -45,19 +45,76 @@ class ClusterZone(Zone):
     depth = 3
 
     def own(self) -> Published:
-        """The apex, the name server, the version of the schema."""
-        return zone_records(self)
+        """An apex without data, the name server, the version of the schema."""
+        server = self.name.child("ns", "dns")
+        servers: Sequence[Data] = [*map(Host, self.dns_server_ips)] or [Exists(guarded=True)]
+        return Published(
+            [
+                Record(self.name, Exists(), self.ttl),
+                Record(self.name.child("dns-version"), Text(SCHEMA_VERSION), SCHEMA_TTL),
+                *(Record(server, data, self.ttl) for data in servers),
+            ]
+        )
 
     def publish(self, unit: Unit, store: Store) -> Published:
         """Services, Namespaces, and Pods where they are verified."""
-        match store.get(unit):
-            case Service() as service:
-                return service_records(service, store.slices(unit), self)
-            case Namespace() as namespace:
-                return namespace_records(namespace, self)
-            case Pod() as pod if self.pods == "verified":
-                return pod_records(pod, self)
-        return Published()
+        published = Published()
+        try:
+            match store.get(unit):
+                case Service() as service:
+                    self._service(service, store.slices(unit), published)
+                case Namespace() as namespace:
+                    self._namespace(namespace.metadata.name, published)
+                case Pod() as pod if self.pods == "verified":
+                    self._pod(pod, published)
+        except InvalidName as error:
+            noun = "Service" if unit.kind == "services" else "namespace"
+            published.left_out.append(f"the {noun} has no name in DNS: {error}")
+        return published
+
+    def _service(self, service: Service, slices: Sequence[EndpointSlice], published: Published) -> None:
+        """What a Service and its EndpointSlices name (specification sections 2.3 to 2.5)."""
+        name = self.name.child(service.metadata.name, service.metadata.namespace, "svc")
+        if service.type == "ExternalName":
+            add_external_name(service, name, self, published)
+            if self.pods == "insecure":
+                # The server follows an alias by reading keys: this target needs those that templates spare.
+                for target in [one.data.target for one in published.records if isinstance(one.data, Alias)]:
+                    if address := computed_address(target, self.name):
+                        published.records.append(Record(target, Host(address), self.ttl))
+            return
+        addresses = cluster_addresses(service, self.tenant_cluster_ip, published)
+        if addresses:
+            add_cluster_ips(service, addresses, name, self.ttl, published)
+        if self.endpoint_names == "all" if addresses else is_headless(service):
+            add_endpoints(slices, name, self.ttl, published, headless=not addresses)
+        elif not addresses and not published.left_out:
+            published.left_out.append(Expected("the Service has no cluster address yet"))
+
+    def _namespace(self, namespace: str, published: Published) -> None:
+        """A namespace exists, without data, below ``svc`` and, unless switched off, below ``pod``."""
+        parts = ("svc",) if self.pods == "disabled" else ("svc", "pod")
+        published.records += [Record(self.name.child(namespace, part), Exists(), self.ttl) for part in parts]
+
+    def _pod(self, pod: Pod, published: Published) -> None:
+        """``<address>.<namespace>.pod.<zone>`` for a live Pod's addresses (specification section 2.6).
+
+        A terminating Pod keeps its name until it is gone, as with the ``kubernetes`` plugin: it may be
+        serving for minutes.  SRV at that name has port 0, as that plugin answers.  No PTR.
+        """
+        if pod.phase in ("Succeeded", "Failed", "Unknown"):
+            published.left_out.append(Expected("the pod has ended"))
+            return
+        for text in dict.fromkeys(filter(None, (pod.pod_ip, *pod.pod_ips))):
+            try:
+                address = parse_address(text)
+                name = self.name.child(dashed(address), pod.metadata.namespace, "pod")
+            except (InvalidAddress, InvalidName) as error:
+                published.left_out.append(str(error))
+            else:
+                published.records += [Record(name, data, self.ttl) for data in (Host(address), Port(0, name))]
+        if not published.records and not published.left_out:
+            published.left_out.append(Expected("the pod has no address yet"))
 
     def can_follow(self, name: Name) -> bool:
         """Services, their endpoints and ports, pods, the name server; nothing above them."""
@@ -71,114 +128,31 @@ class ClusterZone(Zone):
         return False
 
 
-_Backend: TypeAlias = tuple[Address, str, list[tuple[str, str, int]]]
-
-
-def zone_records(zone: ClusterZone) -> Published:
-    """What the zone itself has: an apex without data, its name server, the schema's version."""
-    records = [
-        Record(zone.name, Exists(), zone.ttl),
-        Record(zone.name.child("dns-version"), Text(SCHEMA_VERSION), SCHEMA_TTL),
-    ]
-    server = zone.name.child("ns", "dns")
-    records += [Record(server, Host(address), zone.ttl) for address in zone.dns_server_ips]
-    if not zone.dns_server_ips:
-        records.append(Record(server, Exists(guarded=True), zone.ttl))
-    return Published(records)
-
-
-def namespace_records(namespace: Namespace, zone: ClusterZone) -> Published:
-    """A namespace exists, without data, below ``svc`` and, unless switched off, below ``pod``."""
-    published = Published()
-    parts = ("svc",) if zone.pods == "disabled" else ("svc", "pod")
-    try:
-        names = [zone.name.child(namespace.metadata.name, part) for part in parts]
-    except InvalidName as error:
-        published.left_out.append(f"the namespace has no name in DNS: {error}")
-        return published
-    published.records += [Record(name, Exists(), zone.ttl) for name in names]
-    return published
-
-
-def pod_records(pod: Pod, zone: ClusterZone) -> Published:
-    """``<address>.<namespace>.pod.<zone>`` for a live Pod's addresses (specification section 2.6).
-
-    A terminating Pod keeps its name until it is gone, as with the ``kubernetes`` plugin: it may be
-    serving for minutes.  SRV at that name has port 0, as that plugin answers.  No PTR.
-    """
-    published = Published()
-    if pod.phase in ("Succeeded", "Failed", "Unknown"):
-        published.left_out.append(Expected("the pod has ended"))
-        return published
-    for text in dict.fromkeys(filter(None, (pod.pod_ip, *pod.pod_ips))):
-        try:
-            address = parse_address(text)
-            name = zone.name.child(dashed(address), pod.metadata.namespace, "pod")
-        except (InvalidAddress, InvalidName) as error:
-            published.left_out.append(str(error))
-            continue
-        published.records += [Record(name, Host(address), zone.ttl), Record(name, Port(0, name), zone.ttl)]
-    if not published.records and not published.left_out:
-        published.left_out.append(Expected("the pod has no address yet"))
-    return published
-
-
-def service_records(service: Service, slices: Sequence[EndpointSlice], zone: ClusterZone) -> Published:
-    """Everything that a Service and its EndpointSlices name (specification sections 2.3 to 2.5).
-
-    Slices in the order of their names, so that the outcome does not depend on arrival.
-    """
-    published = Published()
-    try:
-        name = zone.name.child(service.metadata.name, service.metadata.namespace, "svc")
-    except InvalidName as error:
-        published.left_out.append(f"the Service has no name in DNS: {error}")
-        return published
-    if service.type == "ExternalName":
-        add_external_name(service, name, zone.name, zone.ttl, published)
-        if zone.pods == "insecure":
-            # The server follows an alias by reading keys, so this target needs the keys that templates spare.
-            targets = [record.data.target for record in published.records if isinstance(record.data, Alias)]
-            published.records += [
-                Record(target, Host(address), zone.ttl)
-                for target in targets
-                if (address := computed_address(target, zone.name)) is not None
-            ]
-        return published
-    addresses = cluster_addresses(service, zone.tenant_cluster_ip, published.left_out)
-    if addresses:
-        add_cluster_ips(service, addresses, name, zone.ttl, published)
-    if addresses and zone.endpoint_names != "all":
-        return published
-    if not addresses and not is_headless(service):
-        if not published.left_out:
-            published.left_out.append(Expected("the Service has no cluster address yet"))
-        return published
-    add_endpoints(slices, name, zone.ttl, published, headless=not addresses)
-    return published
-
-
 def is_headless(service: Service) -> bool:
     """Whether the names of the Service are those of its endpoints."""
     return service.cluster_ip == "None" or service.cluster_ips[:1] == ("None",)
 
 
-def cluster_addresses(service: Service, tenant: bool, left_out: list[str]) -> list[Address]:
+def cluster_addresses(service: Service, tenant: bool, published: Published) -> list[Address]:
     """The Service's cluster addresses; the tenant annotation stands in for them where it is sound."""
     annotated = service.metadata.annotations.get(TENANT_CLUSTER_IP, "").strip() if tenant else ""
     if annotated and annotated != "None":
         try:
             return [parse_address(part.strip()) for part in annotated.split(",")]
         except InvalidAddress as error:
-            left_out.append(f"annotation {TENANT_CLUSTER_IP} is passed over: {error}")
-    found: list[Address] = []
-    for text in dict.fromkeys((service.cluster_ip, *service.cluster_ips)):
-        if text in ("", "None"):
-            continue
+            published.left_out.append(f"annotation {TENANT_CLUSTER_IP} is passed over: {error}")
+    texts = dict.fromkeys((service.cluster_ip, *service.cluster_ips))
+    return parsed((text for text in texts if text not in ("", "None")), "cluster address", published)
+
+
+def parsed(texts: Iterable[str], noun: str, published: Published) -> list[Address]:
+    """The addresses among ``texts``; the others are left out, as a ``noun`` each."""
+    found = []
+    for text in texts:
         try:
             found.append(parse_address(text))
         except InvalidAddress as error:
-            left_out.append(f"cluster address left out: {error}")
+            published.left_out.append(f"{noun} left out: {error}")
     return found
 
 
@@ -203,37 +177,41 @@ def computed_address(name: Name, zone: Name) -> Address | None:
         return None
 
 
-def add_external_name(service: Service, name: Name, zone: Name, ttl: int, published: Published) -> None:
+def add_external_name(service: Service, name: Name, zone: Zone, published: Published) -> None:
     """CNAME to the externalName; addresses and names of ``zone`` that cannot be served are left out."""
     text = service.external_name
-    try:
+    with suppress(InvalidAddress):
         parse_address(text.removesuffix("."))
-    except InvalidAddress:
-        pass
-    else:
         published.left_out.append(f"externalName {text} is an address, which a CNAME cannot hold")
         return
     try:
         target = Name.parse(text)
-        if target.below(zone):
+        if target.below(zone.name):
             servable(target)
     except InvalidName as error:
         published.left_out.append(f"externalName left out: {error}")
-        return
-    published.records.append(Record(name, Alias(target), ttl))
+    else:
+        published.records.append(Record(name, Alias(target), zone.ttl))
 
 
 def add_cluster_ips(
-    service: Service, addresses: Iterable[Address], name: Name, ttl: int, published: Published
+    service: Service,
+    addresses: Iterable[Address],
+    name: Name,
+    ttl: int,
+    published: Published,
+    *,
+    ordered: bool = False,
 ) -> None:
     """Addresses of the Service itself, SRV for its ports, and the addresses back to its name."""
-    for address in addresses:
-        published.records.append(Record(name, Host(address), ttl))
+    for place, address in enumerate(addresses):
+        published.records.append(Record(name, Host(address, place if ordered else None), ttl))
         published.pointers.append(Record(reverse_name(address), Pointer(name), ttl))
     for port in service.ports:
-        published.records.append(Record(name, Port(port.port, name), ttl))
+        record = Record(name, Port(port.port, name), ttl)
+        published.records.append(record)
         if owner := _port_name(name, port.name, port.protocol, published):
-            published.records.append(Record(owner, Port(port.port, name), ttl))
+            published.records.append(Record(owner, record.data, ttl))
 
 
 def _port_name(name: Name, port: str, protocol: str, published: Published, endpoint: str = "") -> Name | None:
@@ -253,9 +231,12 @@ def _port_name(name: Name, port: str, protocol: str, published: Published, endpo
 
 
 def add_endpoints(
-    slices: Sequence[EndpointSlice], name: Name, ttl: int, published: Published, *, headless: bool
+    slices: Iterable[EndpointSlice], name: Name, ttl: int, published: Published, *, headless: bool
 ) -> None:
-    """Names of the ready endpoints; ``headless``: the Service's own name and ports are theirs."""
+    """Names of the ready endpoints; ``headless``: the Service's own name and ports are theirs.
+
+    Slices in the order of their names, so that the outcome does not depend on arrival.
+    """
     reverse: dict[Address, Name] = {}
     found = False
     for address, label, ports in _backends(slices, published):
@@ -273,11 +254,11 @@ def add_endpoints(
             # It counts in the weights of SRV, since the address may be in another slice too, with ports.
             none = Port(NO_PORT, endpoint, address)
             published.records += [Record(owner, none, ttl) for owner in owners]
-        for port_name, protocol, number in ports:
-            port = Port(number, endpoint, address)
-            published.records += [Record(owner, port, ttl) for owner in owners]
-            if headless and (owner := _port_name(name, port_name, protocol, published, label)):
-                published.records.append(Record(owner, port, ttl))
+        for port in ports:
+            data = Port(NO_PORT if port.port is None else port.port, endpoint, address)
+            published.records += [Record(owner, data, ttl) for owner in owners]
+            if headless and (owner := _port_name(name, port.name, port.protocol, published, label)):
+                published.records.append(Record(owner, data, ttl))
     published.pointers += [
         Record(reverse_name(address), Pointer(endpoint), ttl) for address, endpoint in reverse.items()
     ]
@@ -285,38 +266,32 @@ def add_endpoints(
         published.left_out.append(Expected("the Service is headless and has no ready endpoint"))
 
 
-def _backends(slices: Sequence[EndpointSlice], published: Published) -> Iterator[_Backend]:
+def _backends(
+    slices: Iterable[EndpointSlice], published: Published
+) -> Iterator[tuple[Address, str, tuple[EndpointPort, ...]]]:
     """Each ready address with its label and the ports of its slice; readiness nobody reported is ready."""
     for piece in sorted(slices, key=lambda one: one.metadata.name):
         if piece.address_type == "FQDN":
             published.left_out.append(f"EndpointSlice {piece.metadata.name} holds names, not addresses")
             continue
-        ports = [
-            (port.name, port.protocol, NO_PORT if port.port is None else port.port) for port in piece.ports
-        ]
         for endpoint in piece.endpoints:
             if endpoint.ready is False:
                 published.left_out.append(Expected(f"endpoint {', '.join(endpoint.addresses)} is not ready"))
                 continue
-            for text in endpoint.addresses:
-                try:
-                    address = parse_address(text)
-                except InvalidAddress as error:
-                    published.left_out.append(f"endpoint left out: {error}")
-                    continue
-                yield address, _endpoint_label(endpoint.hostname, address, published), ports
+            for address in parsed(endpoint.addresses, "endpoint", published):
+                yield address, _endpoint_label(endpoint.hostname, address, published), piece.ports
 
 
 def _endpoint_label(hostname: str, address: Address, published: Published) -> str:
-    if hostname:
-        try:
-            label = check_label(hostname)
-            if label == WILDCARD:
-                published.left_out.append(f"hostname {hostname!r} is a wildcard to the DNS server")
-            elif label.startswith("_"):
-                published.left_out.append(f"hostname {hostname!r} looks like a port's name")
-            else:
-                return label
-        except InvalidName as error:
-            published.left_out.append(f"hostname left out: {error}")
+    """The hostname where it can be served, else the address with hyphens."""
+    try:
+        label = check_label(hostname) if hostname else ""
+        if label == WILDCARD:
+            published.left_out.append(f"hostname {hostname!r} is a wildcard to the DNS server")
+        elif label.startswith("_"):
+            published.left_out.append(f"hostname {hostname!r} looks like a port's name")
+        elif label:
+            return label
+    except InvalidName as error:
+        published.left_out.append(f"hostname left out: {error}")
     return dashed(address)

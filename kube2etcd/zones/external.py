@@ -17,7 +17,7 @@ from kube2etcd.zones.targets import MAX_ALIASES, Known, NameData, name_data, res
 from skydns_compat.layout import Layout
 from skydns_compat.layout_external import MAX_QUESTION, external_entries, fits, own_name, target_fits
 from skydns_compat.names import Address, InvalidName, Name
-from skydns_compat.records import Alias, Data, Exists, Host, Mail, Record, Srv, Text
+from skydns_compat.records import Data, Exists, Host, Mail, Record, Srv, Text
 
 #: Octets of a text that fit into one answer.
 MAX_TEXT: Final = 16000
@@ -43,12 +43,77 @@ class ExternalZone(Zone):
     kinds = frozenset({NAMES})
 
     def own(self) -> Published:
-        """The apex."""
-        return external_zone_records(self)
+        """The apex exists, with or without data."""
+        return Published(non_terminals=[Record(self.name, Exists(), self.ttl)])
 
     def publish(self, unit: Unit, store: Store) -> Published:
-        """Names, from whichever objects they stand in."""
-        return external_records(unit.name, store.endpoints, self) if unit.kind == NAMES else Published()
+        """The records of a name, whichever objects it stands in; nothing where it is not in this zone."""
+        published = Published()
+        text, known = unit.name, store.endpoints
+        if unit.kind != NAMES or not Domain(self.name).has(text) or not managed(self.domains, text):
+            return published
+        endpoints = [one for one in known(text) if not is_ownership(one)]
+        if not endpoints:
+            return published
+        try:
+            name = Name.parse(text)
+        except InvalidName as error:
+            why = "a wildcard names nothing here" if text.startswith("*.") else error
+            published.left_out.append(f"{text} has no records: {why}")
+            return published
+        if not fits(name):
+            published.left_out.append(
+                f"{text} cannot be asked for: {MAX_QUESTION} characters are allowed, "
+                "and no label any, a wildcard"
+            )
+        elif other := self.elsewhere(name):
+            published.left_out.append(Taken(f"{name} is in the zone {other}, which has names of its own"))
+        else:
+            data = name_data(endpoints, text, self.ttl)
+            published.left_out += data.left_out
+            expressed = self._expressed(name, data, known, published.left_out)
+            published.records += [Record(name, one, data.ttls[one.rtype]) for one in expressed]
+            if expressed:
+                above = (Name(name.labels[cut:]) for cut in range(1, len(name.relative(self.name))))
+                published.non_terminals += [Record(one, Exists(), self.ttl) for one in above]
+        return published
+
+    def _expressed(self, name: Name, data: NameData, known: Known, left_out: list[str]) -> list[Data]:
+        """What of ``data`` this server can express."""
+        others = []
+        for one in data.others:
+            if reason := _not_expressed(one, name):
+                left_out.append(f"{name} {one.rtype} {str(one)[:80]}: {reason}")
+            else:
+                others.append(one)
+        if data.alias is None:
+            return [*data.addresses, *others]
+        end = resolve(str(name), data.alias, known)
+        if end.ring:
+            at_cluster = [Host(address) for address in self.cluster_ips]
+            data.ttls |= {one.rtype: data.ttls["CNAME"] for one in at_cluster}
+            if not at_cluster:
+                left_out.append(f"{name} leads to itself, and no cluster address stands for it")
+            return [*at_cluster, *others]
+        if end.too_long:
+            reason = f"{name} leads through more than {MAX_ALIASES} aliases"
+        else:
+            reason = self._not_followed(data.alias.target, known)
+        if reason:
+            left_out.append(reason)
+            return others
+        left_out += [f"{name} is an alias, which has no {one.rtype} of its own" for one in others]
+        return [data.alias]
+
+    def _not_followed(self, target: Name, known: Known) -> str:
+        """Why the server must not follow an alias to ``target``; empty: it may."""
+        if inner := self.elsewhere(target):
+            return f"{target} leads into {inner}, another zone of this server"
+        if target.below(self.name):
+            return "" if fits(target) else f"{target} cannot be asked for, so nothing leads there"
+        if managed(self.all_domains, str(target)) and not [*known(str(target))]:
+            return f"{target} is in another external domain, and not known here"
+        return ""
 
     def can_follow(self, name: Name) -> bool:
         """Nothing: the data of a name are below `own_name`, and those of other names beside it."""
@@ -75,90 +140,6 @@ def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
         zone = next((zone for zone in found if domain.name.below(zone)), domain.name)
         found[zone] = (*found.get(zone, ()), domain)
     return found
-
-
-def external_zone_records(zone: ExternalZone) -> Published:
-    """The apex exists, with or without data."""
-    return Published(non_terminals=[Record(zone.name, Exists(), zone.ttl)])
-
-
-def external_records(text: str, known: Known, zone: ExternalZone) -> Published:
-    """The records of the name ``text`` (as `plain_name` gives it); nothing when ``zone`` does not have it."""
-    published = Published()
-    endpoints = [one for one in known(text) if not is_ownership(one)]
-    if not endpoints or not Domain(zone.name).has(text) or not managed(zone.domains, text):
-        return published
-    try:
-        name = Name.parse(text)
-    except InvalidName as error:
-        why = "a wildcard names nothing here" if text.startswith("*.") else str(error)
-        published.left_out.append(f"{text} has no records: {why}")
-        return published
-    if not fits(name):
-        published.left_out.append(
-            f"{text} cannot be asked for: {MAX_QUESTION} characters are allowed, and no label any, a wildcard"
-        )
-        return published
-    other = zone.elsewhere(name)
-    if other is not None:
-        published.left_out.append(Taken(f"{name} is in the zone {other}, which has names of its own"))
-        return published
-    data = name_data(endpoints, text, zone.ttl)
-    published.left_out += data.left_out
-    published.records += [
-        Record(name, one, data.ttls[one.rtype]) for one in _records(name, data, known, zone, published)
-    ]
-    if published.records:
-        published.non_terminals += [
-            Record(Name(name.labels[cut:]), Exists(), zone.ttl)
-            for cut in range(1, len(name.relative(zone.name)))
-        ]
-    return published
-
-
-def _records(
-    name: Name, data: NameData, known: Known, zone: ExternalZone, published: Published
-) -> list[Data]:
-    """What of ``data`` this server can express."""
-    left_out = published.left_out
-    others = []
-    for one in data.others:
-        reason = _not_expressed(one, name)
-        if reason:
-            left_out.append(f"{name} {one.rtype} {str(one)[:80]}: {reason}")
-        else:
-            others.append(one)
-    if data.alias is None:
-        return [*data.addresses, *others]
-    end = resolve(str(name), data.alias, known)
-    if end.ring:
-        at_cluster = [Host(address) for address in zone.cluster_ips]
-        data.ttls |= {one.rtype: data.ttls["CNAME"] for one in at_cluster}
-        if not at_cluster:
-            left_out.append(f"{name} leads to itself, and no cluster address stands for it")
-        return [*at_cluster, *others]
-    if end.too_long:
-        reason = f"{name} leads through more than {MAX_ALIASES} aliases"
-    else:
-        reason = _not_followed(data.alias, known, zone)
-    if reason:
-        left_out.append(reason)
-        return others
-    left_out += [f"{name} is an alias, which has no {one.rtype} of its own" for one in others]
-    return [data.alias]
-
-
-def _not_followed(alias: Alias, known: Known, zone: ExternalZone) -> str:
-    """Why the server must not follow ``alias``; empty: it may."""
-    target = alias.target
-    inner = zone.elsewhere(target)
-    if inner is not None:
-        return f"{target} leads into {inner}, another zone of this server"
-    if target.below(zone.name):
-        return "" if fits(target) else f"{target} cannot be asked for, so nothing leads there"
-    if managed(zone.all_domains, str(target)) and not [*known(str(target))]:
-        return f"{target} is in another external domain, and not known here"
-    return ""
 
 
 def _not_expressed(data: Data, name: Name) -> str:

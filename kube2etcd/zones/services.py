@@ -20,12 +20,14 @@ from kube2etcd.zones.cluster import (
     add_external_name,
     cluster_addresses,
     is_headless,
+    parsed,
 )
 from skydns_compat.layout import RESERVED
-from skydns_compat.names import MAX_LABEL, Address, InvalidAddress, InvalidName, Name, parse_address
-from skydns_compat.records import Alias, Exists, Host, Record
+from skydns_compat.names import MAX_LABEL, Address, InvalidName, Name
+from skydns_compat.records import Alias, Exists, Record
 
 INTERNAL, EXTERNAL = "internal", "external"
+_SERVICE, _NAMESPACE = "{service}", "{namespace}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,23 @@ class ServicesZone(Zone):
         return self.empty_levels + 1
 
     def own(self) -> Published:
-        """The apex, and what the template puts right below it."""
-        return selected_zone_records(self)
+        """The apex exists, without data, and so does what the template puts right below it."""
+        server = Record(self.name.child("ns", "dns"), Exists(guarded=True), self.ttl)
+        return Published([Record(self.name, Exists(), self.ttl), server, *self._above("")])
 
     def publish(self, unit: Unit, store: Store) -> Published:
-        """Selected Services, and their Namespaces."""
-        match store.get(unit):
-            case Service() as service if not self.unselected(service, store):
-                return selected_records(service, store.slices(unit), self)
-            case Namespace() if self.selects(unit.name, store):
-                return selected_namespace_records(unit.name, self)
-        return Published()
+        """Selected Services, and their Namespaces, which exist without data."""
+        published = Published()
+        try:
+            match store.get(unit):
+                case Service() as service if not self.unselected(service, store):
+                    self._service(service, store.slices(unit), published)
+                case Namespace() if self.selects(unit.name, store):
+                    published.records += self._above(_NAMESPACE, namespace=unit.name)
+        except InvalidName as error:
+            noun = "Service" if unit.kind == "services" else "namespace"
+            published.left_out.append(f"the {noun} has no name in {self.name}: {error}")
+        return published
 
     def can_follow(self, name: Name) -> bool:
         """Services, their endpoints and ports; nothing above them."""
@@ -104,97 +112,70 @@ class ServicesZone(Zone):
         one = store.get(Unit("namespaces", "", namespace))
         return one is not None and self.namespace_selector.matches(one.metadata.labels)
 
-    def fixed(self) -> list[Name]:
-        """The names above the Services that hold for all of them."""
-        return [self.name.child(*rest.split(".")) for rest in self._above() if "{" not in rest]
-
-    def parents(self, namespace: str) -> list[Name]:
-        """The names above the Services of a namespace."""
-        above = [rest for rest in self._above() if "{namespace}" in rest and "{service}" not in rest]
-        return [self.name.child(*_filled(rest, "", namespace)) for rest in above]
-
-    def non_terminals(self, service: str, namespace: str) -> list[Name]:
-        """The names above a Service that are made from its own name."""
-        above = [rest for rest in self._above() if "{service}" in rest]
-        return [self.name.child(*_filled(rest, service, namespace)) for rest in above]
-
-    def _above(self) -> Iterator[str]:
-        """The template without its first label, without its first two, and so on."""
-        rest = self.template
-        while "." in rest:
-            rest = rest.partition(".")[2]
-            yield rest
-
-
-def selected_zone_records(zone: ServicesZone) -> Published:
-    """The apex exists, without data, and so does what the template puts right below it."""
-    return Published(
-        [
-            Record(zone.name, Exists(), zone.ttl),
-            Record(zone.name.child("ns", "dns"), Exists(guarded=True), zone.ttl),
-            *(Record(name, Exists(), zone.ttl) for name in zone.fixed()),
+    def _above(self, level: str, service: str = "", namespace: str = "") -> list[Record]:
+        """The names above Services that contain a Service's name, or else a Namespace's, or neither."""
+        labels = self.template.split(".")
+        rests = (".".join(labels[cut:]) for cut in range(1, len(labels)))
+        return [
+            Record(self.name.child(*_filled(rest, service, namespace)), Exists(), self.ttl)
+            for rest in rests
+            if level == next((field for field in (_SERVICE, _NAMESPACE) if field in rest), "")
         ]
-    )
+
+    def _service(self, service: Service, slices: Sequence[EndpointSlice], published: Published) -> None:
+        """The records of a selected Service."""
+        meta = service.metadata
+        name = self.name.child(*_filled(self.template, meta.name, meta.namespace))
+        if name.relative(self.name)[-2:] in RESERVED:
+            published.left_out.append(f"{name} is a name that the server keeps for itself")
+            return
+        if service.type == "ExternalName":
+            add_external_name(service, name, self, published)
+        elif addresses := dict.fromkeys(self._addresses(service, published)):
+            add_cluster_ips(service, addresses, name, self.ttl, published, ordered=True)
+        elif INTERNAL in self.addresses and is_headless(service):
+            add_endpoints(slices, name, self.ttl, published, headless=True)
+        elif EXTERNAL in self.addresses:
+            self._balancer_name(service, name, published)
+        self._refuse_detours(published)
+        if published.records:
+            published.exclusive_name = name
+            published.records += self._above(_SERVICE, meta.name, meta.namespace)
+        elif not published.left_out:
+            published.left_out.append(Expected(f"the Service has no {' or '.join(self.addresses)} address"))
+        published.pointers.clear()
+
+    def _addresses(self, service: Service, published: Published) -> Iterator[Address]:
+        """The chosen addresses, in their order."""
+        for kind in self.addresses:
+            if kind == INTERNAL:
+                yield from cluster_addresses(service, self.tenant_cluster_ip, published)
+            else:
+                texts = (*(one.ip for one in service.load_balancer if one.ip), *service.external_ips)
+                yield from parsed(texts, "external address", published)
+
+    def _balancer_name(self, service: Service, name: Name, published: Published) -> None:
+        """An alias of the first name of a load balancer that can be one."""
+        for one in service.load_balancer:
+            try:
+                published.records.append(Record(name, Alias(Name.parse(one.hostname)), self.ttl))
+                return
+            except InvalidName as error:
+                published.left_out.append(f"load balancer's name left out: {error}")
+
+    def _refuse_detours(self, published: Published) -> None:
+        """No alias into another zone of ours: two that lead to each other would never end."""
+        ours = (self.name, *self.other_zones)
+        for record in [*published.records]:
+            if isinstance(record.data, Alias) and longest(ours, record.data.target) not in (None, self.name):
+                published.left_out.append(f"{record.data.target} leads into another zone of this server")
+                published.records.remove(record)
 
 
-def selected_namespace_records(namespace: str, zone: ServicesZone) -> Published:
-    """A namespace exists, without data; that it is selected has been decided."""
-    try:
-        names = zone.parents(namespace)
-    except InvalidName as error:
-        return Published(left_out=[f"the namespace has no name in {zone.name}: {error}"])
-    return Published([Record(name, Exists(), zone.ttl) for name in names])
-
-
-def selected_records(service: Service, slices: Sequence[EndpointSlice], zone: ServicesZone) -> Published:
-    """The Service's records in ``zone``; that it is selected has been decided."""
-    published = Published()
-    meta = service.metadata
-    try:
-        name = zone.name.child(*_filled(zone.template, meta.name, meta.namespace))
-    except InvalidName as error:
-        published.left_out.append(f"the Service has no name in {zone.name}: {error}")
-        return published
-    if name.relative(zone.name)[-2:] in RESERVED:
-        published.left_out.append(f"{name} is a name that the server keeps for itself")
-        return published
-    if service.type == "ExternalName":
-        add_external_name(service, name, zone.name, zone.ttl, published)
-    else:
-        _services_own(service, slices, name, zone, published)
-    _refuse_detours(zone, published)
-    if published.records:
-        published.exclusive_name = name
-        above = zone.non_terminals(meta.name, meta.namespace)
-        published.records += [Record(one, Exists(), zone.ttl) for one in above]
-    elif not published.left_out:
-        published.left_out.append(Expected(f"the Service has no {' or '.join(zone.addresses)} address"))
-    published.pointers.clear()
-    return published
-
-
-def _services_own(
-    service: Service, slices: Sequence[EndpointSlice], name: Name, zone: ServicesZone, published: Published
-) -> None:
-    """The chosen addresses, or the endpoints of a headless Service, or its load balancer's name."""
-    addresses = list(dict.fromkeys(_addresses(service, zone, published)))
-    if addresses:
-        add_cluster_ips(service, addresses, name, zone.ttl, published)
-        order = {address: place for place, address in enumerate(addresses)}
-        published.records = [
-            Record(one.name, Host(one.data.address, order[one.data.address]), one.ttl)
-            if isinstance(one.data, Host)
-            else one
-            for one in published.records
-        ]
-    elif INTERNAL in zone.addresses and is_headless(service):
-        add_endpoints(slices, name, zone.ttl, published, headless=True)
-    elif EXTERNAL in zone.addresses:
-        _balancer_name(service, name, zone, published)
-
-
-def flatten(label: str) -> str:
+def flatten(label: str, whole: str = "") -> str:
     """``label`` as a valid lower-case DNS label; a short hash tells apart what would collide.
+
+    ``whole``: what the label stands for, where the label alone does not tell it apart.
 
     >>> flatten("web")
     'web'
@@ -202,13 +183,9 @@ def flatten(label: str) -> str:
     True
     """
     plain = re.sub("[^a-z0-9-]+", "-", label.lower()).strip("-")
-    return plain if plain == label and len(plain) <= MAX_LABEL else _marked(label, label)
-
-
-def _marked(label: str, whole: str) -> str:
-    """``label`` made valid, with a hash of what it stands for."""
-    plain = re.sub("[^a-z0-9-]+", "-", label.lower()).strip("-")
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    if not whole and plain == label and len(plain) <= MAX_LABEL:
+        return plain
+    digest = hashlib.sha256((whole or label).encode()).hexdigest()[:8]
     return f"{plain[: MAX_LABEL - 9].rstrip('-')}-{digest}".lstrip("-")
 
 
@@ -217,10 +194,7 @@ def _filled(template: str, service: str, namespace: str) -> Iterator[str]:
     values = {"service": service, "namespace": namespace}
     for label in template.split("."):
         filled = label.format_map(values)
-        if _reads_otherwise(label, filled, values):
-            yield _marked(filled, f"{service}.{namespace}")
-        else:
-            yield flatten(filled)
+        yield flatten(filled, f"{service}.{namespace}" if _reads_otherwise(label, filled, values) else "")
 
 
 def _reads_otherwise(label: str, filled: str, values: Mapping[str, str]) -> bool:
@@ -232,43 +206,5 @@ def _reads_otherwise(label: str, filled: str, values: Mapping[str, str]) -> bool
     if len(set(fields)) < 2:
         return False
     one = r"([a-z0-9](?:[a-z0-9-]*?[a-z0-9])??)"
-    pattern = "".join(
-        one if part in ("{service}", "{namespace}") else re.escape(part)
-        for part in re.split(r"(\{\w+\})", label)
-    )
-    found = re.fullmatch(pattern, filled)
+    found = re.fullmatch(re.sub(r"\\{\w+\\}", lambda _: one, re.escape(label)), filled)
     return found is None or list(found.groups()) != [values[field] for field in fields]
-
-
-def _addresses(service: Service, zone: ServicesZone, published: Published) -> Iterator[Address]:
-    for kind in zone.addresses:
-        if kind == INTERNAL:
-            yield from cluster_addresses(service, zone.tenant_cluster_ip, published.left_out)
-            continue
-        for text in (*(one.ip for one in service.load_balancer if one.ip), *service.external_ips):
-            try:
-                yield parse_address(text)
-            except InvalidAddress as error:
-                published.left_out.append(f"external address left out: {error}")
-
-
-def _balancer_name(service: Service, name: Name, zone: ServicesZone, published: Published) -> None:
-    for one in service.load_balancer:
-        try:
-            published.records.append(Record(name, Alias(Name.parse(one.hostname)), zone.ttl))
-        except InvalidName as error:
-            published.left_out.append(f"load balancer's name left out: {error}")
-        else:
-            return
-
-
-def _refuse_detours(zone: ServicesZone, published: Published) -> None:
-    """No alias into another zone of ours: two that lead to each other would never end."""
-    kept = []
-    for record in published.records:
-        ours = (zone.name, *zone.other_zones)
-        if isinstance(record.data, Alias) and longest(ours, record.data.target) not in (None, zone.name):
-            published.left_out.append(f"{record.data.target} leads into another zone of this server")
-        else:
-            kept.append(record)
-    published.records = kept

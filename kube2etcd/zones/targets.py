@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -23,7 +23,8 @@ MAX_TEXT: Final = 65535
 MAX_ALIASES: Final = 32
 #: Characters of an endpoint's targets up to which their parsing is cached.
 MAX_CACHED: Final = 1024
-_QUOTES: Final = "'\""
+#: The types that are accepted; NS is given back to ExternalDNS, though no server can express it.
+TYPES: Final = ("A", "AAAA", "CNAME", "TXT", "SRV", "MX", "PTR", "NS")
 
 #: The endpoints of a name (as `plain_name` gives it), the oldest first.
 Known = Callable[[str], Iterable[Endpoint]]
@@ -48,8 +49,7 @@ def parse_targets(rtype: str, targets: tuple[str, ...]) -> Targets:
 
 
 def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
-    read = _READERS.get(rtype)
-    if read is None:
+    if rtype not in TYPES:
         return Targets(faults=(f"the type {brief(rtype)} is not supported",))
     if not targets:
         return Targets(faults=("it has no targets",))
@@ -59,7 +59,7 @@ def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
         if rtype == "TXT" and is_heritage(target):
             continue
         try:
-            data[read(target, rtype)] = None
+            data[_data(rtype, target)] = None
         except (InvalidTarget, InvalidName, InvalidAddress) as error:
             faults.append(f"{brief(target)}: {brief_reason(str(error))}")
     return Targets(tuple(data), tuple(faults))
@@ -100,9 +100,8 @@ def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameDat
         targets = parse_targets(rtype, one.targets)
         for fault in targets.faults:
             # A fault of one target begins with that, quoted.
-            result.left_out.append(
-                f"{name} {brief(rtype)[1:-1]}{' ' if fault[0] in _QUOTES else ': '}{fault}"
-            )
+            separator = " " if fault[0] in "'\"" else ": "
+            result.left_out.append(f"{name} {brief(rtype)[1:-1]}{separator}{fault}")
         if targets.data:
             own = one.ttl or ttl
             # RFC 2181 section 5.2: one TTL for all records of a type; the least is right for each.
@@ -156,53 +155,33 @@ def resolve(name: str, alias: Alias, known: Known) -> Resolved:
 # --- one target ---------------------------------------------------------------------------------------
 
 
-def _host(target: str, rtype: str) -> Data:
-    address = parse_address(target)
-    if Host(address).rtype != rtype:
-        raise InvalidTarget(f"it is an IPv{version(address)} address")
-    return Host(address)
-
-
-def _alias(target: str, _rtype: str) -> Data:
-    return Alias(_name(target))
-
-
-def _pointer(target: str, _rtype: str) -> Data:
+def _data(rtype: str, target: str) -> Data:
+    match rtype:
+        case "A" | "AAAA":
+            host = Host(parse_address(target))
+            if host.rtype != rtype:
+                raise InvalidTarget(f"it is an IPv{version(host.address)} address")
+            return host
+        case "CNAME":
+            return Alias(_name(target))
+        case "SRV":
+            (priority, weight, port), name = _numbered(target, 3, "PRIORITY WEIGHT PORT NAME")
+            return Srv(priority, weight, port, name)
+        case "MX":
+            (preference,), name = _numbered(target, 1, "PREFERENCE NAME")
+            return Mail(preference, name)
+        case "TXT":
+            return _text(target)
     return Pointer(_name(target))
 
 
-def _text(target: str, _rtype: str) -> Data:
+def _text(target: str) -> Text:
     text = _unescaped(_joined(target.strip()))
     if not text:
         raise InvalidTarget("an empty text is no answer")
     if len(text.encode(errors="replace")) > MAX_TEXT:
         raise InvalidTarget(f"longer than {MAX_TEXT} octets")
     return Text(text)
-
-
-def _srv(target: str, _rtype: str) -> Data:
-    (priority, weight, port), host = _numbered(target, 3, "PRIORITY WEIGHT PORT NAME")
-    return Srv(priority, weight, port, host)
-
-
-def _mail(target: str, _rtype: str) -> Data:
-    (preference,), host = _numbered(target, 1, "PREFERENCE NAME")
-    return Mail(preference, host)
-
-
-_READERS: Final[dict[str, Callable[[str, str], Data]]] = {
-    "A": _host,
-    "AAAA": _host,
-    "CNAME": _alias,
-    "TXT": _text,
-    "SRV": _srv,
-    "MX": _mail,
-    "PTR": _pointer,
-    # Accepted and given back, though no reader can express it.
-    "NS": _pointer,
-}
-#: The types that are accepted.
-TYPES: Final[Collection[str]] = _READERS.keys()
 
 
 def _name(target: str) -> Name:

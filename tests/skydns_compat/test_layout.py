@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
 
-from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
-from kube2etcd.zones.cluster import ClusterZone, namespace_records, service_records, zone_records
+from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Pod, Service
+from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.layout import PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, decode
@@ -21,6 +21,7 @@ from skydns_compat.reader_served import served_answer
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
 from tests.skydns_compat.test_names import NAMES
 from tests.strategies import LAW, NAMESPACES, SERVICES, Present, clusters
+from tests.zones.published import publish, stored
 
 ZONE = Name.parse("cluster.local")
 RULES = blocks(CorefileSettings(ZONE, pods="verified", upstream="none"))
@@ -28,19 +29,9 @@ TYPES = ("A", "AAAA", "CNAME", "SRV", "TXT", "PTR")
 
 
 def promised(cluster: Present, how: ClusterZone) -> tuple[list[list[Record]], list[Record]]:
-    """The records of each unit, and the PTR records that nobody contests."""
-    units = [zone_records(how)]
-    for (kind, namespace, name), one in cluster.items():
-        if kind == "services" and isinstance(one, Service):
-            pieces = [
-                piece
-                for piece in cluster.values()
-                if isinstance(piece, EndpointSlice)
-                and (piece.metadata.namespace, piece.service_name) == (namespace, name)
-            ]
-            units.append(service_records(one, pieces, how))
-        elif isinstance(one, Namespace):
-            units.append(namespace_records(one, how))
+    """The records of each unit, and the PTR records that nobody contests; Pods may share a name."""
+    store = stored(*(one for one in cluster.values() if not isinstance(one, Pod)))
+    units = [how.own(), *(how.publish(unit, store) for unit in store.units())]
     pointers: dict[Name, Record] = {}
     for unit in units:
         for record in unit.pointers:
@@ -332,7 +323,7 @@ def headless(port: str, hostname: str) -> list[Record]:
         (Endpoint(("10.1.0.1",), hostname=hostname),),
     )
     service = Service(Metadata("shop", "web"), cluster_ip="None")
-    return service_records(service, [piece], ClusterZone(ZONE)).records
+    return publish(ClusterZone(ZONE), service, piece).records
 
 
 def test_an_endpoint_named_any_has_the_name_of_its_address() -> None:
@@ -356,9 +347,8 @@ def test_a_port_without_a_number_has_addresses_and_a_share_of_the_weights() -> N
         )
         for number in (1, 2)
     ]
-    records = service_records(
-        Service(Metadata("shop", "web"), cluster_ip="None"), slices, ClusterZone(ZONE)
-    ).records
+    service = Service(Metadata("shop", "web"), cluster_ip="None")
+    records = publish(ClusterZone(ZONE), service, *slices).records
     entries = Entries(Layout().entries(records, ZONE))
     for name in (WEB, WEB.child("_x", "_tcp")):
         hosts = {one.data for one in served_answer(entries, RULES, name, "A").answers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kube2etcd.kube.objects import (
     TENANT_CLUSTER_IP,
@@ -18,29 +19,16 @@ from kube2etcd.kube.objects import (
     Service,
 )
 from kube2etcd.zones.base import Published
-from kube2etcd.zones.cluster import (
-    ClusterZone,
-    cluster_addresses,
-    computed_address,
-    dashed,
-    is_headless,
-    namespace_records,
-    pod_records,
-    service_records,
-    zone_records,
-)
+from kube2etcd.zones.cluster import ClusterZone, computed_address, dashed, is_headless
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name, check_label, parse_address
 from skydns_compat.reader import Entries, answer
 from tests.strategies import LAW, services, slices
+from tests.zones.published import lines, publish
 
-ZONE = ClusterZone(Name.parse("c.l"), ttl=5)
+ZONE = ClusterZone(Name.parse("c.l"), ttl=5, pods="verified")
 ALL = ClusterZone(Name.parse("c.l"), ttl=5, endpoint_names="all")
 HTTP, DNS = Port("http", "TCP", 80), Port("dns", "UDP", 53)
-
-
-def lines(published: Published) -> list[str]:
-    return [str(record) for record in published.records]
 
 
 def pointers(published: Published) -> list[str]:
@@ -56,13 +44,13 @@ def piece(*endpoints: Endpoint, ports: tuple[EndpointPort, ...] = (), name: str 
 
 
 def test_the_zone_itself() -> None:
-    assert lines(zone_records(ZONE)) == [
+    assert lines(ZONE.own()) == [
         "c.l. 5 IN NODATA -",
         'dns-version.c.l. 28800 IN TXT "1.1.0"',
         "ns.dns.c.l. 5 IN NODATA -",
     ]
     server = ClusterZone(ZONE.name, dns_server_ips=(parse_address("10.0.0.10"), parse_address("fd00::a")))
-    assert lines(zone_records(server))[2:] == [
+    assert lines(server.own())[2:] == [
         "ns.dns.c.l. 30 IN A 10.0.0.10",
         "ns.dns.c.l. 30 IN AAAA fd00::a",
     ]
@@ -78,11 +66,11 @@ def test_the_zone_itself() -> None:
 )
 def test_namespace(pods: str, expected: list[str]) -> None:
     zone = ClusterZone(ZONE.name, pods=pods)
-    assert lines(namespace_records(Namespace(Metadata("", "shop")), zone)) == expected
+    assert lines(publish(zone, Namespace(Metadata("", "shop")))) == expected
 
 
 def test_namespace_without_a_name_in_dns() -> None:
-    published = namespace_records(Namespace(Metadata("", "a.b")), ZONE)
+    published = publish(ZONE, Namespace(Metadata("", "a.b")))
     assert (published.records, len(published.left_out)) == ([], 1)
 
 
@@ -111,7 +99,7 @@ def test_namespace_without_a_name_in_dns() -> None:
     ],
 )
 def test_pods(pod: Pod, expected: list[str], left_out: list[str]) -> None:
-    published = pod_records(pod, ZONE)
+    published = publish(ZONE, pod)
     assert lines(published) == expected
     assert published.left_out == left_out
     assert published.pointers == []
@@ -163,7 +151,7 @@ def test_pods(pod: Pod, expected: list[str], left_out: list[str]) -> None:
     ],
 )
 def test_services(one: Service, expected: list[str], back: list[str]) -> None:
-    published = service_records(one, [], ZONE)
+    published = publish(ZONE, one)
     assert lines(published) == expected
     assert pointers(published) == back
     assert published.left_out == []
@@ -265,7 +253,7 @@ READY, NOT_READY, UNSAID = True, False, None
     ],
 )
 def test_headless(pieces: list[EndpointSlice], expected: list[str], left_out: list[str]) -> None:
-    published = service_records(HEADLESS, pieces, ZONE)
+    published = publish(ZONE, HEADLESS, *pieces)
     assert lines(published) == expected
     assert published.left_out == left_out
 
@@ -291,7 +279,7 @@ def test_weights_of_slices(own: Service, zone: ClusterZone, shares: dict[str, in
         piece(Endpoint(("10.1.0.1",)), Endpoint(("10.1.0.2",), NOT_READY), name="s3"),
         piece(Endpoint(("10.1.0.3",)), ports=http, name="s4"),
     ]
-    entries = Entries(Layout().entries(service_records(own, pieces, zone).records, zone.name))
+    entries = Entries(Layout().entries(publish(zone, own, *pieces).records, zone.name))
     for name, share in shares.items():
         records = answer(entries, zone.name, f"{name}.shop.svc.c.l", "SRV").answers
         assert {int(record.data.split()[1]) for record in records} == {share}, name
@@ -303,20 +291,20 @@ def test_one_pointer_for_each_address_the_first_name_has_it() -> None:
         piece(Endpoint(("10.1.0.1",), hostname="a"), name="s2"),
     ]
     back = ["1.0.1.10.in-addr.arpa. 5 IN PTR b.web.shop.svc.c.l."]
-    assert pointers(service_records(HEADLESS, pieces, ZONE)) == back
+    assert pointers(publish(ZONE, HEADLESS, *pieces)) == back
 
 
 def test_endpoints_of_a_service_with_an_address_only_on_demand() -> None:
     one = service(cluster_ip="10.0.0.1", ports=(HTTP,))
     pieces = [piece(Endpoint(("10.1.0.1",)), ports=(EndpointPort("http", "TCP", 8080),))]
-    plain, more = service_records(one, pieces, ZONE), service_records(one, pieces, ALL)
+    plain, more = publish(ZONE, one, *pieces), publish(ALL, one, *pieces)
     assert lines(more) == [
         *lines(plain),
         "10-1-0-1.web.shop.svc.c.l. 5 IN A 10.1.0.1",
         "10-1-0-1.web.shop.svc.c.l. 5 IN SRV 0 8080 10-1-0-1.web.shop.svc.c.l.",
     ]
     assert pointers(more) == [*pointers(plain), "1.0.1.10.in-addr.arpa. 5 IN PTR 10-1-0-1.web.shop.svc.c.l."]
-    assert service_records(one, [], ALL).left_out == []
+    assert publish(ALL, one).left_out == []
 
 
 @pytest.mark.parametrize(
@@ -333,15 +321,15 @@ def test_endpoints_of_a_service_with_an_address_only_on_demand() -> None:
 )
 def test_tenant_address(annotation: str, tenant: bool, expected: list[str], reasons: int) -> None:
     meta = Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: annotation})
-    left_out: list[str] = []
-    found = cluster_addresses(Service(meta, cluster_ip="10.0.0.1"), tenant, left_out)
-    assert [str(address) for address in found] == expected
-    assert len(left_out) == reasons
+    zone = ClusterZone(ZONE.name, tenant_cluster_ip=tenant)
+    published = publish(zone, Service(meta, cluster_ip="10.0.0.1"))
+    assert [str(one.data) for one in published.records] == expected
+    assert len(published.left_out) == reasons
 
 
 def test_a_headless_service_of_a_tenant_has_the_address_below() -> None:
     one = Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: "10.9.9.9"}), cluster_ip="None")
-    assert lines(service_records(one, [], ZONE)) == ["web.shop.svc.c.l. 5 IN A 10.9.9.9"]
+    assert lines(publish(ZONE, one)) == ["web.shop.svc.c.l. 5 IN A 10.9.9.9"]
 
 
 @pytest.mark.parametrize(
@@ -380,9 +368,13 @@ def test_every_address_has_a_label(address: object) -> None:
 
 
 @LAW
-@given(services("shop", "web"), st.lists(slices("shop", "s"), max_size=2), st.sampled_from([ZONE, ALL]))
-def test_records_or_a_reason(one: Service, pieces: list[EndpointSlice], zone: ClusterZone) -> None:
-    published = service_records(one, pieces, zone)
+@given(
+    services("shop", "web"),
+    st.tuples(slices("shop", "s1"), slices("shop", "s2")),
+    st.sampled_from([ZONE, ALL]),
+)
+def test_records_or_a_reason(one: Service, pieces: tuple[EndpointSlice, ...], zone: ClusterZone) -> None:
+    published = publish(zone, one, *(replace(piece, service_name="web") for piece in pieces))
     name = Name.parse("web.shop.svc.c.l")
     assert all(record.name.below(name) for record in published.records)
     assert published.records or published.left_out

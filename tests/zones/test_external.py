@@ -8,10 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from kube2etcd.external import Domain, Endpoint, plain_name
+from kube2etcd.kube.objects import DnsEndpoint, Metadata
+from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.zones.base import Published
-from kube2etcd.zones.external import MAX_TEXT, ExternalZone, external_records, external_zone_records, zones_of
+from kube2etcd.zones.external import MAX_TEXT, ExternalZone, zones_of
 from kube2etcd.zones.targets import MAX_ALIASES, parse_targets
 from skydns_compat.names import Name, parse_address
+from tests.zones.published import stored
 
 DTK, MY, ONLY_BELOW = Domain.parse("dtk.io"), Domain.parse("mydomain.io"), Domain.parse(".c.d")
 IPS = (parse_address("192.0.2.1"), parse_address("2001:db8::1"))
@@ -24,7 +27,7 @@ def end(name: str, rtype: str, *targets: str, ttl: int = 0, **more: object) -> E
 
 
 def publish(name: str, endpoints: Sequence[Endpoint], zone: ExternalZone = ZONE) -> Published:
-    return external_records(name, lambda text: [one for one in endpoints if one.name == text], zone)
+    return zone.publish(Unit(NAMES, "", name), stored(DnsEndpoint(Metadata("shop", "x"), tuple(endpoints))))
 
 
 def lines(published: Published) -> list[str]:
@@ -32,7 +35,7 @@ def lines(published: Published) -> list[str]:
 
 
 def test_the_apex_exists() -> None:
-    assert [str(record) for record in external_zone_records(ZONE).non_terminals] == ["dtk.io. 30 IN NODATA -"]
+    assert [str(record) for record in ZONE.own().non_terminals] == ["dtk.io. 30 IN NODATA -"]
 
 
 @pytest.mark.parametrize(
@@ -220,11 +223,12 @@ def test_aliases_are_followed_so_far_and_no_farther(closed: bool) -> None:
     links.append(end(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1"))))
     asked: list[str] = []
 
-    def known(text: str) -> list[Endpoint]:
-        asked.append(text)
-        return [one for one in links if one.name == text]
+    class Counted(Store):
+        def endpoints(self, name: str) -> list[Endpoint]:
+            asked.append(name)
+            return [one for one in links if one.name == name]
 
-    far = external_records("a0.dtk.io", known, AT_CLUSTER)
+    far = AT_CLUSTER.publish(Unit(NAMES, "", "a0.dtk.io"), Counted())
     assert (far.records, far.left_out) == ([], [f"a0.dtk.io leads through more than {MAX_ALIASES} aliases"])
     assert len(asked) == MAX_ALIASES + 1
     near = publish("a5.dtk.io", links, AT_CLUSTER)

@@ -8,26 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Ingress, Metadata, Port, Service
-from kube2etcd.zones.base import Published
-from kube2etcd.zones.services import (
-    EXTERNAL,
-    INTERNAL,
-    ServicesZone,
-    flatten,
-    selected_namespace_records,
-    selected_records,
-    selected_zone_records,
+from kube2etcd.kube.objects import (
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Ingress,
+    Metadata,
+    Namespace,
+    Port,
+    Service,
 )
+from kube2etcd.zones.services import EXTERNAL, INTERNAL, ServicesZone, flatten
 from skydns_compat.names import Name, check_label
 from skydns_compat.records import Host
 from tests.strategies import LAW
+from tests.zones.published import lines, publish
 
 ZONE = ServicesZone(Name.parse("shop.example"), ttl=5)
-
-
-def lines(published: Published) -> list[str]:
-    return [str(record) for record in published.records]
 
 
 def service(name: str = "web", namespace: str = "shop", **fields: object) -> Service:
@@ -43,9 +40,9 @@ BOTH = service(
 
 def test_the_zone_itself() -> None:
     apex, server = "shop.example. 5 IN NODATA -", "ns.dns.shop.example. 5 IN NODATA -"
-    assert lines(selected_zone_records(ZONE)) == [apex, server]
+    assert lines(ZONE.own()) == [apex, server]
     fixed = replace(ZONE, template="{service}.{namespace}.k8s.prod")
-    assert lines(selected_zone_records(fixed)) == [
+    assert lines(fixed.own()) == [
         apex,
         server,
         "k8s.prod.shop.example. 5 IN NODATA -",
@@ -63,7 +60,7 @@ def test_the_zone_itself() -> None:
     ],
 )
 def test_addresses_in_order(addresses: tuple[str, ...], expected: list[str]) -> None:
-    published = selected_records(BOTH, [], replace(ZONE, addresses=addresses))
+    published = publish(replace(ZONE, addresses=addresses), BOTH)
     hosts = [one.data for one in published.records if isinstance(one.data, Host)]
     assert [str(one) for one in hosts] == expected
     assert [one.order for one in hosts] == list(range(len(expected)))
@@ -72,7 +69,7 @@ def test_addresses_in_order(addresses: tuple[str, ...], expected: list[str]) -> 
 
 def test_ports_are_as_in_the_cluster_zone() -> None:
     one = service(cluster_ip="10.0.0.1", ports=(Port("http", "TCP", 80),))
-    assert lines(selected_records(one, [], ZONE)) == [
+    assert lines(publish(ZONE, one)) == [
         "web.shop.shop.example. 5 IN A 10.0.0.1",
         "web.shop.shop.example. 5 IN SRV 0 80 web.shop.shop.example.",
         "_http._tcp.web.shop.shop.example. 5 IN SRV 0 80 web.shop.shop.example.",
@@ -90,10 +87,10 @@ PIECE = EndpointSlice(
 
 def test_headless_has_its_endpoints_where_internal_addresses_count() -> None:
     one = service(cluster_ip="None")
-    published = selected_records(one, [PIECE], ZONE)
+    published = publish(ZONE, one, PIECE)
     assert "a.web.shop.shop.example. 5 IN A 10.1.0.1" in lines(published)
     assert published.pointers == []
-    outside = selected_records(one, [PIECE], replace(ZONE, addresses=(EXTERNAL,)))
+    outside = publish(replace(ZONE, addresses=(EXTERNAL,)), one, PIECE)
     assert (outside.records, outside.left_out) == ([], ["the Service has no external address"])
 
 
@@ -146,20 +143,20 @@ def test_headless_has_its_endpoints_where_internal_addresses_count() -> None:
     ],
 )
 def test_services(one: Service, expected: list[str], left_out: list[str]) -> None:
-    published = selected_records(one, [], replace(ZONE, other_zones=(Name.parse("cluster.local"),)))
+    published = publish(replace(ZONE, other_zones=(Name.parse("cluster.local"),)), one)
     assert lines(published) == expected
     assert published.left_out == left_out
 
 
 def test_a_zone_too_long_for_a_name() -> None:
     zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
-    published = selected_records(service("w" * 20, cluster_ip="10.0.0.1"), [], zone)
+    published = publish(zone, service("w" * 20, cluster_ip="10.0.0.1"))
     assert published.records == []
     assert "has no name in" in published.left_out[0]
 
 
 def test_neither_address_nor_endpoints() -> None:
-    published = selected_records(service(), [], replace(ZONE, addresses=(INTERNAL,)))
+    published = publish(replace(ZONE, addresses=(INTERNAL,)), service())
     assert (published.records, published.left_out) == ([], ["the Service has no internal address"])
 
 
@@ -178,19 +175,19 @@ def test_neither_address_nor_endpoints() -> None:
 )
 def test_templates(template: str, name: str, above: list[str], parents: list[str]) -> None:
     zone = replace(ZONE, template=template)
-    found = selected_records(service(cluster_ip="10.0.0.1"), [], zone)
+    found = publish(zone, service(cluster_ip="10.0.0.1"))
     assert lines(found) == [
         f"{name}.shop.example. 5 IN A 10.0.0.1",
         *(f"{one}.shop.example. 5 IN NODATA -" for one in above),
     ]
-    assert lines(selected_namespace_records("shop", zone)) == [
+    assert lines(publish(zone, Namespace(Metadata("", "shop")))) == [
         f"{one}.shop.example. 5 IN NODATA -" for one in parents
     ]
 
 
 def test_a_namespace_that_makes_the_name_too_long() -> None:
     zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
-    published = selected_namespace_records("n" * 30, zone)
+    published = publish(zone, Namespace(Metadata("", "n" * 30)))
     assert published.records == []
     assert "the namespace has no name in" in published.left_out[0]
 
@@ -204,8 +201,7 @@ def test_no_two_services_share_a_name(data: st.DataObject, template: str) -> Non
     words = st.sampled_from(["a", "b", "a-b", "b-a", "a-b-a", "x-a", "a-x"])
     names = data.draw(st.lists(st.tuples(words, words), min_size=2, max_size=6, unique=True))
     found = [
-        selected_records(service(one, other, cluster_ip="10.0.0.1"), [], zone).records[0].name
-        for one, other in names
+        publish(zone, service(one, other, cluster_ip="10.0.0.1")).records[0].name for one, other in names
     ]
     assert len(set(found)) == len(names)
 

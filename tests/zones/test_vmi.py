@@ -7,9 +7,9 @@ from ipaddress import ip_network
 import pytest
 
 from kube2etcd.kube.objects import Interface, Metadata, Namespace, VirtualMachineInstance
-from kube2etcd.zones.base import Published
-from kube2etcd.zones.vmi import VmZone, machine_namespace_records, machine_records, machine_zone_records
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.names import Name, parse_address
+from tests.zones.published import lines, publish
 
 VM = Name.parse("vm")
 ETH = Interface("eth1", ("10.0.0.1",))
@@ -17,17 +17,13 @@ ZONE = VmZone(VM, ttl=5)
 SERVED = VmZone(VM, ttl=5, name_server=parse_address("192.0.2.53"))
 
 
-def lines(published: Published) -> list[str]:
-    return [str(record) for record in published.records]
-
-
 def machine(*interfaces: Interface, name: str = "m", namespace: str = "shop") -> VirtualMachineInstance:
     return VirtualMachineInstance(Metadata(namespace, name), interfaces)
 
 
 def test_the_zone_itself() -> None:
-    assert lines(machine_zone_records(ZONE)) == ["vm. 5 IN NODATA -", "ns.dns.vm. 5 IN NODATA -"]
-    assert lines(machine_zone_records(SERVED)) == [
+    assert lines(ZONE.own()) == ["vm. 5 IN NODATA -", "ns.dns.vm. 5 IN NODATA -"]
+    assert lines(SERVED.own()) == [
         "vm. 5 IN NODATA -",
         "ns.dns.vm. 5 IN A 192.0.2.53",
         "ns.vm. 5 IN A 192.0.2.53",
@@ -44,7 +40,7 @@ def test_the_zone_itself() -> None:
     ],
 )
 def test_namespaces(name: str, zone: VmZone, expected: list[str], left_out: int) -> None:
-    published = machine_namespace_records(Namespace(Metadata("", name)), zone)
+    published = publish(zone, Namespace(Metadata("", name)))
     assert (lines(published), len(published.left_out)) == (expected, left_out)
 
 
@@ -75,7 +71,7 @@ def test_namespaces(name: str, zone: VmZone, expected: list[str], left_out: int)
     ],
 )
 def test_interfaces(interfaces: list[Interface], expected: list[str]) -> None:
-    published = machine_records(machine(*interfaces), ZONE)
+    published = publish(ZONE, machine(*interfaces))
     assert lines(published) == expected
     assert (published.pointers, published.left_out) == ([], [])
 
@@ -97,9 +93,7 @@ def test_interfaces(interfaces: list[Interface], expected: list[str]) -> None:
     ],
 )
 def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
-    published = machine_records(
-        machine(Interface("eth1", (address,)), Interface("eth2", ("10.0.0.2",))), ZONE
-    )
+    published = publish(ZONE, machine(Interface("eth1", (address,)), Interface("eth2", ("10.0.0.2",))))
     assert "eth2.m.shop.vm. 5 IN A 10.0.0.2" in lines(published)
     assert not any(line.startswith("eth1.") for line in lines(published))
     (said,) = published.left_out
@@ -114,10 +108,10 @@ def test_allowed_networks() -> None:
     interface = Interface("eth1", ("10.0.0.1", "192.0.2.1", "fd00::1"))
     found: dict[str, set[str]] = {}
     for namespace in ("shop", "lab", "none"):
-        published = machine_records(machine(interface, namespace=namespace), zone)
+        published = publish(zone, machine(interface, namespace=namespace))
         found[namespace] = {str(one.data) for one in published.records}
     assert found == {"shop": {"10.0.0.1"}, "lab": {"fd00::1"}, "none": set()}
-    assert machine_records(machine(interface), zone).left_out == [
+    assert publish(zone, machine(interface)).left_out == [
         "interface 'eth1': 192.0.2.1 is outside the allowed networks",
         "interface 'eth1': fd00::1 is outside the allowed networks",
     ]
@@ -126,13 +120,13 @@ def test_allowed_networks() -> None:
 def test_pointers_only_for_the_reverse_networks() -> None:
     zone = VmZone(VM, ttl=5, reverse=(ip_network("10.0.0.0/24"),))
     one = machine(Interface("b", ("10.0.0.1",)), Interface("a", ("10.0.0.1",)), Interface("c", ("10.0.1.1",)))
-    assert [str(record) for record in machine_records(one, zone).pointers] == [
+    assert [str(record) for record in publish(zone, one).pointers] == [
         "1.0.0.10.in-addr.arpa. 5 IN PTR a.m.shop.vm."
     ]
 
 
 def test_a_dotted_name_has_no_gaps() -> None:
-    published = machine_records(machine(Interface("eth1", ("10.0.0.1",)), name="a.b.c"), ZONE)
+    published = publish(ZONE, machine(Interface("eth1", ("10.0.0.1",)), name="a.b.c"))
     assert lines(published) == [
         "b.c.shop.vm. 5 IN NODATA -",
         "c.shop.vm. 5 IN NODATA -",
@@ -153,15 +147,13 @@ def test_a_dotted_name_has_no_gaps() -> None:
     ],
 )
 def test_what_cannot_be_named(one: VirtualMachineInstance, reason: str) -> None:
-    published = machine_records(one, ZONE)
+    published = publish(ZONE, one)
     assert published.records == []
     assert reason in published.left_out[0]
 
 
 def test_two_interfaces_of_one_name() -> None:
-    published = machine_records(
-        machine(Interface("eth1", ("10.0.0.1",)), Interface("ETH1", ("10.0.0.2",))), ZONE
-    )
+    published = publish(ZONE, machine(Interface("eth1", ("10.0.0.1",)), Interface("ETH1", ("10.0.0.2",))))
     assert lines(published) == ["m.shop.vm. 5 IN A 10.0.0.1", "eth1.m.shop.vm. 5 IN A 10.0.0.1"]
     assert published.left_out == ["two interfaces have one name"]
 
@@ -169,6 +161,6 @@ def test_two_interfaces_of_one_name() -> None:
 def test_a_name_that_grows_too_long_hurts_its_own_interface_only() -> None:
     long = ".".join(["a" * 60] * 3)
     one = machine(Interface("x" * 63, ("10.0.0.1",)), Interface("e", ("10.0.0.2",)), name=long)
-    published = machine_records(one, ZONE)
+    published = publish(ZONE, one)
     assert any(line.startswith(f"e.{long}.shop.vm.") for line in lines(published))
     assert [reason.partition(":")[0] for reason in published.left_out] == ["interface left out"]
