@@ -153,17 +153,15 @@ class Metrics:
         self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)
         """The latest changes: seconds of the epoch, seconds from event to keys, kind of the object."""
         self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync succeeded.")
-        self._calls = counter(
-            "webhook_calls", "Calls of the ExternalDNS webhook.", "method", "path", "status"
-        )
-        self._called = gauge(
+        self.calls = counter("webhook_calls", "Calls of the ExternalDNS webhook.", "method", "path", "status")
+        self.last_call = gauge(
             "webhook_last_success_timestamp_seconds", "When a call of the ExternalDNS webhook last succeeded."
         )
         self.skipped = counter(
             "webhook_skipped_endpoints", "Endpoints of calls that could not be used, by reason.", "reason"
         )
-        self._endpoints = gauge("webhook_endpoints", "Endpoints that the webhook keeps.")
-        self._domains = gauge("webhook_domains", "Domains that the webhook manages.")
+        self.endpoints = gauge("webhook_endpoints", "Endpoints that the webhook keeps.")
+        self.domains = gauge("webhook_domains", "Domains that the webhook manages.")
 
     def page(self) -> bytes:
         """The metrics page, as Prometheus reads it (`CONTENT_TYPE`)."""
@@ -220,19 +218,6 @@ class Metrics:
         """An event of an object of ``kind`` had its keys in etcd ``seconds`` after it arrived."""
         self._programming.labels(kind).observe(seconds)
         self.delays.append((time.time(), seconds, kind))
-
-    # The ExternalDNS webhook
-
-    def called(self, method: str, path: str, status: int) -> None:
-        """A call was answered with ``status``; method and path must be of few kinds."""
-        self._calls.labels(method, path, str(status)).inc()
-        if status < 400:
-            self._called.set_to_current_time()
-
-    def kept(self, endpoints: int, domains: int) -> None:
-        """So many endpoints are kept, and so many domains managed."""
-        self._endpoints.set(endpoints)
-        self._domains.set(domains)
 
 
 class Snapshot(msgspec.Struct, frozen=True):

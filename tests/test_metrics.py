@@ -18,14 +18,6 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.etcd_up(True), "etcd_up", 1),
     (lambda m: m.etcd_up(False), "etcd_failures_total", 1),
     (lambda m: m.resynced(0.2), "resync_duration_seconds_count", 1),
-    (lambda m: m.kept(8, 2), "webhook_endpoints", 8),
-    (lambda m: m.kept(8, 2), "webhook_domains", 2),
-    (
-        lambda m: m.called("POST", "/records", 204),
-        'webhook_calls_total{method="POST",path="/records",status="204"}',
-        1,
-    ),
-    (lambda m: m.called("GET", "/", 503), "webhook_last_success_timestamp_seconds", 0),
 ]
 
 

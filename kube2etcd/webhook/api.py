@@ -110,7 +110,10 @@ class Api:
     def count(self, method: str, path: str, status: int) -> None:
         """Count a call; unknown methods and paths together, so that callers cannot add time series."""
         method = method if method in _METHODS else "other"
-        self._metrics.called(method, path if path in self._pages else "other", status)
+        path = path if path in self._pages else "other"
+        self._metrics.calls.labels(method, path, str(status)).inc()
+        if status < 400:
+            self._metrics.last_call.set_to_current_time()
 
     def _response(self, request: Request) -> Response:
         page = self._pages.get(request.path)

@@ -12,7 +12,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from msgspec import structs
@@ -24,10 +23,10 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore
-from kube2etcd.external import Domain, Endpoint, managed
+from kube2etcd.external import managed
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
+from kube2etcd.kube.objects import DnsEndpoint, Event
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Snapshot, Status, watched
 from kube2etcd.settings import HostPort, Settings
@@ -38,14 +37,13 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.api import Api
 from kube2etcd.webhook.hosts import HostsFile, no_folder
 from kube2etcd.webhook.listener import Listener
-from kube2etcd.webhook.provider import Names, Options, Provider
+from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider, Publication
 from kube2etcd.webhook.state import REQUEST, FileStore, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
 from skydns_compat.corefile import cluster_parts
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
-from skydns_compat.names import Address
 
 log = logging.getLogger(__name__)
 
@@ -59,52 +57,34 @@ REPAIR: Final = 5.0
 RETRY: Final = 1.0
 
 
-class NameEvents:
-    """Sends names to the reconciler, as events of the kind `KIND`.  Safe between threads."""
+class Feed:
+    """Sends the reconciler names, as events of the kind `KIND`, and the zones of their domains."""
 
-    def __init__(self, queue: EventQueue) -> None:
-        self._queue = queue
-        self._lock = threading.Lock()
-        self._names: dict[str, DnsEndpoint] = {}
-        self._listed = False
+    def __init__(self, settings: Settings, queue: EventQueue) -> None:
+        self._settings, self._queue = settings, queue
+        # With --dns-endpoints, names in state objects come from the API server, as to every other bridge.
+        reflected = settings.webhook.state_objects is not None and settings.dns_endpoints
+        self.kinds: tuple[str, ...] = () if reflected else (KIND,)
+        """Kinds of the events; the reconciler waits for a list of each."""
+        self._zoned = (settings.domains, settings.webhook.cluster_ip)
 
-    def update(
-        self, changed: Mapping[str, tuple[Endpoint, ...]], refused: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        """Send the endpoints of these names, and why one was refused; with neither, the name is gone.
-
-        The first names are sent as a list of all.
-        """
-        with self._lock:
-            for name, endpoints in sorted(changed.items()):
-                if endpoints or name in refused:
-                    reasons = {name: refused[name]} if name in refused else {}
-                    self._names[name] = DnsEndpoint(Metadata("", name), endpoints, reasons)
-                    event = Event("MODIFIED", self._names[name], "", name)
-                else:
-                    self._names.pop(name, None)
-                    event = Event("DELETED", None, "", name)
-                if self._listed:
-                    self._queue.put(Changed(KIND, event))
-            if not self._listed:
-                self._listed = True
-                self._list()
-
-    def relist(self, reason: str = "") -> None:
-        """Send all names again, once they are known."""
-        with self._lock:
-            if self._listed:
-                self._list()
-
-    def _list(self) -> None:
-        self._queue.put(Listed(KIND, list(self._names.values())))
+    def __call__(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
+        """Send the objects of ``names``, None where one is gone; with ``relist`` they are all there are."""
+        if self._zoned != (current.domains, current.cluster):
+            self._zoned = (current.domains, current.cluster)
+            self._queue.put(Rezoned(tuple(build.external_zones(self._settings, *self._zoned))))
+        if not self.kinds:
+            return
+        if relist:
+            self._queue.put(Listed(KIND, [one for _, one in sorted(names.items()) if one is not None]))
+            return
+        for name, found in sorted(names.items()):
+            what = "DELETED" if found is None else "MODIFIED"
+            self._queue.put(Changed(KIND, Event(what, found, "", name)))
 
 
 class Webhook:
-    """Provider, listener, the thread that compares, and the events for a reconciler."""
-
-    kinds: tuple[str, ...]
-    """Kinds of events that it sends; the reconciler waits for a list of each."""
+    """Provider, listener, and the thread that compares."""
 
     def __init__(
         self,
@@ -121,25 +101,12 @@ class Webhook:
         :raises SettingsError: the address of the API cannot be bound.
         """
         webhook = settings.webhook
-        self._settings, self._queue, self._status, self._corefile = settings, queue, status, corefile
-        # With --dns-endpoints, names in state objects come from the API server, as to every other bridge.
-        reflected = webhook.state_objects is not None and settings.dns_endpoints
-        self._events = NameEvents(queue) if queue is not None and not reflected else None
-        self.kinds = (KIND,) if self._events is not None else ()
-        self._zoned = (settings.domains, webhook.cluster_ip)
-        self._stop, self._compared = threading.Event(), threading.Event()
+        self._status, self._corefile = status, corefile
+        self._feed = Feed(settings, queue) if queue is not None else None
+        self.kinds = self._feed.kinds if self._feed is not None else ()
+        self._stopped, self._wake, self._compared = False, threading.Event(), threading.Event()
         self._compared_at = Status()
-        self.provider = Provider(
-            store,
-            Options(
-                *self._zoned,
-                socket.gethostname(),
-                cluster_parts(settings.domain) if settings.cluster_zone else (),
-            ),
-            hosts_file(settings),
-            self._publish if queue is not None or corefile is not None else None,
-            metrics,
-        )
+        self.provider = Provider(store, options(settings), hosts_file(settings), self._publish, metrics)
         api = Api(self.provider, metrics)
         self._listener = Listener(api, HostPort(webhook.bind, webhook.port), webhook.allow)
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
@@ -153,13 +120,14 @@ class Webhook:
 
     def stop(self) -> None:
         """Close the API after the requests in progress."""
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
         self._listener.stop()
 
     def relist(self, reason: str = "") -> None:
-        """Send all names again."""
-        if self._events is not None:
-            self._events.relist(reason)
+        """Send all names again, soon."""
+        self.provider.relist()
+        self._wake.set()
 
     def snapshot(self) -> Snapshot:
         """The loop's status with the provider's conditions (`kube2etcd.http.server.HasSnapshot`)."""
@@ -172,52 +140,38 @@ class Webhook:
         )
 
     def _repair(self) -> None:
-        while not self._stop.is_set():
+        while not self._stopped:
             self.provider.repair()
             self._compared_at.beat()
-            if self._queue is None:
+            if self._feed is None:
                 self._status.report(True)
             self._compared.set()
-            self._stop.wait(RETRY if self.provider.conditions() else REPAIR)
+            self._wake.wait(RETRY if self.provider.conditions() else REPAIR)
+            self._wake.clear()
 
-    def _publish(
-        self,
-        changed: Mapping[str, tuple[Endpoint, ...]],
-        domains: tuple[Domain, ...],
-        cluster: tuple[Address, ...],
-        refused: Mapping[str, str],
-    ) -> None:
-        if self._queue is not None and self._zoned != (domains, cluster):
-            zones = build.external_zones(self._settings, domains, cluster)
-            self._queue.put(Rezoned(tuple(zones)))
-        self._zoned = (domains, cluster)
+    def _publish(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
         if self._corefile is not None:
-            self._corefile.serve(domains)
-        if self._events is not None:
-            self._events.update(changed, refused)
+            self._corefile.serve(current.domains)
+        if self._feed is not None:
+            self._feed(current, names, relist)
 
 
 class Stored:
     """The names that a running webhook has stored, for a single pass."""
 
     def __init__(self, settings: Settings, queue: EventQueue) -> None:
-        self._settings, self._queue = settings, queue
-        self.kinds = (KIND,) if settings.webhook.state_objects is None else ()
+        self._settings, self._feed = settings, Feed(settings, queue)
+        self.kinds = self._feed.kinds
 
     def relist(self, reason: str = "") -> None:
         """Read the state and send it as events; `NotStored`."""
         if not self.kinds:
             return
         with state_store(self._settings, with_etcd=True) as store:
-            state = store.load()
-        domains = tuple(dict.fromkeys([*self._settings.domains, *state.domains]))
-        cluster = self._settings.webhook.cluster_ip or state.cluster
-        zones = build.external_zones(self._settings, domains, cluster)
-        self._queue.put(Rezoned(tuple(zones)))
-        names = Names()
-        names.update(state.endpoints)
-        everything = {name: names.of(name) for name in (*names, *state.refused)}
-        NameEvents(self._queue).update(everything, state.refused)
+            current = options(self._settings).applied(store.load())
+        publication = Publication(None, self._feed, "", Conditions())
+        publication.update(current)
+        publication.publish()
 
 
 # --- kube2etcd webhook --------------------------------------------------------------------------------
@@ -338,6 +292,12 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
                 ours = [Delete(key) for key, value in entries if owner_of(value) == owner(settings)]
                 keys.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
         store.clear()
+
+
+def options(settings: Settings) -> Options:
+    """What the settings say to the provider."""
+    taken = cluster_parts(settings.domain) if settings.cluster_zone else ()
+    return Options(settings.domains, settings.webhook.cluster_ip, socket.gethostname(), taken)
 
 
 def owner(settings: Settings) -> str:

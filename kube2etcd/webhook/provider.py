@@ -27,6 +27,7 @@ from kube2etcd.external import (
     managed,
     plain_name,
 )
+from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.hosts import HostsFile
 from kube2etcd.webhook.state import (
@@ -81,13 +82,6 @@ class Conditions:
         self._found = found | ({what: why} if why else {})
 
 
-#: Called with the endpoints of each name that changed (none: the name is gone; at first: all names), the
-#: domains, the cluster address, and the refused names with the reasons.
-Publish = Callable[
-    [Mapping[str, tuple[Endpoint, ...]], tuple[Domain, ...], tuple[Address, ...], Mapping[str, str]], None
-]
-
-
 @dataclass(frozen=True, eq=False)
 class Effective:
     """The state, with the options applied."""
@@ -102,33 +96,25 @@ class Effective:
         return encode_endpoints(self.state.endpoints.values())
 
 
-class Names:
-    """The endpoints that name something, by name."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
 
-    def __init__(self) -> None:
-        self._endpoints: Mapping[EndpointKey, Endpoint] = {}
-        self._index: NameIndex[EndpointKey] = NameIndex()
+    domains: tuple[Domain, ...] = ()
+    cluster: tuple[Address, ...] = ()
+    own_name: str = ""
+    """The name of this machine, which is never taken."""
+    taken: tuple[Name, ...] = ()
+    """Where the cluster's zone has its names: no domain can be there."""
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._index.names())
-
-    def update(self, endpoints: Mapping[EndpointKey, Endpoint]) -> set[str]:
-        """Let ``endpoints`` be all there are; the names that changed, and the aliases that lead to them."""
-        before, self._endpoints = self._endpoints, endpoints
-        changed = [key for key, one in endpoints.items() if before.get(key) is not one]
-        changed += [key for key in before if key not in endpoints]
-        touched: set[str] = set()
-        for key in changed:
-            touched |= self._index.put(key, _naming(before.get(key)), _naming(endpoints.get(key)))
-        return touched | self._index.followers(touched)
-
-    def of(self, name: str) -> tuple[Endpoint, ...]:
-        """The endpoints of ``name``, in the order of their keys."""
-        return tuple(one for _, some in sorted(self._index.of(name).items()) for one in some)
+    def applied(self, state: State, cluster: tuple[Address, ...] | None = None) -> Effective:
+        """The state with its domains after the options'; ``cluster`` replaces the cluster address."""
+        domains = tuple(dict.fromkeys([*self.domains, *state.domains]))
+        return Effective(state, domains, (self.cluster or state.cluster) if cluster is None else cluster)
 
 
-def _naming(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
-    return () if endpoint is None or is_ownership(endpoint) else (endpoint,)
+#: Called with the object of each name, None where it is gone, and whether these are all names there are.
+Publish = Callable[[Effective, Mapping[str, DnsEndpoint | None], bool], None]
 
 
 def host_addresses(
@@ -166,33 +152,46 @@ class Publication:
         self._hosts, self._publish, self._own_name = hosts, publish, own_name
         self._conditions = conditions
         self._current: Effective | None = None
-        self._names = Names()
-        self._lines: dict[str, tuple[str, ...]] = {}
+        self._index: NameIndex[EndpointKey] = NameIndex()
+        """The endpoints that name something."""
+        self._lines: dict[str, tuple[Address, ...]] = {}
         self._wanted: list[tuple[str, str]] | None = None
         self._reasons: dict[str, str] = {}
         self._unpublished: set[str] = set()
         """Names that may differ from what was published last."""
+        self.relist = threading.Event()
+        """Set, by any thread, to publish all names next."""
+        self.relist.set()
 
     def update(self, current: Effective) -> None:
         """Publish ``current`` from now on; writes nothing yet."""
         before, self._current = self._current, current
         if before is current:
             return
-        touched = self._names.update(current.state.endpoints)
-        refused = before.state.refused if before is not None else {}
-        self._unpublished |= touched | {name for name, _ in refused.items() ^ current.state.refused.items()}
+        old, new = before.state if before is not None else State(), current.state
+        changed = [key for key, one in new.endpoints.items() if old.endpoints.get(key) is not one]
+        changed += [key for key in old.endpoints if key not in new.endpoints]
+        touched: set[str] = set()
+        for key in changed:
+            was, now = (_naming(state.endpoints.get(key)) for state in (old, new))
+            touched |= self._index.put(key, was, now)
+        touched |= self._index.followers(touched)
+        self._unpublished |= touched | {name for name, _ in old.refused.items() ^ new.refused.items()}
         if self._hosts is None:
             return
         if before is None or (before.domains, before.cluster) != (current.domains, current.cluster):
-            touched = {*self._names, *self._lines, *self._reasons}
+            touched = {*self._index.names(), *self._lines, *self._reasons}
         for name in sorted(touched):
-            found, reason = host_addresses(name, self._of, current.cluster, self._own_name)
-            addresses = tuple(map(str, found))
+            addresses, reason = host_addresses(name, self._in_domains, current.cluster, self._own_name)
             if addresses != self._lines.pop(name, ()):
                 self._wanted = None
             if addresses:
                 self._lines[name] = addresses
-            self._warn(name, reason)
+            if reason and reason != self._reasons.get(name):
+                log.warning("%s is not in the hosts file: %s", name, reason)
+            self._reasons.pop(name, None)
+            if reason:
+                self._reasons[name] = reason
 
     def write_hosts(self) -> None:
         """Make the hosts file equal; `Unavailable`: it cannot be written."""
@@ -209,38 +208,36 @@ class Publication:
         self._conditions.set("hosts", self._hosts.fault())
 
     def publish(self) -> None:
-        """Send the reconciler the names that changed since the last call."""
+        """Send the reconciler the names that changed since the last call, or all of them."""
         current = self._current
         if current is None or self._publish is None:
             return
-        changed = {name: self._names.of(name) for name in self._unpublished}
+        relist, names = self.relist.is_set(), self._unpublished
+        if relist:
+            self.relist.clear()
+            names = {*self._index.names(), *current.state.refused}
         self._unpublished = set()
-        self._publish(changed, current.domains, current.cluster, current.state.refused)
+        self._publish(current, {name: self._object(name, current.state) for name in names}, relist)
+
+    def _object(self, name: str, state: State) -> DnsEndpoint | None:
+        endpoints, why = self._of(name), state.refused.get(name)
+        if not endpoints and why is None:
+            return None
+        return DnsEndpoint(Metadata("", name), endpoints, {} if why is None else {name: why})
+
+    def _of(self, name: str) -> tuple[Endpoint, ...]:
+        """The endpoints of ``name``, in the order of their keys."""
+        return tuple(one for _, some in sorted(self._index.of(name).items()) for one in some)
 
     def _ours(self, name: str) -> bool:
         return self._current is not None and managed(self._current.domains, name)
 
-    def _of(self, name: str) -> tuple[Endpoint, ...]:
-        return self._names.of(name) if self._ours(name) else ()
-
-    def _warn(self, name: str, reason: str) -> None:
-        if reason and reason != self._reasons.get(name):
-            log.warning("%s is not in the hosts file: %s", name, reason)
-        self._reasons.pop(name, None)
-        if reason:
-            self._reasons[name] = reason
+    def _in_domains(self, name: str) -> tuple[Endpoint, ...]:
+        return self._of(name) if self._ours(name) else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says."""
-
-    domains: tuple[Domain, ...] = ()
-    cluster: tuple[Address, ...] = ()
-    own_name: str = ""
-    """The name of this machine, which is never taken."""
-    taken: tuple[Name, ...] = ()
-    """Where the cluster's zone has its names: no domain can be there."""
+def _naming(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
+    return () if endpoint is None or is_ownership(endpoint) else (endpoint,)
 
 
 class Provider:
@@ -261,6 +258,10 @@ class Provider:
         self._unread = "the state has not been read yet"
         self._conditions = Conditions()
         self._publication = Publication(hosts, publish, options.own_name, self._conditions)
+
+    def relist(self) -> None:
+        """Let the next `repair` publish all names again."""
+        self._publication.relist.set()
 
     # --- reading, without waiting -----------------------------------------------------------------
 
@@ -345,7 +346,7 @@ class Provider:
         try:
             if self._current is None:
                 state = self._store.load()
-                self._adopt(self._effective(state, self._options.cluster or state.cluster))
+                self._adopt(self._options.applied(state))
             # Also right after reading: a store that cannot be written must show before it has to be.
             deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
             try:
@@ -367,16 +368,13 @@ class Provider:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _effective(self, state: State, cluster: tuple[Address, ...]) -> Effective:
-        return Effective(state, tuple(dict.fromkeys([*self._options.domains, *state.domains])), cluster)
-
     def _change(
         self, change: Callable[[Effective], State], cluster: tuple[Address, ...] | None = None
     ) -> None:
         """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
 
         def changed(current: Effective) -> Effective:
-            return self._effective(change(current), current.cluster if cluster is None else cluster)
+            return self._options.applied(change(current), current.cluster if cluster is None else cluster)
 
         began = time.monotonic()
         _ = self.current
@@ -406,8 +404,7 @@ class Provider:
             log.warning("state changed by another webhook: adopting it")
             # A cluster address set here since the start stays, unless the other webhook changed it.
             same = state.cluster == current.state.cluster
-            cluster = current.cluster if same else self._options.cluster or state.cluster
-            current = self._effective(state, cluster)
+            current = self._options.applied(state, current.cluster if same else None)
             self._adopt(current)
         return current
 
@@ -433,4 +430,5 @@ class Provider:
 
     def _adopt(self, current: Effective) -> None:
         self._current = current
-        self._metrics.kept(len(current.state.endpoints), len(current.domains))
+        self._metrics.endpoints.set(len(current.state.endpoints))
+        self._metrics.domains.set(len(current.domains))

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,12 @@ from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
 from kube2etcd.external import Domain
+from kube2etcd.kube.objects import DnsEndpoint
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.api import MEDIA_TYPE, Api
+from kube2etcd.webhook.app import Feed
 from kube2etcd.webhook.hosts import HostsFile, NotWritten
-from kube2etcd.webhook.provider import Options, Provider
+from kube2etcd.webhook.provider import Effective, Options, Provider
 from kube2etcd.webhook.state import NotStored, State, decode, encode
 from skydns_compat.names import Address, Name
 
@@ -84,13 +86,14 @@ class Client:
     published: list[Any] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     with_hosts: bool = True
+    feed: Feed | None = None
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
         """A new process on the stored state."""
-        self._names: dict[str, Any] = {}
+        self._names: dict[str, DnsEndpoint | None] = {}
         options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", TAKEN)
         self.provider = Provider(
             self.store, options, self.hosts if self.with_hosts else None, self._publish, self.metrics
@@ -98,10 +101,12 @@ class Client:
         self.application = Api(self.provider, self.metrics)
         self.provider.repair()
 
-    def _publish(self, changed: Any, domains: Any, cluster: Any, _refused: Any) -> None:
-        self._names |= changed
-        names = {name: some for name, some in sorted(self._names.items()) if some}
-        self.published.append((names, domains, cluster))
+    def _publish(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
+        self._names = {**({} if relist else self._names), **names}
+        there = {name: one.endpoints for name, one in sorted(self._names.items()) if one is not None}
+        self.published.append(({name: some for name, some in there.items() if some}, current))
+        if self.feed is not None:
+            self.feed(current, names, relist)
 
     def call(
         self, method: str, path: str, body: bytes = b"", content_type: str | None = MEDIA_TYPE, **headers: str

@@ -8,11 +8,12 @@ from click.testing import CliRunner
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain, Endpoint
-from kube2etcd.kube.objects import DnsEndpoint
+from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
 from kube2etcd.settings import Settings, load
-from kube2etcd.sync.events import Changed, EventQueue, Listed
-from kube2etcd.webhook.app import KIND, NameEvents, check, cleanup, serve
+from kube2etcd.sync.events import Changed, EventQueue, Listed, Rezoned
+from kube2etcd.webhook.app import KIND, Feed, check, cleanup, serve
 from kube2etcd.webhook.state import FileStore, State
+from tests.webhook.fakes import Client, a
 
 
 def test_names_must_go_somewhere(tmp_path: Path) -> None:
@@ -82,28 +83,20 @@ def test_a_hosts_file_in_no_folder_ends_it_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_refused_name_is_sent_with_its_reason_until_it_is_accepted() -> None:
+def test_names_are_sent_as_a_list_first_and_after_a_relist_then_one_by_one() -> None:
     queue = EventQueue()
-    events = NameEvents(queue)
-    one = (Endpoint("a.dtk.io", ("10.0.0.1",), "A"),)
-    events.update({})
-    events.update({"a.dtk.io": ()}, {"a.dtk.io": "no address"})
-    events.update({"a.dtk.io": one}, {"a.dtk.io": "no address"})
-    events.update({"a.dtk.io": one}, {})
-    events.update({"a.dtk.io": ()}, {})
-    events.relist()
-    first, *rest, last = queue.drain(0.1)
-    assert (first, last) == (Listed(KIND, []), Listed(KIND, []))
-    found = []
-    for news in rest:
-        assert isinstance(news, Changed)
-        sent = news.event.object
-        found.append(
-            (news.event.type, (sent.endpoints, sent.refused) if isinstance(sent, DnsEndpoint) else None)
-        )
-    assert found == [
-        ("MODIFIED", ((), {"a.dtk.io": "no address"})),
-        ("MODIFIED", (one, {"a.dtk.io": "no address"})),
-        ("MODIFIED", (one, {})),
-        ("DELETED", None),
+    client = Client(feed=Feed(Settings(), queue))
+    assert client.apply(create=[a("a.dtk.io"), a("b.dtk.io", "x")]) == 204
+    assert client.apply(delete=[a("a.dtk.io")]) == 204
+    client.provider.relist()
+    client.provider.repair()
+    one = DnsEndpoint(Metadata("", "a.dtk.io"), (Endpoint("a.dtk.io", ("10.0.0.5",), "A"),))
+    why = "A: 'x': 'x' is not an IP address"
+    refused = DnsEndpoint(Metadata("", "b.dtk.io"), (), {"b.dtk.io": why})
+    assert [event for event in queue.drain(0.1) if not isinstance(event, Rezoned)] == [
+        Listed(KIND, []),
+        Changed(KIND, Event("MODIFIED", one, "", "a.dtk.io")),
+        Changed(KIND, Event("MODIFIED", refused, "", "b.dtk.io")),
+        Changed(KIND, Event("DELETED", None, "", "a.dtk.io")),
+        Listed(KIND, [refused]),
     ]

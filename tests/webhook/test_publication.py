@@ -3,8 +3,9 @@
 import pytest
 
 from kube2etcd.external import Domain, Endpoint, parse_cluster_address
+from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.webhook import provider as publication_module
-from kube2etcd.webhook.provider import Conditions, Effective, Names, Publication, host_addresses
+from kube2etcd.webhook.provider import Conditions, Effective, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
 from skydns_compat.names import Address
@@ -36,9 +37,18 @@ def lines(*endpoints: Endpoint, cluster: tuple[Address, ...] = (), own: str = ""
 
 
 def reason(name: str, *endpoints: Endpoint, cluster: tuple[Address, ...] = (), own: str = "") -> str:
-    names = Names()
-    names.update(state(*endpoints).endpoints)
-    return host_addresses(f"{name}.dtk.io", names.of, cluster, own)[1]
+    by_name = {one.name: [one] for one in endpoints}
+    return host_addresses(f"{name}.dtk.io", lambda known: by_name.get(known, []), cluster, own)[1]
+
+
+def published(*states: State) -> list[dict[str, DnsEndpoint | None]]:
+    """What is sent of these states, one after the other."""
+    sent: list[dict[str, DnsEndpoint | None]] = []
+    publication = Publication(None, lambda _, names, __: sent.append({**names}), "", Conditions())
+    for one in states:
+        publication.update(Effective(one, DOMAINS, ()))
+        publication.publish()
+    return sent
 
 
 def test_one_line_per_address_and_name_sorted() -> None:
@@ -89,9 +99,7 @@ def test_an_alias_to_an_address_is_none_here_and_in_dns() -> None:
     ],
 )
 def test_bookkeeping_is_never_published(endpoint: Endpoint) -> None:
-    names = Names()
-    assert names.update(state(endpoint).endpoints) == set()
-    assert list(names) == []
+    assert published(state(endpoint)) == [{}]
 
 
 def test_what_is_in_no_domain_is_not_in_the_hosts_file() -> None:
@@ -122,9 +130,9 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
         return host_addresses(name, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(publication_module, "host_addresses", counted)
-    told: list[list[str]] = []
+    sent: list[list[str]] = []
     hosts = MemoryHosts()
-    publication = Publication(hosts, lambda changed, *_: told.append(sorted(changed)), "", Conditions())
+    publication = Publication(hosts, lambda _, names, __: sent.append(sorted(names)), "", Conditions())
     many = [a(f"n{number}", "10.0.0.1") for number in range(1000)]
     before = Effective(state(*many, alias("to", "late.dtk.io")), DOMAINS, ())
     publication.update(before)
@@ -140,7 +148,7 @@ def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -
         assert len(hosts.lines) == expected
     publication.publish()
     assert sorted(set(looked)) == ["late.dtk.io", "to.dtk.io"]
-    assert told[1:] == [["late.dtk.io", "to.dtk.io"]]
+    assert sent[1:] == [["late.dtk.io", "to.dtk.io"]]
     assert hosts.lines is not wanted
     wanted = hosts.lines
     publication.write_hosts()
@@ -158,13 +166,17 @@ def test_an_alias_follows_a_new_address_of_its_target() -> None:
 
 
 def test_a_name_whose_refusal_changes_is_sent_again() -> None:
-    sent: list[list[str]] = []
-    publication = Publication(None, lambda changed, *_: sent.append(sorted(changed)), "", Conditions())
-    one = state(a("b", "10.0.0.1"))
-    for refused in ({}, {"x.dtk.io": "why"}, {"x.dtk.io": "why"}, {"x.dtk.io": "other"}, {}):
-        publication.update(Effective(State(one.endpoints, refused=refused), DOMAINS, ()))
-        publication.publish()
-    assert sent == [["b.dtk.io"], ["x.dtk.io"], [], ["x.dtk.io"], ["x.dtk.io"]]
+    name, kept = "b.dtk.io", state(a("b", "10.0.0.1")).endpoints
+    why = {name: "no address"}
+    refused = DnsEndpoint(Metadata("", name), (), why)
+    both = DnsEndpoint(Metadata("", name), tuple(kept.values()), why)
+    assert published(State(), State(refused=why), State(refused=why), State(kept, refused=why), State()) == [
+        {},
+        {name: refused},
+        {},
+        {name: both},
+        {name: None},
+    ]
 
 
 def test_a_domain_that_goes_takes_its_lines_along() -> None:

@@ -8,13 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kube2etcd.app import build
 from kube2etcd.external import Domain
+from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import EventQueue, Rezoned
+from kube2etcd.sync.events import EventQueue
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.webhook.app import KIND, NameEvents
+from kube2etcd.webhook.app import KIND, Feed
 from kube2etcd.webhook.hosts import rewrite
 from skydns_compat.layout import Layout
 from skydns_compat.names import Address
@@ -62,36 +63,25 @@ class Calls(RuleBasedStateMachine):
     def loop(self) -> None:
         """A new process also begins a new loop."""
         self.queue = EventQueue()
-        self.events = NameEvents(self.queue)
-        self.reconciler: Reconciler | None = None
-        self.wired: Any = None
-        self.fed: Any = {}
+        self.client = Client(self.client.store, self.client.hosts, feed=Feed(Settings(), self.queue))
+        self.reconciler = Reconciler(
+            Parts(
+                publisher=publisher((), ()),
+                etcd=self.etcd,
+                queue=self.queue,
+                kinds=[KIND],
+                relist=lambda _reason: self.client.provider.relist(),
+                follow=lambda revision: 0,
+                metrics=Metrics(),
+                status=Status(),
+            )
+        )
 
     def settle(self) -> None:
-        """Turn the loop on what was published last, as `Webhook` does."""
-        names, domains, cluster = self.client.published[-1]
-        if self.reconciler is None:
-            self.wired = (domains, cluster)
-            self.reconciler = Reconciler(
-                Parts(
-                    publisher=publisher(domains, cluster),
-                    etcd=self.etcd,
-                    queue=self.queue,
-                    kinds=[KIND],
-                    relist=self.events.relist,
-                    follow=lambda revision: 0,
-                    metrics=Metrics(),
-                    status=Status(),
-                )
-            )
-        if self.wired != (domains, cluster):
-            self.wired = (domains, cluster)
-            zones = build.external_zones(Settings(), domains, cluster)
-            self.queue.put(Rezoned(tuple(zones)))
-        self.events.update({name: names.get(name, ()) for name in {*names, *self.fed}})
-        self.fed = names
+        """Turn the loop, as `Webhook` does."""
         for _ in range(3):
             self.reconciler.turn(self.queue.drain(0))
+            self.client.provider.repair()
 
     def known(self, name: str) -> bool:
         return any(plain(name) == one or plain(name).endswith(f".{one}") for one in self.domains)
@@ -130,7 +120,6 @@ class Calls(RuleBasedStateMachine):
 
     @rule()
     def kill_and_start(self) -> None:
-        self.client.start()
         self.loop()
 
     @rule()
@@ -142,7 +131,6 @@ class Calls(RuleBasedStateMachine):
         self.client.apply(create=[one])
         self.client.store.save = real  # type: ignore[method-assign]
         self.client.hosts.away = ""
-        self.client.start()
         self.loop()
         self.take([one], [], [])
 
@@ -161,9 +149,8 @@ class Calls(RuleBasedStateMachine):
     def keys_are_lost(self, which: int) -> None:
         for key in sorted(self.etcd.entries)[which::6]:
             del self.etcd.entries[key]
-        if self.reconciler is not None:
-            self.reconciler.target.mirror.lost = True
-            self.reconciler.target.retry_at = 0
+        self.reconciler.target.mirror.lost = True
+        self.reconciler.target.retry_at = 0
 
     def _resolve(self, name: str, seen: frozenset[str] = frozenset()) -> list[str] | None:
         """Addresses; empty: an alias to where none is known; None: nothing that a hosts file could have."""
@@ -191,15 +178,13 @@ class Calls(RuleBasedStateMachine):
         content = rewrite(b"127.0.0.1 localhost\n", expected, lambda _: True).content
         assert content.count(b"\n") == 1 + (len(expected) + 2 if expected else 0)
         self.settle()
-        assert self.reconciler is not None
         assert self.etcd.entries == self.reconciler.publisher.desired
         assert self.reconciler.target.equal
-        names, domains, cluster = self.client.published[-1]
-        fresh = publisher(domains, cluster)
-        queue = EventQueue()
-        NameEvents(queue).update(names)
-        for news in queue.drain(0):
-            fresh.refresh(fresh.store.replace(news.kind, news.objects))  # type: ignore[union-attr]
+        names, current = self.client.published[-1]
+        fresh = publisher(current.domains, current.cluster)
+        fresh.refresh(
+            fresh.store.replace(KIND, [DnsEndpoint(Metadata("", name), some) for name, some in names.items()])
+        )
         assert self.etcd.entries == fresh.desired
 
 
