@@ -47,6 +47,9 @@ ExternalDNS's crd source publishes, and deletes, what ``spec.endpoints`` says, s
 HEAD: Final = "kube2etcd/webhook"
 """Annotation of a DNSEndpoint with the head of that state: domains, cluster address, refused names."""
 
+GENERATION: Final = "kube2etcd/generation"
+"""Annotation of a DNSEndpoint of that state that counts the changes of what it says."""
+
 MAX_UNPACKED: Final = 16 << 20
 """Bytes of the endpoints of one object; compressed they must fit into the 256 KiB of all annotations."""
 
@@ -62,6 +65,7 @@ class _Annotations(Wire):
     tenant_cluster_ip: str = field(default="", name=TENANT_CLUSTER_IP)
     endpoints: str = field(default="", name=ENDPOINTS)
     head: str = field(default="", name=HEAD)
+    generation: str = field(default="", name=GENERATION)
 
 
 class WireMetadata(Wire):
@@ -247,11 +251,14 @@ class _Head(Struct):
     refused: dict[str, str] = {}
 
 
-class _DnsEndpoint(Wire):
+class WireDnsEndpoint(Wire):
+    """Also what the webhook's state is stored as."""
+
     metadata: WireMetadata
     spec: _DnsEndpointSpec = _DnsEndpointSpec()
 
     def read(self) -> DnsEndpoint:
+        """The flat object, with the endpoints of spec and annotation."""
         annotations = self.metadata.annotations
         endpoints = [*self.spec.endpoints, *unpack(annotations.endpoints)]
         try:
@@ -265,7 +272,7 @@ class _DnsEndpoint(Wire):
         )
 
 
-WireObject: TypeAlias = _Service | _EndpointSlice | _Namespace | _Pod | _Vmi | _DnsEndpoint
+WireObject: TypeAlias = _Service | _EndpointSlice | _Namespace | _Pod | _Vmi | WireDnsEndpoint
 """``read`` gives the flat object, or a ValueError that says what is wrong beside the types."""
 
 WIRES: Final[Mapping[str, type[WireObject]]] = {
@@ -274,7 +281,7 @@ WIRES: Final[Mapping[str, type[WireObject]]] = {
     "namespaces": _Namespace,
     "pods": _Pod,
     "virtualmachineinstances": _Vmi,
-    "dnsendpoints": _DnsEndpoint,
+    "dnsendpoints": WireDnsEndpoint,
 }
 """By the name of the kind."""
 

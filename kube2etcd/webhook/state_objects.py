@@ -22,14 +22,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import field
 
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
-from kube2etcd.kube.wire import ENDPOINTS, HEAD, Wire, pack, unpack
+from kube2etcd.kube.wire import ENDPOINTS, GENERATION, HEAD, Wire, WireDnsEndpoint, pack, unpack
 from kube2etcd.webhook.state import (
     REQUEST,
     Head,
@@ -47,8 +46,6 @@ log = logging.getLogger(__name__)
 #: The label of our objects, by which they are listed.
 LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "kube2etcd-webhook"
-#: Annotation that counts the changes of what an object says.
-GENERATION: Final = "kube2etcd/generation"
 KIND: Final = KINDS["dnsendpoints"]
 #: Parts of a state: of ten thousand endpoints, a hundred and fifty each.
 PARTS: Final = 64
@@ -62,35 +59,8 @@ _VERSIONS_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8
 _T = TypeVar("_T")
 
 
-class _Annotations(Wire):
-    head: str = field(default="", name=HEAD)
-    endpoints: str = field(default="", name=ENDPOINTS)
-    generation: str = field(default="", name=GENERATION)
-
-
-class _Metadata(Wire):
-    name: str
-    resource_version: str
-    annotations: _Annotations | None = None
-
-
-class _Spec(Wire):
-    endpoints: list[Any] | None = None
-
-
-class _Item(Wire):
-    metadata: _Metadata
-    spec: _Spec | None = None
-
-    @property
-    def generation(self) -> int:
-        """0 if absent or invalid."""
-        text = (self.metadata.annotations or _Annotations()).generation
-        return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0
-
-
 class _List(Wire):
-    items: list[_Item] | None
+    items: list[WireDnsEndpoint] | None
 
 
 class _Changed(Exception):
@@ -178,7 +148,7 @@ class ObjectsStore:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _merged(self, state: State, items: list[_Item]) -> State:
+    def _merged(self, state: State, items: list[WireDnsEndpoint]) -> State:
         """``state`` with the objects that others have written since the last look."""
         endpoints, head = dict(state.endpoints), Head.of(state)
         for item in items:
@@ -186,29 +156,30 @@ class ObjectsStore:
             known = self._objects[name]
             if known.version == version:
                 continue
-            if item.generation < known.generation:
+            noted = item.metadata.annotations
+            generation = int(noted.generation) if re.fullmatch("[0-9]{1,15}", noted.generation) else 0
+            if generation < known.generation:
                 # Deleted, and restored by a webhook that had missed the last change: ours is newer.
                 known.version, known.stored = version, False
                 continue
-            notes = item.metadata.annotations or _Annotations()
             # Formerly endpoints were in the spec; such an object is rewritten.
-            former = (item.spec.endpoints if item.spec is not None else None) or []
-            text = notes.head if name == MANAGER else notes.endpoints
+            former = item.spec.endpoints
+            text = noted.head if name == MANAGER else noted.endpoints
             try:
                 if name == MANAGER:
                     head = decode_head(text, Head)
                     head.state({})
-                found = decode_endpoints(former or unpack(notes.endpoints))
+                found = decode_endpoints(former or unpack(noted.endpoints))
             except ValueError as error:
                 raise NotStored(
                     f"the object {self._namespace}/{name} cannot be used ({error}): restore it from a backup,"
                     " or delete it to begin anew"
                 ) from None
             endpoints = {key: one for key, one in endpoints.items() if _NAMES[_part(key)] != name} | found
-            self._objects[name] = _Object(version, item.generation, text, stored=not former)
+            self._objects[name] = _Object(version, generation, text, stored=not former)
         return head.state(endpoints)
 
-    def _list(self, deadline: float, accept: str = "application/json") -> list[_Item]:
+    def _list(self, deadline: float, accept: str = "application/json") -> list[WireDnsEndpoint]:
         params = {"labelSelector": f"{LABEL}={MANAGER}"}
         return self._ask(_List, "GET", self._path, params, deadline, accept=accept).items or []
 
@@ -237,7 +208,7 @@ class ObjectsStore:
         known.text, known.stored = text if text == known.text else None, False
         method, path = ("PUT", f"{self._path}/{name}") if known.version else ("POST", self._path)
         try:
-            answer = self._ask(_Item, method, path, {}, deadline, self._body(name, text))
+            answer = self._ask(WireDnsEndpoint, method, path, {}, deadline, self._body(name, text))
         except _Changed:
             known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
@@ -294,5 +265,5 @@ class ObjectsStore:
             raise NotStored(f"the API server's answer about the state is no such object: {error}") from None
 
 
-def _versions(items: list[_Item]) -> dict[str, str]:
+def _versions(items: list[WireDnsEndpoint]) -> dict[str, str]:
     return {item.metadata.name: item.metadata.resource_version for item in items}

@@ -15,10 +15,10 @@ from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain, Endpoint, parse_cluster_address
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
-from kube2etcd.kube.wire import ENDPOINTS, unpack
+from kube2etcd.kube.wire import ENDPOINTS, GENERATION, unpack
 from kube2etcd.webhook import state_objects
 from kube2etcd.webhook.state import NotStored, Overtaken, State, decode_endpoints
-from kube2etcd.webhook.state_objects import GENERATION, MANAGER, ObjectsStore
+from kube2etcd.webhook.state_objects import MANAGER, ObjectsStore
 from tests.strategies import LAW
 
 PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
