@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -226,12 +227,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     ready: bool
     #: Why not, or what a ready bridge is worried about: one sentence each.
     reasons: tuple[str, ...]
-    #: Seconds since the loop last turned.
+    #: Seconds since the loop last turned, or whatever else beats.
     heartbeat_age: float
     #: Kind to seconds since it was last followed, for the kinds that are not.
     stale: Mapping[str, float] = {}
     #: Threads that died of an unforeseen error: neither ready nor live.
     dead: tuple[str, ...] = ()
+
+
+Check: TypeAlias = tuple[Sequence[str], Sequence[str]]
+"""Reasons for being unready, and worries that leave a bridge ready: one sentence each."""
 
 
 class Status:
@@ -243,18 +248,23 @@ class Status:
         self._ready = False
         self._reasons: tuple[str, ...] = ("starting",)
         self._stale: Mapping[str, float] = {}
-        self._beat = clock()
+        self._beats = {"loop": clock()}
         self._dead: tuple[str, ...] = ()
+        self._checks: list[Callable[[], Check]] = []
+
+    def add(self, check: Callable[[], Check]) -> None:
+        """Ask ``check`` too, at each snapshot; it must be safe between threads."""
+        self._checks.append(check)
 
     def thread_died(self, name: str) -> None:
         """A thread died of an unforeseen error: until a restart there is no trusting this process."""
         with self._lock:
             self._dead += (name,) if name not in self._dead else ()
 
-    def beat(self) -> None:
-        """The loop turns; to be called at least every few seconds, also while waiting."""
+    def beat(self, name: str = "loop") -> None:
+        """The loop ``name`` turns; to be called at least every few seconds, also while waiting."""
         with self._lock:
-            self._beat = self._clock()
+            self._beats[name] = self._clock()
 
     def report(
         self, ready: bool, reasons: tuple[str, ...] | list[str] = (), stale: Mapping[str, float] | None = None
@@ -262,16 +272,23 @@ class Status:
         """What the loop found; ``stale`` maps a kind to the clock's reading when it was last followed."""
         with self._lock:
             self._ready, self._reasons, self._stale = ready, tuple(reasons), dict(stale or {})
-            self._beat = self._clock()
+            self._beats["loop"] = self._clock()
 
     def snapshot(self) -> Snapshot:
         """The state of now."""
+        checks = [check() for check in self._checks]
         with self._lock:
             now = self._clock()
             stale = {kind: now - since for kind, since in self._stale.items()}
-            deaths = tuple(f"thread {name} died: restart this process" for name in self._dead)
+            faults = [f"thread {name} died: restart this process" for name in self._dead]
+            faults += [fault for check in checks for fault in check[0]]
+            worries = [worry for check in checks for worry in check[1]]
             return Snapshot(
-                self._ready and not deaths, deaths + self._reasons, now - self._beat, stale, self._dead
+                self._ready and not faults,
+                tuple(dict.fromkeys((*faults, *self._reasons, *worries))),
+                now - min(self._beats.values()),
+                stale,
+                self._dead,
             )
 
 

@@ -55,3 +55,20 @@ def test_status_tells_ages() -> None:
     assert later.stale == {"services": 41.0}
     status.beat()
     assert status.snapshot().heartbeat_age == 0.0
+
+
+def test_status_asks_whoever_was_added() -> None:
+    now, faults = 100.0, ["no file"]
+    status = Status(lambda: now)
+    status.add(lambda: (faults, ["a worry"]))
+    status.report(True, ["one thing"])
+    assert (status.snapshot().ready, status.snapshot().reasons) == (
+        False,
+        ("no file", "one thing", "a worry"),
+    )
+    faults.clear()
+    assert (status.snapshot().ready, status.snapshot().reasons) == (True, ("one thing", "a worry"))
+    status.beat("webhook")
+    now = 103.0
+    status.beat()
+    assert status.snapshot().heartbeat_age == 3.0, "the slowest"

@@ -13,14 +13,11 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from msgspec import structs
-
 from kube2etcd import atomic
 from kube2etcd.app import build
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
-from kube2etcd.http.server import HasSnapshot
-from kube2etcd.metrics import Snapshot
+from kube2etcd.metrics import Check
 from kube2etcd.settings import Settings, Vm
 from skydns_compat.corefile import corefile
 
@@ -97,7 +94,7 @@ class CorefileWriter:
         self.write()
 
     def write(self) -> None:
-        """Write the text if the file differs; a failure shows in `snapshots` and is retried."""
+        """Write the text if the file differs; a failure shows in `check` and is retried."""
         with self._lock:
             try:
                 written = atomic.put(self._path, self._text.encode())
@@ -112,27 +109,11 @@ class CorefileWriter:
                 log.info("corefile written", extra={"fields": {"file": str(self._path)}})
             self._fault = ""
 
-    def snapshots(self, inner: HasSnapshot) -> HasSnapshot:
-        """``inner``, unready while the file cannot be written."""
-        return _Beside(inner, self)
-
-    def conditions(self) -> tuple[str, list[str]]:
+    def check(self) -> Check:
         """Why the file cannot be written, and warnings that leave it ready."""
-        return self._fault, [*([self._pending] if self._pending else ()), *self._remarks]
+        return [self._fault] if self._fault else [], [*filter(None, [self._pending]), *self._remarks]
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK):
             self.write()
             self._pending = self._changed()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Beside:
-    inner: HasSnapshot
-    writer: CorefileWriter
-
-    def snapshot(self) -> Snapshot:
-        """The inner state with the file's."""
-        now, (fault, remarks) = self.inner.snapshot(), self.writer.conditions()
-        reasons = (*([fault] if fault else ()), *now.reasons, *remarks)
-        return structs.replace(now, ready=now.ready and not fault, reasons=reasons)

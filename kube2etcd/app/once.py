@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -22,7 +22,7 @@ from kube2etcd.kube.store import Store, Unit
 from kube2etcd.log import quiet
 from kube2etcd.metrics import Metrics
 from kube2etcd.settings import Settings
-from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue
 from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import Change, Outcome, Plan, applied, diff, generations, prune, to_hold
 from kube2etcd.sync.publisher import Publisher
@@ -49,24 +49,17 @@ def silent(what: str, done: int = 0, total: int = 0) -> None:
 
 
 class _Once(EventQueue):
-    """A queue for one pass: the first failure ends it."""
+    """A queue for one pass: a failure ends it, unless the kind may be absent."""
 
     def __init__(self) -> None:
         super().__init__()
         self.error: ApiError | None = None
 
     def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        """Keep the failure, unless the kind may be absent."""
+        """A reflector cannot list or watch."""
         if not (kind.optional and isinstance(error, ApiNotFound)):
             self.error = error
         super().failing(kind, since, error)
-
-    def events(self, timeout: float = 0.2) -> list[SyncEvent]:
-        """The events; raises the failure, if any."""
-        found = self.drain(timeout)
-        if self.error is not None:
-            raise self.error
-        return found
 
 
 class _Cluster:
@@ -76,12 +69,16 @@ class _Cluster:
         self.queue, self._progress = _Once(), progress
         self._api = ApiConnection(build.cluster(settings))
         self._reflectors = [Reflector(kind, self._api, self.queue) for kind in build.kinds(settings)]
-        self._stored = _stored(settings, self.queue)
-        kinds = [one.kind.name for one in self._reflectors]
+        self._stored: list[Stored] = []
+        if settings.webhook.inside:
+            # Imported only where it is wanted.
+            from kube2etcd.webhook.app import Stored
+
+            self._stored.append(Stored(settings, self.queue))
         self.publisher = build.publisher(settings, Store())
-        self.listings = Listings(
-            self.publisher, kinds + [kind for one in self._stored for kind in one.kinds], Metrics()
-        )
+        kinds = [reflector.kind.name for reflector in self._reflectors]
+        kinds += [kind for one in self._stored for kind in one.kinds]
+        self.listings = Listings(self.publisher, kinds, Metrics())
 
     def __enter__(self) -> _Cluster:
         for one in self._stored:
@@ -107,20 +104,28 @@ class _Cluster:
         self._refresh()
         return self.publisher
 
-    def turn(self, reason: str = "") -> None:
-        """Take in what has arrived, after asking for new lists if there is a ``reason``."""
-        if reason:
-            for reflector in self._reflectors:
-                reflector.relist(reason)
-            for one in self._stored:
-                one.relist(reason)
-        self._take_in()
-        self._refresh()
+    def relist(self, reason: str) -> None:
+        """Have everything listed again."""
+        for reflector in self._reflectors:
+            reflector.relist(reason)
+        for one in self._stored:
+            one.relist(reason)
 
-    def follow(self, timeout: float) -> set[bytes]:
-        """Take in what arrives within ``timeout`` seconds, failures too; the keys whose value changed."""
-        self._apply(self.queue.drain(timeout))
+    def turn(self, timeout: float = 0.2, *, fail: bool = True) -> set[bytes]:
+        """Take in what arrives within ``timeout`` seconds; the keys whose value changed.
+
+        :raises ApiError: a kind cannot be listed, if that is to ``fail``.
+        """
+        self._take_in(timeout, fail=fail)
         return self._refresh()
+
+    def _take_in(self, timeout: float = 0.2, *, fail: bool = True) -> None:
+        events = self.queue.drain(timeout)
+        if fail and self.queue.error is not None:
+            raise self.queue.error
+        for event in events:
+            if not isinstance(event, EtcdChanged | EtcdLost):
+                self.listings.apply(event)
 
     def _refresh(self) -> set[bytes]:
         found: set[bytes] = set()
@@ -128,23 +133,6 @@ class _Cluster:
             found.update(keys)
             self._progress("deriving records, keys", len(self.publisher.desired))
         return found
-
-    def _take_in(self) -> None:
-        self._apply(self.queue.events())
-
-    def _apply(self, events: Iterable[SyncEvent]) -> None:
-        for event in events:
-            if not isinstance(event, EtcdChanged | EtcdLost):
-                self.listings.apply(event)
-
-
-def _stored(settings: Settings, queue: EventQueue) -> list[Stored]:
-    """The names that the bridge's webhook keeps, if there is one; its modules are imported only then."""
-    if not settings.webhook.inside:
-        return []
-    from kube2etcd.webhook.app import Stored
-
-    return [Stored(settings, queue)]
 
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
@@ -166,7 +154,7 @@ def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publis
         keys: Set[bytes] = frozenset()
         while not stop.is_set():
             yield publisher, cluster.listings.touched, keys
-            keys = cluster.follow(1.0)
+            keys = cluster.turn(1.0, fail=False)
 
 
 @contextlib.contextmanager
@@ -273,7 +261,9 @@ def resync(
             if not held.keys:
                 break
             progress("deletions that wait for a second listing, keys", len(held.keys))
-            cluster.turn("a plan is held" if held.relist_due(now) else "")
+            if held.relist_due(now):
+                cluster.relist("a plan is held")
+            cluster.turn()
         write(Plan(tuple(one for one in planned.changes if one.key in planned.pruned)))
     made = tuple(done[key] for key in sorted(done))
     return structs.replace(planned, changes=made, refused=tuple(refused.items()), held=frozenset()), publisher

@@ -34,7 +34,6 @@ from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.reconciler import Parts, Reconciler
 
 if TYPE_CHECKING:
-    from kube2etcd.http.server import HasSnapshot
     from kube2etcd.inspect.explain import Explanation
     from kube2etcd.inspect.page import StatusPage
     from kube2etcd.webhook.app import Webhook
@@ -71,10 +70,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         state = within.enter_context(state_store(settings, with_etcd=True, api=api))
         webhook = Webhook(settings, state, metrics, queue, status, corefile)
     listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
-    health = webhook or status
-    probes = ProbeServer(
-        settings.listen, corefile.snapshots(health) if corefile else health, metrics, str(settings.domain)
-    )
+    if corefile is not None:
+        status.add(corefile.check)
+    probes = ProbeServer(settings.listen, status, metrics, str(settings.domain))
 
     def relist(reason: str) -> None:
         for lister in listers:
@@ -117,7 +115,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         probes.start()
         ending.callback(probes.stop)
         if settings.listen_page is not None:
-            page = _status_page(settings, settings.listen_page, reconciler, health)
+            page = _status_page(settings, settings.listen_page, reconciler, status)
             ending.callback(page.start().stop)
         if election is not None:
             election.start()
@@ -138,9 +136,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         log.info("stopping")
 
 
-def _status_page(
-    settings: Settings, listen: HostPort, reconciler: Reconciler, status: HasSnapshot
-) -> StatusPage:
+def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> StatusPage:
     """The status page; its modules are imported only where it is wanted."""
     from kube2etcd.inspect.live import explain_live, look
     from kube2etcd.inspect.page import StatusPage

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import waitress
 from waitress import wasyncore
@@ -20,7 +20,7 @@ from waitress.channel import HTTPChannel
 
 from kube2etcd import __version__
 from kube2etcd.errors import SettingsError
-from kube2etcd.metrics import CONTENT_TYPE, Metrics, Snapshot
+from kube2etcd.metrics import CONTENT_TYPE, Metrics, Snapshot, Status
 from kube2etcd.settings import HostPort
 
 log = logging.getLogger(__name__)
@@ -40,14 +40,6 @@ METRICS_AGE = 0.5
 
 _TEXT = "text/plain; charset=utf-8"
 _STATUS = {200: "200 OK", 404: "404 Not Found", 405: "405 Method Not Allowed", 503: "503 Service Unavailable"}
-
-
-class HasSnapshot(Protocol):
-    """Whatever can say how the bridge is; safe between threads."""
-
-    def snapshot(self) -> Snapshot:
-        """The state of now."""
-        ...
 
 
 class EvictingChannel(HTTPChannel):  # type: ignore[misc]
@@ -134,7 +126,7 @@ class Server:
 class ProbeServer(Server):
     """Probes and metrics."""
 
-    def __init__(self, listen: HostPort, status: HasSnapshot, metrics: Metrics, title: str = "") -> None:
+    def __init__(self, listen: HostPort, status: Status, metrics: Metrics, title: str = "") -> None:
         super().__init__(
             "probes",
             application(status, metrics, title),
@@ -180,7 +172,7 @@ def _reason(listen: HostPort, error: OSError) -> str:
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
-def application(status: HasSnapshot, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
+def application(status: Status, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
     """The WSGI application of the probe server."""
 
     made, page_of_metrics = -METRICS_AGE, b""

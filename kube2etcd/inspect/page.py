@@ -24,10 +24,11 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Request, Response
 
 from kube2etcd import __version__
-from kube2etcd.http.server import HasSnapshot, Server
+from kube2etcd.http.server import Server
 from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import View
 from kube2etcd.inspect.records import TYPES
+from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class StatusPage(Server):
         self,
         listen: HostPort,
         ask: Callable[[], View],
-        status: HasSnapshot,
+        status: Status,
         explain: Explain,
         delays: Callable[[], Delays] = tuple,
     ) -> None:
@@ -148,7 +149,7 @@ class _Question:
 
 def application(
     ask: Callable[[], View],
-    status: HasSnapshot,
+    status: Status,
     explain: Explain,
     delays: Callable[[], Delays] = tuple,
     hosts: frozenset[str] = frozenset({"localhost"}),
@@ -229,7 +230,7 @@ def _records(view: View, question: _Question) -> _Page:
     return _Page.of(view.found(question.text, question.zone, question.type), question.page)
 
 
-def _content(view: View, question: _Question, status: HasSnapshot, delays: Delays) -> dict[str, object]:
+def _content(view: View, question: _Question, status: Status, delays: Delays) -> dict[str, object]:
     return {
         "version": __version__,
         "view": view,
@@ -243,7 +244,7 @@ def _content(view: View, question: _Question, status: HasSnapshot, delays: Delay
     }
 
 
-def _items(path: str, view: View, question: _Question, status: HasSnapshot) -> dict[str, object]:
+def _items(path: str, view: View, question: _Question, status: Status) -> dict[str, object]:
     """What a path of the JSON shows."""
     if path == "/api/status":
         now = status.snapshot()

@@ -187,32 +187,18 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
     Counts names, not keys: an endpoint is one name however many records it has.  Only keys with
     ``owner_mark`` count as ours.
     """
-    deletes = plan.deletes
-    if len(deletes) < HELD_FROM:
-        return frozenset()
-    staying = {_name_key(change.key) for change in plan.puts}
-    going = {_name_key(change.key) for change in deletes} - staying
-    if len(going) < HELD_FROM:
-        return frozenset()
-    if _more_names(existing, owner_mark, len(going) / HELD_SHARE):
-        return frozenset()
-    gone = {change.key for change in deletes}
-    staying = {_name_key(key) for key, value in existing.items() if key not in gone and owner_mark in value}
-    going -= staying
-    if len(going) < HELD_FROM or len(going) <= HELD_SHARE * len(going | staying):
-        return frozenset()
-    return frozenset(gone)
-
-
-def _more_names(existing: Mapping[bytes, bytes], owner_mark: bytes, least: float) -> bool:
-    """Whether at least ``least`` names are ours; stops at the first that proves it."""
-    names: set[bytes] = set()
-    for key, value in existing.items():
-        if owner_mark in value:
-            names.add(_name_key(key))
-            if len(names) >= least:
-                return True
-    return False
+    gone = {change.key for change in plan.deletes}
+    going = set(map(_name_key, gone)) if len(gone) >= HELD_FROM else set()
+    going -= {_name_key(change.key) for change in plan.puts} if going else set()
+    staying: set[bytes] = set()
+    entries = iter(existing.items())
+    while len(going) >= HELD_FROM and len(going) > HELD_SHARE * (len(going) + len(staying)):
+        if (entry := next(entries, None)) is None:
+            return frozenset(gone)
+        if entry[0] not in gone and owner_mark in entry[1]:
+            staying.add(_name_key(entry[0]))
+            going.discard(_name_key(entry[0]))
+    return frozenset()
 
 
 def generations(

@@ -28,7 +28,7 @@ from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import DnsEndpoint, Event
 from kube2etcd.kube.store import Store
-from kube2etcd.metrics import Metrics, Snapshot, Status, watched
+from kube2etcd.metrics import Metrics, Status, watched
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import Changed, EventQueue, Listed, Rezoned
 from kube2etcd.sync.follower import EtcdFollower
@@ -105,8 +105,9 @@ class Webhook:
         self._feed = Feed(settings, queue) if queue is not None else None
         self.kinds = self._feed.kinds if self._feed is not None else ()
         self._stopped, self._wake, self._compared = False, threading.Event(), threading.Event()
-        self._compared_at = Status()
         self.provider = Provider(store, options(settings), hosts_file(settings), self._publish, metrics)
+        status.add(lambda: (self.provider.conditions(), ()))
+        status.beat("webhook")
         api = Api(self.provider, metrics)
         self._listener = Listener(api, HostPort(webhook.bind, webhook.port), webhook.allow)
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
@@ -129,20 +130,10 @@ class Webhook:
         self.provider.relist()
         self._wake.set()
 
-    def snapshot(self) -> Snapshot:
-        """The loop's status with the provider's conditions (`kube2etcd.http.server.HasSnapshot`)."""
-        conditions, loop = self.provider.conditions(), self._status.snapshot()
-        return structs.replace(
-            loop,
-            ready=loop.ready and not conditions,
-            reasons=tuple(dict.fromkeys((*conditions, *loop.reasons))),
-            heartbeat_age=max(loop.heartbeat_age, self._compared_at.snapshot().heartbeat_age),
-        )
-
     def _repair(self) -> None:
         while not self._stopped:
             self.provider.repair()
-            self._compared_at.beat()
+            self._status.beat("webhook")
             if self._feed is None:
                 self._status.report(True)
             self._compared.set()
@@ -214,9 +205,9 @@ def serve(
         ending.enter_context(signals(stop, queue))
         store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
         webhook = Webhook(settings, store, metrics, queue if with_etcd else None, status, corefile)
-        probes = ProbeServer(
-            settings.listen, corefile.snapshots(webhook) if corefile else webhook, metrics, KIND
-        )
+        if corefile is not None:
+            status.add(corefile.check)
+        probes = ProbeServer(settings.listen, status, metrics, KIND)
         _warn_of_open_api(settings)
         reconciler = (
             _reconciler(settings, webhook, queue, metrics, status, stop, ending) if with_etcd else None

@@ -34,7 +34,8 @@ def file(tmp_path: Path) -> Path:
 def ready(writer: CorefileWriter) -> tuple[bool, tuple[str, ...]]:
     loop = Status()
     loop.report(ready=True)
-    now = writer.snapshots(loop).snapshot()
+    loop.add(writer.check)
+    now = loop.snapshot()
     return now.ready, now.reasons
 
 

@@ -7,14 +7,15 @@ import requests
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, ProbeServer
-from kube2etcd.metrics import Metrics, Snapshot
+from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import HostPort
 
 
-class Said:
+class Said(Status):
     """A status as a test wants it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = Snapshot(True, (), 0.5)
 
     def snapshot(self) -> Snapshot:
