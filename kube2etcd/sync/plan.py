@@ -210,9 +210,12 @@ def generations(
     and deletes in the second, so no name is missing in between.
     """
     members_of: dict[bytes, list[changes.Change]] = {}
-    keys = (change.key for change in plan.changes)
+    keys = [change.key for change in plan.changes]
     for change, (common, _) in zip(plan.changes, groups.each(keys), strict=True):
-        members_of.setdefault(common, []).append(change)
+        members = members_of.get(common)
+        if members is None:
+            members = members_of[common] = []
+        members.append(change)
     adding: list[list[changes.Change]] = []
     taking: list[list[changes.Change]] = []
     deleting = bool(plan.deletes)

@@ -71,6 +71,11 @@ class Publisher:
             outer.name: [one.name for one in zones if one.name != outer.name and one.name.below(outer.name)]
             for outer in zones
         }
+        self._by_kind: dict[str, list[Zone]] = {}
+        for one in zones:
+            for kind in one.kinds:
+                self._by_kind.setdefault(kind, []).append(one)
+        self._divided = bool(self._external) or any(self._within.values())
         self.groups = Groups(self.layout, zones)
         self._selective = [one for one in zones if isinstance(one, ServicesZone) and one.follows_namespaces()]
 
@@ -143,10 +148,10 @@ class Publisher:
         if unit in self._zone_units:
             zone = self._zone_units[unit]
             return [(zone, zone.own())]
-        found = [(zone, zone.publish(unit, self.store)) for zone in self.zones if unit.kind in zone.kinds]
+        found = [(zone, zone.publish(unit, self.store)) for zone in self._by_kind.get(unit.kind, ())]
         if unit.kind != NAMES:
             for zone, published in found:
-                if self._within[zone.name] or self._external:
+                if self._divided:
                     self._leave_to_others(zone, published)
                 records = published.records
                 if records and isinstance(records[0].data, Alias):

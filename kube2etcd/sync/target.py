@@ -234,14 +234,14 @@ class Target:
         def batches() -> Iterator[changes.Batch]:
             nonlocal count
             for changed in refreshed:
-                new = sorted(key for key, former in changed.items() if former is None)
-                created = [
-                    Create(key, value)
-                    for key, value in publisher.desired.found(new)
-                    if value is not None and not publisher.is_pointer(key)
-                ]
-                written = {change.key for change in created}
-                self.mirror.desire({key: before for key, before in changed.items() if key not in written})
+                created: list[Change] = []
+                rest: Former = {}
+                for key, value in publisher.desired.found(changed):
+                    if value is None or changed[key] is not None or publisher.is_pointer(key):
+                        rest[key] = changed[key]
+                    else:
+                        created.append(Create(key, value))
+                self.mirror.desire(rest)
                 count += len(created)
                 if len(first) <= MANY:
                     first.extend(created)
