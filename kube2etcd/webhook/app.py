@@ -34,9 +34,8 @@ from kube2etcd.sync.events import Changed, EventQueue, Listed, Rezoned
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
-from kube2etcd.webhook.api import Api
+from kube2etcd.webhook.api import Api, Listener
 from kube2etcd.webhook.hosts import HostsFile, no_folder
-from kube2etcd.webhook.listener import Listener
 from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider, Publication
 from kube2etcd.webhook.state import REQUEST, FileStore, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from kube2etcd.settings import HostPort, Network
-from kube2etcd.webhook import listener
-from kube2etcd.webhook.api import MAX_BODY, MEDIA_TYPE
-from kube2etcd.webhook.listener import Listener
+from kube2etcd.webhook import api
+from kube2etcd.webhook.api import MAX_BODY, MEDIA_TYPE, Listener
 from tests.webhook.fakes import Client, a
 
 MESSAGE = json.dumps({"create": [a("foo.dtk.io")]}).encode()
@@ -91,7 +90,7 @@ def test_who_may_call(peer: str, allowed: bool) -> None:
         ipaddress.ip_network("fd00::/64"),
         ipaddress.ip_network("::ffff:198.51.100.0/120"),
     )
-    assert (listener.unwelcome(peer, from_a_page=False, allow=networks) == "") == allowed
+    assert (api.unwelcome(peer, from_a_page=False, allow=networks) == "") == allowed
 
 
 def test_a_body_as_large_as_it_may_be_is_taken(wires: Any) -> None:
@@ -215,7 +214,7 @@ def test_forwarding_headers_are_not_trusted(wires: Any, header: bytes) -> None:
 
 
 def test_a_request_that_comes_drop_by_drop_ends(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "ARRIVAL", 1)
+    monkeypatch.setattr(api, "ARRIVAL", 1)
     wire = wires()
     with wire.connect() as raw:
         raw.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n")
@@ -235,8 +234,8 @@ def test_a_request_that_comes_drop_by_drop_ends(wires: Any, monkeypatch: pytest.
 
 
 def test_too_many_connections_do_not_block_requests(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "ARRIVAL", 1)
-    monkeypatch.setattr(listener, "CONNECTIONS", 10)
+    monkeypatch.setattr(api, "ARRIVAL", 1)
+    monkeypatch.setattr(api, "CONNECTIONS", 10)
     wire = wires()
     with contextlib.ExitStack() as ending:
         for _ in range(20):
