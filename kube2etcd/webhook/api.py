@@ -417,13 +417,12 @@ class Listener(Server):
 
     def stop(self) -> None:
         """Accept no more requests, answer those in progress, stop."""
-        if self.thread.is_alive():
-            deadline = time.monotonic() + PATIENCE
-            self.waitress.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self.waitress))
-            self.waitress.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
-            # The last answers may still be in the buffers.
-            while time.monotonic() < deadline and self._unsent():
-                time.sleep(0.01)
+        deadline = time.monotonic() + PATIENCE
+        self.waitress.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self.waitress))
+        self.waitress.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
+        # The last answers may still be in the buffers.
+        while self._unsent() and time.monotonic() < deadline:
+            time.sleep(0.01)
         super().stop()
 
     def _unsent(self) -> bool:

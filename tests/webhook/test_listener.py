@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -251,3 +252,16 @@ def test_an_end_leaves_no_descriptor() -> None:
         assert raw.recv(100).startswith(b"HTTP/1.1 200 ")
         wire.listener.stop()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_an_answer_that_is_read_slowly_is_sent_to_its_end() -> None:
+    wire = Wire()
+    assert wire.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
+    with wire.connect() as raw:
+        raw.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        found = raw.recv(1)
+        stopping = threading.Thread(target=wire.listener.stop)
+        stopping.start()
+        found += read_all(raw)
+        stopping.join()
+    assert len(json.loads(found.partition(b"\r\n\r\n")[2])[0]["targets"]) == 9000

@@ -1,5 +1,8 @@
 """Changes to the state, and its encoding."""
 
+import json
+from typing import Any
+
 import pytest
 
 from kube2etcd.external import Domain, Endpoint, Property, parse_cluster_address
@@ -142,22 +145,27 @@ def test_the_same_state_is_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("fields", "why"),
     [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"version":"1"}',
-        b'{"version":2,"endpoints":[]}',
-        b'{"version":1}',
-        b'{"version":1,"endpoints":[5]}',
-        b'{"version":1,"endpoints":[],"domains":["a..b"]}',
-        b'{"version":1,"endpoints":[],"domains":[5]}',
-        b'{"version":1,"endpoints":[],"domains":5}',
-        b'{"version":1,"endpoints":[],"clusterIP":"x"}',
-        b"\xff",
+        ({"version": None}, "no state of kube2etcd webhook"),
+        ({"version": "1"}, "no state of kube2etcd webhook"),
+        ({"version": 2}, "upgrade it"),
+        ({"endpoints": None}, "no state of kube2etcd webhook"),
+        ({"endpoints": [5]}, "an endpoint is an object"),
+        ({"domains": ["a..b"]}, "is no domain"),
+        ({"domains": [5]}, "no state of kube2etcd webhook"),
+        ({"domains": 5}, "no state of kube2etcd webhook"),
+        ({"clusterIP": "x"}, "is not an IP address"),
     ],
 )
-def test_invalid_states(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"."):
+def test_invalid_states(fields: dict[str, Any], why: str) -> None:
+    given = {"version": 1, "domains": [], "clusterIP": "", "endpoints": []}
+    assert decode(json.dumps(given).encode()) == State()
+    with pytest.raises(ValueError, match=why):
+        decode(json.dumps(given | fields).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"[" * 9999])
+def test_no_state_at_all(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no state of kube2etcd webhook"):
         decode(data)

@@ -1,5 +1,7 @@
 """The state in a file."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -113,3 +115,19 @@ def test_the_folder_is_created_or_an_error(tmp_path: Path, monkeypatch: pytest.M
     other = FileStore(tmp_path / "file" / "state.json")
     with pytest.raises(NotStored, match=r"folder cannot be made: .*; make it, or write another --state-file"):
         other.check(State(), 0)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks(store: FileStore, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    store.save(STATE, 0)
+    assert store.load() == STATE
+
+
+def test_a_file_that_cannot_be_read(store: FileStore) -> None:
+    store.path.mkdir(parents=True)
+    with pytest.raises(NotStored, match="cannot be read"):
+        store.load()
