@@ -8,41 +8,233 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import msgspec
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProtocolError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    InsecureRequestWarning,
+    ProtocolError,
+    ReadTimeoutError,
+)
 
-from kube2etcd.errors import ApiError, ApiTooLarge, ApiUnavailable, SettingsError
-from kube2etcd.kube.credentials import ClusterSettings, fingerprint, read_access
-from kube2etcd.kube.failures import ends_handshake, explain_failure, public_url, refusal
-from kube2etcd.kube.transport import Abort, Session, arriving, lending, lines, running
+from kube2etcd import __version__
+from kube2etcd.errors import ApiError, ApiTooLarge, ApiTruncated, ApiUnavailable, SettingsError
+from kube2etcd.kube.credentials import Access, ClusterSettings, fingerprint, read_access
+from kube2etcd.kube.failures import (
+    ApiSilent,
+    check_urls,
+    ends_handshake,
+    explain_failure,
+    public_url,
+    refusal,
+)
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS."""
 
+READ_SIZE: Final = 1 << 18
+"""Upper bound of one read; what has arrived is delivered at once."""
+
+MAX_LINE: Final = 32 << 20
+"""No object is larger than etcd takes (about 1.5 MiB); a longer line is no event."""
+
+# The kernel probes a silent peer after 30 s, then each 15 s, and gives up after three: 75 s.
+# This finds a dead peer; the read timeout finds one that is up but hangs.
+_KEEPALIVE: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    ),
+)
+
 _log = logging.getLogger(__name__)
 
+_running = threading.local()
+"""Of the request that this thread is making: its :class:`Abort`, and whether the connection is ``fresh``."""
 
-class _Request(msgspec.Struct, frozen=True):
-    """A request, to be sent once or again."""
 
-    method: str
-    path: str
-    params: Mapping[str, str]
-    limits: urllib3.Timeout
-    connecting: float
-    """Seconds for TCP and TLS, named in errors."""
-    seconds: float
-    """Seconds for the answer, named in errors."""
-    headers: Mapping[str, str] = {}
-    body: bytes | None = None
+class Abort:
+    """Lets another thread abort a request in flight, whatever it waits for.
+
+    One per user of the connection.  ``trigger`` shuts the socket down, which wakes a reader at once
+    (a timeout would not), and stays in force for later requests until ``reset``.  urllib3's own
+    ``HTTPResponse.shutdown`` needs the head of an answer, which a server that hangs never sends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self.triggered = False
+
+    def trigger(self) -> None:
+        """Abort the request in flight and every later one."""
+        with self._lock:
+            self.triggered = True
+            for one in self._sockets:
+                _shut_down(one)
+
+    def reset(self) -> None:
+        """Let requests through again."""
+        with self._lock:
+            self.triggered = False
+
+    @contextlib.contextmanager
+    def over(self) -> Iterator[None]:
+        """Within this block, this object can abort the request of the calling thread."""
+        _running.abort, _running.fresh = self, False
+        try:
+            yield
+        finally:
+            _running.abort = None
+            with self._lock:
+                for one in self._sockets:
+                    one.close()
+                self._sockets.clear()
+
+    def attach(self, sock: socket.socket) -> None:
+        """Have a socket shut down on ``trigger``; at once if that has happened already.
+
+        A duplicate: the TLS handshake moves the descriptor into another object, and the duplicate
+        reaches the connection before, during and after.
+        """
+        twin = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        with self._lock:
+            self._sockets.append(twin)
+            if self.triggered:
+                _shut_down(twin)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it may not be connected yet
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Connection(HTTPConnection):
+    """Attaches its socket to the `Abort` of the request that uses it."""
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        _running.fresh = True
+        _running.abort.attach(sock)
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None and not _running.fresh:
+            _running.abort.attach(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except TimeoutError as error:
+            # urllib3 calls it a timeout of a read, which has more time than the handshake.
+            raise ConnectTimeoutError(self, "no TLS handshake") from error
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Session:
+    """One reading of the credentials, with the pool that belongs to it.
+
+    :raises SettingsError: they name no server or proxy that can be asked, or a file that cannot be used.
+    """
+
+    def __init__(self, access: Access, generation: int) -> None:
+        check_urls(access.host, access.proxy)
+        self.access = access
+        self.server = public_url(access.host)
+        self.generation = generation
+        self.doubtful = False
+        """Whether the server may have ended a handshake because of our certificate."""
+        self.fingerprint = fingerprint(access.files)
+        if not access.verify:
+            urllib3.disable_warnings(InsecureRequestWarning)
+        options: dict[str, Any] = {"socket_options": list(_KEEPALIVE), "maxsize": 16, "retries": False}
+        context = access.context()
+        if context is not None:
+            options["ssl_context"] = context
+            options["cert_reqs"] = "CERT_REQUIRED" if access.verify else "CERT_NONE"
+            if access.server_name:
+                options["server_hostname"] = access.server_name
+        self.pool: urllib3.PoolManager = (
+            urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
+        )
+        self.pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    @property
+    def stale(self) -> bool:
+        """Whether the credentials must be reloaded before the next request."""
+        return self.doubtful or fingerprint(self.access.files) != self.fingerprint
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        limits: Mapping[str, float],
+        abort: Abort,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> urllib3.BaseHTTPResponse:
+        """The head of the answer, whatever its status; renews an expired token."""
+        if abort.triggered:
+            raise ApiUnavailable("the request was aborted")
+        send = partial(
+            self.pool.request,
+            method,
+            self.access.host + target,
+            body=body,
+            timeout=urllib3.Timeout(**limits),
+            redirect=False,
+            preload_content=False,
+        )
+        try:
+            authorization = self.access.refresh() if self.access.refresh else self.access.authorization
+            headers = {"Accept": "application/json", "User-Agent": f"kube2etcd/{__version__}", **headers}
+            if authorization:
+                headers["Authorization"] = authorization
+            try:
+                return send(headers=headers)
+            except ProtocolError:
+                # The server closed an idle connection just as we reused it: retry once on a new one.
+                if _running.fresh or abort.triggered:
+                    raise
+                self.pool.clear()
+                return send(headers=headers)
+        except (HTTPError, OSError, ValueError) as error:
+            if self.access.cert_file and ends_handshake(error):
+                self.doubtful = True
+            # A ValueError may quote the offending header, so its text is dropped.
+            cause = None if isinstance(error, ValueError) else error
+            connecting = isinstance(error, ConnectTimeoutError) or "total" not in limits
+            raise self.explain(error, limits["connect" if connecting else "total"], abort) from cause
+
+    def explain(self, error: Exception, seconds: float, abort: Abort, *, whole: bool = False) -> ApiError:
+        """The error for a failure below HTTP, within ``seconds``."""
+        if abort.triggered:
+            return ApiUnavailable("the request was aborted")
+        return explain_failure(self.server, error, seconds, whole=whole)
 
 
 class ApiConnection:
@@ -59,7 +251,7 @@ class ApiConnection:
         """
         self._settings = settings
         self._lock = threading.Lock()
-        self._session = Session(read_access(settings), 0)
+        self._session = _Session(read_access(settings), 0)
         self.reloads = 0
         """Number of credential reloads."""
         if not self._session.access.verify:
@@ -68,7 +260,7 @@ class ApiConnection:
     @property
     def server(self) -> str:
         """The server's URL without secrets."""
-        return public_url(self._session.access.host)
+        return self._session.server
 
     def get(
         self,
@@ -100,21 +292,19 @@ class ApiConnection:
         :raises ApiError: anything but a complete 2xx answer, as the class that says what to do; a 409 is
             `kube2etcd.kube.failures.ApiRefused`.
         """
+        abort = abort or Abort()
         deadline = time.monotonic() + timeout
-        connecting = min(CONNECT_TIMEOUT, timeout)
-        limits = urllib3.Timeout(total=timeout, connect=connecting)
+        limits = {"total": timeout, "connect": min(CONNECT_TIMEOUT, timeout)}
         # API objects shrink to a tenth, which is cheaper than encrypting them uncompressed.
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        with lending(abort):
-            session, response = self._send(
-                _Request(method, path, params, limits, connecting, timeout, headers, body), abort
-            )
+        with abort.over():
+            session, response = self._send(method, path, params, limits, abort, headers, body)
             try:
                 return _read_all(response, deadline, timeout, max_bytes)
             except (HTTPError, OSError, ValueError) as error:
-                raise self._explain(session, timeout, abort, error, whole=True) from error
+                raise session.explain(error, timeout, abort, whole=True) from error
             finally:
                 response.close()  # back in the pool if it was read to its end, gone otherwise
 
@@ -128,25 +318,25 @@ class ApiConnection:
         read_timeout: float,
         abort: Abort | None = None,
     ) -> Iterator[Iterator[bytes]]:
-        """Open an answer that arrives line by line (`kube2etcd.kube.transport.lines`).
+        """Open an answer that arrives line by line; the lines come without their ends.
 
         ``connect_timeout`` holds for TCP, for TLS and for the answer's first byte; after that the
         stream may be silent for ``read_timeout`` seconds.
 
-        :raises ApiError: as for :meth:`get`; later, while iterating, :class:`ApiUnavailable`.
+        :raises ApiError: as for :meth:`request`.  Later, while iterating, `ApiTruncated`: the last line has
+            no end, `ApiSilent`: nothing came for the read timeout, `ApiUnavailable`: the connection broke.
         """
-        limits = urllib3.Timeout(connect=connect_timeout, read=connect_timeout)
-        with lending(abort):
+        abort = abort or Abort()
+        limits = {"connect": connect_timeout, "read": connect_timeout}
+        with abort.over():
             # Uncompressed: a proxy might buffer a line to compress it with the next.
-            session, response = self._send(
-                _Request("GET", path, params, limits, connect_timeout, connect_timeout), abort
-            )
+            session, response = self._send("GET", path, params, limits, abort)
             try:
                 # The first byte is here: from now on silence means something else.
                 connection = response.connection
                 if connection is not None and getattr(connection, "sock", None) is not None:
                     connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
-                yield lines(response, partial(self._explain, session, read_timeout, abort))
+                yield _lines(response, partial(session.explain, seconds=read_timeout, abort=abort))
             finally:
                 # Never back into the pool: the rest of the stream is unread.
                 response.close()
@@ -157,68 +347,38 @@ class ApiConnection:
 
     # -- inner
 
-    def _send(self, request: _Request, abort: Abort | None) -> tuple[Session, urllib3.BaseHTTPResponse]:
-        session = self._current_session()
-        response = self._send_once(session, request, abort)
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        limits: Mapping[str, float],
+        abort: Abort,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
+        """The head of a 2xx answer, and the credentials that it took."""
+        query = "?" + urlencode(params) if params else ""
+        request = method, quote(path) + query, limits, abort, headers or {}, body
+        session = self._session
+        if session.stale:
+            session = self._reload(session.generation)
+        response = session.send(*request)
         # The token may have been replaced; without one a server may answer 403 instead.
         anonymous = response.status == 403 and session.access.files and not session.access.known
         if response.status == 401 or anonymous:
             response.close()
             session = self._reload(session.generation)
-            response = self._send_once(session, request, abort)
+            response = session.send(*request)
         if 200 <= response.status < 300:
             return session, response
+        secret = session.access.authorization.partition(" ")[2]
         try:
-            raise refusal(
-                public_url(session.access.host),
-                response,
-                request.path,
-                request.params,
-                known=session.access.known,
-                secret=session.access.authorization.partition(" ")[2],
-            )
+            raise refusal(session.server, response, path, params, known=session.access.known, secret=secret)
         finally:
             response.close()
 
-    def _send_once(
-        self, session: Session, request: _Request, abort: Abort | None
-    ) -> urllib3.BaseHTTPResponse:
-        if abort is not None and abort.triggered:
-            raise ApiUnavailable("the request was aborted")
-        query = "?" + urlencode(request.params) if request.params else ""
-        send = partial(
-            session.pool.request,
-            request.method,
-            session.access.host + quote(request.path) + query,
-            body=request.body,
-            timeout=request.limits,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
-        try:
-            headers = {**session.headers(), **request.headers}
-            try:
-                return send(headers=headers)
-            except ProtocolError:
-                # The server closed an idle connection just as we reused it: retry once on a new one.
-                if running.fresh or (abort is not None and abort.triggered):
-                    raise
-                session.pool.clear()
-                return send(headers=headers)
-        except (HTTPError, OSError, ValueError) as error:
-            if session.access.cert_file and ends_handshake(error):
-                session.doubtful = True
-            # A ValueError may quote the offending header, so its text is dropped.
-            cause = None if isinstance(error, ValueError) else error
-            seconds = request.connecting if isinstance(error, ConnectTimeoutError) else request.seconds
-            raise self._explain(session, seconds, abort, error) from cause
-
-    def _current_session(self) -> Session:
-        session = self._session
-        return self._reload(session.generation) if session.stale else session
-
-    def _reload(self, seen: int) -> Session:
+    def _reload(self, seen: int) -> _Session:
         """Read the credentials again, unless another thread has done so since ``seen``."""
         with self._lock:
             old = self._session
@@ -227,7 +387,7 @@ class ApiConnection:
             files = old.access.files
             before = fingerprint(files)
             try:
-                new = Session(read_access(self._settings), old.generation + 1)
+                new = _Session(read_access(self._settings), old.generation + 1)
                 if new.access.files == files:
                     new.fingerprint = before  # what was written while we read is read the next time
                 if old.access.known and not new.access.known and new.fingerprint == old.fingerprint:
@@ -242,21 +402,21 @@ class ApiConnection:
             old.pool.clear()
             return new
 
-    @staticmethod
-    def _explain(
-        session: Session, seconds: float, abort: Abort | None, error: Exception, *, whole: bool = False
-    ) -> ApiError:
-        if abort is not None and abort.triggered:
-            return ApiUnavailable("the request was aborted")
-        return explain_failure(public_url(session.access.host), error, seconds, whole=whole)
+
+def _arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives: chunks, or whatever was read of an unchunked one."""
+    if getattr(response, "chunked", False):
+        yield from response.stream(READ_SIZE, decode_content=True)
+        return
+    while part := response.read1(READ_SIZE):
+        yield part
 
 
 def _read_all(
     response: urllib3.BaseHTTPResponse, deadline: float, timeout: float, max_bytes: int | None
 ) -> bytes:
-    parts = []
-    size = 0
-    for chunk in arriving(response):
+    parts, size = [], 0
+    for chunk in _arriving(response):
         parts.append(chunk)
         size += len(chunk)
         if max_bytes is not None and size > max_bytes:
@@ -264,3 +424,25 @@ def _read_all(
         if time.monotonic() > deadline:
             raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
     return b"".join(parts)
+
+
+def _lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> Iterator[bytes]:
+    """The lines of an unbounded answer, each yielded on arrival, without their ends."""
+    begun = bytearray()
+    try:
+        for chunk in _arriving(response):
+            first, *rest = chunk.split(b"\n")
+            begun += first
+            if not rest:
+                if len(begun) > MAX_LINE:
+                    raise ApiTruncated(f"a line of the watch has more than {MAX_LINE} bytes and no end")
+                continue
+            whole = [bytes(begun), *rest]
+            begun = bytearray(whole.pop())
+            yield from filter(None, whole)
+    except (ReadTimeoutError, TimeoutError) as error:
+        raise ApiSilent(str(explain(error))) from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise explain(error) from error
+    if begun:
+        raise ApiTruncated(f"the watch ended in the middle of a line, after {len(begun)} bytes of it")

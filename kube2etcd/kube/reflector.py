@@ -25,11 +25,10 @@ from kube2etcd.errors import (
     ApiTooMany,
     ApiUnavailable,
 )
-from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.codec import decode_event, decode_list
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
-from kube2etcd.kube.transport import Abort
 
 PAGE_SIZE: Final = 500
 """Objects per page: usually about 2 MB of JSON, so a list never needs much memory at once."""

@@ -20,12 +20,11 @@ from kube2etcd.errors import (
     ApiTooMany,
     ApiUnavailable,
 )
-from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.codec import decode_list
 from kube2etcd.kube.credentials import ClusterSettings, read_access
 from kube2etcd.kube.failures import ApiRefused, explain_failure
 from kube2etcd.kube.objects import KINDS
-from kube2etcd.kube.transport import Abort
 from tests.kube.scripted import (
     SECRET,
     Answer,

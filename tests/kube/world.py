@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiUnavailable
-from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.reflector import Reflector
-from kube2etcd.kube.transport import Abort
 
 SERVICES = KINDS["services"]
 VMIS = KINDS["virtualmachineinstances"]
