@@ -372,9 +372,8 @@ class ApiConnection:
             response = session.send(*request)
         if 200 <= response.status < 300:
             return session, response
-        secret = session.access.authorization.partition(" ")[2]
         try:
-            raise refusal(session.server, response, path, params, known=session.access.known, secret=secret)
+            raise refusal(session.access, response, method, path, params)
         finally:
             response.close()
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct, ValidationError, field
 
-from kube2etcd.errors import ApiTruncated, ApiUnavailable
+from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiTruncated, ApiUnavailable
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.wire import WIRES, Wire, WireObject
 
@@ -77,7 +77,7 @@ def _decoder(*fields: Any) -> msgspec.json.Decoder[Any]:
 
 _CODECS: Final[Mapping[str, _Codec]] = {name: _Codec(wire) for name, wire in WIRES.items()}
 
-_CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
+CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
 _raw_list = msgspec.json.Decoder(_RawList)
 _line = msgspec.json.Decoder(_Line)
@@ -189,6 +189,7 @@ def decode_event(kind: Kind, line: bytes) -> Event:
     """Read one line of a watch.
 
     :raises ApiTruncated: the line is not an event at all.
+    :raises ApiError: an event of type ERROR, as the class that says what to do.
     """
     try:
         return _decode_line(kind, line)
@@ -199,7 +200,7 @@ def decode_event(kind: Kind, line: bytes) -> Event:
 def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
         known = _CODECS[kind.name].event.decode(line)
-        if known.type in _CHANGES:
+        if known.type in CHANGES:
             one, version = known.object.read(), known.object.metadata.resource_version
             return Event(known.type, one, one.metadata.namespace, one.metadata.name, version)
     except ValueError:
@@ -208,19 +209,27 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
         event = _line.decode(line)
         if event.type == "ERROR":
-            status = msgspec.convert(event.object, _Status)
-            # Some put a server in between that names the reason alone, which is what clients go by.
-            code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
-            return Event("ERROR", code=code, message=status.message or status.reason or "no reason given")
+            raise _error_of(kind, msgspec.convert(event.object, _Status))
     except ValueError as error:
         raise ApiTruncated(f"a line of the watch of {kind.resource} is no event: {error}") from error
     namespace, name, version = _identity(event.object)
-    if event.type not in _CHANGES:
+    if event.type not in CHANGES:
         return Event(event.type, resource_version=version if event.type == "BOOKMARK" else "")
     one = convert_object(kind, event.object)
     if isinstance(one, Rejected):
         return Event(event.type, None, namespace, name, version, rejected=one)
     return Event(event.type, one, namespace, name, version)
+
+
+def _error_of(kind: Kind, status: _Status) -> ApiError:
+    """The error of an ERROR event; its codes are those of HTTP."""
+    # Some put a server in between that names the reason alone, which is what clients go by.
+    code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
+    said = status.message or status.reason or "no reason given"
+    message = f"the watch of {kind.resource} ended with an error: {said} ({code})"
+    if code == 429:
+        return ApiTooMany(message, 1.0)
+    return {410: ApiGone, 401: ApiForbidden, 403: ApiForbidden}.get(code, ApiUnavailable)(message)
 
 
 def shallow(text: bytes) -> bytes:

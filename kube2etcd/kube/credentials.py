@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -238,19 +238,78 @@ def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
 # -- faults of a kubeconfig, since messages of the package may quote a token
 
 
-def _check_kubeconfig(paths: Sequence[Path], context: str | None) -> None:
-    """Find out why the files, merged, could not be used; ``context`` None is the current one.
+class _Context(msgspec.Struct):
+    cluster: str | None = None
+
+
+class _Entry(msgspec.Struct):
+    """An entry of any list."""
+
+    name: str
+    cluster: dict[str, Any] | None = None
+    user: dict[str, Any] | None = None
+    context: _Context | None = None
+
+
+class _Config(msgspec.Struct, rename="kebab"):
+    clusters: list[_Entry] | None = None
+    users: list[_Entry] | None = None
+    contexts: list[_Entry] | None = None
+    current_context: str | None = None
+
+
+def _check_kubeconfig(paths: Sequence[Path], asked: str | None) -> None:
+    """Find out why the files, merged, could not be used; ``asked`` is the context, None the current one.
 
     :raises SettingsError: it shows.
     """
-    merged: dict[str, Any] = {"clusters": [], "users": [], "contexts": []}
-    current = None
-    for path in paths:
-        one = _read_mapping(path)
-        for kind, entries in merged.items():
-            entries += _entries(path, kind, one.get(kind))
-        current = one.get("current-context", current)
-    _check_context(":".join(map(str, paths)), merged, current, context)
+    configs = [_read_config(path) for path in paths]
+    clusters = {one.name for config in configs for one in config.clusters or ()}
+    contexts = {one.name: one.context for config in configs for one in config.contexts or ()}
+    current = next((one.current_context for one in reversed(configs) if one.current_context is not None), "")
+    kubeconfig = f"the kubeconfig {':'.join(map(str, paths))}"
+    if not contexts:
+        raise SettingsError(f"{kubeconfig} has no contexts, so it names no cluster; name another file")
+    more = f" and {len(contexts) - _SHOWN} more" if len(contexts) > _SHOWN else ""
+    choice = f"with --context: {', '.join([*contexts][:_SHOWN])}{more}"
+    wanted = current if asked is None else asked
+    if asked is None and not current:
+        raise SettingsError(f"{kubeconfig} has no current context; name one {choice}")
+    if wanted not in contexts:
+        no = f" has no context {wanted!r}" if asked else f"'s current context {wanted!r} is not in it"
+        raise SettingsError(f"{kubeconfig}{no}; name one {choice}")
+    cluster = (contexts[wanted] or _Context()).cluster
+    if cluster not in clusters:
+        raise SettingsError(
+            f"{kubeconfig} has no cluster {cluster!r}, which its context {wanted!r} names;"
+            f" name another context {choice}"
+        )
+
+
+def _read_config(path: Path) -> _Config:
+    import yaml
+
+    try:
+        documents = [one for one in yaml.safe_load_all(path.read_text("utf-8")) if one is not None]
+        if len(documents) == 1:
+            return msgspec.convert(documents[0], _Config)
+        why = f"holds {len(documents)} documents; leave one"
+        if not documents:
+            why = "is empty; write one there, or name another file"
+    except OSError:
+        return _Config()
+    except UnicodeDecodeError as error:
+        why = f"is not UTF-8 (byte {error.start}); is it the right file?"
+    except yaml.YAMLError as error:
+        # The parser's own text may quote the line, and the line may hold a token.
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
+        why = f"is not YAML{where}; correct it, or name another file"
+    except msgspec.ValidationError as error:
+        why = f"is malformed: {error}"
+    except RecursionError:
+        why = "is nested too deeply; is it the right file?"
+    raise SettingsError(f"the kubeconfig {path} {why}") from None
 
 
 def _refuse_non_file(path: Path) -> None:
@@ -262,79 +321,6 @@ def _refuse_non_file(path: Path) -> None:
     if path.exists():
         raise SettingsError(
             f"the kubeconfig {path} is no file that can be read again and again; write it to one"
-        )
-
-
-def _read_mapping(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            f"the kubeconfig {path} is not UTF-8 (byte {error.start}); is it the right file?"
-        ) from None
-    try:
-        documents = [one for one in yaml.safe_load_all(text) if one is not None]
-    except yaml.YAMLError as error:
-        # The parser's own text may quote the line, and the line may hold a token.
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
-        raise SettingsError(
-            f"the kubeconfig {path} is not YAML{where}; correct it, or name another file"
-        ) from None
-    except RecursionError:
-        raise SettingsError(f"the kubeconfig {path} is nested too deeply; is it the right file?") from None
-    if not documents:
-        raise SettingsError(f"the kubeconfig {path} is empty; write one there, or name another file")
-    if len(documents) > 1:
-        raise SettingsError(f"the kubeconfig {path} holds {len(documents)} documents; leave one")
-    if not isinstance(documents[0], dict):
-        raise _malformed(path, "it is no mapping of clusters, users and contexts")
-    return documents[0]
-
-
-def _entries(path: Path, kind: str, found: Any) -> list[Mapping[str, Any]]:
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise _malformed(path, f"{kind} is no list")
-    inside = kind.removesuffix("s")
-    for number, entry in enumerate(found):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise _malformed(path, f"{kind}[{number}] has no name: TEXT")
-        if entry.get(inside) is not None and not isinstance(entry[inside], dict):
-            raise _malformed(path, f"{kind}[{number}].{inside} is no mapping")
-    return found
-
-
-def _malformed(path: Path, why: str) -> SettingsError:
-    return SettingsError(f"the kubeconfig {path} is malformed: {why}")
-
-
-def _check_context(names: str, merged: Mapping[str, Any], current: Any, asked: str | None) -> None:
-    known = [entry["name"] for entry in merged["contexts"]]
-    if not known:
-        raise SettingsError(
-            f"the kubeconfig {names} has no contexts, so it names no cluster; name another file"
-        )
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    choice = f"--context: {', '.join(known[:_SHOWN])}{more}"
-    if asked is None and not current:
-        raise SettingsError(f"the kubeconfig {names} has no current context; name one with {choice}")
-    wanted = current if asked is None else asked
-    if wanted not in known:
-        what = (
-            f"'s current context {wanted!r} is not in it" if asked is None else f" has no context {wanted!r}"
-        )
-        raise SettingsError(f"the kubeconfig {names}{what}; name one with {choice}")
-    inside = next(entry for entry in merged["contexts"] if entry["name"] == wanted).get("context") or {}
-    if inside.get("cluster") not in [entry["name"] for entry in merged["clusters"]]:
-        raise SettingsError(
-            f"the kubeconfig {names} has no cluster {inside.get('cluster')!r}, which its context {wanted!r}"
-            f" names; name another context with {choice}"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +33,13 @@ from kube2etcd.errors import (
     SettingsError,
 )
 
+if TYPE_CHECKING:
+    from kube2etcd.kube.credentials import Access
+
+
+_RESOURCE: Final = re.compile(r"/(?:api|apis/([^/]+))/[^/]+/(?:namespaces/([^/]+)/)?([^/]+)")
+_VERBS: Final = {"GET": "list", "POST": "create", "PUT": "update", "DELETE": "delete"}
+
 
 class ApiRefused(ApiUnavailable):
     """400, 422 and the like: the server will not take this very request; ``status`` says which."""
@@ -46,56 +54,40 @@ class ApiSilent(ApiUnavailable):
 
 
 def refusal(
-    server: str,
-    response: urllib3.BaseHTTPResponse,
-    path: str,
-    params: Mapping[str, str],
-    *,
-    known: bool,
-    secret: str,
+    access: Access, response: urllib3.BaseHTTPResponse, method: str, path: str, params: Mapping[str, str]
 ) -> ApiError:
-    """The error for a status other than 2xx.
-
-    ``server`` is its public URL, ``known`` whether the request had credentials, and ``secret`` a text that
-    must not appear in the message even if the server echoes it.
-    """
-    status = response.status
-    asked = _asked(path, params)
-    said = _said(response, secret)
-    answer = f"({status}: {said})" if said else f"({status})"
+    """The error for a status other than 2xx, in answer to a request with the credentials ``access``."""
+    status, server = response.status, public_url(access.host)
+    said = _said(response, access.authorization.partition(" ")[2])
+    cannot = f"{server}: cannot {_asked(method, path, params)} " + (
+        f"({status}: {said})" if said else f"({status})"
+    )
+    retry_after = _retry_after(response.headers.get("Retry-After"))
     if status == 401:
-        who = "the credentials are not accepted" if known else "the request had no credentials"
+        who = "the credentials are not accepted" if access.known else "the request had no credentials"
         return ApiForbidden(
-            f"{server}: cannot {asked} {answer}; {who}: "
+            f"{cannot}; {who}: "
             "correct the token, certificate or exec plugin of the kubeconfig or service account"
         )
     if status == 403:
         # With anonymous auth enabled, a request without credentials gets 403 rather than 401.
-        anonymous = (
-            ""
-            if known
-            else "; the request had no credentials: is a user or exec plugin missing in the kubeconfig?"
-        )
+        anonymous = "; the request had no credentials: is a user or exec plugin missing in the kubeconfig?"
         return ApiForbidden(
-            f"{server}: cannot {asked} {answer}; grant this to our account with RBAC{anonymous}"
+            f"{cannot}; grant this to our account with RBAC{'' if access.known else anonymous}"
         )
     if status == 404 and re.fullmatch(r'namespaces "[^"]*" not found', said):
-        return ApiNotFound(f"{server}: cannot {asked} {answer}; create the namespace")
+        return ApiNotFound(f"{cannot}; create the namespace")
     if status == 404:
-        return ApiNotFound(f"{server}: cannot {asked} (404); this kind is not installed there")
+        return ApiNotFound(f"{cannot}; this kind is not installed there")
     if status == 410:
-        return ApiGone(f"{server}: cannot {asked} {answer}; the resourceVersion is too old")
-    retry_after = _retry_after(response.headers.get("Retry-After"))
+        return ApiGone(f"{cannot}; the resourceVersion is too old")
     if status == 429 or (status >= 500 and retry_after is not None):
-        return ApiTooMany(
-            f"{server}: cannot {asked} yet {answer}; the server asks to wait",
-            1.0 if retry_after is None else retry_after,
-        )
+        return ApiTooMany(f"{cannot}; the server asks to wait", 1.0 if retry_after is None else retry_after)
     if status >= 500:
-        return ApiUnavailable(f"{server}: cannot {asked} {answer}; retrying")
+        return ApiUnavailable(f"{cannot}; retrying")
     if 300 <= status < 400:
         return ApiUnavailable(f"{server} redirects elsewhere ({status}); is it a Kubernetes API server?")
-    return ApiRefused(f"{server}: cannot {asked} {answer}", status)
+    return ApiRefused(cannot, status)
 
 
 def _said(response: urllib3.BaseHTTPResponse, secret: str) -> str:
@@ -156,21 +148,15 @@ def _retry_after(value: str | None) -> float | None:
         return 1.0  # a date; the API server writes seconds, so a proxy did: be brief and ask again
 
 
-def _asked(path: str, params: Mapping[str, str]) -> str:
+def _asked(method: str, path: str, params: Mapping[str, str]) -> str:
     """In words: ``list endpointslices.discovery.k8s.io in namespace demo``."""
-    verb = "watch" if params.get("watch") in ("true", "1") else "list"
-    parts = path.strip("/").split("/")
-    if parts[:1] == ["api"]:
-        group, rest = "", parts[2:]
-    elif parts[:1] == ["apis"] and len(parts) > 1:
-        group, rest = "." + parts[1], parts[3:]
-    else:
+    found = _RESOURCE.match(path)
+    if found is None:
         return f"get {path}"
-    if not rest:
-        return f"get {path}"
-    if len(rest) >= 3 and rest[0] == "namespaces":
-        return f"{verb} {rest[2]}{group} in namespace {rest[1]}"
-    return f"{verb} {rest[0]}{group}"
+    group, namespace, resource = found.groups()
+    verb = "watch" if "watch" in params else _VERBS[method]
+    where = f" in namespace {namespace}" if namespace else ""
+    return f"{verb} {resource}{f'.{group}' if group else ''}{where}"
 
 
 def explain_failure(server: str, error: Exception, seconds: float, *, whole: bool) -> ApiError:

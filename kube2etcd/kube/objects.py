@@ -148,7 +148,7 @@ class Rejected(Struct, frozen=True, gc=False):
 class Event(Struct, frozen=True, gc=False):
     """One line of a watch.
 
-    ``type`` is ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, or a type unknown to us.
+    ``type`` is ADDED, MODIFIED, DELETED, BOOKMARK, or a type unknown to us.
     An object that cannot be read leaves ``object`` empty and says so in ``rejected``;
     namespace and name are known all the same, and for DELETED they are all one needs.
     """
@@ -159,9 +159,6 @@ class Event(Struct, frozen=True, gc=False):
     name: str = ""
     resource_version: str = ""
     rejected: Rejected | None = None
-    code: int = 0
-    """Of an ERROR: the HTTP status it stands for."""
-    message: str = ""
 
 
 class Kind(Struct, frozen=True, gc=False):

@@ -26,7 +26,7 @@ from kube2etcd.errors import (
     ApiUnavailable,
 )
 from kube2etcd.kube.client import Abort, ApiConnection
-from kube2etcd.kube.codec import decode_event, decode_list
+from kube2etcd.kube.codec import CHANGES, Page, decode_event, decode_list
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 
@@ -74,9 +74,7 @@ Known = Callable[[str, list[ApiObject]], list[ApiObject]]
 class Sink(Protocol):
     """Where a Reflector delivers; called from the reflector's thread, never after ``stop``."""
 
-    def replace(
-        self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]
-    ) -> None:
+    def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
         """Take a complete list: these are all objects there are."""
         ...
 
@@ -168,7 +166,7 @@ class Reflector:
         inactivity: float = INACTIVITY_TIMEOUT,
         connect_timeout: float = CONNECT_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], object] | None = None,
+        wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         rng: random.Random | None = None,
     ) -> None:
         self.kind = kind
@@ -185,8 +183,7 @@ class Reflector:
         self._progressed = True
         """Whether a watch delivered or lasted since the version was last too old."""
         self._unknown_types: set[str] = set()
-        self._wake = threading.Event()
-        self._wait = wait or self._wake.wait
+        self._wake, self._wait = threading.Event(), wait
         self._thread: threading.Thread | None = None
         # Guarded by the lock, as other threads set them.
         self._lock = threading.Lock()
@@ -266,29 +263,27 @@ class Reflector:
             _log.debug("%s: listing again: %s", self.kind.name, reason)
         try:
             try:
-                objects, rejected, version = self._list_in_pages(PAGE_SIZE)
+                whole = self._list_in_pages(PAGE_SIZE)
             except ApiGone:
                 # The continue token expired, or the server has compacted: one piece cannot expire.
-                objects, rejected, version = self._list_in_pages(0)
+                whole = self._list_in_pages(0)
         except ApiError:
             with self._lock:  # still requested
                 self._relist_reason = self._relist_reason or reason
             raise
         if self._stop.is_set():
             raise _Interrupted
-        self._sink.replace(self.kind, objects, version, rejected)
-        self._version = version
+        self._sink.replace(self.kind, whole.items, whole.rejected)
+        self._version = whole.resource_version
 
-    def _list_in_pages(self, size: int) -> tuple[list[ApiObject], list[Rejected], str]:
-        """One complete list, with its version; ``size`` 0 asks for one piece.
+    def _list_in_pages(self, size: int) -> Page:
+        """One complete list as one page; ``size`` 0 asks for one piece.
 
         Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
         in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
         has already written, and in one piece however large.
         """
-        objects: list[ApiObject] = []
-        rejected: list[Rejected] = []
-        version = ""
+        whole: Page | None = None
         seen: set[str] = set()
         params = self._selectors | ({"limit": str(size)} if size else {})
         while True:
@@ -303,11 +298,11 @@ class Reflector:
                 continue
             self.bytes_read += len(body)
             page = decode_list(self.kind, body)
-            objects += self._known(self.kind.name, page.items)
-            rejected += page.rejected
-            version = version or page.resource_version
+            whole = whole or Page([], [], page.resource_version)
+            whole.items.extend(self._known(self.kind.name, page.items))
+            whole.rejected.extend(page.rejected)
             if not page.continue_:
-                return objects, rejected, version
+                return whole
             if page.continue_ in seen:
                 raise ApiUnavailable(f"the list of {self.kind.resource} does not end: its pages repeat")
             seen.add(page.continue_)
@@ -370,9 +365,7 @@ class Reflector:
                     self._health.well()
 
     def _on_event(self, event: Event) -> None:
-        if event.type == "ERROR":
-            raise _error_of(self.kind, event)
-        if event.type in ("ADDED", "MODIFIED", "DELETED"):
+        if event.type in CHANGES:
             self._sink.apply(self.kind, event)
             self._progressed = True
         elif event.type != "BOOKMARK":
@@ -395,29 +388,5 @@ class Reflector:
         if isinstance(error, (ApiNotFound, ApiForbidden)):
             # The kind may have been reinstalled, or our rights changed.
             self._version = ""
-        seconds = self._health.failed(error)
-        if isinstance(error, ApiTooMany):
-            self._pause_for_server(seconds)
-        else:
-            self._wait(seconds)
-
-    def _pause_for_server(self, seconds: float) -> None:
-        """A wait that only ``stop`` may cut short."""
-        until = self._clock() + seconds
-        while not self._stop.is_set() and (left := until - self._clock()) > 0:
-            with self._lock:
-                if not self._stop.is_set():
-                    self._wake.clear()
-            self._wait(left)
-
-
-def _error_of(kind: Kind, event: Event) -> ApiError:
-    """The error for an ERROR event; its codes are those of HTTP."""
-    message = f"the watch of {kind.resource} ended with an error: {event.message} ({event.code})"
-    if event.code == 410:
-        return ApiGone(message)
-    if event.code in (401, 403):
-        return ApiForbidden(message)
-    if event.code == 429:
-        return ApiTooMany(message, 1.0)
-    return ApiUnavailable(message)
+        # A relist does not cut a wait short that the server asked for.
+        self._wait(self._stop if isinstance(error, ApiTooMany) else self._wake, self._health.failed(error))

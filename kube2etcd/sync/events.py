@@ -164,9 +164,7 @@ class EventQueue:
                 events.append(one)
         return events
 
-    def replace(
-        self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]
-    ) -> None:
+    def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
         """A reflector's complete list."""
         self.put(Listed(kind.name, objects, rejected))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.errors import ApiTruncated, ApiUnavailable
+from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiTruncated, ApiUnavailable
 from kube2etcd.kube.codec import DEEPEST, decode_event, decode_list, shallow
 from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
 from tests.kube.bodies import META, SERVICES, body
@@ -159,17 +159,21 @@ def test_bookmark(meta: dict[str, Any], version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message"),
+    ("status", "error", "message"),
     [
-        ({"code": 410, "reason": "Expired", "message": "too old"}, 410, "too old"),
-        ({"code": 500, "reason": "InternalError", "message": None}, 500, "InternalError"),
-        ({"code": None}, 0, "no reason given"),
+        ({"code": 410, "reason": "Expired", "message": "too old"}, ApiGone, "too old (410)"),
+        ({"code": 429}, ApiTooMany, "(429)"),
+        ({"code": 403, "message": "no"}, ApiForbidden, "no (403)"),
+        ({"code": 500, "reason": "InternalError", "message": None}, ApiUnavailable, "InternalError (500)"),
+        ({"code": None}, ApiUnavailable, "no reason given (0)"),
     ],
-    ids=["gone", "reason only", "nothing"],
+    ids=["gone", "too many", "forbidden", "reason only", "nothing"],
 )
-def test_error_event(status: dict[str, Any], code: int, message: str) -> None:
-    event = decode_event(SERVICES, line("ERROR", status))
-    assert (event.type, event.code, event.message, event.object) == ("ERROR", code, message, None)
+def test_error_event(status: dict[str, Any], error: type[ApiError], message: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        decode_event(SERVICES, line("ERROR", status))
+    assert type(caught.value) is error
+    assert str(caught.value).endswith(message)
 
 
 def test_unknown_event_type_is_passed_on() -> None:

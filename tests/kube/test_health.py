@@ -24,7 +24,7 @@ def test_very_short_watches_back_off() -> None:
     assert max(world.waits) <= BACKOFF_LIMIT
     assert "ended after" in str(world.sink.errors[0])
     # Opening alone is no health: that would alternate for ever.
-    assert world.sink.told == [("replace", [], "10"), "healthy"] + ["failing"] * 12
+    assert world.sink.told == [("replace", []), "healthy"] + ["failing"] * 12
     assert set(world.sink.since) == {1000.0}
 
 
@@ -33,7 +33,7 @@ def test_after_very_short_watches_health_shows_with_the_first_line_of_a_longer_o
     world.lists(page()).watches()
     world.watches(bookmark("11"), world.clock.passes(60), bookmark("12"), world.lived)
     world.run()
-    assert world.sink.told == [("replace", [], "10"), "healthy", "failing", "healthy"]
+    assert world.sink.told == [("replace", []), "healthy", "failing", "healthy"]
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["ended by the server", "silent"])
@@ -44,7 +44,7 @@ def test_after_very_short_watches_health_shows_without_any_line_in_the_next_watc
     silence: list[Step] = [ApiSilent("nothing came for 90 s")] if silent else []
     world.watches(world.clock.passes(INACTIVITY_TIMEOUT), *silence).watches(world.lived)
     world.run()
-    assert world.sink.told == [("replace", [], "10"), "healthy", "failing", "healthy"]
+    assert world.sink.told == [("replace", []), "healthy", "failing", "healthy"]
 
 
 def test_backoff_starts_afresh_after_a_healthy_watch() -> None:
@@ -88,7 +88,7 @@ def test_an_absent_optional_kind_is_polled_and_logged_once(caplog: pytest.LogCap
     assert world.waits == [OPTIONAL_RETRY] * 5
     assert sum("not installed" in r.getMessage() for r in caplog.records) == 1
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
-    assert world.sink.told == ["failing"] * 5 + [("replace", ["vm"], "10"), "healthy"]
+    assert world.sink.told == ["failing"] * 5 + [("replace", ["vm"]), "healthy"]
 
 
 def test_the_same_failure_is_logged_once_and_another_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ def test_pages_are_one_list() -> None:
     world = World()
     world.lists(page("a", token="t1")).lists(page("b", token="t2")).lists(page("c")).watches(world.lived)
     world.run()
-    assert world.sink.lists == [("replace", ["a", "b", "c"], "10")]
+    assert world.sink.lists == [("replace", ["a", "b", "c"])]
     assert [p.get("continue") for verb, p in world.asked if verb == "list"] == [None, "t1", "t2"]
 
 
@@ -42,7 +42,7 @@ def test_expired_continue_token_lists_in_one_piece() -> None:
     world.lists(page("a", token="t")).lists(ApiGone("the provided continue parameter is too old"))
     world.lists(page("a", "b", version="50")).watches(world.lived)
     world.run()
-    assert world.sink.lists == [("replace", ["a", "b"], "50")]
+    assert world.sink.lists == [("replace", ["a", "b"])]
     assert world.asked[2] == ("list", {})
 
 
@@ -53,7 +53,7 @@ def test_a_page_that_is_too_large_is_asked_for_again_with_fewer_objects() -> Non
         world.lists(ApiTooLarge("more than we take"))
     world.lists(page("b", token="u")).lists(page("c")).watches(world.lived)
     world.run()
-    assert world.sink.lists == [("replace", ["a", "b", "c"], "10")]
+    assert world.sink.lists == [("replace", ["a", "b", "c"])]
     limits = [(p.get("continue"), p["limit"]) for verb, p in world.asked if verb == "list"]
     assert limits == [(None, "500"), ("t", "500"), ("t", "62"), ("t", "7"), ("t", "1"), ("u", "1")]
 
@@ -65,7 +65,7 @@ def test_pages_that_repeat_are_no_list(tokens: list[str]) -> None:
         world.lists(page("a", token=token))
     world.lists(page("a")).watches(world.lived)
     world.run()
-    assert world.sink.lists == [("replace", ["a"], "10")]
+    assert world.sink.lists == [("replace", ["a"])]
     assert "repeat" in str(world.sink.errors[0])
 
 
@@ -84,7 +84,7 @@ def test_an_error_is_never_an_empty_list(failure: Step, error: type[ApiError]) -
     world = World()
     world.lists(failure).lists(page("a")).watches(world.lived)
     world.run()
-    assert world.sink.told == ["failing", ("replace", ["a"], "10"), "healthy"]
+    assert world.sink.told == ["failing", ("replace", ["a"]), "healthy"]
     assert type(world.sink.errors[0]) is error
     assert len(world.waits) == 1
 
@@ -94,14 +94,14 @@ def test_an_error_in_the_second_page_delivers_nothing_of_the_first() -> None:
     world.lists(page("a", token="t")).lists(ApiUnavailable("500"))
     world.lists(page("a", token="t")).lists(page("b")).watches(world.lived)
     world.run()
-    assert world.sink.told == ["failing", ("replace", ["a", "b"], "10"), "healthy"]
+    assert world.sink.told == ["failing", ("replace", ["a", "b"]), "healthy"]
 
 
 def test_an_empty_list_is_a_list() -> None:
     world = World()
     null_items = b'{"kind":"ServiceList","metadata":{"resourceVersion":"5"},"items":null}'
     world.lists(null_items).watches(world.lived).run()
-    assert world.sink.lists == [("replace", [], "5")]
+    assert world.sink.lists == [("replace", [])]
 
 
 @pytest.mark.parametrize(("version", "then"), [("99", "99"), ("", "10")], ids=["a version", "none"])
@@ -109,7 +109,7 @@ def test_bookmarks_move_the_version_and_are_not_delivered(version: str, then: st
     world = World().lists(page())
     world.watches(bookmark(version), world.lived).watches(world.lived).run()
     assert world.versions()[1] == then
-    assert world.sink.told == [("replace", [], "10"), "healthy"]
+    assert world.sink.told == [("replace", []), "healthy"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_silent_watch_is_opened_anew_without_alarm() -> None:
     for _ in range(3):
         world.watches(world.clock.passes(INACTIVITY_TIMEOUT), ApiSilent("nothing came for 90 s"))
     world.watches(world.lived).run()
-    assert world.sink.told == [("replace", ["a"], "10"), "healthy"]
+    assert world.sink.told == [("replace", ["a"]), "healthy"]
     assert world.versions()[:4] == ["10"] * 4
     assert world.waits == []
 

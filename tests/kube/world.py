@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -47,10 +48,8 @@ class Sink:
         self.errors: list[ApiError] = []
         self.since: list[float] = []
 
-    def replace(
-        self, kind: Kind, objects: list[ApiObject], resource_version: str, rejected: list[Rejected]
-    ) -> None:
-        self.told.append(("replace", [o.metadata.name for o in objects], resource_version))
+    def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
+        self.told.append(("replace", [o.metadata.name for o in objects]))
         self.rejected += rejected
 
     def apply(self, kind: Kind, event: Event) -> None:
@@ -163,13 +162,11 @@ class World(ApiConnection):
         assert verb == expected, f"the script says {expected}, the reflector asked for {verb}"
         return steps
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, until: threading.Event, seconds: float) -> None:
         self.waits.append(seconds)
         if self.on_wait:
             self.on_wait.popleft()()
-            self.clock.now += seconds / 2
-        else:
-            self.clock.now += seconds
+        self.clock.now += seconds / 2 if until.is_set() else seconds
 
     # shorthands
 

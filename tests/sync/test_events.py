@@ -43,7 +43,7 @@ def test_a_reflector_speaks() -> None:
     queue = EventQueue()
     one, odd = Service(Metadata("shop", "web")), Rejected("services", "shop", "odd", "odd")
     event = Event("ADDED", one, "shop", "web")
-    queue.replace(SERVICES, [one], "7", [odd])
+    queue.replace(SERVICES, [one], [odd])
     queue.apply(SERVICES, event)
     queue.healthy(SERVICES)
     assert queue.drain(0.0) == [
