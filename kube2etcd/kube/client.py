@@ -161,11 +161,10 @@ class _Session:
     :raises SettingsError: they name no server or proxy that can be asked, or a file that cannot be used.
     """
 
-    def __init__(self, access: Access, generation: int) -> None:
+    def __init__(self, access: Access) -> None:
         check_urls(access.host, access.proxy)
         self.access = access
         self.server = public_url(access.host)
-        self.generation = generation
         self.doubtful = False
         """Whether the server may have ended a handshake because of our certificate."""
         self.fingerprint = fingerprint(access.files)
@@ -251,7 +250,7 @@ class ApiConnection:
         """
         self._settings = settings
         self._lock = threading.Lock()
-        self._session = _Session(read_access(settings), 0)
+        self._session = _Session(read_access(settings))
         self.reloads = 0
         """Number of credential reloads."""
         if not self._session.access.verify:
@@ -362,13 +361,13 @@ class ApiConnection:
         request = method, quote(path) + query, limits, abort, headers or {}, body
         session = self._session
         if session.stale:
-            session = self._reload(session.generation)
+            session = self._reload(session)
         response = session.send(*request)
         # The token may have been replaced; without one a server may answer 403 instead.
         anonymous = response.status == 403 and session.access.files and not session.access.known
         if response.status == 401 or anonymous:
             response.close()
-            session = self._reload(session.generation)
+            session = self._reload(session)
             response = session.send(*request)
         if 200 <= response.status < 300:
             return session, response
@@ -377,16 +376,16 @@ class ApiConnection:
         finally:
             response.close()
 
-    def _reload(self, seen: int) -> _Session:
+    def _reload(self, seen: _Session) -> _Session:
         """Read the credentials again, unless another thread has done so since ``seen``."""
         with self._lock:
             old = self._session
-            if old.generation != seen:
+            if old is not seen:
                 return old
             files = old.access.files
             before = fingerprint(files)
             try:
-                new = _Session(read_access(self._settings), old.generation + 1)
+                new = _Session(read_access(self._settings))
                 if new.access.files == files:
                     new.fingerprint = before  # what was written while we read is read the next time
                 if old.access.known and not new.access.known and new.fingerprint == old.fingerprint:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, ValidationError, field
+from msgspec.json import Decoder
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiTruncated, ApiUnavailable
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.wire import WIRES, Wire, WireObject
+
+_T = TypeVar("_T")
 
 DEEPEST: Final = 100
 """Levels kept; all fields we read lie within twelve."""
@@ -40,16 +43,16 @@ class _ListMetadata(Wire):
     continue_: str | None = field(default=None, name="continue")
 
 
-class _RawList(Wire):
+class _List(Wire, Generic[_T]):
     kind: str = ""
     metadata: _ListMetadata | None = None
     # Absent and null differ: an empty list has null or [], an answer of another kind has no items.
-    items: list[Raw] | msgspec.UnsetType | None = msgspec.UNSET
+    items: list[_T] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class _Line(Wire):
+class _Line(Wire, Generic[_T]):
     type: str
-    object: Any
+    object: _T
 
 
 class _Status(Wire):
@@ -61,26 +64,20 @@ class _Status(Wire):
 class _Codec:
     """Decoders of one kind, built once."""
 
-    def __init__(self, wire: type[WireObject]) -> None:
-        self.wire = wire
-        self.item: msgspec.json.Decoder[WireObject] = msgspec.json.Decoder(wire)
-        items = list[wire] | msgspec.UnsetType | None  # type: ignore[valid-type]
-        self.list = _decoder(
-            ("kind", str, ""), ("metadata", _ListMetadata | None, None), ("items", items, msgspec.UNSET)
-        )
-        self.event = _decoder(("type", str), ("object", wire))
-
-
-def _decoder(*fields: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(msgspec.defstruct("_Body", fields, bases=(Wire,), frozen=True, gc=False))
+    def __init__(self, wire: Any) -> None:
+        self.wire: type[WireObject] = wire
+        self.item: Decoder[WireObject] = Decoder(wire)
+        self.list: Decoder[_List[WireObject]] = Decoder(_List[wire])
+        self.line: Decoder[_Line[WireObject]] = Decoder(_Line[wire])
 
 
 _CODECS: Final[Mapping[str, _Codec]] = {name: _Codec(wire) for name, wire in WIRES.items()}
 
 CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
+"""Types of the events that carry an object."""
 
-_raw_list = msgspec.json.Decoder(_RawList)
-_line = msgspec.json.Decoder(_Line)
+_raw_list = Decoder(_List[Raw])
+_plain_line = Decoder(_Line[Any])
 
 
 def read_object(kind: Kind, raw: Raw | bytes) -> ApiObject | Rejected:
@@ -199,7 +196,7 @@ def decode_event(kind: Kind, line: bytes) -> Event:
 
 def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
-        known = _CODECS[kind.name].event.decode(line)
+        known = _CODECS[kind.name].line.decode(line)
         if known.type in CHANGES:
             one, version = known.object.read(), known.object.metadata.resource_version
             return Event(known.type, one, one.metadata.namespace, one.metadata.name, version)
@@ -207,7 +204,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
         pass
     # Bookmarks, errors, and objects with nulls or faults.
     try:
-        event = _line.decode(line)
+        event = _plain_line.decode(line)
         if event.type == "ERROR":
             raise _error_of(kind, msgspec.convert(event.object, _Status))
     except ValueError as error:
@@ -215,10 +212,10 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
     namespace, name, version = _identity(event.object)
     if event.type not in CHANGES:
         return Event(event.type, resource_version=version if event.type == "BOOKMARK" else "")
-    one = convert_object(kind, event.object)
-    if isinstance(one, Rejected):
-        return Event(event.type, None, namespace, name, version, rejected=one)
-    return Event(event.type, one, namespace, name, version)
+    result = convert_object(kind, event.object)
+    if isinstance(result, Rejected):
+        return Event(event.type, None, namespace, name, version, result)
+    return Event(event.type, result, namespace, name, version)
 
 
 def _error_of(kind: Kind, status: _Status) -> ApiError:

@@ -59,9 +59,8 @@ def refusal(
     """The error for a status other than 2xx, in answer to a request with the credentials ``access``."""
     status, server = response.status, public_url(access.host)
     said = _said(response, access.authorization.partition(" ")[2])
-    cannot = f"{server}: cannot {_asked(method, path, params)} " + (
-        f"({status}: {said})" if said else f"({status})"
-    )
+    answer = f"({status}: {said})" if said else f"({status})"
+    cannot = f"{server}: cannot {_asked(method, path, params)} {answer}"
     retry_after = _retry_after(response.headers.get("Retry-After"))
     if status == 401:
         who = "the credentials are not accepted" if access.known else "the request had no credentials"
@@ -72,9 +71,8 @@ def refusal(
     if status == 403:
         # With anonymous auth enabled, a request without credentials gets 403 rather than 401.
         anonymous = "; the request had no credentials: is a user or exec plugin missing in the kubeconfig?"
-        return ApiForbidden(
-            f"{cannot}; grant this to our account with RBAC{'' if access.known else anonymous}"
-        )
+        cannot += "; grant this to our account with RBAC"
+        return ApiForbidden(cannot if access.known else cannot + anonymous)
     if status == 404 and re.fullmatch(r'namespaces "[^"]*" not found', said):
         return ApiNotFound(f"{cannot}; create the namespace")
     if status == 404:

@@ -82,12 +82,12 @@ def _missing(document: Any) -> str:
 def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
     """Every object of the text with its place, lists unfolded."""
     try:
-        documents = _read(text)
-    except Unreadable as error:
-        raise ObjectsError(f"{source} cannot be read as YAML or JSON: {error}") from None
-    for number, document in enumerate(documents, 1):
-        if document is not None:
-            yield from _unfold(document, f"document {number}")
+        for number, document in enumerate(_read(text), 1):
+            if document is not None:
+                yield from _unfold(document, f"document {number}")
+    except (Unreadable, RecursionError) as error:
+        why = error if isinstance(error, Unreadable) else "it is nested too deeply"
+        raise ObjectsError(f"{source} cannot be read as YAML or JSON: {why}") from None
 
 
 def _read(text: str | bytes) -> list[Any]:
@@ -99,31 +99,17 @@ def _read(text: str | bytes) -> list[Any]:
         return read_documents(text)
 
 
-def _unfold(document: Any, place: str) -> Iterator[tuple[str, Any]]:
-    waiting = [(place, document)]
-    while waiting:
-        place, one = waiting.pop()
-        within = _within(one, place)
-        if within is None:
-            yield place, one
-        else:
-            waiting += reversed(within)
-
-
-def _within(one: Any, place: str) -> list[tuple[str, Any]] | None:
-    """What a list holds, each with its place; None for what is no list."""
-    if isinstance(one, list):
-        return [(f"{place}[{number}]", item) for number, item in enumerate(one)]
+def _unfold(one: Any, place: str) -> Iterator[tuple[str, Any]]:
     kind = one.get("kind") if isinstance(one, dict) else None
-    if not isinstance(kind, str) or not kind.endswith("List") or "items" not in one:
-        return None
-    items, place = one["items"], f"{place}.items"
-    if items is not None and not isinstance(items, list):
-        return [(place, items)]
-    # A ServiceList as the API writes it names kind and version once, not in every item.
-    above = {"apiVersion": one.get("apiVersion"), "kind": kind.removesuffix("List")}
-    inherited = above if above["kind"] else {}
-    return [
-        (f"{place}[{number}]", {**inherited, **item} if isinstance(item, dict) else item)
-        for number, item in enumerate(items or ())
-    ]
+    if isinstance(kind, str) and kind.endswith("List") and "items" in one:
+        items, place = [] if one["items"] is None else one["items"], f"{place}.items"
+        # A ServiceList as the API writes it names kind and version once, not in every item.
+        if kind != "List" and isinstance(items, list):
+            above = {"apiVersion": one.get("apiVersion"), "kind": kind.removesuffix("List")}
+            items = [above | item if isinstance(item, dict) else item for item in items]
+        yield from _unfold(items, place)
+    elif isinstance(one, list):
+        for number, item in enumerate(one):
+            yield from _unfold(item, f"{place}[{number}]")
+    else:
+        yield place, one
