@@ -298,14 +298,11 @@ class ApiConnection:
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        with abort.over():
-            session, response = self._send(method, path, params, limits, abort, headers, body)
+        with self._exchange(method, path, params, limits, abort, headers, body) as (session, response):
             try:
                 return _read_all(response, deadline, timeout, max_bytes)
             except (HTTPError, OSError, ValueError) as error:
                 raise session.explain(error, timeout, abort, whole=True) from error
-            finally:
-                response.close()  # back in the pool if it was read to its end, gone otherwise
 
     @contextlib.contextmanager
     def stream(
@@ -327,18 +324,13 @@ class ApiConnection:
         """
         abort = abort or Abort()
         limits = {"connect": connect_timeout, "read": connect_timeout}
-        with abort.over():
-            # Uncompressed: a proxy might buffer a line to compress it with the next.
-            session, response = self._send("GET", path, params, limits, abort)
-            try:
-                # The first byte is here: from now on silence means something else.
-                connection = response.connection
-                if connection is not None and getattr(connection, "sock", None) is not None:
-                    connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
-                yield _lines(response, partial(session.explain, seconds=read_timeout, abort=abort))
-            finally:
-                # Never back into the pool: the rest of the stream is unread.
-                response.close()
+        # Uncompressed: a proxy might buffer a line to compress it with the next.
+        with self._exchange("GET", path, params, limits, abort, {}, None) as (session, response):
+            # The first byte is here: from now on silence means something else.
+            connection = response.connection
+            if connection is not None and getattr(connection, "sock", None) is not None:
+                connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
+            yield _lines(response, partial(session.explain, seconds=read_timeout, abort=abort))
 
     def close(self) -> None:
         """Close idle connections."""
@@ -346,35 +338,37 @@ class ApiConnection:
 
     # -- inner
 
-    def _send(
+    @contextlib.contextmanager
+    def _exchange(
         self,
         method: str,
         path: str,
         params: Mapping[str, str],
         limits: Mapping[str, float],
         abort: Abort,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> tuple[_Session, urllib3.BaseHTTPResponse]:
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Iterator[tuple[_Session, urllib3.BaseHTTPResponse]]:
         """The head of a 2xx answer, and the credentials that it took."""
         query = "?" + urlencode(params) if params else ""
-        request = method, quote(path) + query, limits, abort, headers or {}, body
-        session = self._session
-        if session.stale:
-            session = self._reload(session)
-        response = session.send(*request)
-        # The token may have been replaced; without one a server may answer 403 instead.
-        anonymous = response.status == 403 and session.access.files and not session.access.known
-        if response.status == 401 or anonymous:
-            response.close()
-            session = self._reload(session)
+        request = method, quote(path) + query, limits, abort, headers, body
+        with abort.over():
+            session = self._session
+            if session.stale:
+                session = self._reload(session)
             response = session.send(*request)
-        if 200 <= response.status < 300:
-            return session, response
-        try:
-            raise refusal(session.access, response, method, path, params)
-        finally:
-            response.close()
+            # The token may have been replaced; without one a server may answer 403 instead.
+            anonymous = response.status == 403 and session.access.files and not session.access.known
+            if response.status == 401 or anonymous:
+                response.close()
+                session = self._reload(session)
+                response = session.send(*request)
+            try:
+                if not 200 <= response.status < 300:
+                    raise refusal(session.access, response, method, path, params)
+                yield session, response
+            finally:
+                response.close()  # back in the pool if it was read to its end, gone otherwise
 
     def _reload(self, seen: _Session) -> _Session:
         """Read the credentials again, unless another thread has done so since ``seen``."""
