@@ -30,11 +30,14 @@ wire.install()  # before etcd3 is imported for the first time
 
 import etcd3  # noqa: E402
 
-__all__ = ["EtcdConnection", "EtcdSettings", "Pending", "Stream"]
+__all__ = ["EtcdConnection", "EtcdSettings", "Pending"]
 
 log = logging.getLogger(__name__)
 
-_Token: TypeAlias = tuple[tuple[str, str], ...] | None
+Token: TypeAlias = tuple[tuple[str, str], ...] | None
+
+#: What `EtcdConnection.failed` takes, beside the ValueError of a channel that another thread has just closed.
+RPC_ERRORS = (grpc.RpcError, grpc.FutureCancelledError)
 
 _OPTIONS = (
     # Back within half a second when the server is; gRPC's own pause grows to two minutes.
@@ -66,7 +69,7 @@ class Channel:
     def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
         """Read the TLS files as they are now (OSError, ValueError); sends nothing yet."""
         self.endpoint = endpoint
-        self.token: _Token = None
+        self.token: Token = None
         tls: dict[str, str] = {}
         if endpoint.tls:
             # gRPC takes an empty file for none, and then trusts authorities of its own.
@@ -113,7 +116,7 @@ class Pending(msgspec.Struct):
     method: str
     request: Message
     channel: Channel
-    token: _Token
+    token: Token
     """What it was sent with."""
     future: Any
     again: bool = True
@@ -123,7 +126,7 @@ class Pending(msgspec.Struct):
         """The answer, within the timeout; `EtcdError`."""
         try:
             return self.future.result()
-        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+        except RPC_ERRORS as error:
             failure = self.connection.failed(self.channel, self.method, error)
             # Rejected before execution, so even a write may be sent again.
             rejected = self.again and isinstance(failure, EtcdUnauthenticated)
@@ -133,43 +136,6 @@ class Pending(msgspec.Struct):
         second = self.connection.start(self.method, self.request)
         second.again = False
         return second.result()
-
-
-class Stream:
-    """A stream of answers; ``cancel`` ends it from any thread."""
-
-    def __init__(self, connection: EtcdConnection, requests: Iterator[Message]) -> None:
-        self._connection = connection
-        self._channel = connection.current()
-        self._token = self._channel.token
-        try:
-            self._call = self._channel.stream(requests)
-        except ValueError as error:  # another thread has just closed this channel
-            raise connection.failed(self._channel, "Watch", error) from error
-
-    @property
-    def server(self) -> str:
-        """The server at the other end, for messages."""
-        return str(self._channel.endpoint)
-
-    def __iter__(self) -> Iterator[Message]:
-        try:
-            yield from self._call
-        except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            raise self._connection.failed(self._channel, "Watch", error) from error
-
-    def cancel(self) -> None:
-        """End it; harmless when it has ended."""
-        self._call.cancel()
-
-    def renew(self) -> bool:
-        """Get a new token in place of the stale one that the stream was opened with."""
-        return self._connection.renew(self._channel, self._token)
-
-    def give_up(self) -> None:
-        """The server is silent: leave its channel, and end every request on it."""
-        self._connection.leave(self._channel)
-        self.cancel()
 
 
 class EtcdConnection(Failover[Channel]):
@@ -191,10 +157,6 @@ class EtcdConnection(Failover[Channel]):
             raise self.failed(channel, method, error) from error
         return Pending(self, method, request, channel, token, future)
 
-    def stream(self, requests: Iterator[Message]) -> Stream:
-        """Open a watch stream."""
-        return Stream(self, requests)
-
     def leave(self, conn: Channel, turn: int = 1) -> None:
         """Close this channel if it is still current; the next request makes one to the ``turn``-th server on.
 
@@ -214,9 +176,9 @@ class EtcdConnection(Failover[Channel]):
         if (channel := self._current) is not None:
             channel.close()
 
-    # -- for Pending and Stream
+    # -- for `Pending` and the watch
 
-    def renew(self, channel: Channel, stale: _Token) -> bool:
+    def renew(self, channel: Channel, stale: Token) -> bool:
         """Get a new token with the password file re-read; False if that cannot help."""
         with self._lock:
             if self.settings.user is None or self._closed:

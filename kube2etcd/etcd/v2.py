@@ -10,12 +10,11 @@ but it can be read by its path.  So each hidden directory is noted in a visible 
 
 from __future__ import annotations
 
-import functools
 import logging
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from msgspec import structs
 
@@ -29,7 +28,6 @@ from kube2etcd.etcd.changes import (
     KeyStore,
     Put,
     ServerHealth,
-    Snapshot,
     WatchBatch,
     WatchEvent,
 )
@@ -40,8 +38,6 @@ log = logging.getLogger(__name__)
 
 # More than the thousand events that etcd remembers.
 _OWN_WRITES = 4000
-# Seconds between checks whether the watch is to stop.
-_TICK = 0.1
 # A later index than etcd can ever have.
 _NEVER = 2**62
 
@@ -57,19 +53,13 @@ class Tree:
     def __init__(self, prefix: str) -> None:
         self.prefix = "/" + prefix.strip("/")
         self.notes = f"{self.prefix}/{self.NOTES}"
+        segment = r"(?!\.\.?(?:/|$))[^/|\ufffd]+"
+        self._listed = re.compile(rf"{re.escape(self.prefix)}/(?!{self.NOTES}/)(?:{segment}/)*(?!_){segment}")
 
     def path(self, key: bytes) -> str:
         """The path of ``key``; EtcdRefused where the tree cannot hold it, or no listing could show it."""
         path = key.decode(errors="replace")
-        segments = path.split("/")[1:]
-        odd = any(segment in ("", ".", "..") or self.SLASH in segment for segment in segments)
-        if (
-            odd
-            or "\ufffd" in path
-            or segments[-1].startswith("_")
-            or not path.startswith(self.prefix + "/")
-            or path.startswith(self.notes + "/")
-        ):
+        if not self._listed.fullmatch(path):
             raise EtcdRefused("the v2 API cannot hold such a key where it can be listed")
         return path
 
@@ -96,24 +86,8 @@ class _ChangedError(EtcdRefused):
     """A key to be deleted is not as it was read."""
 
 
-@dataclass(slots=True)
-class _Tally:
-    """The outcome of the changes so far."""
-
-    progress: Callable[[int], None] | None = None
-    written: int = 0
-    refused: list[tuple[Change, str]] = field(default_factory=list)
-    changed: list[bytes] = field(default_factory=list)
-
-    def add(self, change: Change, outcome: EtcdRefused | None) -> None:
-        if isinstance(outcome, _ChangedError):
-            self.changed.append(change.key)
-        elif outcome is not None:
-            self.refused.append((change, str(outcome)))
-        else:
-            self.written += 1
-            if self.progress is not None:
-                self.progress(self.written)
+_Outcome = tuple[Change, EtcdRefused | None]
+"""A change, and why it was not made."""
 
 
 class V2Store(KeyStore):
@@ -124,7 +98,7 @@ class V2Store(KeyStore):
             raise ValueError("a store of v2 keys has one prefix, which is not the root")
         self._connection = connection
         self._tree = Tree(prefixes[0].decode())
-        # etcd's index at the last snapshot or write.
+        # etcd's index at the last reading or write.
         self._seen = 0
         # modifiedIndex of each key that was read or written.
         self._known: dict[bytes, int] = {}
@@ -140,84 +114,82 @@ class V2Store(KeyStore):
         self._removing: set[str] = set()
         self._lock = threading.Lock()
 
-    def snapshot(self) -> Snapshot:
-        """All keys under the prefix: the listed ones at one index, the hidden ones then or later."""
-        # Tidying up must not fail because etcd lost its data: no snapshot would ever succeed again.
+    def read(self, begin: Begin) -> int:
+        """As `KeyStore` says, as one page: the listed keys at one index, the hidden ones then or later."""
+        # Tidying up must not fail because etcd lost its data: no reading would ever succeed again.
         self._seen = 0
-        self._delete_all((), _Tally())
-        known: dict[bytes, int] = {}
-        entries: dict[bytes, bytes] = {}
-
-        def take(node: Node | None) -> bool:
-            before = len(known)
-            for one in node.files() if node is not None else ():
-                key = one.key.encode()
-                entries[key], known[key] = one.value.encode(), one.modified
-            return len(known) > before
-
+        for _ in self._delete(()):
+            pass
+        get = self._connection.get
         # A quorum read: a member that lags must not say what there is.
-        listed = self._connection.get(self._tree.prefix, recursive="true", quorum="true")
-        take(listed.node)
-        read = functools.partial(self._connection.get_since, listed.index)
-        notes = read(self._tree.notes).node
-        self._noted = {self._tree.noted(note.key) for note in notes.files()} if notes is not None else set()
-        for directory, reply in self._connection.together(read, sorted(self._noted)):
-            if isinstance(reply, EtcdRefused):
-                raise reply  # an error is never an empty directory
-            if not take(reply.node):
-                # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
-                self._found_empty.add(directory)
-        self._known, self._seen = known, listed.index
+        listed = get(self._tree.prefix, recursive="true", quorum="true")
+
+        def hidden(directory: str) -> Reply:
+            reply = get(directory, recursive="true")
+            if (
+                reply.index < listed.index
+            ):  # another member, which lags; a quorum costs an entry in etcd's log
+                reply = get(directory, recursive="true", quorum="true")
+            return reply.since(listed.index)
+
+        noted = {self._tree.noted(note.key) for note in hidden(self._tree.notes).files()}
+        ordered = sorted(noted)
+        # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
+        found_empty: set[str] = set()
+        nodes = list(listed.files())
+        for directory, reply in zip(ordered, self._connection.together(hidden, ordered), strict=True):
+            inside = list(reply.files())
+            nodes += inside
+            if not inside:
+                found_empty.add(directory)
+        self._known = {node.key.encode(): node.modified for node in nodes}
+        self._noted, self._found_empty, self._seen = noted, found_empty, listed.index
         with self._lock:
             # Later writes were lost with etcd's data, and their indices come again.
             self._own = {index: event for index, event in self._own.items() if index <= listed.index}
-        return Snapshot(listed.index, entries)
-
-    def read(self, begin: Begin) -> int:
-        """Give all keys of a `snapshot` as one page, if there are any; returns its index."""
-        snapshot, take = self.snapshot(), begin()
-        if snapshot.entries:
-            take(snapshot.entries.items())
-        return snapshot.revision
+        take = begin()
+        if nodes:
+            take([(node.key.encode(), node.value.encode()) for node in nodes])
+        return listed.index
 
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
-        """Write key by key: in each generation first all puts, of these first what a listing shows.
+        """As `KeyStore` says, but key by key.
 
-        What etcd will never accept is in the result.  EtcdUnavailable: some of it may be written; also where
-        others changed a key that was to be deleted, which then stays.
+        EtcdUnavailable also where others changed a key that was to be deleted, which then stays.
         """
         self._untidy |= self._found_empty
-        self._found_empty.clear()
+        self._found_empty = set()
         self._made.clear()
-        tally = _Tally(progress)
+        written = 0
+        refused: list[tuple[Change, str]] = []
+        changed: list[Change] = []
         try:
-            for generation in generations:
-                batches = tuple(generation)  # it may come as it is made
-                puts = [change for batch in batches for change in batch if isinstance(change, Put)]
-                self._put_all([one for one in puts if b"/_" not in one.key], tally)
-                self._put_all([one for one in puts if b"/_" in one.key], tally)
-                for batch in batches:
-                    self._delete_all([one for one in batch if isinstance(one, Delete)], tally)
+            for change, fault in self._outcomes(generations):
+                if fault is None:
+                    written += 1
+                    if progress is not None:
+                        progress(written)
+                elif isinstance(fault, _ChangedError):
+                    changed.append(change)
+                else:
+                    refused.append((change, str(fault)))
         finally:
             self._seen = max(self._seen, *self._made, 0)
-        if tally.changed:
+        if changed:
             raise EtcdUnavailable(
-                f"{len(tally.changed)} keys in etcd were changed by others while they were to be deleted,"
-                f" first {tally.changed[0].decode(errors='replace')}: reading etcd again"
+                f"{len(changed)} keys in etcd were changed by others while they were to be deleted, first"
+                f" {changed[0].key.decode(errors='replace')}: reading etcd again"
             )
-        for change, reason in tally.refused[:1]:
-            log.warning("etcd refused %d changes, first %r: %s", len(tally.refused), change.key, reason)
-        own = frozenset(self._made)
-        return ApplyResult(max(own, default=0), own, tally.written, tuple(tally.refused))
+        for change, reason in refused[:1]:
+            log.warning("etcd refused %d changes, first %r: %s", len(refused), change.key, reason)
+        return ApplyResult(max(self._made, default=0), frozenset(self._made), written, tuple(refused))
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        """Changes from ``start_revision`` on, until ``stop`` is set or an error ends it.
+        """As `KeyStore` says; hidden keys are reported within the timeout of a request, others at once.
 
-        The first batch is empty: the watch stands.  Hidden keys are reported within the timeout of a
-        request, others at once.  EtcdCompacted, EtcdUnavailable: begin with a new snapshot; so it is also
-        where others removed a directory, which is one event for all that was in it.
+        EtcdUnavailable also where others removed a directory, which is one event for all that was in it.
         """
         connection, following = self._connection, start_revision
         _not_lost(following, connection.get(self._tree.prefix).index)
@@ -226,8 +198,9 @@ class V2Store(KeyStore):
             first, events = self._own_since(following)
             if events:
                 yield WatchBatch(first - 1, events)
-            polled = connection.submit(connection.poll, self._tree.prefix, first)
-            while not connection.done(polled, _TICK):
+            polling = {"wait": "true", "recursive": "true", "waitIndex": str(first)}
+            polled = connection.submit(connection.request, "GET", self._tree.prefix, **polling)
+            while not connection.done(polled):
                 if stop.is_set():
                     return
             reply = polled.result()
@@ -242,18 +215,12 @@ class V2Store(KeyStore):
             yield WatchBatch(following - 1, events)
 
     def probe(self) -> None:
-        """One cheap request, from any thread.
-
-        EtcdUnavailable: etcd is away, or has lost its data since it was last read or written.
-        """
+        """As `KeyStore` says."""
         seen = self._seen
-        self._connection.get(self._tree.prefix, quorum="true").not_older_than(seen)
+        self._connection.get(self._tree.prefix, quorum="true").since(seen)
 
     def may_write(self, key: bytes) -> None:
-        """Whether ``key`` could be written and deleted; changes nothing.
-
-        :raises EtcdError: it could not; the message names the reason.
-        """
+        """As `KeyStore` says."""
         path = key.decode()
         for method, value in (("PUT", b""), ("DELETE", None)):
             reply = self._connection.request(method, path, value, prevIndex=str(_NEVER))
@@ -288,48 +255,51 @@ class V2Store(KeyStore):
 
     # -- writing
 
-    def _put_all(self, puts: Sequence[Put], tally: _Tally) -> None:
-        for change, outcome in self._connection.together(self._put, puts):
-            tally.add(change, outcome)
+    def _outcomes(self, generations: Iterable[Iterable[Batch]]) -> Iterator[_Outcome]:
+        """Carry out each generation: first all puts, of these first what a listing shows."""
+        for generation in generations:
+            batches = tuple(generation)  # it may come as it is made
+            puts = [change for batch in batches for change in batch if isinstance(change, Put)]
+            for hidden in (False, True):
+                some = [one for one in puts if (b"/_" in one.key) == hidden]
+                yield from zip(some, self._connection.together(self._put, some), strict=True)
+            for batch in batches:
+                yield from self._delete([one for one in batch if isinstance(one, Delete)])
 
-    def _delete_all(self, deletes: Sequence[Delete], tally: _Tally) -> None:
+    def _put(self, change: Put) -> EtcdRefused | None:
+        try:
+            path = self._tree.path(change.key)
+            directory = parent(path)
+            if self._tree.is_hidden(directory) and directory not in self._noted:
+                self._write("PUT", self._tree.note(directory), b"")
+                self._noted.add(directory)
+            self._known[change.key] = self._write("PUT", path, change.value).made
+        except EtcdRefused as error:
+            return error
+        return None
+
+    def _delete(self, deletes: Sequence[Delete]) -> Iterator[_Outcome]:
         """Delete keys, hidden ones first, and each directory as soon as it is empty."""
         inside: dict[str, list[Delete]] = defaultdict(list, {directory: [] for directory in self._untidy})
         for change in deletes:
             try:
                 inside[parent(self._tree.path(change.key))].append(change)
             except EtcdRefused as error:
-                tally.add(change, error)
-
-        def clear(directory: str) -> list[tuple[Delete, EtcdRefused | None]]:
-            return self._clear(directory, inside[directory])
-
+                yield change, error
         for hidden in (True, False):
-            directories = [one for one in inside if self._tree.is_hidden(one) == hidden]
-            for _, outcomes in self._connection.together(clear, directories):
-                assert isinstance(outcomes, list), "what etcd refuses is among the outcomes"
-                for change, outcome in outcomes:
-                    tally.add(change, outcome)
+            some = [one for one in inside.items() if self._tree.is_hidden(one[0]) == hidden]
+            for outcomes in self._connection.together(self._clear, some):
+                yield from outcomes
 
-    def _put(self, change: Put) -> None:
-        path = self._tree.path(change.key)
-        directory = parent(path)
-        if self._tree.is_hidden(directory) and directory not in self._noted:
-            self._write("PUT", self._tree.note(directory), b"")
-            self._noted.add(directory)
-        self._known[change.key] = self._write("PUT", path, change.value).made
-
-    def _clear(self, directory: str, deletes: Sequence[Delete]) -> list[tuple[Delete, EtcdRefused | None]]:
-        """Delete keys in ``directory``, then it and those above it as far as they are empty.
-
-        Returns why keys stay, if they do.
-        """
+    def _clear(self, inside: tuple[str, Sequence[Delete]]) -> list[_Outcome]:
+        """Delete keys in a directory, then it and those above it as far as they are empty."""
+        directory, deletes = inside
         self._untidy.add(directory)
-        outcomes = [(change, self._delete(change)) for change in deletes]
+        outcomes: list[_Outcome] = [(change, self._delete_key(change)) for change in deletes]
         path = directory
         try:
             # Where a value has taken the place of the directory, its removal would delete that.
-            if not any(isinstance(outcome, _ChangedError) for _, outcome in outcomes):
+            if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
                 while path != self._tree.prefix and self._remove_if_empty(path):
                     path = parent(path)
         except EtcdRefused as error:
@@ -337,8 +307,8 @@ class V2Store(KeyStore):
         self._untidy.discard(directory)
         return outcomes
 
-    def _delete(self, change: Delete) -> EtcdRefused | None:
-        path, known = self._tree.path(change.key), self._known.get(change.key)
+    def _delete_key(self, change: Delete) -> EtcdRefused | None:
+        path, known = change.key.decode(), self._known.get(change.key)
         try:
             if known is None:
                 # Reported by the watch, or gone: nothing is deleted that was not read.
@@ -367,8 +337,7 @@ class V2Store(KeyStore):
 
     def _write(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
         """One write, with its watch event kept; EtcdUnavailable also where etcd has lost its data."""
-        reply = self._connection.request(method, path, value, **params)
-        reply.not_older_than(self._seen)
+        reply = self._connection.request(method, path, value, **params).since(self._seen)
         if index := reply.made:
             is_key = "dir" not in params and not path.startswith(self._tree.notes + "/")
             with self._lock:

@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
-from kube2etcd.etcd.client import EtcdConnection, is_stale_token
+from kube2etcd.etcd.client import RPC_ERRORS, EtcdConnection, is_stale_token
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 
@@ -28,56 +28,62 @@ class _Stream:
     """A stream, and a thread that ends it when it is to stop and when the server is silent."""
 
     def __init__(self, connection: EtcdConnection, create: Message, stop: threading.Event) -> None:
-        self._timeout = connection.settings.timeout
-        self._stop = stop
+        self._connection, self._stop = connection, stop
         self._closed = self._silent = False
         # When the consumer began to wait; infinite while it works, which is no silence of the server.
         self._waits_since = self._opened = time.monotonic()
         self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._requests.put(create)
-        self._stream = connection.stream(iter(self._requests.get, None))
-        self.renew = self._stream.renew
+        self._channel = connection.current()
+        self._token = self._channel.token
+        try:
+            self._call = self._channel.stream(iter(self._requests.get, None))
+        except ValueError as error:  # another thread has just closed this channel
+            raise connection.failed(self._channel, "Watch", error) from error
         threading.Thread(target=self._guard, name="etcd-watch", daemon=True).start()
 
     def __iter__(self) -> Iterator[Message]:
         """The server's answers until it is to stop."""
-        server = self._stream.server
+        where = f"etcd at {self._channel.endpoint}"
         try:
-            for answer in self._stream:
+            for answer in self._call:
                 self._waits_since = math.inf
                 yield answer
                 self._waits_since = time.monotonic()
-        except EtcdError:
+        except RPC_ERRORS as error:
             if self._silent:
-                raise EtcdUnavailable(
-                    f"etcd at {server} is silent for {self._timeout:g} s (Watch): watch again"
-                ) from None
+                timeout = self._connection.settings.timeout
+                raise EtcdUnavailable(f"{where} is silent for {timeout:g} s (Watch): watch again") from None
             if not self._stop.is_set():
-                raise
+                raise self._connection.failed(self._channel, "Watch", error) from error
         if not self._stop.is_set():
-            raise EtcdUnavailable(f"etcd at {server} ended the watch: watch again")
+            raise EtcdUnavailable(f"{where} ended the watch: watch again")
+
+    def renew(self) -> bool:
+        """Get a new token in place of the stale one that the stream was opened with."""
+        return self._connection.renew(self._channel, self._token)
 
     def close(self) -> None:
         """End the stream, and its thread soon after."""
         self._closed = True
-        self._stream.cancel()
+        self._call.cancel()
 
     def _guard(self) -> None:
         asked = self._opened  # creating the watch is a request as well
         try:
             while not self._stop.wait(_TICK) and not self._closed:
                 now, since = time.monotonic(), self._waits_since
-                if now - max(since, asked) <= self._timeout:
+                if now - max(since, asked) <= self._connection.settings.timeout:
                     continue
                 if asked >= since:
                     self._silent = True
-                    self._stream.give_up()
+                    self._connection.leave(self._channel)
                     return
                 asked = now
                 self._requests.put(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
         finally:
             self._requests.put(None)
-            self._stream.cancel()
+            self._call.cancel()
 
 
 def watch(

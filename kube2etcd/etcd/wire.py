@@ -8,6 +8,7 @@ apart from other packages that register etcd's messages.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -102,14 +103,7 @@ Maintenance: Status=StatusRequest>StatusResponse Defragment=DefragmentRequest>De
 Auth: Authenticate=AuthenticateRequest>AuthenticateResponse
 """
 
-_SCALARS = {
-    "bool": descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
-    "bytes": descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
-    "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-    "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
-    "uint32": descriptor_pb2.FieldDescriptorProto.TYPE_UINT32,
-    "uint64": descriptor_pb2.FieldDescriptorProto.TYPE_UINT64,
-}
+_FIELD = re.compile(r"(?P<number>\d+):(?P<repeated>\*?)(?P<kind>[\w.]+)(@(?P<union>\w+))?")
 
 
 def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
@@ -120,49 +114,47 @@ def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
         yield name, [(left, right) for left, _, right in pairs]
 
 
-def _enum(name: str, values: Iterable[tuple[str, str]]) -> descriptor_pb2.EnumDescriptorProto:
-    made = descriptor_pb2.EnumDescriptorProto(name=name)
-    for value, number in values:
-        made.value.add(name=value, number=int(number))
-    return made
+def _file() -> bytes:
+    """The tables as protobuf's own description of a file, serialised."""
+    enums = {
+        name: {
+            "name": name.rpartition(".")[2],
+            "value": [{"name": value, "number": int(number)} for value, number in values],
+        }
+        for name, values in rows(ENUMS)
+    }
 
+    def message(name: str, fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        parsed = [(left, found) for left, right in fields if (found := _FIELD.fullmatch(right))]
+        unions = list(dict.fromkeys(found["union"] for _, found in parsed if found["union"]))
+        made: list[dict[str, Any]] = []
+        for left, found in parsed:
+            kind, union = found["kind"], found["union"]
+            field = {"name": left, "number": int(found["number"])}
+            field["label"] = "LABEL_REPEATED" if found["repeated"] else "LABEL_OPTIONAL"
+            if kind.islower():
+                field["type"] = f"TYPE_{kind.upper()}"
+            else:
+                field["type"] = "TYPE_ENUM" if kind in enums else "TYPE_MESSAGE"
+                field["type_name"] = f".{_PACKAGE}.{kind}"
+            made.append(field | ({"oneof_index": unions.index(union)} if union else {}))
+        own = [enum for place, enum in enums.items() if place.startswith(f"{name}.")]
+        return {
+            "name": name,
+            "field": made,
+            "oneof_decl": [{"name": one} for one in unions],
+            "enum_type": own,
+        }
 
-def _fields(
-    message: descriptor_pb2.DescriptorProto, fields: Iterable[tuple[str, str]], enums: set[str]
-) -> None:
-    for name, right in fields:
-        number, _, kind = right.partition(":")
-        kind, _, union = kind.partition("@")
-        field = message.field.add(name=name, number=int(number))
-        field.label = field.LABEL_REPEATED if kind.startswith("*") else field.LABEL_OPTIONAL
-        kind = kind.lstrip("*")
-        if kind in _SCALARS:
-            field.type = _SCALARS[kind]
-        else:
-            field.type = field.TYPE_ENUM if kind in enums else field.TYPE_MESSAGE
-            field.type_name = f".{_PACKAGE}.{kind}"
-        if union:
-            known = [oneof.name for oneof in message.oneof_decl]
-            if union not in known:
-                message.oneof_decl.add(name=union)
-                known.append(union)
-            field.oneof_index = known.index(union)
-
-
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    """The tables as protobuf's own description of a file."""
-    file = descriptor_pb2.FileDescriptorProto(name="etcd.proto", package=_PACKAGE, syntax="proto3")
-    enums = dict(rows(ENUMS))
-    for name, fields in rows(MESSAGES):
-        message = file.message_type.add(name=name)
-        _fields(message, fields, set(enums))
-        message.enum_type.extend(
-            _enum(enum.partition(".")[2], values)
-            for enum, values in enums.items()
-            if enum.startswith(f"{name}.")
-        )
-    file.enum_type.extend(_enum(name, values) for name, values in enums.items() if "." not in name)
-    return file
+    make: Any = descriptor_pb2.FileDescriptorProto
+    file: descriptor_pb2.FileDescriptorProto = make(
+        name="etcd.proto",
+        package=_PACKAGE,
+        syntax="proto3",
+        message_type=[message(*row) for row in rows(MESSAGES)],
+        enum_type=[enum for place, enum in enums.items() if "." not in place],
+    )
+    return file.SerializeToString()
 
 
 def _stub(service: str, methods: list[tuple[str, str]], messages: dict[str, Message]) -> type:
@@ -186,7 +178,7 @@ def _stub(service: str, methods: list[tuple[str, str]], messages: dict[str, Mess
 def _build() -> ModuleType:
     """A module object with every name that etcd3 looks for in its generated module."""
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(_file().SerializeToString())
+    pool.AddSerializedFile(_file())
     messages: dict[str, Message] = {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
         for name, _ in rows(MESSAGES)

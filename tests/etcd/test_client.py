@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from kube2etcd.errors import (
 from kube2etcd.etcd import client as module
 from kube2etcd.etcd.client import EtcdConnection, is_stale_token, meaning
 from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, try_each
+from kube2etcd.etcd.watch import watch
 from kube2etcd.etcd.wire import Message, rpc
 from tests.stack.certificates import Authority
 
@@ -88,6 +90,9 @@ class Answer:
     def __iter__(self) -> Iterator[Message]:
         yield self.result()
 
+    def cancel(self) -> None:
+        pass
+
 
 class IllChannel:
     """A channel to the first server fails with ``code``; to any other it works."""
@@ -135,7 +140,7 @@ def test_what_says_nothing_about_the_server_leaves_it_in_use(
 def test_a_broken_watch_ends_no_other_call(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IllChannel, "code", "INTERNAL")
     with pytest.raises(EtcdUnavailable):
-        list(two.stream(iter(())))
+        list(watch(two, [b"/s/"], 1, threading.Event()))
     assert two.current().endpoint.port == 1
 
 

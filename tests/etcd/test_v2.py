@@ -381,9 +381,8 @@ def test_paths_are_escaped_and_listings_are_walked(server: Server) -> None:
     ]
     server.answer = lambda *_: (200, {"node": {"key": "/s", "dir": True, "nodes": nodes}})
     with V2Connection(EtcdSettings((server.url,))) as connection:
-        node = connection.get("/s/a b/ä?#%2F").node
-    assert node is not None
-    found = sorted((one.key, one.value, one.modified) for one in node.files())
+        reply = connection.get("/s/a b/ä?#%2F")
+    found = sorted((one.key, one.value, one.modified) for one in reply.files())
     assert found == [("/s/a", "1", 7), ("/s/e/f", "", 0)]
     assert server.asked[0][1] == "/s/a b/ä?#%2F"
 
