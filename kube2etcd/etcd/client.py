@@ -142,6 +142,8 @@ class EtcdConnection(Failover[Channel]):
     """The servers of the settings as one; connects when first used.  Thread-safe."""
 
     _warned = False
+    _last: Channel | None = None
+    """The channel made last, which may still be logging in."""
 
     def call(self, method: str, request: Message) -> Message:
         """Send an idempotent request, at most once to each server; its answer."""
@@ -149,7 +151,7 @@ class EtcdConnection(Failover[Channel]):
 
     def start(self, method: str, request: Message) -> Pending:
         """Send a request without waiting for the answer."""
-        channel = self.current()
+        channel = self._current or self.current()
         token = channel.token
         try:
             future = channel.start(method, request, self.settings.timeout)
@@ -173,8 +175,8 @@ class EtcdConnection(Failover[Channel]):
         # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, which
         # this cuts short.
         super().close()
-        if (channel := self._current) is not None:
-            channel.close()
+        if self._last is not None:
+            self._last.close()
 
     # -- for `Pending` and the watch
 
@@ -183,9 +185,13 @@ class EtcdConnection(Failover[Channel]):
         with self._lock:
             if self.settings.user is None or self._closed:
                 return False
-            if channel is self._current and channel.token == stale:
+            if channel is not self._current or channel.token != stale:
+                return True  # another thread was faster
+            try:
                 return self._log_in(channel)
-            return True  # another thread was faster
+            except EtcdError as error:
+                self.leave(channel, turn=_turn(error))
+                raise
 
     def failed(self, channel: Channel, what: str, error: BaseException) -> EtcdError:
         """The error for a failure; a channel that does not work is replaced."""
@@ -202,36 +208,36 @@ class EtcdConnection(Failover[Channel]):
         return found
 
     def _connect(self, endpoint: EtcdServer) -> Channel:
-        # Current from now on, so that `close` cuts short the login.
-        channel = self._current = Channel(endpoint, self.settings)
-        if self._closed:  # while it was made, when `close` did not see it yet
-            self.leave(channel)
-            raise closed_error()
-        self._log_in(channel)
+        channel = self._last = Channel(endpoint, self.settings)
+        try:
+            if self._closed:  # while it was made, when `close` did not see it yet
+                raise closed_error()
+            if self.settings.user is not None:
+                self._log_in(channel)
+        except EtcdError as error:
+            self._turn += _turn(error)
+            channel.close()
+            raise
         return channel
 
     def _log_in(self, channel: Channel) -> bool:
-        """Log in; False when etcd wants no user.  A failure drops the channel."""
+        """Log in; False when etcd wants no user."""
         settings = self.settings
-        if settings.user is None:
-            return False
         try:
-            channel.log_in(settings.user, settings.password(), settings.timeout)
+            channel.log_in(settings.user or "", settings.password(), settings.timeout)
             return True
-        except EtcdUnauthenticated:
-            self.leave(channel, turn=0)
-            raise
         except (grpc.RpcError, ValueError) as error:
-            if "authentication is not enabled" in _details(error):
-                if not self._warned:
-                    log.warning(
-                        "etcd at %s: authentication is off, so the user is not used", channel.endpoint
-                    )
-                    self._warned = True
-                return False
-            found = self.failed(channel, "Authenticate", error)
-            self.leave(channel, turn=0 if isinstance(found, EtcdUnauthenticated) else 1)
-            raise found from error
+            if "authentication is not enabled" not in _details(error):
+                raise self.failed(channel, "Authenticate", error) from error
+            if not self._warned:
+                log.warning("etcd at %s: authentication is off, so the user is not used", channel.endpoint)
+                self._warned = True
+            return False
+
+
+def _turn(error: EtcdError) -> int:
+    """How many servers to go on after a login that failed: another one would not accept our user either."""
+    return 0 if isinstance(error, EtcdUnauthenticated) else 1
 
 
 # -- what a failure means

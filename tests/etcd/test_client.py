@@ -1,10 +1,9 @@
-"""The etcd client: connections, errors, settings."""
+"""The client of the v3 API: failover, close, and what each failure means."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -17,14 +16,12 @@ from kube2etcd.errors import (
     EtcdSilent,
     EtcdUnauthenticated,
     EtcdUnavailable,
-    SettingsError,
 )
 from kube2etcd.etcd import client as module
 from kube2etcd.etcd.client import EtcdConnection, is_stale_token, meaning
-from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, try_each
+from kube2etcd.etcd.servers import EtcdServer, EtcdSettings
 from kube2etcd.etcd.watch import watch
 from kube2etcd.etcd.wire import Message, rpc
-from tests.stack.certificates import Authority
 
 
 def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,22 +45,6 @@ def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EtcdUnavailable, match="is closed"):
         connection.start("Range", rpc.RangeRequest(key=b"a"))
     assert [one.closed for one in made] == [True]
-
-
-@pytest.mark.parametrize("text", ["", "half a certif"])
-@pytest.mark.parametrize("name", ["ca", "cert", "key"])
-def test_tls_files_in_the_middle_of_a_rotation_are_waited_for(tmp_path: Path, name: str, text: str) -> None:
-    """gRPC would take an empty file for none, and trust every authority of the public web instead."""
-    authority = Authority(tmp_path)
-    ours = authority.issue("client")
-    files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
-    settings = EtcdSettings(("https://127.0.0.1:1",), files["ca"], files["cert"], files["key"])
-    with EtcdConnection(settings) as connection:
-        connection.current()
-        connection.leave(connection.current())
-        files[name].write_text(text)
-        with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
-            connection.current()
 
 
 class Failure(grpc.RpcError):
@@ -94,53 +75,55 @@ class Answer:
         pass
 
 
-class IllChannel:
-    """A channel to the first server fails with ``code``; to any other it works."""
-
-    code = ""
-
-    def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
-        self.endpoint = endpoint
-        self.token = None
-
-    def start(self, method: str, request: Message, timeout: float) -> Answer:
-        return Answer(Failure(self.code) if self.endpoint.port == 1 else rpc.RangeResponse(count=7))
-
-    def stream(self, requests: Iterator[Message]) -> Answer:
-        return self.start("Watch", rpc.WatchRequest(), 0)
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> EtcdConnection:
-    monkeypatch.setattr(module, "Channel", IllChannel)
+def two(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
+    """Two servers, of which the first fails with ``code``."""
+
+    class Channel:
+        token = None
+
+        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
+            self.endpoint = endpoint
+
+        def start(self, method: str, request: Message, timeout: float) -> Answer:
+            return Answer(Failure(code) if self.endpoint.port == 1 else rpc.RangeResponse(count=7))
+
+        def stream(self, requests: Iterator[Message]) -> Answer:
+            return self.start("Watch", rpc.WatchRequest(), 0)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(module, "Channel", Channel)
     return EtcdConnection(EtcdSettings(("http://127.0.0.1:1", "http://127.0.0.1:2")))
 
 
+def ask(connection: EtcdConnection) -> int:
+    return connection.call("Range", rpc.RangeRequest()).count  # type: ignore[no-any-return]
+
+
+def follow(connection: EtcdConnection) -> None:
+    list(watch(connection, [b"/s/"], 1, threading.Event()))
+
+
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "DATA_LOSS"])
-def test_failover_to_the_next_server(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(IllChannel, "code", code)
-    assert two.call("Range", rpc.RangeRequest()).count == 7
+def test_failover_to_the_next_server(two: EtcdConnection) -> None:
+    assert ask(two) == 7
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [("PERMISSION_DENIED", EtcdRefused), ("CANCELLED", EtcdUnavailable)]
+    ("use", "code", "error"),
+    [
+        (ask, "PERMISSION_DENIED", EtcdRefused),
+        (ask, "CANCELLED", EtcdUnavailable),
+        (follow, "INTERNAL", EtcdUnavailable),
+    ],
 )
-def test_what_says_nothing_about_the_server_leaves_it_in_use(
-    two: EtcdConnection, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
+def test_a_failure_that_is_not_the_servers_leaves_it_in_use(
+    two: EtcdConnection, use: Callable[[EtcdConnection], object], error: type[EtcdError]
 ) -> None:
-    monkeypatch.setattr(IllChannel, "code", code)
     with pytest.raises(error):
-        two.call("Range", rpc.RangeRequest())
-    assert two.current().endpoint.port == 1
-
-
-def test_a_broken_watch_ends_no_other_call(two: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(IllChannel, "code", "INTERNAL")
-    with pytest.raises(EtcdUnavailable):
-        list(watch(two, [b"/s/"], 1, threading.Event()))
+        use(two)
     assert two.current().endpoint.port == 1
 
 
@@ -183,7 +166,7 @@ SERVER = "http://127.0.0.1:2379"
         ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision", EtcdCompacted),
     ],
 )
-def test_kind(code: str, details: str, kind: type[EtcdError]) -> None:
+def test_kind_of_error(code: str, details: str, kind: type[EtcdError]) -> None:
     error = meaning(SERVER, "Txn", code, details)
     assert type(error) is kind
     assert SERVER in str(error)
@@ -196,80 +179,21 @@ def test_every_code_has_a_meaning(code: grpc.StatusCode) -> None:
     assert isinstance(meaning(SERVER, "Range", code.name, ""), EtcdError)
 
 
-def test_details_are_cut_to_the_reason() -> None:
-    long = f"failed to connect to all addresses; last error: {'x' * 500}"
-    assert "failed to connect" not in str(meaning(SERVER, "Range", "UNAVAILABLE", long))
-    assert len(str(meaning(SERVER, "Range", "UNAVAILABLE", long))) < 400
-
-
-def test_an_unreachable_server_is_named_once() -> None:
-    details = "last error: UNKNOWN: ipv4:127.0.0.1:2379: Failed to connect to remote host: Connection refused"
-    assert "(Txn: Connection refused)" in str(meaning(SERVER, "Txn", "UNAVAILABLE", details))
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (f"failed to connect to all addresses; last error: {'x' * 500}", f"{'x' * 199}…"),
+        (
+            "last error: UNKNOWN: ipv4:127.0.0.1:2379: Failed to connect to remote host: Connection refused",
+            "Connection refused",
+        ),
+    ],
+    ids=["cut", "the server is named once"],
+)
+def test_details_are_reduced_to_the_reason(details: str, reason: str) -> None:
+    assert f"(Txn: {reason})" in str(meaning(SERVER, "Txn", "UNAVAILABLE", details))
 
 
 def test_stale_token() -> None:
     assert is_stale_token("etcdserver: invalid auth token")
     assert not is_stale_token("etcdserver: permission denied")
-
-
-@pytest.mark.parametrize("error", [EtcdUnauthenticated("no"), EtcdNoSpace("full")], ids=lambda one: str(one))
-def test_what_no_other_server_cures_is_raised_at_once(error: EtcdUnavailable) -> None:
-    tried = []
-
-    def attempt() -> None:
-        tried.append(1)
-        raise error
-
-    with pytest.raises(type(error)):
-        try_each(3, attempt)
-    assert tried == [1]
-
-
-@pytest.mark.parametrize(
-    ("url", "endpoint"),
-    [
-        ("http://127.0.0.1:2379", EtcdServer("127.0.0.1", 2379, False)),
-        ("http://etcd", EtcdServer("etcd", 2379, False)),
-        ("https://etcd.kube-system.svc/", EtcdServer("etcd.kube-system.svc", 2379, True)),
-        ("http://[::1]:4001", EtcdServer("[::1]", 4001, False)),
-        ("https://[2001:db8::1]", EtcdServer("[2001:db8::1]", 2379, True)),
-        ("HTTP://Etcd:1", EtcdServer("etcd", 1, False)),
-    ],
-)
-def test_url(url: str, endpoint: EtcdServer) -> None:
-    assert EtcdServer.parse(url) == endpoint
-
-
-def test_tls_files_are_checked(tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "one")
-    pair = authority.issue("client")
-    url = ("https://127.0.0.1:2379",)
-    good = EtcdSettings(url, authority.ca_file, pair.cert_file, pair.key_file)
-    assert good.endpoints() == (EtcdServer("127.0.0.1", 2379, True),)
-
-    other = authority.issue("other")
-    wrong = [
-        EtcdSettings(url, tmp_path / "missing"),
-        EtcdSettings(url, pair.key_file),
-        EtcdSettings(url, authority.ca_file, pair.cert_file, other.key_file),
-        EtcdSettings(url, authority.ca_file, pair.cert_file, pair.cert_file),
-    ]
-    for settings in wrong:
-        with pytest.raises(SettingsError, match="TLS files for etcd cannot be used"):
-            settings.endpoints()
-
-
-def test_password_file(tmp_path: Path) -> None:
-    file = tmp_path / "password"
-    settings = EtcdSettings(user="root", password_file=file)
-    with pytest.raises(EtcdUnauthenticated, match="cannot be read: No such file"):
-        settings.password()
-    file.write_text("\n")
-    with pytest.raises(EtcdUnauthenticated, match="is empty"):
-        settings.password()
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(EtcdUnauthenticated, match="UTF-8"):
-        settings.password()
-    file.write_text(" se cret \r\n")
-    assert EtcdSettings().password() == ""
-    assert settings.password() == " se cret "

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdDeposed, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import election as module
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
@@ -18,15 +18,15 @@ KEY = b"/kube2etcd/leader/skydns/test"
 
 
 class Server:
-    """The part of etcd that an election needs; ``before`` is called with each method's name."""
+    """The part of etcd that an election needs; ``before`` and ``after`` get each method's name."""
 
     def __init__(self) -> None:
-        self.held: tuple[int, int, bytes] | None = None
-        """Lease, create revision and value of the key."""
+        self.held: Message | None = None
+        """The election's key."""
         self.leases: set[int] = set()
         self.revision = 10
-        self.before: Callable[[str], None] = lambda method: None
-        self.after: Callable[[str], None] = lambda method: None
+        self.before: Callable[[str], None] = well
+        self.after: Callable[[str], None] = well
         self.closed = False
 
     def call(self, method: str, request: Message) -> Any:
@@ -38,14 +38,8 @@ class Server:
     def close(self) -> None:
         self.closed = True
 
-    def kvs(self) -> list[Any]:
-        if self.held is None:
-            return []
-        lease, created, value = self.held
-        return [rpc.KeyValue(key=KEY, lease=lease, create_revision=created, value=value)]
-
     def Range(self, request: Message) -> Any:
-        return rpc.RangeResponse(kvs=self.kvs())
+        return rpc.RangeResponse(kvs=[] if self.held is None else [self.held])
 
     def LeaseGrant(self, request: Message) -> Any:
         self.revision += 1
@@ -54,7 +48,7 @@ class Server:
 
     def LeaseRevoke(self, request: Message) -> Any:
         self.leases.discard(request.ID)
-        if self.held is not None and self.held[0] == request.ID:
+        if self.held is not None and self.held.lease == request.ID:
             self.held = None
         return rpc.LeaseRevokeResponse()
 
@@ -66,14 +60,22 @@ class Server:
         if self.held is None:
             self.revision += 1
             put = request.success[0].request_put
-            self.held = (put.lease, self.revision, put.value)
+            self.held = held(put.lease, self.revision, put.value)
         else:
-            answer.responses.add().response_range.kvs.extend(self.kvs())
+            answer.responses.add().response_range.kvs.append(self.held)
         answer.header.revision = self.revision
         return answer
 
 
-@pytest.fixture
+def held(lease: int, created: int, name: bytes) -> Message:
+    return rpc.KeyValue(key=KEY, lease=lease, create_revision=created, value=name)
+
+
+def well(method: str) -> None:
+    """No failure."""
+
+
+@pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(module, "time", made)
@@ -100,7 +102,7 @@ class Candidate:
         return not self.election.standing_by()
 
 
-def failing(method: str, error: EtcdError) -> Callable[[str], None]:
+def failing(method: str, error: Exception) -> Callable[[str], None]:
     def fail(called: str) -> None:
         if called == method:
             raise error
@@ -108,7 +110,6 @@ def failing(method: str, error: EtcdError) -> Callable[[str], None]:
     return fail
 
 
-@pytest.mark.usefixtures("clock")
 def test_the_first_leads_and_the_next_knows_who() -> None:
     server = Server()
     first, second = Candidate(server, "first"), Candidate(server, "second")
@@ -132,12 +133,11 @@ def test_a_lease_that_ends_unseen_ends_the_leadership(clock: Clock) -> None:
         only.election.guard()
     assert "away" in only.turn().election.standing_by()
     # it has not ended after all: etcd lets leases rest while it is away
-    only.server.before = lambda method: None
+    only.server.before = well
     assert only.turn().leads
     assert only.changes == 3
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_lease_that_has_ended_is_followed_by_another() -> None:
     only = Candidate(Server()).turn()
     before = only.election.guard()
@@ -148,7 +148,6 @@ def test_a_lease_that_has_ended_is_followed_by_another() -> None:
     assert only.election.guard() != before
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_key_that_is_taken_away_ends_the_leadership() -> None:
     server = Server()
     only = Candidate(server).turn()
@@ -157,68 +156,54 @@ def test_a_key_that_is_taken_away_ends_the_leadership() -> None:
     assert only.turn().leads
 
 
-@pytest.mark.usefixtures("clock")
 def test_another_key_at_the_same_revision_ends_the_leadership() -> None:
     """As after etcd has lost its data, when revisions begin anew."""
     server = Server()
     only = Candidate(server).turn()
     guard = only.election.guard()
-    server.held = (guard.lease + 1, guard.create_revision, b"another")
+    server.held = held(guard.lease + 1, guard.create_revision, b"another")
     assert "deleted or taken" in only.turn().election.standing_by()
     assert "another writes" in only.turn().election.standing_by()
     created, leased = guard.conditions()
     assert (created.create_revision, leased.lease) == (guard.create_revision, guard.lease)
 
 
-@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("lost", ["Txn", "LeaseGrant"])
 def test_an_answer_that_is_lost_costs_one_attempt(lost: str) -> None:
     server = Server()
     only = Candidate(server)
     server.after = failing(lost, EtcdUnavailable("too late"))
     assert not only.turn().leads
-    server.after = lambda method: None
+    server.after = well
     assert only.turn().leads
     assert server.held is not None
-    assert only.election.guard().create_revision == server.held[1]
+    assert only.election.guard().create_revision == server.held.create_revision
 
 
-@pytest.mark.usefixtures("clock")
-def test_a_transaction_that_was_carried_out_twice_is_won() -> None:
+@pytest.mark.parametrize("won", [True, False], ids=["ours, carried out twice", "another's"])
+def test_the_key_appears_before_our_transaction(won: bool) -> None:
     server = Server()
     only = Candidate(server)
 
-    def twice(method: str) -> None:
+    def first(method: str) -> None:
         if method == "Txn":
-            server.held = (max(server.leases), 99, b"me")
+            server.held = held(max(server.leases), 99, b"me") if won else held(1, 99, b"another")
 
-    server.before = twice
-    assert only.turn().leads
-    assert only.election.guard().create_revision == 99
-
-
-@pytest.mark.usefixtures("clock")
-def test_a_race_that_is_lost_gives_its_lease_back() -> None:
-    server = Server()
-    only = Candidate(server)
-
-    def another(method: str) -> None:
-        if method == "Txn":
-            server.held = (1, 99, b"another")
-
-    server.before = another
-    assert "another writes" in only.turn().election.standing_by()
-    assert server.leases == set()
+    server.before = first
+    if won:
+        assert only.turn().leads
+        assert only.election.guard().create_revision == 99
+    else:
+        assert "another writes" in only.turn().election.standing_by()
+        assert server.leases == set(), "the lease is given back"
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_key_without_a_lease_has_no_leader() -> None:
     server = Server()
-    server.held = (0, 5, b"by hand")
+    server.held = held(0, 5, b"by hand")
     assert "delete it" in Candidate(server).turn().election.standing_by()
 
 
-@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -232,14 +217,10 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
 )
 def test_errors_are_reported_and_recovered_from(error: Exception, said: str) -> None:
     only = Candidate(Server())
-
-    def fail(method: str) -> None:
-        raise error
-
-    only.server.before = fail
+    only.server.before = failing("Range", error)
     assert said in only.turn().turn().election.standing_by()
     assert only.changes == 1
-    only.server.before = lambda method: None
+    only.server.before = well
     assert only.turn().leads
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from typing import Any, cast
@@ -16,167 +17,99 @@ from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import Message, rpc
 
 
-class SlowLine:
-    """An etcd behind a line that carries so many keys within the timeout, of all requests together."""
-
-    def __init__(self, keys: list[bytes], carries: int) -> None:
-        self.settings = EtcdSettings()
-        self.endpoints = self.settings.endpoints()
-        self.keys, self.carries = keys, carries
-        self.under_way = 0
-
-    def start(self, method: str, request: Message) -> SlowLine.Answer:
-        found = [key for key in self.keys if request.key <= key < request.range_end]
-        answer = rpc.RangeResponse(more=len(found) > request.limit)
-        answer.header.revision = 7
-        for key in found[: request.limit]:
-            answer.kvs.add(key=key, value=b"1")
-        self.under_way += len(answer.kvs)
-        return SlowLine.Answer(self, answer, self.under_way > self.carries)
-
-    class Answer:
-        def __init__(self, line: SlowLine, answer: Message, late: bool) -> None:
-            self.line, self.answer, self.late = line, answer, late
-
-        def result(self) -> Any:
-            self.line.under_way -= len(self.answer.kvs)
-            if self.late:
-                raise EtcdSilent("late")
-            return self.answer
-
-
-def test_a_slow_line_is_read_in_the_end() -> None:
-    keys = [b"/s/%06d" % number for number in range(20_000)]
-    line = SlowLine(keys, 1500)
-    store = EtcdStore(cast(EtcdConnection, line), [b"/s/"], page=16_384)
-    for _ in range(2):
-        with pytest.raises(EtcdSilent):
-            store.snapshot()
-        line.under_way = 0
-    assert store.snapshot().entries == dict.fromkeys(keys, b"1")
-
-
-class Going:
-    """An etcd with nothing but a revision, which may go back."""
-
-    settings = EtcdSettings()
-    endpoints = settings.endpoints()
-    revision = 7
-
-    def call(self, method: str, request: Message) -> Any:
-        answer = rpc.RangeResponse()
-        answer.header.revision = self.revision
-        return answer
-
-    def start(self, method: str, request: Message) -> Going:
-        return self
-
-    def result(self) -> Any:
-        return self.call("Range", rpc.RangeRequest())
-
-
-def test_a_look_at_etcd_notices_that_it_went_back() -> None:
-    etcd = Going()
-    store = EtcdStore(cast(EtcdConnection, etcd), [b"/s/"])
-    store.probe()  # nothing is known yet
-    store.snapshot()
-    store.probe()
-    etcd.revision = 8
-    store.probe()
-    etcd.revision = 6
-    with pytest.raises(EtcdUnavailable, match="went back from 7 to 6"):
-        store.probe()
-
-
 class Server:
-    """Answers transactions when they are waited for, in any way it is told to."""
+    """Answers when it is waited for, in any way that a test says."""
 
     settings = EtcdSettings()
     endpoints = settings.endpoints()
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "3.7.3") -> None:
+        self.version = version
         self.revision = 1
         self.keys: dict[bytes, bytes] = {}
         self.max_ops = 128
         self.bad: set[bytes] = set()
         self.denied = False
         self.down_after: int | None = None
+        self.carries = math.inf
+        """How many keys arrive within the timeout, of all requests under way together."""
+        self.carried = 0
         self.sent = 0
         self.under_way = 0
         self.most_under_way = 0
         self.log: list[tuple[str, bytes]] = []
+        self.maintenance: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def start(self, method: str, request: Any) -> Server.Answer:
-        assert method == "Txn"
+    def call(self, method: str, request: Message) -> Any:
+        return self.start(method, request).result()
+
+    def start(self, method: str, request: Message) -> Server.Answer:
         self.sent += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        return Server.Answer(self, request, self.sent)
+        return Server.Answer(self, method, request)
 
     class Answer:
-        def __init__(self, server: Server, request: Any, number: int) -> None:
-            self.server, self.request, self.number = server, request, number
+        def __init__(self, server: Server, method: str, request: Message) -> None:
+            self.server, self.number, self.request = server, server.sent, request
+            self.answer = getattr(server, method)
+            self.keys = len(server.found(request)) if method == "Range" else 0
+            server.carried += self.keys
+            self.late = server.carried > server.carries
 
         def result(self) -> Any:
-            server = self.server
-            server.under_way -= 1
-            if server.down_after is not None and self.number > server.down_after:
+            self.server.under_way -= 1
+            self.server.carried -= self.keys
+            if self.late:
+                raise EtcdSilent("late")
+            if self.server.down_after is not None and self.number > self.server.down_after:
                 raise EtcdUnavailable("gone")
-            if server.denied:
-                raise EtcdRefused("permission denied")
-            operations = self.request.success
-            if len(operations) > server.max_ops:
-                raise EtcdRefused("too many operations in txn request")
-            answer = rpc.TxnResponse(succeeded=True)
-            changed = False
-            for operation in operations:
-                if (operation.request_put.key or operation.request_delete_range.key) in server.bad:
-                    raise EtcdRefused("no")
-            for operation in operations:
-                made = answer.responses.add()
-                if operation.WhichOneof("request") == "request_put":
-                    server.keys[operation.request_put.key] = operation.request_put.value
-                    server.log.append(("put", operation.request_put.key))
-                    made.response_put.SetInParent()
-                    changed = True
-                else:
-                    gone = server.keys.pop(operation.request_delete_range.key, None) is not None
-                    server.log.append(("delete", operation.request_delete_range.key))
-                    made.response_delete_range.deleted = int(gone)
-                    changed = changed or gone
-            server.revision += changed
-            answer.header.revision = server.revision
-            return answer
+            return self.answer(self.request)
 
+    def found(self, request: Message) -> list[bytes]:
+        return [one for one in self.keys if request.key <= one < request.range_end][: request.limit]
 
-class Backend(Server):
-    """Its version, and what maintenance it was asked for."""
+    def Range(self, request: Message) -> Message:
+        found = self.found(request)
+        answer = rpc.RangeResponse(more=bool(found) and found[-1] < max(self.keys))
+        answer.header.revision = self.revision
+        for one in found:
+            answer.kvs.add(key=one, value=self.keys[one])
+        return answer
 
-    def __init__(self, version: str) -> None:
-        super().__init__()
-        self.version = version
-        self.maintenance: queue.SimpleQueue[str] = queue.SimpleQueue()
+    def Txn(self, request: Message) -> Message:
+        if self.denied:
+            raise EtcdRefused("permission denied")
+        if len(request.success) > self.max_ops:
+            raise EtcdRefused("too many operations in txn request")
+        for one in request.success:
+            if (one.request_put.key or one.request_delete_range.key) in self.bad:
+                raise EtcdRefused("no")
+        answer = rpc.TxnResponse(succeeded=True)
+        changed = False
+        for one in request.success:
+            made = answer.responses.add()
+            if one.WhichOneof("request") == "request_put":
+                self.keys[one.request_put.key] = one.request_put.value
+                self.log.append(("put", one.request_put.key))
+                made.response_put.SetInParent()
+                changed = True
+            else:
+                gone = self.keys.pop(one.request_delete_range.key, None) is not None
+                self.log.append(("delete", one.request_delete_range.key))
+                made.response_delete_range.deleted = int(gone)
+                changed = changed or gone
+        self.revision += changed
+        answer.header.revision = self.revision
+        return answer
 
-    def call(self, method: str, request: Any) -> Any:
-        self.maintenance.put(method)
+    def Status(self, request: Message) -> Message:
+        self.maintenance.put("Status")
         return rpc.StatusResponse(version=self.version)
 
-
-@pytest.mark.parametrize(
-    ("version", "calls"), [("3.4.13", ["Status", "Hash"]), ("3.5.0", ["Status"]), ("3.7.3", ["Status"])]
-)
-def test_an_old_etcd_is_nudged_after_a_bulk(version: str, calls: list[str]) -> None:
-    server = Backend(version)
-    opened(server).apply([[puts(start, 100) for start in range(0, 2000, 100)]])
-    assert [server.maintenance.get(timeout=10) for _ in calls] == calls
-    assert server.maintenance.empty()
-
-
-def test_a_few_writes_are_no_bulk() -> None:
-    server = Backend("3.4.13")
-    opened(server).apply([[puts(0, 100)]])
-    assert [one for one in threading.enumerate() if one.name == "etcd-nudge"] == []
-    assert server.maintenance.empty()
+    def Hash(self, request: Message) -> Message:
+        self.maintenance.put("Hash")
+        return rpc.HashResponse()
 
 
 def key(number: int) -> bytes:
@@ -187,12 +120,54 @@ def puts(start: int, count: int) -> Batch:
     return tuple(Put(key(number), b"v") for number in range(start, start + count))
 
 
-def opened(server: Server, in_flight: int = 4, ops: int = 128) -> EtcdStore:
-    return EtcdStore(cast(EtcdConnection, server), [b"/s/"], ops, in_flight)
+def opened(server: Server, in_flight: int = 4, ops: int = 128, page: int = 4096) -> EtcdStore:
+    return EtcdStore(cast(EtcdConnection, server), [b"/s/"], ops, in_flight, page)
 
 
 def run(server: Server, *generations: list[Batch], in_flight: int = 4, ops: int = 128) -> ApplyResult:
     return opened(server, in_flight, ops).apply(generations)
+
+
+def test_a_slow_line_is_read_in_smaller_pages() -> None:
+    server = Server()
+    server.keys = {key(number): b"1" for number in range(20_000)}
+    server.carries = 1500
+    store = opened(server, page=16_384)
+    for _ in range(2):
+        with pytest.raises(EtcdSilent):
+            store.snapshot()
+        server.carried = 0
+    assert store.snapshot().entries == server.keys
+
+
+def test_a_probe_notices_lost_data() -> None:
+    server = Server()
+    store = opened(server)
+    store.probe()  # nothing is known yet
+    server.revision = 7
+    store.snapshot()
+    server.revision = 8
+    store.probe()
+    server.revision = 6
+    with pytest.raises(EtcdUnavailable, match="went back from 7 to 6"):
+        store.probe()
+
+
+@pytest.mark.parametrize(
+    ("version", "calls"), [("3.4.13", ["Status", "Hash"]), ("3.5.0", ["Status"]), ("3.7.3", ["Status"])]
+)
+def test_an_old_etcd_is_nudged_after_a_bulk(version: str, calls: list[str]) -> None:
+    server = Server(version)
+    run(server, [puts(start, 100) for start in range(0, 2000, 100)])
+    assert [server.maintenance.get(timeout=10) for _ in calls] == calls
+    assert server.maintenance.empty()
+
+
+def test_a_few_writes_are_no_bulk() -> None:
+    server = Server("3.4.13")
+    run(server, [puts(0, 100)])
+    assert [one for one in threading.enumerate() if one.name == "etcd-nudge"] == []
+    assert server.maintenance.empty()
 
 
 def test_everything_is_written_and_the_window_is_kept() -> None:
@@ -280,16 +255,6 @@ def test_unavailable_is_raised_after_everything_is_answered() -> None:
     assert server.under_way == 0
     assert server.sent <= 6 + 4 + 1
     assert len(server.keys) == 6
-
-
-def test_lost_data_is_noticed() -> None:
-    server = Server()
-    server.revision = 999
-    store = opened(server)
-    store.apply([[puts(0, 1)]])
-    server.revision = 1
-    with pytest.raises(EtcdUnavailable, match="went back from 1000 to 2"):
-        store.apply([[puts(1, 1)]])
 
 
 def test_progress_counts_changes() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch
@@ -17,7 +17,6 @@ from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import Tree, V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
 from tests.etcd.v2_server import ELECTION, Server, Told, file
-from tests.stack.certificates import Authority
 
 
 def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
@@ -27,6 +26,18 @@ def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
 
 ONE = [[(Put(b"/skydns/a", b"1"),)]]
 MISSING: Told = (404, {"errorCode": 100, "message": "Key not found"})
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as one:
+        yield one
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[V2Store]:
+    with V2Connection(EtcdSettings((server.url,), timeout=2)) as connection:
+        yield V2Store(connection, [b"/skydns/"])
 
 
 @pytest.mark.parametrize("prefixes", [[], [b"/"], [b""], [b"/a/", b"/b/"]])
@@ -65,43 +76,73 @@ def test_failed_requests(
 
 @pytest.mark.parametrize("told", [(500, ELECTION), (200, b"<html>")], ids=["no leader", "not etcd"])
 def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, told: Told) -> None:
-    other = Server()
     server.answer = lambda *_: told
-    other.answer = lambda _, path, __: (200, file(f"{path}/x") if path == "/skydns" else {})
-    try:
-        with V2Connection(EtcdSettings((server.url, other.url))) as connection:
-            assert V2Store(connection, [b"/skydns/"]).snapshot().entries == {b"/skydns/x": b"1"}
-            assert len(server.asked) == 1
-            server.answer, other.answer = other.answer, server.answer
-            with pytest.raises(EtcdUnavailable):
-                V2Store(connection, [b"/skydns/"]).apply(ONE)
-            assert V2Store(connection, [b"/skydns/"]).snapshot().entries
-    finally:
-        other.close()
+    with Server() as other, V2Connection(EtcdSettings((server.url, other.url))) as connection:
+        store = V2Store(connection, [b"/skydns/"])
+        other.answer = lambda _, path, __: (200, file(f"{path}/x") if path == "/skydns" else {})
+        assert store.snapshot().entries == {b"/skydns/x": b"1"}
+        assert len(server.asked) == 1
+        server.answer, other.answer = other.answer, server.answer
+        with pytest.raises(EtcdUnavailable):
+            store.apply(ONE)
+        assert store.snapshot().entries
 
 
-def test_a_change_on_its_way_when_the_server_fails(server: Server, store: V2Store) -> None:
-    server.answer = lambda *_: (500, {"errorCode": 300, "message": "Raft Internal Error"})
-    with pytest.raises(EtcdUnavailable, match="Raft Internal Error"):
-        store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))))
-    assert len(server.asked) < 20, "the rest is not sent"
+class StopError(Exception):
+    pass
 
 
-def test_nothing_is_written_below_a_directory_that_cannot_be_noted(server: Server, store: V2Store) -> None:
-    server.answer = lambda method, *_: (
-        403,
-        {"errorCode": 102, "message": "Not a file", "cause": "/skydns/x"},
-    )
-    result = store.apply(batch(Put(b"/skydns/a/_tcp/H", b"1")))
-    ((_, reason),) = result.refused
-    assert "is a directory" in reason
-    assert [path for _, path, _ in server.asked] == ["/skydns/_kube2etcd/hidden/|a|_tcp"]
+def stop(_: int) -> None:
+    raise StopError
+
+
+@pytest.mark.parametrize(
+    ("told", "progress", "error"),
+    [((500, {"errorCode": 300}), None, EtcdUnavailable), ((200, file("/skydns/0")), stop, StopError)],
+    ids=["the server fails", "progress raises"],
+)
+def test_after_an_error_the_rest_is_not_sent(
+    server: Server,
+    store: V2Store,
+    told: Told,
+    progress: Callable[[int], None] | None,
+    error: type[Exception],
+) -> None:
+    server.answer = lambda *_: told
+    with pytest.raises(error):
+        store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))), progress)
+    assert len(server.asked) < 20
+
+
+DENIED: Told = (400, {"errorCode": 209, "message": "Invalid field"})
+NOT_A_FILE: Told = (403, {"errorCode": 102, "message": "Not a file", "cause": "/skydns/x"})
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "hint", "asked"),
+    [
+        (Put(b"/skydns/a/_tcp/H", b"1"), NOT_A_FILE, "a directory", ["/skydns/_kube2etcd/hidden/|a|_tcp"]),
+        (Put(b"/skydns/a", b"1"), DENIED, "Invalid field", ["/skydns/a"]),
+        (Delete(b"/skydns/a/x"), DENIED, "Invalid field", ["/skydns/a/x", "/skydns/a"]),
+        (Delete(b"/elsewhere"), MISSING, "cannot hold such a key", []),
+    ],
+    ids=["a directory that cannot be noted", "put", "delete", "a key that cannot be"],
+)
+def test_a_refused_change(
+    server: Server, store: V2Store, change: Put | Delete, told: Told, hint: str, asked: list[str]
+) -> None:
+    server.answer = lambda *_: told
+    result = store.apply(batch(change))
+    ((refused, reason),) = result.refused
+    assert (refused, result.written) == (change, 0)
+    assert hint in reason
+    assert [path for _, path, _ in server.asked] == asked
 
 
 def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, params: dict[str, str]) -> Told:
         if "dir" in params:
-            return 400, {"errorCode": 209, "message": "Invalid field"}
+            return DENIED
         if method == "GET":
             return 200, {} if "hidden" in path else file("/skydns/a/x")
         return 200, {"action": "compareAndDelete", "node": {"key": path, "modifiedIndex": 11}}
@@ -109,34 +150,6 @@ def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Stor
     server.answer, server.index = answer, 11
     store.snapshot()
     assert store.apply(batch(Delete(b"/skydns/a/x"))).written == 1
-
-
-def test_a_name_comes_and_goes_with_what_a_listing_shows_of_it(server: Server, store: V2Store) -> None:
-    keys = [f"/skydns/svc/web/{key}" for key in ("_tcp/_http/H", "_tcp/_dns/H", "H1", "ep/H", "H2")]
-    visible = [f"/skydns/svc/web/{key}" for key in ("H1", "H2", "ep/H")]
-    held: set[str] = set()
-    answered: list[str] = []
-
-    def answer(method: str, path: str, params: dict[str, str]) -> Told:
-        if "dir" in params and any(key.startswith(f"{path}/") for key in held):
-            return 403, {"errorCode": 108, "message": "Directory not empty"}
-        if method != "GET":
-            # The directory is asked for while this one is under way, if anything does not wait for it.
-            time.sleep(0.01 * (path in keys))
-            answered.append(path)
-            (held.add if method == "PUT" else held.discard)(path)
-        return 200, file(path, server.index) if method != "GET" else {}
-
-    server.answer = answer
-    store.apply(batch(*(Put(key.encode(), b"1") for key in keys)))
-    assert sorted(answered[:3]) == sorted(visible)
-    answered.clear()
-    store.apply(batch(*(Delete(key.encode()) for key in keys)))
-    at = {path: answered.index(path) for path in answered}
-    assert max(at[path] for path in at if "_" in path) < min(at[path] for path in visible)
-    assert at.keys() >= {"/skydns/svc/web/_tcp", "/skydns/svc/web/ep", "/skydns/svc/web", "/skydns/svc"}
-    assert "/skydns" not in at
-    assert not held
 
 
 def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V2Store) -> None:
@@ -152,42 +165,15 @@ def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V
     assert [path for method, path, _ in server.asked if method == "DELETE"] == ["/skydns/a/x"]
 
 
-def test_a_key_that_cannot_be_is_not_deleted(server: Server, store: V2Store) -> None:
-    server.answer = lambda *_: MISSING
-    ((_, reason),) = store.apply(batch(Delete(b"/elsewhere"), Delete(b"/skydns/x"))).refused
-    assert "cannot hold such a key" in reason
-
-
-def test_a_key_whose_deletion_cannot_be_checked_is_refused(server: Server, store: V2Store) -> None:
-    server.answer = lambda *_: (400, {"errorCode": 209, "message": "Invalid field"})
-    result = store.apply(batch(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/y")))
-    assert result.written == 0
-    assert [change.key for change, _ in result.refused] == [b"/skydns/a/x", b"/skydns/a/y"]
-    assert all("Invalid field" in reason for _, reason in result.refused)
-
-
 def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Server, store: V2Store) -> None:
     def answer(_: str, path: str, __: dict[str, str]) -> Told:
         if path.endswith("/hidden"):
             return 200, file(f"{path}/|a|_tcp")
-        return (400, {"errorCode": 209, "message": "Invalid field"}) if "_tcp" in path else (200, {})
+        return DENIED if "_tcp" in path else (200, {})
 
     server.answer = answer
     with pytest.raises(EtcdRefused, match="Invalid field"):
         store.snapshot()
-
-
-def test_progress_may_end_it(server: Server, store: V2Store) -> None:
-    class StopError(Exception):
-        pass
-
-    def progress(_: int) -> None:
-        raise StopError
-
-    server.answer = lambda _, path, __: (200, file(path))
-    with pytest.raises(StopError):
-        store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))), progress)
-    assert len(server.asked) < 20
 
 
 def test_a_member_that_is_behind_is_asked_again_with_a_quorum(server: Server, store: V2Store) -> None:
@@ -204,7 +190,7 @@ def test_a_member_that_is_behind_is_asked_again_with_a_quorum(server: Server, st
     assert len(server.asked) == 5, "and one that is not only once"
 
 
-def test_an_etcd_that_loses_its_data_while_it_is_read(server: Server, store: V2Store) -> None:
+def test_data_that_is_lost_while_it_is_read(server: Server, store: V2Store) -> None:
     def answer(_: str, path: str, __: dict[str, str]) -> Told:
         server.index = 10 if path == "/skydns" else 4
         return 200, {}
@@ -214,7 +200,7 @@ def test_an_etcd_that_loses_its_data_while_it_is_read(server: Server, store: V2S
         store.snapshot()
 
 
-def test_a_look_at_etcd_notices_that_it_went_back(server: Server, store: V2Store) -> None:
+def test_a_probe_notices_lost_data(server: Server, store: V2Store) -> None:
     store.probe()  # nothing is known yet
     store.snapshot()
     store.probe()
@@ -325,11 +311,6 @@ def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2S
         applying.join(5)
 
 
-def test_a_watch_behind_the_end_of_etcd(store: V2Store) -> None:
-    with pytest.raises(EtcdCompacted, match="went back from 99 to 10"):
-        list(store.watch(100, threading.Event()))
-
-
 def test_a_late_event_sends_the_watch_back_to_the_memory_of_etcd(server: Server, store: V2Store) -> None:
     """While a poll waits, hidden keys may change unseen before the event that ends it."""
 
@@ -402,49 +383,28 @@ def test_the_password_is_read_again_once(server: Server, tmp_path: Path) -> None
     assert server.credentials == ["Basic bWU6ZWluw58=", "Basic bWU6endlaQ=="]
 
 
-def test_missing_password_file(server: Server, tmp_path: Path) -> None:
-    password = tmp_path / "password"
-    password.write_text("x")
-    with V2Connection(EtcdSettings((server.url,), user="me", password_file=password)) as connection:
-        password.unlink()
-        with pytest.raises(EtcdUnauthenticated, match="cannot be read"):
-            connection.get("/")
+@pytest.fixture
+def silent() -> Iterator[EtcdSettings]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield EtcdSettings((f"http://127.0.0.1:{listener.getsockname()[1]}",), timeout=0.2)
 
 
-@pytest.mark.parametrize("name", ["ca", "cert", "key"])
-def test_tls_files_in_the_middle_of_a_rotation(tmp_path: Path, name: str) -> None:
-    authority = Authority(tmp_path)
-    ours = authority.issue("client")
-    files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
-    settings = EtcdSettings(("https://127.0.0.1:1",), files["ca"], files["cert"], files["key"])
-    with V2Connection(settings) as connection:
-        files[name].write_text("")
-        with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
-            connection.get("/")
+def test_a_silent_server(silent: EtcdSettings) -> None:
+    with V2Connection(silent) as one, pytest.raises(EtcdUnavailable, match="did not answer in time"):
+        one.get("/")
 
 
-def test_a_silent_server() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
-        V2Connection(
-            EtcdSettings((f"http://127.0.0.1:{silent.getsockname()[1]}",), timeout=0.2)
-        ) as connection,
-        pytest.raises(EtcdUnavailable, match="did not answer in time"),
-    ):
-        connection.get("/")
-
-
-def test_close_ends_all_waits() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        connection = V2Connection(EtcdSettings((f"http://127.0.0.1:{silent.getsockname()[1]}",), timeout=30))
-        future = connection.submit(lambda: connection.get("/"))
-        threading.Timer(0.1, connection.close).start()
+def test_close_ends_all_waits(silent: EtcdSettings) -> None:
+    connection = V2Connection(structs.replace(silent, timeout=30))
+    threading.Timer(0.1, connection.close).start()
+    waits: list[Callable[[], object]] = [
+        lambda: list(connection.together(connection.get, "/" * 100)),
+        lambda: connection.submit(lambda: 0),
+        lambda: connection.get("/"),
+    ]
+    for wait in waits:
         with pytest.raises(EtcdUnavailable, match="is closed"):
-            connection.done(future)
-        with pytest.raises(EtcdUnavailable, match="is closed"):
-            connection.submit(lambda: 0)
-        with pytest.raises(EtcdUnavailable, match="is closed"):
-            connection.get("/")
+            wait()
 
 
 def test_after_close_what_had_not_begun_is_cancelled() -> None:

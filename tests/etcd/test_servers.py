@@ -1,0 +1,98 @@
+"""Servers, credentials and failover, which both clients share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kube2etcd.errors import EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable, SettingsError
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, try_each
+from kube2etcd.etcd.v2_client import V2Connection
+from tests.stack.certificates import Authority
+
+HTTPS = ("https://127.0.0.1:1",)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("http://127.0.0.1:2379", EtcdServer("127.0.0.1", 2379, False)),
+        ("http://etcd", EtcdServer("etcd", 2379, False)),
+        ("https://etcd.kube-system.svc/", EtcdServer("etcd.kube-system.svc", 2379, True)),
+        ("http://[::1]:4001", EtcdServer("[::1]", 4001, False)),
+        ("https://[2001:db8::1]", EtcdServer("[2001:db8::1]", 2379, True)),
+        ("HTTP://Etcd:1", EtcdServer("etcd", 1, False)),
+    ],
+)
+def test_url(url: str, endpoint: EtcdServer) -> None:
+    assert EtcdServer.parse(url) == endpoint
+
+
+def test_tls_files_are_checked(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "one")
+    ca, pair, other = authority.ca_file, authority.issue("client"), authority.issue("other")
+    good = EtcdSettings(HTTPS, ca, pair.cert_file, pair.key_file)
+    assert good.endpoints() == (EtcdServer("127.0.0.1", 1, True),)
+    for wrong in (
+        EtcdSettings(HTTPS, tmp_path / "missing"),
+        EtcdSettings(HTTPS, pair.key_file),
+        EtcdSettings(HTTPS, ca, pair.cert_file, other.key_file),
+        EtcdSettings(HTTPS, ca, pair.cert_file, pair.cert_file),
+    ):
+        with pytest.raises(SettingsError, match="TLS files for etcd cannot be used"):
+            wrong.endpoints()
+
+
+@pytest.mark.parametrize("connect", [EtcdConnection, V2Connection], ids=["v3", "v2"])
+@pytest.mark.parametrize("text", ["", "half a certif"], ids=["empty", "half"])
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_a_half_done_rotation_is_waited_for(
+    tmp_path: Path, name: str, text: str, connect: type[EtcdConnection | V2Connection]
+) -> None:
+    """gRPC would take an empty file for none, and trust every authority of the public web instead."""
+    authority = Authority(tmp_path)
+    ours = authority.issue("client")
+    files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
+    with connect(EtcdSettings(HTTPS, files["ca"], files["cert"], files["key"])) as connection:
+        connection.leave(connection.current())  # type: ignore[arg-type]
+        files[name].write_text(text)
+        with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
+            connection.current()
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(None, "cannot be read: No such file"), (b"\n", "is empty"), (b"\xff\xfe", "is not UTF-8 text")],
+)
+def test_a_password_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, fault: str) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(EtcdUnauthenticated, match=fault):
+        EtcdSettings(user="root", password_file=file).password()
+
+
+def test_password_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(" se cret \r\n")
+    assert EtcdSettings(user="root", password_file=file).password() == " se cret "
+    assert EtcdSettings().password() == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(EtcdUnavailable("away"), 3), (EtcdUnauthenticated("no"), 1), (EtcdNoSpace("full"), 1)],
+    ids=str,
+)
+def test_every_server_is_tried_where_another_one_may_help(error: EtcdUnavailable, attempts: int) -> None:
+    tried = []
+
+    def attempt() -> None:
+        tried.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        try_each(3, attempt)
+    assert len(tried) == attempts
