@@ -217,12 +217,12 @@ def etcd(settings: Settings) -> EtcdSettings:
 
 def open_etcd(settings: Settings, election: Election | None = None) -> tuple[Connection, KeyStore]:
     """etcd's keys, by the API that the settings name; connects when first used."""
-    return open_store(etcd(settings), settings.etcd.api, etcd_prefixes(settings), election)
+    return open_store(etcd(settings), settings.etcd.api, etcd_prefix(settings), election)
 
 
-def etcd_prefixes(settings: Settings) -> tuple[bytes, ...]:
-    """Prefixes of the keys to read: all of ours, so that keys of a former zone are found too."""
-    return (settings.etcd.prefix.encode() + b"/",)
+def etcd_prefix(settings: Settings) -> bytes:
+    """Prefix of the keys to read: all of ours, so that keys of a former zone are found too."""
+    return settings.etcd.prefix.encode() + b"/"
 
 
 def election_key(settings: Settings) -> bytes:

@@ -5,7 +5,6 @@ Each client is imported on demand: gRPC and requests cost time and memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from kube2etcd.etcd.changes import KeyStore as KeyStore
@@ -20,9 +19,9 @@ Connection: TypeAlias = "EtcdConnection | V2Connection"
 
 
 def open_store(
-    settings: EtcdSettings, api: str, prefixes: Sequence[bytes], election: Election | None = None
+    settings: EtcdSettings, api: str, prefix: bytes, election: Election | None = None
 ) -> tuple[Connection, KeyStore]:
-    """The keys under ``prefixes``, and the connection to close in the end.
+    """The keys under ``prefix``, and the connection to close in the end.
 
     ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Connects when first used; `SettingsError`.
     """
@@ -31,9 +30,9 @@ def open_store(
         from kube2etcd.etcd.v2_client import V2Connection
 
         v2 = V2Connection(settings)
-        return v2, V2Store(v2, prefixes)
+        return v2, V2Store(v2, prefix)
     from kube2etcd.etcd.client import EtcdConnection
     from kube2etcd.etcd.store import EtcdStore
 
     v3 = EtcdConnection(settings)
-    return v3, EtcdStore(v3, prefixes, election=election)
+    return v3, EtcdStore(v3, prefix, election=election)

@@ -38,7 +38,7 @@ Begin: TypeAlias = Callable[[], TakePage]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Every key under the store's prefixes, all at one revision."""
+    """Every key under the store's prefix, all at one revision."""
 
     revision: int
     entries: dict[bytes, bytes]
@@ -85,7 +85,7 @@ class ServerHealth(msgspec.Struct, frozen=True):
 
 
 class KeyStore(Protocol):
-    """The keys under some prefixes.  One thread reads and writes, another may watch, any may probe."""
+    """The keys under a prefix.  One thread reads and writes, another may watch, any may probe."""
 
     def read(self, begin: Begin) -> int:
         """Read all keys, page by page; returns the revision at which they are complete."""

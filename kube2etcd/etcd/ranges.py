@@ -35,15 +35,6 @@ def successor(prefix: bytes) -> bytes:
     return stem[:-1] + bytes([stem[-1] + 1])
 
 
-def distinct(prefixes: Iterable[bytes]) -> list[bytes]:
-    """The prefixes in order, without those that another one covers."""
-    kept: list[bytes] = []
-    for prefix in sorted(set(prefixes)):
-        if not kept or not prefix.startswith(kept[-1]):
-            kept.append(prefix)
-    return kept
-
-
 def _shared(one: bytes, other: bytes) -> bytes:
     """The leading bytes in which two keys agree."""
     for position, (left, right) in enumerate(zip(one, other, strict=False)):

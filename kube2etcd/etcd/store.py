@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import msgspec
 from msgspec import structs
@@ -29,7 +29,7 @@ from kube2etcd.etcd.changes import (
 )
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
-from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, distinct, successor, walk
+from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, successor, walk
 from kube2etcd.etcd.servers import EtcdSettings, try_each
 from kube2etcd.etcd.wire import Message, rpc
 
@@ -54,17 +54,15 @@ class EtcdStore(KeyStore):
     def __init__(
         self,
         connection: EtcdConnection,
-        prefixes: Sequence[bytes],
+        prefix: bytes,
         max_txn_ops: int = 128,
         in_flight: int = 8,
         page: int = PAGE,
         election: Election | None = None,
     ) -> None:
         """With an ``election`` it writes only while that is won."""
-        if not prefixes or not all(prefix.strip(b"\xff") for prefix in prefixes):
-            raise ValueError("a store needs prefixes, and none of them may be empty")
         self._connection = connection
-        self._prefixes = distinct(prefixes)
+        self._prefix = prefix
         self._max_txn_ops = max_txn_ops
         self._in_flight = in_flight
         self._election = election
@@ -106,12 +104,12 @@ class EtcdStore(KeyStore):
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
         """As `KeyStore` says."""
-        return watch.watch(self._connection, self._prefixes, start_revision, stop)
+        return watch.watch(self._connection, self._prefix, start_revision, stop)
 
     def probe(self) -> None:
         """As `KeyStore` says."""
         seen = self._seen
-        request = rpc.RangeRequest(key=self._prefixes[0], count_only=True)
+        request = rpc.RangeRequest(key=self._prefix, count_only=True)
         _not_back(seen, self._connection.call("Range", request).header.revision)
 
     def may_write(self, key: bytes) -> None:
@@ -139,10 +137,9 @@ class EtcdStore(KeyStore):
         pages: list[RangePage] = []
         revision = 0
         waiting: deque[tuple[_Walk, tuple[bytes, bytes]]] = deque()
-        for prefix in self._prefixes:
-            for low, high in self._splits.pieces(prefix, successor(prefix)):
-                steps = walk(low, high, patience.page)
-                waiting.append((steps, next(steps)))
+        for low, high in self._splits.pieces(self._prefix, successor(self._prefix)):
+            steps = walk(low, high, patience.page)
+            waiting.append((steps, next(steps)))
         window: deque[tuple[_Walk, Pending, float]] = deque()
         # The first answer says the revision at which all others are read.
         allowed = 1

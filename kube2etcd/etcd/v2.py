@@ -93,11 +93,9 @@ _Outcome = tuple[Change, EtcdRefused | None]
 class V2Store(KeyStore):
     """Keys in etcd's v2 API."""
 
-    def __init__(self, connection: V2Connection, prefixes: Sequence[bytes]) -> None:
-        if len(prefixes) != 1 or not prefixes[0].strip(b"/"):
-            raise ValueError("a store of v2 keys has one prefix, which is not the root")
+    def __init__(self, connection: V2Connection, prefix: bytes) -> None:
         self._connection = connection
-        self._tree = Tree(prefixes[0].decode())
+        self._tree = Tree(prefix.decode())
         # etcd's index at the last reading or write.
         self._seen = 0
         # modifiedIndex of each key that was read or written.

@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
@@ -87,18 +87,16 @@ class _Stream:
 
 
 def watch(
-    connection: EtcdConnection, prefixes: Sequence[bytes], start_revision: int, stop: threading.Event
+    connection: EtcdConnection, prefix: bytes, start_revision: int, stop: threading.Event
 ) -> Iterator[WatchBatch]:
-    """Every change of the keys under the prefixes (sorted, distinct) from ``start_revision`` on.
+    """Every change of the keys under ``prefix`` from ``start_revision`` on.
 
     The first batch has no events: the watch is established.  Ends within 0.2 s of ``stop``, but not while
     it connects.
     """
-    # One watch from the first prefix to the last, not one for each: with several, a stream that breaks
-    # between two answers of the same revision could not be resumed.
     create = rpc.WatchRequest()
-    create.create_request.key = prefixes[0]
-    create.create_request.range_end = successor(prefixes[-1])
+    create.create_request.key = prefix
+    create.create_request.range_end = successor(prefix)
     # A revision early, filtered out below: since 3.5.8 etcd reports no progress for a watch that begins in
     # the future, as the revision after the last known one does.
     create.create_request.start_revision = max(1, start_revision - 1)
@@ -115,14 +113,14 @@ def watch(
                         renewed = True
                         break
                     raise EtcdRefused(f"etcd refuses the watch ({reason}): check the etcd user's role")
-                batch = _batch(answer, prefixes, start_revision)
+                batch = _batch(answer, start_revision)
                 if batch is not None:
                     yield batch
             else:
                 return
 
 
-def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> WatchBatch | None:
+def _batch(answer: Message, start_revision: int) -> WatchBatch | None:
     """The batch in an answer, if any."""
     revision: int = answer.header.revision
     if answer.compact_revision:
@@ -142,14 +140,13 @@ def _batch(answer: Message, prefixes: Sequence[bytes], start_revision: int) -> W
         # The progress that we asked for.  Its revision promises nothing: before 3.4.25 and 3.5.8 it may run
         # ahead of events still to come.
         return None
-    starts = tuple(prefixes)
     last = answer.events[-1].kv.mod_revision if answer.events else revision
     if last < start_revision:
         return None
     events = tuple(
         WatchEvent(event.kv.key, None if event.type else event.kv.value, event.kv.mod_revision)
         for event in answer.events
-        if event.kv.mod_revision >= start_revision and event.kv.key.startswith(starts)
+        if event.kv.mod_revision >= start_revision
     )
     # An answer never ends within a revision, but its header may be ahead of its events.
     return WatchBatch(last, events)

@@ -189,7 +189,7 @@ def etcd(
     if away == len(settings.servers):
         return  # whatever else is asked would only say so again
     prefix = f"{layout.prefix}/"
-    connection, keys = open_store(settings, api, (prefix.encode(),))
+    connection, keys = open_store(settings, api, prefix.encode())
 
     def may_write(key: str, text: str) -> str:
         keys.may_write(key.encode())

@@ -237,7 +237,7 @@ def _reconciler(
     connection = EtcdConnection(build.etcd(settings))
     ending.enter_context(impatient(stop, connection))
     ending.callback(connection.close)
-    keys = EtcdStore(connection, build.etcd_prefixes(settings))
+    keys = EtcdStore(connection, build.etcd_prefix(settings))
     follower = EtcdFollower(keys, queue)
     follower.start()
     ending.callback(follower.stop)
@@ -277,7 +277,7 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
             with EtcdConnection(build.etcd(settings)) as connection:
-                keys = EtcdStore(connection, build.etcd_prefixes(settings))
+                keys = EtcdStore(connection, build.etcd_prefix(settings))
                 entries = keys.snapshot().entries.items()
                 ours = [Delete(key) for key, value in entries if owner_of(value) == owner(settings)]
                 keys.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])

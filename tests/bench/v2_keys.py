@@ -54,7 +54,7 @@ def v2_keys(bench: Bench) -> Iterator[Row]:
         EtcdV2(bench.folder(), bench.programs) as etcd,
         V2Connection(EtcdSettings((etcd.url,))) as connection,
     ):
-        store = V2Store(connection, [b"/skydns/"])
+        store = V2Store(connection, b"/skydns/")
         for number in range(bench.rounds):
             mine, other = (
                 [f"/skydns/{who}{number}/svc/ns{key // 50}/web{key % 50}/{key:08x}" for key in range(COUNT)]

@@ -103,7 +103,7 @@ def ask(connection: EtcdConnection) -> int:
 
 
 def follow(connection: EtcdConnection) -> None:
-    list(watch(connection, [b"/s/"], 1, threading.Event()))
+    list(watch(connection, b"/s/", 1, threading.Event()))
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "DATA_LOSS"])

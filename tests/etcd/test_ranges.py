@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.etcd.ranges import Patience, RangePage, Splits, distinct, successor, walk
+from kube2etcd.etcd.ranges import Patience, RangePage, Splits, successor, walk
 from tests.strategies import LAW
 
 SEGMENTS = st.sampled_from([b"a", b"b", b"z", b"svc", b"ns1", b"ns10", b"\xff", b"\xff\xff", b"\0", b"_tcp"])
@@ -103,10 +103,6 @@ def test_successor() -> None:
     assert successor(b"a\xff\xff") == b"b"
     with pytest.raises(ValueError, match="no key"):
         successor(b"\xff")
-
-
-def test_prefixes_that_others_cover_are_left_out() -> None:
-    assert distinct([b"/b/", b"/a/x/", b"/a/", b"/b/"]) == [b"/a/", b"/b/"]
 
 
 def test_where_answers_come_too_late_less_is_asked_for() -> None:

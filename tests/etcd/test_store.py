@@ -121,7 +121,7 @@ def puts(start: int, count: int) -> Batch:
 
 
 def opened(server: Server, in_flight: int = 4, ops: int = 128, page: int = 4096) -> EtcdStore:
-    return EtcdStore(cast(EtcdConnection, server), [b"/s/"], ops, in_flight, page)
+    return EtcdStore(cast(EtcdConnection, server), b"/s/", ops, in_flight, page)
 
 
 def run(server: Server, *generations: list[Batch], in_flight: int = 4, ops: int = 128) -> ApplyResult:

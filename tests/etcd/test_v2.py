@@ -37,13 +37,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def store(server: Server) -> Iterator[V2Store]:
     with V2Connection(EtcdSettings((server.url,), timeout=2)) as connection:
-        yield V2Store(connection, [b"/skydns/"])
-
-
-@pytest.mark.parametrize("prefixes", [[], [b"/"], [b""], [b"/a/", b"/b/"]])
-def test_one_prefix_and_not_the_root(prefixes: list[bytes]) -> None:
-    with V2Connection(EtcdSettings()) as connection, pytest.raises(ValueError, match="one prefix"):
-        V2Store(connection, prefixes)
+        yield V2Store(connection, b"/skydns/")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +72,7 @@ def test_failed_requests(
 def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, told: Told) -> None:
     server.answer = lambda *_: told
     with Server() as other, V2Connection(EtcdSettings((server.url, other.url))) as connection:
-        store = V2Store(connection, [b"/skydns/"])
+        store = V2Store(connection, b"/skydns/")
         other.answer = lambda _, path, __: (200, file(f"{path}/x") if path == "/skydns" else {})
         assert store.snapshot().entries == {b"/skydns/x": b"1"}
         assert len(server.asked) == 1

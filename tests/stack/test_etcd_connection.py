@@ -20,7 +20,7 @@ NOT_YET = (EtcdUnavailable,)
 
 
 def works(connection: EtcdConnection) -> bool:
-    store = EtcdStore(connection, [PREFIX])
+    store = EtcdStore(connection, PREFIX)
     store.apply([[(Put(b"/skydns/probe", b"1"),)]])
     seen = store.snapshot().entries.get(b"/skydns/probe")
     store.apply([[(Delete(b"/skydns/probe"),)]])
@@ -42,7 +42,7 @@ def test_etcd_need_not_be_there_yet(binaries: Binaries, tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "etcd", binaries)
     with etcd.connection() as connection:
         with pytest.raises(EtcdUnavailable, match=f"{etcd.port} cannot be reached"):
-            EtcdStore(connection, [PREFIX]).snapshot()
+            EtcdStore(connection, PREFIX).snapshot()
         etcd.start()
         assert wait_for(lambda: works(connection), "etcd", 20, not_yet=NOT_YET)
     etcd.kill()
@@ -58,7 +58,7 @@ def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptu
         server.connection() as nobody,
         pytest.raises(EtcdUnauthenticated, match="etcd user"),
     ):
-        EtcdStore(nobody, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
+        EtcdStore(nobody, PREFIX).apply([[(Put(b"/skydns/a", b"1"),)]])
     with EtcdConnection(settings) as connection:
         with pytest.raises(EtcdUnauthenticated) as caught:
             works(connection)
@@ -84,7 +84,7 @@ def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptu
         server.user = ("bridge", "third")
         password.write_text("third")
         batches = [(Put(b"/skydns/%d" % number, b"x"),) for number in range(100)]
-        result = EtcdStore(connection, [PREFIX]).apply([batches])
+        result = EtcdStore(connection, PREFIX).apply([batches])
         assert (result.written, result.refused) == (100, ())
         token = str(connection.current().token)
     for secret in ("wrong-one", "hunter2", "second", "third", token[10:30]):
@@ -97,7 +97,7 @@ def test_watch_gets_a_new_token(server: Etcd, tmp_path: Path) -> None:
     password.write_text("hunter2")
     stop = threading.Event()
     with server.connection(user="bridge", password_file=password) as connection:
-        store = EtcdStore(connection, [PREFIX])
+        store = EtcdStore(connection, PREFIX)
         revision = store.apply([[(Put(b"/skydns/a", b"1"),)]]).revision
         server.restart()
         watch = wait_for(lambda: next(store.watch(revision, stop)), "a watch", 20, not_yet=NOT_YET)
@@ -110,7 +110,7 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: 
     password = tmp_path / "password"
     password.write_text("guest")
     with server.connection(user="guest", password_file=password) as connection:
-        store = EtcdStore(connection, [PREFIX])
+        store = EtcdStore(connection, PREFIX)
         with pytest.raises(EtcdRefused, match="role"):
             store.snapshot()
         with pytest.raises(EtcdRefused, match="role"):
@@ -176,12 +176,12 @@ def test_next_server_when_one_is_down(binaries: Binaries, tmp_path: Path) -> Non
     with Etcd(tmp_path / "etcd", binaries) as etcd:
         nobody = f"http://127.0.0.1:{free_port()}"
         with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
-            store = EtcdStore(connection, [PREFIX])
+            store = EtcdStore(connection, PREFIX)
             assert store.snapshot().entries == {}, "a read tries every server"
             assert works(connection)
         with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
             with pytest.raises(EtcdUnavailable):
-                EtcdStore(connection, [PREFIX]).apply([[(Put(b"/skydns/a", b"1"),)]])
+                EtcdStore(connection, PREFIX).apply([[(Put(b"/skydns/a", b"1"),)]])
             assert works(connection), "a write fails over with the next attempt"
 
 

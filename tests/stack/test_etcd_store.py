@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
 from kube2etcd.etcd.store import EtcdStore, health
@@ -30,7 +30,7 @@ def connection(server: Etcd) -> Iterator[EtcdConnection]:
 
 @pytest.fixture
 def store(connection: EtcdConnection) -> EtcdStore:
-    return EtcdStore(connection, [PREFIX])
+    return EtcdStore(connection, PREFIX)
 
 
 def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -67,15 +67,15 @@ def batches(changes: dict[bytes, bytes], size: int = 128) -> list[Batch]:
 
 def test_snapshot_equals_what_was_written(server: Etcd, connection: EtcdConnection) -> None:
     wanted = entries(20_000)
-    store = EtcdStore(connection, [PREFIX], page=1000)
+    store = EtcdStore(connection, PREFIX, page=1000)
     assert store.snapshot().entries == {}
     result = store.apply([batches(wanted)])
     assert (result.written, result.refused) == (20_000, ())
     assert len(result.own_revisions) == len(batches(wanted))
     assert result.revision == max(result.own_revisions) == server.revision()
-    other = EtcdStore(connection, [b"/skydnsx/", b"/other/"])
+    other = EtcdStore(connection, b"/skydnsx/")
     other.apply([[(Put(b"/skydnsx/a", b"1"), Put(b"/other/b", b"2"))]])
-    assert other.snapshot().entries == {b"/skydnsx/a": b"1", b"/other/b": b"2"}
+    assert other.snapshot().entries == {b"/skydnsx/a": b"1"}
     for _ in range(3):  # page by page, then by the cuts that were remembered
         snapshot = store.snapshot()
         assert snapshot.entries == wanted
@@ -86,12 +86,12 @@ def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
     """A writer moves one key to and fro; a snapshot that is not of one revision has none or two of it."""
     wanted = entries(4000)
     first, last = min(wanted), max(wanted)
-    store = EtcdStore(connection, [PREFIX], page=200)
+    store = EtcdStore(connection, PREFIX, page=200)
     store.apply([batches(wanted)])
     done = threading.Event()
 
     def move() -> None:
-        writer = EtcdStore(connection, [PREFIX])
+        writer = EtcdStore(connection, PREFIX)
         here, there = first + b"x", last + b"x"
         while not done.is_set():
             writer.apply([[(Put(here, b"1"), Delete(there))]])
@@ -110,7 +110,7 @@ def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
 
 
 def test_small_prefix_costs_one_request(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = EtcdStore(connection, [PREFIX])
+    store = EtcdStore(connection, PREFIX)
     store.apply([batches(entries(1000))])
     asked = requests(connection, monkeypatch)
     assert len(store.snapshot().entries) == 1000
@@ -198,15 +198,6 @@ def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
     assert revisions == sorted(revisions)
 
 
-def test_watch_over_several_prefixes(server: Etcd, connection: EtcdConnection) -> None:
-    store = EtcdStore(connection, [b"/z/", b"/a/", b"/a/deeper/"])
-    watching = Watching(store, server.revision() + 1).standing()
-    store.apply([[(Put(b"/a/deeper/1", b"1"), Put(b"/m/2", b"2"), Put(b"/z/3", b"3"))]])
-    wait_for(lambda: len(watching.events) == 2, "two events")
-    assert [event.key for event in watching.events] == [b"/a/deeper/1", b"/z/3"]
-    watching.end()
-
-
 def test_compacted_revision(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
     store.apply([batches(entries(100), 1)])
     connection.call("Compact", rpc.CompactionRequest(revision=50, physical=True))
@@ -237,7 +228,7 @@ def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection,
 def test_quiet_watch_lives_on(server: Etcd) -> None:
     """Nothing happens for many timeouts: the server is asked, answers, and the watch stays."""
     with server.connection(timeout=1) as connection:
-        store = EtcdStore(connection, [PREFIX])
+        store = EtcdStore(connection, PREFIX)
         watching = Watching(store, server.revision() + 1).standing()
         began = time.monotonic()
         wait_for(lambda: watching.error or time.monotonic() - began > 3.5, "three rounds of quiet")
@@ -257,7 +248,7 @@ def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) ->
 def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
     server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
     with server, server.connection() as connection:
-        store = EtcdStore(connection, [PREFIX])
+        store = EtcdStore(connection, PREFIX)
         with pytest.raises(EtcdNoSpace, match="NOSPACE"):
             store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])
         alarms = wait_for(lambda: health(EtcdSettings((server.url,)), server.url).alarms, "the alarm")
@@ -265,10 +256,15 @@ def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
         assert store.snapshot().entries, "reads go on"
 
 
-#: One watch goes over both and what is between them; rights go over each.
-PREFIXES = [b"/a/", b"/c/"]
 #: Seconds: no pause ends by itself while a test waits.
 FOR_EVER = 10_000.0
+
+
+class Unwatched(EtcdStore):
+    """Keys that may not be watched."""
+
+    def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
+        raise EtcdRefused("etcd refuses the watch")
 
 
 class Longest(random.Random):
@@ -284,13 +280,13 @@ class Longest(random.Random):
 @pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
 def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
-    password = etcd.restrict(*(prefix.decode() for prefix in PREFIXES))
+    password = etcd.restrict(PREFIX.decode())
     settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
     queue, chance = EventQueue(), Longest()
     with EtcdConnection(settings) as connection:
-        store = EtcdStore(connection, PREFIXES)
+        store = Unwatched(connection, PREFIX)
         revision = store.snapshot().revision
-        store.apply([[(Put(b"/a/1", b"1"),)]])
+        store.apply([[(Put(b"/skydns/1", b"1"),)]])
         follower = EtcdFollower(store, queue, chance)
         follower.start()
         try:

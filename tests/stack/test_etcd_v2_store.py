@@ -38,7 +38,7 @@ def etcd(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdV2]:
 @pytest.fixture
 def store(etcd: EtcdV2) -> Iterator[V2Store]:
     with V2Connection(EtcdSettings((etcd.url,), timeout=1)) as connection:
-        yield V2Store(connection, [b"/skydns/"])
+        yield V2Store(connection, b"/skydns/")
 
 
 def put(store: V2Store, **keys: str) -> None:
@@ -51,7 +51,7 @@ def test_hidden_keys_are_found_by_another_store(etcd: EtcdV2, store: V2Store) ->
     assert (result.written, result.refused) == (2, ())
     assert PORT not in etcd.listed(PREFIX)
     with V2Connection(EtcdSettings((etcd.url,))) as another:
-        found = V2Store(another, [b"/skydns/"]).snapshot()
+        found = V2Store(another, b"/skydns/").snapshot()
     assert found.entries == {PORT.encode(): "ä".encode(), b"/skydns/a/web/H1": b"{}"}
     assert found.revision == etcd.revision()
     store.apply([[(Delete(PORT.encode()), Delete(b"/skydns/a/web/H1"))]])
@@ -157,7 +157,7 @@ def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -
     assert "/skydns/a was removed" in str(watching.failed())
     start = store.snapshot().revision + 1
     with V2Connection(EtcdSettings((etcd.url,))) as another:
-        put(V2Store(another, [b"/skydns/"]), **{str(number): "x" for number in range(1100)})
+        put(V2Store(another, b"/skydns/"), **{str(number): "x" for number in range(1100)})
     assert isinstance(Watching(store, start).standing().failed(), EtcdCompacted), (
         "etcd remembers a thousand events"
     )
@@ -212,7 +212,7 @@ def test_servers_are_tried_in_turn(binaries: Binaries, tmp_path: Path) -> None:
     members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
     urls = (f"http://127.0.0.1:{free_port()}", *(member.url for member in members))
     with EtcdCluster(members), V2Connection(EtcdSettings(urls, timeout=2)) as connection:
-        store = V2Store(connection, [b"/skydns/"])
+        store = V2Store(connection, b"/skydns/")
         assert store.snapshot().entries == {}
         put(store, a="1")
         members[0].kill()
@@ -244,7 +244,7 @@ def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
     etcd.ask("DELETE", "/v2/auth/roles/guest").raise_for_status()
     settings = EtcdSettings((etcd.url,), user="root", password_file=file)
     with V2Connection(settings) as connection:
-        store = V2Store(connection, [b"/skydns/"])
+        store = V2Store(connection, b"/skydns/")
         with pytest.raises(EtcdUnauthenticated) as raised:
             store.snapshot()
         assert "wrong" not in str(raised.value)
@@ -256,7 +256,7 @@ def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
         put(store, b="1")
         assert store.snapshot().entries.keys() == {b"/skydns/a", b"/skydns/b"}
     with V2Connection(EtcdSettings((etcd.url,))) as nobody, pytest.raises(EtcdUnauthenticated):
-        V2Store(nobody, [b"/skydns/"]).snapshot()
+        V2Store(nobody, b"/skydns/").snapshot()
 
 
 def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
             (etcd.url,), cafile=authority.ca_file, certfile=tls.client.cert_file, keyfile=tls.client.key_file
         )
         with V2Connection(ours) as connection:
-            store = V2Store(connection, [b"/skydns/"])
+            store = V2Store(connection, b"/skydns/")
             put(store, a="1")
             assert store.snapshot().entries == {b"/skydns/a": b"1"}
             watching = Watching(store, etcd.revision() + 1).standing()
@@ -284,4 +284,4 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
             EtcdSettings((etcd.url,), cafile=authority.ca_file),
         ):
             with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
-                V2Store(connection, [b"/skydns/"]).snapshot()
+                V2Store(connection, b"/skydns/").snapshot()

@@ -205,7 +205,7 @@ def test_etcd_refuses_what_a_former_leader_writes(
     leads(first)
     stale = first.guard()
     with etcd.connection() as connection:
-        store = EtcdStore(connection, [b"/skydns/"], election=first)
+        store = EtcdStore(connection, b"/skydns/", election=first)
         assert store.apply(CHANGE).written == 1
         first.stop()
         second = candidates("second")
@@ -235,9 +235,9 @@ def test_etcd_refuses_what_a_former_leader_writes_after_it_lost_its_data(
     with etcd.connection() as connection:
         # as when it was paused with its first transaction about to be sent
         with pytest.raises(EtcdDeposed):
-            EtcdStore(connection, [b"/skydns/"], election=first).apply(CHANGE)
+            EtcdStore(connection, b"/skydns/", election=first).apply(CHANGE)
         assert etcd.dump("/skydns") == {}
-        assert EtcdStore(connection, [b"/skydns/"], election=second).apply(CHANGE).written == 1
+        assert EtcdStore(connection, b"/skydns/", election=second).apply(CHANGE).written == 1
 
 
 @pytest.mark.parametrize("loss", ["key", "data", "restart"])
@@ -252,5 +252,5 @@ def test_an_election_survives_etcd(loss: str, etcd: Etcd, candidates: Callable[[
     else:
         etcd.restart()
     with etcd.connection() as connection:
-        store = EtcdStore(connection, [b"/skydns/"], election=only)
+        store = EtcdStore(connection, b"/skydns/", election=only)
         wait_for(lambda: store.apply(CHANGE).written, "it to write again", 10, not_yet=(EtcdDeposed,))
