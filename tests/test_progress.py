@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kube2etcd.cli.progress import progress_line
+from kube2etcd.cli.options import progress_line
 
 LINES = [
     ("only what", ("reading etcd", 0, 0, 1.0, 80), "reading etcd…"),
@@ -27,7 +27,7 @@ def test_lines(given: tuple[str, int, int, float, int], line: str) -> None:
 
 
 PROGRAM = """
-from kube2etcd.cli.progress import Progress
+from kube2etcd.cli.options import Progress
 with Progress() as progress:
     progress("writing keys", 0, 2)
     progress("writing keys", 1, 2)
@@ -46,7 +46,7 @@ def test_a_terminal_sees_it_and_is_left_clean() -> None:
 
 LOGGING = """
 import logging, sys
-from kube2etcd.cli.progress import Progress
+from kube2etcd.cli.options import Progress
 from kube2etcd.log import setup
 setup()
 with Progress() as progress:

@@ -20,8 +20,10 @@ from kube2etcd.settings import TOPICS
 DIFFERENT = 2
 #: Exit code of `resync --checksum` if the plan is another one.
 CHANGED = 3
-#: Exit code for invalid settings, click's own for usage.
-USAGE = 2
+#: Exit codes of invalid usage (click's own) and of failures; those of commands in which these mean something
+#: else: 2 of `resync` is a difference, 1 of `explain` a name that does not resolve.
+_USAGE, _FAILED = 2, 1
+_OTHER_CODES = {"resync": (1, 1), "explain": (2, 2)}
 #: Errors of a full disk or a lost mount.
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -163,39 +165,28 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except Kube2EtcdError as error:
-            lines = error.faults if isinstance(error, SettingsError) else (str(error),)
-            for line in lines:
+            wrong = isinstance(error, SettingsError)
+            for line in error.faults if isinstance(error, SettingsError) else (str(error),):
                 click.echo(f"Error: {line}", err=True)
-            ctx.exit(_wrong_usage(ctx) if isinstance(error, SettingsError) else _failed(ctx))
         except click.UsageError as error:
-            if isinstance(error, click.BadParameter):
-                _name_the_variable(error)
+            wrong = True
+            _name_the_variable(error)
             error.show()
-            ctx.exit(_wrong_usage(ctx))
         except OSError as error:
             if error.errno not in _UNPRINTED:
                 raise
+            wrong = False
             click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
-            ctx.exit(_failed(ctx))
+        usage, failed = _OTHER_CODES.get(ctx.invoked_subcommand or "", (_USAGE, _FAILED))
+        return ctx.exit(usage if wrong else failed)
 
 
-def _name_the_variable(error: click.BadParameter) -> None:
+def _name_the_variable(error: click.UsageError) -> None:
     """Name the variable if the value came from the environment: nobody typed the option."""
-    ctx, param = error.ctx, error.param
-    if ctx is None or param is None or param.name is None:
+    if not isinstance(error, click.BadParameter) or not (error.ctx and error.param and error.param.name):
         return
-    if ctx.get_parameter_source(param.name) is ParameterSource.ENVIRONMENT:
-        error.param_hint = f"'{param.envvar}'"
-
-
-def _wrong_usage(ctx: click.Context) -> int:
-    """The exit code of invalid usage; 2 is taken by `resync` for a difference."""
-    return 1 if ctx.invoked_subcommand == "resync" else USAGE
-
-
-def _failed(ctx: click.Context) -> int:
-    """The exit code of a failure; 1 is taken by `explain` for a name that does not resolve."""
-    return 2 if ctx.invoked_subcommand == "explain" else 1
+    if error.ctx.get_parameter_source(error.param.name) is ParameterSource.ENVIRONMENT:
+        error.param_hint = f"'{error.param.envvar}'"
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

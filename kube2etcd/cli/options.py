@@ -1,21 +1,24 @@
-"""Shared by the commands: options derived from the settings, loading, manifests."""
+"""Shared by the commands: options derived from the settings, loading, manifests, a line of progress."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
 from kube2etcd.cli.group import Command, Option, main
-from kube2etcd.cli.progress import Progress
-from kube2etcd.errors import EtcdError, SettingsError
+from kube2etcd.errors import SettingsError
 from kube2etcd.log import setup as setup_logging
 from kube2etcd.settings import ENVIRONMENT, SETTINGS, Loaded, Setting, Settings, load_all
+from skydns_compat.names import InvalidName
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -103,53 +106,110 @@ class WithObjects(Command):
         """Give each FILE its own ``--objects``."""
         spread: list[str] = []
         taking = False
-        for number, arg in enumerate(args):
-            if arg == "--objects":
-                taking = True
-                continue
-            if taking and (arg == "-" or not arg.startswith("-")):
-                spread += ["--objects", arg]
-                continue
-            if taking and (not number or args[number - 1] == "--objects"):
-                spread.append("--objects")
-            taking = False
-            spread.append(arg)
-        if taking and args[-1:] == ["--objects"]:
-            spread.append("--objects")
+        for before, arg in pairwise(["", *args]):
+            file = arg == "-" or not arg.startswith("-")
+            taking = arg == "--objects" or (taking and file)
+            spread += ["--objects", arg] if taking and file and before != "--objects" else [arg]
         try:
             return super().parse_args(ctx, spread)
         except click.UsageError as error:
             # Of an argument too many click raises this very class, with the arguments in brackets.
-            extra = (
-                error.message.rpartition("(")[2].rstrip(")").split()
-                if type(error) is click.UsageError
-                else []
-            )
-            files = [arg for arg in extra if Path(arg).is_file()]
-            if "--objects" in spread or not files:
+            extra = error.message.rpartition("(")[2].rstrip(")").split()
+            files = [arg for arg in extra if "--objects" not in args and Path(arg).is_file()]
+            if type(error) is not click.UsageError or not files:
                 raise
             hint = f"manifests are named by --objects {' '.join(files)}"
             raise click.UsageError(f"{error.format_message()}; {hint}", ctx) from None
 
 
-def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress) -> Any:
+def reads(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """The callback of an option or argument whose text ``parse`` reads, or refuses by `ValueError`."""
+
+    def callback(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            wrong = f"{text!r} is not a DNS name: {error}" if isinstance(error, InvalidName) else error
+            option = f"{param.opts[0]} " if isinstance(param, click.Option) else ""
+            raise click.UsageError(f"{option}{wrong}", ctx) from None
+
+    return callback
+
+
+def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress, **how: bool) -> Any:
     """A publisher of the manifests, if any, else of the cluster."""
     if objects:
         from kube2etcd.app.offline import from_files
 
-        return from_files(settings, objects)
+        return from_files(settings, objects, **how)
     from kube2etcd.app.once import listed
 
     return listed(settings, progress)
 
 
-def existing_of(settings: Settings) -> dict[bytes, bytes] | None:
-    """All keys of etcd; None, with a note on stderr, if it is unreachable."""
-    from kube2etcd.app.once import reading
+#: Seconds between two updates of the line.
+EVERY = 0.1
 
+
+def progress_line(what: str, done: int, total: int, seconds: float, width: int) -> str:
+    """``what: done of total (rate, time left)``, cut to ``width`` columns; ``seconds``: since it began."""
+    line = what
+    if done or total:
+        line += f": {done:,}" + (f" of {total:,}" if total else "")
+    if 0 < done < total and seconds > 0:
+        rate = done / seconds
+        line += f" ({rate:,.0f}/s, {(total - done) / rate:.0f} s left)"
+    elif not total:
+        line += "…"
+    return line if len(line) <= width else line[: max(0, width - 1)] + "…"
+
+
+def columns(terminal: TextIO) -> int:
+    """The width of a terminal; 80 if it does not say."""
     try:
-        with reading(settings) as snapshot:
-            return snapshot().entries
-    except EtcdError as error:
-        click.echo(f"Note: answered from the cluster's objects alone: {error}", err=True)
-        return None
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+class Progress:
+    """A line on stderr that is overwritten in place; silent if stderr is no terminal."""
+
+    def __init__(self) -> None:
+        # None if it was closed.
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+        self._width = 0
+        self._what, self._began, self._next = "", 0.0, 0.0
+
+    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Replace the line, unless one of the same activity was written just now."""
+        if not self._shown:
+            return
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._began = what, now
+        elif now < self._next:
+            return
+        self._next = now + EVERY
+        # The last column stays empty: a terminal may break the line behind it.
+        text = progress_line(what, done, total, now - self._began, columns(sys.stderr) - 1)
+        click.echo("\r" + text.ljust(self._width), nl=False, err=True)
+        self._width = len(text)
+
+    def __enter__(self) -> Progress:
+        # Ahead of the filters that write lines of their own.
+        for handler in logging.getLogger().handlers:
+            handler.filters.insert(0, self._clear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(self._clear)
+        self._clear()
+
+    def _clear(self, *_: object) -> bool:
+        """Make room for a log line; the next call writes the progress below it."""
+        if self._width:
+            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
+            self._width, self._next = 0, 0.0
+        return True

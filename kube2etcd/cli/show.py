@@ -13,54 +13,72 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from kube2etcd.atomic import rewrite, tidy
 from kube2etcd.cli.group import main
 from kube2etcd.cli.options import (
+    Progress,
     WithObjects,
     command_option,
-    existing_of,
     objects_option,
     output_option,
     publisher_of,
+    reads,
     takes_settings,
 )
-from kube2etcd.cli.progress import Progress
-from kube2etcd.errors import BridgeError, SettingsError
+from kube2etcd.errors import BridgeError, EtcdError, SettingsError
+from kube2etcd.inspect import records as listing
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
-from kube2etcd.log import printable
-from kube2etcd.settings import Loaded, Settings
+from kube2etcd.log import printable, quiet
+from kube2etcd.settings import HostPort, Loaded, Settings
 from kube2etcd.settings.values import to_duration, to_resolver
-from skydns_compat.names import InvalidName, Name
+from skydns_compat.names import Name
 
 if TYPE_CHECKING:
     from kube2etcd.inspect.check import Finding
     from kube2etcd.inspect.explain import Explanation
-    from kube2etcd.inspect.records import Row
 
 #: Seconds that a bridge has to answer.
 BRIDGE_TIMEOUT = 20.0
 
-_T = TypeVar("_T")
+
+def _name(text: str) -> Name:
+    from kube2etcd.inspect.explain import question_name
+
+    return question_name(text)
+
+
+def _type(text: str) -> str:
+    from kube2etcd.inspect.explain import question_type
+
+    return question_type(text)
 
 
 @main.command(cls=WithObjects)
 @takes_settings("records")
 @objects_option
-@click.option("--zone", metavar="NAME", help="Only names in this zone.")
-@click.option("--type", "rtype", metavar="TYPE", help="Only records of this type.")
-@click.option("--object", "made_by", metavar="KIND/NAMESPACE/NAME", help="Only what this object makes.")
+@click.option("--zone", metavar="NAME", callback=reads(Name.parse), help="Only names in this zone.")
+@click.option(
+    "--type", "rtype", metavar="TYPE", callback=reads(listing.record_type), help="Only records of this type."
+)
+@click.option(
+    "--object",
+    "made_by",
+    metavar="KIND/NAMESPACE/NAME",
+    callback=reads(listing.parse_object),
+    help="Only what this object makes.",
+)
 @click.option("--watch", is_flag=True, help="Print what changes from now on, one line each, until stopped.")
 @output_option("table", "json", "zone")
 def records(
     loaded: Loaded,
     objects: tuple[str, ...],
-    zone: str | None,
+    zone: Name | None,
     rtype: str | None,
-    made_by: str | None,
+    made_by: tuple[str, ...] | None,
     watch: bool,
     output: str,
 ) -> None:
@@ -69,27 +87,14 @@ def records(
     The zone file of one zone (--zone, where there are several) has an SOA, and an NS with --dns-server-ip,
     so that a server can load it.
     """
-    from kube2etcd.inspect import records as listing
     from kube2etcd.inspect.why import missing_ns
 
-    try:
-        below = Name.parse(zone) if zone is not None else None
-    except InvalidName as error:
-        raise click.UsageError(f"--zone {zone!r} is not a DNS name: {error}") from None
-    try:
-        unit = listing.parse_object(made_by) if made_by is not None else None
-    except ValueError as error:
-        raise click.UsageError(f"--object {error}") from None
-    if rtype is not None and rtype.upper() not in listing.TYPES:
-        raise click.UsageError(
-            f"--type {rtype!r} is not a record type; write one of {', '.join(listing.TYPES)}"
-        )
     if watch and (objects or output == "zone"):
         raise click.UsageError("--watch excludes --objects and --output zone")
     settings = loaded.settings
 
     def chosen(rows: Iterable[listing.Row]) -> list[listing.Row]:
-        return listing.chosen(rows, below, rtype, unit)
+        return listing.chosen(rows, zone, rtype, made_by)
 
     if watch:
         _watch(settings, output, chosen)
@@ -101,7 +106,7 @@ def records(
     if rows and not found:
         click.echo(f"Note: none of {len(rows)} records match --zone, --type and --object", err=True)
     if output == "zone":
-        apex = below or (publisher.zones[0].name if len(publisher.zones) == 1 else None)
+        apex = zone or (publisher.zones[0].name if len(publisher.zones) == 1 else None)
         if apex is None:
             click.echo(
                 "Note: without SOA and NS; --zone NAME makes the whole zone file of one zone", err=True
@@ -116,24 +121,25 @@ def records(
         click.echo(listing.table(found) if output == "table" else listing.as_json(found))
 
 
-def _watch(settings: Settings, output: str, chosen: Callable[[Iterable[Row]], list[Row]]) -> None:
+def _watch(
+    settings: Settings, output: str, chosen: Callable[[Iterable[listing.Row]], list[listing.Row]]
+) -> None:
     """Print changes until a signal comes, or nobody reads them any more."""
     from kube2etcd.app.once import followed
-    from kube2etcd.inspect.records import Changes, change_line
 
     reader = select.poll()
     with contextlib.suppress(OSError, ValueError):  # no file, as in tests
         reader.register(sys.stdout.fileno(), 0)
     stop = threading.Event()
-    changes: Changes | None = None
+    changes: listing.Changes | None = None
     for publisher, touched, keys in followed(settings, stop):
         if changes is None:
-            changes = Changes(publisher)
+            changes = listing.Changes(publisher)
             continue
         for sign, row in changes.after(touched, keys) if touched else ():
             if chosen([row]):
                 moment = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-                click.echo(change_line(sign, row, moment, output))
+                click.echo(listing.change_line(sign, row, moment, output))
         if any(event & (select.POLLERR | select.POLLNVAL) for _, event in reader.poll(0)):
             stop.set()
 
@@ -141,8 +147,10 @@ def _watch(settings: Settings, output: str, chosen: Callable[[Iterable[Row]], li
 server_option = command_option(
     "--server",
     metavar="IP[:PORT]",
+    callback=reads(to_resolver),
     help="Address of the DNS server to ask.",
 )
+type_argument = click.argument("rtype", metavar="[TYPE]", required=False, callback=reads(_type))
 
 
 @main.command(cls=WithObjects)
@@ -155,8 +163,8 @@ server_option = command_option(
 )
 @server_option
 @output_option("text", "json")
-@click.argument("name", metavar="NAME", required=False)
-@click.argument("rtype", metavar="[TYPE]", required=False)
+@click.argument("name", metavar="NAME", required=False, callback=reads(_name))
+@type_argument
 @click.pass_context
 def explain(
     ctx: click.Context,
@@ -164,10 +172,10 @@ def explain(
     loaded: Loaded,
     objects: tuple[str, ...],
     output: str,
-    name: str | None,
+    name: Name | None,
     rtype: str | None,
     bridge: str | None,
-    server: str | None,
+    server: HostPort | None,
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why.
 
@@ -180,25 +188,23 @@ def explain(
     if name is None:
         order = " before --objects: kube2etcd explain NAME --objects FILE" if objects else " to explain"
         raise click.UsageError(f"write the NAME{order}")
-    asked, rtype = _question(name, rtype)
-    host = None if server is None else _valued("server", to_resolver, server)
     if bridge is not None and objects:
         raise click.UsageError("--bridge and --objects exclude each other")
     settings = loaded.settings
     found: list[Explanation] | None = None
     if bridge is not None:
-        found = _ask_bridge(bridge, asked, rtype)
+        found = _ask_bridge(bridge, name, rtype)
     elif settings.listen_page is not None and not objects:
         try:
-            found = _ask_bridge(str(settings.listen_page), asked, rtype)
+            found = _ask_bridge(str(settings.listen_page), name, rtype)
         except BridgeError as error:
             click.echo(f"Note: answered without the bridge: {error}", err=True)
     if found is None:
-        found = _explained(settings, objects, asked, rtype)
-    if host is not None:
+        found = _explained(settings, objects, name, rtype)
+    if server is not None:
         from kube2etcd.inspect.wait import ask
 
-        found = [one.beside(host, ask(asked, one.type, host)) for one in found]
+        found = [one.beside(server, ask(name, one.type, server)) for one in found]
     if output == "json":
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
     else:
@@ -209,17 +215,21 @@ def explain(
 def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
-    """By the API server's objects, or those of manifests, and etcd's keys."""
+    """By the API server's objects and etcd's keys, or by manifests."""
     from kube2etcd.app import build
-    from kube2etcd.app.offline import from_files
-    from kube2etcd.app.once import listed
+    from kube2etcd.app.once import reading
     from kube2etcd.inspect.explain import Explainer
-    from kube2etcd.log import quiet
 
     # What is left out of the object in question is part of its explanation.
     with Progress() as progress, quiet("kube2etcd.sync.listings"):
-        publisher = from_files(settings, objects, brief=True) if objects else listed(settings, progress)
-    existing = None if objects else existing_of(settings)
+        publisher = publisher_of(settings, objects, progress, brief=True)
+    existing = None
+    if not objects:
+        try:
+            with reading(settings) as snapshot:
+                existing = snapshot().entries
+        except EtcdError as error:
+            click.echo(f"Note: answered from the cluster's objects alone: {error}", err=True)
     return Explainer(publisher, build.reader(settings, publisher), existing).explain(name, rtype)
 
 
@@ -259,28 +269,9 @@ def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
     )
 
 
-def _question(name: str, rtype: str | None) -> tuple[Name, str | None]:
-    """The name and type to ask for."""
-    from kube2etcd.inspect.explain import question_name, question_type
-
-    try:
-        return question_name(name), None if rtype is None else question_type(rtype)
-    except InvalidName as error:
-        raise click.UsageError(f"{name!r} is not a DNS name: {error}") from None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _valued(option: str, convert: Callable[[str], _T], text: str) -> _T:
-    try:
-        return convert(text)
-    except ValueError as error:
-        raise click.UsageError(f"--{option} {error}") from None
-
-
 @main.command("wait")
-@click.argument("name", metavar="NAME")
-@click.argument("rtype", metavar="[TYPE]", required=False)
+@click.argument("name", metavar="NAME", callback=reads(_name))
+@type_argument
 @command_option(
     "--for",
     "wanted",
@@ -292,6 +283,7 @@ def _valued(option: str, convert: Callable[[str], _T], text: str) -> _T:
 @command_option(
     "--timeout",
     metavar="SECONDS",
+    callback=reads(to_duration(0, 86400)),
     default="60s",
     show_default=True,
     help="How long to wait, such as 90 or 2m.",
@@ -299,7 +291,13 @@ def _valued(option: str, convert: Callable[[str], _T], text: str) -> _T:
 @server_option
 @click.pass_context
 def wait_command(
-    ctx: click.Context, /, name: str, rtype: str | None, wanted: str, timeout: str, server: str | None
+    ctx: click.Context,
+    /,
+    name: Name,
+    rtype: str | None,
+    wanted: str,
+    timeout: float,
+    server: HostPort | None,
 ) -> None:
     """Wait until DNS answers NAME (or an address), for scripts and init containers.
 
@@ -308,19 +306,17 @@ def wait_command(
     """
     from kube2etcd.inspect.wait import ask, canonical, resolv_conf, wait
 
-    asked, kind = _question(name, rtype)
     # An address stands for its reverse name, of which nothing but PTR is worth waiting for.
-    kind = kind or ("PTR" if asked.labels[-1] == "arpa" else "A")
-    seconds = _valued("timeout", to_duration(0, 86400), timeout)
-    host = resolv_conf() if server is None else _valued("server", to_resolver, server)
+    kind = rtype or ("PTR" if name.labels[-1] == "arpa" else "A")
+    host = resolv_conf() if server is None else server
     if not wanted.strip():
         raise click.UsageError("--for is empty; write present, absent, or one of the answer's data")
     wanted = canonical(wanted, kind)
-    came, answer = wait(lambda: ask(asked, kind, host), wanted, seconds)
-    click.echo(f"{asked}. {answer}")
+    came, answer = wait(lambda: ask(name, kind, host), wanted, timeout)
+    click.echo(f"{name}. {answer}")
     if not came:
         why = f"kube2etcd explain {name} {kind} says why"
-        click.echo(f"not {wanted} at {host} after {seconds:g} s; {why}", err=True)
+        click.echo(f"not {wanted} at {host} after {timeout:g} s; {why}", err=True)
         ctx.exit(1)
 
 

@@ -13,14 +13,15 @@ import click
 from kube2etcd.app.process import Reload
 from kube2etcd.cli.group import CHANGED, DIFFERENT, main
 from kube2etcd.cli.options import (
+    Progress,
     WithObjects,
+    columns,
     command_option,
     objects_option,
     output_option,
     publisher_of,
     takes_settings,
 )
-from kube2etcd.cli.progress import Progress, columns
 from kube2etcd.errors import PlanChanged
 from kube2etcd.settings import Loaded, Settings
 

@@ -64,6 +64,13 @@ def maker(publisher: Publisher, unit: Unit) -> Unit:
     return next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
 
 
+def record_type(text: str) -> str:
+    """One of `TYPES`; ``ValueError`` names them."""
+    if text.upper() not in TYPES:
+        raise ValueError(f"{text!r} is not a record type; write one of {', '.join(TYPES)}")
+    return text.upper()
+
+
 def parse_object(text: str) -> tuple[str, ...]:
     """``kind/namespace/name`` to a unit's parts; ``ValueError`` says what to write instead."""
     parts = tuple(text.strip().split("/"))
@@ -83,7 +90,7 @@ def chosen(
         row
         for row in found
         if (zone is None or row.record.name.below(zone))
-        and (rtype is None or row.record.rtype == rtype.upper())
+        and (rtype is None or row.record.rtype == rtype)
         and (unit is None or tuple(part for part in row.unit if part) == unit)
     ]
 
