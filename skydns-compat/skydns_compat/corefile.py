@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from textwrap import wrap
+from typing import Literal
 
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.layout_external import MAX_QUESTION, TARGET
@@ -65,7 +66,7 @@ class Template:
 
     patterns: tuple[str, ...]
     rtype: str = "ANY"
-    rcode: str = "NXDOMAIN"
+    rcode: Literal["NOERROR", "NXDOMAIN"] = "NXDOMAIN"
     address: int | None = None
     zone: Name | None = None
     why: str = ""

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import partial
+
+from msgspec import structs
 
 from skydns_compat.layout import ALIAS, GUARD, OWN, PRIORITY_ZERO, Layout
 from skydns_compat.message import Message, encode
@@ -51,7 +52,6 @@ def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> d
     a name with an `Alias` has nothing else, and one `Pointer` at most.
     """
     made: dict[bytes, bytes] = {}
-    message = partial(Message, owner=layout.owner)
     records = list(records)
     weighted = {
         (one.name, one.data.priority, bool(one.data.weight)) for one in records if isinstance(one.data, Srv)
@@ -59,54 +59,43 @@ def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> d
     for record in records:
         name, data, ttl = record.name, record.data, record.ttl
         own = own_name(name)
-        at = layout.key(own)
-        made.setdefault(at, encode(message()))
+        made.setdefault(layout.key(own), encode(Message(owner=layout.owner)))
+        leaves: dict[str, Message] = {}
         match data:
             case Host(address):
-                leaf = address.replace(".", "-").replace(":", "-") + "-H"
-                made[layout.key(own, leaf)] = encode(message(host=address, port=NO_PORT, ttl=ttl))
+                leaf = address.replace(".", "-").replace(":", "-")
+                leaves[f"{leaf}-H"] = Message(address, NO_PORT, ttl=ttl)
             case Alias(target):
                 # Twice: questions for CNAME read the one, all others the other.  Without the second they
                 # would come to the first in two steps, between which the name may become another type.
                 # The reader follows an alias within the zone by itself, past the Corefile.
                 followed = own_name(target) if target.below(zone) else target
-                value = encode(message(host=str(followed), port=NO_PORT, ttl=ttl))
-                made[at] = made[layout.key(own, ALIAS)] = value
+                leaves[""] = leaves[ALIAS] = Message(str(followed), NO_PORT, ttl=ttl)
             case Pointer(target):
-                made[at] = encode(message(host=str(target), port=NO_PORT, ttl=ttl))
+                leaves[""] = Message(str(target), NO_PORT, ttl=ttl)
                 # A host below the question is passed over: the name has no addresses.
-                made[layout.key(own, GUARD)] = encode(message(host=f"m.{own}", port=NO_PORT))
+                leaves[GUARD] = Message(f"m.{own}", NO_PORT)
             case Text(text):
-                made[layout.key(own, f"T-{_digest(text)}")] = encode(message(text=text, ttl=ttl))
+                leaves[f"T-{_digest(text)}"] = Message(text=text, ttl=ttl)
             case Srv(priority, weight, port, target):
                 if (name, priority, False) in weighted and (name, priority, True) in weighted:
                     # To the reader 0 is 100, so beside others it becomes a hundredth of 1.
                     weight = weight * 100 or 1
-                value = encode(
-                    message(
-                        host=_passed_over(target, own),
-                        port=port,
-                        priority=priority or PRIORITY_ZERO,
-                        weight=weight,
-                        ttl=ttl,
-                    )
+                host = _passed_over(target, own)
+                leaves[f"S-{_digest(str(data))}"] = Message(
+                    host, port, priority or PRIORITY_ZERO, weight, ttl=ttl
                 )
-                made[layout.key(own, f"S-{_digest(str(data))}")] = value
             case Mail(preference, target):
-                value = encode(
-                    message(
-                        host=_passed_over(target, own),
-                        port=NO_PORT,
-                        priority=preference or PRIORITY_ZERO,
-                        mail=True,
-                        ttl=ttl,
-                    )
+                host = _passed_over(target, own)
+                leaves[f"X-{_digest(str(data))}"] = Message(
+                    host, NO_PORT, preference or PRIORITY_ZERO, mail=True, ttl=ttl
                 )
-                made[layout.key(own, f"X-{_digest(str(data))}")] = value
             case Exists():
-                pass  # its value above has no data
+                pass  # the marker alone
             case _:
                 raise ValueError(f"{record}: only names of Services can have this")
+        for leaf, message in leaves.items():
+            made[layout.key(own, leaf)] = encode(structs.replace(message, owner=layout.owner))
     return made
 
 

@@ -9,9 +9,8 @@ reader.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import structs
@@ -50,14 +49,6 @@ class ServerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""
 
 
-@dataclass(slots=True)
-class _Owner:
-    """What the records say of one owner name."""
-
-    hosts: dict[Address, int] = field(default_factory=dict)
-    ports: dict[Port, int] = field(default_factory=dict)
-
-
 class SkydnsLayout(Layout):
     """Where records live in etcd for SkyDNS: under ``prefix``, marked as ``owner``'s.
 
@@ -92,14 +83,17 @@ class SkydnsLayout(Layout):
         ``above`` has no effect: nothing rewrites questions.
         """
         made: dict[bytes, bytes] = {}
-        owners: dict[Name, _Owner] = {}
+        hosts: defaultdict[Name, dict[Address, int]] = defaultdict(dict)
+        ports: defaultdict[Name, dict[Port, int]] = defaultdict(dict)
+        below: defaultdict[Name, set[Address]] = defaultdict(set)
         for record in records:
             name, data, ttl = record.name, record.data, record.ttl
             match data:
                 case Host(address):
-                    owners.setdefault(name, _Owner()).hosts[address] = ttl
+                    hosts[name][address] = ttl
+                    below[Name(name.labels[1:])].add(address)
                 case Port() if data.port != NO_PORT:
-                    owners.setdefault(name, _Owner()).ports[data] = ttl
+                    ports[name][data] = ttl
                 case Alias(target, follow):
                     # With its own name as host, the alias has no addresses.
                     host = target if follow and self.can_follow(target) else name
@@ -120,40 +114,33 @@ class SkydnsLayout(Layout):
                         self._leaf(made, one, Message(host=str(one), ttl=ttl))
                 case _:
                     pass  # SRV and MX of external domains, which SkyDNS does not serve
-        sums = _sums(owners)
-        twins: Counter[tuple[Name, Address, int]] = Counter()
-        for name in sorted(owners):
+        # One leaf for each number and target, whatever addresses that has.  It does not show at the names
+        # above: listings leave out segments that begin with `_`.
+        for name in ports:
             if name.labels[0].startswith("_"):
-                # One leaf for each number and target, whatever addresses that has.  It does not show at the
-                # names above: listings leave out segments that begin with `_`.
-                for port, ttl in owners[name].ports.items():
+                for port, ttl in ports[name].items():
                     self._leaf(made, name, Message(host=str(port.target), port=port.port, ttl=ttl))
-            elif name not in sums:
-                parent = Name(name.labels[1:])
-                self._hosts(made, name, owners[name], zone, twins if parent in sums else Counter())
+        # Headless Services: their addresses and ports are just those of the names right below them.
+        sums = {
+            name
+            for name in hosts.keys() & ports.keys()
+            if all(port.target != name for port in ports[name]) and hosts[name].keys() == below[name]
+        }
+        # Endpoints that share an address and a port are told apart by a priority that is 0 as well.
+        twins: Counter[tuple[Name, Address, int]] = Counter()
+        for name in sorted(hosts.keys() - sums):
+            parent = Name(name.labels[1:])
+            # The target of NS is made from the whole key, so that leaf must be a name one can ask for.
+            askable = name.below(zone) and name.relative(zone) == NAME_SERVERS
+            for address, ttl in hosts[name].items():
+                # Once for every port of the name, so that SRV at the name has them too.
+                own = {one.port for one in ports[name] if one.target == name and one.via in (None, address)}
+                for number in sorted(own or {0}):
+                    place = (parent, address, number)
+                    message = Message(host=address, port=number, ttl=ttl, targetstrip=1)
+                    self._leaf(made, name, message, twins[place], askable)
+                    twins[place] += parent in sums
         return made
-
-    def _hosts(
-        self,
-        made: dict[bytes, bytes],
-        name: Name,
-        owner: _Owner,
-        zone: Name,
-        twins: Counter[tuple[Name, Address, int]],
-    ) -> None:
-        """Addresses, each once for every port of the name, so that SRV at the name has them too."""
-        # The target of NS is made from the whole key, so that leaf must be a name one can ask for.
-        askable = name.below(zone) and name.relative(zone) == NAME_SERVERS
-        for address, ttl in owner.hosts.items():
-            served = {
-                port.port for port in owner.ports if port.target == name and port.via in (None, address)
-            }
-            for number in sorted(served or {0}):
-                # Endpoints that share an address and a port are told apart by a priority that is 0 as well.
-                place = (Name(name.labels[1:]), address, number)
-                message = Message(host=address, port=number, ttl=ttl, targetstrip=1)
-                self._leaf(made, name, message, twins[place], askable)
-                twins[place] += 1
 
     def _leaf(
         self,
@@ -173,18 +160,3 @@ class SkydnsLayout(Layout):
                 message, priority=_WRAP * (depth + _DEPTHS * twin), group=f"a{depth}", owner=self.owner
             )
         )
-
-
-def _sums(owners: dict[Name, _Owner]) -> set[Name]:
-    """Names whose addresses and ports are just those of the names right below them: headless Services."""
-    below: dict[Name, set[Address]] = {}
-    for name, owner in owners.items():
-        below.setdefault(Name(name.labels[1:]), set()).update(owner.hosts)
-    return {
-        name
-        for name, owner in owners.items()
-        if owner.hosts
-        and owner.ports
-        and all(port.target != name for port in owner.ports)
-        and set(owner.hosts) == below.get(name)
-    }

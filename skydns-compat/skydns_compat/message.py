@@ -8,9 +8,12 @@ strictly typed, ``null`` means absent.
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Uint32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 class MalformedMessage(ValueError):
@@ -26,27 +29,31 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """
 
     host: str = ""
-    port: int = 0
-    priority: int = 0
-    weight: int = 0
+    port: _Int64 = 0
+    priority: _Int64 = 0
+    weight: _Int64 = 0
     text: str = ""
     mail: bool = False
-    ttl: int = 0
-    targetstrip: int = 0
+    ttl: _Uint32 = 0
+    targetstrip: _Int64 = 0
     group: str = ""
     owner: str = ""
 
 
 _encoder = msgspec.json.Encoder()
-_DEFAULTS = Message()
-_KINDS = {str: "a string", bool: "true or false", int: "a whole number"}
-_INT64 = (-(2**63), 2**63 - 1)
-_UINT32 = (0, 2**32 - 1)
 
 
 def encode(message: Message) -> bytes:
     """The canonical bytes of ``message``."""
     return _encoder.encode(message)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Not msgspec's, which refuses single surrogates.  `json.loads` would make one for each call.
+_decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
 def decode(value: bytes) -> Message:
@@ -57,14 +64,14 @@ def decode(value: bytes) -> Message:
         raise MalformedMessage(f"not JSON: {error}") from None
     if loaded is None:
         return Message()
-    if not isinstance(loaded, dict):
-        raise MalformedMessage("not a JSON object")
-    fields: dict[str, Any] = {}
-    for key, content in loaded.items():
-        field = key.lower()
-        if content is not None and field in Message.__struct_fields__:
-            fields[field] = _checked(field, content)
-    return Message(**fields)
+    if isinstance(loaded, dict):
+        loaded = {key.lower(): content for key, content in loaded.items() if content is not None}
+        if not isinstance(loaded.get("owner", ""), str):
+            del loaded["owner"]  # unknown to the servers: it cannot spoil an answer
+    try:
+        return msgspec.convert(loaded, Message)
+    except msgspec.ValidationError as error:
+        raise MalformedMessage(str(error)) from None
 
 
 def owner_of(value: bytes) -> str | None:
@@ -73,31 +80,3 @@ def owner_of(value: bytes) -> str | None:
         return decode(value).owner
     except MalformedMessage:
         return None
-
-
-class _Fraction:
-    """A number with a fraction or an exponent, which no field takes."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-# Made once: `json.loads` with such arguments makes one for each call.
-_decoder = json.JSONDecoder(parse_float=_Fraction, parse_constant=_refuse)
-
-
-def _checked(field: str, content: object) -> object:
-    kind = type(getattr(_DEFAULTS, field))
-    if type(content) is not kind:
-        if field == "owner":
-            return ""  # unknown to the servers: it cannot spoil an answer
-        raise MalformedMessage(f"{field} is not {_KINDS[kind]}")
-    if isinstance(content, int):
-        low, high = _UINT32 if field == "ttl" else _INT64
-        if not low <= content <= high:
-            raise MalformedMessage(f"{field} is out of range")
-    return content

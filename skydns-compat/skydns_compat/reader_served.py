@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 
 from skydns_compat.corefile import Block, Rewrite, Template
 from skydns_compat.names import Name, parse_address
-from skydns_compat.reader import Answer, Entries, Rcode, Rr, absolute, answer, below
+from skydns_compat.reader import Answer, Entries, Rr, absolute, answer, below
 
+# A change of records on their way back: place (``name`` or ``value``), pattern and replacement.
+_Revert = tuple[str, str, str]
 #: The upstream: (name, type) -> its answer.
 Upstream = Callable[[str, str], Answer]
 
-_NAMED = frozenset({"CNAME", "MX", "NS", "PTR", "SOA", "SRV"})
-_RCODES: dict[str, Rcode] = {"NOERROR": "NOERROR", "NXDOMAIN": "NXDOMAIN"}
-# The name that a record's data end in, or for SOA begin with.
-_LAST_WORD, _FIRST_WORD = re.compile(r"\S+$"), re.compile(r"^\S+")
+# The name in the data of a record.
+_WORD = {rtype: re.compile(r"\S+$") for rtype in ("CNAME", "MX", "NS", "PTR", "SRV")} | {
+    "SOA": re.compile(r"^\S+")
+}
 
 
 class EndlessQuestionError(RuntimeError):
@@ -63,15 +65,10 @@ class _Server:
         if qtype == "ANY" and not block.only:
             return Answer("NOERROR", (Rr(name, "HINFO", 8482, '"ANY obsoleted" "See RFC 8482"'),))
         rewritten, reverts = _rewritten(name, block.rewrites)
-        given = _by_template(block.templates, rewritten, qtype)
-        if given is None:
-            given = self.stored(block, zone, rewritten, qtype)
+        given = _by_template(block.templates, rewritten, qtype) or self.stored(block, zone, rewritten, qtype)
         for revert in reversed(reverts):
-            given = replace(
-                given,
-                answers=tuple(map(revert, given.answers)),
-                additional=tuple(map(revert, given.additional)),
-            )
+            answers, additional = _reverted(given.answers, *revert), _reverted(given.additional, *revert)
+            given = Answer(given.rcode, answers, additional)
         return given
 
     def stored(self, block: Block, zone: Name, name: str, qtype: str) -> Answer:
@@ -89,23 +86,18 @@ class _Server:
         return self.ask(name, qtype).answers
 
 
-def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[Callable[[Rr], Rr]]]:
-    """The rewritten name, and the changes of the records on their way back, in the order of the rules."""
-    reverts: list[Callable[[Rr], Rr]] = []
+def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[_Revert]]:
+    """The rewritten name, and the changes of the answer, in the order of the rules."""
+    reverts: list[_Revert] = []
     for rewrite in rewrites:
-        if rewrite.suffix:
-            if not name.lower().endswith(rewrite.pattern):
-                continue
-            before, name = name, name.lower().removesuffix(rewrite.pattern) + rewrite.replacement
-        else:
-            match = re.search(rewrite.pattern, name.lower())
-            if match is None:
-                continue
-            before, name = name, _expanded(rewrite.replacement, match)
-        if rewrite.answers:
-            reverts += [_renamed_by(place, pattern, new) for place, pattern, new in rewrite.answers]
-        else:
-            reverts.append(_renamed_back(name, before))
+        pattern = f"{re.escape(rewrite.pattern)}$" if rewrite.suffix else rewrite.pattern
+        match = re.search(pattern, name.lower())
+        if match is None:
+            continue
+        before, name = name, name.lower()[: match.start()] + _expanded(rewrite.replacement, match)
+        # Without changes of its own ``answer auto``: the original name, at the end of longer names too.
+        auto = rf"^(.*\.)?{re.escape(name)}$", "{1}" + before
+        reverts += rewrite.answers or (("name", *auto), ("value", *auto))
         if not rewrite.then:
             break
     return name, reverts
@@ -115,30 +107,19 @@ def _expanded(replacement: str, match: re.Match[str]) -> str:
     return re.sub(r"{(\d)}", lambda number: match[int(number[1])] or "", replacement)
 
 
-def _renamed_back(name: str, before: str) -> Callable[[Rr], Rr]:
-    """``answer auto``: the original name replaces the rewritten one, at the end of longer names too."""
+def _reverted(records: Sequence[Rr], place: str, pattern: str, replacement: str) -> tuple[Rr, ...]:
+    def renamed(name: str) -> str:
+        match = re.search(pattern, name)
+        return _expanded(replacement, match) if match else name
 
-    def renamed(found: str) -> str:
-        return found.removesuffix(name) + before if found == name or found.endswith(f".{name}") else found
-
-    return lambda record: _with_data(replace(record, name=renamed(record.name)), renamed)
-
-
-def _renamed_by(place: str, pattern: str, replacement: str) -> Callable[[Rr], Rr]:
-    def renamed(found: str) -> str:
-        match = re.search(pattern, found)
-        return _expanded(replacement, match) if match else found
-
-    if place == "value":
-        return lambda record: _with_data(record, renamed)
-    return lambda record: replace(record, name=renamed(record.name))
-
-
-def _with_data(record: Rr, renamed: Callable[[str], str]) -> Rr:
-    if record.rtype not in _NAMED:
-        return record
-    place = _FIRST_WORD if record.rtype == "SOA" else _LAST_WORD
-    return replace(record, data=place.sub(lambda word: renamed(word[0]), record.data))
+    if place == "name":
+        return tuple(replace(record, name=renamed(record.name)) for record in records)
+    return tuple(
+        replace(record, data=_WORD[record.rtype].sub(lambda word: renamed(word[0]), record.data))
+        if record.rtype in _WORD
+        else record
+        for record in records
+    )
 
 
 def _by_template(templates: Sequence[Template], name: str, qtype: str) -> Answer | None:
@@ -153,7 +134,7 @@ def _by_template(templates: Sequence[Template], name: str, qtype: str) -> Answer
             if match is None:
                 continue
             if template.address is None:
-                return Answer(_RCODES[template.rcode])
+                return Answer(template.rcode)
             address = match["a"].replace("-", "." if template.rtype == "A" else ":")
             record = Rr(name, template.rtype, template.address, str(parse_address(address)))
             return Answer("NOERROR", (record,))

@@ -56,29 +56,20 @@ def patterns(block: Block) -> list[str]:
     ]
 
 
-def test_every_pattern_is_in_the_text_and_is_one_word(settings: CorefileSettings) -> None:
+def test_every_pattern_is_in_the_text_and_has_the_groups_that_are_used(settings: CorefileSettings) -> None:
     text = " ".join(corefile(settings).split())
     for block in blocks(settings):
+        for rewrite in (one for one in block.rewrites if not one.suffix):
+            pairs = [(rewrite.pattern, rewrite.replacement), *(answer[1:] for answer in rewrite.answers)]
+            for pattern, replacement in pairs:
+                groups = re.compile(pattern).groups
+                assert all(1 <= int(number) <= groups for number in re.findall(r"{(\d)}", replacement))
         for pattern in patterns(block):
             assert f" {pattern} " in text
             assert " " not in pattern
             re.compile(pattern)
             # What RE2 has not: looking around and back.
             assert not re.search(r"\(\?[=!<](?!P)|\\[1-9]|\(\?P=", pattern)
-
-
-def test_replacements_name_groups_that_are_there(settings: CorefileSettings) -> None:
-    for rewrite in (one for block in blocks(settings) for one in block.rewrites if not one.suffix):
-        pairs = [(rewrite.pattern, rewrite.replacement), *((old, new) for _, old, new in rewrite.answers)]
-        for pattern, replacement in pairs:
-            groups = re.compile(pattern).groups
-            assert all(1 <= int(number) <= groups for number in re.findall(r"{(\d)}", replacement))
-
-
-def test_computed_addresses_have_their_group(settings: CorefileSettings) -> None:
-    for template in (one for block in blocks(settings) for one in block.templates):
-        if template.address is not None:
-            assert all("a" in re.compile(one).groupindex for one in template.patterns)
 
 
 @pytest.mark.parametrize("pods", ["disabled", "insecure", "verified"])
@@ -123,43 +114,32 @@ def test_a_pod_name_is_computed_where_its_label_is_an_address(groups: list[str])
         assert [one.data for one in found.answers] == [str(address)]
 
 
-def test_braces_close(settings: CorefileSettings) -> None:
-    depth = 0
-    for line in rules(settings):
-        depth += line.endswith(" {") - (line == "}")
-        assert 0 <= depth <= 2
-    assert depth == 0
+def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
+    """Braces close, snippets and their imports match, plugins that a server has once are there once.
 
-
-def test_templates_pass_on_what_they_do_not_match(settings: CorefileSettings) -> None:
-    """Without ``fallthrough`` a template makes every other name SERVFAIL."""
-    inside: list[str] = []
-    for line in [*rules(settings), "template"]:
-        if line.startswith("template"):
-            assert not inside or {"fallthrough", "import negative"} & set(inside)
-            inside = [line]
-        elif inside:
-            inside.append(line)
-
-
-def test_every_snippet_is_used_and_every_import_has_one(settings: CorefileSettings) -> None:
+    Without ``fallthrough`` a template makes every other name SERVFAIL.
+    """
     lines = rules(settings)
-    made = {line[1:-3] for line in lines if line.startswith("(")}
-    assert made == {line.split()[1] for line in lines if line.startswith("import ")}
-
-
-def test_every_block_asks_etcd(settings: CorefileSettings) -> None:
-    lines = rules(settings)
-    found = [line for line in lines if line.startswith("etcd ")]
-    assert found == [f"etcd {' '.join(map(str, block.zones))} {{" for block in blocks(settings) if block.etcd]
-    assert lines.count("path /skydns") == lines.count("endpoint http://127.0.0.1:2379") == 1
-
-
-def test_doors_are_opened_once(settings: CorefileSettings) -> None:
-    lines = rules(settings)
+    heads: list[str] = []
+    passing = False
+    for line in lines:
+        passing |= line in ("fallthrough", "import negative")
+        if line == "}":
+            head = heads.pop()
+            assert passing or not head.startswith("template ")
+        elif line.endswith(" {"):
+            heads.append(line)
+            passing = False
+        assert len(heads) <= 2
+    assert not heads
+    snippets = {line[1:-3] for line in lines if line.startswith("(")}
+    assert snippets == {line.split()[1] for line in lines if line.startswith("import ")}
+    asking = [line for line in lines if line.startswith("etcd ")]
+    assert asking == [f"etcd {' '.join(map(str, one.zones))} {{" for one in blocks(settings) if one.etcd]
     for door in ("health", "ready"):
         assert sum(line.startswith(f"{door} ") for line in lines) == bool(getattr(settings, door))
-    assert lines.count("reload 2s 1s") == 1
+    for once in ("path /skydns", "endpoint http://127.0.0.1:2379", "reload 2s 1s"):
+        assert lines.count(once) == 1
 
 
 @pytest.mark.parametrize(
@@ -208,15 +188,11 @@ def test_the_order_of_addresses_is_kept_where_it_is_asked_for() -> None:
     assert "loadbalance" not in text[text.index("(ordered) {") :].split("\n}\n")[0]
 
 
-def test_without_the_cluster_zone_nothing_names_it() -> None:
-    text = corefile(VARIANTS["no cluster zone"])
-    assert "kube2etcd corefile --no-cluster-zone" in text
-    assert "cluster.local" not in text
-    assert "arpa" not in text
-
-
 def test_the_text_says_how_it_was_made() -> None:
     assert corefile(PLAIN).startswith("# Made by: kube2etcd corefile --domain cluster.local\n")
+    text = corefile(VARIANTS["no cluster zone"])
+    assert text.startswith("# Made by: kube2etcd corefile --no-cluster-zone\n")
+    assert not re.search(r"cluster\.local|arpa", text)
 
 
 def test_a_word_with_blanks_or_brackets_stays_one_word() -> None:

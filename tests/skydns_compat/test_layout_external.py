@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydns_compat.corefile import blocks, corefile
-from skydns_compat.layout import OWN, Layout
+from skydns_compat.corefile import blocks
+from skydns_compat.layout import Layout
 from skydns_compat.layout_external import MAX_QUESTION, external_entries, fits, own_name, target_fits
 from skydns_compat.names import Name, parse_address
 from skydns_compat.reader import Entries
 from skydns_compat.reader_served import served_answer
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
-from tests.skydns_compat.external_cases import DATA, QUESTIONS, SETTINGS, keys, records
+from tests.skydns_compat.external_cases import DATA, SETTINGS, keys, records
 from tests.strategies import LAW
 
 RULES = blocks(SETTINGS)
@@ -58,6 +58,9 @@ def ask(entries: Entries, name: str, qtype: str) -> str:
         ("5.0.77.10.in-addr.arpa", "A", "NOERROR"),
         # foreign keys below our names, the label of the layout, wildcards
         ("foreign.dtk.io", "A", "NXDOMAIN"),
+        # the apex alone has SOA
+        ("dtk.io", "SOA", "ns.dns.dtk.io. hostmaster.dtk.io. 0 7200 1800 86400 30"),
+        ("foo.dtk.io", "SOA", "NOERROR"),
         ("own_.foo.dtk.io", "A", "NXDOMAIN"),
         ("*.dtk.io", "A", "NXDOMAIN"),
         ("any.foo.dtk.io", "A", "NXDOMAIN"),
@@ -65,19 +68,6 @@ def ask(entries: Entries, name: str, qtype: str) -> str:
 )
 def test_answers(name: str, qtype: str, expected: str) -> None:
     assert ask(Entries(keys()), name, qtype) == expected
-
-
-def test_the_apex_alone_has_soa() -> None:
-    entries = Entries(keys())
-    assert ask(entries, "dtk.io", "SOA").startswith("ns.dns.dtk.io.")
-    assert ask(entries, "foo.dtk.io", "SOA") == "NOERROR"
-
-
-def test_the_questions_to_the_real_server_are_telling() -> None:
-    entries = Entries(keys())
-    answers = [served_answer(entries, RULES, name, qtype) for name, qtype in QUESTIONS]
-    kinds = Counter(given_.rcode if not given_.answers else "answer" for given_ in answers)
-    assert min(kinds["answer"], kinds["NOERROR"], kinds["NXDOMAIN"]) >= 50
 
 
 @pytest.mark.parametrize(
@@ -135,13 +125,6 @@ def test_what_fits() -> None:
     assert not fits(Name.parse("any.any.dtk.io"))
     assert target_fits(FOO, FOO)
     assert not target_fits(longest, FOO)
-
-
-def test_the_corefile_asks_for_the_names_own_data() -> None:
-    text = corefile(SETTINGS)
-    assert "mydomain.io:53 {" in text
-    assert f"    {OWN}.{{1}}." not in text
-    assert f" {OWN}.{{1}}.\n" in text
 
 
 _names = st.lists(st.sampled_from(["a", "b", "any", "_tcp"]), min_size=0, max_size=4).map(
