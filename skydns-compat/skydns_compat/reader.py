@@ -109,17 +109,14 @@ class _Question:
             case "SOA":
                 data = f"ns.dns.{self.zone} hostmaster.{self.zone} 0 7200 1800 86400 {SOA_TTL}"
                 return [Rr(self.zone, "SOA", SOA_TTL, data)], []
-            case "NS" if self.is_apex(name):
+            case "NS" if name.lower() == self.zone:
                 return self.name_servers(name)
         self.addresses(name)
         return [], []
 
-    def is_apex(self, name: str) -> bool:
-        return name.lower() == self.zone
-
     def addresses(self, name: str) -> list[Found]:
         """What A and AAAA read: at the apex the entries below ``apex.dns`` come first."""
-        if self.is_apex(name):
+        if name.lower() == self.zone:
             with suppress(NoSuchKey):
                 return self.entries.read(f"apex.dns.{self.zone}")
         return self.entries.read(name)
@@ -145,14 +142,18 @@ class _Question:
         # The owner itself or a name below it is a loop: the read of the owner has found that.
         if below(target, name) or len(links) >= MAX_LINKS or target in links:
             return []
-        alias = Rr(name, "CNAME", found.ttl, printed(target))
-        if not below(target, self.zone):
-            return [alias, *self.elsewhere(target, qtype)]
-        try:
-            further = self.chased(printed(target), qtype, (*links, target))
-        except (NoSuchKey, MalformedMessage):
+        further = self.led_to(target, qtype, (*links, target))
+        if below(target, self.zone) and not further:
             return []
-        return [alias, *further] if further else []
+        return [Rr(name, "CNAME", found.ttl, printed(target)), *further]
+
+    def led_to(self, target: str, qtype: str, links: tuple[str, ...] = ()) -> list[Rr]:
+        """What is at the name that an entry holds: in the zone by its keys, else as the server answers."""
+        if not below(target, self.zone):
+            return [*self.elsewhere(target, qtype)]
+        with suppress(NoSuchKey, MalformedMessage):
+            return self.chased(printed(target), qtype, links)
+        return []
 
     def exact(self, name: str, qtype: str) -> list[Rr]:
         """CNAME and PTR: the one entry at the name itself, unless its host is an address."""
@@ -184,7 +185,11 @@ class _Question:
             if each.address is None:
                 answers.append(record)
                 if first(target):
-                    additional += self.of_target(target)
+                    additional += self.led_to(target, "A")
+                    if not below(target, self.zone):
+                        # Both families for names outside, the alias once.
+                        second = self.elsewhere(target, "AAAA")
+                        additional += [one for one in second if one.rtype != "CNAME"]
                 continue
             if first("answer", target, fields[-1]):
                 answers.append(record)
@@ -192,15 +197,6 @@ class _Question:
             if first("address", owner, message.host):
                 additional.append(Rr(owner, each.kind, each.ttl, str(each.address)))
         return answers, additional
-
-    def of_target(self, target: str) -> list[Rr]:
-        """The addresses of a host that is a name: A alone for one in the zone, both families outside."""
-        if not below(target, self.zone):
-            second = self.elsewhere(target, "AAAA")
-            return [*self.elsewhere(target, "A"), *(one for one in second if one.rtype != "CNAME")]
-        with suppress(NoSuchKey, MalformedMessage):
-            return self.chased(printed(target), "A")
-        return []
 
     def name_servers(self, name: str) -> tuple[list[Rr], list[Rr]]:
         """NS at the apex."""

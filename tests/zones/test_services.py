@@ -90,8 +90,9 @@ def test_headless_has_its_endpoints_where_internal_addresses_count() -> None:
     published = publish(ZONE, one, PIECE)
     assert "a.web.shop.shop.example. 5 IN A 10.1.0.1" in lines(published)
     assert published.pointers == []
-    outside = publish(replace(ZONE, addresses=(EXTERNAL,)), one, PIECE)
-    assert (outside.records, outside.left_out) == ([], ["the Service has no external address"])
+    for other, zone in ((one, EXTERNAL), (service(), INTERNAL)):
+        neither = publish(replace(ZONE, addresses=(zone,)), other, PIECE)
+        assert (neither.records, neither.left_out) == ([], [f"the Service has no {zone} address"])
 
 
 @pytest.mark.parametrize(
@@ -148,16 +149,12 @@ def test_services(one: Service, expected: list[str], left_out: list[str]) -> Non
     assert published.left_out == left_out
 
 
-def test_a_zone_too_long_for_a_name() -> None:
+@pytest.mark.parametrize("one", [service("w" * 30, cluster_ip="10.0.0.1"), Namespace(Metadata("", "n" * 30))])
+def test_a_zone_too_long_for_a_name(one: Service | Namespace) -> None:
     zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
-    published = publish(zone, service("w" * 20, cluster_ip="10.0.0.1"))
+    published = publish(zone, one)
     assert published.records == []
-    assert "has no name in" in published.left_out[0]
-
-
-def test_neither_address_nor_endpoints() -> None:
-    published = publish(replace(ZONE, addresses=(INTERNAL,)), service())
-    assert (published.records, published.left_out) == ([], ["the Service has no internal address"])
+    assert " has no name in zzz" in published.left_out[0]
 
 
 @pytest.mark.parametrize(
@@ -183,13 +180,6 @@ def test_templates(template: str, name: str, above: list[str], parents: list[str
     assert lines(publish(zone, Namespace(Metadata("", "shop")))) == [
         f"{one}.shop.example. 5 IN NODATA -" for one in parents
     ]
-
-
-def test_a_namespace_that_makes_the_name_too_long() -> None:
-    zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
-    published = publish(zone, Namespace(Metadata("", "n" * 30)))
-    assert published.records == []
-    assert "the namespace has no name in" in published.left_out[0]
 
 
 @LAW
