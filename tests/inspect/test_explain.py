@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from kube2etcd.inspect.explain import (
     question_name,
     question_type,
 )
-from kube2etcd.inspect.readers import CoreDns
+from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.wait import Reply
 from kube2etcd.inspect.why import nearest
 from kube2etcd.settings import HostPort, load
-from skydns_compat.corefile import blocks
+from kube2etcd.sync.publisher import Publisher
 
 WEB = "web.shop.svc.cluster.local"
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
@@ -82,20 +83,38 @@ spec:
 """
 
 
-def explainer(
-    tmp_path: Path, existing: dict[bytes, bytes] | None = None, *, config: Path | None = None, **options: Any
-) -> Explainer:
-    more = tmp_path / "more.yaml"
-    more.write_text(MORE)
-    settings = load(
-        {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True, **options},
-        {},
-        config,
-    )
-    publisher = from_files(settings, [SHOP, str(more)])
-    if existing is not None:
-        existing = {**publisher.desired, **existing}
-    return Explainer(publisher, CoreDns(blocks(build.corefile(settings)), "/skydns"), existing)
+class Shop:
+    """What the examples and `MORE` want published, by settings; each is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "more.yaml").write_text(MORE)
+        self._published = cache(self._publish)
+
+    def _publish(self, zones: str, *options: tuple[str, Any]) -> tuple[Publisher, Reader]:
+        config = self._folder / "settings.yaml"
+        config.write_text(f"zones: [{zones}]\n")
+        usual = {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True}
+        settings = load({**usual, **dict(options)}, {}, config)
+        publisher = from_files(settings, [SHOP, str(self._folder / "more.yaml")])
+        return publisher, build.reader(settings, publisher)
+
+    def explainer(
+        self, existing: dict[bytes, bytes] | None = None, zones: str = "", **options: Any
+    ) -> Explainer:
+        """``existing`` are keys of etcd beside those that are wanted."""
+        publisher, reader = self._published(zones, *options.items())
+        return Explainer(publisher, reader, None if existing is None else {**publisher.desired, **existing})
+
+    def explain(
+        self, name: str, rtype: str | None = "A", existing: dict[bytes, bytes] | None = None, **settings: Any
+    ) -> Explanation:
+        return self.explainer(existing, **settings).explain(question_name(name), rtype)[0]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("shop"))
 
 
 CASES = [
@@ -160,66 +179,59 @@ CASES = [
     CASES,
     ids=[f"{name}-{rtype}-{hint[:12]}" for name, rtype, _, hint in CASES],
 )
-def test_answer_and_reason(tmp_path: Path, name: str, rtype: str, rcode: str, hint: str) -> None:
-    (found,) = explainer(tmp_path).explain(question_name(name), rtype)
+def test_answer_and_reason(shop: Shop, name: str, rtype: str, rcode: str, hint: str) -> None:
+    found = shop.explain(name, rtype)
     assert found.rcode == rcode
     assert hint in str(found)
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("waiting.shop.shop.example", "services/shop/waiting: "),
-        ("none.shop.shop.example", "no object has this name in shop.example"),
-    ],
-)
-def test_selection_is_no_reason_in_a_services_zone(tmp_path: Path, name: str, hint: str) -> None:
-    config = tmp_path / "settings.yaml"
-    config.write_text("zones: [{zone: shop.example, namespaces: [shop]}]\n")
-    (found,) = explainer(tmp_path, config=config).explain(question_name(name), "A")
-    assert len(found.reasons) == 1
-    assert found.reasons[0].startswith(hint)
-    assert "selected" not in found.reasons[0]
+LONG = ".".join([*["a" * 60] * 3, "b" * 50, "shop"])
+NESTED = "{zone: one}, {zone: shop.one, namespaces: [other]}, {zone: b.dtk.io}"
+NO_ADDRESS = "services/shop/waiting: the Service has no external or internal address"
+CREATED = "services/shop/web (ClusterIP, created 2026-01-05T09:00:00Z)"
+SELECTED = "{zone: shop.example, namespaces: [shop]}"
 
 
-def test_the_zone_that_takes_a_name_is_named(tmp_path: Path) -> None:
-    config = tmp_path / "settings.yaml"
-    config.write_text("zones: [{zone: one}, {zone: shop.one, namespaces: [other]}, {zone: b.dtk.io}]\n")
-    asked = explainer(tmp_path, config=config)
+ONLY: list[tuple[str, dict[str, Any], str]] = [
+    ("waiting.shop.shop.example A", {"zones": SELECTED}, NO_ADDRESS),
+    ("none.shop.shop.example A", {"zones": SELECTED}, "no object has this name in shop.example"),
+    (
+        "cluster.local NS",
+        {"dns_server_ip": ("10.0.0.10",)},
+        "it comes from the addresses of ns.dns.cluster.local",
+    ),
+    ("db.shop A", {"no_cluster_zone": True}, "db.shop is not in vm or dtk.io, nor a reverse name"),
+    (f"{LONG} A", {}, f"{LONG} is not in cluster.local or vm or dtk.io, nor a reverse name"),
+    ("web.shop.svc.cluster.local A", {"existing": {}}, f"A 10.96.20.10 comes from {CREATED}"),
+]
+
+
+@pytest.mark.parametrize(("question", "settings", "reason"), ONLY, ids=[one[2][:20] for one in ONLY])
+def test_the_only_reason(shop: Shop, question: str, settings: dict[str, Any], reason: str) -> None:
+    name, rtype = question.split()
+    assert shop.explain(name, rtype, **settings).reasons == (reason,)
+
+
+def test_the_zone_that_takes_a_name_is_named(shop: Shop) -> None:
     for name, reason in (
         ("web.shop.one", "services/shop/web: web.shop.one is in the zone shop.one"),
         ("a.b.dtk.io", "names/a.b.dtk.io: a.b.dtk.io is in the zone b.dtk.io, which has names of its own"),
     ):
-        (found,) = asked.explain(question_name(name), "A")
-        assert reason in found.reasons
-    (found,) = asked.explain(question_name("foo.dtk.io"), "NS")
-    assert not any(" is in the " in one for one in found.reasons)
-
-
-def test_a_name_server_makes_the_ns_record(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path, dns_server_ip=("10.0.0.10",)).explain(question_name("cluster.local"), "NS")
-    assert found.reasons == ("it comes from the addresses of ns.dns.cluster.local",)
+        assert reason in shop.explain(name, zones=NESTED).reasons
+    assert not any(" is in the " in one for one in shop.explain("foo.dtk.io", "NS", zones=NESTED).reasons)
 
 
 @pytest.mark.parametrize(("rival", "loses"), [("elder", True), ("younger", False)])
-def test_the_writer_that_takes_a_name_is_named(tmp_path: Path, rival: str, loses: bool) -> None:
+def test_the_writer_that_takes_a_name_is_named(shop: Shop, rival: str, loses: bool) -> None:
     # Without a bridge, by etcd's keys: names that nest go to the owner id that sorts first.
     theirs = f'{{"host":"10.0.0.5","owner":"{rival}"}}'.encode()
     keys = {b"/skydns/io/dtk/foo/own_": theirs, b"/skydns/io/dtk/foo/own_/10-0-0-5-H": theirs}
-    (found,) = explainer(tmp_path, keys).explain(question_name("foo.dtk.io"), "A")
     lost = f"another writer ({rival}) keeps this name: its owner ID sorts before ours (kube2etcd)"
-    assert found.reasons.count(lost) == loses
+    assert shop.explain("foo.dtk.io", existing=keys).reasons.count(lost) == loses
 
 
-def test_no_search_list_without_a_cluster_zone(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path, no_cluster_zone=True).explain(question_name("db.shop"), "A")
-    assert found.reasons == ("db.shop is not in vm or dtk.io, nor a reverse name",)
-
-
-def test_a_value_that_nothing_can_read(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path, {b"/skydns/local/cluster/svc/shop/web/x": b"{"}).explain(
-        question_name(WEB), "A"
-    )
+def test_a_value_that_nothing_can_read(shop: Shop) -> None:
+    found = shop.explain(WEB, existing={b"/skydns/local/cluster/svc/shop/web/x": b"{"})
     assert str(found).startswith(f"{WEB}. A: SERVFAIL\n")
 
 
@@ -238,9 +250,8 @@ def test_a_value_that_nothing_can_read(tmp_path: Path) -> None:
         ("web.shop.*.cluster.local", None),
     ],
 )
-def test_names_like_one_that_is_not_there(tmp_path: Path, name: str, near: str | None) -> None:
-    found = explainer(tmp_path).explain(question_name(name))[0].nearest
-    assert list(found[:1]) == ([f"{near}."] if near else [])
+def test_names_like_one_that_is_not_there(shop: Shop, name: str, near: str | None) -> None:
+    assert list(shop.explain(name, None).nearest[:1]) == ([f"{near}."] if near else [])
 
 
 def test_nearest_of_a_hundred_thousand() -> None:
@@ -260,35 +271,22 @@ def test_thousands_of_endpoints_are_counted(tmp_path: Path) -> None:
         " namespace: shop, labels: {kubernetes.io/service-name: db}}, endpoints:"
         f" [{', '.join(map(endpoint, range(800)))}]}}"
     )
-    publisher = from_files(load({}, {}), [str(file)])
-    (found,) = Explainer(publisher, CoreDns(blocks(build.corefile(load({}, {}))), "/skydns")).explain(
-        question_name("db.shop.svc.cluster.local"), "A"
-    )
+    settings = load({}, {})
+    publisher = from_files(settings, [str(file)])
+    asked = Explainer(publisher, build.reader(settings, publisher))
+    [found] = asked.explain(question_name("db.shop.svc.cluster.local"), "A")
     assert len(found.answers) == 700
     assert found.reasons[0] == "700 records come from services/shop/db (headless)"
     assert (len(found.reasons), found.reasons[-1]) == (51, "51 more reasons")
 
 
-def test_slices_of_others_are_not_spoken_of(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path).explain(question_name("waiting.shop.svc.cluster.local"), "A")
-    assert "endpointslices" not in str(found)
-
-
-def test_a_name_too_long_for_the_search_list(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path).explain(question_name(".".join([*["a" * 60] * 3, "b" * 50, "shop"])), "A")
-    assert len(found.reasons) == 1
-
-
-def test_equal_entries_are_not_spoken_of(tmp_path: Path) -> None:
-    (found,) = explainer(tmp_path, {}).explain(question_name("web.shop.svc.cluster.local"), "A")
-    assert "etcd" not in str(found)
+def test_slices_of_others_are_not_spoken_of(shop: Shop) -> None:
+    assert "endpointslices" not in str(shop.explain("waiting.shop.svc.cluster.local"))
 
 
 @pytest.mark.parametrize("value", [b'{"host":"other.example"}', b"{bad"], ids=["changed", "malformed"])
-def test_actual_keys_of_etcd(tmp_path: Path, value: bytes) -> None:
-    (found,) = explainer(tmp_path, {b"/skydns/arpa/in-addr/10/96/20/10": value}).explain(
-        question_name("10.96.20.10"), "PTR"
-    )
+def test_actual_keys_of_etcd(shop: Shop, value: bytes) -> None:
+    found = shop.explain("10.96.20.10", "PTR", {b"/skydns/arpa/in-addr/10/96/20/10": value})
     assert WEB not in str(found.answers)
     assert found.reasons[-1] == (
         f"etcd does not match the cluster here, which would give NOERROR; 10.20.96.10.in-addr.arpa. 30 IN PTR"
@@ -306,20 +304,20 @@ def test_actual_keys_of_etcd(tmp_path: Path, value: bytes) -> None:
     ],
     ids=["malformed", "nobody's", "another's", "sub-owner's"],
 )
-def test_another_writers_key_is_named(tmp_path: Path, value: bytes, says: str) -> None:
+def test_another_writers_key_is_named(shop: Shop, value: bytes, says: str) -> None:
     key = b"/skydns/local/cluster/svc/shop/web/zz"
-    (found,) = explainer(tmp_path, {key: value}).explain(question_name(WEB), "A")
-    assert [one for one in found.reasons if key.decode() in one and says in one], found.reasons
-    assert "etcd does not match the cluster here" in found.reasons[-1]
-    assert "kube2etcd running" not in found.reasons[-1]
+    reasons = shop.explain(WEB, existing={key: value}).reasons
+    assert [one for one in reasons if key.decode() in one and says in one], reasons
+    assert "etcd does not match the cluster here" in reasons[-1]
+    assert "kube2etcd running" not in reasons[-1]
 
 
-def test_many_keys_of_other_writers_are_counted(tmp_path: Path) -> None:
+def test_many_keys_of_other_writers_are_counted(shop: Shop) -> None:
     keys = {f"/skydns/local/cluster/svc/shop/web/z{at}".encode(): b'{"host":"10.66.6.6"}' for at in range(12)}
     broken = b"/skydns/local/cluster/svc/shop/web/zz"
-    (found,) = explainer(tmp_path, {**keys, broken: b"{"}).explain(question_name(WEB), "A")
-    assert "13 keys of other writers are in this answer; the first 10:" in found.reasons
-    named = [one for one in found.reasons if "another writer's key" in one]
+    reasons = shop.explain(WEB, existing={**keys, broken: b"{"}).reasons
+    assert "13 keys of other writers are in this answer; the first 10:" in reasons
+    named = [one for one in reasons if "another writer's key" in one]
     assert (len(named), f"{broken.decode()} is malformed" in named[0]) == (10, True)
 
 
@@ -352,10 +350,9 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
     ],
 )
 def test_where_a_server_parts_from_the_keys(
-    tmp_path: Path, name: str, rtype: str, answered: Reply, resolves: bool | None, differences: list[str]
+    shop: Shop, name: str, rtype: str, answered: Reply, resolves: bool | None, differences: list[str]
 ) -> None:
-    (found,) = explainer(tmp_path).explain(question_name(name), rtype)
-    found = found.beside(SERVER, answered)
+    found = shop.explain(name, rtype).beside(SERVER, answered)
     assert found.server is not None
     assert found.resolves is resolves
     said = "NODATA" if answered.rcode == "NOERROR" and not answered.data else answered.rcode
@@ -385,11 +382,8 @@ def test_a_terminal_obeys_nobody() -> None:
         ([("cluster.local", "ANY")], RESOLVES),
     ],
 )
-def test_exit_codes(tmp_path: Path, names: list[tuple[str, str]], code: int) -> None:
-    asked = explainer(tmp_path)
-    assert (
-        exit_code(one for name, rtype in names for one in asked.explain(question_name(name), rtype)) == code
-    )
+def test_exit_codes(shop: Shop, names: list[tuple[str, str]], code: int) -> None:
+    assert exit_code(shop.explain(name, rtype) for name, rtype in names) == code
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 
-from kube2etcd.etcd.changes import Delete
 from kube2etcd.inspect import live
 from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
-from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed, Wake
+from kube2etcd.sync.events import Changed, Failing, EventQueue, Listed, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.names import Name
 from tests.sync.loop import OTHERS
 from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
 
 NAME = "web.shop.svc.cluster.local"
+READER = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -29,44 +33,44 @@ def bridge() -> Bridge:
     return bridge
 
 
+def asked(queue: EventQueue, question: Callable[[], T]) -> T:
+    """The answer to a question of another thread, while the loop has nothing to do."""
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(question)
+        while not answer.done():
+            assert queue.drain(0.05) == []
+        return answer.result()
+
+
 def looked(bridge: Bridge) -> View:
-    found: list[View] = []
-    queue = bridge.loop.parts.queue
-    thread = threading.Thread(target=lambda: found.append(look(bridge.loop, 5)))
-    thread.start()
-    while thread.is_alive():
-        assert queue.drain(0.05) == []
-    return found[0]
+    return asked(bridge.loop.parts.queue, lambda: look(bridge.loop, 5))
 
 
-def states(bridge: Bridge) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for row in looked(bridge).rows:
-        found.setdefault(row.name, set()).add(row.state)
-    return found
+def explained(bridge: Bridge, rtype: str = "A") -> Explanation:
+    return asked(bridge.loop.parts.queue, lambda: explain_live(bridge.loop, READER, NAME, rtype, 5))[0]
+
+
+def state(bridge: Bridge) -> set[str]:
+    return {row.state for row in looked(bridge).rows if row.name == f"{NAME}."}
 
 
 def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
-    view = looked(bridge)
-    [row] = view.found(f"{NAME}.", kind="A")
-    assert (row.zone, row.object, row.state) == ("cluster.local", "services/shop/web", "")
-    assert view.found(zone="elsewhere") == []
-    assert {one.kind: (one.listed, one.objects, one.stale) for one in view.sources} == {
-        "namespaces": (1, 1, None),
-        "services": (1, 1, None),
-    }
-    assert view.problems == ()
-
-
-def test_an_endpoint_without_ports_has_no_srv_record(bridge: Bridge) -> None:
     db = Service(Metadata("shop", "db"), cluster_ip="None")
     piece = EndpointSlice(Metadata("shop", "db-1"), "db", "IPv4", (), (Endpoint(("10.1.0.1",)),))
     bridge.turn(
         Changed("services", Event("ADDED", db, "shop", "db")),
         Changed("endpointslices", Event("ADDED", piece, "shop", "db-1")),
     )
-    rows = [row for row in looked(bridge).rows if row.name == "db.shop.svc.cluster.local."]
-    assert [row.type for row in rows] == ["A"]
+    view = looked(bridge)
+    [row] = view.found(f"{NAME}.", kind="A")
+    assert (row.zone, row.object, row.state) == ("cluster.local", "services/shop/web", "")
+    assert view.found(zone="elsewhere") == []
+    assert [row.type for row in view.rows if row.name == "db.shop.svc.cluster.local."] == ["A"], "no ports"
+    assert {one.kind: (one.listed, one.objects, one.stale) for one in view.sources} == {
+        "namespaces": (1, 1, None),
+        "services": (1, 2, None),
+    }
+    assert view.problems == ()
 
 
 def test_what_etcd_refuses(bridge: Bridge) -> None:
@@ -74,17 +78,29 @@ def test_what_etcd_refuses(bridge: Bridge) -> None:
     view = looked(bridge)
     assert view.counts["refused"] == len(refused)
     assert {one.sort for one in view.problems} == {"refused"}
-    assert "refused" in states(bridge)[f"{NAME}."]
+    assert "refused" in state(bridge)
 
 
-def test_a_foreign_value_that_nobody_can_read(bridge: Bridge) -> None:
+def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
+    hold(bridge)
+    view = looked(bridge)
+    assert view.counts["held"] > 0
+    assert {one.sort for one in view.problems} == {"held"}
+    assert "held" in state(bridge)
+
+
+def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
+    miss(bridge)
+    assert state(bridge) == {"missing"}
+
+
+def test_a_foreign_value_that_nobody_can_read() -> None:
     foreign = Bridge()
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/odd"] = b"{"
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = OTHERS
     foreign.turn(LISTED, Listed("services", []))
-    view = looked(foreign)
     reason = "a foreign value that no DNS server can read"
-    assert view.problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
+    assert looked(foreign).problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
 
 
 def test_what_externaldns_sent_and_cannot_be_used(bridge: Bridge) -> None:
@@ -95,40 +111,11 @@ def test_what_externaldns_sent_and_cannot_be_used(bridge: Bridge) -> None:
     assert view.counts["skipped"] == 1
 
 
-def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
-    bridge.turn(Listed("services", []))
-    view = looked(bridge)
-    assert view.counts["held"] > 0
-    assert {one.sort for one in view.problems} == {"held"}
-    assert "held" in states(bridge)[f"{NAME}."]
-
-
 def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
-    bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
+    stop_following(bridge)
     [services] = [one for one in looked(bridge).sources if one.kind == "services"]
     assert services.stale is not None
     assert services.stale >= 5
-
-
-def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
-    bridge.loop.target.mirror.load(lambda begin: 9)
-    assert states(bridge)[f"{NAME}."] == {"missing"}
-    assert Delete(b"a").key == b"a"
-
-
-READER = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
-
-
-def explained(bridge: Bridge, name: str = NAME, rtype: str = "A") -> Explanation:
-    def explain() -> None:
-        found.extend(explain_live(bridge.loop, READER, name, rtype, 5))
-
-    found: list[Explanation] = []
-    thread = threading.Thread(target=explain)
-    thread.start()
-    while thread.is_alive():
-        assert bridge.loop.parts.queue.drain(0.05) == []
-    return found[0]
 
 
 def hold(bridge: Bridge) -> None:
@@ -191,9 +178,9 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
     assert [one.startswith(reason) for one in found].count(True) == 1, found
 
 
-@pytest.mark.parametrize("whose", ["foreign", "contested"])
+@pytest.mark.parametrize("whose", ["keys", "contested"])
 def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str) -> None:
-    getattr(bridge.loop.target, whose).update(bridge.loop.publisher.desired)
+    getattr(bridge.loop.target.foreign, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
@@ -228,32 +215,20 @@ def test_a_question_holds_the_loop_for_a_few_objects_at_a_time(
 
 
 def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
-    found = explained(bridge)
-    assert str(found).splitlines() == [
+    assert str(explained(bridge)).splitlines() == [
         f"{NAME}. A: NOERROR",
         f"  {NAME}. 30 IN A 10.0.0.1",
         "why: A 10.0.0.1 comes from services/shop/web (ClusterIP)",
     ]
     with pytest.raises(ValueError, match="is no type"):
-        explain_live(bridge.loop, READER, NAME, "B", 5)
+        explained(bridge, "B")
 
 
 def test_a_question_is_answered_between_two_turns() -> None:
     queue = EventQueue()
-    answers: list[object] = []
-
-    def asking() -> None:
-        answers.append(queue.ask(threading.current_thread, 5))
-        with pytest.raises(ZeroDivisionError):
-            queue.ask(lambda: 1 // 0, 5)
-        answers.append("raised")
-
-    thread = threading.Thread(target=asking)
-    thread.start()
-    while len(answers) < 2:
-        assert queue.drain(5) == []
-    thread.join()
-    assert answers == [threading.current_thread(), "raised"]
+    assert asked(queue, lambda: queue.ask(threading.current_thread, 5)) is threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        asked(queue, lambda: queue.ask(lambda: 1 // 0, 5))
 
 
 def test_a_loop_that_is_busy_is_not_waited_for() -> None:
