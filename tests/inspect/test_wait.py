@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 
 import dns.message
 import dns.resolver
@@ -53,33 +52,19 @@ def test_an_answer_as_text(answer: Reply, shown: str) -> None:
     assert str(answer) == shown
 
 
-class Clock:
-    def __init__(self, *answers: Reply) -> None:
-        self.now, self.slept = 0.0, []  # type: tuple[float, list[float]]
-        self._answers: Iterator[Reply] = iter(answers)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-    def wait(self, timeout: float) -> tuple[bool, Reply]:
-        return wait(lambda: next(self._answers), "present", timeout, clock=lambda: self.now, sleep=self.sleep)
-
-
-def test_it_ends_with_the_answer() -> None:
-    clock = Clock(NXDOMAIN, NOTHING, A)
-    assert clock.wait(60) == (True, A)
-    assert clock.slept == [PAUSE, PAUSE]
-
-
-def test_it_ends_at_the_deadline_after_a_last_question() -> None:
-    clock = Clock(NXDOMAIN, NXDOMAIN, NODATA)
-    assert clock.wait(PAUSE + 0.25) == (False, NODATA)
-    assert clock.slept == [PAUSE, 0.25]
-
-
-def test_no_time_is_one_question() -> None:
-    assert Clock(NODATA).wait(0) == (False, NODATA)
+@pytest.mark.parametrize(
+    ("answers", "timeout", "came", "slept"),
+    [
+        ([NXDOMAIN, NOTHING, A], 60, True, [PAUSE, PAUSE]),
+        ([NXDOMAIN, NXDOMAIN, NODATA], PAUSE + 0.25, False, [PAUSE, 0.25]),
+        ([NODATA], 0, False, []),
+    ],
+    ids=["until the answer comes", "a last question at the deadline", "one question without time"],
+)
+def test_how_long_it_asks(answers: list[Reply], timeout: float, came: bool, slept: list[float]) -> None:
+    asked, pauses = iter(answers), list[float]()
+    found = wait(lambda: next(asked), "present", timeout, clock=lambda: sum(pauses), sleep=pauses.append)
+    assert (found, pauses) == ((came, answers[-1]), slept)
 
 
 @pytest.mark.parametrize(
