@@ -177,10 +177,19 @@ def application(
             view, question = latest.view(), _Question.parse(request.args)
         except TimeoutError:
             return Response("the loop has not answered yet; try again\n", 503)
-        if request.path != "/":
-            return _json(_items(request.path, view, question, status))
-        content = _content(view, question, status, delays())
-        return _response(_TEMPLATE.render(content, nonce=nonce), "text/html; charset=utf-8")
+        state = _state(view, question, status)
+        match request.path.removeprefix("/api/"):
+            case "status":
+                return _json({key: value for key, value in state.items() if not isinstance(value, _Page)})
+            case ("records" | "problems") as what:
+                found: _Page = state[what]
+                more = ("total", found.total) if what == "records" else ("counts", view.counts)
+                place = {"page": found.number, "pages": found.pages}
+                return _json({"taken": view.taken, **dict([more]), **place, what: found.shown})
+        now = time.time()
+        state |= {"question": question, "types": TYPES, "nonce": nonce, "plot": plot(delays(), now)}
+        html = _TEMPLATE.render(state, age=max(0.0, now - view.taken))
+        return _response(html, "text/html; charset=utf-8")
 
     @Request.application
     def page(request: Request) -> Response:
@@ -226,40 +235,23 @@ class _Page:
         return cls(number, pages, len(rows), rows[(number - 1) * PAGE_SIZE : number * PAGE_SIZE])
 
 
-def _records(view: View, question: _Question) -> _Page:
-    return _Page.of(view.found(question.text, question.zone, question.type), question.page)
-
-
-def _content(view: View, question: _Question, status: Status, delays: Delays) -> dict[str, object]:
+def _state(view: View, question: _Question, status: Status) -> dict[str, Any]:
+    """What the page and the JSON show, by the JSON's names, with the pages that are asked for."""
+    now = status.snapshot()
     return {
         "version": __version__,
-        "view": view,
-        "age": max(0.0, time.time() - view.taken),
-        "status": status.snapshot(),
-        "question": question,
-        "records": _records(view, question),
+        "taken": view.taken,
+        "ready": now.ready,
+        "reasons": now.reasons,
+        "heartbeat_age": now.heartbeat_age,
+        "leader": view.leader,
+        "trouble": view.trouble,
+        "zones": view.zones,
+        "sources": view.sources,
+        "counts": view.counts,
+        "records": _Page.of(view.found(question.text, question.zone, question.type), question.page),
         "problems": _Page.of(view.problems, question.problems),
-        "types": TYPES,
-        "plot": plot(delays, time.time()),
     }
-
-
-def _items(path: str, view: View, question: _Question, status: Status) -> dict[str, object]:
-    """What a path of the JSON shows."""
-    if path == "/api/status":
-        now = status.snapshot()
-        said = {key: getattr(now, key) for key in ("ready", "reasons", "heartbeat_age")}
-        shown = {
-            key: getattr(view, key) for key in ("taken", "leader", "trouble", "zones", "sources", "counts")
-        }
-        return {"version": __version__, **said, **shown}
-    if path == "/api/records":
-        what, page = "records", _records(view, question)
-        more: dict[str, object] = {"total": page.total}
-    else:
-        what, page = "problems", _Page.of(view.problems, question.problems)
-        more = {"counts": view.counts}
-    return {"taken": view.taken, **more, "page": page.number, "pages": page.pages, what: page.shown}
 
 
 def _y(seconds: float) -> float:

@@ -14,7 +14,7 @@ from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
-from kube2etcd.sync.events import Changed, Failing, EventQueue, Listed, Wake
+from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.names import Name
 from tests.sync.loop import OTHERS
@@ -178,9 +178,9 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
     assert [one.startswith(reason) for one in found].count(True) == 1, found
 
 
-@pytest.mark.parametrize("whose", ["keys", "contested"])
+@pytest.mark.parametrize("whose", ["foreign", "contested"])
 def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str) -> None:
-    getattr(bridge.loop.target.foreign, whose).update(bridge.loop.publisher.desired)
+    getattr(bridge.loop.target, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
