@@ -1,19 +1,15 @@
-"""How those who ask are told where to ask: docker flags, ``daemon.json``, kubelet, ``resolv.conf``.
+"""Resolver settings of clients: docker flags, ``daemon.json``, kubelet configuration, ``resolv.conf``.  Pure.
 
-One set of values, four forms, and the merge of the keys into a ``daemon.json`` that holds more than
-ours.  Pure: texts in, texts out.  Never reads or writes a file, and never writes a JSON value anew
-that is not ours: a number, an escape or a blank of somebody else stays as it was typed.
+A ``daemon.json`` that holds more keeps it as it was typed, numbers, escapes and blanks included.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from kube2etcd.errors import SettingsError
@@ -23,16 +19,16 @@ from skydns_compat.names import Address, InvalidName, Name
 MAX_SERVERS: Final = 3
 
 _BOM: Final = "\ufeff"
-_BLANK: Final = re.compile(r"[ \t\r\n]*")
+_BLANK: Final = " \t\r\n"
 
 
 class DaemonJsonError(ValueError):
-    """A ``daemon.json`` that cannot be completed; the message goes on after the file's name."""
+    """A ``daemon.json`` that cannot be completed; the message continues the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientDns:
-    """What a client is told; `SettingsError` for what no resolver can use."""
+    """Where a client asks and what it searches; `SettingsError` for what no resolver can use."""
 
     servers: tuple[Address, ...]
     """Addresses of the cluster's DNS, in the order in which they are tried; one to three."""
@@ -74,7 +70,7 @@ class ClientDns:
         return () if self.ndots is None else (f"ndots:{self.ndots}",)
 
     def outside(self) -> ClientDns:
-        """For those who have a loopback of their own: containers and pods would ask themselves."""
+        """For clients with a loopback of their own: `SettingsError` where they would ask themselves."""
         for server in self.servers:
             if ip_address(server).is_loopback:
                 raise SettingsError(
@@ -123,10 +119,13 @@ search {" ".join(map(str, client.search))}
 {servers}{options}"""
 
 
-#: Each form by the name that ``--format`` has for it.
-FORMATS: Final[Mapping[str, Callable[[ClientDns], str]]] = MappingProxyType(
-    {"flags": flags, "daemon.json": daemon_json, "kubelet": kubelet, "resolv.conf": resolv_conf}
-)
+#: The choices of ``--format``.
+FORMATS: Final[Mapping[str, Callable[[ClientDns], str]]] = {
+    "flags": flags,
+    "daemon.json": daemon_json,
+    "kubelet": kubelet,
+    "resolv.conf": resolv_conf,
+}
 
 
 class _Member(NamedTuple):
@@ -152,7 +151,7 @@ def merged(before: bytes, client: ClientDns) -> bytes:
         raise DaemonJsonError(f"is not JSON: it is not UTF-8 (byte {error.start})") from None
     mark = _BOM if whole.startswith(_BOM) else ""
     text = whole.removeprefix(mark)
-    if not text.strip(" \t\r\n"):
+    if not text.strip(_BLANK):
         text = "{}\n"
     members = _members(text)
     wanted = _wanted({member.key: member.value for member in members}, client)
@@ -201,8 +200,7 @@ def _walk(decoder: json.JSONDecoder, text: str) -> Iterator[_Member]:
         value, end = decoder.raw_decode(text, start)
         yield _Member(key, value, at, start, end)
         at = _after_blank(text, end)
-        if text[at] == ",":
-            at = _after_blank(text, at + 1)
+        at = _after_blank(text, at + (text[at] == ","))
 
 
 def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]) -> str:
@@ -227,9 +225,7 @@ def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]
 
 
 def _after_blank(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    assert found is not None
-    return found.end()
+    return len(text) - len(text[at:].lstrip(_BLANK))
 
 
 def _no_constant(text: str) -> Any:

@@ -183,9 +183,9 @@ def application(
                 return _json({key: value for key, value in state.items() if not isinstance(value, _Page)})
             case ("records" | "problems") as what:
                 found: _Page = state[what]
-                more = ("total", found.total) if what == "records" else ("counts", view.counts)
-                place = {"page": found.number, "pages": found.pages}
-                return _json({"taken": view.taken, **dict([more]), **place, what: found.shown})
+                shown = {"taken": view.taken, "page": found.number, "pages": found.pages, what: found.shown}
+                shown |= {"total": found.total} if what == "records" else {"counts": view.counts}
+                return _json(shown)
         now = time.time()
         state |= {"question": question, "types": TYPES, "nonce": nonce, "plot": plot(delays(), now)}
         html = _TEMPLATE.render(state, age=max(0.0, now - view.taken))

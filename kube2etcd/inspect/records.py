@@ -1,4 +1,4 @@
-"""What is published, record by record, with the object that made it.  Pure: values to text."""
+"""What is published, record by record, with the object that made it: as table, JSON, zone file.  Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kube2etcd.sync.publisher import Publisher
 from skydns_compat.names import Name
 from skydns_compat.records import NO_PORT, Host, Port, Record
 
-#: What there can be; names without data are shown as NODATA.
+#: Types of published records; NODATA is a name without data.
 TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
 
-#: Other words for a kind, as people say them to kubectl.
+#: Other names of a kind: singular, and short as for kubectl.
 _KINDS = {one.kind.lower(): name for name, one in KINDS.items()} | {
     "svc": "services",
     "ns": "namespaces",
@@ -29,7 +29,7 @@ _KINDS = {one.kind.lower(): name for name, one in KINDS.items()} | {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record and who made it."""
+    """A record and the object that made it."""
 
     record: Record
     unit: Unit
@@ -50,7 +50,7 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 
 
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
-    """The records of one unit, less those that another unit has."""
+    """The records of one unit, less those that another unit holds."""
     published, made_by = publisher.published(unit), maker(publisher, unit)
     for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
         # A port without a number is no record, it only has a share of the weights.
@@ -72,7 +72,7 @@ def record_type(text: str) -> str:
 
 
 def parse_object(text: str) -> tuple[str, ...]:
-    """``kind/namespace/name`` to a unit's parts; ``ValueError`` says what to write instead."""
+    """The parts of the unit ``kind/namespace/name``; ``ValueError`` says what to write instead."""
     parts = tuple(text.strip().split("/"))
     if len(parts) not in (2, 3) or not all(parts):
         raise ValueError(f"{text!r} is no object; write KIND/NAMESPACE/NAME such as service/shop/web")
@@ -85,7 +85,7 @@ def chosen(
     rtype: str | None = None,
     unit: tuple[str, ...] | None = None,
 ) -> list[Row]:
-    """The rows below ``zone``, of type ``rtype``, made by ``unit``; what is ``None`` does not matter."""
+    """The rows below ``zone``, of type ``rtype``, made by ``unit``; ``None`` is any."""
     return [
         row
         for row in found
@@ -96,19 +96,15 @@ def chosen(
 
 
 def table(found: Iterable[Row]) -> str:
-    """Columns for people."""
-    lines = [("NAME", "TYPE", "TTL", "DATA", "OBJECT")]
-    lines += [
-        (f"{row.record.name}.", row.record.rtype, str(row.record.ttl), str(row.record.data), str(row.unit))
-        for row in found
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return "\n".join(
-        printable(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]])
-        )
-        for line in lines
-    )
+    """Aligned columns with a header."""
+    lines = [["NAME", "TYPE", "TTL", "DATA", "OBJECT"]]
+    for row in found:
+        one = row.record
+        lines.append([f"{one.name}.", one.rtype, str(one.ttl), str(one.data), str(row.unit)])
+    *columns, _ = zip(*lines, strict=True)
+    widths = [*(max(map(len, column)) for column in columns), 0]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(printable("  ".join(line)) for line in padded)
 
 
 def as_json(found: Iterable[Row]) -> str:
@@ -123,12 +119,12 @@ def _item(row: Row) -> dict[str, object]:
         "type": row.record.rtype,
         "ttl": row.record.ttl,
         "data": str(row.record.data),
-        "object": {"kind": row.unit.kind, "namespace": row.unit.namespace, "name": row.unit.name},
+        "object": row.unit._asdict(),
     }
 
 
 def name_server(found: Iterable[Row], zone: Name) -> Name | None:
-    """The target of the zone's NS record; None where it has none, since no address is known."""
+    """The target of the zone's NS record; None where it has none, for want of an address."""
     server = zone.child("ns", "dns")
     named = any(row.record.name == server and isinstance(row.record.data, Host) for row in found)
     return server if named else None
