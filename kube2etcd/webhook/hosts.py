@@ -21,7 +21,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -60,20 +60,6 @@ _TRUCE: Final = 60.0
 # --- the block: bytes in, bytes out
 
 
-class Markers:
-    """The first and last line of one owner's block."""
-
-    def __init__(self, owner: str = DEFAULT_OWNER) -> None:
-        self._owner = quote(owner, safe="").encode() if owner != DEFAULT_OWNER else None
-        mark = f" owner={self._owner.decode()}" if self._owner else ""
-        self.first, self.last = _FIRST.format(mark).encode(), _LAST.format(mark).encode()
-
-    def kind(self, line: bytes) -> bytes:
-        """``BEGIN`` or ``END`` for a marker of ours, also of another version; else empty."""
-        found = _MARKER.match(line)
-        return found[1] if found is not None and found[2] == self._owner else b""
-
-
 @dataclass(slots=True)
 class Rewritten:
     """The new content, and the names that are left to other lines."""
@@ -86,90 +72,86 @@ class Rewritten:
     """The lines that it holds now."""
 
 
-@dataclass(slots=True)
-class _Parted:
-    """The lines of a file: those of others before and after our block, and those in it."""
+class Block:
+    """The block of one owner."""
 
-    before: list[bytes] = field(default_factory=list)
-    after: list[bytes] = field(default_factory=list)
-    block: list[bytes] = field(default_factory=list)
+    def __init__(self, owner: str = DEFAULT_OWNER) -> None:
+        self._owner = quote(owner, safe="").encode() if owner != DEFAULT_OWNER else None
+        mark = f" owner={self._owner.decode()}" if self._owner else ""
+        self._first, self._last = _FIRST.format(mark).encode(), _LAST.format(mark).encode()
+
+    def rewrite(
+        self, content: bytes, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]
+    ) -> Rewritten:
+        """``content`` with the block holding the ``wanted`` (name, address); without a block where none is.
+
+        ``ours`` tells whether a name may be ours, for lines after a BEGIN without END.
+        """
+        before, old, after = self._parts(content, ours)
+        others = before + after
+        taken = {name for line in others for name in _names(line)}
+        block = [f"{address} {name}".encode("ascii") for name, address in wanted if name not in taken]
+        left = list(dict.fromkeys(name for name, _ in wanted if name in taken))
+        bom = _BOM if content.startswith(_BOM) and not (others and others[0].startswith(_BOM)) else b""
+        lines: list[bytes] = []
+        if block:
+            end = _line_end(others or content.splitlines(keepends=True))
+            if not after and before and not before[-1].endswith(b"\n"):
+                # An editor may have lost the second half of a line end.
+                before[-1] += b"\n" if before[-1].endswith(b"\r") else end
+            lines = [line + end for line in (self._first, *block, self._last)]
+        found = frozenset(line.rstrip(b"\r\n") for line in old)
+        return Rewritten(bom + b"".join([*before, *lines, *after]), left, found, frozenset(block))
+
+    def _parts(
+        self, content: bytes, ours: Callable[[str], bool]
+    ) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """The lines of others before the block, those in it, and those of others after it."""
+        lines = [line for line in re.split(rb"(?<=\n)", content) if line]
+        before: list[bytes] = []
+        block: list[bytes] = []
+        after: list[bytes] = []
+        others = before
+        inside = whole = False
+        for position, line in enumerate(lines, 1):
+            kind = self._kind(line)
+            if kind:
+                inside = kind == b"BEGIN"
+                # Whether it ends before another block begins.
+                marker = next(filter(_MARKER.match, lines[position:]), b"") if inside else b""
+                whole = self._kind(marker) == b"END"
+                others = after if inside else others
+            elif inside and (_WRITTEN.match(line) if whole else _is_ours(line, ours)):
+                block.append(line)
+            else:
+                # A line that we never wrote moves behind a whole block, and ends a torn one.
+                inside = whole
+                others.append(line)
+        return before, block, after
+
+    def _kind(self, line: bytes) -> bytes:
+        """``BEGIN`` or ``END`` for a marker of ours, also of another version; else empty."""
+        found = _MARKER.match(line)
+        return found[1] if found is not None and found[2] == self._owner else b""
 
 
-def rewrite(
-    content: bytes,
-    wanted: Sequence[tuple[str, str]],
-    ours: Callable[[str], bool],
-    markers: Markers | None = None,
-) -> Rewritten:
-    """``content`` with our block holding the ``wanted`` (name, address); without a block where none is.
-
-    ``ours`` tells whether a name may be ours, for lines after a BEGIN without END.
-    """
-    markers = markers or Markers()
-    parted = _part(content, ours, markers)
-    own = parted.before + parted.after
-    taken = {name for line in own for name in _names(line)}
-    block = [f"{address} {name}".encode("ascii") for name, address in wanted if name not in taken]
-    left = list(dict.fromkeys(name for name, _ in wanted if name in taken))
-    bom = _BOM if content.startswith(_BOM) and not (own and own[0].startswith(_BOM)) else b""
-    found = frozenset(line.rstrip(b"\r\n") for line in parted.block)
-    if not block:
-        return Rewritten(bom + b"".join(own), left, found)
-    end = _line_end(own or content.splitlines(keepends=True))
-    if not parted.after and parted.before and not parted.before[-1].endswith(b"\n"):
-        # An editor may have lost the second half of a line end.
-        parted.before[-1] += b"\n" if parted.before[-1].endswith(b"\r") else end
-    whole = [line + end for line in (markers.first, *block, markers.last)]
-    return Rewritten(bom + b"".join([*parted.before, *whole, *parted.after]), left, found, frozenset(block))
-
-
-def _part(content: bytes, ours: Callable[[str], bool], markers: Markers) -> _Parted:
-    lines = [line for line in re.split(rb"(?<=\n)", content) if line]
-    parted = _Parted()
-    others = parted.before
-    inside = whole = False
-    for position, line in enumerate(lines, 1):
-        kind = markers.kind(line)
-        if kind:
-            inside = kind == b"BEGIN"
-            whole = inside and _ends(lines[position:], markers)
-            others = parted.after if inside else others
-        elif inside and (_WRITTEN.match(line) if whole else _is_ours(line, ours)):
-            parted.block.append(line)
-        else:
-            # A line that we never wrote moves behind a whole block, and ends a torn one.
-            inside = whole
-            others.append(line)
-    return parted
-
-
-def _ends(lines: Iterable[bytes], markers: Markers) -> bool:
-    """Whether the block that begins before ``lines`` ends before another begins."""
-    return markers.kind(next(filter(_MARKER.match, lines), b"")) == b"END"
+def _words(line: bytes) -> list[str]:
+    return [word.decode("ascii", "replace") for word in line.split()]
 
 
 def _is_ours(line: bytes, ours: Callable[[str], bool]) -> bool:
     """Whether a line after a BEGIN without END consists of an address and names of ours."""
-    words = line.split()
-    return (
-        len(words) > 1
-        and _is_address(words[0])
-        and all(ours(plain_name(word.decode("ascii", "replace"))) for word in words[1:])
-    )
-
-
-def _is_address(word: bytes) -> bool:
+    address, *names = _words(line) or [""]
     try:
-        parse_address(word.decode("ascii", "replace"))
+        parse_address(address)
     except InvalidAddress:
         return False
-    return True
+    return bool(names) and all(ours(plain_name(name)) for name in names)
 
 
-def _names(line: bytes) -> Collection[str]:
+def _names(line: bytes) -> list[str]:
     """The names on a line outside of our block."""
-    words = line.removeprefix(_BOM).partition(b"#")[0].split()
-    return [plain_name(word.decode("ascii", "replace")) for word in words[1:]]
+    return [plain_name(word) for word in _words(line.removeprefix(_BOM).partition(b"#")[0])[1:]]
 
 
 def _line_end(lines: Iterable[bytes]) -> bytes:
@@ -205,7 +187,7 @@ class HostsFile:
         self, path: Path, owner: str = DEFAULT_OWNER, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path = path
-        self._markers, self._owner, self._clock = Markers(owner), owner, clock
+        self._block, self._owner, self._clock = Block(owner), owner, clock
         self._left: frozenset[str] = frozenset()
         self._tidy_at = 0.0
         self._seen: tuple[Sequence[tuple[str, str]], tuple[int, ...]] | None = None
@@ -236,7 +218,7 @@ class HostsFile:
 
         def change(content: bytes) -> bytes:
             nonlocal rewritten
-            rewritten = rewrite(content, wanted, ours, self._markers)
+            rewritten = self._block.rewrite(content, wanted, ours)
             self._refuse_to_fight(rewritten)
             return rewritten.content
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.webhook.hosts import Markers, rewrite
+from kube2etcd.webhook.hosts import Block
 from tests.strategies import LAW
 
 BEGIN, END = b"# BEGIN kube2etcd", b"# END kube2etcd"
@@ -18,7 +18,7 @@ def ours(name: str) -> bool:
 
 
 def written(content: bytes, wanted: list[tuple[str, str]] = WANTED) -> bytes:
-    return rewrite(content, wanted, ours).content
+    return Block().rewrite(content, wanted, ours).content
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_line_ends_are_those_of_the_file() -> None:
 
 def test_a_name_on_a_line_of_the_users_is_left_to_the_user() -> None:
     before = b"10.0.0.9 printer B.dtk.io. # mine\n# 10.0.0.9 a.dtk.io\n"
-    found = rewrite(before, WANTED, ours)
+    found = Block().rewrite(before, WANTED, ours)
     assert found.left_to_others == ["b.dtk.io"]
     assert found.content == before + FIRST + b"10.0.0.1 a.dtk.io\n" + END + b"\n"
 
@@ -161,10 +161,10 @@ def test_a_block_in_the_middle_changes_nothing_around_it(before: bytes, after: b
 
 
 def test_every_owner_has_a_block_of_its_own() -> None:
-    one, two = Markers("a"), Markers("b c")
+    one, two = Block("a"), Block("b c")
     content = b"127.0.0.1 localhost\n"
-    for markers, address in ((Markers(), "10.0.0.1"), (one, "10.0.0.2"), (two, "10.0.0.3")):
-        content = rewrite(content, [(f"{address[-1]}.dtk.io", address)], ours, markers).content
+    for block, address in ((Block(), "10.0.0.1"), (one, "10.0.0.2"), (two, "10.0.0.3")):
+        content = block.rewrite(content, [(f"{address[-1]}.dtk.io", address)], ours).content
     assert content.decode().splitlines()[1:] == [
         FIRST.decode().strip(),
         "10.0.0.1 1.dtk.io",
@@ -176,15 +176,15 @@ def test_every_owner_has_a_block_of_its_own() -> None:
         "10.0.0.3 3.dtk.io",
         "# END kube2etcd owner=b%20c",
     ]
-    for markers in (Markers(), one, two):
-        assert rewrite(content, [], ours, markers).content.count(b"BEGIN") == 2
+    for block in (Block(), one, two):
+        assert block.rewrite(content, [], ours).content.count(b"BEGIN") == 2
     # The name is another's already.
-    assert rewrite(content, [("1.dtk.io", "10.0.0.9")], ours, one).left_to_others == ["1.dtk.io"]
+    assert one.rewrite(content, [("1.dtk.io", "10.0.0.9")], ours).left_to_others == ["1.dtk.io"]
     # A torn block ends where another's begins.
     torn = content.replace(b"# END kube2etcd owner=a\n", b"")
-    assert rewrite(torn, [("2.dtk.io", "10.0.0.2")], ours, one).content == content
+    assert one.rewrite(torn, [("2.dtk.io", "10.0.0.2")], ours).content == content
     torn = content.replace(b"# END kube2etcd\n", b"")
-    assert rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
+    assert Block().rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
 
 
 def test_a_block_whose_name_only_begins_like_ours_is_anothers() -> None:
@@ -198,4 +198,4 @@ def test_a_byte_order_mark_before_our_block_stays_and_the_block_is_ours(rest: by
     assert written(bom + BLOCK + rest) == bom + BLOCK + rest
     assert written(bom + BLOCK + rest, []) == bom + rest
     assert written(bom + rest) == bom + (rest or b"\n") + BLOCK
-    assert rewrite(bom + b"10.0.0.9 a.dtk.io\n", WANTED, ours).left_to_others == ["a.dtk.io"]
+    assert Block().rewrite(bom + b"10.0.0.9 a.dtk.io\n", WANTED, ours).left_to_others == ["a.dtk.io"]
