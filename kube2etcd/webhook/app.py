@@ -22,7 +22,6 @@ from kube2etcd.app.process import impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.external import managed
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
@@ -104,7 +103,8 @@ class Webhook:
         self._feed = Feed(settings, queue) if queue is not None else None
         self.kinds = self._feed.kinds if self._feed is not None else ()
         self._stopped, self._wake, self._compared = False, threading.Event(), threading.Event()
-        self.provider = Provider(store, options(settings), hosts_file(settings), self._publish, metrics)
+        publish = self._publish if queue is not None or corefile is not None else None
+        self.provider = Provider(store, options(settings), hosts_file(settings), publish, metrics)
         status.add(lambda: (self.provider.conditions(), ()))
         status.beat("webhook")
         api = Api(self.provider, metrics)
@@ -208,9 +208,29 @@ def serve(
             status.add(corefile.check)
         probes = ProbeServer(settings.listen, status, metrics, KIND)
         _warn_of_open_api(settings)
-        reconciler = (
-            _reconciler(settings, webhook, queue, metrics, status, stop, ending) if with_etcd else None
-        )
+        reconciler = None
+        if with_etcd:
+            connection, keys = build.open_etcd(settings)
+            ending.enter_context(impatient(stop, connection))
+            ending.callback(connection.close)
+            follower = EtcdFollower(keys, queue)
+            follower.start()
+            ending.callback(follower.stop)
+            zones = build.external_zones(settings, settings.domains, settings.webhook.cluster_ip)
+            reconciler = Reconciler(
+                Parts(
+                    publisher=Publisher(Store(), Layout(settings.etcd.prefix, owner(settings)), None, zones),
+                    etcd=keys,
+                    queue=queue,
+                    kinds=webhook.kinds,
+                    relist=webhook.relist,
+                    follow=follower.follow,
+                    metrics=metrics,
+                    status=status,
+                    resync_period=settings.resync_period,
+                    stop=stop,
+                )
+            )
         if corefile is not None:
             corefile.start()
             ending.callback(corefile.stop)
@@ -222,41 +242,6 @@ def serve(
             reconciler.run()
         stop.wait()
         log.info("stopping")
-
-
-def _reconciler(
-    settings: Settings,
-    webhook: Webhook,
-    queue: EventQueue,
-    metrics: Metrics,
-    status: Status,
-    stop: threading.Event,
-    ending: contextlib.ExitStack,
-) -> Reconciler:
-    """The bridge's loop, without reflectors."""
-    connection = EtcdConnection(build.etcd(settings))
-    ending.enter_context(impatient(stop, connection))
-    ending.callback(connection.close)
-    keys = EtcdStore(connection, build.etcd_prefix(settings))
-    follower = EtcdFollower(keys, queue)
-    follower.start()
-    ending.callback(follower.stop)
-
-    zones = build.external_zones(settings, settings.domains, settings.webhook.cluster_ip)
-    return Reconciler(
-        Parts(
-            publisher=Publisher(Store(), Layout(settings.etcd.prefix, owner(settings)), None, zones),
-            etcd=keys,
-            queue=queue,
-            kinds=webhook.kinds,
-            relist=webhook.relist,
-            follow=follower.follow,
-            metrics=metrics,
-            status=status,
-            resync_period=settings.resync_period,
-            stop=stop,
-        )
-    )
 
 
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:
@@ -276,8 +261,8 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
                 domains += store.load().domains
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
-            with EtcdConnection(build.etcd(settings)) as connection:
-                keys = EtcdStore(connection, build.etcd_prefix(settings))
+            connection, keys = build.open_etcd(settings)
+            with connection:
                 entries = keys.snapshot().entries.items()
                 ours = [Delete(key) for key, value in entries if owner_of(value) == owner(settings)]
                 keys.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])

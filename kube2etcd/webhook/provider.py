@@ -284,9 +284,9 @@ class Provider:
         """Carry out changes of endpoints; `Unavailable`: none of them."""
         refusals: list[Refusal] = []
 
-        def change(current: Effective) -> State:
+        def change(state: State) -> State:
             nonlocal refusals
-            after, refusals = current.state.apply(changes, current.domains)
+            after, refusals = state.apply(changes, self._options.applied(state).domains)
             return after
 
         self._change(change)
@@ -301,11 +301,7 @@ class Provider:
             if any(map(domain.name.below, self._options.taken)):
                 raise InvalidDomain(f"{domain} has names of the cluster; take another")
         # Stored even if the options have them: the next start may come without.
-        self._change(
-            lambda current: replace(
-                current.state, domains=tuple(dict.fromkeys([*current.state.domains, *domains]))
-            )
-        )
+        self._change(lambda state: replace(state, domains=tuple(dict.fromkeys([*state.domains, *domains]))))
 
     def remove_domains(self, domains: Sequence[Domain]) -> tuple[Domain, ...]:
         """Forget domains that came by REST; those that stay, since an option names them; `Unavailable`.
@@ -313,9 +309,7 @@ class Provider:
         Their endpoints stay, unpublished, until ExternalDNS deletes them.
         """
         self._change(
-            lambda current: replace(
-                current.state, domains=tuple(one for one in current.state.domains if one not in domains)
-            )
+            lambda state: replace(state, domains=tuple(one for one in state.domains if one not in domains))
         )
         return tuple(one for one in domains if one in self._options.domains)
 
@@ -324,9 +318,7 @@ class Provider:
 
         None takes back the one that came by REST: the option's counts again.
         """
-        self._change(
-            lambda current: replace(current.state, cluster=cluster), cluster or self._options.cluster
-        )
+        self._change(lambda state: replace(state, cluster=cluster), cluster or self._options.cluster)
 
     def repair(self) -> None:
         """Compare store, hosts file and keys with the state, and repair what differs.
@@ -368,13 +360,13 @@ class Provider:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _change(
-        self, change: Callable[[Effective], State], cluster: tuple[Address, ...] | None = None
-    ) -> None:
+    def _change(self, change: Callable[[State], State], cluster: tuple[Address, ...] | None = None) -> None:
         """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
 
         def changed(current: Effective) -> Effective:
-            return self._options.applied(change(current), current.cluster if cluster is None else cluster)
+            return self._options.applied(
+                change(current.state), current.cluster if cluster is None else cluster
+            )
 
         began = time.monotonic()
         _ = self.current

@@ -93,7 +93,8 @@ class State:
                 lost[endpoint.name, endpoint.set_identifier].add(endpoint.record_type)
             if why is not None:
                 verb = "is skipped" if why.reason else "is taken in part"
-                refusals.append(Refusal(why.reason, f"{described(endpoint)} {verb}: {why.text}"))
+                said = f"{brief(endpoint.dns_name)} {ascii(endpoint.record_type[:20])[1:-1]}"
+                refusals.append(Refusal(why.reason, f"{said} {verb}: {why.text}"))
             if why is None or not why.reason:
                 after[endpoint.key] = endpoint
                 refused.pop(endpoint.name, None)
@@ -123,7 +124,7 @@ def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
     rtype = endpoint.record_type
     if rtype not in TYPES:
         return Refusal("type", f"the type {brief(rtype)} is not supported")
-    fault = name_fault(endpoint.name, text=rtype == "TXT")
+    fault = _name_fault(endpoint.name, text=rtype == "TXT")
     if fault:
         return Refusal("name", fault)
     owned = endpoint.labels.get("ownedRecord", "") if rtype == "TXT" else ""
@@ -139,7 +140,7 @@ def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
     return None
 
 
-def name_fault(name: str, *, text: bool = False) -> str:
+def _name_fault(name: str, *, text: bool = False) -> str:
     """Why ``name`` (as `plain_name` gives it) is no owner name; ``text``: of a TXT record."""
     if len(name) > MAX_NAME:
         return f"a name of {len(name)} characters; {MAX_NAME} are allowed"
@@ -184,12 +185,6 @@ def _words(name: str) -> list[str]:
     return re.split(r"[.-]", name)
 
 
-def described(endpoint: Endpoint) -> str:
-    """An endpoint for the log, in printable ASCII."""
-    name = endpoint.dns_name if len(endpoint.dns_name) <= 260 else endpoint.dns_name[:260] + "..."
-    return f"{name!a} {ascii(endpoint.record_type[:20])[1:-1]}"
-
-
 def adjust(
     endpoints: Iterable[Endpoint], domains: Iterable[Domain], cluster: Iterable[Address]
 ) -> Iterator[Endpoint]:
@@ -202,7 +197,11 @@ def adjust(
     for endpoint in endpoints:
         if not managed(known, endpoint.dns_name):
             yield endpoint
-        elif cluster and _points_to_itself(endpoint):
+        elif (
+            cluster
+            and endpoint.record_type == "CNAME"
+            and set(map(plain_name, endpoint.targets)) == {endpoint.name}
+        ):
             for address in cluster:
                 yield msgspec.structs.replace(
                     endpoint, dns_name=endpoint.name, targets=(address,), record_type=Host(address).rtype
@@ -210,15 +209,6 @@ def adjust(
         else:
             targets = tuple(_in_ascii(endpoint.record_type, one) for one in endpoint.targets)
             yield msgspec.structs.replace(endpoint, dns_name=endpoint.name, targets=targets)
-
-
-def _points_to_itself(endpoint: Endpoint) -> bool:
-    """Whether it is a CNAME whose every target is its own name."""
-    return (
-        endpoint.record_type == "CNAME"
-        and bool(endpoint.targets)
-        and all(plain_name(target) == endpoint.name for target in endpoint.targets)
-    )
 
 
 def _in_ascii(rtype: str, target: str) -> str:
