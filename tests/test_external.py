@@ -1,4 +1,4 @@
-"""Endpoints in JSON, and domains."""
+"""Endpoints in JSON and by name, and domains."""
 
 import json
 from typing import Any
@@ -11,6 +11,7 @@ from kube2etcd.external import (
     EndpointKey,
     InvalidDomain,
     InvalidEndpoint,
+    NameIndex,
     Property,
     is_ownership,
     managed,
@@ -28,44 +29,35 @@ WHOLE = {
 }
 
 
-def test_an_endpoint_goes_there_and_back_unchanged() -> None:
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        pytest.param(WHOLE, WHOLE, id="unchanged"),
+        pytest.param({key.upper(): value for key, value in WHOLE.items()}, WHOLE, id="keys in any case"),
+        pytest.param(
+            {**WHOLE, "aliasOf": {"zone": [1]}}, {**WHOLE, "aliasOf": {"zone": [1]}}, id="fields of tomorrow"
+        ),
+        pytest.param(
+            dict.fromkeys(WHOLE), {"dnsName": "", "targets": [], "recordType": ""}, id="null is left out"
+        ),
+    ],
+)
+def test_an_endpoint_goes_there_and_back(value: Any, encoded: Any) -> None:
+    assert json.loads(Endpoint.from_json(value).encode()) == encoded
+
+
+def test_the_fields_of_an_endpoint() -> None:
     endpoint = Endpoint.from_json(WHOLE)
-    assert json.loads(endpoint.encode()) == WHOLE
+    assert endpoint.key == EndpointKey("ps.dtk.io", "A", "sid1")
     assert endpoint.targets == ("10.0.0.6", "10.0.0.5")
     assert endpoint.provider_specific == (Property("webhook/group", "g1"),)
 
 
-def test_the_key_is_the_plain_name_with_type_and_set_identifier() -> None:
-    assert Endpoint.from_json(WHOLE).key == EndpointKey("ps.dtk.io", "A", "sid1")
-
-
-def test_what_is_empty_is_left_out() -> None:
-    assert json.loads(Endpoint("a.dtk.io", ("1.1.1.1",), "A").encode()) == {
-        "dnsName": "a.dtk.io",
-        "targets": ["1.1.1.1"],
-        "recordType": "A",
-    }
-
-
-def test_null_is_empty() -> None:
-    assert Endpoint.from_json(dict.fromkeys(WHOLE)) == Endpoint("", (), "")
+def test_a_label_or_property_that_is_null_is_empty() -> None:
     labels = {"labels": {"owner": None}, "providerSpecific": [{"name": "a", "value": None}]}
     assert Endpoint.from_json(labels) == Endpoint(
         "", (), "", labels={"owner": ""}, provider_specific=(Property("a", ""),)
     )
-
-
-def test_keys_count_in_any_letter_case() -> None:
-    assert (
-        json.loads(Endpoint.from_json({key.upper(): value for key, value in WHOLE.items()}).encode()) == WHOLE
-    )
-
-
-def test_fields_of_tomorrow_go_back_as_they_came() -> None:
-    assert json.loads(Endpoint.from_json({**WHOLE, "aliasOf": {"zone": [1]}}).encode()) == {
-        **WHOLE,
-        "aliasOf": {"zone": [1]},
-    }
 
 
 @pytest.mark.parametrize(
@@ -169,3 +161,85 @@ def test_what_is_bookkeeping(endpoint: Endpoint, is_one: bool) -> None:
 def test_a_text_longer_than_any_name_is_not_converted() -> None:
     assert plain_name("Ü." * 200) == ("ü." * 200).removesuffix(".")
     assert plain_name("Ü." + "a" * 63) == "xn--tda." + "a" * 63
+
+
+# --- endpoints by name: which names a change touches
+
+
+def end(name: str, rtype: str, *targets: str) -> Endpoint:
+    return Endpoint(name, targets, rtype)
+
+
+A, B = end("a.x", "A", "10.0.0.1"), end("B.x.", "CNAME", "a.x.")
+C = end("c.x", "CNAME", "b.x")
+
+
+def filled() -> NameIndex[str]:
+    index: NameIndex[str] = NameIndex()
+    index.put("one", [], [A, C])
+    index.put("two", [], [B])
+    return index
+
+
+def test_the_endpoints_of_a_name_by_holder() -> None:
+    index = filled()
+    index.put("three", [], [A])
+    assert index.of("a.x") == {"one": (A,), "three": (A,)}
+    assert index.of("gone.x") == {}
+    assert sorted(index.names()) == ["a.x", "b.x", "c.x"]
+
+
+@pytest.mark.parametrize(
+    ("holder", "before", "after", "touched"),
+    [
+        pytest.param("one", [A, C], [A, C], set(), id="nothing new"),
+        pytest.param("one", [A, C], [end("a.x", "A", "10.0.0.2"), C], {"a.x"}, id="another address"),
+        pytest.param(
+            "one", [A, C], [C], {"a.x", "b.x", "c.x"}, id="who leads to it is touched, over any way"
+        ),
+        pytest.param("one", [A, C], [A, end("c.x", "CNAME", "d.x")], {"c.x"}, id="leads elsewhere"),
+        pytest.param("two", [B], [end("b.x", "CNAME", "c.x")], {"b.x", "c.x"}, id="a ring"),
+        pytest.param("three", [], [end("a.x", "TXT", "t")], {"a.x"}, id="a second holder"),
+        pytest.param("three", [], [end("d.x", "A", "10.0.0.1")], {"d.x"}, id="a new name"),
+        pytest.param("three", [], [end("b.x", "A", "10.0.0.1")], {"b.x", "c.x"}, id="an address at an alias"),
+    ],
+)
+def test_touched(holder: str, before: list[Endpoint], after: list[Endpoint], touched: set[str]) -> None:
+    assert filled().put(holder, before, after) == touched
+
+
+def test_one_of_two_aliases_to_a_name_turns_away() -> None:
+    index = filled()
+    index.put("three", [], [end("d.x", "CNAME", "a.x")])
+    assert index.put("two", [B], []) == {"b.x", "c.x"}
+    assert index.put("one", [A, C], []) == {"a.x", "c.x", "d.x"}
+
+
+def test_nothing_is_left_of_what_goes() -> None:
+    index = filled()
+    index.put("three", [], [end("c.x", "CNAME", "b.x")])
+    assert index.put("one", [A, C], []) == {"a.x", "b.x", "c.x"}
+    assert index.put("two", [B], []) == {"b.x", "c.x"}
+    assert index.put("three", [end("c.x", "CNAME", "b.x")], []) == {"c.x"}
+    assert list(index.names()) == []
+    assert index.__dict__ == NameIndex().__dict__
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([B, end("b.x", "A", "10.0.0.1")], id="an address that can be used"),
+        pytest.param([B, end("b.x", "AAAA", "-")], id="of the other family"),
+        pytest.param([Endpoint("b.x", ("a.x",), "CNAME", ttl=-1), end("b.x", "A", "-")], id="an odd TTL"),
+        pytest.param(
+            [end("b.x", "CNAME", "A.x"), end("b.x", "A", "-")], id="the same way, spelled otherwise"
+        ),
+    ],
+)
+def test_whatever_affects_an_alias_touches_its_referrers(after: list[Endpoint]) -> None:
+    """Which addresses and aliases are usable is for the source to say, so each change of them counts."""
+    index = filled()
+    before = [B, end("b.x", "A", "-")]
+    index.put("two", [B], before)
+    assert index.put("two", before, after) == {"b.x", "c.x"}
+    assert index.put("two", after, after) == set()

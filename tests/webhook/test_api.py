@@ -104,13 +104,8 @@ def test_media_types_of_the_two_posts(client: Client, content_type: str | None, 
 def test_records_are_given_back_as_posted(client: Client) -> None:
     posted = [
         a("Foo.dtk.io.", "10.0.0.9", "10.0.0.5", setIdentifier="s", recordTTL=60),
-        {**a("bar.dtk.io"), "labels": {"owner": "me"}, "providerSpecific": [{"name": "x", "value": "y"}]},
-        {
-            "dnsName": "a-dtk.io",
-            "targets": ['"heritage=external-dns"'],
-            "recordType": "TXT",
-            "labels": {"ownedRecord": "dtk.io"},
-        },
+        a("bar.dtk.io", labels={"owner": "me"}, providerSpecific=[{"name": "x", "value": "y"}]),
+        a("a-dtk.io", '"heritage=external-dns"', recordType="TXT", labels={"ownedRecord": "dtk.io"}),
     ]
     assert client.call("GET", "/records").data == b"[]"
     assert client.apply(create=posted) == 204
@@ -133,47 +128,22 @@ def test_adjusting_changes_nothing() -> None:
     assert client.call("POST", "/adjustendpoints", b"[]").data == b"[]"
 
 
+NO_MESSAGE = [b"", b" \n", b"{", b"nonsense", b"\xff\xfe", b"5", b"[" * 100000]
+NO_CHANGES = [b"[]", b"null", b'{"create":"x"}', b'{"create":[5]}', b'{"updateOld":7}']
+NO_CHANGES += [b'{"delete":[{"targets":"x"}]}', b'{"create":[{"dnsName":"\\ud800"}]}']
+NO_ENDPOINTS = [b"{}", b"[5]", b'[{"labels":[]}]', b'{"create":[]}']
+
+
 @pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b" \n",
-        b"{",
-        b"nonsense",
-        b"\xff\xfe",
-        b"5",
-        b"[" * 100000,
-        b'{"create":"x"}',
-        b'{"create":[5]}',
-        b'{"updateOld":7}',
-        b'{"delete":[{"targets":"x"}]}',
-        b'{"create":[{"dnsName":"\\ud800"}]}',
-    ],
+    ("path", "bodies"),
+    [("/records", NO_MESSAGE + NO_CHANGES), ("/adjustendpoints", NO_MESSAGE + NO_ENDPOINTS)],
 )
-def test_no_valid_message(client: Client, body: bytes) -> None:
-    for path in ("/records", "/adjustendpoints"):
+def test_no_valid_message(client: Client, path: str, bodies: list[bytes]) -> None:
+    for body in bodies:
         answer = client.call("POST", path, body)
         assert answer.status_code == 400
         assert answer.json.keys() == {"error"}
         assert len(answer.data) < 1000
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/records", b"[]"),
-        ("/records", b"null"),
-        ("/adjustendpoints", b"{}"),
-        ("/adjustendpoints", b"[5]"),
-        ("/adjustendpoints", b'[{"labels":[]}]'),
-    ],
-)
-def test_a_message_of_the_other_call(client: Client, path: str, body: bytes) -> None:
-    assert client.call("POST", path, body).status_code == 400
-
-
-FOO = a("foo.dtk.io")
-ENDPOINT = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
 
 
 def test_a_full_body_is_read_and_one_of_brackets_is_not() -> None:
@@ -190,8 +160,9 @@ def test_a_full_body_is_read_and_one_of_brackets_is_not() -> None:
 
 @pytest.mark.parametrize("keys", [("create", "updateNew", "delete"), ("Create", "UPDATENEW", "Delete")])
 def test_keys_count_in_any_letter_case(keys: tuple[str, str, str]) -> None:
-    body = json.dumps({keys[0]: [FOO], keys[1]: [FOO], "UpdateOld": [FOO], keys[2]: [FOO]}).encode()
-    assert decode_changes(body) == Changes((ENDPOINT,), (ENDPOINT,), (ENDPOINT,))
+    body = json.dumps({key: [a("foo.dtk.io")] for key in (*keys, "UpdateOld")}).encode()
+    one = (Endpoint("foo.dtk.io", ("10.0.0.5",), "A"),)
+    assert decode_changes(body) == Changes(one, one, one)
 
 
 def test_null_is_empty() -> None:
