@@ -93,7 +93,7 @@ class State:
                 lost[endpoint.name, endpoint.set_identifier].add(endpoint.record_type)
             if why is not None:
                 verb = "is skipped" if why.reason else "is taken in part"
-                said = f"{brief(endpoint.dns_name)} {ascii(endpoint.record_type[:20])[1:-1]}"
+                said = f"{endpoint.dns_name[:260]!a} {ascii(endpoint.record_type[:20])[1:-1]}"
                 refusals.append(Refusal(why.reason, f"{said} {verb}: {why.text}"))
             if why is None or not why.reason:
                 after[endpoint.key] = endpoint
