@@ -161,31 +161,29 @@ class Api:
         return self._provider.current.records
 
     def _adjust(self, request: Request) -> bytes:
-        body = _body(request)
-        _check_accept(request)
-        with self._room_for(body):
+        with self._message(request) as body:
+            _check_accept(request)
             endpoints, current = decode_endpoints(body), self._provider.current
             return encode_endpoints(adjust(endpoints, current.domains, current.cluster))
 
     def _apply(self, request: Request) -> bytes:
         # The client sends no Accept here, and the answer is empty.
-        body = _body(request)
-        with self._room_for(body):
+        with self._message(request) as body:
             self._provider.apply(decode_changes(body))
         return b""
 
     @contextlib.contextmanager
-    def _room_for(self, body: bytes) -> Iterator[None]:
-        """Admit one large body at a time; `Unavailable` for another."""
-        if len(body) <= _LARGE:
-            yield
-            return
-        if not self._turn.acquire(timeout=_TURN):
-            raise Unavailable("another large call is being worked on: try again")
-        try:
-            yield
-        finally:
-            self._turn.release()
+    def _message(self, request: Request) -> Iterator[bytes]:
+        """The body of one of ExternalDNS's calls; of the large ones, one at a time is worked on."""
+        if request.mimetype != _TYPE or request.mimetype_params.get("version", "1") != "1":
+            raise UnsupportedMediaType(f"write {MEDIA_TYPE}")
+        body = request.get_data(cache=False)
+        with contextlib.ExitStack() as ending:
+            if len(body) > _LARGE:
+                if not self._turn.acquire(timeout=_TURN):
+                    raise Unavailable("another large call is being worked on: try again")
+                ending.callback(self._turn.release)
+            yield body
 
     def _domains(self, _request: Request) -> bytes:
         return msgspec.json.encode([str(domain) for domain in self._provider.current.domains])
@@ -227,13 +225,6 @@ def _check_accept(request: Request) -> None:
         raise NotAcceptable(f"only {MEDIA_TYPE} is available")
 
 
-def _body(request: Request) -> bytes:
-    """The body of one of ExternalDNS's calls."""
-    if request.mimetype != _TYPE or request.mimetype_params.get("version", "1") != "1":
-        raise UnsupportedMediaType(f"write {MEDIA_TYPE}")
-    return request.get_data(cache=False)
-
-
 def _bare(request: Request) -> str:
     """A body of plain text, as `curl -d` sends it, or a JSON string."""
     octets = request.get_data(cache=False)
@@ -241,15 +232,10 @@ def _bare(request: Request) -> str:
         # Truncated, it would end in a different name.
         raise BadRequest(f"more than {_BARE} octets for a domain or an address")
     try:
-        text = octets.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        raise BadRequest("the body is no text") from None
-    if text.startswith('"'):
-        try:
-            return str(msgspec.json.decode(text, type=str))
-        except msgspec.DecodeError as error:
-            raise BadRequest(f"the body is no JSON string: {error}") from None
-    return text
+        text = octets.decode().strip()
+        return msgspec.json.decode(text, type=str) if text.startswith('"') else text
+    except ValueError as error:
+        raise BadRequest(f"the body is neither text nor a JSON string: {error}") from None
 
 
 # --- messages: one bad endpoint must not cost the others, so only the shape is checked here
@@ -281,7 +267,7 @@ def _decode(body: bytes) -> Any:
         raise BadRequest(f"the body has more than {MAX_VALUES} objects and lists")
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
