@@ -16,7 +16,6 @@ import re
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -102,7 +101,7 @@ class ObjectsStore:
 
     def load(self) -> State:
         """As `StateStore` says."""
-        items = self._list(time.monotonic() + 3 * REQUEST)
+        items = self._ask(_List, "GET", time.monotonic() + 3 * REQUEST).items
         self._objects.clear()
         return self._merged(State(), items)
 
@@ -126,9 +125,9 @@ class ObjectsStore:
 
     def check(self, state: State, deadline: float) -> State:
         """As `StateStore` says."""
-        present = _versions(self._list(deadline, accept=_VERSIONS_ONLY))
+        present = _versions(self._ask(_List, "GET", deadline, accept=_VERSIONS_ONLY).items)
         if any(self._objects[name].version != version for name, version in present.items()):
-            items = self._list(deadline)
+            items = self._ask(_List, "GET", deadline).items
             present = _versions(items)
             found = self._merged(state, items)
             state = state if found == state else found
@@ -142,16 +141,15 @@ class ObjectsStore:
 
     def clear(self) -> None:
         """As `StateStore` says."""
-        params = {"labelSelector": f"{LABEL}={MANAGER}"}
-        self._ask(Wire, "DELETE", self._path, params, time.monotonic() + REQUEST)
+        self._ask(Wire, "DELETE", time.monotonic() + REQUEST)
         self._objects.clear()
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _merged(self, state: State, items: list[WireDnsEndpoint]) -> State:
+    def _merged(self, state: State, items: list[WireDnsEndpoint] | None) -> State:
         """``state`` with the objects that others have written since the last look."""
         endpoints, head = dict(state.endpoints), Head.of(state)
-        for item in items:
+        for item in items or ():
             name, version = item.metadata.name, item.metadata.resource_version
             known = self._objects[name]
             if known.version == version:
@@ -179,10 +177,6 @@ class ObjectsStore:
             self._objects[name] = _Object(version, generation, text, stored=not former)
         return head.state(endpoints)
 
-    def _list(self, deadline: float, accept: str = "application/json") -> list[WireDnsEndpoint]:
-        params = {"labelSelector": f"{LABEL}={MANAGER}"}
-        return self._ask(_List, "GET", self._path, params, deadline, accept=accept).items or []
-
     def _parts(self, state: State) -> dict[str, str]:
         """What each object says, by name: the text of its annotation ``ENDPOINTS``, or ``HEAD``."""
         members: list[list[Endpoint]] = [[] for _ in range(PARTS)]
@@ -206,9 +200,9 @@ class ObjectsStore:
         # One number until an outcome is known: others may go on counting meanwhile.
         known.generation += known.text not in (None, text) or not known.generation
         known.text, known.stored = text if text == known.text else None, False
-        method, path = ("PUT", f"{self._path}/{name}") if known.version else ("POST", self._path)
+        method, path = ("PUT", f"/{name}") if known.version else ("POST", "")
         try:
-            answer = self._ask(WireDnsEndpoint, method, path, {}, deadline, self._body(name, text))
+            answer = self._ask(WireDnsEndpoint, method, deadline, path, self._body(name, text))
         except _Changed:
             known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
@@ -241,15 +235,16 @@ class ObjectsStore:
         self,
         form: type[_T],
         method: str,
-        path: str,
-        params: Mapping[str, str],
         deadline: float,
+        below: str = "",
         body: dict[str, Any] | None = None,
         accept: str = "application/json",
     ) -> _T:
         if time.monotonic() > deadline:
             raise NotStored("the API server was too slow to store all of it: try again")
+        params = {"labelSelector": f"{LABEL}={MANAGER}"} if body is None else {}
         data = None if body is None else msgspec.json.encode(body)
+        path = f"{self._path}{below}"
         try:
             answer = self._api.request(method, path, params, timeout=REQUEST, body=data, accept=accept)
             return msgspec.json.decode(answer, type=form)
@@ -265,5 +260,5 @@ class ObjectsStore:
             raise NotStored(f"the API server's answer about the state is no such object: {error}") from None
 
 
-def _versions(items: list[WireDnsEndpoint]) -> dict[str, str]:
-    return {item.metadata.name: item.metadata.resource_version for item in items}
+def _versions(items: list[WireDnsEndpoint] | None) -> dict[str, str]:
+    return {item.metadata.name: item.metadata.resource_version for item in items or ()}
