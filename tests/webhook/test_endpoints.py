@@ -110,61 +110,47 @@ def test_what_is_skipped_and_why(fields: Any, reason: str, words: str) -> None:
     assert len(found.text) < 300
 
 
-SELF = Endpoint(
-    "Self.dtk.io.", ("self.dtk.io",), "CNAME", "sid", 60, {"resource": "x"}, (Property("webhook/a", "b"),)
-)
+def one(name: str, rtype: str, *targets: str) -> Endpoint:
+    """With all that must come back as it came."""
+    return Endpoint(name, targets, rtype, "s", 60, {"l": "1"}, (Property("p", "1"), Property("a", "2")))
 
 
-def test_names_come_back_as_they_are_kept_and_the_rest_as_it_came() -> None:
-    given = Endpoint(
-        "Foo.DTK.io.",
-        ("B.example.", "a"),
-        "CNAME",
-        "s",
-        5,
-        {"l": "1"},
-        (Property("p", "1"), Property("a", "2")),
-    )
-    (found,) = adjust([given], DOMAINS, ())
-    assert found == msgspec.structs.replace(given, dns_name="foo.dtk.io")
+SELF = one("Self.dtk.io.", "CNAME", "self.dtk.io")
+BOOKS = {"dns_name": "xn--bcher-kva.dtk.io"}
 
 
 @pytest.mark.parametrize(
-    ("rtype", "target", "found"),
+    ("given", "cluster", "found"),
     [
-        ("CNAME", "Bücher.example.", "xn--bcher-kva.example."),
-        ("CNAME", "Plain.example.", "Plain.example."),
-        ("MX", "10 bücher.example", "10 xn--bcher-kva.example"),
-        ("SRV", "0 5 443 bücher.example.", "0 5 443 xn--bcher-kva.example."),
-        ("TXT", "bücher", "bücher"),
+        pytest.param(
+            one("Foo.DTK.io.", "CNAME", "B.example.", "a"), "", [{"dns_name": "foo.dtk.io"}], id="a name"
+        ),
+        pytest.param(one("Out.evil-dtk.io.", "CNAME", "out.evil-dtk.io"), "192.0.2.1", [{}], id="not ours"),
+        pytest.param(SELF, "", [{"dns_name": "self.dtk.io"}], id="an alias to itself, and no cluster"),
+        pytest.param(
+            SELF,
+            "fd00::1,192.0.2.1",
+            [
+                {"dns_name": "self.dtk.io", "record_type": "AAAA", "targets": ("fd00::1",)},
+                {"dns_name": "self.dtk.io", "record_type": "A", "targets": ("192.0.2.1",)},
+            ],
+            id="an alias to itself is at the cluster",
+        ),
+        *(
+            pytest.param(one("Bücher.dtk.io", rtype, given), "", [BOOKS | {"targets": (found,)}], id=given)
+            for rtype, given, found in [
+                ("CNAME", "Bücher.example.", "xn--bcher-kva.example."),
+                ("CNAME", "Plain.example.", "Plain.example."),
+                ("MX", "10 bücher.example", "10 xn--bcher-kva.example"),
+                ("SRV", "0 5 443 bücher.example.", "0 5 443 xn--bcher-kva.example."),
+                ("TXT", "bücher", "bücher"),
+            ]
+        ),
     ],
 )
-def test_unicode_comes_back_as_it_is_asked_for(rtype: str, target: str, found: str) -> None:
-    (one,) = adjust([Endpoint("Bücher.dtk.io", (target,), rtype)], DOMAINS, ())
-    assert (one.dns_name, one.targets) == ("xn--bcher-kva.dtk.io", (found,))
-
-
-def test_what_is_not_ours_comes_back_as_it_came() -> None:
-    given = Endpoint("Out.evil-dtk.io.", ("out.evil-dtk.io",), "CNAME")
-    assert list(adjust([given], DOMAINS, parse_cluster_address("192.0.2.1"))) == [given]
-
-
-@pytest.mark.parametrize(
-    ("cluster", "expected"),
-    [
-        ("192.168.122.167", [("A", ("192.168.122.167",))]),
-        ("fd00::1,192.0.2.1", [("AAAA", ("fd00::1",)), ("A", ("192.0.2.1",))]),
-        ("", [("CNAME", ("self.dtk.io",))]),
-    ],
-)
-def test_an_alias_to_itself_becomes_the_cluster_address(
-    cluster: str, expected: list[tuple[str, tuple[str, ...]]]
-) -> None:
-    found = adjust([SELF], DOMAINS, parse_cluster_address(cluster) if cluster else ())
-    assert list(found) == [
-        msgspec.structs.replace(SELF, dns_name="self.dtk.io", record_type=rtype, targets=targets)
-        for rtype, targets in expected
-    ]
+def test_adjusted(given: Endpoint, cluster: str, found: list[dict[str, Any]]) -> None:
+    adjusted = adjust([given], DOMAINS, parse_cluster_address(cluster) if cluster else ())
+    assert list(adjusted) == [msgspec.structs.replace(given, **fields) for fields in found]
 
 
 def test_order_is_kept() -> None:
