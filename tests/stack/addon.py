@@ -15,6 +15,7 @@ from tests.stack.container import Image, images
 from tests.stack.coredns import said
 from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, Object, wait_for
 from tests.stack.node import IPV4, IPV6, Family, Node
+from tests.stack.objects import an_object
 from tests.stack.pod import Pod
 
 #: The addon that serves the cluster's names.
@@ -86,9 +87,8 @@ class Cluster:
     ) -> Pod:
         """One more pod, behind the Service's ``address`` whenever it is ready, or ``always``."""
         # What a controller puts into each namespace.
-        root = {"name": "kube-root-ca.crt", "namespace": namespace}
         data = {"ca.crt": self.api.ca_file.read_text()}
-        self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": root, "data": data})
+        self.api.apply(an_object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data=data))
         self.count += 1
 
         def lead() -> None:

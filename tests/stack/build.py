@@ -16,11 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,123 +141,47 @@ def _only_one_builder() -> Iterator[None]:
 
 
 def build_all(servers: Sequence[Server], tell: Progress) -> None:
-    """Build servers one after the other, each with what Go's cache has of those before.
-
-    The next begins with the last packages of the one before, which wait for each other and leave a core idle.
-    """
+    """Build servers one after the other, each with what Go's cache has of those before."""
     go, began = find_go(cache_dir(), tell), time.monotonic()
-    tell(f"fetching the modules of {', '.join(server.name for server in servers)}")
-    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
-        packages = list(pool.map(lambda server: _packages(server, go), servers))
-    builds = [
-        _Build(server, len(found.difference(*packages[:number])))
-        for number, (server, found) in enumerate(zip(servers, packages, strict=True))
-    ]
-    total = sum(build.packages for build in builds)
-    tell(f"building {total} packages: once, then kept in {cache_dir()}")
-    with ThreadPoolExecutor(max_workers=len(builds)) as pool:
-        waiting, before = set(), threading.Event()
-        before.set()
-        for build in builds:
-            waiting.add(pool.submit(build.run, go, before))
-            before = build.nearly
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=15.0, return_when=FIRST_COMPLETED)
-                after = f"after {time.monotonic() - began:.0f} s"
-                for one in done:
-                    tell(f"built {one.result()} {after}")
-                if not done:
-                    compiled = sum(min(build.compiled, build.packages) for build in builds)
-                    tell(f"{compiled} of {total} packages {after}")
-        except BaseException:
-            for build in builds:
-                build.stop()
-            raise
+    tell(f"building {', '.join(server.name for server in servers)}: once, then kept in {cache_dir()}")
+    for server in servers:
+        compiled, told = 0, began
+        for compiled, _ in enumerate(_build(server, go), 1):
+            if time.monotonic() - told > 15:
+                told = time.monotonic()
+                tell(f"{server.name}: {compiled} packages, after {told - began:.0f} s")
+        tell(f"built {server.name} of {compiled} packages, after {time.monotonic() - began:.0f} s")
 
 
-def _packages(server: Server, go: Path) -> set[str]:
-    """All packages of a server, with the versions of their modules, which are fetched for that."""
-    shown = "{{.ImportPath}}@{{with .Module}}{{.Version}}{{end}}"
-    command = [
-        "list",
-        "-mod=readonly",
-        f"-tags={server.tags}",
-        "-deps",
-        "-f",
-        shown,
-        *server.programs.values(),
-    ]
-    done = subprocess.run(
-        [str(go), *command],
-        cwd=server.module,
-        env=go_environment(go, cache_dir()),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise BuildError(_why(server, done.stderr.splitlines()))
-    return set(done.stdout.splitlines())
-
-
-class _Build:
-    """One server's build; ``packages`` are those that no build before has compiled."""
-
-    def __init__(self, server: Server, packages: int) -> None:
-        self.server = server
-        self.packages = packages
-        self.compiled = 0
-        self.nearly = threading.Event()
-        """The next build may begin."""
-        self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
-
-    def run(self, go: Path, before: threading.Event) -> str:
-        """Build the programs aside when ``before`` is set, and move them in; returns the server's name."""
-        before.wait()
-        home = self.server.home()
-        home.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{self.server.name}-", dir=home.parent))
-        try:
-            for program, package in self.server.programs.items():
-                self._go(go, "build", "-v", *self.server.flags(), "-o", str(aside / program), package)
-            aside.chmod(0o755)
-            shutil.rmtree(home, ignore_errors=True)
-            aside.rename(home)
-        finally:
-            self.nearly.set()
-            shutil.rmtree(aside, ignore_errors=True)
-        self.compiled = self.packages
-        return self.server.name
-
-    def stop(self) -> None:
-        """End what runs, and let nothing begin."""
-        self._stopped = True
-        self.nearly.set()
-        if self._process is not None:
-            self._process.kill()
-
-    def _go(self, go: Path, *arguments: str) -> None:
-        if self._stopped:
-            raise BuildError(f"building {self.server.name} was stopped")
-        tail: deque[str] = deque(maxlen=30)
-        with subprocess.Popen(
-            [str(go), *arguments],
-            cwd=self.server.module,
-            env=go_environment(go, cache_dir()),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        ) as self._process:
-            assert self._process.stderr is not None
-            for line in self._process.stderr:
-                tail.append(line.rstrip())
-                self.compiled += 1
-                if self.compiled > 0.9 * self.packages:
-                    self.nearly.set()
-        if self._process.returncode:
-            raise BuildError(_why(self.server, tail))
+def _build(server: Server, go: Path) -> Iterator[str]:
+    """Build its programs aside, and move them in; yields each package, once it is fetched or compiled."""
+    home = server.home()
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{server.name}-", dir=home.parent) as folder:
+        aside = Path(folder) / "built"
+        for program, package in server.programs.items():
+            tail: deque[str] = deque(maxlen=30)
+            with subprocess.Popen(
+                [str(go), "build", "-v", *server.flags(), "-o", str(aside / program), package],
+                cwd=server.module,
+                env=go_environment(go, cache_dir()),
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            ) as process:
+                assert process.stderr is not None
+                try:
+                    for line in process.stderr:
+                        tail.append(line.rstrip())
+                        yield line
+                except BaseException:
+                    process.kill()
+                    raise
+            if process.returncode:
+                raise BuildError(_why(server, tail))
+        shutil.rmtree(home, ignore_errors=True)
+        aside.rename(home)
 
 
 def _why(server: Server, said: Iterable[str]) -> str:

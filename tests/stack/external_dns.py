@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.stack.harness import LOOPBACK, ApiServer, Object, free_port
+from tests.stack.objects import an_object
 from tests.stack.process import Process
 
 
@@ -18,13 +19,9 @@ def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Ob
     prefix = "external-dns.alpha.kubernetes.io/"
     marks = {prefix + key.replace("_", "-"): value for key, value in annotations.items()}
     balancer = [{"hostname" if re.search("[a-z]", one) and ":" not in one else "ip": one} for one in to]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": {"namespace": "default", "name": name, "annotations": marks},
-        "spec": {"rules": [{"host": host, "http": {"paths": [path]}} for host in hosts]},
-        "status": {"loadBalancer": {"ingress": balancer}},
-    }
+    spec = {"rules": [{"host": host, "http": {"paths": [path]}} for host in hosts]}
+    made = an_object("networking.k8s.io/v1", "Ingress", name, "default", annotations=marks, spec=spec)
+    return {**made, "status": {"loadBalancer": {"ingress": balancer}}}
 
 
 class ExternalDns:

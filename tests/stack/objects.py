@@ -10,7 +10,6 @@ from tests.stack.kubeclient import Object
 
 #: The label by which a slice names its Service.
 SERVICE_NAME = "kubernetes.io/service-name"
-HTTP: Object = {"name": "http", "port": 80, "protocol": "TCP"}
 _CRDS = Path(__file__).parent / "crds"
 
 
@@ -32,8 +31,24 @@ def _crd(name: str) -> Object:
     return crd
 
 
+def an_object(api_version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Object:
+    """An object with these fields; ``labels``, ``annotations`` and ``finalizers`` are of its metadata."""
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    for part in ("labels", "annotations", "finalizers"):
+        if part in more:
+            metadata[part] = more.pop(part)
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **more}
+
+
+def port(name: str, number: int, protocol: str = "TCP") -> Object:
+    return {"name": name, "port": number, "protocol": protocol}
+
+
+HTTP = port("http", 80)
+
+
 def namespace(name: str, **labels: str) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    return an_object("v1", "Namespace", name, labels=labels)
 
 
 def service(
@@ -46,12 +61,11 @@ def service(
     **spec: Any,
 ) -> Object:
     """A Service, with the port http unless told otherwise; ``status``: a load balancer's addresses."""
-    metadata: Object = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
-    metadata["annotations"] = dict(annotations or {})
     spec = {"ports": [HTTP], **spec}
     if not spec["ports"]:
         del spec["ports"]
-    one: Object = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    marks = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
+    one = an_object("v1", "Service", name, namespace, **marks, spec=spec)
     if status:
         one["status"] = {"loadBalancer": {"ingress": [{"ip": address} for address in status]}}
     return one
@@ -75,15 +89,9 @@ def endpoint_slice(
     ports: Sequence[Object] = (HTTP,),
 ) -> Object:
     """An EndpointSlice of the Service ``of``; of none where that is empty."""
-    labels = {SERVICE_NAME: of} if of else {}
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "addressType": family,
-        "endpoints": list(endpoints),
-        "ports": list(ports),
-    }
+    made = an_object("discovery.k8s.io/v1", "EndpointSlice", name, namespace)
+    made["metadata"]["labels"] = {SERVICE_NAME: of} if of else {}
+    return {**made, "addressType": family, "endpoints": list(endpoints), "ports": list(ports)}
 
 
 def endpoints(name: str, *addresses: str, namespace: str = "default", number: int = 0) -> Object:
@@ -109,29 +117,17 @@ def pod(
     status: Object = {"phase": phase}
     if addresses:
         status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, **metadata},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "c", "image": "example.com/none"}],
-        },
-        "status": status,
-    }
+    spec = {"automountServiceAccountToken": False, "containers": [{"name": "c", "image": "example.com/none"}]}
+    return an_object("v1", "Pod", name, namespace, **metadata, spec=spec, status=status)
 
 
 def vmi(namespace: str, name: str, *interfaces: Object, **more: Any) -> Object:
     """A machine with a pod network and these interfaces."""
     own = [{"name": one["name"], "multus": {"networkName": "x"}} for one in interfaces if one.get("name")]
     first = nic("default", "10.244.1.20", "fd10:244::20")
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachineInstance",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {"domain": {}, "networks": [{"name": "default", "pod": {}}, *own]},
-        "status": {"phase": "Running", "interfaces": [first, *interfaces], **more},
-    }
+    spec = {"domain": {}, "networks": [{"name": "default", "pod": {}}, *own]}
+    status = {"phase": "Running", "interfaces": [first, *interfaces], **more}
+    return an_object("kubevirt.io/v1", "VirtualMachineInstance", name, namespace, spec=spec, status=status)
 
 
 def nic(name: str, *addresses: str) -> Object:
@@ -146,9 +142,5 @@ def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
 
 
 def dns_endpoint(name: str, *endpoints: Object) -> Object:
-    return {
-        "apiVersion": "externaldns.k8s.io/v1alpha1",
-        "kind": "DNSEndpoint",
-        "metadata": {"namespace": "default", "name": name},
-        "spec": {"endpoints": list(endpoints)},
-    }
+    spec = {"endpoints": list(endpoints)}
+    return an_object("externaldns.k8s.io/v1alpha1", "DNSEndpoint", name, "default", spec=spec)

@@ -14,6 +14,7 @@ from tests.addons.test_helm import CHART, GUIDE
 from tests.stack.addon import RC, SVC
 from tests.stack.harness import ApiServer, Binaries, Etcd, KubeError
 from tests.stack.helm import helm
+from tests.stack.objects import an_object
 
 IDS = [str(path.relative_to(ADDONS)) for path in manifests()]
 CRDS = Path(__file__).parent / "crds"
@@ -57,17 +58,12 @@ def try_pods(api: ApiServer, found: list[Object]) -> None:
     """A pod of each workload is taken where pods must be restricted."""
     for template in pods(found):
         [workload] = [one for one in found if one.get("spec", {}).get("template") == template]
-        name = {"name": f"{workload['metadata']['name']}-try", "namespace": workload["metadata"]["namespace"]}
+        name, namespace = f"{workload['metadata']['name']}-try", workload["metadata"]["namespace"]
         labels = template["metadata"]["labels"]
-        one = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {**name, "labels": labels},
-            "spec": template["spec"],
-        }
+        one = an_object("v1", "Pod", name, namespace, labels=labels, spec=template["spec"])
         for claim in workload["spec"].get("volumeClaimTemplates", ()):
             template["spec"]["volumes"].append({"name": claim["metadata"]["name"], "emptyDir": {}})
-        enforce(api, name["namespace"])
+        enforce(api, namespace)
         taken = api.apply(one)
         assert taken["spec"]["priority"] == 2000000000
         api.delete(one)
@@ -84,9 +80,8 @@ def test_a_pod_that_is_not_restricted_would_be_refused(api: ApiServer) -> None:
     template = next(pods(filled(RC)))
     template["spec"]["securityContext"]["runAsNonRoot"] = False
     api.apply_all(of_kind(filled(RC), "ServiceAccount"))
-    metadata = {"name": "bad", "namespace": "kube-system"}
     with pytest.raises(KubeError, match="violates PodSecurity"):
-        api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+        api.apply(an_object("v1", "Pod", "bad", "kube-system", spec=template["spec"]))
 
 
 def refusal(api: ApiServer, one: Object) -> str:

@@ -14,7 +14,7 @@ from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, ask, expect
 from tests.stack.harness import Binaries, Process, http, wait_for
 from tests.stack.node import API_ADDRESS
-from tests.stack.objects import service
+from tests.stack.objects import an_object, service
 from tests.stack.pod import Container, Pod
 
 ORDER = ["etcd", "kube2etcd", "coredns"]
@@ -139,12 +139,11 @@ def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
     pod.wait_ready()
     [config] = of_kind(filled(RC), "ConfigMap")
     settings = config["data"]["settings.yaml"]
-    custom = {"kind": "ConfigMap", "metadata": {"name": "coredns-custom", "namespace": "kube-system"}}
     block = "own.test:53 {\n    hosts {\n        192.0.2.99 www.own.test\n    }\n}\n"
+    custom = an_object("v1", "ConfigMap", "coredns-custom", "kube-system", data={"own.server": block})
     more = "dns_server_ip: [10.0.0.10]\ncorefile:\n  imports: /etc/coredns/custom/*.server\n"
     try:
-        cluster.apply([{"apiVersion": "v1", **custom, "data": {"own.server": block}}])
-        cluster.apply([{**config, "data": {"settings.yaml": settings + more}}])
+        cluster.apply([custom, {**config, "data": {"settings.yaml": settings + more}}])
         pod.sync_config_maps()
         expect("www.own.test", "192.0.2.99", at=pod.network.address)
         expect(f"ns.dns.{DOMAIN}", ADDRESS, at=pod.network.address)
@@ -153,7 +152,7 @@ def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
     finally:
         cluster.end(pod)
         cluster.apply([config])
-        cluster.api.delete({"apiVersion": "v1", **custom})
+        cluster.api.delete(custom)
 
 
 def asked(pod: Pod) -> dict[tuple[str, str], int]:

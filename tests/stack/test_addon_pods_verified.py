@@ -8,7 +8,7 @@ from tests.addons.manifests import filled, of_kind, pods
 from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, RC, Cluster, ask, expect
 from tests.stack.harness import Binaries, wait_for
-from tests.stack.objects import pod
+from tests.stack.objects import an_object, pod
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,7 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_it_waits_for_the_role_and_then_names_the_pods_that_exist(cluster: Cluster) -> None:
-    account = {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": "default", "namespace": "default"},
-    }
-    cluster.apply([account, pod("first", "10.244.1.1")])
+    cluster.apply([an_object("v1", "ServiceAccount", "default", "default"), pod("first", "10.244.1.1")])
     one = cluster.pod(next(pods(filled(RC))), "kube-system", ADDRESS, 10)
     bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
     # without the role nothing is answered, and what lacks is said

@@ -14,7 +14,7 @@ from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, Cluster, ask, expect
 from tests.stack.harness import Binaries, http, wait_for
 from tests.stack.node import API_ADDRESS
-from tests.stack.objects import service
+from tests.stack.objects import an_object, service
 from tests.stack.pod import Pod
 
 ADDON = "shared-etcd"
@@ -49,14 +49,7 @@ def leads(pod: Pod) -> bool:
 def secret(name: str, directory: Path) -> dict[str, object]:
     files = ("ca.crt", "tls.crt", "tls.key")
     data = {file: base64.b64encode((directory / file).read_bytes()).decode() for file in files}
-    metadata = {"name": name, "namespace": "kube-system"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": metadata,
-        "data": data,
-    }
+    return an_object("v1", "Secret", name, "kube-system", type="kubernetes.io/tls", data=data)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.stack.bridge import call
 from tests.stack.harness import ApiServer, Binaries, Etcd, Object, free_port, wait_for
-from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint
+from tests.stack.objects import an_object, dns_endpoint, dns_endpoint_crd, endpoint
 
 
 def check(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -128,14 +128,13 @@ LISTED = ["services", "endpointslices", "namespaces", "dnsendpoints"]
 def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: str) -> list[Object]:
     """A role of the user ``bridge``, and what binds it."""
     version, rules = f"{RBAC}/v1", [{"apiGroups": ["*"], "resources": resources, "verbs": verbs}]
-    meta = {"name": name, **where}
-    bound = {
+    bound: Object = {
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
         "subjects": [{"apiGroup": RBAC, "kind": "User", "name": "bridge"}],
     }
     return [
-        {"apiVersion": version, "kind": kind, "metadata": meta, "rules": rules},
-        {"apiVersion": version, "kind": f"{kind}Binding", "metadata": meta, **bound},
+        an_object(version, kind, name, **where, rules=rules),
+        an_object(version, f"{kind}Binding", name, **where, **bound),
     ]
 
 

@@ -12,14 +12,13 @@ import pytest
 from tests.stack.harness import ApiServer
 from tests.stack.known_differences import explained
 from tests.stack.kubeclient import Object
-from tests.stack.objects import endpoint_slice, namespace, service
+from tests.stack.objects import HTTP, endpoint_slice, namespace, service
 from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
 from tests.stack.random_slices import NAMESPACE, crowded, disturbed
 
 ASKED = re.compile("(headless|ClusterIP) (service|endpoint|port|port without underscores|unnamed port)")
 TYPES = ("A", "AAAA", "SRV", "CNAME")
-HTTP = {"name": "http", "port": 80, "protocol": "TCP"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])

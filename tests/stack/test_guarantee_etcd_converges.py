@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import HERE, Proxy, Run, both_apis, keys_of, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
-from tests.stack.objects import bulk, endpoints, service, services
+from tests.stack.objects import bulk, endpoints, port, service, services
 
 
 def key_of(etcd: Etcd, name: str) -> str:
@@ -134,7 +134,7 @@ def test_lost_events_are_made_good_by_a_resync(
         apiserver.apply(endpoints("head", "10.8.0.9"))
 
     def second() -> None:
-        apiserver.apply(service("s002", ports=[{"name": "other", "port": 81, "protocol": "TCP"}]))
+        apiserver.apply(service("s002", ports=[port("other", 81)]))
         apiserver.delete(endpoints("head", "10.8.0.2", number=1))
 
     def third() -> None:

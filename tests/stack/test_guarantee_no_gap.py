@@ -6,7 +6,7 @@ from typing import Any
 from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.faults import Proxy, Run
 from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, wait_for
-from tests.stack.objects import endpoints, nic, service, vmi, vmi_crd
+from tests.stack.objects import HTTP, endpoints, nic, port, service, vmi, vmi_crd
 from tests.stack.zoned import Zoned
 
 ASKED = [
@@ -19,8 +19,7 @@ ASKED = [
 
 
 def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
-    http = {"name": "http", "port": 80, "protocol": "TCP"}
-    more = {"name": "more", "port": 81, "protocol": "TCP"}
+    more = port("more", 81)
     single: dict[str, Any] = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}
     dual: dict[str, Any] = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
     apiserver.apply(service("web", **single))
@@ -43,9 +42,9 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
     run()
     with asked_all_the_time(questions_to(dns, *ASKED), at_least=100):
         for turn in range(1, 5):
-            changed("the port", **single, ports=[http, more])
-            changed("the family", **dual, ports=[http, more])
-            changed("the old form", **single, ports=[http])
+            changed("the port", **single, ports=[HTTP, more])
+            changed("the family", **dual, ports=[HTTP, more])
+            changed("the old form", **single, ports=[HTTP])
             # one endpoint replaced, all of them, and a second slice that takes over from the first
             led(f"10.9.{turn}.1", "10.9.0.2")
             led(f"10.9.{turn}.3", f"10.9.{turn}.4")

@@ -8,7 +8,7 @@ import pytest
 from tests.stack.external_dns import ExternalDns, ingress
 from tests.stack.faults import HERE, Run, appears, comes, keys_of, same_keys
 from tests.stack.harness import ApiServer, Binaries, Etcd, Object, wait_for
-from tests.stack.objects import endpoints, service, services
+from tests.stack.objects import endpoints, port, service, services
 
 FOREIGN = {
     "/skydns/com/example/www": '{"host":"192.0.2.1"}',
@@ -84,9 +84,7 @@ def odd_ones() -> dict[str, Object]:
         "a headless Service without a selector": service("odd", clusterIP="None"),
         "a Service named like a wildcard": service("any"),
         "a Service named like a key": service("dns"),
-        "many ports": service(
-            "ports", ports=[{"name": f"p{one}", "port": one, "protocol": "TCP"} for one in range(1, 200)]
-        ),
+        "many ports": service("ports", ports=[port(f"p{one}", one) for one in range(1, 200)]),
     }
 
 

@@ -12,7 +12,7 @@ from tests.stack.bridge import call
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import HERE, Run, args, same_keys
 from tests.stack.harness import ApiServer, Binaries, wait_for
-from tests.stack.objects import endpoints, service, services
+from tests.stack.objects import HTTP, endpoints, port, service, services
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2,
 def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     apiserver.apply_all([service("web"), service("many", clusterIP="None")])
     apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
-    more = [{"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", 80), ("more", 81))]
+    more = [HTTP, port("more", 81)]
     run()
 
     def instead(name: str, qtype: str) -> str:
