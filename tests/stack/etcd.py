@@ -217,12 +217,9 @@ class EtcdCluster(Context):
     def leader(self) -> Etcd:
         """The member that leads at the moment."""
 
-        def find() -> Etcd | None:
-            for member in self.members:
-                if member.alive and ", true, " in member.ctl("endpoint", "status", "--write-out=simple"):
-                    return member
-            return None
+        def leads(member: Etcd) -> bool:
+            return member.alive and ", true, " in member.ctl("endpoint", "status", "--write-out=simple")
 
-        found = wait_for(find, "a leader", 20, not_yet=(OSError, RuntimeError))
-        assert found is not None
-        return found
+        return wait_for(
+            lambda: next(filter(leads, self.members), None), "a leader", 20, not_yet=(OSError, RuntimeError)
+        )

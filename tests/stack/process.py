@@ -75,7 +75,7 @@ class NotInTimeError(AssertionError):
 
 
 def wait_for(
-    condition: Callable[[], T],
+    condition: Callable[[], T | None],
     what: str,
     deadline_s: float = 20.0,
     *processes: Process,

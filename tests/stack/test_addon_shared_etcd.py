@@ -29,12 +29,7 @@ class Shared:
     certificates: Path
 
     def leader(self) -> Pod:
-        def find() -> Pod | None:
-            return next((pod for pod in self.servers if leads(pod)), None)
-
-        found = wait_for(find, "a bridge to lead", 30)
-        assert found is not None
-        return found
+        return wait_for(lambda: next(filter(leads, self.servers), None), "a bridge to lead", 30)
 
     def create(self, name: str, address: str) -> None:
         self.cluster.api.apply(service(name, clusterIP=address))

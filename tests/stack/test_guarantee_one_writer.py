@@ -28,9 +28,7 @@ def leading(*bridges: Bridge) -> Bridge:
         found = [bridge for bridge in bridges if bridge.metric("kube2etcd_leader") == 1]
         return found[0] if len(found) == 1 else None
 
-    found = wait_for(find, "one leader", 15)
-    assert found is not None
-    return found
+    return wait_for(find, "one leader", 15)
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
