@@ -55,7 +55,7 @@ def site(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Site(cluster)
 
 
-def test_what_is_sent_to_one_is_answered_by_all_and_outlives_every_pod(site: Site) -> None:
+def test_all_pods_serve_what_one_received_and_keep_it(site: Site) -> None:
     site.apply(ingress("web", f"web.{DOMAIN}", to=["192.0.2.10"]))
     for _ in range(2):
         site.add_server()

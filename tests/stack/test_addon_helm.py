@@ -116,21 +116,21 @@ def by_name(found: Sequence[Object]) -> dict[tuple[str, str], Object]:
     return made
 
 
-def test_the_cluster_dns_is_that_of_the_manifests(render: Render) -> None:
+def test_dns_equals_the_manifests(render: Render) -> None:
     assert by_name(render("dns")) == by_name([*filled(DNS), *filled("dns/skydns-svc.yaml.in")])
 
 
-def test_the_server_for_machines_is_that_of_the_manifest(render: Render) -> None:
+def test_vm_equals_the_manifest(render: Render) -> None:
     manifest = [one for one in filled(MACHINES) if one["kind"] != "Namespace"]
     assert by_name(render("vm", name="vm-dns")) == by_name(manifest)
 
 
-def test_the_shared_etcd_is_that_of_the_manifests(render: Render) -> None:
+def test_shared_etcd_equals_the_manifests(render: Render) -> None:
     manifests = (SHARED, "shared-etcd/etcd.yaml.in", "dns/skydns-svc.yaml.in")
     assert by_name(render("shared-etcd")) == by_name([one for path in manifests for one in filled(path)])
 
 
-def test_external_dns_is_that_of_the_manifests(render: Render) -> None:
+def test_external_dns_equals_the_manifests(render: Render) -> None:
     made = by_name(render("external-dns"))
     wanted = by_name([*filled(DNS), *filled("dns/skydns-svc.yaml.in")])
     wanted |= by_name(
@@ -176,7 +176,7 @@ def test_rights_are_what_the_settings_read(render: Render, values: dict[str, Any
     assert granted(found, "kube2etcd") == wanted
 
 
-def test_given_settings_override_and_keep_what_is_beside(render: Render) -> None:
+def test_settings_are_merged(render: Render) -> None:
     values = {"settings.etcd": {"prefix": "/dns"}, "settings.owner_id": "blue"}
     [config] = [
         one for one in of_kind(render("shared-etcd", values), "ConfigMap") if "settings.yaml" in one["data"]
@@ -265,7 +265,7 @@ def test_no_address_no_service(render: Render) -> None:
     assert "loadBalancerIP" not in service["spec"]
 
 
-def test_the_monitor_of_the_addon_finds_the_chart_s_service(render: Render) -> None:
+def test_the_service_monitor_selects_the_chart(render: Render) -> None:
     [monitor] = of_kind(filled("monitoring/monitoring.yaml"), "ServiceMonitor")
     [service] = of_kind(render("dns"), "Service")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()

@@ -39,7 +39,7 @@ def crds() -> list[Object]:
 
 
 @pytest.mark.parametrize("manifest", manifests(), ids=IDS)
-def test_everything_is_taken_and_pods_are_restricted(api: ApiServer, manifest: Path) -> None:
+def test_manifests_are_admitted(api: ApiServer, manifest: Path) -> None:
     found = filled(manifest)
     for one in found:
         api.delete(one)
@@ -75,7 +75,7 @@ def enforce(api: ApiServer, namespace: str) -> None:
     api.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
 
 
-def test_a_pod_that_is_not_restricted_would_be_refused(api: ApiServer) -> None:
+def test_an_unrestricted_pod_is_refused(api: ApiServer) -> None:
     enforce(api, "kube-system")
     template = next(pods(filled(RC)))
     template["spec"]["securityContext"]["runAsNonRoot"] = False

@@ -59,7 +59,7 @@ QUESTIONS = [
 ]
 
 
-def test_two_pods_answer_the_same_at_the_address_of_the_service(cluster: Cluster) -> None:
+def test_two_pods_behind_the_service(cluster: Cluster) -> None:
     two = [one_more(cluster) for _ in range(int(VALUES["DNS_REPLICAS"]))]
     assert len(two) == 2
     try:
@@ -106,7 +106,7 @@ def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ORDER)
-def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, name: str) -> None:
+def test_a_killed_container_is_restarted(cluster: Cluster, pod: Pod, name: str) -> None:
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     victim = pod.containers[name]
     victim.process.kill()
@@ -119,7 +119,7 @@ def test_any_container_that_is_killed_comes_back(cluster: Cluster, pod: Pod, nam
     assert pod.restarts() == {**dict.fromkeys(ORDER, 0), name: 1}, pod.events
 
 
-def test_a_pod_whose_etcd_lost_its_data_is_unready_until_refilled(cluster: Cluster, pod: Pod) -> None:
+def test_lost_etcd_data_is_refilled(cluster: Cluster, pod: Pod) -> None:
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     etcd = pod.containers["etcd"]
     data = pod.directory / "volume-etcd-storage" / "data"
@@ -182,7 +182,7 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
         cluster.api.start()
 
 
-def test_the_dns_server_waits_for_the_bridge_however_long_the_api_server_is_away(cluster: Cluster) -> None:
+def test_coredns_waits_until_the_bridge_is_ready(cluster: Cluster) -> None:
     one = one_more(cluster, hurry=10)
     cluster.api.pause()
     resumed = False
@@ -248,7 +248,7 @@ def allowed(cluster: Cluster, verb: str, resource: str, group: str = "", namespa
     return bool(answer.json()["status"]["allowed"])
 
 
-def test_the_account_may_list_and_watch_what_is_read_and_nothing_else(cluster: Cluster) -> None:
+def test_rbac_grants_nothing_else(cluster: Cluster) -> None:
     read = {("services", ""), ("namespaces", ""), ("endpointslices", "discovery.k8s.io")}
     others = {
         ("pods", ""),
@@ -275,7 +275,7 @@ def test_the_account_may_list_and_watch_what_is_read_and_nothing_else(cluster: C
 METRICS = {"coredns_": 9153, "kube2etcd_": 8081, "process_": 8081, "etcd_": 2381}
 
 
-def test_the_metrics_of_the_monitoring_addon_are_served(pod: Pod) -> None:
+def test_monitored_metrics_are_served(pod: Pod) -> None:
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
 

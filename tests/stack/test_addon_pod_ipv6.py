@@ -59,7 +59,7 @@ def test_the_network_has_no_ipv4(two: list[Pod]) -> None:
         assert [line.split()[0] for line in shown.splitlines()] == ["lo"]
 
 
-def test_both_answer_the_same_and_what_comes_later_too(cluster: Cluster, two: list[Pod]) -> None:
+def test_both_pods_answer_alike(cluster: Cluster, two: list[Pod]) -> None:
     answers(QUESTIONS, *(pod.network.address for pod in two), ADDRESS)
     cluster.api.apply(service("later", clusterIP="fd00:10::77"))
     for pod in two:

@@ -23,7 +23,7 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
 
 
-def test_it_waits_for_the_role_and_then_names_the_pods_that_exist(cluster: Cluster) -> None:
+def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
     cluster.apply([an_object("v1", "ServiceAccount", "default", "default"), pod("first", "10.244.1.1")])
     one = cluster.pod(next(pods(filled(RC))), "kube-system", ADDRESS, 10)
     bridge, server = one.containers["kube2etcd"], one.containers["coredns"]

@@ -76,7 +76,7 @@ def shared(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield Shared(cluster, members, servers, made)
 
 
-def test_all_pods_answer_from_one_etcd_and_one_bridge_writes(shared: Shared) -> None:
+def test_one_bridge_writes_for_all_pods(shared: Shared) -> None:
     for pod in shared.servers:
         assert ask(KUBERNETES, at=pod.network.address) == [API_ADDRESS]
     assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
@@ -96,7 +96,7 @@ def test_etcd_cannot_be_read_without_a_certificate(shared: Shared) -> None:
     assert answer.status_code == 200
 
 
-def test_another_bridge_writes_when_the_writer_is_killed(shared: Shared) -> None:
+def test_a_standby_takes_over(shared: Shared) -> None:
     before = shared.leader()
     bridge = before.containers["kube2etcd"]
     bridge.process.kill()

@@ -47,9 +47,7 @@ def on_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
 
 
 @both_apis
-def test_resync_shows_writes_and_then_has_nothing_to_do(
-    apiserver: ApiServer, etcd: Etcd, servers: list[str]
-) -> None:
+def test_resync_writes_what_it_showed_once(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply_all(services(5))
     before = etcd.revision()
     dry = call("resync", "--dry-run", *servers)
@@ -85,9 +83,7 @@ def test_resync_shows_writes_and_then_has_nothing_to_do(
     assert etcd.revision() == after, "nothing is written when nothing differs"
 
 
-def test_resync_repairs_removes_and_leaves_others_alone(
-    apiserver: ApiServer, etcd: Etcd, servers: list[str]
-) -> None:
+def test_resync_repairs_and_prunes_own_keys(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply_all(services(3))
     assert call("resync", *servers).returncode == 0
     wanted = etcd.dump("/skydns")
@@ -110,7 +106,7 @@ def test_resync_repairs_removes_and_leaves_others_alone(
     }
 
 
-def test_foreign_keys_of_our_zones_go_where_that_is_asked_for(etcd: Etcd, servers: list[str]) -> None:
+def test_prune_foreign(etcd: Etcd, servers: list[str]) -> None:
     assert call("resync", *servers).returncode == 0
     wanted = etcd.dump("/skydns")
     theirs = ["/skydns/arpa/in-addr/192/0/2/9", "/skydns/local/cluster/svc/default/theirs"]
@@ -151,9 +147,7 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
 
 
 @both_apis
-def test_a_mass_deletion_is_held_until_a_second_list(
-    apiserver: ApiServer, etcd: Etcd, servers: list[str]
-) -> None:
+def test_a_mass_deletion_is_held(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply_all(services(40))
     assert call("resync", *servers).returncode == 0
     apiserver.delete_all(services(40))
@@ -167,9 +161,7 @@ def test_a_mass_deletion_is_held_until_a_second_list(
 
 
 @both_apis
-def test_records_and_explain_speak_of_the_live_cluster(
-    apiserver: ApiServer, etcd: Etcd, servers: list[str]
-) -> None:
+def test_records_and_explain(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply(service("alone"))
     rows = json.loads(
         call("records", *servers, "--object", "service/default/alone", "--output", "json").stdout

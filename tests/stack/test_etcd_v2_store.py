@@ -45,7 +45,7 @@ def put(store: V2Store, **keys: str) -> None:
     store.apply([[tuple(Put(f"{PREFIX}/{key}".encode(), value.encode()) for key, value in keys.items())]])
 
 
-def test_hidden_keys_are_found_by_another_store(etcd: EtcdV2, store: V2Store) -> None:
+def test_hidden_keys(etcd: EtcdV2, store: V2Store) -> None:
     assert store.snapshot().entries == {}
     result = store.apply([[(Put(PORT.encode(), "ä".encode()), Put(b"/skydns/a/web/H1", b"{}"))]])
     assert (result.written, result.refused) == (2, ())
@@ -59,7 +59,7 @@ def test_hidden_keys_are_found_by_another_store(etcd: EtcdV2, store: V2Store) ->
     assert etcd.listed(NOTES) == {}
 
 
-def test_reading_writes_nothing_even_where_a_note_was_left_behind(etcd: EtcdV2, store: V2Store) -> None:
+def test_reading_writes_nothing(etcd: EtcdV2, store: V2Store) -> None:
     etcd.put(f"{NOTES}/hidden/|a|web|_tcp|_http", "")
     etcd.put(f"{NOTES}/hidden/|b|web|_tcp|_http", "")
     etcd.ask("PUT", "/skydns/b/web/_tcp/_http", dir="true").raise_for_status()
@@ -72,7 +72,7 @@ def test_reading_writes_nothing_even_where_a_note_was_left_behind(etcd: EtcdV2, 
     assert not etcd.exists("/skydns/b"), "and what a bridge left when it was killed"
 
 
-def test_what_others_changed_is_replaced_where_wanted_and_never_deleted(etcd: EtcdV2, store: V2Store) -> None:
+def test_foreign_changes_are_overwritten_never_deleted(etcd: EtcdV2, store: V2Store) -> None:
     put(store, a="1", b="1", c="1")
     store.snapshot()
     for key in ("a", "b"):
@@ -133,7 +133,7 @@ def test_the_watch_reports_each_change(etcd: EtcdV2, store: V2Store) -> None:
     assert watching.end() < 0.5 * SLOW
 
 
-def test_the_watch_tells_what_happened_before_it_stood(etcd: EtcdV2, store: V2Store) -> None:
+def test_the_watch_replays_what_it_missed(etcd: EtcdV2, store: V2Store) -> None:
     start = store.snapshot().revision + 1
     for number in range(20):
         etcd.put(f"/skydns/{number:02}", "1")
@@ -165,9 +165,7 @@ def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed ones change as well", "nothing else"])
-def test_the_watch_reports_what_others_change_out_of_sight(
-    etcd: EtcdV2, store: V2Store, listed: bool
-) -> None:
+def test_the_watch_reports_foreign_hidden_changes(etcd: EtcdV2, store: V2Store, listed: bool) -> None:
     watching = Watching(store, store.snapshot().revision + 1).standing()
     put(store, **{"a/_tcp/x": "1", "a/x": "1"})
     etcd.put("/elsewhere", "1")

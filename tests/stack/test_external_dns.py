@@ -180,7 +180,7 @@ def test_targets_and_types_change(named: Named, apiserver: ApiServer) -> None:
     named.settled()
 
 
-def test_as_a_daemon_while_etcd_and_the_webhook_go_and_come_back(named: Named, apiserver: ApiServer) -> None:
+def test_a_daemon_survives_outages(named: Named, apiserver: ApiServer) -> None:
     named.start()
     client = named.client.start()
 
@@ -349,7 +349,7 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
         homeless.wait_reason(missing, 10)
 
 
-def test_names_that_are_refused_leave_nothing_and_unicode_settles(named: Named, apiserver: ApiServer) -> None:
+def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     crd = ["--source=crd", *(f"--managed-record-types={one}" for one in ("A", "CNAME", "MX", "NAPTR", "TXT"))]
     wishes = dns_endpoint(
@@ -378,7 +378,7 @@ def test_names_that_are_refused_leave_nothing_and_unicode_settles(named: Named, 
     named.settled(*crd)
 
 
-def test_beside_a_bridge_that_has_the_same_domain(
+def test_beside_a_bridge_of_the_same_domain(
     tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
 ) -> None:
     """Neither takes the other's keys, and what both have is not written by both in turn."""

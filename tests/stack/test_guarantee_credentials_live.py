@@ -94,9 +94,7 @@ def test_tokens_wrong_rotated_and_revoked(
     assert "-secret" not in bridge.log_text()
 
 
-def test_a_password_that_comes_late_and_changes(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
-) -> None:
+def test_late_and_changed_passwords(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     etcd.enable_auth("root", PASSWORD)
     file = tmp_path / "password"
     bridge = run("--etcd-user", "root", "--etcd-password-file", str(file), ready=False)

@@ -123,9 +123,7 @@ def labels(etcd: Etcd, below: str) -> set[str]:
     return {key.removeprefix(prefix).partition("/")[0] for key in etcd.dump(prefix)}
 
 
-def test_lost_events_are_made_good_by_a_resync(
-    apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
-) -> None:
+def test_a_resync_repairs_lost_events(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     apiserver.apply_all([*services(20), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply(endpoints("head", "10.8.0.2", number=1))
 

@@ -115,9 +115,7 @@ def refusals(bridge: Bridge) -> list[str]:
     return [line for line in bridge.log_text().splitlines() if "etcd refuses /" in line]
 
 
-def test_refused_keys_are_logged_others_written(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
-) -> None:
+def test_refused_keys(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     culprit = f"{HERE}/svc/default/s050"
     etcd.ctl("role", "add", "names")
     etcd.ctl("role", "grant-permission", "names", "--prefix=true", "read", "/skydns/")

@@ -196,7 +196,7 @@ def leads(one: Election, deadline_s: float = 10.0) -> None:
 
 
 @pytest.mark.parametrize("etcd", [(), "3.4"], indirect=True, ids=["3.7", "3.4"])
-def test_etcd_refuses_what_a_former_leader_writes(
+def test_a_former_leader_is_fenced(
     etcd: Etcd, candidates: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = candidates("first")
@@ -218,7 +218,7 @@ def test_etcd_refuses_what_a_former_leader_writes(
         assert etcd.revision() == revision
 
 
-def test_etcd_refuses_what_a_former_leader_writes_after_it_lost_its_data(
+def test_fencing_after_data_loss(
     etcd: Etcd, candidates: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = candidates("first")

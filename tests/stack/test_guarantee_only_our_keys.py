@@ -88,7 +88,7 @@ def odd_ones() -> dict[str, Object]:
     }
 
 
-def test_odd_objects_affect_their_own_names_only(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_odd_objects(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     good = [*services(98), service("head", clusterIP="None"), endpoints("head", "10.8.0.2")]
     apiserver.apply_all(good)
     bridge = run()

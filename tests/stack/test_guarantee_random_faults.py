@@ -169,7 +169,7 @@ def answers_differ(
 
 @pytest.mark.filterwarnings(LEAK)
 @pytest.mark.parametrize("elect", [False, True], ids=["alone", "elected"])
-def test_after_random_faults_the_keys_are_those_of_a_fresh_start(
+def test_random_faults(
     elect: bool,
     binaries: Binaries,
     apiserver: ApiServer,

@@ -185,7 +185,7 @@ def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDn
     return CoreDns(directory, binaries, text, name="parent")
 
 
-def test_a_port_of_its_own_for_the_zone_and_a_parent_that_delegates_to_it(
+def test_own_port_and_delegation(
     start: Start, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""

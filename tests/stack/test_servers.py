@@ -39,7 +39,7 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("binaries")
-def test_a_failed_build_says_why_and_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.stack.build.HERE", tmp_path)
     monkeypatch.setattr("tests.stack.build.cache_dir", lambda: tmp_path / "cache")
     module = tmp_path / "broken"

@@ -88,7 +88,7 @@ def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2,
     assert all("s003" in note or "kubernetes" in note for note in notes), "notes go with what they say"
 
 
-def test_no_name_is_missing_for_a_moment(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
+def test_no_gap(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     apiserver.apply_all([service("web"), service("many", clusterIP="None")])
     apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
     more = [HTTP, port("more", 81)]
@@ -142,7 +142,7 @@ def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, run
     assert etcd.dump("/skydns")["/skydns/config"] == '{"domain":"elsewhere."}'
 
 
-def test_skydns_is_told_its_settings_where_that_is_asked_for(etcd: EtcdV2, servers: list[str]) -> None:
+def test_skydns_config(etcd: EtcdV2, servers: list[str]) -> None:
     own = ("--skydns-config", "true", "--skydns-dns-addr", ":5353", "--skydns-nameserver", "192.0.2.53")
     assert call("resync", *servers, *own).returncode == 0
     assert json.loads(etcd.dump("/skydns")["/skydns/config"]) == {

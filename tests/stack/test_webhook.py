@@ -41,7 +41,7 @@ def test_the_answers_as_the_client_reads_them(webhook: Webhook) -> None:
     assert webhook.get("/records").status_code == 404
 
 
-def test_chunks_that_are_too_many_are_refused_before_they_are_kept(webhook: Webhook) -> None:
+def test_an_oversized_chunked_body(webhook: Webhook) -> None:
     with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
         raw.sendall(b"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: " + MEDIA_TYPE.encode())
         raw.sendall(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -116,7 +116,7 @@ def test_any_bytes_are_no_trouble(tmp_path: Path, webhook: Webhook) -> None:
     assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
 
 
-def test_it_listens_on_loopback_unless_asked_otherwise(webhook: Webhook) -> None:
+def test_loopback_by_default(webhook: Webhook) -> None:
     listening = Path("/proc/net/tcp").read_text()
     assert f"0100007F:{webhook.provider_port:04X}" in listening
     assert f"00000000:{webhook.provider_port:04X}" not in listening

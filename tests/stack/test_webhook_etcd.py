@@ -32,7 +32,7 @@ def webhook(etcd: Etcd, tmp_path: Path) -> Iterator[Webhook]:
         yield one
 
 
-def test_names_become_keys_and_state_lives_in_etcd(etcd: Etcd, tmp_path: Path) -> None:
+def test_names_become_keys(etcd: Etcd, tmp_path: Path) -> None:
     etcd.put("/skydns/io/dtk/theirs", '{"host":"192.0.2.9"}')
     with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
         foo = a("foo.dtk.io", "10.0.0.5", recordTTL=77)
@@ -57,7 +57,7 @@ def test_names_become_keys_and_state_lives_in_etcd(etcd: Etcd, tmp_path: Path) -
         assert state_keys(etcd) == []
 
 
-def test_keys_and_state_are_put_right_without_a_call(etcd: Etcd, webhook: Webhook) -> None:
+def test_keys_and_state_are_repaired(etcd: Etcd, webhook: Webhook) -> None:
     assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
     wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
     keys, state = etcd.dump(KEYS), state_keys(etcd)
@@ -111,7 +111,7 @@ def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trou
         webhook.stop_within(1.0)
 
 
-def test_it_stops_within_a_second_though_etcd_is_silent(etcd: Etcd, webhook: Webhook) -> None:
+def test_a_stop_while_etcd_is_silent(etcd: Etcd, webhook: Webhook) -> None:
     assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
     etcd.pause()
     why_unready(webhook)
@@ -134,7 +134,7 @@ def test_without_etcd_at_the_start_it_waits(etcd: Etcd, tmp_path: Path) -> None:
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
 
 
-def test_a_kill_in_the_middle_of_a_large_call_is_all_or_nothing(webhook: Webhook) -> None:
+def test_a_large_call_is_atomic(webhook: Webhook) -> None:
     chance = random.Random(7)
     # Texts that do not shrink: many transactions for one call.
     texts = [f"{chance.getrandbits(40000):x}" for _ in range(600)]
@@ -164,7 +164,7 @@ def test_a_mass_deletion_is_believed(etcd: Etcd, webhook: Webhook) -> None:
     webhook.wait_ready()
 
 
-def test_two_on_one_state_never_undo_each_other(etcd: Etcd, tmp_path: Path) -> None:
+def test_two_webhooks_on_one_state(etcd: Etcd, tmp_path: Path) -> None:
     with (
         serving(tmp_path / "one", "--etcd-server", etcd.url) as one,
         serving(tmp_path / "two", "--etcd-server", etcd.url) as two,

@@ -20,7 +20,7 @@ def webhook(tmp_path: Path) -> Iterator[Webhook]:
         yield one
 
 
-def test_what_was_answered_for_survives_a_kill_at_any_moment(tmp_path: Path, webhook: Webhook) -> None:
+def test_acknowledged_changes_survive_a_kill(tmp_path: Path, webhook: Webhook) -> None:
     chance = random.Random(6)
     answered: set[str] = set()
     for turn in range(8):
@@ -45,7 +45,7 @@ def test_what_was_answered_for_survives_a_kill_at_any_moment(tmp_path: Path, web
     assert len(answered) > 8
 
 
-def test_domains_and_cluster_address_survive_a_restart(tmp_path: Path) -> None:
+def test_domains_and_cluster_ip_survive_a_restart(tmp_path: Path) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     with with_file(tmp_path) as webhook:
         for _ in range(2):
@@ -61,7 +61,7 @@ def test_domains_and_cluster_address_survive_a_restart(tmp_path: Path) -> None:
         assert block(tmp_path / "hosts") == ["10.1.1.1 x.mydomain.io"]
 
 
-def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path, webhook: Webhook) -> None:
+def test_a_stop_answers_the_pending_call(tmp_path: Path, webhook: Webhook) -> None:
     many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
     status: list[int] = []
     caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
@@ -78,7 +78,7 @@ def test_it_stops_within_a_second_and_answers_what_is_in_hand(tmp_path: Path, we
     assert len(block(tmp_path / "hosts")) == 20000
 
 
-def test_the_block_is_put_right_without_a_call(tmp_path: Path, webhook: Webhook) -> None:
+def test_the_block_is_repaired(tmp_path: Path, webhook: Webhook) -> None:
     hosts = tmp_path / "hosts"
     assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
     good = hosts.read_bytes()
@@ -137,7 +137,7 @@ def in_unit(etc: Path) -> list[str]:
     return ["unshare", "--mount", "--propagation=private", "--", "sh", "-c", _AS_THE_UNIT, "sh", str(etc)]
 
 
-def test_a_hosts_file_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_hosts_file_in_a_read_only_folder(tmp_path: Path) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
     hosts = etc / "hosts"
@@ -169,7 +169,7 @@ def test_a_hosts_file_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None
         assert block(hosts) == ["10.0.0.5 foo.dtk.io", "10.0.0.7 new.dtk.io"]
 
 
-def test_what_its_install_script_and_example_do(tmp_path: Path) -> None:
+def test_desktop_kubernetes(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(b"127.0.0.1 localhost\n")
     with Webhook(

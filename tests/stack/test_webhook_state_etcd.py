@@ -86,7 +86,7 @@ def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdSt
     assert fresh(connection) == incompressible(150)
 
 
-def test_a_writer_that_died_in_between_leaves_the_old_state(
+def test_a_killed_writer_leaves_the_old_state(
     etcd: Etcd, connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(state("a"), soon())

@@ -56,7 +56,7 @@ def of_the_zone(question: Question) -> bool:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_selector_that_matches_all_answers_as_the_kubernetes_plugin(
+def test_a_zone_of_all_services(
     seed: int, start_pair: StartPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tmp_path / "settings.yaml"
