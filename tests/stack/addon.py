@@ -1,6 +1,6 @@
 """A cluster in small in which an addon's pods run: a node, an API server with RBAC alone, a resolver.
 
-Pods are those of `tests.stack.pod`; a Service's address leads to those of them that are ready.
+Pods are those of `tests.stack.pod`; a Service's address routes to those of them that are ready.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DNS_DOMAIN"]
 KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
 
-#: What the API server is told for the family: it listens to pods, and gives Services addresses of it.
+#: Options of the API server by family: it listens to pods, and gives Services addresses of it.
 API_OPTIONS: Mapping[Family, Sequence[str]] = {
     IPV4: ["--bind-address=0.0.0.0"],
     IPV6: [
@@ -91,9 +91,9 @@ class Cluster:
         self.api.apply(an_object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data=data))
         self.count += 1
 
-        def lead() -> None:
+        def changed() -> None:
             if not always:
-                self.lead(address)
+                self.route(address)
 
         made = Pod(
             name or f"pod-{self.count}",
@@ -104,24 +104,24 @@ class Cluster:
             self.api.port,
             self.images,
             hurry=hurry,
-            changed=lead,
+            changed=changed,
         )
         made.network.answer_for(address)
         self.pods.append((address, made))
         if always:
-            self.node.lead(address, [made.network])
+            self.node.route(address, [made.network])
         made.start()
         return made
 
-    def lead(self, address: str) -> None:
-        """The Service's address leads to its pods that are ready."""
-        self.node.lead(address, [pod.network for at, pod in self.pods if at == address and pod.ready])
+    def route(self, address: str) -> None:
+        """The Service's address routes to its pods that are ready."""
+        self.node.route(address, [pod.network for at, pod in self.pods if at == address and pod.ready])
 
     def end(self, pod: Pod, *, gently: bool = False) -> None:
         """The pod leaves its Service, then stops."""
         [place] = [place for place in self.pods if place[1] is pod]
         self.pods.remove(place)
-        self.lead(place[0])
+        self.route(place[0])
         if gently:
             pod.stop()
         else:

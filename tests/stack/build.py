@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent / "servers"
 #: The programs by their file names.
 Binaries = dict[str, Path]
 
-#: Told what is going on.
+#: Called with each line of progress.
 Progress = Callable[[str], None]
 
 
@@ -140,17 +140,17 @@ def _only_one_builder() -> Iterator[None]:
         yield
 
 
-def build_all(servers: Sequence[Server], tell: Progress) -> None:
+def build_all(servers: Sequence[Server], report: Progress) -> None:
     """Build servers one after the other, each with what Go's cache has of those before."""
-    go, began = find_go(cache_dir(), tell), time.monotonic()
-    tell(f"building {', '.join(server.name for server in servers)}: once, then kept in {cache_dir()}")
+    go, began = find_go(cache_dir(), report), time.monotonic()
+    report(f"building {', '.join(server.name for server in servers)}: once, then kept in {cache_dir()}")
     for server in servers:
-        compiled, told = 0, began
+        compiled, reported = 0, began
         for compiled, _ in enumerate(_build(server, go), 1):
-            if time.monotonic() - told > 15:
-                told = time.monotonic()
-                tell(f"{server.name}: {compiled} packages, after {told - began:.0f} s")
-        tell(f"built {server.name} of {compiled} packages, after {time.monotonic() - began:.0f} s")
+            if time.monotonic() - reported > 15:
+                reported = time.monotonic()
+                report(f"{server.name}: {compiled} packages, after {reported - began:.0f} s")
+        report(f"built {server.name} of {compiled} packages, after {time.monotonic() - began:.0f} s")
 
 
 def _build(server: Server, go: Path) -> Iterator[str]:

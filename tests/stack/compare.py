@@ -15,7 +15,7 @@ from tests.stack.questions import Question
 
 
 class Record(NamedTuple):
-    """A record without its TTL; names in lower case, for DNS does not tell cases apart."""
+    """A record without its TTL; names in lower case, as DNS ignores case."""
 
     name: str
     rdtype: str

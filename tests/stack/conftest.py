@@ -108,7 +108,7 @@ def proxy(apiserver: ApiServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
-    """Starts a bridge with these options, ready unless told otherwise; it ends with the test.
+    """Starts a bridge with these options, ready unless ``ready`` is False; it ends with the test.
 
     Whatever happened to it, it has logged no traceback.
     """

@@ -209,7 +209,7 @@ Logs:    {stack.directory}
 
 
 def wait_for_the_end(stack: Stack) -> None:
-    """Until Ctrl-C; a server that dies meanwhile is news."""
+    """Until Ctrl-C; fails when a server dies meanwhile."""
     while True:
         for server in stack.servers:
             if not server.alive:

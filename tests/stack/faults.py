@@ -27,8 +27,8 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 class Fault:
     """What happens to lists of one resource, ``times`` (None: until it is mended).
 
-    With ``watch`` to its watches instead: they are answered with the status, or cut within a line, or what
-    one event tells never arrives.
+    With ``watch`` to its watches instead: they are answered with the status, or cut within a line, or one
+    event never arrives.
     """
 
     resource: str

@@ -37,7 +37,7 @@ class KubeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Resource:
-    """How a kind appears in URLs, as the API server tells it."""
+    """How a kind appears in URLs, as discovery shows it."""
 
     plural: str
     namespaced: bool

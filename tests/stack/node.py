@@ -1,4 +1,4 @@
-"""A cluster node in a network namespace of its own: pods beside it, and Services that lead to them.
+"""A cluster node in a network namespace of its own: pods beside it, and Services that route to them.
 
 Linux, root and iproute2 are needed; where something is missing, `NodeError` says what in one sentence.
 """
@@ -24,11 +24,11 @@ class Family:
     """The addresses of a cluster whose nodes and pods have no other family than this one."""
 
     api: str
-    """The API server's own Service, as pods are told it."""
+    """The API server's own Service, as pods know it."""
     resolver: str
     """Where the node's resolver answers; pods with dnsPolicy Default ask there."""
     option: str
-    """How ``ip`` is told the family."""
+    """The option of ``ip`` for the family."""
     bits: int
     """Of one address."""
     forwarding: str
@@ -137,7 +137,7 @@ class Node(Namespace):
             number, self._pods = self._pods, self._pods + 1
         return PodNetwork(self, name, number)
 
-    def lead(self, address: str, pods: Sequence[PodNetwork]) -> None:
+    def route(self, address: str, pods: Sequence[PodNetwork]) -> None:
         """Packets to a Service's address go to these pods in turns, as kube-proxy sees to; none: nowhere."""
         hops = [word for pod in pods for word in ("nexthop", "via", pod.address)]
         to, routes = f"{address}/{self.family.bits}", ["ip", self.family.option, "route"]

@@ -60,7 +60,7 @@ def service(
     status: Sequence[str] = (),
     **spec: Any,
 ) -> Object:
-    """A Service, with the port http unless told otherwise; ``status``: a load balancer's addresses."""
+    """A Service, with the port http by default; ``status``: a load balancer's addresses."""
     spec = {"ports": [HTTP], **spec}
     if not spec["ports"]:
         del spec["ports"]

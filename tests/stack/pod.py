@@ -102,8 +102,8 @@ class Pod:
             "KUBERNETES_PORT": f"tcp://{between}:{api_port}",
         }
         self._etc = list(self._etc_files())
-        self._lock, self._telling = threading.Lock(), threading.Lock()
-        self._led = False
+        self._lock, self._changing = threading.Lock(), threading.Lock()
+        self._served = False
         self._stop = threading.Event()
         self._gone = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -257,14 +257,16 @@ class Pod:
             self._threads.append(thread)
             thread.start()
 
-    def _tell(self) -> None:
-        """Services lead to it, or no more, before anybody waits for that."""
-        with self._telling:
+    def _announce(self) -> None:
+        """Services route to it, or no longer, before anybody waits for that."""
+        with self._changing:
             self._changed()
-            self._led = self.ready
+            self._served = self.ready
 
     def wait_ready(self, deadline_s: float = 90.0) -> None:
-        wait_for(lambda: self.ready and self._led, f"pod {self.name} to be ready: {self.state()}", deadline_s)
+        wait_for(
+            lambda: self.ready and self._served, f"pod {self.name} to be ready: {self.state()}", deadline_s
+        )
 
     def restarts(self) -> dict[str, int]:
         """Of each container."""
@@ -321,7 +323,7 @@ class Pod:
             one.ready = one.started = False
             one.finished = one.init and not one.sidecar and one.process.exit_code == 0
             if not self._stop.is_set():
-                self._tell()
+                self._announce()
         self._gone.wait()
 
     def _started(self, one: Container) -> bool:
@@ -346,7 +348,7 @@ class Pod:
                     one.started = True
                     one.ready = "readinessProbe" not in one.probes
                     self.events.append(f"{one.name} has come up")
-                    self._tell()
+                    self._announce()
                 elif verdict is False:
                     self._end(one, "startup")
                 continue
@@ -354,7 +356,7 @@ class Pod:
             verdict = readiness.says(now) if readiness else None
             if verdict is not None and verdict != one.ready:
                 one.ready = verdict
-                self._tell()
+                self._announce()
             liveness = one.probes.get("livenessProbe")
             if liveness and liveness.says(now) is False:
                 self._end(one, "liveness")

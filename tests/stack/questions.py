@@ -21,7 +21,7 @@ class Question(NamedTuple):
 def questions(objects: Iterable[Object], zone: str = "cluster.local") -> list[Question]:
     """Each name once, with all types; names that should not exist with fewer.
 
-    Objects as the API server tells them, with their addresses.
+    Objects as the API server returns them, with their addresses.
     """
     names: dict[str, str] = {}
     for name, kind in _names(list(objects), zone):

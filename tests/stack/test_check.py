@@ -173,7 +173,7 @@ def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
             assert (seen[0], text in seen[1]) == (verdict, True), seen
             return True
 
-        # What the API server has been told of rights and kinds takes it a moment.
+        # The API server takes a moment to apply new rights and kinds.
         wait_for(right, f"{verdict}: {text}", 20)
 
     expect("default", "fault", "are not installed")

@@ -243,12 +243,12 @@ def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.M
     sent = threading.Event()
     start = connection.start
 
-    def tell(method: str, request: object) -> Pending:
+    def start_and_note(method: str, request: object) -> Pending:
         pending = start(method, request)
         sent.set()
         return pending
 
-    monkeypatch.setattr(connection, "start", tell)
+    monkeypatch.setattr(connection, "start", start_and_note)
     thread = threading.Thread(target=wait)
     thread.start()
     assert sent.wait(10)

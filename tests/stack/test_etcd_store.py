@@ -38,11 +38,11 @@ def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> lis
     asked: list[str] = []
     start = connection.start
 
-    def tell(method: str, request: object) -> Pending:
+    def start_and_note(method: str, request: object) -> Pending:
         asked.append(method)
         return start(method, request)
 
-    monkeypatch.setattr(connection, "start", tell)
+    monkeypatch.setattr(connection, "start", start_and_note)
     return asked
 
 
@@ -294,7 +294,7 @@ def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: p
             wait_for(lambda: chance.drawn, "the watch to be refused", 20)
             assert queue.drain(0) == [], "and that is held back"
             end(etcd)
-            (lost,) = wait_for(lambda: queue.drain(0.1), "the loss to be told", 20)
+            (lost,) = wait_for(lambda: queue.drain(0.1), "the loss to be reported", 20)
             assert isinstance(lost, EtcdLost)
             assert "refuses the watch" not in lost.reason
         finally:

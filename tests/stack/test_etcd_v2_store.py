@@ -275,7 +275,7 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
             assert store.snapshot().entries == {b"/skydns/a": b"1"}
             watching = Watching(store, etcd.revision() + 1).standing()
             put(store, b="1")
-            wait_for(lambda: watching.pairs, "news")
+            wait_for(lambda: watching.pairs, "an event")
             assert watching.end() < 0.5 * SLOW
         for odd in (
             EtcdSettings((etcd.url,), cafile=other.ca_file),

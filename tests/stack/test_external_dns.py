@@ -62,7 +62,7 @@ class Named(Served):
         pairs = [line.split() for line in found[1].splitlines()] if found else []
         return sorted(f"{name} {address}" for address, name in pairs)
 
-    def settled(self, *options: str) -> None:
+    def up_to_date(self, *options: str) -> None:
         """Another pass finds nothing to do, and nothing is written for it."""
         wait_for(self.webhook.ready, "the webhook to be equal", 10)
         before = self.etcd.revision(), self.hosts.read_bytes()
@@ -142,14 +142,14 @@ def test_every_kind_of_name_settles(named: Named, apiserver: ApiServer, registry
         named.expect(name, rtype, *answer)
     assert named.dns.ask("v6.dtk.io").answer[0].ttl == 120
     assert named.lines() == LINES
-    named.settled(*registry)
+    named.up_to_date(*registry)
     apiserver.delete_all(ALL_KINDS)
     named.client.once(*registry)
     for name in ("foo.dtk.io", "v6.dtk.io", "alias.dtk.io", "ps.dtk.io", "x.mydomain.io", "down.foo.dtk.io"):
         named.expect(name, "A", "NXDOMAIN")
     named.expect("dtk.io", "A", "NODATA")
     assert named.hosts.read_text().rstrip("\n") == FOREIGN_LINE
-    named.settled(*registry)
+    named.up_to_date(*registry)
 
 
 def test_targets_and_types_change(named: Named, apiserver: ApiServer) -> None:
@@ -165,11 +165,11 @@ def test_targets_and_types_change(named: Named, apiserver: ApiServer) -> None:
     named.expect("foo.dtk.io", "A", "10.0.0.6")
     becomes("end.dtk.io")
     named.expect("foo.dtk.io", "A", "end.dtk.io.", "10.0.0.7")
-    named.settled()
+    named.up_to_date()
     becomes("10.0.0.8", "fd00::8")
     named.expect("foo.dtk.io", "AAAA", "fd00::8")
     named.expect("foo.dtk.io", "CNAME", "NODATA")
-    named.settled()
+    named.up_to_date()
     becomes("10.0.0.8", ttl="77")
     named.expect("foo.dtk.io", "AAAA", "NODATA")
     wait_for(lambda: named.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the new TTL")
@@ -177,7 +177,7 @@ def test_targets_and_types_change(named: Named, apiserver: ApiServer) -> None:
     becomes("10.0.0.8", name="bar.dtk.io")
     named.expect("foo.dtk.io", "A", "NXDOMAIN")
     named.expect("bar.dtk.io", "A", "10.0.0.8")
-    named.settled()
+    named.up_to_date()
 
 
 def test_a_daemon_survives_outages(named: Named, apiserver: ApiServer) -> None:
@@ -232,7 +232,7 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
         for name, rtype, *answer in [*ANSWERS, ("web.default.svc.cluster.local", "A", "10.0.2.1")]:
             named.expect(name, rtype, *answer)
         assert named.lines() == LINES
-        named.settled()
+        named.up_to_date()
         # what a single pass and a look see is what the bridge sees
         # where there is a difference, its exit code says so
         kube2etcd("resync", "--dry-run", *named.alike)
@@ -244,7 +244,7 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
         named.webhook.kill()
         named.webhook.start()
         named.webhook.wait_ready()
-        named.settled()
+        named.up_to_date()
         apiserver.delete_all(ALL_KINDS)
         named.client.once()
         named.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
@@ -329,7 +329,7 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
         for _ in range(3):
             named.client.once(*crd)
             assert named.webhook.names() == records
-        named.settled(*crd)
+        named.up_to_date(*crd)
         # A second client, such as that of a public provider, finds no wish in them.
         public = ["--provider=inmemory", "--inmemory-zone=dtk.io"]
         second = ExternalDns(tmp_path / "second", binaries, apiserver, public)
@@ -375,7 +375,7 @@ def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
         one for one in wishes["spec"]["endpoints"] if one["recordType"] in ("A", "CNAME", "TXT")
     ]
     apiserver.apply(wishes)
-    named.settled(*crd)
+    named.up_to_date(*crd)
 
 
 def test_beside_a_bridge_of_the_same_domain(

@@ -186,13 +186,13 @@ def test_a_half_open_watch(apiserver: ApiServer) -> None:
         failures: list[Failing] = []
 
         def seen(name: str) -> bool:
-            for news in queue.drain(0.1):
-                if isinstance(news, Listed):
-                    names.update(one.metadata.name for one in news.objects)
-                elif isinstance(news, Changed):
-                    names.add(news.event.name)
-                elif isinstance(news, Failing):
-                    failures.append(news)
+            for event in queue.drain(0.1):
+                if isinstance(event, Listed):
+                    names.update(one.metadata.name for one in event.objects)
+                elif isinstance(event, Changed):
+                    names.add(event.event.name)
+                elif isinstance(event, Failing):
+                    failures.append(event)
             return name in names
 
         try:

@@ -82,9 +82,9 @@ def test_tokens_wrong_rotated_and_revoked(
     revoke(own_apiserver, "token-old-secret")
     comes(own_apiserver, etcd, "second", 40)
     # another one too late
-    before, told = etcd.dump("/skydns"), refused()
+    before, logged = etcd.dump("/skydns"), refused()
     revoke(own_apiserver, "token-new-secret")
-    wait_for(lambda: refused() > told, "the 401 in the log", 40, bridge)
+    wait_for(lambda: refused() > logged, "the 401 in the log", 40, bridge)
     assert bridge.ready()
     assert "stale" in bridge.readyz()
     assert etcd.dump("/skydns") == before

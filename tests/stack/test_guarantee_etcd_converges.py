@@ -106,7 +106,7 @@ def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[]
     turn = 0
 
     def gone() -> bool:
-        # A list that was just being made may have told it: then another one gets lost.
+        # A list in progress may have had it: then another one gets lost.
         nonlocal turn
         turn += 1
         apiserver.apply(service("busy", externalIPs=[f"192.0.2.{turn % 250 + 1}"]))

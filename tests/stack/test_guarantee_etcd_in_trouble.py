@@ -1,4 +1,4 @@
-"""An etcd that is full, compacted, away or refuses a part: told, got over, and nobody else pays for it.
+"""An etcd that is full, compacted, away or refuses some keys: reported, recovered from, no harm to others.
 
 KUBE2ETCD_FAULT_OUTAGE says for how many seconds it is away (10): minutes are no different, since no pause of
 ours grows (`test_no_pause_grows_however_long_etcd_is_away`), but they can be seen.
@@ -39,7 +39,7 @@ def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     assert bridge.get("/livez").status_code == 200
     assert etcd.dump("/skydns") == before, "what is there is still served"
     log = bridge.log_text()
-    assert log.count("has no space left") < 5, "told when it changes, not with each attempt"
+    assert log.count("has no space left") < 5, "logged when it changes, not with each attempt"
 
     etcd.ctl("compact", str(etcd.revision()))
     etcd.ctl("defrag")
@@ -162,9 +162,9 @@ def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     assert refusals(bridge)
     assert all(f"{THERE}/large/" in line and "too large" in line for line in refusals(bridge))
     # said once, however often it is tried again, and it holds nothing up
-    told = len(refusals(bridge))
+    logged = len(refusals(bridge))
     bridge.full_passes(3)
-    assert len(refusals(bridge)) == told
+    assert len(refusals(bridge)) == logged
     apiserver.apply(service("later"))
     wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 5)
     # put right, it is there

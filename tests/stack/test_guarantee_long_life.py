@@ -82,9 +82,9 @@ def test_nothing_leaks(
         bridge.wait_ready(10)
 
     live(1, TURNS // 2)
-    before = settled(bridge)
+    before = at_rest(bridge)
     live(TURNS // 2 + 1, TURNS // 2)
-    after = settled(bridge)
+    after = at_rest(bridge)
     events = bridge.metric("kube2etcd_watch_events_total")
     with capsys.disabled():
         print(f"\n{before}; in the end, after {events:.0f} events: {after}")
@@ -93,7 +93,7 @@ def test_nothing_leaks(
     assert after.memory - before.memory < GROWTH
 
 
-def settled(bridge: Bridge) -> Size:
+def at_rest(bridge: Bridge) -> Size:
     """The size once two looks agree: connections that were left may take a moment to end."""
     looks = [Size(bridge)]
 

@@ -35,7 +35,7 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
         apiserver.apply(service("web", **spec))
         wait_for(lambda: keys("/default/web") != before, what, 10)
 
-    def led(*addresses: str, number: int = 0) -> None:
+    def serve(*addresses: str, number: int = 0) -> None:
         apiserver.apply(endpoints("many", *addresses, number=number))
         wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
 
@@ -46,10 +46,10 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
             changed("the family", **dual, ports=[HTTP, more])
             changed("the old form", **single, ports=[HTTP])
             # one endpoint replaced, all of them, and a second slice that takes over from the first
-            led(f"10.9.{turn}.1", "10.9.0.2")
-            led(f"10.9.{turn}.3", f"10.9.{turn}.4")
-            led("10.9.0.1", "10.9.0.2")
-            led(f"10.9.{turn}.9", number=1)
+            serve(f"10.9.{turn}.1", "10.9.0.2")
+            serve(f"10.9.{turn}.3", f"10.9.{turn}.4")
+            serve("10.9.0.1", "10.9.0.2")
+            serve(f"10.9.{turn}.9", number=1)
             gone = f"10.9.{turn}.9"
             apiserver.delete(endpoints("many", gone, number=1))
             wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]

@@ -32,7 +32,7 @@ ALIVE_IN = {
     "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "probes", "webhook", "webhook-repair"},
 }
 
-#: `stop` waits for the order to stop and does nothing before.  Threads of libraries: gRPC's are told like
+#: `stop` waits for the order to stop and does nothing before.  Threads of libraries: gRPC's are reported like
 #: ours, but sleep in C; waitress's workers survive whatever a request raises.
 OTHERS = ("stop", "Thread-", "waitress-")
 
@@ -67,7 +67,7 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
             ask_to_kill(tmp_path, thread)
             asked = [time.monotonic()]
 
-            def told(thread: str = thread, number: int = number, asked: list[float] = asked) -> bool:
+            def reported(thread: str = thread, number: int = number, asked: list[float] = asked) -> bool:
                 # what wakes the threads that wait for a neighbour
                 if command == "run":
                     apiserver.apply(service(f"wake{number}"))
@@ -80,13 +80,13 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
                     asked.append(time.monotonic())
                 return f"thread {thread} died" in process.readyz()
 
-            wait_for(told, f"the death of {thread} to be told", 10, process)
+            wait_for(reported, f"the death of {thread} to be reported", 10, process)
             assert process.get("/livez").status_code == 503
             assert process.get("/readyz").status_code == 503
             wait_for(lambda: process.metric("kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
         ask_to_kill(tmp_path, "probes")
         log = process.log
-        wait_for(lambda: "thread probes died" in log.read_text(), "the death of probes to be told", 10)
+        wait_for(lambda: "thread probes died" in log.read_text(), "the death of probes to be reported", 10)
         ask_to_kill(tmp_path, MAIN)
         wait_for(lambda: not process.alive, "the process to end with its main thread", 20)
         assert process.exit_code != 0

@@ -47,15 +47,15 @@ def test_a_failed_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (module / "go.mod").write_text("module broken.test\n\ngo 1.26.0\n")
     (module / "go.sum").write_text("")
     (module / "main.go").write_text("package main\n\nfunc main() { nonsense() }\n")
-    told: list[str] = []
+    reported: list[str] = []
     broken = GoServer("broken", {"broken": "broken.test"})
     with pytest.raises(BuildError, match=r"(?s)undefined: nonsense.*What to try"):
-        build_all([broken], told.append)
+        build_all([broken], reported.append)
     assert broken.built() is None
     (module / "main.go").write_text("package main\n\nfunc main() {}\n")
     other = GoServer("other", {"other": "."})
     shutil.copytree(module, tmp_path / "other")
-    build_all([broken, other], told.append)
+    build_all([broken, other], reported.append)
     assert (list(broken.built() or {}), list(other.built() or {})) == (["broken"], ["other"])
 
 

