@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from tests.stack.process import LOOPBACK, Server, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, Server, finished, free_port, http, wait_for
 
 
 class Bridge(Server):
@@ -85,15 +85,7 @@ class Bridge(Server):
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of kube2etcd that ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "kube2etcd", *arguments],
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished(sys.executable, "-m", "kube2etcd", *arguments, env=clean_environment())
 
 
 def kube2etcd(*arguments: str) -> str:

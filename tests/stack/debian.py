@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.stack.build import cache_dir
+from tests.stack.process import finished
 
 
 class NotToBeHadError(RuntimeError):
@@ -43,6 +43,6 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = finished(*command, timeout=300)
     if done.returncode:
         raise NotToBeHadError(f"{command[0]}: {done.stderr.strip()[-300:]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import requests
 
 from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
 from tests.stack.certificates import Authority, KeyPair
-from tests.stack.process import LOOPBACK, Context, Server, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, Context, Server, finished, free_port, http, wait_for
 
 
 @dataclass(frozen=True)
@@ -123,19 +122,10 @@ class Etcd(Server):
             command += [f"--cert={self.tls.client.cert_file}", f"--key={self.tls.client.key_file}"]
         if self.user is not None:
             command += [f"--user={':'.join(self.user)}"]
-        done = subprocess.run(
-            [*command, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            env={"ETCDCTL_API": "3"},
-        )
-        if done.returncode != 0:
-            raise RuntimeError(
-                f"etcdctl {' '.join(arguments)} exited {done.returncode}: {done.stderr.strip()}"
-            )
+        done = finished(*command, *arguments, input=stdin, timeout=20, env={"ETCDCTL_API": "3"})
+        if done.returncode:
+            what = f"etcdctl {' '.join(arguments)} exited {done.returncode}"
+            raise RuntimeError(f"{what}: {done.stderr.strip()}")
         return done.stdout
 
     def put(self, key: str, value: str) -> None:

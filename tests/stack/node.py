@@ -10,13 +10,12 @@ import ctypes
 import os
 import shlex
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stack.process import Process, wait_for
+from tests.stack.process import Process, finished, wait_for
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,8 @@ def _need_rights() -> None:
         raise NodeError(
             f"a pod is run in namespaces, with {', '.join(missing)}: install iproute2 and util-linux"
         )
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "true"], capture_output=True, text=True, timeout=20, check=False
-    )
-    if tried.returncode != 0:
+    tried = finished("unshare", "--net", "--mount", "true")
+    if tried.returncode:
         raise NodeError(
             "a pod is run in network and mount namespaces, which this user may not make "
             f"({tried.stderr.strip()}): run the tests as root, with CAP_SYS_ADMIN and CAP_NET_ADMIN"
@@ -97,8 +94,8 @@ class Namespace(Process):
 
     def run(self, *command: str, check: bool = True) -> str:
         """What the command prints when it is run in this network."""
-        done = subprocess.run(self.inside(*command), capture_output=True, text=True, timeout=20, check=False)
-        if check and done.returncode != 0:
+        done = finished(*self.inside(*command), timeout=20)
+        if check and done.returncode:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 

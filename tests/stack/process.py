@@ -70,6 +70,13 @@ def http(method: str, url: str, *, timeout: float = 5, **more: Any) -> requests.
         return session.request(method, url, timeout=timeout, **more)
 
 
+def finished(*command: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
+    """A command that has ended by itself, and what it printed."""
+    if "input" not in more:
+        more["stdin"] = subprocess.DEVNULL
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **more)
+
+
 class NotInTimeError(AssertionError):
     """What was awaited did not come; the text says what, and shows the last lines of the process's log."""
 

@@ -16,6 +16,7 @@ from tests.stack.harness import Binaries, Process, http, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import an_object, service
 from tests.stack.pod import Container, Pod
+from tests.stack.process import finished
 
 ORDER = ["etcd", "kube2etcd", "coredns"]
 
@@ -96,13 +97,7 @@ def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
     )
     program = line[: line.index("run")]
     enter = ["nsenter", f"--target={process.name}", "--net", "--mount", "--root", "--wd=/"]
-    return subprocess.run(
-        [*enter, "/usr/bin/env", "-i", *environment, *program, *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished(*enter, "/usr/bin/env", "-i", *environment, *program, *words)
 
 
 @pytest.mark.parametrize("name", ORDER)

@@ -1,7 +1,6 @@
 """Each alert of addons/monitoring by promtool's unit tests: it is silent, then fires, with these words."""
 
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from tests.addons.manifests import Object, filled, of_kind
 from tests.stack.harness import Binaries
+from tests.stack.process import finished
 
 POD = 'job="kube-dns", namespace="kube-system", pod="a"'
 OTHER = 'job="kube-dns", namespace="kube-system", pod="b"'
@@ -159,8 +159,7 @@ def unit_test(name: str, series: Mapping[str, str], expected: list[Object]) -> O
 def run(promtool: Path, directory: Path, test: Object) -> None:
     (directory / "rules.yaml").write_text(yaml.safe_dump(rules()))
     (directory / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
-    command = [str(promtool), "test", "rules", "tests.yaml"]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    done = finished(str(promtool), "test", "rules", "tests.yaml", cwd=directory)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -26,6 +26,7 @@ from tests.stack.coredns import NOT_YET, on_keys
 from tests.stack.faults import Run, both_apis
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoints, external, service, services
+from tests.stack.process import finished
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
@@ -140,9 +141,7 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     assert "\x1b" not in narrow
     # Whoever reads may stop, also in the middle of a large plan.
     script = f"{shlex.join([*command, '--objects', SHOP])} | head -n 1; exit ${{PIPESTATUS[0]}}"
-    first = subprocess.run(
-        ["bash", "-c", script], env=clean_environment(), capture_output=True, text=True, check=False
-    )
+    first = finished("bash", "-c", script, env=clean_environment())
     assert (first.returncode in (1, 2), first.stdout.count("\n"), first.stderr) == (True, 1, "")
 
 

@@ -1,7 +1,6 @@
 """The output of ``docker-flags`` as the only configuration of the system's resolver."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
 from tests.stack.node import Namespace, seeing
 from tests.stack.objects import endpoints, namespace, service
-from tests.stack.process import Process
+from tests.stack.process import Process, finished
 
 DOMAIN = "kubernetes.local"
 FOUR, SIX, NOBODY = "10.0.0.10", "fd00:53::a", "10.0.0.11"
@@ -66,9 +65,7 @@ class Machine:
         if Path("/run/nscd").is_dir():  # a running name service cache would answer in the resolver's place
             files["/run/nscd"] = self.directory / "etcd"
         command = seeing(files, [sys.executable, "-I", "-S", "-c", ASK, name, str(port)])
-        done = subprocess.run(
-            self.network.inside(*command), capture_output=True, text=True, timeout=60, check=False
-        )
+        done = finished(*self.network.inside(*command))
         assert done.returncode == 0, done.stderr
         found: list[str] | str = json.loads(done.stdout)
         return found

@@ -19,7 +19,7 @@ import pytest
 
 from kube2etcd import __version__
 from tests.dockerfile import DOCKERFILE, ROOT, ignored, patterns, stages
-from tests.stack.process import free_port
+from tests.stack.process import finished, free_port
 
 RIGHTS = "this test mounts a root of its own, which is refused here: run it as root"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -99,13 +99,7 @@ class Script:
         # memory, since a root that is itself an overlay cannot hold the upper side of another one
         head += ['mount -t tmpfs none "$top"']
         script = "\n".join([*head, *self.lines])
-        return subprocess.run(
-            ["unshare", "--mount", "--", "sh", "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        return finished("unshare", "--mount", "--", "sh", "-c", script, timeout=600)
 
 
 def enter(root: str, command: str, environment: Mapping[str, str], user: str = "") -> str:
@@ -217,13 +211,6 @@ def test_a_release_names_version_commit_base(wrong: dict[str, str], message: str
     check = check.replace("/opt/kube2etcd/bin/kube2etcd", str(program))
     right = {"RELEASE": "yes", "REVISION": REVISION, "VERSION": __version__, "PYTHON_IMAGE": DIGEST}
     for environment, code in ((right, 0), ({**right, **wrong}, 1), ({**right, **wrong, "RELEASE": ""}, 0)):
-        done = subprocess.run(
-            ["/bin/sh", "-c", check],
-            env={"PATH": START, **environment},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        done = finished("/bin/sh", "-c", check, env={"PATH": START, **environment})
         assert done.returncode == code, done.stderr
         assert (message in done.stderr) == bool(code)

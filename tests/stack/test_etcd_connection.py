@@ -19,6 +19,13 @@ PREFIX = b"/skydns/"
 NOT_YET = (EtcdUnavailable,)
 
 
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text("hunter2")
+    return file
+
+
 def works(connection: EtcdConnection) -> bool:
     store = EtcdStore(connection, PREFIX)
     store.apply([[(Put(b"/skydns/probe", b"1"),)]])
@@ -48,10 +55,9 @@ def test_etcd_need_not_be_there_yet(binaries: Binaries, tmp_path: Path) -> None:
     etcd.kill()
 
 
-def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.enable_auth("bridge", "hunter2")
-    password = tmp_path / "password"
     password.write_text("wrong-one\n")
     settings = EtcdSettings((server.url,), user="bridge", password_file=password)
     with (
@@ -91,10 +97,8 @@ def test_user_and_password(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptu
         assert secret not in caplog.text
 
 
-def test_watch_gets_a_new_token(server: Etcd, tmp_path: Path) -> None:
+def test_watch_gets_a_new_token(server: Etcd, password: Path) -> None:
     server.enable_auth("bridge", "hunter2")
-    password = tmp_path / "password"
-    password.write_text("hunter2")
     stop = threading.Event()
     with server.connection(user="bridge", password_file=password) as connection:
         store = EtcdStore(connection, PREFIX)
@@ -104,10 +108,9 @@ def test_watch_gets_a_new_token(server: Etcd, tmp_path: Path) -> None:
         assert watch.revision == revision - 1
 
 
-def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: Path) -> None:
+def test_user_without_rights_is_refused_not_unavailable(server: Etcd, password: Path) -> None:
     server.ctl("user", "add", "guest:guest")
     server.enable_auth("root", "secret")
-    password = tmp_path / "password"
     password.write_text("guest")
     with server.connection(user="guest", password_file=password) as connection:
         store = EtcdStore(connection, PREFIX)
@@ -119,9 +122,7 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, tmp_path: 
         assert len(store.apply([[batch]]).refused) == 4
 
 
-def test_a_user_etcd_does_not_want(server: Etcd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    password = tmp_path / "password"
-    password.write_text("hunter2")
+def test_a_user_etcd_does_not_want(server: Etcd, password: Path, caplog: pytest.LogCaptureFixture) -> None:
     with server.connection(user="bridge", password_file=password) as connection:
         assert works(connection)
         assert "authentication is off" in caplog.text

@@ -7,7 +7,6 @@ ours grows (`test_no_pause_grows_however_long_etcd_is_away`), but they can be se
 import os
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -115,17 +114,11 @@ def refusals(bridge: Bridge) -> list[str]:
     return [line for line in bridge.log_text().splitlines() if "etcd refuses /" in line]
 
 
-def test_refused_keys(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     culprit = f"{HERE}/svc/default/s050"
-    etcd.ctl("role", "add", "names")
-    etcd.ctl("role", "grant-permission", "names", "--prefix=true", "read", "/skydns/")
+    password = etcd.restrict("/skydns/", access="read")
     etcd.ctl("role", "grant-permission", "names", "readwrite", "/skydns/", culprit)
     etcd.ctl("role", "grant-permission", "names", "readwrite", f"{HERE}/svc/default/s051", "/skydns0")
-    etcd.ctl("user", "add", "bridge:hunter2")
-    etcd.ctl("user", "grant-role", "bridge", "names")
-    etcd.enable_auth("root", "secret")
-    password = tmp_path / "password"
-    password.write_text("hunter2")
     apiserver.apply_all(services(100))
     user = ("--etcd-user", "bridge", "--etcd-password-file", str(password))
     bridge = run(*user)

