@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,22 +73,20 @@ def cluster(settings: ClusterSettings, kinds: tuple[Kind, ...], state: str | Non
     except (ApiError, SettingsError) as error:
         yield Finding("API server", "fault", str(error))
         return
-    try:
-        version = _get(api, "/version").get("gitVersion", "?")
-        yield Finding("API server", "ok", f"{api.server} is Kubernetes {version}")
-    except ApiUnavailable as error:
-        # Each kind would say the same again.
-        yield Finding("API server", "fault", str(error))
-        api.close()
-        return
-    except (ApiError, ValueError, AttributeError) as error:
-        # Whoever may not read the version may still list.
-        yield Finding("API server", "note", str(error))
-    for kind in kinds:
-        yield _kind(api, kind)
-    if state is not None:
-        yield _asked(f"state in {state}", partial(_state_objects, api, state))
-    api.close()
+    with closing(api):
+        try:
+            version = _get(api, "/version").get("gitVersion", "?")
+            yield Finding("API server", "ok", f"{api.server} is Kubernetes {version}")
+        except ApiUnavailable as error:
+            # Each kind would say the same again.
+            yield Finding("API server", "fault", str(error))
+            return
+        except (ApiError, ValueError, AttributeError) as error:
+            # Whoever may not read the version may still list.
+            yield Finding("API server", "note", str(error))
+        yield from (_kind(api, kind) for kind in kinds)
+        if state is not None:
+            yield _asked(f"state in {state}", partial(_state_objects, api, state))
 
 
 def _get(api: ApiConnection, path: str, parameters: Mapping[str, str] = {}) -> Any:

@@ -94,29 +94,32 @@ def web(**spec: object) -> Present:
     return {("services", "shop", "web"): one}
 
 
+def at(address: str) -> Present:
+    return web(cluster_ip=address, cluster_ips=(address,))
+
+
 def said(*endpoints: tuple[str, str, str]) -> Present:
     found = tuple(Endpoint(name, (target,), rtype) for name, rtype, target in endpoints)
     return {("dnsendpoints", "shop", "d"): DnsEndpoint(Metadata("shop", "d"), found)}
 
 
 WEB = "web.shop.svc.cluster.local"
-KEY = b"/skydns/local/cluster/svc/shop/web"
-CASES: list[tuple[str, Settings, Present, Present, list[str]]] = [
-    (
-        "another address",
+BELOW = b"/skydns/local/cluster/svc/shop/"
+KEY = BELOW + b"web"
+CASES: dict[str, tuple[Settings, Present, Present, list[str]]] = {
+    "another address": (
         COREDNS,
-        web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)),
-        web(cluster_ip="10.0.0.2", cluster_ips=("10.0.0.2",)),
+        at("10.0.0.1"),
+        at("10.0.0.2"),
         [
             "- 1.0.0.10.in-addr.arpa PTR web.shop.svc.cluster.local. >",
             "+ 2.0.0.10.in-addr.arpa PTR > web.shop.svc.cluster.local.",
             f"~ {WEB} A 10.0.0.1 > 10.0.0.2",
         ],
     ),
-    (
-        "another type",
+    "another type": (
         SKYDNS,
-        _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)),
+        _AROUND | at("10.0.0.1"),
         _AROUND | web(type="ExternalName", external_name="example.org"),
         [
             "- 1.0.0.10.in-addr.arpa PTR web.shop.svc.cluster.local. >",
@@ -124,15 +127,13 @@ CASES: list[tuple[str, Settings, Present, Present, list[str]]] = [
             f"+ {WEB} CNAME > example.org.",
         ],
     ),
-    (
-        "a name without data",
+    "a name without data": (
         COREDNS,
         {},
         {("namespaces", "", "shop"): Namespace(Metadata("", "shop"))},
         [f"+ shop.{below} NODATA > -" for below in ("pod.cluster.local", "svc.cluster.local", "vm")],
     ),
-    (
-        "data of every type",
+    "data of every type": (
         BARE,
         said(("a.dtk.io", "TXT", "x")),
         said(
@@ -149,13 +150,11 @@ CASES: list[tuple[str, Settings, Present, Present, list[str]]] = [
             "+ c.dtk.io CNAME > a.dtk.io.",
         ],
     ),
-    ("nothing", COREDNS, web(), web(), []),
-]
+    "nothing": (COREDNS, web(), web(), []),
+}
 
 
-@pytest.mark.parametrize(
-    ("settings", "before", "after", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
-)
+@pytest.mark.parametrize(("settings", "before", "after", "expected"), CASES.values(), ids=CASES)
 def test_changes(settings: Settings, before: Present, after: Present, expected: list[str]) -> None:
     found = told(settings, published(settings, before).desired, published(settings, after))
     assert lines(found) == expected
@@ -163,7 +162,7 @@ def test_changes(settings: Settings, before: Present, after: Present, expected: 
 
 
 def test_another_ttl_changes_every_record() -> None:
-    objects = web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",))
+    objects = at("10.0.0.1")
     after = published(load({"ttl": 5}, {}), objects)
     found = told(COREDNS, published(load({}, {}), objects).desired, after)
     back, same, behind = "1.0.0.10.in-addr.arpa.", "10.0.0.1", "services/shop/web"
@@ -174,27 +173,24 @@ def test_another_ttl_changes_every_record() -> None:
 
 
 OURS = b'{"host":"192.0.2.1","owner":"kube2etcd"}'
-ODD: list[tuple[str, dict[bytes, bytes], list[str], int]] = [
-    (
-        "of a zone that is no more",
+ODD: dict[str, tuple[dict[bytes, bytes], list[str], int]] = {
+    "of a zone that is no more": (
         {b"/skydns/local/gone/x": OURS, b"/skydns/local/nt_/gone": b'{"owner":"kube2etcd"}'},
         ["- gone.local NODATA - >", "- x.gone.local A 192.0.2.1 >"],
         0,
     ),
-    ("of no name", {b"/skydns/local/a b": OURS, b"/skydns/": OURS}, [], 2),
-    ("a name of one label", {b"/skydns/x": OURS}, ["- x A 192.0.2.1 >"], 0),
-    ("ports of nothing", {b"/skydns/_tcp/_x": OURS}, ["- _x._tcp NODATA - >"], 0),
-    ("a value that nothing reads", {KEY: b"{"}, [], 1),
-    ("an address that nothing reads", {KEY + b"/10-0-0-1-H": b"{"}, [f"~ {WEB} A SERVFAIL > 10.0.0.1"], 0),
-    ("another group", {KEY + b"/10-0-0-1-H": b""}, [], 1),
-]
+    "of no name": ({b"/skydns/local/a b": OURS, b"/skydns/": OURS}, [], 2),
+    "a name of one label": ({b"/skydns/x": OURS}, ["- x A 192.0.2.1 >"], 0),
+    "ports of nothing": ({b"/skydns/_tcp/_x": OURS}, ["- _x._tcp NODATA - >"], 0),
+    "a value that nothing reads": ({KEY: b"{"}, [], 1),
+    "an address that nothing reads": ({KEY + b"/10-0-0-1-H": b"{"}, [f"~ {WEB} A SERVFAIL > 10.0.0.1"], 0),
+    "another group": ({KEY + b"/10-0-0-1-H": b""}, [], 1),
+}
 
 
-@pytest.mark.parametrize(
-    ("more", "expected", "silent"), [case[1:] for case in ODD], ids=[case[0] for case in ODD]
-)
+@pytest.mark.parametrize(("more", "expected", "silent"), ODD.values(), ids=ODD)
 def test_odd_keys(more: dict[bytes, bytes], expected: list[str], silent: int) -> None:
-    after = published(COREDNS, web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    after = published(COREDNS, at("10.0.0.1"))
     replaced = {key: value or after.desired[key].replace(b"a5", b"a6") for key, value in more.items()}
     found = told(COREDNS, {**after.desired, **replaced}, after)
     assert (lines(found), found.silent) == (expected, silent)
@@ -202,32 +198,26 @@ def test_odd_keys(more: dict[bytes, bytes], expected: list[str], silent: int) ->
 
 def test_held_and_foreign_deletions_are_marked() -> None:
     after = published(COREDNS, {})
-    keys = [b"/skydns/local/cluster/svc/shop/" + name for name in (b"held", b"theirs", b"gone")]
-    outcome = Outcome(
-        tuple(Delete(key, OURS) for key in keys),
-        held=frozenset(keys[:1]),
-        pruned=frozenset(keys[1:2]),
-        existing={**after.desired, **dict.fromkeys(keys, OURS)},
-    )
+    held, theirs, gone = (BELOW + name for name in (b"held", b"theirs", b"gone"))
+    there = {**after.desired, held: OURS, theirs: OURS, gone: OURS}
+    deletions = tuple(Delete(key, OURS) for key in (held, theirs, gone))
+    outcome = Outcome(deletions, held=frozenset([held]), pruned=frozenset([theirs]), existing=there)
     notes = {one.name.partition(".")[0]: one.note for one in changed(COREDNS, outcome, after).changes}
     assert notes == {"held": "held", "theirs": "foreign", "gone": ""}
 
 
-BELOW = b"/skydns/local/cluster/svc/shop/"
-FOREIGN = [
-    ("malformed", COREDNS, b"bad", b"{", ["- bad A foreign"]),
-    ("malformed at a Service", COREDNS, b"web/x", b"{", ["~ web A services/shop/web", "- x A foreign"]),
-    ("below a Service", COREDNS, b"web/x", OURS, ["- web A foreign", "- x A foreign"]),
-    ("below a Service of SkyDNS", SKYDNS, b"web/x", OURS, ["- web A foreign", "- x A foreign"]),
-    ("hides a Service of SkyDNS", SKYDNS, b"web", b"{", ["- shop SRV foreign", "+ web A services/shop/web"]),
-]
+FOREIGN = {
+    "malformed": (COREDNS, b"bad", b"{", ["- bad A foreign"]),
+    "malformed at a Service": (COREDNS, b"web/x", b"{", ["~ web A services/shop/web", "- x A foreign"]),
+    "below a Service": (COREDNS, b"web/x", OURS, ["- web A foreign", "- x A foreign"]),
+    "below a Service of SkyDNS": (SKYDNS, b"web/x", OURS, ["- web A foreign", "- x A foreign"]),
+    "hides a Service of SkyDNS": (SKYDNS, b"web", b"{", ["- shop SRV foreign", "+ web A services/shop/web"]),
+}
 
 
-@pytest.mark.parametrize(
-    ("settings", "path", "value", "expected"), [one[1:] for one in FOREIGN], ids=[one[0] for one in FOREIGN]
-)
+@pytest.mark.parametrize(("settings", "path", "value", "expected"), FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_key_that_goes(settings: Settings, path: bytes, value: bytes, expected: list[str]) -> None:
-    after = published(settings, _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    after = published(settings, _AROUND | at("10.0.0.1"))
     key = BELOW + path
     outcome = Outcome((Delete(key, value),), pruned=frozenset([key]), existing={**after.desired, key: value})
     found = changed(settings, outcome, after)
@@ -260,7 +250,7 @@ def test_long_plans_tell_how_far_they_are() -> None:
 
 
 def test_into_an_empty_etcd_every_record_is_added() -> None:
-    after = published(COREDNS, _AROUND | web(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1",)))
+    after = published(COREDNS, _AROUND | at("10.0.0.1"))
     found = told(COREDNS, {}, after)
     assert found == told(COREDNS, {b"/skydns/test/theirs": b"{}"}, after), "the server itself is asked here"
     assert {(one.name, one.type, one.after) for one in found.changes} == shown(after)
@@ -280,16 +270,14 @@ RECORDS = Records(
     2,
 )
 
-TEXTS: list[tuple[str, Outcome, Records | None, list[str]]] = [
-    ("nothing", Outcome(()), None, ["nothing differs"]),
-    (
-        "hostile keys",
+TEXTS: dict[str, tuple[Outcome, Records | None, list[str]]] = {
+    "nothing": (Outcome(()), None, ["nothing differs"]),
+    "hostile keys": (
         Outcome((Delete(b"/\x1b[2J\n\xe2\x80\xae", b""),)),
         None,
         ["- /\\x1b[2J\\n\\u202e", "0 added, 0 changed, 1 deleted of 1,234 keys"],
     ),
-    (
-        "held and foreign",
+    "held and foreign": (
         Outcome((Delete(b"/b", b""), Delete(b"/c", b"")), held=frozenset([b"/b"]), pruned=frozenset([b"/c"])),
         None,
         [
@@ -299,8 +287,7 @@ TEXTS: list[tuple[str, Outcome, Records | None, list[str]]] = [
             "0 added, 0 changed, 2 deleted (1 held) of 1,234 keys",
         ],
     ),
-    (
-        "refused, and of others",
+    "refused, and of others": (
         Outcome(CHANGES, frozenset([b"/x", b"/y"]), frozenset([b"/x"]), refused=((b"/a", "too large"),)),
         None,
         [
@@ -313,8 +300,7 @@ TEXTS: list[tuple[str, Outcome, Records | None, list[str]]] = [
             "1 added, 1 changed, 1 deleted of 1,234 keys",
         ],
     ),
-    (
-        "records",
+    "records": (
         Outcome(CHANGES),
         RECORDS,
         [
@@ -327,12 +313,10 @@ TEXTS: list[tuple[str, Outcome, Records | None, list[str]]] = [
             "1 added, 2 changed, 2 deleted (1 held) of 1,234 records",
         ],
     ),
-]
+}
 
 
-@pytest.mark.parametrize(
-    ("outcome", "found", "expected"), [case[1:] for case in TEXTS], ids=[case[0] for case in TEXTS]
-)
+@pytest.mark.parametrize(("outcome", "found", "expected"), TEXTS.values(), ids=TEXTS)
 def test_text(outcome: Outcome, found: Records | None, expected: list[str]) -> None:
     assert text(outcome, found, 1234).split("\n") == expected
     dry = text(outcome, found, 1234, dry=True)
