@@ -68,13 +68,13 @@ def test_the_four_forms() -> None:
         (["ff02::fb"], "a", "is no server's address"),
     ],
 )
-def test_what_no_resolver_can_use_is_refused(servers: list[str], domain: str, message: str) -> None:
+def test_unusable_servers_and_domains_are_refused(servers: list[str], domain: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         client(*servers, domain=Name.parse(domain))
 
 
 @pytest.mark.parametrize("server", ["127.0.0.53", "::1"])
-def test_a_container_is_not_told_to_ask_itself(server: str) -> None:
+def test_loopback_servers_are_refused_for_containers(server: str) -> None:
     for form in ("flags", "daemon.json", "kubelet"):
         with pytest.raises(SettingsError, match="the container itself"):
             FORMATS[form](client(server))
@@ -111,7 +111,7 @@ MERGED = {
 
 
 @pytest.mark.parametrize(("before", "after"), MERGED.values(), ids=MERGED)
-def test_the_rest_stays_as_it_was(before: bytes, after: bytes) -> None:
+def test_a_merge_leaves_all_other_characters(before: bytes, after: bytes) -> None:
     assert merged(before, client()).decode() == after.decode()
     assert merged(after, client()) == after
 
@@ -145,7 +145,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("before", "message"), UNUSABLE, ids=[message for _, message in UNUSABLE])
-def test_what_is_no_daemon_json_is_a_sentence(before: bytes, message: str) -> None:
+def test_an_unusable_daemon_json_is_refused_in_one_sentence(before: bytes, message: str) -> None:
     with pytest.raises(DaemonJsonError, match=message):
         merged(before, client(ndots=5))
 
@@ -164,7 +164,7 @@ _names = st.sampled_from(["dns", "dns-search", "log-opts", "hosts"]) | st.text(m
     st.booleans(),
     st.sampled_from([("10.0.0.10",), ("10.0.0.10", "fd00::a")]),
 )
-def test_after_a_merge_all_keys_mean_what_they_meant(
+def test_a_merge_keeps_the_meaning_of_all_other_keys(
     before: dict[str, Any], indent: Any, ascii_only: bool, servers: tuple[str, ...]
 ) -> None:
     text = json.dumps(before, indent=indent, ensure_ascii=ascii_only).encode(errors="replace")
@@ -204,7 +204,7 @@ def test_every_option_has_a_twin_in_the_environment(form: str) -> None:
     assert call(**environ) == (0, FORMATS[form](FULL), "")
 
 
-def test_help_says_the_order_and_the_set() -> None:
+def test_help_shows_the_search_list_in_order() -> None:
     code, text, _ = call("--help")
     assert code == 0
     places = [text.index(f"\n    {name} ") for name in ("default.svc.DOMAIN", "svc.DOMAIN", "DOMAIN")]

@@ -250,7 +250,7 @@ def test_a_value_that_nothing_can_read(shop: Shop) -> None:
         ("web.shop.*.cluster.local", None),
     ],
 )
-def test_names_like_one_that_is_not_there(shop: Shop, name: str, near: str | None) -> None:
+def test_nearest_names(shop: Shop, name: str, near: str | None) -> None:
     assert list(shop.explain(name, None).nearest[:1]) == ([f"{near}."] if near else [])
 
 
@@ -280,12 +280,12 @@ def test_thousands_of_endpoints_are_counted(tmp_path: Path) -> None:
     assert (len(found.reasons), found.reasons[-1]) == (51, "51 more reasons")
 
 
-def test_slices_of_others_are_not_spoken_of(shop: Shop) -> None:
+def test_slices_of_other_services_are_not_mentioned(shop: Shop) -> None:
     assert "endpointslices" not in str(shop.explain("waiting.shop.svc.cluster.local"))
 
 
 @pytest.mark.parametrize("value", [b'{"host":"other.example"}', b"{bad"], ids=["changed", "malformed"])
-def test_actual_keys_of_etcd(shop: Shop, value: bytes) -> None:
+def test_the_answer_comes_from_the_keys_in_etcd(shop: Shop, value: bytes) -> None:
     found = shop.explain("10.96.20.10", "PTR", {b"/skydns/arpa/in-addr/10/96/20/10": value})
     assert WEB not in str(found.answers)
     assert found.reasons[-1] == (
@@ -349,7 +349,7 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
         (PAYMENTS, "A", Reply("NOERROR", ("192.0.2.1",), records=FOLLOWED), True, []),
     ],
 )
-def test_where_a_server_parts_from_the_keys(
+def test_how_a_server_differs_from_the_keys(
     shop: Shop, name: str, rtype: str, answered: Reply, resolves: bool | None, differences: list[str]
 ) -> None:
     found = shop.explain(name, rtype).beside(SERVER, answered)
@@ -364,7 +364,7 @@ def test_where_a_server_parts_from_the_keys(
     assert ("  matches etcd's keys" in str(found)) is same
 
 
-def test_a_terminal_obeys_nobody() -> None:
+def test_control_characters_do_not_reach_the_terminal() -> None:
     found = Explanation("a.", "TXT", "NOERROR", ("a. 30 IN TXT \x1b[2J",), (), ("\x07",), ("\r",))
     found = found.beside(SERVER, Reply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
     assert all(line.isprintable() for line in str(found).splitlines())
@@ -396,7 +396,7 @@ def test_exit_codes(shop: Shop, names: list[tuple[str, str]], code: int) -> None
         ("*.Shop.", "*.shop"),
     ],
 )
-def test_an_address_is_asked_for_backwards(text: str, name: str) -> None:
+def test_an_address_stands_for_its_reverse_name(text: str, name: str) -> None:
     assert str(question_name(text)) == name
 
 
@@ -406,6 +406,6 @@ def test_a_type_is_known_by_name_and_number(text: str, rtype: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["B", "TYPE65536", "TYPE0", ""])
-def test_what_is_no_type(text: str) -> None:
+def test_invalid_types_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no type; write one such as A"):
         question_type(text)

@@ -95,7 +95,7 @@ def test_something_else_answers(port: int) -> None:
     assert (result.exit_code, "answers 404, and no explanation" in result.stderr) == (2, True)
 
 
-def test_without_a_bridge_of_the_settings_the_command_looks_for_itself() -> None:
+def test_explain_works_without_the_bridge_of_the_settings() -> None:
     result = call("web.shop", KUBE2ETCD_LISTEN_PAGE=f":{free_port()}")
     note, error = result.stderr.splitlines()
     assert note.startswith("Note: answered without the bridge: no bridge answers at ")

@@ -81,7 +81,7 @@ def test_what_etcd_refuses(bridge: Bridge) -> None:
     assert "refused" in state(bridge)
 
 
-def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
+def test_held_deletions(bridge: Bridge) -> None:
     hold(bridge)
     view = looked(bridge)
     assert view.counts["held"] > 0
@@ -89,7 +89,7 @@ def test_what_waits_for_a_second_listing(bridge: Bridge) -> None:
     assert "held" in state(bridge)
 
 
-def test_keys_that_etcd_lacks(bridge: Bridge) -> None:
+def test_keys_missing_in_etcd(bridge: Bridge) -> None:
     miss(bridge)
     assert state(bridge) == {"missing"}
 
@@ -111,7 +111,7 @@ def test_what_externaldns_sent_and_cannot_be_used(bridge: Bridge) -> None:
     assert view.counts["skipped"] == 1
 
 
-def test_a_source_that_is_not_followed(bridge: Bridge) -> None:
+def test_a_stale_source(bridge: Bridge) -> None:
     stop_following(bridge)
     [services] = [one for one in looked(bridge).sources if one.kind == "services"]
     assert services.stale is not None
@@ -185,7 +185,7 @@ def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
 
-def test_a_question_holds_the_loop_for_a_few_objects_at_a_time(
+def test_a_question_blocks_the_loop_for_a_few_objects_at_a_time(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = [Service(Metadata("shop", f"x{at}"), cluster_ip=f"10.1.0.{at}") for at in range(30)]
@@ -231,7 +231,7 @@ def test_a_question_is_answered_between_two_turns() -> None:
         asked(queue, lambda: queue.ask(lambda: 1 // 0, 5))
 
 
-def test_a_loop_that_is_busy_is_not_waited_for() -> None:
+def test_a_busy_loop_times_out() -> None:
     queue = EventQueue()
     done: list[bool] = []
     with pytest.raises(TimeoutError):

@@ -82,7 +82,7 @@ def test_a_search_is_escaped_too(site: Site) -> None:
     assert 'value="&#34;&gt;&lt;script&gt;' in page
 
 
-def test_nothing_may_be_loaded_or_run_but_our_own(site: Site) -> None:
+def test_the_policy_allows_our_own_style_and_script_only(site: Site) -> None:
     first, second = site.get(), site.get()
     policy = first.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
@@ -174,7 +174,7 @@ def test_a_large_cluster_is_paged_on_the_server() -> None:
 @pytest.mark.parametrize(
     "query", ["page=-1", "page=x", "page=%00", "page=99999999999", "&&=", "q=" + "x" * 5000]
 )
-def test_odd_questions_count_as_not_asked(site: Site, query: str) -> None:
+def test_invalid_parameters_are_ignored(site: Site, query: str) -> None:
     assert site.json("records", query)["page"] == 1
 
 

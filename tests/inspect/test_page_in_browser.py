@@ -93,7 +93,7 @@ def test_names_of_strangers_run_nothing(browser: Browser, address: str) -> None:
     assert any("Content Security Policy" in one for one in browser.messages)
 
 
-def test_it_follows_without_being_asked(browser: Browser, address: str, bridge: Bridge) -> None:
+def test_the_page_refreshes_itself(browser: Browser, address: str, bridge: Bridge) -> None:
     browser.resize(1280, 900)
     browser.open(address)
     assert browser.evaluate("document.title") == "kube2etcd: ready"

@@ -228,7 +228,7 @@ def test_a_foreign_key_that_goes(settings: Settings, path: bytes, value: bytes, 
     assert (seen, found.silent) == (expected, 0)
 
 
-def test_two_zones_that_lead_to_each_other_end() -> None:
+def test_aliases_in_a_circle_of_zones_end() -> None:
     settings = load({"domains": "a.example,b.example", "dns_endpoints": True}, {})
     ring = {
         b"/skydns/example/a/own_/C": b'{"host":"b.example","owner":"kube2etcd"}',

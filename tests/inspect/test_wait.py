@@ -78,7 +78,7 @@ def test_how_long_it_asks(answers: list[Reply], timeout: float, came: bool, slep
         ("nonsense", "A", "nonsense"),
     ],
 )
-def test_a_value_in_the_form_of_answers(wanted: str, rtype: str, form: str) -> None:
+def test_a_wanted_value_takes_the_form_of_answers(wanted: str, rtype: str, form: str) -> None:
     assert canonical(wanted, rtype) == form
 
 
@@ -94,7 +94,7 @@ def test_a_value_in_the_form_of_answers(wanted: str, rtype: str, form: str) -> N
     ],
     ids=["alias last", "two", "letter case", "another owner", "apex", "another apex"],
 )
-def test_data_are_those_of_the_name(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
+def test_data_belong_to_the_name_or_its_alias(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
     found = answered(records, rtype)
     assert (found.rcode, found.data) == ("NOERROR", data)
     assert [one.lower() for one in found.records] == [
@@ -158,7 +158,7 @@ def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
         (["a.b", "--for", ""], "--for "),
     ],
 )
-def test_what_cannot_be_asked(arguments: list[str], said: str) -> None:
+def test_usage_errors_of_wait(arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["wait", *arguments])
     assert result.exit_code == 2
     assert said in result.output

@@ -84,7 +84,7 @@ def test_what_a_zone_selects_comes_first() -> None:
     assert all(one.endswith("its labels are not selected for ex.org") for one in found[1:])
 
 
-def test_a_long_name_costs_no_look_at_every_namespace() -> None:
+def test_a_long_name_does_not_scan_every_namespace() -> None:
     store = _Scanned()
     made = publisher("", FLAT, NESTED, store=store)
     long = ".".join(["web", "ns07", *("x" for _ in range(50)), "in.ex.org"])
