@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,32 +16,14 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from kube2etcd.inspect.explain import (
-    CONTESTED,
-    Explainer,
-    Explanation,
-    question_name,
-    question_type,
-)
+from kube2etcd.inspect.explain import CONTESTED, Explainer, Explanation, question_name, question_type
 from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.claims import Claims
-from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
-from skydns_compat.records import (
-    Alias,
-    Data,
-    Exists,
-    Host,
-    Mail,
-    Pointer,
-    Port,
-    Record,
-    Text,
-)
+from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Text
 
 MOST_PROBLEMS: Final = 1000
 """Problems of one sort that a view names; the rest is counted."""
@@ -63,6 +45,7 @@ LONGEST: Final = 500
 
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -144,8 +127,15 @@ def look(reconciler: Reconciler, timeout: float) -> View:
 
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
-    queue = reconciler.parts.queue
-    view, units, states = queue.ask(lambda: _summary(reconciler), timeout)
+    publisher, unlike = reconciler.publisher, reconciler.target.mirror.unlike
+
+    def ask(question: Callable[[], _T]) -> _T:
+        return reconciler.parts.queue.ask(question, timeout)
+
+    def rows_of(units: Sequence[Unit]) -> list[Row]:
+        return [row for unit in units for row in unit_rows(publisher, unit)]
+
+    view, units, states = ask(lambda: _summary(reconciler))
     zones = sorted((Name.parse(zone) for zone in view.zones), key=lambda one: -len(one.labels))
     rows: set[RecordState] = set()
 
@@ -154,25 +144,24 @@ def look(reconciler: Reconciler, timeout: float) -> View:
         zone = next((str(zone) for zone in zones if name.below(zone)), "")
         rows.add(RecordState(f"{name}.", one.rtype, data, one.ttl, zone, made_by, state))
 
-    for start in range(0, len(units), UNITS):
-        some = units[start : start + UNITS]
-        for one in queue.ask(partial(_records, reconciler.publisher, some), timeout):
-            add(one.record, str(one.unit), states.get(one.record.name, ""))
-    name_of = reconciler.publisher.layout.name
-    held = ((name_of(key), value) for key, value in queue.ask(lambda: _held(reconciler), timeout))
-    for record in [record_of(name, value) for name, value in held if name is not None]:
-        add(record, "", "held")
+    for one in _in_parts(ask, rows_of, units, UNITS):
+        add(one.record, str(one.unit), states.get(one.record.name, ""))
+    held = ask(lambda: {key: unlike.get(key) for key in reconciler.held.keys})
+    for key, value in held.items():
+        if value is not None and (name := publisher.layout.name(key)) is not None:
+            add(record_of(name, value), "", "held")
     return replace(view, rows=tuple(sorted(rows, key=lambda row: (row.name.split(".")[::-1], row))))
 
 
-def _records(publisher: Publisher, units: list[Unit]) -> list[Row]:
-    return [row for unit in units for row in unit_rows(publisher, unit)]
-
-
-def _held(reconciler: Reconciler) -> list[tuple[bytes, bytes]]:
-    """What is published still and is to be deleted."""
-    unlike = reconciler.target.mirror.unlike
-    return [(key, value) for key in reconciler.held.keys if (value := unlike.get(key)) is not None]
+def _in_parts(
+    ask: Callable[[Callable[[], list[_T]]], list[_T]],
+    read: Callable[[Sequence[_U]], list[_T]],
+    items: Sequence[_U],
+    size: int,
+) -> Iterator[_T]:
+    """What ``read`` makes of ``items``; the loop is asked for ``size`` at a time."""
+    for start in range(0, len(items), size):
+        yield from ask(partial(read, items[start : start + size]))
 
 
 def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]:
@@ -273,10 +262,6 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _within(wanted: Claims, groups: list[bytes]) -> list[Mapping[bytes, bytes]]:
-    return [wanted.within(one) for one in groups]
-
-
 class _Live(Explainer):
     """Asks the loop, which owns the publisher."""
 
@@ -286,10 +271,8 @@ class _Live(Explainer):
         self._reconciler, self._timeout = reconciler, timeout
         wanted, mirror = reconciler.publisher.desired, reconciler.target.mirror
         groups, desired = self._ask(wanted.groups), dict[bytes, bytes]()
-        for start in range(0, len(groups), GROUPS):
-            some = groups[start : start + GROUPS]
-            for entries in self._ask(partial(_within, wanted, some)):
-                desired |= entries
+        for entries in _in_parts(self._ask, lambda some: [*map(wanted.within, some)], groups, GROUPS):
+            desired |= entries
         # Last: a key that was written meanwhile is as desired in both copies.
         unlike = self._ask(lambda: dict(mirror.unlike))
         existing = {key: value for key, value in (desired | unlike).items() if value is not None}
