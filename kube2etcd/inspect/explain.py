@@ -325,11 +325,11 @@ class Explainer:
 
 
 def _resolves(rtype: str, found: Answer) -> bool | None:
+    """Whether the answer has the data; None: the upstream knows, to which an alias may lead."""
     if found.rcode == "REFUSED":
         return None
-    # An alias that leads out of etcd's zones is the upstream's to follow.
     followed = rtype == "ANY" or any(one.rtype == rtype for one in found.answers)
-    return True if followed else None if found.answers else False
+    return bool(found.answers) if followed or not found.answers else None
 
 
 def _types(name: Name, rows: list[Row]) -> list[str]:
