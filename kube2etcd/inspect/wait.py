@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,10 +82,12 @@ def ask(name: Name, rtype: str, server: HostPort) -> Reply:
     question, wanted = query.question[0].name, query.question[0].rdtype
     try:
         response, _ = dns.query.udp_with_fallback(query, server.host, timeout=PATIENCE, port=server.port)
-        assert isinstance(response, dns.message.QueryMessage)
-        owners = {question, response.resolve_chaining().canonical_name}
     except (OSError, dns.exception.DNSException) as error:
         return Reply("", trouble=f"no answer from {server}: {error or type(error).__name__}")
+    assert isinstance(response, dns.message.QueryMessage)
+    owners = {question}
+    with suppress(dns.exception.DNSException):  # aliases in a circle, or an error without the question
+        owners.add(response.resolve_chaining().canonical_name)
     data = tuple(
         str(item)
         for rrset in response.answer

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import dns.message
+import dns.rcode
 import dns.resolver
 import dns.rrset
 import pytest
@@ -89,39 +91,44 @@ def test_a_wanted_value_takes_the_form_of_answers(wanted: str, rtype: str, form:
         ("A", ["web.example. A 10.0.0.1", "web.example. A 10.0.0.2"], ("10.0.0.1", "10.0.0.2")),
         ("A", ["WEB.example. A 10.0.0.1"], ("10.0.0.1",)),
         ("A", ["evil.example. A 10.66.6.6"], ()),
+        ("A", ["web.example. CNAME lb.example.", "lb.example. CNAME web.example."], ()),
         ("SOA", ["example. SOA ns.a. host.a. 1 2 3 4 5"], ("ns.a. host.a. 1 2 3 4 5",)),
         ("SOA", ["other. SOA ns.a. host.a. 1 2 3 4 5"], ()),
+        ("ANY", ['web.example. HINFO "a" "b"'], ('"a" "b"',)),
     ],
-    ids=["alias last", "two", "letter case", "another owner", "apex", "another apex"],
+    ids=["alias last", "two", "letter case", "another owner", "a circle", "apex", "another apex", "any"],
 )
 def test_data_belong_to_the_name_or_its_alias(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
-    found = answered(records, rtype)
+    def answer(response: dns.message.Message) -> None:
+        for name, kind, rest in (one.split(" ", 2) for one in records):
+            response.answer.append(dns.rrset.from_text(name, 5, "IN", kind, rest))
+
+    found = answered(answer, rtype)
     assert (found.rcode, found.data) == ("NOERROR", data)
-    assert [one.lower() for one in found.records] == [
-        one.replace(" ", " 5 in ", 1).lower() for one in records
-    ]
+    whole = [one.replace(" ", " 5 in ", 1).lower() for one in records]
+    assert [one.lower() for one in found.records] == whole
 
 
-def answered(records: list[str], rtype: str) -> Reply:
-    """What `ask` makes of these records."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+def test_an_error_without_the_question() -> None:
+    def refuse(response: dns.message.Message) -> None:
+        response.set_rcode(dns.rcode.REFUSED)
+        response.question = []
+
+    assert answered(refuse) == Reply("REFUSED")
+
+
+def answered(answer: Callable[[dns.message.Message], object], rtype: str = "A") -> Reply:
+    """What `ask` makes of a response that ``answer`` fills in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, ThreadPoolExecutor(1) as thread:
         server.bind(("127.0.0.1", 0))
         server.settimeout(20)
-
-        def answer() -> None:
-            wire, client = server.recvfrom(4096)
-            response = dns.message.make_response(dns.message.from_wire(wire))
-            response.answer = [
-                dns.rrset.from_text(name, 5, "IN", kind, rest)
-                for name, kind, rest in (one.split(" ", 2) for one in records)
-            ]
-            server.sendto(response.to_wire(), client)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        found = ask(Name.parse("web.example"), rtype, HostPort("127.0.0.1", server.getsockname()[1]))
-        thread.join()
-    return found
+        address = HostPort("127.0.0.1", server.getsockname()[1])
+        found = thread.submit(ask, Name.parse("web.example"), rtype, address)
+        wire, client = server.recvfrom(4096)
+        response = dns.message.make_response(dns.message.from_wire(wire))
+        answer(response)
+        server.sendto(response.to_wire(), client)
+        return found.result()
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
