@@ -80,7 +80,7 @@ class ClusterZone(Zone):
             if self.pods == "insecure":
                 # The server follows an alias by reading keys: this target needs those that templates spare.
                 for target in [one.data.target for one in published.records if isinstance(one.data, Alias)]:
-                    if address := computed_address(target, self.name):
+                    if address := _computed_address(target, self.name):
                         published.records.append(Record(target, Host(address), self.ttl))
             return
         addresses = cluster_addresses(service, self.tenant_cluster_ip, published)
@@ -164,7 +164,7 @@ def dashed(address: Address) -> str:
     return f"{label}0" if label.endswith("-") else label
 
 
-def computed_address(name: Name, zone: Name) -> Address | None:
+def _computed_address(name: Name, zone: Name) -> Address | None:
     """The address in a Pod name, as the Corefile computes it with ``pods insecure``; None for other names."""
     labels = name.relative(zone) if name.below(zone) else ()
     if len(labels) < 3 or labels[-1] != "pod":

@@ -108,18 +108,16 @@ def parse_address(text: str) -> Address:
         if ":" not in text:
             inet_pton(AF_INET, text)
             return Address(text)
-        plain = inet_ntop(AF_INET6, inet_pton(AF_INET6, text))
-        if "." not in plain:
-            return Address(plain)
+        packed = inet_pton(AF_INET6, text)
     except (OSError, ValueError):
-        pass
-    try:
-        address = ipaddress.IPv6Address(text)
-    except ValueError:
-        raise InvalidAddress(f"{text!r} is not an IP address") from None
-    if address.scope_id is not None:
-        raise InvalidAddress(f"{text!r} carries a zone, which no DNS answer can hold")
-    return Address(str(address.ipv4_mapped or address))
+        zoned = ":" in text and "%" in text
+        why = "carries a zone, which no DNS answer can hold" if zoned else "is not an IP address"
+        raise InvalidAddress(f"{text!r} {why}") from None
+    plain = inet_ntop(AF_INET6, packed)
+    if "." in plain:
+        address = ipaddress.IPv6Address(packed)
+        plain = str(address.ipv4_mapped or address)
+    return Address(plain)
 
 
 def version(address: Address) -> int:

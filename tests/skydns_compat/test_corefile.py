@@ -136,8 +136,8 @@ def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
     assert snippets == {line.split()[1] for line in lines if line.startswith("import ")}
     asking = [line for line in lines if line.startswith("etcd ")]
     assert asking == [f"etcd {' '.join(map(str, one.zones))} {{" for one in blocks(settings) if one.etcd]
-    for door in ("health", "ready"):
-        assert sum(line.startswith(f"{door} ") for line in lines) == bool(getattr(settings, door))
+    for probe in ("health", "ready"):
+        assert sum(line.startswith(f"{probe} ") for line in lines) == bool(getattr(settings, probe))
     for once in ("path /skydns", "endpoint http://127.0.0.1:2379", "reload 2s 1s"):
         assert lines.count(once) == 1
 
@@ -169,7 +169,9 @@ def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
         ),
         pytest.param({"etcd_user": "dns"}, ["credentials dns {$ETCD_PASSWORD}"], ["tls"], id="user"),
         pytest.param({"subzones": (SHOP,)}, ["shop.example:53 {", "etcd shop.example {"], [], id="zone"),
-        pytest.param({"subzones": (VM,)}, ["vm.example:5353 {", "bind 127.0.0.1"], [], id="door"),
+        pytest.param(
+            {"subzones": (VM,)}, ["vm.example:5353 {", "bind 127.0.0.1"], [], id="a listener of its own"
+        ),
     ],
 )
 def test_settings(change: dict[str, Any], present: list[str], absent: list[str]) -> None:

@@ -38,8 +38,19 @@ def services_said(keys: dict[bytes, bytes], name: Name) -> set[str]:
     return {f"{priority} {port} {target}" for priority, _, port, target in found}
 
 
-def made(*records: tuple[Name, Data], ttl: int = 5) -> dict[bytes, bytes]:
-    return SkydnsLayout().entries([Record(name, data, ttl) for name, data in records], ZONE)
+def made(*records: tuple[Name, Data], ttl: int = 5, layout: SkydnsLayout | None = None) -> dict[bytes, bytes]:
+    return (layout or SkydnsLayout()).entries([Record(name, data, ttl) for name, data in records], ZONE)
+
+
+def a_cluster(layout: SkydnsLayout) -> dict[bytes, bytes]:
+    """A Namespace, a Service in it and its reverse name, and a name server."""
+    objects: list[list[tuple[Name, Data]]] = [
+        [(ZONE, Exists()), (ZONE.child("ns", "dns"), Host(A2))],
+        [(ZONE.child("shop", "svc"), Exists())],
+        [(WEB, Host(A1)), (WEB, Host(A6)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
+        [(reverse_name(A1), Pointer(WEB))],
+    ]
+    return {key: value for records in objects for key, value in made(*records, layout=layout).items()}
 
 
 # --- The law ---------------------------------------------------------------------------------------
@@ -184,18 +195,9 @@ def test_keys(records: list[tuple[Name, Data]], keys: dict[str, Message]) -> Non
 def test_an_alias_never_gives_what_lies_below_its_target(target: str, qtype: str) -> None:
     layout = SkydnsLayout(server=ServerSettings("cluster.local.", ttl=30))
     ours = ZONE.child("alias", "tenant", "svc")
-    keys: dict[bytes, bytes] = {}
-    objects: list[list[tuple[Name, Data]]] = [
-        [(ZONE, Exists())],
-        [(ZONE.child("shop", "svc"), Exists())],
-        [(WEB, Host(A1)), (WEB, Host(A6)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
-        [(reverse_name(A1), Pointer(WEB))],
-        [(ours, Alias(Name.parse(target)))],
-    ]
-    for records in objects:
-        keys |= layout.entries([Record(name, data, 5) for name, data in records], ZONE)
+    keys = a_cluster(layout) | made((ours, Alias(Name.parse(target))), layout=layout)
     answer = skydns_answer(keys, ZONE, ours, qtype)
-    addresses = {str(A1), str(A6)}
+    addresses = {str(A1), str(A2), str(A6)}
     assert answer.rcode == "NOERROR"
     assert not addresses & {one.data for one in (*answer.answers, *answer.additional)}
 
@@ -283,15 +285,7 @@ def test_servers_own_settings() -> None:
 @pytest.mark.parametrize("name", ["", "svc.", "dns.", "*.", "*.svc.", "any.dns."])
 @pytest.mark.parametrize("qtype", ["A", "AAAA", "SRV", "TXT"])
 def test_a_name_above_whole_trees_gives_nothing_of_them(name: str, qtype: str) -> None:
-    layout = SkydnsLayout(empty=("svc", "dns"))
-    keys: dict[bytes, bytes] = {}
-    objects: list[list[tuple[Name, Data]]] = [
-        [(ZONE, Exists()), (ZONE.child("ns", "dns"), Host(A2))],
-        [(ZONE.child("shop", "svc"), Exists())],
-        [(WEB, Host(A1)), (WEB, Port(80, WEB)), (HTTP, Port(80, WEB))],
-    ]
-    for records in objects:
-        keys |= layout.entries([Record(one, data, 5) for one, data in records], ZONE)
+    keys = a_cluster(SkydnsLayout(empty=("svc", "dns")))
     answer = skydns_answer(keys, ZONE, f"{name}cluster.local", qtype)
     to_itself = {f"0 100 0 {name.lstrip('*.').removeprefix('any.')}cluster.local."}
     assert (answer.rcode, {one.data for one in answer.answers}) == (

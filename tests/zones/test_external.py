@@ -55,7 +55,7 @@ def test_the_apex_exists() -> None:
             id="sets",
         ),
         pytest.param([("A", "fd00::1", "x", "10.0.0.5")], ["30 A 10.0.0.5"], 2, id="odd addresses"),
-        pytest.param([("AAAA", "::ffff:10.0.0.5")], [], 1, id="an IPv4 address in another dress"),
+        pytest.param([("AAAA", "::ffff:10.0.0.5")], [], 1, id="an IPv4 address written as IPv6"),
         pytest.param([("A",)], [], 1, id="no targets"),
         pytest.param([("CNAME", "Foo.Dtk.io.")], ["30 CNAME foo.dtk.io."], 0, id="alias"),
         pytest.param([("CNAME", "b.x", "a.x")], ["30 CNAME b.x."], 1, id="two aliases: the first one"),
@@ -108,7 +108,10 @@ def test_the_apex_exists() -> None:
         pytest.param([("TXT", '"v=spf1 -all"', "b")], ['30 TXT "b"', '30 TXT "v=spf1 -all"'], 0, id="texts"),
         pytest.param([("TXT", '"a" "b"')], ['30 TXT "ab"'], 0, id="a text in pieces"),
         pytest.param(
-            [("TXT", '""', "a\\b", "\x07", "x" * (MAX_TEXT + 1))], [], 4, id="texts that would be lost"
+            [("TXT", '""', "a\\b", "\x07", "x" * (MAX_TEXT + 1), "x" * 65536)],
+            [],
+            5,
+            id="texts that would be lost",
         ),
         pytest.param([("SRV", "10 5 443 a.x.")], ["30 SRV 10 5 443 a.x."], 0, id="SRV"),
         pytest.param([("SRV", "5 443 a.x", "1 2 65536 a.x", "a b c d", "", "1 2 3 .")], [], 5, id="odd SRV"),
@@ -127,7 +130,7 @@ def test_what_a_name_has(said: list[tuple[str, ...]], found: list[str], left_out
     assert published.non_terminals == []
 
 
-def test_the_order_of_those_who_speak_does_not_matter() -> None:
+def test_the_order_of_endpoints_does_not_matter() -> None:
     said = [
         end("a.dtk.io", "A", "10.0.0.5", ttl=9),
         end("a.dtk.io", "A", "10.0.0.4", ttl=7),
