@@ -170,7 +170,7 @@ def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
         pytest.param({"etcd_user": "dns"}, ["credentials dns {$ETCD_PASSWORD}"], ["tls"], id="user"),
         pytest.param({"subzones": (SHOP,)}, ["shop.example:53 {", "etcd shop.example {"], [], id="zone"),
         pytest.param(
-            {"subzones": (VM,)}, ["vm.example:5353 {", "bind 127.0.0.1"], [], id="a listener of its own"
+            {"subzones": (VM,)}, ["vm.example:5353 {", "bind 127.0.0.1"], [], id="listener"
         ),
     ],
 )
