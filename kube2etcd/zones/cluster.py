@@ -86,7 +86,8 @@ class ClusterZone(Zone):
         addresses = cluster_addresses(service, self.tenant_cluster_ip, published)
         if addresses:
             add_cluster_ips(service, addresses, name, self.ttl, published)
-        if self.endpoint_names == "all" if addresses else is_headless(service):
+        named = self.endpoint_names == "all" if addresses else is_headless(service)
+        if named:
             add_endpoints(slices, name, self.ttl, published, headless=not addresses)
         elif not addresses and not published.left_out:
             published.left_out.append(Expected("the Service has no cluster address yet"))

@@ -232,7 +232,7 @@ def _subzone(one: Subzone, apex: tuple[Template, ...]) -> Block:
         *apex,
     )
     return Block(
-        (zone,), tuple(rewrites), templates, "", True, False, one.ordered, one.listen, f"zone {zone}"
+        (zone,), tuple(rewrites), templates, ordered=one.ordered, listen=one.listen, why=f"zone {zone}"
     )
 
 
