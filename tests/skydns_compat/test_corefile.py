@@ -169,9 +169,7 @@ def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
         ),
         pytest.param({"etcd_user": "dns"}, ["credentials dns {$ETCD_PASSWORD}"], ["tls"], id="user"),
         pytest.param({"subzones": (SHOP,)}, ["shop.example:53 {", "etcd shop.example {"], [], id="zone"),
-        pytest.param(
-            {"subzones": (VM,)}, ["vm.example:5353 {", "bind 127.0.0.1"], [], id="listener"
-        ),
+        pytest.param({"subzones": (VM,)}, ["vm.example:5353 {", "bind 127.0.0.1"], [], id="listener"),
     ],
 )
 def test_settings(change: dict[str, Any], present: list[str], absent: list[str]) -> None:

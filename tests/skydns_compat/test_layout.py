@@ -275,28 +275,6 @@ def test_the_apex_of_a_zone_named_after_dns() -> None:
     assert b"/skydns/example/dns/k8s/dns/apex" in Layout().entries([Record(zone, Exists(), 5)], zone)
 
 
-def headless(port: str, hostname: str) -> list[Record]:
-    piece = EndpointSlice(
-        Metadata("shop", "s"),
-        "web",
-        "IPv4",
-        (EndpointPort(port, "TCP", 80),),
-        (Endpoint(("10.1.0.1",), hostname=hostname),),
-    )
-    service = Service(Metadata("shop", "web"), cluster_ip="None")
-    return publish(ClusterZone(ZONE), service, piece).records
-
-
-def test_an_endpoint_named_any_has_the_name_of_its_address() -> None:
-    records = headless("http", "any")
-    assert WEB.child("10-1-0-1") in {record.name for record in records}
-    check([records], ClusterZone(ZONE))
-
-
-def test_an_endpoint_behind_an_unnamed_port() -> None:
-    check([headless("", "ep1")], ClusterZone(ZONE))
-
-
 def test_a_port_without_a_number_has_addresses_and_a_share_of_the_weights() -> None:
     slices = [
         EndpointSlice(

@@ -198,11 +198,18 @@ NO_ENDPOINT = "the Service is headless and has no ready endpoint"
             [],
             id="slices by name",
         ),
-        pytest.param(
-            [piece(Endpoint(("10.1.0.1",), hostname="_http"))],
-            ["10-1-0-1.web A 10.1.0.1", "10-1-0-1.web NODATA -"],
-            ["hostname '_http' looks like a port's name"],
-            id="a host named like a port",
+        *(
+            pytest.param(
+                [piece(Endpoint(("10.1.0.1",), hostname=hostname))],
+                ["10-1-0-1.web A 10.1.0.1", "10-1-0-1.web NODATA -"],
+                [f"hostname {reason}"],
+                id=f"a host named {hostname}",
+            )
+            for hostname, reason in (
+                ("_http", "'_http' looks like a port's name"),
+                ("any", "'any' is a wildcard to the DNS server"),
+                ("a_", "left out: 'a_' cannot be a DNS label"),
+            )
         ),
         pytest.param(
             [piece(Endpoint(("10.1.0.1",)), ports=(EndpointPort("a_", "TCP", 80),))],
