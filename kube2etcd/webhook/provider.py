@@ -60,26 +60,22 @@ class Conditions:
     """Why the webhook is not ready: a sentence per topic.  One thread writes at a time, any reads."""
 
     def __init__(self) -> None:
-        self._found: dict[str, str] = {}
+        # No topic is ever added or removed: readers hold no lock.
+        self._found = dict.fromkeys(("state", "hosts", "repair"), "")
 
     def __contains__(self, what: str) -> bool:
-        return what in self._found
+        return bool(self._found[what])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found.values())
+        return filter(None, self._found.values())
 
     def set(self, what: str, why: str) -> None:
         """Set the sentence for a topic, logged when it changes; empty: it is fine."""
-        before = self._found.get(what, "")
-        if why == before:
-            return
-        if why:
+        before, self._found[what] = self._found[what], why
+        if why and why != before:
             log.warning("%s", why)
-        else:
+        elif before and not why:
             log.info("recovered: %s", before)
-        # Replaced as a whole: readers hold no lock.
-        found = {key: value for key, value in self._found.items() if key != what}
-        self._found = found | ({what: why} if why else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,12 +243,11 @@ class Provider:
         self,
         store: StateStore,
         options: Options,
-        hosts: HostsFile | None = None,
-        publish: Publish | None = None,
-        metrics: Metrics | None = None,
+        hosts: HostsFile | None,
+        publish: Publish | None,
+        metrics: Metrics,
     ) -> None:
-        self._store, self._options = store, options
-        self._metrics = metrics or Metrics()
+        self._store, self._options, self._metrics = store, options, metrics
         self._lock = threading.Lock()
         self._current: Effective | None = None
         self._unread = "the state has not been read yet"

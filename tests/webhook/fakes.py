@@ -1,7 +1,8 @@
-"""In-memory state store and hosts file that can be made to fail, and a client without a socket."""
+"""In-memory API server, state store and hosts file that can be made to fail; a client without a socket."""
 
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,19 +10,78 @@ from typing import Any
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
+from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain
+from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import DnsEndpoint
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.api import MEDIA_TYPE, Api
 from kube2etcd.webhook.app import Feed
 from kube2etcd.webhook.hosts import HostsFile, NotWritten
 from kube2etcd.webhook.provider import Effective, Options, Provider
-from kube2etcd.webhook.state import NotStored, State, decode, encode
+from kube2etcd.webhook.state import REQUEST, NotStored, State, decode, encode
 from skydns_compat.names import Address, Name
 
 JSON = dict[str, Any]
+PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
 #: Where the cluster has its names.
 TAKEN = (Name.parse("svc.cluster.local"),)
+
+
+class FakeApi(ApiConnection):
+    """Objects of one namespace, with resource versions that only grow."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.version = 0
+        self.calls: list[str] = []
+        self.before: Callable[[], None] = lambda: None
+        self.answer: bytes | Exception | None = None
+        self.unheard = ""
+        """The beginning of calls that are carried out, and whose answer is lost."""
+
+    def request(self, method: str, path: str, *args: Any, **given: Any) -> bytes:
+        self.before()
+        with self.lock:
+            answer = self._answer(method, path, *args, **given)
+        if self.unheard and f"{method} {path[len(PATH) + 1 :]}".startswith(self.unheard):
+            raise ApiForbidden("the answer is lost")
+        return answer
+
+    def _answer(
+        self, method: str, path: str, params: Mapping[str, str], *, body: bytes | None = None, **how: Any
+    ) -> bytes:
+        assert how["timeout"] <= REQUEST
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is not None:
+            return self.answer
+        assert path.startswith(PATH)
+        name = path.removeprefix(PATH).removeprefix("/")
+        self.calls.append(f"{method} {name}".strip())
+        given_ = json.loads(body) if body is not None else {}
+        meta = given_.get("metadata", {})
+        if method == "GET":
+            assert params == {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
+            parts = {"metadata"} if "Partial" in how.get("accept", "") else {"metadata", "spec"}
+            items = [{key: one[key] for key in one if key in parts} for one in self.objects.values()]
+            return json.dumps({"items": items or None}).encode()
+        if method == "DELETE":
+            self.objects.clear()
+            return b"{}"
+        if method == "POST":
+            name = meta["name"]
+            if name in self.objects:
+                raise ApiRefused("it is there", 409)
+        elif name not in self.objects:
+            raise ApiNotFound("it is not there")
+        elif self.objects[name]["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+            raise ApiRefused("it has changed", 409)
+        self.version += 1
+        self.objects[name] = {**given_, "metadata": {**meta, "resourceVersion": str(self.version)}}
+        return json.dumps(self.objects[name]).encode()
 
 
 class MemoryStore:

@@ -1,10 +1,9 @@
 """The state in objects: stored in parts, merged with other writers, repaired."""
 
 import contextlib
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,15 +12,13 @@ from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain, Endpoint, parse_cluster_address
-from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.wire import ENDPOINTS, GENERATION, unpack
 from kube2etcd.webhook import state_objects
 from kube2etcd.webhook.state import NotStored, Overtaken, State, decode_endpoints
 from kube2etcd.webhook.state_objects import MANAGER, ObjectsStore
 from tests.strategies import LAW
-
-PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
+from tests.webhook.fakes import FakeApi
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,60 +27,6 @@ def _one_after_the_other() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state_objects, "AT_ONCE", 1)
         yield
-
-
-class FakeApi(ApiConnection):
-    """Objects of one namespace, with resource versions that only grow."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.objects: dict[str, dict[str, Any]] = {}
-        self.version = 0
-        self.calls: list[str] = []
-        self.before: Callable[[], None] = lambda: None
-        self.answer: bytes | Exception | None = None
-        self.unheard = ""
-        """The beginning of calls that are carried out, and whose answer is lost."""
-
-    def request(self, method: str, path: str, *args: Any, **given: Any) -> bytes:
-        self.before()
-        with self.lock:
-            answer = self._answer(method, path, *args, **given)
-        if self.unheard and f"{method} {path[len(PATH) + 1 :]}".startswith(self.unheard):
-            raise ApiForbidden("the answer is lost")
-        return answer
-
-    def _answer(
-        self, method: str, path: str, params: Mapping[str, str], *, body: bytes | None = None, **how: Any
-    ) -> bytes:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        if self.answer is not None:
-            return self.answer
-        assert path.startswith(PATH)
-        name = path.removeprefix(PATH).removeprefix("/")
-        self.calls.append(f"{method} {name}".strip())
-        given_ = json.loads(body) if body is not None else {}
-        meta = given_.get("metadata", {})
-        if method == "GET":
-            assert params == {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
-            parts = {"metadata"} if "Partial" in how.get("accept", "") else {"metadata", "spec"}
-            items = [{key: one[key] for key in one if key in parts} for one in self.objects.values()]
-            return json.dumps({"items": items or None}).encode()
-        if method == "DELETE":
-            self.objects.clear()
-            return b"{}"
-        if method == "POST":
-            name = meta["name"]
-            if name in self.objects:
-                raise ApiRefused("it is there", 409)
-        elif name not in self.objects:
-            raise ApiNotFound("it is not there")
-        elif self.objects[name]["metadata"]["resourceVersion"] != meta["resourceVersion"]:
-            raise ApiRefused("it has changed", 409)
-        self.version += 1
-        self.objects[name] = {**given_, "metadata": {**meta, "resourceVersion": str(self.version)}}
-        return json.dumps(self.objects[name]).encode()
 
 
 def soon() -> float:

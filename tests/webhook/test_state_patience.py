@@ -1,7 +1,6 @@
 """Time limits of the state stores: timeouts must not add up."""
 
 import contextlib
-import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +10,12 @@ import pytest
 from kube2etcd.errors import ApiUnavailable, EtcdUnavailable
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.external import Endpoint
-from kube2etcd.kube.client import ApiConnection
 from kube2etcd.webhook import state_etcd, state_objects
 from kube2etcd.webhook.provider import ANSWER_WITHIN
 from kube2etcd.webhook.state import REQUEST, Head, NotStored, State, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
+from tests.webhook.fakes import FakeApi
 
 #: What the provider gives a store for a call.
 PATIENCE = ANSWER_WITHIN - REQUEST
@@ -76,26 +75,19 @@ class SlowEtcd:
         return self._pending
 
 
-class SlowApi(ApiConnection):
-    """An API server that takes its time, and then accepts everything, or hangs after so many answers."""
+def slow_api(clock: Clock, seconds: float, answers: int) -> FakeApi:
+    """An API server that takes its time, and hangs after so many answers."""
+    api, hang = FakeApi(), REQUEST if answers else 0
 
-    def __init__(self, clock: Clock, seconds: float, *, answers: int = 1000) -> None:
-        self.clock, self.seconds, self.answers = clock, seconds, answers
-        self.hang = REQUEST if answers else 0
-
-    def request(
-        self, method: str, *_: object, timeout: float, body: bytes | None = None, **__: object
-    ) -> bytes:
-        assert timeout <= REQUEST
-        self.answers -= 1
-        self.clock.pass_(self.seconds if self.answers >= 0 else max(self.seconds, self.hang))
-        if self.answers < 0:
+    def before() -> None:
+        nonlocal answers
+        answers -= 1
+        clock.pass_(seconds if answers >= 0 else max(seconds, hang))
+        if answers < 0:
             raise ApiUnavailable("the API server cannot be reached")
-        if method == "GET":
-            return b'{"items":[]}'
-        given = json.loads(body or b"{}")
-        given["metadata"]["resourceVersion"] = "1"
-        return json.dumps(given).encode()
+
+    api.before = before
+    return api
 
 
 def large(count: int = 700) -> State:
@@ -107,7 +99,7 @@ Make = Callable[[Clock, float, int], StateStore]
 STORES: list[Make] = [
     lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
     lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, servers=5, answers=answers), "/k"),  # type: ignore[arg-type]
-    lambda clock, seconds, answers: ObjectsStore(SlowApi(clock, seconds, answers=answers), "dns"),
+    lambda clock, seconds, answers: ObjectsStore(slow_api(clock, seconds, answers), "dns"),
 ]
 
 
