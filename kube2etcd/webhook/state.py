@@ -186,7 +186,7 @@ def _words(name: str) -> list[str]:
 
 
 def adjust(
-    endpoints: Iterable[Endpoint], domains: Iterable[Domain], cluster: Iterable[Address]
+    endpoints: Iterable[Endpoint], domains: Iterable[Domain], cluster: tuple[Address, ...]
 ) -> Iterator[Endpoint]:
     """The endpoints as they would be kept, in order; those outside of ``domains`` as they came.
 
