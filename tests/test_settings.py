@@ -365,6 +365,7 @@ BAD_FILES = [
     ("domains: [.dns-version.cluster.local]", "where dns-version.cluster.local has names of the cluster"),
     ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),
     ("webhook: {state_prefix: /skydns/state}", "would lie among the keys of /skydns"),
+    ("webhook: {inside: true}\netcd: {prefix: /kube2etcd}", "would lie among the keys of /kube2etcd"),
     ("webhook: {inside: true, state_objects: dns}", "needs --dns-endpoints beside --webhook"),
     ("webhook: {inside: true}\netcd: {api: v2}", "needs CoreDNS and the v3 API"),
     ("webhook: {state_prefix: /}", "write a path, such as /kube2etcd/webhook"),

@@ -365,8 +365,9 @@ def _webhook(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     if len(set(map(version, webhook.cluster_ip))) < len(webhook.cluster_ip):
         yield f"{origin['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
     served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
-    if "webhook.state_prefix" in origin and (served.startswith(kept) or kept.startswith(served)):
-        yield f"{origin['webhook.state_prefix']} would lie among the keys of {settings.etcd.prefix}"
+    given = origin.get("webhook.state_prefix", f"--state-prefix {kept[:-1]}" if webhook.inside else "")
+    if given and (served.startswith(kept) or kept.startswith(served)):
+        yield f"{given} would lie among the keys of {settings.etcd.prefix}"
 
 
 def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
