@@ -96,7 +96,7 @@ def test_a_wrong_shape_is_an_error(value: Any, words: str) -> None:
         ("DTK.io.", "a.dtk.io", True),
     ],
 )
-def test_which_names_a_domain_has(domain: str, name: str, has: bool) -> None:
+def test_names_in_a_domain(domain: str, name: str, has: bool) -> None:
     assert managed([Domain.parse(domain)], name) is has
 
 
@@ -117,12 +117,12 @@ def test_which_names_a_domain_has(domain: str, name: str, has: bool) -> None:
         (".", ""),
     ],
 )
-def test_the_form_that_is_compared(text: str, plain: str) -> None:
+def test_plain_name(text: str, plain: str) -> None:
     assert plain_name(text) == plain
     assert not managed([Domain.parse("k.io")], "\u212a.io")
 
 
-def test_no_domain_has_nothing() -> None:
+def test_without_domains_nothing_is_managed() -> None:
     assert not managed([], "a.dtk.io")
 
 
@@ -154,7 +154,7 @@ def test_a_domain_is_written_as_it_is_read() -> None:
         (Endpoint("x.io", ("10.0.0.1",), "A", labels={"ownedRecord": "x.io"}), False),
     ],
 )
-def test_what_is_bookkeeping(endpoint: Endpoint, is_one: bool) -> None:
+def test_is_ownership(endpoint: Endpoint, is_one: bool) -> None:
     assert is_ownership(endpoint) is is_one
 
 
@@ -204,18 +204,18 @@ def test_the_endpoints_of_a_name_by_holder() -> None:
         pytest.param("three", [], [end("b.x", "A", "10.0.0.1")], {"b.x", "c.x"}, id="an address at an alias"),
     ],
 )
-def test_touched(holder: str, before: list[Endpoint], after: list[Endpoint], touched: set[str]) -> None:
+def test_touched_names(holder: str, before: list[Endpoint], after: list[Endpoint], touched: set[str]) -> None:
     assert filled().put(holder, before, after) == touched
 
 
-def test_one_of_two_aliases_to_a_name_turns_away() -> None:
+def test_one_of_two_aliases_changes_its_target() -> None:
     index = filled()
     index.put("three", [], [end("d.x", "CNAME", "a.x")])
     assert index.put("two", [B], []) == {"b.x", "c.x"}
     assert index.put("one", [A, C], []) == {"a.x", "c.x", "d.x"}
 
 
-def test_nothing_is_left_of_what_goes() -> None:
+def test_removed_endpoints_leave_nothing_behind() -> None:
     index = filled()
     index.put("three", [], [end("c.x", "CNAME", "b.x")])
     assert index.put("one", [A, C], []) == {"a.x", "b.x", "c.x"}

@@ -96,12 +96,12 @@ def test_accepted_media_types(client: Client, accept: str, taken: bool) -> None:
         (";;;", False),
     ],
 )
-def test_media_types_of_the_two_posts(client: Client, content_type: str | None, taken: bool) -> None:
+def test_content_types_of_the_two_posts(client: Client, content_type: str | None, taken: bool) -> None:
     assert client.call("POST", "/records", b"{}", content_type).status_code == (204 if taken else 415)
     assert client.call("POST", "/adjustendpoints", b"[]", content_type).status_code == (200 if taken else 415)
 
 
-def test_records_are_given_back_as_posted(client: Client) -> None:
+def test_records_are_returned_as_posted(client: Client) -> None:
     posted = [
         a("Foo.dtk.io.", "10.0.0.9", "10.0.0.5", setIdentifier="s", recordTTL=60),
         a("bar.dtk.io", labels={"owner": "me"}, providerSpecific=[{"name": "x", "value": "y"}]),
@@ -146,7 +146,7 @@ def test_no_valid_message(client: Client, path: str, bodies: list[bytes]) -> Non
         assert len(answer.data) < 1000
 
 
-def test_a_full_body_is_read_and_one_of_brackets_is_not() -> None:
+def test_the_number_of_objects_in_a_body_is_limited() -> None:
     one = b'{"dnsName":"app-00000.dtk.io","targets":["10.0.0.1"],"recordType":"A","labels":{"owner":"me"}}'
     full = b"[" + b",".join([one] * (MAX_BODY // (len(one) + 1))) + b"]"
     assert len(full) <= MAX_BODY
@@ -159,7 +159,7 @@ def test_a_full_body_is_read_and_one_of_brackets_is_not() -> None:
 
 
 @pytest.mark.parametrize("keys", [("create", "updateNew", "delete"), ("Create", "UPDATENEW", "Delete")])
-def test_keys_count_in_any_letter_case(keys: tuple[str, str, str]) -> None:
+def test_keys_match_in_any_case(keys: tuple[str, str, str]) -> None:
     body = json.dumps({key: [a("foo.dtk.io")] for key in (*keys, "UpdateOld")}).encode()
     one = (Endpoint("foo.dtk.io", ("10.0.0.5",), "A"),)
     assert decode_changes(body) == Changes(one, one, one)
@@ -172,7 +172,7 @@ def test_null_is_empty() -> None:
 
 
 @pytest.mark.parametrize("path", ["/nope", "/records/", "/Records", "/livez", "/metrics", "/records/x"])
-def test_other_paths(client: Client, path: str) -> None:
+def test_unknown_paths_are_404(client: Client, path: str) -> None:
     assert client.call("GET", path).status_code == 404
 
 
@@ -187,13 +187,13 @@ def test_other_paths(client: Client, path: str) -> None:
         ("PATCH", "/clusterip", "GET, POST, DELETE"),
     ],
 )
-def test_other_methods(client: Client, method: str, path: str, allow: str) -> None:
+def test_unsupported_methods_are_405(client: Client, method: str, path: str, allow: str) -> None:
     answer = client.call(method, path)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == allow
 
 
-def test_a_body_over_the_limit(client: Client) -> None:
+def test_a_body_over_the_limit_is_413(client: Client) -> None:
     body = b" " * (32 * 1024 * 1024) + b"{}"
     assert client.call("POST", "/records", body).status_code == 413
     assert client.call("POST", "/domains", body).status_code == 413
@@ -216,7 +216,7 @@ def test_domains_at_run_time(client: Client, content_type: str | None) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b" ", b",", b"a..b", b'["a.b"]', b'{"a":1}', b'"', b"\xff", b"a b"])
-def test_bodies_that_are_no_domain(client: Client, body: bytes) -> None:
+def test_invalid_domains_are_400(client: Client, body: bytes) -> None:
     answer = client.call("POST", "/domains", body)
     assert answer.status_code == 400
     assert client.call("GET", "/domains").json == ["dtk.io"]
@@ -248,7 +248,7 @@ def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatc
     assert client.call("POST", "/adjustendpoints", json.dumps(large).encode()).status_code == 200
 
 
-def test_domains_that_came_by_rest_are_taken_back(client: Client) -> None:
+def test_domains_set_over_rest_can_be_deleted(client: Client) -> None:
     assert client.call("POST", "/domains", b"my.io,.a.b").status_code == 200
     assert client.apply(create=[a("x.my.io")]) == 204
     answer = client.call("DELETE", "/domains", b"My.io.")
@@ -269,7 +269,7 @@ def test_domains_that_came_by_rest_are_taken_back(client: Client) -> None:
         assert client.call("DELETE", "/domains", body).status_code == 400
 
 
-def test_a_cluster_address_that_came_by_rest_is_taken_back(client: Client) -> None:
+def test_a_cluster_address_set_over_rest_can_be_deleted(client: Client) -> None:
     client.cluster = parse_cluster_address("10.1.1.1")
     client.start()
     assert client.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
@@ -280,7 +280,7 @@ def test_a_cluster_address_that_came_by_rest_is_taken_back(client: Client) -> No
     assert client.call("GET", "/clusterip").json == ""
 
 
-def test_many_domains_at_once_or_none_of_them(client: Client) -> None:
+def test_domains_are_added_all_or_none(client: Client) -> None:
     many = [f"d{number:05}.io" for number in range(5000)]
     assert client.call("POST", "/domains", ",".join(many).encode()).status_code == 200
     assert client.call("GET", "/domains").json == ["dtk.io", *many]
@@ -372,7 +372,7 @@ def encoded(message: Any) -> bytes:
         max_size=6,
     )
 )
-def test_whatever_is_posted_nothing_breaks_and_nothing_gets_outside(calls: list[Any]) -> None:
+def test_no_request_causes_a_500_or_a_name_outside_the_domains(calls: list[Any]) -> None:
     client = Client(cluster=parse_cluster_address("192.0.2.1"))
     for (method, path), body in calls:
         answer = client.call(method, path, body)
@@ -398,13 +398,13 @@ def test_whatever_is_posted_nothing_breaks_and_nothing_gets_outside(calls: list[
     st.text(alphabet=st.characters(codec="latin-1"), max_size=60),
     st.sampled_from(["GET", "POST", "HEAD", "X"]),
 )
-def test_whatever_the_headers_say(path: str, accept: str, content_type: str, method: str) -> None:
+def test_no_header_causes_a_500(path: str, accept: str, content_type: str, method: str) -> None:
     client = Client()
     for where in (f"/{path}", "/", "/records", "/adjustendpoints"):
         assert client.call(method, where, b"{}", content_type, accept=accept).status_code < 500
 
 
-def test_calls_are_counted_and_the_last_good_one_is_timed() -> None:
+def test_calls_are_counted_and_the_last_success_is_timed() -> None:
     client = Client()
     calls = 'calls_total{{method="{}",path="{}",status="{}"}}'.format
     assert client.call("GET", "/records", accept="text/html").status_code == 406

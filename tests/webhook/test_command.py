@@ -16,7 +16,7 @@ from kube2etcd.webhook.state import FileStore, State
 from tests.webhook.fakes import Client, a
 
 
-def test_names_must_go_somewhere(tmp_path: Path) -> None:
+def test_without_a_place_to_publish_it_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere to publish"):
         check(load({}, {}), with_etcd=False)
     check(load({}, {}), with_etcd=True)
@@ -25,18 +25,18 @@ def test_names_must_go_somewhere(tmp_path: Path) -> None:
     check(load({"state_objects": "external-dns"}, {}), with_etcd=False)
 
 
-def test_there_must_be_something_to_take_names_out_of() -> None:
+def test_cleanup_needs_a_place() -> None:
     with pytest.raises(SettingsError, match="nothing is named to take names out of"):
         cleanup(load({}, {}), with_etcd=False)
 
 
-def test_the_state_lies_outside_of_the_names() -> None:
+def test_the_state_prefix_must_be_outside_the_served_keys() -> None:
     with pytest.raises(SettingsError, match="among the keys of /skydns"):
         check(load({"state_prefix": "/skydns/state"}, {}), with_etcd=True)
 
 
 @pytest.mark.parametrize("spoil", [False, True])
-def test_cleanup_takes_a_torn_block_out_too(tmp_path: Path, spoil: bool) -> None:
+def test_cleanup_removes_a_torn_block(tmp_path: Path, spoil: bool) -> None:
     hosts, kept = tmp_path / "hosts", tmp_path / "state.json"
     hosts.write_bytes(b"one\n# BEGIN kube2etcd\n10.0.0.1 a.dtk.io\n10.0.0.2 b.late.io\n10.0.0.9 printer\n")
     FileStore(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
@@ -72,7 +72,7 @@ def test_the_command_line_of_desktop_kubernetes(monkeypatch: pytest.MonkeyPatch)
     assert settings.webhook.hosts_file == "/etc/hosts"
 
 
-def test_a_hosts_file_in_no_folder_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_missing_folder_of_the_hosts_file_is_an_error(tmp_path: Path) -> None:
     settings = load({"hosts_file": str(tmp_path / "none" / "hosts")}, {})
     with pytest.raises(SettingsError, match=r"there is no folder .*none; make it, or write another"):
         serve(settings, with_etcd=False)

@@ -49,7 +49,7 @@ def endpoint(**fields: Any) -> Endpoint:
         {"record_type": "PTR", "targets": ("foo.dtk.io",)},
     ],
 )
-def test_what_is_taken(fields: Any) -> None:
+def test_accepted_endpoints(fields: Any) -> None:
     assert refusal(endpoint(**fields), DOMAINS) is None
 
 
@@ -100,7 +100,7 @@ def test_what_is_taken(fields: Any) -> None:
         ({"targets": ()}, "targets", "no targets"),
     ],
 )
-def test_what_is_skipped_and_why(fields: Any, reason: str, words: str) -> None:
+def test_refused_endpoints(fields: Any, reason: str, words: str) -> None:
     found = refusal(endpoint(**fields), DOMAINS)
     assert found is not None
     assert found.reason == reason
@@ -148,12 +148,12 @@ BOOKS = {"dns_name": "xn--bcher-kva.dtk.io"}
         ),
     ],
 )
-def test_adjusted(given: Endpoint, cluster: str, found: list[dict[str, Any]]) -> None:
+def test_adjust(given: Endpoint, cluster: str, found: list[dict[str, Any]]) -> None:
     adjusted = adjust([given], DOMAINS, parse_cluster_address(cluster) if cluster else ())
     assert list(adjusted) == [msgspec.structs.replace(given, **fields) for fields in found]
 
 
-def test_order_is_kept() -> None:
+def test_adjust_keeps_the_order() -> None:
     names = ["b.dtk.io", "x.example", "a.dtk.io"]
     given = [Endpoint(name, ("10.0.0.1",), "A") for name in names]
     assert [one.dns_name for one in adjust(given, DOMAINS, ())] == names

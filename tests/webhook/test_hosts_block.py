@@ -45,7 +45,7 @@ def written(content: bytes, wanted: list[tuple[str, str]] = WANTED) -> bytes:
         (b"10.0.0.9 a.dtk.io b.dtk.io\n", b"10.0.0.9 a.dtk.io b.dtk.io\n"),
     ],
 )
-def test_new_at_the_end_and_then_in_its_place(before: bytes, after: bytes) -> None:
+def test_the_block_is_appended_once_and_then_updated_in_place(before: bytes, after: bytes) -> None:
     assert written(before) == after
     assert written(after) == after
 
@@ -61,14 +61,14 @@ def test_line_ends_are_those_of_the_file() -> None:
     assert written(alone) == alone
 
 
-def test_a_name_on_a_line_of_the_users_is_left_to_the_user() -> None:
+def test_a_name_on_a_foreign_line_is_left_out() -> None:
     before = b"10.0.0.9 printer B.dtk.io. # mine\n# 10.0.0.9 a.dtk.io\n"
     found = Block().rewrite(before, WANTED, ours)
     assert found.left_to_others == ["b.dtk.io"]
     assert found.content == before + FIRST + b"10.0.0.1 a.dtk.io\n" + END + b"\n"
 
 
-def test_a_begin_without_end_loses_our_lines_and_nothing_else() -> None:
+def test_a_torn_block_loses_only_our_lines() -> None:
     torn = (
         b"one\n" + FIRST + b"10.0.0.1 a.dtk.io\n10.0.0.3\tc.dtk.io d.dtk.io\n10.0.0.9 printer\n"
         b"10.0.0.4 e.dtk.io\ntwo\n"
@@ -103,7 +103,7 @@ FILES = st.tuples(LINES, st.booleans()).map(lambda both: b"\n".join(both[0]) + b
 
 @LAW
 @given(FILES, st.lists(st.sampled_from(WANTED), unique=True).map(sorted))
-def test_whatever_the_file_once_is_as_good_as_twice(content: bytes, wanted: list[tuple[str, str]]) -> None:
+def test_rewrite_is_idempotent(content: bytes, wanted: list[tuple[str, str]]) -> None:
     once = written(content, wanted)
     assert written(once, wanted) == once
     assert once.count(BEGIN) == once.count(END) <= 1
@@ -111,7 +111,7 @@ def test_whatever_the_file_once_is_as_good_as_twice(content: bytes, wanted: list
 
 @LAW
 @given(FILES, st.lists(st.sampled_from(WANTED), unique=True).map(sorted))
-def test_lines_that_cannot_be_ours_stay_in_order(content: bytes, wanted: list[tuple[str, str]]) -> None:
+def test_foreign_lines_keep_their_order(content: bytes, wanted: list[tuple[str, str]]) -> None:
     def foreign(text: bytes) -> list[bytes]:
         # The last line may lack its end, which is then the file's: CR and LF in some.
         lines = [line.removesuffix(b"\r") for line in text.split(b"\n")]
@@ -142,7 +142,7 @@ def undressed(content: bytes) -> bytes:
 
 @LAW
 @given(USERS)
-def test_every_byte_of_the_users_stays(content: bytes) -> None:
+def test_foreign_bytes_are_preserved(content: bytes) -> None:
     found = written(content)
     added = undressed(found).removeprefix(content)
     assert found.startswith(content)
@@ -187,7 +187,7 @@ def test_every_owner_has_a_block_of_its_own() -> None:
     assert Block().rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
 
 
-def test_a_block_whose_name_only_begins_like_ours_is_anothers() -> None:
+def test_a_marker_that_only_begins_like_ours_is_foreign() -> None:
     theirs = b"# BEGIN kube2etcd-lab\n10.0.0.9 x.dtk.io\n# END kube2etcd-lab\n"
     assert written(theirs) == theirs + BLOCK
 

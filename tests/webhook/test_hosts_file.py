@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def test_written_once_and_not_again(path: Path) -> None:
+def test_an_equal_file_is_not_written(path: Path) -> None:
     hosts = HostsFile(path)
     assert hosts.write(WANTED, ours)
     before = path.stat()
@@ -40,7 +40,7 @@ def test_written_once_and_not_again(path: Path) -> None:
     assert os.listdir(path.parent) == ["hosts"]
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_created_when_needed(tmp_path: Path) -> None:
     hosts = HostsFile(tmp_path / "hosts")
     assert not hosts.write([], ours)
     assert not (tmp_path / "hosts").exists()
@@ -73,7 +73,7 @@ def test_a_second_hard_link_stays_one(path: Path) -> None:
     assert path.with_name("other").read_bytes() == path.read_bytes()
 
 
-def test_a_writer_that_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_keeps_changing_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bool:
         raise OSError(errno.EBUSY, "busy")
 
@@ -83,7 +83,7 @@ def test_a_writer_that_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch) 
         HostsFile(path).write(WANTED, ours)
 
 
-def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hosts")
     with pytest.raises(NotWritten, match="cannot be written"):
         HostsFile(tmp_path / "hosts").write(WANTED, ours)
@@ -102,7 +102,7 @@ def test_a_name_left_to_the_user_is_logged_once(path: Path, caplog: pytest.LogCa
     assert hosts.write(WANTED, ours)
 
 
-def test_what_was_left_by_a_process_that_was_killed_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftover_temporary_files_are_deleted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("kube2etcd.webhook.hosts.time.monotonic", lambda: now)
     left = path.with_name(".hosts.kube2etcd-abcdefgh")
@@ -198,7 +198,7 @@ def test_an_unchanged_file_is_not_read(path: Path, monkeypatch: pytest.MonkeyPat
     assert reads != []
 
 
-def test_a_change_right_after_our_write_is_put_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_right_after_our_write_is_repaired(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts, real = HostsFile(path), atomic.rewrite
 
     def overwritten(*args: Any) -> bool:
@@ -223,7 +223,7 @@ class Clock:
         return self.now
 
 
-def test_two_that_write_one_block_do_not_fight_for_ever(path: Path) -> None:
+def test_two_writers_of_one_block_stop_fighting(path: Path) -> None:
     clock = Clock()
     one, two = HostsFile(path, "me", clock), HostsFile(path, "me", clock)
     theirs = [("bar.dtk.io", "10.0.0.6")]
@@ -300,7 +300,7 @@ def test_a_line_added_before_the_write_in_place_is_not_lost(
     assert path.read_bytes().startswith(USERS + b"10.0.0.9 printer\n# BEGIN")
 
 
-def test_a_file_that_vanishes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> bool:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 

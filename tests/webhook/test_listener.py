@@ -85,7 +85,7 @@ def wires() -> Iterator[Any]:
         ("", False),
     ],
 )
-def test_who_may_call(peer: str, allowed: bool) -> None:
+def test_allowed_peers(peer: str, allowed: bool) -> None:
     networks = (
         ipaddress.ip_network("192.0.2.0/24"),
         ipaddress.ip_network("fd00::/64"),
@@ -107,7 +107,7 @@ def chunked(body: bytes) -> bytes:
     return b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
 
 
-def test_bodies_in_chunks(wires: Any) -> None:
+def test_chunked_bodies(wires: Any) -> None:
     wire = wires()
     assert statuses(wire.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(MESSAGE))) == [204]
     assert wire.names() == ["foo.dtk.io"]
@@ -214,7 +214,7 @@ def test_forwarding_headers_are_not_trusted(wires: Any, header: bytes) -> None:
     assert statuses(wires(*HERE).send(request % b"203.0.113.9")) == [204]
 
 
-def test_a_request_that_comes_drop_by_drop_ends(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trickling_request_times_out(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "ARRIVAL", 1)
     wire = wires()
     with wire.connect() as raw:
@@ -244,7 +244,7 @@ def test_too_many_connections_do_not_block_requests(wires: Any, monkeypatch: pyt
         assert statuses(wire.send(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")) == [200]
 
 
-def test_an_end_leaves_no_descriptor() -> None:
+def test_stop_closes_all_descriptors() -> None:
     before = len(os.listdir("/proc/self/fd"))
     wire = Wire()
     with wire.connect() as raw:
@@ -254,7 +254,7 @@ def test_an_end_leaves_no_descriptor() -> None:
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def test_an_answer_that_is_read_slowly_is_sent_to_its_end() -> None:
+def test_stop_finishes_a_response_that_is_read_slowly() -> None:
     wire = Wire()
     assert wire.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
     with wire.connect() as raw:

@@ -12,7 +12,7 @@ from tests.webhook.fakes import Client, a, alias
 ENDPOINT = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
 
 
-def test_before_the_state_was_read_everything_waits() -> None:
+def test_everything_is_503_before_the_state_is_read() -> None:
     client = Client()
     client.store.away = "etcd is away"
     client.start()
@@ -30,7 +30,7 @@ def test_before_the_state_was_read_everything_waits() -> None:
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
-def test_what_cannot_be_kept_is_not_taken_over() -> None:
+def test_a_change_that_cannot_be_stored_is_not_applied() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     client.store.away = "etcd is away"
@@ -47,7 +47,7 @@ def test_what_cannot_be_kept_is_not_taken_over() -> None:
     assert client.apply(create=[a("bar.dtk.io")]) == 204
 
 
-def test_what_cannot_be_written_is_not_taken_over() -> None:
+def test_a_change_that_cannot_be_published_is_not_applied() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     client.hosts.away = "the hosts file is read-only"
@@ -84,7 +84,7 @@ def test_an_unwritable_target_is_reported_before_the_first_write(monkeypatch: py
     assert client.records() == [text]
 
 
-def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
+def test_an_unwritable_hosts_file_does_not_block_keys() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     client.hosts.lines, client.hosts.away = [], "the hosts file is read-only"
@@ -97,7 +97,7 @@ def test_a_hosts_file_that_cannot_be_written_holds_up_no_keys() -> None:
     assert client.store.saves == saves, "nothing to take back"
 
 
-def test_what_cannot_be_taken_back_at_once_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_rollback_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_taken_back_at_once_is_later(monkeypatch: pytest.MonkeyPa
     assert client.records() == [a("foo.dtk.io")]
 
 
-def test_the_same_again_is_not_kept_again() -> None:
+def test_a_repeated_call_is_not_stored_again() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     saves = client.store.saves
@@ -124,7 +124,7 @@ def test_the_same_again_is_not_kept_again() -> None:
     assert client.store.saves == saves
 
 
-def test_while_in_trouble_the_same_again_is_tried_again() -> None:
+def test_a_repeated_call_retries_a_failed_store() -> None:
     client = Client()
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     client.store.away = "etcd is away"
@@ -134,7 +134,7 @@ def test_while_in_trouble_the_same_again_is_tried_again() -> None:
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
-def test_another_writers_state_is_adopted_and_the_cluster_address_of_run_time_stays() -> None:
+def test_another_writers_state_is_adopted_and_a_cluster_address_set_over_rest_stays() -> None:
     client = Client(cluster=parse_cluster_address("10.1.1.1"))
     assert client.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
     state = State({ENDPOINT.key: ENDPOINT}, (), parse_cluster_address("192.0.2.1"))
@@ -212,7 +212,7 @@ def test_without_a_hosts_file() -> None:
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
-def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
+def test_endpoints_and_refusals_are_counted() -> None:
     client = Client()
     skipped = 'skipped_endpoints_total{{reason="{}"}}'.format
     assert client.apply(create=[a("foo.dtk.io"), a("bar.dtk.io", "10.0.0.5", "x"), a("evil.io")]) == 204
@@ -227,7 +227,7 @@ def test_what_is_kept_and_what_is_skipped_is_counted() -> None:
     assert (client.metric("endpoints"), client.metric("domains")) == (1, 2)
 
 
-def test_where_another_was_first_its_state_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overtaken_call_changes_the_other_writers_state(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert client.apply(create=[a("mine.dtk.io"), a("old.dtk.io")]) == 204
     save, theirs = client.store.save, State({ENDPOINT.key: ENDPOINT})

@@ -60,7 +60,7 @@ def test_one_line_per_address_and_name_sorted() -> None:
     ]
 
 
-def test_a_chain_that_no_server_follows_has_no_address() -> None:
+def test_a_chain_that_is_too_long_has_no_address() -> None:
     links = [alias(f"a{number:02}", f"a{number + 1:02}.dtk.io") for number in range(MAX_ALIASES + 3)]
     end = a(f"a{MAX_ALIASES + 3:02}", "10.0.0.1")
     found = [name for name, _ in lines(*links, end, cluster=CLUSTER)]
@@ -69,7 +69,7 @@ def test_a_chain_that_no_server_follows_has_no_address() -> None:
 
 
 @pytest.mark.parametrize("target", ["out.example", "gone.dtk.io", "text.dtk.io"])
-def test_an_alias_to_elsewhere_is_the_cluster_or_nothing(target: str) -> None:
+def test_an_alias_to_an_unknown_target_is_the_cluster_address_or_nothing(target: str) -> None:
     text = Endpoint("text.dtk.io", ("x",), "TXT")
     assert lines(text, alias("b", target), cluster=CLUSTER) == [("b.dtk.io", "192.168.122.167")]
     assert lines(text, alias("b", target)) == []
@@ -98,11 +98,11 @@ def test_an_alias_to_an_address_is_none_here_and_in_dns() -> None:
         Endpoint("a-foo.dtk.io", ('"heritage=external-dns"',), "TXT"),
     ],
 )
-def test_bookkeeping_is_never_published(endpoint: Endpoint) -> None:
+def test_ownership_texts_are_never_published(endpoint: Endpoint) -> None:
     assert published(state(endpoint)) == [{}]
 
 
-def test_what_is_in_no_domain_is_not_in_the_hosts_file() -> None:
+def test_names_outside_the_domains_are_not_in_the_hosts_file() -> None:
     assert lines(Endpoint("x.old.io", ("10.0.0.1",), "A")) == []
 
 
@@ -116,13 +116,13 @@ def test_texts_wildcards_and_this_machine_are_not_in_the_hosts_file() -> None:
     assert host_addresses("localhost", lambda _: [local], ())[0] == ()
 
 
-def test_unusable_targets_are_passed_over() -> None:
+def test_unusable_targets_are_skipped() -> None:
     assert lines(Endpoint("b.dtk.io", ("10.0.0.1", "x"), "A")) == [("b.dtk.io", "10.0.0.1")]
     odd = Endpoint("b.dtk.io", ("a b", "c.dtk.io"), "CNAME")
     assert lines(odd, a("c", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
 
 
-def test_only_what_changes_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_changed_names_are_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
     def counted(name: str, *args: object) -> object:
@@ -179,7 +179,7 @@ def test_a_name_whose_refusal_changes_is_sent_again() -> None:
     ]
 
 
-def test_a_domain_that_goes_takes_its_lines_along() -> None:
+def test_lines_of_a_removed_domain_are_removed() -> None:
     hosts = MemoryHosts()
     publication = Publication(hosts, None, "", Conditions())
     one = state(a("b", "10.0.0.1"))

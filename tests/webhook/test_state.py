@@ -39,7 +39,7 @@ def test_one_endpoint_per_key_as_posted_last() -> None:
     assert list(state.endpoints.values()) == [a("foo.dtk.io", "10.0.0.2")]
 
 
-def test_what_cannot_be_used_is_skipped_and_the_rest_applied() -> None:
+def test_an_unusable_endpoint_is_skipped_and_the_rest_applied() -> None:
     bad = Endpoint("x" * 300 + ".dtk.io", ("10.0.0.5",), "A")
     state, remarks = State().apply(Changes(create=(bad, a("foo.dtk.io"))), DOMAINS)
     assert list(state.endpoints.values()) == [a("foo.dtk.io")]
@@ -113,7 +113,7 @@ def test_ownership_of_another_record_is_unaffected_by_a_refused_one() -> None:
     assert set(after(State(), create=(bad, *texts)).endpoints) == {one.key for one in texts}
 
 
-def test_what_was_refused_is_remembered_for_a_while() -> None:
+def test_refused_names_are_remembered_up_to_a_limit() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
     state = after(State(), create=(bad,))
     assert list(state.refused) == ["foo.dtk.io"]
@@ -142,12 +142,12 @@ WHOLE = State(
 )
 
 
-def test_there_and_back() -> None:
+def test_encoding_round_trip() -> None:
     assert decode(encode(WHOLE)) == WHOLE
     assert decode(encode(State())) == State()
 
 
-def test_the_same_state_is_the_same_bytes() -> None:
+def test_equal_states_have_equal_bytes() -> None:
     turned = State(dict(reversed(list(WHOLE.endpoints.items()))), WHOLE.domains, WHOLE.cluster)
     assert encode(turned) == encode(WHOLE)
 
@@ -195,14 +195,14 @@ def test_an_empty_state_makes_no_file(store: FileStore) -> None:
     assert not store.path.exists()
 
 
-def test_kept_and_read_again(store: FileStore) -> None:
+def test_a_saved_state_is_loaded(store: FileStore) -> None:
     store.save(STATE, 0)
     assert FileStore(store.path).load() == STATE
     assert store.path.stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
 
 
-def test_damage_while_running_is_put_right(store: FileStore) -> None:
+def test_a_damaged_file_is_rewritten(store: FileStore) -> None:
     store.save(STATE, 0)
     written = store.path.stat().st_mtime_ns
     assert store.check(STATE, 0) is STATE
@@ -224,7 +224,7 @@ def test_an_unreadable_state_is_reported_and_left_alone(store: FileStore, conten
     assert store.path.read_bytes() == content
 
 
-def test_cleared(store: FileStore) -> None:
+def test_clear_deletes_all_files(store: FileStore) -> None:
     store.save(STATE, 0)
     for _ in range(2):
         store.clear()
@@ -243,7 +243,7 @@ sys.stdin.read()
 """
 
 
-def test_a_second_process_takes_nothing_from_the_first(store: FileStore) -> None:
+def test_a_second_process_is_refused(store: FileStore) -> None:
     assert store.load() == State()
     other = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(store.path)],

@@ -38,7 +38,7 @@ def state(*names: str, target: str = "10.0.0.1") -> State:
     return State({one.key: one for one in endpoints})
 
 
-def test_what_was_saved_is_loaded_by_another() -> None:
+def test_another_store_loads_the_saved_state() -> None:
     api = FakeApi()
     kept = State(
         state("a", "b").endpoints, (Domain.parse("late.io"),), parse_cluster_address("192.0.2.1,2001:db8::1")
@@ -103,7 +103,7 @@ def test_nothing_new_is_the_same_state() -> None:
     assert store.check(kept, soon()) is kept
 
 
-def test_what_another_wrote_is_taken_over_and_a_mix_is_refused() -> None:
+def test_another_writers_objects_are_adopted_and_conflicts_refused() -> None:
     api = FakeApi()
     one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
     one.save(state("a", "b"), soon())
@@ -155,7 +155,7 @@ def test_an_unconfirmed_write_does_not_age() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "x", "-1", "9" * 16])
-def test_an_object_without_a_number_is_the_oldest(text: str | None) -> None:
+def test_an_object_without_generation_is_the_oldest(text: str | None) -> None:
     api = FakeApi()
     store = ObjectsStore(api, "dns")
     store.save(state("a"), soon())
@@ -168,7 +168,7 @@ def test_an_object_without_a_number_is_the_oldest(text: str | None) -> None:
     assert ObjectsStore(api, "dns").load() == state("a")
 
 
-def test_a_half_kept_call_is_taken_back() -> None:
+def test_a_partial_save_is_rolled_back() -> None:
     api = FakeApi()
     store = ObjectsStore(api, "dns")
     store.save(state(*"abcdefgh"), soon())
@@ -199,7 +199,7 @@ def test_a_half_kept_call_is_taken_back() -> None:
         (b'{"items":[7]}', "`int`"),
     ],
 )
-def test_no_answer_that_can_be_used(answer: bytes | Exception, hint: str) -> None:
+def test_unusable_answers(answer: bytes | Exception, hint: str) -> None:
     api = FakeApi()
     api.answer = answer
     with pytest.raises(NotStored, match=hint):
@@ -222,7 +222,7 @@ def test_an_unreadable_head_is_not_an_empty_state(damage: dict[str, Any]) -> Non
         ObjectsStore(api, "dns").load()
 
 
-def test_an_object_that_goes_while_it_is_written_is_back() -> None:
+def test_an_object_deleted_during_a_write_is_restored() -> None:
     api = FakeApi()
     store = ObjectsStore(api, "dns")
     store.save(state("a"), soon())
@@ -245,7 +245,7 @@ def everywhere(target: str) -> State:
     return state(*map(str, range(1000)), target=target)
 
 
-def test_parts_are_written_side_by_side_but_not_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_written_with_bounded_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_objects, "AT_ONCE", 8)
     api, together, inside, most = FakeApi(), threading.Barrier(8, timeout=60), set(), []
 
@@ -267,7 +267,7 @@ def test_parts_are_written_side_by_side_but_not_all_at_once(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_one_part_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+def test_a_failed_part_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     monkeypatch.setattr(state_objects, "AT_ONCE", 8)
     api = FakeApi()
     one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
@@ -295,7 +295,7 @@ def test_one_part_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lo
 
 @LAW
 @given(st.data())
-def test_what_strangers_delete_is_back_and_nothing_is_lost(data: st.DataObject) -> None:
+def test_deleted_objects_are_restored_without_loss(data: st.DataObject) -> None:
     """Two webhooks and somebody who deletes objects at any moment: all of the state is there in the end."""
     api = FakeApi()
     wanted = state(*"abcdefgh")
