@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import structs
 
-from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
     ApplyResult,
     Batch,
@@ -190,7 +190,7 @@ class V2Store(KeyStore):
         EtcdUnavailable also where others removed a directory, which is one event for all that was in it.
         """
         connection, following = self._connection, start_revision
-        _not_lost(following, connection.get(self._tree.prefix).index)
+        connection.get(self._tree.prefix).since(following - 1)
         yield WatchBatch(following - 1)
         while not stop.is_set():
             first, events = self._own_since(following)
@@ -201,8 +201,8 @@ class V2Store(KeyStore):
             while not connection.done(polled):
                 if stop.is_set():
                     return
-            reply = polled.result()
-            _not_lost(first, reply.index)
+            # It would wait in silence until it gets there.
+            reply = polled.result().since(first - 1)
             following, events = max(first, reply.index + 1), ()
             # A poll looks through etcd's memory of a thousand events first, hidden ones included; what comes
             # later passes hidden ones over.  So a later event only says that it is time to look through the
@@ -344,14 +344,6 @@ class V2Store(KeyStore):
                 if len(self._own) > _OWN_WRITES:
                     del self._own[next(iter(self._own))]
         return reply
-
-
-def _not_lost(following: int, at: int) -> None:
-    """EtcdCompacted where etcd, at index ``at``, has not got as far as we have: it would wait in silence."""
-    if at < following - 1:
-        raise EtcdCompacted(
-            f"etcd's index went back from {following - 1} to {at}, its data is lost: read a new snapshot"
-        )
 
 
 def health(settings: EtcdSettings, server: str) -> ServerHealth:

@@ -100,22 +100,9 @@ class _Server:
     endpoint: EtcdServer
     pool: urllib3.HTTPConnectionPool
     headers: dict[str, str]
+    timeout: float
 
-    @classmethod
-    def of(cls, endpoint: EtcdServer, settings: EtcdSettings) -> _Server:
-        """Read the TLS files (OSError) and the password file (EtcdUnauthenticated); sends nothing yet."""
-        verify, cert = settings.tls_files() if endpoint.tls else (True, None)
-        # As bytes: requests would encode text as Latin-1.
-        auth = settings.user and (settings.user.encode(), settings.password().encode())
-        request = requests.Request("GET", str(endpoint), auth=auth or None).prepare()
-        adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
-        pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
-        assert isinstance(pool, urllib3.HTTPConnectionPool)
-        return cls(endpoint, pool, dict(request.headers))
-
-    def ask(
-        self, method: str, url: str, params: Mapping[str, str], value: bytes | None, timeout: float
-    ) -> Reply:
+    def ask(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
         """One request; etcd's reply, or an error of ours for anything else."""
         body, headers, response = None, self.headers, None
         if value is not None:
@@ -129,7 +116,7 @@ class _Server:
                 headers=headers,
                 retries=False,
                 redirect=False,
-                timeout=timeout,
+                timeout=self.timeout,
                 preload_content=False,
             )
             content = response.read()
@@ -212,10 +199,9 @@ class V2Connection(Failover[_Server]):
             while window:
                 yield self._first(window)
         finally:
-            with contextlib.suppress(EtcdUnavailable):
-                for future in window:
-                    while not self.done(future):
-                        pass
+            while window:
+                with contextlib.suppress(EtcdError):
+                    self._first(window)
 
     def close(self) -> None:
         """Whatever is under way fails as EtcdUnavailable for its caller, at once."""
@@ -229,14 +215,22 @@ class V2Connection(Failover[_Server]):
         return future.result()
 
     def _connect(self, endpoint: EtcdServer) -> _Server:
-        return _Server.of(endpoint, self.settings)
+        settings = self.settings
+        verify, cert = settings.tls_files() if endpoint.tls else (True, None)
+        # As bytes: requests would encode text as Latin-1.
+        auth = (settings.user.encode(), settings.password().encode()) if settings.user is not None else None
+        request = requests.Request("GET", str(endpoint), auth=auth).prepare()
+        adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
+        pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
+        assert isinstance(pool, urllib3.HTTPConnectionPool)
+        return _Server(endpoint, pool, dict(request.headers), settings.timeout)
 
     def _send(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
         renewed = self.settings.user is None
         while True:
             server = self.current()
             try:
-                return server.ask(method, url, params, value, self.settings.timeout)
+                return server.ask(method, url, params, value)
             except EtcdUnauthenticated:
                 if renewed:
                     raise

@@ -305,25 +305,6 @@ def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2S
         applying.join(5)
 
 
-def test_a_late_event_sends_the_watch_back_to_the_memory_of_etcd(server: Server, store: V2Store) -> None:
-    """While a poll waits, hidden keys may change unseen before the event that ends it."""
-
-    def answer(_: str, __: str, params: dict[str, str]) -> Told:
-        if "wait" not in params:
-            return 200, {}
-        if params["waitIndex"] == "11" and server.index == 10:
-            server.later = 13
-            return 200, file("/skydns/a", 13)
-        return 200, file("/skydns/b", 12) if params["waitIndex"] <= "12" else file("/skydns/a", 13)
-
-    server.answer = answer
-    told: Iterator[WatchBatch] = store.watch(11, threading.Event())
-    assert [next(told) for _ in range(2)] == [WatchBatch(10), WatchBatch(10)]
-    third, fourth = next(told), next(told)
-    assert [one.revision for one in (third, fourth)] == [12, 13]
-    assert [event.key for one in (third, fourth) for event in one.events] == [b"/skydns/b", b"/skydns/a"]
-
-
 def test_own_writes_are_delivered_without_asking_etcd(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, params: dict[str, str]) -> Told:
         if method == "GET":

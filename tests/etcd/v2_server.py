@@ -23,8 +23,6 @@ class Server:
         self.answer: Callable[[str, str, dict[str, str]], Told] = lambda *_: (200, {})
         self.asked: list[Request] = []
         self.index = 10
-        # What the index is from the next answer on.
-        self.later = 0
         self.credentials: list[str | None] = []
         server = self
 
@@ -39,10 +37,9 @@ class Server:
                 server.asked.append((self.command, path, params))
                 server.credentials.append(self.headers.get("Authorization"))
                 status, told = server.answer(self.command, path, {**params, "body": body.decode()})
-                index, server.index = server.index, max(server.index, server.later)
                 content = told if isinstance(told, bytes) else json.dumps(told).encode()
                 self.send_response(status)
-                self.send_header("X-Etcd-Index", str(index))
+                self.send_header("X-Etcd-Index", str(server.index))
                 self.send_header("Content-Length", str(len(content)))
                 if 300 <= status < 400:
                     self.send_header("Location", "http://127.0.0.1:1/")
