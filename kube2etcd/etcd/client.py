@@ -242,18 +242,47 @@ def _turn(error: EtcdError) -> int:
 
 # -- what a failure means
 
-# etcd reports most faults of authentication as INVALID_ARGUMENT, so its words decide.  With these the token
-# predates a restart or a change of roles: a new one helps.
+# With these words the token predates a restart or a change of roles: a new one helps.
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
-_AUTHENTICATION = (*_STALE_TOKEN, "user name is empty", "authentication failed")
+_UNAUTHENTICATED = (
+    EtcdUnauthenticated,
+    "does not accept our user ({asked}): check the etcd user and its password file",
+)
+_Meaning: TypeAlias = tuple[type[EtcdError], str]
 
-_REFUSED = {
-    "INVALID_ARGUMENT": "it is malformed or too large for the server's limits",
-    "FAILED_PRECONDITION": "the server is not set up for it",
-    "NOT_FOUND": "its subject does not exist",
-    "ALREADY_EXISTS": "its subject exists already",
-    "UNIMPLEMENTED": "the server does not know it; check that this is etcd 3.4 or newer",
+# etcd reports most faults of authentication as INVALID_ARGUMENT, so its words decide first.
+_BY_WORDS: dict[str, _Meaning] = {
+    **dict.fromkeys((*_STALE_TOKEN, "user name is empty", "authentication failed"), _UNAUTHENTICATED),
+    "space exceeded": (
+        EtcdNoSpace,
+        "has no space left and takes no writes ({what}): compact and defragment it or raise its quota, then"
+        " disarm the NOSPACE alarm",
+    ),
+    # It expired while we were held up: a new one helps.
+    "lease not found": (EtcdUnavailable, "no longer knows our lease ({what}): it has ended in the meantime"),
+    "larger than max": (EtcdRefused, "refuses the request ({asked}): it is too large"),
 }
+_BY_CODE: dict[str, _Meaning] = {
+    "UNAUTHENTICATED": _UNAUTHENTICATED,
+    "OUT_OF_RANGE": (EtcdCompacted, "no longer has that revision ({asked}): read a new snapshot"),
+    "PERMISSION_DENIED": (
+        EtcdRefused,
+        "denies it ({asked}): give the etcd user a role that may read and write here",
+    ),
+    "INVALID_ARGUMENT": (
+        EtcdRefused,
+        "refuses the request ({asked}): it is malformed or too large for the server's limits",
+    ),
+    "FAILED_PRECONDITION": (EtcdRefused, "is not set up for the request ({asked})"),
+    "NOT_FOUND": (EtcdRefused, "refuses the request ({asked}): its subject does not exist"),
+    "ALREADY_EXISTS": (EtcdRefused, "refuses the request ({asked}): its subject exists already"),
+    "UNIMPLEMENTED": (EtcdRefused, "does not know the request ({asked}): check that it is etcd 3.4 or newer"),
+    "DEADLINE_EXCEEDED": (EtcdSilent, "did not answer in time ({what}): check its load and its disk"),
+    "CANCELLED": (EtcdUnavailable, "was not waited for ({what}), the request is cancelled: try again"),
+    "UNAVAILABLE": (EtcdUnavailable, "cannot be reached ({asked}): check that it runs and the URL is right"),
+}
+# UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault.
+_ITS_FAULT: _Meaning = (EtcdUnavailable, "failed ({what}: {code} {words}): see its log")
 
 
 def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
@@ -266,38 +295,10 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
     words = words.rpartition("Failed to connect to remote host: ")[2]
     words = words.removeprefix("etcdserver: ").strip().rstrip(".;")
     words = words if len(words) <= 200 else f"{words[:199]}…"
-    lower, where = details.lower(), f"etcd at {server}"
-    if any(fault in lower for fault in _AUTHENTICATION) or code == "UNAUTHENTICATED":
-        return EtcdUnauthenticated(
-            f"{where} does not accept our user ({what}: {words}): check the etcd user and its password file"
-        )
-    if "space exceeded" in lower:
-        return EtcdNoSpace(
-            f"{where} has no space left and takes no writes ({what}): compact and defragment it or raise its"
-            " quota, then disarm the NOSPACE alarm"
-        )
-    if code == "OUT_OF_RANGE":
-        return EtcdCompacted(f"{where} no longer has that revision ({what}: {words}): read a new snapshot")
-    if code == "PERMISSION_DENIED":
-        return EtcdRefused(
-            f"{where} denies it ({what}: {words}): give the etcd user a role that may read and write here"
-        )
-    if code == "NOT_FOUND" and "lease not found" in lower:
-        # It expired while we were held up: a new one helps.
-        return EtcdUnavailable(f"{where} no longer knows our lease ({what}): it has ended in the meantime")
-    if code in _REFUSED or (code == "RESOURCE_EXHAUSTED" and "larger than max" in lower):
-        reason = _REFUSED.get(code, "it is too large")
-        return EtcdRefused(f"{where} refuses the request ({what}: {words}): {reason}")
-    if code == "DEADLINE_EXCEEDED":
-        return EtcdSilent(f"{where} did not answer in time ({what}): check its load and its disk")
-    if code == "CANCELLED":
-        return EtcdUnavailable(f"the request to {where} was cancelled ({what}): try again")
-    if code == "UNAVAILABLE":
-        return EtcdUnavailable(
-            f"{where} cannot be reached ({what}: {words}): check that it runs and the URL is right"
-        )
-    # UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault.
-    return EtcdUnavailable(f"{where} failed ({what}: {code} {words}): see its log")
+    said = (known for part, known in _BY_WORDS.items() if part in details.lower())
+    kind, text = next(said, _BY_CODE.get(code, _ITS_FAULT))
+    asked = f"{what}: {words}"
+    return kind(f"etcd at {server} {text.format(what=what, code=code, words=words, asked=asked)}")
 
 
 def is_stale_token(details: str) -> bool:

@@ -102,7 +102,7 @@ _LEAST_PAGE = 256
 
 
 class Patience:
-    """RangePage size and pieces in flight, so that answers arrive within the timeout (seconds).
+    """Page size and pieces in flight, such that answers arrive within the timeout (seconds).
 
     Eight pieces of megabytes each are more than a slow line carries within one request's timeout.
     """
