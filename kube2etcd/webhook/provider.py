@@ -213,7 +213,11 @@ class Publication:
             self.relist.clear()
             names = {*self._index.names(), *current.state.refused}
         self._unpublished = set()
-        self._publish(current, {name: self._object(name, current.state) for name in names}, relist)
+        try:
+            self._publish(current, {name: self._object(name, current.state) for name in names}, relist)
+        except Exception:
+            self.relist.set()  # nobody knows what was sent
+            raise
 
     def _object(self, name: str, state: State) -> DnsEndpoint | None:
         endpoints, why = self._of(name), state.refused.get(name)

@@ -1,5 +1,7 @@
 """State to hosts file lines and names for the reconciler."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from kube2etcd.external import Domain, Endpoint, parse_cluster_address
@@ -187,3 +189,20 @@ def test_lines_of_a_removed_domain_are_removed() -> None:
         publication.update(Effective(one, domains, ()))
         publication.write_hosts()
         assert len(hosts.lines) == expected
+
+
+def test_names_that_could_not_be_sent_are_sent_again() -> None:
+    sent: list[tuple[list[str], bool]] = []
+
+    def publish(_current: Effective, names: Mapping[str, object], relist: bool) -> None:
+        sent.append((sorted(names), relist))
+        assert len(sent) != 2, "it fails once"
+
+    publication = Publication(None, publish, "", Conditions())
+    publication.update(Effective(state(a("b", "10.0.0.1")), DOMAINS, ()))
+    publication.publish()
+    publication.update(Effective(state(a("b", "10.0.0.1"), a("c", "10.0.0.1")), DOMAINS, ()))
+    with pytest.raises(AssertionError):
+        publication.publish()
+    publication.publish()
+    assert sent == [(["b.dtk.io"], True), (["c.dtk.io"], False), (["b.dtk.io", "c.dtk.io"], True)]
