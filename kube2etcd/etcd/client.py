@@ -1,7 +1,7 @@
 """gRPC client of etcd's v3 API; the only module that imports ``etcd3`` and ``grpc``.
 
-``etcd3`` provides the channel and stubs.  Added here: failover between servers, reloaded credentials, token
-renewal, a timeout for each request, and errors by what the caller can do.
+``etcd3`` makes the channel.  Added here: its options, token renewal, a timeout for each request, and
+errors by what the caller can do.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from kube2etcd.etcd.wire import Message, rpc
 wire.install()  # before etcd3 is imported for the first time
 
 import etcd3  # noqa: E402
-
-__all__ = ["EtcdConnection", "EtcdSettings", "Pending"]
 
 log = logging.getLogger(__name__)
 

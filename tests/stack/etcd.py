@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import requests
 
-from kube2etcd.etcd.client import EtcdConnection, EtcdSettings
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.servers import EtcdSettings
 from tests.stack.certificates import Authority, KeyPair
 from tests.stack.process import LOOPBACK, Context, Server, finished, free_port, http, wait_for
 

@@ -11,7 +11,8 @@ import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
-from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
+from kube2etcd.etcd.client import EtcdConnection, Pending
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.harness import SLOW, Authority, Binaries, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
 

@@ -10,7 +10,8 @@ import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
-from kube2etcd.etcd.client import EtcdConnection, EtcdSettings, Pending
+from kube2etcd.etcd.client import EtcdConnection, Pending
+from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.sync import follower as follower_module
