@@ -29,7 +29,7 @@ from skydns_compat.names import REVERSE, Address, Name
 if TYPE_CHECKING:
     from kube2etcd.etcd.election import Election
     from kube2etcd.inspect.readers import Reader
-    from skydns_compat.layout_skydns import ServerSettings
+    from skydns_compat.skydns import ServerSettings
 
 #: Prefix of election keys.
 ELECTIONS = "/kube2etcd"
@@ -73,7 +73,7 @@ def layout(settings: Settings) -> Layout:
     """The keys as their reader wants them."""
     if not _skydns_reads(settings):
         return Layout(settings.etcd.prefix, settings.owner_id)
-    from skydns_compat.layout_skydns import SkydnsLayout
+    from skydns_compat.skydns import SkydnsLayout
 
     empty = ("svc", "dns") if pods(settings) == "disabled" else ("svc", "dns", "pod")
     return SkydnsLayout(settings.etcd.prefix, settings.owner_id, _skydns_settings(settings), empty)
@@ -89,7 +89,7 @@ def _skydns_settings(settings: Settings) -> ServerSettings | None:
     given = settings.skydns
     if not given.config:
         return None
-    from skydns_compat.layout_skydns import ServerSettings
+    from skydns_compat.skydns import ServerSettings
 
     listen = given.dns_addr
     if listen is not None and not listen.host:

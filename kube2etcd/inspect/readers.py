@@ -12,12 +12,11 @@ import msgspec
 
 from kube2etcd.inspect.records import Row
 from skydns_compat.corefile import Block
-from skydns_compat.layout_skydns import CONFIG
 from skydns_compat.names import REVERSE, Name
 from skydns_compat.reader import WILDCARDS, Answer, Entries, answer
 from skydns_compat.reader_served import served_answer
-from skydns_compat.reader_skydns import NDOTS, skydns_answer
 from skydns_compat.records import Alias
+from skydns_compat.skydns import CONFIG, NDOTS, skydns_answer
 
 #: A server that is asked: (name, type) -> its answer.
 Asked: TypeAlias = Callable[[Name, str], Answer]

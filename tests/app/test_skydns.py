@@ -13,8 +13,8 @@ from kube2etcd.app.offline import from_files
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.explain import Explainer, question_name
 from kube2etcd.settings import Settings, load
-from skydns_compat.layout_skydns import SkydnsLayout
 from skydns_compat.names import Name
+from skydns_compat.skydns import SkydnsLayout
 
 HUNT = """
 - {apiVersion: v1, kind: Namespace, metadata: {name: any}}

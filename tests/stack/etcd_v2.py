@@ -8,7 +8,7 @@ import requests
 
 from skydns_compat.names import Name
 from skydns_compat.reader import WILDCARDS, Answer
-from skydns_compat.reader_skydns import skydns_answer
+from skydns_compat.skydns import skydns_answer
 from tests.stack.etcd import Etcd, EtcdTls
 
 #: What the bridge notes below its prefix; the rest of what is there is for SkyDNS.

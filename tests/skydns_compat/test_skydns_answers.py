@@ -9,7 +9,7 @@ import pytest
 
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer, Rr
-from skydns_compat.reader_skydns import skydns_answer
+from skydns_compat.skydns import skydns_answer
 
 ZONE = Name.parse("cluster.local")
 V: dict[str, object] = {"priority": 65536, "ttl": 30}

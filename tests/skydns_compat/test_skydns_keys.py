@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.zones.cluster import ClusterZone
-from skydns_compat.layout_skydns import ServerSettings, SkydnsLayout
 from skydns_compat.message import Message, decode
 from skydns_compat.names import Name, parse_address, reverse_name
 from skydns_compat.reader import Answer
-from skydns_compat.reader_skydns import skydns_answer
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Text
+from skydns_compat.skydns import ServerSettings, SkydnsLayout, skydns_answer
 from tests.skydns_compat.test_layout import neighbours, promised
 from tests.strategies import LAW, Present, clusters
 
