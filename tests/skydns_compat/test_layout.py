@@ -26,17 +26,37 @@ from tests.zones.published import publish, stored
 ZONE = Name.parse("cluster.local")
 RULES = blocks(CorefileSettings(ZONE, pods="verified", upstream="none"))
 TYPES = ("A", "AAAA", "CNAME", "SRV", "TXT", "PTR")
+WEB = Name.parse("web.shop.svc.cluster.local")
+A1, A2, A6 = (parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1"))
+
+Keys = dict[bytes, bytes]
 
 
-def promised(cluster: Present, how: ClusterZone) -> tuple[list[list[Record]], list[Record]]:
-    """The records of each unit, and the PTR records that nobody contests; Pods may share a name."""
+def written(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys, dict[Name, list[Record]]]:
+    """The keys of a cluster, each about a name of its records, and these by name.
+
+    Of PTR records those that nobody contests; without Pods, of which two may share a name.
+    """
+    how = ClusterZone(ZONE, endpoint_names=endpoint_names, pods="verified", dns_server_ips=(A2,))
     store = stored(*(one for one in cluster.values() if not isinstance(one, Pod)))
     units = [how.own(), *(how.publish(unit, store) for unit in store.units())]
     pointers: dict[Name, Record] = {}
-    for unit in units:
-        for record in unit.pointers:
-            pointers.setdefault(record.name, record)
-    return [unit.records for unit in units], list(pointers.values())
+    for pointer in (one for unit in units for one in unit.pointers):
+        pointers.setdefault(pointer.name, pointer)
+    keys: Keys = {}
+    everything: dict[Name, list[Record]] = {}
+    for records in [*(unit.records for unit in units), *([one] for one in pointers.values())]:
+        made = layout.entries(records, ZONE)
+        assert not keys.keys() & made.keys()
+        keys |= made
+        names = {record.name for record in records}
+        for found in map(layout.name, made):
+            assert found is not None
+            # Endpoints of a named port lie below the port's name.
+            assert found in names or Name(found.labels[1:]) in names or found == ZONE.child("apex", "dns")
+        for record in records:
+            everything.setdefault(record.name, []).append(record)
+    return keys, everything
 
 
 def expected(records: list[Record], qtype: str) -> set[str]:
@@ -50,16 +70,25 @@ def without_weight(answer: Rr) -> str:
     return f"{answer.ttl} {priority} {port} {target}" if target else f"{answer.ttl} {answer.data}"
 
 
-def check(units: list[list[Record]], how: ClusterZone) -> None:
-    layout = Layout()
-    keys: dict[bytes, bytes] = {}
-    everything: dict[Name, list[Record]] = {}
-    for records in units:
-        made = layout.entries(records, how.name)
-        assert not keys.keys() & made.keys()
-        keys.update(made)
-        for record in records:
-            everything.setdefault(record.name, []).append(record)
+def neighbours(names: Iterable[Name]) -> Iterator[Name]:
+    """Names that could be there and are not, unless a record has them."""
+    services = ZONE.child("svc")
+    for namespace in (*NAMESPACES, "gone"):
+        yield Name((namespace, *services.labels))
+        for service in (*SERVICES, "gone"):
+            name = Name((service, namespace, *services.labels))
+            yield name
+            yield from (Name((label, *name.labels)) for label in ("gone", "ep1", "_quic"))
+            yield from (Name((port, "_tcp", *name.labels)) for port in ("_gone", "_http"))
+    for name in names:
+        if name.below(services) and len(name.labels) > len(services.labels) + 1:
+            yield Name(("gone", *name.labels))
+
+
+@LAW
+@given(clusters(), st.sampled_from(["headless", "all"]))
+def test_reader_answers_exactly_the_records(cluster: Present, endpoint_names: str) -> None:
+    keys, everything = written(Layout(), cluster, endpoint_names)
     entries = Entries(keys)
     for name, records in everything.items():
         alias = any(isinstance(record.data, Alias) for record in records)
@@ -81,33 +110,6 @@ def check(units: list[list[Record]], how: ClusterZone) -> None:
             assert served_answer(entries, RULES, name, qtype) == Answer("NXDOMAIN"), (str(name), qtype)
 
 
-def neighbours(names: Iterable[Name]) -> Iterator[Name]:
-    """Names that could be there and are not, unless a record has them."""
-    services = ZONE.child("svc")
-    for namespace in (*NAMESPACES, "gone"):
-        yield Name((namespace, *services.labels))
-        for service in (*SERVICES, "gone"):
-            name = Name((service, namespace, *services.labels))
-            yield name
-            yield from (Name((label, *name.labels)) for label in ("gone", "ep1", "_quic"))
-            yield from (Name((port, "_tcp", *name.labels)) for port in ("_gone", "_http"))
-    for name in names:
-        if name.below(services) and len(name.labels) > len(services.labels) + 1:
-            yield Name(("gone", *name.labels))
-
-
-@LAW
-@given(clusters(), st.sampled_from(["headless", "all"]))
-def test_reader_answers_exactly_the_records(cluster: Present, endpoint_names: str) -> None:
-    how = ClusterZone(
-        ZONE, pods="verified", endpoint_names=endpoint_names, dns_server_ips=(parse_address("10.0.0.10"),)
-    )
-    units, pointers = promised(cluster, how)
-    check([*units, *([one] for one in pointers)], how)
-
-
-WEB = Name.parse("web.shop.svc.cluster.local")
-A1, A2, A6 = (parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1"))
 S = "/skydns/local/cluster/svc/shop/web"
 
 
@@ -236,19 +238,6 @@ def test_prefix(prefix: str) -> None:
 @given(NAMES, st.sampled_from(["", "T", "10-0-0-1-H", "A"]))
 def test_keys_lead_back_to_names(name: Name, leaf: str) -> None:
     assert Layout().name(Layout().key(name, leaf)) == name
-
-
-@LAW
-@given(clusters())
-def test_every_key_leads_to_a_name_of_its_records(cluster: Present) -> None:
-    layout = Layout()
-    for records in promised(cluster, ClusterZone(ZONE))[0]:
-        names = {record.name for record in records}
-        for key in layout.entries(records, ZONE):
-            found = layout.name(key)
-            assert found is not None
-            # Endpoints of a named port lie below the port's name.
-            assert found in names or Name(found.labels[1:]) in names or str(found).startswith("apex.dns.")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.message import Message, decode
 from skydns_compat.names import Name, parse_address, reverse_name
 from skydns_compat.reader import Answer
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Text
 from skydns_compat.skydns import ServerSettings, SkydnsLayout, skydns_answer
-from tests.skydns_compat.test_layout import neighbours, promised
+from tests.skydns_compat.test_layout import neighbours, written
 from tests.strategies import LAW, Present, clusters
 
 ZONE = Name.parse("cluster.local")
@@ -55,21 +54,25 @@ def a_cluster(layout: SkydnsLayout) -> dict[bytes, bytes]:
 # --- The law ---------------------------------------------------------------------------------------
 
 
-def check(units: Iterable[list[Record]]) -> None:
-    keys: dict[bytes, bytes] = {}
-    everything: dict[Name, list[Record]] = {}
-    for records in units:
-        written = SkydnsLayout().entries(records, ZONE)
-        assert not keys.keys() & written.keys()
-        keys.update(written)
-        for record in records:
-            # A port without a number is nothing to SkyDNS, not even a share of the weights.
-            if not isinstance(record.data, Port) or record.data.port != NO_PORT:
-                everything.setdefault(record.name, []).append(record)
+def assert_tree(keys: Iterable[bytes]) -> None:
+    """No key is a directory of another: etcd's v2 API would refuse it."""
+    ordered = sorted(keys)
+    directories = {key[: at + 1] for key in ordered for at in range(len(key)) if key[at : at + 1] == b"/"}
+    assert not {key + b"/" for key in ordered} & directories
+
+
+@LAW
+@given(clusters(), st.sampled_from(["headless", "all"]))
+def test_reader_answers_exactly_what_it_can_of_the_records(cluster: Present, endpoint_names: str) -> None:
+    keys, everything = written(SkydnsLayout(), cluster, endpoint_names)
     assert_tree(keys)
     for name, records in everything.items():
         if "any" in name.labels:
             continue  # stands for every label in SkyDNS, and nothing can rename it there
+        if all(isinstance(one.data, Port) and one.data.port == NO_PORT for one in records):
+            # A port without a number is nothing to SkyDNS, not even a share of the weights.
+            assert skydns_answer(keys, ZONE, name, "SRV") == Answer("NXDOMAIN")
+            continue
         if name.labels[-1] == "arpa":
             assert said(keys, name, "PTR") == {str(one.data) for one in records}
             continue
@@ -93,32 +96,6 @@ def check(units: Iterable[list[Record]]) -> None:
     for name in (one for one in {*neighbours(everything)} - above if "any" not in one.labels):
         for qtype in ("A", "AAAA", "SRV", "TXT", "CNAME"):
             assert skydns_answer(keys, ZONE, name, qtype) == Answer("NXDOMAIN"), (str(name), qtype)
-
-
-def assert_tree(keys: Iterable[bytes]) -> None:
-    """No key is a directory of another: etcd's v2 API would refuse it."""
-    ordered = sorted(keys)
-    directories = {key[: at + 1] for key in ordered for at in range(len(key)) if key[at : at + 1] == b"/"}
-    assert not {key + b"/" for key in ordered} & directories
-
-
-@LAW
-@given(clusters(), st.sampled_from(["headless", "all"]))
-def test_reader_answers_exactly_what_it_can_of_the_records(cluster: Present, endpoint_names: str) -> None:
-    how = ClusterZone(
-        ZONE, pods="verified", endpoint_names=endpoint_names, dns_server_ips=(parse_address("10.0.0.10"),)
-    )
-    units, pointers = promised(cluster, how)
-    check([*units, *([one] for one in pointers)])
-
-
-@LAW
-@given(clusters())
-def test_every_key_leads_to_a_name_of_its_records(cluster: Present) -> None:
-    layout = SkydnsLayout()
-    for records in promised(cluster, ClusterZone(ZONE))[0]:
-        names = {record.name for record in records}
-        assert {layout.name(key) for key in layout.entries(records, ZONE)} <= names
 
 
 # --- The keys --------------------------------------------------------------------------------------
