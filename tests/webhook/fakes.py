@@ -182,6 +182,12 @@ class Client:
         environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
         return TestResponse(*run_wsgi_app(self.application, environ), request=Request(environ))
 
+    def ask(self, call: str, body: bytes = b"") -> tuple[int, Any]:
+        """Status and JSON of a call such as ``GET /domains``, with a body as `curl -d` sends it."""
+        method, path = call.split()
+        answer = self.call(method, path, body, "application/x-www-form-urlencoded")
+        return answer.status_code, answer.json
+
     def metric(self, name: str) -> float | None:
         """The number behind a sample as it stands on the page; None where it is not there."""
         for line in self.metrics.page().decode().splitlines():

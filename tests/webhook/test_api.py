@@ -249,35 +249,22 @@ def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatc
 
 
 def test_domains_set_over_rest_can_be_deleted(client: Client) -> None:
-    assert client.call("POST", "/domains", b"my.io,.a.b").status_code == 200
+    assert client.ask("POST /domains", b"my.io,.a.b") == (200, ["dtk.io", "my.io", ".a.b"])
     assert client.apply(create=[a("x.my.io")]) == 204
-    answer = client.call("DELETE", "/domains", b"My.io.")
-    assert (answer.status_code, answer.json) == (200, ["dtk.io", ".a.b"])
-    assert client.call("DELETE", "/domains", b"never.there").status_code == 200
+    assert client.ask("DELETE /domains", b"My.io.") == (200, ["dtk.io", ".a.b"])
+    assert client.ask("DELETE /domains", b"never.there") == (200, ["dtk.io", ".a.b"])
     assert client.hosts.lines == []
     # It can be deleted, and not created again.
     assert client.records() == [a("x.my.io")]
     assert client.apply(delete=[a("x.my.io")]) == 204
     assert client.apply(create=[a("x.my.io")]) == 204
     assert client.records() == []
-    answer = client.call("DELETE", "/domains", b"dtk.io,.a.b")
-    assert (answer.status_code, "--domains" in answer.json["error"]) == (400, True)
-    assert client.call("GET", "/domains").json == ["dtk.io"]
+    status, answer = client.ask("DELETE /domains", b"dtk.io,.a.b")
+    assert (status, "--domains" in answer["error"]) == (400, True)
     client.start()
-    assert client.call("GET", "/domains").json == ["dtk.io"]
+    assert client.ask("GET /domains") == (200, ["dtk.io"])
     for body in (b"", b" , ", b"a b"):
-        assert client.call("DELETE", "/domains", body).status_code == 400
-
-
-def test_a_cluster_address_set_over_rest_can_be_deleted(client: Client) -> None:
-    client.cluster = parse_cluster_address("10.1.1.1")
-    client.start()
-    assert client.call("POST", "/clusterip", b"192.0.2.1").status_code == 200
-    answer = client.call("DELETE", "/clusterip")
-    assert (answer.status_code, answer.json) == (200, "10.1.1.1")
-    client.cluster = ()
-    client.start()
-    assert client.call("GET", "/clusterip").json == ""
+        assert client.ask("DELETE /domains", body)[0] == 400
 
 
 def test_domains_are_added_all_or_none(client: Client) -> None:
@@ -304,17 +291,21 @@ def test_domains_that_cannot_be_served_are_refused(client: Client, domain: str, 
 
 
 def test_the_cluster_address_at_run_time(client: Client) -> None:
-    assert client.call("GET", "/clusterip").json == ""
-    assert client.call("POST", "/clusterip", b"192.0.2.1", "text/plain").status_code == 200
-    assert client.call("POST", "/clusterip", b"192.0.2.1,fd00::1", None).status_code == 200
-    assert client.call("GET", "/clusterip").json == "192.0.2.1,fd00::1"
+    assert client.ask("GET /clusterip") == (200, "")
+    assert client.ask("POST /clusterip", b"192.0.2.1") == (200, "192.0.2.1")
+    assert client.ask("POST /clusterip", b"192.0.2.1,fd00::1") == (200, "192.0.2.1,fd00::1")
     for body in (b"", b"x", b"10.0.0.1/8", b"\xff"):
-        assert client.call("POST", "/clusterip", body).status_code == 400
+        assert client.ask("POST /clusterip", body)[0] == 400
     client.start()
-    assert client.call("GET", "/clusterip").json == "192.0.2.1,fd00::1"
+    assert client.ask("GET /clusterip") == (200, "192.0.2.1,fd00::1")
     client.cluster = parse_cluster_address("10.1.1.1")
     client.start()
-    assert client.call("GET", "/clusterip").json == "10.1.1.1"
+    assert client.ask("GET /clusterip") == (200, "10.1.1.1")
+    assert client.ask("POST /clusterip", b"192.0.2.1") == (200, "192.0.2.1")
+    assert client.ask("DELETE /clusterip") == (200, "10.1.1.1")
+    client.cluster = ()
+    client.start()
+    assert client.ask("GET /clusterip") == (200, "")
 
 
 def test_an_internal_error_is_a_500(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
