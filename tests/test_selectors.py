@@ -2,7 +2,7 @@
 
 import pytest
 
-from kube2etcd.settings.selectors import EVERYTHING, InvalidSelector, Selector
+from kube2etcd.settings.values import EVERYTHING, InvalidSelector, Selector
 
 LABELS = {"env": "staging", "tenant": "b", "empty": "", "example.com/tier": "web"}
 

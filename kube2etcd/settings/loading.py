@@ -116,20 +116,19 @@ class _Sources:
         # Where there is none, a start need not import PyYAML.
         from kube2etcd.documents import Unreadable, read_documents
 
+        trees, wrong = [], ""
         try:
             trees = [one for one in read_documents(file.read_bytes()) if one is not None]
         except OSError as error:
-            self.faults.append(f"--config: {file} cannot be read: {error.strerror or error}")
-            return
+            wrong = f"cannot be read: {error.strerror or error}"
         except Unreadable as error:
-            self.faults.append(f"--config: {file} cannot be read as YAML: {error}")
-            return
+            wrong = f"cannot be read as YAML: {error}"
         if len(trees) > 1:
-            self.faults.append(f"--config: {file} holds {len(trees)} documents; write one")
+            wrong = f"holds {len(trees)} documents; write one"
         elif trees and not isinstance(trees[0], dict):
-            self.faults.append(
-                f"--config: {file} is {called(trees[0])}; write settings such as domain: cluster.local"
-            )
+            wrong = f"is {called(trees[0])}; write settings such as domain: cluster.local"
+        if wrong:
+            self.faults.append(f"--config: {file} {wrong}")
         elif trees:
             self.given.update(self._mapping(trees[0], BY_PATH, "", f"{file}: "))
 
@@ -160,28 +159,26 @@ class _Sources:
                 self.faults.append(f"{where} is {called(value)}; write a mapping of {within}")
 
     def _zones(self, value: Any, where: str) -> None:
+        """Add the zones of Services in which nothing is wrong."""
         if not isinstance(value, list):
             self.faults.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
             return
-        for number, item in enumerate(value):
-            self._zone(item, f"{where}[{number}]")
-
-    def _zone(self, value: Any, where: str) -> None:
-        """Add a zone of Services, unless something is wrong with it."""
-        if not isinstance(value, Mapping):
-            self.faults.append(f"{where} is {called(value)}; write a mapping with zone: NAME")
-            return
-        before = len(self.faults)
-        found = {}
-        for key, given in self._mapping(value, ZONE_FIELDS, "", f"{where}."):
-            found[key] = self._read(ZONE_FIELDS[key], given)
-            if ZONE_FIELDS[key].many and not _parts(given.value):
-                self.faults.append(f"{given.where} is empty; leave it out for the default, or write a list")
-        if "zone" not in value:
-            self.faults.append(f"{where} has no name; write zone: NAME")
-        if len(self.faults) == before:
-            self.zone_names[f"zones[{len(self.zones)}].zone"] = f"{where}.zone"
-            self.zones = (*self.zones, ServiceZone(**found))
+        for at, item in ((f"{where}[{number}]", item) for number, item in enumerate(value)):
+            if not isinstance(item, Mapping):
+                self.faults.append(f"{at} is {called(item)}; write a mapping with zone: NAME")
+                continue
+            before, found = len(self.faults), {}
+            for key, given in self._mapping(item, ZONE_FIELDS, "", f"{at}."):
+                found[key] = self._read(ZONE_FIELDS[key], given)
+                if ZONE_FIELDS[key].many and not _parts(given.value):
+                    self.faults.append(
+                        f"{given.where} is empty; leave it out for the default, or write a list"
+                    )
+            if "zone" not in item:
+                self.faults.append(f"{at} has no name; write zone: NAME")
+            if len(self.faults) == before:
+                self.zone_names[f"zones[{len(self.zones)}].zone"] = f"{at}.zone"
+                self.zones = (*self.zones, ServiceZone(**found))
 
     def environment(self, environ: Mapping[str, str], others: Collection[str]) -> None:
         """The environment; variables that Kubernetes injects for a Service of our name are ignored."""
@@ -215,7 +212,10 @@ class _Sources:
                 self._text(setting, value, f"--{setting.option}")
 
     def _text(self, setting: Setting, value: Any, where: str) -> None:
-        self.given[setting.path] = _Given(value, where, setting.flag or setting.convert)
+        def turned_over(text: Any) -> bool:
+            return bool(setting.convert(text) != setting.default)
+
+        self.given[setting.path] = _Given(value, where, turned_over if setting.flag else setting.convert)
 
     def settings(self) -> Settings:
         """The tree; `faults` has what is wrong, with single values and with some of them together."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from kube2etcd.external import MAX_TTL, Domain
-from kube2etcd.settings.selectors import EVERYTHING, Selector
 from kube2etcd.settings.setting import Setting, flag, group, setting, settings_of
 from kube2etcd.settings.values import (
+    EVERYTHING,
     SECONDS,
     HostPort,
     Network,
+    Selector,
     parse_host_port,
     to_address,
     to_bind,
@@ -311,9 +312,7 @@ class Settings:
         many=True,
     )
     # Off by default: ExternalDNS may read the objects for another DNS server.
-    dns_endpoints: bool = flag(
-        False, "Publish the names of DNSEndpoint objects in --domains.", topic="Other zones", commands=LIST
-    )
+    dns_endpoints: bool = flag(False, "Publish the names of DNSEndpoint objects in --domains.", commands=LIST)
     webhook: Webhook = group(Webhook, "ExternalDNS", LISTEN, bare=True, common=False)
     corefile: Serve = group(Serve, "Corefile", COREFILE, bare=True, common=False)
     skydns: Skydns = group(Skydns, "SkyDNS", WRITE)
@@ -331,32 +330,25 @@ class Settings:
         None,
         to_listener,
         "Status page with all records and problems; :PORT is on loopback.",
-        topic="Process",
         commands=("run",),
     )
     events: bool = flag(
         False,
         "Post Events on objects whose records are left out.",
-        topic="Process",
         commands=("run",),
         common=False,
     )
     # Each period is up to a tenth shorter or longer, so that many bridges do not list at once.
-    resync_period: float = setting(
-        300.0, to_duration(1, 86400), "Time between full passes.", topic="Process", commands=LISTEN
-    )
+    resync_period: float = setting(300.0, to_duration(1, 86400), "Time between full passes.", commands=LISTEN)
     # Off by default: an etcd in the same pod has one writer.  The election key needs permissions in etcd too.
     leader_elect: bool = flag(
         False,
         "Write only while elected; others with the same owner stand by.",
-        topic="Process",
         commands=("run", "check"),
         common=False,
     )
-    log_format: str = setting("text", to_one_of("text", "json"), "Format of the log.", topic="Process")
-    log_level: str = setting(
-        "info", to_one_of("debug", "info", "warning", "error"), "Lowest level to log.", topic="Process"
-    )
+    log_format: str = setting("text", to_one_of("text", "json"), "Format of the log.")
+    log_level: str = setting("info", to_one_of("debug", "info", "warning", "error"), "Lowest level to log.")
 
 
 def vm_zone(domain: str) -> Name:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, TypeVar
 
-from kube2etcd.settings.selectors import EVERYTHING
-from kube2etcd.settings.values import Convert, to_boolean, to_not
+from kube2etcd.settings.values import EVERYTHING, Convert, to_boolean
 
 _T = TypeVar("_T")
 
@@ -26,7 +25,7 @@ class Setting:
     option: str = ""
     """Name without ``--``.  Default: the path with hyphens, or without its group if the group is ``bare``."""
     topic: str = ""
-    """Heading in ``--help``.  Default: the group's."""
+    """Heading in ``--help``.  Default: the group's, else that of the setting before it."""
     commands: tuple[str, ...] = ()
     """Commands that use it and show it in ``--help``; empty: all.  Default: the group's."""
     common: bool = True
@@ -42,8 +41,8 @@ class Setting:
     """Other names of the option."""
     more_variables: tuple[str, ...] = ()
     """Other environment variables, strongest first."""
-    flag: Convert | None = None
-    """For an option without a value: the reader of its environment variable."""
+    flag: bool = False
+    """An option without a value, which turns the default over; so does a true environment variable."""
     path: str = ""
     """Place in the tree and in the file, such as ``etcd.servers``; filled in from the field."""
     default: Any = None
@@ -99,8 +98,7 @@ def setting(default: _T, convert: Convert, help: str, option: str = "", **others
 
 def flag(default: bool, help: str, option: str = "", **others: Any) -> bool:
     """A field whose option takes no value and turns the default over."""
-    flag = to_not if default else to_boolean
-    return setting(default, to_boolean, help, option, flag=flag, **others)
+    return setting(default, to_boolean, help, option, flag=True, **others)
 
 
 def group(
@@ -119,5 +117,6 @@ def settings_of(cls: Any, above: str, option: str, shared: Mapping[str, Any]) ->
             prefix = "" if data["bare"] else f"{one.name}-"
             yield from settings_of(data["group"], f"{one.name}.", prefix, data["shared"])
         elif "setting" in data:
+            shared = {**shared, "topic": data["setting"].get("topic", shared["topic"])}
             given = {"option": option + one.name.replace("_", "-"), **shared, **data["setting"]}
             yield Setting(**given, path=above + one.name, default=one.default)

@@ -1,8 +1,10 @@
-"""Readers of one value of text or YAML; a `Fault` says what to write instead."""
+"""Values of settings, label selectors among them, and their readers; a `Fault` says what to write instead."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import ipaddress
 import re
 import string
@@ -11,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from kube2etcd.external import MAX_TTL, Domain, InvalidDomain
-from kube2etcd.settings.selectors import InvalidSelector, Selector
-from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, servable
+from kube2etcd.external import MAX_TTL, Domain
+from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address, servable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -32,28 +33,93 @@ class HostPort:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class InvalidSelector(ValueError):
+    """The text is no label selector; the message says which requirement is wrong."""
+
+
+_KEY = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
+_VALUE = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)?"
+_EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=)\s*({_VALUE})\Z")
+_SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)\Z")
+_EXISTS = re.compile(rf"(!?)\s*({_KEY})\Z")
+_PARTS = re.compile(r",(?![^()]*\))")
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A label selector, as the API server and kubectl read it; without requirements it matches everything."""
+
+    requirements: tuple[tuple[str, bool, frozenset[str] | None], ...] = ()
+    """Label, whether negated, and its values; None asks for the label alone."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether ``labels`` fulfil every requirement; a label that is not there fulfils the negated ones."""
+        return all(
+            (key in labels if values is None else labels.get(key) in values) != negated
+            for key, negated, values in self.requirements
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Selector:
+        """The selector in ``text``, such as ``tier in (web, api), !hidden``; else `InvalidSelector`."""
+        if not text.strip():
+            return cls()
+        return cls(tuple(_requirement(part.strip()) for part in _PARTS.split(text)))
+
+
+#: The selector without requirements.
+EVERYTHING = Selector()
+
+
+def _requirement(text: str) -> tuple[str, bool, frozenset[str] | None]:
+    if found := _EQUAL.match(text):
+        return found[1], found[2] == "!=", frozenset({found[3]})
+    if found := _SET.match(text):
+        values = frozenset(value.strip() for value in found[3].split(","))
+        if all(re.fullmatch(_VALUE, value) for value in values):
+            return found[1], found[2] == "notin", values
+    elif found := _EXISTS.match(text):
+        return found[2], bool(found[1]), None
+    raise InvalidSelector(f"{text!r} is not a label requirement; write key=value, key in (a, b), key or !key")
+
+
 class Fault(ValueError):
     """An invalid value; the message says what to write instead."""
 
 
 Convert = Callable[[Any], Any]
-_Reader = TypeVar("_Reader", bound=Convert)
+_T = TypeVar("_T")
 
 
-def _shown(metavar: str, **form: Any) -> Callable[[_Reader], _Reader]:
-    """Mark a reader with the placeholder of its value in ``--help`` and, unless every text will do, with the
-    JSON Schema of what the Helm chart takes."""
+def _reads(
+    metavar: str, hint: str = "", form: Mapping[str, Any] | None = None, *, scalars: bool = False
+) -> Callable[[Callable[[str], _T]], Callable[[Any], _T]]:
+    """Make a reader of a function that parses text without blanks around it, or raises `ValueError`.
 
-    def mark(convert: _Reader) -> _Reader:
-        vars(convert).update(metavar=metavar, form=form or {"type": "string"})
-        return convert
+    ``metavar`` stands for the value in ``--help``; ``hint`` says what to write instead of a bad one, else the
+    error does; ``form`` is the JSON Schema in the Helm chart.  ``scalars``: YAML's need no quotes.
+    """
 
-    return mark
+    def decorate(parse: Callable[[str], _T]) -> Callable[[Any], _T]:
+        @functools.wraps(parse)
+        def read(value: Any) -> _T:
+            scalar = isinstance(value, bool | int | float)
+            if isinstance(value, str) or (scalar and scalars):
+                try:
+                    return parse((str(value).lower() if isinstance(value, bool) else str(value)).strip())
+                except Fault:
+                    raise
+                except ValueError as error:
+                    if not hint:
+                        raise Fault(f"cannot be used: {error}") from None
+            elif not scalars:
+                raise Fault(f"is {called(value)}; write text" + (" in quotes" if scalar else ""))
+            raise Fault(f"is {called(value)}; {hint}")
 
+        vars(read).update(metavar=metavar, form=form or {"type": "string"})
+        return read
 
-def is_scalar(value: Any) -> bool:
-    """Whether quotes in the YAML would turn this value into text."""
-    return isinstance(value, bool | int | float)
+    return decorate
 
 
 def called(value: Any) -> str:
@@ -78,12 +144,10 @@ def did_you_mean(text: str, known: Collection[str], near: float = 0.6) -> str:
     If ``known`` is a mapping, its values are suggested instead of its keys.  ``near`` is the least
     similarity, up to 1 for equal.
     """
-    flat = text.replace("-", "_")
-    close = difflib.get_close_matches(flat, known, 1, near)
-    close = close or difflib.get_close_matches(flat.lower(), known, 1, near)
-    if not close:
-        return ""
-    return f"; did you mean {known[close[0]] if isinstance(known, Mapping) else close[0]}?"
+    suggested = known if isinstance(known, Mapping) else {word: word for word in known}
+    flat = {word.lower(): suggestion for word, suggestion in suggested.items()}
+    close = difflib.get_close_matches(text.replace("-", "_").lower(), flat, 1, near)
+    return f"; did you mean {flat[close[0]]}?" if close else ""
 
 
 def spelled(key: Any) -> str:
@@ -92,18 +156,15 @@ def spelled(key: Any) -> str:
     return text if text.isprintable() else repr(text)
 
 
-@_shown("NAME")
-def to_text(value: Any) -> str:
+@_reads("NAME")
+def to_text(text: str) -> str:
     """Any text."""
-    if not isinstance(value, str):
-        raise Fault(f"is {called(value)}; write text" + (" in quotes" if is_scalar(value) else ""))
-    return value
+    return text
 
 
-@_shown("FILE", type="string", minLength=1)
-def to_file(value: Any) -> str:
+@_reads("FILE", "write a file name", {"type": "string", "minLength": 1})
+def to_file(text: str) -> str:
     """A file's path."""
-    text = to_text(value)
     if not text or not text.isprintable():
         raise Fault(f"is {text!r}, which is not a file name; write a path")
     return text
@@ -112,13 +173,11 @@ def to_file(value: Any) -> str:
 def _matching(metavar: str, pattern: str, hint: str) -> Callable[[Any], str]:
     """A reader of text that matches ``pattern`` as a whole; takes its first group."""
 
-    @_shown(metavar, type="string", pattern=f"^{pattern}$")
-    def convert(value: Any) -> str:
-        text = to_text(value)
-        match = re.fullmatch(pattern, text)
-        if match is None:
-            raise Fault(f"is {text!r}; {hint}")
-        return match[1]
+    @_reads(metavar, hint, {"type": "string", "pattern": f"^{pattern}$"})
+    def convert(text: str) -> str:
+        if match := re.fullmatch(pattern, text):
+            return match[1]
+        raise ValueError
 
     return convert
 
@@ -126,12 +185,13 @@ def _matching(metavar: str, pattern: str, hint: str) -> Callable[[Any], str]:
 def to_one_of(*words: str) -> Convert:
     """One of these words."""
 
-    @_shown("|".join(words), enum=[*words])
-    def convert(value: Any) -> str:
-        text = str(value).lower() if not isinstance(value, bool) else ""
-        if text not in words:
-            raise Fault(f"is {called(value)}; write {either(words)}{did_you_mean(text, words)}")
-        return text
+    @_reads("|".join(words), f"write {either(words)}", {"enum": [*words]}, scalars=True)
+    def convert(text: str) -> str:
+        if text.lower() in words:
+            return text.lower()
+        if text in ("true", "false"):  # in YAML perhaps no or off
+            raise ValueError
+        raise Fault(f"is {text!r}; write {either(words)}{did_you_mean(text.lower(), words)}")
 
     return convert
 
@@ -139,13 +199,13 @@ def to_one_of(*words: str) -> Convert:
 def to_integer(low: int, high: int, what: str, metavar: str = "SECONDS") -> Convert:
     """An integer from ``low`` to ``high``; ``what`` names it in the fault, ``metavar`` in ``--help``."""
 
-    @_shown(metavar, type="integer", minimum=low, maximum=high)
-    def convert(value: Any) -> int:
-        text = str(value).strip()
-        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else low - 1
-        if isinstance(value, bool) or not low <= number <= high:
-            raise Fault(f"is {called(value)}; write {what} from {low} to {high}")
-        return number
+    form = {"type": "integer", "minimum": low, "maximum": high}
+
+    @_reads(metavar, f"write {what} from {low} to {high}", form, scalars=True)
+    def convert(text: str) -> int:
+        if re.fullmatch(r"-?[0-9]{1,18}", text) and low <= int(text) <= high:
+            return int(text)
+        raise ValueError
 
     return convert
 
@@ -156,63 +216,52 @@ _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def to_duration(low: float, high: float) -> Convert:
     """Seconds from ``low`` to ``high``, written ``90``, ``90s``, ``2m`` or ``1h``."""
+    form = {"type": ["number", "string"], "minimum": low, "maximum": high, "pattern": f"^{_DURATION}$"}
+    hint = f"write seconds from {low:g} to {high:g}, or a duration such as 5m"
 
-    @_shown("SECONDS", type=["number", "string"], minimum=low, maximum=high, pattern=f"^{_DURATION}$")
-    def convert(value: Any) -> float:
-        match = re.fullmatch(_DURATION, str(value).strip())
+    @_reads("SECONDS", hint, form, scalars=True)
+    def convert(text: str) -> float:
+        match = re.fullmatch(_DURATION, text)
         seconds = float(match[1]) * _UNITS[match[2]] if match else -1.0
-        if isinstance(value, bool) or not low <= seconds <= high:
-            raise Fault(
-                f"is {called(value)}; write seconds from {low:g} to {high:g}, or a duration such as 5m"
-            )
-        return seconds
+        if low <= seconds <= high:
+            return seconds
+        raise ValueError
 
     return convert
 
 
-@_shown("true|false", type="boolean")
-def to_boolean(value: Any) -> bool:
+@_reads("true|false", "write true or false", {"type": "boolean"}, scalars=True)
+def to_boolean(text: str) -> bool:
     """A boolean, in YAML's spellings."""
-    text = str(value).strip().lower()
-    if text in ("true", "yes", "on", "1"):
+    if text.lower() in ("true", "yes", "on", "1"):
         return True
-    if text in ("false", "no", "off", "0"):
+    if text.lower() in ("false", "no", "off", "0"):
         return False
-    raise Fault(f"is {called(value)}; write true or false")
+    raise ValueError
 
 
-def to_not(value: Any) -> bool:
-    """A boolean, negated: the reader of ``--no-…``."""
-    return not to_boolean(value)
-
-
-@_shown("NAME", type="string", pattern=r"^[^\s/]+$")
-def to_name(value: Any) -> Name:
+@_reads("NAME", form={"type": "string", "pattern": r"^[^\s/]+$"})
+def to_name(text: str) -> Name:
     """A DNS name."""
     try:
-        return servable(Name.parse(to_text(value).strip()))
+        return servable(Name.parse(text))
     except InvalidName as error:
-        hint = "" if value.isascii() else ", other letters in their form of xn--"
+        hint = "" if text.isascii() else ", other letters in their form of xn--"
         raise Fault(
-            f"is {value!r}, which is not a DNS name ({error}); write one such as cluster.local{hint}"
+            f"is {text!r}, which is not a DNS name ({error}); write one such as cluster.local{hint}"
         ) from None
 
 
-@_shown("A,B")
-def to_domain(value: Any) -> Domain:
-    """A domain with its subdomains; with a leading dot, its subdomains only."""
-    try:
-        return Domain.parse(to_text(value))
-    except InvalidDomain as error:
-        raise Fault(f"cannot be used: {error}") from None
+#: A domain with its subdomains; with a leading dot, its subdomains only.
+to_domain: Final = _reads("A,B")(Domain.parse)
 
 
-@_shown("DOMAIN")
-def to_vm_domain(value: Any) -> str:
+@_reads("DOMAIN")
+def to_vm_domain(text: str) -> str:
     """The parent domain of the vm zone; empty for the root."""
-    if value == "":
+    if not text:
         return ""
-    name = to_name(value)
+    name = to_name(text)
     try:
         name.child("vm")
     except InvalidName as error:
@@ -226,22 +275,6 @@ to_prefix: Final = _matching("PATH", r"(/[A-Za-z0-9._-]+)/?", "write a path of o
 to_state_prefix: Final = _matching(
     "PATH", r"((?:/[A-Za-z0-9._-]+)+)/?", "write a path, such as /kube2etcd/webhook"
 )
-
-
-@_shown("GLOB")
-def to_glob(value: Any) -> str:
-    """A glob for the Corefile's ``import``; empty for `CUSTOM_BLOCKS`."""
-    if value == "":
-        return CUSTOM_BLOCKS
-    text = to_text(value)
-    if re.search(r"[\s{}\"#]", text) or not text.startswith("/"):
-        raise Fault(f"is {text!r}; write a full path without blanks, such as {CUSTOM_BLOCKS}")
-    # CoreDNS accepts a glob without matches, but refuses to start if a file named without one is missing.
-    if text.count("*") != 1:
-        raise Fault(f"is {text!r}; write a pattern with one * in it, such as {CUSTOM_BLOCKS}")
-    return text
-
-
 #: An owner id.
 to_owner: Final = _matching(
     "NAME", r"([A-Za-z0-9][A-Za-z0-9._/-]{0,62})", "write up to 63 letters, digits, dots, hyphens or slashes"
@@ -254,13 +287,26 @@ to_word: Final = _matching(
 )
 #: A local address to listen on; ``0.0.0.0`` and ``::`` for all.
 to_bind: Final = _matching(
-    "ADDR", r"\s*([A-Za-z0-9._:-]+)\s*", "write an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+    "ADDR", r"([A-Za-z0-9._:-]+)", "write an address of this machine, such as 127.0.0.1 or 0.0.0.0"
 )
 
 
-def to_template(value: Any) -> str:
+@_reads("GLOB")
+def to_glob(text: str) -> str:
+    """A glob for the Corefile's ``import``; empty for `CUSTOM_BLOCKS`."""
+    if not text:
+        return CUSTOM_BLOCKS
+    if re.search(r"[\s{}\"#]", text) or not text.startswith("/"):
+        raise Fault(f"is {text!r}; write a full path without blanks, such as {CUSTOM_BLOCKS}")
+    # CoreDNS accepts a glob without matches, but refuses to start if a file named without one is missing.
+    if text.count("*") != 1:
+        raise Fault(f"is {text!r}; write a pattern with one * in it, such as {CUSTOM_BLOCKS}")
+    return text
+
+
+@_reads("TEXT")
+def to_template(text: str) -> str:
     """A name template of ``{service}`` and ``{namespace}``."""
-    text = to_text(value)
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as error:
@@ -272,34 +318,29 @@ def to_template(value: Any) -> str:
     return text
 
 
-def to_selector(value: Any) -> Selector:
+@_reads("TEXT")
+def to_selector(text: str) -> Selector:
     """A label selector."""
-    text = to_text(value).strip()
     if not text:
         raise Fault("is empty; leave it out to select everything, or write one such as tier=web")
-    try:
-        return Selector.parse(text)
-    except InvalidSelector as error:
-        raise Fault(f"cannot be used: {error}") from None
+    return Selector.parse(text)
 
 
-@_shown("IP", type="string", anyOf=[{"format": "ipv4"}, {"format": "ipv6"}])
-def to_address(value: Any) -> Address:
-    """An IPv4 or IPv6 address."""
-    try:
-        return parse_address(to_text(value).strip())
-    except InvalidAddress:
-        hint = ", without brackets" if "[" in value else ""
-        raise Fault(f"is {value!r}; write one IP address such as 10.96.0.10 or fd00::10{hint}") from None
+to_address: Final = _reads(
+    "IP",
+    "write one IP address such as 10.96.0.10 or fd00::10, without brackets",
+    {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+)(parse_address)
 
 
-@_shown("CIDR", type="string", pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")
-def to_network(value: Any) -> Network:
+@_reads(
+    "CIDR",
+    "write one network such as 10.10.0.0/16 or fd00:5::/64",
+    {"type": "string", "pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"},
+)
+def to_network(text: str) -> Network:
     """A network in CIDR form, without host bits."""
-    try:
-        return ipaddress.ip_network(to_text(value).strip())
-    except ValueError:
-        raise Fault(f"is {called(value)}; write one network such as 10.10.0.0/16 or fd00:5::/64") from None
+    return ipaddress.ip_network(text)
 
 
 _LISTENER: Final = {
@@ -310,51 +351,42 @@ _LISTENER: Final = {
 }
 
 
-@_shown("HOST:PORT", **_LISTENER)
-def parse_host_port(value: Any) -> HostPort:
-    """``HOST:PORT``, ``:PORT``, ``[::]:PORT`` or a port alone; ``ValueError`` says what to write."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else to_text(value).strip()
-    match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]:|(?P<host>[^:\[\]\s/]*):)?(?P<port>[0-9]{1,5})", text)
-    digits = match is not None and re.fullmatch(r"[0-9.]+", match["host"] or "")
-    if match is None or int(match["port"]) > 65535 or (digits and not _is_ip(digits[0])):
-        bare = text.count(":") > 1 and "[" not in text
-        hint = "; an IPv6 address stands in brackets, such as [::1]:8081" if bare else ""
-        raise Fault(f"is {value!r}; write HOST:PORT, :PORT or [IPV6]:PORT with a port up to 65535{hint}")
-    if match["six"] is not None and not (":" in match["six"] and _is_ip(match["six"])):
-        raise Fault(f"is {value!r}; only an IPv6 address stands in brackets, such as [::1]:8081")
-    return HostPort(match["six"] or match["host"] or "", int(match["port"]))
+def _host_port(text: str) -> HostPort:
+    match = re.fullmatch(r"(?:\[([^\]]*:[^\]]*)\]:|([^:\[\]\s/]*):)?([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError
+    host = match[1] or match[2] or ""
+    if match[1] or re.fullmatch(r"[0-9.]+", host):
+        ipaddress.ip_address(host)
+    return HostPort(host, int(match[3]))
 
 
-@_shown("HOST:PORT", **{**_LISTENER, "pattern": f"({_LISTENER['pattern']})|^$"})
-def to_listener(value: Any) -> HostPort | None:
+#: ``HOST:PORT``, ``:PORT``, ``[::]:PORT`` or a port alone.
+parse_host_port: Final = _reads(
+    "HOST:PORT",
+    "write HOST:PORT, :PORT or [IPV6]:PORT with a port up to 65535, an IPv6 address in brackets: [::1]:8081",
+    _LISTENER,
+    scalars=True,
+)(_host_port)
+
+
+@_reads("HOST:PORT", form={**_LISTENER, "pattern": f"({_LISTENER['pattern']})|^$"}, scalars=True)
+def to_listener(text: str) -> HostPort | None:
     """A listen address, as in `parse_host_port`; empty to disable the listener."""
-    return None if isinstance(value, str) and not value.strip() else parse_host_port(value)
+    return parse_host_port(text) if text else None
 
 
-@_shown("IP[:PORT]")
-def to_resolver(value: Any) -> HostPort:
-    """``ADDRESS`` or ``ADDRESS:PORT`` of a DNS server; port 53 by default."""
-    text = to_text(value).strip()
-    try:
+def _server(text: str) -> HostPort:
+    with contextlib.suppress(InvalidAddress):
         return HostPort(str(parse_address(text)), 53)
-    except InvalidAddress:
-        pass
-    try:
-        found = parse_host_port(text)
-        return HostPort(str(parse_address(found.host)), found.port)
-    except (Fault, InvalidAddress):
-        raise Fault(
-            f"is {value!r}; write the IP address of a DNS server, with or without a port, such as 10.96.0.10,"
-            " 10.96.0.10:53 or [fd00::10]:53"
-        ) from None
+    found = _host_port(text)
+    return HostPort(str(parse_address(found.host)), found.port)
 
 
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+#: ``ADDRESS`` or ``ADDRESS:PORT`` of a DNS server; port 53 by default.
+to_resolver: Final = _reads(
+    "IP[:PORT]", "write the IP address of a DNS server, such as 10.96.0.10, 10.96.0.10:53 or [fd00::10]:53"
+)(_server)
 
 
 _URL: Final = {"type": "string", "pattern": "^https?://[!-~]+$"}
@@ -363,9 +395,8 @@ _URL: Final = {"type": "string", "pattern": "^https?://[!-~]+$"}
 def to_url(example: str) -> Convert:
     """An http or https URL; ``example`` is shown in the fault."""
 
-    @_shown("URL", **_URL)
-    def convert(value: Any) -> str:
-        text = to_text(value).strip()
+    @_reads("URL", form=_URL)
+    def convert(text: str) -> str:
         try:
             parts = urlsplit(text)
             usable = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -374,7 +405,8 @@ def to_url(example: str) -> Convert:
         except ValueError:
             usable = False
         if not usable:
-            raise Fault(f"is {_hidden(text)}; write a URL such as {example}{_url_hint(text)}")
+            hidden = re.sub(r"^(\w+://)?.*@", r"\1***@", text)  # credentials
+            raise Fault(f"is {hidden!r}; write a URL such as {example}{_url_hint(text)}")
         if parts.username is not None or parts.password is not None:
             raise Fault("holds a user name or password; give them by options or files of their own")
         return text.rstrip("/")
@@ -396,15 +428,10 @@ def _url_hint(text: str) -> str:
     return ", without ? and #" if re.search("[?#]", text) else ""
 
 
-def _hidden(text: str) -> str:
-    """The text, with credentials masked."""
-    return repr(re.sub(r"^(\w+://)?.*@", r"\1***@", text))
-
-
-@_shown("URL", **_URL)
-def to_etcd_url(value: Any) -> str:
+@_reads("URL", form=_URL)
+def to_etcd_url(text: str) -> str:
     """The URL of an etcd server: no path, no credentials."""
-    url: str = to_url("http://127.0.0.1:2379")(value)
+    url: str = to_url("http://127.0.0.1:2379")(text)
     parts = urlsplit(url)
     if parts.path:
         raise Fault(f"is {url!r}; write it without a path, such as http://127.0.0.1:2379")
@@ -413,27 +440,18 @@ def to_etcd_url(value: Any) -> str:
     return url
 
 
-@_shown("FILE|IP…")
-def to_upstream(value: Any) -> str:
-    """The arguments of CoreDNS's ``forward``, or ``none``."""
-    text = to_text(value).strip()
-    if not text or re.search(r"[{}\"#\n]", text) or not (text == "none" or all(map(_forwards, text.split()))):
-        raise Fault(
-            f"is {text!r}; write a file such as /etc/resolv.conf, addresses such as 192.0.2.53 with blanks"
-            " between, or none"
-        )
+@_reads(
+    "FILE|IP…",
+    "write a file such as /etc/resolv.conf, addresses such as 192.0.2.53 with blanks between, or none",
+)
+def to_upstream(text: str) -> str:
+    """The arguments of CoreDNS's ``forward``, files or addresses and never host names, or ``none``."""
+    if not text or re.search(r"[{}\"#\n]", text):
+        raise ValueError
+    for word in [] if text == "none" else text.split():
+        if "/" not in word:
+            _server(word)
     return text
-
-
-def _forwards(word: str) -> bool:
-    """Whether CoreDNS can forward to it: an address or a file, never a host name."""
-    if "/" in word:
-        return True
-    try:
-        to_resolver(word)
-    except Fault:
-        return False
-    return True
 
 
 #: Reads a TTL.
