@@ -50,10 +50,6 @@ def explained(bridge: Bridge, rtype: str = "A") -> Explanation:
     return asked(bridge.loop.parts.queue, lambda: explain_live(bridge.loop, READER, NAME, rtype, 5))[0]
 
 
-def state(bridge: Bridge) -> set[str]:
-    return {row.state for row in looked(bridge).rows if row.name == f"{NAME}."}
-
-
 def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
     db = Service(Metadata("shop", "db"), cluster_ip="None")
     piece = EndpointSlice(Metadata("shop", "db-1"), "db", "IPv4", (), (Endpoint(("10.1.0.1",)),))
@@ -71,27 +67,6 @@ def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
         "services": (1, 2, None),
     }
     assert view.problems == ()
-
-
-def test_what_etcd_refuses(bridge: Bridge) -> None:
-    refused = refuse(bridge)
-    view = looked(bridge)
-    assert view.counts["refused"] == len(refused)
-    assert {one.sort for one in view.problems} == {"refused"}
-    assert "refused" in state(bridge)
-
-
-def test_held_deletions(bridge: Bridge) -> None:
-    hold(bridge)
-    view = looked(bridge)
-    assert view.counts["held"] > 0
-    assert {one.sort for one in view.problems} == {"held"}
-    assert "held" in state(bridge)
-
-
-def test_keys_missing_in_etcd(bridge: Bridge) -> None:
-    miss(bridge)
-    assert state(bridge) == {"missing"}
 
 
 def test_a_foreign_value_that_nobody_can_read() -> None:
@@ -122,15 +97,13 @@ def hold(bridge: Bridge) -> None:
     bridge.turn(Listed("services", []))
 
 
-def refuse(bridge: Bridge) -> set[bytes]:
-    """Let etcd refuse the keys of a Service, which are returned."""
+def refuse(bridge: Bridge) -> None:
+    """Let etcd refuse the keys of a Service."""
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
     wanted = Bridge()
     wanted.turn(LISTED, Listed("services", [WEB]))
-    refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
-    bridge.etcd.refused = refused
+    bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
-    return refused
 
 
 def dispute(bridge: Bridge) -> None:
@@ -155,6 +128,21 @@ def lose_etcd(bridge: Bridge) -> None:
 
 def stand_by(bridge: Bridge) -> None:
     bridge.loop.target.other_leader = "dns-2 writes"
+
+
+@pytest.mark.parametrize(
+    ("happen", "sorts", "state"),
+    [(refuse, {"refused"}, "refused"), (hold, {"held"}, "held"), (miss, set(), "missing")],
+    ids=["refused", "held", "missing"],
+)
+def test_the_state_of_a_record(
+    bridge: Bridge, happen: Callable[[Bridge], None], sorts: set[str], state: str
+) -> None:
+    happen(bridge)
+    view = looked(bridge)
+    assert state in {row.state for row in view.rows if row.name == f"{NAME}."}
+    assert {one.sort for one in view.problems} == sorts
+    assert sum(view.counts.values()) == len(view.problems)
 
 
 @pytest.mark.parametrize(
