@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
 from kube2etcd.etcd import KeyStore, election, open_store, store, v2
@@ -33,7 +33,8 @@ NEARLY_FULL = 0.8
 #: Foreign keys, and lines of a Corefile, that are shown.
 SHOWN = 3
 
-Verdict = Literal["ok", "note", "fault"]
+Verdict: TypeAlias = Literal["ok", "note", "fault"]
+_Said: TypeAlias = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def cluster(settings: ClusterSettings, kinds: tuple[Kind, ...], state: str | Non
         except (ApiError, ValueError, AttributeError) as error:
             # Whoever may not read the version may still list.
             yield Finding("API server", "note", str(error))
-        yield from (_kind(api, kind) for kind in kinds)
+        for kind in kinds:
+            yield Finding(kind.resource, *_kind(api, kind))
         if state is not None:
             yield _asked(f"state in {state}", partial(_state_objects, api, state))
 
@@ -93,59 +95,54 @@ def _get(api: ApiConnection, path: str, parameters: Mapping[str, str] = {}) -> A
     return json.loads(api.get(path, parameters, timeout=PATIENCE))
 
 
-def _kind(api: ApiConnection, kind: Kind) -> Finding:
+def _kind(api: ApiConnection, kind: Kind) -> _Said:
     trouble = "cannot be listed"
     try:
         version = _get(api, kind.path(), {"limit": "1"}).get("metadata", {}).get("resourceVersion", "0")
         trouble = "can be listed, but not watched"
         watch = {"watch": "true", "timeoutSeconds": "1", "resourceVersion": version}
         with api.stream(kind.path(), watch, connect_timeout=PATIENCE, read_timeout=PATIENCE):
-            return Finding(kind.resource, "ok", "can be listed and watched")
+            return "ok", "can be listed and watched"
     except ApiNotFound as error:
-        if kind.optional:
-            return Finding(kind.resource, "note", "not installed; checked again every 30 s")
-        return Finding(kind.resource, "fault", str(error))
+        return ("note", "not installed; checked again every 30 s") if kind.optional else ("fault", str(error))
     except (ApiError, ValueError, AttributeError) as error:
-        return Finding(kind.resource, "fault", f"{trouble}: {error}")
+        return "fault", f"{trouble}: {error}"
 
 
-def _asked(what: str, ask: Callable[[], Finding | str], fault: str = "") -> Finding:
-    """The finding of a question: a text is ok, an error is a fault."""
+def _asked(what: str, ask: Callable[[], _Said], fault: str = "") -> Finding:
+    """The finding of a question; an error is a fault."""
     try:
-        found = ask()
+        return Finding(what, *ask())
     except (ApiError, EtcdError, SettingsError, ValueError, AttributeError) as error:
         return Finding(what, "fault", f"{fault}: {error}" if fault else str(error))
-    return found if isinstance(found, Finding) else Finding(what, "ok", found)
 
 
-def _state_objects(api: ApiConnection, namespace: str) -> Finding | str:
+def _state_objects(api: ApiConnection, namespace: str) -> _Said:
     """Whether the state of the webhook can be stored as objects in ``namespace``."""
-    kind, what = KINDS["dnsendpoints"], f"state in {namespace}"
+    kind = KINDS["dnsendpoints"]
     ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
     try:
         found = _get(api, kind.path(namespace), ours).get("items") or []
     except ApiNotFound:
         missing = f"{kind.resource} are not installed: the state cannot be stored"
-        return Finding(what, "fault", f"{missing}, and ExternalDNS's calls fail until then")
+        return "fault", f"{missing}, and ExternalDNS's calls fail until then"
     if not _get(api, KINDS["namespaces"].path(), {"fieldSelector": f"metadata.name={namespace}"}).get(
         "items"
     ):
-        return Finding(what, "fault", f"there is no namespace {namespace}: create it")
+        return "fault", f"there is no namespace {namespace}: create it"
     refused = [f"{verb}d" for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
     if refused:
         denied = f"{kind.resource} may be listed, but not {' and '.join(refused)}"
-        return Finding(what, "fault", f"{denied}: ExternalDNS's calls fail until then")
+        return "fault", f"{denied}: ExternalDNS's calls fail until then"
     if wishes := [one for one in found if (one.get("spec") or {}).get("endpoints")]:
-        return Finding(
-            what,
-            "note",
+        former = (
             f"{len(wishes)} objects are in an older version's format, which ExternalDNS with --source=crd"
-            " reads as desired endpoints: start this version's webhook, which rewrites them",
         )
-    cleanup = _may(api, kind, namespace, "deletecollection")
-    return "it can be stored" + (
-        ", and --cleanup can delete it" if cleanup else "; --cleanup may not delete it"
-    )
+        rewrite = "start this version's webhook, which rewrites them"
+        return "note", f"{former} reads as desired endpoints: {rewrite}"
+    if _may(api, kind, namespace, "deletecollection"):
+        return "ok", "it can be stored, and --cleanup can delete it"
+    return "ok", "it can be stored; --cleanup may not delete it"
 
 
 def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
@@ -177,7 +174,7 @@ def etcd(
     away = 0
     for server in settings.servers:
         try:
-            yield _server(server, health(settings, server))
+            yield Finding(f"etcd {server}", *_health(health(settings, server)))
         except SettingsError as error:
             # Files that no server can be asked with.
             yield Finding("etcd", "fault", str(error))
@@ -190,9 +187,9 @@ def etcd(
     prefix = f"{layout.prefix}/"
     connection, keys = open_store(settings, api, prefix.encode())
 
-    def may_write(key: str, text: str) -> str:
+    def may_write(key: str, text: str) -> _Said:
         keys.may_write(key.encode())
-        return text
+        return "ok", text
 
     with connection:
         try:
@@ -214,7 +211,7 @@ def etcd(
     yield from _others(layout, zones, entries)
 
 
-def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], bytes]) -> Finding | str:
+def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], bytes]) -> _Said:
     """Whether we can take part in the election of the bridge that writes."""
     key = key_of()
     shown = key.decode()
@@ -222,28 +219,27 @@ def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], b
         leader = election.leader(connection, key)
         keys.may_write(key)
     except EtcdError as error:
-        needed = f"--leader-elect needs an etcd user that may read and write {shown}"
-        return Finding("election", "fault", f"{needed}: {error}")
+        return "fault", f"--leader-elect needs an etcd user that may read and write {shown}: {error}"
     if leader is not None and not leader.lease:
-        return Finding("election", "fault", f"the key {shown} has no lease, so no bridge made it: delete it")
+        return "fault", f"the key {shown} has no lease, so no bridge made it: delete it"
     name = "nobody" if leader is None else leader.value.decode(errors="backslashreplace")
-    return f"{shown} can be read and written; {name} leads now"
+    return "ok", f"{shown} can be read and written; {name} leads now"
 
 
-def _server(server: str, state: ServerHealth) -> Finding:
-    size = f", {_mebi(state.size)}" if state.size else ""
-    what, seen = f"etcd {server}", f"version {state.version}{size}"
+def _health(state: ServerHealth) -> _Said:
+    """Whether a server can be written to, and for how long."""
+    seen = f"version {state.version}" + (f", {_mebi(state.size)}" if state.size else "")
     if not state.leader:
-        return Finding(what, "fault", f"{seen}; it has no leader, so nothing can be written")
+        return "fault", f"{seen}; it has no leader, so nothing can be written"
     if state.alarms:
         cure = "compact, defragment and disarm it" if "NOSPACE" in state.alarms else "see etcd's log"
-        return Finding(what, "fault", f"{seen}; alarm {' and '.join(state.alarms)} is raised: {cure}")
+        return "fault", f"{seen}; alarm {' and '.join(state.alarms)} is raised: {cure}"
     if not state.quota:
-        return Finding(what, "ok", seen)
+        return "ok", seen
     seen += f" of a quota of {_mebi(state.quota)}"
     if state.size > NEARLY_FULL * state.quota:
-        return Finding(what, "note", f"{seen}: compact and defragment it soon")
-    return Finding(what, "ok", seen)
+        return "note", f"{seen}: compact and defragment it soon"
+    return "ok", seen
 
 
 def _others(layout: Layout, zones: tuple[Name, ...], entries: dict[bytes, bytes]) -> Iterator[Finding]:
