@@ -10,6 +10,7 @@ but it can be read by its path.  So each hidden directory is noted in a visible 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import threading
@@ -124,24 +125,18 @@ class V2Store(KeyStore):
 
         def hidden(directory: str) -> Reply:
             reply = get(directory, recursive="true")
-            if (
-                reply.index < listed.index
-            ):  # another member, which lags; a quorum costs an entry in etcd's log
+            if reply.index < listed.index:
+                # Another member, which lags.  Each quorum read costs an entry in etcd's log.
                 reply = get(directory, recursive="true", quorum="true")
             return reply.since(listed.index)
 
-        noted = {self._tree.noted(note.key) for note in hidden(self._tree.notes).files()}
-        ordered = sorted(noted)
+        noted = [self._tree.noted(note.key) for note in hidden(self._tree.notes).files()]
+        found = [list(reply.files()) for reply in self._connection.together(hidden, noted)]
+        nodes = [*listed.files(), *itertools.chain.from_iterable(found)]
         # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
-        found_empty: set[str] = set()
-        nodes = list(listed.files())
-        for directory, reply in zip(ordered, self._connection.together(hidden, ordered), strict=True):
-            inside = list(reply.files())
-            nodes += inside
-            if not inside:
-                found_empty.add(directory)
+        self._found_empty = {directory for directory, inside in zip(noted, found, strict=True) if not inside}
         self._known = {node.key.encode(): node.modified for node in nodes}
-        self._noted, self._found_empty, self._seen = noted, found_empty, listed.index
+        self._noted, self._seen = set(noted), listed.index
         with self._lock:
             # Later writes were lost with etcd's data, and their indices come again.
             self._own = {index: event for index, event in self._own.items() if index <= listed.index}
@@ -201,7 +196,7 @@ class V2Store(KeyStore):
             while not connection.done(polled):
                 if stop.is_set():
                     return
-            # It would wait in silence until it gets there.
+            # Where etcd lost its data, it would wait in silence until it gets there.
             reply = polled.result().since(first - 1)
             following, events = max(first, reply.index + 1), ()
             # A poll looks through etcd's memory of a thousand events first, hidden ones included; what comes
