@@ -42,8 +42,9 @@ class ApiServer(Server, KubeClient):
         self.ca_file = self.authority.ca_file
         self.token = "admin-token"
         self.tokens_file = directory / "tokens.csv"
-        self._users = {self.token: ("admin", ("system:masters",)), **(users or {})}
-        self._write_tokens()
+        known = {self.token: ("admin", ("system:masters",)), **(users or {})}
+        lines = [f'{token},{user},{user},"{",".join(groups)}"\n' for token, (user, groups) in known.items()]
+        self.tokens_file.write_text("".join(lines))
         KubeClient.__init__(self, f"https://{LOOPBACK}:{self.port}", self.token, self.ca_file)
         serving = self.authority.issue("kube-apiserver", file="serving", hosts=hosts)
         signer = self.authority.issue("service-accounts").key_file
@@ -73,12 +74,6 @@ class ApiServer(Server, KubeClient):
     def kill(self) -> None:
         self.close()
         super().kill()
-
-    def _write_tokens(self) -> None:
-        lines = [
-            f'{token},{user},{user},"{",".join(groups)}"' for token, (user, groups) in self._users.items()
-        ]
-        self.tokens_file.write_text("\n".join(lines) + "\n")
 
     def is_up(self) -> bool:
         """Ready, and with the default namespace that it makes shortly after its start."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,14 +72,14 @@ def corefile(port: int, *options: str) -> str:
     return kube2etcd("corefile", *listen, *NO_LISTENERS, *options)
 
 
-def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str) -> CoreDns:
+def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str, name: str = "coredns") -> CoreDns:
     """CoreDNS with the Corefile of these options."""
     port = free_port()
-    return CoreDns(directory, binaries, corefile(port, *options), port=port)
+    return CoreDns(directory, binaries, corefile(port, *options), port=port, name=name)
 
 
 class CoreDns(Server):
-    """One CoreDNS with the given Corefile, in which ``{port}`` stands for its port.
+    """One CoreDNS with the given Corefile, in which ``{port}`` stands for its port; None: another writes it.
 
     The Corefile says where it listens: write ``bind 127.0.0.1``, and give ``health``, ``ready`` and
     ``prometheus`` loopback addresses, when it has them. It counts as up with the first answer of any kind;
@@ -91,7 +90,7 @@ class CoreDns(Server):
         self,
         directory: Path,
         binaries: Mapping[str, Path],
-        corefile_text: str,
+        corefile_text: str | None,
         *,
         port: int | None = None,
         name: str = "coredns",
@@ -100,26 +99,10 @@ class CoreDns(Server):
         self.address = (LOOPBACK, self.port)
         self.corefile = directory / f"{name}.Corefile"
         directory.mkdir(parents=True, exist_ok=True)
-        self.write(corefile_text)
+        if corefile_text is not None:
+            self.corefile.write_text(corefile_text.replace("{port}", str(self.port)))
         command = [str(binaries["coredns"]), "-conf", str(self.corefile)]
         super().__init__(name, command, directory)
-
-    def write(self, corefile_text: str) -> None:
-        """Write the Corefile; taken at the next start, or by the ``reload`` plugin."""
-        self.corefile.write_text(corefile_text.replace("{port}", str(self.port)))
-
-    def reload(self, corefile_text: str) -> None:
-        """Write the Corefile and have it taken at once; waits until the log says so."""
-        begun = self.log.stat().st_size
-        self.write(corefile_text)
-        self.send_signal(signal.SIGUSR1)
-
-        def taken() -> bool:
-            with self.log.open("rb") as log:
-                log.seek(begun)
-                return b"Reloading complete" in log.read()
-
-        wait_for(taken, "CoreDNS to reload", 20, self)
 
     def is_up(self) -> bool:
         try:

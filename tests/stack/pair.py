@@ -14,8 +14,8 @@ import dns.exception
 import dns.rcode
 
 from tests.stack.compare import Answer, Report, normalise
-from tests.stack.coredns import corefile, outside
-from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, free_port, wait_for
+from tests.stack.coredns import on_keys, outside
+from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, wait_for
 from tests.stack.kubeclient import Object
 from tests.stack.objects import endpoint_slice, namespace, pod, service
 from tests.stack.questions import Question, dashed
@@ -23,6 +23,7 @@ from tests.stack.questions import Question, dashed
 ZONE = "cluster.local"
 READ_KINDS = (("v1", "Namespace"), ("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod"))
 
+#: CoreDNS as most clusters run it.
 ORACLE = """
 .:{{port}} {{
     bind 127.0.0.1
@@ -38,30 +39,6 @@ ORACLE = """
 """
 
 
-def oracle_corefile(kubeconfig: Path, pods: str, upstream: str, more_zones: Sequence[str] = ()) -> str:
-    """CoreDNS as most clusters run it; ``upstream`` is HOST:PORT or ``none``."""
-    outside = upstream != "none"
-    return ORACLE.format(
-        zones=" ".join((ZONE, *more_zones)),
-        kubeconfig=kubeconfig,
-        pods=pods,
-        fallthrough="fallthrough in-addr.arpa ip6.arpa" if outside else "",
-        forward=f"forward . {upstream}" if outside else "",
-    )
-
-
-def our_corefile(port: int, etcd_url: str, pods: str, upstream: str, extra: Sequence[str] = ()) -> str:
-    """What ``kube2etcd corefile`` prints for the answers that are compared."""
-    options = ("--domain", ZONE, "--etcd-server", etcd_url, "--pods", pods, "--ttl", "30")
-    return corefile(port, *options, "--upstream", upstream, *extra)
-
-
-def bridge_args(kubeconfig: Path, etcd_url: str, pods: str) -> list[str]:
-    """The options with which the bridge promises the kubernetes plugin's answers."""
-    args = ["--kubeconfig", str(kubeconfig), "--etcd-server", etcd_url, "--domain", ZONE]
-    return [*args, "--endpoint-names", "all", "--pods", pods, "--ttl", "30"]
-
-
 @dataclass
 class Pair:
     apiserver: ApiServer
@@ -70,6 +47,8 @@ class Pair:
     oracle: CoreDns
     ours: CoreDns
     pods: str
+    options: Sequence[str]
+    """Those that the bridge and its CoreDNS have in common."""
 
     def __post_init__(self) -> None:
         self._settled = itertools.count()
@@ -166,20 +145,26 @@ def running_pair(
 
     ``zones_file`` holds our settings; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
     """
-    config = ["--config", str(zones_file)] if zones_file is not None else []
-    kubeconfig = apiserver.kubeconfig()
+    options = ["--domain", ZONE, *etcd.options, "--pods", pods, "--ttl", "30"]
+    if zones_file is not None:
+        options += ["--config", str(zones_file)]
+    kubeconfig = str(apiserver.kubeconfig())
     with contextlib.ExitStack() as stack:
         behind = "none"
         if with_upstream:
             upstream = stack.enter_context(CoreDns(directory, binaries, outside(), name="upstream"))
             behind = f"{LOOPBACK}:{upstream.port}"
-        text = oracle_corefile(kubeconfig, pods, behind, oracle_zones)
+        text = ORACLE.format(
+            zones=" ".join((ZONE, *oracle_zones)),
+            kubeconfig=kubeconfig,
+            pods=pods,
+            fallthrough="fallthrough in-addr.arpa ip6.arpa" if with_upstream else "",
+            forward=f"forward . {behind}" if with_upstream else "",
+        )
         oracle = stack.enter_context(CoreDns(directory, binaries, text, name="oracle"))
-        port = free_port()
-        text = our_corefile(port, etcd.url, pods, behind, config)
-        ours = stack.enter_context(CoreDns(directory, binaries, text, port=port, name="ours"))
+        ours = stack.enter_context(on_keys(directory, binaries, *options, "--upstream", behind, name="ours"))
         if bridge is None:
-            options = [*bridge_args(kubeconfig, etcd.url, pods), *config]
-            bridge = stack.enter_context(Bridge(directory, options))
+            promised = ["--kubeconfig", kubeconfig, "--endpoint-names", "all", *options]
+            bridge = stack.enter_context(Bridge(directory, promised))
         bridge.wait_ready()
-        yield Pair(apiserver, etcd, bridge, oracle, ours, pods)
+        yield Pair(apiserver, etcd, bridge, oracle, ours, pods, options)

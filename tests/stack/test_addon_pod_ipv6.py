@@ -9,7 +9,7 @@ import pytest
 from tests.addons.manifests import VALUES, containers, filled, pods
 from tests.stack import addon
 from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, expect
-from tests.stack.harness import Binaries, http, wait_for
+from tests.stack.harness import Binaries, http
 from tests.stack.node import IPV6
 from tests.stack.objects import service
 from tests.stack.pod import Pod
@@ -75,11 +75,3 @@ def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
     for port in (2379, 2380):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((two[0].network.address, port), 5)
-
-
-def test_a_bridge_that_is_killed_comes_back(two: list[Pod]) -> None:
-    victim = two[0].containers["kube2etcd"]
-    victim.process.kill()
-    wait_for(lambda: victim.restarts == 1, "kube2etcd to be started again", 20)
-    two[0].wait_ready(60)
-    expect(KUBERNETES, IPV6.api, at=two[0].network.address, rtype="AAAA")

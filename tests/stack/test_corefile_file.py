@@ -17,20 +17,13 @@ CUSTOM = (
 )
 
 
-class _Reader(CoreDns):
-    """A CoreDNS that reads a file which it does not write."""
-
-    def write(self, corefile_text: str) -> None:
-        """The bridge's file stands already."""
-
-
 def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: Path) -> None:
     port, custom = free_port(), tmp_path / "custom"
     custom.mkdir()
     own = ["--corefile", str(tmp_path / "coredns.Corefile"), "--corefile-import", f"{custom}/*.server"]
     listen = ["--dns-listen", f"127.0.0.1:{port}", "--upstream", "none", *NO_LISTENERS]
     options = ["--domains", "dev.example.com", "--etcd-server", etcd.url, *own, *listen]
-    server = _Reader(tmp_path, binaries, "", port=port)
+    server = CoreDns(tmp_path, binaries, None, port=port)
     with Webhook(tmp_path, options) as webhook:
         webhook.wait_ready()
         # a glob that matches nothing is no fault

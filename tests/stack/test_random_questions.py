@@ -22,7 +22,7 @@ from tests.stack.compare import Answer, Report
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, Process, free_port, wait_for
 from tests.stack.known_differences import KnownDifference, explained
 from tests.stack.node import seeing
-from tests.stack.pair import Pair, our_corefile, running_pair
+from tests.stack.pair import Pair, running_pair
 from tests.stack.questions import Question, dashed, questions
 from tests.stack.random_cluster import random_cluster
 from tests.stack.random_questions import TYPES, Asked, ask, differs, random_questions
@@ -300,8 +300,7 @@ def test_programs_find_what_is_there(
         pytest.skip("no C compiler here")
     # A libc asks at port 53 only: an address of its own, which nobody else has.
     address = "127.53.0.7"
-    text = our_corefile(53, pair.etcd.url, "verified", "none").replace(f"{LOOPBACK}:53", f"{address}:53")
-    text = text.replace(f"bind {LOOPBACK}", f"bind {address}")
+    text = coredns.corefile(53, *pair.options, "--dns-listen", f"{address}:53")
     resolv = tmp_path / "resolv.conf"
     resolv.write_text(f"nameserver {address}\n")
     server = CoreDns(tmp_path, binaries, text, name="port-53")
