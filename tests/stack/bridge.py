@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import requests
+import yaml
 
 from tests.stack.process import LOOPBACK, Server, finished, free_port, http, wait_for
 
@@ -93,6 +95,16 @@ def kube2etcd(*arguments: str) -> str:
     done = call(*arguments)
     assert done.returncode == 0, f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr}"
     return done.stdout
+
+
+def settings_file(directory: Path, config: Mapping[str, Any] | None) -> list[str]:
+    """The options for a settings file with this content, if there is any."""
+    if config is None:
+        return []
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "settings.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return ["--config", str(file)]
 
 
 def clean_environment() -> dict[str, str]:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dns.exception
 import dns.rcode
 
+from tests.stack.bridge import settings_file
 from tests.stack.compare import Answer, Report, normalise
 from tests.stack.coredns import on_keys, outside
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, wait_for
@@ -138,16 +140,15 @@ def running_pair(
     pods: str = "verified",
     with_upstream: bool = True,
     bridge: Bridge | None = None,
-    zones_file: Path | None = None,
+    config: Mapping[str, Any] | None = None,
     oracle_zones: Sequence[str] = (),
 ) -> Iterator[Pair]:
     """Start the bridge unless one is given, its CoreDNS, the oracle and the upstream; all stop in the end.
 
-    ``zones_file`` holds our settings; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
+    ``config`` is our settings file; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
     """
     options = ["--domain", ZONE, *etcd.options, "--pods", pods, "--ttl", "30"]
-    if zones_file is not None:
-        options += ["--config", str(zones_file)]
+    options += settings_file(directory, config)
     kubeconfig = str(apiserver.kubeconfig())
     with contextlib.ExitStack() as stack:
         behind = "none"

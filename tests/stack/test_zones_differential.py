@@ -6,10 +6,8 @@ questions are about the same Services.  What a zone of Services does not promise
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.stack.known_differences import KNOWN, KnownDifference, explained
 from tests.stack.kubeclient import Object
@@ -56,13 +54,9 @@ def of_the_zone(question: Question) -> bool:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_zone_of_all_services(
-    seed: int, start_pair: StartPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = tmp_path / "settings.yaml"
+def test_a_zone_of_all_services(seed: int, start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
     zone = {"zone": ZONE, "addresses": ["internal"], "selector": "!no-service-has-this-label"}
-    settings.write_text(yaml.safe_dump({"zones": [zone]}))
-    pair = start_pair(pods="disabled", zones_file=settings, oracle_zones=[ABOVE])
+    pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=[ABOVE])
     for obj in random_cluster(seed, 40):
         pair.apiserver.apply(obj)
     pair.settle()

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tests.stack.bridge import settings_file
 from tests.stack.coredns import on_keys, said
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd, Object
 from tests.stack.process import Context
@@ -53,12 +52,7 @@ class Zoned(Served):
         dns_options: Sequence[str] = (),
     ) -> None:
         self.etcd = etcd
-        if config is not None:
-            file = directory / "settings.yaml"
-            directory.mkdir(parents=True, exist_ok=True)
-            file.write_text(yaml.safe_dump(config))
-            options = [*options, "--config", str(file)]
-        options = ["--etcd-server", etcd.url, *options]
+        options = ["--etcd-server", etcd.url, *options, *settings_file(directory, config)]
         self.options = options
         self.bridge = self.writer = Bridge(
             directory, [*options, "--kubeconfig", str(api.kubeconfig())], name="bridge"
