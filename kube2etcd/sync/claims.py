@@ -357,15 +357,15 @@ class ExclusiveNames:
 
     def __init__(self) -> None:
         self._wanting: dict[Name, list[tuple[Seniority, Unit]]] = {}
-        self._wanted: dict[Unit, Mapping[Name, Seniority]] = {}
+        self.wanted: dict[Unit, Mapping[Name, Seniority]] = {}
         self.changed: set[Unit] = set()
         """Units whose ownership changed, or that want a name and do not have it; emptied by the user."""
 
     def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
         """Replace all names that ``unit`` wants."""
-        before = self._wanted.pop(unit, {})
+        before = self.wanted.pop(unit, {})
         if names:
-            self._wanted[unit] = names
+            self.wanted[unit] = names
         for name in before.keys() | names.keys():
             wanting = self._wanting.setdefault(name, [])
             holder = wanting[0][1] if wanting else None

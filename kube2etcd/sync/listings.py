@@ -136,6 +136,8 @@ class Listings:
         publisher = self._publisher
         self.touched, self.units = self.units, set()
         units = list(self.touched)
+        if not units:
+            return
         if len(units) > BATCH:
             # The oldest first: what they have is not taken from them later.
             units.sort(key=publisher.seniority)

@@ -65,20 +65,12 @@ class Plan(msgspec.Struct, frozen=True):
         """The deletions."""
         return tuple(change for change in self.changes if isinstance(change, Delete))
 
-    @property
-    def puts(self) -> tuple[Create | Update, ...]:
-        """The creates and updates."""
-        return tuple(change for change in self.changes if not isinstance(change, Delete))
-
     def without(self, keys: Collection[bytes]) -> Plan:
         """The plan without the changes of ``keys``."""
         if not keys:
             return self
-        return Plan(
-            tuple(change for change in self.changes if change.key not in keys),
-            self.foreign,
-            self.malformed,
-            self.contested,
+        return msgspec.structs.replace(
+            self, changes=tuple(one for one in self.changes if one.key not in keys)
         )
 
 
@@ -187,9 +179,11 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
     Counts names, not keys: an endpoint is one name however many records it has.  Only keys with
     ``owner_mark`` count as ours.
     """
-    gone = {change.key for change in plan.deletes}
-    going = set(map(_name_key, gone)) if len(gone) >= HELD_FROM else set()
-    going -= {_name_key(change.key) for change in plan.puts} if going else set()
+    gone = {change.key for change in plan.changes if isinstance(change, Delete)}
+    if len(gone) < HELD_FROM:
+        return frozenset()
+    going = set(map(_name_key, gone))
+    going -= {_name_key(change.key) for change in plan.changes if change.key not in gone}
     staying: set[bytes] = set()
     entries = iter(existing.items())
     while len(going) >= HELD_FROM and len(going) > HELD_SHARE * (len(going) + len(staying)):

@@ -99,7 +99,8 @@ class Publisher:
                 # Nothing wants a name where it has no record.
                 if name is not None and any(record.name.below(name) for record in published.records):
                     wanted[name] = self.seniority(unit)
-            exclusive.want(unit, wanted)
+            if wanted or unit in exclusive.wanted:
+                exclusive.want(unit, wanted)
             if unit not in exclusive.changed:
                 self.desired.put(unit, self._claim(unit, found), changed)
         # Ownership of names is final only now.

@@ -17,8 +17,7 @@ from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, 
 from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.names import Name
-from tests.sync.loop import OTHERS
-from tests.sync.test_reconciler_counts import LISTED, WEB, Bridge
+from tests.sync.loop import LISTED, OTHERS, WEB, Clock, World
 
 NAME = "web.shop.svc.cluster.local"
 READER = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
@@ -27,8 +26,8 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def bridge() -> Bridge:
-    bridge = Bridge()
+def bridge() -> World:
+    bridge = World(Clock())
     bridge.turn(LISTED, Listed("services", [WEB]))
     return bridge
 
@@ -42,15 +41,15 @@ def asked(queue: EventQueue, question: Callable[[], T]) -> T:
         return answer.result()
 
 
-def looked(bridge: Bridge) -> View:
+def looked(bridge: World) -> View:
     return asked(bridge.loop.parts.queue, lambda: look(bridge.loop, 5))
 
 
-def explained(bridge: Bridge, rtype: str = "A") -> Explanation:
+def explained(bridge: World, rtype: str = "A") -> Explanation:
     return asked(bridge.loop.parts.queue, lambda: explain_live(bridge.loop, READER, NAME, rtype, 5))[0]
 
 
-def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
+def test_records_with_the_object_behind_each(bridge: World) -> None:
     db = Service(Metadata("shop", "db"), cluster_ip="None")
     piece = EndpointSlice(Metadata("shop", "db-1"), "db", "IPv4", (), (Endpoint(("10.1.0.1",)),))
     bridge.turn(
@@ -70,7 +69,7 @@ def test_records_with_the_object_behind_each(bridge: Bridge) -> None:
 
 
 def test_a_foreign_value_that_nobody_can_read() -> None:
-    foreign = Bridge()
+    foreign = World(Clock())
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/odd"] = b"{"
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = OTHERS
     foreign.turn(LISTED, Listed("services", []))
@@ -78,7 +77,7 @@ def test_a_foreign_value_that_nobody_can_read() -> None:
     assert looked(foreign).problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
 
 
-def test_what_externaldns_sent_and_cannot_be_used(bridge: Bridge) -> None:
+def test_what_externaldns_sent_and_cannot_be_used(bridge: World) -> None:
     refused = DnsEndpoint(Metadata("", "webhook"), (), {"bad.dtk.io": "A: no address"})
     bridge.turn(Changed("dnsendpoints", Event("ADDED", refused, "", "webhook")))
     view = looked(bridge)
@@ -86,47 +85,47 @@ def test_what_externaldns_sent_and_cannot_be_used(bridge: Bridge) -> None:
     assert view.counts["skipped"] == 1
 
 
-def test_a_stale_source(bridge: Bridge) -> None:
+def test_a_stale_source(bridge: World) -> None:
     stop_following(bridge)
     [services] = [one for one in looked(bridge).sources if one.kind == "services"]
     assert services.stale is not None
     assert services.stale >= 5
 
 
-def hold(bridge: Bridge) -> None:
+def hold(bridge: World) -> None:
     bridge.turn(Listed("services", []))
 
 
-def refuse(bridge: Bridge) -> None:
+def refuse(bridge: World) -> None:
     """Let etcd refuse the keys of a Service."""
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
-    wanted = Bridge()
+    wanted = World(Clock())
     wanted.turn(LISTED, Listed("services", [WEB]))
     bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
 
 
-def dispute(bridge: Bridge) -> None:
+def dispute(bridge: World) -> None:
     bridge.loop.disputes.keys.update(bridge.loop.publisher.desired)
 
 
-def miss(bridge: Bridge) -> None:
+def miss(bridge: World) -> None:
     bridge.loop.target.mirror.load(lambda begin: 9)
 
 
-def stop_following(bridge: Bridge) -> None:
+def stop_following(bridge: World) -> None:
     bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
 
 
-def wait_for_lists(bridge: Bridge) -> None:
+def wait_for_lists(bridge: World) -> None:
     bridge.loop.listings.waiting.add("pods")
 
 
-def lose_etcd(bridge: Bridge) -> None:
+def lose_etcd(bridge: World) -> None:
     bridge.loop.target.trouble = "no connection"
 
 
-def stand_by(bridge: Bridge) -> None:
+def stand_by(bridge: World) -> None:
     bridge.loop.target.other_leader = "dns-2 writes"
 
 
@@ -136,7 +135,7 @@ def stand_by(bridge: Bridge) -> None:
     ids=["refused", "held", "missing"],
 )
 def test_the_state_of_a_record(
-    bridge: Bridge, happen: Callable[[Bridge], None], sorts: set[str], state: str
+    bridge: World, happen: Callable[[World], None], sorts: set[str], state: str
 ) -> None:
     happen(bridge)
     view = looked(bridge)
@@ -159,7 +158,7 @@ def test_the_state_of_a_record(
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], None], reason: str) -> None:
+def test_what_only_the_bridge_knows(bridge: World, happen: Callable[[World], None], reason: str) -> None:
     assert not [one for one in explained(bridge).reasons if reason in one]
     happen(bridge)
     found = explained(bridge).reasons
@@ -167,14 +166,14 @@ def test_what_only_the_bridge_knows(bridge: Bridge, happen: Callable[[Bridge], N
 
 
 @pytest.mark.parametrize("whose", ["foreign", "contested"])
-def test_another_writers_key_is_no_change_that_is_due(bridge: Bridge, whose: str) -> None:
+def test_another_writers_key_is_no_change_that_is_due(bridge: World, whose: str) -> None:
     getattr(bridge.loop.target, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "not written yet" in one]
 
 
 def test_a_question_blocks_the_loop_for_a_few_objects_at_a_time(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+    bridge: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = [Service(Metadata("shop", f"x{at}"), cluster_ip=f"10.1.0.{at}") for at in range(30)]
     bridge.turn(Listed("services", [WEB, *others]))
@@ -202,7 +201,7 @@ def test_a_question_blocks_the_loop_for_a_few_objects_at_a_time(
     assert max(read) < 10
 
 
-def test_a_bridge_explains_as_the_command_does(bridge: Bridge) -> None:
+def test_a_bridge_explains_as_the_command_does(bridge: World) -> None:
     assert str(explained(bridge)).splitlines() == [
         f"{NAME}. A: NOERROR",
         f"  {NAME}. 30 IN A 10.0.0.1",
@@ -230,7 +229,7 @@ def test_a_busy_loop_times_out() -> None:
     assert done == [], "nobody waits for it any more"
 
 
-def test_latency_is_measured_for_each_event(bridge: Bridge) -> None:
+def test_latency_is_measured_for_each_event(bridge: World) -> None:
     queue = bridge.loop.parts.queue
     queue.put(Changed("services", Event("DELETED", WEB, "shop", "web")))
     bridge.loop.turn(queue.drain(0))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-import pytest
-
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
-from kube2etcd.kube.objects import ApiObject, Metadata, Namespace, Service
+from kube2etcd.kube.objects import ApiObject, Event, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import EtcdChanged, EventQueue, Listed, SyncEvent
+from kube2etcd.sync.events import Changed, EtcdChanged, EventQueue, Listed, SyncEvent
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
@@ -109,6 +106,18 @@ def service(name: str, ip: str = "10.0.0.1") -> Service:
     return Service(Metadata("shop", name), cluster_ip=ip)
 
 
+WEB = service("web")
+LISTED = Listed("namespaces", [Namespace(Metadata("", "shop"))])
+
+
+def added(name: str, ip: str) -> Changed:
+    return Changed("services", Event("ADDED", service(name, ip), "shop", name))
+
+
+def gone(name: str) -> Changed:
+    return Changed("services", Event("DELETED", None, "shop", name))
+
+
 def many(count: int) -> list[Service]:
     return [service(f"s{at}", f"10.0.1.{at}") for at in range(count)]
 
@@ -161,9 +170,10 @@ class World:
         return self
 
     def listed(self, *services: ApiObject) -> World:
-        return self.turn(
-            Listed("namespaces", [Namespace(Metadata("", "shop"))]), Listed("services", list(services))
-        )
+        return self.turn(LISTED, Listed("services", list(services)))
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"kube2etcd_{name}", labels) or 0.0
 
     def metric(self, line: str) -> bool:
         return line in self.metrics.page().decode()
@@ -181,19 +191,3 @@ class World:
         assert ours == self.publisher.desired
         assert self.ready
         assert self.loop.target.equal
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def world(clock: Clock) -> World:
-    return World(clock).listed(service("web"))
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "kube2etcd.sync")
-    return caplog

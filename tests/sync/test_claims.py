@@ -1,14 +1,22 @@
-"""Claims hold what a plain dictionary of all units' wishes says, however they are grouped and compressed."""
+"""Claims hold what a plain dictionary of all wishes says; who has a name, and what changes together."""
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
-from kube2etcd.sync.claims import Claims, Rank
+from kube2etcd.sync.claims import Claims, ExclusiveNames, Groups, Rank
+from kube2etcd.zones.base import Zone
+from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.services import ServicesZone
+from skydns_compat.layout import Layout
+from skydns_compat.names import Name
 from tests.strategies import LAW
-from tests.sync.publishing import GroupsBy
+from tests.sync.publishing import PTR, ZONE, GroupsBy, external
 
 A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 
@@ -21,29 +29,6 @@ ALONE = GroupsBy(lambda key: key)
 
 def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
     return (int(value[:1]), 0, "", "", "")
-
-
-def test_the_smallest_rank_has_the_key() -> None:
-    claims = Claims(GROUPS, ranked)
-    assert claims.put(B, {b"/k": b"2b", b"/own": b"1b"}) == {b"/k": None, b"/own": None}
-    assert claims.put(A, {b"/k": b"1a"}) == {b"/k": b"2b"}
-    assert (claims.claimants(b"/k"), dict(claims.items())) == ([A, B], {b"/k": b"1a", b"/own": b"1b"})
-    assert claims.put(A, {b"/k": b"1a"}) == {}
-    assert claims.put(B, {b"/k": b"3b", b"/own": b"2b"}) == {b"/own": b"1b"}
-    assert claims.put(A, {}) == {b"/k": b"1a"}
-    assert (claims.claimants(b"/k"), claims[b"/k"]) == ([B], b"3b")
-    assert claims.put(B, {}) == {b"/k": b"3b", b"/own": b"2b"}
-    assert (claims.holder(b"/k"), claims.claimants(b"/k"), dict(claims.items())) == (None, [], {})
-
-
-def test_of_one_rank_the_first_of_the_units_whoever_came_first() -> None:
-    for order in ((A, B, C), (C, B, A)):
-        claims = Claims(GROUPS, ranked)
-        for unit in order:
-            claims.put(unit, {b"/k": f"1{unit.namespace}".encode()})
-        for left in (A, B, C):
-            assert (claims.holder(b"/k"), claims[b"/k"]) == (left, f"1{left.namespace}".encode())
-            claims.put(left, {})
 
 
 KEYS = [b"/a", b"/a/x", b"/a/x/y", b"/b/x", b"/b/y", b"/p", b"/p/1", b"/p/2"]
@@ -76,6 +61,47 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
 
 
 @LAW
+@given(
+    st.lists(st.tuples(st.sampled_from([A, B, C]), _entries, st.booleans()), max_size=8),
+    st.booleans(),
+)
+def test_a_rank_that_fails_leaves_nothing_behind(
+    steps: list[tuple[Unit, dict[bytes, bytes], bool]], regrouped: bool
+) -> None:
+    fails = False
+
+    def failing(unit: Unit, key: bytes, value: bytes) -> Rank:
+        if fails:
+            raise ZeroDivisionError
+        return ranked(unit, key, value)
+
+    claims, last, changed = (
+        Claims(GROUPS, failing),
+        dict[Unit, dict[bytes, bytes]](),
+        dict[bytes, bytes | None](),
+    )
+    for unit, entries, broken in steps:
+        fails = broken
+        with contextlib.suppress(ZeroDivisionError):
+            claims.put(unit, entries, changed)
+        last[unit] = entries
+    fails = False
+    if regrouped:
+        changed |= claims.regroup(ALONE)
+    for unit, entries in last.items():
+        claims.put(unit, entries, changed)
+    plain = Claims(GROUPS, ranked)
+    for unit, entries in last.items():
+        plain.put(unit, entries)
+    assert dict(claims.items()) == dict(plain.items())
+    assert len(claims) == len(plain)
+    assert changed.keys() >= claims.keys()
+    for unit in last:
+        claims.put(unit, {})
+    assert (dict(claims.items()), len(claims)) == ({}, 0)
+
+
+@LAW
 @given(_entries, _entries, _entries, st.integers(1, 4))
 def test_a_reading_finds_what_is_unlike_and_what_is_missing(
     one: dict[bytes, bytes], other: dict[bytes, bytes], there: dict[bytes, bytes], size: int
@@ -100,3 +126,132 @@ def test_with_the_groups_the_ranks_are_those_of_now() -> None:
     rank[A] = 3
     assert claims.regroup(ALONE) == {b"/k": b"a"}
     assert (claims[b"/k"], claims.holder(b"/same")) == (b"b", B)
+
+
+OWN = b"/skydns/io/dtk/b/own_"
+
+
+def by_service(zone: str) -> Zone:
+    return ServicesZone(Name.parse(zone), template="{service}")
+
+
+ZONED = Groups(
+    Layout(), [ZONE, by_service("example.org"), by_service("eu.shop.example.org"), external("dtk.io")]
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        (b"/skydns/local/cluster/svc/shop/web", b"/skydns/local/cluster/svc/shop/web"),
+        (b"/skydns/local/cluster/svc/shop/web/_tcp/_http/A", b"/skydns/local/cluster/svc/shop/web"),
+        (b"/skydns/local/cluster/nt_/svc/shop", b"/skydns/local/cluster/nt_/svc/shop"),
+        (b"/skydns/local/cluster", b"/skydns/local/cluster"),
+        (PTR, PTR),
+        (b"/skydns/example/a/b/c/d/e/f", b"/skydns/example/a/b/c/d/e/f"),
+        (b"/skydns/org/example/shop/A", b"/skydns/org/example/shop"),
+        (b"/skydns/org/example/shop/eu", b"/skydns/org/example/shop"),
+        (b"/skydns/org/example/shop/eu/web/A", b"/skydns/org/example/shop/eu/web"),
+        (OWN, OWN),
+        (OWN + b"/C", OWN),
+    ],
+)
+def test_what_changes_together(key: bytes, group: bytes) -> None:
+    assert ZONED.of(key) == group
+
+
+def test_of_a_deep_prefix_and_zone() -> None:
+    groups = Groups(Layout("/a/b"), [ClusterZone(Name.parse("x.y.z"))])
+    assert groups.of(b"/a/b/z/y/x/svc/shop/web/_tcp/_http/A") == b"/a/b/z/y/x/svc/shop/web"
+
+
+_labels = st.sampled_from([b"a", b"eu", b"own_", b"_tcp", b"A-H"])
+_tops = st.sampled_from(
+    [
+        b"/skydns",
+        b"/skydns/local/cluster/svc/shop",
+        b"/skydns/org/example/shop",
+        b"/skydns/org/example/shop/eu",
+        b"/skydns/io/dtk",
+        b"/skydns/arpa/in-addr/10",
+    ]
+)
+ZONED_KEYS = st.builds(lambda top, below: b"/".join([top, *below]), _tops, st.lists(_labels, max_size=4))
+
+
+@LAW
+@given(st.lists(ZONED_KEYS), st.booleans())
+def test_of_many_keys_each_has_the_group_that_it_has_alone(keys: list[bytes], in_order: bool) -> None:
+    asked = sorted(keys) if in_order else keys
+    assert list(ZONED.each(asked)) == [(ZONED.of(key), key) for key in asked]
+
+
+WEB, DB = Name.parse("web.test"), Name.parse("db.test")
+A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
+
+
+def old(unit: Unit, age: str = "1") -> tuple[str, str, str]:
+    return (age, unit.namespace, unit.name)
+
+
+def looking_again(contest: ExclusiveNames) -> list[Unit]:
+    units = sorted(contest.changed)
+    contest.changed.clear()
+    return units
+
+
+def test_alone_nobody_has_to_look_again() -> None:
+    contest = ExclusiveNames()
+    contest.want(A, {WEB: old(A)})
+    contest.want(A, {WEB: old(A)})
+    assert (contest.holder(WEB), contest.losers(WEB), looking_again(contest)) == (A, [], [])
+    contest.want(A, {})
+    assert (contest.holder(WEB), looking_again(contest)) == (None, [])
+
+
+def test_the_older_takes_it_and_the_next_in_line_follows() -> None:
+    contest = ExclusiveNames()
+    contest.want(B, {WEB: old(B)})
+    contest.want(C, {WEB: old(C)})
+    assert (contest.holder(WEB), contest.losers(WEB), looking_again(contest)) == (B, [C], [C])
+    contest.want(A, {WEB: old(A, "2")})
+    assert (contest.losers(WEB), looking_again(contest)) == ([C, A], [A])
+    contest.want(A, {WEB: old(A, "0")})
+    assert (contest.holder(WEB), looking_again(contest)) == (A, [B])
+    contest.want(A, {})
+    assert (contest.holder(WEB), looking_again(contest)) == (B, [B])
+    assert looking_again(contest) == []
+
+
+def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
+    contest = ExclusiveNames()
+    contest.want(A, {WEB: old(A)})
+    for _ in range(2):
+        contest.want(B, {WEB: old(B), DB: old(B)})
+        assert looking_again(contest) == [B]
+    assert contest.holder(DB) == B
+
+
+@LAW
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([A, B, C]), st.dictionaries(st.sampled_from([WEB, DB]), st.sampled_from("123"))
+        )
+    )
+)
+def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[Name, str]]]) -> None:
+    contest = ExclusiveNames()
+    present: dict[Unit, dict[Name, str]] = {}
+    has: dict[Unit, set[Name]] = {}
+    for unit, wanted in steps:
+        contest.want(unit, {name: old(unit, age) for name, age in wanted.items()})
+        present[unit] = wanted
+        for one in [*looking_again(contest), unit]:
+            has[one] = {name for name in present.get(one, {}) if contest.holder(name) == one}
+        for name in (WEB, DB):
+            order = sorted((old(one, ages[name]), one) for one, ages in present.items() if name in ages)
+            wanting = [one for _, one in order]
+            assert contest.holder(name) == next(iter(wanting), None)
+            assert contest.losers(name) == wanting[1:]
+            assert [one for one in has if name in has[one]] == wanting[:1]

@@ -1,20 +1,27 @@
-"""What the log is told of odd objects, and that it does not remember objects that are gone."""
+"""Events into the store: what is logged of odd objects, once, and what an unforeseen error costs."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import pytest
 
-from kube2etcd.kube.objects import EndpointSlice, Event, Metadata, Rejected
+from kube2etcd.etcd import changes
+from kube2etcd.kube.objects import TENANT_CLUSTER_IP, EndpointSlice, Event, Metadata, Rejected, Service
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
-from kube2etcd.sync.events import Changed, Listed
+from kube2etcd.sync.claims import Former
+from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Listed
 from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh, lines
 from kube2etcd.sync.publisher import Publisher
+from kube2etcd.sync.target import ETCD_RETRY
+from kube2etcd.zones.base import Published, Zone
 from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
+from tests.sync.loop import Clock, Entries, World, gone, service
 
 SLICES = "endpointslices"
 ODD = Rejected(SLICES, "shop", "web-1", "endpoints: expected array")
@@ -38,7 +45,7 @@ def listings(publisher: Publisher) -> Listings:
     return Listings(publisher, [SLICES], Metrics())
 
 
-def told(listings: Listings, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterEvent]) -> int:
+def logged(listings: Listings, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterEvent]) -> int:
     for item in news:
         listings.apply(item)
         [*listings.refresh()]
@@ -63,8 +70,8 @@ def test_an_odd_slice_that_is_gone_is_forgotten(
     first: ClusterEvent,
     after: list[ClusterEvent],
 ) -> None:
-    assert told(listings, caplog, [first]) == 1
-    told(listings, caplog, after)
+    assert logged(listings, caplog, [first]) == 1
+    logged(listings, caplog, after)
     assert listings.logged == {}
 
 
@@ -80,7 +87,7 @@ def test_an_odd_slice_that_is_gone_is_forgotten(
 def test_of_an_odd_slice_that_is_still_there_a_reason_is_told_once(
     listings: Listings, caplog: pytest.LogCaptureFixture, after: list[ClusterEvent]
 ) -> None:
-    assert told(listings, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
+    assert logged(listings, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
 
 
 UNIT = Unit("services", "shop", "web")
@@ -115,3 +122,203 @@ def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publis
         listings.apply(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
         [*listings.refresh()]
     assert listings.logged == {}
+
+
+def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    odd = Rejected("services", "shop", "odd", "spec.ports: expected array")
+    world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [odd]))
+    world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=odd)))
+    assert told.text.count("services shop/odd is left out: spec.ports: expected array") == 1
+    other = Rejected("services", "shop", "odd", "spec.type: expected str")
+    world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=other)))
+    assert told.text.count("services shop/odd is left out: spec.type: expected str") == 1
+    assert world.metric('kube2etcd_rejected_objects{kind="services"} 1.0')
+    assert world.metric('kube2etcd_rejected_objects{kind="namespaces"} 0.0')
+    world.assert_equal()
+    world.turn(gone("odd"))
+    assert world.metric('kube2etcd_rejected_objects{kind="services"} 0.0')
+
+
+def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    def annotated(value: str) -> Service:
+        return Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: value}), cluster_ip="10.0.0.1")
+
+    world = World(clock).turn(Listed("namespaces", []), Listed("services", [annotated("evil\x1b[2J")]))
+    for value in ("evil\x1b[2J", "worse" * LONGEST, "10.0.0.9", "worse" * LONGEST):
+        world.turn(Changed("services", Event("MODIFIED", annotated(value), "shop", "web")))
+    lines = [one.getMessage() for one in told.records if "services/shop/web" in one.getMessage()]
+    assert len(lines) == 2
+    assert all(TENANT_CLUSTER_IP in line and line.isprintable() for line in lines)
+    assert max(map(len, lines)) < LONGEST + 50
+    world.turn(gone("web"))
+    world.turn(Changed("services", Event("ADDED", annotated("worse" * LONGEST), "shop", "web")))
+    assert told.text.count("services/shop/web: ") == 3
+
+
+def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    odd = [
+        Service(Metadata("shop", f"s{at}"), type="ExternalName", external_name="192.0.2.1")
+        for at in range(AT_ONCE + 5)
+    ]
+    World(clock).turn(Listed("namespaces", []), Listed("services", odd))
+    assert told.text.count("is an address") == AT_ONCE
+    assert "5 more records are left out" in told.text
+
+
+def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> None:
+    world.turn(Failing("services", 900.0))
+    assert world.status.snapshot().stale == {"services": 100.0}
+    world.assert_equal()
+    world.turn(Healthy("services"))
+    assert world.status.snapshot().stale == {}
+    world.turn(Failing("services", 900.0)).turn(Listed("services", [service("web")]))
+    assert world.status.snapshot().stale == {}
+
+
+def test_staleness_is_logged_once(world: World) -> None:
+    since = world.clock.now
+    wall = time.time()
+    for _ in range(3):
+        world.clock.now += 100.0
+        world.turn(Failing("services", since))
+    said = world.metrics.registry.get_sample_value(
+        "kube2etcd_stale_since_timestamp_seconds", {"kind": "services"}
+    )
+    assert said == pytest.approx(wall - 300.0, abs=30.0)
+    world.turn(Healthy("services"))
+    assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
+
+
+def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFixture) -> None:
+    world.turn(EtcdLost("first"), EtcdLost("second"))
+    assert "reading etcd in full: first" in told.text
+    assert "second" not in told.text
+
+
+def changed(name: str, ip: str) -> Changed:
+    return Changed("services", Event("MODIFIED", service(name, ip), "shop", name))
+
+
+def test_a_unit_that_raises_costs_its_own_names(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refresh = world.publisher.refresh
+
+    def faulty(units: Iterable[Unit]) -> Former:
+        units = list(units)
+        if any(unit.name == "bad" for unit in units):
+            raise ZeroDivisionError("a fault of ours")
+        return refresh(units)
+
+    monkeypatch.setattr(world.publisher, "refresh", faulty)
+    world.turn(changed("bad", "10.0.0.7"), changed("good", "10.0.0.8"), changed("web", "10.0.0.9"))
+    assert any(b"/good/10-0-0-8-H" in key for key in world.etcd.entries)
+    assert any(b"/web/10-0-0-9-H" in key for key in world.etcd.entries)
+    assert not any(b"/bad" in key for key in world.etcd.entries)
+    assert "services/shop/bad: unforeseen error" in caplog.text
+    assert "a fault of ours" in caplog.text
+    assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
+    world.assert_equal()
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_what_changed_before_a_unit_raised_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    names = [f"s{number}" for number in range(4)]
+    publish, seen = ClusterZone.publish, list[str]()
+
+    def faulty(zone: ClusterZone, unit: Unit, store: Store) -> Published:
+        if unit.name not in seen:
+            seen.append(unit.name)
+        if seen[at:] and unit.name == seen[at]:
+            raise ZeroDivisionError("a fault of ours")
+        return publish(zone, unit, store)
+
+    monkeypatch.setattr(ClusterZone, "publish", faulty)
+    world.turn(*(changed(name, f"10.0.0.1{name[1:]}") for name in names))
+    written = {name for name in names if any(f"/{name}/".encode() in key for key in world.etcd.entries)}
+    assert written == set(names) - {seen[at]}
+    world.assert_equal()
+
+
+def test_what_changed_before_the_last_unit_raised_is_written(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Service gives its name to another and fails after that."""
+
+    def web(space: str, age: str) -> Service:
+        return Service(Metadata(space, "web", age), cluster_ip=f"10.0.0.{age}")
+
+    world = World(clock, zones=[ServicesZone(Name.parse("flat.example"), template="{service}")])
+    world.listed(web("a", "2"), web("b", "1"))
+    by_zone = Publisher.by_zone
+
+    def faulty(publisher: Publisher, unit: Unit) -> list[tuple[Zone, Published]]:
+        if unit.namespace == "b":
+            raise ZeroDivisionError("a fault of ours")
+        return by_zone(publisher, unit)
+
+    monkeypatch.setattr(Publisher, "by_zone", faulty)
+    world.turn(Changed("services", Event("MODIFIED", web("b", "3"), "b", "web")))
+    assert b"/skydns/example/flat/web/00-10-0-0-2-H" in world.etcd.entries
+    world.assert_equal()
+
+
+def test_an_event_that_raises_is_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    apply = world.publisher.store.apply
+
+    def faulty(kind: str, event: Event) -> set[Unit]:
+        if event.name == "bad":
+            raise ZeroDivisionError("a fault of ours")
+        return apply(kind, event)
+
+    monkeypatch.setattr(world.publisher.store, "apply", faulty)
+    world.turn(changed("bad", "10.0.0.7"), changed("good", "10.0.0.8"))
+    assert any(b"/good/" in key for key in world.etcd.entries)
+    assert "bad" in caplog.text
+    assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
+    world.assert_equal()
+
+
+class Watched(Entries):
+    """Notes whether the bridge says that it is ready while its changes are written."""
+
+    world: World | None = None
+
+    def apply(self, *args: object, **more: object) -> changes.ApplyResult:
+        if self.world is not None:
+            self.said.append(self.world.ready)
+        return super().apply(*args, **more)  # type: ignore[arg-type]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[bool] = []
+
+
+@pytest.mark.parametrize(
+    ("lost", "ready"), [(0, True), (3, False)], ids=["an ordinary change", "after etcd lost its keys"]
+)
+def test_what_a_full_pass_says_while_it_writes(clock: Clock, lost: int, ready: bool) -> None:
+    etcd = Watched()
+    world = etcd.world = World(clock, etcd).listed(service("web"), service("db", "10.0.0.2"))
+    etcd.said.clear()
+    for key in list(etcd.entries)[: len(etcd.entries) * lost // 4]:
+        del etcd.entries[key]
+    clock.now += 300.0
+    world.turn(changed("new", "10.0.0.3"))
+    assert etcd.snapshots == 2
+    assert etcd.said == [ready]
+    world.assert_equal()
+
+
+def test_a_cut_watch_does_not_make_it_ready(clock: Clock) -> None:
+    etcd = Watched()
+    world = etcd.world = World(clock, etcd).listed(service("web"))
+    etcd.said.clear()
+    clock.now += ETCD_RETRY
+    world.turn(EtcdLost("its data is gone"), changed("new", "10.0.0.3"))
+    assert etcd.said == [False]
+    world.assert_equal()

@@ -29,10 +29,7 @@ from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.external import ExternalZone
 from skydns_compat.message import Message, encode
-from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, clock, many, service, told, world
-
-__all__ = ["clock", "told", "world"]
-
+from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added, gone, many, service
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 
@@ -96,7 +93,7 @@ def test_nothing_is_written_when_nothing_differs(world: World, news: list[SyncEv
 
 def test_cost_follows_the_change(world: World) -> None:
     world.etcd.written.clear()
-    world.turn(Changed("services", Event("ADDED", service("db", "10.0.0.2"), "shop", "db")))
+    world.turn(added("db", "10.0.0.2"))
     assert {change.key for change in world.etcd.written} == {
         b"/skydns/local/cluster/svc/shop/db",
         b"/skydns/local/cluster/svc/shop/db/10-0-0-2-H",
@@ -222,7 +219,7 @@ def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
 
 
 def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
-    world.turn(Changed("services", Event("DELETED", None, "shop", "web")))
+    world.turn(gone("web"))
     world.assert_equal()
 
 

@@ -1,4 +1,4 @@
-"""The loop before a deletion of many names, and before kinds that are gone: it asks again."""
+"""The loop before deletions of many names, before kinds that are gone, and beside another writer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import threading
 import pytest
 
 from kube2etcd.etcd import changes
-from kube2etcd.kube.objects import Event, Interface, Metadata, Namespace, Service, VirtualMachineInstance
-from kube2etcd.sync.events import Changed, EventQueue, Failing, Healthy, Listed, SyncEvent, Wake
+from kube2etcd.etcd.changes import WatchBatch
+from kube2etcd.kube.objects import Event, Interface, Metadata, Service, VirtualMachineInstance
+from kube2etcd.sync.events import Changed, EtcdChanged, EventQueue, Failing, Healthy, Listed, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
-from kube2etcd.sync.safety import ASK_AGAIN, HeldDeletes
+from kube2etcd.sync.safety import ASK_AGAIN, DISPUTE_WINDOW, PROBE_AFTER, PROBE_STANDS, HeldDeletes
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from tests.sync.loop import KINDS, Clock, Entries, World, clock, many, service, told, world
-
-__all__ = ["clock", "told", "world"]
-
+from tests.sync.loop import KINDS, LISTED, Clock, Entries, World, added, gone, many, service
 
 MACHINES = "virtualmachineinstances"
 
@@ -56,7 +54,7 @@ def test_an_uninstalled_kind(clock: Clock, told: pytest.LogCaptureFixture) -> No
     assert told.text.count("virtualmachineinstances: no longer installed") == 1
     assert world.etcd.entries == before, "as after any empty list: not at first sight"
     assert world.loop.held.keys
-    world.turn(absent, Listed("namespaces", [Namespace(Metadata("", "shop"))]))
+    world.turn(absent, LISTED)
     assert world.loop.held.keys
     world.turn(Listed("services", [service("web")]))
     world.assert_equal()
@@ -94,7 +92,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.L
     # Neither time nor half of the listings is a second opinion.
     world.turn(Wake()).turn(Listed("services", []))
     assert world.etcd.entries == before
-    world.turn(Listed("namespaces", [Namespace(Metadata("", "shop"))]))
+    world.turn(LISTED)
     assert "confirmed by a second listing" in told.text
     assert world.metric("kube2etcd_repairs_total 0"), "what waited was no fault of etcd's"
     assert world.loop.held.keys == frozenset()
@@ -114,7 +112,7 @@ def test_an_empty_list_waits(world: World, told: pytest.LogCaptureFixture, secon
     assert (world.etcd.entries == before) == bool(second)
     # what goes afterwards, one by one, is not meant
     world.turn(Listed("services", [service("last")]), Wake())
-    world.turn(Changed("services", Event("DELETED", None, "shop", "last")))
+    world.turn(gone("last"))
     assert world.loop.held.keys == frozenset()
     world.assert_equal()
 
@@ -128,9 +126,7 @@ def test_an_empty_list_at_the_start_waits_for_another(clock: Clock) -> None:
 
 def test_an_empty_list_of_what_was_empty_is_no_news(clock: Clock) -> None:
     world = World(clock, kinds=("namespaces", "services", "pods")).turn(Listed("pods", []))
-    world.listed(service("web")).turn(Listed("pods", [])).turn(
-        Changed("services", Event("DELETED", None, "shop", "web"))
-    )
+    world.listed(service("web")).turn(Listed("pods", [])).turn(gone("web"))
     assert world.loop.held.keys == frozenset()
     world.assert_equal()
 
@@ -146,7 +142,7 @@ def test_a_second_listing_that_disagrees_deletes_nothing(clock: Clock) -> None:
 
 def test_other_changes_go_on_while_a_plan_is_held(clock: Clock) -> None:
     world = World(clock).listed(*many(20)).turn(Listed("services", []))
-    world.turn(Changed("services", Event("ADDED", service("new", "10.0.0.7"), "shop", "new")))
+    world.turn(added("new", "10.0.0.7"))
     assert b"/skydns/local/cluster/svc/shop/new/10-0-0-7-H" in world.etcd.entries
     assert len(world.loop.held.keys) > 0
     world.turn(Changed("services", Event("ADDED", many(1)[0], "shop", "s0")))
@@ -169,7 +165,7 @@ def test_a_second_disaster_waits_for_its_own_second_listing(clock: Clock) -> Non
 def test_changes_during_a_held_plan_need_their_own_listing(clock: Clock) -> None:
     """A server that begins to answer wrongly does so for one kind after the other."""
     world = World(clock, kinds=(*KINDS, "nodes"))
-    namespace = Listed("namespaces", [Namespace(Metadata("", "shop"))])
+    namespace = LISTED
     services = many(40)
     world.turn(namespace, Listed("services", services), Listed("nodes", []))
     world.turn(Listed("services", services[:20]), Listed("nodes", []))
@@ -189,7 +185,7 @@ def test_changes_during_a_held_plan_need_their_own_listing(clock: Clock) -> None
 
 def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock) -> None:
     world = World(clock)
-    namespace = Listed("namespaces", [Namespace(Metadata("", "shop"))])
+    namespace = LISTED
     world.listed(*many(20)).turn(Listed("services", many(5)))
     held = world.loop.held.keys
     # Few names: nothing but the empty list makes them suspect.
@@ -233,3 +229,121 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
     world.turn(Listed("services", []))
     world.loop.run()
     assert asked == pytest.approx(ASK_AGAIN, abs=1.0)
+
+
+class Shared:
+    """Two worlds over one etcd, each told by a watch of its own."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.etcd = clock, Entries()
+        self.one = World(clock, self.etcd).listed(service("one", "10.0.0.1"))
+        self.two = World(clock, self.etcd).listed(service("two", "10.0.0.2"))
+        self._told = {id(self.one): 0, id(self.two): 0}
+
+    def turn(self, world: World, *news: Changed) -> None:
+        events = self.etcd.untold[self._told[id(world)] :]
+        self._told[id(world)] = len(self.etcd.untold)
+        told = [EtcdChanged(WatchBatch(self.etcd.revision, tuple(events)))] if events else []
+        world.turn(*told, *news)
+
+    def turns(self, count: int) -> int:
+        before = len(self.etcd.written)
+        for _ in range(count):
+            self.turn(self.one)
+            self.turn(self.two)
+        return len(self.etcd.written) - before
+
+    def holds(self, name: str) -> bool:
+        return any(f"/shop/{name}".encode() in key for key in self.etcd.entries)
+
+
+@pytest.fixture
+def shared(clock: Clock) -> Shared:
+    return Shared(clock)
+
+
+def test_both_come_to_rest_with_the_names_of_both(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    assert shared.turns(20) < 60
+    assert shared.turns(20) == 0
+    assert shared.holds("one")
+    assert shared.holds("two")
+    for world in (shared.one, shared.two):
+        assert not world.ready
+        assert "--owner-id" in world.reasons
+        assert not world.metric("kube2etcd_disputed_keys 0.0")
+    assert caplog.text.count("another writer with owner id kube2etcd") == 2
+
+
+def test_new_keys_of_others_stay(shared: Shared) -> None:
+    shared.turns(20)
+    shared.turn(shared.one, added("new", "10.0.0.9"))
+    before = len(shared.etcd.written)
+    shared.turns(5)
+    assert shared.holds("new")
+    assert not [one for one in shared.etcd.written[before:] if isinstance(one, changes.Delete)]
+
+
+def test_more_keys_than_are_remembered(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
+    shared.turns(40)
+    assert shared.turns(20) == 0
+    assert not shared.one.ready
+    assert not shared.two.ready
+
+
+def test_it_recovers_when_the_other_is_gone(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    shared.turns(20)
+    for _ in range(int(PROBE_AFTER[0] + PROBE_STANDS) + 2):
+        shared.clock.now += 1.0
+        shared.turn(shared.one)
+    assert "the other writer with owner id kube2etcd is gone" in caplog.text
+    shared.one.assert_equal()
+    assert not shared.holds("two")
+
+
+def test_while_the_other_lives_one_key_is_tried_now_and_then(shared: Shared) -> None:
+    shared.turns(20)
+    before = len(shared.etcd.written)
+    for _ in range(600):
+        shared.clock.now += 1.0
+        shared.turns(1)
+    tried = shared.etcd.written[before:]
+    assert shared.holds("one")
+    assert shared.holds("two")
+    assert not shared.one.ready
+    assert 0 < len(tried) <= 2 * 2 * (len(PROBE_AFTER) + 2), "each a deletion and its repair, on both sides"
+
+
+def test_a_change_of_one_key_by_hand_now_and_then_is_no_dispute(clock: Clock) -> None:
+    world = World(clock).listed(service("web"))
+    key = next(key for key in world.etcd.entries if key.endswith(b"-H"))
+    for at in range(10):
+        world.turn(world.etcd.by_hand(key, b'{"host":"10.9.9.%d","owner":"kube2etcd"}' % at))
+        world.assert_equal()
+        clock.now += DISPUTE_WINDOW
+        world.turn(Wake())
+
+
+def test_what_was_undone_long_ago_is_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
+    world = World(clock).listed(service("web"))
+    first, second = sorted(world.etcd.entries)[:2]
+    theirs = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
+    world.turn(world.etcd.by_hand(first, theirs))
+    clock.now += DISPUTE_WINDOW
+    for _ in range(10):
+        world.turn(world.etcd.by_hand(second, theirs))
+    assert not world.ready, "there was room again for the second key"
+
+
+def test_two_values_for_one_key_come_to_rest_too(clock: Clock) -> None:
+    world = World(clock).listed(service("web"))
+    key = next(key for key in world.etcd.entries if key.endswith(b"-H"))
+    theirs = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
+    for _ in range(10):
+        world.turn(world.etcd.by_hand(key, theirs))
+    assert world.etcd.entries[key] == theirs
+    assert "1 keys are left to it" in world.reasons
+    world.turn(world.etcd.by_hand(key, world.publisher.desired[key]))
+    clock.now += PROBE_AFTER[0]
+    world.turn(Wake()).assert_equal()
