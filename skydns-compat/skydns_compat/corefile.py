@@ -323,7 +323,14 @@ def corefile(settings: CorefileSettings) -> str:
     ]
     if shared:
         lines += _braced("(apex)", [line for one in shared for line in _template(one)])
-    once = [*_once(settings)]
+    # Plugins that a server has once, in any block.
+    once = []
+    if settings.health:
+        once += _braced(f"health {settings.health}", [f"lameduck {settings.lameduck}s"])
+    if settings.ready:
+        once.append(f"ready {settings.ready}")
+    # The shortest that CoreDNS accepts: it serves what `run --corefile` writes within 3 s.
+    once.append("reload 2s 1s")
     for block in made:
         lines += ["", f"# {block.why}", *_block(block, settings, once, shared)]
         once = []
@@ -354,18 +361,13 @@ def _snippets(settings: CorefileSettings) -> Iterator[str]:
         yield from _braced("(ordered)", common)
         common = ["import ordered"]
     yield from _braced("(common)", [*common, "loadbalance"])
-    yield from _braced("(etcd)", _etcd(settings))
+    etcd = [f"path {settings.etcd_prefix}", f"endpoint {' '.join(settings.etcd_servers)}"]
+    if tls := [part for part in (settings.etcd_cert, settings.etcd_key, settings.etcd_cafile) if part]:
+        etcd.append(f"tls {' '.join(map(_word, tls))}")
+    if settings.etcd_user:
+        etcd.append(f"credentials {_word(settings.etcd_user)} {{$ETCD_PASSWORD}}")
+    yield from _braced("(etcd)", etcd)
     yield from _braced("(negative)", _negative("{{ .Zone }}"))
-
-
-def _once(settings: CorefileSettings) -> Iterator[str]:
-    """Plugins that a server has once, in any block."""
-    if settings.health:
-        yield from _braced(f"health {settings.health}", [f"lameduck {settings.lameduck}s"])
-    if settings.ready:
-        yield f"ready {settings.ready}"
-    # The shortest that CoreDNS accepts: it serves what `run --corefile` writes within 3 s.
-    yield "reload 2s 1s"
 
 
 def _block(
@@ -428,15 +430,6 @@ _SPELLED = (
     '{{ $a := .Group.a }}{{ range $i := len $a }}{{ $c := printf \\"%%.1s\\" (slice $a $i) }}'
     '{{ if eq $c \\"-\\" }}%s{{ else }}{{ $c }}{{ end }}{{ end }}'
 )
-
-
-def _etcd(settings: CorefileSettings) -> Iterator[str]:
-    yield f"path {settings.etcd_prefix}"
-    yield f"endpoint {' '.join(settings.etcd_servers)}"
-    if tls := [part for part in (settings.etcd_cert, settings.etcd_key, settings.etcd_cafile) if part]:
-        yield f"tls {' '.join(map(_word, tls))}"
-    if settings.etcd_user:
-        yield f"credentials {_word(settings.etcd_user)} {{$ETCD_PASSWORD}}"
 
 
 def _word(text: str) -> str:

@@ -51,6 +51,8 @@ _DEPTHS = 128
 MAX_LINKS = 8
 #: Names of fewer labels are never asked of the upstream.
 NDOTS = 2
+# What a read may raise.
+_UNREADABLE = (NoSuchKey, MalformedMessage, NotADirectoryError)
 # Seconds of the upstream's records in an answer that an alias led to.
 _UPSTREAM_TTL = 60
 
@@ -277,7 +279,7 @@ class _Server:
 
     def reverse(self, name: str) -> Answer:
         """The value at exactly this name; other reverse names are the upstream's."""
-        with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
+        with suppress(*_UNREADABLE):
             found = self.keys.read(name, exact=True)
             if found and WILDCARDS.isdisjoint(split(name.lower())):
                 return Answer("NOERROR", tuple(self.each(name, "PTR", found)))
@@ -327,7 +329,7 @@ class _Server:
 
     def followed(self, target: str, types: tuple[str, ...], links: tuple[str, ...]) -> Sequence[Rr] | None:
         """The records of an alias's target; None where the alias is left out."""
-        with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
+        with suppress(*_UNREADABLE):
             return self.addresses(printed(target), types, links) or None
         return None if below(target, self.domain) else self.upstream(target, types[0])
 
@@ -350,7 +352,7 @@ class _Server:
                 additional += self.upstream(target, "A") or ()
                 additional += [one for one in self.upstream(target, "AAAA") or () if one.rtype != "CNAME"]
                 continue
-            with suppress(NoSuchKey, MalformedMessage, NotADirectoryError):
+            with suppress(*_UNREADABLE):
                 additional += self.addresses(target, ("A", "AAAA"))
         return answers, additional
 
