@@ -50,16 +50,17 @@ _T = TypeVar("_T")
 
 
 class _Keys(Mapping[bytes, bytes]):
-    """Keys of etcd that can note which of them a question reads."""
+    """Keys of etcd, what their ``reader`` answers from them, and which it reads for that."""
 
-    def __init__(self, keys: Mapping[bytes, bytes]) -> None:
+    def __init__(self, keys: Mapping[bytes, bytes], reader: Reader) -> None:
         self._keys, self._read = keys, None  # type: Mapping[bytes, bytes], set[bytes] | None
+        self.answer = reader(self)
 
-    def read_by(self, question: Callable[[], object]) -> set[bytes]:
-        """The keys that ``question`` reads; malformed ones count as empty: it would end at the first."""
+    def read_for(self, name: Name, rtype: str) -> set[bytes]:
+        """The keys that a question reads; malformed ones count as empty: it would end at the first."""
         self._read = read = set[bytes]()
         try:
-            question()
+            self.answer(name, rtype)
         finally:
             self._read = None
         return read
@@ -208,9 +209,8 @@ class Explainer:
         self._publisher, self._why, self._reader = publisher, Why(publisher), reader
         wanted = dict(publisher.desired.items()) if desired is None else desired
         self._desired = {**reader.settings(existing or {}), **wanted}
-        self._wanted_keys = _Keys(self._desired)
-        self._keys = self._wanted_keys if existing is None else _Keys(existing)
-        self._wanted, self._existing = reader(self._wanted_keys), reader(self._keys)
+        self._wanted = _Keys(self._desired, reader)
+        self._existing = self._wanted if existing is None else _Keys(existing, reader)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
         """The answer to a question that reads the publisher."""
@@ -220,25 +220,28 @@ class Explainer:
         """What is to be said of keys, whatever is asked: who has those that we want and must leave."""
         layout = self._publisher.layout
         return [
-            f"another writer ({owner_of(self._keys[key])}) keeps this name: its owner ID sorts before ours"
-            f" ({layout.owner})"
-            for key in sorted(diff(self._keys, self._desired, layout.owner, keys).contested)
+            f"another writer ({owner_of(self._existing[key])}) keeps this name:"
+            f" its owner ID sorts before ours ({layout.owner})"
+            for key in sorted(diff(self._existing, self._desired, layout.owner, keys).contested)
         ]
 
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
         """One explanation for each type: the one asked for, else those that the name has."""
         keys = keys_about(self._publisher, self._desired, name)
         rows = self._ask(lambda: self._why.rows_at(name, keys))
-        there, name_of = {*keys, *keys_about(self._publisher, self._keys, name)}, self._publisher.layout.name
+        there, name_of = (
+            {*keys, *keys_about(self._publisher, self._existing, name)},
+            self._publisher.layout.name,
+        )
         own = sorted(key for key in there if name_of(key) == name)
         conditions = self._conditions(own)
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
     def _explain(self, name: Name, rtype: str, rows: list[Row], conditions: list[str]) -> Explanation:
-        wanted = self._wanted(name, rtype)
+        wanted = self._wanted.answer(name, rtype)
         reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, wanted))
-        real = self._existing(name, rtype)
+        real = self._existing.answer(name, rtype)
         reasons += self._reader.reasons(name, rtype, rows, wanted)
         if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
             reasons += self._unlike(name, rtype, wanted)
@@ -267,28 +270,21 @@ class Explainer:
     def _unlike(self, name: Name, rtype: str, wanted: Answer) -> Iterator[str]:
         """What makes the answer of etcd's keys another one than the cluster's."""
         layout = self._publisher.layout
-        read = self._keys.read_by(lambda: self._existing(name, rtype))
-        read |= self._wanted_keys.read_by(lambda: self._wanted(name, rtype))
-        plan = diff(self._keys, self._desired, layout.owner, read)
+        read = self._existing.read_for(name, rtype) | self._wanted.read_for(name, rtype)
+        plan = diff(self._existing, self._desired, layout.owner, read)
         foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))
         hint = not self.live and (plan.changes or not foreign)
         would_be = meaning(wanted.rcode, bool(wanted.answers))
         ours = [one.name for one in self._publisher.zones if not isinstance(one, ExternalZone)]
-        pruned = {one.key for one in prune(foreign, self._keys, layout, ours)}
+        pruned = {one.key for one in prune(foreign, self._existing, layout, ours)}
         if len(foreign) > MOST_FOREIGN:
             yield f"{len(foreign)} keys of other writers are in this answer; the first {MOST_FOREIGN}:"
         for key in foreign[:MOST_FOREIGN]:
-            whose = owner_of(self._keys[key])
-            yield (
-                f"another writer's key {key.decode(errors='backslashreplace')}"
-                + (f" (owner {whose})" if whose else "")
-                + (
-                    " is in this answer"
-                    if whose is not None
-                    else " is malformed, which breaks all names above it"
-                )
-                + (": resync --prune-foreign deletes it" if key in pruned else ": delete it in etcd")
-            )
+            whose = owner_of(self._existing[key])
+            owned = f" (owner {whose})" if whose else ""
+            harm = "malformed, which breaks all names above it" if whose is None else "in this answer"
+            cure = "resync --prune-foreign deletes it" if key in pruned else "delete it in etcd"
+            yield f"another writer's key {key.decode(errors='backslashreplace')}{owned} is {harm}: {cure}"
         yield (
             f"etcd does not match the cluster here, which would give {would_be}"
             + "".join(f"; {record}" for record in wanted.answers)
