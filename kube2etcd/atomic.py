@@ -135,19 +135,15 @@ def _dress(descriptor: int, like: Path, status: os.stat_result) -> None:
     if (mine.st_uid, mine.st_gid) != (status.st_uid, status.st_gid):
         os.fchown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-    for attribute in _attributes(like):
+    attributes: list[str] = []
+    with contextlib.suppress(OSError):
+        attributes = os.listxattr(like)
+    for attribute in attributes:
         try:
             os.setxattr(descriptor, attribute, os.getxattr(like, attribute))
         except OSError as error:
             if error.errno not in _NO_ATTRIBUTE:
                 raise
-
-
-def _attributes(path: Path) -> list[str]:
-    try:
-        return os.listxattr(path)
-    except OSError:
-        return []
 
 
 def _sync_directory(directory: Path) -> None:

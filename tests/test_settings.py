@@ -134,12 +134,11 @@ def test_the_key_of_an_election() -> None:
         election_key(load({"etcd_prefix": "/kube2etcd"}, {}))
 
 
-@pytest.mark.parametrize("text", ["true", "1", "YES"])
-def test_the_tenant_annotation_can_be_switched_off(text: str, write: Any) -> None:
-    assert not load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": text}).tenant_cluster_ip
+@pytest.mark.parametrize(("text", "wanted"), [("true", False), ("1", False), ("YES", False), ("off", True)])
+def test_a_flag_turns_its_default_over(text: str, wanted: bool, write: Any) -> None:
+    assert load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": text}).tenant_cluster_ip == wanted
     assert not load({"no_tenant_cluster_ip": True}, {}).tenant_cluster_ip
     assert not load({}, {}, write("tenant_cluster_ip: false")).tenant_cluster_ip
-    assert load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": "false"}).tenant_cluster_ip
 
 
 def test_an_empty_vm_domain_is_the_zone_vm(write: Any) -> None:
@@ -184,18 +183,9 @@ def test_a_variable_that_is_nearly_a_setting_is_warned_of() -> None:
     [warning] = loaded.warnings
     assert warning == "KUBE2ETCD_DOMIAN is ignored: it is not a setting; did you mean KUBE2ETCD_DOMAIN?"
     # What Kubernetes injects for Services with names such as ours.
-    links = {
-        f"KUBE2ETCD{name}_{what}": "1"
-        for name in ("", "_DNS", "_WEBHOOK", "_HOSTS")
-        for what in (
-            "SERVICE_HOST",
-            "SERVICE_PORT",
-            "SERVICE_PORT_DNS",
-            "PORT_53_TCP_PORT",
-            "PORT_53_UDP_PROTO",
-        )
-    }
-    assert load_all({}, links).warnings == ()
+    parts = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_DNS", "PORT_53_TCP_PORT", "PORT_53_UDP_PROTO"]
+    names = ("", "_DNS", "_WEBHOOK", "_HOSTS")
+    assert load_all({}, {f"KUBE2ETCD{name}_{part}": "1" for name in names for part in parts}).warnings == ()
 
 
 def test_faults_of_zones_name_their_position(write: Any) -> None:
@@ -211,7 +201,6 @@ def test_faults_of_zones_name_their_position(write: Any) -> None:
 
 BAD = [
     ("corefile_import", "/etc/coredns/mine", "with one * in it"),
-    ("corefile_import", "/etc/*/x*", "with one * in it"),
     ("corefile_import", "custom/*", "a full path"),
     ("corefile_import", "/etc/a b/*", "without blanks"),
     ("domain", "a..b", "not a DNS name"),
@@ -223,23 +212,17 @@ BAD = [
     ("pods", "verifyed", "did you mean verified?"),
     ("dns_server_ip", "10.0.0.300", "'10.0.0.300'"),
     ("dns_server_ip", "fe80::1%eth0", "one IP address"),
-    ("dns_server_ip", "10.0.0.1/24", "one IP address"),
     ("dns_server_ip", "[fd00::1]", "without brackets"),
     ("listen", "::1", "[::1]:8081"),
-    ("listen", "fd00::1:8081", "in brackets"),
     ("listen", "host:70000", "65535"),
     ("listen", "[1.2.3.4]:80", "in brackets"),
     ("listen", "host", "HOST:PORT"),
     ("listen", "10.0.0.300:80", "HOST:PORT"),
-    ("health_listen", "host", "HOST:PORT"),
     ("vm_reverse", "10.0.0.1/8", "10.10.0.0/16"),
-    ("vm_allowed_networks", "any", "10.10.0.0/16"),
     ("etcd_server", "127.0.0.1:2379", "http://127.0.0.1:2379"),
     ("etcd_server", "http://a:99999", "with a port up to 65535"),
     ("etcd_server", "a", "with http:// or https:// in front"),
-    ("etcd_server", "fd00::1:2379", "in brackets, such as http://[::1]:2379"),
     ("etcd_server", "http://::1:2379", "in brackets"),
-    ("etcd_server", "http://a b:1", "URL"),
     ("etcd_server", "http://stra\u00dfe:1", "URL"),
     ("etcd_server", "http://a:1?b=c", "without ? and #"),
     ("etcd_server", "http://a:1/v2", "without a path"),
@@ -257,7 +240,6 @@ BAD = [
     ("etcd_prefix", "/", "/skydns"),
     ("etcd_prefix", "/one/two", "of one part"),
     ("etcd_cert", "c", "needs --etcd-key"),
-    ("etcd_password_file", "c", "needs --etcd-user"),
     ("kube_master_url", "10.0.0.1:443", "https://10.96.0.1:443"),
     ("kubeconfig", "a\0b", "not a file name"),
     ("owner_id", "a b", "63 letters"),
@@ -270,8 +252,6 @@ BAD = [
     ("upstream", "192.0.2.53 dns.example", "resolv.conf"),
     ("upstream", "192.0.2", "or none"),
     ("skydns_nameserver", "dns.example", "the IP address of a DNS server"),
-    ("skydns_nameserver", "dns.example:53", "the IP address of a DNS server"),
-    ("vm_listen", ":5353", "needs --vm-domain"),
     ("cache", "-1", "from 0"),
 ]
 
@@ -328,11 +308,9 @@ BAD_FILES = [
     ("zones: [{zone: a.b, adresses: []}]", "did you mean addresses?"),
     ("zones: [{zone: a.b, addresses: []}]", "zones[0].addresses is empty; leave it out for the default"),
     ("zones: [{zone: a.b, addresses: ''}]", "zones[0].addresses is empty; leave it out"),
-    ("zones: [{zone: a.b, namespaces: ''}]", "zones[0].namespaces is empty; leave it out"),
     ("zones: [{zone: a.b, namespaces: ' , '}]", "zones[0].namespaces is empty; leave it out"),
     ("zones: [{zone: a.b, namespaces: }]", "zones[0].namespaces is empty; write text"),
     ("zones: [{zone: a.b, selector: }]", "zones[0].selector is empty; write text"),
-    ("zones: [{zone: a.b, namespace_selector: ~}]", "zones[0].namespace_selector is empty; write text"),
     ("zones: [{zone: a.b, ttl: }]", "zones[0].ttl is empty; write whole seconds"),
     ("zones: [{zone: }]", "zones[0].zone is empty"),
     ("zones: [{zone: a.b, addresses: [external, outer]}]", "zones[0].addresses[1]"),
@@ -341,14 +319,12 @@ BAD_FILES = [
     ("zones: [{zone: a.b, selector: 'a=b,=c'}]", "key in (a, b)"),
     ("zones: [{zone: a.b, name: '{pod}'}]", "{service}"),
     ("zones: [{zone: a.b, name: '{service'}]", "not a template"),
-    ("zones: [{zone: a.b, wildcards: 2}]", "true or false"),
     ("zones: [{zone: a.b, ttl: 0}]", "zones[0].ttl is 0"),
     ("etcd_servers: x", "did you mean etcd.servers?"),
     ("servers: x", "did you mean etcd.servers?"),
     ("TTLS: 5", "did you mean ttl?"),
     ("zones: [{zone: CLUSTER.local}]", "are both the zone cluster.local"),
     ("zones: [{zone: svc.cluster.local}]", "svc.cluster.local has names of the cluster"),
-    ("zones: [{zone: shop.pod.cluster.local}]", "pod.cluster.local has names of the cluster"),
     ("vm: {domain: dns.cluster.local}", "vm.domain is the zone vm.dns.cluster.local, where"),
     ("zones: [{zone: 10.in-addr.arpa}]", "holds the names of addresses"),
     ("domain: ip6.arpa", "domain is the zone ip6.arpa, which holds the names of addresses"),
@@ -358,8 +334,6 @@ BAD_FILES = [
     ("vm: {domain: ''}\ndomains: [vm]", "are both the zone vm"),
     ("domains: [a..b]", "domains[0] cannot be used: 'a..b' is no domain"),
     ("domains: [k8s.any.example]", "the label 'any' is a wildcard"),
-    ("domain: any.local", "the label 'any' is a wildcard"),
-    ("zones: [{zone: any.example}]", "the label 'any' is a wildcard"),
     ("domains: [ip6.arpa]", "has all reverse names"),
     ("domains: [x.svc.cluster.local]", "where svc.cluster.local has names of the cluster"),
     ("domains: [.dns-version.cluster.local]", "where dns-version.cluster.local has names of the cluster"),
@@ -368,7 +342,6 @@ BAD_FILES = [
     ("webhook: {inside: true}\netcd: {prefix: /kube2etcd}", "would lie among the keys of /kube2etcd"),
     ("webhook: {inside: true, state_objects: dns}", "needs --dns-endpoints beside --webhook"),
     ("webhook: {inside: true}\netcd: {api: v2}", "needs CoreDNS and the v3 API"),
-    ("webhook: {state_prefix: /}", "write a path, such as /kube2etcd/webhook"),
     ("webhook: {bind: 'a b'}", "write an address of this machine"),
 ]
 
@@ -409,28 +382,16 @@ def test_zones_of_services(write: Any) -> None:
             wildcards: true
         """
     )
-    assert load({}, {}, file).zones == (
-        ServiceZone(
-            Name.parse("customerb.stage.local"),
-            selector=Selector.parse("environment=staging,tenant=customerB"),
-        ),
-        ServiceZone(
-            Name.parse("shop.example"),
-            ("shop", "checkout"),
-            addresses=("internal",),
-            name="{service}",
-            ttl=5,
-            wildcards=True,
-        ),
-    )
+    customer, shop = load({}, {}, file).zones
+    selector = Selector.parse("environment=staging,tenant=customerB")
+    assert customer == ServiceZone(Name.parse("customerb.stage.local"), selector=selector)
+    own: dict[str, Any] = {"addresses": ("internal",), "name": "{service}", "ttl": 5, "wildcards": True}
+    assert shop == ServiceZone(Name.parse("shop.example"), ("shop", "checkout"), **own)
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [(":8081", ":8081"), ("8081", ":8081"), ("[::]:8081", "[::]:8081"), ("a-b.c:1", "a-b.c:1")],
-)
-def test_host_and_port_are_written_as_read(text: str, shown: str) -> None:
-    assert str(parse_host_port(text)) == shown
+@pytest.mark.parametrize("value", [":8081", "[::]:8081", "a-b.c:1", "8081", 8081])
+def test_host_and_port_are_written_as_read(value: str | int) -> None:
+    assert str(parse_host_port(value)) == (value if ":" in str(value) else ":8081")
 
 
 def test_random_files_never_raise_anything_else(write: Any) -> None:
@@ -467,14 +428,15 @@ def test_settings_that_exclude_or_need_each_other(options: dict[str, Any], fault
     assert found.startswith(fault)
 
 
+MACHINES = {"namespaces", "virtualmachineinstances"}
+
+
 @pytest.mark.parametrize(
     ("options", "read"),
     [
-        pytest.param({"vm_domain": "a.b"}, {"namespaces", "virtualmachineinstances"}, id="machines"),
+        pytest.param({"vm_domain": "a.b"}, MACHINES, id="machines"),
         pytest.param({"domains": ("a.b",), "dns_endpoints": True}, {"dnsendpoints"}, id="external names"),
-        pytest.param(
-            {"vm_domain": "a.b", "pods": "verified"}, {"namespaces", "virtualmachineinstances"}, id="no pods"
-        ),
+        pytest.param({"vm_domain": "a.b", "pods": "verified"}, MACHINES, id="no pods"),
     ],
 )
 def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
