@@ -1,4 +1,4 @@
-"""Logging on stderr: one line per event, as text or JSON, without secrets, without floods.
+"""Logging on stderr: one line per event, as text or JSON, without secrets or floods.
 
 `setup` is called once, by the command line; every module then logs through
 ``logging.getLogger(__name__)``.  Fields beside the message go in ``extra={"fields": {...}}``.
@@ -53,7 +53,7 @@ def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey written out: names and addresses come from strangers."""
+    """The text with control characters escaped: names and addresses come from strangers."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -101,7 +101,7 @@ def _quoted(value: object) -> str:
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the same line through once per window, and then says how often it was repeated.
+    """Passes the same line once per window, and then logs how often it was repeated.
 
     If a repeated line never comes again, its count is logged with the next line of any kind after the
     window.
@@ -157,7 +157,7 @@ def _repeated(name: str, level: int, text: str, count: int, now: float) -> loggi
 
 @contextlib.contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Nothing but critical lines of the loggers of these names, meanwhile."""
+    """Within this block, log only critical lines of the loggers of these names."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -43,7 +43,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Received(Collector):
-    """Counts that the reflectors keep."""
+    """Byte counts that the reflectors keep."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -176,19 +176,19 @@ class Metrics:
             self._left_out.labels(reason).set(counts.get(reason, 0))
 
     def listed(self, kind: str) -> None:
-        """A list of ``kind`` came in whole: it is synced and not stale."""
+        """``kind`` was listed in full: it is synced and not stale."""
         self._lists.labels(kind).inc()
         self._synced.labels(kind).set(1)
         self._stale.labels(kind).set(0)
 
     def stale_for(self, kind: str, seconds: float | None) -> None:
-        """``kind`` has not been followed for so long; ``None``: it is."""
+        """``kind`` has not been watched for ``seconds``; ``None``: it is being watched."""
         self._stale.labels(kind).set(0 if seconds is None else time.time() - seconds)
 
     # etcd's side
 
     def foreign(self, count: int, malformed: int = 0) -> None:
-        """Under our zones lie ``count`` keys of others, ``malformed`` of them unreadable."""
+        """Our zones have ``count`` keys of others, ``malformed`` of them unreadable."""
         self._foreign.set(count)
         self._malformed.set(malformed)
 
@@ -198,7 +198,7 @@ class Metrics:
         self._thread_deaths.labels("other" if name.startswith("Thread-") else name).inc()
 
     def wrote(self, puts: int, deletes: int) -> None:
-        """So many keys were written and deleted."""
+        """Count keys written and deleted."""
         self._writes.labels("put").inc(puts)
         self._writes.labels("delete").inc(deletes)
 
@@ -240,7 +240,7 @@ Check: TypeAlias = tuple[Sequence[str], Sequence[str]]
 
 
 class Status:
-    """Said by the reconciler, read by the probes; safe between threads."""
+    """Set by the reconciler, read by the probes; thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -257,7 +257,7 @@ class Status:
         self._checks.append(check)
 
     def thread_died(self, name: str) -> None:
-        """A thread died of an unforeseen error: until a restart there is no trusting this process."""
+        """A thread died of an unforeseen error: this process cannot be trusted until it restarts."""
         with self._lock:
             self._dead += (name,) if name not in self._dead else ()
 
@@ -275,7 +275,7 @@ class Status:
             self._beats["loop"] = self._clock()
 
     def snapshot(self) -> Snapshot:
-        """The state of now."""
+        """The status now."""
         checks = [check() for check in self._checks]
         with self._lock:
             now = self._clock()

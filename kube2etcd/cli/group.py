@@ -16,9 +16,9 @@ from kube2etcd import __version__
 from kube2etcd.errors import Kube2EtcdError, SettingsError
 from kube2etcd.settings import TOPICS
 
-#: Exit code of a dry run that found a difference, as of `terraform plan -detailed-exitcode`.
+#: Exit code of a dry run that found a difference, like `terraform plan -detailed-exitcode`.
 DIFFERENT = 2
-#: Exit code of `resync --checksum` if the plan is another one.
+#: Exit code of `resync --checksum` if the plan has changed.
 CHANGED = 3
 #: Exit codes of invalid usage (click's own) and of failures; those of commands in which these mean something
 #: else: 2 of `resync` is a difference, 1 of `explain` a name that does not resolve.
@@ -93,12 +93,12 @@ Exit codes:
 
 
 class _Output(io.FileIO):
-    """Drops what nobody reads any more: click exits 1 at a closed pipe, which has a meaning of its own."""
+    """Discards writes to a closed pipe: click would exit with 1, which has another meaning here."""
 
     _failed = False
 
     def write(self, data: Any, /) -> int:
-        """Write; other failures are raised once, and not again when the program ends."""
+        """Write; any other failure is raised once, and not again when the program exits."""
         try:
             return super().write(data)
         except OSError as error:
@@ -109,7 +109,7 @@ class _Output(io.FileIO):
 
 
 def _output(stream: TextIO | None, number: int) -> TextIO:
-    """A standard stream that outlives its reader; ``/dev/null`` if it was closed.  Others are left alone."""
+    """A standard stream that survives its reader; ``/dev/null`` if it was closed.  Others are left alone."""
     if stream is None:
         return io.TextIOWrapper(_Output(os.open(os.devnull, os.O_WRONLY), "wb", closefd=False))
     if not isinstance(stream, io.TextIOWrapper):
@@ -151,12 +151,12 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Turns our own exceptions into one message and an exit code."""
+    """Reports our own exceptions as one message and an exit code."""
 
     command_class = Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program; a closed output changes nothing but what is seen of it."""
+        """Run the program; a closed output changes neither what it does nor its exit code."""
         sys.stdout, sys.stderr = _output(sys.stdout, 1), _output(sys.stderr, 2)
         return super().main(*args, **kwargs)
 
@@ -194,6 +194,6 @@ def _name_the_variable(error: click.UsageError) -> None:
 def main() -> None:
     """Keep etcd equal to the DNS records of a Kubernetes cluster.
 
-    Options of the headed groups can also be set by KUBE2ETCD_<OPTION> or in the file of --config.
-    Options take precedence over the environment, the environment over the file.
+    Options under a heading can also be set by KUBE2ETCD_<OPTION> or in the --config file.
+    Options take precedence over the environment, and the environment over the file.
     """

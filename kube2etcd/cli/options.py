@@ -42,9 +42,9 @@ def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Comma
 
 
 def takes_settings(command: str, *, quiet: bool = True) -> Callable[[_Command], _Command]:
-    """The options of the settings that ``command`` accepts; those without effect on it are hidden.
+    """The options of the settings that ``command`` accepts; those that it does not use are hidden.
 
-    The function gets them as ``loaded``, with logging set up; ``quiet``: by default from warnings on.
+    The function gets them as ``loaded``, with logging set up; ``quiet``: by default only warnings and worse.
     """
     taken = [one for one in SETTINGS if one.is_taken_by(command)]
 
@@ -152,7 +152,7 @@ EVERY = 0.1
 
 
 def progress_line(what: str, done: int, total: int, seconds: float, width: int) -> str:
-    """``what: done of total (rate, time left)``, cut to ``width`` columns; ``seconds``: since it began."""
+    """``what: done of total (rate, time left)``, cut to ``width`` columns, ``seconds`` after it began."""
     line = what
     if done or total:
         line += f": {done:,}" + (f" of {total:,}" if total else "")

@@ -71,7 +71,7 @@ def _type(text: str) -> str:
     callback=reads(listing.parse_object),
     help="Only what this object makes.",
 )
-@click.option("--watch", is_flag=True, help="Print what changes from now on, one line each, until stopped.")
+@click.option("--watch", is_flag=True, help="Print changes from now on, one line each, until stopped.")
 @output_option("table", "json", "zone")
 def records(
     loaded: Loaded,
@@ -124,7 +124,7 @@ def records(
 def _watch(
     settings: Settings, output: str, chosen: Callable[[Iterable[listing.Row]], list[listing.Row]]
 ) -> None:
-    """Print changes until a signal comes, or nobody reads them any more."""
+    """Print changes until a signal, or until the output is closed."""
     from kube2etcd.app.once import followed
 
     reader = select.poll()
@@ -179,9 +179,8 @@ def explain(
 ) -> None:
     """Say what the DNS server answers to NAME (or an address), and why.
 
-    The answer is made of etcd's keys.  --bridge asks a running bridge, which knows more: plans that are held,
-    contests, since when it cannot follow the API server.  --server asks a DNS server too and shows where its
-    answer differs.
+    The answer is computed from etcd's keys.  --bridge asks a running bridge, which also knows of held
+    deletes, contested keys and lost watches.  --server asks a DNS server too and shows where it differs.
     """
     from kube2etcd.inspect.explain import exit_code
 
@@ -215,7 +214,7 @@ def explain(
 def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
-    """By the API server's objects and etcd's keys, or by manifests."""
+    """From the API server's objects and etcd's keys, or from manifests."""
     from kube2etcd.app import build
     from kube2etcd.app.once import reading
     from kube2etcd.inspect.explain import Explainer
@@ -234,9 +233,9 @@ def _explained(
 
 
 def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
-    """By a running bridge.
+    """From a running bridge.
 
-    :raises BridgeError: none answers there, or one of another version.
+    :raises BridgeError: nothing usable answers there, or a bridge of another version.
     """
     import urllib3
 
@@ -382,26 +381,26 @@ def corefile(loaded: Loaded) -> None:
 @command_option(
     "--merge",
     metavar="FILE",
-    help="Put the keys into this daemon.json, and leave the rest of it as it is.",
+    help="Set the keys in this daemon.json, and leave the rest of it as it is.",
 )
 def docker_flags(loaded: Loaded, form: str | None, merge: str | None) -> None:
-    """Print what makes docker, a kubelet or a resolver ask the cluster's DNS.
+    """Print what makes docker, a kubelet or a resolver use the cluster's DNS.
 
     \b
     The search list is what the kubelet gives to pods, in the same order, narrow to wide:
       default.svc.DOMAIN   web             of the namespace (another one: --namespace)
       svc.DOMAIN           web.shop        a Service of another namespace
       DOMAIN               web.shop.svc    the rest of the cluster's names
-    The narrow ones stand first so that a near Service hides a far one, never the
-    other way round, and so that the commonest names cost one question.
+    The narrow ones come first so that a near Service hides a far one, never the other
+    way round, and so that the most common names take one query.
 
-    Servers are tried in the order given, three at most; all must know the cluster, since a resolver
-    asks the next one only when one is silent.  Without --ndots nothing is said about it and resolvers
-    take 1: web.shop is then asked as it is before it is searched for.  Pods have 5.
+    Servers are tried in order, three at most; all must serve the cluster's zone, since a resolver asks
+    the next one only if one does not answer.  Without --ndots, resolvers use 1: web.shop is tried as is
+    before the search list.  Pods have 5.
 
-    --merge replaces dns and dns-search, of dns-opts only ndots and only with --ndots, and writes the
-    file in one step with its mode and owner.  dockerd reads it when it starts, and refuses to start
-    with the same keys on its command line.  A kubelet gives each pod its own namespace and ndots:5, so
+    --merge replaces dns and dns-search, and of dns-opts only ndots, with --ndots; the file is replaced
+    atomically and keeps its mode and owner.  dockerd reads it on start, and refuses to start with the
+    same keys on its command line.  A kubelet gives each pod its own namespace and ndots:5, so
     --format kubelet uses neither option.
     """
     from kube2etcd.app import build

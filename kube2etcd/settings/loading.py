@@ -34,7 +34,7 @@ from kube2etcd.settings.values import (
 from skydns_compat.corefile import cluster_parts
 from skydns_compat.names import REVERSE, Name, version
 
-#: Similarity to a setting's name from which on an unknown variable is warned of; 1: equal.
+#: Least similarity to a setting's name for a warning of an unknown variable; 1: equal.
 NEAR: Final = 0.9
 # Kubernetes injects these for a Service of our name: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
@@ -49,15 +49,15 @@ class Loaded:
     warnings: tuple[str, ...]
     remarks: tuple[str, ...]
     given: frozenset[str]
-    """Paths that were set, be it to their default."""
+    """Paths that were set, even if to their default."""
     config: Path | None
     """The settings file."""
     again: Callable[[], Settings]
-    """Reads the same sources once more; `SettingsError`."""
+    """Reads the same sources again; raises `SettingsError`."""
 
 
 class _Given(NamedTuple):
-    """A value as it was written, and where."""
+    """A value as written, and where."""
 
     value: Any
     where: str
@@ -100,7 +100,7 @@ def load_all(
 
 
 class _Sources:
-    """Collects what the sources say; of several the last one counts, and only its value is checked."""
+    """Collects what the sources say; the last one to set a path wins, and only its value is checked."""
 
     def __init__(self) -> None:
         self.given: dict[str, _Given] = {}
@@ -307,10 +307,7 @@ def _places(keys: tuple[str, ...]) -> dict[str, str]:
 
 def _keyless(where: str, what: str) -> str:
     """The fault of a null key: usually a template variable that expanded to nothing."""
-    return (
-        f"{where.rstrip('.: ')}: a value stands without a key (null); write the name of a {what}"
-        " before its colon"
-    )
+    return f"{where.rstrip('.: ')}: a value has no key (null); write the name of a {what} before its colon"
 
 
 # --- settings in combination

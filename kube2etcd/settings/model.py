@@ -112,7 +112,7 @@ class Vm:
         commands=(*PUBLISH, "corefile"),
         needs="vm.domain",
     )
-    # Guests choose their addresses.
+    # Guests choose their own addresses.
     allowed_networks: tuple[Network, ...] | None = setting(
         None,
         to_network,
@@ -217,7 +217,7 @@ class Client:
     ndots: int | None = setting(
         None,
         to_integer(0, 15, "a whole number", "NUMBER"),
-        "Dots from which on a name is tried as is first; default: the resolver's 1.",
+        "Names with this many dots are tried as is first; default: the resolver's 1.",
     )
 
 
@@ -338,8 +338,10 @@ class Settings:
         commands=("run",),
         common=False,
     )
-    # Each period is up to a tenth shorter or longer, so that many bridges do not list at once.
-    resync_period: float = setting(300.0, to_duration(1, 86400), "Time between full passes.", commands=LISTEN)
+    # Each period varies by up to a tenth, so that many bridges do not list at once.
+    resync_period: float = setting(
+        300.0, to_duration(1, 86400), "Time between full resyncs.", commands=LISTEN
+    )
     # Off by default: an etcd in the same pod has one writer.  The election key needs permissions in etcd too.
     leader_elect: bool = flag(
         False,
