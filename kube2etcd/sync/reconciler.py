@@ -74,7 +74,9 @@ class Reconciler:
         """Turn on every event, and every `TICK`, until asked to stop."""
         with contextlib.suppress(_Stopped):
             while not self.parts.stop.is_set():
-                self.turn(self.parts.queue.drain(self._pause()))
+                retries = self.target.mirror.lost and not self.listings.waiting
+                pause = min(TICK, self.target.retry_at - self._clock()) if retries else TICK
+                self.turn(self.parts.queue.drain(pause))
 
     def turn(self, events: Sequence[SyncEvent]) -> None:
         """Take in events and write what differs."""
@@ -144,7 +146,3 @@ class Reconciler:
         self.parts.status.beat()
         if self.parts.stop.is_set():
             raise _Stopped
-
-    def _pause(self) -> float:
-        retries = self.target.mirror.lost and not self.listings.waiting
-        return min(TICK, self.target.retry_at - self._clock()) if retries else TICK
