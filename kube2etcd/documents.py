@@ -110,32 +110,28 @@ def read_json(text: str) -> Any:
         value = msgspec.json.decode(text)
         # msgspec keeps the last duplicate silently.
         json.loads(text, object_pairs_hook=_each_once, parse_int=len, parse_float=len)
-    except _Twice:
-        raise Unreadable(_where_twice(text)) from None
+    except Unreadable as error:
+        raise _located(error, text) from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise NotJson("not JSON") from None
     return value
 
 
-class _Twice(Exception):
-    """Some object repeats a key."""
-
-
-def _where_twice(text: str) -> str:
+def _located(repeated: Unreadable, text: str) -> Unreadable:
     """What YAML's parser, which knows positions, says of a JSON text with a repeated key."""
     try:
         # It takes no tab between tokens, and JSON has none elsewhere.
         read_documents(text.replace("\t", " "))
     except Unreadable as error:
         if "appears twice" in str(error) and not re.search(_YAML_LINE_ENDS, text):
-            return str(error)
+            return error
     # Not all JSON is YAML 1.1, which refuses long keys and some characters, and reads no surrogate pairs.
-    return "a key appears twice; keep one of them"
+    return repeated
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> None:
     if len({key for key, _ in pairs}) != len(pairs):
-        raise _Twice
+        raise Unreadable("a key appears twice; keep one of them")
 
 
 def _documents(text: str) -> Iterator[Any]:

@@ -42,6 +42,11 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
     return fields if isinstance(fields, Mapping) else {}
 
 
+def _logfmt(record: logging.LogRecord) -> str:
+    """The fields as `` key=value``."""
+    return "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
+
+
 def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
     """The message on one line, with the traceback of an unforeseen error folded in."""
     text = record.getMessage()
@@ -68,8 +73,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of text."""
-        line = f"{_moment(record)} {record.levelname:<7} {_short(record.name)}: {_message(record, self)}"
-        return line + "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
+        name = record.name.removeprefix(_ROOT + ".")
+        return f"{_moment(record)} {record.levelname:<7} {name}: {_message(record, self)}{_logfmt(record)}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -87,10 +92,6 @@ class JsonFormatter(logging.Formatter):
             key: redact(value) if isinstance(value, str) else value for key, value in _fields(record).items()
         }
         return json.dumps({**fields, **line}, ensure_ascii=False, default=str)
-
-
-def _short(name: str) -> str:
-    return name.removeprefix(_ROOT + ".")
 
 
 def _quoted(value: object) -> str:
@@ -122,10 +123,7 @@ class RepeatFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now."""
         now = record.created
-        text = record.getMessage() + "".join(
-            f" {key}={_quoted(value)}" for key, value in _fields(record).items()
-        )
-        key = (record.name, record.levelno, text[:MAX_MESSAGE])
+        key = (record.name, record.levelno, (record.getMessage() + _logfmt(record))[:MAX_MESSAGE])
         with self._lock:
             expired = list(self._expired(now))
             first = key not in self._seen
@@ -135,7 +133,10 @@ class RepeatFilter(logging.Filter):
                 self._seen.popitem(last=False)
         # Outside the lock: a handler has one of its own, and may be writing for another thread.
         for name, level, text, repeats in expired:
-            self._tell(_repeated(name, level, text, repeats, now))
+            times = "once more" if repeats == 1 else f"{repeats} times"
+            line = logging.LogRecord(name, level, "", 0, f"{text} (repeated {times})", None, None)
+            line.created, line.msecs = now, (now % 1) * 1000
+            self._tell(line)
         return first
 
     def _expired(self, now: float) -> Iterator[tuple[str, int, str, int]]:
@@ -146,13 +147,6 @@ class RepeatFilter(logging.Filter):
             del self._seen[key]
             if count:
                 yield (*key, count)
-
-
-def _repeated(name: str, level: int, text: str, count: int, now: float) -> logging.LogRecord:
-    times = "once more" if count == 1 else f"{count} times"
-    record = logging.LogRecord(name, level, "", 0, f"{text} (repeated {times})", None, None)
-    record.created, record.msecs = now, (now % 1) * 1000
-    return record
 
 
 @contextlib.contextmanager
