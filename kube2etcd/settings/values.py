@@ -162,7 +162,7 @@ def to_text(text: str) -> str:
     return text
 
 
-@_reads("FILE", "write a file name", {"type": "string", "minLength": 1})
+@_reads("FILE", form={"type": "string", "minLength": 1})
 def to_file(text: str) -> str:
     """A file's path."""
     if not text or not text.isprintable():
