@@ -227,6 +227,8 @@ def test_a_variable_that_cannot_be_used_is_named() -> None:
     assert result.exit_code == 1
     assert "for 'KUBE2ETCD_DRY_RUN'" in result.stderr
     assert "for '--output'" in call("check", "--output", "x").stderr
+    assert "Error: KUBE2ETCD_SERVER is 'x'; write" in call("wait", WEB, KUBE2ETCD_SERVER="x").stderr
+    assert "Error: --server is 'x'; write" in call("wait", WEB, "--server", "x").stderr
 
 
 def test_filters_that_leave_nothing_are_told() -> None:

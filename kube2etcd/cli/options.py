@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from kube2etcd.cli.group import Command, Option, main
 from kube2etcd.errors import SettingsError
@@ -130,8 +131,10 @@ def reads(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Paramet
             return None if text is None else parse(text)
         except ValueError as error:
             wrong = f"{text!r} is not a DNS name: {error}" if isinstance(error, InvalidName) else error
-            option = f"{param.opts[0]} " if isinstance(param, click.Option) else ""
-            raise click.UsageError(f"{option}{wrong}", ctx) from None
+            if isinstance(param, click.Option):
+                typed = ctx.get_parameter_source(param.name or "") is not ParameterSource.ENVIRONMENT
+                wrong = f"{param.opts[0] if typed else param.envvar} {wrong}"
+            raise click.UsageError(str(wrong), ctx) from None
 
     return callback
 
