@@ -91,10 +91,6 @@ class Sink(Protocol):
         ...
 
 
-class _Interrupted(Exception):
-    """`stop` or `relist` ended what was under way."""
-
-
 class _Health:
     """Reports failures and recovery of a kind to the log and the sink."""
 
@@ -238,8 +234,6 @@ class Reflector:
                 if self._relist_reason is not None or not self._version:
                     self._list()
                 self._watch()
-            except _Interrupted:
-                continue
             except ApiGone as error:
                 self._on_gone(error)
             except ApiError as error:
@@ -271,10 +265,9 @@ class Reflector:
             with self._lock:  # still requested
                 self._relist_reason = self._relist_reason or reason
             raise
-        if self._stop.is_set():
-            raise _Interrupted
-        self._sink.replace(self.kind, whole.items, whole.rejected)
-        self._version = whole.resource_version
+        if not self._stop.is_set():
+            self._sink.replace(self.kind, whole.items, whole.rejected)
+            self._version = whole.resource_version
 
     def _list_in_pages(self, size: int) -> Page:
         """One complete list as one page; ``size`` 0 asks for one piece.
@@ -309,22 +302,22 @@ class Reflector:
             params["continue"] = page.continue_
 
     def _interrupted(self) -> bool:
+        """Whether `stop` or `relist` was called."""
         return self._stop.is_set() or self._relist_reason is not None
 
     def _watch(self) -> None:
-        """One watch from the last version."""
+        """One watch from the last version, until it ends or is interrupted."""
         with self._lock:
             if self._interrupted():
-                raise _Interrupted
+                return
             self._watching = True
             self._abort.reset()
         opened = self._clock()
         try:
             self._read_watch(opened)
         except ApiError:
-            if self._interrupted():
-                raise _Interrupted from None
-            raise
+            if not self._interrupted():
+                raise
         finally:
             with self._lock:
                 self._watching = False
@@ -332,9 +325,7 @@ class Reflector:
             if lived >= HEALTHY_AFTER:
                 self._health.proven()
                 self._progressed = True
-        if self._interrupted():
-            raise _Interrupted
-        if lived < VERY_SHORT_WATCH:
+        if lived < VERY_SHORT_WATCH and not self._interrupted():
             self._health.flapping = True
             raise ApiUnavailable(
                 f"the watch of {self.kind.resource} ended after {lived:.1f} s; "
@@ -359,7 +350,7 @@ class Reflector:
             for line in lines:
                 self.bytes_read += len(line)
                 if self._interrupted():
-                    raise _Interrupted
+                    return
                 self._on_event(decode_event(self.kind, line))
                 if self._health.flapping and self._clock() - opened >= VERY_SHORT_WATCH:
                     self._health.well()
