@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiTruncated, ApiUnavailable
-from kube2etcd.kube.codec import DEEPEST, decode_event, decode_list, shallow
+from kube2etcd.kube.codec import CHANGES, DEEPEST, decode_event, decode_list, shallow
 from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
 from tests.kube.bodies import META, SERVICES, body
 
@@ -139,23 +139,43 @@ def line(type_: Any, obj: Any) -> bytes:
     return json.dumps({"type": type_, "object": obj}).encode()
 
 
-@pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED"])
-def test_event(type_: str) -> None:
-    event = decode_event(SERVICES, line(type_, {"metadata": {**META, "resourceVersion": "9"}}))
-    assert event == Event(type_, Service(Metadata("demo", "x")), "demo", "x", "9")
+NINTH = {"metadata": {**META, "resourceVersion": "9"}}
+READ = Service(Metadata("demo", "x"))
+ODD_VERSION = Rejected("services", "demo", "x", "Expected `str`, got `int` - at `$.metadata.resourceVersion`")
+ODD_SPEC = Rejected("services", "demo", "x", "Expected `object`, got `array` - at `$.spec`")
 
 
 @pytest.mark.parametrize(
-    ("meta", "version"),
+    ("text", "event"),
     [
-        ({"resourceVersion": "9", "creationTimestamp": None}, "9"),
-        ({"resourceVersion": None, "annotations": None}, ""),
+        *((line(type_, NINTH), Event(type_, READ, "demo", "x", "9")) for type_ in sorted(CHANGES)),
+        (line("RENAMED", NINTH), Event("RENAMED")),
+        (line("BOOKMARK", NINTH | {"spec": {}}), Event("BOOKMARK", resource_version="9")),
+        (line("BOOKMARK", {"metadata": {"resourceVersion": None}}), Event("BOOKMARK")),
+        (line("ADDED", NINTH | {"spec": None}), Event("ADDED", READ, "demo", "x", "9")),
+        (
+            b'{"type":"ADDED","object":{"spec":[]},"object":' + json.dumps(NINTH).encode() + b"}",
+            Event("ADDED", READ, "demo", "x", "9"),
+        ),
+        (line("DELETED", NINTH | {"spec": []}), Event("DELETED", None, "demo", "x", "9", ODD_SPEC)),
+        (
+            line("MODIFIED", {"metadata": {**META, "resourceVersion": 9, "uid": []}}),
+            Event("MODIFIED", None, "demo", "x", "", ODD_VERSION),
+        ),
     ],
-    ids=["plain", "empty"],
+    ids=[
+        *sorted(CHANGES),
+        "an unknown type",
+        "a bookmark",
+        "a bookmark without a version",
+        "a null",
+        "the last of two objects counts",
+        "an odd object keeps identity and version",
+        "an odd object without a version",
+    ],
 )
-def test_bookmark(meta: dict[str, Any], version: str) -> None:
-    event = decode_event(SERVICES, line("BOOKMARK", {"metadata": meta, "spec": {}}))
-    assert event == Event("BOOKMARK", resource_version=version)
+def test_events(text: bytes, event: Event) -> None:
+    assert decode_event(SERVICES, text) == event
 
 
 @pytest.mark.parametrize(
@@ -174,30 +194,6 @@ def test_error_event(status: dict[str, Any], error: type[ApiError], message: str
         decode_event(SERVICES, line("ERROR", status))
     assert type(caught.value) is error
     assert str(caught.value).endswith(message)
-
-
-def test_unknown_event_type_is_passed_on() -> None:
-    assert decode_event(SERVICES, line("RENAMED", {"metadata": META})) == Event("RENAMED")
-
-
-def test_an_odd_event_keeps_identity_and_version() -> None:
-    odd = {"metadata": {**META, "resourceVersion": "9"}, "spec": []}
-    event = decode_event(SERVICES, line("DELETED", odd))
-    assert (event.namespace, event.name, event.resource_version) == ("demo", "x", "9")
-    assert event.object is None
-    assert isinstance(event.rejected, Rejected)
-
-
-def test_the_last_of_two_objects_in_an_event_counts() -> None:
-    good = json.dumps({"metadata": {**META, "resourceVersion": "9"}}).encode()
-    event = decode_event(SERVICES, b'{"type":"ADDED","object":{"spec":[]},"object":' + good + b"}")
-    assert event == Event("ADDED", Service(Metadata("demo", "x")), "demo", "x", "9")
-
-
-def test_an_odd_event_with_odd_metadata_keeps_what_can_be_kept() -> None:
-    odd = {"metadata": {**META, "resourceVersion": 9, "uid": []}, "spec": []}
-    event = decode_event(SERVICES, line("MODIFIED", odd))
-    assert (event.namespace, event.name, event.resource_version) == ("demo", "x", "")
 
 
 @pytest.mark.parametrize(
