@@ -66,7 +66,7 @@ class EtcdStore(KeyStore):
         self._max_txn_ops = max_txn_ops
         self._in_flight = in_flight
         self._election = election
-        self._patience = Patience(page, in_flight, connection.settings.timeout)
+        self._patience = Patience(page, 2, connection.settings.timeout)
         self._splits = Splits(page)
         # The highest revision known; an answer to something sent later cannot be below it.
         self._seen = 0

@@ -120,12 +120,15 @@ class _Sole(Struct, gc=False):
             return {group: data}
         parts = lz4.decompress(data, dict=_DICTIONARY).split(b"\0")
         half = len(parts) // 2
-        return dict(zip(parts[:half], parts[half:], strict=True))
+        keys = [group + part for part in parts[:half]]
+        return dict(zip(keys, parts[half:], strict=True))
 
-    def compress(self) -> None:
+    def compress(self, group: bytes) -> None:
         data = self.data
         if isinstance(data, dict):
-            self.data = lz4.compress(b"\0".join([*data, *data.values()]), dict=_DICTIONARY)
+            below = len(group)  # every key of a group begins with it
+            parts = [*[key[below:] for key in data], *data.values()]
+            self.data = lz4.compress(b"\0".join(parts), dict=_DICTIONARY)
 
 
 class _Shared(Struct, gc=True):
@@ -147,7 +150,7 @@ class Claims(Entries):
         """``rank(unit, key, value)`` orders the claimants of a key."""
         self._grouping, self._rank = groups, rank
         self._blocks: dict[bytes, _Sole | _Shared] = {}
-        self._fresh: list[_Sole] = []
+        self._fresh: list[tuple[bytes, _Sole]] = []
         self._groups: dict[Unit, tuple[bytes, ...]] = {}
         self._count = self._readings = 0
         self._last: tuple[bytes, Mapping[bytes, bytes]] = (b"", {})
@@ -270,11 +273,11 @@ class Claims(Entries):
         if len(entries) == 1 and group in entries:
             return _Sole(unit, entries[group], True)
         if len(self._fresh) >= _FRESH:
-            for one in self._fresh:
-                one.compress()
+            for name, one in self._fresh:
+                one.compress(name)
             self._fresh.clear()
         block = _Sole(unit, entries)
-        self._fresh.append(block)
+        self._fresh.append((group, block))
         return block
 
     def _share(
