@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import msgspec
 
-# Keys in one answer: some 700 kB of typical records, of which several answers are on their way at once.
-PAGE = 4_096
+# Keys in one answer: some 350 kB of typical records, of which several answers are on their way at once.
+PAGE = 2_048
 
 
 class RangePage(msgspec.Struct, frozen=True):

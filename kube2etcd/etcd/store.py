@@ -166,7 +166,7 @@ class EtcdStore(KeyStore):
                 window.append((steps, self._ask(low, high, revision), time.monotonic()))
             if page.count:
                 pages.append(page)
-                take([(kv.key, kv.value) for kv in keys])
+                take((kv.key, kv.value) for kv in keys)
         self._splits.remember(pages)
         patience.came(slowest)
         return revision

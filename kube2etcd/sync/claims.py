@@ -151,7 +151,7 @@ class Claims(Entries):
         self._grouping, self._rank = groups, rank
         self._blocks: dict[bytes, _Sole | _Shared] = {}
         self._fresh: list[tuple[bytes, _Sole]] = []
-        self._groups: dict[Unit, tuple[bytes, ...]] = {}
+        self._groups: dict[Unit, bytes | tuple[bytes, ...]] = {}
         self._count = self._readings = 0
         self._last: tuple[bytes, Mapping[bytes, bytes]] = (b"", {})
 
@@ -168,7 +168,7 @@ class Claims(Entries):
                 part = parts[group] = {}
             part[key] = after[key]
         self._last = (b"", {})
-        before = self._groups.pop(unit, ())
+        before = _several(self._groups.pop(unit, ()))
         try:
             for group in before:
                 if group not in parts:
@@ -179,7 +179,7 @@ class Claims(Entries):
             self._groups[unit] = (*before, *(group for group in parts if group not in before))
             raise
         if parts:
-            self._groups[unit] = tuple(parts)
+            self._groups[unit] = tuple(parts) if len(parts) > 1 else next(iter(parts))
         return changed
 
     def regroup(self, groups: Groups) -> Former:
@@ -190,7 +190,7 @@ class Claims(Entries):
         self._grouping, self._blocks, self._groups, self._count = groups, {}, {}, 0
         for unit, held in theirs.items():
             wanted: dict[bytes, bytes] = {}
-            for group in held:
+            for group in _several(held):
                 block = blocks.get(group)  # a unit that failed may name groups that it is not in
                 if isinstance(block, _Shared):
                     claims = ((key, block.claims.get(key, {})) for key in block.keys.get(unit, ()))
@@ -312,6 +312,11 @@ class Claims(Entries):
         if len(wanted) == 1:
             return next(iter(wanted))
         return min(wanted, key=lambda unit: (self._rank(unit, key, wanted[unit]), unit))
+
+
+def _several(groups: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The groups of a unit; one is not held as a tuple, which many objects have no need of."""
+    return (groups,) if isinstance(groups, bytes) else groups
 
 
 class Reading:
