@@ -135,18 +135,22 @@ class EtcdStore(KeyStore):
         patience = self._patience
         slowest = 0.0
         pages: list[RangePage] = []
-        revision = 0
-        waiting: deque[tuple[_Walk, tuple[bytes, bytes]]] = deque()
-        for low, high in self._splits.pieces(self._prefix, successor(self._prefix)):
-            steps = walk(low, high, patience.page)
-            waiting.append((steps, next(steps)))
+        pieces = self._splits.pieces(self._prefix, successor(self._prefix))
+        walks = deque(walk(low, high, patience.page) for low, high in pieces)
         window: deque[tuple[_Walk, Pending, float]] = deque()
         # The first answer says the revision at which all others are read.
-        allowed = 1
-        while waiting or window:
-            while waiting and len(window) < allowed:
-                steps, (low, high) = waiting.popleft()
-                window.append((steps, self._ask(low, high, revision), time.monotonic()))
+        revision, allowed = 0, 1
+
+        def ask(steps: _Walk, read: RangePage | None) -> None:
+            """Send the next request of a walk, if there is one, after what it has read."""
+            with contextlib.suppress(StopIteration):
+                low, high = next(steps) if read is None else steps.send(read)
+                request = rpc.RangeRequest(key=low, range_end=high, limit=patience.page, revision=revision)
+                window.append((steps, self._connection.start("Range", request), time.monotonic()))
+
+        while walks or window:
+            while walks and len(window) < allowed:
+                ask(walks.popleft(), None)
             steps, pending, asked = window.popleft()
             try:
                 answer = pending.result()
@@ -154,27 +158,19 @@ class EtcdStore(KeyStore):
                 patience.lost()
                 raise
             slowest = max(slowest, time.monotonic() - asked)
-            revision = revision or answer.header.revision
-            allowed = patience.in_flight
+            revision, allowed = revision or answer.header.revision, patience.in_flight
             keys = answer.kvs
             page = RangePage(b"", b"", 0, False)
             if keys:
                 page = RangePage(keys[0].key, keys[-1].key, len(keys), answer.more)
             # The next request first, so that the server works while we unpack.
-            with contextlib.suppress(StopIteration):
-                low, high = steps.send(page)
-                window.append((steps, self._ask(low, high, revision), time.monotonic()))
-            if page.count:
+            ask(steps, page)
+            if keys:
                 pages.append(page)
                 take((kv.key, kv.value) for kv in keys)
         self._splits.remember(pages)
         patience.came(slowest)
         return revision
-
-    def _ask(self, low: bytes, high: bytes, revision: int) -> Pending:
-        page = self._patience.page
-        request = rpc.RangeRequest(key=low, range_end=high, limit=page, revision=revision)
-        return self._connection.start("Range", request)
 
 
 class _Writer(msgspec.Struct):
