@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any, Self
 
 import waitress
@@ -39,7 +40,6 @@ MAX_BODY = 1024
 METRICS_AGE = 0.5
 
 _TEXT = "text/plain; charset=utf-8"
-_STATUS = {200: "200 OK", 404: "404 Not Found", 405: "405 Method Not Allowed", 503: "503 Service Unavailable"}
 
 
 class EvictingChannel(HTTPChannel):  # type: ignore[misc]
@@ -169,9 +169,6 @@ def _reason(listen: HostPort, error: OSError) -> str:
     return error.strerror or str(error)
 
 
-Start = Callable[[str, list[tuple[str, str]]], Any]
-
-
 def application(status: Status, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
     """The WSGI application of the probe server."""
 
@@ -186,45 +183,42 @@ def application(status: Status, metrics: Metrics, title: str = "") -> Callable[.
                 made = time.monotonic()
             return page_of_metrics
 
-    def live() -> tuple[int, str]:
-        now = status.snapshot()
+    def live(now: Snapshot) -> tuple[int, str]:
         if now.dead:
             return 503, f"thread {', '.join(now.dead)} died of an unforeseen error"
         age = now.heartbeat_age
         return (200, "ok") if age < LIVE_WITHIN else (503, f"the loop has not turned for {age:.0f} s")
 
-    def ready() -> tuple[int, str]:
-        now = status.snapshot()
-        return (
-            (200, "\n".join(("ok", *_worries(now)))) if now.ready and not now.dead else (503, _why_not(now))
-        )
+    def ready(now: Snapshot) -> tuple[int, str]:
+        if now.ready:
+            return 200, "\n".join(("ok", *_worries(now)))
+        return 503, "\n".join(_worries(now) or ["not ready"])
 
-    def page() -> tuple[int, str]:
-        return 200, _page(status.snapshot(), title)
+    def page(now: Snapshot) -> tuple[int, str]:
+        lines = [f"kube2etcd {__version__}" + (f": {title}" if title else "")]
+        lines.append("ready: " + ("yes" if now.ready else "no"))
+        lines += [f"  {worry}" for worry in _worries(now)]
+        lines.append(f"the loop turned {now.heartbeat_age:.1f} s ago")
+        lines.append("more: /livez /readyz /metrics")
+        return 200, "\n".join(lines)
 
-    pages = {
-        "/": page,
-        "/livez": live,
-        "/healthz": live,
-        "/readyz": ready,
-        "/readiness": ready,
-    }
+    pages = {"/": page, "/livez": live, "/healthz": live, "/readyz": ready, "/readiness": ready}
 
-    def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+    def answer(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
         path, kind = environ.get("PATH_INFO", "/"), _TEXT
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             code, body = 405, b"only GET and HEAD\n"
         elif path == "/metrics":
             code, kind, body = 200, CONTENT_TYPE, measured()
         elif path in pages:
-            code, text = pages[path]()
+            code, text = pages[path](status.snapshot())
             body = text.encode() + b"\n"
         else:
             code, body = 404, b"nothing here; there are /livez /readyz /metrics\n"
         headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
         if code == 405:
             headers.append(("Allow", "GET, HEAD"))
-        start(_STATUS[code], headers)
+        start(f"{code} {HTTPStatus(code).phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     return answer
@@ -234,16 +228,3 @@ def _worries(now: Snapshot) -> list[str]:
     """What a bridge that serves is worried about."""
     stale = [f"{kind} stale for {age:.0f} s" for kind, age in sorted(now.stale.items())]
     return [*now.reasons, *stale]
-
-
-def _why_not(now: Snapshot) -> str:
-    return "\n".join(_worries(now) or ["not ready"])
-
-
-def _page(now: Snapshot, title: str) -> str:
-    lines = [f"kube2etcd {__version__}" + (f": {title}" if title else "")]
-    lines.append("ready: " + ("yes" if now.ready else "no"))
-    lines += [f"  {worry}" for worry in _worries(now)]
-    lines.append(f"the loop turned {now.heartbeat_age:.1f} s ago")
-    lines.append("more: /livez /readyz /metrics")
-    return "\n".join(lines)

@@ -43,7 +43,7 @@ def ask(server: ProbeServer, path: str, method: str = "GET") -> tuple[int, str]:
 
 WORRIED = Snapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
 STARTING = Snapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
-DEAD = Snapshot(True, (), 1.0, dead=("etcd-watch",))
+DEAD = Snapshot(False, (), 1.0, dead=("etcd-watch",))
 STUCK = Snapshot(True, (), LIVE_WITHIN + 1)
 
 ANSWERS = [
