@@ -240,10 +240,6 @@ class Claims(Entries):
         self._readings += 1
         return Reading(self.within, self._grouping, self._blocks, self._readings)
 
-    def found(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
-        """Each key with its value, if any; in order of groups this is faster than single look-ups."""
-        return ((key, self.within(group).get(key)) for group, key in self._grouping.each(keys))
-
     def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: Former) -> None:
         block = self._blocks.get(group)
         if isinstance(block, _Sole) and block.unit != unit:

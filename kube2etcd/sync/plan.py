@@ -14,7 +14,7 @@ come before Deletes, except that one group changes in one transaction.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -226,10 +226,11 @@ def generations(
             adding.append(puts)
             if deletes:
                 taking.append(deletes)
-    return tuple(_pack(adding, max_ops)), tuple(_pack(taking, max_ops))
+    return tuple(pack(adding, max_ops)), tuple(pack(taking, max_ops))
 
 
-def _pack(groups: Iterable[list[changes.Change]], max_ops: int) -> Iterable[changes.Batch]:
+def pack(groups: Iterable[Sequence[changes.Change]], max_ops: int) -> Iterator[changes.Batch]:
+    """Batches of at most ``max_ops`` changes; a group is parted only where it is longer than that."""
     batch: list[changes.Change] = []
     for members in groups:
         if batch and len(batch) + len(members) > max_ops:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
+from itertools import chain
 from typing import Final, Protocol
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
@@ -13,7 +14,7 @@ from kube2etcd.metrics import Metrics
 from kube2etcd.sync.claims import Former
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
 from kube2etcd.sync.mirror import Mirror
-from kube2etcd.sync.plan import HELD_SHARE, Change, Create, Delete, Plan, generations
+from kube2etcd.sync.plan import HELD_SHARE, Change, Create, Delete, Plan, generations, pack
 from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -230,22 +231,26 @@ class Target:
         once: of more the log gives a total.
         """
         publisher, first, count = self._publisher, list[Change](), 0
+        desired = publisher.desired
 
         def batches() -> Iterator[changes.Batch]:
             nonlocal count
             for changed in refreshed:
-                created: list[Change] = []
+                created: dict[bytes, list[Change]] = {}
                 rest: Former = {}
-                for key, value in publisher.desired.found(changed):
+                for group, key in publisher.groups.each(changed):
+                    value = desired.within(group).get(key)
                     if value is None or changed[key] is not None or publisher.is_pointer(key):
                         rest[key] = changed[key]
+                    elif group in created:
+                        created[group].append(Create(key, value))
                     else:
-                        created.append(Create(key, value))
+                        created[group] = [Create(key, value)]
                 self.mirror.desire(rest)
-                count += len(created)
+                count += len(changed) - len(rest)
                 if len(first) <= MANY:
-                    first.extend(created)
-                yield from generations(Plan(tuple(created)), publisher.groups, MAX_TXN_OPS)[0]
+                    first.extend(chain(*created.values()))
+                yield from pack(created.values(), MAX_TXN_OPS)
 
         self._loads = 0  # should it fail, what is missing was not taken away by others
         result = self._store.apply([batches()], self._progress)
