@@ -220,7 +220,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
 
 def _error_of(kind: Kind, status: _Status) -> ApiError:
     """The error of an ERROR event; its codes are those of HTTP."""
-    # Some put a server in between that names the reason alone, which is what clients go by.
+    # A proxy may give the reason alone; client-go goes by that too.
     code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
     said = status.message or status.reason or "no reason given"
     message = f"the watch of {kind.resource} ended with an error: {said} ({code})"

@@ -42,7 +42,7 @@ _VERBS: Final = {"GET": "list", "POST": "create", "PUT": "update", "DELETE": "de
 
 
 class ApiRefused(ApiUnavailable):
-    """400, 422 and the like: the server will not take this very request; ``status`` says which."""
+    """400, 409, 422 and the like: the server rejects this very request; ``status`` says which."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
