@@ -10,7 +10,6 @@ from kube2etcd.external import MAX_TTL, Domain
 from kube2etcd.settings.setting import Setting, flag, group, setting, settings_of
 from kube2etcd.settings.values import (
     EVERYTHING,
-    SECONDS,
     HostPort,
     Network,
     Selector,
@@ -52,6 +51,8 @@ CONNECT: Final = (*LIST, "webhook")
 STORE: Final = (*LIST, "corefile", "webhook")
 LISTEN: Final = ("run", "webhook")
 COREFILE: Final = ("corefile", "run", "webhook", "check")
+#: Reads a TTL.
+SECONDS: Final = to_integer(1, MAX_TTL, "whole seconds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from kube2etcd.external import MAX_TTL, Domain
+from kube2etcd.external import Domain
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address, servable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,10 +31,6 @@ class HostPort:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class InvalidSelector(ValueError):
-    """The text is no label selector; the message says which requirement is wrong."""
 
 
 _KEY = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
@@ -61,7 +57,7 @@ class Selector:
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """The selector in ``text``, such as ``tier in (web, api), !hidden``; else `InvalidSelector`."""
+        """The selector in ``text``, such as ``tier in (web, api), !hidden``; else ValueError says why."""
         if not text.strip():
             return cls()
         return cls(tuple(_requirement(part.strip()) for part in _PARTS.split(text)))
@@ -80,7 +76,7 @@ def _requirement(text: str) -> tuple[str, bool, frozenset[str] | None]:
             return found[1], found[2] == "notin", values
     elif found := _EXISTS.match(text):
         return found[2], bool(found[1]), None
-    raise InvalidSelector(f"{text!r} is not a label requirement; write key=value, key in (a, b), key or !key")
+    raise ValueError(f"{text!r} is not a label requirement; write key=value, key in (a, b), key or !key")
 
 
 class Fault(ValueError):
@@ -452,7 +448,3 @@ def to_upstream(text: str) -> str:
         if "/" not in word:
             _server(word)
     return text
-
-
-#: Reads a TTL.
-SECONDS: Final = to_integer(1, MAX_TTL, "whole seconds")
