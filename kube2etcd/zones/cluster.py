@@ -204,7 +204,7 @@ def add_cluster_ips(
     *,
     ordered: bool = False,
 ) -> None:
-    """Addresses of the Service itself, SRV for its ports, and the addresses back to its name."""
+    """A, AAAA, SRV and PTR of a Service with addresses of its own."""
     for place, address in enumerate(addresses):
         published.records.append(Record(name, Host(address, place if ordered else None), ttl))
         published.pointers.append(Record(reverse_name(address), Pointer(name), ttl))
@@ -234,9 +234,9 @@ def _port_name(name: Name, port: str, protocol: str, published: Published, endpo
 def add_endpoints(
     slices: Iterable[EndpointSlice], name: Name, ttl: int, published: Published, *, headless: bool
 ) -> None:
-    """Names of the ready endpoints; ``headless``: the Service's own name and ports are theirs.
+    """A, AAAA and SRV of the ready endpoints; ``headless``: also at the names of the Service and its ports.
 
-    Slices in the order of their names, so that the outcome does not depend on arrival.
+    Slices are sorted by name, so that the outcome does not depend on the order of arrival.
     """
     reverse: dict[Address, Name] = {}
     found = False
