@@ -107,17 +107,21 @@ def _identity(value: Any) -> tuple[str, str, str]:
 
 
 def _without_nulls(value: Any, depth: int = 0) -> Any:
-    """As Go reads it: a field that is null is absent, and a label that is null is empty."""
+    """As Go reads it: a field that is null is absent, a label that is null is empty, a YAML key 5 is text."""
     if depth > DEEPEST:
         return None
     if isinstance(value, list):
         return [_without_nulls(one, depth + 1) for one in value]
     if not isinstance(value, dict):
         return value
-    found = {key: _without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
+    found = {_text(key): _without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
     if isinstance(labels := value.get("labels"), dict):
-        found["labels"] = {key: "" if one is None else one for key, one in labels.items()}
+        found["labels"] = {_text(key): "" if one is None else one for key, one in labels.items()}
     return found
+
+
+def _text(key: Any) -> Any:
+    return key if key is None or isinstance(key, str) else msgspec.json.encode(key).decode()
 
 
 def decode_list(kind: Kind, body: bytes) -> Page:

@@ -98,7 +98,7 @@ class _LabelledMetadata(WireMetadata):
 class _Port(Wire):
     port: PortNumber
     name: str = ""
-    protocol: str = "TCP"
+    protocol: str = ""
 
 
 class _LoadBalancer(Wire):
@@ -106,7 +106,7 @@ class _LoadBalancer(Wire):
 
 
 class _ServiceSpec(Wire):
-    type: str = "ClusterIP"
+    type: str = ""
     cluster_ip: str = field(default="", name="clusterIP")
     cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
     external_name: str = ""
@@ -127,12 +127,12 @@ class _Service(Wire):
         spec = self.spec
         return Service(
             self.metadata.read(self.metadata.labels),
-            spec.type,
+            spec.type or "ClusterIP",
             spec.cluster_ip,
             spec.cluster_ips,
             spec.external_name,
             spec.external_ips,
-            tuple([Port(one.name, one.protocol, one.port) for one in spec.ports]),
+            tuple([Port(one.name, one.protocol or "TCP", one.port) for one in spec.ports]),
             self.status.load_balancer.ingress,
         )
 

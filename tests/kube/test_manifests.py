@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import ObjectsError
 from kube2etcd.kube.manifests import decode_manifests
-from kube2etcd.kube.objects import EndpointSlice, Metadata, Namespace, Port, Service
+from kube2etcd.kube.objects import DnsEndpoint, EndpointSlice, Metadata, Namespace, Port, Service
 
 MANIFESTS = """
 # a comment
@@ -88,6 +88,22 @@ def test_manifests_in_every_form(text: str) -> None:
 
 
 SERVICE = "apiVersion: v1\nkind: Service"
+
+
+@pytest.mark.parametrize(("key", "read"), [("5", "5"), ("yes", "true"), ("1.5", "1.5")])
+def test_a_key_that_yaml_reads_as_another_scalar_is_text(key: str, read: str) -> None:
+    """As `kubectl` reads it, also where the field is nothing to us."""
+    meta = f"{{name: a, labels: {{{key}: x}}, annotations: {{{key}: y}}}}"
+    text = f"{SERVICE}\nmetadata: {meta}\n{key}: {{{key}: z}}"
+    assert decode_manifests(text).objects == [Service(Metadata("default", "a", labels={read: "x"}))]
+    endpoint = f"{{dnsName: a.example, recordType: A, targets: [192.0.2.1], {key}: 6}}"
+    text = (
+        "apiVersion: externaldns.k8s.io/v1alpha1\nkind: DNSEndpoint\n"
+        f"metadata: {{name: a}}\nspec: {{endpoints: [{endpoint}]}}"
+    )
+    (found,) = decode_manifests(text).objects
+    assert isinstance(found, DnsEndpoint)
+    assert found.endpoints[0].more == {read: 6}
 
 
 @pytest.mark.parametrize(

@@ -242,8 +242,19 @@ def test_an_object_may_have_nothing_but_its_name(kind: str, full: ApiObject) -> 
             },
             VirtualMachineInstance(X, (Interface("a", ("10.0.0.1", "fd00::1")),)),
         ),
+        (
+            "services",
+            {"metadata": META, "spec": {"type": "", "ports": [{"port": 53, "protocol": ""}]}},
+            Service(X, ports=(Port("", "TCP", 53),)),
+        ),
     ],
-    ids=["a null label", "null lists", "multus default is primary", "a primary network without a name"],
+    ids=[
+        "a null label",
+        "null lists",
+        "multus default is primary",
+        "a primary network without a name",
+        "an empty text has the default",
+    ],
 )
 def test_odd_fields(kind: str, item: dict[str, Any], expected: ApiObject) -> None:
     assert read_one(kind, item) == expected
