@@ -75,7 +75,7 @@ def _say_unused(
             log.warning("%d %s have no names without %s", len(found[name]), name, option)
     if passed_over:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(passed_over.items()))
-        log.warning("passed over, since these kinds decide no name: %s", kinds)
+        log.warning("ignored, since these kinds have no DNS names: %s", kinds)
 
 
 def _texts(files: Sequence[str]) -> Iterable[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""The API server's side: connection, objects, reflector, store.
+"""Kubernetes client: connection, objects, reflector, store.
 
-Bytes come in, small typed objects and events go out.  Nothing here knows DNS or etcd.
+Turns bytes into small typed objects and events.  Nothing here knows DNS or etcd.
 """

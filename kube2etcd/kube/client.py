@@ -1,7 +1,7 @@
 """Requests to the API server, over an HTTP pool with explicit timeouts.
 
-Only a 401 is retried here, once, with fresh credentials.  Proxy and CA variables of the environment
-are ignored, and no secret gets into a message.
+Only a 401 is retried here, once, with fresh credentials.  The environment's proxy and CA variables are
+ignored, and messages contain no secrets.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ READ_SIZE: Final = 1 << 18
 """Upper bound of one read; what has arrived is delivered at once."""
 
 MAX_LINE: Final = 32 << 20
-"""No object is larger than etcd takes (about 1.5 MiB); a longer line is no event."""
+"""etcd limits an object to about 1.5 MiB, so a longer line is not an event."""
 
 # The kernel probes a silent peer after 30 s, then each 15 s, and gives up after three: 75 s.
-# This finds a dead peer; the read timeout finds one that is up but hangs.
+# This detects a dead peer; the read timeout detects one that is up but hangs.
 _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -64,15 +64,15 @@ _KEEPALIVE: Final = (
 _log = logging.getLogger(__name__)
 
 _running = threading.local()
-"""Of the request that this thread is making: its :class:`Abort`, and whether the connection is ``fresh``."""
+"""The calling thread's request: its :class:`Abort`, and whether it opened a ``fresh`` connection."""
 
 
 class Abort:
-    """Lets another thread abort a request in flight, whatever it waits for.
+    """Lets another thread abort a request in flight, whatever it is waiting for.
 
     One per user of the connection.  ``trigger`` shuts the socket down, which wakes a reader at once
     (a timeout would not), and stays in force for later requests until ``reset``.  urllib3's own
-    ``HTTPResponse.shutdown`` needs the head of an answer, which a server that hangs never sends.
+    ``HTTPResponse.shutdown`` needs the response headers, which a hanging server never sends.
     """
 
     def __init__(self) -> None:
@@ -106,10 +106,10 @@ class Abort:
                 self._sockets.clear()
 
     def attach(self, sock: socket.socket) -> None:
-        """Have a socket shut down on ``trigger``; at once if that has happened already.
+        """Register a socket to be shut down on ``trigger``, or at once if that has been called.
 
-        A duplicate: the TLS handshake moves the descriptor into another object, and the duplicate
-        reaches the connection before, during and after.
+        Keeps a duplicate, because the TLS handshake moves the descriptor into another object; the duplicate
+        works before, during and after it.
         """
         twin = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         with self._lock:
@@ -124,7 +124,7 @@ def _shut_down(sock: socket.socket) -> None:
 
 
 class _Connection(HTTPConnection):
-    """Attaches its socket to the `Abort` of the request that uses it."""
+    """Attaches its socket to the `Abort` of the current request."""
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
@@ -143,7 +143,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
         try:
             super().connect()
         except TimeoutError as error:
-            # urllib3 calls it a timeout of a read, which has more time than the handshake.
+            # urllib3 reports it as a read timeout, but reads are given more time than the handshake.
             raise ConnectTimeoutError(self, "no TLS handshake") from error
 
 
@@ -156,9 +156,9 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class _Session:
-    """One reading of the credentials, with the pool that belongs to it.
+    """The credentials as read once, with their connection pool.
 
-    :raises SettingsError: they name no server or proxy that can be asked, or a file that cannot be used.
+    :raises SettingsError: they name an unusable server, proxy or file.
     """
 
     def __init__(self, access: Access) -> None:
@@ -196,7 +196,10 @@ class _Session:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> urllib3.BaseHTTPResponse:
-        """The head of the answer, whatever its status; renews an expired token."""
+        """Send a request and return the response with its body unread, whatever its status.
+
+        Renews an expired token first.
+        """
         if abort.triggered:
             raise ApiUnavailable("the request was aborted")
         send = partial(
@@ -230,7 +233,7 @@ class _Session:
             raise self.explain(error, limits["connect" if connecting else "total"], abort) from cause
 
     def explain(self, error: Exception, seconds: float, abort: Abort, *, whole: bool = False) -> ApiError:
-        """The error for a failure below HTTP, within ``seconds``."""
+        """The error for a failure below HTTP; ``seconds`` was its timeout."""
         if abort.triggered:
             return ApiUnavailable("the request was aborted")
         return explain_failure(self.server, error, seconds, whole=whole)
@@ -239,8 +242,8 @@ class _Session:
 class ApiConnection:
     """Requests to one API server; may be used from several threads.
 
-    Credentials are checked before every request: changed files are reloaded, an expired token is renewed,
-    and a 401 reloads everything and retries the request once.
+    Before every request, changed credential files are reloaded and an expired token is renewed; a 401 reloads
+    everything and retries the request once.
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
@@ -285,16 +288,16 @@ class ApiConnection:
         abort: Abort | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
-        """The complete body of an answer within ``timeout`` seconds altogether; ``body`` is JSON.
+        """The complete body of the response, within ``timeout`` seconds overall; ``body`` is JSON.
 
-        :raises ApiTooLarge: the answer has more than ``max_bytes`` bytes, uncompressed.
-        :raises ApiError: anything but a complete 2xx answer, as the class that says what to do; a 409 is
+        :raises ApiTooLarge: the response has more than ``max_bytes`` bytes, uncompressed.
+        :raises ApiError: anything but a complete 2xx response; the class says what to do, and a 409 is
             `kube2etcd.kube.failures.ApiRefused`.
         """
         abort = abort or Abort()
         deadline = time.monotonic() + timeout
         limits = {"total": timeout, "connect": min(CONNECT_TIMEOUT, timeout)}
-        # API objects shrink to a tenth, which is cheaper than encrypting them uncompressed.
+        # API objects shrink to a tenth, and compressing costs less than encrypting the rest.
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -314,19 +317,19 @@ class ApiConnection:
         read_timeout: float,
         abort: Abort | None = None,
     ) -> Iterator[Iterator[bytes]]:
-        """Open an answer that arrives line by line; the lines come without their ends.
+        """Open a response that arrives line by line; lines are yielded without line ends.
 
-        ``connect_timeout`` holds for TCP, for TLS and for the answer's first byte; after that the
-        stream may be silent for ``read_timeout`` seconds.
+        ``connect_timeout`` applies to TCP, TLS and the first byte of the response; after that the stream may
+        be silent for ``read_timeout`` seconds.
 
-        :raises ApiError: as for :meth:`request`.  Later, while iterating, `ApiTruncated`: the last line has
-            no end, `ApiSilent`: nothing came for the read timeout, `ApiUnavailable`: the connection broke.
+        :raises ApiError: as for :meth:`request`.  Later, while iterating, `ApiTruncated`: the last line is
+            incomplete, `ApiSilent`: the read timed out, `ApiUnavailable`: the connection broke.
         """
         abort = abort or Abort()
         limits = {"connect": connect_timeout, "read": connect_timeout}
-        # Uncompressed: a proxy might buffer a line to compress it with the next.
+        # Uncompressed: a proxy might hold a line back to compress it with the next.
         with self._exchange("GET", path, params, limits, abort, {}, None) as (session, response):
-            # The first byte is here: from now on silence means something else.
+            # The first byte has arrived: from now on the read timeout applies.
             connection = response.connection
             if connection is not None and getattr(connection, "sock", None) is not None:
                 connection.sock.settimeout(read_timeout)  # type: ignore[attr-defined]
@@ -349,7 +352,7 @@ class ApiConnection:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> Iterator[tuple[_Session, urllib3.BaseHTTPResponse]]:
-        """The head of a 2xx answer, and the credentials that it took."""
+        """A 2xx response with its body unread, and the credentials used."""
         query = "?" + urlencode(params) if params else ""
         request = method, quote(path) + query, limits, abort, headers, body
         with abort.over():
@@ -368,7 +371,7 @@ class ApiConnection:
                     raise refusal(session.access, response, method, path, params)
                 yield session, response
             finally:
-                response.close()  # back in the pool if it was read to its end, gone otherwise
+                response.close()  # returned to the pool if read to its end, else dropped
 
     def _reload(self, seen: _Session) -> _Session:
         """Read the credentials again, unless another thread has done so since ``seen``."""
@@ -381,12 +384,12 @@ class ApiConnection:
             try:
                 new = _Session(read_access(self._settings))
                 if new.access.files == files:
-                    new.fingerprint = before  # what was written while we read is read the next time
+                    new.fingerprint = before  # files written meanwhile are read next time
                 if old.access.known and not new.access.known and new.fingerprint == old.fingerprint:
-                    # The files did not change, so what provides the credentials has failed.
-                    raise SettingsError("an exec plugin has given none")
+                    # The files did not change, so it is the exec plugin that failed.
+                    raise SettingsError("the exec plugin returned none")
             except SettingsError as error:
-                # Half-written or briefly missing: the old ones may still be good.
+                # The files may be half-written or briefly missing: the old credentials may still be valid.
                 _log.warning("keeping the old credentials for %s: %s", self.server, error)
                 return old
             self._session = new
@@ -396,7 +399,7 @@ class ApiConnection:
 
 
 def _arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives: chunks, or whatever was read of an unchunked one."""
+    """The body as it arrives: chunks, or whatever could be read of an unchunked body."""
     if getattr(response, "chunked", False):
         yield from response.stream(READ_SIZE, decode_content=True)
         return
@@ -419,7 +422,7 @@ def _read_all(
 
 
 def _lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> Iterator[bytes]:
-    """The lines of an unbounded answer, each yielded on arrival, without their ends."""
+    """The lines of an unbounded response, each yielded on arrival, without line ends."""
     begun = bytearray()
     try:
         for chunk in _arriving(response):

@@ -1,6 +1,6 @@
 """Decoders of the API server's JSON: one object, pages of a list, lines of a watch.
 
-A malformed object comes back as ``Rejected`` and leaves the others alone; an incomplete body raises, so an
+A malformed object becomes a ``Rejected`` and does not affect the others; an incomplete body raises, so an
 error never looks like an empty list.
 """
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 DEEPEST: Final = 100
 """Levels kept; all fields we read lie within twelve."""
 
-# An unterminated string matches to the end of the text: rescanning from each quote in it would be quadratic.
+# An unterminated string matches to the end of the text, since rescanning from each quote would be quadratic.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 
 
@@ -46,7 +46,7 @@ class _ListMetadata(Wire):
 class _List(Wire, Generic[_T]):
     kind: str = ""
     metadata: _ListMetadata | None = None
-    # Absent and null differ: an empty list has null or [], an answer of another kind has no items.
+    # Absent and null differ: an empty list has null or [], another kind of response has no items.
     items: list[_T] | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -62,7 +62,7 @@ class _Status(Wire):
 
 
 class _Codec:
-    """Decoders of one kind, built once."""
+    """Decoders for one kind, built once."""
 
     def __init__(self, wire: Any) -> None:
         self.wire: type[WireObject] = wire
@@ -81,17 +81,17 @@ _plain_line = Decoder(_Line[Any])
 
 
 def read_object(kind: Kind, raw: Raw | bytes) -> ApiObject | Rejected:
-    """Read the JSON of one object, as it stands in a list or a watch event."""
+    """Decode the JSON of one object from a list or a watch event."""
     with contextlib.suppress(ValueError):
         return _CODECS[kind.name].item.decode(raw).read()
     try:
         return convert_object(kind, msgspec.json.decode(raw))
     except ValueError as error:
-        return Rejected(kind.name, "", "", str(error))  # no UTF-8, which the API server never writes
+        return Rejected(kind.name, "", "", str(error))  # invalid UTF-8, which the API server never writes
 
 
 def convert_object(kind: Kind, value: Any) -> ApiObject | Rejected:
-    """Read one object that is decoded already; nulls may be anywhere in it."""
+    """Convert an object of decoded JSON, which may have nulls anywhere."""
     try:
         return msgspec.convert(_without_nulls(value), _CODECS[kind.name].wire).read()
     except ValueError as error:
@@ -127,7 +127,7 @@ def _text(key: Any) -> Any:
 def decode_list(kind: Kind, body: bytes) -> Page:
     """Read one page of a list.
 
-    :raises ApiTruncated: the body is no JSON, or ends before it should.
+    :raises ApiTruncated: the body is not JSON, or is cut short.
     :raises ApiUnavailable: it is JSON, but not a list of this kind.
     """
     try:
@@ -146,7 +146,7 @@ def _decode_page(kind: Kind, body: bytes) -> Page:
 
 
 def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
-    """Slow path for a page with a malformed object: all others still count."""
+    """Slow path for a page with a malformed object, to keep the others."""
     try:
         answer = _raw_list.decode(body)
     except ValueError as error:
@@ -167,7 +167,7 @@ def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
 
 
 def _check_list(kind: Kind, answer: Any) -> tuple[str, str]:
-    """The list's version, and the token for its next page.
+    """The list's resourceVersion, and the token for its next page.
 
     Anything but a list is refused: a stray document must not look like an empty cluster.
     """
@@ -189,8 +189,8 @@ def _check_list(kind: Kind, answer: Any) -> tuple[str, str]:
 def decode_event(kind: Kind, line: bytes) -> Event:
     """Read one line of a watch.
 
-    :raises ApiTruncated: the line is not an event at all.
-    :raises ApiError: an event of type ERROR, as the class that says what to do.
+    :raises ApiTruncated: the line is not an event.
+    :raises ApiError: an event of type ERROR; the class says what to do.
     """
     try:
         return _decode_line(kind, line)
@@ -206,7 +206,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
             return Event(known.type, one, one.metadata.namespace, one.metadata.name, version)
     except ValueError:
         pass
-    # Bookmarks, errors, and objects with nulls or faults.
+    # Bookmarks, errors, and objects with nulls or malformed fields.
     try:
         event = _plain_line.decode(line)
         if event.type == "ERROR":
@@ -223,8 +223,8 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
 
 
 def _error_of(kind: Kind, status: _Status) -> ApiError:
-    """The error of an ERROR event; its codes are those of HTTP."""
-    # A proxy may give the reason alone; client-go goes by that too.
+    """The error for an ERROR event, whose codes are HTTP status codes."""
+    # A proxy may send the reason without a code; client-go also relies on the reason.
     code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
     said = status.message or status.reason or "no reason given"
     message = f"the watch of {kind.resource} ended with an error: {said} ({code})"
@@ -237,7 +237,7 @@ def shallow(text: bytes) -> bytes:
     """``text`` with everything below :data:`DEEPEST` levels replaced by ``null``.
 
     The API server accepts ten thousand levels, also in fields that we skip; the decoder rejects the whole
-    answer after some hundreds, so one object would block all others of its kind.
+    response beyond some hundreds, so one object would block all others of its kind.
     """
     parts: list[bytes] = []
     depth = kept = 0

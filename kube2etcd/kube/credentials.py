@@ -1,7 +1,7 @@
 """API server and credentials from a kubeconfig, a service account or an exec plugin.
 
-The package ``kubernetes`` is used for these alone.  The environment's proxy and CA variables are ignored.
-No message quotes more of a user's entry than its name.
+The package ``kubernetes`` is used only here.  The environment's proxy and CA variables are ignored.
+Messages quote no more of a user's entry than its name.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from kube2etcd.errors import ApiUnavailable, SettingsError
 from kube2etcd.kube.failures import one_line
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod finds its token and the cluster's CA."""
+"""Folder of a pod's token and the cluster's CA."""
 
 EXEC_TIMEOUT: Final = 30.0
-"""Seconds for one run of an exec plugin; those of the cloud providers need one to five."""
+"""Seconds for one run of an exec plugin; those of cloud providers take one to five."""
 
 EXEC_RETRY: Final = 10.0
-"""Seconds after a timeout in which the plugin is not run again, so its waiters do not wait twice."""
+"""Seconds after a timeout before the plugin is run again, so that waiting threads do not wait twice."""
 
 _SHOWN: Final = 8
 """Contexts named in a message; a kubeconfig may hold hundreds."""
@@ -46,7 +46,7 @@ class ClusterSettings(msgspec.Struct, frozen=True):
     context: str | None = None
     """A context of the kubeconfig; ``None`` takes the current one."""
     master_url: str | None = None
-    """Alone: this server, anonymously.  With a kubeconfig: replaces its server only."""
+    """Without a kubeconfig: this server, anonymously.  With one: replaces only its server."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -63,10 +63,10 @@ class Access(msgspec.Struct, frozen=True):
     files: tuple[Path, ...] = ()
     """Files whose change requires a reload."""
     refresh: Callable[[], str] | None = None
-    """Returns a fresh authorization where it expires."""
+    """Returns a fresh authorization, if it can expire."""
 
     def __repr__(self) -> str:
-        return f"Access({self.host!r}, …)"  # no secret gets into a log
+        return f"Access({self.host!r}, …)"  # keeps secrets out of logs
 
     @property
     def known(self) -> bool:
@@ -79,7 +79,7 @@ class Access(msgspec.Struct, frozen=True):
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
-            # CAs made by many cluster installers lack an extension that newer Pythons insist on.
+            # CAs made by many cluster installers lack an extension that newer Pythons require.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
             if not self.verify:
                 context.check_hostname = False
@@ -95,7 +95,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 def read_access(settings: ClusterSettings) -> Access:
-    """Find and read the credentials; `SettingsError`."""
+    """Find and read the credentials; raises `SettingsError`."""
     in_cluster = (SERVICE_ACCOUNT / "token").is_file() and (SERVICE_ACCOUNT / "ca.crt").is_file()
     if settings.kubeconfig is not None:
         access = _read_kubeconfig(str(settings.kubeconfig), settings.context, "--kubeconfig")
@@ -114,7 +114,7 @@ def read_access(settings: ClusterSettings) -> Access:
 
 
 def _read_service_account() -> Access:
-    # Imported here and below only: the package costs a quarter of a second and 14 MB.
+    # Imported only here and below: the package costs a quarter of a second and 14 MB.
     from kubernetes.config import ConfigException
     from kubernetes.config.incluster_config import InClusterConfigLoader
 
@@ -195,12 +195,12 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        # A parent folder that may not be entered is not a missing file.
+        # An inaccessible parent folder is not a missing file.
         raise SettingsError(f"the kubeconfig {path} cannot be read: {error.strerror}") from error
 
 
 def _blank() -> SimpleNamespace:
-    """What the loaders fill.  Not their ``Configuration``: that one takes proxies from the environment."""
+    """An object for the loaders to fill; their own ``Configuration`` takes proxies from the environment."""
     return SimpleNamespace(
         host="",
         api_key={},
@@ -218,12 +218,12 @@ def _authorization(loaded: SimpleNamespace) -> str:
     # One entry, whose key has changed between releases.
     value = next(iter(loaded.api_key.values()), "")
     scheme, _, secret = value.strip().partition(" ")
-    # Two loaders, two spellings.
+    # The two loaders spell it differently.
     return f"{'Bearer' if scheme.lower() == 'bearer' else scheme} {secret.strip()}" if secret else ""
 
 
 def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
-    """Changes whenever one of the files does; a mounted secret changes its inode."""
+    """A value that changes whenever one of the files does; a mounted secret changes its inode."""
 
     def one(path: Path) -> object:
         try:
@@ -235,7 +235,7 @@ def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
     return tuple(one(path) for path in files)
 
 
-# -- faults of a kubeconfig, since messages of the package may quote a token
+# -- why a kubeconfig is unusable; the package's own messages may quote a token
 
 
 class _Context(msgspec.Struct):
@@ -259,9 +259,9 @@ class _Config(msgspec.Struct, rename="kebab"):
 
 
 def _check_kubeconfig(paths: Sequence[Path], asked: str | None) -> None:
-    """Find out why the files, merged, could not be used; ``asked`` is the context, None the current one.
+    """Find out why the merged files are unusable; ``asked`` is the context, None the current one.
 
-    :raises SettingsError: it shows.
+    :raises SettingsError: a reason was found.
     """
     configs = [_read_config(path) for path in paths]
     clusters = {one.name for config in configs for one in config.clusters or ()}
@@ -313,14 +313,14 @@ def _read_config(path: Path) -> _Config:
 
 
 def _refuse_non_file(path: Path) -> None:
-    """Raise `SettingsError` if something other than a file is there."""
+    """Raise `SettingsError` if the path is something other than a file."""
     if path.is_dir():
         inside = path / "config"
         hint = f": did you mean {inside}?" if inside.is_file() else "; name the file in it"
         raise SettingsError(f"the kubeconfig {path} is a folder{hint}")
     if path.exists():
         raise SettingsError(
-            f"the kubeconfig {path} is no file that can be read again and again; write it to one"
+            f"the kubeconfig {path} is not a regular file, so it cannot be read again; write it to one"
         )
 
 
@@ -337,19 +337,19 @@ class _PluginTimeout(Exception):
 
 
 class _Plugin:
-    """What the package needs of a process, with a limit in time, which it does not have itself.
+    """The part of ``Popen`` that the package uses, with a timeout, which the package lacks.
 
-    Every reflector asks for credentials before each request, under a lock, so a plugin that hangs would
-    silence them all (guarantee G2).
+    Every reflector asks for credentials before each request, under a lock, so a hanging plugin would block
+    them all (guarantee G2).
     """
 
     _lock = threading.Lock()
     _blocked_until: Final[dict[tuple[str, ...], float]] = {}
 
     def __init__(self, args: list[str], **options: Any) -> None:
-        """Run it to its end.
+        """Run the plugin to its end.
 
-        :raises _PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or less than `EXEC_RETRY` ago.
+        :raises _PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or within the last `EXEC_RETRY`.
         """
         with self._lock:
             if time.monotonic() < self._blocked_until.get(tuple(args), 0.0):
@@ -378,7 +378,7 @@ class _Plugin:
 
 
 def _limit_plugins() -> None:
-    """Have the package ``kubernetes`` run plugins as `_Plugin`."""
+    """Make the package ``kubernetes`` run plugins as `_Plugin`."""
     from kubernetes.config import exec_provider
 
     library: Any = exec_provider

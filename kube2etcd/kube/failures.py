@@ -1,6 +1,6 @@
-"""API server failures as errors with a one-sentence message that says what to do.
+"""Turns API server failures into errors with a one-sentence message that says what to do.
 
-Texts of causes may hold a secret, so none is quoted unchecked.
+The text of a cause may contain a secret, so none is quoted unchecked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _VERBS: Final = {"GET": "list", "POST": "create", "PUT": "update", "DELETE": "de
 
 
 class ApiRefused(ApiUnavailable):
-    """400, 409, 422 and the like: the server rejects this very request; ``status`` says which."""
+    """400, 409, 422 and the like: the server rejects this request; ``status`` is the code."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class ApiSilent(ApiUnavailable):
 def refusal(
     access: Access, response: urllib3.BaseHTTPResponse, method: str, path: str, params: Mapping[str, str]
 ) -> ApiError:
-    """The error for a status other than 2xx, in answer to a request with the credentials ``access``."""
+    """The error for a response other than 2xx to a request with the credentials ``access``."""
     status, server = response.status, public_url(access.host)
     said = _said(response, access.authorization.partition(" ")[2])
     answer = f"({status}: {said})" if said else f"({status})"
@@ -89,7 +89,7 @@ def refusal(
 
 
 def _said(response: urllib3.BaseHTTPResponse, secret: str) -> str:
-    """The server's own message, shortened, and without our token should it echo it."""
+    """The server's own message, shortened, with our token removed if it echoes it."""
     try:
         body = response.read1(4096)
         text = msgspec.json.decode(body, type=_StatusBody).message or ""
@@ -107,10 +107,10 @@ class _StatusBody(msgspec.Struct):
 
 
 def check_urls(server: str, proxy: str | None) -> None:
-    """Raise `SettingsError` unless these can be the URLs of an API server and, if any, its HTTP proxy."""
+    """Raise `SettingsError` unless these are valid URLs of an API server and, if given, its HTTP proxy."""
     if not _is_url(server):
         raise SettingsError(
-            f"{public_url(server)!r} is no address of an API server; it should look like https://HOST:PORT"
+            f"{public_url(server)!r} is not the URL of an API server; it should look like https://HOST:PORT"
         )
     if proxy and not _is_url(proxy):
         raise SettingsError(
@@ -143,11 +143,11 @@ def _retry_after(value: str | None) -> float | None:
     try:
         return max(0.0, float(value)) if value is not None else None
     except ValueError:
-        return 1.0  # a date; the API server writes seconds, so a proxy did: be brief and ask again
+        return 1.0  # a date, so written by a proxy, since the API server writes seconds: retry soon
 
 
 def _asked(method: str, path: str, params: Mapping[str, str]) -> str:
-    """In words: ``list endpointslices.discovery.k8s.io in namespace demo``."""
+    """The request in words: ``list endpointslices.discovery.k8s.io in namespace demo``."""
     found = _RESOURCE.match(path)
     if found is None:
         return f"get {path}"
@@ -158,7 +158,7 @@ def _asked(method: str, path: str, params: Mapping[str, str]) -> str:
 
 
 def explain_failure(server: str, error: Exception, seconds: float, *, whole: bool) -> ApiError:
-    """One sentence for a failure below HTTP, without the causes' own texts."""
+    """The error for a failure below HTTP, without the causes' own texts."""
     cause = _root(error)
     if isinstance(error, ProxyError):
         return ApiUnavailable(f"cannot reach {server} through the proxy-url of the kubeconfig")
@@ -174,7 +174,7 @@ def explain_failure(server: str, error: Exception, seconds: float, *, whole: boo
         )
     if isinstance(error, NameResolutionError):
         return ApiUnavailable(f"the name of {server} cannot be resolved; is the address right?")
-    if isinstance(error, NewConnectionError):  # urllib3 counts it among the timeouts as well
+    if isinstance(error, NewConnectionError):  # urllib3 makes it a subclass of its timeouts
         words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
         return ApiUnavailable(
             f"cannot reach {server}: {words.lower()}; is it running, and is the address right?"
@@ -194,9 +194,9 @@ def explain_failure(server: str, error: Exception, seconds: float, *, whole: boo
 
 
 def ends_handshake(error: Exception) -> bool:
-    """Whether the server may have closed the connection over our certificate.
+    """Whether the server may have closed the connection because of our certificate.
 
-    Its alert is lost if we are writing at that moment.
+    Its TLS alert is lost if we are writing at that moment.
     """
     cause = _root(error)
     return isinstance(cause, (ssl.SSLError, ConnectionResetError, BrokenPipeError)) and not isinstance(
@@ -209,7 +209,7 @@ def _tls_reason(error: ssl.SSLError) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The innermost cause; urllib3 wraps some in arguments and some in ``__cause__``."""
+    """The innermost cause; urllib3 keeps some in ``args`` and some in ``__cause__``."""
     for _ in range(8):
         inner = error.__cause__ or next((a for a in error.args if isinstance(a, BaseException)), None)
         if inner is None:

@@ -1,6 +1,6 @@
-"""Decodes manifests, as people write them and ``kubectl`` prints them.
+"""Decodes manifests, written by hand or printed by ``kubectl``.
 
-Nothing is skipped silently: objects of other kinds are counted, anything else is a fault with its place.
+Nothing is skipped silently: objects of other kinds are counted, anything else is a fault with its position.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kube2etcd.kube.objects import KINDS, ApiObject, Kind, Rejected
 
 
 class Manifests(Struct, frozen=True, gc=False):
-    """What a manifest file holds."""
+    """The contents of a manifest file."""
 
     objects: list[ApiObject]
     rejected: list[Rejected]
     faults: list[str] = field(default_factory=list)
-    """A sentence, with its place, for each of ``rejected`` and for whatever is no object at all."""
+    """A sentence with the position of each of ``rejected`` and of anything that is not an object."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """Objects of kinds that have nothing to do with names, by kind."""
+    """Number of objects of kinds that have no DNS names, by kind."""
 
 
 _BY_KIND: Final[Mapping[tuple[str, str], Kind]] = {(k.group, k.kind): k for k in KINDS.values()}
@@ -38,10 +38,10 @@ _LOOKS_LIKE_JSON: Final = re.compile(r"\s*[\[{]")
 def decode_manifests(text: str | bytes, source: str = "the manifests") -> Manifests:
     """Read manifests: YAML or JSON, several documents, and lists of objects.
 
-    Kinds that decide no name are counted and left out; any version of a known group will do.
+    Kinds without DNS names are only counted; any version of a known group is accepted.
     A namespaced object without a namespace is in ``default``, as for ``kubectl``.
 
-    :raises ObjectsError: the text is neither YAML nor JSON; ``source`` names it in the message.
+    :raises ObjectsError: the text is neither YAML nor JSON; the message calls it ``source``.
     """
     read = Manifests([], [])
     for place, document in _documents(text, source):
@@ -80,7 +80,7 @@ def _missing(document: Any) -> str:
 
 
 def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
-    """Every object of the text with its place, lists unfolded."""
+    """Every object of the text with its position, lists unfolded."""
     try:
         for number, document in enumerate(_read(text), 1):
             if document is not None:
@@ -91,7 +91,7 @@ def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
 
 
 def _read(text: str | bytes) -> list[Any]:
-    """The documents of a text; one that could be JSON is read as YAML where it is none, which says where."""
+    """The documents of a text; JSON that is malformed is read as YAML, whose errors have a position."""
     try:
         plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return [read_json(plain)] if _LOOKS_LIKE_JSON.match(plain) else read_documents(text)

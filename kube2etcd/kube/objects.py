@@ -25,7 +25,7 @@ EMPTY: Final[Mapping[str, str]] = {}
 class Metadata(Struct, frozen=True, gc=False):
     """Identity and age.  Labels are kept where selectors read them: Services and Namespaces.
 
-    No resourceVersion: two versions of an object that differ in nothing else are equal.
+    It has no resourceVersion, so that objects differing in nothing else are equal.
     """
 
     namespace: str
@@ -34,7 +34,7 @@ class Metadata(Struct, frozen=True, gc=False):
     """RFC 3339 in UTC as the server writes it, so it sorts as text; empty when unknown."""
     labels: Mapping[str, str] = EMPTY
     annotations: Mapping[str, str] = EMPTY
-    """Only :data:`TENANT_CLUSTER_IP`; all others are dropped while decoding."""
+    """Only :data:`TENANT_CLUSTER_IP`; decoding drops all others."""
 
 
 class Port(Struct, frozen=True, gc=False):
@@ -116,8 +116,8 @@ class Interface(Struct, frozen=True, gc=False):
 class VirtualMachineInstance(Struct, frozen=True, gc=False):
     """A running KubeVirt machine.
 
-    Without the interface of the primary network (the spec's first with ``pod`` or ``multus.default``), and
-    without those that only the guest agent reports, which have no name.
+    Its interfaces exclude that of the primary network (the spec's first with ``pod`` or ``multus.default``)
+    and those that only the guest agent reports, which have no name.
     """
 
     metadata: Metadata
@@ -125,7 +125,7 @@ class VirtualMachineInstance(Struct, frozen=True, gc=False):
 
 
 class DnsEndpoint(Struct, frozen=True, gc=False):
-    """Endpoints that a DNSEndpoint, or the webhook, asks for."""
+    """Endpoints requested by a DNSEndpoint or the webhook."""
 
     metadata: Metadata
     endpoints: tuple[external.Endpoint, ...] = ()
@@ -149,8 +149,8 @@ class Event(Struct, frozen=True, gc=False):
     """One line of a watch.
 
     ``type`` is ADDED, MODIFIED, DELETED, BOOKMARK, or a type unknown to us.
-    An object that cannot be read leaves ``object`` empty and says so in ``rejected``;
-    namespace and name are known all the same, and for DELETED they are all one needs.
+    For an object that cannot be read, ``object`` is None and ``rejected`` has the reason; namespace and name
+    are known all the same, and DELETED needs no more.
     """
 
     type: str
@@ -162,17 +162,17 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class Kind(Struct, frozen=True, gc=False):
-    """A kind of object that is listed and watched."""
+    """A kind of object to list and watch."""
 
     name: str
-    """Key in :data:`KINDS`, in paths and in metrics: the plural."""
+    """The plural: key in :data:`KINDS`, in paths and in metrics."""
     group: str
     version: str
     kind: str
     """As manifests write it: ``Service``."""
     type: type[ApiObject]
     optional: bool = False
-    """The kind may be missing on the server without that being an error."""
+    """It is no error if the server does not know the kind."""
     namespaced: bool = True
     field_selector: str = ""
 
@@ -188,7 +188,7 @@ class Kind(Struct, frozen=True, gc=False):
         return f"{self.name}.{self.group}" if self.group else self.name
 
 
-# A finished pod has released its address; filtering on the server saves its bytes as well.
+# A finished pod has released its address; filtering on the server also saves transfer.
 _UNFINISHED: Final = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -209,4 +209,4 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("dnsendpoints", "externaldns.k8s.io", "v1alpha1", "DNSEndpoint", DnsEndpoint, optional=True),
     )
 }
-"""Every kind there is, by its plural."""
+"""Every kind, by its plural."""

@@ -1,4 +1,4 @@
-"""Kubernetes Events on objects of which records are left out: the one channel that tenants can read."""
+"""Kubernetes Events on objects with records left out: the one channel that tenants can read."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from kube2etcd.kube.store import Unit
 log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 1000
-"""Events that wait to be posted; more are dropped, and `explain` still has the reason."""
+"""Limit of Events waiting to be posted; more are dropped, and `explain` still has the reason."""
 
 BURST: Final = 25
-"""Events that are posted at once."""
+"""Events that may be posted without a pause."""
 
 PAUSE: Final = 1.0
-"""Seconds between two Events after a burst: as client-go limits those of one source."""
+"""Seconds between Events after a burst."""
 
 NOTE: Final = 1024
-"""Characters of a note, as the API server takes them."""
+"""Characters of a note that the API server accepts."""
 
 TIMEOUT: Final = 10.0
 """Seconds for one request."""
@@ -49,7 +49,7 @@ class EventRecorder:
         self._thread = threading.Thread(target=self._run, name="event-recorder", daemon=True)
 
     def record(self, refused: Sequence[tuple[Unit, str]]) -> None:
-        """Post an Event for each object and reason; units that are no API objects are skipped."""
+        """Post an Event for each object and reason; skips units that are not API objects."""
         for unit, reason in refused:
             if unit.kind in KINDS:
                 try:
@@ -59,11 +59,11 @@ class EventRecorder:
                     return
 
     def start(self) -> None:
-        """Begin to post."""
+        """Start posting."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; Events that still wait are dropped."""
+        """Stop; waiting Events are dropped."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -79,7 +79,7 @@ class EventRecorder:
             except ApiError as error:
                 log.warning("events: none for %s: %s", unit, error)
             except Exception:
-                # No answer of the API server may end this thread: DNS must not become unready for an Event.
+                # No failure may end this thread: DNS must not become unready because of an Event.
                 log.exception("events: none for %s", unit)
             tokens -= 1
             if tokens <= 0:
@@ -93,9 +93,9 @@ class EventRecorder:
         except ApiNotFound:
             return  # deleted meanwhile
         uid = msgspec.json.decode(found)["metadata"]["uid"]
-        # A name made of the content: a restart, or another DNS pod, makes no second Event.
+        # The name derives from the content, so a restart or another DNS pod makes no second Event.
         digest = hashlib.sha256(f"{uid} {reason}".encode()).hexdigest()[:16]
-        namespace = unit.namespace or "default"  # where Events of cluster-scoped objects live
+        namespace = unit.namespace or "default"  # the namespace for Events of cluster-scoped objects
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",

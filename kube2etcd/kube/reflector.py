@@ -1,8 +1,8 @@
-"""The Reflector: keeps a sink equal to one kind of object in the API server, by lists in pages and watches.
+"""The Reflector: keeps a sink equal to one kind of object in the API server, by paginated lists and watches.
 
 Each kind of hang has its own timeout: the server ends a watch by itself (``timeoutSeconds``), a
-connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that falls silent
-into the inactivity timeout, and TCP keepalive finds a dead peer.
+connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that goes silent into
+:data:`INACTIVITY_TIMEOUT`, and TCP keepalive detects a dead peer.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ MAX_PAGE_BYTES: Final = 64 << 20
 """A larger page is requested again with fewer objects; etcd limits one object to 1.5 MiB."""
 
 LIST_TIMEOUT: Final = 60.0
-"""Seconds for one page, altogether; the API server itself gives up after as many."""
+"""Seconds for one whole page; the API server itself gives up after as many."""
 
 STOP_TIMEOUT: Final = 0.5
-"""Seconds that a stop waits for the threads, which are daemons, at most."""
+"""Seconds that a stop waits for the threads, which are daemons."""
 
 HEALTHY_AFTER: Final = 10.0
 """Seconds a watch must last to reset the backoff."""
@@ -55,9 +55,9 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a watch must have answered its first byte."""
 
 INACTIVITY_TIMEOUT: Final = 90.0
-"""Seconds without a byte after which a watch is reopened.  Bookmarks come about each minute, so
-this is one missed bookmark and a half.  A kind in which nothing ever happens may have no bookmarks
-either; reopening its watch costs one small request."""
+"""Seconds without a byte after which a watch is reopened: one and a half bookmark intervals of about a
+minute.  A kind in which nothing ever happens may get no bookmarks either; reopening its watch costs one small
+request."""
 
 OPTIONAL_RETRY: Final = 10.0
 """Seconds between attempts while an optional kind is not installed."""
@@ -68,26 +68,26 @@ RETRY_AFTER_LIMIT: Final = 60.0
 _log = logging.getLogger(__name__)
 
 Known = Callable[[str, list[ApiObject]], list[ApiObject]]
-"""Objects of a kind, each replaced by an equal one that is held already: a list is not held twice."""
+"""Replaces objects of a kind by equal ones already in the store, so that a list is not stored twice."""
 
 
 class Sink(Protocol):
     """Where a Reflector delivers; called from the reflector's thread, never after ``stop``."""
 
     def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
-        """Take a complete list: these are all objects there are."""
+        """A complete list: these are all objects of the kind."""
         ...
 
     def apply(self, kind: Kind, event: Event) -> None:
-        """Take one ADDED, MODIFIED or DELETED."""
+        """An ADDED, MODIFIED or DELETED event."""
         ...
 
     def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        """Take note of a failure; called for each, ``since`` (on the clock) is that of the first."""
+        """Called for each failure; ``since`` is when the first one happened (clock)."""
         ...
 
     def healthy(self, kind: Kind) -> None:
-        """Take note that a watch is open; called when that has become true."""
+        """A watch is open again."""
         ...
 
 
@@ -96,7 +96,7 @@ class _Health:
 
     def __init__(self, kind: Kind, sink: Sink, clock: Callable[[], float], rng: random.Random) -> None:
         self.flapping = False
-        """Watches end as soon as they are open, so that opening one is no sign of health."""
+        """Watches end as soon as they open, so opening one is no sign of health."""
         self._kind, self._sink, self._clock = kind, sink, clock
         self._backoff = Backoff(rng)
         self._unhealthy = True
@@ -104,7 +104,7 @@ class _Health:
         self._logged = ""
 
     def well(self) -> None:
-        """A watch is open and can be relied on."""
+        """A watch is open and reliable."""
         if not self._unhealthy:
             return
         if self._failing_since is not None:
@@ -119,7 +119,7 @@ class _Health:
         self.flapping = False
 
     def failed(self, error: ApiError) -> float:
-        """Report a failure, logged when it differs from the last; the seconds to wait after it."""
+        """Report a failure, and log it if it differs from the last; returns the seconds to wait."""
         absent = self._kind.optional and isinstance(error, ApiNotFound)
         if self._failing_since is None:
             self._failing_since = self._clock()
@@ -134,9 +134,9 @@ class _Health:
 
 
 def stop_all(reflectors: Sequence[Reflector]) -> None:
-    """Stop them together, within :data:`STOP_TIMEOUT` however many hang where nothing wakes them.
+    """Stop them concurrently within :data:`STOP_TIMEOUT`, however many hang uninterruptibly.
 
-    Nothing wakes a name lookup or a connect while the network is down.
+    A name lookup, or a connect while the network is down, cannot be interrupted.
     """
     for one in reflectors:
         one.end()
@@ -148,8 +148,8 @@ def stop_all(reflectors: Sequence[Reflector]) -> None:
 class Reflector:
     """Lists and watches one kind, and delivers to a sink, until stopped.
 
-    1. list, 2. ``replace``, 3. watch and ``apply``, 4. watch again from the last version when a watch
-    ends, 5. back to 1 when the version has expired or on ``relist``.
+    1. list, 2. ``replace``, 3. watch and ``apply``, 4. watch again from the last resourceVersion when a watch
+    ends, 5. back to 1 when that has expired (410 Gone) or on ``relist``.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Reflector:
         self._version = ""
         """resourceVersion of the last delivery, to watch from; empty: list first."""
         self._progressed = True
-        """Whether a watch delivered or lasted since the version was last too old."""
+        """Whether a watch delivered or lasted since the last 410 Gone."""
         self._unknown_types: set[str] = set()
         self._wake, self._wait = threading.Event(), wait
         self._thread: threading.Thread | None = None
@@ -196,10 +196,10 @@ class Reflector:
         self._thread.start()
 
     def relist(self, reason: str) -> None:
-        """Have the kind listed again at once, without waiting for it.
+        """Request a new list at once; does not wait for it.
 
-        Cuts a watch short, and a pause too unless the server asked for it.  A list under way is finished
-        and followed by another, since it may have read the state of before this call.
+        Interrupts a watch, and a pause too unless the server asked for it.  A list in progress is finished
+        and followed by another, since it may have read the state before this call.
         """
         with self._lock:
             self._relist_reason = reason
@@ -208,18 +208,18 @@ class Reflector:
                 self._abort.trigger()
 
     def stop(self) -> None:
-        """End, also out of a read that hangs; returns within :data:`STOP_TIMEOUT`."""
+        """Stop, even during a hanging read; returns within :data:`STOP_TIMEOUT`."""
         stop_all([self])
 
     def end(self) -> None:
-        """Begin to end, and return at once."""
+        """Request the stop and return at once."""
         with self._lock:
             self._stop.set()
             self._wake.set()
             self._abort.trigger()
 
     def ended(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds for the thread; whether it is over."""
+        """Wait at most ``timeout`` seconds for the thread; returns whether it has ended."""
         if self._thread is None or self._thread is threading.current_thread():
             return True
         self._thread.join(max(0.0, timeout))
@@ -239,7 +239,7 @@ class Reflector:
             except ApiError as error:
                 self._on_failure(error)
             except Exception as error:
-                # A bug of ours or of the sink.  A delivery may be lost, so everything is delivered again; the
+                # A bug here or in the sink.  A delivery may be lost, so everything is delivered again; the
                 # thread must not end unnoticed.
                 if self._stop.is_set():
                     break
@@ -259,7 +259,7 @@ class Reflector:
             try:
                 whole = self._list_in_pages(PAGE_SIZE)
             except ApiGone:
-                # The continue token expired, or the server has compacted: one piece cannot expire.
+                # The continue token expired, or etcd was compacted: a list without pages cannot expire.
                 whole = self._list_in_pages(0)
         except ApiError:
             with self._lock:  # still requested
@@ -270,11 +270,11 @@ class Reflector:
             self._version = whole.resource_version
 
     def _list_in_pages(self, size: int) -> Page:
-        """One complete list as one page; ``size`` 0 asks for one piece.
+        """One complete list as one page; ``size`` 0 requests it without pagination.
 
-        Without a resourceVersion, unlike client-go's first list: the answer is then the most recent state,
-        in pages.  With ``0`` it would come from any server's cache, perhaps older than what this process
-        has already written, and in one piece however large.
+        Sends no resourceVersion, unlike client-go's first list, so the response is the most recent state,
+        paginated.  With ``0`` it could come from a stale cache, older than what this process has already
+        written, and unpaginated however large.
         """
         whole: Page | None = None
         seen: set[str] = set()
@@ -306,7 +306,7 @@ class Reflector:
         return self._stop.is_set() or self._relist_reason is not None
 
     def _watch(self) -> None:
-        """One watch from the last version, until it ends or is interrupted."""
+        """One watch from the last resourceVersion, until it ends or is interrupted."""
         with self._lock:
             if self._interrupted():
                 return
@@ -340,7 +340,7 @@ class Reflector:
             "resourceVersion": self._version,
         }
         timeouts = {"connect_timeout": self._connect_timeout, "read_timeout": self._inactivity}
-        # Silence is no failure yet: the next watch request shows whether the server is healthy.
+        # Silence is not a failure yet: the next watch request shows whether the server is healthy.
         with (
             contextlib.suppress(ApiSilent),
             self._connection.stream(self._path, params, **timeouts, abort=self._abort) as lines,
@@ -367,7 +367,7 @@ class Reflector:
         self._version = event.resource_version or self._version
 
     def _on_gone(self, error: ApiGone) -> None:
-        """The version is too old.  Once is ordinary; again, right after a list, is a failure."""
+        """410 Gone: list again.  It counts as a failure only if no watch made progress since the last one."""
         self._version = ""
         if not self._progressed:
             self._on_failure(ApiUnavailable(f"a fresh list is already too old: {error}"))
@@ -377,7 +377,7 @@ class Reflector:
         if self._stop.is_set():
             return
         if isinstance(error, (ApiNotFound, ApiForbidden)):
-            # The kind may have been reinstalled, or our rights changed.
+            # The kind may have been reinstalled, or our permissions changed.
             self._version = ""
-        # A relist does not cut a wait short that the server asked for.
+        # A relist does not shorten a wait that the server asked for.
         self._wait(self._stop if isinstance(error, ApiTooMany) else self._wake, self._health.failed(error))

@@ -1,8 +1,7 @@
-"""The present state of the cluster, indexed by unit.
+"""The current state of the cluster, indexed by unit.
 
-A *unit* is what is derived as a whole: a Service with its EndpointSlices, a Namespace, a Pod, a name of
-an external domain with everything said about it.  `replace` and `apply` return the units they touched.
-No I/O.
+A *unit* is derived as a whole: a Service with its EndpointSlices, a Namespace, a Pod, or a name of an
+external domain with all its endpoints.  `replace` and `apply` return the units they touched.  No I/O.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from typing import NamedTuple
 from kube2etcd.external import Endpoint, NameIndex
 from kube2etcd.kube.objects import ApiObject, DnsEndpoint, EndpointSlice, Event, Rejected
 
-#: The kind of the units that are names; they are made from objects of any kind that holds endpoints.
+#: Kind of the units that are external names; they derive from objects of any kind with endpoints.
 NAMES = "names"
-#: Kinds of objects that hold endpoints: those of the API server, and the webhook's.
+#: Kinds of objects with endpoints: the API server's, and the webhook's own.
 _HOLDERS = frozenset({"dnsendpoints", "webhook"})
-#: Kinds whose objects are no units: others stand for what is in them.
+#: Kinds whose objects are not units themselves but belong to others.
 _NO_UNITS = _HOLDERS | {"endpointslices"}
-#: Sorts after every creationTimestamp: an object without one is younger than all that have one.
+#: Sorts after every creationTimestamp: an object without one counts as the youngest.
 NO_AGE = "~"
 
 
 class Unit(NamedTuple):
-    """Identity of what is published together; ``kind`` is the plural, as in `objects.KINDS`, or `NAMES`."""
+    """Identity of a unit; ``kind`` is the plural, as in `objects.KINDS`, or `NAMES`."""
 
     kind: str
     namespace: str
@@ -46,7 +45,7 @@ class Store:
     def replace(
         self, kind: str, objects: Iterable[ApiObject], rejected: Iterable[Rejected] = ()
     ) -> set[Unit]:
-        """Let a complete listing of ``kind`` stand for all that was known of it."""
+        """Replace all objects of ``kind`` by a complete list."""
         listed: dict[str, dict[str, ApiObject]] = {}
         for one in objects:
             listed.setdefault(one.metadata.namespace, {})[one.metadata.name] = one
@@ -70,7 +69,7 @@ class Store:
         return touched
 
     def apply(self, kind: str, event: Event) -> set[Unit]:
-        """Take in one ADDED, MODIFIED or DELETED event; nothing is touched when nothing differs."""
+        """Apply an ADDED, MODIFIED or DELETED event; an equal object touches no unit."""
         touched: set[Unit] = set()
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
             return touched
@@ -94,7 +93,7 @@ class Store:
             return None
 
     def known(self, kind: str, objects: list[ApiObject]) -> list[ApiObject]:
-        """The objects, each replaced by an equal one that is held here; from any thread."""
+        """The objects, each replaced by an equal one in the store; may be called from any thread."""
         held = self._objects.get(kind, {})
         same = []
         for one in objects:
@@ -111,7 +110,7 @@ class Store:
         return (Unit(kind, namespace, name) for name in self.names(kind, namespace))
 
     def named(self, kind: str, name: str) -> Iterator[Unit]:
-        """The units of a kind that have this name, in whatever namespace."""
+        """The units of a kind with this name, in any namespace."""
         for namespace, named in self._objects.get(kind, {}).items():
             if name in named:
                 yield Unit(kind, namespace, name)
@@ -121,40 +120,40 @@ class Store:
         return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
 
     def endpoints(self, name: str) -> list[Endpoint]:
-        """The endpoints of a name; those of the oldest object first."""
+        """The endpoints of a name, those of the oldest object first."""
         found = self._names.of(name)
         return [one for holder in self.holders(name) for one in found[holder]]
 
     def refusals(self) -> Iterator[tuple[str, str]]:
-        """The names of which the webhook refused a record, and why."""
+        """The names with a record refused by the webhook, and the reasons."""
         for kind in sorted(_HOLDERS):
             for named in self._objects.get(kind, {}).values():
                 for one in (one for one in named.values() if isinstance(one, DnsEndpoint)):
                     yield from one.refused.items()
 
     def holders(self, name: str) -> list[Unit]:
-        """The objects that say something of a name, the oldest first."""
+        """The objects with endpoints of a name, the oldest first."""
         return sorted(self._names.of(name), key=lambda unit: (self.age(unit), unit))
 
     def age(self, unit: Unit) -> str:
-        """The creationTimestamp of a unit's object; empty where there is no object."""
+        """The creationTimestamp of a unit's object; empty if there is none."""
         one = self.get(unit)
         return (one.metadata.creation_timestamp or NO_AGE) if one is not None else ""
 
     def rejected(self, unit: Unit) -> Rejected | None:
-        """Why the object of a unit cannot be read; None when it can, or is not there."""
+        """Why the object of a unit cannot be read; None if it can, or does not exist."""
         return self._rejected.get(unit)
 
     def knows(self, unit: Unit) -> bool:
-        """Whether there is an object of a unit, readable or not."""
+        """Whether the unit has an object, readable or not."""
         return self.get(unit) is not None or unit in self._rejected
 
     def rejects(self) -> list[Rejected]:
-        """Everything that cannot be read."""
+        """All objects that cannot be read."""
         return list(self._rejected.values())
 
     def units(self) -> list[Unit]:
-        """Every unit there is, by kind, namespace and name."""
+        """Every unit, sorted by kind, namespace and name."""
         objects = (
             Unit(kind, namespace, name)
             for kind, namespaces in self._objects.items()
@@ -165,7 +164,7 @@ class Store:
         return sorted([*objects, *(Unit(NAMES, "", name) for name in self._names.names())])
 
     def count(self, kind: str) -> int:
-        """How many objects of a kind there are."""
+        """The number of objects of a kind."""
         return sum(map(len, self._objects.get(kind, {}).values()))
 
     def _set(

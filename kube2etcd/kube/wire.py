@@ -1,6 +1,6 @@
-"""The shapes of API objects in JSON, and how they become the flat ones of `kube2etcd.kube.objects`.
+"""API objects as in JSON, and their conversion to the flat ones of `kube2etcd.kube.objects`.
 
-Unknown fields are skipped.  A field has a default unless an object without it is malformed, and takes null
+Unknown fields are skipped.  A field has a default unless an object without it is malformed, and accepts null
 only where the API server writes it: `kube2etcd.kube.codec` drops all other nulls.
 """
 
@@ -41,26 +41,26 @@ SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 ENDPOINTS: Final = "kube2etcd/endpoints"
 """Annotation of a DNSEndpoint with packed endpoints of the webhook's state.
 
-ExternalDNS's crd source publishes, and deletes, what ``spec.endpoints`` says, so the state leaves that empty.
+ExternalDNS's crd source publishes and deletes the names in ``spec.endpoints``, so the state leaves it empty.
 """
 
 HEAD: Final = "kube2etcd/webhook"
 """Annotation of a DNSEndpoint with the head of that state: domains, cluster address, refused names."""
 
 GENERATION: Final = "kube2etcd/generation"
-"""Annotation of a DNSEndpoint of that state that counts the changes of what it says."""
+"""Annotation of a DNSEndpoint of that state that counts its changes."""
 
 MAX_UNPACKED: Final = 16 << 20
-"""Bytes of the endpoints of one object; compressed they must fit into the 256 KiB of all annotations."""
+"""Bytes of one object's endpoints; compressed, they must fit into the 256 KiB of all annotations."""
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(field,))  # mypy would not inherit it
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))  # mypy does not inherit it
 class Wire(Struct, frozen=True, gc=False, rename="camel"):
-    """Base of all."""
+    """Base of all structs here."""
 
 
 class _Annotations(Wire):
-    """A struct rather than a dict, so other annotations are skipped without being built."""
+    """A struct rather than a dict, so other annotations are skipped without allocation."""
 
     tenant_cluster_ip: str = field(default="", name=TENANT_CLUSTER_IP)
     endpoints: str = field(default="", name=ENDPOINTS)
@@ -69,7 +69,7 @@ class _Annotations(Wire):
 
 
 class WireMetadata(Wire):
-    """Identity, age and annotations; labels are skipped where nobody reads them."""
+    """Identity, age and annotations; labels are skipped where they are not used."""
 
     name: str = ""
     namespace: str = ""
@@ -158,7 +158,7 @@ class _Endpoint(Wire):
 class _EndpointSlice(Wire):
     metadata: _SliceMetadata
     address_type: str = ""
-    # The API server writes null where there are none.
+    # The API server writes null if there are none.
     ports: tuple[EndpointPort, ...] | None = None
     endpoints: tuple[_Endpoint, ...] | None = None
 
@@ -243,7 +243,7 @@ class _Vmi(Wire):
 
 
 class _DnsEndpointSpec(Wire):
-    # Not typed: the reader of endpoints keeps fields that this version does not know.
+    # Untyped: the reader of endpoints keeps fields unknown to this version.
     endpoints: list[Any] = []
 
 
@@ -252,7 +252,7 @@ class _Head(Struct):
 
 
 class WireDnsEndpoint(Wire):
-    """Also what the webhook's state is stored as."""
+    """A DNSEndpoint, also used to store the webhook's state."""
 
     metadata: WireMetadata
     spec: _DnsEndpointSpec = _DnsEndpointSpec()
@@ -264,7 +264,7 @@ class WireDnsEndpoint(Wire):
         try:
             refused = msgspec.json.decode(annotations.head or "{}", type=_Head).refused
         except (ValueError, RecursionError):
-            refused = {}  # a damaged head is for the webhook to report
+            refused = {}  # the webhook reports a damaged head
         return DnsEndpoint(
             self.metadata.read(),
             tuple([external.Endpoint.from_json(one) for one in endpoints if one is not None]),
@@ -273,7 +273,7 @@ class WireDnsEndpoint(Wire):
 
 
 WireObject: TypeAlias = _Service | _EndpointSlice | _Namespace | _Pod | _Vmi | WireDnsEndpoint
-"""``read`` gives the flat object, or a ValueError that says what is wrong beside the types."""
+"""``read`` returns the flat object; ValueError: wrong in a way that types do not show."""
 
 WIRES: Final[Mapping[str, type[WireObject]]] = {
     "services": _Service,
@@ -283,18 +283,18 @@ WIRES: Final[Mapping[str, type[WireObject]]] = {
     "virtualmachineinstances": _Vmi,
     "dnsendpoints": WireDnsEndpoint,
 }
-"""By the name of the kind."""
+"""By name of the kind."""
 
 
 def pack(endpoints: bytes) -> str:
-    """The JSON of a list of endpoints as the text of `ENDPOINTS`; the same for the same bytes."""
+    """The JSON of a list of endpoints, encoded for `ENDPOINTS`; deterministic."""
     return base64.b64encode(zlib.compress(endpoints, 6)).decode("ascii") if endpoints != b"[]" else ""
 
 
 def unpack(text: str) -> list[Any]:
-    """The decoded JSON that `pack` took.
+    """The decoded JSON that was given to `pack`.
 
-    :raises InvalidEndpoint: it is anything else, or larger than `MAX_UNPACKED`.
+    :raises InvalidEndpoint: the text is not from `pack`, or unpacks to more than `MAX_UNPACKED`.
     """
     if not text:
         return []

@@ -1,8 +1,8 @@
 """Which unit holds each key and each exclusive name, and the values that units want.
 
-Decided by rank alone, never by who came first, so a restart decides alike.  Many keys are held for long and
-looked at seldom, so they are compressed by group: what changes in one transaction, an object's subtree or a
-key alone.  Only a group that several units share is held key by key.  Pure.
+Only the rank decides, never the order of arrival, so a restart decides alike.  Most keys are stored for long
+and read rarely, so they are compressed in groups: a group is an object's subtree or a single key, and changes
+in one transaction.  Only a group that several units share is stored key by key.  Pure.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from kube2etcd.zones.base import Zone
 from skydns_compat.layout import OWN, Layout
 from skydns_compat.names import Name
 
-#: Order among the units that claim one key; the smallest has it.
+#: Orders the units that claim one key; the smallest rank wins.
 Rank: TypeAlias = tuple[int, int, str, str, str]
-#: Keys with what was wanted there before; None: nothing.
+#: Keys with their former desired values; None: there was none.
 Former: TypeAlias = dict[bytes, bytes | None]
-#: Age, namespace, name; of the units that want an exclusive name the smallest has it.
+#: Age, namespace, name; the smallest wins an exclusive name.
 Seniority: TypeAlias = tuple[str, str, str]
 
 _OWN: Final = f"/{OWN}".encode()
-#: No key begins with it.
+#: A prefix of no key.
 _NOTHING: Final = b"\n"
-#: What nearly every group has, for its compression.
+#: Compression dictionary: the text common to nearly all groups.
 _DICTIONARY: Final = (
     b"/skydns/local/cluster/svc/_udp/_tcp/_http-P443-P80-H\0"
     b'{"host":"10.0.0.","port":80{"host":"192.168.","port":-1,"priority":65536,"ttl":30,"targetstrip":1,'
     b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
 )
-#: Groups that may wait for compression: what was put is mostly read at once, for etcd.
+#: Groups kept uncompressed for a while: most are read right after `put`, to be written to etcd.
 _FRESH: Final = 1024
 
 
 class Groups:
-    """The groups of the keys of ``zones``; a group is the key at its top."""
+    """Maps the keys of ``zones`` to their groups; a group is named by its topmost key."""
 
     def __init__(self, layout: Layout, zones: Iterable[Zone] = ()) -> None:
         above = layout.prefix.count("/") + 1
@@ -59,7 +59,7 @@ class Groups:
         return self._find(key)[0]
 
     def each(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Each key with its group in front; that is mostly the one of the key before, which is fast."""
+        """Pairs of group and key; fast where consecutive keys share a group."""
         group, below, own = b"", _NOTHING, False
         for key in keys:
             if not key.startswith(below) or (_OWN in key and not own):
@@ -68,7 +68,7 @@ class Groups:
             yield group, key
 
     def _find(self, key: bytes) -> tuple[bytes, bytes]:
-        """The group of ``key``, and what each further key of it begins with."""
+        """The group of ``key``, and the prefix of the group's other keys."""
         head, own, _ = key.partition(_OWN)
         if own:
             return head + own, head + own + b"/"
@@ -82,7 +82,7 @@ class Groups:
 
 
 class Entries(Mapping[bytes, bytes]):
-    """Keys and values that are found one by one or run through."""
+    """A mapping of keys to values that iterates over pairs without looking up each key."""
 
     @abstractmethod
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
@@ -92,7 +92,7 @@ class Entries(Mapping[bytes, bytes]):
         return (key for key, _ in self.pairs())
 
     def items(self) -> ItemsView[bytes, bytes]:
-        """As of any mapping, but without a look-up for each key."""
+        """The pairs, without looking up each key."""
         return _Items(self)
 
 
@@ -104,13 +104,13 @@ class _Items(ItemsView[bytes, bytes]):
 
 
 class _Sole(Struct, gc=False):
-    """What one unit wants in a group: keys and values, in time compressed; of a key ``alone`` the value."""
+    """A group claimed by one unit: its entries, compressed later; if ``alone``, the value of its only key."""
 
     unit: Unit
     data: bytes | dict[bytes, bytes]
     alone: bool = False
     met: int = 0
-    """The last reading of etcd that met all the keys."""
+    """Number of the last `Reading` that found every key of the group."""
 
     def entries(self, group: bytes) -> Mapping[bytes, bytes]:
         data = self.data
@@ -132,7 +132,7 @@ class _Sole(Struct, gc=False):
 
 
 class _Shared(Struct, gc=True):
-    """What several units want in a group."""
+    """A group claimed by several units."""
 
     claims: dict[bytes, dict[Unit, bytes]] = field(default_factory=dict)
     holders: dict[bytes, Unit] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class Claims(Entries):
     def put(self, unit: Unit, after: Mapping[bytes, bytes], changed: Former | None = None) -> Former:
         """Replace all claims of ``unit`` with ``after``; adds the keys whose value changed to ``changed``.
 
-        Where a rank cannot be had, the next call for the unit finds what this one has not done.
+        If the rank function raises, the next call for the unit completes the change.
         """
         changed = {} if changed is None else changed
         parts: dict[bytes, dict[bytes, bytes]] = {}
@@ -183,7 +183,7 @@ class Claims(Entries):
         return changed
 
     def regroup(self, groups: Groups) -> Former:
-        """Take other groups; returns the keys whose value changed, since units rank by what they are now."""
+        """Switch to other groups; returns the keys whose value changed, since ranks are computed anew."""
         shared = [block for block in self._blocks.values() if isinstance(block, _Shared)]
         before = {key: value for block in shared for key, value in block.entries(b"").items()}
         blocks, theirs = self._blocks, self._groups
@@ -191,7 +191,7 @@ class Claims(Entries):
         for unit, held in theirs.items():
             wanted: dict[bytes, bytes] = {}
             for group in _several(held):
-                block = blocks.get(group)  # a unit that failed may name groups that it is not in
+                block = blocks.get(group)  # after a failure, a unit may list groups that it is not in
                 if isinstance(block, _Shared):
                     claims = ((key, block.claims.get(key, {})) for key in block.keys.get(unit, ()))
                     wanted |= {key: claim[unit] for key, claim in claims if unit in claim}
@@ -201,7 +201,7 @@ class Claims(Entries):
         return {key: value for key, value in before.items() if self[key] != value}
 
     def holder(self, key: bytes) -> Unit | None:
-        """The unit whose value stands at ``key``."""
+        """The unit that holds ``key``."""
         block = self._blocks.get(self._grouping.of(key))
         if isinstance(block, _Shared):
             return block.holders.get(key)
@@ -236,7 +236,7 @@ class Claims(Entries):
         return list(self._blocks)
 
     def reading(self) -> Reading:
-        """Begin to compare with all that etcd holds."""
+        """Start comparing with everything that etcd holds."""
         self._readings += 1
         return Reading(self.within, self._grouping, self._blocks, self._readings)
 
@@ -311,12 +311,12 @@ class Claims(Entries):
 
 
 def _several(groups: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The groups of a unit; one is not held as a tuple, which many objects have no need of."""
+    """The groups of a unit as a tuple; a single one is stored without, to save memory."""
     return (groups,) if isinstance(groups, bytes) else groups
 
 
 class Reading:
-    """One comparison of the claims with all keys of etcd, as these come; no claim may change meanwhile."""
+    """One comparison of the claims with all keys of etcd, page by page; claims must not change meanwhile."""
 
     def __init__(
         self,
@@ -329,7 +329,7 @@ class Reading:
         self._left: dict[bytes, set[bytes]] = {}
 
     def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        """The keys of a page whose value is not the one wanted."""
+        """The entries of a page whose value is not the desired one."""
         unlike: dict[bytes, bytes] = {}
         for group, key in self._groups.each(found):
             wanted = self._within(group)
@@ -346,7 +346,7 @@ class Reading:
         return unlike
 
     def missing(self) -> Iterator[bytes]:
-        """The keys that no page had."""
+        """The claimed keys that were in no page."""
         for group, block in self._blocks.items():
             if block.met != self._number:
                 yield from self._left.get(group) or block.entries(group)
@@ -363,7 +363,7 @@ class ExclusiveNames:
         self._wanting: dict[Name, list[tuple[Seniority, Unit]]] = {}
         self.wanted: dict[Unit, Mapping[Name, Seniority]] = {}
         self.changed: set[Unit] = set()
-        """Units whose ownership changed, or that want a name and do not have it; emptied by the user."""
+        """Units that gained or lost a name, or want one that they do not get; the caller empties it."""
 
     def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
         """Replace all names that ``unit`` wants."""
@@ -386,10 +386,10 @@ class ExclusiveNames:
                 self.changed.add(unit)
 
     def holder(self, name: Name) -> Unit | None:
-        """The unit that has the name."""
+        """The unit that owns the name."""
         wanting = self._wanting.get(name)
         return wanting[0][1] if wanting else None
 
     def losers(self, name: Name) -> list[Unit]:
-        """The units that want the name and do not have it, the next in line first."""
+        """The units that want the name but do not own it, the next in line first."""
         return [unit for _, unit in self._wanting.get(name, [])[1:]]

@@ -1,4 +1,4 @@
-"""The reconciler's event queue: reflectors, the etcd watch and the webhook put, the loop drains, in order."""
+"""The reconciler's event queue, filled by reflectors, the etcd watch and the webhook, drained by the loop."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Healthy(msgspec.Struct, frozen=True):
 
 
 class EtcdChanged(msgspec.Struct, frozen=True):
-    """A batch of etcd's watch; ``watch`` is its number, since batches of an earlier one may still arrive."""
+    """A batch from the etcd watch numbered ``watch``; batches of earlier watches may still arrive."""
 
     batch: WatchBatch
     watch: int = 0
 
 
 class EtcdLost(msgspec.Struct, frozen=True):
-    """etcd's watch has ended: the mirror may be stale.
+    """The etcd watch has ended: the mirror may be stale.
 
     ``again``: for a reason already reported, with no stable watch since.
     """
@@ -87,13 +87,13 @@ _T = TypeVar("_T")
 
 
 class _Question(msgspec.Struct, frozen=True):
-    """A callback for the loop's thread, which owns the state."""
+    """A callback to run in the loop's thread, which owns the state."""
 
     answer: Callable[[], None]
 
 
 class EventQueue:
-    """A queue with the methods that the reflectors (`kube2etcd.kube.reflector.Sink`) expect."""
+    """The queue; it implements the reflectors' `kube2etcd.kube.reflector.Sink`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -169,7 +169,7 @@ class EventQueue:
         self.put(Listed(kind.name, objects, rejected))
 
     def apply(self, kind: Kind, event: Event) -> None:
-        """A reflector's event; blocks while the queue is full, so the watch is not read on."""
+        """A reflector's event; blocks while the queue is full, which stops reading the watch."""
         self.put(Changed(kind.name, event), wait=True)
 
     def failing(self, kind: Kind, since: float, error: ApiError) -> None:

@@ -1,8 +1,8 @@
 """Watches etcd in a thread of its own and puts its events into the loop's queue.
 
-When a watch ends, the loop reads etcd in full and says where the next one starts.  Where no watch lasts (no
-permission, a proxy without streams) the end is reported with growing delays, while etcd is probed: an outage
-or lost data is reported at once, and so is the end of a watch that lasted.
+When a watch ends, the loop reads etcd in full and starts the next one from that revision.  Where no watch
+lasts (no permission, a proxy without streams), its end is reported with growing delays while etcd is probed;
+an outage, lost data, or the end of a watch that had lasted is reported at once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PAUSE_LIMIT: Final = 30.0
 """Longest delay in seconds before the end of a watch is reported; without watches, the full-read interval."""
 
 CUT_LIMIT: Final = 5.0
-"""The same where watches work (the last one opened briefly, or its revision was compacted): there, foreign
-changes are repaired within seconds."""
+"""The same where watches do work (the last one opened briefly, or its revision was compacted), since foreign
+changes must be repaired within seconds."""
 
 PROBE: Final = 1.0
-"""Seconds between probes of etcd meanwhile."""
+"""Seconds between probes of etcd during such a delay."""
 
 HELD: Final = 1.0
 """Seconds a watch must have lasted for its end to be reported at once."""
@@ -36,7 +36,7 @@ HELD: Final = 1.0
 HEALTHY_AFTER: Final = 10.0
 """Seconds a watch must have lasted to reset the backoff."""
 
-# Failures in a row before the warning: a restart of etcd may cost one or two.
+# Consecutive failures before the warning: a restart of etcd may cause one or two.
 _MANY = 3
 
 
@@ -46,7 +46,7 @@ class EtcdFollower:
     def __init__(self, store: KeyStore, queue: EventQueue, rng: random.Random | None = None) -> None:
         self._store = store
         self._backoff = Backoff(rng or random.Random(), PAUSE_LIMIT)
-        # Reasons and number of failed watches since the last stable one.
+        # Reasons and count of watches that failed since the last stable one.
         self._reasons: set[str] = set()
         self._failures = 0
         self._queue = queue
@@ -65,8 +65,8 @@ class EtcdFollower:
     def follow(self, revision: int) -> int:
         """Replace the current watch with one from ``revision``; returns its number.
 
-        Events carry that number, because the previous watch may still deliver some, which are void after
-        etcd has lost its data.
+        Events carry that number because the previous watch may still deliver some, and those are invalid
+        after etcd has lost its data.
         """
         with self._lock:
             self._from = revision
@@ -116,7 +116,7 @@ class EtcdFollower:
         if stood < HELD:
             limit = CUT_LIMIT if possible or stands is not None else PAUSE_LIMIT
             why = self._hold_back(min(self._backoff.next(), limit), ended) or why
-        # Once the loop has read etcd for another reason, this watch is superseded.
+        # If the loop has read etcd for another reason, this watch is superseded.
         if not ended.is_set():
             self._queue.put(EtcdLost(why, number, why in self._reasons))
             self._reasons.add(why)
@@ -144,7 +144,7 @@ class EtcdFollower:
             try:
                 self._store.probe()
             except Exception as error:
-                # An outage, rather than a place where watches cannot work.
+                # An outage, not a place where watches cannot work.
                 self._backoff.reset()
                 return _reason(error)
             ended.wait(min(PROBE, left))

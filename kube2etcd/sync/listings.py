@@ -1,5 +1,5 @@
-"""Cluster events into the store: which kinds have been listed, which units to publish again, and what the
-log says of objects that have no names."""
+"""Applies cluster events to the store: tracks which kinds are listed and which units to publish again, and
+logs why records are left out."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from kube2etcd.sync.publisher import Publisher
 log = logging.getLogger(__name__)
 
 GONE_AFTER: Final = 300.0
-"""Seconds for which the API server must say that a listed kind is not installed before that counts as an
-empty list: it says so too while it starts, or while a CRD is replaced."""
+"""Seconds for which the API server must report a listed kind as not installed before that counts as an empty
+list: it also does so while it starts, or while a CRD is replaced."""
 
 BATCH: Final = 256
-"""Units published at once: etcd writes the keys of the last ones meanwhile."""
+"""Units published per batch: etcd writes the keys of the previous batch meanwhile."""
 
 AT_ONCE: Final = 100
 """Reasons logged in one turn, such as after the initial lists."""
 
 LONGEST: Final = 300
-"""Characters of a reason that are logged; an annotation may hold 256 KiB."""
+"""Characters logged of one reason; an annotation may hold 256 KiB."""
 
 MOST: Final = 16
-"""Different reasons logged per object: a guest that changes its address every second gives a new one each
+"""Different reasons logged per object: a guest that changes its address every second causes a new one each
 time."""
 
 ENOUGH: Final = "the reason keeps changing; see kube2etcd explain for the current one"
-"""Replaces the last one."""
+"""Logged as the last reason."""
 
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned | Wake
 
 LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
-"""Gets each object of which records are left out, with the reason; must not block."""
+"""Called for each object with a record left out, with the reason; must not block."""
 
 
 def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
-    """``reason``, unless it was logged for ``unit`` before; notes it, as a hash: users write long texts."""
+    """``reason``, unless it was logged for ``unit`` before; records its hash, since texts may be long."""
     known = logged.get(unit, ())
     if len(known) == MOST or hash(reason) in known:
         return ""
@@ -53,16 +53,13 @@ def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
 
 
 def lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
-    """Log lines for these, at most `AT_ONCE` and one that counts the rest."""
+    """Log lines for these, at most `AT_ONCE`, plus one that counts the rest."""
     found = [
         f"{unit}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '…'}"
         for unit, reason in reasons[:AT_ONCE]
     ]
     if reasons[AT_ONCE:]:
-        found.append(
-            f"{len(reasons) - AT_ONCE} more records are left out for odd reasons; "
-            "kube2etcd explain NAME tells one"
-        )
+        found.append(f"{len(reasons) - AT_ONCE} more records are left out; kube2etcd explain NAME says why")
     return found
 
 
@@ -78,7 +75,7 @@ class Listings:
         left_out: LeftOut = lambda refused: None,
     ) -> None:
         self.waiting = set(kinds)
-        """Kinds that have not been listed yet; nothing is published before all are."""
+        """Kinds that have not been listed yet; nothing is published until all are."""
         self.counts: dict[str, int] = {}
         """How often each kind was listed."""
         self.stale: dict[str, float] = {}
@@ -90,12 +87,12 @@ class Listings:
         self.units = set(publisher.units())
         """The units to publish again."""
         self.touched: set[Unit] = set()
-        """The units that were published again last."""
+        """The units of the last `refresh`."""
         self._empty: set[str] = set()
         self._absent: dict[str, float] = {}
 
     def apply(self, event: ClusterEvent) -> None:
-        """Apply one event.  One that cannot be applied, for an unforeseen reason, is logged and dropped."""
+        """Apply one event; an unforeseen error is logged, and the event dropped."""
         publisher, metrics = self._publisher, self._metrics
         try:
             match event:
@@ -106,7 +103,7 @@ class Listings:
                     self.units |= publisher.with_followers(units) if kind == "namespaces" else units
                     metrics.events.labels(kind).inc()
                     if change.type == "DELETED":
-                        # An object that is no unit of its own is not published again when it goes.
+                        # An object that is not a unit of its own is not published again when it is deleted.
                         self.logged.pop(Unit(kind, change.namespace, change.name), None)
                     elif change.rejected is not None:
                         self._log_rejected(kind, change.rejected)
@@ -128,10 +125,10 @@ class Listings:
             self._drop(f"{type(event).__name__} {what}"[:300])
 
     def refresh(self) -> Iterator[Former]:
-        """Publish the touched units again, some at once; yields the keys whose desired value changed, with
-        the former one.
+        """Publish the touched units again, in batches; yields the keys whose desired value changed, with the
+        former one.
 
-        A unit that raises an unforeseen error keeps its former keys and costs nobody else's.
+        A unit that raises an unforeseen error keeps its former keys and affects no other unit.
         """
         publisher = self._publisher
         self.touched, self.units = self.units, set()
@@ -139,7 +136,7 @@ class Listings:
         if not units:
             return
         if len(units) > BATCH:
-            # The oldest first: what they have is not taken from them later.
+            # The oldest first: no later unit takes a name from them.
             units.sort(key=publisher.seniority)
         for first in range(0, len(units), BATCH):
             some = units[first : first + BATCH]
@@ -149,7 +146,7 @@ class Listings:
                 yield from map(self._refresh_one, sorted(some))
         for unit in self.logged.keys() & self.touched:
             if not publisher.exists(unit):
-                del self.logged[unit]  # a later one of the same name starts afresh
+                del self.logged[unit]  # a later object of that name starts afresh
         new = [(unit, fresh(self.logged, unit, reason)) for unit, reason in publisher.take_reasons()]
         if left_out := [one for one in new if one[1]]:
             for line in lines(left_out):
@@ -157,7 +154,7 @@ class Listings:
             self._left_out(left_out)
 
     def came_empty(self) -> bool:
-        """Whether, since the last call, a kind that had objects (or was never listed) was listed empty."""
+        """Whether a kind that had objects, or was never listed, was listed empty since the last call."""
         empty, self._empty = bool(self._empty), set()
         return empty
 
@@ -192,7 +189,7 @@ class Listings:
         self.stale.pop(kind, None)
 
     def _not_installed(self, kind: str) -> None:
-        """An optional kind is not installed; one that was takes its objects along if that lasts."""
+        """An optional kind is not installed; if it was, its objects are dropped once that has lasted."""
         self.waiting.discard(kind)
         now = self._clock()
         since = self._absent.setdefault(kind, now)

@@ -1,8 +1,8 @@
-"""What our range in etcd holds: a full reading plus our own writes and the watch since.
+"""What our range in etcd holds: a full read plus our own writes and watch events since.
 
-Nearly all of it is as desired, so only what differs is kept.  Our writes apply at once and their echo in the
-watch is dropped; other writers' changes are returned for repair.  Only a put is sure to have an echo:
-deleting a missing key makes no event, so deletions are not waited for, and their events count like anybody's.
+Nearly all of it is as desired, so only differences are stored.  Our writes apply at once and their echo in
+the watch is dropped; other writers' changes are returned for repair.  Only a put is sure to have an echo:
+deleting a missing key causes no event, so no echo of a deletion is awaited, and its event counts as foreign.
 Pure.
 """
 
@@ -16,11 +16,11 @@ from kube2etcd.sync.claims import Claims, Entries, Former
 
 
 class Mirror(Entries):
-    """Keys and values of etcd at `revision`; stale while `lost`, until the next full reading."""
+    """Keys and values of etcd at `revision`; stale while `lost`, until the next full read."""
 
     def __init__(self, desired: Claims) -> None:
         self.unlike: Former = dict.fromkeys(desired)
-        """What etcd holds of each key where that is not the desired value; None: nothing."""
+        """Keys whose value in etcd is not the desired one, with that value; None: etcd lacks the key."""
         self.revision = 0
         self.lost = True
         self._desired = desired
@@ -77,20 +77,20 @@ class Mirror(Entries):
         }
 
     def desire(self, former: Former) -> None:
-        """The desired values of these keys have changed, and etcd holds what it held."""
+        """The desired values of these keys have changed; etcd has not."""
         if not self.revision:
-            return  # the first reading finds all of it
+            return  # the first read compares everything
         for key, before in former.items():
             self._hold(key, self.unlike.pop(key, before))
 
     def caught_up(self, revision: int) -> None:
-        """Everything up to ``revision`` is in; its events may still arrive and are skipped."""
+        """Everything up to ``revision`` is included; events up to it may still arrive and are skipped."""
         self.revision = revision
         self._echoes.clear()
         self._own.clear()
 
     def wrote(self, done: Iterable[changes.Change], result: changes.ApplyResult) -> None:
-        """Apply our own changes, without the refused ones of ``result``."""
+        """Apply our own changes, except those that ``result`` says were refused."""
         refused = {change.key for change, _ in result.refused}
         alone = len(result.own_revisions) == result.revision - self.revision
         for change in done:
@@ -105,7 +105,7 @@ class Mirror(Entries):
             self._own |= result.own_revisions
 
     def filled(self, result: changes.ApplyResult) -> None:
-        """An empty etcd was given what is desired, but for what it refused, and for what is in `unlike`."""
+        """An empty etcd was filled with the desired entries, except refused keys and those in `unlike`."""
         self._count += result.written
         self.unlike.update((change.key, None) for change, _ in result.refused)
         if not result.written:
@@ -113,7 +113,7 @@ class Mirror(Entries):
         if len(result.own_revisions) == result.revision - self.revision:
             self.caught_up(result.revision)
         else:
-            self.lost = True  # another writer was there meanwhile
+            self.lost = True  # another writer wrote meanwhile
 
     def take(self, batch: changes.WatchBatch) -> set[bytes]:
         """Apply a watch batch; returns the keys that other writers changed."""

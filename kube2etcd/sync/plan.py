@@ -6,9 +6,9 @@
     ours               |  Delete (stale)               |  -         |  Update
     of another or none |  - (foreign: kept, counted)   |  -         |  Update (repair)
 
-The owner mark in the value says whose a key is.  Where names nest, several writers may share a name: the one
-whose owner id sorts first keeps the key, so they never overwrite each other in turn.  Creates and Updates
-come before Deletes, except that one group changes in one transaction.
+The owner mark in the value says who owns a key.  Where names nest, several writers may share a name: the one
+whose owner id sorts first keeps the key, so they never overwrite each other.  Creates and Updates come before
+Deletes, except that one group changes in one transaction.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ Change = Create | Update | Delete
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Changes sorted by key, and the foreign keys found, which stay."""
+    """Changes sorted by key, and the foreign keys found, which are kept."""
 
     changes: tuple[Change, ...] = ()
     foreign: frozenset[bytes] = frozenset()
     malformed: frozenset[bytes] = frozenset()
     contested: frozenset[bytes] = frozenset()
-    """Keys that we want and another writer keeps, since its owner id sorts first."""
+    """Keys that we want but another writer keeps, since its owner id sorts first."""
 
     @property
     def deletes(self) -> tuple[Delete, ...]:
@@ -78,15 +78,15 @@ class Outcome(msgspec.Struct, frozen=True):
     """What one pass did, or would do."""
 
     changes: tuple[Change, ...]
-    """Sorted by key; with foreign keys that are pruned, and with deletions that are held."""
+    """Sorted by key; includes pruned foreign keys and held deletions."""
     foreign: frozenset[bytes] = frozenset()
-    """Keys of other writers, which stay."""
+    """Keys of other writers, which are kept."""
     malformed: frozenset[bytes] = frozenset()
     refused: tuple[tuple[bytes, str], ...] = ()
     held: frozenset[bytes] = frozenset()
-    """Deletions of `changes` that wait for a second listing that agrees."""
+    """Deletions in `changes` that await confirmation by a second listing."""
     pruned: frozenset[bytes] = frozenset()
-    """Deletions of `changes` that are foreign keys."""
+    """Deletions in `changes` of foreign keys."""
     existing: Mapping[bytes, bytes] = {}
     """What etcd held before."""
 
@@ -103,7 +103,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def after(self) -> dict[bytes, bytes]:
-        """What etcd holds when all changes are made that it does not refuse."""
+        """What etcd holds after all changes that it does not refuse."""
         refused = {key for key, _ in self.refused}
         return applied(self.existing, [one for one in self.changes if one.key not in refused])
 
@@ -128,7 +128,7 @@ def diff(
     malformed: set[bytes] = set()
     contested: set[bytes] = set()
     if keys is None:
-        # Before they are sorted: of all keys, few differ.
+        # Filtered before they are sorted: few of all keys differ.
         keys = [key for key, wanted in desired.items() if existing.get(key) != wanted]
         keys += [key for key in existing if key not in desired]
     for key in sorted(set(keys)):
@@ -198,10 +198,10 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
 def generations(
     plan: Plan, groups: Groups, max_ops: int
 ) -> tuple[tuple[changes.Batch, ...], tuple[changes.Batch, ...]]:
-    """Batches of at most ``max_ops`` changes: first those that put, then those that only delete.
+    """Batches of at most ``max_ops`` changes: first those with puts, then those with deletions only.
 
-    The changes of one group share a transaction.  A group too large for one puts in the first generation
-    and deletes in the second, so no name is missing in between.
+    The changes of one group share a transaction.  A group too large for one has its puts in the first
+    generation and its deletions in the second, so no name is missing in between.
     """
     members_of: dict[bytes, list[changes.Change]] = {}
     keys = [change.key for change in plan.changes]
@@ -230,7 +230,7 @@ def generations(
 
 
 def pack(groups: Iterable[Sequence[changes.Change]], max_ops: int) -> Iterator[changes.Batch]:
-    """Batches of at most ``max_ops`` changes; a group is parted only where it is longer than that."""
+    """Batches of at most ``max_ops`` changes; only a group longer than that is split."""
     batch: list[changes.Change] = []
     for members in groups:
         if batch and len(batch) + len(members) > max_ops:
@@ -245,6 +245,6 @@ def pack(groups: Iterable[Sequence[changes.Change]], max_ops: int) -> Iterator[c
 
 
 def _name_key(key: bytes) -> bytes:
-    """``key`` without its leaf, which has an upper-case letter."""
+    """``key`` without its leaf, which contains an upper-case letter."""
     head, _, leaf = key.rpartition(b"/")
     return key if leaf == leaf.lower() else head

@@ -1,11 +1,11 @@
 """What etcd should hold: the desired entries, kept up to date unit by unit.
 
-A unit is derived as a whole; only the keys whose value changed come back, so cost follows the change.
-Several units may claim one key (the PTR of a shared address, a pod name on the host's network).  Of PTR
-records a Service's wins over all others, whose addresses the API server did not give, and a machine's,
-whose guest chooses them, loses to all; then the shorter name wins, a hostname wins over a dashed address,
-then the older object, then namespace and name.  A name of a Service or machine that lies in a longer zone
-is left out, since the server asks that zone.  Pure.
+A unit is derived as a whole, but only keys whose value changed are returned, so the cost follows the change.
+Several units may claim one key (the PTR of a shared address, a pod name on the host's network).  A PTR record
+goes to a Service first, since the API server assigned its address, and to a machine last, since its guest
+chooses the address; then the shorter name wins, a hostname before a dashed address, then the older object,
+then namespace and name.  A Service's or machine's name inside a longer zone is left out, since the server
+looks it up in that zone.  Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from skydns_compat.records import Alias, Pointer, Record
 
 _Found: TypeAlias = list[tuple[Zone, Published]]
 
-#: Whose PTR record comes before, by kind: the later, the less the claim to an address is worth.
+#: Precedence of PTR records by kind of object; the lowest wins.
 _CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
 #: Rank of an empty non-terminal; any data wins.
 _NON_TERMINAL = 3
@@ -49,7 +49,7 @@ class Publisher:
         self._reverse = f"{layout.prefix}/arpa/".encode()
         self._refused: dict[Unit, tuple[str, ...]] = {}
         self.refusals: Counter[str] = Counter()
-        """How many records were asked for and could not be made, by the sort of the reason."""
+        """Count of records left out, by sort of the reason."""
         self._exclusive = ExclusiveNames()
         self._odd: list[tuple[Unit, str]] = []
         self.refresh(self._zone_units)
@@ -87,8 +87,8 @@ class Publisher:
     def refresh(self, units: Iterable[Unit]) -> Former:
         """Derive these units again; returns the keys whose desired value changed, with the former one.
 
-        Where a Namespace is among them, so are its followers (`with_followers`).  Should a unit raise an
-        error, `take_changed` has what changed before.
+        If a Namespace is among them, so must be its followers (`with_followers`).  If a unit raises an
+        error, `take_changed` returns what had changed before.
         """
         exclusive, changed = self._exclusive, self._changed
         for unit in units:
@@ -96,14 +96,14 @@ class Publisher:
             wanted: dict[Name, Seniority] = {}
             for _, published in found:
                 name = published.exclusive_name
-                # Nothing wants a name where it has no record.
+                # A unit without records there does not want the name.
                 if name is not None and any(record.name.below(name) for record in published.records):
                     wanted[name] = self.seniority(unit)
             if wanted or unit in exclusive.wanted:
                 exclusive.want(unit, wanted)
             if unit not in exclusive.changed:
                 self.desired.put(unit, self._claim(unit, found), changed)
-        # Ownership of names is final only now.
+        # Only now is ownership of names final.
         for unit in sorted(exclusive.changed):
             exclusive.changed.discard(unit)
             self.desired.put(unit, self._claim(unit, self.by_zone(unit)), changed)
@@ -142,7 +142,7 @@ class Publisher:
         return found
 
     def _found(self, unit: Unit) -> _Found:
-        """The records of a unit per zone, before names are contested."""
+        """The records of a unit per zone, before ownership of names is decided."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
             return [(zone, Published(left_out=[rejected.reason])) for zone in self.zones]
@@ -160,7 +160,7 @@ class Publisher:
         return found
 
     def _leave_to_others(self, zone: Zone, published: Published) -> None:
-        """Leave out what the server asks another zone for."""
+        """Leave out names that the server looks up in another zone."""
         within = self._within[zone.name]
         published.records = [
             one for one in published.records if not self._elsewhere(one.name, within, published)
@@ -168,13 +168,13 @@ class Publisher:
         published.pointers = [
             one
             for one in published.pointers
-            # An address leads back to names that exist: to none of those that were taken out.
+            # A PTR must lead to a name that exists, so not to one left out above.
             if not (isinstance(one.data, Pointer) and any(map(one.data.target.below, within)))
             and not self._elsewhere(one.name, self._external, published)
         ]
 
     def _limit_alias(self, zone: Zone, published: Published, name: Name, target: Name) -> None:
-        """Keep an alias within the zone from giving what lies below its target."""
+        """Keep an alias within the zone from answering with entries below its target."""
         if not self.layout.can_follow(target):
             published.left_out.append(
                 f"{target} cannot be followed: the server would read the keys of others"
@@ -194,12 +194,12 @@ class Publisher:
         return other is not None
 
     def key(self, name: Name) -> bytes:
-        """The one key that a name has if it exists."""
+        """The key that exists if the name does."""
         zone = self.zone_of(name)
         return zone.key(self.layout, name) if zone is not None else self.layout.key(name)
 
     def zone_of(self, name: Name) -> Zone | None:
-        """The zone that answers for the name: the longest of those that it is in."""
+        """The zone that answers for the name: the longest that contains it."""
         holding = [zone for zone in self.zones if name.below(zone.name)]
         return max(holding, key=lambda zone: len(zone.name.labels), default=None)
 
@@ -209,7 +209,7 @@ class Publisher:
         yield from self.store.units()
 
     def holder(self, key: bytes) -> Unit | None:
-        """The unit whose value stands at ``key``."""
+        """The unit that holds ``key``."""
         return self.desired.holder(key)
 
     def claimants(self, key: bytes) -> list[Unit]:
@@ -217,24 +217,24 @@ class Publisher:
         return self.desired.claimants(key)
 
     def losers(self, name: Name) -> list[Unit]:
-        """The units that want a name which only one can have, and do not have it."""
+        """The units that want the exclusive ``name`` but do not own it."""
         return self._exclusive.losers(name)
 
     def left_out(self) -> int:
-        """How many records were asked for and could not be made."""
+        """Number of records left out."""
         return self.refusals.total()
 
     def left_out_units(self) -> KeysView[Unit]:
-        """The units of which something could not be made; `published` says what and why."""
+        """The units with records left out; `published` says which and why."""
         return self._refused.keys()
 
     def take_reasons(self) -> list[tuple[Unit, str]]:
-        """What was left out for an odd reason since the last call; the reasons of rejected objects aside."""
+        """Units with an unexpected reason for a record left out since the last call; no rejected objects."""
         reasons, self._odd = list(dict.fromkeys(self._odd)), []
         return reasons
 
     def with_followers(self, units: set[Unit]) -> set[Unit]:
-        """The units, and the Services of a Namespace that a zone selects now, or no longer does."""
+        """The units, plus the Services of Namespaces that a zone has just started or ceased to select."""
         if not self._selective:
             return units
         namespaces = [unit.name for unit in units if unit.kind == "namespaces"]
@@ -249,15 +249,15 @@ class Publisher:
         return selecting != before
 
     def seniority(self, unit: Unit) -> Seniority:
-        """Age, namespace, name: the order in which units have names that only one can have."""
+        """Age, namespace, name: the order in which units are given exclusive names."""
         return (self.store.age(unit), unit.namespace, unit.name)
 
     def is_pointer(self, key: bytes) -> bool:
-        """Whether ``key`` is a PTR record's, which units of any name may claim."""
+        """Whether ``key`` is a PTR record's, which any unit may claim."""
         return key.startswith(self._reverse)
 
     def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
-        """The keys and values of a unit; counts and notes what it leaves out."""
+        """The keys and values of a unit; counts and records what is left out."""
         claims: dict[bytes, bytes] = {}
         non_terminals: dict[bytes, bytes] = {}
         left_out: list[str] = []
@@ -286,15 +286,15 @@ class Publisher:
         return claims
 
     def exists(self, unit: Unit) -> bool:
-        """Whether there is an object, readable or not, that makes the unit."""
+        """Whether the unit has an object, readable or not."""
         if unit.kind == NAMES:
             return bool(self.store.holders(unit.name))
         return unit in self._zone_units or self.store.knows(unit)
 
     def _rank(self, unit: Unit, key: bytes, value: bytes) -> Rank:
-        """The place of a unit among the claimants of a key; asked only where there are several."""
+        """The rank of a unit among the claimants of a key; called only where there are several."""
         if key in self._non_terminals.get(unit, ()):
-            # A zone's own word that its apex exists comes before that of any name in it.
+            # The zone's own apex comes before non-terminals of units in it.
             return (_NON_TERMINAL, unit not in self._zone_units, "", "", "")
         worth = length = 0
         if self.is_pointer(key):

@@ -27,7 +27,7 @@ from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import EntryStore, Target
 
 TICK: Final = 1.0
-"""Seconds between turns at most: the loop's heartbeat is its liveness."""
+"""Longest time between turns in seconds: liveness is the loop's heartbeat."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,15 +38,15 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     queue: EventQueue
     kinds: Iterable[str]
     relist: Callable[[str], None]
-    """Have every kind listed again, for this reason, without waiting for it."""
+    """Request a new list of every kind, for this reason; does not wait."""
     follow: Callable[[int], int]
-    """Watch etcd from this revision on; the number of that watch."""
+    """Watch etcd from this revision on; returns the number of that watch."""
     metrics: Metrics
     status: Status
     stop: threading.Event = msgspec.field(default_factory=threading.Event)
     """Ends the loop, between two transactions."""
     other_leader: Callable[[], str] = str
-    """Who writes in our place; empty: we may write."""
+    """The leader that writes instead of us; empty: we may write."""
     left_out: LeftOut = lambda refused: None
     resync_period: float = 300.0
     clock: Callable[[], float] = time.monotonic
@@ -71,7 +71,7 @@ class Reconciler:
         parts.metrics.queue.set_function(lambda: parts.queue.length)
 
     def run(self) -> None:
-        """Turn on every event, and every `TICK`, until asked to stop."""
+        """Take a turn on every event, and at least every `TICK`, until asked to stop."""
         with contextlib.suppress(_Stopped):
             while not self.parts.stop.is_set():
                 retries = self.target.mirror.lost and not self.listings.waiting
@@ -79,7 +79,7 @@ class Reconciler:
                 self.turn(self.parts.queue.drain(pause))
 
     def turn(self, events: Sequence[SyncEvent]) -> None:
-        """Take in events and write what differs."""
+        """Apply events and write what differs."""
         parts, target, now = self.parts, self.target, self._clock()
         for event in events:
             if isinstance(event, EtcdChanged | EtcdLost):
@@ -102,7 +102,7 @@ class Reconciler:
                 self._reconcile(refreshed, now)
             except EtcdError as error:
                 target.failed(error, self._clock())
-            target.desire(refreshed)  # whatever became of etcd
+            target.desire(refreshed)  # whatever happened to etcd
         if self.held.relist_due(now):
             parts.relist("a plan is held")
         self._report.publish()
@@ -118,7 +118,7 @@ class Reconciler:
         target.touched = set()
         created, more = target.load(now, refreshed) if full else ([], 0)
         target.desire(refreshed)
-        # What waited, or changed in the cluster as well, is no repair.
+        # Keys that were pending, or changed in the cluster too, are not repairs.
         known = target.touched | self.held.keys | self.disputes.keys
         looked_at = None if full else known | target.pending(now)
         known |= target.refused().keys()

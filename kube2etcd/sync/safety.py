@@ -1,8 +1,8 @@
 """Holds mass deletions (guarantee G3), and yields to a second writer with our owner id (guarantee G13).
 
 A plan that deletes many of our names, or any after an empty list, may stem from a wrong answer of the API
-server: it is held until a second listing confirms it.  A key that is reverted again and again under our owner
-id belongs to a second bridge: we stop writing it, and report that.
+server: its deletions are held until a second listing confirms them.  A key that keeps being reverted under
+our owner id is written by a second bridge: we stop writing it, and report that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROBE_STANDS: Final = 3.0
 """Seconds the probed key must keep our value."""
 
 MAX_TRACKED: Final = 10_000
-"""Keys whose undone changes are counted, and that are remembered as disputed; beyond it, all are disputed."""
+"""Keys whose reverts are counted, and keys remembered as disputed; beyond it, all are disputed."""
 
 
 class HeldDeletes:
@@ -58,9 +58,9 @@ class HeldDeletes:
     ) -> Plan:
         """``plan`` without the suspect deletions that no second listing has confirmed yet.
 
-        ``entries``: what etcd holds; ``listings``: number of lists per kind; ``empty``: a kind was listed
-        empty that was not before, or at the start.  A server that has not loaded its data yet answers so;
-        in a small cluster that removes few names, so then every deletion waits.
+        ``entries``: what etcd holds; ``listings``: number of lists per kind; ``empty``: a kind that had
+        objects, or was never listed, was listed empty.  An API server that has not loaded its data yet
+        answers so; in a small cluster that removes few names, so then every deletion is held.
         """
         deletes = frozenset(change.key for change in plan.deletes)
         rest, waiting = plan, self.keys & deletes
@@ -98,24 +98,24 @@ class HeldDeletes:
 
 
 class Disputes:
-    """Keys that another writer with our owner id writes as well.
+    """Keys that another writer with our owner id also writes.
 
-    While there are any, nothing is deleted and disputed keys keep the other writer's value.  Two bridges that
-    both do so converge, each with its own names in etcd.
+    While there are any, nothing is deleted and disputed keys keep the other writer's value.  If both bridges
+    do so, they converge, and the names of both stay in etcd.
     """
 
     def __init__(self, owner: str) -> None:
         self.keys: set[bytes] = set()
-        """Keys that we would write or delete, but leave alone."""
+        """Keys that we would write or delete, but leave to the other writer."""
         self._owner = owner
         self._undone: dict[bytes, list[float]] = {}
         self.disputed: set[bytes] = set()
-        """Keys that another writer with our owner id, who is believed to be alive, changes back."""
+        """Keys that another writer with our owner id, presumed alive, keeps reverting."""
         self._probe_at, self._probes = 0.0, 0
         self._probe: tuple[bytes, float] | None = None
 
     def withhold(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
-        """``plan`` without changes that would revert the other writer again.
+        """``plan`` without changes that would only revert the other writer's.
 
         ``changed``: keys that other writers changed since the last turn.
         """
@@ -140,7 +140,7 @@ class Disputes:
             self._probe = min(held), now
             held.discard(self._probe[0])
         elif self._probe is None and not held and now >= self._probe_at:
-            self._reset()  # disputed keys have our value
+            self._reset()  # disputed keys hold our value
         self.keys = held
         return plan.without(frozenset(held))
 
@@ -150,7 +150,7 @@ class Disputes:
         times = [at for at in self._undone.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
         while self._undone and self._undone[oldest := next(iter(self._undone))][-1] <= now - DISPUTE_WINDOW:
             del self._undone[oldest]
-        # The first keys stay: in a dispute over more, none would be seen twice if new ones took their place.
+        # The first keys are kept: with more in dispute, none would be seen twice if new ones replaced them.
         if len(self._undone) < MAX_TRACKED:
             self._undone[key] = times
         return len(times) > UNDONE or bool(self.disputed)
@@ -158,7 +158,7 @@ class Disputes:
     def _dispute(self, key: bytes, now: float) -> None:
         if not self.disputed:
             log.error(
-                "etcd: another writer with owner id %s undoes our changes, such as %s: nothing is deleted"
+                "etcd: another writer with owner id %s reverts our changes, such as %s: nothing is deleted"
                 " until it is gone; give each bridge and webhook on one etcd its own --owner-id",
                 self._owner,
                 key.decode(errors="replace"),

@@ -1,4 +1,4 @@
-"""Publishes readiness and gauges after each turn of the loop, and logs what it wrote."""
+"""Publishes readiness and gauges after each turn of the loop, and logs what was written."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from kube2etcd.sync.target import MANY, Target
 log = logging.getLogger(__name__)
 
 ARRIVALS: Final = 10_000
-"""Limit of events whose time to etcd is measured; so many wait only while etcd is away."""
+"""Limit of events whose latency is being measured; so many are pending only while etcd is away."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Readiness with its reasons, and the gauges, from the state of the loop's parts."""
+    """Derives readiness, its reasons and the gauges from the state of the loop's parts."""
 
     publisher: Publisher
     listings: Listings
@@ -54,7 +54,7 @@ class Report(msgspec.Struct, frozen=True):
         self.status.report(ready, reasons, listings.stale)
 
     def _not_ready(self) -> list[str]:
-        """Reasons for being unready, or who leads in place of a ready standby."""
+        """Reasons for being unready, or the leader if this is a ready standby."""
         target, behind = self.target, len(self.target.lacking)
         reasons = [f"{kind} are not listed yet" for kind in sorted(self.listings.waiting)]
         reasons += [reason for reason in (target.trouble, target.other_leader) if reason]
@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True):
             reasons.append(f"{behind} keys in etcd differ from what this bridge would write")
         if self.disputes.disputed:
             reasons.append(
-                "another writer with our --owner-id undoes our changes in etcd:"
+                "another writer with our --owner-id reverts our changes in etcd:"
                 f" {len(self.disputes.keys)} keys are left to it, and nothing is deleted"
             )
         return reasons
@@ -82,9 +82,9 @@ class Report(msgspec.Struct, frozen=True):
         metrics.refused.set(len(target.refused()))
 
     def log_changes(self, changes: Sequence[Change], more: int, seconds: float) -> None:
-        """One line a zone for what was written, or one for all if it is much.
+        """Log one line per zone for what was written, or one for all of it if that is much.
 
-        ``more``: keys created beside those of ``changes``, ``seconds``: since it changed.
+        ``more``: number of keys created besides ``changes``; ``seconds``: time since the change.
         """
         units = self.listings.touched
         zones: dict[str, Counter[type[Change]]] = {}

@@ -1,4 +1,4 @@
-"""The state of etcd as the loop sees it: mirror, differences from the desired entries, and outages."""
+"""etcd as the loop sees it: mirror, differences from the desired entries, and outages."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from kube2etcd.sync.publisher import Publisher
 log = logging.getLogger(__name__)
 
 MANY: Final = 1000
-"""Keys per plan above which the log gives a total instead of counts per zone."""
+"""Number of keys in a plan above which the log gives a total instead of counts per zone."""
 
 MAX_TXN_OPS: Final = 128
-"""Changes a transaction: etcd's own default limit."""
+"""Changes per transaction: etcd's default limit."""
 
 ETCD_RETRY: Final = 0.5
 """Seconds between attempts to reach etcd: it is local, and every name depends on it."""
 
 FULL_RETRY: Final = 5.0
-"""The same while etcd is out of space: each attempt reads all of it."""
+"""The same while etcd is out of space, since each attempt reads all of etcd."""
 
 REFUSED_RETRY: Final = 30.0
 """Seconds until refused keys are written again: permissions may have been granted by then."""
 
 PATIENCE: Final = 10.0
-"""Seconds for which a standby waits for the leader to write what is missing before it is unready: a new
+"""Seconds for which a standby waits for the leader to write missing keys before it becomes unready: a new
 leader may take that long."""
 
 OTHERWISE: Final = 30.0
-"""Seconds after which a difference is the leader's other settings or version.  A standby that stayed unready
-for it would hold up the very rollout that ends it."""
+"""Seconds after which a difference is attributed to the leader's settings or version.  A standby that stayed
+unready because of it would block the rollout that ends it."""
 
 
 class EntryStore(Protocol):
     """The store interface of the loop."""
 
     def read(self, begin: changes.Begin) -> int:
-        """Read every key at one revision, which is returned."""
+        """Read every key at one revision, and return that."""
         ...
 
     def apply(
@@ -69,7 +69,7 @@ class Target:
         self.trouble = ""
         """Why etcd cannot be read or written; empty when it can."""
         self.retry_at = 0.0
-        """When etcd may be read again (on the clock)."""
+        """When etcd may be read again (clock)."""
         self.watch = 0
         """Number of the current watch."""
         self.touched: set[bytes] = set()
@@ -77,16 +77,16 @@ class Target:
         self.damaged: set[bytes] = set()
         """Keys that other writers changed since the last comparison."""
         self.foreign: set[bytes] = set()
-        """Keys under our zones that are another writer's (guarantee G6): logged once, never changed."""
+        """Other writers' keys under our zones (guarantee G6): logged once, never changed."""
         self.malformed: set[bytes] = set()
         self.contested: set[bytes] = set()
-        """Keys that we want and another writer keeps, since its owner id sorts first."""
+        """Keys that we want but another writer keeps, since its owner id sorts first."""
         self.other_leader = ""
         """The current leader; empty when this bridge leads."""
         self.lacking: dict[bytes, float] = {}
         """Keys that a standby would write, and since when (clock)."""
         self.accepted = False
-        """Whether a standby's difference has lasted so long that it must be intended by the leader."""
+        """Whether a standby's difference has lasted so long that the leader must intend it."""
         self._store, self._publisher, self._metrics, self._progress = store, publisher, metrics, progress
         self._refused: dict[bytes, str] = {}
         self._offer_at = 0.0
@@ -107,11 +107,11 @@ class Target:
         self._lose()
 
     def elect(self, other_leader: str) -> None:
-        """Update the leader: a new one compares everything, since its predecessor may have been behind."""
+        """Record who leads; a new leader compares everything, since its predecessor may have lagged."""
         if self.other_leader and not other_leader:
             self.lacking.clear()  # we write it now
             self.mirror.lost = True
-            self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is no repair
+            self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is not a repair
         self.other_leader = other_leader
         self._metrics.leads.set(not other_leader)
 
@@ -123,12 +123,12 @@ class Target:
                 self.touched.update(changed)
 
     def load(self, now: float, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
-        """Read all of etcd; an empty one is filled with what is ``refreshed``, if we lead.
+        """Read all of etcd; if it is empty and we lead, fill it with the ``refreshed`` keys.
 
-        What was written: the first changes, and how many more.
+        Returns what was written: the first changes, and how many more.
         """
         self.retry_at = now + ETCD_RETRY
-        # Derived before the first key is compared, if there is any.
+        # They must be derived before the first key is compared.
         unlike = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
         self.damaged |= unlike if self._loads else set()  # at first nothing is known
         self._loads += 1
@@ -142,15 +142,15 @@ class Target:
         return self._refused
 
     def pending(self, now: float) -> set[bytes]:
-        """Keys to compare in any case: damaged ones, those the leader lacks, refused ones when due."""
+        """Keys to compare anyway: damaged ones, those the leader has not written, refused ones when due."""
         return self.damaged.union(self.lacking, self._refused if now >= self._offer_at else ())
 
     def at_rest(self) -> bool:
-        """Whether etcd is equal, and nothing of it must be looked at."""
+        """Whether etcd is equal and no key needs another look."""
         return self.equal and not (self.mirror.lost or self.damaged or self.lacking or self._refused)
 
     def note_foreign(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
-        """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None for all."""
+        """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None: all."""
         for key in plan.malformed - self.malformed:
             log.warning(
                 "etcd: foreign key %s is malformed and breaks every name above it",
@@ -171,7 +171,7 @@ class Target:
             known |= found
 
     def stand_by(self, plan: Plan, now: float) -> Plan:
-        """``plan`` if we may write, else nothing of it: the leader is to do so."""
+        """``plan`` if we lead, else an empty plan, since the leader writes."""
         if not self.other_leader:
             return plan
         self.lacking = {change.key: self.lacking.get(change.key, now) for change in plan.changes}
@@ -180,7 +180,7 @@ class Target:
     def repairs(self, plan: Plan, known: Set[bytes], full: bool) -> set[bytes]:
         """The keys of ``plan`` that other writers changed, without the ``known`` ones.
 
-        Where a ``full`` read finds many, etcd lost its data and is not `equal`.
+        If a ``full`` read finds many, etcd has lost data and is not `equal`.
         """
         damaged = self.damaged - known
         repairs = {change.key for change in plan.changes if change.key in damaged} if damaged else damaged
@@ -189,7 +189,7 @@ class Target:
         return repairs
 
     def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
-        """Write a plan; ``repairs``: its keys that are written because other writers changed them."""
+        """Write a plan; ``repairs``: those of its keys that other writers changed."""
         result = self._store.apply(generations(plan, self._publisher.groups, MAX_TXN_OPS), self._progress)
         self.mirror.wrote(plan.changes, result)
         refused = {change.key for change, _ in result.refused}
@@ -203,7 +203,7 @@ class Target:
     def compared(self, now: float) -> None:
         """Update `equal` after all writes of the turn."""
         self.trouble, self.damaged = "", set()
-        # A few refused keys affect their own names only; if etcd refuses everything it is not equal.
+        # A few refused keys affect only their own names; if etcd refuses everything, it is not equal.
         takes = len(self.refused()) <= HELD_SHARE * len(self._publisher.desired)
         self.equal = (not self.lacking or self._bearable(now)) and takes
         self._metrics.etcd_up(True)
@@ -226,9 +226,9 @@ class Target:
     def _fill(self, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
-        All of ``refreshed`` is taken, unless etcd fails.  PTR records are left to `write`: another unit may
-        have a better claim to the address.  More than `MANY` changes are returned only where they came at
-        once: of more the log gives a total.
+        Consumes all of ``refreshed`` unless etcd fails.  PTR records are left to `write`, since another unit
+        may have a better claim to the address.  Returns the changes of the first batches, up to about `MANY`,
+        and the number of the others.
         """
         publisher, first, count = self._publisher, list[Change](), 0
         desired = publisher.desired
@@ -252,7 +252,7 @@ class Target:
                     first.extend(chain(*created.values()))
                 yield from pack(created.values(), MAX_TXN_OPS)
 
-        self._loads = 0  # should it fail, what is missing was not taken away by others
+        self._loads = 0  # if this fails, no other writer took the missing keys away
         result = self._store.apply([batches()], self._progress)
         self._loads = 1
         self.mirror.filled(result)
@@ -260,7 +260,7 @@ class Target:
         return first, count - len(first)
 
     def _note(self, result: changes.ApplyResult, puts: int, deletes: int) -> None:
-        """Log and count what was written; ``puts`` and ``deletes`` without the refused ones."""
+        """Log and count what was written; ``puts`` and ``deletes`` exclude refused changes."""
         for change, reason in result.refused:
             self._refused[change.key] = reason
             log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
@@ -268,7 +268,7 @@ class Target:
         self._metrics.wrote(puts, deletes)
 
     def _bearable(self, now: float) -> bool:
-        """Whether what a standby would write leaves etcd close enough to equal."""
+        """Whether a standby stays ready despite the keys it lacks: they are few and old, or just appeared."""
         age = now - min(self.lacking.values())
         missing = sum(key not in self.mirror for key in self.lacking)
         accepted = age > OTHERWISE and missing <= HELD_SHARE * len(self._publisher.desired)

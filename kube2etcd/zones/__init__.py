@@ -1,1 +1,1 @@
-"""One kind of zone a module: objects to records."""
+"""One module per kind of zone: objects to records."""

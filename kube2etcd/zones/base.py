@@ -1,4 +1,4 @@
-"""What the publisher asks of a zone, and what a zone answers for one unit.  Pure."""
+"""The interface of a zone, and its result for one unit.  Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Taken(str):
 
 
 def sort_of(reason: str) -> str:
-    """The sort of a reason, for metrics: one of a few."""
+    """The sort of a reason, as a metric's label."""
     return "pending" if isinstance(reason, Expected) else "taken" if isinstance(reason, Taken) else "invalid"
 
 
@@ -43,7 +43,7 @@ class Published(msgspec.Struct):
     """Empty non-terminals (RFC 8020) above the unit's names; data of another unit there wins."""
     left_out: list[str] = []
     exclusive_name: Name | None = None
-    """A name that several units may want and only one can have, with everything below it."""
+    """A name that several units may want but only one can have, with everything below it."""
 
 
 class Zone(ABC):
@@ -54,30 +54,30 @@ class Zone(ABC):
     name: Name
     ttl: int
     kinds: ClassVar[frozenset[str]]
-    """The kinds of the units that have records in it."""
+    """The kinds of units with records in the zone."""
     empty_levels: ClassVar[int] = 0
     """Label levels below the apex that are empty non-terminals above whole trees (`Layout.entries`)."""
     depth: ClassVar[int] = 0
-    """Label levels below the apex at which objects have their names."""
+    """Number of labels below the apex of an object's name."""
 
     @abstractmethod
     def own(self) -> Published:
-        """What the zone has without any object."""
+        """The zone's records that come from no object."""
 
     @abstractmethod
     def publish(self, unit: Unit, store: Store) -> Published:
-        """What ``unit`` has in this zone; nothing when it is not selected, or is gone."""
+        """The records of ``unit`` in this zone; empty if it is not selected or is gone."""
 
     @abstractmethod
     def can_follow(self, name: Name) -> bool:
         """Whether the keys at and below ``name`` are the data of ``name`` alone.
 
         The etcd plugin follows a CNAME within its zone by reading all keys below the target, without
-        the Corefile's rules: at a name above the objects that is everybody's data.
+        the Corefile's rules: above the objects' names, those keys belong to other units.
         """
 
     def follows_namespaces(self) -> bool:
-        """Whether the labels of a namespace select the Services in it."""
+        """Whether a namespace's labels decide which Services are selected."""
         return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
@@ -85,7 +85,7 @@ class Zone(ABC):
         return layout.entries(records, self.name, self.empty_levels)
 
     def key(self, layout: Layout, name: Name) -> bytes:
-        """The key that ``name`` has if it exists."""
+        """The key that exists if ``name`` does."""
         return layout.key(name)
 
 

@@ -1,7 +1,6 @@
 """The cluster zone: Services, Pods and Namespaces to records.
 
-Kubernetes DNS specification 1.1.0, read as CoreDNS's ``kubernetes`` plugin reads it where the text
-leaves a choice.  Pure.
+Kubernetes DNS specification 1.1.0; where it leaves a choice, as CoreDNS's ``kubernetes`` plugin does.  Pure.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from skydns_compat.names import (
 )
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Pointer, Port, Record, Text
 
-#: Specification section 2.1: the version of the schema, in a record that hardly ever changes.
+#: Schema version (specification section 2.1); the record hardly ever changes.
 SCHEMA_VERSION = "1.1.0"
 SCHEMA_TTL = 28800
 
@@ -45,7 +44,7 @@ class ClusterZone(Zone):
     depth = 3
 
     def own(self) -> Published:
-        """An apex without data, the name server, the version of the schema."""
+        """The apex (without data), the name server and the schema version."""
         server = self.name.child("ns", "dns")
         servers: Sequence[Data] = [*map(Host, self.dns_server_ips)] or [Exists(guarded=True)]
         return Published(
@@ -57,7 +56,7 @@ class ClusterZone(Zone):
         )
 
     def publish(self, unit: Unit, store: Store) -> Published:
-        """Services, Namespaces, and Pods where they are verified."""
+        """The records of a Service, a Namespace or, with ``pods`` verified, a Pod."""
         published = Published()
         try:
             match store.get(unit):
@@ -73,12 +72,12 @@ class ClusterZone(Zone):
         return published
 
     def _service(self, service: Service, slices: Sequence[EndpointSlice], published: Published) -> None:
-        """What a Service and its EndpointSlices name (specification sections 2.3 to 2.5)."""
+        """A Service and its EndpointSlices (specification sections 2.3 to 2.5)."""
         name = self.name.child(service.metadata.name, service.metadata.namespace, "svc")
         if service.type == "ExternalName":
             add_external_name(service, name, self, published)
             if self.pods == "insecure":
-                # The server follows an alias by reading keys: this target needs those that templates spare.
+                # The server follows an alias by reading keys, past the templates: this target needs keys.
                 for target in [one.data.target for one in published.records if isinstance(one.data, Alias)]:
                     if address := _computed_address(target, self.name):
                         published.records.append(Record(target, Host(address), self.ttl))
@@ -93,15 +92,15 @@ class ClusterZone(Zone):
             published.left_out.append(Expected("the Service has no cluster address yet"))
 
     def _namespace(self, namespace: str, published: Published) -> None:
-        """A namespace exists, without data, below ``svc`` and, unless switched off, below ``pod``."""
+        """A namespace exists, without data, below ``svc`` and, unless pods are disabled, below ``pod``."""
         parts = ("svc",) if self.pods == "disabled" else ("svc", "pod")
         published.records += [Record(self.name.child(namespace, part), Exists(), self.ttl) for part in parts]
 
     def _pod(self, pod: Pod, published: Published) -> None:
         """``<address>.<namespace>.pod.<zone>`` for a live Pod's addresses (specification section 2.6).
 
-        A terminating Pod keeps its name until it is gone, as with the ``kubernetes`` plugin: it may be
-        serving for minutes.  SRV at that name has port 0, as that plugin answers.  No PTR.
+        A terminating Pod keeps its name until it is gone, since it may serve for minutes.  SRV at that name
+        has port 0, and there is no PTR.  All as with the ``kubernetes`` plugin.
         """
         if pod.phase in ("Succeeded", "Failed", "Unknown"):
             published.left_out.append(Expected("the pod has ended"))
@@ -130,24 +129,24 @@ class ClusterZone(Zone):
 
 
 def is_headless(service: Service) -> bool:
-    """Whether the names of the Service are those of its endpoints."""
+    """Whether the Service has no cluster address and is named by its endpoints."""
     return service.cluster_ip == "None" or service.cluster_ips[:1] == ("None",)
 
 
 def cluster_addresses(service: Service, tenant: bool, published: Published) -> list[Address]:
-    """The Service's cluster addresses; the tenant annotation stands in for them where it is sound."""
+    """The Service's cluster addresses; a valid tenant annotation overrides them."""
     annotated = service.metadata.annotations.get(TENANT_CLUSTER_IP, "").strip() if tenant else ""
     if annotated and annotated != "None":
         try:
             return [parse_address(part.strip()) for part in annotated.split(",")]
         except InvalidAddress as error:
-            published.left_out.append(f"annotation {TENANT_CLUSTER_IP} is passed over: {error}")
+            published.left_out.append(f"annotation {TENANT_CLUSTER_IP} is ignored: {error}")
     texts = dict.fromkeys((service.cluster_ip, *service.cluster_ips))
     return parsed((text for text in texts if text not in ("", "None")), "cluster address", published)
 
 
 def parsed(texts: Iterable[str], noun: str, published: Published) -> list[Address]:
-    """The addresses among ``texts``; the others are left out, as a ``noun`` each."""
+    """The valid addresses among ``texts``; the others are left out, called ``noun`` in the reason."""
     found = []
     for text in texts:
         try:
@@ -158,7 +157,7 @@ def parsed(texts: Iterable[str], noun: str, published: Published) -> list[Addres
 
 
 def dashed(address: Address) -> str:
-    """The label for an address: its text with hyphens, and a final ``0`` where it would end in one."""
+    """The label for an address: its text with hyphens, ``0`` added where it would begin or end with one."""
     label = address.replace(".", "-").replace(":", "-")
     if label.startswith("-"):
         label = f"0{label}"
@@ -179,7 +178,7 @@ def _computed_address(name: Name, zone: Name) -> Address | None:
 
 
 def add_external_name(service: Service, name: Name, zone: Zone, published: Published) -> None:
-    """CNAME to the externalName; addresses and names of ``zone`` that cannot be served are left out."""
+    """CNAME to the externalName; an address, or a name of ``zone`` that cannot be served, is left out."""
     text = service.external_name
     with suppress(InvalidAddress):
         parse_address(text.removesuffix("."))
@@ -218,12 +217,12 @@ def add_cluster_ips(
 def _port_name(name: Name, port: str, protocol: str, published: Published, endpoint: str = "") -> Name | None:
     """``_port._protocol.<name>``, or None for an impossible name.
 
-    A port without a name is ``_._protocol``, as the ``kubernetes`` plugin has it.
+    A port without a name is ``_._protocol``, as with the ``kubernetes`` plugin.
     """
     try:
         owner = name.child(f"_{check_label(port) if port else ''}", f"_{check_label(protocol or 'TCP')}")
         if endpoint:
-            # The server makes the SRV target below this very name, so that must have room too.
+            # The server derives the SRV target below this name, so the target must fit too.
             owner.child(endpoint)
     except InvalidName as error:
         published.left_out.append(f"port left out of SRV: {error}")
@@ -252,7 +251,7 @@ def add_endpoints(
         if address not in reverse or reverse[address].labels[0] == dashed(address):
             reverse[address] = endpoint
         if not ports:
-            # It counts in the weights of SRV, since the address may be in another slice too, with ports.
+            # It counts in SRV weights, since the address may also be in another slice, with ports.
             none = Port(NO_PORT, endpoint, address)
             published.records += [Record(owner, none, ttl) for owner in owners]
         for port in ports:
@@ -270,7 +269,7 @@ def add_endpoints(
 def _backends(
     slices: Iterable[EndpointSlice], published: Published
 ) -> Iterator[tuple[Address, str, tuple[EndpointPort, ...]]]:
-    """Each ready address with its label and the ports of its slice; readiness nobody reported is ready."""
+    """Each ready address with its label and the ports of its slice; unreported readiness counts as ready."""
     for piece in sorted(slices, key=lambda one: one.metadata.name):
         if piece.address_type == "FQDN":
             published.left_out.append(f"EndpointSlice {piece.metadata.name} holds names, not addresses")

@@ -1,7 +1,7 @@
-"""External domains: what ExternalDNS and DNSEndpoint objects say of a name, as records.
+"""External domains: names from ExternalDNS and DNSEndpoint objects to records.
 
-The endpoints of one name are combined, whichever object or call they come from.  Ownership texts are
-never published; what the server cannot express is left out with a reason, at no other name's cost.
+The endpoints of one name are combined, whichever object or call they come from.  Ownership texts are never
+published; what the server cannot express is left out with a reason and affects no other name.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ExternalZone(Zone):
     """One external zone, and the ``domains`` in it.
 
     ``cluster_ips`` replace an alias that leads to itself.  ``service_zones`` are the server's other
-    zones: a name in a longer one of them belongs to that, and no alias may lead into any, since zones
-    that lead to each other keep the server busy for ever.  ``ttl`` in seconds.
+    zones: a name inside a longer one belongs to that zone, and no alias may lead into any, since zones that
+    lead to each other keep the server busy for ever.  ``ttl`` in seconds.
     """
 
     name: Name
@@ -38,8 +38,8 @@ class ExternalZone(Zone):
     cluster_ips: tuple[Address, ...] = ()
     service_zones: tuple[Name, ...] = ()
     all_domains: tuple[Domain, ...] = ()
-    """Of all external zones: the server follows an alias from one to another by asking itself, so it
-    must not lead to an unknown name, which might lead back."""
+    """All external domains: the server follows an alias from one to another by asking itself, so it must not
+    lead to an unknown name, which might lead back."""
     kinds = frozenset({NAMES})
 
     def own(self) -> Published:
@@ -47,7 +47,7 @@ class ExternalZone(Zone):
         return Published(non_terminals=[Record(self.name, Exists(), self.ttl)])
 
     def publish(self, unit: Unit, store: Store) -> Published:
-        """The records of a name, whichever objects it stands in; nothing where it is not in this zone."""
+        """The records of a name from all objects that have it; empty if it is not in this zone."""
         published = Published()
         text, known = unit.name, store.endpoints
         if unit.kind != NAMES or not Domain(self.name).has(text) or not managed(self.domains, text):
@@ -79,7 +79,7 @@ class ExternalZone(Zone):
         return published
 
     def _expressed(self, name: Name, data: NameData, known: Known, left_out: list[str]) -> list[Data]:
-        """What of ``data`` this server can express."""
+        """The part of ``data`` that this server can express."""
         others = []
         for one in data.others:
             if reason := _not_expressed(one, name):
@@ -116,7 +116,7 @@ class ExternalZone(Zone):
         return ""
 
     def can_follow(self, name: Name) -> bool:
-        """Nothing: the data of a name are below `own_name`, and those of other names beside it."""
+        """Never: a name's data are below `own_name`, beside those of other names."""
         return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
@@ -124,17 +124,17 @@ class ExternalZone(Zone):
         return external_entries(layout, records, self.name)
 
     def key(self, layout: Layout, name: Name) -> bytes:
-        """Where the name's own data are."""
+        """The key of the name's own data."""
         return layout.key(own_name(name))
 
     def elsewhere(self, name: Name) -> Name | None:
-        """The zone of Services that answers ``name`` instead of this one."""
+        """The other zone that answers ``name`` instead of this one."""
         found = longest((*self.service_zones, self.name), name)
         return found if found != self.name or found in self.service_zones else None
 
 
 def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
-    """The zones to serve for ``domains``: the outermost of them, each with the domains in it."""
+    """The zones to serve for ``domains``: the outermost ones, each with the domains inside it."""
     found: dict[Name, tuple[Domain, ...]] = {}
     for domain in sorted(set(domains), key=lambda one: (len(one.name.labels), one)):
         zone = next((zone for zone in found if domain.name.below(zone)), domain.name)

@@ -1,4 +1,4 @@
-"""A zone of selected Services: which addresses, in which order, under which names.
+"""A zone of selected Services: it chooses addresses, their order and the names.
 
 SRV, headless endpoints and ExternalName are as in the cluster zone.  Pure.
 """
@@ -41,12 +41,12 @@ class ServicesZone(Zone):
     namespace_selector: Selector = EVERYTHING
     addresses: tuple[str, ...] = (EXTERNAL, INTERNAL)
     template: str = "{service}.{namespace}"
-    """Labels in front of the zone; letter case does not matter in DNS, so it is lowered (RFC 4343)."""
+    """Labels in front of the zone, in lower case: DNS ignores case (RFC 4343)."""
     wildcards: bool = False
     tenant_cluster_ip: bool = True
     other_zones: tuple[Name, ...] = ()
-    """Zones of ours that a CNAME from here must not lead into: two zones that lead to each other
-    keep the server busy for ever."""
+    """Our other zones, into which no CNAME may lead: two zones that lead to each other keep the server busy
+    for ever."""
 
     def __post_init__(self) -> None:
         """Lower the template."""
@@ -56,21 +56,21 @@ class ServicesZone(Zone):
 
     @property
     def empty_levels(self) -> int:  # type: ignore[override]  # it follows from the template
-        """Every level of the template but the first."""
+        """All labels of the template except the first."""
         return self.template.count(".")
 
     @property
     def depth(self) -> int:  # type: ignore[override]
-        """As many as the template has labels."""
+        """Number of labels in the template."""
         return self.empty_levels + 1
 
     def own(self) -> Published:
-        """The apex exists, without data, and so does what the template puts right below it."""
+        """The apex, and the template's names right below it, without data."""
         server = Record(self.name.child("ns", "dns"), Exists(guarded=True), self.ttl)
         return Published([Record(self.name, Exists(), self.ttl), server, *self._above("")])
 
     def publish(self, unit: Unit, store: Store) -> Published:
-        """Selected Services, and their Namespaces, which exist without data."""
+        """The records of a selected Service, or of its Namespace, which exists without data."""
         published = Published()
         try:
             match store.get(unit):
@@ -88,18 +88,18 @@ class ServicesZone(Zone):
         return len(name.relative(self.name)) >= self.depth
 
     def follows_namespaces(self) -> bool:
-        """Where there is a selector for them."""
+        """True if there is a namespace selector."""
         return bool(self.namespace_selector.requirements)
 
     def unselected(self, service: Service, store: Store) -> str:
-        """Why a Service is not in this zone, or nothing where it is."""
+        """Why a Service is not in this zone; empty if it is."""
         meta = service.metadata
         if unselected := self.unselected_namespace(meta.namespace, store):
             return unselected
         return "" if self.selector.matches(meta.labels) else f"its labels are not selected for {self.name}"
 
     def unselected_namespace(self, namespace: str, store: Store) -> str:
-        """Why a namespace is not in this zone, or nothing where it is."""
+        """Why a namespace is not in this zone; empty if it is."""
         selected = self.selects(namespace, store)
         return "" if selected else f"namespace {namespace} is not selected for {self.name}"
 
@@ -113,7 +113,7 @@ class ServicesZone(Zone):
         return one is not None and self.namespace_selector.matches(one.metadata.labels)
 
     def _above(self, level: str, service: str = "", namespace: str = "") -> list[Record]:
-        """The names above Services that contain a Service's name, or else a Namespace's, or neither."""
+        """Empty non-terminals above Services whose names contain the given Service's or Namespace's name."""
         labels = self.template.split(".")
         rests = (".".join(labels[cut:]) for cut in range(1, len(labels)))
         return [
@@ -146,7 +146,7 @@ class ServicesZone(Zone):
         published.pointers.clear()
 
     def _addresses(self, service: Service, published: Published) -> Iterator[Address]:
-        """The chosen addresses, in their order."""
+        """The chosen addresses, in order."""
         for kind in self.addresses:
             if kind == INTERNAL:
                 yield from cluster_addresses(service, self.tenant_cluster_ip, published)
@@ -155,7 +155,7 @@ class ServicesZone(Zone):
                 yield from parsed(texts, "external address", published)
 
     def _balancer_name(self, service: Service, name: Name, published: Published) -> None:
-        """An alias of the first name of a load balancer that can be one."""
+        """An alias to the first valid name of the load balancer."""
         for one in service.load_balancer:
             try:
                 published.records.append(Record(name, Alias(Name.parse(one.hostname)), self.ttl))
@@ -164,7 +164,7 @@ class ServicesZone(Zone):
                 published.left_out.append(f"load balancer's name left out: {error}")
 
     def _refuse_detours(self, published: Published) -> None:
-        """No alias into another zone of ours: two that lead to each other would never end."""
+        """Leave out an alias into another zone of ours: two that lead to each other would never end."""
         ours = (self.name, *self.other_zones)
         for record in [*published.records]:
             if isinstance(record.data, Alias) and longest(ours, record.data.target) not in (None, self.name):
@@ -173,9 +173,9 @@ class ServicesZone(Zone):
 
 
 def flatten(label: str, whole: str = "") -> str:
-    """``label`` as a valid lower-case DNS label; a short hash tells apart what would collide.
+    """``label`` as a valid lower-case DNS label; a short hash is added where labels would collide.
 
-    ``whole``: what the label stands for, where the label alone does not tell it apart.
+    ``whole``: what the label stands for, if the label alone is ambiguous.
 
     >>> flatten("web")
     'web'
@@ -190,7 +190,7 @@ def flatten(label: str, whole: str = "") -> str:
 
 
 def _filled(template: str, service: str, namespace: str) -> Iterator[str]:
-    """The template's labels with the names put in; a value never makes a label of its own."""
+    """The template's labels with the names filled in; a dot in a name does not split a label."""
     values = {"service": service, "namespace": namespace}
     for label in template.split("."):
         filled = label.format_map(values)
@@ -198,9 +198,9 @@ def _filled(template: str, service: str, namespace: str) -> Iterator[str]:
 
 
 def _reads_otherwise(label: str, filled: str, values: Mapping[str, str]) -> bool:
-    """Whether other names in the same label would make the same text, and have it.
+    """Whether other names would fill the label to the same text and take precedence.
 
-    Of all readings of ``a-b-c`` the one with the shortest first name keeps the plain text.
+    Of all readings of ``a-b-c``, the one with the shortest first name keeps the plain text.
     """
     fields = re.findall(r"\{(\w+)\}", label)
     if len(set(fields)) < 2:

@@ -1,7 +1,7 @@
-"""Parses the targets of external endpoints; the webhook, DNSEndpoint objects and the hosts file share it.
+"""Parses targets of external endpoints, for the webhook, DNSEndpoint objects and the hosts file alike.
 
-`parse_targets` reads one endpoint, `name_data` decides what the endpoints of one name mean together,
-`resolve` follows aliases to addresses.  Pure.
+`parse_targets` reads one endpoint, `name_data` combines the endpoints of one name, `resolve` follows aliases
+to addresses.  Pure.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from skydns_compat.records import Alias, Data, Host, Mail, Pointer, Srv, Text
 
 #: Octets of one TXT record (RFC 1035 section 3.2.1).
 MAX_TEXT: Final = 65535
-#: Aliases in a chain; CoreDNS gives up before that.
+#: Longest chain of aliases; CoreDNS gives up earlier.
 MAX_ALIASES: Final = 32
 #: Characters of an endpoint's targets up to which their parsing is cached.
 MAX_CACHED: Final = 1024
-#: The types that are accepted; NS is given back to ExternalDNS, though no server can express it.
+#: Accepted types; NS is only returned to ExternalDNS, since the server cannot express it.
 TYPES: Final = ("A", "AAAA", "CNAME", "TXT", "SRV", "MX", "PTR", "NS")
 
 #: The endpoints of a name (as `plain_name` gives it), the oldest first.
@@ -31,7 +31,7 @@ Known = Callable[[str], Iterable[Endpoint]]
 
 
 class InvalidTarget(ValueError):
-    """The target is not one of its type; the message says why."""
+    """The target is not valid for its type; the message says why."""
 
 
 class Targets(msgspec.Struct, frozen=True):
@@ -42,8 +42,8 @@ class Targets(msgspec.Struct, frozen=True):
 
 
 def parse_targets(rtype: str, targets: tuple[str, ...]) -> Targets:
-    """Parse every target on its own: one that is unusable costs no other."""
-    # An object may hold 1.5 MiB of them: thousands of those would fill the memory.
+    """Parse each target separately: an unusable one does not affect the others."""
+    # An object may hold 1.5 MiB of targets: caching thousands of those would fill the memory.
     large = len(rtype) + len(targets) + sum(map(len, targets)) > MAX_CACHED
     return _parse(rtype, targets) if large else _parse_cached(rtype, targets)
 
@@ -69,10 +69,10 @@ _parse_cached: Final = lru_cache(maxsize=4096)(_parse)
 
 
 class NameData(msgspec.Struct):
-    """What the endpoints of one name mean together.
+    """The combined data of all endpoints of one name.
 
-    A name with addresses is no alias; a name has one alias, that of its oldest endpoint.  Of each type
-    the data are in the order of their text; ``ttls`` in seconds by type.
+    A name with addresses is not an alias; a name has one alias, that of its oldest endpoint.  The data of
+    each type are sorted by text; ``ttls`` in seconds by type.
     """
 
     addresses: list[Host] = []
@@ -84,7 +84,7 @@ class NameData(msgspec.Struct):
 
 
 def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameData:
-    """Combine all endpoints of ``name``, the oldest first; ``ttl`` where an endpoint asks for none."""
+    """Combine all endpoints of ``name``, the oldest first; ``ttl`` is the default in seconds."""
     result = NameData()
     found: dict[str, dict[Data, None]] = {}
     for one in endpoints:
@@ -99,12 +99,12 @@ def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameDat
             continue
         targets = parse_targets(rtype, one.targets)
         for fault in targets.faults:
-            # A fault of one target begins with that, quoted.
+            # The fault of a single target begins with the target in quotes.
             separator = " " if fault[0] in "'\"" else ": "
             result.left_out.append(f"{name} {brief(rtype)[1:-1]}{separator}{fault}")
         if targets.data:
             own = one.ttl or ttl
-            # RFC 2181 section 5.2: one TTL for all records of a type; the least is right for each.
+            # RFC 2181 section 5.2: one TTL for all records of a type, so the lowest.
             result.ttls[rtype] = min(own, result.ttls.get(rtype, own))
             found.setdefault(rtype, {}).update(dict.fromkeys(targets.data))
     result.addresses = [one for one in _sorted(found, "A", "AAAA") if isinstance(one, Host)]
@@ -127,7 +127,7 @@ def _sorted(found: dict[str, dict[Data, None]], *types: str) -> list[Data]:
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """Where a chain of aliases ends: addresses, a ``ring``, a chain that is ``too_long``, or elsewhere."""
+    """Result of following a chain of aliases: addresses, a ``ring``, ``too_long``, or a name elsewhere."""
 
     addresses: tuple[Address, ...] = ()
     ring: bool = False
@@ -188,7 +188,7 @@ def _name(target: str) -> Name:
     if target == ".":
         raise InvalidTarget("the root is no name of a host")
     name = Name.parse(plain_name(target))
-    # A reader would answer the address: another type than was asked for (RFC 1123 section 2.1).
+    # A reader would take it for an address and answer with the wrong type (RFC 1123 section 2.1).
     if re.fullmatch(r"[0-9.]+", str(name)):
         raise InvalidTarget("an address where a name belongs")
     return name
@@ -243,10 +243,10 @@ def _unescaped(text: str) -> str:
 
 
 def brief(text: str) -> str:
-    """``text`` for a message of one line, whatever was posted."""
+    """``text`` in quotes on one line, shortened, whatever was posted."""
     return ascii(text) if len(text) <= 80 else ascii(text[:80]) + "..."
 
 
 def brief_reason(text: str) -> str:
-    """The reason of a parser, which may quote what was posted."""
+    """A parser's reason, replaced if long or unprintable, since it may quote what was posted."""
     return text if text.isascii() and text.isprintable() and len(text) <= 150 else "it cannot be parsed"

@@ -1,6 +1,6 @@
-"""The vm zone: the secondary interfaces of KubeVirt's machines to records.
+"""The vm zone: secondary interfaces of KubeVirt machines to records.
 
-Interface names come from the machine's owner and addresses from its guest: neither is trusted.  Pure.
+Interface names come from the machine's owner and addresses from its guest; neither is trusted.  Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Network = IPv4Network | IPv6Network
 
 _LINK_LOCAL = "link-local"
 _BROADCAST = ip_address("255.255.255.255")
-#: What addresses begin with that may be refused: all others are not parsed.
+#: Beginnings of addresses that may be refused; only those are parsed.
 _SPECIAL = re.compile(r"0\.|127\.|169\.|2[2-5][0-9]\.|:|f")
 
 
@@ -56,7 +56,7 @@ class VmZone(Zone):
         return machine_zone_records(self)
 
     def publish(self, unit: Unit, store: Store) -> Published:
-        """Machines and Namespaces."""
+        """The records of a machine or a Namespace."""
         match store.get(unit):
             case VirtualMachineInstance() as machine:
                 return machine_records(machine, self)
@@ -70,10 +70,10 @@ class VmZone(Zone):
 
 
 def machine_zone_records(zone: VmZone) -> Published:
-    """An apex without data, and the name server where one is given.
+    """An apex without data, and the name server if one is given.
 
-    ``ns.<zone>`` is the name that parent zones were told to delegate to; ``ns.dns.<zone>`` is where
-    CoreDNS looks for the NS record.
+    ``ns.<zone>`` is the name to which parent zones delegate; CoreDNS looks for the NS record at
+    ``ns.dns.<zone>``.
     """
     records = [Record(zone.name, Exists(), zone.ttl)]
     reader = zone.name.child("ns", "dns")
@@ -87,7 +87,7 @@ def machine_zone_records(zone: VmZone) -> Published:
 
 
 def machine_namespace_records(namespace: Namespace, zone: VmZone) -> Published:
-    """A namespace exists, without data; ``ns`` is the name server's name already."""
+    """A namespace exists, without data; the label ``ns`` is taken by the name server."""
     if namespace.metadata.name == "ns" and zone.name_server is not None:
         return Published()
     try:
@@ -99,9 +99,9 @@ def machine_namespace_records(namespace: Namespace, zone: VmZone) -> Published:
 def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
     """``<interface>.<machine>.<namespace>.<zone>``, and the machine's own name for its first interface.
 
-    Of each named secondary interface the first usable address of each family.  Interface ``my`` of
-    machine ``vm`` and machine ``my.vm`` of one namespace share a name, which then has the addresses of
-    both, as KubeSecondaryDNS answers: neither owner is refused for what the other is called.
+    Each named secondary interface gets its first usable address of each family.  Interface ``my`` of machine
+    ``vm`` and machine ``my.vm`` in one namespace share a name, which has the addresses of both, as with
+    KubeSecondaryDNS: no owner is refused because of another's name.
     """
     published = Published()
     meta = machine.metadata
@@ -127,7 +127,7 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
             published.left_out.append("two interfaces have one name")
     if not found:
         return published
-    # The names between a dotted machine name and its namespace exist, without data.
+    # Names between a dotted machine name and its namespace exist without data.
     records, ttl = published.records, zone.ttl
     for cut in range(1, len(labels)):
         records.append(Record(Name(name.labels[cut:]), Exists(guarded=True), ttl))
@@ -165,7 +165,7 @@ def _usable(interface: Interface, zone: VmZone, namespace: str, published: Publi
 
 
 def _refusal(address: Address, zone: VmZone, namespace: str) -> str:
-    """Why an address must not be named, or nothing: this zone may be asked from outside."""
+    """Why an address must not be published, since outsiders may query this zone; empty if it may."""
     allowed = zone.allowed_in.get(namespace, zone.allowed)
     if allowed is None and not _SPECIAL.match(address):
         return ""

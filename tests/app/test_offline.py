@@ -60,7 +60,7 @@ def test_everything_skipped_in_a_file_is_reported(tmp_path: Path, caplog: pytest
         f"{tmp_path}/2.yaml: document 1.items[0] is no object: it is empty",
         f"{tmp_path}/3.yaml holds no object",
         "services/default/a: cluster address left out: '10.0.0.300' is not an IP address",
-        "passed over, since these kinds decide no name: 2 ConfigMap, 1 Deployment, 1 Servise",
+        "ignored, since these kinds have no DNS names: 2 ConfigMap, 1 Deployment, 1 Servise",
     ]
 
 

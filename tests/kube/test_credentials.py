@@ -283,7 +283,7 @@ def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "kube" / "config").unlink()
     (tmp_path / "kube").rmdir()
     os.mkfifo(tmp_path / "kube")
-    assert "no file that can be read again" in told()
+    assert "not a regular file" in told()
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone")
     with pytest.raises(SettingsError, match=r"gone \(KUBECONFIG\), and this is no pod"):
         ApiConnection(ClusterSettings())
