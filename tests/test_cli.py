@@ -388,7 +388,7 @@ def test_an_odd_object_costs_itself_and_one_line(tmp_path: Path) -> None:
 def test_files_without_names_are_said(tmp_path: Path) -> None:
     empty = tmp_path / "empty.yaml"
     empty.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
-    assert "decide no name: 1 ConfigMap" in call("records", "--objects", str(empty)).stderr
+    assert "have no DNS names: 1 ConfigMap" in call("records", "--objects", str(empty)).stderr
     folder = tmp_path / "folder"
     folder.mkdir()
     assert "no file that ends in" in call("records", "--objects", str(folder)).stderr
