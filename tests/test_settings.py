@@ -296,6 +296,7 @@ BAD_FILES = [
     ("ttl: [1]", "a list"),
     ("domain: 5", "text in quotes"),
     ("domain: {a: b}", "a mapping"),
+    ("listen_page: []", "is a list; write text"),
     ("log_level: false", "false (yes or no)"),
     ("etcd: {servers: [7]}", "7; write text"),
     ("etcd: {cafile: ca, servers: ['http://a:1']}", "plain http"),

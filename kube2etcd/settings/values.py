@@ -108,8 +108,10 @@ def _reads(
                 except ValueError as error:
                     if not hint:
                         raise Fault(f"cannot be used: {error}") from None
-            elif not scalars:
-                raise Fault(f"is {called(value)}; write text" + (" in quotes" if scalar else ""))
+            elif not (scalars and hint):
+                raise Fault(
+                    f"is {called(value)}; write text" + (" in quotes" if scalar and not scalars else "")
+                )
             raise Fault(f"is {called(value)}; {hint}")
 
         vars(read).update(metavar=metavar, form=form or {"type": "string"})
