@@ -37,7 +37,7 @@ _DICTIONARY: Final = (
     b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
 )
 #: Groups kept uncompressed for a while: most are read right after `put`, to be written to etcd.
-_FRESH: Final = 1024
+FRESH: Final = 1024
 
 
 class Groups:
@@ -124,11 +124,10 @@ class _Sole(Struct, gc=False):
         return dict(zip(keys, parts[half:], strict=True))
 
     def compress(self, group: bytes) -> None:
-        data = self.data
-        if isinstance(data, dict):
-            below = len(group)  # every key of a group begins with it
-            parts = [*[key[below:] for key in data], *data.values()]
-            self.data = lz4.compress(b"\0".join(parts), dict=_DICTIONARY)
+        data = self.entries(group)
+        below = len(group)  # every key of a group begins with it
+        parts = [*[key[below:] for key in data], *data.values()]
+        self.data = lz4.compress(b"\0".join(parts), dict=_DICTIONARY)
 
 
 class _Shared(Struct, gc=True):
@@ -268,7 +267,7 @@ class Claims(Entries):
     def _sole(self, unit: Unit, group: bytes, entries: dict[bytes, bytes]) -> _Sole:
         if len(entries) == 1 and group in entries:
             return _Sole(unit, entries[group], True)
-        if len(self._fresh) >= _FRESH:
+        if len(self._fresh) >= FRESH:
             for name, one in self._fresh:
                 one.compress(name)
             self._fresh.clear()
@@ -302,7 +301,10 @@ class Claims(Entries):
             del block.keys[unit]
         if len(block.keys) == 1:
             (one,) = block.keys
-            self._blocks[group] = self._sole(one, group, block.entries(group))
+            if left := block.entries(group):
+                self._blocks[group] = self._sole(one, group, left)
+            else:
+                del self._blocks[group]  # whose unit failed before it claimed anything
 
     def _first(self, key: bytes, wanted: Mapping[Unit, bytes]) -> Unit:
         if len(wanted) == 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
+from kube2etcd.sync import claims as module
 from kube2etcd.sync.claims import Claims, ExclusiveNames, Groups, Rank
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
@@ -25,6 +27,14 @@ A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 GROUPS = GroupsBy(lambda key: key if key.startswith(b"/p") else b"/".join(key.split(b"/")[:2]))
 #: Each key is a group.
 ALONE = GroupsBy(lambda key: key)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compressed() -> Iterator[None]:
+    """Nearly all groups, as in a large cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FRESH", 1)
+        yield
 
 
 def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
@@ -85,6 +95,8 @@ def test_a_rank_that_fails_leaves_nothing_behind(
         with contextlib.suppress(ZeroDivisionError):
             claims.put(unit, entries, changed)
         last[unit] = entries
+        assert len(claims) == len(dict(claims.items()))
+        assert set(claims.groups()) == set(map(GROUPS.of, claims))
     fails = False
     if regrouped:
         changed |= claims.regroup(ALONE)
