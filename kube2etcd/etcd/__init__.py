@@ -21,9 +21,11 @@ Connection: TypeAlias = "EtcdConnection | V2Connection"
 def open_store(
     settings: EtcdSettings, api: str, prefix: bytes, election: Election | None = None
 ) -> tuple[Connection, KeyStore]:
-    """The keys under ``prefix``, and the connection to close in the end.
+    """The keys under ``prefix``, and the connection, which the caller closes.
 
-    ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Connects when first used; `SettingsError`.
+    ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Connects on first use.
+
+    :raises SettingsError: the TLS files cannot be used.
     """
     if api == "v2":
         from kube2etcd.etcd.v2 import V2Store

@@ -1,4 +1,4 @@
-"""A store of keys, and what it takes and returns: the same for both of etcd's APIs.
+"""The interface of a key store, with its arguments and results, for both of etcd's APIs.
 
 Keys and values are bytes as stored in etcd.
 """
@@ -27,14 +27,14 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
 
 Change: TypeAlias = Put | Delete
 
-# One transaction: at most as many changes as the server takes, and no key twice.
+# One transaction: at most as many changes as the server accepts, each key once.
 Batch: TypeAlias = tuple[Change, ...]
 
 
 TakePage: TypeAlias = Callable[[Iterable[tuple[bytes, bytes]]], object]
-"""Takes some keys with their values."""
+"""Receives a page of keys with their values."""
 Begin: TypeAlias = Callable[[], TakePage]
-"""Begins a reading, once more after each attempt that failed, and says what takes its pages."""
+"""Called when a read begins, and again after each failed attempt; returns the receiver of its pages."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -45,12 +45,12 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class ApplyResult(msgspec.Struct, frozen=True):
-    """The outcome of the changes given to a store."""
+    """The result of `KeyStore.apply`."""
 
     revision: int = 0
     """The highest revision in the responses; 0 when nothing was sent."""
     own_revisions: frozenset[int] = frozenset()
-    """Revisions created by these transactions, to recognise their echo in the watch."""
+    """Revisions created by these transactions, to recognize their echo in the watch."""
     written: int = 0
     """Changes that were accepted."""
     refused: tuple[tuple[Change, str], ...] = ()
@@ -66,7 +66,7 @@ class WatchEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class WatchBatch(msgspec.Struct, frozen=True):
-    """All events up to ``revision``; resume from ``revision + 1``.  Without events: progress."""
+    """All events up to ``revision``; resume from ``revision + 1``.  Without events: progress only."""
 
     revision: int
     events: tuple[WatchEvent, ...] = ()
@@ -95,21 +95,21 @@ class KeyStore(Protocol):
     ) -> ApplyResult:
         """Write batches; ``progress`` is called with the number of changes written so far.
 
-        Batches of one generation are independent and under way together; a generation begins when the one
-        before is done.  Only what etcd will never accept is refused, and is in the result.
+        Batches of one generation are independent and sent concurrently; a generation begins when the previous
+        one is done.  The result lists changes that etcd will never accept as refused.
 
-        :raises EtcdUnavailable: some of it may be written; nothing is under way any more, but a server that
-            hung may still carry out what it has received, so take a new snapshot and watch.
+        :raises EtcdUnavailable: some of it may be written; no request is in flight any more, but a server
+            that hung may still execute what it has received, so take a new snapshot and watch.
         :raises EtcdDeposed: the same, and another bridge writes now.
         """
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
         """Changes from ``start_revision`` on, until ``stop`` is set or an error ends it.
 
-        The first batch is empty: the watch stands.
+        The first batch is empty: the watch is established.
 
-        :raises EtcdCompacted: begin with a new snapshot.
-        :raises EtcdUnavailable: likewise, or watch again from behind the last batch.
+        :raises EtcdCompacted: start over with a new snapshot.
+        :raises EtcdUnavailable: likewise, or watch again from after the last batch.
         """
 
     def probe(self) -> None:
@@ -119,9 +119,9 @@ class KeyStore(Protocol):
         """
 
     def may_write(self, key: bytes) -> None:
-        """Whether ``key`` could be written and deleted; changes nothing.
+        """Check that ``key`` could be written and deleted; changes nothing.
 
-        :raises EtcdError: it could not; the message names the reason.
+        :raises EtcdError: it could not; the message says why.
         """
 
     def snapshot(self) -> Snapshot:

@@ -1,7 +1,7 @@
 """gRPC client of etcd's v3 API; the only module that imports ``etcd3`` and ``grpc``.
 
-``etcd3`` makes the channel.  Added here: its options, token renewal, a timeout for each request, and
-errors by what the caller can do.
+``etcd3`` makes the channel.  This module adds channel options, token renewal, a timeout for each request, and
+errors named for what the caller can do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kube2etcd.etcd import wire
 from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, Failover, closed_error, try_each
 from kube2etcd.etcd.wire import Message, rpc
 
-wire.install()  # before etcd3 is imported for the first time
+wire.install()  # before the first import of etcd3
 
 import etcd3  # noqa: E402
 
@@ -34,55 +34,55 @@ log = logging.getLogger(__name__)
 
 Token: TypeAlias = tuple[tuple[str, str], ...] | None
 
-#: What `EtcdConnection.failed` takes, beside the ValueError of a channel that another thread has just closed.
+#: Accepted by `EtcdConnection.failed`, besides the ValueError of a channel that another thread has closed.
 RPC_ERRORS = (grpc.RpcError, grpc.FutureCancelledError)
 
 _OPTIONS = (
-    # Back within half a second when the server is; gRPC's own pause grows to two minutes.
+    # Reconnect within half a second of the server's return; gRPC's default pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
     # Despite its name, the minimum timeout of one connection attempt.
     ("grpc.min_reconnect_backoff_ms", 2000),
-    # Where etcd is named by a Service or Pod, its address moves with a restart.
+    # The address of a Service or Pod may change with a restart.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    # 4 MB by default, which a range of keys exceeds.
+    # The default of 4 MB is less than a range of keys.
     ("grpc.max_receive_message_length", -1),
-    # The environment's proxies have no say in how etcd is reached.
+    # Ignore the environment's proxies.
     ("grpc.enable_http_proxy", 0),
-    # A new channel is a new connection, not another's in disguise.
+    # A new channel opens a new connection instead of sharing another's.
     ("grpc.use_local_subchannel_pool", 1),
-    # Dead peers are noticed while something waits for them; etcd tolerates a ping each 5 s.
+    # Detect dead peers while a request is pending; etcd tolerates a ping every 5 s.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
-# Codes of a server that is ill: the next one may be well.
+# Status codes of a failing server: another one may work.
 _ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
 
 
 class Channel:
-    """One channel to one server, and the token that it gave us."""
+    """A channel to one server, with our token for it."""
 
     def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
-        """Read the TLS files as they are now (OSError, ValueError); sends nothing yet."""
+        """Read the TLS files (OSError, ValueError); sends nothing yet."""
         self.endpoint = endpoint
         self.token: Token = None
         tls: dict[str, str] = {}
         if endpoint.tls:
-            # gRPC takes an empty file for none, and then trusts authorities of its own.
+            # gRPC treats an empty file as none, and then trusts its built-in authorities.
             tls["ca_cert"], pair = settings.tls_files()
             if pair is not None:
                 tls["cert_cert"], tls["cert_key"] = pair
-        # etcd3 gets no user and password: it would get a token once, in the constructor, and pass it as call
-        # credentials, which gRPC refuses without TLS.
+        # etcd3 is given no user and password: it would fetch a token only once, in its constructor, and pass
+        # it as call credentials, which gRPC refuses without TLS.
         self._client = etcd3.client(
             host=endpoint.host, port=endpoint.port, timeout=settings.timeout, grpc_options=_OPTIONS, **tls
         )
         channel = self._client.channel
         stubs = (rpc.KVStub, rpc.WatchStub, rpc.LeaseStub, rpc.MaintenanceStub, rpc.AuthStub)
         self._methods = {name: call for stub in stubs for name, call in vars(stub(channel)).items()}
-        # A stream in etcd's definition; one request with one answer is the same on the wire.
+        # A stream in etcd's definition, but one request with one response is the same on the wire.
         self._methods["LeaseKeepAlive"] = channel.unary_unary(
             "/etcdserverpb.Lease/LeaseKeepAlive",
             rpc.LeaseKeepAliveRequest.SerializeToString,
@@ -90,11 +90,11 @@ class Channel:
         )
 
     def start(self, method: str, request: Message, timeout: float) -> Any:
-        """Send a request; gRPC's future of its answer."""
+        """Send a request; returns gRPC's future of the response."""
         return self._methods[method].future(request, timeout, self.token)
 
     def stream(self, requests: Iterator[Message]) -> Any:
-        """Open a watch stream; gRPC's call."""
+        """Open a watch stream; returns gRPC's call."""
         return self._methods["Watch"](requests, metadata=self.token)
 
     def log_in(self, user: str, password: str, timeout: float) -> None:
@@ -108,25 +108,25 @@ class Channel:
 
 
 class Pending(msgspec.Struct):
-    """A request under way."""
+    """A request in flight."""
 
     connection: EtcdConnection
     method: str
     request: Message
     channel: Channel
     token: Token
-    """What it was sent with."""
+    """The token it was sent with."""
     future: Any
     again: bool = True
-    """Whether to send it again where the token is stale."""
+    """Whether to resend it if the token is stale."""
 
     def result(self) -> Message:
-        """The answer, within the timeout; `EtcdError`."""
+        """The response, within the timeout; raises `EtcdError`."""
         try:
             return self.future.result()
         except RPC_ERRORS as error:
             failure = self.connection.failed(self.channel, self.method, error)
-            # Rejected before execution, so even a write may be sent again.
+            # It was rejected before execution, so even a write may be resent.
             rejected = self.again and isinstance(failure, EtcdUnauthenticated)
             if not rejected or not self.connection.renew(self.channel, self.token):
                 raise failure from error
@@ -137,18 +137,18 @@ class Pending(msgspec.Struct):
 
 
 class EtcdConnection(Failover[Channel]):
-    """The servers of the settings as one; connects when first used.  Thread-safe."""
+    """The configured servers as one; connects on first use.  Thread-safe."""
 
     _warned = False
     _last: Channel | None = None
-    """The channel made last, which may still be logging in."""
+    """The newest channel, which may still be logging in."""
 
     def call(self, method: str, request: Message) -> Message:
-        """Send an idempotent request, at most once to each server; its answer."""
+        """Send an idempotent request, at most once to each server; returns the response."""
         return try_each(len(self.endpoints), lambda: self.start(method, request).result())
 
     def start(self, method: str, request: Message) -> Pending:
-        """Send a request without waiting for the answer."""
+        """Send a request without waiting for the response."""
         channel = self._current or self.current()
         token = channel.token
         try:
@@ -158,10 +158,10 @@ class EtcdConnection(Failover[Channel]):
         return Pending(self, method, request, channel, token, future)
 
     def leave(self, conn: Channel, turn: int = 1) -> None:
-        """Close this channel if it is still current; the next request makes one to the ``turn``-th server on.
+        """Close this channel if it is still current; the next request connects ``turn`` servers further on.
 
         gRPC would reconnect to the same server, with the old certificates and after a pause; a new channel
-        connects, or fails, at once.
+        connects or fails at once.
         """
         with self._lock:
             if conn is self._current:
@@ -170,8 +170,8 @@ class EtcdConnection(Failover[Channel]):
 
     def close(self) -> None:
         """Close the channel; requests in flight fail as EtcdUnavailable."""
-        # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, which
-        # this cuts short.
+        # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, and this
+        # interrupts it.
         super().close()
         if self._last is not None:
             self._last.close()
@@ -179,7 +179,7 @@ class EtcdConnection(Failover[Channel]):
     # -- for `Pending` and the watch
 
     def renew(self, channel: Channel, stale: Token) -> bool:
-        """Get a new token with the password file re-read; False if that cannot help."""
+        """Re-read the password file and get a new token; False if that cannot help."""
         with self._lock:
             if self.settings.user is None or self._closed:
                 return False
@@ -192,7 +192,7 @@ class EtcdConnection(Failover[Channel]):
                 raise
 
     def failed(self, channel: Channel, what: str, error: BaseException) -> EtcdError:
-        """The error for a failure; a channel that does not work is replaced."""
+        """The error for a failure; replaces a channel that does not work."""
         code = "CANCELLED"
         if isinstance(error, grpc.RpcError):
             status = error.code()
@@ -208,7 +208,7 @@ class EtcdConnection(Failover[Channel]):
     def _connect(self, endpoint: EtcdServer) -> Channel:
         channel = self._last = Channel(endpoint, self.settings)
         try:
-            if self._closed:  # while it was made, when `close` did not see it yet
+            if self._closed:  # meanwhile, so `close` did not see this channel
                 raise closed_error()
             if self.settings.user is not None:
                 self._log_in(channel)
@@ -234,13 +234,13 @@ class EtcdConnection(Failover[Channel]):
 
 
 def _turn(error: EtcdError) -> int:
-    """How many servers to go on after a login that failed: another one would not accept our user either."""
+    """How many servers to move on after a failed login: none if another would not accept our user either."""
     return 0 if isinstance(error, EtcdUnauthenticated) else 1
 
 
-# -- what a failure means
+# -- errors for failures
 
-# With these words the token predates a restart or a change of roles: a new one helps.
+# etcd's texts for a token from before a restart or a change of roles: a new one helps.
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
 _UNAUTHENTICATED = (
     EtcdUnauthenticated,
@@ -248,7 +248,7 @@ _UNAUTHENTICATED = (
 )
 _Meaning: TypeAlias = tuple[type[EtcdError], str]
 
-# etcd reports most faults of authentication as INVALID_ARGUMENT, so its words decide first.
+# etcd reports most authentication faults as INVALID_ARGUMENT, so the text is matched before the code.
 _BY_WORDS: dict[str, _Meaning] = {
     **dict.fromkeys((*_STALE_TOKEN, "user name is empty", "authentication failed"), _UNAUTHENTICATED),
     "space exceeded": (
@@ -256,7 +256,7 @@ _BY_WORDS: dict[str, _Meaning] = {
         "has no space left and takes no writes ({what}): compact and defragment it or raise its quota, then"
         " disarm the NOSPACE alarm",
     ),
-    # It expired while we were held up: a new one helps.
+    # The lease expired while we were delayed: a new one helps.
     "lease not found": (EtcdUnavailable, "no longer knows our lease ({what}): it has ended in the meantime"),
     "larger than max": (EtcdRefused, "refuses the request ({asked}): it is too large"),
 }
@@ -288,7 +288,7 @@ def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
 
     It does not quote the request, which may hold a password or token.
     """
-    # The reason stands at the end of gRPC's chain of reasons.
+    # The root cause is at the end of gRPC's chain of reasons.
     words = (details.rpartition("last error: ")[2] or details).removeprefix("UNKNOWN: ")
     words = words.rpartition("Failed to connect to remote host: ")[2]
     words = words.removeprefix("etcdserver: ").strip().rstrip(".;")

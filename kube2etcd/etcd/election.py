@@ -1,9 +1,8 @@
-"""One writer at a time: an election among bridges on one etcd, by a lease and a key.
+"""One writer at a time: leader election among bridges on one etcd, by a lease and a key.
 
 The creator of the key leads while its lease is alive.  A paused leader does not notice that its lease has
 expired, so every transaction is conditional on the key's create revision and lease (`Guard`): etcd itself
-refuses the writes of a former leader.  A connection and thread of its own keep the lease alive during long
-writes.
+refuses writes of a former leader.  A separate connection and thread keep the lease alive during long writes.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
 
-#: TTL of the lease in seconds.  A standby looks each second and etcd expires leases within half a second, so
-#: another bridge leads well within ten seconds.
+#: TTL of the lease in seconds.  A standby checks every second and etcd expires leases within half a second,
+#: so another bridge leads well within ten seconds.
 LEASE = 5
-#: Seconds between renewals: two may get lost.
+#: Seconds between renewals, two of which may get lost.
 RENEW = 1.5
 #: Seconds between reads of the key by a standby.
 LOOK = 1.0
@@ -38,7 +37,7 @@ STOP_TIMEOUT = 0.3
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """The condition under which a leader may write."""
+    """The condition that fences a leader's writes."""
 
     key: bytes
     create_revision: int
@@ -46,7 +45,7 @@ class Guard(msgspec.Struct, frozen=True):
     """Unique even after data loss, when revisions start again."""
 
     def conditions(self) -> list[Message]:
-        """The condition as etcd wants it."""
+        """The condition as etcd compares."""
         return [
             _created(self.key, self.create_revision),
             rpc.Compare(result="EQUAL", target="LEASE", key=self.key, lease=self.lease),
@@ -58,9 +57,9 @@ def _created(key: bytes, revision: int) -> Message:
 
 
 def leader(connection: EtcdConnection, key: bytes) -> Message | None:
-    """The key of an election, if there is one: its value names the leader, its lease is a bridge's.
+    """The key of an election, if it exists: its value names the leader, its lease is the leader's.
 
-    :raises EtcdRefused: it may not be read.
+    :raises EtcdRefused: we may not read it.
     """
     return next(iter(connection.call("Range", rpc.RangeRequest(key=key)).kvs), None)
 
@@ -68,7 +67,7 @@ def leader(connection: EtcdConnection, key: bytes) -> Message | None:
 class Election:
     """Takes part in the election of ``key`` until stopped; ``changed`` is called when the leader changes.
 
-    ``name`` is what the others see, and should be unique.
+    ``name`` is shown by the other bridges and should be unique.
     """
 
     def __init__(
@@ -85,16 +84,16 @@ class Election:
         self._renewed = 0.0
         # Read by the reconciler's thread: one reference, replaced as a whole.
         self._guard: Guard | None = None
-        self._waiting = "who leads is not known yet"
+        self._waiting = "the leader is not known yet"
 
     # -- for the reconciler's thread
 
     def start(self) -> None:
-        """Take part."""
+        """Start taking part."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave; a leader revokes its lease, so that another bridge takes over at once."""
+        """Withdraw; a leader revokes its lease, so that another bridge takes over at once."""
         self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -113,11 +112,11 @@ class Election:
         """The condition for the next transaction; EtcdDeposed when we do not lead."""
         guard = self._guard
         if guard is None or self.standing_by():
-            raise EtcdDeposed("another bridge may lead by now: nothing is written before that is clear")
+            raise EtcdDeposed("another bridge may lead by now: nothing is written until that is known")
         return guard
 
     def deposed(self) -> None:
-        """etcd has refused our guard: look at once who leads."""
+        """etcd has refused our guard: find out at once who leads."""
         self._wake.set()
 
     # -- the thread
@@ -132,7 +131,7 @@ class Election:
                 self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=self._lease))
 
     def turn(self) -> float:
-        """One step; the seconds until the next one."""
+        """Take one step; returns the seconds until the next."""
         try:
             return self._campaign() if self._guard is None else self._lead(self._guard)
         except EtcdRefused as error:
@@ -140,7 +139,7 @@ class Election:
             return REFUSED
         except EtcdError as error:
             if self.standing_by():
-                self._resign(f"standing by: who leads cannot be found out: {error}")
+                self._resign(f"standing by: the leader cannot be determined: {error}")
             return RETRY
         except Exception as error:
             log.exception("the election failed")
@@ -166,7 +165,7 @@ class Election:
         if not found.lease:
             self._resign(f"standing by: the key {self._shown} has no lease, so no bridge made it: delete it")
         elif found.lease == self._lease:
-            # The answer to our own request was lost.
+            # The response to our own request was lost.
             return self._lead(Guard(self._key, found.create_revision, self._lease))
         else:
             self._resign(f"standing by: {found.value.decode(errors='replace')} writes to etcd")
@@ -190,7 +189,7 @@ class Election:
         led = not self.standing_by()
         self._renewed, self._guard = asked, guard
         if not led:
-            log.info("%s is the leader now and writes to etcd", self._name)
+            log.info("%s leads now and writes to etcd", self._name)
             self._changed()
 
     def _resign(self, why: str) -> None:

@@ -1,10 +1,10 @@
-"""How to read a long range of keys in bounded pieces: pure, no I/O.
+"""Reading a long range of keys in bounded pieces.  Pure.
 
-etcd walks the *whole* requested range to count it, whatever the ``limit``, so pages of one long range cost
-the square of its length: 200,000 keys in pages of 500 take 40 times as long as in one piece, and one piece
-costs memory on both sides.  So ``walk`` bounds the range from above as well, by where the keys of a page
+etcd walks the *whole* requested range to count it, whatever the ``limit``, so paging through one long range
+costs the square of its length: 200,000 keys in pages of 500 take 40 times as long as in one piece, and one
+piece costs memory on both sides.  So ``walk`` also bounds the range from above, where the keys of a page
 begin to differ.  ``Splits`` remembers where to cut, so that the next read has several pieces in flight;
-``Patience`` makes the pieces smaller, and sequential, when answers do not arrive in time.
+``Patience`` makes the pieces smaller, and sequential, when responses do not arrive in time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from itertools import pairwise
 
 import msgspec
 
-# Keys in one answer: some 350 kB of typical records, of which several answers are on their way at once.
+# Keys in one response: some 350 kB of typical records, with several responses in flight at once.
 PAGE = 2_048
 
 
 class RangePage(msgspec.Struct, frozen=True):
-    """The answer to one read: first and last key, number of keys, and whether the limit cut it."""
+    """The response to one read: first and last key, number of keys, and whether the limit cut it short."""
 
     first: bytes
     last: bytes
@@ -28,7 +28,7 @@ class RangePage(msgspec.Struct, frozen=True):
 
 
 def successor(prefix: bytes) -> bytes:
-    """The smallest key above all that begin with the prefix."""
+    """The smallest key above all keys with the prefix."""
     stem = prefix.rstrip(b"\xff")
     if not stem:
         raise ValueError("no key is above this prefix")
@@ -36,7 +36,7 @@ def successor(prefix: bytes) -> bytes:
 
 
 def _shared(one: bytes, other: bytes) -> bytes:
-    """The leading bytes in which two keys agree."""
+    """The longest common prefix of two keys."""
     for position, (left, right) in enumerate(zip(one, other, strict=False)):
         if left != right:
             return one[:position]
@@ -53,7 +53,7 @@ def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, by
     while low < high:
         answer = yield low, bound
         if answer.more:
-            # The keys of this page share leading bytes; the next page's do up to where those bytes end.
+            # The keys of this page share a prefix; stay within it for the next page.
             low = answer.last + b"\0"
             shared = _shared(answer.first, answer.last)
             bound = successor(shared) if shared.strip(b"\xff") else high
@@ -61,11 +61,11 @@ def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, by
         else:
             low = bound
             if answer.count >= page // 8:
-                # A good size: the sibling next.
+                # A good size: the sibling is next.
                 bound = successor(low) if low.strip(b"\xff") else high
                 climb = 1
             else:
-                # (Nearly) empty: the rest of the parent's branch, doubling the levels climbed.
+                # (Nearly) empty: read the rest of the parent's branch, climbing twice as far each time.
                 parent = low[:-climb]
                 bound = successor(parent) if parent.strip(b"\xff") else high
                 climb *= 2
@@ -73,19 +73,19 @@ def walk(low: bytes, high: bytes, page: int = PAGE) -> Generator[tuple[bytes, by
 
 
 class Splits:
-    """Where to cut a range so that the pieces have about half a page each."""
+    """Remembers where to cut a range into pieces of about half a page."""
 
     def __init__(self, page: int = PAGE) -> None:
         self._step = max(1, page // 2)
         self._cuts: list[bytes] = []
 
     def pieces(self, low: bytes, high: bytes) -> list[tuple[bytes, bytes]]:
-        """[low, high), cut at the keys remembered."""
+        """[low, high), cut at the remembered keys."""
         edges = [low, *(cut for cut in self._cuts if low < cut < high), high]
         return list(pairwise(edges))
 
     def remember(self, pages: Iterable[RangePage]) -> None:
-        """Forget the old cuts; take new ones from the pages that a reading met."""
+        """Replace the cuts by new ones from the pages of a read."""
         cuts: list[bytes] = []
         gathered = 0
         for page in sorted(pages, key=lambda page: page.first):
@@ -102,27 +102,27 @@ _LEAST_PAGE = 256
 
 
 class Patience:
-    """Page size and pieces in flight, such that answers arrive within the timeout (seconds).
+    """Adapts page size and pieces in flight so that responses arrive within the timeout (seconds).
 
-    Eight pieces of megabytes each are more than a slow line carries within one request's timeout.
+    A slow line cannot carry eight pieces of megabytes each within one request's timeout.
     """
 
     def __init__(self, page: int, in_flight: int, timeout: float) -> None:
         self.page = self._whole = page
         self._most_in_flight = in_flight
-        # Answers this fast leave half of the timeout even at the next page size with all others in flight.
+        # Responses this fast take half of the timeout even at the next page size with all others in flight.
         self._quick = timeout / (2 * _FACTOR * in_flight)
 
     @property
     def in_flight(self) -> int:
-        """Pieces in flight at once."""
+        """Number of pieces to request concurrently."""
         return self._most_in_flight if self.page == self._whole else 1
 
     def lost(self) -> None:
-        """An answer did not come in time."""
+        """A response did not arrive in time."""
         self.page = min(self.page, max(_LEAST_PAGE, self.page // _FACTOR))
 
     def came(self, slowest: float) -> None:
-        """All answers came, none later than after ``slowest`` seconds."""
+        """All responses arrived, each within ``slowest`` seconds."""
         if slowest <= self._quick:
             self.page = min(self._whole, self.page * _FACTOR)

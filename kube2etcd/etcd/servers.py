@@ -1,4 +1,4 @@
-"""Where etcd is, the credentials for it, and failover from one server to the next, for both APIs."""
+"""etcd's servers, the credentials for them, and failover from one to the next, for both APIs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EtcdServer(msgspec.Struct, frozen=True):
     """One server."""
 
     host: str
-    """As gRPC wants it: an IPv6 address in brackets."""
+    """In gRPC's form: an IPv6 address in brackets."""
     port: int
     tls: bool
 
@@ -42,7 +42,7 @@ class EtcdServer(msgspec.Struct, frozen=True):
 
 
 class EtcdSettings(msgspec.Struct, frozen=True):
-    """How etcd is reached; URLs and combinations were checked by `kube2etcd.settings`."""
+    """How to reach etcd; `kube2etcd.settings` has checked URLs and combinations."""
 
     servers: tuple[str, ...] = (f"http://127.0.0.1:{DEFAULT_PORT}",)
     cafile: Path | None = None
@@ -51,10 +51,10 @@ class EtcdSettings(msgspec.Struct, frozen=True):
     user: str | None = None
     password_file: Path | None = None
     timeout: float = 5.0
-    """Seconds that any one request may take."""
+    """Seconds for each request."""
 
     def endpoints(self) -> tuple[EtcdServer, ...]:
-        """The servers in the order given; `SettingsError`: the TLS files cannot be used."""
+        """The servers in the given order; `SettingsError`: the TLS files cannot be used."""
         found = tuple(map(EtcdServer.parse, self.servers))
         if any(endpoint.tls for endpoint in found):
             try:
@@ -66,9 +66,9 @@ class EtcdSettings(msgspec.Struct, frozen=True):
         return found
 
     def tls_files(self) -> tuple[str, tuple[str, str] | None]:
-        """The CA bundle, given or the system's, and our certificate with its key, after a trial reading.
+        """The CA bundle, given or the system's, and our certificate with its key, after a trial load.
 
-        :raises OSError: one is unreadable, empty or invalid (ssl.SSLError), or they do not belong together.
+        :raises OSError: one is unreadable, empty or invalid (ssl.SSLError), or they do not match.
         :raises SettingsError: no CA is given, and the system has none.
         """
         authority = self.cafile or ssl.get_default_verify_paths().cafile
@@ -77,14 +77,14 @@ class EtcdSettings(msgspec.Struct, frozen=True):
         context = ssl.create_default_context(cafile=str(authority))
         if self.certfile is None or self.keyfile is None:
             return str(authority), None
-        # The callback makes an encrypted key an error instead of a prompt.
+        # With the callback, an encrypted key is an error instead of a prompt.
         context.load_cert_chain(self.certfile, self.keyfile, password=lambda: "")
         return str(authority), (str(self.certfile), str(self.keyfile))
 
     def password(self) -> str:
-        """The password in its file now; empty without one.
+        """The password as now in its file; empty if there is no file.
 
-        :raises EtcdUnauthenticated: not readable, which may pass: secrets are mounted late or half-written.
+        :raises EtcdUnauthenticated: it cannot be read now; a secret may be mounted late or half-written.
         """
         if self.password_file is None:
             return ""
@@ -102,13 +102,13 @@ class EtcdSettings(msgspec.Struct, frozen=True):
 
 
 class Failover(Generic[_Conn]):
-    """The servers of the settings as one: a connection to one of them, and to the next when that fails.
+    """The configured servers as one: a connection to one of them, and to the next when that fails.
 
-    Connects when first used.  Thread-safe.
+    Connects on first use.  Thread-safe.
     """
 
     def __init__(self, settings: EtcdSettings) -> None:
-        """Read the TLS files (`SettingsError`); connects to nothing yet."""
+        """Read the TLS files (`SettingsError`); does not connect yet."""
         self.settings = settings
         self.endpoints = settings.endpoints()
         self._lock = threading.RLock()
@@ -117,7 +117,7 @@ class Failover(Generic[_Conn]):
         self._closed = False
 
     def current(self) -> _Conn:
-        """The current connection, made if necessary, with the TLS and password files as they are now."""
+        """The current connection, made if necessary with the current TLS and password files."""
         with self._lock:
             if self._closed:
                 raise closed_error()
@@ -126,21 +126,21 @@ class Failover(Generic[_Conn]):
                 try:
                     self._current = self._connect(endpoint)
                 except (OSError, ValueError) as error:
-                    # A half-done rotation: the next attempt reads the files again.
+                    # Perhaps a rotation in progress: the next attempt reads the files again.
                     raise EtcdUnavailable(
                         f"the TLS files for etcd at {endpoint} cannot be read: {error}"
                     ) from error
             return self._current
 
     def leave(self, conn: _Conn, turn: int = 1) -> None:
-        """Replace the connection if it is still current: by one to the ``turn``-th server after it."""
+        """Drop the connection if it is still current; the next one is to the ``turn``-th server after it."""
         with self._lock:
             if conn is self._current:
                 self._turn += turn
                 self._current = None
 
     def close(self) -> None:
-        """Requests in flight, and any later one, fail as EtcdUnavailable."""
+        """Close for good: requests in flight and all later ones fail as EtcdUnavailable."""
         self._closed = True
 
     def __enter__(self) -> Self:
@@ -154,9 +154,9 @@ class Failover(Generic[_Conn]):
 
 
 def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
-    """Try an idempotent request once for each server; a failure moves the connection to the next one.
+    """Try an idempotent request once per server; a failure moves the connection to the next one.
 
-    Raises the last server's EtcdUnavailable, and at once any error that no other server cures.
+    Raises the last server's EtcdUnavailable, or at once any error that another server would not cure.
     """
     for _ in range(servers - 1):
         try:

@@ -1,4 +1,4 @@
-"""A store of keys on etcd's v3 API: a snapshot at one revision, transactions under way together, a watch."""
+"""A key store on etcd's v3 API: a snapshot at one revision, concurrent transactions, a watch."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
 
-# Attempts at a snapshot whose revision is compacted away meanwhile.
+# Attempts at a snapshot whose revision is compacted in the meantime.
 _SNAPSHOT_TRIES = 3
-# After so many changes refused one by one and nothing accepted it is not the changes (a missing right, say).
+# So many changes refused singly and none accepted: the changes are not the cause (a missing permission is).
 _HOPELESS = 64
-# Writes of one call from which etcd before 3.5 is nudged, and the seconds of quiet that it takes for that.
+# Writes in one call after which etcd before 3.5 is nudged, and the seconds of quiet before that.
 _BULK = 2000
 _QUIET = 0.5
-# More versions of one key than etcd can ever have made.
+# A version that no key can ever reach.
 _NEVER = 2**62
 
 _Walk = Generator[tuple[bytes, bytes], RangePage, None]
@@ -60,7 +60,7 @@ class EtcdStore(KeyStore):
         page: int = PAGE,
         election: Election | None = None,
     ) -> None:
-        """With an ``election`` it writes only while that is won."""
+        """With an ``election``, it writes only while leading."""
         self._connection = connection
         self._prefix = prefix
         self._max_txn_ops = max_txn_ops
@@ -68,20 +68,20 @@ class EtcdStore(KeyStore):
         self._election = election
         self._patience = Patience(page, 2, connection.settings.timeout)
         self._splits = Splits(page)
-        # The highest revision known; an answer to something sent later cannot be below it.
+        # The highest revision seen; the response to a later request cannot be below it.
         self._seen = 0
 
     def read(self, begin: Begin) -> int:
-        """As `KeyStore` says, at one revision."""
+        """See `KeyStore`; at one revision."""
         self._seen = try_each(len(self._connection.endpoints), lambda: self._read_uncompacted(begin))
         return self._seen
 
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
-        """As `KeyStore` says, a transaction for each batch.
+        """See `KeyStore`; one transaction per batch.
 
-        A batch that etcd refuses is cut until only the culprits are left.
+        A batch that etcd refuses is halved until only the offending changes are refused.
         """
         guard = None if self._election is None else self._election.guard()
         writer = _Writer(self._connection, self._max_txn_ops, self._in_flight, progress, self._seen, guard)
@@ -103,20 +103,20 @@ class EtcdStore(KeyStore):
         return result
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        """As `KeyStore` says."""
+        """See `KeyStore`."""
         return watch.watch(self._connection, self._prefix, start_revision, stop)
 
     def probe(self) -> None:
-        """As `KeyStore` says."""
+        """See `KeyStore`."""
         seen = self._seen
         request = rpc.RangeRequest(key=self._prefix, count_only=True)
         _not_back(seen, self._connection.call("Range", request).header.revision)
 
     def may_write(self, key: bytes) -> None:
-        """As `KeyStore` says, of any key.
+        """See `KeyStore`; for any key.
 
-        etcd checks the rights for both branches of a transaction before it looks at the condition, which no
-        key can meet.
+        etcd checks the permissions of both branches of a transaction before its condition, which no key can
+        meet here.
         """
         for change in (Put(key, b""), Delete(key)):
             request = transaction((change,))
@@ -138,11 +138,11 @@ class EtcdStore(KeyStore):
         pieces = self._splits.pieces(self._prefix, successor(self._prefix))
         walks = deque(walk(low, high, patience.page) for low, high in pieces)
         window: deque[tuple[_Walk, Pending, float]] = deque()
-        # The first answer says the revision at which all others are read.
+        # The first response gives the revision at which all others are read.
         revision, allowed = 0, 1
 
         def ask(steps: _Walk, read: RangePage | None) -> None:
-            """Send the next request of a walk, if there is one, after what it has read."""
+            """Pass ``read`` to a walk and send its next request, if any."""
             with contextlib.suppress(StopIteration):
                 low, high = next(steps) if read is None else steps.send(read)
                 request = rpc.RangeRequest(key=low, range_end=high, limit=patience.page, revision=revision)
@@ -163,7 +163,7 @@ class EtcdStore(KeyStore):
             page = RangePage(b"", b"", 0, False)
             if keys:
                 page = RangePage(keys[0].key, keys[-1].key, len(keys), answer.more)
-            # The next request first, so that the server works while we unpack.
+            # Send the next request first, so that the server works while we unpack.
             ask(steps, page)
             if keys:
                 pages.append(page)
@@ -188,7 +188,7 @@ class _Writer(msgspec.Struct):
     refused: list[tuple[Change, str]] = []
 
     def generation(self, batches: Iterable[Batch]) -> None:
-        """Send independent batches, `in_flight` at once: sequentially, etcd would wait for its disk."""
+        """Send independent batches, `in_flight` at once, since each commit waits for etcd's disk."""
         window: deque[tuple[Batch, Pending, int]] = deque()
         try:
             for batch in batches:
@@ -204,7 +204,7 @@ class _Writer(msgspec.Struct):
             while window:
                 self._settle(*window.popleft())
         finally:
-            # After a failure nothing stays in flight.
+            # After a failure, leave nothing in flight.
             while window:
                 with contextlib.suppress(EtcdError):
                     window.popleft()[1].result()
@@ -223,7 +223,7 @@ class _Writer(msgspec.Struct):
         self.revision = max(self.revision, revision)
         deleted = (response.response_delete_range.deleted for response in answer.responses)
         if any(isinstance(change, Put) for change in batch) or any(deleted):
-            self.own.add(revision)  # deleting missing keys makes no revision
+            self.own.add(revision)  # deleting only missing keys creates no revision
         self.written += len(batch)
         if self.progress is not None:
             self.progress(self.written)
@@ -234,12 +234,12 @@ class _Writer(msgspec.Struct):
             self.refused.extend((change, str(error)) for change in batch)
             return
         if "too many operations" in str(error):
-            # The server takes fewer than we were told; what is still to come is cut beforehand.
+            # The server's limit is lower than ours: split later batches in advance.
             self.limit = min(self.limit, max(1, len(batch) // 2))
         self._send_in_parts(batch)
 
     def _send_in_parts(self, batch: Batch) -> None:
-        """Send the halves of a batch one after the other: what one half breaks, the other does not.
+        """Send the halves of a batch one after the other, so that only one of them is refused.
 
         A batch may replace one name by another, so its puts go before its deletes.
         """
@@ -252,9 +252,9 @@ class _Writer(msgspec.Struct):
 
 
 def transaction(batch: Batch, guard: Guard | None = None) -> Message:
-    """The request that carries out ``batch`` if ``guard`` holds.
+    """The request that executes ``batch`` if ``guard`` holds.
 
-    Fields are set in place, which is several times faster than making objects.
+    Sets fields in place, which is several times faster than building objects.
     """
     request = rpc.TxnRequest()
     if guard is not None:
@@ -271,13 +271,13 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
 
 
 def health(settings: EtcdSettings, server: str) -> ServerHealth:
-    """Ask one of the servers, and no other.
+    """Ask this one of the servers.
 
-    :raises EtcdError: it was not reached, or does not accept us.
+    :raises EtcdError: it cannot be reached, or does not accept us.
     """
     with EtcdConnection(structs.replace(settings, servers=(server,))) as connection:
         answer = connection.call("Status", rpc.StatusRequest())
-    # The alarms are taken from the status: to ask for them takes a quorum and rights.
+    # The status has the alarms too; requesting them would need a quorum and permissions.
     alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}
     return ServerHealth(
         answer.version, answer.dbSize, answer.dbSizeQuota, answer.leader != 0, tuple(sorted(alarms))
@@ -285,10 +285,10 @@ def health(settings: EtcdSettings, server: str) -> ServerHealth:
 
 
 def _nudge(connection: EtcdConnection) -> None:
-    """Have an etcd before 3.5 drop its buffer of recent writes, once it is quiet.
+    """Make an etcd before 3.5 drop its buffer of recent writes, once it is quiet.
 
-    It copies that buffer, as long as it ever was, for every read: after a bulk load DNS would be five to
-    ten times slower until etcd restarts (etcd-io/etcd#12529).  A hash of the backend makes it begin anew.
+    It copies that buffer, which never shrinks, for every read: after a bulk load DNS would be five to ten
+    times slower until etcd restarts (etcd-io/etcd#12529).  Hashing the backend resets the buffer.
     """
     try:
         version = connection.call("Status", rpc.StatusRequest()).version
@@ -300,7 +300,7 @@ def _nudge(connection: EtcdConnection) -> None:
 
 
 def _not_back(seen: int, revision: int) -> None:
-    """EtcdUnavailable where a request sent at revision ``seen`` was answered at an older one."""
+    """Raise EtcdUnavailable if a request sent at revision ``seen`` was answered at an older one."""
     if revision < seen:
         raise EtcdUnavailable(
             f"etcd's revision went back from {seen} to {revision}: it lost its data; reading it again"

@@ -1,10 +1,10 @@
-"""A store of keys on etcd's v2 API, which has directories and no transactions.
+"""A key store on etcd's v2 API, which has directories and no transactions.
 
-Additions go before deletions, and a key is deleted only as it was read (``prevIndex``).  A directory is a
-name that exists: keys that its listing shows are written before the others and deleted after them, and it is
-removed as soon as it is empty.
+Additions come before deletions, and a key is deleted only if it is as it was read (``prevIndex``).  A
+directory makes its name exist: its visible keys are written before the hidden ones and deleted after them,
+and it is removed as soon as it is empty.
 
-No listing of the directories above shows a node whose name begins with ``_``, and no open watch reports it,
+A node whose name begins with ``_`` is hidden: parents do not list it and an open watch does not report it,
 but it can be read by its path.  So each hidden directory is noted in a visible key before it is filled.
 """
 
@@ -37,18 +37,18 @@ from kube2etcd.etcd.v2_client import COMPARE_FAILED, NOT_FOUND, Node, Reply, V2C
 
 log = logging.getLogger(__name__)
 
-# More than the thousand events that etcd remembers.
+# More than the thousand events in etcd's history.
 _OWN_WRITES = 4000
-# A later index than etcd can ever have.
+# An index that etcd can never reach.
 _NEVER = 2**62
 
 
 class Tree:
     """The paths below one prefix such as ``/skydns``."""
 
-    #: Below the prefix: where hidden directories are noted.  Hidden itself, so that no reader meets it.
+    #: Where hidden directories are noted, below the prefix.  Hidden itself, so that no DNS server sees it.
     NOTES = "_kube2etcd/hidden"
-    #: Replaces the slash in the name of a note; no DNS name has it.
+    #: Replaces the slash in the name of a note; it occurs in no DNS name.
     SLASH = "|"
 
     def __init__(self, prefix: str) -> None:
@@ -58,7 +58,7 @@ class Tree:
         self._listed = re.compile(rf"{re.escape(self.prefix)}/(?!{self.NOTES}/)(?:{segment}/)*(?!_){segment}")
 
     def path(self, key: bytes) -> str:
-        """The path of ``key``; EtcdRefused where the tree cannot hold it, or no listing could show it."""
+        """The path of ``key``; EtcdRefused if the tree cannot hold it, or no listing could show it."""
         path = key.decode(errors="replace")
         if not self._listed.fullmatch(path):
             raise EtcdRefused("the v2 API cannot hold such a key where it can be listed")
@@ -70,25 +70,25 @@ class Tree:
 
     def note(self, directory: str) -> str:
         """The path of the note about a hidden directory."""
-        # Its name begins with the slash's replacement, since `_` in front would hide the note itself.
+        # The name begins with the slash's replacement, since a leading `_` would hide the note itself.
         return f"{self.notes}/{directory[len(self.prefix) :].replace('/', self.SLASH)}"
 
     def noted(self, note: str) -> str:
-        """The directory that a note is about."""
+        """The directory that a note stands for."""
         return self.prefix + note.rpartition("/")[2].replace(self.SLASH, "/")
 
 
 def parent(path: str) -> str:
-    """The directory that ``path`` is in."""
+    """The directory of ``path``."""
     return path.rpartition("/")[0]
 
 
 class _ChangedError(EtcdRefused):
-    """A key to be deleted is not as it was read."""
+    """A key to be deleted has changed since it was read."""
 
 
 _Outcome = tuple[Change, EtcdRefused | None]
-"""A change, and why it was not made."""
+"""A change, and why it was not made; None: it was."""
 
 
 class V2Store(KeyStore):
@@ -97,13 +97,13 @@ class V2Store(KeyStore):
     def __init__(self, connection: V2Connection, prefix: bytes) -> None:
         self._connection = connection
         self._tree = Tree(prefix.decode())
-        # etcd's index at the last reading or write.
+        # etcd's index at the last read or write.
         self._seen = 0
-        # modifiedIndex of each key that was read or written.
+        # modifiedIndex of each key read or written.
         self._known: dict[bytes, int] = {}
         # Hidden directories that have a note.
         self._noted: set[str] = set()
-        # Directories that may be empty, and hidden ones that were empty when they were read.
+        # Directories that may be empty, and hidden ones that were empty when read.
         self._untidy: set[str] = set()
         self._found_empty: set[str] = set()
         # The indices of our latest writes, with their watch events; those of the current `apply`; directories
@@ -114,31 +114,31 @@ class V2Store(KeyStore):
         self._lock = threading.Lock()
 
     def read(self, begin: Begin) -> int:
-        """As `KeyStore` says, as one page: the listed keys at one index, the hidden ones then or later."""
-        # Tidying up must not fail because etcd lost its data: no reading would ever succeed again.
+        """See `KeyStore`; one page, with listed keys at one index, and hidden ones as of then or later."""
+        # Tidying up must not fail because etcd lost its data, or no read would ever succeed again.
         self._seen = 0
         for _ in self._delete(()):
             pass
         get = self._connection.get
-        # A quorum read: a member that lags must not say what there is.
+        # A quorum read, since a lagging member must not decide which keys exist.
         listed = get(self._tree.prefix, recursive="true", quorum="true")
 
         def hidden(directory: str) -> Reply:
             reply = get(directory, recursive="true")
             if reply.index < listed.index:
-                # Another member, which lags.  Each quorum read costs an entry in etcd's log.
+                # Another member, which lags.  Not a quorum read, since each adds an entry to etcd's log.
                 reply = get(directory, recursive="true", quorum="true")
             return reply.since(listed.index)
 
         noted = [self._tree.noted(note.key) for note in hidden(self._tree.notes).files()]
         found = [list(reply.files()) for reply in self._connection.together(hidden, noted)]
         nodes = [*listed.files(), *itertools.chain.from_iterable(found)]
-        # A bridge was stopped while it tidied up.  Reading must not write, so the next `apply` does.
+        # A bridge was stopped while tidying up.  A read must not write, so the next `apply` finishes it.
         self._found_empty = {directory for directory, inside in zip(noted, found, strict=True) if not inside}
         self._known = {node.key.encode(): node.modified for node in nodes}
         self._noted, self._seen = set(noted), listed.index
         with self._lock:
-            # Later writes were lost with etcd's data, and their indices come again.
+            # Later writes were lost with etcd's data, and their indices will be reused.
             self._own = {index: event for index, event in self._own.items() if index <= listed.index}
         take = begin()
         if nodes:
@@ -148,9 +148,9 @@ class V2Store(KeyStore):
     def apply(
         self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None] | None = None
     ) -> ApplyResult:
-        """As `KeyStore` says, but key by key.
+        """See `KeyStore`, but key by key.
 
-        EtcdUnavailable also where others changed a key that was to be deleted, which then stays.
+        Raises EtcdUnavailable also if others changed a key that was to be deleted; the key then stays.
         """
         self._untidy |= self._found_empty
         self._found_empty = set()
@@ -180,9 +180,9 @@ class V2Store(KeyStore):
         return ApplyResult(max(self._made, default=0), frozenset(self._made), written, tuple(refused))
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        """As `KeyStore` says; hidden keys are reported within the timeout of a request, others at once.
+        """See `KeyStore`; hidden keys are reported within the timeout of a request, others at once.
 
-        EtcdUnavailable also where others removed a directory, which is one event for all that was in it.
+        Raises EtcdUnavailable also if others removed a directory, which is one event for all its contents.
         """
         connection, following = self._connection, start_revision
         connection.get(self._tree.prefix).since(following - 1)
@@ -196,24 +196,23 @@ class V2Store(KeyStore):
             while not connection.done(polled):
                 if stop.is_set():
                     return
-            # Where etcd lost its data, it would wait in silence until it gets there.
+            # If etcd has lost its data, it would wait silently until it reaches that index.
             reply = polled.result().since(first - 1)
             following, events = max(first, reply.index + 1), ()
-            # A poll looks through etcd's memory of a thousand events first, hidden ones included; what comes
-            # later passes hidden ones over.  So a later event only says that it is time to look through the
-            # memory again.
+            # A poll first searches etcd's history of a thousand events, hidden ones included, but then skips
+            # hidden ones.  So an event that arrives later only means that the history must be searched again.
             if reply.node is not None and reply.node.modified <= following:
                 following = max(first, reply.node.modified + 1)
                 events = self._events(reply, reply.node)
             yield WatchBatch(following - 1, events)
 
     def probe(self) -> None:
-        """As `KeyStore` says."""
+        """See `KeyStore`."""
         seen = self._seen
         self._connection.get(self._tree.prefix, quorum="true").since(seen)
 
     def may_write(self, key: bytes) -> None:
-        """As `KeyStore` says."""
+        """See `KeyStore`."""
         path = key.decode()
         for method, value in (("PUT", b""), ("DELETE", None)):
             reply = self._connection.request(method, path, value, prevIndex=str(_NEVER))
@@ -223,7 +222,7 @@ class V2Store(KeyStore):
     # -- watching
 
     def _own_since(self, index: int) -> tuple[int, tuple[WatchEvent, ...]]:
-        """The first index from ``index`` on that is not ours, and the events before it."""
+        """The first index from ``index`` on that is not our own write, and our events before it."""
         events: list[WatchEvent | None] = []
         with self._lock:
             while index in self._own:
@@ -242,14 +241,14 @@ class V2Store(KeyStore):
         if removed and node.key not in self._removing and node.modified not in self._own:
             raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: reading etcd again")
         if reply.before is not None and not reply.before.dir:
-            # A directory in the place of a key.
+            # A directory has replaced a key.
             return (WatchEvent(node.key.encode(), None, node.modified),)
         return ()
 
     # -- writing
 
     def _outcomes(self, generations: Iterable[Iterable[Batch]]) -> Iterator[_Outcome]:
-        """Carry out each generation: first all puts, of these first what a listing shows."""
+        """Execute each generation: first all puts, visible keys before hidden ones, then the deletions."""
         for generation in generations:
             batches = tuple(generation)  # it may come as it is made
             puts = [change for batch in batches for change in batch if isinstance(change, Put)]
@@ -285,13 +284,13 @@ class V2Store(KeyStore):
                 yield from outcomes
 
     def _clear(self, inside: tuple[str, Sequence[Delete]]) -> list[_Outcome]:
-        """Delete keys in a directory, then it and those above it as far as they are empty."""
+        """Delete keys in a directory, then the directory and its ancestors while they are empty."""
         directory, deletes = inside
         self._untidy.add(directory)
         outcomes: list[_Outcome] = [(change, self._delete_key(change)) for change in deletes]
         path = directory
         try:
-            # Where a value has taken the place of the directory, its removal would delete that.
+            # If a value has replaced the directory, removing it would delete the value.
             if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
                 while path != self._tree.prefix and self._remove_if_empty(path):
                     path = parent(path)
@@ -304,7 +303,7 @@ class V2Store(KeyStore):
         path, known = change.key.decode(), self._known.get(change.key)
         try:
             if known is None:
-                # Reported by the watch, or gone: nothing is deleted that was not read.
+                # Either the watch will report it, or it is gone: nothing is deleted that was not read.
                 gone = self._connection.get(path, quorum="true").code == NOT_FOUND
             else:
                 gone = self._write("DELETE", path, prevIndex=str(known)).code in (0, NOT_FOUND)
@@ -329,7 +328,7 @@ class V2Store(KeyStore):
         return True
 
     def _write(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
-        """One write, with its watch event kept; EtcdUnavailable also where etcd has lost its data."""
+        """One write, whose watch event is recorded; EtcdUnavailable also if etcd has lost its data."""
         reply = self._connection.request(method, path, value, **params).since(self._seen)
         if index := reply.made:
             is_key = "dir" not in params and not path.startswith(self._tree.notes + "/")
@@ -342,9 +341,9 @@ class V2Store(KeyStore):
 
 
 def health(settings: EtcdSettings, server: str) -> ServerHealth:
-    """Ask one of the servers, and no other; the v2 API tells no sizes and knows no alarms.
+    """Ask this one of the servers; the v2 API has neither sizes nor alarms.
 
-    :raises EtcdError: it was not reached, does not accept us, or has no leader.
+    :raises EtcdError: it cannot be reached, does not accept us, or has no leader.
     """
     with V2Connection(structs.replace(settings, servers=(server,))) as connection:
         connection.get("/", quorum="true")

@@ -1,7 +1,7 @@
-"""HTTP client of etcd's v2 keys API: requests to one server at a time, a few of them at once.
+"""HTTP client of etcd's v2 keys API: one server at a time, a few concurrent requests.
 
-The only module that imports ``requests``, which makes the pool of connections.  Requests go straight to that
-pool: a `requests.Session` would halve the number of keys a second (tests/bench/v2_keys.py).
+The only module that imports ``requests``, which makes the connection pool.  Requests bypass
+`requests.Session`, which would halve the number of keys per second (tests/bench/v2_keys.py).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, Failover, closed_er
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-#: Requests under way at once; etcd commits them together.
+#: Concurrent requests; etcd commits them together.
 IN_FLIGHT = 8
-# Long polls beside them: the current one, and former ones that run into their timeout.
+# Connections for long polls: the current one, and former ones that have not timed out yet.
 _POLLS = 4
 # Seconds that `V2Connection.done` waits.
 _TICK = 0.1
 
 NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY = 100, 101, 102, 104, 108
 _DENIED, _WATCHER_CLEARED, _INDEX_CLEARED = 110, 400, 401
-# What the key or directory is like: for the caller to judge, and no error.
+# Codes about the state of the key or directory, which the caller handles; not errors.
 _CONDITIONS = {
     "GET": {NOT_FOUND, NOT_A_DIRECTORY},
     "PUT": {NOT_FOUND, COMPARE_FAILED},
@@ -68,11 +68,11 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "
 
     @property
     def made(self) -> int:
-        """The index of the change that the request made; 0 for none."""
+        """The index of the change made by the request; 0 for none."""
         return self.node.modified if self.node is not None and not self.code else 0
 
     def files(self) -> Iterator[Node]:
-        """The keys with values that are listed."""
+        """All listed keys with values."""
         waiting = [] if self.node is None else [self.node]
         while waiting:
             node = waiting.pop()
@@ -82,7 +82,7 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "
                 yield node
 
     def since(self, index: int) -> Reply:
-        """Itself; EtcdUnavailable when etcd has gone back behind ``index``."""
+        """The reply itself; EtcdUnavailable if etcd has gone back behind ``index``."""
         if self.index < index:
             raise EtcdUnavailable(
                 f"etcd's index went back from {index} to {self.index}: it lost its data; reading it again"
@@ -95,7 +95,7 @@ _decoder = msgspec.json.Decoder(Reply)
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """Connections to one server, with the credentials as they were when it was chosen."""
+    """Connections to one server, with the credentials of when it was chosen."""
 
     endpoint: EtcdServer
     pool: urllib3.HTTPConnectionPool
@@ -103,7 +103,7 @@ class _Server:
     timeout: float
 
     def ask(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
-        """One request; etcd's reply, or an error of ours for anything else."""
+        """Send one request; returns etcd's reply or raises one of our errors."""
         body, headers, response = None, self.headers, None
         if value is not None:
             headers = headers | {"Content-Type": "application/x-www-form-urlencoded"}
@@ -147,23 +147,23 @@ class _Server:
 
 
 class V2Connection(Failover[_Server]):
-    """The servers of the settings as one, and a few threads for requests to them."""
+    """The configured servers as one, with a few threads for requests to them."""
 
     def __init__(self, settings: EtcdSettings) -> None:
         super().__init__(settings)
         self._threads = ThreadPoolExecutor(IN_FLIGHT + _POLLS, "etcd-v2")
 
     def get(self, path: str, **params: str) -> Reply:
-        """Read; each server is tried once."""
+        """Read, trying each server once."""
         return try_each(len(self.endpoints), lambda: self.request("GET", path, None, **params))
 
     def request(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
-        """One request about a key or directory; a write that failed may have been carried out.
+        """Send one request about a key or directory; a failed write may have been executed.
 
-        Without a node where a long poll (``wait``) saw no event within the timeout.
+        The reply has no node if a long poll (``wait``) saw no event within the timeout.
 
         :raises EtcdUnavailable: no usable response; the next request goes to the next server.
-        :raises EtcdUnauthenticated: not with the password as it is in its file now, either.
+        :raises EtcdUnauthenticated: rejected, even with the password as now in its file.
         """
         return self._send(method, "/v2/keys" + quote(path, safe="/"), params, value)
 
@@ -179,16 +179,16 @@ class V2Connection(Failover[_Server]):
             raise closed_error() from None
 
     def done(self, future: Future[_R]) -> bool:
-        """Whether it is done, after a tenth of a second at most; EtcdUnavailable when closed meanwhile."""
+        """Whether it is done, after at most a tenth of a second; EtcdUnavailable if closed meanwhile."""
         wait((future,), _TICK)
         if future.cancelled() or (self._closed and not future.done()):
             raise closed_error()
         return future.done()
 
     def together(self, work: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
-        """The results of ``work`` with each of ``things``, in order, `IN_FLIGHT` under way at once.
+        """The results of ``work`` for each of ``things``, in order, `IN_FLIGHT` of them concurrently.
 
-        Raises the first error, when nothing is under way any more.
+        Raises the first error once nothing is in flight any more.
         """
         window: deque[Future[_R]] = deque()
         try:
@@ -204,7 +204,7 @@ class V2Connection(Failover[_Server]):
                     self._first(window)
 
     def close(self) -> None:
-        """Whatever is under way fails as EtcdUnavailable for its caller, at once."""
+        """Close; whatever is in flight fails at once as EtcdUnavailable."""
         super().close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -217,7 +217,7 @@ class V2Connection(Failover[_Server]):
     def _connect(self, endpoint: EtcdServer) -> _Server:
         settings = self.settings
         verify, cert = settings.tls_files() if endpoint.tls else (True, None)
-        # As bytes: requests would encode text as Latin-1.
+        # As bytes, because requests would encode text as Latin-1.
         auth = (settings.user.encode(), settings.password().encode()) if settings.user is not None else None
         request = requests.Request("GET", str(endpoint), auth=auth).prepare()
         adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
@@ -234,7 +234,7 @@ class V2Connection(Failover[_Server]):
             except EtcdUnauthenticated:
                 if renewed:
                     raise
-                # Rejected before it was carried out, so it may be sent again.
+                # It was rejected before execution, so it may be resent.
                 renewed = True
                 self.leave(server, turn=0)
             except EtcdUnavailable:

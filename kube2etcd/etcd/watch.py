@@ -1,8 +1,8 @@
 """A watch on a range of keys: complete and in order, or ended by an error that says why.
 
-etcd3's own watcher loses watches silently and spins while etcd is away, so this uses the stream itself.
-It does not resume: the consumer knows the last revision that it handled.  A silent server is asked for
-progress, and the stream ends as EtcdUnavailable when it does not answer.
+etcd3's own watcher loses watches silently and spins while etcd is away, so this uses the stream directly.
+It does not resume, since the consumer knows the last revision it handled.  A silent server is asked for
+progress, and the stream ends as EtcdUnavailable if it does not answer.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from kube2etcd.etcd.client import RPC_ERRORS, EtcdConnection, is_stale_token
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 
-# Seconds between looks at the stream.
+# Seconds between checks of the stream.
 _TICK = 0.1
 
 
 class _Stream:
-    """A stream, and a thread that ends it when it is to stop and when the server is silent."""
+    """A stream, with a thread that ends it on ``stop`` or when the server is silent."""
 
     def __init__(self, connection: EtcdConnection, create: Message, stop: threading.Event) -> None:
         self._connection, self._stop = connection, stop
         self._closed = self._silent = False
-        # When the consumer began to wait; infinite while it works, which is no silence of the server.
+        # When the consumer began to wait; infinite while it is busy, since the server is not silent then.
         self._waits_since = self._opened = time.monotonic()
         self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._requests.put(create)
@@ -43,7 +43,7 @@ class _Stream:
         threading.Thread(target=self._guard, name="etcd-watch", daemon=True).start()
 
     def __iter__(self) -> Iterator[Message]:
-        """The server's answers until it is to stop."""
+        """The server's responses, until ``stop`` is set."""
         where = f"etcd at {self._channel.endpoint}"
         try:
             for answer in self._call:
@@ -60,16 +60,16 @@ class _Stream:
             raise EtcdUnavailable(f"{where} ended the watch: watch again")
 
     def renew(self) -> bool:
-        """Get a new token in place of the stale one that the stream was opened with."""
+        """Replace the stale token with which the stream was opened."""
         return self._connection.renew(self._channel, self._token)
 
     def close(self) -> None:
-        """End the stream, and its thread soon after."""
+        """End the stream; its thread ends soon after."""
         self._closed = True
         self._call.cancel()
 
     def _guard(self) -> None:
-        asked = self._opened  # creating the watch is a request as well
+        asked = self._opened  # creating the watch is a request too
         try:
             while not self._stop.wait(_TICK) and not self._closed:
                 now, since = time.monotonic(), self._waits_since
@@ -91,14 +91,14 @@ def watch(
 ) -> Iterator[WatchBatch]:
     """Every change of the keys under ``prefix`` from ``start_revision`` on.
 
-    The first batch has no events: the watch is established.  Ends within 0.2 s of ``stop``, but not while
-    it connects.
+    The first batch has no events: the watch is established.  Ends within 0.2 s of ``stop``, except while
+    connecting.
     """
     create = rpc.WatchRequest()
     create.create_request.key = prefix
     create.create_request.range_end = successor(prefix)
-    # A revision early, filtered out below: since 3.5.8 etcd reports no progress for a watch that begins in
-    # the future, as the revision after the last known one does.
+    # Starts one revision early, filtered out below: since 3.5.8 etcd reports no progress for a watch that
+    # begins in the future, as at the revision after the last known one.
     create.create_request.start_revision = max(1, start_revision - 1)
     create.create_request.progress_notify = True
     renewed = False
@@ -121,7 +121,7 @@ def watch(
 
 
 def _batch(answer: Message, start_revision: int) -> WatchBatch | None:
-    """The batch in an answer, if any."""
+    """The batch in a response, if any."""
     revision: int = answer.header.revision
     if answer.compact_revision:
         raise EtcdCompacted(
@@ -130,14 +130,14 @@ def _batch(answer: Message, start_revision: int) -> WatchBatch | None:
         )
     if answer.created:
         if revision < start_revision - 1:
-            # etcd would wait in silence until it gets there.
+            # etcd would wait silently until it reaches that revision.
             raise EtcdCompacted(
                 f"etcd's revision went back from {start_revision - 1} to {revision}, its data is lost: read"
                 " a new snapshot"
             )
         return WatchBatch(start_revision - 1)
     if answer.watch_id < 0:
-        # The progress that we asked for.  Its revision promises nothing: before 3.4.25 and 3.5.8 it may run
+        # The progress that we requested.  Its revision is unreliable: before 3.4.25 and 3.5.8 it may run
         # ahead of events still to come.
         return None
     last = answer.events[-1].kv.mod_revision if answer.events else revision
@@ -148,5 +148,5 @@ def _batch(answer: Message, start_revision: int) -> WatchBatch | None:
         for event in answer.events
         if event.kv.mod_revision >= start_revision
     )
-    # An answer never ends within a revision, but its header may be ahead of its events.
+    # A response never ends within a revision, but its header may be ahead of its events.
     return WatchBatch(last, events)

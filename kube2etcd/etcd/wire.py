@@ -1,9 +1,9 @@
-"""The part of etcd's v3 API that we and etcd3's constructor use, as message classes and stubs made at import.
+"""The part of etcd's v3 API that we and etcd3's constructor use: message classes and stubs made at import.
 
-Today's protobuf refuses to load the generated code of the released etcd3.  The wire knows only field
-numbers, field types and method paths; they stand below, and ``install()`` hands the result to etcd3 in
-place of its own module.  This serves every protobuf since 4.25, and a descriptor pool of its own keeps it
-apart from other packages that register etcd's messages.
+Current protobuf refuses to load the generated code of the released etcd3.  The wire format needs only field
+numbers, field types and method paths; the tables below have them, and ``install()`` gives etcd3 the result in
+place of its own module.  This works with every protobuf since 4.25, and a separate descriptor pool avoids
+clashes with other packages that register etcd's messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from google.protobuf.internal import enum_type_wrapper
 # Messages are made at run time, so no type checker can know their fields.
 Message = Any
 
-# Messages and enums may be called anything; the service names are on the wire.
+# Names of messages and enums are arbitrary; service names are on the wire.
 _PACKAGE = "etcdserverpb"
 
 # Name: NAME=number ...
@@ -107,7 +107,7 @@ _FIELD = re.compile(r"(?P<number>\d+):(?P<repeated>\*?)(?P<kind>[\w.]+)(@(?P<uni
 
 
 def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
-    """The lines of a table: a name, and its ``left=right`` words in order."""
+    """The lines of a table: a name, and its ``left=right`` pairs in order."""
     for line in table.strip().replace("\n ", " ").splitlines():
         name, _, words = line.partition(":")
         pairs = [word.partition("=") for word in words.split()]
@@ -115,7 +115,7 @@ def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
 
 
 def _file() -> bytes:
-    """The tables as protobuf's own description of a file, serialised."""
+    """The tables as a serialized protobuf FileDescriptorProto."""
     enums = {
         name: {
             "name": name.rpartition(".")[2],
@@ -158,7 +158,7 @@ def _file() -> bytes:
 
 
 def _stub(service: str, methods: list[tuple[str, str]], messages: dict[str, Message]) -> type:
-    """A class as generated code has it: built from a channel, one callable a method."""
+    """A stub class like those of generated code: built from a channel, with a callable per method."""
 
     def init(self: Any, channel: Any) -> None:
         for method, right in methods:
@@ -176,7 +176,7 @@ def _stub(service: str, methods: list[tuple[str, str]], messages: dict[str, Mess
 
 
 def _build() -> ModuleType:
-    """A module object with every name that etcd3 looks for in its generated module."""
+    """A module object with every name that etcd3 expects in its generated module."""
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(_file())
     messages: dict[str, Message] = {
@@ -195,14 +195,14 @@ def _build() -> ModuleType:
     return module
 
 
-# What the rest of the package uses: ``rpc.RangeRequest``, ``rpc.KVStub`` and so on.
+# For the rest of the package: ``rpc.RangeRequest``, ``rpc.KVStub`` and so on.
 rpc: Any = _build()
 
 
 def install() -> None:
-    """Let ``import etcd3`` find this module's messages instead of its generated ones.
+    """Make ``import etcd3`` use this module's messages instead of its generated ones.
 
-    Called before the first import of etcd3; when etcd3 is already loaded (someone made its own
-    module work) it is left alone.
+    Call it before the first import of etcd3; if etcd3 is already loaded (somebody made its own module work),
+    it is left alone.
     """
     sys.modules.setdefault("etcd3.etcdrpc", rpc)

@@ -211,7 +211,7 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
             EtcdRefused("denied"),
             "--leader-elect needs an etcd user that may read and write /kube2etcd/leader",
         ),
-        (EtcdUnavailable("away"), "who leads cannot be found out: away"),
+        (EtcdUnavailable("away"), "the leader cannot be determined: away"),
         (ZeroDivisionError("odd"), "the election failed: odd"),
     ],
 )
