@@ -97,7 +97,8 @@ class Target:
         if event.watch != self.watch:
             return
         if isinstance(event, EtcdChanged):
-            self.damaged |= self.mirror.take(event.batch)
+            if not self.mirror.lost:  # else the next full read finds the changes
+                self.damaged |= self.mirror.take(event.batch)
             return
         self._metrics.etcd_watches_lost.inc()
         if not self.mirror.lost:

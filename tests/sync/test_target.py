@@ -207,6 +207,17 @@ def test_a_failing_etcd_is_filled_later(clock: Clock) -> None:
     world.turn().assert_equal()
 
 
+def test_events_before_the_next_reading_are_left_to_it(clock: Clock) -> None:
+    """etcd fails while it is filled, and somebody deletes what it has got."""
+    world = World(clock, Entries(fail_after=1)).listed(*crowd())
+    world.turn(*(world.etcd.by_hand(key, None) for key in list(world.etcd.entries)))
+    assert not world.ready
+    world.etcd.trouble = None
+    clock.now += 10
+    world.turn().assert_equal()
+    assert world.metric("kube2etcd_repairs_total 0")
+
+
 class Standby(World):
     def __init__(self, clock: Clock, etcd: Entries) -> None:
         self.why = "standing by: another one writes to etcd"
