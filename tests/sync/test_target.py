@@ -11,7 +11,7 @@ from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.kube.objects import Event, Metadata, Service
 from kube2etcd.sync.events import Changed, EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
-from kube2etcd.sync.listings import AT_ONCE
+from kube2etcd.sync.listings import BATCH
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, OTHERWISE, PATIENCE, REFUSED_RETRY
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.names import Name
@@ -149,7 +149,7 @@ class Everything(set[bytes]):
 
 
 OLD = b"/skydns/local/cluster/svc/shop/old"
-CROWD = 2 * AT_ONCE + 10
+CROWD = 2 * BATCH + 10
 
 
 def crowd() -> list[Service]:
