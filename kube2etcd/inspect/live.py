@@ -127,7 +127,7 @@ def look(reconciler: Reconciler, timeout: float) -> View:
 
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
-    publisher, unlike = reconciler.publisher, reconciler.target.mirror.unlike
+    publisher, mirror = reconciler.publisher, reconciler.target.mirror
 
     def ask(question: Callable[[], _T]) -> _T:
         return reconciler.parts.queue.ask(question, timeout)
@@ -146,7 +146,7 @@ def look(reconciler: Reconciler, timeout: float) -> View:
 
     for one in _in_parts(ask, rows_of, units, UNITS):
         add(one.record, str(one.unit), states.get(one.record.name, ""))
-    held = ask(lambda: {key: unlike.get(key) for key in reconciler.held.keys})
+    held = ask(lambda: {key: mirror.get(key) for key in reconciler.held.keys})
     for key, value in held.items():
         if value is not None and (name := publisher.layout.name(key)) is not None:
             add(record_of(name, value), "", "held")

@@ -16,6 +16,7 @@ from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
 from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
+from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
 from tests.sync.loop import LISTED, OTHERS, WEB, Clock, World
 
@@ -96,6 +97,13 @@ def hold(bridge: World) -> None:
     bridge.turn(Listed("services", []))
 
 
+def hold_what_is_no_name(bridge: World) -> None:
+    key = b"/skydns/local/cluster/svc/no..name/H"
+    stale = bridge.etcd.by_hand(key, encode(Message(owner="kube2etcd")))
+    bridge.turn(stale, Listed("services", []))
+    assert key in bridge.loop.held.keys
+
+
 def refuse(bridge: World) -> None:
     """Let etcd refuse the keys of a Service."""
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
@@ -131,8 +139,13 @@ def stand_by(bridge: World) -> None:
 
 @pytest.mark.parametrize(
     ("happen", "sorts", "state"),
-    [(refuse, {"refused"}, "refused"), (hold, {"held"}, "held"), (miss, set(), "missing")],
-    ids=["refused", "held", "missing"],
+    [
+        (refuse, {"refused"}, "refused"),
+        (hold, {"held"}, "held"),
+        (hold_what_is_no_name, {"held"}, "held"),
+        (miss, set(), "missing"),
+    ],
+    ids=["refused", "held", "held beside a key that is no name", "missing"],
 )
 def test_the_state_of_a_record(
     bridge: World, happen: Callable[[World], None], sorts: set[str], state: str
