@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.etcd import Connection, KeyStore, open_store
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.external import Domain
 from kube2etcd.inspect.docker_flags import ClientDns
-from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import HostPort, Settings, vm_zone, zone_faults
@@ -27,7 +23,6 @@ from skydns_compat.layout import Layout
 from skydns_compat.names import REVERSE, Address, Name
 
 if TYPE_CHECKING:
-    from kube2etcd.etcd.election import Election
     from kube2etcd.inspect.readers import Reader
     from skydns_compat.skydns import ServerSettings
 
@@ -202,29 +197,6 @@ def client(settings: Settings) -> ClientDns:
     return ClientDns(settings.dns_server_ip, settings.domain, asking.namespace, asking.ndots)
 
 
-def etcd(settings: Settings) -> EtcdSettings:
-    """Connection settings for etcd."""
-    given = settings.etcd
-    return EtcdSettings(
-        servers=given.servers,
-        cafile=_path(given.cafile),
-        certfile=_path(given.cert),
-        keyfile=_path(given.key),
-        user=given.user,
-        password_file=_path(given.password_file),
-    )
-
-
-def open_etcd(settings: Settings, election: Election | None = None) -> tuple[Connection, KeyStore]:
-    """etcd's keys, by the API that the settings name; connects when first used."""
-    return open_store(etcd(settings), settings.etcd.api, etcd_prefix(settings), election)
-
-
-def etcd_prefix(settings: Settings) -> bytes:
-    """Prefix of the keys to read: all of ours, so that keys of a former zone are found too."""
-    return settings.etcd.prefix.encode() + b"/"
-
-
 def election_key(settings: Settings) -> bytes:
     """The key of the election: who holds it writes the keys of this prefix and owner.
 
@@ -233,12 +205,6 @@ def election_key(settings: Settings) -> bytes:
     if settings.etcd.prefix == ELECTIONS:
         raise SettingsError(f"--leader-elect keeps its key below {ELECTIONS}; take another --etcd-prefix")
     return f"{ELECTIONS}/leader{settings.etcd.prefix}/{settings.owner_id}".encode()
-
-
-def cluster(settings: Settings) -> ClusterSettings:
-    """Connection settings for the API server."""
-    given = settings.cluster
-    return ClusterSettings(_path(given.kubeconfig), given.context, given.kube_master_url)
 
 
 def corefile(settings: Settings) -> CorefileSettings:
@@ -275,7 +241,3 @@ def corefile(settings: Settings) -> CorefileSettings:
 
 def _listen(address: HostPort | None) -> str:
     return str(address) if address is not None else ""
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text is not None else None

@@ -13,10 +13,10 @@ from msgspec import structs
 
 from kube2etcd.app import build
 from kube2etcd.app.process import signals
-from kube2etcd.errors import ApiError, ApiNotFound, PlanChanged
-from kube2etcd.etcd import changes
+from kube2etcd.errors import PlanChanged
+from kube2etcd.etcd import changes, open_store
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.objects import Kind
+from kube2etcd.kube.objects import Failing
 from kube2etcd.kube.reflector import Reflector, stop_all
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.log import quiet
@@ -48,27 +48,13 @@ def silent(what: str, done: int = 0, total: int = 0) -> None:
     """Progress that is not shown."""
 
 
-class _Once(EventQueue):
-    """A queue for one pass: a failure ends it, unless the kind may be absent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.error: ApiError | None = None
-
-    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        """A reflector cannot list or watch."""
-        if not (kind.optional and isinstance(error, ApiNotFound)):
-            self.error = error
-        super().failing(kind, since, error)
-
-
 class _Cluster:
     """The objects of the cluster, and what they want published."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
-        self.queue, self._progress = _Once(), progress
-        self._api = ApiConnection(build.cluster(settings))
-        self._reflectors = [Reflector(kind, self._api, self.queue) for kind in build.kinds(settings)]
+        self.queue, self._progress = EventQueue(), progress
+        self._api = ApiConnection(settings.cluster)
+        self._reflectors = [Reflector(kind, self._api, self.queue.deliver) for kind in build.kinds(settings)]
         self._stored: list[Stored] = []
         if settings.webhook.inside:
             # Imported only where it is wanted.
@@ -120,10 +106,9 @@ class _Cluster:
         return self._refresh()
 
     def _take_in(self, timeout: float = 0.2, *, fail: bool = True) -> None:
-        events = self.queue.drain(timeout)
-        if fail and self.queue.error is not None:
-            raise self.queue.error
-        for event in events:
+        for event in self.queue.drain(timeout):
+            if fail and isinstance(event, Failing) and event.error is not None and not event.absent:
+                raise event.error
             if not isinstance(event, EtcdChanged | EtcdLost):
                 self.listings.apply(event)
 
@@ -160,7 +145,7 @@ def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publis
 @contextlib.contextmanager
 def reading(settings: Settings) -> Iterator[Callable[[], changes.Snapshot]]:
     """A way to read etcd, and none to write it."""
-    connection, store = build.open_etcd(settings)
+    connection, store = open_store(settings.etcd)
     with connection:
         yield store.snapshot
 
@@ -222,7 +207,7 @@ def resync(
 
     :raises PlanChanged: the difference is another one.
     """
-    connection, store = build.open_etcd(settings)
+    connection, store = open_store(settings.etcd)
     with quiet(*_QUIET), connection, _Cluster(settings, progress) as cluster:
         publisher, listings = cluster.listed(), cluster.listings
         progress("reading etcd")

@@ -15,11 +15,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from msgspec import structs
-
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.app.process import impatient, signals
+from kube2etcd.etcd import open_store
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
 from kube2etcd.http.server import ProbeServer
@@ -53,12 +52,12 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     """
     stop = stop or threading.Event()
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
-    api = ApiConnection(build.cluster(settings))
+    api = ApiConnection(settings.cluster)
     election = _election(settings, queue)
-    connection, store = build.open_etcd(settings, election)
+    connection, store = open_store(settings.etcd, election)
     follower = EtcdFollower(store, queue)
     recorder = EventRecorder(api) if settings.events else None
-    reflectors = [Reflector(kind, api, queue, known=objects.known) for kind in build.kinds(settings)]
+    reflectors = [Reflector(kind, api, queue.deliver, known=objects.known) for kind in build.kinds(settings)]
     metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
     within = contextlib.ExitStack()
     corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
@@ -156,7 +155,5 @@ def _election(settings: Settings, queue: EventQueue) -> Election | None:
         return None
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     # A server that is silent must not cost the lease: there is time for two attempts.
-    patient = structs.replace(build.etcd(settings), timeout=LEASE / 3)
-    return Election(
-        EtcdConnection(patient), build.election_key(settings), name, changed=lambda: queue.put(Wake())
-    )
+    connection = EtcdConnection(settings.etcd, LEASE / 3)
+    return Election(connection, build.election_key(settings), name, changed=lambda: queue.put(Wake()))

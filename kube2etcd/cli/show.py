@@ -346,12 +346,9 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     from kube2etcd.inspect import check
 
     webhook, objects = settings.webhook, settings.webhook.state_objects
-    yield from check.cluster(
-        build.cluster(settings), build.kinds(settings), objects if webhook.inside else None
-    )
+    yield from check.cluster(settings.cluster, build.kinds(settings), objects if webhook.inside else None)
     yield from check.etcd(
-        build.etcd(settings),
-        settings.etcd.api,
+        settings.etcd,
         build.layout(settings),
         build.zone_names(settings),
         webhook.state_prefix if webhook.inside and objects is None else None,

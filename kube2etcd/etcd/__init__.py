@@ -12,22 +12,21 @@ from kube2etcd.etcd.changes import KeyStore as KeyStore
 if TYPE_CHECKING:
     from kube2etcd.etcd.client import EtcdConnection
     from kube2etcd.etcd.election import Election
-    from kube2etcd.etcd.servers import EtcdSettings
     from kube2etcd.etcd.v2_client import V2Connection
+    from kube2etcd.settings import Etcd
 
 Connection: TypeAlias = "EtcdConnection | V2Connection"
 
 
-def open_store(
-    settings: EtcdSettings, api: str, prefix: bytes, election: Election | None = None
-) -> tuple[Connection, KeyStore]:
-    """The keys under ``prefix``, and the connection, which the caller closes.
+def open_store(settings: Etcd, election: Election | None = None) -> tuple[Connection, KeyStore]:
+    """The keys below the prefix, those of former zones too, and the connection, which the caller closes.
 
-    ``api`` is ``v2`` or ``v3``; only v3 takes an ``election``.  Connects on first use.
+    Only API v3 takes an ``election``.  Connects on first use.
 
     :raises SettingsError: the TLS files cannot be used.
     """
-    if api == "v2":
+    prefix = settings.prefix.encode() + b"/"
+    if settings.api == "v2":
         from kube2etcd.etcd.v2 import V2Store
         from kube2etcd.etcd.v2_client import V2Connection
 

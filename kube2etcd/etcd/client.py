@@ -7,6 +7,7 @@ errors named for what the caller can do.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -23,8 +24,9 @@ from kube2etcd.errors import (
     EtcdUnavailable,
 )
 from kube2etcd.etcd import wire
-from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, Failover, closed_error, try_each
+from kube2etcd.etcd.servers import EtcdServer, Failover, closed_error, password, tls_files, try_each
 from kube2etcd.etcd.wire import Message, rpc
+from kube2etcd.settings import Etcd
 
 wire.install()  # before the first import of etcd3
 
@@ -64,20 +66,20 @@ _ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
 class Channel:
     """A channel to one server, with our token for it."""
 
-    def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
+    def __init__(self, endpoint: EtcdServer, settings: Etcd, timeout: float) -> None:
         """Read the TLS files (OSError, ValueError); sends nothing yet."""
         self.endpoint = endpoint
         self.token: Token = None
         tls: dict[str, str] = {}
         if endpoint.tls:
             # gRPC treats an empty file as none, and then trusts its built-in authorities.
-            tls["ca_cert"], pair = settings.tls_files()
+            tls["ca_cert"], pair = tls_files(settings)
             if pair is not None:
                 tls["cert_cert"], tls["cert_key"] = pair
         # etcd3 is given no user and password: it would fetch a token only once, in its constructor, and pass
         # it as call credentials, which gRPC refuses without TLS.
         self._client = etcd3.client(
-            host=endpoint.host, port=endpoint.port, timeout=settings.timeout, grpc_options=_OPTIONS, **tls
+            host=endpoint.host, port=endpoint.port, timeout=timeout, grpc_options=_OPTIONS, **tls
         )
         channel = self._client.channel
         stubs = (rpc.KVStub, rpc.WatchStub, rpc.LeaseStub, rpc.MaintenanceStub, rpc.AuthStub)
@@ -143,16 +145,16 @@ class EtcdConnection(Failover[Channel]):
     _last: Channel | None = None
     """The newest channel, which may still be logging in."""
 
-    def call(self, method: str, request: Message) -> Message:
-        """Send an idempotent request, at most once to each server; returns the response."""
-        return try_each(len(self.endpoints), lambda: self.start(method, request).result())
+    def call(self, method: str, request: Message, until: float = math.inf) -> Message:
+        """Send an idempotent request, once to each server at most, to none after ``until``; its response."""
+        return try_each(len(self.endpoints), lambda: self.start(method, request).result(), until)
 
     def start(self, method: str, request: Message) -> Pending:
         """Send a request without waiting for the response."""
         channel = self._current or self.current()
         token = channel.token
         try:
-            future = channel.start(method, request, self.settings.timeout)
+            future = channel.start(method, request, self.timeout)
         except ValueError as error:  # another thread has just closed this channel
             raise self.failed(channel, method, error) from error
         return Pending(self, method, request, channel, token, future)
@@ -206,7 +208,7 @@ class EtcdConnection(Failover[Channel]):
         return found
 
     def _connect(self, endpoint: EtcdServer) -> Channel:
-        channel = self._last = Channel(endpoint, self.settings)
+        channel = self._last = Channel(endpoint, self.settings, self.timeout)
         try:
             if self._closed:  # meanwhile, so `close` did not see this channel
                 raise closed_error()
@@ -222,7 +224,7 @@ class EtcdConnection(Failover[Channel]):
         """Log in; False when etcd wants no user."""
         settings = self.settings
         try:
-            channel.log_in(settings.user or "", settings.password(), settings.timeout)
+            channel.log_in(settings.user or "", password(settings), self.timeout)
             return True
         except (grpc.RpcError, ValueError) as error:
             if "authentication is not enabled" not in _details(error):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -13,10 +15,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from kube2etcd.errors import EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable, SettingsError
+from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 2379
+#: Seconds for each request.
+TIMEOUT = 5.0
 
 _T = TypeVar("_T")
 _Conn = TypeVar("_Conn")
@@ -41,64 +46,54 @@ class EtcdServer(msgspec.Struct, frozen=True):
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
 
-class EtcdSettings(msgspec.Struct, frozen=True):
-    """How to reach etcd; `kube2etcd.settings` has checked URLs and combinations."""
-
-    servers: tuple[str, ...] = (f"http://127.0.0.1:{DEFAULT_PORT}",)
-    cafile: Path | None = None
-    certfile: Path | None = None
-    keyfile: Path | None = None
-    user: str | None = None
-    password_file: Path | None = None
-    timeout: float = 5.0
-    """Seconds for each request."""
-
-    def endpoints(self) -> tuple[EtcdServer, ...]:
-        """The servers in the given order; `SettingsError`: the TLS files cannot be used."""
-        found = tuple(map(EtcdServer.parse, self.servers))
-        if any(endpoint.tls for endpoint in found):
-            try:
-                self.tls_files()
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                given = filter(None, (self.cafile, self.certfile, self.keyfile))
-                names = ", ".join(map(str, given)) or "the system's CA file"
-                raise SettingsError(f"the TLS files for etcd cannot be used ({names}): {error}") from error
-        return found
-
-    def tls_files(self) -> tuple[str, tuple[str, str] | None]:
-        """The CA bundle, given or the system's, and our certificate with its key, after a trial load.
-
-        :raises OSError: one is unreadable, empty or invalid (ssl.SSLError), or they do not match.
-        :raises SettingsError: no CA is given, and the system has none.
-        """
-        authority = self.cafile or ssl.get_default_verify_paths().cafile
-        if authority is None:
-            raise SettingsError("an etcd server is https and the system has no CA file: give the CA file")
-        context = ssl.create_default_context(cafile=str(authority))
-        if self.certfile is None or self.keyfile is None:
-            return str(authority), None
-        # With the callback, an encrypted key is an error instead of a prompt.
-        context.load_cert_chain(self.certfile, self.keyfile, password=lambda: "")
-        return str(authority), (str(self.certfile), str(self.keyfile))
-
-    def password(self) -> str:
-        """The password as now in its file; empty if there is no file.
-
-        :raises EtcdUnauthenticated: it cannot be read now; a secret may be mounted late or half-written.
-        """
-        if self.password_file is None:
-            return ""
-        file = f"the etcd password file {self.password_file}"
+def endpoints(settings: Etcd) -> tuple[EtcdServer, ...]:
+    """The servers in the given order; `SettingsError`: the TLS files cannot be used."""
+    found = tuple(map(EtcdServer.parse, settings.servers))
+    if any(endpoint.tls for endpoint in found):
         try:
-            # Editors and `echo` append a newline.
-            password = self.password_file.read_text("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise EtcdUnauthenticated(f"{file} is not UTF-8 text") from None
-        except OSError as error:
-            raise EtcdUnauthenticated(f"{file} cannot be read: {error.strerror}") from error
-        if not password:
-            raise EtcdUnauthenticated(f"{file} is empty")
-        return password
+            tls_files(settings)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            given = filter(None, (settings.cafile, settings.cert, settings.key))
+            names = ", ".join(given) or "the system's CA file"
+            raise SettingsError(f"the TLS files for etcd cannot be used ({names}): {error}") from error
+    return found
+
+
+def tls_files(settings: Etcd) -> tuple[str, tuple[str, str] | None]:
+    """The CA bundle, given or the system's, and our certificate with its key, after a trial load.
+
+    :raises OSError: one is unreadable, empty or invalid (ssl.SSLError), or they do not match.
+    :raises SettingsError: no CA is given, and the system has none.
+    """
+    authority = settings.cafile or ssl.get_default_verify_paths().cafile
+    if authority is None:
+        raise SettingsError("an etcd server is https and the system has no CA file: give the CA file")
+    context = ssl.create_default_context(cafile=authority)
+    if settings.cert is None or settings.key is None:
+        return authority, None
+    # With the callback, an encrypted key is an error instead of a prompt.
+    context.load_cert_chain(settings.cert, settings.key, password=lambda: "")
+    return authority, (settings.cert, settings.key)
+
+
+def password(settings: Etcd) -> str:
+    """The password as now in its file; empty if there is no file.
+
+    :raises EtcdUnauthenticated: it cannot be read now; a secret may be mounted late or half-written.
+    """
+    if settings.password_file is None:
+        return ""
+    file = f"the etcd password file {settings.password_file}"
+    try:
+        # Editors and `echo` append a newline.
+        password = Path(settings.password_file).read_text("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise EtcdUnauthenticated(f"{file} is not UTF-8 text") from None
+    except OSError as error:
+        raise EtcdUnauthenticated(f"{file} cannot be read: {error.strerror}") from error
+    if not password:
+        raise EtcdUnauthenticated(f"{file} is empty")
+    return password
 
 
 class Failover(Generic[_Conn]):
@@ -107,10 +102,13 @@ class Failover(Generic[_Conn]):
     Connects on first use.  Thread-safe.
     """
 
-    def __init__(self, settings: EtcdSettings) -> None:
-        """Read the TLS files (`SettingsError`); does not connect yet."""
-        self.settings = settings
-        self.endpoints = settings.endpoints()
+    def __init__(self, settings: Etcd, timeout: float = TIMEOUT) -> None:
+        """Read the TLS files (`SettingsError`); does not connect yet.
+
+        ``timeout``: seconds for each request.
+        """
+        self.settings, self.timeout = settings, timeout
+        self.endpoints = endpoints(settings)
         self._lock = threading.RLock()
         self._current: _Conn | None = None
         self._turn = 0
@@ -153,10 +151,11 @@ class Failover(Generic[_Conn]):
         raise NotImplementedError
 
 
-def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
+def try_each(servers: int, attempt: Callable[[], _T], until: float = math.inf) -> _T:
     """Try an idempotent request once per server; a failure moves the connection to the next one.
 
-    Raises the last server's EtcdUnavailable, or at once any error that another server would not cure.
+    None is asked after ``until`` (`time.monotonic`).  Raises the last server's EtcdUnavailable, or at once
+    any error that another server would not cure.
     """
     for _ in range(servers - 1):
         try:
@@ -164,6 +163,8 @@ def try_each(servers: int, attempt: Callable[[], _T]) -> _T:
         except (EtcdUnauthenticated, EtcdNoSpace):
             raise
         except EtcdUnavailable as error:
+            if time.monotonic() > until:
+                raise
             log.info("%s", error)
     return attempt()
 

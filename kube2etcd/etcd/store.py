@@ -9,9 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
 
 import msgspec
-from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd import watch
@@ -30,8 +30,9 @@ from kube2etcd.etcd.changes import (
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
 from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, successor, walk
-from kube2etcd.etcd.servers import EtcdSettings, try_each
+from kube2etcd.etcd.servers import try_each
 from kube2etcd.etcd.wire import Message, rpc
+from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class EtcdStore(KeyStore):
         self._max_txn_ops = max_txn_ops
         self._in_flight = in_flight
         self._election = election
-        self._patience = Patience(page, 2, connection.settings.timeout)
+        self._patience = Patience(page, 2, connection.timeout)
         self._splits = Splits(page)
         # The highest revision seen; the response to a later request cannot be below it.
         self._seen = 0
@@ -270,12 +271,12 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
     return request
 
 
-def health(settings: EtcdSettings, server: str) -> ServerHealth:
+def health(settings: Etcd, server: str) -> ServerHealth:
     """Ask this one of the servers.
 
     :raises EtcdError: it cannot be reached, or does not accept us.
     """
-    with EtcdConnection(structs.replace(settings, servers=(server,))) as connection:
+    with EtcdConnection(replace(settings, servers=(server,))) as connection:
         answer = connection.call("Status", rpc.StatusRequest())
     # The status has the alarms too; requesting them would need a quorum and permissions.
     alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}

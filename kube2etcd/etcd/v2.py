@@ -16,8 +16,7 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from msgspec import structs
+from dataclasses import replace
 
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
@@ -32,8 +31,8 @@ from kube2etcd.etcd.changes import (
     WatchBatch,
     WatchEvent,
 )
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2_client import COMPARE_FAILED, NOT_FOUND, Node, Reply, V2Connection
+from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
 
@@ -340,11 +339,11 @@ class V2Store(KeyStore):
         return reply
 
 
-def health(settings: EtcdSettings, server: str) -> ServerHealth:
+def health(settings: Etcd, server: str) -> ServerHealth:
     """Ask this one of the servers; the v2 API has neither sizes nor alarms.
 
     :raises EtcdError: it cannot be reached, does not accept us, or has no leader.
     """
-    with V2Connection(structs.replace(settings, servers=(server,))) as connection:
+    with V2Connection(replace(settings, servers=(server,))) as connection:
         connection.get("/", quorum="true")
         return ServerHealth(connection.version(), 0, 0, True)

@@ -20,7 +20,16 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
-from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, Failover, closed_error, try_each
+from kube2etcd.etcd.servers import (
+    TIMEOUT,
+    EtcdServer,
+    Failover,
+    closed_error,
+    password,
+    tls_files,
+    try_each,
+)
+from kube2etcd.settings import Etcd
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -149,8 +158,8 @@ class _Server:
 class V2Connection(Failover[_Server]):
     """The configured servers as one, with a few threads for requests to them."""
 
-    def __init__(self, settings: EtcdSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Etcd, timeout: float = TIMEOUT) -> None:
+        super().__init__(settings, timeout)
         self._threads = ThreadPoolExecutor(IN_FLIGHT + _POLLS, "etcd-v2")
 
     def get(self, path: str, **params: str) -> Reply:
@@ -216,14 +225,14 @@ class V2Connection(Failover[_Server]):
 
     def _connect(self, endpoint: EtcdServer) -> _Server:
         settings = self.settings
-        verify, cert = settings.tls_files() if endpoint.tls else (True, None)
+        verify, cert = tls_files(settings) if endpoint.tls else (True, None)
         # As bytes, because requests would encode text as Latin-1.
-        auth = (settings.user.encode(), settings.password().encode()) if settings.user is not None else None
+        auth = (settings.user.encode(), password(settings).encode()) if settings.user is not None else None
         request = requests.Request("GET", str(endpoint), auth=auth).prepare()
         adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
         pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
         assert isinstance(pool, urllib3.HTTPConnectionPool)
-        return _Server(endpoint, pool, dict(request.headers), settings.timeout)
+        return _Server(endpoint, pool, dict(request.headers), self.timeout)
 
     def _send(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
         renewed = self.settings.user is None

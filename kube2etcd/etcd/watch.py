@@ -52,7 +52,7 @@ class _Stream:
                 self._waits_since = time.monotonic()
         except RPC_ERRORS as error:
             if self._silent:
-                timeout = self._connection.settings.timeout
+                timeout = self._connection.timeout
                 raise EtcdUnavailable(f"{where} is silent for {timeout:g} s (Watch): watch again") from None
             if not self._stop.is_set():
                 raise self._connection.failed(self._channel, "Watch", error) from error
@@ -73,7 +73,7 @@ class _Stream:
         try:
             while not self._stop.wait(_TICK) and not self._closed:
                 now, since = time.monotonic(), self._waits_since
-                if now - max(since, asked) <= self._connection.settings.timeout:
+                if now - max(since, asked) <= self._connection.timeout:
                     continue
                 if asked >= since:
                     self._silent = True

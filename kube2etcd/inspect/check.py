@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
 from kube2etcd.etcd import KeyStore, election, open_store, store, v2
 from kube2etcd.etcd.changes import ServerHealth
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS, Kind
+from kube2etcd.settings import Cluster, Etcd
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 from skydns_compat.names import REVERSE, Name
@@ -67,7 +66,7 @@ def corefile(path: str, ours: str) -> Finding:
     return Finding("Corefile", "note", f"{path} does not match these settings: {shown}{more}")
 
 
-def cluster(settings: ClusterSettings, kinds: tuple[Kind, ...], state: str | None) -> Iterator[Finding]:
+def cluster(settings: Cluster, kinds: tuple[Kind, ...], state: str | None) -> Iterator[Finding]:
     """The API server: the ``kinds``, and the webhook's state as objects in the namespace ``state``."""
     try:
         api = ApiConnection(settings)
@@ -159,18 +158,17 @@ def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
 
 
 def etcd(
-    settings: EtcdSettings,
-    api: str,
+    settings: Etcd,
     layout: Layout,
     zones: tuple[Name, ...],
     state: str | None = None,
     election_key: Callable[[], bytes] | None = None,
 ) -> Iterator[Finding]:
-    """etcd's servers by ``api`` (``v2`` or ``v3``), the keys of ``layout``, and others' in the ``zones``.
+    """etcd's servers, the keys of ``layout``, and others' in the ``zones``.
 
     Of v3 also the webhook's state below the prefix ``state``, and the bridges' ``election_key``.
     """
-    health = v2.health if api == "v2" else store.health
+    health = v2.health if settings.api == "v2" else store.health
     away = 0
     for server in settings.servers:
         try:
@@ -185,7 +183,7 @@ def etcd(
     if away == len(settings.servers):
         return  # whatever else is asked would only say so again
     prefix = f"{layout.prefix}/"
-    connection, keys = open_store(settings, api, prefix.encode())
+    connection, keys = open_store(settings)
 
     def may_write(key: str, text: str) -> _Said:
         keys.may_write(key.encode())

@@ -30,7 +30,7 @@ from urllib3.exceptions import (
 
 from kube2etcd import __version__
 from kube2etcd.errors import ApiError, ApiTooLarge, ApiTruncated, ApiUnavailable, SettingsError
-from kube2etcd.kube.credentials import Access, ClusterSettings, fingerprint, read_access
+from kube2etcd.kube.credentials import Access, fingerprint, read_access
 from kube2etcd.kube.failures import (
     ApiSilent,
     check_urls,
@@ -39,6 +39,7 @@ from kube2etcd.kube.failures import (
     public_url,
     refusal,
 )
+from kube2etcd.settings import Cluster
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP and TLS."""
@@ -246,7 +247,7 @@ class ApiConnection:
     everything and retries the request once.
     """
 
-    def __init__(self, settings: ClusterSettings) -> None:
+    def __init__(self, settings: Cluster) -> None:
         """Read the credentials; sends no request.
 
         :raises SettingsError: no cluster is named, or the credentials cannot be read.

@@ -22,8 +22,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
+from kube2etcd import atomic
 from kube2etcd.errors import ApiUnavailable, SettingsError
 from kube2etcd.kube.failures import one_line
+from kube2etcd.settings import Cluster
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Folder of a pod's token and the cluster's CA."""
@@ -36,17 +38,6 @@ EXEC_RETRY: Final = 10.0
 
 _SHOWN: Final = 8
 """Contexts named in a message; a kubeconfig may hold hundreds."""
-
-
-class ClusterSettings(msgspec.Struct, frozen=True):
-    """The API server and the identity to use."""
-
-    kubeconfig: Path | None = None
-    """Kubeconfig file; relative paths inside are relative to it."""
-    context: str | None = None
-    """A context of the kubeconfig; ``None`` takes the current one."""
-    master_url: str | None = None
-    """Without a kubeconfig: this server, anonymously.  With one: replaces only its server."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -94,13 +85,13 @@ class Access(msgspec.Struct, frozen=True):
         return context
 
 
-def read_access(settings: ClusterSettings) -> Access:
+def read_access(settings: Cluster) -> Access:
     """Find and read the credentials; raises `SettingsError`."""
     in_cluster = (SERVICE_ACCOUNT / "token").is_file() and (SERVICE_ACCOUNT / "ca.crt").is_file()
     if settings.kubeconfig is not None:
-        access = _read_kubeconfig(str(settings.kubeconfig), settings.context, "--kubeconfig")
-    elif settings.context is None and settings.master_url is not None:
-        return Access(host=settings.master_url.rstrip("/"))
+        access = _read_kubeconfig(settings.kubeconfig, settings.context, "--kubeconfig")
+    elif settings.context is None and settings.kube_master_url is not None:
+        return Access(host=settings.kube_master_url.rstrip("/"))
     elif settings.context is None and in_cluster:
         return _read_service_account()
     else:
@@ -108,8 +99,8 @@ def read_access(settings: ClusterSettings) -> Access:
         access = _read_kubeconfig(
             named or "~/.kube/config", settings.context, "KUBECONFIG" if named else "the default"
         )
-    if settings.master_url is not None:
-        access = structs.replace(access, host=settings.master_url.rstrip("/"))
+    if settings.kube_master_url is not None:
+        access = structs.replace(access, host=settings.kube_master_url.rstrip("/"))
     return access
 
 
@@ -224,15 +215,7 @@ def _authorization(loaded: SimpleNamespace) -> str:
 
 def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
     """A value that changes whenever one of the files does; a mounted secret changes its inode."""
-
-    def one(path: Path) -> object:
-        try:
-            stat = path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-    return tuple(one(path) for path in files)
+    return tuple(map(atomic.version, files))
 
 
 # -- why a kubeconfig is unusable; the package's own messages may quote a token

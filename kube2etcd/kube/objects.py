@@ -5,12 +5,13 @@ Fields cost memory per object: add only what records need.  `kube2etcd.kube.code
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
 from kube2etcd import external
+from kube2etcd.errors import ApiError
 
 TENANT_CLUSTER_IP: Final = "transparency.tenancy.x-k8s.io/clusterIP"
 """Annotation of VirtualCluster: the cluster IP of a tenant's Service in the super cluster."""
@@ -159,6 +160,42 @@ class Event(Struct, frozen=True, gc=False):
     name: str = ""
     resource_version: str = ""
     rejected: Rejected | None = None
+
+
+class Listed(Struct, frozen=True):
+    """A complete list of a kind: these are all objects there are."""
+
+    kind: str
+    objects: Sequence[ApiObject]
+    rejected: Sequence[Rejected] = ()
+
+
+class Changed(Struct, frozen=True):
+    """One object was added, modified or deleted."""
+
+    kind: str
+    event: Event
+
+
+class Failing(Struct, frozen=True):
+    """A kind cannot be listed or watched since ``since`` (clock seconds), that of the first failure.
+
+    ``absent``: the kind is optional and not installed.
+    """
+
+    kind: str
+    since: float
+    absent: bool = False
+    error: ApiError | None = None
+
+
+class Healthy(Struct, frozen=True):
+    """A watch is open, for the first time or after a failure."""
+
+    kind: str
+
+
+KindEvent: TypeAlias = Listed | Changed | Failing | Healthy
 
 
 class Kind(Struct, frozen=True, gc=False):

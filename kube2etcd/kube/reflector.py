@@ -1,4 +1,4 @@
-"""The Reflector: keeps a sink equal to one kind of object in the API server, by paginated lists and watches.
+"""The Reflector: delivers one kind of object from the API server, by paginated lists and watches.
 
 Each kind of hang has its own timeout: the server ends a watch by itself (``timeoutSeconds``), a
 connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one that goes silent into
@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from kube2etcd.backoff import Backoff
 from kube2etcd.errors import (
@@ -28,7 +28,7 @@ from kube2etcd.errors import (
 from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.codec import CHANGES, Page, decode_event, decode_list
 from kube2etcd.kube.failures import ApiSilent
-from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
+from kube2etcd.kube.objects import ApiObject, Changed, Event, Failing, Healthy, Kind, KindEvent, Listed
 
 PAGE_SIZE: Final = 500
 """Objects per page: usually about 2 MB of JSON, so a list never needs much memory at once."""
@@ -67,37 +67,20 @@ RETRY_AFTER_LIMIT: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
+Deliver = Callable[[KindEvent], None]
+"""Takes what happens to a kind; called from the reflector's thread, never after ``stop``."""
+
 Known = Callable[[str, list[ApiObject]], list[ApiObject]]
 """Replaces objects of a kind by equal ones already in the store, so that a list is not stored twice."""
 
 
-class Sink(Protocol):
-    """Where a Reflector delivers; called from the reflector's thread, never after ``stop``."""
-
-    def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
-        """A complete list: these are all objects of the kind."""
-        ...
-
-    def apply(self, kind: Kind, event: Event) -> None:
-        """An ADDED, MODIFIED or DELETED event."""
-        ...
-
-    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        """Called for each failure; ``since`` is when the first one happened (clock)."""
-        ...
-
-    def healthy(self, kind: Kind) -> None:
-        """A watch is open again."""
-        ...
-
-
 class _Health:
-    """Reports failures and recovery of a kind to the log and the sink."""
+    """Logs and delivers failures and recovery of a kind."""
 
-    def __init__(self, kind: Kind, sink: Sink, clock: Callable[[], float], rng: random.Random) -> None:
+    def __init__(self, kind: Kind, deliver: Deliver, clock: Callable[[], float], rng: random.Random) -> None:
         self.flapping = False
         """Watches end as soon as they open, so opening one is no sign of health."""
-        self._kind, self._sink, self._clock = kind, sink, clock
+        self._kind, self._deliver, self._clock = kind, deliver, clock
         self._backoff = Backoff(rng)
         self._unhealthy = True
         self._failing_since: float | None = None
@@ -111,7 +94,7 @@ class _Health:
             _log.info("%s: watching again after %.0f s", self._kind.name, self._clock() - self._failing_since)
         self._unhealthy, self._failing_since, self._logged = False, None, ""
         self.flapping = False
-        self._sink.healthy(self._kind)
+        self._deliver(Healthy(self._kind.name))
 
     def proven(self) -> None:
         """A watch lasted: reset the backoff."""
@@ -127,7 +110,7 @@ class _Health:
         if str(error) != self._logged:
             self._logged = str(error)
             _log.log(logging.INFO if absent else logging.WARNING, "%s: %s", self._kind.name, error)
-        self._sink.failing(self._kind, self._failing_since, error)
+        self._deliver(Failing(self._kind.name, self._failing_since, absent, error))
         if isinstance(error, ApiTooMany):
             return min(error.retry_after, RETRY_AFTER_LIMIT) + self._backoff.next()
         return OPTIONAL_RETRY if absent else self._backoff.next()
@@ -146,9 +129,9 @@ def stop_all(reflectors: Sequence[Reflector]) -> None:
 
 
 class Reflector:
-    """Lists and watches one kind, and delivers to a sink, until stopped.
+    """Lists and watches one kind, and delivers what happens, until stopped.
 
-    1. list, 2. ``replace``, 3. watch and ``apply``, 4. watch again from the last resourceVersion when a watch
+    1. list, 2. `Listed`, 3. watch and `Changed`, 4. watch again from the last resourceVersion when a watch
     ends, 5. back to 1 when that has expired (410 Gone) or on ``relist``.
     """
 
@@ -156,7 +139,7 @@ class Reflector:
         self,
         kind: Kind,
         connection: ApiConnection,
-        sink: Sink,
+        deliver: Deliver,
         *,
         known: Known = lambda kind, objects: objects,
         inactivity: float = INACTIVITY_TIMEOUT,
@@ -168,12 +151,12 @@ class Reflector:
         self.kind = kind
         self.bytes_read = 0
         """Bytes of lists and watches so far, decompressed."""
-        self._connection, self._sink, self._path = connection, sink, kind.path()
+        self._connection, self._deliver, self._path = connection, deliver, kind.path()
         self._known = known
         self._selectors = {"fieldSelector": kind.field_selector} if kind.field_selector else {}
         self._inactivity, self._connect_timeout = inactivity, connect_timeout
         self._clock, self._rng = clock, rng or random.Random()
-        self._health = _Health(kind, sink, clock, self._rng)
+        self._health = _Health(kind, deliver, clock, self._rng)
         self._version = ""
         """resourceVersion of the last delivery, to watch from; empty: list first."""
         self._progressed = True
@@ -239,7 +222,7 @@ class Reflector:
             except ApiError as error:
                 self._on_failure(error)
             except Exception as error:
-                # A bug here or in the sink.  A delivery may be lost, so everything is delivered again; the
+                # A bug.  A delivery may be lost, so everything is delivered again; the
                 # thread must not end unnoticed.
                 if self._stop.is_set():
                     break
@@ -266,7 +249,7 @@ class Reflector:
                 self._relist_reason = self._relist_reason or reason
             raise
         if not self._stop.is_set():
-            self._sink.replace(self.kind, whole.items, whole.rejected)
+            self._deliver(Listed(self.kind.name, whole.items, whole.rejected))
             self._version = whole.resource_version
 
     def _list_in_pages(self, size: int) -> Page:
@@ -357,7 +340,7 @@ class Reflector:
 
     def _on_event(self, event: Event) -> None:
         if event.type in CHANGES:
-            self._sink.apply(self.kind, event)
+            self._deliver(Changed(self.kind.name, event))
             self._progressed = True
         elif event.type != "BOOKMARK":
             if event.type not in self._unknown_types:

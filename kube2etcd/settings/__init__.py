@@ -11,6 +11,7 @@ from kube2etcd.settings.loading import zone_faults as zone_faults
 from kube2etcd.settings.model import SETTINGS as SETTINGS
 from kube2etcd.settings.model import TOPICS as TOPICS
 from kube2etcd.settings.model import ZONE_FIELDS as ZONE_FIELDS
+from kube2etcd.settings.model import Cluster as Cluster
 from kube2etcd.settings.model import Etcd as Etcd
 from kube2etcd.settings.model import ServiceZone as ServiceZone
 from kube2etcd.settings.model import Settings as Settings

@@ -11,45 +11,12 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.etcd.changes import WatchBatch
-from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
+from kube2etcd.kube.objects import Changed, KindEvent
 from kube2etcd.zones.base import Zone
 
 MAX_EVENTS: Final = 10_000
 """Limit of queued events, and of events handled in one turn; a large object takes a few kilobytes."""
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """A complete listing of a kind."""
-
-    kind: str
-    objects: Sequence[ApiObject]
-    rejected: Sequence[Rejected] = ()
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """One object was added, modified or deleted."""
-
-    kind: str
-    event: Event
-
-
-class Failing(msgspec.Struct, frozen=True):
-    """A kind cannot be listed or watched since ``since`` (clock seconds).
-
-    ``absent``: the kind is optional and not installed.
-    """
-
-    kind: str
-    since: float
-    absent: bool = False
-
-
-class Healthy(msgspec.Struct, frozen=True):
-    """A kind is watched again."""
-
-    kind: str
 
 
 class EtcdChanged(msgspec.Struct, frozen=True):
@@ -80,7 +47,7 @@ class Rezoned(msgspec.Struct, frozen=True):
     zones: Sequence[Zone]
 
 
-SyncEvent: TypeAlias = Listed | Changed | Failing | Healthy | EtcdChanged | EtcdLost | Wake | Rezoned
+SyncEvent: TypeAlias = KindEvent | EtcdChanged | EtcdLost | Wake | Rezoned
 
 
 _T = TypeVar("_T")
@@ -93,7 +60,7 @@ class _Question(msgspec.Struct, frozen=True):
 
 
 class EventQueue:
-    """The queue; it implements the reflectors' `kube2etcd.kube.reflector.Sink`."""
+    """What happened, in order of arrival."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -164,18 +131,6 @@ class EventQueue:
                 events.append(one)
         return events
 
-    def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
-        """A reflector's complete list."""
-        self.put(Listed(kind.name, objects, rejected))
-
-    def apply(self, kind: Kind, event: Event) -> None:
-        """A reflector's event; blocks while the queue is full, which stops reading the watch."""
-        self.put(Changed(kind.name, event), wait=True)
-
-    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        """A reflector cannot list or watch."""
-        self.put(Failing(kind.name, since, kind.optional and isinstance(error, ApiNotFound)))
-
-    def healthy(self, kind: Kind) -> None:
-        """A reflector watches."""
-        self.put(Healthy(kind.name))
+    def deliver(self, event: KindEvent) -> None:
+        """A reflector's event; a change waits while the queue is full, so that the watch is not read on."""
+        self.put(event, wait=isinstance(event, Changed))

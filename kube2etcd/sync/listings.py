@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from kube2etcd.kube.objects import Rejected
+from kube2etcd.kube.objects import Changed, Failing, Healthy, Listed, Rejected
 from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.claims import Former
-from kube2etcd.sync.events import Changed, Failing, Healthy, Listed, Rezoned, Wake
+from kube2etcd.sync.events import Rezoned, Wake
 from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from typing import Final
 import msgspec
 
 from kube2etcd.errors import EtcdError
+from kube2etcd.kube.objects import Changed
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.claims import Former
-from kube2etcd.sync.events import Changed, EtcdChanged, EtcdLost, EventQueue, SyncEvent
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
 from kube2etcd.sync.listings import LeftOut, Listings
 from kube2etcd.sync.plan import diff
 from kube2etcd.sync.publisher import Publisher

@@ -14,22 +14,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from msgspec import structs
-
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter, webhook_only
 from kube2etcd.app.process import impatient, signals
 from kube2etcd.errors import SettingsError
+from kube2etcd.etcd import open_store
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.external import managed
 from kube2etcd.http.server import ProbeServer
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.objects import DnsEndpoint, Event
+from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status, watched
 from kube2etcd.settings import HostPort, Settings
-from kube2etcd.sync.events import Changed, EventQueue, Listed, Rezoned
+from kube2etcd.sync.events import EventQueue, Rezoned
 from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
@@ -210,7 +209,7 @@ def serve(
         _warn_of_open_api(settings)
         reconciler = None
         if with_etcd:
-            connection, keys = build.open_etcd(settings)
+            connection, keys = open_store(settings.etcd)
             ending.enter_context(impatient(stop, connection))
             ending.callback(connection.close)
             follower = EtcdFollower(keys, queue)
@@ -261,7 +260,7 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
                 domains += store.load().domains
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
-            connection, keys = build.open_etcd(settings)
+            connection, keys = open_store(settings.etcd)
             with connection:
                 entries = keys.snapshot().entries.items()
                 ours = [Delete(key) for key, value in entries if owner_of(value) == owner(settings)]
@@ -292,12 +291,11 @@ def state_store(
     if webhook.state_objects is not None:
         with contextlib.ExitStack() as ending:
             if api is None:
-                api = ending.enter_context(contextlib.closing(ApiConnection(build.cluster(settings))))
+                api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
             yield ObjectsStore(api, webhook.state_objects)
     elif with_etcd:
         # A connection of its own: calls wait for it, with a shorter timeout than the loop's.
-        brief = structs.replace(build.etcd(settings), timeout=REQUEST)
-        with EtcdConnection(brief) as connection:
+        with EtcdConnection(settings.etcd, REQUEST) as connection:
             yield EtcdState(connection, webhook.state_prefix)
     else:
         yield FileStore(Path(webhook.state_file))

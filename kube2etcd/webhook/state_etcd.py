@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import structs
 
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdError
 from kube2etcd.etcd.changes import Change, Delete, Put
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.ranges import successor
@@ -72,7 +72,7 @@ class EtcdState:
 
     def load(self) -> State:
         """As `StateStore` says."""
-        head, state = self._read(time.monotonic() + self._connection.settings.timeout)
+        head, state = self._read(time.monotonic() + self._connection.timeout)
         self._generation, self._theirs = head.generation, None
         return state
 
@@ -109,7 +109,7 @@ class EtcdState:
         request = rpc.TxnRequest()
         operation = request.success.add().request_delete_range
         operation.key, operation.range_end = self._below, successor(self._below)
-        self._ask("Txn", request, time.monotonic() + self._connection.settings.timeout)
+        self._ask("Txn", request, time.monotonic() + self._connection.timeout)
         self._theirs = None
         self._forget()
 
@@ -231,19 +231,12 @@ class EtcdState:
         """
         if time.monotonic() > deadline:
             raise NotStored("etcd was too slow to store all of it: try again")
-        tries = len(self._connection.endpoints)
-        while True:
-            tries -= 1
-            try:
-                return self._connection.start(method, request).result()
-            except EtcdCompacted:
-                raise
-            except EtcdError as error:
-                passing = isinstance(error, EtcdUnavailable) and not isinstance(
-                    error, EtcdUnauthenticated | EtcdNoSpace
-                )
-                if not (passing and tries) or time.monotonic() > deadline:
-                    raise NotStored(str(error)) from error
+        try:
+            return self._connection.call(method, request, deadline)
+        except EtcdCompacted:
+            raise
+        except EtcdError as error:
+            raise NotStored(str(error)) from error
 
 
 def _batches(changes: Iterable[Change]) -> list[list[Change]]:

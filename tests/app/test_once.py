@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from kube2etcd.app import build, once
+from kube2etcd.app import once
 from kube2etcd.app.offline import from_files
 from kube2etcd.cli import main
 from kube2etcd.errors import PlanChanged
@@ -138,7 +138,7 @@ class FakeStore:
 @pytest.fixture
 def etcd(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     store = FakeStore({})
-    monkeypatch.setattr(build, "open_store", lambda *_: (store, store))
+    monkeypatch.setattr(once, "open_store", lambda *_: (store, store))
     return store
 
 

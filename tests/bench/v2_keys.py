@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import quote
 
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
+from kube2etcd.settings import Etcd as EtcdSettings
 from tests.bench.measure import Bench, Row, median
 from tests.stack.etcd_v2 import EtcdV2
 

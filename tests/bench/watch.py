@@ -13,8 +13,8 @@ import kubernetes.watch
 
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.codec import decode_event
-from kube2etcd.kube.credentials import ClusterSettings
 from kube2etcd.kube.objects import KINDS
+from kube2etcd.settings import Cluster
 from tests.bench.measure import Bench, Row, median
 
 EVENTS = 20_000
@@ -33,7 +33,7 @@ def stock(url: str, models: bool) -> int:
 
 def ours(url: str) -> int:
     """Our stream with its decoder; how many events it gave."""
-    connection = ApiConnection(ClusterSettings(master_url=url))
+    connection = ApiConnection(Cluster(kube_master_url=url))
     kind, count = KINDS["services"], 0
     with connection.stream(kind.path(), {"watch": "true"}, connect_timeout=10, read_timeout=10) as stream:
         for line in stream:

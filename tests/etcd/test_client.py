@@ -19,21 +19,22 @@ from kube2etcd.errors import (
 )
 from kube2etcd.etcd import client as module
 from kube2etcd.etcd.client import EtcdConnection, is_stale_token, meaning
-from kube2etcd.etcd.servers import EtcdServer, EtcdSettings
+from kube2etcd.etcd.servers import EtcdServer
 from kube2etcd.etcd.watch import watch
 from kube2etcd.etcd.wire import Message, rpc
+from kube2etcd.settings import Etcd as EtcdSettings
 
 
 def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a bridge that is stopped at this moment would wait for a silent server."""
-    connection = EtcdConnection(EtcdSettings(("http://127.0.0.1:1",), timeout=30))
+    connection = EtcdConnection(EtcdSettings(("http://127.0.0.1:1",)), timeout=30)
     made: list[Channel] = []
 
     class Channel(module.Channel):
         closed = False
 
-        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
-            super().__init__(endpoint, settings)
+        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings, timeout: float) -> None:
+            super().__init__(endpoint, settings, timeout)
             made.append(self)
             connection.close()
 
@@ -82,7 +83,7 @@ def two(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
     class Channel:
         token = None
 
-        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings) -> None:
+        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings, timeout: float) -> None:
             self.endpoint = endpoint
 
         def start(self, method: str, request: Message, timeout: float) -> Answer:

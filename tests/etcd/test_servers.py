@@ -8,8 +8,9 @@ import pytest
 
 from kube2etcd.errors import EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable, SettingsError
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.servers import EtcdServer, EtcdSettings, try_each
+from kube2etcd.etcd.servers import EtcdServer, endpoints, password, try_each
 from kube2etcd.etcd.v2_client import V2Connection
+from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.certificates import Authority
 
 HTTPS = ("https://127.0.0.1:1",)
@@ -32,17 +33,17 @@ def test_url(url: str, endpoint: EtcdServer) -> None:
 
 def test_tls_files_are_checked(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "one")
-    ca, pair, other = authority.ca_file, authority.issue("client"), authority.issue("other")
-    good = EtcdSettings(HTTPS, ca, pair.cert_file, pair.key_file)
-    assert good.endpoints() == (EtcdServer("127.0.0.1", 1, True),)
+    ca, pair, other = str(authority.ca_file), authority.issue("client"), authority.issue("other")
+    good = EtcdSettings(HTTPS, ca, str(pair.cert_file), str(pair.key_file))
+    assert endpoints(good) == (EtcdServer("127.0.0.1", 1, True),)
     for wrong in (
-        EtcdSettings(HTTPS, tmp_path / "missing"),
-        EtcdSettings(HTTPS, pair.key_file),
-        EtcdSettings(HTTPS, ca, pair.cert_file, other.key_file),
-        EtcdSettings(HTTPS, ca, pair.cert_file, pair.cert_file),
+        EtcdSettings(HTTPS, str(tmp_path / "missing")),
+        EtcdSettings(HTTPS, str(pair.key_file)),
+        EtcdSettings(HTTPS, ca, str(pair.cert_file), str(other.key_file)),
+        EtcdSettings(HTTPS, ca, str(pair.cert_file), str(pair.cert_file)),
     ):
         with pytest.raises(SettingsError, match="TLS files for etcd cannot be used"):
-            wrong.endpoints()
+            endpoints(wrong)
 
 
 @pytest.mark.parametrize("connect", [EtcdConnection, V2Connection], ids=["v3", "v2"])
@@ -55,7 +56,7 @@ def test_a_half_done_rotation_is_waited_for(
     authority = Authority(tmp_path)
     ours = authority.issue("client")
     files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
-    with connect(EtcdSettings(HTTPS, files["ca"], files["cert"], files["key"])) as connection:
+    with connect(EtcdSettings(HTTPS, *map(str, files.values()))) as connection:
         connection.leave(connection.current())  # type: ignore[arg-type]
         files[name].write_text(text)
         with pytest.raises(EtcdUnavailable, match=r"TLS files for etcd at .* cannot be read"):
@@ -71,14 +72,14 @@ def test_a_password_file_that_cannot_be_used(tmp_path: Path, content: bytes | No
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(EtcdUnauthenticated, match=fault):
-        EtcdSettings(user="root", password_file=file).password()
+        password(EtcdSettings(user="root", password_file=str(file)))
 
 
 def test_password_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(" se cret \r\n")
-    assert EtcdSettings(user="root", password_file=file).password() == " se cret "
-    assert EtcdSettings().password() == ""
+    assert password(EtcdSettings(user="root", password_file=str(file))) == " se cret "
+    assert password(EtcdSettings()) == ""
 
 
 @pytest.mark.parametrize(

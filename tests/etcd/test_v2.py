@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import Tree, V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
+from kube2etcd.settings import Etcd as EtcdSettings
 from tests.etcd.v2_server import ELECTION, Server, Told, file
 
 
@@ -36,7 +35,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def store(server: Server) -> Iterator[V2Store]:
-    with V2Connection(EtcdSettings((server.url,), timeout=2)) as connection:
+    with V2Connection(EtcdSettings((server.url,)), timeout=2) as connection:
         yield V2Store(connection, b"/skydns/")
 
 
@@ -352,7 +351,7 @@ def test_the_password_is_read_again_once(server: Server, tmp_path: Path) -> None
         return 401, {"message": "Insufficient credentials"}
 
     server.answer = answer
-    settings = EtcdSettings((server.url,), user="me", password_file=password)
+    settings = EtcdSettings((server.url,), user="me", password_file=str(password))
     with V2Connection(settings) as connection, pytest.raises(EtcdUnauthenticated):
         connection.get("/")
     assert server.credentials == ["Basic bWU6ZWluw58=", "Basic bWU6endlaQ=="]
@@ -361,16 +360,16 @@ def test_the_password_is_read_again_once(server: Server, tmp_path: Path) -> None
 @pytest.fixture
 def silent() -> Iterator[EtcdSettings]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield EtcdSettings((f"http://127.0.0.1:{listener.getsockname()[1]}",), timeout=0.2)
+        yield EtcdSettings((f"http://127.0.0.1:{listener.getsockname()[1]}",))
 
 
 def test_a_silent_server(silent: EtcdSettings) -> None:
-    with V2Connection(silent) as one, pytest.raises(EtcdUnavailable, match="did not answer in time"):
+    with V2Connection(silent, 0.2) as one, pytest.raises(EtcdUnavailable, match="did not answer in time"):
         one.get("/")
 
 
 def test_close_ends_all_waits(silent: EtcdSettings) -> None:
-    connection = V2Connection(structs.replace(silent, timeout=30))
+    connection = V2Connection(silent, 30)
     threading.Timer(0.1, connection.close).start()
     waits: list[Callable[[], object]] = [
         lambda: list(connection.together(connection.get, "/" * 100)),

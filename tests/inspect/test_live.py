@@ -13,11 +13,20 @@ from kube2etcd.inspect import live
 from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import Problem, View, explain_live, look
 from kube2etcd.inspect.readers import CoreDns
-from kube2etcd.kube.objects import DnsEndpoint, Endpoint, EndpointSlice, Event, Metadata, Service
-from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed, Wake
+from kube2etcd.kube.objects import (
+    Changed,
+    DnsEndpoint,
+    Event,
+    Failing,
+    Listed,
+    Metadata,
+    Service,
+)
+from kube2etcd.sync.events import EventQueue, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
+from tests.objects import changed, piece
 from tests.sync.loop import LISTED, OTHERS, WEB, Clock, World
 
 NAME = "web.shop.svc.cluster.local"
@@ -52,11 +61,7 @@ def explained(bridge: World, rtype: str = "A") -> Explanation:
 
 def test_records_with_the_object_behind_each(bridge: World) -> None:
     db = Service(Metadata("shop", "db"), cluster_ip="None")
-    piece = EndpointSlice(Metadata("shop", "db-1"), "db", "IPv4", (), (Endpoint(("10.1.0.1",)),))
-    bridge.turn(
-        Changed("services", Event("ADDED", db, "shop", "db")),
-        Changed("endpointslices", Event("ADDED", piece, "shop", "db-1")),
-    )
+    bridge.turn(changed(db, "ADDED"), changed(piece("db", "10.1.0.1"), "ADDED"))
     view = looked(bridge)
     [row] = view.found(f"{NAME}.", kind="A")
     assert (row.zone, row.object, row.state) == ("cluster.local", "services/shop/web", "")

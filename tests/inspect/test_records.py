@@ -13,8 +13,8 @@ from kube2etcd.sync.publisher import Publisher
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name, parse_address
 from skydns_compat.records import Host, Port, Record
+from tests.objects import ZONE, published, service
 from tests.strategies import LAW, histories
-from tests.sync.publishing import ZONE, filled, service
 from tests.sync.test_publisher_laws import OTHERS, external_zones
 
 WEB = Name.parse("web.shop.svc.cluster.local")
@@ -40,7 +40,7 @@ def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple
 
 
 def test_an_address_goes_to_the_next_object() -> None:
-    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    publisher = published(service("a", age="1"), service("b", age="2"))
     changes = Changes(publisher)
     gone = Event("DELETED", None, "shop", "a")
     touched = publisher.store.apply("services", gone)

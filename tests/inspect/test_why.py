@@ -16,7 +16,7 @@ from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 from skydns_compat.reader import Answer
-from tests.sync.publishing import ZONE
+from tests.objects import ZONE
 
 MANY = 40
 FLAT = ServicesZone(Name.parse("ex.org"), template="{service}")

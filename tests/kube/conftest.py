@@ -10,7 +10,7 @@ import pytest
 
 from kube2etcd.kube import credentials
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.credentials import ClusterSettings
+from kube2etcd.settings import Cluster
 from tests.kube.scripted import Opened, Plugin, Scripted, kubeconfig
 
 
@@ -32,7 +32,7 @@ def opened() -> Iterator[Callable[..., ApiConnection]]:
     made: list[ApiConnection] = []
 
     def open_one(**settings: Any) -> ApiConnection:
-        made.append(ApiConnection(ClusterSettings(**settings)))
+        made.append(ApiConnection(Cluster(**{name: str(given) for name, given in settings.items()})))
         return made[-1]
 
     yield open_one
@@ -42,7 +42,7 @@ def opened() -> Iterator[Callable[..., ApiConnection]]:
 
 @pytest.fixture
 def api(server: Scripted, opened: Opened) -> ApiConnection:
-    return opened(master_url=server.url)
+    return opened(kube_master_url=server.url)
 
 
 @pytest.fixture

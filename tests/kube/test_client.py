@@ -159,7 +159,7 @@ def test_a_fresh_connection_that_the_server_closes_is_a_failure(server: Scripted
 
 
 def test_a_path_in_the_servers_url_is_kept(server: Scripted, opened: Opened) -> None:
-    get(opened(master_url=server.url + "/k8s/clusters/c-1/"))
+    get(opened(kube_master_url=server.url + "/k8s/clusters/c-1/"))
     assert server.seen[0][0] == "/k8s/clusters/c-1/api/v1/services"
 
 
@@ -251,7 +251,7 @@ def test_abort_ends_a_request(
 
 def test_abort_ends_an_unanswered_tls_handshake(opened: Opened) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        api = opened(master_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
+        api = opened(kube_master_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
         with contextlib.ExitStack() as ending:
             aborted(api, "get", lambda: ending.enter_context(listener.accept()[0]).recv(1))
 
@@ -261,7 +261,7 @@ def test_an_unanswered_tls_handshake_is_given_up_when_the_error_says(
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        api = opened(master_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
+        api = opened(kube_master_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(ApiUnavailable, match=r"no connection within 0\.1 s"):
             api.get("/x", {}, timeout=60)
 
@@ -304,7 +304,7 @@ def test_no_descriptor_is_left_behind(server: Scripted, api: ApiConnection) -> N
 def test_no_environment_proxy(server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
-    get(opened(master_url=server.url))
+    get(opened(kube_master_url=server.url))
     assert len(server.seen) == 1
 
 
@@ -363,7 +363,7 @@ def test_a_removed_kubeconfig(server: Scripted, opened: Opened, tmp_path: Path) 
 def test_the_package_is_imported_only_when_it_is_needed() -> None:
     code = (
         "import sys; from kube2etcd.kube import client, reflector;"
-        "client.ApiConnection(client.ClusterSettings(master_url='http://127.0.0.1:1'));"
+        "client.ApiConnection(client.Cluster(kube_master_url='http://127.0.0.1:1'));"
         "sys.exit('kubernetes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

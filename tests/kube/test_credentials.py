@@ -14,7 +14,8 @@ import yaml
 
 from kube2etcd.errors import ApiUnavailable, SettingsError
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.credentials import ClusterSettings, read_access
+from kube2etcd.kube.credentials import read_access
+from kube2etcd.settings import Cluster
 from tests.kube.scripted import (
     SECRET,
     Handler,
@@ -74,8 +75,8 @@ def test_credentials_that_cannot_be_renewed(
 
 def test_context_and_url_override(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", "http://unused.invalid", {"token": SECRET})
-    get(opened(kubeconfig=path, master_url=server.url))
-    get(opened(kubeconfig=path, context="other", master_url=server.url))
+    get(opened(kubeconfig=path, kube_master_url=server.url))
+    get(opened(kubeconfig=path, context="other", kube_master_url=server.url))
     assert server.tokens() == [f"Bearer {SECRET}", None]
 
 
@@ -105,7 +106,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_in_cluster(pod: Path) -> None:
-    access = read_access(ClusterSettings())
+    access = read_access(Cluster())
     assert access.host == "https://[fd00::1]:6443"
     assert access.authorization == f"Bearer {SECRET}"
     assert access.ca_file == str(pod / "ca.crt")
@@ -125,7 +126,7 @@ def test_in_cluster_broken(pod: Path, broken: str, monkeypatch: pytest.MonkeyPat
         (pod / broken).write_text("")
     reason = "Permission denied" if broken == "unreadable" else "cannot be used"
     with pytest.raises(SettingsError, match=f"service account .*{reason}"):
-        ApiConnection(ClusterSettings())
+        ApiConnection(Cluster())
 
 
 def test_in_cluster_rotation(
@@ -242,7 +243,7 @@ def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, word
     path = tmp_path / "kc"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SettingsError) as caught:
-        ApiConnection(ClusterSettings(kubeconfig=path))
+        ApiConnection(Cluster(kubeconfig=str(path)))
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -250,7 +251,7 @@ def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, word
 def test_a_context_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "kc").write_text(CONFIG)
     with pytest.raises(SettingsError, match="kc has no context 'gone'; " + CHOICE):
-        ApiConnection(ClusterSettings(kubeconfig=tmp_path / "kc", context="gone"))
+        ApiConnection(Cluster(kubeconfig=str(tmp_path / "kc"), context="gone"))
 
 
 def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
@@ -259,20 +260,20 @@ def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
     config["users"] = [{"name": "u", "token": SECRET}]  # one level too high
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(SettingsError, match=r"kc cannot be used: .*Expected key user") as caught:
-        ApiConnection(ClusterSettings(kubeconfig=path))
+        ApiConnection(Cluster(kubeconfig=str(path)))
     assert SECRET not in str(caught.value)
 
 
 def test_an_unknown_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "~no-such-user/kc")
     with pytest.raises(SettingsError, match="no kubeconfig at ~no-such-user/kc"):
-        ApiConnection(ClusterSettings())
+        ApiConnection(Cluster())
 
 
 def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def told() -> str:
         with pytest.raises(SettingsError) as caught:
-            ApiConnection(ClusterSettings(kubeconfig=tmp_path / "kube"))
+            ApiConnection(Cluster(kubeconfig=str(tmp_path / "kube")))
         return str(caught.value)
 
     assert "kube (--kubeconfig), and this is no pod" in told()
@@ -286,28 +287,28 @@ def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert "not a regular file" in told()
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone")
     with pytest.raises(SettingsError, match=r"gone \(KUBECONFIG\), and this is no pod"):
-        ApiConnection(ClusterSettings())
+        ApiConnection(Cluster())
 
 
 def test_a_kubeconfig_that_names_no_server(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", "x")
     path.write_text(path.read_text().replace("server: x", "other: x"))
     with pytest.raises(SettingsError, match="no server"):
-        ApiConnection(ClusterSettings(kubeconfig=path))
+        ApiConnection(Cluster(kubeconfig=str(path)))
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (ClusterSettings(), "--kube-master-url"),
-        (ClusterSettings(context="main"), "no kubeconfig at"),
-        (ClusterSettings(kubeconfig=Path("nowhere.yaml")), "nowhere.yaml"),
-        (ClusterSettings(master_url="localhost:8080"), "https://HOST:PORT"),
-        (ClusterSettings(master_url="ftp://x"), "https://HOST:PORT"),
+        (Cluster(), "--kube-master-url"),
+        (Cluster(context="main"), "no kubeconfig at"),
+        (Cluster(kubeconfig="nowhere.yaml"), "nowhere.yaml"),
+        (Cluster(kube_master_url="localhost:8080"), "https://HOST:PORT"),
+        (Cluster(kube_master_url="ftp://x"), "https://HOST:PORT"),
     ],
     ids=["nothing", "context only", "missing file", "no scheme", "other scheme"],
 )
-def test_settings_that_name_no_cluster(settings: ClusterSettings, words: str) -> None:
+def test_settings_that_name_no_cluster(settings: Cluster, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         ApiConnection(settings)
 
@@ -336,7 +337,7 @@ def test_a_kubeconfig_in_an_inaccessible_folder(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "is_file", closed)
     monkeypatch.setattr("kube2etcd.kube.credentials.SERVICE_ACCOUNT", _Nothing())
     with pytest.raises(SettingsError, match="kc cannot be read: Permission denied"):
-        ApiConnection(ClusterSettings(kubeconfig=tmp_path / "kc"))
+        ApiConnection(Cluster(kubeconfig=str(tmp_path / "kc")))
 
 
 class _Nothing:

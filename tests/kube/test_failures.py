@@ -17,8 +17,9 @@ from kube2etcd.errors import (
     SettingsError,
 )
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.credentials import ClusterSettings, read_access
+from kube2etcd.kube.credentials import read_access
 from kube2etcd.kube.failures import ApiRefused, explain_failure
+from kube2etcd.settings import Cluster
 from tests.kube.scripted import (
     SECRET,
     Answer,
@@ -121,7 +122,7 @@ def test_an_echoed_token_is_not_in_messages(server: Scripted, as_user: Opened, t
     with pytest.raises(ApiForbidden) as caught:
         get(api)
     assert SECRET not in str(caught.value)
-    assert SECRET not in repr(read_access(ClusterSettings(kubeconfig=tmp_path / "kc")))
+    assert SECRET not in repr(read_access(Cluster(kubeconfig=str(tmp_path / "kc"))))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_an_echoed_token_is_not_in_messages(server: Scripted, as_user: Opened, t
 def test_a_server_that_cannot_be_reached(server: Scripted, opened: Opened, url: str, words: str) -> None:
     url = url.format(port=closed_port(), http=server.server_address[1])
     with pytest.raises(ApiUnavailable) as caught:
-        get(opened(master_url=url))
+        get(opened(kube_master_url=url))
     assert words in str(caught.value)
     assert url in str(caught.value)
 
@@ -147,7 +148,7 @@ def test_a_connection_that_takes_too_long() -> None:
 
 
 def test_user_and_password_of_a_url_are_not_shown(opened: Opened) -> None:
-    api = opened(master_url=f"http://u:{SECRET}@127.0.0.1:{closed_port()}?x={SECRET}")
+    api = opened(kube_master_url=f"http://u:{SECRET}@127.0.0.1:{closed_port()}?x={SECRET}")
     with pytest.raises(ApiUnavailable) as caught:
         get(api)
     assert SECRET not in str(caught.value)
@@ -173,4 +174,4 @@ def test_an_invalid_proxy_is_a_settings_error(opened: Opened, tmp_path: Path, pr
 @pytest.mark.parametrize("url", ["https://[bad", "https://h:99999", "https://h:port", "https://a b"])
 def test_an_invalid_server_url_is_a_settings_error(opened: Opened, url: str) -> None:
     with pytest.raises(SettingsError, match="https://HOST:PORT"):
-        opened(master_url=url)
+        opened(kube_master_url=url)

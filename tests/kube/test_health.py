@@ -7,10 +7,11 @@ import logging
 import pytest
 
 from kube2etcd.backoff import BACKOFF_FIRST, BACKOFF_LIMIT
-from kube2etcd.errors import ApiNotFound, ApiTooMany, ApiUnavailable
+from kube2etcd.errors import ApiError, ApiNotFound, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.failures import ApiSilent
+from kube2etcd.kube.objects import Kind
 from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, OPTIONAL_RETRY, RETRY_AFTER_LIMIT
-from tests.kube.world import VMIS, Step, World, bookmark, page
+from tests.kube.world import SERVICES, VMIS, Step, World, bookmark, page
 
 
 def test_very_short_watches_back_off() -> None:
@@ -89,6 +90,17 @@ def test_an_absent_optional_kind_is_polled_and_logged_once(caplog: pytest.LogCap
     assert sum("not installed" in r.getMessage() for r in caplog.records) == 1
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert world.sink.told == ["failing"] * 5 + [("replace", ["vm"]), "healthy"]
+    assert world.sink.absent == {True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [(SERVICES, ApiUnavailable("away")), (SERVICES, ApiNotFound("unknown")), (VMIS, ApiUnavailable("away"))],
+)
+def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError) -> None:
+    world = World(kind)
+    world.lists(error).lists(page(kind=kind.kind)).watches(world.lived).run()
+    assert world.sink.absent == {False}
 
 
 def test_the_same_failure_is_logged_once_and_another_again(caplog: pytest.LogCaptureFixture) -> None:

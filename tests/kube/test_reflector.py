@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiNotFound, ApiTooMany, ApiUnavailable
-from kube2etcd.kube.objects import Event, Kind
+from kube2etcd.kube.objects import Changed, KindEvent
 from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, PAGE_SIZE, STOP_TIMEOUT, stop_all
 from tests.kube.world import Step, World, error_event, event, obj, page
 from tests.running import running
@@ -188,16 +188,14 @@ def test_relist_does_not_shorten_a_pause_that_the_server_asked_for() -> None:
 
 def test_a_sink_that_fails_gets_everything_again(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    original = world.sink.apply
-    calls: list[str] = []
+    original, faults = world.sink.deliver, [RuntimeError("a fault of ours")]
 
-    def apply(kind: Kind, event: Event) -> None:
-        calls.append(event.name)
-        if len(calls) == 1:
-            raise RuntimeError("a fault of ours")
-        original(kind, event)
+    def deliver(event: KindEvent) -> None:
+        if isinstance(event, Changed) and faults:
+            raise faults.pop()
+        original(event)
 
-    world.sink.apply = apply  # type: ignore[method-assign]
+    world.sink.deliver = deliver  # type: ignore[method-assign]
     world.lists(page("a")).watches(event("ADDED", "b", "11"), world.lived)
     world.lists(page("a", "b", version="20")).watches(event("ADDED", "c", "21"), world.lived)
     world.run()
@@ -210,11 +208,11 @@ def test_a_sink_that_fails_gets_everything_again(caplog: pytest.LogCaptureFixtur
 def test_a_sink_that_fails_while_stopping_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
 
-    def replace(*args: object) -> None:
+    def deliver(event: KindEvent) -> None:
         world.reflector.stop()
         raise RuntimeError("torn down")
 
-    world.sink.replace = replace  # type: ignore[assignment,method-assign]
+    world.sink.deliver = deliver  # type: ignore[method-assign]
     world.lists(page("a")).run()
     assert world.sink.told == []
     assert not caplog.records

@@ -13,7 +13,8 @@ import pytest
 
 from kube2etcd.errors import ApiForbidden, ApiUnavailable
 from kube2etcd.kube import credentials
-from kube2etcd.kube.credentials import Access, ClusterSettings, read_access
+from kube2etcd.kube.credentials import Access, read_access
+from kube2etcd.settings import Cluster
 from tests.kube.scripted import Handler, Opened, Plugin, Scripted, TlsServer, get, kubeconfig, status, whole
 from tests.stack.certificates import Authority
 from tests.stack.process import wait_for
@@ -115,7 +116,7 @@ def test_a_change_while_the_credentials_are_read_is_not_missed(
     api = opened(kubeconfig=path)
     texts = ["third"]
 
-    def written_meanwhile(settings: ClusterSettings) -> Access:
+    def written_meanwhile(settings: Cluster) -> Access:
         access = read_access(settings)
         if texts:
             kubeconfig(path, server.url, {"token": texts.pop()})

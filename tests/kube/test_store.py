@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.kube.objects import (
     ApiObject,
+    Changed,
     DnsEndpoint,
-    EndpointSlice,
     Event,
     Metadata,
     Namespace,
     Rejected,
-    Service,
 )
 from kube2etcd.kube.store import NAMES, Store, Unit
+from tests.objects import changed, gone, piece, service, spoilt, stored
 from tests.strategies import LAW, events
 
 WEB, DB, SHOP = (
@@ -27,64 +27,41 @@ WEB, DB, SHOP = (
 )
 
 
-def service(name: str, ip: str = "10.0.0.1") -> Service:
-    return Service(Metadata("shop", name), cluster_ip=ip)
-
-
-def piece(name: str, of: str, *, age: str = "") -> EndpointSlice:
-    return EndpointSlice(Metadata("shop", name, creation_timestamp=age), of)
-
-
-def changed(one: ApiObject, how: str = "MODIFIED") -> Event:
-    return Event(how, one, one.metadata.namespace, one.metadata.name)
-
-
 def filled() -> Store:
-    store = Store()
-    store.replace("services", [service("web"), service("db")])
-    store.replace("endpointslices", [piece("s2", "web"), piece("s1", "web"), piece("s3", "")])
-    store.replace("namespaces", [Namespace(Metadata("", "shop"))])
-    return store
+    slices = (piece(of, name=name) for name, of in (("s2", "web"), ("s1", "web"), ("s3", "")))
+    return stored(service("web"), service("db"), *slices, Namespace(Metadata("", "shop")))
+
+
+def applied(store: Store, one: Changed) -> set[Unit]:
+    return store.apply(one.kind, one.event)
 
 
 ODD = Rejected("services", "shop", "web", "odd")
 
 
 @pytest.mark.parametrize(
-    ("kind", "event", "touched"),
+    ("one", "touched"),
     [
-        pytest.param("services", changed(service("web", "10.0.0.2")), {WEB}, id="a Service changes"),
-        pytest.param("services", changed(service("web")), set(), id="nothing changes"),
-        pytest.param(
-            "services", changed(service("new"), "ADDED"), {Unit("services", "shop", "new")}, id="comes"
-        ),
-        pytest.param("services", Event("DELETED", None, "shop", "web"), {WEB}, id="goes"),
-        pytest.param("services", Event("DELETED", None, "shop", "gone"), set(), id="was never there"),
-        pytest.param("services", Event("BOOKMARK", None, "", ""), set(), id="bookmark"),
-        pytest.param("services", Event("NOVEL", service("db"), "shop", "web"), set(), id="unknown word"),
-        pytest.param("services", Event("MODIFIED", None, "shop", "web", rejected=ODD), {WEB}, id="refused"),
-        pytest.param(
-            "services",
-            Event("DELETED", None, "shop", "web", rejected=ODD),
-            {WEB},
-            id="goes, and cannot be read",
-        ),
-        pytest.param("endpointslices", changed(piece("s1", "db")), {WEB, DB}, id="a slice changes sides"),
-        pytest.param("endpointslices", changed(piece("s1", "")), {WEB}, id="a slice leaves"),
-        pytest.param("endpointslices", changed(piece("s3", "db")), {DB}, id="a slice finds its Service"),
-        pytest.param("endpointslices", changed(piece("s3", "", age="2026")), set(), id="a slice of nobody"),
-        pytest.param("endpointslices", Event("DELETED", None, "shop", "s1"), {WEB}, id="a slice goes"),
-        pytest.param(
-            "endpointslices",
-            Event("MODIFIED", None, "shop", "s1", rejected=Rejected("endpointslices", "shop", "s1", "odd")),
-            {WEB},
-            id="a slice is refused",
-        ),
-        pytest.param("namespaces", Event("DELETED", None, "", "shop"), {SHOP}, id="a namespace goes"),
+        pytest.param(changed(service("web", "10.0.0.2")), {WEB}, id="a Service changes"),
+        pytest.param(changed(service("web")), set(), id="nothing changes"),
+        pytest.param(changed(service("new"), "ADDED"), {Unit("services", "shop", "new")}, id="comes"),
+        pytest.param(gone("web"), {WEB}, id="goes"),
+        pytest.param(gone("gone"), set(), id="was never there"),
+        pytest.param(Changed("services", Event("BOOKMARK")), set(), id="bookmark"),
+        pytest.param(changed(service("db"), "NOVEL"), set(), id="unknown word"),
+        pytest.param(spoilt("web"), {WEB}, id="refused"),
+        pytest.param(spoilt("web", how="DELETED"), {WEB}, id="goes, and cannot be read"),
+        pytest.param(changed(piece("db", name="s1")), {WEB, DB}, id="a slice changes sides"),
+        pytest.param(changed(piece("", name="s1")), {WEB}, id="a slice leaves"),
+        pytest.param(changed(piece("db", name="s3")), {DB}, id="a slice finds its Service"),
+        pytest.param(changed(piece("", name="s3", age="2026")), set(), id="a slice of nobody"),
+        pytest.param(gone("s1", kind="endpointslices"), {WEB}, id="a slice goes"),
+        pytest.param(spoilt("s1", kind="endpointslices"), {WEB}, id="a slice is refused"),
+        pytest.param(gone("shop", "", "namespaces"), {SHOP}, id="a namespace goes"),
     ],
 )
-def test_what_an_event_touches(kind: str, event: Event, touched: set[Unit]) -> None:
-    assert filled().apply(kind, event) == touched
+def test_what_an_event_touches(one: Changed, touched: set[Unit]) -> None:
+    assert filled().apply(one.kind, one.event) == touched
 
 
 def test_a_listing_touches_what_differs() -> None:
@@ -128,7 +105,7 @@ def test_a_refused_object_is_out_until_it_can_be_read() -> None:
     assert store.get(WEB) is None
     assert store.rejected(WEB) == ODD
     assert store.rejects() == [ODD]
-    assert store.apply("services", changed(service("web"))) == {WEB}
+    assert applied(store, changed(service("web"))) == {WEB}
     assert store.rejected(WEB) is None
     assert store.get(WEB) == service("web")
 
@@ -144,7 +121,7 @@ def test_a_list_clears_rejected_objects() -> None:
 
 def test_an_object_is_known_readable_or_not() -> None:
     store = filled()
-    store.apply("services", Event("MODIFIED", None, "shop", "web", rejected=ODD))
+    applied(store, spoilt("web"))
     assert store.knows(WEB)
     assert store.knows(DB)
     assert not store.knows(Unit("services", "shop", "none"))
@@ -152,8 +129,8 @@ def test_an_object_is_known_readable_or_not() -> None:
 
 def test_deleting_a_rejected_object_touches_its_unit() -> None:
     store = Store()
-    store.apply("services", Event("ADDED", None, "shop", "web", rejected=ODD))
-    assert store.apply("services", Event("DELETED", None, "shop", "web")) == {WEB}
+    applied(store, spoilt("web", how="ADDED"))
+    assert applied(store, gone("web")) == {WEB}
     assert store.rejects() == []
 
 
@@ -228,8 +205,8 @@ def test_names_are_units_whichever_objects_they_stand_in() -> None:
     assert store.units() == [a, b]
     assert [one.targets for one in store.endpoints("a.x")] == [("3",), ("1",)]
     assert store.holders("a.x") == [Unit("dnsendpoints", "s", "1"), Unit("dnsendpoints", "s", "2")]
-    assert store.apply("dnsendpoints", changed(said("s", "2", a="1", b="4"))) == {b, whole}
-    assert store.apply("dnsendpoints", Event("DELETED", None, "s", "2")) == {a, b, whole}
+    assert applied(store, changed(said("s", "2", a="1", b="4"))) == {b, whole}
+    assert applied(store, gone("2", "s", "dnsendpoints")) == {a, b, whole}
     assert store.units() == [a]
     assert (store.get(a), store.count("dnsendpoints")) == (None, 1)
     assert store.replace("dnsendpoints", []) == {a}

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import Abort, ApiConnection
-from kube2etcd.kube.objects import KINDS, ApiObject, Event, Kind, Rejected
+from kube2etcd.kube.objects import KINDS, Changed, Failing, Healthy, Kind, KindEvent, Listed, Rejected
 from kube2etcd.kube.reflector import Reflector
 
 SERVICES = KINDS["services"]
@@ -45,25 +45,25 @@ class Sink:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.rejected: list[Rejected] = []
-        self.errors: list[ApiError] = []
+        self.errors: list[ApiError | None] = []
         self.since: list[float] = []
+        self.absent: set[bool] = set()
 
-    def replace(self, kind: Kind, objects: list[ApiObject], rejected: list[Rejected]) -> None:
-        self.told.append(("replace", [o.metadata.name for o in objects]))
-        self.rejected += rejected
-
-    def apply(self, kind: Kind, event: Event) -> None:
-        self.told.append((event.type, event.name))
-        if event.rejected:
-            self.rejected.append(event.rejected)
-
-    def failing(self, kind: Kind, since: float, error: ApiError) -> None:
-        self.told.append("failing")
-        self.errors.append(error)
-        self.since.append(since)
-
-    def healthy(self, kind: Kind) -> None:
-        self.told.append("healthy")
+    def deliver(self, event: KindEvent) -> None:
+        match event:
+            case Listed():
+                self.told.append(("replace", [one.metadata.name for one in event.objects]))
+                self.rejected += event.rejected
+            case Changed():
+                self.told.append((event.event.type, event.event.name))
+                self.rejected += filter(None, [event.event.rejected])
+            case Failing():
+                self.told.append("failing")
+                self.errors.append(event.error)
+                self.since.append(event.since)
+                self.absent.add(event.absent)
+            case Healthy():
+                self.told.append("healthy")
 
     @property
     def lists(self) -> list[Any]:
@@ -73,7 +73,7 @@ class Sink:
 class World(ApiConnection):
     """A scripted API server, a clock, and the Reflector that talks to it."""
 
-    def __init__(self, kind: Kind = SERVICES, **options: Any) -> None:
+    def __init__(self, kind: Kind = SERVICES) -> None:
         self.kind = kind
         self.clock = Clock()
         self.sink = Sink()
@@ -85,7 +85,12 @@ class World(ApiConnection):
         self.deaf = False
         """Whether the transport does not notice that a request was called off."""
         self.reflector = Reflector(
-            kind, self, self.sink, clock=self.clock, wait=self._wait, rng=random.Random(7), **options
+            kind,
+            self,
+            lambda event: self.sink.deliver(event),
+            clock=self.clock,
+            wait=self._wait,
+            rng=random.Random(7),
         )
 
     # what a test says

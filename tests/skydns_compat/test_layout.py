@@ -19,9 +19,10 @@ from skydns_compat.names import Address, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries, Rr
 from skydns_compat.reader_served import served_answer
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
+from tests.objects import stored
 from tests.skydns_compat.test_names import NAMES
 from tests.strategies import LAW, NAMESPACES, SERVICES, Present, clusters
-from tests.zones.published import publish, stored
+from tests.zones.published import publish
 
 ZONE = Name.parse("cluster.local")
 RULES = blocks(CorefileSettings(ZONE, pods="verified", upstream="none"))

@@ -12,7 +12,8 @@ from typing import Any, Self
 import requests
 
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.servers import EtcdSettings
+from kube2etcd.etcd.servers import TIMEOUT
+from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.certificates import Authority, KeyPair
 from tests.stack.process import LOOPBACK, Context, Server, finished, free_port, http, wait_for
 
@@ -105,9 +106,10 @@ class Etcd(Server):
             more |= {"cert": (str(self.tls.client.cert_file), str(self.tls.client.key_file))}
         return http(method, self.url + path, **more)
 
-    def connection(self, **settings: Any) -> EtcdConnection:
+    def connection(self, timeout: float = TIMEOUT, **settings: object) -> EtcdConnection:
         """A connection of ours with these settings."""
-        return EtcdConnection(EtcdSettings((self.url,), **settings))
+        given: dict[str, Any] = {name: str(one) for name, one in settings.items()}
+        return EtcdConnection(EtcdSettings((self.url,), **given), timeout)
 
     def wipe(self) -> None:
         """Lose all data: stop, delete, start empty on the same port."""

@@ -6,14 +6,15 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
 from kube2etcd.etcd.client import EtcdConnection, Pending
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.harness import SLOW, Authority, Binaries, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
 
 PREFIX = b"/skydns/"
@@ -60,7 +61,7 @@ def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptu
     caplog.set_level(logging.DEBUG)
     server.enable_auth("bridge", "hunter2")
     password.write_text("wrong-one\n")
-    settings = EtcdSettings((server.url,), user="bridge", password_file=password)
+    settings = EtcdSettings((server.url,), user="bridge", password_file=str(password))
     with (
         server.connection() as nobody,
         pytest.raises(EtcdUnauthenticated, match="etcd user"),
@@ -144,8 +145,8 @@ def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) 
         return tls
 
     with Etcd(tmp_path / "etcd", binaries, tls=use(first)) as server:
-        settings = EtcdSettings((server.url,), cafile, cert if mutual else None, key if mutual else None)
-        with EtcdConnection(settings) as connection:
+        pair: dict[str, Any] = {"cert": cert, "key": key} if mutual else {}
+        with server.connection(cafile=cafile, **pair) as connection:
             assert works(connection)
             if mutual:
                 with (
@@ -190,7 +191,7 @@ def test_next_server_when_one_is_down(binaries: Binaries, tmp_path: Path) -> Non
 def test_cluster_that_loses_the_member_in_use(binaries: Binaries, tmp_path: Path) -> None:
     with (
         EtcdCluster([Etcd(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]) as cluster,
-        EtcdConnection(EtcdSettings(tuple(cluster.urls), timeout=2)) as connection,
+        EtcdConnection(EtcdSettings(tuple(cluster.urls)), timeout=2) as connection,
     ):
         assert works(connection)
         member = cluster.members[connection.endpoints.index(connection.current().endpoint)]
@@ -263,7 +264,7 @@ def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.M
 def test_something_else_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with EtcdConnection(EtcdSettings((f"http://127.0.0.1:{port}",), timeout=1)) as connection:
+        with EtcdConnection(EtcdSettings((f"http://127.0.0.1:{port}",)), timeout=1) as connection:
             began = time.monotonic()
             with pytest.raises(EtcdUnavailable):
                 works(connection)

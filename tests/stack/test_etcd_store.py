@@ -11,9 +11,9 @@ import pytest
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.etcd.client import EtcdConnection, Pending
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
+from kube2etcd.settings import Etcd as EtcdSettings
 from kube2etcd.sync import follower as follower_module
 from kube2etcd.sync.events import EtcdLost, EventQueue
 from kube2etcd.sync.follower import EtcdFollower
@@ -139,7 +139,7 @@ def test_a_paused_server_is_unavailable(server: Etcd, connection: EtcdConnection
         store.apply([batches(entries(10_000))])
     with pytest.raises(EtcdUnavailable):
         store.snapshot()
-    assert time.monotonic() - began < 2 * connection.settings.timeout + 1.5 * SLOW
+    assert time.monotonic() - began < 2 * connection.timeout + 1.5 * SLOW
     server.resume()
     assert wait_for(store.snapshot, "etcd", not_yet=(EtcdUnavailable,)).revision > 0
 
@@ -220,7 +220,7 @@ def test_watch_of_a_killed_server_ends(server: Etcd, store: EtcdStore) -> None:
 def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
     watching = Watching(store, server.revision() + 1).standing()
     server.pause()
-    assert isinstance(watching.failed(2 * connection.settings.timeout + 2), EtcdUnavailable)
+    assert isinstance(watching.failed(2 * connection.timeout + 2), EtcdUnavailable)
     server.resume()
     again = wait_for(lambda: next(store.watch(1, threading.Event())), "a watch", not_yet=(EtcdUnavailable,))
     assert again.revision == 0
@@ -282,9 +282,8 @@ class Longest(random.Random):
 def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
     password = etcd.restrict(PREFIX.decode())
-    settings = EtcdSettings((etcd.url,), user="bridge", password_file=password, timeout=2)
     queue, chance = EventQueue(), Longest()
-    with EtcdConnection(settings) as connection:
+    with etcd.connection(2, user="bridge", password_file=password) as connection:
         store = Unwatched(connection, PREFIX)
         revision = store.snapshot().revision
         store.apply([[(Put(b"/skydns/1", b"1"),)]])

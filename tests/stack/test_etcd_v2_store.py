@@ -8,9 +8,9 @@ import pytest
 
 from kube2etcd.errors import EtcdCompacted, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
+from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.etcd_v2 import NOTES, EtcdV2
 from tests.stack.harness import (
     SLOW,
@@ -37,7 +37,7 @@ def etcd(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdV2]:
 
 @pytest.fixture
 def store(etcd: EtcdV2) -> Iterator[V2Store]:
-    with V2Connection(EtcdSettings((etcd.url,), timeout=1)) as connection:
+    with V2Connection(EtcdSettings((etcd.url,)), timeout=1) as connection:
         yield V2Store(connection, b"/skydns/")
 
 
@@ -209,7 +209,7 @@ def test_data_lost_amid_deletions_is_read_again(etcd: EtcdV2, store: V2Store) ->
 def test_servers_are_tried_in_turn(binaries: Binaries, tmp_path: Path) -> None:
     members = [EtcdV2(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]
     urls = (f"http://127.0.0.1:{free_port()}", *(member.url for member in members))
-    with EtcdCluster(members), V2Connection(EtcdSettings(urls, timeout=2)) as connection:
+    with EtcdCluster(members), V2Connection(EtcdSettings(urls), timeout=2) as connection:
         store = V2Store(connection, b"/skydns/")
         assert store.snapshot().entries == {}
         put(store, a="1")
@@ -240,7 +240,7 @@ def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
     set_password(PASSWORD)
     etcd.ask("PUT", "/v2/auth/enable").raise_for_status()
     etcd.ask("DELETE", "/v2/auth/roles/guest").raise_for_status()
-    settings = EtcdSettings((etcd.url,), user="root", password_file=file)
+    settings = EtcdSettings((etcd.url,), user="root", password_file=str(file))
     with V2Connection(settings) as connection:
         store = V2Store(connection, b"/skydns/")
         with pytest.raises(EtcdUnauthenticated) as raised:
@@ -267,7 +267,7 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with etcd:
         ours = EtcdSettings(
-            (etcd.url,), cafile=authority.ca_file, certfile=tls.client.cert_file, keyfile=tls.client.key_file
+            (etcd.url,), str(authority.ca_file), str(tls.client.cert_file), str(tls.client.key_file)
         )
         with V2Connection(ours) as connection:
             store = V2Store(connection, b"/skydns/")
@@ -278,8 +278,8 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
             wait_for(lambda: watching.pairs, "an event")
             assert watching.end() < 0.5 * SLOW
         for odd in (
-            EtcdSettings((etcd.url,), cafile=other.ca_file),
-            EtcdSettings((etcd.url,), cafile=authority.ca_file),
+            EtcdSettings((etcd.url,), cafile=str(other.ca_file)),
+            EtcdSettings((etcd.url,), cafile=str(authority.ca_file)),
         ):
             with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
                 V2Store(connection, b"/skydns/").snapshot()

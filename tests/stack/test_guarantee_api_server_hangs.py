@@ -10,10 +10,10 @@ import pytest
 from kube2etcd.errors import ApiGone
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.codec import decode_event
-from kube2etcd.kube.credentials import ClusterSettings
-from kube2etcd.kube.objects import KINDS
+from kube2etcd.kube.objects import KINDS, Changed, Failing, Listed
 from kube2etcd.kube.reflector import Reflector
-from kube2etcd.sync.events import Changed, EventQueue, Failing, Listed
+from kube2etcd.settings import Cluster
+from kube2etcd.sync.events import EventQueue
 from tests.stack.faults import Proxy, Run, Tunnel, appears, comes, keys_of
 from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import service, services
@@ -110,7 +110,7 @@ def test_a_version_that_is_too_old_is_gone(apiserver: ApiServer) -> None:
     params = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "5"}
     kind = KINDS["services"]
     with (
-        closing(ApiConnection(ClusterSettings(apiserver.kubeconfig()))) as api,
+        closing(ApiConnection(Cluster(str(apiserver.kubeconfig())))) as api,
         pytest.raises(ApiGone),  # servers say it as a status or as an event
         api.stream(kind.path(), params, connect_timeout=5, read_timeout=5) as stream,
     ):
@@ -179,9 +179,9 @@ def test_a_half_open_watch(apiserver: ApiServer) -> None:
         server = {"server": f"https://127.0.0.1:{tunnel.port}"}
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")
         queue = EventQueue()
-        api = ApiConnection(ClusterSettings(kubeconfig))
+        api = ApiConnection(Cluster(str(kubeconfig)))
         # a bridge waits for 90 s, which is longer than a quiet watch needs for its bookmarks
-        reflector = Reflector(KINDS["services"], api, queue, inactivity=2.0, connect_timeout=2.0)
+        reflector = Reflector(KINDS["services"], api, queue.deliver, inactivity=2.0, connect_timeout=2.0)
         names: set[str] = set()
         failures: list[Failing] = []
 

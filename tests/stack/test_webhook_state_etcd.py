@@ -9,8 +9,8 @@ import pytest
 
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.servers import EtcdSettings
 from kube2etcd.external import Endpoint
+from kube2etcd.settings import Etcd as EtcdSettings
 from kube2etcd.webhook.state import NotStored, State
 from kube2etcd.webhook.state_etcd import EtcdState
 from tests.stack.harness import SLOW, Etcd
@@ -200,11 +200,11 @@ def test_an_unreadable_state_is_kept(etcd: Etcd, connection: EtcdConnection, sto
 
 def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
     servers = ("http://127.0.0.1:1", etcd.url)
-    with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
+    with EtcdConnection(EtcdSettings(servers), timeout=2) as opened:
         store = EtcdState(opened, STATE)
         assert store.load() == State()
         store.save(state("a"), soon())
-    with EtcdConnection(EtcdSettings(servers, timeout=2)) as opened:
+    with EtcdConnection(EtcdSettings(servers), timeout=2) as opened:
         store = EtcdState(opened, STATE)
         with pytest.raises(NotStored, match="too slow"):
             store.check(state("a"), time.monotonic() - 1)

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from tests.sync.loop import Clock, World, service
+from tests.objects import service
+from tests.sync.loop import Clock, World
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
-from kube2etcd.kube.objects import ApiObject, Event, Metadata, Namespace, Service
+from kube2etcd.kube.objects import ApiObject, Changed, Listed, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.events import Changed, EtcdChanged, EventQueue, Listed, SyncEvent
+from kube2etcd.sync.events import EtcdChanged, EventQueue, SyncEvent
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.zones.base import Zone
@@ -20,6 +20,7 @@ from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
+from tests.objects import changed, service
 
 KINDS = ("namespaces", "services")
 OTHERS = encode(Message(host="10.9.9.9", owner="somebody"))
@@ -102,20 +103,12 @@ class Entries:
         return EtcdChanged(WatchBatch(self.revision, told))
 
 
-def service(name: str, ip: str = "10.0.0.1") -> Service:
-    return Service(Metadata("shop", name), cluster_ip=ip)
-
-
 WEB = service("web")
 LISTED = Listed("namespaces", [Namespace(Metadata("", "shop"))])
 
 
 def added(name: str, ip: str) -> Changed:
-    return Changed("services", Event("ADDED", service(name, ip), "shop", name))
-
-
-def gone(name: str) -> Changed:
-    return Changed("services", Event("DELETED", None, "shop", name))
+    return changed(service(name, ip), "ADDED")
 
 
 def many(count: int) -> list[Service]:

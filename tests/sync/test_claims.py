@@ -17,8 +17,9 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
+from tests.objects import PTR, ZONE, external
 from tests.strategies import LAW
-from tests.sync.publishing import PTR, ZONE, GroupsBy, external
+from tests.sync.groups import GroupsBy
 
 A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 

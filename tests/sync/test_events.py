@@ -6,11 +6,12 @@ import threading
 
 import pytest
 
-from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable
-from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
-from kube2etcd.sync.events import Changed, EtcdLost, EventQueue, Failing, Healthy, Listed, SyncEvent, Wake
-
-SERVICES, MACHINES = KINDS["services"], KINDS["virtualmachineinstances"]
+from kube2etcd.kube.objects import (
+    Changed,
+    Event,
+    Healthy,
+)
+from kube2etcd.sync.events import EtcdLost, EventQueue, SyncEvent, Wake
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, 0.001])
@@ -39,35 +40,6 @@ def test_the_age_is_that_of_the_oldest() -> None:
     assert queue.oldest == first
 
 
-def test_a_reflector_speaks() -> None:
-    queue = EventQueue()
-    one, odd = Service(Metadata("shop", "web")), Rejected("services", "shop", "odd", "odd")
-    event = Event("ADDED", one, "shop", "web")
-    queue.replace(SERVICES, [one], [odd])
-    queue.apply(SERVICES, event)
-    queue.healthy(SERVICES)
-    assert queue.drain(0.0) == [
-        Listed("services", [one], [odd]),
-        Changed("services", event),
-        Healthy("services"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("kind", "error", "absent"),
-    [
-        (SERVICES, ApiUnavailable("away"), False),
-        (SERVICES, ApiNotFound("unknown"), False),
-        (MACHINES, ApiUnavailable("away"), False),
-        (MACHINES, ApiNotFound("unknown"), True),
-    ],
-)
-def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError, absent: bool) -> None:
-    queue = EventQueue()
-    queue.failing(kind, 3.0, error)
-    assert queue.drain(0.0) == [Failing(kind.name, 3.0, absent)]
-
-
 def test_whoever_waits_is_woken_by_another_thread() -> None:
     queue = EventQueue()
     found: list[SyncEvent] = []
@@ -84,7 +56,7 @@ def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.
 
     def flood() -> None:
         for at in range(100):
-            queue.apply(SERVICES, Event("DELETED", None, "shop", str(at)))
+            queue.deliver(Changed("services", Event("DELETED", None, "shop", str(at))))
 
     threading.Thread(target=flood, daemon=True).start()
     got: list[SyncEvent] = []

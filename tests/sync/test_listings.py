@@ -8,11 +8,20 @@ from collections.abc import Iterable
 import pytest
 
 from kube2etcd.etcd import changes
-from kube2etcd.kube.objects import TENANT_CLUSTER_IP, EndpointSlice, Event, Metadata, Rejected, Service
+from kube2etcd.kube.objects import (
+    TENANT_CLUSTER_IP,
+    Event,
+    Failing,
+    Healthy,
+    Listed,
+    Metadata,
+    Rejected,
+    Service,
+)
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.claims import Former
-from kube2etcd.sync.events import Changed, EtcdLost, Failing, Healthy, Listed
+from kube2etcd.sync.events import EtcdLost
 from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh, lines
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.target import ETCD_RETRY
@@ -21,18 +30,15 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.sync.loop import Clock, Entries, World, gone, service
+from tests.objects import changed, gone, piece, service, spoilt
+from tests.sync.loop import Clock, Entries, World, added
 
 SLICES = "endpointslices"
-ODD = Rejected(SLICES, "shop", "web-1", "endpoints: expected array")
-OTHER = Rejected(SLICES, "shop", "web-2", "endpoints: expected array")
-GOOD = EndpointSlice(Metadata("shop", "web-1"), "web")
-
-
-def event(type_: str, one: EndpointSlice | Rejected | None = None) -> Changed:
-    if isinstance(one, Rejected):
-        return Changed(SLICES, Event(type_, None, one.namespace, one.name, rejected=one))
-    return Changed(SLICES, Event(type_, one, "shop", "web-1"))
+WHY = "endpoints: expected array"
+ODD = Rejected(SLICES, "shop", "web-1", WHY)
+OTHER = Rejected(SLICES, "shop", "web-2", WHY)
+GOOD = piece("web", name="web-1")
+GOES, SPOILT = gone("web-1", kind=SLICES), spoilt("web-1", WHY, SLICES)
 
 
 @pytest.fixture
@@ -53,15 +59,17 @@ def logged(listings: Listings, caplog: pytest.LogCaptureFixture, news: Iterable[
 
 
 GONE = {
-    "deleted": [event("DELETED")],
-    "deleted with an odd last state": [event("DELETED", ODD)],
-    "put right, then deleted": [event("MODIFIED", GOOD), event("DELETED", GOOD)],
+    "deleted": [GOES],
+    "deleted with an odd last state": [spoilt("web-1", WHY, SLICES, "DELETED")],
+    "put right, then deleted": [changed(GOOD), changed(GOOD, "DELETED")],
     "not in the next list": [Listed(SLICES, [])],
     "put right, then not in the next list": [Listed(SLICES, [GOOD]), Listed(SLICES, [])],
 }
 
 
-@pytest.mark.parametrize("first", [Listed(SLICES, [], [ODD]), event("ADDED", ODD)], ids=["list", "event"])
+@pytest.mark.parametrize(
+    "first", [Listed(SLICES, [], [ODD]), spoilt("web-1", WHY, SLICES, "ADDED")], ids=["list", "event"]
+)
 @pytest.mark.parametrize("after", GONE.values(), ids=GONE)
 def test_an_odd_slice_that_is_gone_is_forgotten(
     listings: Listings,
@@ -78,8 +86,8 @@ def test_an_odd_slice_that_is_gone_is_forgotten(
 @pytest.mark.parametrize(
     "after",
     [
-        [event("MODIFIED", GOOD), event("MODIFIED", ODD)],
-        [Listed(SLICES, [GOOD]), event("MODIFIED", ODD)],
+        [changed(GOOD), SPOILT],
+        [Listed(SLICES, [GOOD]), SPOILT],
         [Listed(SLICES, [], [ODD, OTHER])],
     ],
     ids=["put right and odd again", "the same by a list", "odd in the next list too"],
@@ -117,9 +125,8 @@ def test_a_log_is_told_no_more_than_somebody_reads() -> None:
 
 def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publisher: Publisher) -> None:
     for number in range(50):
-        odd = Rejected(SLICES, "shop", f"web-{number}", "endpoints: expected array")
-        listings.apply(event("ADDED", odd))
-        listings.apply(Changed(SLICES, Event("DELETED", None, "shop", f"web-{number}")))
+        listings.apply(spoilt(f"web-{number}", WHY, SLICES, "ADDED"))
+        listings.apply(gone(f"web-{number}", kind=SLICES))
         [*listings.refresh()]
     assert listings.logged == {}
 
@@ -127,10 +134,9 @@ def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publis
 def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     odd = Rejected("services", "shop", "odd", "spec.ports: expected array")
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [odd]))
-    world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=odd)))
+    world.turn(spoilt("odd", odd.reason))
     assert told.text.count("services shop/odd is left out: spec.ports: expected array") == 1
-    other = Rejected("services", "shop", "odd", "spec.type: expected str")
-    world.turn(Changed("services", Event("MODIFIED", None, "shop", "odd", rejected=other)))
+    world.turn(spoilt("odd", "spec.type: expected str"))
     assert told.text.count("services shop/odd is left out: spec.type: expected str") == 1
     assert world.metric('kube2etcd_rejected_objects{kind="services"} 1.0')
     assert world.metric('kube2etcd_rejected_objects{kind="namespaces"} 0.0')
@@ -145,13 +151,13 @@ def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> 
 
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [annotated("evil\x1b[2J")]))
     for value in ("evil\x1b[2J", "worse" * LONGEST, "10.0.0.9", "worse" * LONGEST):
-        world.turn(Changed("services", Event("MODIFIED", annotated(value), "shop", "web")))
+        world.turn(changed(annotated(value)))
     lines = [one.getMessage() for one in told.records if "services/shop/web" in one.getMessage()]
     assert len(lines) == 2
     assert all(TENANT_CLUSTER_IP in line and line.isprintable() for line in lines)
     assert max(map(len, lines)) < LONGEST + 50
     world.turn(gone("web"))
-    world.turn(Changed("services", Event("ADDED", annotated("worse" * LONGEST), "shop", "web")))
+    world.turn(changed(annotated("worse" * LONGEST), "ADDED"))
     assert told.text.count("services/shop/web: ") == 3
 
 
@@ -195,10 +201,6 @@ def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFi
     assert "second" not in told.text
 
 
-def changed(name: str, ip: str) -> Changed:
-    return Changed("services", Event("MODIFIED", service(name, ip), "shop", name))
-
-
 def test_a_unit_that_raises_costs_its_own_names(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,7 +213,7 @@ def test_a_unit_that_raises_costs_its_own_names(
         return refresh(units)
 
     monkeypatch.setattr(world.publisher, "refresh", faulty)
-    world.turn(changed("bad", "10.0.0.7"), changed("good", "10.0.0.8"), changed("web", "10.0.0.9"))
+    world.turn(*(added(name, f"10.0.0.{at}") for at, name in enumerate(("bad", "good", "web"), 7)))
     assert any(b"/good/10-0-0-8-H" in key for key in world.etcd.entries)
     assert any(b"/web/10-0-0-9-H" in key for key in world.etcd.entries)
     assert not any(b"/bad" in key for key in world.etcd.entries)
@@ -236,7 +238,7 @@ def test_what_changed_before_a_unit_raised_is_written(
         return publish(zone, unit, store)
 
     monkeypatch.setattr(ClusterZone, "publish", faulty)
-    world.turn(*(changed(name, f"10.0.0.1{name[1:]}") for name in names))
+    world.turn(*(added(name, f"10.0.0.1{name[1:]}") for name in names))
     written = {name for name in names if any(f"/{name}/".encode() in key for key in world.etcd.entries)}
     assert written == set(names) - {seen[at]}
     world.assert_equal()
@@ -260,7 +262,7 @@ def test_what_changed_before_the_last_unit_raised_is_written(
         return by_zone(publisher, unit)
 
     monkeypatch.setattr(Publisher, "by_zone", faulty)
-    world.turn(Changed("services", Event("MODIFIED", web("b", "3"), "b", "web")))
+    world.turn(changed(web("b", "3")))
     assert b"/skydns/example/flat/web/00-10-0-0-2-H" in world.etcd.entries
     world.assert_equal()
 
@@ -276,7 +278,7 @@ def test_an_event_that_raises_is_dropped(
         return apply(kind, event)
 
     monkeypatch.setattr(world.publisher.store, "apply", faulty)
-    world.turn(changed("bad", "10.0.0.7"), changed("good", "10.0.0.8"))
+    world.turn(added("bad", "10.0.0.7"), added("good", "10.0.0.8"))
     assert any(b"/good/" in key for key in world.etcd.entries)
     assert "bad" in caplog.text
     assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
@@ -308,7 +310,7 @@ def test_what_a_full_pass_says_while_it_writes(clock: Clock, lost: int, ready: b
     for key in list(etcd.entries)[: len(etcd.entries) * lost // 4]:
         del etcd.entries[key]
     clock.now += 300.0
-    world.turn(changed("new", "10.0.0.3"))
+    world.turn(added("new", "10.0.0.3"))
     assert etcd.snapshots == 2
     assert etcd.said == [ready]
     world.assert_equal()
@@ -319,6 +321,6 @@ def test_a_cut_watch_does_not_make_it_ready(clock: Clock) -> None:
     world = etcd.world = World(clock, etcd).listed(service("web"))
     etcd.said.clear()
     clock.now += ETCD_RETRY
-    world.turn(EtcdLost("its data is gone"), changed("new", "10.0.0.3"))
+    world.turn(EtcdLost("its data is gone"), added("new", "10.0.0.3"))
     assert etcd.said == [False]
     world.assert_equal()

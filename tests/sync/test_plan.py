@@ -13,8 +13,9 @@ from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, g
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
+from tests.objects import PTR
 from tests.strategies import LAW
-from tests.sync.publishing import PTR, GroupsBy
+from tests.sync.groups import GroupsBy
 
 OURS, THEIRS, NOBODYS, BROKEN = (
     encode(Message(host="10.0.0.1", owner="us")),

@@ -9,31 +9,38 @@ import pytest
 from kube2etcd.kube.objects import (
     ApiObject,
     DnsEndpoint,
-    Endpoint,
-    EndpointSlice,
-    Event,
-    Interface,
     Metadata,
     Namespace,
     Pod,
-    Rejected,
     Service,
-    VirtualMachineInstance,
 )
-from kube2etcd.kube.store import Store, Unit
+from kube2etcd.kube.store import Unit
 from kube2etcd.settings import Selector
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
-from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name
-from tests.sync.publishing import PTR, ZONE, external, filled, host, said, service
+from tests.objects import (
+    PTR,
+    ZONE,
+    changed,
+    external,
+    gone,
+    host,
+    machine,
+    piece,
+    published,
+    said,
+    service,
+    spoilt,
+    take,
+)
 
 
 def test_an_empty_cluster_has_the_zone_itself() -> None:
-    publisher = filled()
+    publisher = published()
     assert publisher.desired.keys() >= {
         b"/skydns/local/cluster",
         b"/skydns/local/cluster/dns/apex",
@@ -43,8 +50,8 @@ def test_an_empty_cluster_has_the_zone_itself() -> None:
 
 
 def test_two_runs_write_the_same() -> None:
-    objects = [service("a"), service("b", ip="10.0.0.2"), service("c")]
-    assert filled(services=objects).desired == filled(services=reversed(objects)).desired
+    objects = [service("a"), service("b", "10.0.0.2"), service("c")]
+    assert published(*objects).desired == published(*objects[::-1]).desired
 
 
 @pytest.mark.parametrize(
@@ -58,13 +65,13 @@ def test_two_runs_write_the_same() -> None:
 )
 def test_one_pointer_for_an_address(claimants: list[ApiObject], winner: str) -> None:
     for order in (claimants, claimants[::-1]):
-        assert host(filled(services=order), PTR) == f"{winner}.svc.cluster.local"
+        assert host(published(*order), PTR) == f"{winner}.svc.cluster.local"
 
 
 def test_a_service_comes_before_an_endpoint_however_young() -> None:
-    piece = EndpointSlice(Metadata("shop", "s"), "old", "IPv4", (), (Endpoint(("10.0.0.1",)),))
-    services = [service("old", ip="None", age="1"), service("young", age="9")]
-    publisher = filled(services=services, endpointslices=[piece])
+    publisher = published(
+        service("old", "None", age="1"), service("young", age="9"), piece("old", "10.0.0.1")
+    )
     assert host(publisher, PTR) == "young.shop.svc.cluster.local"
     assert publisher.holder(PTR) == Unit("services", "shop", "young")
 
@@ -72,35 +79,25 @@ def test_a_service_comes_before_an_endpoint_however_young() -> None:
 VM_ZONE = VmZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
 
 
-def machine(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
-    nics = tuple(Interface(label, (address,)) for label, address in interfaces)
-    return VirtualMachineInstance(Metadata("shop", name, creation_timestamp=age), nics)
-
-
-def with_machines(services: list[Service], machines: list[VirtualMachineInstance]) -> Publisher:
-    store = Store()
-    store.replace("services", services)
-    store.replace("virtualmachineinstances", machines)
-    publisher = Publisher(store, Layout(), ZONE, [VM_ZONE])
-    publisher.refresh(publisher.units())
-    return publisher
+def with_machines(*objects: ApiObject) -> Publisher:
+    return published(*objects, zones=[VM_ZONE])
 
 
 def test_a_guest_never_takes_the_reverse_name_of_a_service() -> None:
     """Its own name is shorter, and it is older: both would win among Services."""
     guest = machine("m", ("nic1", "10.0.0.1"), age="1")
-    publisher = with_machines([service("young", age="9")], [guest])
+    publisher = with_machines(service("young", age="9"), guest)
     assert host(publisher, PTR) == "young.shop.svc.cluster.local"
-    publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "young")))
+    take(publisher, gone("young"))
     assert host(publisher, PTR) == "nic1.m.shop.vm"
 
 
 def test_interface_my_of_vm_and_machine_my_vm_answer_together() -> None:
     one, other = machine("vm", ("my", "10.0.0.1")), machine("my.vm", ("nic1", "10.0.0.2"))
     below = b"/skydns/vm/shop/vm/my/"
-    alone = [with_machines([], [each]).desired for each in (one, other)]
+    alone = [with_machines(each).desired for each in (one, other)]
     for order in ([one, other], [other, one]):
-        both = with_machines([], order).desired
+        both = with_machines(*order).desired
         hosts = {decode(value).host for key, value in both.items() if key.startswith(below)} - {""}
         assert hosts == {"10.0.0.1", "10.0.0.2"}
         for desired in alone:
@@ -108,39 +105,36 @@ def test_interface_my_of_vm_and_machine_my_vm_answer_together() -> None:
 
 
 def test_ordinary_reasons_are_not_told() -> None:
-    piece = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (), (Endpoint(("10.1.0.1",), False),))
-    publisher = filled(services=[service("db", ip="None"), service("new", ip="")], endpointslices=[piece])
+    unready = piece("db", "10.1.0.1", ready=False)
+    publisher = published(service("db", "None"), service("new", ""), unready)
     assert publisher.left_out() == 3
     assert publisher.take_reasons() == []
     nics = (("nic1", "fe80::1"), ("nic2", "127.0.0.1"))
-    [(unit, reason)] = with_machines([], [machine("m", *nics)]).take_reasons()
+    [(unit, reason)] = with_machines(machine("m", *nics)).take_reasons()
     assert (str(unit), "loopback" in reason) == ("virtualmachineinstances/shop/m", True)
 
 
 def test_the_next_in_line_takes_over() -> None:
-    publisher = filled(services=[service("a", age="1"), service("b", age="2"), service("c", age="3")])
-    for gone, heir in (("a", "b"), ("b", "c")):
-        publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", gone)))
+    publisher = published(service("a", age="1"), service("b", age="2"), service("c", age="3"))
+    for former, heir in (("a", "b"), ("b", "c")):
+        take(publisher, gone(former))
         assert host(publisher, PTR) == f"{heir}.shop.svc.cluster.local"
         assert publisher.holder(PTR) == Unit("services", "shop", heir)
-    changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "c")))
-    assert PTR in changed
+    assert PTR in take(publisher, gone("c"))
     assert PTR not in publisher.desired
     assert publisher.holder(PTR) is None
 
 
 def test_who_withdraws_without_holding_changes_nothing() -> None:
-    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    publisher = published(service("a", age="1"), service("b", age="2"))
     before = publisher.desired[PTR]
-    publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "shop", "b")))
+    take(publisher, gone("b"))
     assert publisher.desired[PTR] == before
 
 
 def test_only_what_may_differ_comes_back() -> None:
-    publisher = filled(services=[service("a"), service("b", ip="10.0.0.2")])
-    units = publisher.store.apply("services", Event("MODIFIED", service("a", ip="10.0.0.9"), "shop", "a"))
-    changed = publisher.refresh(units)
-    assert changed.keys() == {
+    publisher = published(service("a"), service("b", "10.0.0.2"))
+    assert take(publisher, changed(service("a", "10.0.0.9"))).keys() == {
         PTR,
         b"/skydns/arpa/in-addr/10/0/0/9",
         b"/skydns/local/cluster/svc/shop/a/10-0-0-1-H",
@@ -150,40 +144,36 @@ def test_only_what_may_differ_comes_back() -> None:
 
 
 def test_refused_objects_count_and_say_why() -> None:
-    publisher = filled(services=[service("a")])
+    publisher = published(service("a"))
     unit = Unit("services", "shop", "a")
-    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
-    publisher.refresh(publisher.store.apply("services", event))
+    take(publisher, spoilt("a"))
     assert publisher.published(unit).left_out == ["odd"]
     assert publisher.left_out() == 1
     assert PTR not in publisher.desired
-    publisher.refresh(publisher.store.apply("services", Event("MODIFIED", service("a"), "shop", "a")))
+    take(publisher, changed(service("a")))
     assert publisher.left_out() == 0
 
 
 def test_pods_have_names_where_they_are_switched_on() -> None:
-    store = Store()
-    store.replace("pods", [Pod(Metadata("shop", "p"), "10.0.0.1", phase="Running")])
+    pod = Pod(Metadata("shop", "p"), "10.0.0.1", phase="Running")
     key = b"/skydns/local/cluster/pod/shop/10-0-0-1"
     for pods, there in (("verified", True), ("insecure", False), ("disabled", False)):
-        publisher = Publisher(store, Layout(), ClusterZone(ZONE.name, pods=pods))
-        publisher.refresh(publisher.units())
-        assert (key in publisher.desired) is there
+        assert (key in published(pod, cluster=ClusterZone(ZONE.name, pods=pods)).desired) is there
 
 
 def test_pods_on_the_host_share_a_name() -> None:
     pods = [Pod(Metadata("shop", name), "10.0.0.1", phase="Running") for name in ("p", "q")]
-    publisher = filled(pods=pods)
+    publisher = published(*pods)
     key = b"/skydns/local/cluster/pod/shop/10-0-0-1/10-0-0-1-P0"
-    for gone in ("p", "q"):
+    for name in ("p", "q"):
         assert key in publisher.desired
-        publisher.refresh(publisher.store.apply("pods", Event("DELETED", None, "shop", gone)))
+        take(publisher, gone(name, kind="pods"))
     assert key not in publisher.desired
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("any", "shop"), ("web", "any")])
 def test_a_name_with_the_label_any_is_left_out_with_the_reason(name: str, namespace: str) -> None:
-    publisher = filled(services=[service(name, namespace=namespace)])
+    publisher = published(service(name, namespace=namespace))
     assert not [key for key in publisher.desired if b"/any" in key]
     assert PTR not in publisher.desired
     [reason] = publisher.published(Unit("services", namespace, name)).left_out
@@ -192,38 +182,32 @@ def test_a_name_with_the_label_any_is_left_out_with_the_reason(name: str, namesp
 
 def test_services_follow_the_labels_of_their_namespace() -> None:
     staging = ServicesZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=staging"))
-    store = Store()
-    store.replace("services", [service("web"), service("web", namespace="other", ip="10.0.0.2")])
-    store.replace("namespaces", [Namespace(Metadata("", "shop")), Namespace(Metadata("", "other"))])
-    publisher = Publisher(store, Layout(), ZONE, [staging])
-    publisher.refresh(publisher.units())
+    spaces = (Namespace(Metadata("", name)) for name in ("shop", "other"))
+    services = service("web"), service("web", "10.0.0.2", namespace="other")
+    publisher = published(*services, *spaces, zones=[staging])
     zone = b"/skydns/example/stage/"
     assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
     chosen = Namespace(Metadata("", "shop", labels={"env": "staging"}))
-    changed = publisher.refresh(
-        publisher.with_followers(store.apply("namespaces", Event("MODIFIED", chosen, "", "shop")))
-    )
-    assert zone + b"shop/web" in changed
+    assert zone + b"shop/web" in take(publisher, changed(chosen))
     assert zone + b"shop/web" in publisher.desired
     assert not any(key.startswith(zone + b"other") for key in publisher.desired)
     renamed = Namespace(Metadata("", "shop", labels={"env": "staging", "team": "a"}))
-    touched = store.apply("namespaces", Event("MODIFIED", renamed, "", "shop"))
+    touched = publisher.store.apply("namespaces", changed(renamed).event)
     assert publisher.with_followers(touched) == touched, "it is selected as before"
-    publisher.refresh(publisher.with_followers(store.apply("namespaces", Event("DELETED", None, "", "shop"))))
+    take(publisher, gone("shop", "", "namespaces"))
     assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
     assert publisher.refresh({Unit("services", "shop", "web")}) == {}
 
 
 def test_an_object_of_another_zone_changes_together_too() -> None:
-    shop = ServicesZone(Name.parse("shop.example"))
-    publisher = Publisher(Store(), Layout(), ZONE, [shop])
+    publisher = published(zones=[ServicesZone(Name.parse("shop.example"))])
     key = publisher.layout.key(Name.parse("web.shop.shop.example"))
     assert publisher.groups.of(key + b"/00-10-0-0-1-H") == key
 
 
 def test_an_object_is_held_as_one_group_from_the_start() -> None:
     """Not only once external zones came: each group takes memory of its own."""
-    publisher = with_machines([], [machine("a", ("eth1", "10.0.0.1"))])
+    publisher = with_machines(machine("a", ("eth1", "10.0.0.1")))
     root = publisher.layout.key(Name.parse("a.shop.vm"))
     assert [group for group in publisher.desired.groups() if group.startswith(root)] == [root]
     assert len(publisher.desired.within(root)) > 1
@@ -238,11 +222,8 @@ def test_names_in_a_longer_zone_are_left_to_it() -> None:
         ServicesZone(Name.parse("example")),
         ServicesZone(Name.parse("shop.example"), selector=Selector.parse("team=a"), template="{service}"),
     ]
-    store = Store()
-    store.replace("services", [service("web"), service("db", ip="10.0.0.2", namespace="other")])
-    store.replace("virtualmachineinstances", [machine("web", ("nic1", "10.0.0.3"))])
-    publisher = Publisher(store, Layout(), ZONE, zones)
-    publisher.refresh(publisher.units())
+    services = service("web"), service("db", "10.0.0.2", namespace="other")
+    publisher = published(*services, machine("web", ("nic1", "10.0.0.3")), zones=zones)
     for inner in (b"/skydns/vm/shop/", b"/skydns/example/shop/"):
         assert not [key for key in publisher.desired if key.startswith(inner + b"web")]
     assert b"/skydns/example/other/db" in publisher.desired
@@ -257,9 +238,8 @@ def test_names_in_a_longer_zone_are_left_to_it() -> None:
 
 
 def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
-    publisher = Publisher(Store(), Layout(), None)
-    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
-    publisher.refresh(publisher.store.apply("services", event))
+    publisher = published(cluster=None)
+    take(publisher, spoilt("a"))
     unit = Unit("services", "shop", "a")
     assert publisher.published(unit).left_out == ["odd"]
     assert list(publisher.by_zone(unit)) == []
@@ -268,10 +248,8 @@ def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
 
 
 def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
-    stage = ServicesZone(Name.parse("stage.example"))
-    publisher = Publisher(Store(), Layout(), ZONE, [stage])
-    event = Event("MODIFIED", None, "shop", "a", rejected=Rejected("services", "shop", "a", "odd"))
-    publisher.refresh(publisher.store.apply("services", event))
+    publisher = published(zones=[ServicesZone(Name.parse("stage.example"))])
+    take(publisher, spoilt("a"))
     found = publisher.by_zone(Unit("services", "shop", "a"))
     assert [(str(zone.name), one.left_out) for zone, one in found] == [
         ("cluster.local", ["odd"]),
@@ -280,29 +258,18 @@ def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
     assert publisher.left_out() == 1
 
 
-def endpoints_of(name: str, *addresses: str, hostname: str = "", age: str = "") -> EndpointSlice:
-    meta = Metadata("shop", f"{name}-1", creation_timestamp=age)
-    return EndpointSlice(meta, name, "IPv4", (), (Endpoint(addresses, True, hostname),))
-
-
 @pytest.mark.parametrize("younger", ["metrics", "zk"])
 def test_a_hostname_has_the_reverse_name_before_a_dashed_address(younger: str) -> None:
     ages = {"metrics": "1", "zk": "1", younger: "2"}
-    publisher = filled(
-        services=[service(name, age=age, ip="None") for name, age in ages.items()],
-        endpointslices=[endpoints_of("metrics", "10.0.0.1"), endpoints_of("zk", "10.0.0.1", hostname="zk-0")],
-    )
+    slices = piece("metrics", "10.0.0.1", name="m"), piece("zk", "10.0.0.1", name="z", hostname="zk-0")
+    publisher = published(*(service(name, "None", age=age) for name, age in ages.items()), *slices)
     assert host(publisher, PTR) == "zk-0.zk.shop.svc.cluster.local"
 
 
 def test_within_a_service_too_the_hostname_has_the_reverse_name() -> None:
-    publisher = filled(
-        services=[service("zk", ip="None")],
-        endpointslices=[
-            EndpointSlice(Metadata("shop", at), "zk", "IPv4", (), (Endpoint(("10.0.0.1",), True, label),))
-            for at, label in (("a", ""), ("b", "zk-0"), ("c", ""))
-        ],
-    )
+    labels = ("a", ""), ("b", "zk-0"), ("c", "")
+    slices = (piece("zk", "10.0.0.1", name=at, hostname=label) for at, label in labels)
+    publisher = published(service("zk", "None"), *slices)
     assert host(publisher, PTR) == "zk-0.zk.shop.svc.cluster.local"
 
 
@@ -337,10 +304,7 @@ def test_an_alias_in_the_zone_is_followed_to_the_names_of_objects_alone(target: 
         ServicesZone(Name.parse("team.cluster.local")),
         external("ext.cluster.local"),
     )
-    store = Store()
-    store.replace("services", [Service(Metadata("shop", "x"), "ExternalName", external_name=target)])
-    publisher = Publisher(store, Layout(), ZONE, zones)
-    publisher.refresh(publisher.units())
+    publisher = published(Service(Metadata("shop", "x"), "ExternalName", external_name=target), zones=zones)
     key = b"/skydns/local/cluster/svc/shop/x"
     assert host(publisher, key) == target
     expected = target if followed else "m.x.shop.svc.cluster.local"
@@ -351,42 +315,36 @@ def test_an_alias_in_the_zone_is_followed_to_the_names_of_objects_alone(target: 
 
 
 def test_of_two_aliases_of_one_name_the_older_objects_is_published() -> None:
-    store = Store()
-    publisher = Publisher(store, Layout(), None, [external("dtk.io")])
+    publisher = published(cluster=None, zones=[external("dtk.io")])
     old, new = (
         DnsEndpoint(Metadata("shop", name, age), said(name, ("a.dtk.io", to)).endpoints)
         for name, age, to in (("z", "1", "z.example"), ("a", "2", "a.example"))
     )
-    publisher.refresh(store.replace("dnsendpoints", [old, new]))
+    publisher.refresh(publisher.store.replace("dnsendpoints", [old, new]))
     assert host(publisher, b"/skydns/io/dtk/a/own_") == "z.example"
     again = DnsEndpoint(Metadata("shop", "z", "3"), old.endpoints)
-    publisher.refresh(store.apply("dnsendpoints", Event("MODIFIED", again, "shop", "z")))
+    take(publisher, changed(again))
     assert host(publisher, b"/skydns/io/dtk/a/own_") == "a.example"
 
 
 def test_an_object_in_a_zone_below_another_changes_in_one_transaction() -> None:
     zones = (ServicesZone(Name.parse("shop.cluster.local"), template="{service}"),)
-    publisher = Publisher(Store(), Layout(), ZONE, zones)
+    publisher = published(zones=zones)
     root = b"/skydns/local/cluster/shop/web"
     assert publisher.groups.of(root) == publisher.groups.of(root + b"/a") == root
 
 
 def test_a_zone_below_a_service_of_another_zone_has_its_keys() -> None:
-    store = Store()
-    store.replace("services", [service("shop")])
     zones = [ServicesZone(Name.parse(one), template="{service}") for one in ("a.org", "eu.shop.a.org")]
-    publisher = Publisher(store, Layout(), None, zones)
-    publisher.refresh(publisher.units())
+    publisher = published(service("shop"), cluster=None, zones=zones)
     assert {b"/skydns/org/a/shop", b"/skydns/org/a/shop/eu/shop"} < publisher.desired.keys()
     assert all(publisher.desired.get(key) == value for key, value in publisher.desired.items())
 
 
 def test_who_has_an_address_changes_with_the_zones_and_is_reported() -> None:
-    publisher = filled(services=[service("a", age="1"), service("b", age="2")])
+    publisher = published(service("a", age="1"), service("b", age="2"))
     before = publisher.desired[PTR]
-    touched = publisher.store.apply(
-        "services", Event("MODIFIED", service("b", age="0"), namespace="shop", name="b")
-    )
-    changed = publisher.refresh(touched | publisher.rezone([external("dtk.io")]))
-    assert (host(publisher, PTR), changed[PTR]) == ("b.shop.svc.cluster.local", before)
+    touched = publisher.store.apply("services", changed(service("b", age="0")).event)
+    found = publisher.refresh(touched | publisher.rezone([external("dtk.io")]))
+    assert (host(publisher, PTR), found[PTR]) == ("b.shop.svc.cluster.local", before)
     assert publisher.refresh(publisher.units()) == {}

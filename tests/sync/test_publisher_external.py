@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
-from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.sync.publisher import Publisher
-from skydns_compat.layout import Layout
+from kube2etcd.kube.objects import DnsEndpoint, Metadata
+from kube2etcd.kube.store import NAMES, Unit
 from skydns_compat.names import Name
-from tests.sync.publishing import PTR, ZONE, external, host, said, service
+from tests.objects import PTR, ZONE, changed, external, host, published, said, service, take
 
 
 def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
-    store = Store()
-    publisher = Publisher(store, Layout(), ZONE, [external("dtk.io")])
+    publisher = published(zones=[external("dtk.io")])
+    store = publisher.store
     apex = b"/skydns/io/dtk/own_"
     assert apex in publisher.desired
     assert publisher.cluster == ZONE
@@ -45,46 +43,38 @@ def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
 
 
 def test_an_alias_follows_what_becomes_of_its_target() -> None:
-    store = Store()
-    publisher = Publisher(store, Layout(), None, [external("dtk.io")])
-    publisher.refresh(store.replace("dnsendpoints", [said("1", ("a.dtk.io", "b.dtk.io"))]))
+    publisher = published(said("1", ("a.dtk.io", "b.dtk.io")), cluster=None, zones=[external("dtk.io")])
     key = b"/skydns/io/dtk/a/own_"
     assert host(publisher, key) == "own_.b.dtk.io"
     ring = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "a.dtk.io"))
-    publisher.refresh(store.replace("dnsendpoints", [ring]))
+    take(publisher, changed(ring))
     assert key not in publisher.desired
     assert {unit.name for unit, _ in publisher.take_reasons()} == {"a.dtk.io", "b.dtk.io"}
     cut = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "1.1.1.1"))
-    publisher.refresh(store.replace("dnsendpoints", [cut]))
+    take(publisher, changed(cut))
     assert host(publisher, key) == "own_.b.dtk.io"
     assert publisher.cluster is None
 
 
 def test_external_zones_may_change() -> None:
-    store = Store()
-    store.replace("services", [service("web")])
-    store.replace("dnsendpoints", [said("1", ("a.dtk.io", "10.0.0.1"), ("a.my.io", "10.0.0.1"))])
-    publisher = Publisher(store, Layout(), ZONE, [external("dtk.io")])
-    publisher.refresh(publisher.units())
+    names = said("1", ("a.dtk.io", "10.0.0.1"), ("a.my.io", "10.0.0.1"))
+    publisher = published(service("web"), names, zones=[external("dtk.io")])
     before = dict(publisher.desired)
-    changed = publisher.refresh(publisher.rezone([external("my.io")]))
+    found = publisher.refresh(publisher.rezone([external("my.io")]))
     assert {key for key in publisher.desired if b"own_" in key} == {
         b"/skydns/io/my/own_",
         b"/skydns/io/my/a/own_",
         b"/skydns/io/my/a/own_/10-0-0-1-H",
     }
-    assert all(b"own_" in key for key in changed)
+    assert all(b"own_" in key for key in found)
     publisher.refresh(publisher.rezone([external("dtk.io")]))
     assert publisher.desired == before
 
 
 def test_names_of_services_in_a_longer_external_zone_are_left_out() -> None:
-    store = Store()
-    store.replace("services", [service("web"), service("db", ip="10.0.0.2")])
     reverse = "0.0.10.in-addr.arpa"
     zones = [external("web.shop.svc.cluster.local"), external(reverse), external("local")]
-    publisher = Publisher(store, Layout(), ZONE, zones)
-    publisher.refresh(publisher.units())
+    publisher = published(service("web"), service("db", "10.0.0.2"), zones=zones)
     web, db = Unit("services", "shop", "web"), Unit("services", "shop", "db")
     assert publisher.published(web).records == []
     assert len(publisher.published(db).records) == 1
@@ -96,10 +86,8 @@ def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> Non
     """All say the same of it, so nothing but their names decides; a set of names has no order."""
     spoken = [said(str(at), (f"n{at:02}.a.dtk.io", "10.0.0.1")) for at in range(40)]
     for order in (spoken, spoken[::-1]):
-        store = Store()
-        publisher = Publisher(store, Layout(), None, [external("dtk.io")])
-        for one in order:
-            publisher.refresh(store.apply("dnsendpoints", Event("ADDED", one, "shop", one.metadata.name)))
+        publisher = published(cluster=None, zones=[external("dtk.io")])
+        take(publisher, *map(changed, order))
         assert publisher.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
         assert publisher.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
 
@@ -107,17 +95,12 @@ def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> Non
 @pytest.mark.parametrize("unusable", ["-", "fd00::1"])
 def test_an_alias_follows_an_address_that_becomes_usable(unusable: str) -> None:
     """``b`` has an address beside its alias back to ``a``: with one it is no ring, without it is."""
-    store = Store()
-    publisher = Publisher(store, Layout(), None, [external("dtk.io")])
-    publisher.refresh(
-        store.apply("dnsendpoints", Event("ADDED", said("1", ("a.dtk.io", "b.dtk.io")), "shop", "1"))
-    )
+    publisher = published(said("1", ("a.dtk.io", "b.dtk.io")), cluster=None, zones=[external("dtk.io")])
     key = b"/skydns/io/dtk/a/own_/C"
     for address, there in ((unusable, False), ("10.0.0.1", True), (unusable, False)):
         back = (
             ExternalEndpoint("b.dtk.io", ("a.dtk.io",), "CNAME"),
             ExternalEndpoint("b.dtk.io", (address,), "A"),
         )
-        changed = DnsEndpoint(Metadata("shop", "2"), back)
-        publisher.refresh(store.apply("dnsendpoints", Event("MODIFIED", changed, "shop", "2")))
+        take(publisher, changed(DnsEndpoint(Metadata("shop", "2"), back)))
         assert (key in publisher.desired) is there

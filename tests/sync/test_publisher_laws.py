@@ -24,8 +24,8 @@ from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, parse_address
 from tests.crowds import crowds, rings, rivals
+from tests.objects import ZONE
 from tests.strategies import LAW, events, histories
-from tests.sync.publishing import ZONE
 
 KINDS = (
     "services",

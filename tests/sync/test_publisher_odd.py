@@ -8,12 +8,10 @@ import pytest
 
 from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
 from kube2etcd.kube.objects import Port as ServicePort
-from kube2etcd.kube.store import Store, Unit
-from kube2etcd.sync.publisher import Publisher
+from kube2etcd.kube.store import Unit
 from kube2etcd.zones.cluster import ClusterZone
-from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.sync.publishing import filled, service
+from tests.objects import published, service
 
 
 def odd_service(**fields: object) -> Service:
@@ -98,8 +96,7 @@ NO_NAME = "no name in DNS"
     ],
 )
 def test_bad_input_hurts_its_own_name_only(one: Service, pieces: list[EndpointSlice], reason: str) -> None:
-    alone = filled(services=[service("web")])
-    beside = filled(services=[service("web"), one], endpointslices=pieces)
+    alone, beside = published(service("web")), published(service("web"), one, *pieces)
     assert alone.desired.items() <= beside.desired.items()
     own = beside.layout.key(Name.parse("svc.cluster.local").child("shop")) + b"/odd"
     more = beside.desired.keys() - alone.desired.keys()
@@ -111,14 +108,14 @@ def test_bad_input_hurts_its_own_name_only(one: Service, pieces: list[EndpointSl
 
 
 def test_a_namespace_that_is_no_label_says_so() -> None:
-    publisher = filled(namespaces=[Namespace(Metadata("", LONG))])
+    publisher = published(Namespace(Metadata("", LONG)))
     assert publisher.left_out() == 1
-    assert publisher.desired == filled().desired
+    assert publisher.desired == published().desired
 
 
 def test_thousands_of_ports() -> None:
     ports = tuple(ServicePort(f"p{at}", "TCP", at) for at in range(1, 5001))
-    publisher = filled(services=[odd_service(cluster_ip="10.0.0.7", ports=ports)])
+    publisher = published(odd_service(cluster_ip="10.0.0.7", ports=ports))
     assert b"/skydns/local/cluster/svc/shop/odd/_tcp/_p5000/10-0-0-7-P5000" in publisher.desired
     assert publisher.left_out() == 0
 
@@ -137,10 +134,6 @@ def test_a_name_that_grows_too_long_hurts_nobody(kind: str) -> None:
         (EndpointPort(label if kind == "port" else "", "TCP", 80),),
         (Endpoint(("10.0.0.1",), hostname="h" * 63),),
     )
-    store = Store()
-    store.replace("services", [one, service("web")])
-    store.replace("endpointslices", [piece])
-    publisher = Publisher(store, Layout(), ClusterZone(Name.parse(zone)))
-    publisher.refresh(publisher.units())
+    publisher = published(one, service("web"), piece, cluster=ClusterZone(Name.parse(zone)))
     assert publisher.left_out() > 0
     assert any(key.endswith(b"/svc/shop/web") for key in publisher.desired)

@@ -11,14 +11,13 @@ from kube2etcd.app import build
 from kube2etcd.inspect.explain import Explainer
 from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import Event, Metadata, Rejected, Service
-from kube2etcd.kube.store import Store, Unit
+from kube2etcd.kube.store import Unit
 from kube2etcd.settings import load
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.corefile import blocks
-from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.sync.publishing import host, service
+from tests.objects import below, changed, gone, host, published, service, take
 
 ONE_NAME = ServicesZone(Name.parse("stage.example"), template="{service}")
 WEB = b"/skydns/example/stage/web"
@@ -27,15 +26,7 @@ IN_B = service("web", namespace="b", age="2")
 
 
 def sharing(services: Iterable[Service]) -> Publisher:
-    store = Store()
-    store.replace("services", services)
-    publisher = Publisher(store, Layout(), None, [ONE_NAME])
-    publisher.refresh(publisher.units())
-    return publisher
-
-
-def below(publisher: Publisher, key: bytes) -> set[bytes]:
-    return {one[len(key) :] for one in publisher.desired if one == key or one.startswith(key + b"/")}
+    return published(*services, cluster=None, zones=[ONE_NAME])
 
 
 @pytest.mark.parametrize(
@@ -64,12 +55,11 @@ def test_a_name_goes_over_within_one_refresh() -> None:
     publisher = sharing([IN_A, IN_B])
     assert below(publisher, WEB) == {b"", b"/C"}
     assert host(publisher, WEB) == "web.example.com"
-    changed = publisher.refresh(publisher.store.apply("services", Event("DELETED", None, "a", "web")))
-    assert changed.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
-    assert {publisher.groups.of(key) for key in changed} == {WEB}
+    found = take(publisher, gone("web", "a"))
+    assert found.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
+    assert {publisher.groups.of(key) for key in found} == {WEB}
     assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/00-10-0-0-1-H"}, 0)
-    changed = publisher.refresh(publisher.store.apply("services", Event("ADDED", IN_A, "a", "web")))
-    assert changed.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
+    assert take(publisher, changed(IN_A, "ADDED")).keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
     assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/C"}, 1)
 
 

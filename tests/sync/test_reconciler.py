@@ -10,26 +10,13 @@ import pytest
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
-from kube2etcd.external import Domain
-from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
-from kube2etcd.kube.store import Store
-from kube2etcd.sync.events import (
-    Changed,
-    EtcdChanged,
-    EtcdLost,
-    EventQueue,
-    Failing,
-    Listed,
-    Rezoned,
-    SyncEvent,
-    Wake,
-)
+from kube2etcd.kube.objects import Failing, Listed
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, Rezoned, SyncEvent, Wake
 from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import ETCD_RETRY
-from kube2etcd.zones.external import ExternalZone
 from skydns_compat.message import Message, encode
-from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added, gone, many, service
+from tests.objects import changed, external, gone, said, service, stored
+from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added, many
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 
@@ -48,7 +35,7 @@ def test_nothing_is_touched_before_every_kind_is_listed(clock: Clock, missing: s
     for kind in KINDS:
         if kind != missing:
             world.turn(Listed(kind, many(1)))
-    world.turn(Changed("services", Event("ADDED", service("new"), "shop", "new")), Wake())
+    world.turn(changed(service("new"), "ADDED"), Wake())
     assert (etcd.tries, etcd.written) == (0, [])
     assert not world.ready
     assert f"{missing} are not listed yet" in world.reasons
@@ -80,7 +67,7 @@ def test_an_optional_kind_that_is_absent_holds_nobody_up(clock: Clock) -> None:
         pytest.param([Listed("services", [service("web")])], id="the same listing"),
         pytest.param([EtcdLost("compacted")], id="etcd read anew"),
         pytest.param([EtcdChanged(WatchBatch(99))], id="a watch without news"),
-        pytest.param([Changed("services", Event("MODIFIED", service("web"), "shop", "web"))], id="no change"),
+        pytest.param([changed(service("web"))], id="no change"),
     ],
 )
 def test_nothing_is_written_when_nothing_differs(world: World, news: list[SyncEvent]) -> None:
@@ -185,9 +172,7 @@ def test_a_resync_reads_both_sides_anew(world: World) -> None:
 
 
 def test_a_store_that_is_full_already_is_published(clock: Clock) -> None:
-    store = Store()
-    store.replace("services", [service("web")])
-    World(clock, kinds=(), store=store).turn().assert_equal()
+    World(clock, kinds=(), store=stored(service("web"))).turn().assert_equal()
 
 
 def test_stop_ends_the_loop_at_once(world: World) -> None:
@@ -227,10 +212,8 @@ def test_changed_external_zones(clock: Clock, caplog: pytest.LogCaptureFixture) 
     theirs = encode(Message(owner="a-writer"))
     own = b"/skydns/io/dtk/own_"
     world = World(clock, Entries({own: theirs}))
-    domain = Domain.parse("dtk.io")
-    zones = (ExternalZone(domain.name, (domain,)),)
-    said = DnsEndpoint(Metadata("shop", "x"), (ExternalEndpoint("a.dtk.io", ("10.0.0.1",), "A"),))
-    world.listed().turn(Listed("dnsendpoints", [said]), Rezoned(zones))
+    zones = (external("dtk.io"),)
+    world.listed().turn(Listed("dnsendpoints", [said("x", ("a.dtk.io", "10.0.0.1"))]), Rezoned(zones))
     assert world.etcd.entries[own] == theirs
     assert b"/skydns/io/dtk/a/own_/10-0-0-1-H" in world.etcd.entries
     assert world.metric("kube2etcd_contested_keys 1")
@@ -246,7 +229,7 @@ def test_an_event_that_changes_nothing_ends_at_the_store(
 ) -> None:
     reports: list[None] = []
     monkeypatch.setattr(Report, "publish", lambda self: reports.append(None))
-    world.turn(Changed("services", Event("MODIFIED", service("web"), "shop", "web")))
+    world.turn(changed(service("web")))
     assert not reports
     world.turn()
     assert reports, "the state is published at every tick"

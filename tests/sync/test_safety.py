@@ -8,23 +8,28 @@ import pytest
 
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch
-from kube2etcd.kube.objects import Event, Interface, Metadata, Service, VirtualMachineInstance
-from kube2etcd.sync.events import Changed, EtcdChanged, EventQueue, Failing, Healthy, Listed, SyncEvent, Wake
+from kube2etcd.kube.objects import (
+    Changed,
+    Failing,
+    Healthy,
+    Listed,
+    Service,
+    VirtualMachineInstance,
+)
+from kube2etcd.sync.events import EtcdChanged, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
 from kube2etcd.sync.safety import ASK_AGAIN, DISPUTE_WINDOW, PROBE_AFTER, PROBE_STANDS, HeldDeletes
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from tests.sync.loop import KINDS, LISTED, Clock, Entries, World, added, gone, many, service
+from tests.objects import changed, gone, machine, service
+from tests.sync.loop import KINDS, LISTED, Clock, Entries, World, added, many
 
 MACHINES = "virtualmachineinstances"
 
 
 def many_machines(count: int) -> list[VirtualMachineInstance]:
-    return [
-        VirtualMachineInstance(Metadata("shop", f"m{at}"), (Interface("eth0", (f"10.0.3.{at}",)),))
-        for at in range(count)
-    ]
+    return [machine(f"m{at}", ("eth0", f"10.0.3.{at}")) for at in range(count)]
 
 
 def with_machines(clock: Clock, machines: list[VirtualMachineInstance]) -> World:
@@ -69,7 +74,7 @@ def test_an_uninstalled_kind(clock: Clock, told: pytest.LogCaptureFixture) -> No
 def test_what_is_held_does_not_wait_for_ever_for_a_kind_that_is_gone(clock: Clock) -> None:
     machines = many_machines(30)
     world = with_machines(clock, machines)
-    world.turn(*(Changed(MACHINES, Event("DELETED", None, "shop", one.metadata.name)) for one in machines))
+    world.turn(*(changed(one, "DELETED") for one in machines))
     assert world.loop.held.keys
     absent = Failing(MACHINES, clock.now, absent=True)
     world.listed(service("web")).turn(absent)
@@ -145,7 +150,7 @@ def test_other_changes_go_on_while_a_plan_is_held(clock: Clock) -> None:
     world.turn(added("new", "10.0.0.7"))
     assert b"/skydns/local/cluster/svc/shop/new/10-0-0-7-H" in world.etcd.entries
     assert len(world.loop.held.keys) > 0
-    world.turn(Changed("services", Event("ADDED", many(1)[0], "shop", "s0")))
+    world.turn(changed(many(1)[0], "ADDED"))
     assert not any(b"/s0/" in key for key in world.loop.held.keys)
     world.listed(service("new", "10.0.0.7"))
     world.assert_equal()

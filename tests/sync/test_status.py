@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from skydns_compat.message import Message, encode
-from tests.sync.loop import World, added, gone
+from tests.objects import gone
+from tests.sync.loop import World, added
 
 
 def changes(told: pytest.LogCaptureFixture) -> list[dict[str, Any]]:

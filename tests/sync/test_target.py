@@ -9,13 +9,14 @@ import pytest
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
-from kube2etcd.kube.objects import Event, Metadata, Service
-from kube2etcd.sync.events import Changed, EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
+from kube2etcd.kube.objects import Metadata, Service
+from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import BATCH
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, OTHERWISE, PATIENCE, REFUSED_RETRY
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.names import Name
-from tests.sync.loop import OTHERS, Clock, Entries, World, added, service
+from tests.objects import changed, service
+from tests.sync.loop import OTHERS, Clock, Entries, World, added
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
@@ -65,8 +66,7 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
                 return [EtcdLost("gone")]
             if made.clock.now > began + away:
                 made.etcd.trouble = None
-            one = service("db", f"10.0.0.{len(pauses) % 200 + 2}")
-            return [Changed("services", Event("MODIFIED", one, "shop", "db"))]
+            return [changed(service("db", f"10.0.0.{len(pauses) % 200 + 2}"))]
 
     made = World(clock, queue=Passing(), stop=stop).listed(service("web"))
     made.etcd.trouble = EtcdUnavailable("away")

@@ -8,9 +8,9 @@ from click.testing import CliRunner
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain, Endpoint
-from kube2etcd.kube.objects import DnsEndpoint, Event, Metadata
+from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed, Metadata
 from kube2etcd.settings import Settings, load
-from kube2etcd.sync.events import Changed, EventQueue, Listed, Rezoned
+from kube2etcd.sync.events import EventQueue, Rezoned
 from kube2etcd.webhook.app import KIND, Feed, check, cleanup, serve
 from kube2etcd.webhook.state import FileStore, State
 from tests.webhook.fakes import Client, a

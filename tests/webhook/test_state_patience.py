@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from kube2etcd.errors import ApiUnavailable, EtcdUnavailable
+from kube2etcd.etcd import servers
+from kube2etcd.etcd.servers import try_each
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook import state_etcd, state_objects
@@ -26,7 +28,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (state_etcd, state_objects):
+        for module in (servers, state_etcd, state_objects):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         # Each part is a transaction of its own.
         monkeypatch.setattr(state_etcd, "MAX_BYTES", 1)
@@ -45,34 +47,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class SlowEtcd:
     """Servers that all take their time, and then do as they are told, or hang after so many answers."""
 
-    def __init__(self, clock: Clock, seconds: float, *, servers: int = 1, answers: int = 1000) -> None:
+    def __init__(self, clock: Clock, seconds: float, *, count: int = 1, answers: int = 1000) -> None:
         self.settings = SimpleNamespace(timeout=REQUEST)
         self.answers = answers
         hang = REQUEST if answers else 0
-        self.endpoints = tuple(range(servers))
+        self.endpoints = tuple(range(count))
         self.head = b""
         self.succeeded = True
 
-        def result() -> Any:
+        def answered() -> None:
             self.answers -= 1
             clock.pass_(seconds if self.answers >= 0 else max(seconds, hang))
             if self.answers < 0:
                 raise EtcdUnavailable("etcd cannot be reached")
-            return self.next
 
-        self.next: Any = None
-        self._pending = SimpleNamespace(result=result)
+        self._answered = answered
 
-    def start(self, method: str, request: Any) -> Any:
+    def call(self, method: str, request: Any, until: float) -> Any:
+        try_each(len(self.endpoints), self._answered, until)
         if method == "Txn":
-            self.next = rpc.TxnResponse(succeeded=self.succeeded)
-            for _ in range(2):
-                self.next.responses.add()
-        else:
-            self.next = rpc.RangeResponse()
-            if self.head:
-                self.next.kvs.add(key=b"/kube2etcd/webhook/head", value=self.head, mod_revision=7, version=7)
-        return self._pending
+            return rpc.TxnResponse(succeeded=self.succeeded, responses=[rpc.ResponseOp()] * 2)
+        answer = rpc.RangeResponse()
+        if self.head:
+            answer.kvs.add(key=b"/kube2etcd/webhook/head", value=self.head, mod_revision=7, version=7)
+        return answer
 
 
 def slow_api(clock: Clock, seconds: float, answers: int) -> FakeApi:
@@ -98,7 +96,7 @@ def large(count: int = 700) -> State:
 Make = Callable[[Clock, float, int], StateStore]
 STORES: list[Make] = [
     lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
-    lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, servers=5, answers=answers), "/k"),  # type: ignore[arg-type]
+    lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, count=5, answers=answers), "/k"),  # type: ignore[arg-type]
     lambda clock, seconds, answers: ObjectsStore(slow_api(clock, seconds, answers), "dns"),
 ]
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from kube2etcd.kube.objects import KINDS, ApiObject
-from kube2etcd.kube.store import Store, Unit
+from kube2etcd.kube.objects import ApiObject, Metadata, Service
+from kube2etcd.kube.store import Unit
 from kube2etcd.zones.base import Published, Zone
+from tests.objects import KIND_OF, stored
 
-_KINDS = {kind.type: name for name, kind in KINDS.items()}
 
-
-def stored(*objects: ApiObject) -> Store:
-    store = Store()
-    for kind, name in _KINDS.items():
-        store.replace(name, [one for one in objects if type(one) is kind])
-    return store
+def service(name: str = "web", namespace: str = "shop", **fields: object) -> Service:
+    return Service(Metadata(namespace, name), **fields)  # type: ignore[arg-type]
 
 
 def publish(zone: Zone, one: ApiObject, *others: ApiObject) -> Published:
     """The records of ``one`` where it and ``others`` are all there is."""
-    unit = Unit(_KINDS[type(one)], one.metadata.namespace, one.metadata.name)
+    unit = Unit(KIND_OF[type(one)], one.metadata.namespace, one.metadata.name)
     return zone.publish(unit, stored(one, *others))
 
 

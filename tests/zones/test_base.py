@@ -24,7 +24,8 @@ from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.zones.published import publish, stored
+from tests.objects import stored
+from tests.zones.published import publish
 
 WEB = Service(Metadata("shop", "web", labels={"app": "web"}), cluster_ip="10.0.0.1")
 SHOP = Namespace(Metadata("", "shop", labels={"env": "prod"}))

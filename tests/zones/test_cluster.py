@@ -24,7 +24,7 @@ from skydns_compat.layout import Layout
 from skydns_compat.names import Name, check_label, parse_address
 from skydns_compat.reader import Entries, answer
 from tests.strategies import LAW, services, slices
-from tests.zones.published import lines, publish
+from tests.zones.published import lines, publish, service
 
 ZONE = ClusterZone(Name.parse("c.l"), ttl=5, pods="verified")
 ALL = ClusterZone(Name.parse("c.l"), ttl=5, endpoint_names="all")
@@ -33,10 +33,6 @@ HTTP, DNS = Port("http", "TCP", 80), Port("dns", "UDP", 53)
 
 def pointers(published: Published) -> list[str]:
     return [str(record) for record in published.pointers]
-
-
-def service(**fields: object) -> Service:
-    return Service(Metadata("shop", "web"), **fields)  # type: ignore[arg-type]
 
 
 def piece(*endpoints: Endpoint, ports: tuple[EndpointPort, ...] = (), name: str = "s") -> EndpointSlice:

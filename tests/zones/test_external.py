@@ -14,7 +14,7 @@ from kube2etcd.zones.base import Published
 from kube2etcd.zones.external import MAX_TEXT, ExternalZone, zones_of
 from kube2etcd.zones.targets import MAX_ALIASES, parse_targets
 from skydns_compat.names import Name, parse_address
-from tests.zones.published import stored
+from tests.objects import stored
 
 DTK, MY, ONLY_BELOW = Domain.parse("dtk.io"), Domain.parse("mydomain.io"), Domain.parse(".c.d")
 IPS = (parse_address("192.0.2.1"), parse_address("2001:db8::1"))

@@ -22,13 +22,9 @@ from kube2etcd.zones.services import EXTERNAL, INTERNAL, ServicesZone, flatten
 from skydns_compat.names import Name, check_label
 from skydns_compat.records import Host
 from tests.strategies import LAW
-from tests.zones.published import lines, publish
+from tests.zones.published import lines, publish, service
 
 ZONE = ServicesZone(Name.parse("shop.example"), ttl=5)
-
-
-def service(name: str = "web", namespace: str = "shop", **fields: object) -> Service:
-    return Service(Metadata(namespace, name), **fields)  # type: ignore[arg-type]
 
 
 BOTH = service(
