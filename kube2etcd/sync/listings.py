@@ -84,7 +84,7 @@ class Listings:
         self._left_out = left_out
         self.logged: dict[Unit, tuple[int, ...]] = {}
         """Reasons logged for each unit that has any (`fresh`)."""
-        self.units = set(publisher.units())
+        self.units = publisher.with_followers(set(publisher.units()))
         """The units to publish again."""
         self.touched: set[Unit] = set()
         """The units of the last `refresh`."""

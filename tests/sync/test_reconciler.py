@@ -10,11 +10,14 @@ import pytest
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
-from kube2etcd.kube.objects import Failing, Listed
+from kube2etcd.kube.objects import Failing, Listed, Metadata, Namespace
+from kube2etcd.settings import Selector
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, Rezoned, SyncEvent, Wake
 from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import ETCD_RETRY
+from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import Message, encode
+from skydns_compat.names import Name
 from tests.objects import changed, external, gone, said, service, stored
 from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added, many
 
@@ -173,6 +176,17 @@ def test_a_resync_reads_both_sides_anew(world: World) -> None:
 
 def test_a_store_that_is_full_already_is_published(clock: Clock) -> None:
     World(clock, kinds=(), store=stored(service("web"))).turn().assert_equal()
+
+
+def test_a_namespace_of_a_full_store_may_be_deselected(clock: Clock) -> None:
+    store = stored(Namespace(Metadata("", "shop", labels={"env": "stage"})), service("web"))
+    zone = ServicesZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=stage"))
+    world = World(clock, kinds=(), store=store, zones=[zone]).turn()
+    key = b"/skydns/example/stage/shop/web"
+    assert any(one.startswith(key) for one in world.etcd.entries)
+    world.turn(changed(Namespace(Metadata("", "shop"))))
+    assert not any(one.startswith(key) for one in world.etcd.entries)
+    world.assert_equal()
 
 
 def test_stop_ends_the_loop_at_once(world: World) -> None:
