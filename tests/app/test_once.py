@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from kube2etcd.app import once
 from kube2etcd.app.offline import from_files
 from kube2etcd.cli import main
 from kube2etcd.errors import PlanChanged
-from kube2etcd.etcd.changes import ApplyResult, Batch, Put, Snapshot
+from kube2etcd.etcd.changes import Snapshot
 from kube2etcd.settings import load
 from tests.kube.scripted import Handler, Scripted
+from tests.sync.loop import Entries
 
 SHOP = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
@@ -104,14 +105,14 @@ def test_an_explanation_has_what_is_left_out_of_its_object_alone(
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["Note"], done.stderr
 
 
-class FakeStore:
-    """An etcd that is a dictionary, and the connection to it."""
+class Etcd(Entries):
+    """With the connection to it."""
 
-    def __init__(self, entries: dict[bytes, bytes], refused: bytes = b"") -> None:
-        self.entries, self.refused = entries, refused
+    def __init__(self) -> None:
+        super().__init__()
         self.on_snapshot: Callable[[], None] = lambda: None
 
-    def __enter__(self) -> FakeStore:
+    def __enter__(self) -> Etcd:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,23 +122,10 @@ class FakeStore:
         self.on_snapshot()
         return Snapshot(1, dict(self.entries))
 
-    def apply(self, generations: Iterable[Iterable[Batch]], progress: Callable[[int], None]) -> ApplyResult:
-        changes = [change for generation in generations for batch in generation for change in batch]
-        for change in changes:
-            if change.key == self.refused:
-                continue
-            if isinstance(change, Put):
-                self.entries[change.key] = change.value
-            else:
-                self.entries.pop(change.key, None)
-        progress(len(changes))
-        refused = tuple((one, "too large") for one in changes if one.key == self.refused)
-        return ApplyResult(2, frozenset({2}), len(changes) - len(refused), refused)
-
 
 @pytest.fixture
-def etcd(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
-    store = FakeStore({})
+def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
+    store = Etcd()
     monkeypatch.setattr(once, "open_store", lambda *_: (store, store))
     return store
 
@@ -146,9 +134,7 @@ def many(count: int) -> list[dict[str, Any]]:
     return [SHOP, *(service(f"s{number}", clusterIP=f"10.0.1.{number}") for number in range(count))]
 
 
-def test_a_plan_is_written_or_nothing_is(
-    cluster: Callable[[list[dict[str, Any]]], str], etcd: FakeStore
-) -> None:
+def test_a_plan_is_written_or_nothing_is(cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd) -> None:
     objects = many(3)
     settings = load({"kube_master_url": cluster(objects)}, {})
     planned, publisher = once.dry_run(settings, lambda: once.listed(settings))
@@ -168,7 +154,7 @@ HELD = [("the same again", False), ("another object", True)]
 
 @pytest.mark.parametrize(("what", "changes"), HELD, ids=[what for what, _ in HELD])
 def test_held_deletions_are_part_of_a_plan(
-    cluster: Callable[[list[dict[str, Any]]], str], etcd: FakeStore, what: str, changes: bool
+    cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd, what: str, changes: bool
 ) -> None:
     objects = many(40)
     settings = load({"kube_master_url": cluster(objects)}, {})
@@ -193,11 +179,10 @@ def test_held_deletions_are_part_of_a_plan(
         assert etcd.entries == publisher.desired
 
 
-def test_what_etcd_refuses_ends_the_pass(
-    cluster: Callable[[list[dict[str, Any]]], str], etcd: FakeStore
-) -> None:
+def test_what_etcd_refuses_ends_the_pass(cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd) -> None:
     settings = load({"kube_master_url": cluster(many(1))}, {})
-    etcd.refused = b"/skydns/local/cluster/svc/shop/s0"
+    key = b"/skydns/local/cluster/svc/shop/s0"
+    etcd.refused = {key}
     outcome, publisher = once.resync(settings)
-    assert outcome.refused == ((etcd.refused, "too large"),)
-    assert outcome.after == etcd.entries == {k: v for k, v in publisher.desired.items() if k != etcd.refused}
+    assert outcome.refused == ((key, "too large"),)
+    assert outcome.after == etcd.entries == {k: v for k, v in publisher.desired.items() if k != key}

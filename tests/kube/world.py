@@ -18,6 +18,7 @@ from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.objects import KINDS, Changed, Failing, Healthy, Kind, KindEvent, Listed, Rejected
 from kube2etcd.kube.reflector import Reflector
+from tests.sync import loop
 
 SERVICES = KINDS["services"]
 VMIS = KINDS["virtualmachineinstances"]
@@ -25,13 +26,7 @@ VMIS = KINDS["virtualmachineinstances"]
 Step: TypeAlias = "bytes | Exception | Callable[[], object]"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
+class Clock(loop.Clock):
     def passes(self, seconds: float) -> Callable[[], None]:
         def step() -> None:
             self.now += seconds
@@ -88,7 +83,7 @@ class World(ApiConnection):
             kind,
             self,
             lambda event: self.sink.deliver(event),
-            clock=self.clock,
+            clock=self.clock.monotonic,
             wait=self._wait,
             rng=random.Random(7),
         )

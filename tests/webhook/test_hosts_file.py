@@ -11,6 +11,7 @@ import pytest
 from kube2etcd import atomic
 from kube2etcd.webhook import hosts
 from kube2etcd.webhook.hosts import HostsFile, NotWritten, no_folder
+from tests.sync.loop import Clock
 
 WANTED = [("foo.dtk.io", "10.0.0.5")]
 USERS = b"127.0.0.1 localhost\n"
@@ -215,17 +216,9 @@ def test_a_change_right_after_our_write_is_repaired(path: Path, monkeypatch: pyt
     assert b"10.0.0.5 foo.dtk.io" in path.read_bytes()
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_two_writers_of_one_block_stop_fighting(path: Path) -> None:
     clock = Clock()
-    one, two = HostsFile(path, "me", clock), HostsFile(path, "me", clock)
+    one, two = HostsFile(path, "me", clock.monotonic), HostsFile(path, "me", clock.monotonic)
     theirs = [("bar.dtk.io", "10.0.0.6")]
     fault = ""
     for _ in range(10):
@@ -257,7 +250,7 @@ def test_two_writers_of_one_block_stop_fighting(path: Path) -> None:
 
 def test_occasional_edits_of_our_block_are_not_a_conflict(path: Path) -> None:
     clock = Clock()
-    hosts = HostsFile(path, clock=clock)
+    hosts = HostsFile(path, clock=clock.monotonic)
     hosts.write(list(WANTED), ours)
     for _ in range(6):
         clock.now += 40
