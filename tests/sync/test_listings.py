@@ -123,14 +123,6 @@ def test_a_log_is_told_no_more_than_somebody_reads() -> None:
     assert many[-1].startswith("5 more records are left out")
 
 
-def test_slices_that_come_and_go_leave_nothing_behind(listings: Listings, publisher: Publisher) -> None:
-    for number in range(50):
-        listings.apply(spoilt(f"web-{number}", WHY, SLICES, "ADDED"))
-        listings.apply(gone(f"web-{number}", kind=SLICES))
-        [*listings.refresh()]
-    assert listings.logged == {}
-
-
 def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     odd = Rejected("services", "shop", "odd", "spec.ports: expected array")
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [odd]))
