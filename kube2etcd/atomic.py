@@ -1,4 +1,4 @@
-"""Atomic replacement of a file that others read: they see the old content or the new, never a mix.
+"""Atomic replacement of a file: readers see the old content or the new, never a mix.
 
 Mode, owner and extended attributes (SELinux labels, ACLs) of the old file are preserved.
 """
@@ -40,17 +40,17 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bool:
 
 
 def put(path: Path, content: bytes, mode: int = 0o644) -> bool:
-    """Let ``path`` hold ``content``; returns whether it did not.
+    """Make ``path`` hold ``content``; returns whether it had to be written.
 
     A missing file is created with ``mode``.  A symbolic link is followed.
 
-    :raises OSError: the file cannot be read or replaced, or something else is in its place; it is untouched.
+    :raises OSError: the file cannot be read or replaced, or is not a regular file; it is untouched.
     """
     target = Path(os.path.realpath(path))
     status: os.stat_result | None = None
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(target)
-        # Size first: a huge file is replaced without being read.
+        # Compare sizes first, so that a huge file is replaced without being read.
         if stat.S_ISREG(status.st_mode) and status.st_size != len(content):
             pass
         elif read(target)[0] == content:
@@ -60,7 +60,7 @@ def put(path: Path, content: bytes, mode: int = 0o644) -> bool:
 
 
 def _replace(target: Path, content: bytes, old: os.stat_result | None, mode: int = 0o644) -> None:
-    """Rename a new file with ``content`` over ``target``, which was ``old`` when it was last looked at."""
+    """Rename a new file with ``content`` over ``target``, whose status was ``old``."""
     descriptor, name = tempfile.mkstemp(prefix=_prefix(target), dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def version(path: Path) -> tuple[int, ...] | None:
-    """Numbers that change with the content of the file; None where there is none, or none to see."""
+    """Numbers that change with the file's content; None if it does not exist or is not visible."""
     try:
         return _version(os.stat(path))
     except OSError:
@@ -107,7 +107,7 @@ def tidy(path: Path) -> list[str]:
     """Delete temporary files that a killed `rewrite` of ``path`` left behind; returns their names.
 
     Only regular files with our prefix that belong to us or to the owner of ``path`` and are older than
-    `LEFT_OVER` qualify, so no stranger's file and none in use is touched.  Failures are ignored.
+    `LEFT_OVER` qualify, so no other file and none in use is touched.  Failures are ignored.
     """
     target = Path(os.path.realpath(path))
     ours = re.compile(re.escape(_prefix(target)) + r"[a-z0-9_]{8}\Z")

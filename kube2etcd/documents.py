@@ -15,7 +15,7 @@ import msgspec
 import yaml
 from yaml.constructor import ConstructorError
 
-#: Limit on the values of one document with all aliases expanded, beyond one per character of its text.
+#: Limit on a document's values with all aliases expanded, on top of one per character of its text.
 MAX_VALUES: Final = 1_000_000
 
 #: In YAML 1.1; in JSON they are text.
@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:
-            # A value that does not fit its tag, such as `!!int x` or a number of 5,000 digits.
+            # A value that does not match its tag, such as `!!int x` or a number of 5,000 digits.
             kind = node.tag.removeprefix(_PREFIX)
             raise ConstructorError(None, None, f"the value is not a valid {kind}", node.start_mark) from error
 
@@ -118,14 +118,14 @@ def read_json(text: str) -> Any:
 
 
 def _located(repeated: Unreadable, text: str) -> Unreadable:
-    """What YAML's parser, which knows positions, says of a JSON text with a repeated key."""
+    """The error for a JSON text with a repeated key, with the position that YAML's parser finds."""
     try:
-        # It takes no tab between tokens, and JSON has none elsewhere.
+        # That parser accepts no tab between tokens, and JSON has none elsewhere.
         read_documents(text.replace("\t", " "))
     except Unreadable as error:
         if "appears twice" in str(error) and not re.search(_YAML_LINE_ENDS, text):
             return error
-    # Not all JSON is YAML 1.1, which refuses long keys and some characters, and reads no surrogate pairs.
+    # Not all JSON is YAML 1.1, which rejects long keys, some characters, and surrogate pairs.
     return repeated
 
 

@@ -1,6 +1,6 @@
-"""Errors shared by the packages, named for what the caller can do about it.
+"""Errors shared by the packages, named for what the caller can do about them.
 
-A message is one sentence: what is wrong, where, and what to do. It never holds a token, a password or a
+A message is one sentence: what is wrong, where, and what to do.  It never contains a token, a password or a
 private key.
 """
 
@@ -28,7 +28,7 @@ class BridgeError(Kube2EtcdError):
 
 
 class PlanChanged(Kube2EtcdError):
-    """What would be written is no longer what was approved: look at the new plan."""
+    """The plan is no longer the approved one: review the new plan."""
 
 
 class ApiError(Kube2EtcdError):
@@ -72,7 +72,7 @@ class EtcdError(Kube2EtcdError):
 
 
 class EtcdUnavailable(EtcdError):
-    """Unreachable or timed out; a request in flight may or may not have been applied: read it anew."""
+    """Unreachable or timed out; a request in flight may or may not have been applied: read again."""
 
 
 class EtcdUnauthenticated(EtcdUnavailable):
@@ -80,7 +80,7 @@ class EtcdUnauthenticated(EtcdUnavailable):
 
 
 class EtcdNoSpace(EtcdUnavailable):
-    """The NOSPACE alarm is raised: etcd serves reads, and rejects writes until it is disarmed."""
+    """The NOSPACE alarm is raised: etcd serves reads but rejects writes until it is disarmed."""
 
 
 class EtcdDeposed(EtcdUnavailable):

@@ -1,7 +1,7 @@
-"""ExternalDNS's vocabulary: endpoints, managed domains, the cluster address.
+"""ExternalDNS's data model: endpoints, managed domains, the cluster address.
 
 An `Endpoint` holds what was posted, valid or not, because it must be returned unchanged;
-`kube2etcd.zones.targets` finds what of it is usable.
+`kube2etcd.zones.targets` determines what is usable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_TTL: Final = 2**31 - 1
 
 
 class InvalidDomain(ValueError):
-    """The text is not a domain; the message says why and what to write."""
+    """The text is not a valid domain; the message says why and what to write."""
 
 
 class InvalidEndpoint(ValueError):
@@ -45,7 +45,7 @@ class EndpointKey(NamedTuple):
     """Identity of an endpoint."""
 
     name: str
-    """As `plain_name` gives it."""
+    """As returned by `plain_name`."""
     record_type: str
     set_identifier: str = ""
 
@@ -58,9 +58,9 @@ class Property(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One record set in ExternalDNS's form, every text as posted.
+    """One record set in ExternalDNS's form, all texts as posted.
 
-    ``more`` holds unknown fields: a client that misses one in the answer would post the endpoint forever.
+    ``more`` holds unknown fields: a client that misses one in the response would post the endpoint forever.
     """
 
     dns_name: str
@@ -75,7 +75,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
     @property
     def name(self) -> str:
-        """The DNS name in the form that is compared (`plain_name`)."""
+        """The DNS name in normal form (`plain_name`)."""
         return plain_name(self.dns_name)
 
     @property
@@ -84,7 +84,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         return EndpointKey(self.name, self.record_type, self.set_identifier)
 
     def encode(self) -> bytes:
-        """The JSON that ExternalDNS writes: empty fields are left out, name, type and targets never."""
+        """JSON as ExternalDNS writes it: omits empty fields, except name, type and targets."""
         if not self.more:
             return msgspec.json.encode(self)
         fields: dict[str, Any] = msgspec.to_builtins(self)
@@ -94,7 +94,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     def from_json(cls, value: object) -> Endpoint:
         """Build an endpoint from decoded JSON.
 
-        Keys are matched without regard to case and null is empty, as in Go.
+        As in Go, keys are case-insensitive and null is empty.
 
         :raises InvalidEndpoint: wrong shape.
         """
@@ -126,7 +126,7 @@ _FIELDS: Mapping[str, str] = {
 
 
 def _folded(value: Any) -> Any:
-    """An object with its keys in lower case and without nulls; anything else as it is."""
+    """An object with lower-case keys and without nulls; anything else unchanged."""
     if not isinstance(value, dict):
         return value
     return {key.lower(): found for key, found in value.items() if found is not None}
@@ -138,10 +138,10 @@ def _shown(value: object) -> str:
 
 
 def plain_name(text: str) -> str:
-    """A DNS name in the form that is compared: lower case, A-labels, no final dot.
+    """A DNS name in normal form, for comparison: lower case, A-labels, no final dot.
 
-    A label without an A-label (RFC 5891), or that maps to plain ASCII (the Kelvin sign to the letter k),
-    stays in Unicode and is refused later: no look-alike becomes another owner's name.  So does an overlong
+    A label that has no A-label (RFC 5891), or maps to plain ASCII (the Kelvin sign to the letter k), stays in
+    Unicode and is refused later, so that no look-alike becomes another owner's name.  So does an overlong
     text.
     """
     plain = text.isascii() or len(text) > MAX_NAME + 1
@@ -163,7 +163,7 @@ def _a_label(label: str) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Domain:
-    """A managed domain: the name and everything below it, or with ``only_below`` the latter alone."""
+    """A managed domain: the name and everything below it; with ``only_below``, not the name itself."""
 
     name: Name
     only_below: bool = False
@@ -173,7 +173,7 @@ class Domain:
 
     @classmethod
     def parse(cls, text: str) -> Domain:
-        """The domain for ``a.b`` or ``.a.b``; `InvalidDomain`: it is neither."""
+        """Parse ``a.b`` or ``.a.b``; raises `InvalidDomain`."""
         plain = text.strip()
         only_below = plain.startswith(".")
         try:
@@ -187,7 +187,7 @@ class Domain:
         return cls(name, only_below)
 
     def has(self, name: str) -> bool:
-        """Whether ``name`` (as `plain_name` gives it) is in this domain."""
+        """Whether ``name`` (from `plain_name`) is in this domain."""
         own = str(self.name)
         return name.endswith(f".{own}") or (name == own and not self.only_below)
 
@@ -201,7 +201,7 @@ def managed(domains: Iterable[Domain], name: str) -> bool:
 def parse_cluster_address(text: str) -> tuple[Address, ...]:
     """One IPv4 and/or one IPv6 address, separated by commas or blanks, in the order given.
 
-    :raises InvalidAddress: it is anything else.
+    :raises InvalidAddress: the text is anything else.
     """
     found = tuple(parse_address(part) for part in re.split(r"[\s,]+", text) if part)
     if not found or len(set(map(version, found))) < len(found):
@@ -215,7 +215,7 @@ def is_heritage(target: str) -> bool:
 
 
 def is_ownership(endpoint: Endpoint) -> bool:
-    """Whether it is a record of ExternalDNS's registry: kept and returned, never published."""
+    """Whether it belongs to ExternalDNS's registry: stored and returned, never published."""
     if endpoint.record_type != "TXT":
         return False
     if "ownedRecord" in endpoint.labels:
@@ -226,16 +226,16 @@ def is_ownership(endpoint: Endpoint) -> bool:
 #: Identifies an object that holds endpoints.
 Holder = TypeVar("Holder", bound=Hashable)
 
-#: Types that decide where a name leads: an alias does, unless the name has addresses.
+#: Types that decide where a name leads: a CNAME does, unless the name has addresses.
 _DECIDING = frozenset({"A", "AAAA", "CNAME"})
-#: Type, targets and TTL: all that makes an endpoint usable or not.
+#: Type, targets and TTL, which decide whether an endpoint is usable.
 _Said: TypeAlias = tuple[str, tuple[str, ...], int]
 
 
 class NameIndex(Generic[Holder]):
-    """The endpoints of each name, whichever objects hold them, and the aliases that lead to it.
+    """The endpoints of each name, across all objects, and the aliases that lead to it.
 
-    A change of what decides where a name leads (`_route`) touches the names that lead to it as well.
+    A change of where a name leads (`_route`) also touches the names that lead to it.
     """
 
     def __init__(self) -> None:
@@ -243,19 +243,19 @@ class NameIndex(Generic[Holder]):
         self._leading_to: dict[str, set[str]] = {}
 
     def names(self) -> Iterable[str]:
-        """Every name that an endpoint is about."""
+        """Every name that has an endpoint."""
         return self._names.keys()
 
     def of(self, name: str) -> dict[Holder, tuple[Endpoint, ...]]:
-        """The endpoints of a name by who holds them."""
+        """The endpoints of a name, by holder."""
         return self._names.get(name, {})
 
     def put(
         self, holder: Holder, before: Iterable[Endpoint], after: Iterable[Endpoint], again: bool = False
     ) -> set[str]:
-        """Replace a holder's endpoints ``before`` by ``after``; returns the names to look at again.
+        """Replace a holder's endpoints ``before`` by ``after``; returns the names to publish again.
 
-        ``again``: all of its names, since its rank among the holders may have changed.
+        ``again``: includes all of its names, since its rank among the holders may have changed.
         """
         old, new = _by_name(before), _by_name(after)
         touched = {name for name in old.keys() | new.keys() if again or old.get(name) != new.get(name)}
@@ -263,7 +263,7 @@ class NameIndex(Generic[Holder]):
         return touched | self.followers(turned)
 
     def _set(self, holder: Holder, name: str, endpoints: tuple[Endpoint, ...] | None) -> bool:
-        """Set a holder's endpoints of a name; whether it changed where the name leads."""
+        """Set a holder's endpoints of a name; returns whether that changed where the name leads."""
         before = self._route(name)
         there = self._names.setdefault(name, {})
         if endpoints is None:
@@ -283,9 +283,9 @@ class NameIndex(Generic[Holder]):
         return before != after
 
     def _route(self, name: str) -> tuple[frozenset[_Said], frozenset[str], bool]:
-        """What decides where a name leads, the targets of its aliases, and whether it has any endpoint.
+        """The data that decide where a name leads, its aliases' targets, and whether it has any endpoint.
 
-        Addresses count only beside aliases, and as posted: the zone finds which are usable.
+        Addresses count only beside aliases, and as posted, since the zone determines which are usable.
         """
         all_ = [one for endpoints in self.of(name).values() for one in endpoints]
         aliases = [one for one in all_ if one.record_type == "CNAME"]

@@ -17,11 +17,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
-#: Seconds within which the same line is written once only.
+#: Seconds within which the same line is written only once.
 REPEAT_WINDOW = 30.0
-#: Different lines that are remembered; beyond this the oldest is forgotten.
+#: Number of different lines remembered; beyond it the oldest is forgotten.
 REPEAT_MEMORY = 1000
-#: Characters of a message that are written, or remembered: keys and names come from strangers.
+#: Characters of a message that are written or remembered, since others choose keys and names.
 MAX_MESSAGE = 16_000
 
 _ROOT = "kube2etcd"
@@ -58,7 +58,7 @@ def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped: names and addresses come from strangers."""
+    """The text with control characters escaped, since others choose names and addresses."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -102,10 +102,9 @@ def _quoted(value: object) -> str:
 
 
 class RepeatFilter(logging.Filter):
-    """Passes the same line once per window, and then logs how often it was repeated.
+    """Passes a line once per window, and then logs how often it was repeated.
 
-    If a repeated line never comes again, its count is logged with the next line of any kind after the
-    window.
+    If the line does not recur, its count is logged with the next line of any kind after the window.
     """
 
     def __init__(
@@ -114,14 +113,14 @@ class RepeatFilter(logging.Filter):
         window: float = REPEAT_WINDOW,
         memory: int = REPEAT_MEMORY,
     ) -> None:
-        """``tell`` takes the lines about repeats."""
+        """``tell`` receives the lines about repeats."""
         super().__init__()
         self._tell, self._window, self._memory = tell, window, memory
         self._seen: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be written now."""
+        """Whether to write the record now."""
         now = record.created
         key = (record.name, record.levelno, (record.getMessage() + _logfmt(record))[:MAX_MESSAGE])
         with self._lock:
@@ -131,7 +130,7 @@ class RepeatFilter(logging.Filter):
             self._seen[key] = (began, count + 1)
             if len(self._seen) > self._memory:
                 self._seen.popitem(last=False)
-        # Outside the lock: a handler has one of its own, and may be writing for another thread.
+        # Outside the lock: a handler has its own, and may be writing for another thread.
         for name, level, text, repeats in expired:
             times = "once more" if repeats == 1 else f"{repeats} times"
             line = logging.LogRecord(name, level, "", 0, f"{text} (repeated {times})", None, None)
@@ -151,7 +150,7 @@ class RepeatFilter(logging.Filter):
 
 @contextlib.contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Within this block, log only critical lines of the loggers of these names."""
+    """Within this block, the loggers of these names log only critical lines."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -164,12 +163,12 @@ def quiet(*names: str) -> Iterator[None]:
 
 
 def setup(form: str = "text", level: str = "info", stream: TextIO | None = None) -> logging.Handler:
-    """Send this program's logging to ``stream`` (stderr); warnings and worse of libraries as well."""
+    """Send this program's log, and warnings and worse of libraries, to ``stream`` (stderr)."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
 
     def emit(record: logging.LogRecord) -> None:
-        with handler.lock or contextlib.nullcontext():  # filters run before the handler takes its lock
+        with handler.lock or contextlib.nullcontext():  # filters run before the handler acquires its lock
             handler.emit(record)
 
     handler.addFilter(RepeatFilter(emit))

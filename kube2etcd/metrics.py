@@ -1,7 +1,7 @@
-"""What operators see: Prometheus metrics, and the status that the probes answer from.
+"""Prometheus metrics, and the status behind the probes.
 
-Both are written by the reconciler's thread and read by the HTTP server's.  Nothing is global: each
-`Metrics()` has its own registry.
+The reconciler's thread writes both, the HTTP server's threads read them.  Nothing is global: each `Metrics()`
+has its own registry.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from kube2etcd import __version__
 
 log = logging.getLogger(__name__)
 
-#: Seconds; the promise is one second from the change to the key, so most steps lie below it.
+#: Seconds; the target is one second from change to key, so most buckets are below that.
 LATENCY_STEPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 #: Seconds; ten thousand Services relist in seconds, a hundred thousand endpoints in tens.
 RESYNC_STEPS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
-#: Changes that are kept for the plot of the status page.
+#: Changes kept for the status page's plot.
 DELAYS = 500
 
-#: Values of the label of `Metrics.left_out`.
+#: Label values of `Metrics.left_out`.
 LEFT_OUT = ("pending", "invalid", "taken", "unreadable")
 
 RECEIVED = "kube2etcd_api_received_bytes_total"
@@ -43,13 +43,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Received(Collector):
-    """Byte counts that the reflectors keep."""
+    """Collects the reflectors' byte counts."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """One sample a kind."""
+        """One sample per kind."""
         family = CounterMetricFamily(RECEIVED, RECEIVED_HELP, labels=["kind"])
         for kind, count in self._metrics.received().items():
             family.add_metric([kind], count)
@@ -57,7 +57,7 @@ class _Received(Collector):
 
 
 class Metrics:
-    """All metrics of one bridge.  Counters are for "ever", gauges for "now"."""
+    """All metrics of one bridge."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry(auto_describe=True)
@@ -65,7 +65,7 @@ class Metrics:
         GCCollector(registry=registry)
 
         self.catalog: list[tuple[str, str, tuple[str, ...], str]] = []
-        """Name as scraped, type, labels and help of each metric of ours."""
+        """Name as scraped, type, labels and help of each of our metrics."""
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             self.catalog.append((f"kube2etcd_{name}", "gauge", labels, text))
@@ -86,14 +86,13 @@ class Metrics:
         self.rejected = gauge("rejected_objects", "Objects that cannot be read, by kind.", "kind")
         self._left_out = gauge(
             "left_out_records",
-            "Records that objects ask for and cannot have, by reason: pending (no address or ready endpoint"
-            " yet), invalid (DNS or the server cannot have it), taken (another object or zone has the name),"
-            " unreadable (the object).",
+            "Records left out, by reason: pending (no address or ready endpoint yet), invalid (not valid in"
+            " DNS or not servable), taken (another object or zone has the name), unreadable (the object).",
             "reason",
         )
         for reason in LEFT_OUT:
             self._left_out.labels(reason)
-        self.refused = gauge("refused_keys", "Keys that etcd refuses to write; each has a line in the log.")
+        self.refused = gauge("refused_keys", "Keys that etcd refuses; each is logged.")
         self._synced = gauge("synced", "1 if the kind has been listed.", "kind")
         self._stale = gauge(
             "stale_since_timestamp_seconds", "When the kind was last watched; 0 while it is watched.", "kind"
@@ -101,47 +100,49 @@ class Metrics:
         self._lists = counter("lists", "Complete lists of a kind.", "kind")
         self.watches = counter("watches", "Watches opened, at the start and after failures.", "kind")
         self.received: Callable[[], Mapping[str, int]] = dict
-        """The bytes that the API server sent so far, by kind; called at each scrape."""
+        """Called at each scrape; returns the bytes received from the API server so far, by kind."""
         self.catalog.append((RECEIVED, "counter", ("kind",), RECEIVED_HELP))
         registry.register(_Received(self))
         self.events = counter("watch_events", "Watch events received.", "kind")
         self.failures = counter("api_failures", "Lists and watches that failed.", "kind")
         self.keys = gauge("keys", "Our keys in etcd.")
-        self._foreign = gauge("foreign_keys", "Keys of others under our zones; never touched.")
+        self._foreign = gauge("foreign_keys", "Other writers' keys under our zones; never touched.")
         self._malformed = gauge(
             "malformed_keys", "Foreign values under our zones that no DNS server can read."
         )
         self.contested = gauge(
-            "contested_keys", "Keys that we want and another writer keeps: its owner ID sorts before ours."
+            "contested_keys", "Keys that we want but another writer keeps: its owner ID sorts before ours."
         )
         self.disputed = gauge(
             "disputed_keys", "Keys left to another writer with our owner ID; nothing is deleted meanwhile."
         )
         self.unforeseen = counter(
-            "unforeseen_errors", "Events and objects dropped for an unforeseen error; each is logged."
+            "unforeseen_errors", "Events and objects dropped because of an unforeseen error; each is logged."
         )
         self._thread_deaths = counter(
             "thread_deaths",
-            "Threads that died of an unforeseen error; the process has to be restarted.",
+            "Threads that died of an unforeseen error; restart the process.",
             "thread",
         )
         self._writes = counter("writes", "Keys written to etcd, by operation.", "op")
         for op in ("put", "delete"):
             self._writes.labels(op)
-        self.repairs = counter("repairs", "Keys repaired that another writer changed, or that were lost.")
+        self.repairs = counter(
+            "repairs", "Keys repaired after another writer changed them, or they were lost."
+        )
         self.held = gauge("held_deletes", "Deletes held until a second listing confirms them.")
         self.ready = gauge("ready", "1 if etcd matched the cluster at the last comparison and is reachable.")
-        self.leads = gauge("leader", "1 if this bridge writes; 0 if it stands by (--leader-elect).")
+        self.leads = gauge("leader", "1 if this bridge writes; 0 if it is on standby (--leader-elect).")
         self._etcd_up = gauge("etcd_up", "1 if the last request to etcd was answered.")
         self._etcd_failures = counter("etcd_failures", "Requests to etcd that failed.")
         self.etcd_watches_lost = counter(
             "etcd_watch_failures",
-            "Watches on etcd that could not be opened or ended; each costs a full read.",
+            "Watches on etcd that ended or could not be opened; each costs a full read.",
         )
         self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
         self.latency = histogram(
             "change_to_write_seconds",
-            "Time from taking in a change to its keys in etcd.",
+            "Time from the loop receiving a change to its keys in etcd.",
             LATENCY_STEPS,
         )
         self._programming = histogram(
@@ -150,28 +151,28 @@ class Metrics:
             LATENCY_STEPS,
             "kind",
         )
-        self.queue = gauge("queue_length", "Events that wait for the loop.")
+        self.queue = gauge("queue_length", "Events waiting for the loop.")
         self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)
-        """The latest changes: seconds of the epoch, seconds from event to keys, kind of the object."""
+        """The latest changes: seconds since the epoch, seconds from event to keys, kind of the object."""
         self._resynced = gauge("last_resync_timestamp_seconds", "When the last full resync succeeded.")
         self.calls = counter("webhook_calls", "Calls of the ExternalDNS webhook.", "method", "path", "status")
         self.last_call = gauge(
             "webhook_last_success_timestamp_seconds", "When a call of the ExternalDNS webhook last succeeded."
         )
         self.skipped = counter(
-            "webhook_skipped_endpoints", "Endpoints of calls that could not be used, by reason.", "reason"
+            "webhook_skipped_endpoints", "Unusable endpoints in calls, by reason.", "reason"
         )
-        self.endpoints = gauge("webhook_endpoints", "Endpoints that the webhook keeps.")
+        self.endpoints = gauge("webhook_endpoints", "Endpoints that the webhook stores.")
         self.domains = gauge("webhook_domains", "Domains that the webhook manages.")
 
     def page(self) -> bytes:
-        """The metrics page, as Prometheus reads it (`CONTENT_TYPE`)."""
+        """The metrics page in Prometheus's text format (`CONTENT_TYPE`)."""
         return generate_latest(self.registry)
 
     # The API server's side
 
     def left_out(self, counts: Mapping[str, int]) -> None:
-        """Records that were asked for and cannot be made at present, by reason (`LEFT_OUT`)."""
+        """Set the number of records left out, by reason (`LEFT_OUT`)."""
         for reason in LEFT_OUT:
             self._left_out.labels(reason).set(counts.get(reason, 0))
 
@@ -194,7 +195,7 @@ class Metrics:
 
     def thread_died(self, name: str) -> None:
         """A thread died of an unforeseen error."""
-        # A library's threads are numbered without end.
+        # Libraries number their threads, which would make endless label values.
         self._thread_deaths.labels("other" if name.startswith("Thread-") else name).inc()
 
     def wrote(self, puts: int, deletes: int) -> None:
@@ -211,7 +212,7 @@ class Metrics:
     # The loop
 
     def resynced(self, seconds: float) -> None:
-        """A full resync ended well, after ``seconds``."""
+        """A full resync succeeded, in ``seconds``."""
         self._resync.observe(seconds)
         self._resynced.set_to_current_time()
 
@@ -225,18 +226,18 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The status at one moment."""
 
     ready: bool
-    #: Why not, or what a ready bridge is worried about: one sentence each.
+    #: Why it is not ready, or warnings of a ready bridge: one sentence each.
     reasons: tuple[str, ...]
-    #: Seconds since the loop last turned, or whatever else beats.
+    #: Seconds since the oldest of the latest heartbeats, of the loop and others.
     heartbeat_age: float
-    #: Kind to seconds since it was last followed, for the kinds that are not.
+    #: Seconds since the last watch, for the kinds not being watched.
     stale: Mapping[str, float] = {}
     #: Threads that died of an unforeseen error: neither ready nor live.
     dead: tuple[str, ...] = ()
 
 
 Check: TypeAlias = tuple[Sequence[str], Sequence[str]]
-"""Reasons for being unready, and worries that leave a bridge ready: one sentence each."""
+"""Reasons for being unready, and warnings that do not affect readiness: one sentence each."""
 
 
 class Status:
@@ -253,7 +254,7 @@ class Status:
         self._checks: list[Callable[[], Check]] = []
 
     def add(self, check: Callable[[], Check]) -> None:
-        """Ask ``check`` too, at each snapshot; it must be safe between threads."""
+        """Call ``check`` too, at each snapshot; it must be thread-safe."""
         self._checks.append(check)
 
     def thread_died(self, name: str) -> None:
@@ -262,14 +263,14 @@ class Status:
             self._dead += (name,) if name not in self._dead else ()
 
     def beat(self, name: str = "loop") -> None:
-        """The loop ``name`` turns; to be called at least every few seconds, also while waiting."""
+        """Heartbeat of the loop ``name``; call it at least every few seconds, also while waiting."""
         with self._lock:
             self._beats[name] = self._clock()
 
     def report(
         self, ready: bool, reasons: tuple[str, ...] | list[str] = (), stale: Mapping[str, float] | None = None
     ) -> None:
-        """What the loop found; ``stale`` maps a kind to the clock's reading when it was last followed."""
+        """Record the loop's findings; ``stale`` maps a kind to when it was last watched (clock)."""
         with self._lock:
             self._ready, self._reasons, self._stale = ready, tuple(reasons), dict(stale or {})
             self._beats["loop"] = self._clock()

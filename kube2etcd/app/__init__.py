@@ -1,1 +1,1 @@
-"""The processes: settings to parts, and the commands that use them."""
+"""Builds the parts from the settings, and runs them for each command."""

@@ -1,4 +1,4 @@
-"""From the settings tree, which has the shape of what people write, to what each part is built with."""
+"""Builds each part from the settings tree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Prefix of election keys.
 ELECTIONS = "/kube2etcd"
-#: Names of the settings in a fault of a zone that was added at run time.
+#: Names of settings in faults of zones added at run time.
 _SAID = {"domains": "POST /domains"}
 
 
@@ -47,7 +47,7 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
 
 
 def publisher(settings: Settings, store: Store) -> Publisher:
-    """What turns the objects of ``store`` into keys."""
+    """The publisher of the objects of ``store``."""
     zone = ClusterZone(
         settings.domain,
         settings.ttl,
@@ -60,12 +60,12 @@ def publisher(settings: Settings, store: Store) -> Publisher:
 
 
 def _skydns_reads(settings: Settings) -> bool:
-    """Whether SkyDNS reads the keys, and not CoreDNS: the v2 API has no other reader."""
+    """Whether SkyDNS reads the keys instead of CoreDNS: only SkyDNS reads the v2 API."""
     return settings.etcd.api == "v2"
 
 
 def layout(settings: Settings) -> Layout:
-    """The keys as their reader wants them."""
+    """The key layout for the DNS server that reads the keys."""
     if not _skydns_reads(settings):
         return Layout(settings.etcd.prefix, settings.owner_id)
     from skydns_compat.skydns import SkydnsLayout
@@ -75,12 +75,12 @@ def layout(settings: Settings) -> Layout:
 
 
 def pods(settings: Settings) -> str:
-    """Which pods have names: SkyDNS computes none, so `insecure` is no choice."""
+    """Which pods have names; SkyDNS computes no answers, so there `insecure` means `disabled`."""
     return "disabled" if _skydns_reads(settings) and settings.pods == "insecure" else settings.pods
 
 
 def _skydns_settings(settings: Settings) -> ServerSettings | None:
-    """SkyDNS's own settings, with ``--skydns-config``."""
+    """SkyDNS's own settings, if ``--skydns-config`` is set."""
     given = settings.skydns
     if not given.config:
         return None
@@ -88,7 +88,7 @@ def _skydns_settings(settings: Settings) -> ServerSettings | None:
 
     listen = given.dns_addr
     if listen is not None and not listen.host:
-        # SkyDNS needs an address.
+        # SkyDNS requires an address.
         listen = HostPort("0.0.0.0", listen.port)
     return ServerSettings(
         f"{settings.domain}.",
@@ -101,9 +101,9 @@ def _skydns_settings(settings: Settings) -> ServerSettings | None:
 
 
 def reader(settings: Settings, publisher: Publisher, *, everywhere: bool = False) -> Reader:
-    """How the DNS server that these settings are for reads the keys of ``publisher``.
+    """A model of the DNS server for these settings, reading the keys of ``publisher``.
 
-    CoreDNS serves the external domains of run time, too; ``everywhere`` is `CoreDns`'s.
+    CoreDNS also serves external domains added at run time; ``everywhere``: see `CoreDns`.
     """
     from kube2etcd.inspect.readers import CoreDns, SkyDns
 
@@ -121,7 +121,7 @@ def machine_zone(settings: Settings) -> Name | None:
 
 
 def zone_names(settings: Settings) -> tuple[Name, ...]:
-    """Every zone of the cluster's objects that these settings publish, reverse zones aside."""
+    """Every published zone of the cluster's objects, except reverse zones."""
     machines = machine_zone(settings)
     return (
         *([settings.domain] if settings.cluster_zone else []),
@@ -156,7 +156,7 @@ def _zones(settings: Settings) -> Iterator[Zone]:
 def external_zones(
     settings: Settings, domains: Collection[Domain], cluster_ips: tuple[Address, ...]
 ) -> list[ExternalZone]:
-    """The zones of external ``domains``, which may have come at run time; ``cluster_ips`` likewise."""
+    """The zones of external ``domains``; these and ``cluster_ips`` may have been added at run time."""
     known = tuple(domains)
     return [
         ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known)
@@ -165,7 +165,7 @@ def external_zones(
 
 
 def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, list[str]]:
-    """The settings with external ``domains`` of run time, and a sentence for each that cannot be served."""
+    """The settings plus external ``domains`` added at run time, and a sentence for each unservable one."""
     faults = []
     for domain in domains:
         if domain in settings.domains:
@@ -198,7 +198,7 @@ def client(settings: Settings) -> ClientDns:
 
 
 def election_key(settings: Settings) -> bytes:
-    """The key of the election: who holds it writes the keys of this prefix and owner.
+    """The election key, whose holder writes the keys of this prefix and owner.
 
     :raises SettingsError: it would lie among the served keys.
     """
@@ -210,7 +210,7 @@ def election_key(settings: Settings) -> bytes:
 def corefile(settings: Settings) -> CorefileSettings:
     """Settings of the Corefile for these keys.
 
-    :raises SettingsError: SkyDNS reads the keys, which has none.
+    :raises SettingsError: SkyDNS, which has no Corefile, reads the keys.
     """
     if _skydns_reads(settings):
         raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
@@ -233,7 +233,7 @@ def corefile(settings: Settings) -> CorefileSettings:
         pods=settings.pods,
         cluster=settings.cluster_zone,
         subzones=tuple(_subzones(settings)),
-        # A zone can be one thing only: that of the cluster's objects, whose settings are more precise.
+        # A zone that is also one of the cluster's objects is configured as that, which is more precise.
         external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
         reverse=REVERSE if settings.cluster_zone or settings.vm.reverse else (),
     )

@@ -1,7 +1,7 @@
-"""The Corefile as text, and `run --corefile FILE`, which keeps that file equal to it.
+"""The Corefile as text, and `run --corefile FILE`, which keeps that file up to date.
 
-The text follows from the settings and from the external domains that come at run time; CoreDNS's `reload`
-plugin notices a new file by itself.
+The text depends on the settings and the external domains added at run time; CoreDNS's `reload` plugin notices
+a new file by itself.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from skydns_compat.corefile import corefile
 
 log = logging.getLogger(__name__)
 
-#: Seconds between checks of the file: foreign edits are undone, failed writes are retried.
+#: Seconds between checks of the file, which revert foreign edits and retry failed writes.
 LOOK = 5.0
 
 
 def text(settings: Settings) -> str:
     """The Corefile of these settings.
 
-    :raises SettingsError: SkyDNS reads the keys, which has none.
+    :raises SettingsError: SkyDNS, which has no Corefile, reads the keys.
     """
     made = corefile(build.corefile(settings))
     if settings.corefile.imports is None:
@@ -39,17 +39,17 @@ def text(settings: Settings) -> str:
 
 
 def webhook_only(settings: Settings) -> Settings:
-    """The settings whose Corefile belongs to a webhook by itself: it publishes external domains alone."""
+    """The settings for the Corefile of a standalone webhook, which publishes only external domains."""
     return dataclasses.replace(settings, cluster_zone=False, zones=(), vm=Vm())
 
 
 class CorefileWriter:
-    """Keeps one file equal to the Corefile.  `serve` may be called from any thread."""
+    """Keeps a file equal to the Corefile.  `serve` may be called from any thread."""
 
     def __init__(self, settings: Settings, changed: Callable[[], str] = str) -> None:
-        """``changed`` is called at each look, and returns why a change of the settings is not taken over.
+        """``changed`` is called at each check, and returns why changed settings are not applied.
 
-        :raises SettingsError: the file's folder is not there, or SkyDNS reads the keys.
+        :raises SettingsError: the file's folder does not exist, or SkyDNS reads the keys.
         """
         self._changed, self._pending = changed, ""
         self._settings = settings
@@ -75,13 +75,13 @@ class CorefileWriter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; the file stays, for CoreDNS."""
+        """Stop; keeps the file, for CoreDNS."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def serve(self, domains: Iterable[Domain]) -> None:
-        """Serve these external domains besides those of the settings."""
+        """Also serve these external domains."""
         domains = tuple(domains)
         if domains == self._domains:
             return
@@ -94,11 +94,11 @@ class CorefileWriter:
         self.write()
 
     def write(self) -> None:
-        """Write the text if the file differs; a failure shows in `check` and is retried."""
+        """Write the text if the file differs; a failure is reported by `check` and retried."""
         with self._lock:
             try:
                 written = atomic.put(self._path, self._text.encode())
-            except Exception as error:  # another thread of the process must not end over a file
+            except Exception as error:  # a file must not end the process's thread
                 reason = getattr(error, "strerror", None) or error
                 fault = f"--corefile {self._path} cannot be written: {reason}"
                 if fault != self._fault:
@@ -110,7 +110,7 @@ class CorefileWriter:
             self._fault = ""
 
     def check(self) -> Check:
-        """Why the file cannot be written, and warnings that leave it ready."""
+        """Why the file cannot be written, and warnings that do not affect readiness."""
         return [self._fault] if self._fault else [], [*filter(None, [self._pending]), *self._remarks]
 
     def _look(self) -> None:

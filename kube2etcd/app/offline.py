@@ -1,4 +1,4 @@
-"""`--objects`: manifest files instead of the API server fill the same `Publisher`."""
+"""`--objects`: fills a `Publisher` from manifest files instead of the API server."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _SWITCHES = {
 
 
 def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False) -> Publisher:
-    """What the objects in ``files`` want published; ``-`` is the standard input, a folder its files.
+    """The publisher of the objects in ``files``; ``-`` is standard input, a folder stands for its files.
 
-    ``brief``: documents that cannot be read are counted, not named, and others without names not spoken of.
+    ``brief``: only counts documents that cannot be read, and does not mention those without names.
 
     :raises ObjectsError: a file cannot be read at all.
     """
@@ -48,7 +48,7 @@ def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False)
         passed_over += manifests.passed_over
         for one in manifests.objects:
             kind = _kind(one)
-            # As `kubectl apply` has it: of two documents for one object the later one stays.
+            # As with `kubectl apply`, the last of several documents for one object wins.
             found.setdefault(kind, {})[(one.metadata.namespace, one.metadata.name)] = one
         for odd in manifests.rejected:
             rejected.setdefault(odd.kind, []).append(odd)
@@ -68,7 +68,7 @@ def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False)
 def _say_unused(
     settings: Settings, found: Mapping[str, Mapping[tuple[str, str], ApiObject]], passed_over: Counter[str]
 ) -> None:
-    """Log what was read and has no names."""
+    """Log which objects have no names."""
     followed = {kind.name for kind in build.kinds(settings)}
     for name, option in _SWITCHES.items():
         if name not in followed and found.get(name):

@@ -1,4 +1,4 @@
-"""One full pass, for commands that end by themselves: the parts of the bridge, until the first failure."""
+"""One full pass with the bridge's parts, for one-shot commands; the first failure ends it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from kube2etcd.sync.target import MAX_TXN_OPS
 if TYPE_CHECKING:
     from kube2etcd.webhook.app import Stored
 
-#: Loggers of what a pass reports by itself.
+#: Loggers of messages that a pass reports itself.
 _QUIET: Final = ("kube2etcd.sync.safety", "kube2etcd.kube.reflector")
 
 
 class Progress(Protocol):
-    """Called with what a pass is doing."""
+    """Called to report what a pass is doing."""
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
         """``done`` of ``total``; a total of 0 is unknown."""
@@ -45,11 +45,11 @@ class Progress(Protocol):
 
 
 def silent(what: str, done: int = 0, total: int = 0) -> None:
-    """Progress that is not shown."""
+    """Shows no progress."""
 
 
 class _Cluster:
-    """The objects of the cluster, and what they want published."""
+    """The cluster's objects and their publisher."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.queue, self._progress = EventQueue(), progress
@@ -57,7 +57,7 @@ class _Cluster:
         self._reflectors = [Reflector(kind, self._api, self.queue.deliver) for kind in build.kinds(settings)]
         self._stored: list[Stored] = []
         if settings.webhook.inside:
-            # Imported only where it is wanted.
+            # Imported only if needed.
             from kube2etcd.webhook.app import Stored
 
             self._stored.append(Stored(settings, self.queue))
@@ -78,7 +78,7 @@ class _Cluster:
         self._api.close()
 
     def listed(self) -> Publisher:
-        """What the cluster wants published, once every kind is listed."""
+        """The publisher, once every kind is listed."""
         listings, store = self.listings, self.publisher.store
         while listings.waiting:
             read = sum(one.bytes_read for one in self._reflectors) / 2**20
@@ -91,16 +91,16 @@ class _Cluster:
         return self.publisher
 
     def relist(self, reason: str) -> None:
-        """Have everything listed again."""
+        """Request new lists of everything."""
         for reflector in self._reflectors:
             reflector.relist(reason)
         for one in self._stored:
             one.relist(reason)
 
     def turn(self, timeout: float = 0.2, *, fail: bool = True) -> set[bytes]:
-        """Take in what arrives within ``timeout`` seconds; the keys whose value changed.
+        """Apply events that arrive within ``timeout`` seconds; returns the keys whose value changed.
 
-        :raises ApiError: a kind cannot be listed, if that is to ``fail``.
+        :raises ApiError: a kind cannot be listed, and ``fail`` is set.
         """
         self._take_in(timeout, fail=fail)
         return self._refresh()
@@ -121,17 +121,17 @@ class _Cluster:
 
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
-    """What the cluster wants published now."""
+    """The publisher of the cluster as it is now."""
     with quiet(*_QUIET), _Cluster(settings, progress) as cluster:
         return cluster.listed()
 
 
 def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publisher, Set[Unit], Set[bytes]]]:
-    """What the cluster wants published: now, and once a second or after a change, until ``stop``.
+    """Yield the publisher now, then once a second or after a change, until ``stop``.
 
-    With the units that were refreshed and the keys whose value changed.
+    Each time with the units that were refreshed and the keys whose value changed.
 
-    :raises ApiError: a kind cannot be listed at the start.  Later on that is logged, and tried again.
+    :raises ApiError: a kind cannot be listed at the start.  Later failures are logged and retried.
     """
     with _Cluster(settings, silent) as cluster, signals(stop, cluster.queue):
         with quiet(*_QUIET):
@@ -160,7 +160,7 @@ def dry_run(
 ) -> tuple[Outcome, Publisher]:
     """The difference between what is ``wanted`` and what etcd holds; nothing here can write.
 
-    etcd is read meanwhile: a large list is long on its way.
+    etcd is read concurrently, since a large list takes long to arrive.
     """
     with reading(settings) as snapshot, ThreadPoolExecutor(1, "etcd") as reader:
         existing = reader.submit(snapshot)
@@ -202,10 +202,10 @@ def resync(
 ) -> tuple[Outcome, Publisher]:
     """One full pass: list the API, read etcd, write the difference.
 
-    A mass deletion waits for a second listing that agrees, unless ``force``.  With a ``checksum``, that of
-    a dry run, only its changes are made.
+    A mass deletion waits for a second listing to confirm it, unless ``force``.  With the ``checksum`` of a
+    dry run, only the changes of that run are made.
 
-    :raises PlanChanged: the difference is another one.
+    :raises PlanChanged: the difference is no longer that of the dry run.
     """
     connection, store = open_store(settings.etcd)
     with quiet(*_QUIET), connection, _Cluster(settings, progress) as cluster:

@@ -1,4 +1,4 @@
-"""How a process ends, within a second of being asked, or starts anew with changed settings."""
+"""Shutdown within a second, and restart when settings change."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kube2etcd.sync.events import EventQueue, Wake
 
 log = logging.getLogger(__name__)
 
-#: Seconds after a stop was asked for until a request to etcd that hangs is cut off.
+#: Seconds from the request to stop until a hanging request to etcd is aborted.
 STOP_PATIENCE = 0.2
 
 
 @contextlib.contextmanager
 def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
-    """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug, SIGUSR2 as configured
-    again."""
+    """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug level, SIGUSR2 at the
+    configured one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,9 +58,9 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
 
 @contextlib.contextmanager
 def impatient(stop: threading.Event, connection: Connection) -> Iterator[None]:
-    """Cut off a request to an etcd that hangs, a moment after ``stop``: the loop may wait for it.
+    """Abort a hanging request to etcd, for which the loop may be waiting, soon after ``stop``.
 
-    Nothing is half-written by that: a transaction is carried out whole or not at all.
+    Nothing is half-written: a transaction is executed completely or not at all.
     """
     done = threading.Event()
 
@@ -78,23 +78,23 @@ def impatient(stop: threading.Event, connection: Connection) -> Iterator[None]:
 
 
 class Reload:
-    """Stops a process whose settings file says something else than it was started with.
+    """Stops a process when its settings file differs from the settings it was started with.
 
-    Started anew rather than changed in place: one way to become what the settings say.  The keys stay in etcd
-    meanwhile, so DNS goes on answering.
+    It restarts instead of changing in place, so there is one way to apply settings.  The keys stay in etcd
+    meanwhile, so DNS keeps answering.
     """
 
     def __init__(self, loaded: Loaded) -> None:
         self.stop = threading.Event()
-        """Set when the process is to end; may be set by others, too."""
+        """Set when the process is to end; others may set it too."""
         self.wanted = False
-        """Whether it is to start anew then."""
+        """Whether the process is to restart then."""
         self._loaded = loaded
         self._seen: bytes | None = None
         self._fault = ""
 
     def look(self) -> str:
-        """Look at the file; returns why its change is not taken over, else nothing."""
+        """Check the file; returns why its changes are not applied, or an empty text."""
         config = self._loaded.config
         if config is None:
             return ""
@@ -110,13 +110,13 @@ class Reload:
         except Kube2EtcdError as error:
             return self._say(f"the changed {config} is not taken: {error}")
         if settings != self._loaded.settings:
-            log.info("settings changed; starting anew", extra={"fields": {"file": str(config)}})
+            log.info("settings changed; restarting", extra={"fields": {"file": str(config)}})
             self.wanted = True
             self.stop.set()
         return self._say("")
 
     def start_anew(self) -> None:
-        """Become a new process with the same command line, where that is wanted."""
+        """Replace this process by a new one with the same command line, if requested."""
         if self.wanted:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

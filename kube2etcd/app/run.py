@@ -1,6 +1,6 @@
-"""The running bridge: its parts, and their threads from start to end.
+"""The running bridge: starts and stops its parts and their threads.
 
-The loop runs in the caller's thread; each kind's reflector, the watch on etcd and each server have their own.
+The loop runs in the caller's thread; each kind's reflector, the etcd watch and each server have their own.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the status page waits for the loop.
+#: Seconds that the status page waits for the loop's answer.
 ASK_TIMEOUT = 5.0
-#: The resync period is shortened or lengthened by up to this share.
+#: Random variation of the resync period.
 JITTER = 0.1
 
 
 def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> None:
-    """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT comes.
+    """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT arrives.
 
-    ``changed`` is called every few seconds where a Corefile is kept (`CorefileWriter`).
+    ``changed`` is called every few seconds if a Corefile is maintained (`CorefileWriter`).
     """
     stop = stop or threading.Event()
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
@@ -130,13 +130,13 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         if webhook is not None:
             webhook.start()
             ending.callback(webhook.stop)
-        gc.freeze()  # what is imported and built stays: no collection need look at it
+        gc.freeze()  # exempt everything imported and built so far from garbage collection
         reconciler.run()
         log.info("stopping")
 
 
 def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> StatusPage:
-    """The status page; its modules are imported only where it is wanted."""
+    """The status page; its modules are imported only if needed."""
     from kube2etcd.inspect.live import explain_live, look
     from kube2etcd.inspect.page import StatusPage
 
@@ -150,7 +150,7 @@ def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, s
 
 
 def _election(settings: Settings, queue: EventQueue) -> Election | None:
-    """The election where several bridges share an etcd; None without `--leader-elect`."""
+    """The election among bridges that share an etcd; None without `--leader-elect`."""
     if not settings.leader_elect:
         return None
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"

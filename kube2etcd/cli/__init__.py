@@ -1,4 +1,4 @@
-"""The command line: parse, build, call.  The only place that knows `click`, exit codes and terminals."""
+"""The command line: parse, build, call.  Only this package knows `click`, exit codes and terminals."""
 
 from kube2etcd.cli import show, write
 from kube2etcd.cli.group import main

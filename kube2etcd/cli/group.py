@@ -20,8 +20,8 @@ from kube2etcd.settings import TOPICS
 DIFFERENT = 2
 #: Exit code of `resync --checksum` if the plan has changed.
 CHANGED = 3
-#: Exit codes of invalid usage (click's own) and of failures; those of commands in which these mean something
-#: else: 2 of `resync` is a difference, 1 of `explain` a name that does not resolve.
+#: Exit codes for invalid usage (as click's) and failures, and the exceptions: `resync` exits with 2 for a
+#: difference, `explain` with 1 for a name that does not resolve.
 _USAGE, _FAILED = 2, 1
 _OTHER_CODES = {"resync": (1, 1), "explain": (2, 2)}
 #: Errors of a full disk or a lost mount.
@@ -98,7 +98,7 @@ class _Output(io.FileIO):
     _failed = False
 
     def write(self, data: Any, /) -> int:
-        """Write; any other failure is raised once, and not again when the program exits."""
+        """Write; any other failure is raised once, not again at exit."""
         try:
             return super().write(data)
         except OSError as error:
@@ -109,12 +109,12 @@ class _Output(io.FileIO):
 
 
 def _output(stream: TextIO | None, number: int) -> TextIO:
-    """A standard stream that survives its reader; ``/dev/null`` if it was closed.  Others are left alone."""
+    """A standard stream that tolerates a closed pipe; ``/dev/null`` if closed.  Others are unchanged."""
     if stream is None:
         return io.TextIOWrapper(_Output(os.open(os.devnull, os.O_WRONLY), "wb", closefd=False))
     if not isinstance(stream, io.TextIOWrapper):
         return stream
-    # Characters that the encoding of a terminal lacks are escaped.
+    # Escape characters that the terminal's encoding lacks.
     errors = "backslashreplace" if stream.errors == "strict" else stream.errors
     if stream not in (sys.__stdout__, sys.__stderr__):
         stream.reconfigure(errors=errors)
@@ -124,7 +124,7 @@ def _output(stream: TextIO | None, number: int) -> TextIO:
 
 
 class Option(click.Option):
-    """An option with a ``topic``, its heading in ``--help``; without one it is the command's own."""
+    """An option with a ``topic``, its heading in ``--help``; empty for the command's own options."""
 
     def __init__(self, *args: Any, topic: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,7 +132,7 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """Shows its own options first and the others by topic, then examples and exit codes."""
+    """Help shows the command's own options, the others by topic, then examples and exit codes."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each topic."""
@@ -146,7 +146,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write examples and exit codes as they are, without wrapping."""
+        """Write examples and exit codes without wrapping."""
         formatter.write(EPILOGS.get(self.name or "", ""))
 
 
@@ -156,7 +156,7 @@ class Group(click.Group):
     command_class = Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program; a closed output changes neither what it does nor its exit code."""
+        """Run the program; closed output streams change neither its effect nor its exit code."""
         sys.stdout, sys.stderr = _output(sys.stdout, 1), _output(sys.stderr, 2)
         return super().main(*args, **kwargs)
 
@@ -182,7 +182,7 @@ class Group(click.Group):
 
 
 def _name_the_variable(error: click.UsageError) -> None:
-    """Name the variable if the value came from the environment: nobody typed the option."""
+    """Blame the variable instead of the option if the value came from the environment."""
     if not isinstance(error, click.BadParameter) or not (error.ctx and error.param and error.param.name):
         return
     if error.ctx.get_parameter_source(error.param.name) is ParameterSource.ENVIRONMENT:

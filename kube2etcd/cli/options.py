@@ -1,4 +1,4 @@
-"""Shared by the commands: options derived from the settings, loading, manifests, a line of progress."""
+"""Shared by the commands: options derived from the settings, loading, manifests, a progress line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Comma
     common: dict[str, Any] = {"cls": Option, "topic": setting.topic, "default": None, "hidden": hidden}
     if setting.flag:
         return click.option(*flags, setting.parameter, is_flag=True, help=setting.help, **common)
-    # `webhook` uses no etcd unless a server is given.
+    # `webhook` uses etcd only if a server is given.
     none = command == "webhook" and setting.path == "etcd.servers"
     shown = "" if none else setting.shown_default
     return click.option(
@@ -43,9 +43,9 @@ def _option(setting: Setting, command: str, *, hidden: bool) -> Callable[[_Comma
 
 
 def takes_settings(command: str, *, quiet: bool = True) -> Callable[[_Command], _Command]:
-    """The options of the settings that ``command`` accepts; those that it does not use are hidden.
+    """Add an option for each setting that ``command`` accepts; those that it does not use are hidden.
 
-    The function gets them as ``loaded``, with logging set up; ``quiet``: by default only warnings and worse.
+    The function gets them as ``loaded``, with logging set up; ``quiet``: by default log only warnings.
     """
     taken = [one for one in SETTINGS if one.is_taken_by(command)]
 
@@ -80,7 +80,7 @@ def _load(options: Mapping[str, Any], config: str | None, quiet: bool) -> Loaded
 
 
 def command_option(flag: str, *name: str, **attributes: Any) -> Callable[[_Command], _Command]:
-    """An option that is not a setting, and its environment variable: of ``--a-b`` it is ``KUBE2ETCD_A_B``."""
+    """An option that is not a setting; the environment variable of ``--a-b`` is ``KUBE2ETCD_A_B``."""
     return click.option(flag, *name, envvar=ENVIRONMENT + flag[2:].upper().replace("-", "_"), **attributes)
 
 
@@ -101,7 +101,7 @@ def output_option(*forms: str) -> Callable[[_Command], _Command]:
 
 
 class WithObjects(Command):
-    """Accepts ``--objects a.yaml b.yaml``, as a shell expands a glob: FILE… up to the next option."""
+    """Accepts ``--objects a.yaml b.yaml``, as from a shell glob: every FILE up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Give each FILE its own ``--objects``."""
@@ -114,7 +114,7 @@ class WithObjects(Command):
         try:
             return super().parse_args(ctx, spread)
         except click.UsageError as error:
-            # Of an argument too many click raises this very class, with the arguments in brackets.
+            # For surplus arguments click raises exactly this class, with the arguments in parentheses.
             extra = error.message.rpartition("(")[2].rstrip(")").split()
             files = [arg for arg in extra if "--objects" not in args and Path(arg).is_file()]
             if type(error) is not click.UsageError or not files:
@@ -124,7 +124,7 @@ class WithObjects(Command):
 
 
 def reads(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """The callback of an option or argument whose text ``parse`` reads, or refuses by `ValueError`."""
+    """A callback that parses an option or argument with ``parse``, which raises `ValueError`."""
 
     def callback(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
         try:
@@ -140,7 +140,7 @@ def reads(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Paramet
 
 
 def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progress, **how: bool) -> Any:
-    """A publisher of the manifests, if any, else of the cluster."""
+    """The publisher of the manifests if given, else of the cluster."""
     if objects:
         from kube2etcd.app.offline import from_files
 
@@ -150,7 +150,7 @@ def publisher_of(settings: Settings, objects: tuple[str, ...], progress: Progres
     return listed(settings, progress)
 
 
-#: Seconds between two updates of the line.
+#: Seconds between updates of the progress line.
 EVERY = 0.1
 
 
@@ -168,7 +168,7 @@ def progress_line(what: str, done: int, total: int, seconds: float, width: int) 
 
 
 def columns(terminal: TextIO) -> int:
-    """The width of a terminal; 80 if it does not say."""
+    """The width of a terminal; 80 if unknown."""
     try:
         return os.get_terminal_size(terminal.fileno()).columns or 80
     except OSError:
@@ -176,16 +176,16 @@ def columns(terminal: TextIO) -> int:
 
 
 class Progress:
-    """A line on stderr that is overwritten in place; silent if stderr is no terminal."""
+    """A progress line on stderr, overwritten in place; silent if stderr is not a terminal."""
 
     def __init__(self) -> None:
-        # None if it was closed.
+        # stderr is None if it was closed.
         self._shown = sys.stderr is not None and sys.stderr.isatty()
         self._width = 0
         self._what, self._began, self._next = "", 0.0, 0.0
 
     def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Replace the line, unless one of the same activity was written just now."""
+        """Replace the line, unless it was updated for the same activity just now."""
         if not self._shown:
             return
         now = time.monotonic()
@@ -194,13 +194,13 @@ class Progress:
         elif now < self._next:
             return
         self._next = now + EVERY
-        # The last column stays empty: a terminal may break the line behind it.
+        # The last column stays empty, since a terminal may wrap after it.
         text = progress_line(what, done, total, now - self._began, columns(sys.stderr) - 1)
         click.echo("\r" + text.ljust(self._width), nl=False, err=True)
         self._width = len(text)
 
     def __enter__(self) -> Progress:
-        # Ahead of the filters that write lines of their own.
+        # Before the filters that write lines of their own.
         for handler in logging.getLogger().handlers:
             handler.filters.insert(0, self._clear)
         return self

@@ -1,4 +1,4 @@
-"""The commands that look and print: records, explain, check, corefile, docker-flags (`--merge` apart)."""
+"""The read-only commands: records, explain, wait, check, corefile and docker-flags (except for `--merge`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from kube2etcd.inspect.check import Finding
     from kube2etcd.inspect.explain import Explanation
 
-#: Seconds that a bridge has to answer.
+#: Timeout in seconds for a bridge's response.
 BRIDGE_TIMEOUT = 20.0
 
 
@@ -69,9 +69,9 @@ def _type(text: str) -> str:
     "made_by",
     metavar="KIND/NAMESPACE/NAME",
     callback=reads(listing.parse_object),
-    help="Only what this object makes.",
+    help="Only records of this object.",
 )
-@click.option("--watch", is_flag=True, help="Print changes from now on, one line each, until stopped.")
+@click.option("--watch", is_flag=True, help="Print changes as they happen, one line each, until stopped.")
 @output_option("table", "json", "zone")
 def records(
     loaded: Loaded,
@@ -82,10 +82,10 @@ def records(
     watch: bool,
     output: str,
 ) -> None:
-    """Show what is published, and which object makes each record.
+    """Show the published records and the objects behind them.
 
-    The zone file of one zone (--zone, where there are several) has an SOA, and an NS with --dns-server-ip,
-    so that a server can load it.
+    The zone file of a single zone (use --zone if there are several) has an SOA record, and NS with
+    --dns-server-ip, so that a server can load it.
     """
     from kube2etcd.inspect.why import missing_ns
 
@@ -109,7 +109,7 @@ def records(
         apex = zone or (publisher.zones[0].name if len(publisher.zones) == 1 else None)
         if apex is None:
             click.echo(
-                "Note: without SOA and NS; --zone NAME makes the whole zone file of one zone", err=True
+                "Note: without SOA and NS; --zone NAME prints the complete zone file of one zone", err=True
             )
         else:
             found = listing.chosen(found, apex)
@@ -124,11 +124,11 @@ def records(
 def _watch(
     settings: Settings, output: str, chosen: Callable[[Iterable[listing.Row]], list[listing.Row]]
 ) -> None:
-    """Print changes until a signal, or until the output is closed."""
+    """Print changes until a signal arrives or the output is closed."""
     from kube2etcd.app.once import followed
 
     reader = select.poll()
-    with contextlib.suppress(OSError, ValueError):  # no file, as in tests
+    with contextlib.suppress(OSError, ValueError):  # not a file, as in tests
         reader.register(sys.stdout.fileno(), 0)
     stop = threading.Event()
     changes: listing.Changes | None = None
@@ -177,10 +177,10 @@ def explain(
     bridge: str | None,
     server: HostPort | None,
 ) -> None:
-    """Say what the DNS server answers to NAME (or an address), and why.
+    """Show what the DNS server answers for NAME (or an address), and why.
 
     The answer is computed from etcd's keys.  --bridge asks a running bridge, which also knows of held
-    deletes, contested keys and lost watches.  --server asks a DNS server too and shows where it differs.
+    deletions, contested keys and lost watches.  --server also queries a DNS server and shows differences.
     """
     from kube2etcd.inspect.explain import exit_code
 
@@ -214,12 +214,12 @@ def explain(
 def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
-    """From the API server's objects and etcd's keys, or from manifests."""
+    """Explain from the API server's objects and etcd's keys, or from manifests."""
     from kube2etcd.app import build
     from kube2etcd.app.once import reading
     from kube2etcd.inspect.explain import Explainer
 
-    # What is left out of the object in question is part of its explanation.
+    # The explanation itself says which records of the object are left out.
     with Progress() as progress, quiet("kube2etcd.sync.listings"):
         publisher = publisher_of(settings, objects, progress, brief=True)
     existing = None
@@ -233,9 +233,9 @@ def _explained(
 
 
 def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
-    """From a running bridge.
+    """Let a running bridge explain.
 
-    :raises BridgeError: nothing usable answers there, or a bridge of another version.
+    :raises BridgeError: no bridge answers there, or one of another version.
     """
     import urllib3
 
@@ -277,7 +277,7 @@ def _ask_bridge(url: str, name: Name, rtype: str | None) -> list[Explanation]:
     metavar="present|absent|VALUE",
     default="present",
     show_default=True,
-    help="What to wait for; VALUE: one of the answer's data, such as an address.",
+    help="What to wait for; VALUE: the data of one record, such as an address.",
 )
 @command_option(
     "--timeout",
@@ -300,12 +300,12 @@ def wait_command(
 ) -> None:
     """Wait until DNS answers NAME (or an address), for scripts and init containers.
 
-    NAME is a full name; no search list is applied.  TYPE is A, or PTR for an address, unless given.  Without
-    --server the first one of /etc/resolv.conf is asked.
+    NAME is a full name; no search list is applied.  TYPE defaults to A, or PTR for an address.  Without
+    --server, the first server in /etc/resolv.conf is asked.
     """
     from kube2etcd.inspect.wait import ask, canonical, resolv_conf, wait
 
-    # An address stands for its reverse name, of which nothing but PTR is worth waiting for.
+    # An address stands for its reverse name, where only PTR is worth waiting for.
     kind = rtype or ("PTR" if name.labels[-1] == "arpa" else "A")
     host = resolv_conf() if server is None else server
     if not wanted.strip():
@@ -340,7 +340,7 @@ def check(ctx: click.Context, /, loaded: Loaded, output: str) -> None:
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
-    """All findings, as the answers come in."""
+    """All findings, as they arrive."""
     from kube2etcd.app import build
     from kube2etcd.app.corefile import text
     from kube2etcd.inspect import check
@@ -373,15 +373,15 @@ def corefile(loaded: Loaded) -> None:
     "--format",
     "form",
     type=click.Choice(list(FORMATS)),
-    help="For dockerd's command line (the default), for daemon.json, the kubelet, or a container by itself.",
+    help="Output for dockerd's command line (default), daemon.json, the kubelet, or a single container.",
 )
 @command_option(
     "--merge",
     metavar="FILE",
-    help="Set the keys in this daemon.json, and leave the rest of it as it is.",
+    help="Set the keys in this daemon.json and leave the rest of it unchanged.",
 )
 def docker_flags(loaded: Loaded, form: str | None, merge: str | None) -> None:
-    """Print what makes docker, a kubelet or a resolver use the cluster's DNS.
+    """Print settings that make docker, a kubelet or a resolver use the cluster's DNS.
 
     \b
     The search list is what the kubelet gives to pods, in the same order, narrow to wide:

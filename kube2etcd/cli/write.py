@@ -44,8 +44,8 @@ def run(loaded: Loaded) -> None:
 def _end(reload: Reload) -> NoReturn:
     logging.shutdown()
     reload.start_anew()
-    # Everything is closed.  Taking a store of a whole cluster apart, object by object, would only
-    # make the pod's end longer than the second it is promised to take.
+    # Everything is closed.  Freeing the objects of a whole cluster one by one would only make the pod's
+    # shutdown longer than the promised second.
     os._exit(0)
 
 
@@ -56,7 +56,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
     """Take names from ExternalDNS; publish them as keys, in a hosts file, or both."""
     from kube2etcd.webhook import app
 
-    # There is no default server here: who names none wants none.
+    # No default server here: without one, etcd is not used.
     with_etcd = "etcd.servers" in loaded.given
     if cleanup:
         app.cleanup(loaded.settings, with_etcd=with_etcd)
@@ -81,7 +81,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
     "--checksum",
     metavar="CHECKSUM",
     default="",
-    help="Write only if the changes are still those of the --dry-run that showed this; else exit 3.",
+    help="Write only if the changes still match the checksum of a --dry-run; else exit 3.",
 )
 @output_option("text", "json")
 @click.pass_context
@@ -143,7 +143,7 @@ def _shown(
     output: str,
     progress: Progress,
 ) -> str:
-    """The outcome as text; to compare records takes a while, so only where they are shown."""
+    """The outcome as text; records are compared only if shown, since that takes a while."""
     from kube2etcd.app import build
     from kube2etcd.inspect import resync as plan
     from kube2etcd.inspect.records import count

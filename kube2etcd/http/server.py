@@ -1,7 +1,7 @@
-"""Probes, metrics and a plain page, answered from a status that others keep.
+"""Probes, metrics and a plain page, served from a shared status.
 
-One thread for the sockets and a fixed few for the requests.  Any pod may reach this port: no number of idle
-or slow connections keeps a probe from its answer, and no request asks etcd or the API server.
+One thread handles the sockets and a fixed few the requests.  Any pod may reach this port: no number of idle
+or slow connections can block a probe, and no request queries etcd or the API server.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from kube2etcd.settings import HostPort
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a loop that does not turn counts as dead.  Far above the longest step of a
-#: healthy one, since the cure is a restart: a slow bridge must not be made slower.
+#: Seconds without a turn after which the loop counts as dead.  Far above the longest step of a healthy
+#: loop, since the cure is a restart, which must not make a slow bridge slower.
 LIVE_WITHIN = 120.0
-#: Threads that answer; a probe takes microseconds.
+#: Worker threads; a probe takes microseconds.
 THREADS = 2
-#: Open connections; each further one takes the place of the oldest that asks nothing.
+#: Limit of open connections; each further one replaces the oldest with no request in progress.
 CONNECTIONS = 200
-#: Bytes of a request's head, and of a body, which no request here needs: nothing is kept of what is longer.
+#: Limits in bytes of a request's headers, and of its body, which no request here needs.
 MAX_HEAD = 16 * 1024
 MAX_BODY = 1024
-#: Seconds for which a page of metrics is good: making one takes as long as a hundred probes.
+#: Seconds for which a metrics page is reused: making one takes as long as a hundred probes.
 METRICS_AGE = 0.5
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 class EvictingChannel(HTTPChannel):  # type: ignore[misc]
-    """A connection that takes the place of another where there are too many.
+    """A connection that replaces another if there are too many (``max_connections`` of the server).
 
-    The server has ``max_connections``.  First goes the oldest that has no request in hand, whatever drips
-    in or is read slowly: a probe asks as soon as it is connected.
+    The oldest with no complete request goes first, however slowly it sends or reads: a probe sends its
+    request as soon as it is connected.
     """
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
@@ -57,7 +57,7 @@ class EvictingChannel(HTTPChannel):  # type: ignore[misc]
 
 
 class Server:
-    """A WSGI application on a port, with threads of its own, from `start` to `stop`."""
+    """A WSGI application on a port, with its own threads, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class Server:
         channel: type[EvictingChannel] = EvictingChannel,
         **limits: int,
     ) -> None:
-        """``name`` is the thread's, an error names ``option``, ``limits`` are waitress's.
+        """``name`` is the thread's name, ``option`` is named in errors, ``limits`` are waitress's.
 
-        :raises SettingsError: nothing can listen there.
+        :raises SettingsError: it cannot listen there.
         """
         self.name = name
         self._map: dict[int, Any] = {}
@@ -79,7 +79,7 @@ class Server:
             application,
             map=self._map,
             sockets=[bind(listen, option)],
-            # Never reached: at ``connections`` another one is closed.
+            # Never reached: at ``connections``, another one is closed.
             connection_limit=2 * connections,
             asyncore_use_poll=True,
             ident=None,
@@ -91,7 +91,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port, also where the system chose it."""
+        """The port, also if the system chose it."""
         return int(self.waitress.effective_port)
 
     def start(self) -> Self:
@@ -101,15 +101,15 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Stop at once; requests in progress are cut off.
+        """Stop at once; requests in progress are aborted.
 
-        The pipe that wakes the thread is closed last, when nobody is left to use it: a wake-up during the
-        close would write to a closed descriptor, or already to another file's.
+        The pipe that wakes the thread is closed last, when nothing uses it any more: a wake-up during the
+        close would write to a closed descriptor, or to another file that reuses it.
         """
         trigger, dispatcher = self.waitress.trigger, self.waitress.task_dispatcher
 
         def close() -> None:
-            wasyncore.dispatcher.close(self.waitress)  # its own way of closing takes the pipe along
+            wasyncore.dispatcher.close(self.waitress)  # waitress's own close would also close the pipe
             wasyncore.close_all({at: one for at, one in self._map.items() if one is not trigger})
             trigger.del_channel()
 
@@ -139,7 +139,7 @@ class ProbeServer(Server):
 
 
 def bind(listen: HostPort, option: str) -> socket.socket:
-    """A listening socket, for both families where no host is given; `SettingsError` blames ``option``."""
+    """A listening socket, for both families if no host is given; `SettingsError` names ``option``."""
     try:
         if listen.host:
             family, _, _, _, address = socket.getaddrinfo(
@@ -225,6 +225,6 @@ def application(status: Status, metrics: Metrics, title: str = "") -> Callable[.
 
 
 def _worries(now: Snapshot) -> list[str]:
-    """What a bridge that serves is worried about."""
+    """Warnings of a bridge that is serving."""
     stale = [f"{kind} stale for {age:.0f} s" for kind, age in sorted(now.stale.items())]
     return [*now.reasons, *stale]

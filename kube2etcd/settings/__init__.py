@@ -1,7 +1,7 @@
 """Settings: one typed tree from options, environment and a YAML file.
 
-Options take precedence over the environment, the environment over the file.  All faults are reported at
-once.  `SETTINGS` is derived from the tree; command line and docs/options.md are made from it.
+Options override the environment, which overrides the file.  All faults are reported at once.  `SETTINGS` is
+derived from the tree, and the command line and docs/options.md from `SETTINGS`.
 """
 
 from kube2etcd.settings.loading import Loaded as Loaded

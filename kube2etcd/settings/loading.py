@@ -34,7 +34,7 @@ from kube2etcd.settings.values import (
 from skydns_compat.corefile import cluster_parts
 from skydns_compat.names import REVERSE, Name, version
 
-#: Least similarity to a setting's name for a warning of an unknown variable; 1: equal.
+#: Similarity to a setting's name, at most 1, from which an unknown variable causes a warning.
 NEAR: Final = 0.9
 # Kubernetes injects these for a Service of our name: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
@@ -49,7 +49,7 @@ class Loaded:
     warnings: tuple[str, ...]
     remarks: tuple[str, ...]
     given: frozenset[str]
-    """Paths that were set, even if to their default."""
+    """Paths that were set explicitly, even to their default."""
     config: Path | None
     """The settings file."""
     again: Callable[[], Settings]
@@ -57,7 +57,7 @@ class Loaded:
 
 
 class _Given(NamedTuple):
-    """A value as written, and where."""
+    """A value as written, and its source."""
 
     value: Any
     where: str
@@ -65,7 +65,7 @@ class _Given(NamedTuple):
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> Settings:
-    """The settings; `SettingsError` with all faults."""
+    """The settings; raises `SettingsError` with all faults."""
     return load_all(options, environ, config).settings
 
 
@@ -78,10 +78,10 @@ def load_all(
     """The settings, with warnings and remarks about what was ignored.
 
     ``options`` holds text by `Setting.parameter`; ``None`` and the empty tuple mean "not given".  ``others``:
-    environment variables of ours that are no settings.
+    environment variables of ours that are not settings.
     """
     sources = _Sources()
-    # From the weakest to the strongest.
+    # In order of increasing precedence.
     if config is not None:
         sources.file(config)
     sources.environment(environ, others)
@@ -100,20 +100,20 @@ def load_all(
 
 
 class _Sources:
-    """Collects what the sources say; the last one to set a path wins, and only its value is checked."""
+    """Collects values from the sources; the last one to set a path wins, and only its value is checked."""
 
     def __init__(self) -> None:
         self.given: dict[str, _Given] = {}
         self.zones: tuple[ServiceZone, ...] = ()
         self.zone_names: dict[str, str] = {}
-        """Where the name of each zone stands, by its path in the tree."""
+        """Where each zone's name was written, by its path in the tree."""
         self.faults: list[str] = []
         self.warnings: list[str] = []
         self.remarks: list[str] = []
 
     def file(self, file: Path) -> None:
         """The YAML file."""
-        # Where there is none, a start need not import PyYAML.
+        # Imported only here, so that a start without a file does not need PyYAML.
         from kube2etcd.documents import Unreadable, read_documents
 
         trees, wrong = [], ""
@@ -135,7 +135,7 @@ class _Sources:
     def _mapping(
         self, tree: Mapping[Any, Any], known: Mapping[str, Setting], above: str, source: str
     ) -> Iterator[tuple[str, _Given]]:
-        """What a mapping of the file holds, by path; of the settings ``known`` those whose path begins with
+        """The values in a mapping of the file, by path: those of ``known`` settings whose path begins with
         ``above``."""
         keys = _keys(known, above)
         for key, value in tree.items():
@@ -145,7 +145,7 @@ class _Sources:
             elif key not in keys:
                 hint = did_you_mean(str(key), keys if known is ZONE_FIELDS else _places(keys))
                 self.faults.append(f"{where} is not a setting{hint}")
-            # In a zone a null, often of a template, is a fault: the default of a selector is everything.
+            # In a zone, a null (often from a template) is a fault, since selectors default to everything.
             elif value is None and known is not ZONE_FIELDS:
                 continue
             elif path in known:
@@ -159,7 +159,7 @@ class _Sources:
                 self.faults.append(f"{where} is {called(value)}; write a mapping of {within}")
 
     def _zones(self, value: Any, where: str) -> None:
-        """Add the zones of Services in which nothing is wrong."""
+        """Add the zones of Services that have no fault."""
         if not isinstance(value, list):
             self.faults.append(f"{where} is {called(value)}; write a list of zones, each with zone: NAME")
             return
@@ -188,7 +188,7 @@ class _Sources:
             for variable in reversed(setting.variables):
                 value = environ.get(variable, "")
                 if _SERVICE_LINK.match(value):
-                    # Every pod beside a Service of our name has KUBE2ETCD_PORT: not worth a warning.
+                    # Every pod in the namespace of a Service of our name has KUBE2ETCD_PORT: no warning.
                     (self.warnings if setting.common else self.remarks).append(
                         f"{variable} is ignored: its value is the link of a Kubernetes Service, not a setting"
                     )
@@ -218,7 +218,7 @@ class _Sources:
         self.given[setting.path] = _Given(value, where, turned_over if setting.flag else setting.convert)
 
     def settings(self) -> Settings:
-        """The tree; `faults` has what is wrong, with single values and with some of them together."""
+        """The tree; `faults` collects faults of single values and of combinations."""
         values: dict[str, Any] = {"zones": self.zones}
         bad = set()
         for path, given in self.given.items():
@@ -240,7 +240,7 @@ class _Sources:
         return settings
 
     def _read(self, setting: Setting, given: _Given) -> Any:
-        """The value as checked; the default in place of one that is invalid, which is a fault."""
+        """The converted value; if it is invalid, adds a fault and returns the default."""
         value, where, convert = given
         items = [(where, value)]
         if setting.many and isinstance(value, list):
@@ -268,7 +268,7 @@ class _Sources:
                 self.faults.append(_keyless(given.where, "namespace") if namespace is None else wrong)
                 continue
             where = f"{given.where}.{name}"
-            if isinstance(items, str) and not _parts(items):  # from a template without its value
+            if isinstance(items, str) and not _parts(items):  # from a template whose value is missing
                 self.faults.append(f"{where} is empty; write networks, or [] for none")
             else:
                 found[name] = self._read(BY_PATH[_NETWORKS], given._replace(value=items, where=where))
@@ -276,7 +276,7 @@ class _Sources:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What stands between commas in a text, or in each of several; a list as it is."""
+    """The comma-separated parts of a text, or of each of several; a list is returned as it is."""
     if isinstance(value, tuple):
         return [part for text in value for part in _parts(text)]
     if isinstance(value, list):
@@ -287,7 +287,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _keys(known: Iterable[str], above: str) -> tuple[str, ...]:
-    """The keys of the mapping at ``above``, a prefix of paths; at the top a list of zones, too."""
+    """The valid keys of the mapping at ``above``, a prefix of paths; at the top ``zones`` too."""
     paths = [*known, "zones"] if known is BY_PATH else known
     return tuple(
         dict.fromkeys(path.removeprefix(above).partition(".")[0] for path in paths if path.startswith(above))
@@ -295,7 +295,7 @@ def _keys(known: Iterable[str], above: str) -> tuple[str, ...]:
 
 
 def _places(keys: tuple[str, ...]) -> dict[str, str]:
-    """What to write for a key that is none of ``keys``: it may be an option, or lack its group."""
+    """Suggestions for a key that is not in ``keys``: it may be an option's name, or lack its group."""
     places = {key: key for key in keys}
     for setting in SETTINGS:
         for name in (setting.option, *setting.aliases, setting.path.replace(".", "-")):
@@ -306,7 +306,7 @@ def _places(keys: tuple[str, ...]) -> dict[str, str]:
 
 
 def _keyless(where: str, what: str) -> str:
-    """The fault of a null key: usually a template variable that expanded to nothing."""
+    """The fault for a null key, usually a template variable that expanded to nothing."""
     return f"{where.rstrip('.: ')}: a value has no key (null); write the name of a {what} before its colon"
 
 
@@ -314,7 +314,7 @@ def _keyless(where: str, what: str) -> str:
 
 
 def _combination_faults(settings: Settings, origin: Mapping[str, str], bad: Container[str]) -> Iterator[str]:
-    """Faults of settings in combination.
+    """Faults across several settings.
 
     ``origin``: where each path was set; ``bad``: paths with an invalid value.
     """
@@ -370,8 +370,8 @@ def _webhook(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
 def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     """Faults of zones that cannot be served together; ``origin`` maps paths to their sources.
 
-    Records of two zones of one name would mix; a zone within the cluster's own names would hide them, since a
-    server answers from the closest zone only.
+    Records of two zones with the same name would mix; a zone inside the cluster's own names would hide them,
+    since a server answers only from the closest zone.
     """
 
     def where(path: str) -> str:

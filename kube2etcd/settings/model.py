@@ -1,4 +1,4 @@
-"""The tree of settings: each field states its default, reader, help and option, and nothing else does."""
+"""The tree of settings: only here has each one its default, reader, help text and option."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from skydns_compat.names import Address, Name
 
 CLUSTER_LOCAL: Final = Name(("cluster", "local"))
 
-# Commands that make records, write them, read the API server, know the keys, listen, use a Corefile.
+# Commands that derive records, write them, read the API server, use the keys, listen, use a Corefile.
 PUBLISH: Final = ("run", "resync", "records", "explain")
 WRITE: Final = ("run", "resync")
 LIST: Final = (*PUBLISH, "check")
@@ -59,7 +59,7 @@ SECONDS: Final = to_integer(1, MAX_TTL, "whole seconds")
 class Etcd:
     """The connection to etcd."""
 
-    # By default the etcd in the same pod.
+    # The default is the etcd in the same pod.
     servers: tuple[str, ...] = setting(
         ("http://127.0.0.1:2379",), to_etcd_url, "etcd server; may be repeated.", "etcd-server", many=True
     )
@@ -67,7 +67,7 @@ class Etcd:
     cert: str | None = setting(None, to_file, "Client certificate for etcd.", needs="etcd.key")
     key: str | None = setting(None, to_file, "Key of --etcd-cert.", needs="etcd.cert")
     user: str | None = setting(None, to_text, "User name for etcd.", needs="etcd.password_file")
-    # A file, since command lines are public; read again when etcd refuses the password.
+    # A file, since command lines are visible to all; read again when etcd refuses the password.
     password_file: str | None = setting(
         None, to_file, "File with the password of --etcd-user.", needs="etcd.user"
     )
@@ -82,7 +82,7 @@ class Etcd:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The connection to the API server.  By default in-cluster, else by kubectl's kubeconfig."""
+    """The connection to the API server; by default in-cluster, else from kubectl's kubeconfig."""
 
     kubeconfig: str | None = setting(
         None, to_file, "kubeconfig; default: in-cluster, else kubectl's.", aliases=("kubecfg-file",)
@@ -104,7 +104,7 @@ class Vm:
         commands=STORE,
         empty=True,
     )
-    # Without it, the zone cannot be delegated, only forwarded to.
+    # Without it, the zone cannot be delegated, but queries can be forwarded.
     name_server_ip: Address | None = setting(
         None,
         to_address,
@@ -121,8 +121,8 @@ class Vm:
         many=True,
     )
     allowed_networks_in: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
-    """The same by namespace: in the file ``allowed_networks`` may be a mapping, in which ``*`` stands for all
-    other namespaces; without it their machines publish nothing."""
+    """The same by namespace: in the file, ``allowed_networks`` may be a mapping, where ``*`` stands for all
+    other namespaces; without ``*`` their machines publish nothing."""
     reverse: tuple[Network, ...] = setting(
         (), to_network, "Networks in which machines get PTR records; may be repeated.", many=True
     )
@@ -130,7 +130,7 @@ class Vm:
 
 @dataclass(frozen=True, slots=True)
 class ServiceZone:
-    """Selected Services under a zone of their own; in the file only."""
+    """A zone of selected Services; only in the file."""
 
     zone: Name = field(metadata={"setting": {"convert": to_name, "help": "Name of the zone; required."}})
     namespaces: tuple[str, ...] = setting((), to_word, "Namespaces to select from; default: all.", many=True)
@@ -138,7 +138,7 @@ class ServiceZone:
     namespace_selector: Selector = setting(
         EVERYTHING, to_selector, "Label selector for namespaces; default: all."
     )
-    # External addresses first, since clients outside of the cluster ask here.
+    # External addresses first, since the clients are outside the cluster.
     addresses: tuple[str, ...] = setting(
         ("external", "internal"),
         to_one_of("external", "internal"),
@@ -147,13 +147,13 @@ class ServiceZone:
     )
     name: str = setting("{service}.{namespace}", to_template, "Template of the names.")
     ttl: int | None = setting(None, SECONDS, "TTL of the records; default: that of the cluster zone.")
-    # They make CoreDNS read whole subtrees.
-    wildcards: bool = setting(False, to_boolean, "Let the labels * and any in a question match any label.")
+    # Wildcards make CoreDNS read whole subtrees.
+    wildcards: bool = setting(False, to_boolean, "Let the labels * and any in a query match any label.")
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """The Corefile: its place, and its contents beside the zones."""
+    """The Corefile: its path, and its contents besides the zones."""
 
     file: str | None = setting(
         None,
@@ -173,9 +173,7 @@ class Serve:
     vm_listen: HostPort | None = setting(
         None, parse_host_port, "Separate listener for the vm zone.", needs="vm.domain"
     )
-    upstream: str = setting(
-        "/etc/resolv.conf", to_upstream, "Where to forward other questions; none: nowhere."
-    )
+    upstream: str = setting("/etc/resolv.conf", to_upstream, "Where to forward other queries; none: nowhere.")
     cache: int = setting(
         30, to_integer(0, MAX_TTL, "whole seconds"), "How long CoreDNS caches answers; 0: not at all."
     )
@@ -193,7 +191,7 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Skydns:
-    """SkyDNS's own settings, which it reads from etcd when it starts; only with ``etcd.api`` v2."""
+    """SkyDNS's own settings, which it reads from etcd on start; only with ``etcd.api`` v2."""
 
     # Off by default, since SkyDNS prefers them to its own flags.
     config: bool = setting(False, to_boolean, "Write SkyDNS's settings (v2 only).")
@@ -203,7 +201,7 @@ class Skydns:
     nameservers: tuple[HostPort, ...] = setting(
         (),
         to_resolver,
-        "Where SkyDNS forwards other questions to; may be repeated.",
+        "Where SkyDNS forwards other queries; may be repeated.",
         "skydns-nameserver",
         many=True,
     )
@@ -212,9 +210,9 @@ class Skydns:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Resolvers of clients, as ``docker-flags`` sets them up."""
+    """Clients' resolvers, as configured by ``docker-flags``."""
 
-    namespace: str = setting("default", to_word, "Namespace whose Services have bare names.")
+    namespace: str = setting("default", to_word, "Namespace whose Services resolve by their bare names.")
     ndots: int | None = setting(
         None,
         to_integer(0, 15, "a whole number", "NUMBER"),
@@ -224,7 +222,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The webhook provider for ExternalDNS, and where its names go."""
+    """The webhook provider for ExternalDNS, and where it publishes names."""
 
     cluster_ip: tuple[Address, ...] = setting(
         (),
@@ -234,7 +232,7 @@ class Webhook:
         common=True,
         many=True,
     )
-    # The port of Desktop Kubernetes' server, which this one replaces.
+    # The port of Desktop Kubernetes' server, which the webhook replaces.
     port: int = setting(5000, to_integer(0, 65535, "a port", "PORT"), "Port of the webhook for ExternalDNS.")
     # Loopback, since the webhook has no authentication.
     bind: str = setting("127.0.0.1", to_bind, "Address the webhook listens on.")
@@ -248,19 +246,19 @@ class Webhook:
         commands=LIST,
         common=True,
     )
-    # The state is then visible to every bridge with --dns-endpoints.
+    # Every bridge with --dns-endpoints can then read the state.
     state_objects: str | None = setting(
         None, to_word, "Keep the webhook's state as DNSEndpoint objects in this namespace.", commands=CONNECT
     )
     hosts_file: str | None = setting(None, to_file, "Publish names as a block of this hosts file.")
-    # Outside of the keys that are served.
+    # Outside the served keys.
     state_prefix: str = setting(
         "/kube2etcd/webhook", to_state_prefix, "Key prefix of the webhook's state in etcd.", commands=CONNECT
     )
     state_file: str = setting(
         "/var/lib/kube2etcd/webhook.json",
         to_file,
-        "File of the webhook's state without etcd.",
+        "File of the webhook's state if it does not use etcd.",
         commands=("webhook",),
     )
 
@@ -270,7 +268,7 @@ class Settings:
     """All settings."""
 
     domain: Name = setting(CLUSTER_LOCAL, to_name, "Zone of the cluster.", more_variables=("DNS_DOMAIN",))
-    # Without it, objects that only this zone needs are not read either.
+    # Without the zone, objects that only it needs are not read either.
     cluster_zone: bool = flag(
         True, "Publish only the other zones.", "no-cluster-zone", commands=(*LIST, "corefile")
     )
@@ -279,14 +277,14 @@ class Settings:
     owner_id: str = setting(
         "kube2etcd", to_owner, "Owner of our keys: each writer to one etcd needs its own.", commands=CONNECT
     )
-    # insecure is what nearly every cluster runs; verified costs a watch on all pods.
+    # Nearly every cluster runs insecure; verified costs a watch on all pods.
     pods: str = setting(
         "insecure",
         to_one_of("disabled", "insecure", "verified"),
         "Names such as 10-1-2-3.NAMESPACE.pod: none, any address, or those of pods.",
         commands=(*LIST, "corefile"),
     )
-    # headless is what the specification of Kubernetes DNS has.
+    # headless is what the Kubernetes DNS specification says.
     endpoint_names: str = setting(
         "headless", to_one_of("headless", "all"), "Services whose endpoints get names.", commands=PUBLISH
     )
@@ -339,11 +337,11 @@ class Settings:
         commands=("run",),
         common=False,
     )
-    # Each period varies by up to a tenth, so that many bridges do not list at once.
+    # Each period varies by up to a tenth, so that bridges do not all list at once.
     resync_period: float = setting(
         300.0, to_duration(1, 86400), "Time between full resyncs.", commands=LISTEN
     )
-    # Off by default: an etcd in the same pod has one writer.  The election key needs permissions in etcd too.
+    # Off by default: an etcd in the same pod has one writer, and the election key needs etcd permissions too.
     leader_elect: bool = flag(
         False,
         "Write only while elected; others with the same owner stand by.",

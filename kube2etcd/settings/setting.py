@@ -1,4 +1,4 @@
-"""One setting: how a field of the tree is read, named and shown."""
+"""A setting: how a field of the tree is parsed, named and shown."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ENVIRONMENT: Final = "KUBE2ETCD_"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How one field of the tree is set."""
+    """How to set one field of the tree."""
 
     convert: Convert
-    """Reads one value of text or YAML; raises `Fault`."""
+    """Converts one value from text or YAML; raises `Fault`."""
     help: str
     """One line for ``--help`` and docs/options.md."""
     option: str = ""
@@ -29,22 +29,22 @@ class Setting:
     commands: tuple[str, ...] = ()
     """Commands that use it and show it in ``--help``; empty: all.  Default: the group's."""
     common: bool = True
-    """Whether the other commands accept and ignore it, so that one command line serves them all.
+    """Whether the other commands accept and ignore it, so that the same options work for all.
     Default: the group's."""
     many: bool = False
-    """A repeatable option, whose value may hold commas; a list in the file."""
+    """Whether the option may be repeated or hold commas; in the file it is a list."""
     empty: bool = False
-    """Whether an empty environment variable is a value."""
+    """Whether an empty environment variable counts as a value."""
     needs: str = ""
-    """Path of a setting that must be given too."""
+    """Path of a setting that this one requires."""
     aliases: tuple[str, ...] = ()
     """Other names of the option."""
     more_variables: tuple[str, ...] = ()
     """Other environment variables, strongest first."""
     flag: bool = False
-    """An option without a value, which turns the default over; so does a true environment variable."""
+    """Whether the option takes no value and inverts the default, as does a true environment variable."""
     path: str = ""
-    """Place in the tree and in the file, such as ``etcd.servers``; filled in from the field."""
+    """Path in the tree and the file, such as ``etcd.servers``; filled in from the field."""
     default: Any = None
     """Default of the field; filled in."""
 
@@ -71,7 +71,7 @@ class Setting:
 
     @property
     def shown_default(self) -> str:
-        """The default as one would write it; empty if there is none."""
+        """The default as a user would write it; empty if there is none."""
         value = self.default
         if value in (None, MISSING, (), "", EVERYTHING):
             return ""
@@ -86,31 +86,31 @@ class Setting:
         return self.common or self.is_used_by(command)
 
     def is_used_by(self, command: str) -> bool:
-        """Whether it has an effect on ``command``."""
+        """Whether ``command`` uses it."""
         return not self.commands or command in self.commands
 
 
 def setting(default: _T, convert: Convert, help: str, option: str = "", **others: Any) -> _T:
-    """A field with a default and what its `Setting` is made of."""
+    """A field with a default and the arguments of its `Setting`."""
     given = {"convert": convert, "help": help, **({"option": option} if option else {}), **others}
     return field(default=default, metadata={"setting": given})
 
 
 def flag(default: bool, help: str, option: str = "", **others: Any) -> bool:
-    """A field whose option takes no value and turns the default over."""
+    """A field whose option takes no value and inverts the default."""
     return setting(default, to_boolean, help, option, flag=True, **others)
 
 
 def group(
     cls: type[_T], topic: str, commands: tuple[str, ...], *, bare: bool = False, common: bool = True
 ) -> _T:
-    """A field for a group, with what its settings have in common."""
+    """A field for a group, with the attributes that its settings share."""
     shared = {"topic": topic, "commands": commands, "common": common}
     return field(default_factory=cls, metadata={"group": cls, "bare": bare, "shared": shared})
 
 
 def settings_of(cls: Any, above: str, option: str, shared: Mapping[str, Any]) -> Iterator[Setting]:
-    """The settings of ``cls``; ``above`` begins their paths, ``option`` their default options."""
+    """The settings of ``cls``; ``above`` is the prefix of their paths, ``option`` that of their options."""
     for one in fields(cls):
         data = one.metadata
         if "group" in data:

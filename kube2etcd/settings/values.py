@@ -18,7 +18,7 @@ from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Where managed clusters let people mount server blocks of their own.
+#: Where managed clusters let users mount their own server blocks.
 CUSTOM_BLOCKS: Final = "/etc/coredns/custom/*.server"
 
 
@@ -43,13 +43,13 @@ _PARTS = re.compile(r",(?![^()]*\))")
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A label selector, as the API server and kubectl read it; without requirements it matches everything."""
+    """A label selector with the syntax of kubectl; without requirements it matches everything."""
 
     requirements: tuple[tuple[str, bool, frozenset[str] | None], ...] = ()
-    """Label, whether negated, and its values; None asks for the label alone."""
+    """Label, whether negated, and its values; None: the label must just exist."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether ``labels`` fulfil every requirement; a label that is not there fulfils the negated ones."""
+        """Whether ``labels`` meet every requirement; a missing label meets negated ones."""
         return all(
             (key in labels if values is None else labels.get(key) in values) != negated
             for key, negated, values in self.requirements
@@ -57,7 +57,7 @@ class Selector:
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """The selector in ``text``, such as ``tier in (web, api), !hidden``; else ValueError says why."""
+        """Parse a selector such as ``tier in (web, api), !hidden``; ValueError says what is wrong."""
         if not text.strip():
             return cls()
         return cls(tuple(_requirement(part.strip()) for part in _PARTS.split(text)))
@@ -90,10 +90,10 @@ _T = TypeVar("_T")
 def _reads(
     metavar: str, hint: str = "", form: Mapping[str, Any] | None = None, *, scalars: bool = False
 ) -> Callable[[Callable[[str], _T]], Callable[[Any], _T]]:
-    """Make a reader of a function that parses text without blanks around it, or raises `ValueError`.
+    """Turn a function that parses stripped text, or raises `ValueError`, into a converter.
 
-    ``metavar`` stands for the value in ``--help``; ``hint`` says what to write instead of a bad one, else the
-    error does; ``form`` is the JSON Schema in the Helm chart.  ``scalars``: YAML's need no quotes.
+    ``metavar`` is the placeholder in ``--help``; ``hint`` says what to write instead of a bad value (default:
+    the error does); ``form`` is the JSON Schema in the Helm chart; ``scalars``: YAML's need no quotes.
     """
 
     def decorate(parse: Callable[[str], _T]) -> Callable[[Any], _T]:
@@ -121,7 +121,7 @@ def _reads(
 
 
 def called(value: Any) -> str:
-    """A YAML value, described for an error message."""
+    """A description of a YAML value, for an error message."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -139,8 +139,8 @@ def either(words: tuple[str, ...]) -> str:
 def did_you_mean(text: str, known: Collection[str], near: float = 0.6) -> str:
     """``; did you mean …?`` with the closest of the ``known`` words; empty if none is close.
 
-    If ``known`` is a mapping, its values are suggested instead of its keys.  ``near`` is the least
-    similarity, up to 1 for equal.
+    If ``known`` is a mapping, its values are suggested instead of its keys.  ``near`` is the minimum
+    similarity; 1 means equal.
     """
     suggested = known if isinstance(known, Mapping) else {word: word for word in known}
     flat = {word.lower(): suggestion for word, suggestion in suggested.items()}
@@ -169,7 +169,7 @@ def to_file(text: str) -> str:
 
 
 def _matching(metavar: str, pattern: str, hint: str) -> Callable[[Any], str]:
-    """A reader of text that matches ``pattern`` as a whole; takes its first group."""
+    """A converter for text that fully matches ``pattern``; returns its first group."""
 
     @_reads(metavar, hint, {"type": "string", "pattern": f"^{pattern}$"})
     def convert(text: str) -> str:
@@ -187,7 +187,7 @@ def to_one_of(*words: str) -> Convert:
     def convert(text: str) -> str:
         if text.lower() in words:
             return text.lower()
-        if text in ("true", "false"):  # in YAML perhaps no or off
+        if text in ("true", "false"):  # perhaps no or off in YAML
             raise ValueError
         raise Fault(f"is {text!r}; write {either(words)}{did_you_mean(text.lower(), words)}")
 
@@ -267,7 +267,7 @@ def to_vm_domain(text: str) -> str:
     return str(name)
 
 
-#: A key prefix of one segment: CoreDNS and SkyDNS strip exactly one from the keys that become SRV targets.
+#: A key prefix of one segment: CoreDNS and SkyDNS strip exactly one when they turn keys into SRV targets.
 to_prefix: Final = _matching("PATH", r"(/[A-Za-z0-9._-]+)/?", "write a path of one part, such as /skydns")
 #: A key prefix outside the served keys.
 to_state_prefix: Final = _matching(
@@ -296,7 +296,7 @@ def to_glob(text: str) -> str:
         return CUSTOM_BLOCKS
     if re.search(r"[\s{}\"#]", text) or not text.startswith("/"):
         raise Fault(f"is {text!r}; write a full path without blanks, such as {CUSTOM_BLOCKS}")
-    # CoreDNS accepts a glob without matches, but refuses to start if a file named without one is missing.
+    # CoreDNS accepts a glob without matches, but does not start if a file named without a glob is missing.
     if text.count("*") != 1:
         raise Fault(f"is {text!r}; write a pattern with one * in it, such as {CUSTOM_BLOCKS}")
     return text
@@ -443,7 +443,7 @@ def to_etcd_url(text: str) -> str:
     "write a file such as /etc/resolv.conf, addresses such as 192.0.2.53 with blanks between, or none",
 )
 def to_upstream(text: str) -> str:
-    """The arguments of CoreDNS's ``forward``, files or addresses and never host names, or ``none``."""
+    """The arguments of CoreDNS's ``forward``: files or addresses, no host names; or ``none``."""
     if not text or re.search(r"[{}\"#\n]", text):
         raise ValueError
     for word in [] if text == "none" else text.split():
