@@ -73,7 +73,7 @@ _BARE: Final = 65536
 
 #: Worker threads: writers wait for each other, and readers must not wait for all of them.
 THREADS = 8
-#: Open connections; each further one takes the place of the oldest that asks nothing.
+#: Limit of open connections; each further one replaces the oldest with no request in progress.
 CONNECTIONS = 100
 #: Seconds to wait for requests in progress when stopping: more than any of them takes.
 PATIENCE = 5.0
@@ -95,7 +95,7 @@ class _Request(Request):
 
 
 class Api:
-    """The WSGI application; who may call is the listener's to decide, before a body is read.
+    """The WSGI application; the listener decides who may call, before a body is read.
 
     A method for each call returns the body, empty for 204.
     """
@@ -219,7 +219,7 @@ def _parsed(body: str) -> list[Domain]:
 
 
 def _check_accept(request: Request) -> None:
-    """Raise `NotAcceptable` unless the client takes our one media type; without Accept it takes any."""
+    """Raise `NotAcceptable` unless the client accepts our one media type; without Accept it accepts any."""
     accepted = request.accept_mimetypes
     if accepted and not (accepted.quality(MEDIA_TYPE) or accepted.quality(_TYPE)):
         raise NotAcceptable(f"only {MEDIA_TYPE} is available")
@@ -335,7 +335,7 @@ class _Unwelcome(Error):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Decides from the head of a request whether to read the rest."""
+    """Decides from a request's headers whether to read the rest."""
 
     def __init__(self, adj: Any, peer: str, allow: tuple[Network, ...]) -> None:
         super().__init__(adj)

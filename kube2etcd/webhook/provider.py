@@ -53,7 +53,7 @@ _LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"
 
 
 class Unavailable(Kube2EtcdError):
-    """The call cannot be carried out at present, and nothing of it was: try again."""
+    """The call cannot be executed now, and none of it was: try again."""
 
 
 class Conditions:
@@ -94,7 +94,7 @@ class Effective:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """The webhook's options."""
 
     domains: tuple[Domain, ...] = ()
     cluster: tuple[Address, ...] = ()
@@ -160,7 +160,7 @@ class Publication:
         self.relist.set()
 
     def update(self, current: Effective) -> None:
-        """Publish ``current`` from now on; writes nothing yet."""
+        """Make ``current`` the state to publish; writes nothing yet."""
         before, self._current = self._current, current
         if before is current:
             return

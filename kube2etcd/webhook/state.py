@@ -111,7 +111,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an endpoint, or a part of it, cannot be used."""
+    """Why an endpoint, or part of it, is unusable."""
 
     reason: str
     """In one word, for counting: type, name, domain, ttl, targets, record.  Empty: accepted in part."""
@@ -341,7 +341,7 @@ class StateStore(Protocol):
         ...
 
     def clear(self) -> None:
-        """Leave nothing behind; `NotStored`."""
+        """Delete everything stored; raises `NotStored`."""
         ...
 
 
@@ -360,7 +360,7 @@ class FileStore:
             os.close(self._lock)
 
     def load(self) -> State:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         self._claim()
         with self._failing("read"):
             try:
@@ -377,7 +377,7 @@ class FileStore:
             ) from None
 
     def save(self, state: State, deadline: float) -> None:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         self._prepare_folder()
         with self._failing("written"):
             atomic.put(self.path, encode(state), 0o600)
@@ -391,7 +391,7 @@ class FileStore:
         return state
 
     def clear(self) -> None:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         self._claim()
         with self._failing("removed"):
             self.path.unlink(missing_ok=True)

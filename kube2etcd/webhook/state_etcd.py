@@ -71,13 +71,13 @@ class EtcdState:
         """The outcome of a transaction is unknown: read before the next one."""
 
     def load(self) -> State:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         head, state = self._read(time.monotonic() + self._connection.timeout)
         self._generation, self._theirs = head.generation, None
         return state
 
     def save(self, state: State, deadline: float) -> None:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         for attempt in range(2):
             if self._in_doubt or attempt:
                 self._look(deadline)
@@ -90,7 +90,7 @@ class EtcdState:
         raise NotStored(f"another process writes under {self._prefix}: try again")
 
     def check(self, state: State, deadline: float) -> State:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         if self._theirs is None:
             if self._is_stored(deadline):
                 return state
@@ -105,7 +105,7 @@ class EtcdState:
         return state
 
     def clear(self) -> None:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         request = rpc.TxnRequest()
         operation = request.success.add().request_delete_range
         operation.key, operation.range_end = self._below, successor(self._below)

@@ -100,13 +100,13 @@ class ObjectsStore:
         self._objects: dict[str, _Object] = defaultdict(_Object)
 
     def load(self) -> State:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         items = self._ask(_List, "GET", time.monotonic() + 3 * REQUEST).items
         self._objects.clear()
         return self._merged(State(), items)
 
     def save(self, state: State, deadline: float) -> None:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         began = time.monotonic()
         missing = [(name, text) for name, text in self._parts(state).items() if self._is_missing(name, text)]
         # Our own work on a large state is not the server's fault.
@@ -124,7 +124,7 @@ class ObjectsStore:
             pool.shutdown(cancel_futures=True)
 
     def check(self, state: State, deadline: float) -> State:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         present = _versions(self._ask(_List, "GET", deadline, accept=_VERSIONS_ONLY).items)
         if any(self._objects[name].version != version for name, version in present.items()):
             items = self._ask(_List, "GET", deadline).items
@@ -140,7 +140,7 @@ class ObjectsStore:
         return state
 
     def clear(self) -> None:
-        """As `StateStore` says."""
+        """See `StateStore`."""
         self._ask(Wire, "DELETE", time.monotonic() + REQUEST)
         self._objects.clear()
 
