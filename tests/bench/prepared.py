@@ -12,6 +12,7 @@ import multiprocessing
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -174,6 +175,38 @@ class _Kind:
     pages: list[bytes] = field(default_factory=list)
     watches: list[queue.SimpleQueue[bytes]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    changed: dict[tuple[str, str], Object] = field(default_factory=dict)
+    """Objects that are no longer as in their page."""
+    listed_at: int = 0
+    """Version of the list whose pages are being read."""
+    recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=50_000))
+    """Versions and lines of events: a watch begins where its list ended."""
+
+    def present(self, number: int, version: int) -> bytes:
+        """A page as it is at ``version``."""
+        with self.lock:
+            self.listed_at = self.listed_at if number else version
+            changed = dict(self.changed)
+        if not changed:
+            return self.pages[number]
+        page = json.loads(gzip.decompress(self.pages[number]))
+        page["metadata"]["resourceVersion"] = str(self.listed_at)
+        page["items"] = [changed.get(_identity(one), one) for one in page["items"]]
+        return gzip.compress(json.dumps(page).encode(), 1)
+
+    def watch(self, since: int) -> queue.SimpleQueue[bytes]:
+        """The lines of a new watch, those after version ``since`` first."""
+        events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        with self.lock:
+            for version, line in self.recent:
+                if version > since:
+                    events.put(line)
+            self.watches.append(events)
+        return events
+
+
+def _identity(one: Object) -> tuple[str, str]:
+    return one["metadata"].get("namespace", ""), one["metadata"]["name"]
 
 
 class _Player(ThreadingHTTPServer):
@@ -200,6 +233,8 @@ class _Player(ThreadingHTTPServer):
             state = self.kinds[PATHS[kind]]
             state.pages = list(self._pages(kind, objects))
             with state.lock:
+                state.changed.clear()
+                state.recent.clear()
                 for watch in state.watches:
                     watch.put(b"")  # the chunk that ends it
         self.first_request, self.sent = 0.0, 0
@@ -235,6 +270,8 @@ class _Player(ThreadingHTTPServer):
             self.version += 1
             whole["metadata"]["resourceVersion"] = str(self.version)
             line = json.dumps({"type": "MODIFIED", "object": whole}, separators=(",", ":")).encode() + b"\n"
+            state.changed[_identity(whole)] = whole
+            state.recent.append((self.version, line))
             for watch in state.watches:
                 watch.put(line)
 
@@ -260,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, json.dumps({"kind": "Status", "apiVersion": "v1", "code": 404}).encode())
         elif "watch" not in given:
             self.server.first_request = self.server.first_request or time.monotonic()
-            body = state.pages[int(given.get("continue", "0"))]
+            body = state.present(int(given.get("continue", "0")), self.server.version)
             if "gzip" in self.headers.get("Accept-Encoding", ""):
                 self._answer(200, body, "gzip")
             else:
@@ -268,7 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif given.get("sendInitialEvents") == "true":
             self._answer(422, json.dumps({"kind": "Status", "apiVersion": "v1", "code": 422}).encode())
         else:
-            self._watch(state, url.path)
+            self._watch(state, url.path, int(given.get("resourceVersion") or 0))
             self.close_connection = True
 
     def _answer(self, status: int, body: bytes, encoding: str = "") -> None:
@@ -281,10 +318,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _watch(self, state: _Kind, path: str) -> None:
-        events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        with state.lock:
-            state.watches.append(events)
+    def _watch(self, state: _Kind, path: str, since: int) -> None:
+        events = state.watch(since)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
