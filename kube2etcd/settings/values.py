@@ -63,7 +63,6 @@ class Selector:
         return cls(tuple(_requirement(part.strip()) for part in _PARTS.split(text)))
 
 
-#: The selector without requirements.
 EVERYTHING = Selector()
 
 
@@ -109,9 +108,8 @@ def _reads(
                     if not hint:
                         raise Fault(f"cannot be used: {error}") from None
             elif not (scalars and hint):
-                raise Fault(
-                    f"is {called(value)}; write text" + (" in quotes" if scalar and not scalars else "")
-                )
+                quotes = " in quotes" if scalar and not scalars else ""
+                raise Fault(f"is {called(value)}; write text{quotes}")
             raise Fault(f"is {called(value)}; {hint}")
 
         vars(read).update(metavar=metavar, form=form or {"type": "string"})
