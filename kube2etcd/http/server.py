@@ -55,6 +55,12 @@ class EvictingChannel(HTTPChannel):  # type: ignore[misc]
             min(channels, key=lambda one: (bool(one.requests), one.creation_time)).handle_close()
         super().__init__(server, sock, addr, adj, map)
 
+    def handle_close(self) -> None:
+        """Close the connection and the temporary files of its buffers."""
+        super().handle_close()
+        if self.request is not None:
+            self.request.close()
+
 
 class Server:
     """A WSGI application on a port, with its own threads, from `start` to `stop`."""
@@ -110,6 +116,8 @@ class Server:
 
         def close() -> None:
             wasyncore.dispatcher.close(self.waitress)  # waitress's own close would also close the pipe
+            for channel in list(self.waitress.active_channels.values()):
+                channel.handle_close()  # `close_all` would leave the temporary files open
             wasyncore.close_all({at: one for at, one in self._map.items() if one is not trigger})
             trigger.del_channel()
 

@@ -1,6 +1,7 @@
 """The listener on a socket: bodies, early refusals, untrusted headers."""
 
 import contextlib
+import gc
 import gzip
 import ipaddress
 import json
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kube2etcd.http.server import Server
 from kube2etcd.settings import HostPort, Network
 from kube2etcd.webhook import api
 from kube2etcd.webhook.api import MAX_BODY, MEDIA_TYPE, Listener
@@ -254,14 +256,39 @@ def test_stop_closes_all_descriptors() -> None:
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def test_stop_finishes_a_response_that_is_read_slowly() -> None:
+def test_stop_finishes_a_response_that_is_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire()
     assert wire.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
+    waiting, sleep = threading.Event(), time.sleep
+
+    def noted(seconds: float) -> None:
+        waiting.set()
+        sleep(seconds)
+
     with wire.connect() as raw:
         raw.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         found = raw.recv(1)
+        monkeypatch.setattr(time, "sleep", noted)
         stopping = threading.Thread(target=wire.listener.stop)
         stopping.start()
+        assert waiting.wait(20), "the rest of the response is not waited for"
         found += read_all(raw)
         stopping.join()
     assert len(json.loads(found.partition(b"\r\n\r\n")[2])[0]["targets"]) == 9000
+
+
+def test_no_temporary_file_of_an_aborted_message_stays_open() -> None:
+    """Large bodies and responses are kept in files, which are closed with their connection."""
+    before = len(os.listdir("/proc/self/fd"))
+    wire = Wire()
+    assert wire.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
+    gc.disable()
+    try:
+        with wire.connect() as reading, wire.connect() as sending:
+            reading.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert reading.recv(1)
+            sending.sendall(HEAD + b"Content-Length: 4000000\r\n\r\n" + b" " * 3_000_000)
+            Server.stop(wire.listener)
+        assert len(os.listdir("/proc/self/fd")) <= before
+    finally:
+        gc.enable()
