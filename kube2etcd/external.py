@@ -203,9 +203,15 @@ def parse_cluster_address(text: str) -> tuple[Address, ...]:
 
     :raises InvalidAddress: the text is anything else.
     """
-    found = tuple(parse_address(part) for part in re.split(r"[\s,]+", text) if part)
-    if not found or len(set(map(version, found))) < len(found):
-        raise InvalidAddress(f"{_shown(text)}: write one IPv4 and/or one IPv6 address")
+    hint = "write one IPv4 and/or one IPv6 address, such as 192.168.122.167"
+    try:
+        found = tuple(parse_address(part) for part in re.split(r"[\s,]+", text) if part)
+    except InvalidAddress as error:
+        raise InvalidAddress(f"{error}; {hint}") from None
+    if not found:
+        raise InvalidAddress(f"the text has no address; {hint}")
+    if len(set(map(version, found))) < len(found):
+        raise InvalidAddress(f"{_shown(text)} has two addresses of one family; {hint}")
     return found
 
 

@@ -259,7 +259,11 @@ def _check_kubeconfig(paths: Sequence[Path], asked: str | None) -> None:
     if asked is None and not current:
         raise SettingsError(f"{kubeconfig} has no current context; name one {choice}")
     if wanted not in contexts:
-        no = f" has no context {wanted!r}" if asked else f"'s current context {wanted!r} is not in it"
+        no = (
+            f" has no context {wanted!r}"
+            if asked is not None
+            else f"'s current context {wanted!r} is not in it"
+        )
         raise SettingsError(f"{kubeconfig}{no}; name one {choice}")
     cluster = (contexts[wanted] or _Context()).cluster
     if cluster not in clusters:

@@ -248,10 +248,11 @@ def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, word
     assert str(path) in str(caught.value)
 
 
-def test_a_context_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["gone", ""])
+def test_a_context_that_is_not_there(tmp_path: Path, asked: str) -> None:
     (tmp_path / "kc").write_text(CONFIG)
-    with pytest.raises(SettingsError, match="kc has no context 'gone'; " + CHOICE):
-        ApiConnection(Cluster(kubeconfig=str(tmp_path / "kc"), context="gone"))
+    with pytest.raises(SettingsError, match=f"kc has no context '{asked}'; {CHOICE}"):
+        ApiConnection(Cluster(kubeconfig=str(tmp_path / "kc"), context=asked))
 
 
 def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:

@@ -159,9 +159,20 @@ def test_adjust_keeps_the_order() -> None:
     assert [one.dns_name for one in adjust(given, DOMAINS, ())] == names
 
 
-@pytest.mark.parametrize("text", ["", " ", ",", "x", "10.0.0.1,10.0.0.2", "fd00::1,fd00::2", "10.0.0.1/8"])
-def test_invalid_cluster_addresses(text: str) -> None:
-    with pytest.raises(InvalidAddress):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "has no address"),
+        (" ", "has no address"),
+        (",", "has no address"),
+        ("x", "'x' is not an IP address"),
+        ("10.0.0.1/8", "'10.0.0.1/8' is not an IP address"),
+        ("10.0.0.1,10.0.0.2", "has two addresses of one family"),
+        ("fd00::1,fd00::2", "has two addresses of one family"),
+    ],
+)
+def test_invalid_cluster_addresses(text: str, why: str) -> None:
+    with pytest.raises(InvalidAddress, match=f"{why}; write one IPv4 and/or one IPv6 address"):
         parse_cluster_address(text)
 
 
