@@ -258,18 +258,22 @@ class _File(Head, frozen=True, kw_only=True):
     endpoints: list[Any]
 
 
+class _Version(msgspec.Struct):
+    version: int
+
+
 _H = TypeVar("_H", bound=Head)
 
 
 def decode_head(data: bytes | str, type: type[_H]) -> _H:
     """A head from JSON; ``ValueError``: it is none, or of a newer version."""
     try:
-        head = msgspec.json.decode(data, type=type)
+        version = msgspec.json.decode(data, type=_Version).version  # first: the rest may have another form
+        if version != VERSION:
+            raise ValueError(f"its version is {version}, and this program knows {VERSION}: upgrade it")
+        return msgspec.json.decode(data, type=type)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ValueError(f"it is no state of kube2etcd webhook: {error}") from None
-    if head.version != VERSION:
-        raise ValueError(f"its version is {head.version}, and this program knows {VERSION}: upgrade it")
-    return head
 
 
 #: Equal values are equal bytes.

@@ -158,6 +158,7 @@ def test_equal_states_have_equal_bytes() -> None:
         ({"version": None}, "no state of kube2etcd webhook"),
         ({"version": "1"}, "no state of kube2etcd webhook"),
         ({"version": 2}, "upgrade it"),
+        ({"version": 2, "domains": 5}, "upgrade it"),
         ({"endpoints": None}, "no state of kube2etcd webhook"),
         ({"endpoints": [5]}, "an endpoint is an object"),
         ({"domains": ["a..b"]}, "is no domain"),
