@@ -215,7 +215,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         ),
         problems=tuple(problems),
         counts={
-            "left out": publisher.left_out(),
+            "left out": publisher.refusals.total(),
             "skipped": len(skipped),
             **{sort: len(reasons) for sort, reasons in of_keys.items()},
         },

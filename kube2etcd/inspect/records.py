@@ -55,7 +55,7 @@ def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
     for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
         # A port without a number is no record, it only has a share of the weights.
         numberless = isinstance(record.data, Port) and record.data.port == NO_PORT
-        if not numberless and publisher.holder(publisher.key(record.name)) in (unit, None):
+        if not numberless and publisher.desired.holder(publisher.key(record.name)) in (unit, None):
             yield Row(record, made_by)
 
 
@@ -165,7 +165,7 @@ class Changes:
         self._publisher = publisher
         self._rows = {unit: self._of(unit) for unit in publisher.units()}
         self._records = Counter(str(row.record) for rows in self._rows.values() for row in rows)
-        self._holders = {key: publisher.holder(key) for key in publisher.desired}
+        self._holders = {key: publisher.desired.holder(key) for key in publisher.desired}
 
     def after(self, touched: Iterable[Unit], keys: Iterable[bytes]) -> list[tuple[str, Row]]:
         """What came (``+``) and went (``-``), by name, since ``touched`` units were refreshed and the value
@@ -178,8 +178,12 @@ class Changes:
             for row in (*self._rows.get(unit, ()), *self._of(unit))
         }
         for key in own.union(keys):
-            units |= {one for one in (self._holders.pop(key, None), publisher.holder(key)) if one is not None}
-            if (holder := publisher.holder(key)) is not None:
+            units |= {
+                one
+                for one in (self._holders.pop(key, None), publisher.desired.holder(key))
+                if one is not None
+            }
+            if (holder := publisher.desired.holder(key)) is not None:
                 self._holders[key] = holder
         before = [row for unit in units for row in self._rows.pop(unit, ())]
         found = {unit: rows for unit in units if (rows := self._of(unit))}

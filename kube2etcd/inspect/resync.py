@@ -103,7 +103,7 @@ def records(
         questions.setdefault(names[0], set()).update(types)
         for one in names[1:] if types & _SHARED else ():
             questions.setdefault(one, set()).update(types & _SHARED)
-        if (unit := publisher.holder(change.key)) is not None:
+        if (unit := publisher.desired.holder(change.key)) is not None:
             units[names[0]] = unit
         for one in names if shown.action != "add" else ():
             notes.setdefault(one, set()).add(shown.note)
@@ -136,10 +136,12 @@ def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | N
     ``keys`` are all wanted ones, sorted.
     """
     key = publisher.key(name)
-    if (unit := publisher.holder(key)) is not None:
+    if (unit := publisher.desired.holder(key)) is not None:
         return unit
     at = bisect_left(keys, key + b"/")
-    return next((publisher.holder(one) for one in keys[at : at + 1] if one.startswith(key + b"/")), None)
+    return next(
+        (publisher.desired.holder(one) for one in keys[at : at + 1] if one.startswith(key + b"/")), None
+    )
 
 
 def _all(publisher: Publisher) -> Iterator[RecordChange]:

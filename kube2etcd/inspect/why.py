@@ -96,7 +96,7 @@ class Why:
 
     def rows_at(self, name: Name, keys: Iterable[bytes]) -> list[Row]:
         """The records at the name; ``keys`` are those of `keys_about`."""
-        units = list(dict.fromkeys(map(self._publisher.holder, keys)))[:MOST_UNITS]
+        units = list(dict.fromkeys(map(self._publisher.desired.holder, keys)))[:MOST_UNITS]
         found = (row for unit in units if unit is not None for row in unit_rows(self._publisher, unit))
         return [row for row in found if row.record.name == name]
 
@@ -188,7 +188,7 @@ class Why:
         if address is None:
             yield "the name is not the full reverse name of an address, so it cannot have a PTR"
             return
-        claimants = self._publisher.claimants(self._publisher.layout.key(name))
+        claimants = self._publisher.desired.claimants(self._publisher.layout.key(name))
         for unit in claimants[1 : MOST_UNITS + 1]:
             [data, *_] = [one.data for one in self._publisher.published(unit).pointers if one.name == name]
             yield (

@@ -208,21 +208,9 @@ class Publisher:
         yield from self._zone_units
         yield from self.store.units()
 
-    def holder(self, key: bytes) -> Unit | None:
-        """The unit that holds ``key``."""
-        return self.desired.holder(key)
-
-    def claimants(self, key: bytes) -> list[Unit]:
-        """The units that claim ``key``, its holder first."""
-        return self.desired.claimants(key)
-
     def losers(self, name: Name) -> list[Unit]:
         """The units that want the exclusive ``name`` but do not own it."""
         return self._exclusive.losers(name)
-
-    def left_out(self) -> int:
-        """Number of records left out."""
-        return self.refusals.total()
 
     def left_out_units(self) -> KeysView[Unit]:
         """The units with records left out; `published` says which and why."""

@@ -73,7 +73,7 @@ def test_a_service_comes_before_an_endpoint_however_young() -> None:
         service("old", "None", age="1"), service("young", age="9"), piece("old", "10.0.0.1")
     )
     assert host(publisher, PTR) == "young.shop.svc.cluster.local"
-    assert publisher.holder(PTR) == Unit("services", "shop", "young")
+    assert publisher.desired.holder(PTR) == Unit("services", "shop", "young")
 
 
 VM_ZONE = VmZone(Name.parse("vm"), reverse=(ip_network("10.0.0.0/8"),))
@@ -107,7 +107,7 @@ def test_interface_my_of_vm_and_machine_my_vm_answer_together() -> None:
 def test_ordinary_reasons_are_not_told() -> None:
     unready = piece("db", "10.1.0.1", ready=False)
     publisher = published(service("db", "None"), service("new", ""), unready)
-    assert publisher.left_out() == 3
+    assert publisher.refusals.total() == 3
     assert publisher.take_reasons() == []
     nics = (("nic1", "fe80::1"), ("nic2", "127.0.0.1"))
     [(unit, reason)] = with_machines(machine("m", *nics)).take_reasons()
@@ -119,10 +119,10 @@ def test_the_next_in_line_takes_over() -> None:
     for former, heir in (("a", "b"), ("b", "c")):
         take(publisher, gone(former))
         assert host(publisher, PTR) == f"{heir}.shop.svc.cluster.local"
-        assert publisher.holder(PTR) == Unit("services", "shop", heir)
+        assert publisher.desired.holder(PTR) == Unit("services", "shop", heir)
     assert PTR in take(publisher, gone("c"))
     assert PTR not in publisher.desired
-    assert publisher.holder(PTR) is None
+    assert publisher.desired.holder(PTR) is None
 
 
 def test_who_withdraws_without_holding_changes_nothing() -> None:
@@ -148,10 +148,10 @@ def test_refused_objects_count_and_say_why() -> None:
     unit = Unit("services", "shop", "a")
     take(publisher, spoilt("a"))
     assert publisher.published(unit).left_out == ["odd"]
-    assert publisher.left_out() == 1
+    assert publisher.refusals.total() == 1
     assert PTR not in publisher.desired
     take(publisher, changed(service("a")))
-    assert publisher.left_out() == 0
+    assert publisher.refusals.total() == 0
 
 
 def test_pods_have_names_where_they_are_switched_on() -> None:
@@ -243,7 +243,7 @@ def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
     unit = Unit("services", "shop", "a")
     assert publisher.published(unit).left_out == ["odd"]
     assert list(publisher.by_zone(unit)) == []
-    assert publisher.left_out() == 1
+    assert publisher.refusals.total() == 1
     assert publisher.desired == {}
 
 
@@ -255,7 +255,7 @@ def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
         ("cluster.local", ["odd"]),
         ("stage.example", ["odd"]),
     ]
-    assert publisher.left_out() == 1
+    assert publisher.refusals.total() == 1
 
 
 @pytest.mark.parametrize("younger", ["metrics", "zk"])

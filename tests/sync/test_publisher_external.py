@@ -32,12 +32,12 @@ def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
         a + b"/10-0-0-2-H",
     }
     # Data come before the word of a name below, that there is something.
-    assert (host(publisher, b), publisher.holder(b)) == ("a.x", Unit(NAMES, "", "b.dtk.io"))
+    assert (host(publisher, b), publisher.desired.holder(b)) == ("a.x", Unit(NAMES, "", "b.dtk.io"))
     assert publisher.groups.of(a + b"/10-0-0-1-H") == publisher.groups.of(a) == a
     assert publisher.key(Name.parse("b.dtk.io")) == b
     assert publisher.key(Name.parse("b.example")) == b"/skydns/example/b"
     publisher.refresh(store.replace("dnsendpoints", [one]))
-    assert (host(publisher, b), publisher.holder(b)) == ("", Unit(NAMES, "", "a.b.dtk.io"))
+    assert (host(publisher, b), publisher.desired.holder(b)) == ("", Unit(NAMES, "", "a.b.dtk.io"))
     publisher.refresh(store.replace("dnsendpoints", []))
     assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {apex}
 
@@ -88,8 +88,8 @@ def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> Non
     for order in (spoken, spoken[::-1]):
         publisher = published(cluster=None, zones=[external("dtk.io")])
         take(publisher, *map(changed, order))
-        assert publisher.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
-        assert publisher.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
+        assert publisher.desired.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
+        assert publisher.desired.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
 
 
 @pytest.mark.parametrize("unusable", ["-", "fd00::1"])

@@ -45,7 +45,7 @@ def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder
         publisher = sharing(order)
         assert publisher.desired == alone.desired
         assert publisher.losers(Name.parse("web.stage.example")) == [loser]
-        assert (publisher.left_out(), publisher.refusals["taken"]) == (1, 1)
+        assert (publisher.refusals.total(), publisher.refusals["taken"]) == (1, 1)
         [(unit, reason)] = publisher.take_reasons()
         assert unit == loser
         assert reason.startswith(f"web.stage.example is services/{holder}/web's")
@@ -58,15 +58,15 @@ def test_a_name_goes_over_within_one_refresh() -> None:
     found = take(publisher, gone("web", "a"))
     assert found.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
     assert {publisher.groups.of(key) for key in found} == {WEB}
-    assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/00-10-0-0-1-H"}, 0)
+    assert (below(publisher, WEB), publisher.refusals.total()) == ({b"", b"/00-10-0-0-1-H"}, 0)
     assert take(publisher, changed(IN_A, "ADDED")).keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
-    assert (below(publisher, WEB), publisher.left_out()) == ({b"", b"/C"}, 1)
+    assert (below(publisher, WEB), publisher.refusals.total()) == ({b"", b"/C"}, 1)
 
 
 def test_who_has_no_record_there_wants_no_name() -> None:
     empty = service("web", namespace="a", ip="", age="1")
     publisher = sharing([empty, IN_B])
-    assert publisher.holder(WEB) == Unit("services", "b", "web")
+    assert publisher.desired.holder(WEB) == Unit("services", "b", "web")
     event = Event("MODIFIED", None, "b", "web", rejected=Rejected("services", "b", "web", "odd"))
     publisher.refresh(publisher.store.apply("services", event))
     assert below(publisher, WEB) == set()
