@@ -57,7 +57,7 @@ class EtcdStore(KeyStore):
         connection: EtcdConnection,
         prefix: bytes,
         max_txn_ops: int = 128,
-        in_flight: int = 8,
+        in_flight: int = 32,
         page: int = PAGE,
         election: Election | None = None,
     ) -> None:
@@ -189,7 +189,10 @@ class _Writer(msgspec.Struct):
     refused: list[tuple[Change, str]] = []
 
     def generation(self, batches: Iterable[Batch]) -> None:
-        """Send independent batches, `in_flight` at once, since each commit waits for etcd's disk."""
+        """Send independent batches, `in_flight` at once.
+
+        Each commit waits for etcd's disk, and batches come in bursts.
+        """
         window: deque[tuple[Batch, Pending, int]] = deque()
         try:
             for batch in batches:

@@ -21,8 +21,8 @@ GONE_AFTER: Final = 300.0
 """Seconds for which the API server must report a listed kind as not installed before that counts as an empty
 list: it also does so while it starts, or while a CRD is replaced."""
 
-BATCH: Final = 256
-"""Units published per batch: etcd writes the keys of the previous batch meanwhile."""
+BATCH: Final = 64
+"""Units published per batch: etcd must not run out of transactions while the next batch is derived."""
 
 AT_ONCE: Final = 100
 """Reasons logged in one turn, such as after the initial lists."""

@@ -227,9 +227,9 @@ class Target:
     def _fill(self, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
-        Consumes all of ``refreshed`` unless etcd fails.  PTR records are left to `write`, since another unit
-        may have a better claim to the address.  Returns the changes of the first batches, up to about `MANY`,
-        and the number of the others.
+        Consumes all of ``refreshed`` unless etcd fails.  A key that changes again, since a later unit has the
+        better claim, is left to `write`: concurrent transactions must not share a key.  Returns the changes
+        of the first batches, up to about `MANY`, and the number of the others.
         """
         publisher, first, count = self._publisher, list[Change](), 0
         desired = publisher.desired
@@ -241,7 +241,7 @@ class Target:
                 rest: Former = {}
                 for group, key in publisher.groups.each(changed):
                     value = desired.within(group).get(key)
-                    if value is None or changed[key] is not None or publisher.is_pointer(key):
+                    if value is None or changed[key] is not None:
                         rest[key] = changed[key]
                     elif group in created:
                         created[group].append(Create(key, value))

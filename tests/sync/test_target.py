@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import pytest
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
-from kube2etcd.kube.objects import Metadata, Service
+from kube2etcd.kube.objects import Listed, Metadata, Service
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import BATCH
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, OTHERWISE, PATIENCE, REFUSED_RETRY
 from kube2etcd.zones.services import ServicesZone
+from skydns_compat.message import decode
 from skydns_compat.names import Name
-from tests.objects import changed, service
-from tests.sync.loop import OTHERS, Clock, Entries, World, added
+from tests.objects import changed, piece, service
+from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
@@ -182,13 +184,18 @@ def test_no_key_is_written_twice_or_taken_back(clock: Clock) -> None:
     assert len(keys) == len(set(keys)) == len(world.etcd.entries)
 
 
-def test_pointers_wait_for_all_claims(clock: Clock) -> None:
-    world = World(clock).listed(*crowd())
-    keys = [change.key for change in world.etcd.written]
-    first = next(at for at, key in enumerate(keys) if key.startswith(b"/skydns/arpa/"))
-    # The zone's own keys were known before.
-    assert not any(key.startswith(b"/skydns/local/cluster/svc/") for key in keys[first:])
-    assert first > CROWD
+def test_a_better_claim_that_comes_later_wins(clock: Clock) -> None:
+    """The oldest is published first, but a Service comes before an endpoint."""
+    headless = service("headless", "None", age="2025-01-01T00:00:00Z")
+    young = service("young", "10.9.9.9")
+    world = World(clock, kinds=(*KINDS, "endpointslices"))
+    world.turn(Listed("endpointslices", [piece("headless", "10.9.9.9")]))
+    world.listed(headless, *crowd(), young).assert_equal()
+    puts = [one for one in world.etcd.written if one.key.startswith(b"/skydns/arpa/in-addr/10/9/9/9")]
+    assert [decode(cast(changes.Put, one).value).host for one in puts] == [
+        "10-9-9-9.headless.shop.svc.cluster.local",
+        "young.shop.svc.cluster.local",
+    ]
 
 
 def test_an_etcd_that_holds_something_is_compared_first(clock: Clock) -> None:
