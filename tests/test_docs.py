@@ -14,13 +14,17 @@ from kube2etcd.cli import main
 from kube2etcd.inspect.docker_flags import ClientDns, daemon_json, kubelet, merged
 from skydns_compat.names import Name, parse_address
 from tests.stack.known_differences import KNOWN
+from tests.stack.questions import TYPES
 
 ROOT = Path(__file__).parent.parent
 
 
 def rows() -> list[str]:
     head = ["| difference | types | reason |", "|---|---|---|"]
-    return head + [f"| {one.name} | {', '.join(one.types)} | {one.reason} |" for one in KNOWN]
+    return head + [
+        f"| {one.name} | {'all' if one.types == TYPES else ', '.join(one.types)} | {one.reason} |"
+        for one in KNOWN
+    ]
 
 
 def test_every_difference_from_the_kubernetes_plugin_is_in_the_readme() -> None:

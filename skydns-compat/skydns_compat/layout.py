@@ -25,32 +25,32 @@ from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, R
 
 #: Written for SRV priority 0: the reader takes 0 for "not given" and wraps this to 0.
 PRIORITY_ZERO = 65536
-#: Below a zone: names that exist without data, apart from the tree that their children are in.
+#: Label below a zone for markers of names without data, apart from the subtree of their children.
 #: No object's label ends in an underscore.
 EMPTY_NAMES = "nt_"
-#: In front of a name of an external domain: where its own data are (`skydns_compat.layout_external`).
+#: Label in front of a name of an external domain, for its own data (`skydns_compat.layout_external`).
 OWN = "own_"
 
-#: Names that CoreDNS reads for itself, as labels in front of the zone: its NS records, its apex.
+#: Names that CoreDNS reads for NS and for the apex, relative to the zone.
 RESERVED = (("ns", "dns"), ("apex", "dns"))
-#: Leaf of the entry that keeps a name without data from showing what lies below it.
+#: Leaf that keeps a name without data from answering with what is below it.
 GUARD = "M"
 
 
 #: Leaf of an alias.
 ALIAS = "C"
-#: Group of ports whose entries must not show at the names above them.
+#: Group of ports that must not answer for the names above them.
 _NAMED = "n"
-#: Records whose keys depend on others of their name, or of names around it.
+#: Data whose keys depend on other records of the name or of names next to it.
 _TOGETHER = (Host, Port, Text)
-#: Stands for the host in a value.
+#: Placeholder for the host in a value.
 _ANY = "0.0.0.0"
-#: Values that differ in the host alone, of which the rest is kept.
+#: Cached values, without their hosts.
 _SHAPES = 1024
 
 
 class _Owner:
-    """What the records say of one owner name; ``path`` is its key."""
+    """The records of one owner name; ``path`` is its key."""
 
     __slots__ = ("group", "hosts", "name", "order", "path", "ports")
 
@@ -61,7 +61,7 @@ class _Owner:
         self.ports: list[tuple[Port, int]] = []
 
     def is_sum(self, below: set[Address] | None) -> bool:
-        """Whether the addresses and ports are just those of the names right ``below``: headless."""
+        """Whether its addresses and ports are exactly those of the names ``below`` it: headless."""
         return (
             bool(self.ports)
             and self.hosts.keys() == below
@@ -70,7 +70,7 @@ class _Owner:
 
 
 class Layout:
-    """Where records live in etcd: under ``prefix``, marked as ``owner``'s.
+    """The keys of records in etcd: under ``prefix``, marked as ``owner``'s.
 
     >>> Layout().key(Name.parse("web.shop.svc.cluster.local"))
     b'/skydns/local/cluster/svc/shop/web'
@@ -95,7 +95,7 @@ class Layout:
         return self.key(zone) + b"/"
 
     def name(self, key: bytes) -> Name | None:
-        """The name that ``key`` is about, its technical leaf left out; ``None`` for a foreign shape."""
+        """The name that ``key`` belongs to, without the leaf; None if the key is not of this layout."""
         try:
             head, _, path = key.decode().partition(self.prefix + "/")
             labels = path.split("/")
@@ -109,16 +109,16 @@ class Layout:
             return None
 
     def can_follow(self, _target: Name) -> bool:
-        """Whether the reader may look for the target of an alias by its keys, outside of the zone too."""
+        """Whether the server may follow an alias to this target by its keys, even outside the zone."""
         return True
 
     def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
         """Key to value for the records of one object in ``zone``.
 
-        Records of one owner name come from one call, since the reader mixes what lies below a name.
+        Pass all records of one owner name in one call, since the server merges what is below a name.
         Repeated SRV records are kept: their number decides the weights that the server computes.
-        Names of at most ``above`` labels below the zone stand above whole trees: what they have
-        is kept aside, where the Corefile asks for it.
+        Names of at most ``above`` labels below the zone have whole trees below them: their data go
+        below `EMPTY_NAMES`, where the Corefile sends the question.
         """
         made: dict[bytes, bytes] = {}
         owners: dict[tuple[str, ...], _Owner] = {}
@@ -162,17 +162,17 @@ class Layout:
         return made
 
     def _place(self, record: Record, zone: Name, made: dict[bytes, bytes]) -> None:
-        """Put the kinds that need no other records of their name."""
+        """Add a record whose keys depend on no other record."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
             case Pointer(target):
                 before, behind = self._split((0, ttl, 0, ""))
                 made[self.key(name)] = f"{before}{target}{behind}".encode()
             case Alias(target, follow):
-                # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf those
-                # would come to the exact key in a second read, when the name may have become another type.
+                # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf they
+                # would take a second read for the exact key, and the name may change in between.
                 made[self.key(name)] = self._value(host=str(target), port=NO_PORT, ttl=ttl)
-                # A host below the question is passed over: the name then has no addresses.
+                # The server skips a host below the question, so the name has no addresses.
                 made[self.key(name, ALIAS)] = self._value(
                     host=str(target) if follow else f"m.{name}", port=NO_PORT, ttl=ttl
                 )
@@ -182,14 +182,14 @@ class Layout:
                 raise ValueError(f"{record}: only names of external domains can have this")
 
     def _exists(self, name: Name, zone: Name, guarded: bool, made: dict[bytes, bytes]) -> None:
-        """A name without data: a marker where the question for it arrives."""
+        """A name without data: a marker at the key that its question reads."""
         if name == zone:
             made[self.key(zone)] = self._marker
             made[self.key(zone.child("apex", "dns"))] = self._marker
         elif guarded:
             made[self.key(name)] = self._marker
             if name.relative(zone) not in RESERVED:
-                # A host below the question is passed over, and the group hides what lies deeper.
+                # The server skips a host below the question, and the group hides what is deeper.
                 made[self.key(name, GUARD)] = self._value(host=f"m.{name}", port=NO_PORT, group=_group(name))
         else:
             made[self.key(_aside(name, zone))] = self._marker
@@ -204,8 +204,8 @@ class Layout:
     ) -> None:
         """Entries for a name with addresses of its own.
 
-        The entry of a named port (``ports``) lies two levels deeper and serves the name itself too, unless
-        the subtree holds other addresses (``below``): then the name gets entries right below it.
+        The entry of a named port (``ports``) is two levels deeper and also answers for the name itself,
+        unless the subtree has other addresses (``below``): then the name gets entries directly below it.
         """
         name, hosts, group = owner.name, owner.hosts, owner.group
         if not owner.ports and not ports:
@@ -245,7 +245,7 @@ class Layout:
         made: dict[bytes, bytes],
         repeats: dict[bytes, int],
     ) -> None:
-        """One address entry below ``path``; a repeated one gets its number, as repetition decides weights.
+        """One address entry below ``path``; repeated ones are numbered, since repetition decides weights.
 
         ``shape``: port, TTL, the labels cut from the SRV target that the key makes, group.
         """
@@ -285,7 +285,7 @@ class Layout:
     ) -> None:
         """SRV whose target is a name below the service.
 
-        The addresses stand under the target's own label below the port's name, so the server makes
+        The addresses are below the target's own label under the port's name, so the server makes
         the target ``endpoint._port._proto.service``, which the Corefile's rewrite shortens to
         ``endpoint.service``.  A target as host would cost a read for each endpoint, and leave the
         additional section without AAAA and the A question with a CNAME for each.
@@ -325,7 +325,7 @@ class Layout:
 
 
 def _group(name: Name) -> str:
-    """The group of a name's own entries; names of another depth have another one."""
+    """The group of a name's own entries, which differs by depth."""
     return f"a{len(name.labels)}"
 
 

@@ -1,13 +1,13 @@
 """Records to etcd entries for external domains, whose names have any depth and records of any type.
 
-A question reads the whole subtree of its name.  `Layout.entries` keeps names apart by groups, for which it
-has to know their depths.  Here each name's data are below a label of its own, ``own_``, which the Corefile
-puts in front of the question:
+A question reads the whole subtree of its name.  `Layout.entries` keeps names apart by groups, which requires
+known depths.  Here each name's data are below an extra label, ``own_``, which the Corefile prepends to the
+question:
 
     a.b.example.  ->  own_.a.b.example.  ->  /skydns/example/b/a/own_ and what is below it
 
-So a question costs what its name has, foreign keys below a name are no part of its answers, and no key equals
-one of `Layout.entries`.  No other name has the label, since it ends in an underscore.  Pure.
+So a question reads only its name's keys, foreign keys below a name do not appear in its answers, and no key
+equals one of `Layout.entries`.  No other name has the label, since it ends in an underscore.  Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from skydns_compat.records import NO_PORT, Alias, Exists, Host, Mail, Pointer, R
 
 #: Between the target of an SRV or MX record and the record's own name.
 TARGET = "tgt_"
-#: Longest name that can have the label in front.
+#: Longest name with room for the label in front.
 MAX_QUESTION = MAX_NAME - len(OWN) - 1
 #: Longest target of SRV and MX together with the name that has the record.
 MAX_TARGET = MAX_QUESTION - len(TARGET) - 2
@@ -48,8 +48,8 @@ def target_fits(target: Name, name: Name) -> bool:
 def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> dict[bytes, bytes]:
     """Key to value for the records of one name, or of several, in ``zone``.
 
-    All records of a name come from one call.  Names satisfy `fits`, and `target_fits` for SRV and MX;
-    a name with an `Alias` has nothing else, and one `Pointer` at most.
+    Pass all records of a name in one call.  Names satisfy `fits`, and `target_fits` for SRV and MX; a name
+    with an `Alias` has nothing else, and one `Pointer` at most.
     """
     made: dict[bytes, bytes] = {}
     records = list(records)
@@ -66,20 +66,20 @@ def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> d
                 leaf = address.replace(".", "-").replace(":", "-")
                 leaves[f"{leaf}-H"] = Message(address, NO_PORT, ttl=ttl)
             case Alias(target):
-                # Twice: questions for CNAME read the one, all others the other.  Without the second they
-                # would come to the first in two steps, between which the name may become another type.
-                # The reader follows an alias within the zone by itself, past the Corefile.
+                # Twice: questions for CNAME read the first, all others the second.  Without it they would
+                # take two reads to the first, and the name may change in between.
+                # The server follows an alias within the zone by its keys, past the Corefile.
                 followed = own_name(target) if target.below(zone) else target
                 leaves[""] = leaves[ALIAS] = Message(str(followed), NO_PORT, ttl=ttl)
             case Pointer(target):
                 leaves[""] = Message(str(target), NO_PORT, ttl=ttl)
-                # A host below the question is passed over: the name has no addresses.
+                # The server skips a host below the question, so the name has no addresses.
                 leaves[GUARD] = Message(f"m.{own}", NO_PORT)
             case Text(text):
                 leaves[f"T-{_digest(text)}"] = Message(text=text, ttl=ttl)
             case Srv(priority, weight, port, target):
                 if (name, priority, False) in weighted and (name, priority, True) in weighted:
-                    # To the reader 0 is 100, so beside others it becomes a hundredth of 1.
+                    # The server reads 0 as 100, so it becomes a hundredth of 1 beside others.
                     weight = weight * 100 or 1
                 host = _passed_over(target, own)
                 leaves[f"S-{_digest(str(data))}"] = Message(
@@ -100,7 +100,7 @@ def external_entries(layout: Layout, records: Iterable[Record], zone: Name) -> d
 
 
 def _passed_over(target: Name, own: Name) -> str:
-    """A host that questions for addresses skip, since it is below their name; the Corefile cuts the tail."""
+    """A host below the question, so that A and AAAA skip it; the Corefile cuts the suffix."""
     return f"{target}.{TARGET}.{own}"
 
 

@@ -24,7 +24,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One SkyDNS message; field names, order and defaults are the wire's.
 
     ``port`` -1 hides the key from SRV answers.  ``priority`` 65536 is 0 on the wire, since 0 means "not
-    given".  ``ttl`` in seconds, 0 means 300.  ``targetstrip`` is the number of labels cut from the left of an
+    given".  ``ttl`` in seconds, 0 means 300.  ``targetstrip`` is the number of leftmost labels cut from an
     SRV target that is made from the key.  ``owner`` is ours: the servers ignore it.
     """
 
@@ -52,7 +52,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-# Not msgspec's, which refuses single surrogates.  `json.loads` would make one for each call.
+# Not msgspec's, which refuses lone surrogates.  `json.loads` would make a decoder for each call.
 _decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -67,7 +67,7 @@ def decode(value: bytes) -> Message:
     if isinstance(loaded, dict):
         loaded = {key.lower(): content for key, content in loaded.items() if content is not None}
         if not isinstance(loaded.get("owner", ""), str):
-            del loaded["owner"]  # unknown to the servers: it cannot spoil an answer
+            del loaded["owner"]  # the servers do not know it, so it breaks no answer
     try:
         return msgspec.convert(loaded, Message)
     except msgspec.ValidationError as error:
@@ -75,7 +75,7 @@ def decode(value: bytes) -> Message:
 
 
 def owner_of(value: bytes) -> str | None:
-    """The owner in ``value``; empty without one, None where the value is malformed."""
+    """The owner in ``value``; empty without one, None if the value is malformed."""
     try:
         return decode(value).owner
     except MalformedMessage:

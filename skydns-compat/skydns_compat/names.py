@@ -1,7 +1,7 @@
 """DNS names as validated labels, and the reverse names of addresses.
 
-A `Name` is in lower case, since names are compared without regard to case (RFC 4343) and the servers fold a
-question before they look for its key.
+A `Name` is in lower case, since names compare case-insensitively (RFC 4343) and the servers lower-case a
+question before they look up its key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\Z")
 WILDCARD = "any"
 
 #: The canonical text of an IP address (RFC 5952), from `parse_address`: several times faster to hash, compare
-#: and write than the objects of ipaddress.
+#: and print than `ipaddress` objects.
 Address = NewType("Address", str)
 
 
@@ -48,7 +48,7 @@ class Name(msgspec.Struct, frozen=True, order=True, gc=False):
         return ".".join(self.labels)
 
     def child(self, *labels: str) -> Name:
-        """The name with ``labels`` in front; `InvalidName` where it is none or cannot be served."""
+        """The name with ``labels`` in front; `InvalidName` if it is not valid or cannot be served."""
         return servable(_checked((*map(check_label, labels), *self.labels)))
 
     def below(self, other: Name) -> bool:
@@ -57,7 +57,7 @@ class Name(msgspec.Struct, frozen=True, order=True, gc=False):
         return count == 0 or self.labels[-count:] == other.labels
 
     def relative(self, zone: Name) -> tuple[str, ...]:
-        """The labels in front of ``zone``; ValueError where the name is not below it."""
+        """The labels in front of ``zone``; ValueError if the name is not below it."""
         if not self.below(zone):
             raise ValueError(f"{self} is not below {zone}")
         return self.labels[: len(self.labels) - len(zone.labels)]
@@ -71,7 +71,7 @@ class Name(msgspec.Struct, frozen=True, order=True, gc=False):
         return _checked(tuple(check_label(label) for label in plain.split(".")))
 
 
-@lru_cache(maxsize=4096)  # labels come again at once, or never
+@lru_cache(maxsize=4096)  # labels repeat at once, or never
 def check_label(label: str) -> str:
     """``label`` in lower case, or `InvalidName` (RFC 1035 length, RFC 1123 letters, RFC 8552 underscore)."""
     folded = label.lower()
@@ -83,7 +83,7 @@ def check_label(label: str) -> str:
 
 
 def servable(name: Name) -> Name:
-    """``name``, or `InvalidName` where a label is a wildcard to the servers."""
+    """``name``, or `InvalidName` if a label is a wildcard to the servers."""
     if WILDCARD in name.labels:
         raise InvalidName(f"the label {WILDCARD!r} is a wildcard to the DNS server and cannot be served")
     return name
@@ -99,8 +99,8 @@ def _checked(labels: tuple[str, ...]) -> Name:
 def parse_address(text: str) -> Address:
     """The address ``text``, else `InvalidAddress`.
 
-    Strict, since the servers take what they cannot parse for a *name* and answer with a CNAME: no zone
-    (``fe80::1%eth0``), no prefix length, no leading zeros, no blanks.  An IPv4-mapped IPv6 address becomes
+    Strict, since the servers take what they cannot parse for a *name* and answer with a CNAME: no scope id
+    (``fe80::1%eth0``), no prefix length, leading zeros or blanks.  An IPv4-mapped IPv6 address becomes
     the IPv4 address, as in the servers' answers.
     """
     # Several times as fast as ipaddress, and as strict.

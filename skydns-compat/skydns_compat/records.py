@@ -9,14 +9,14 @@ import msgspec
 
 from skydns_compat.names import Address, Name
 
-#: A port that no SRV shows.
+#: Port of an entry that appears in no SRV answer.
 NO_PORT = -1
 
 
 class Host(msgspec.Struct, frozen=True, gc=False):
     """A or AAAA, by the family of the address.
 
-    ``order`` is the place in the answer, before a server or a resolver shuffles it; None: by the address's
+    ``order`` is the position in the answer, before a server or resolver shuffles it; None: by the address's
     text.
     """
 
@@ -35,8 +35,8 @@ class Host(msgspec.Struct, frozen=True, gc=False):
 class Alias(msgspec.Struct, frozen=True, gc=False):
     """CNAME.
 
-    ``follow``: whether a server may look up the target by reading all keys below it.  Where some of those are
-    not the target's, CNAME is answered, and A and AAAA are NODATA.
+    ``follow``: whether a server may follow the alias by reading all keys below the target.  False if some of
+    them are not the target's own: then CNAME is answered, and A and AAAA are NODATA.
     """
 
     target: Name
@@ -51,8 +51,8 @@ class Port(msgspec.Struct, frozen=True, gc=False):
     """SRV (RFC 2782) of priority 0, with equal weights, which the server computes.
 
     ``via`` is the address that has the port, where the target's addresses have different ports; None: all
-    have it.  A port without a number, `NO_PORT`, is no SRV record: its owner has the addresses nevertheless,
-    and it counts among the weights, as in the ``kubernetes`` plugin.
+    have it.  A port without a number, `NO_PORT`, makes no SRV record: its owner still has the addresses, and
+    it counts among the weights, as in the ``kubernetes`` plugin.
     """
 
     port: int
@@ -123,7 +123,7 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     rtype = "TXT"
 
     def __str__(self) -> str:
-        # RFC 1035: strings of 255 octets at most (section 3.3); a letter of several may be cut apart.
+        # RFC 1035 section 3.3: strings of at most 255 octets; that may split a multi-octet character.
         octets = self.text.encode("utf-8", "replace")
         pieces = [octets[at : at + 255] for at in range(0, len(octets), 255)] or [b""]
         return " ".join(map(quoted, pieces))
@@ -132,8 +132,8 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 class Exists(msgspec.Struct, frozen=True, gc=False):
     """The name exists without data: NODATA for every type (RFC 2308 section 2.2).
 
-    ``guarded``: names below it have data that must not show here, and the question is for the name itself.
-    Else the Corefile rewrites the question, since it would read all names below.
+    ``guarded``: the question reads this name, and must not return the data of names below it.  Otherwise the
+    Corefile rewrites the question, since it would read all names below.
     """
 
     guarded: bool = False
