@@ -207,7 +207,7 @@ BAD = [
     (["docker-flags", "--dns-server-ip", "10.0.0.10", "--merge", ""], 2, ["--merge is empty"]),
     (["explain", "--objects", SHOP], 2, ["write the NAME"]),
     (["explain", "a..b", "--objects", SHOP], 2, ["'a..b' is not a DNS name"]),
-    (["explain", WEB, "A5", "--objects", SHOP], 2, ["'A5' is no type"]),
+    (["explain", WEB, "A5", "--objects", SHOP], 2, ["'A5' is not a record type"]),
     (["resync", "--objects", SHOP], 1, ["--objects needs --dry-run"]),
     (["resync", "--checksum", "0123456789abcdeg"], 1, ["write the 16 digits that --dry-run shows"]),
     (["resync", "--dry-run", "--checksum", "0" * 16], 1, ["--checksum and --dry-run exclude"]),
@@ -363,7 +363,7 @@ spec: {{clusterIP: 10.0.0.5}}
     )
     text = call("explain", "10.0.0.5", "--objects", str(manifests)).stdout
     assert "PTR older.shop.svc.cluster.local. comes from services/shop/older" in text
-    assert "services/shop/younger claims 10.0.0.5 as well" in text
+    assert "services/shop/younger also claims 10.0.0.5" in text
     found = json.loads(
         call("records", "--objects", str(manifests), "--type", "PTR", "--output", "json").stdout
     )

@@ -203,7 +203,7 @@ def explain(
     if server is not None:
         from kube2etcd.inspect.wait import ask
 
-        found = [one.beside(server, ask(name, one.type, server)) for one in found]
+        found = [one.with_server(server, ask(name, one.type, server)) for one in found]
     if output == "json":
         click.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
     else:

@@ -1,6 +1,6 @@
-"""What is answered to a question, and why: by a reader of keys, a running bridge, a DNS server.
+"""The answer to a DNS question and the reasons for it, computed from keys, or from a running bridge's.
 
-The JSON form is documented in docs/explain.md.  Pure.
+docs/explain.md describes the JSON form.  Pure.
 """
 
 from __future__ import annotations
@@ -31,71 +31,51 @@ from skydns_compat.reader import Answer
 if TYPE_CHECKING:
     from kube2etcd.inspect.wait import Reply
 
-#: Types that are asked for when none is given and the name has no records.
-USUAL = ("A",)
-#: Types that a name may have records of, in the order in which they are explained.
+#: Record types, in the order in which a name's types are explained; A if it has none of them.
 TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX")
 #: Exit codes of `explain`.
 RESOLVES: Final = 0
 DOES_NOT: Final = 1
 UNKNOWN: Final = 2
-
-#: Why a key that we want is another writer's.
-CONTESTED: Final = "another writer keeps it: its owner ID sorts before ours"
-
-#: Foreign keys that one answer names.
+#: Foreign keys listed for one answer.
 MOST_FOREIGN: Final = 10
 
 _T = TypeVar("_T")
 
 
-class _Keys(Mapping[bytes, bytes]):
-    """Keys of etcd, what their ``reader`` answers from them, and which it reads for that."""
+class _Recorder(dict[bytes, bytes]):
+    """Keys of etcd that remembers which of them were read.
 
-    def __init__(self, keys: Mapping[bytes, bytes], reader: Reader) -> None:
-        self._keys, self._read = keys, None  # type: Mapping[bytes, bytes], set[bytes] | None
-        self.answer = reader(self)
+    A malformed value reads as an empty one, since the question would end there.
+    """
 
-    def read_for(self, name: Name, rtype: str) -> set[bytes]:
-        """The keys that a question reads; malformed ones count as empty: it would end at the first."""
-        self._read = read = set[bytes]()
-        try:
-            self.answer(name, rtype)
-        finally:
-            self._read = None
-        return read
+    def __init__(self, keys: Mapping[bytes, bytes]) -> None:
+        super().__init__(keys)
+        self.read = set[bytes]()
 
     def __getitem__(self, key: bytes) -> bytes:
-        value = self._keys[key]
-        if self._read is None:
-            return value
-        self._read.add(key)
+        self.read.add(key)
+        value = super().__getitem__(key)
         return value if owner_of(value) is not None else b"{}"
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What a DNS server really answered."""
+class ServerAnswer:
+    """The response of a DNS server to the same question."""
 
     server: str
     """``HOST:PORT``"""
     rcode: str
-    """Empty: nothing came."""
+    """Empty if there was no response."""
     resolves: bool | None = None
     answers: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
-    """Where it parts from the answer that etcd's keys give, and the likely causes; or why nothing came."""
+    """How it differs from the answer computed from etcd's keys, and likely causes; or why there was none."""
 
     def __str__(self) -> str:
         if not self.rcode:
             return printable(f"server: {'; '.join(self.differences)}")
-        lines = [f"server {self.server}: {meaning(self.rcode, bool(self.answers), asked=True)}"]
+        lines = [f"server {self.server}: {outcome(self.rcode, bool(self.answers), asked=True)}"]
         lines += [f"  {record}" for record in self.answers]
         lines += [f"differs: {one}" for one in self.differences]
         return "\n".join(map(printable, lines))
@@ -103,7 +83,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What is answered to one question, and why.  Records are lines of a zone file."""
+    """The answer to one question, and the reasons for it.  Records are lines of a zone file."""
 
     name: str
     type: str
@@ -112,13 +92,13 @@ class Explanation:
     additional: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     nearest: tuple[str, ...] = ()
-    """Names most like one that does not exist, with their final dot."""
+    """Names similar to one that does not exist, with their final dot."""
     resolves: bool | None = None
-    """Whether there are such records, by the server where one was asked; None: it cannot be said."""
-    server: Served | None = None
+    """Whether there are such records (at ``server``, if one was queried); None if unknown."""
+    server: ServerAnswer | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.name} {self.type}: {meaning(self.rcode, bool(self.answers))}"]
+        lines = [f"{self.name} {self.type}: {outcome(self.rcode, bool(self.answers))}"]
         lines += [f"  {record}" for record in self.answers]
         lines += [f"  with {record}" for record in self.additional]
         lines += [f"why: {reason}" for reason in self.reasons]
@@ -130,24 +110,24 @@ class Explanation:
         same = bool(self.server.rcode) and not self.server.differences and self.rcode != "REFUSED"
         return f"{shown}\n{self.server}" + ("\n  matches etcd's keys" if same else "")
 
-    def beside(self, server: HostPort, reply: Reply) -> Explanation:
-        """With what ``server`` replied to the same question."""
+    def with_server(self, server: HostPort, reply: Reply) -> Explanation:
+        """The same with ``server``'s reply to the question."""
         differences = (reply.trouble,) if reply.trouble else tuple(_differences(self, reply))
         resolves = None if reply.trouble else bool(reply.data)
-        served = Served(str(server), reply.rcode, resolves, reply.records, differences)
-        return replace(self, resolves=resolves, server=served)
+        answer = ServerAnswer(str(server), reply.rcode, resolves, reply.records, differences)
+        return replace(self, resolves=resolves, server=answer)
 
 
 def exit_code(found: Iterable[Explanation]) -> int:
-    """`RESOLVES` where any of the types does; else `UNKNOWN` where it cannot be said of one."""
+    """`RESOLVES` if any type does; else `UNKNOWN` if that is unknown of one; else `DOES_NOT`."""
     said = [one.resolves for one in found]
     return RESOLVES if True in said else UNKNOWN if None in said else DOES_NOT
 
 
 def decoded(body: bytes, name: Name) -> list[Explanation]:
-    """What a bridge said of ``name``, from JSON.
+    """A bridge's explanations of ``name``, from JSON.
 
-    :raises ValueError: it is something else, or of a bridge of another version.
+    :raises ValueError: it is something else, or from an incompatible version.
     """
     found = msgspec.json.decode(body, type=list[Explanation])
     if not found or any(one.name != f"{name}." for one in found):
@@ -157,19 +137,19 @@ def decoded(body: bytes, name: Name) -> list[Explanation]:
     return found
 
 
-def meaning(rcode: str, answered: bool, *, asked: bool = False) -> str:
-    """The outcome in words; ``asked``: it came from a real server."""
+def outcome(rcode: str, answered: bool, *, asked: bool = False) -> str:
+    """A response code in words; ``asked``: it is a real server's."""
     if rcode == "NXDOMAIN":
         return "NXDOMAIN (no such name)"
     if rcode == "REFUSED" and not asked:
-        return "not answered from etcd; the upstream is asked, where there is one"
+        return "not served from etcd; forwarded to the upstream, if there is one"
     if rcode != "NOERROR":
         return rcode
     return "NOERROR" if answered else "NODATA (the name exists, without such records)"
 
 
 def question_name(text: str) -> Name:
-    """The name that is asked for, ``*`` as a label included; an address stands for its reverse name."""
+    """The queried name, which may have ``*`` as a label; for an address, its reverse name."""
     try:
         return reverse_name(parse_address(text[1:-1] if re.fullmatch(r"\[.*:.*\]", text) else text))
     except ValueError:
@@ -181,19 +161,22 @@ def question_name(text: str) -> Name:
 
 
 def question_type(text: str) -> str:
-    """The type that is asked for, in capitals; `ValueError` for text that is none."""
+    """The queried type in capitals.
+
+    :raises ValueError: ``text`` is no type, or one of messages rather than records.
+    """
     with suppress(ValueError, dns.rdatatype.UnknownRdatatype):
         rtype = dns.rdatatype.from_text(text)
         if rtype == dns.rdatatype.ANY or (rtype and not dns.rdatatype.is_metatype(rtype)):
             return dns.rdatatype.to_text(rtype)
-    raise ValueError(f"{text!r} is no type; write one such as {', '.join(TYPES)}, DS, HTTPS, or TYPE64")
+    raise ValueError(f"{text!r} is not a record type; write one such as {', '.join(TYPES)}, DS or TYPE64")
 
 
 class Explainer:
-    """Answers and reasons over what ``publisher`` wants, or over what etcd really holds."""
+    """Explains answers over the keys that ``publisher`` wants, or over those that etcd holds."""
 
     live: ClassVar = False
-    """Whether a running bridge is asked, which says itself why etcd is not equal to the cluster."""
+    """Whether a running bridge is asked, which itself knows why etcd differs from the cluster."""
 
     def __init__(
         self,
@@ -202,22 +185,23 @@ class Explainer:
         existing: Mapping[bytes, bytes] | None = None,
         desired: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """``existing`` are etcd's keys; without them the answers are made of what is wanted there.
+        """``existing`` are etcd's keys; without them, answers are computed from the desired ones.
 
-        ``desired`` is a copy of what the publisher wants, where one is at hand.
+        ``desired`` is a copy of the publisher's desired keys, if the caller has one.
         """
         self._publisher, self._why, self._reader = publisher, Why(publisher), reader
         wanted = dict(publisher.desired.items()) if desired is None else desired
         self._desired = {**reader.settings(existing or {}), **wanted}
-        self._wanted = _Keys(self._desired, reader)
-        self._existing = self._wanted if existing is None else _Keys(existing, reader)
+        self._existing = self._desired if existing is None else existing
+        self._expected = reader(self._desired)
+        self._actual = self._expected if existing is None else reader(existing)
 
     def _ask(self, question: Callable[[], _T]) -> _T:
-        """The answer to a question that reads the publisher."""
+        """Run ``question``, which reads the publisher."""
         return question()
 
     def _conditions(self, keys: Sequence[bytes]) -> list[str]:
-        """What is to be said of keys, whatever is asked: who has those that we want and must leave."""
+        """Reasons that hold for ``keys`` whatever the question: other writers that hold them."""
         layout = self._publisher.layout
         return [
             f"another writer ({owner_of(self._existing[key])}) keeps this name:"
@@ -226,32 +210,28 @@ class Explainer:
         ]
 
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
-        """One explanation for each type: the one asked for, else those that the name has."""
-        keys = keys_about(self._publisher, self._desired, name)
+        """One explanation per type: the given one, or those that the name has."""
+        publisher = self._publisher
+        keys = keys_about(publisher, self._desired, name)
         rows = self._ask(lambda: self._why.rows_at(name, keys))
-        there, name_of = (
-            {*keys, *keys_about(self._publisher, self._existing, name)},
-            self._publisher.layout.name,
-        )
-        own = sorted(key for key in there if name_of(key) == name)
-        conditions = self._conditions(own)
+        present = {*keys, *keys_about(publisher, self._existing, name)}
+        conditions = self._conditions(sorted(key for key in present if publisher.layout.name(key) == name))
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
     def _explain(self, name: Name, rtype: str, rows: list[Row], conditions: list[str]) -> Explanation:
-        wanted = self._wanted.answer(name, rtype)
-        reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, wanted))
-        real = self._existing.answer(name, rtype)
-        reasons += self._reader.reasons(name, rtype, rows, wanted)
-        if (real.rcode, set(real.answers)) != (wanted.rcode, set(wanted.answers)):
-            reasons += self._unlike(name, rtype, wanted)
+        expected, actual = self._expected(name, rtype), self._actual(name, rtype)
+        reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, expected))
+        reasons += self._reader.reasons(name, rtype, rows, expected)
+        if (actual.rcode, set(actual.answers)) != (expected.rcode, set(expected.answers)):
+            reasons += self._mismatch(name, rtype, expected)
         near: Sequence[str] = ()
-        if real.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
+        if actual.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
             searched = self._searched(name)
             if searched is not None:
                 [found] = self.explain(searched, rtype)
-                outcome = meaning(found.rcode, bool(found.answers))
-                reasons.append(f"a pod's search list turns it into {searched}: {outcome}")
+                result = outcome(found.rcode, bool(found.answers))
+                reasons.append(f"a pod's search list turns it into {searched}: {result}")
                 reasons += found.reasons
                 near = found.nearest
             else:
@@ -259,22 +239,25 @@ class Explainer:
         return Explanation(
             f"{name}.",
             rtype,
-            real.rcode,
-            tuple(map(str, real.answers)),
-            tuple(map(str, real.additional)),
+            actual.rcode,
+            tuple(map(str, actual.answers)),
+            tuple(map(str, actual.additional)),
             tuple(dict.fromkeys((*reasons, *conditions))),
             tuple(near),
-            _resolves(rtype, real),
+            _resolves(rtype, actual),
         )
 
-    def _unlike(self, name: Name, rtype: str, wanted: Answer) -> Iterator[str]:
-        """What makes the answer of etcd's keys another one than the cluster's."""
+    def _keys_read(self, keys: Mapping[bytes, bytes], name: Name, rtype: str) -> set[bytes]:
+        recorder = _Recorder(keys)
+        self._reader(recorder)(name, rtype)
+        return recorder.read
+
+    def _mismatch(self, name: Name, rtype: str, expected: Answer) -> Iterator[str]:
+        """Why the answer from etcd's keys is not the ``expected`` one."""
         layout = self._publisher.layout
-        read = self._existing.read_for(name, rtype) | self._wanted.read_for(name, rtype)
+        read = self._keys_read(self._existing, name, rtype) | self._keys_read(self._desired, name, rtype)
         plan = diff(self._existing, self._desired, layout.owner, read)
         foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))
-        hint = not self.live and (plan.changes or not foreign)
-        would_be = meaning(wanted.rcode, bool(wanted.answers))
         ours = [one.name for one in self._publisher.zones if not isinstance(one, ExternalZone)]
         pruned = {one.key for one in prune(foreign, self._existing, layout, ours)}
         if len(foreign) > MOST_FOREIGN:
@@ -285,14 +268,20 @@ class Explainer:
             harm = "malformed, which breaks all names above it" if whose is None else "in this answer"
             cure = "resync --prune-foreign deletes it" if key in pruned else "delete it in etcd"
             yield f"another writer's key {key.decode(errors='backslashreplace')}{owned} is {harm}: {cure}"
+        hint = not self.live and (plan.changes or not foreign)
         yield (
-            f"etcd does not match the cluster here, which would give {would_be}"
-            + "".join(f"; {record}" for record in wanted.answers)
-            + (": is kube2etcd running, or a plan held? see kube2etcd resync --dry-run" if hint else "")
+            "etcd does not match the cluster here, which would give"
+            f" {outcome(expected.rcode, bool(expected.answers))}"
+            + "".join(f"; {record}" for record in expected.answers)
+            + (
+                ": is kube2etcd running, or are deletions held? see kube2etcd resync --dry-run"
+                if hint
+                else ""
+            )
         )
 
     def _searched(self, name: Name) -> Name | None:
-        """What the search list of a pod makes of a name outside of our zones: a name in a namespace."""
+        """The name in a namespace that a pod's search list makes of one outside our zones."""
         publisher, cluster = self._publisher, self._publisher.cluster
         if cluster is None or publisher.zone_of(name) is not None:
             return None
@@ -311,17 +300,14 @@ class Explainer:
         zone = publisher.zone_of(name)
         if zone is None:
             return nearest(str(name), "", known)
-        labels = name.relative(zone.name)
-        shared = (
-            Name((labels[-1], *zone.name.labels))
-            if len(labels) > 2 and isinstance(zone, ClusterZone)
-            else zone.name
-        )
+        labels, shared = name.relative(zone.name), zone.name
+        if len(labels) > 2 and isinstance(zone, ClusterZone):
+            shared = Name((labels[-1], *shared.labels))  # unchecked: it may be a wildcard
         return nearest(str(name), str(shared), known)
 
 
 def _resolves(rtype: str, found: Answer) -> bool | None:
-    """Whether the answer has the data; None: the upstream knows, to which an alias may lead."""
+    """Whether the answer has such data; None if only the upstream knows, such as behind an alias."""
     if found.rcode == "REFUSED":
         return None
     followed = rtype == "ANY" or any(one.rtype == rtype for one in found.answers)
@@ -331,39 +317,39 @@ def _resolves(rtype: str, found: Answer) -> bool | None:
 def _types(name: Name, rows: list[Row]) -> list[str]:
     if is_reverse(name):
         return ["PTR"]
-    have = {row.record.rtype for row in rows} - {"NODATA"}
-    return [rtype for rtype in TYPES if rtype in have] or list(USUAL)
+    have = {row.record.rtype for row in rows}
+    return [rtype for rtype in TYPES if rtype in have] or ["A"]
 
 
 def _differences(expected: Explanation, reply: Reply) -> list[str]:
-    """Where a reply parts from the answer that etcd's keys give, and what may be the cause."""
+    """How a reply differs from the answer computed from etcd's keys, and likely causes."""
     if expected.rcode == "REFUSED":
-        return []  # whatever the upstream says
+        return []  # the upstream's answer
     if reply.rcode == "REFUSED":
-        return ["it refuses the question: it serves no such zone (CoreDNS: no server block for it)"]
+        return ["it refuses the query: it does not serve the zone (CoreDNS: no server block for it)"]
     if reply.rcode == "SERVFAIL" != expected.rcode:
-        return ["it fails (SERVFAIL): it cannot read its etcd, or its upstream is away"]
+        return ["it fails (SERVFAIL): it cannot read its etcd or reach its upstream"]
     ours, theirs = _comparable(expected.answers), _comparable(reply.records)
     if ours and ours.keys() <= theirs.keys():
-        # Names outside of etcd's zones are the upstream's.
+        # The rest of an alias chain that leads out of etcd's zones is the upstream's.
         known = {name for name, *_ in ours}
         theirs = {key: text for key, text in theirs.items() if key[0] in known}
     found = [f"it lacks {text}" for key, text in ours.items() if key not in theirs]
     found += [f"it has {text}" for key, text in theirs.items() if key not in ours]
     if expected.rcode != reply.rcode:
-        found.insert(0, f"it answers {reply.rcode}, where etcd's keys give {expected.rcode}")
+        found.insert(0, f"it answers {reply.rcode}, but etcd's keys give {expected.rcode}")
     if found:
         ttl = min((int(_fields(one)[1]) for one in reply.records), default=0)
         cached = f"an answer cached for up to {ttl} s more" if ttl else "a cached answer"
         found.append(
             f"the cause may be {cached}, other settings (CoreDNS: kube2etcd check --corefile FILE),"
-            " or a pod that is behind (/readyz) or reads another etcd or prefix"
+            " or a pod that lags behind (/readyz) or reads another etcd or prefix"
         )
     return found
 
 
 def _comparable(records: Iterable[str]) -> dict[tuple[str, str, str], str]:
-    """Records without what may differ from one answer to the next: TTL, letter case, SOA's serial."""
+    """Records by what all answers have in common: not the TTL, letter case or SOA serial."""
     found = {}
     for record in records:
         name, _, _, kind, data = _fields(record)

@@ -1,7 +1,7 @@
-"""Questions to a running bridge, for the status page and ``explain --bridge``.
+"""The state of a running bridge, for the status page and ``explain --bridge``.
 
-The loop's thread owns the state, so it is asked (`kube2etcd.sync.events.EventQueue.ask`): once for the
-summary, then for the records of a few units at a time, so that no question holds the loop up.
+The loop's thread owns that state.  `EventQueue.ask` puts questions to it between turns: one for a summary,
+then one for the records of every few objects, so that none delays it for long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from kube2etcd.inspect.explain import CONTESTED, Explainer, Explanation, question_name, question_type
+from kube2etcd.inspect.explain import Explainer, Explanation, question_name, question_type
 from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.store import Unit
@@ -25,24 +25,20 @@ from skydns_compat.message import MalformedMessage, Message, decode
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Text
 
+#: Problems of one sort that a view lists; it counts the rest.
 MOST_PROBLEMS: Final = 1000
-"""Problems of one sort that a view names; the rest is counted."""
-
+#: The same for objects with records left out, whose reasons are derived again.
 MOST_LEFT_OUT: Final = 200
-"""The same for objects with something left out, whose reasons are made anew."""
+#: Units whose records one question reads: about 10 ms of the loop.
+UNITS: Final = 200
+#: Groups of keys (mostly one per object) that one question copies: about 10 ms as well.
+GROUPS: Final = 500
+#: Most characters of a text that others choose.
+LONGEST: Final = 500
 
 HELD: Final = "to be deleted once a second listing confirms it"
+CONTESTED: Final = "another writer keeps it: its owner ID sorts before ours"
 MALFORMED: Final = "a foreign value that no DNS server can read"
-
-UNITS: Final = 200
-"""Units whose records are asked for at once: some ten milliseconds of the loop."""
-
-GROUPS: Final = 500
-"""Groups of keys (mostly one for an object) that are copied at once: some ten milliseconds, too."""
-
-LONGEST: Final = 500
-"""Characters of a text that strangers choose."""
-
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -50,7 +46,7 @@ _U = TypeVar("_U")
 
 @dataclass(frozen=True, slots=True, order=True)
 class RecordState:
-    """One record as it is wanted in etcd; docs/status-page.md has this as JSON."""
+    """A record and whether etcd holds it; docs/status-page.md describes the JSON."""
 
     name: str
     """With its final dot."""
@@ -59,16 +55,16 @@ class RecordState:
     data: str
     ttl: int
     zone: str
-    """The zone that it is in; empty for one of the reverse zones."""
+    """Its zone; empty for a reverse zone."""
     object: str
-    """``kind/namespace/name`` of the object that made it; ``zones/…`` for the zone itself."""
+    """``kind/namespace/name`` of the object behind it; ``zones/…`` for the zone itself."""
     state: str
-    """Empty where etcd holds it; else ``held``, ``contested``, ``refused`` or ``missing``."""
+    """Empty if etcd holds it; else ``held``, ``contested``, ``refused`` or ``missing``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not in etcd as an object asks for."""
+    """A difference between etcd and what the objects ask for."""
 
     sort: str
     """``left out``, ``skipped`` (sent by ExternalDNS), ``refused`` (by etcd), ``contested``, ``held`` or
@@ -80,15 +76,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One kind of objects that is listed and watched."""
+    """A kind of objects that is listed and watched."""
 
     kind: str
     listed: int
-    """How often it was listed; 0: not yet."""
+    """Number of lists so far."""
     objects: int
     rejected: int
     stale: float | None
-    """Seconds since it could last be followed; None while it is followed."""
+    """Seconds since its watch was last up to date; None if it is."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +92,21 @@ class View:
     """The state of a bridge at one moment."""
 
     taken: float
-    """Seconds of the epoch."""
+    """Seconds since the epoch."""
     zones: tuple[str, ...]
     sources: tuple[Source, ...]
     problems: tuple[Problem, ...]
     counts: dict[str, int]
-    """How many problems of each sort there are, named or not."""
+    """Number of problems by sort, listed or not."""
     leader: str
-    """Who writes in our place; empty: this bridge writes."""
+    """Why another bridge writes to etcd; empty if this one does."""
     trouble: str
-    """Why etcd cannot be read or written; empty: it can."""
+    """Why etcd cannot be read or written; empty if it can."""
     rows: tuple[RecordState, ...] = ()
-    """Every record, by name from the apex down."""
+    """Every record, by name, apex first."""
 
     def found(self, text: str = "", zone: str = "", kind: str = "") -> list[RecordState]:
-        """The records of a zone and type in whose name, data or object ``text`` stands, in any letter
-        case."""
+        """The records of a zone and type with ``text``, in any case, in their name, data or object."""
         wanted = text.strip().rstrip(".").lower()
         return [
             row
@@ -123,7 +118,7 @@ class View:
 
 
 def look(reconciler: Reconciler, timeout: float) -> View:
-    """The view of now, from any other thread than the loop's.
+    """The current view; call it from any thread but the loop's.
 
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
@@ -159,33 +154,31 @@ def _in_parts(
     items: Sequence[_U],
     size: int,
 ) -> Iterator[_T]:
-    """What ``read`` makes of ``items``; the loop is asked for ``size`` at a time."""
+    """The results of ``read`` for ``items``, with one question to the loop for every ``size`` of them."""
     for start in range(0, len(items), size):
         yield from ask(partial(read, items[start : start + size]))
 
 
 def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]:
-    """The view without records, the units that have some, and the state of names that etcd has not as
-    wanted."""
+    """The view without its records, the units with records, and the state of names that differ in etcd."""
     publisher, target = reconciler.publisher, reconciler.target
     layout, store = publisher.layout, publisher.store
-    refused, held = target.refused(), reconciler.held.keys
-    contested, malformed = target.contested, target.malformed
+    refused = target.refused()
 
     def shown(key: bytes) -> str:
         name = layout.name(key)
         return f"{name}." if name is not None else key.decode(errors="backslashreplace")
 
     def state(key: bytes) -> str:
-        return "contested" if key in contested else "refused" if key in refused else "missing"
+        return "contested" if key in target.contested else "refused" if key in refused else "missing"
 
     left_out, skipped = publisher.left_out_units(), list(store.refusals())
     problems = [Problem("skipped", f"{name}.", reason[:LONGEST]) for name, reason in skipped[:MOST_PROBLEMS]]
     of_keys: dict[str, Mapping[bytes, str]] = {
         "refused": refused,
-        "contested": dict.fromkeys(sorted(contested), CONTESTED),
-        "held": dict.fromkeys(sorted(held), HELD),
-        "malformed": dict.fromkeys(sorted(malformed), MALFORMED),
+        "contested": dict.fromkeys(sorted(target.contested), CONTESTED),
+        "held": dict.fromkeys(sorted(reconciler.held.keys), HELD),
+        "malformed": dict.fromkeys(sorted(target.malformed), MALFORMED),
     }
     problems += [
         Problem(sort, shown(key), reason)
@@ -228,9 +221,9 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
 
 
 def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
-    """What only the bridge knows about ``keys``: why etcd has them not as wanted, and what is out of date.
+    """Reasons that only the bridge knows: why ``keys`` differ in etcd, and which of its sources are stale.
 
-    To be run in the loop's thread.
+    Runs in the loop's thread.
     """
     target, listings, now = reconciler.target, reconciler.listings, reconciler.parts.clock()
     entries, wanted = target.mirror, reconciler.publisher.desired
@@ -238,15 +231,15 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     found = []
     for key in keys:
         if key in held:
-            found.append(f"a plan is held: {len(held)} keys, this name's among them, {HELD}")
+            found.append(f"deletions are held: {len(held)} keys, including this name's, {HELD}")
         elif key in refused:
-            found.append(f"etcd refuses to write the name: {refused[key]}")
+            found.append(f"etcd refuses this name's key: {refused[key]}")
         elif key in disputed:
             found.append("another writer with our owner ID keeps undoing our changes to this name")
         elif key in target.foreign or key in target.contested:
-            continue  # `Explainer` names these, by etcd's keys
+            continue  # `Explainer` reports these from etcd's keys
         elif wanted.get(key) != entries.get(key):
-            found.append("a change to this name is not written yet")
+            found.append("a change to this name has not been written yet")
     found += [
         f"{kind} are not listed yet; nothing is published until then" for kind in sorted(listings.waiting)
     ]
@@ -255,15 +248,12 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
         moment = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
         kinds = ", ".join(sorted(listings.stale))
         found.append(f"{kinds} have not been watched since {moment}Z; later changes are unknown")
-    if target.trouble:
-        found.append(f"etcd is in trouble: {target.trouble}")
-    if target.other_leader:
-        found.append(f"this bridge stands by: {target.other_leader}")
+    found += [reason for reason in (target.trouble, target.other_leader) if reason]
     return list(dict.fromkeys(found))
 
 
 class _Live(Explainer):
-    """Asks the loop, which owns the publisher."""
+    """Reads the publisher in the loop's thread."""
 
     live = True
 
@@ -273,7 +263,7 @@ class _Live(Explainer):
         groups, desired = self._ask(wanted.groups), dict[bytes, bytes]()
         for entries in _in_parts(self._ask, lambda some: [*map(wanted.within, some)], groups, GROUPS):
             desired |= entries
-        # Last: a key that was written meanwhile is as desired in both copies.
+        # Copied last: a key that was written in between is as desired in both.
         unlike = self._ask(lambda: dict(mirror.unlike))
         existing = {key: value for key, value in (desired | unlike).items() if value is not None}
         super().__init__(reconciler.publisher, reader, existing, desired)
@@ -289,11 +279,12 @@ class _Live(Explainer):
 def explain_live(
     reconciler: Reconciler, reader: Reader, name: str, rtype: str, timeout: float
 ) -> list[Explanation]:
-    """What a running bridge says of a name and a type (empty: those that it has), from any other thread.
+    """A running bridge's explanation of a name and a type (empty: those that the name has).
 
-    The loop only copies its keys, a few objects' at a time, and looks at some of the objects behind the name.
+    Call it from any thread but the loop's, which only copies the keys of a few objects at a time and reads
+    some of the objects behind the name.
 
-    :raises ValueError: that is no name, or no type.
+    :raises ValueError: ``name`` is not a name, or ``rtype`` not a type.
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
     asked = question_name(name), question_type(rtype) if rtype else None
@@ -301,7 +292,7 @@ def explain_live(
 
 
 def record_of(name: Name, value: bytes) -> Record:
-    """The record that a value at ``name`` stands for; one without data where it stands for none."""
+    """The record that ``value`` encodes for ``name``; one without data if it is malformed."""
     try:
         message = decode(value)
         return Record(name, _data(name, message), message.ttl)

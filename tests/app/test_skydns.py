@@ -82,7 +82,7 @@ def test_settings_of_the_server(address: str | None, written: bytes) -> None:
         ("_http._tcp.web.shop.svc.cluster.local", "SRV", "NOERROR", "comes from services/shop/web"),
         ("10.20.96.10.in-addr.arpa", "PTR", "NOERROR", "comes from services/shop/web"),
         ("gone.shop.svc.cluster.local", "A", "NXDOMAIN", "there is no Service shop/gone"),
-        ("10-1-2-3.shop.pod.cluster.local", "A", "NXDOMAIN", "names of pods are switched off"),
+        ("10-1-2-3.shop.pod.cluster.local", "A", "NXDOMAIN", "pod names are disabled"),
         ("www.example", "A", "REFUSED", "is not in cluster.local"),
     ],
 )
@@ -105,7 +105,7 @@ def test_skydns_settings_in_etcd_need_no_option() -> None:
         "cluster.local. 7 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 0 28800 7200 604800 7",
     )
     assert found.reasons == (
-        "the DNS server makes the SOA itself",
+        "the DNS server generates the SOA",
         "SkyDNS takes its values from /skydns/config in etcd, or else its defaults",
     )
 

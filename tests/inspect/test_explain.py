@@ -123,9 +123,9 @@ CASES = [
     ("b.dtk.io", "A", "NOERROR", "without any data"),
     ("dtk.io", "A", "NOERROR", "the name exists (zones/dtk.io)"),
     ("odd.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: odd.dtk.io A 'x'"),
-    ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, and the server has no wildcards"),
-    ("a-foo.dtk.io", "TXT", "NXDOMAIN", "ExternalDNS's bookkeeping"),
-    ("none.dtk.io", "A", "NXDOMAIN", "neither ExternalDNS nor a DNSEndpoint names it"),
+    ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, but wildcards are not supported"),
+    ("a-foo.dtk.io", "TXT", "NXDOMAIN", "a registry record of ExternalDNS"),
+    ("none.dtk.io", "A", "NXDOMAIN", "neither ExternalDNS nor a DNSEndpoint has this name"),
     ("10-244-9-9.shop.pod.cluster.local", "A", "NOERROR", "comes from pods/shop/worker"),
     ("10-244-9-8.shop.pod.cluster.local", "A", "NXDOMAIN", "no running pod in the Namespace shop"),
     ("shop.pod.cluster.local", "A", "NOERROR", "the name exists"),
@@ -136,12 +136,12 @@ CASES = [
         "legacy.shop.svc.cluster.local",
         "A",
         "NXDOMAIN",
-        "endpointslices/shop/legacy-abcde, one of its slices by name",
+        "endpointslices/shop/legacy-abcde, by its name a slice of this Service",
     ),
     ("_http._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "has this port, but no ready endpoint"),
-    ("_tcp.bare.shop.svc.cluster.local", "SRV", "NOERROR", "has two labels, such as _http._tcp"),
+    ("_tcp.bare.shop.svc.cluster.local", "SRV", "NOERROR", "have names of two labels, such as _http._tcp"),
     ("_gone._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "no such port; its named ports are: http"),
-    ("web-0.web.shop.svc.cluster.local", "A", "NXDOMAIN", "names with --endpoint-names all only"),
+    ("web-0.web.shop.svc.cluster.local", "A", "NXDOMAIN", "names only with --endpoint-names all"),
     ("x.bare.shop.svc.cluster.local", "A", "NXDOMAIN", "has no endpoint named x; it has: none"),
     ("lost.shop.svc.cluster.local", "A", "NOERROR", "to gone.shop.svc.cluster.local., which leads"),
     ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
@@ -149,10 +149,10 @@ CASES = [
     ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),
     ("vm3.shop.vm", "A", "NXDOMAIN", "no object has this name in vm"),
     ("vm1.shop.vm", "AAAA", "NOERROR", "has A only"),
-    ("svc.cluster.local", "A", "NOERROR", "the name above all namespaces exists"),
+    ("svc.cluster.local", "A", "NOERROR", "the parent of all namespaces exists"),
     ("web.shpo.svc.cluster.local", "A", "NXDOMAIN", "there is no Namespace shpo"),
     ("shop.svc.cluster.local", "A", "NOERROR", "the Namespace shop exists"),
-    ("nothing.cluster.local", "A", "NXDOMAIN", "svc, pod, dns and dns-version"),
+    ("nothing.cluster.local", "A", "NXDOMAIN", "only svc, pod, dns and dns-version exist below"),
     ("db-2.db.shop.svc.cluster.local", "A", "NXDOMAIN", "it has: db-0, db-1"),
     ("db.shop.svc.cluster.local", "A", "NOERROR", "10.244.3.13 is not ready"),
     ("a.b.c.d.10.in-addr.arpa", "PTR", "REFUSED", "not the full reverse name"),
@@ -167,7 +167,7 @@ CASES = [
     ("web.shop.svc.cluster.local", "TYPE64", "NOERROR", "has A, AAAA, SRV only"),
     ("cluster.local", "ANY", "NOERROR", "RFC 8482"),
     ("cluster.local", "A", "NOERROR", "the name exists (zones/cluster.local) without any data"),
-    ("cluster.local", "SOA", "NOERROR", "why: the DNS server makes the SOA itself"),
+    ("cluster.local", "SOA", "NOERROR", "why: the DNS server generates the SOA"),
     ("cluster.local", "NS", "NOERROR", "why: no NS record without --dns-server-ip"),
     ("vm", "NS", "NOERROR", "why: no NS record without --name-server-ip"),
     ("dtk.io", "NS", "NOERROR", "why: no NS record in zones of this kind"),
@@ -198,7 +198,7 @@ ONLY: list[tuple[str, dict[str, Any], str]] = [
     (
         "cluster.local NS",
         {"dns_server_ip": ("10.0.0.10",)},
-        "it comes from the addresses of ns.dns.cluster.local",
+        "it is made from the addresses of ns.dns.cluster.local",
     ),
     ("db.shop A", {"no_cluster_zone": True}, "db.shop is not in vm or dtk.io, nor a reverse name"),
     (f"{LONG} A", {}, f"{LONG} is not in cluster.local or vm or dtk.io, nor a reverse name"),
@@ -290,7 +290,7 @@ def test_the_answer_comes_from_the_keys_in_etcd(shop: Shop, value: bytes) -> Non
     assert WEB not in str(found.answers)
     assert found.reasons[-1] == (
         f"etcd does not match the cluster here, which would give NOERROR; 10.20.96.10.in-addr.arpa. 30 IN PTR"
-        f" {WEB}.: is kube2etcd running, or a plan held? see kube2etcd resync --dry-run"
+        f" {WEB}.: is kube2etcd running, or are deletions held? see kube2etcd resync --dry-run"
     )
 
 
@@ -338,7 +338,7 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
         (WEB, "A", reply("10.96.20.10", ttl=3), True, []),
         (WEB.upper(), "A", reply("10.96.20.10"), True, []),
         (WEB, "A", reply("10.96.20.9"), True, ["it lacks", "it has", "an answer cached for up to 30 s"]),
-        (WEB, "A", NXDOMAIN, False, ["where etcd's keys give NOERROR", "it lacks", "a cached answer"]),
+        (WEB, "A", NXDOMAIN, False, ["but etcd's keys give NOERROR", "it lacks", "a cached answer"]),
         (WEB, "A", Reply("REFUSED"), False, ["no server block for it"]),
         (WEB, "A", Reply("SERVFAIL"), False, ["it cannot read its etcd"]),
         (WEB, "A", Reply("", trouble="no answer from 192.0.2.53:53"), None, ["no answer from"]),
@@ -352,7 +352,7 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
 def test_how_a_server_differs_from_the_keys(
     shop: Shop, name: str, rtype: str, answered: Reply, resolves: bool | None, differences: list[str]
 ) -> None:
-    found = shop.explain(name, rtype).beside(SERVER, answered)
+    found = shop.explain(name, rtype).with_server(SERVER, answered)
     assert found.server is not None
     assert found.resolves is resolves
     said = "NODATA" if answered.rcode == "NOERROR" and not answered.data else answered.rcode
@@ -366,7 +366,7 @@ def test_how_a_server_differs_from_the_keys(
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     found = Explanation("a.", "TXT", "NOERROR", ("a. 30 IN TXT \x1b[2J",), (), ("\x07",), ("\r",))
-    found = found.beside(SERVER, Reply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
+    found = found.with_server(SERVER, Reply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
     assert all(line.isprintable() for line in str(found).splitlines())
 
 
@@ -407,5 +407,5 @@ def test_a_type_is_known_by_name_and_number(text: str, rtype: str) -> None:
 
 @pytest.mark.parametrize("text", ["B", "TYPE65536", "TYPE0", ""])
 def test_invalid_types_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no type; write one such as A"):
+    with pytest.raises(ValueError, match="is not a record type; write one such as A"):
         question_type(text)

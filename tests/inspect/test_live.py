@@ -135,11 +135,11 @@ def wait_for_lists(bridge: World) -> None:
 
 
 def lose_etcd(bridge: World) -> None:
-    bridge.loop.target.trouble = "no connection"
+    bridge.loop.target.trouble = "etcd is away"
 
 
 def stand_by(bridge: World) -> None:
-    bridge.loop.target.other_leader = "dns-2 writes"
+    bridge.loop.target.other_leader = "standing by: dns-2 writes to etcd"
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_the_state_of_a_record(
 @pytest.mark.parametrize(
     ("happen", "reason"),
     [
-        (hold, "a plan is held: "),
-        (refuse, "etcd refuses to write the name: "),
+        (hold, "deletions are held: "),
+        (refuse, "etcd refuses this name's key: "),
         (dispute, "another writer with our owner ID keeps undoing our changes to this name"),
-        (miss, "a change to this name is not written yet"),
+        (miss, "a change to this name has not been written yet"),
         (stop_following, "services have not been watched since 2"),
         (wait_for_lists, "pods are not listed yet; nothing is published until then"),
-        (lose_etcd, "etcd is in trouble: no connection"),
-        (stand_by, "this bridge stands by: dns-2 writes"),
+        (lose_etcd, "etcd is away"),
+        (stand_by, "standing by: dns-2 writes to etcd"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -187,7 +187,7 @@ def test_what_only_the_bridge_knows(bridge: World, happen: Callable[[World], Non
 def test_another_writers_key_is_no_change_that_is_due(bridge: World, whose: str) -> None:
     getattr(bridge.loop.target, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
-    assert not [one for one in explained(bridge).reasons if "not written yet" in one]
+    assert not [one for one in explained(bridge).reasons if "has not been written" in one]
 
 
 def test_a_question_blocks_the_loop_for_a_few_objects_at_a_time(
@@ -225,7 +225,7 @@ def test_a_bridge_explains_as_the_command_does(bridge: World) -> None:
         f"  {NAME}. 30 IN A 10.0.0.1",
         "why: A 10.0.0.1 comes from services/shop/web (ClusterIP)",
     ]
-    with pytest.raises(ValueError, match="is no type"):
+    with pytest.raises(ValueError, match="is not a record type"):
         explained(bridge, "B")
 
 

@@ -158,7 +158,7 @@ def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         (["a..b"], "'a..b' is not a DNS name"),
-        (["a.b", "NONSENSE"], "is no type"),
+        (["a.b", "NONSENSE"], "is not a record type"),
         (["a.b", "--timeout", "soon"], "--timeout is 'soon'; write seconds"),
         (["a.b", "--server", "h:x"], "h:x"),
         (["a.b", "--server", ""], "--server "),

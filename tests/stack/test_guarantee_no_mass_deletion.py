@@ -141,7 +141,7 @@ def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     assert "held" in bridge.readyz()
     explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
     assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
-    assert "why: a plan is held: " in explained.stdout
+    assert "why: deletions are held: " in explained.stdout
     assert "why: services have not been watched since 2" in explained.stdout
     assert etcd.dump("/skydns") == before
     proxy.mend()
