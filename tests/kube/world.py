@@ -1,7 +1,6 @@
 """A scripted API server without sockets, a fake clock, and the Reflector between them.
 
-Nothing here sleeps and nothing runs in a second thread: the server plays a script, and what "another
-thread" does is a callable in that script.  The bodies are those of the true protocol.
+Nothing here sleeps or starts a thread: what another thread would do is a function in the script.
 """
 
 from __future__ import annotations
@@ -18,92 +17,96 @@ from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.objects import KINDS, Changed, Failing, Healthy, Kind, KindEvent, Listed, Rejected
 from kube2etcd.kube.reflector import Reflector
-from tests.sync import loop
+from tests.sync.loop import Clock
 
 SERVICES = KINDS["services"]
 VMIS = KINDS["virtualmachineinstances"]
 
-Step: TypeAlias = "bytes | Exception | Callable[[], object]"
+LIVED = 400.0
+"""Seconds of a watch that the server ends as requested."""
+
+Step: TypeAlias = "bytes | Exception | float | Callable[[World], object]"
+"""Part of a response; a failure; seconds that pass; or what another thread does meanwhile."""
+
+Request: TypeAlias = "tuple[str, tuple[Step, ...]]"
 
 
-class Clock(loop.Clock):
-    def passes(self, seconds: float) -> Callable[[], None]:
-        def step() -> None:
-            self.now += seconds
-
-        return step
+def lists(*steps: Step) -> Request:
+    return "list", steps
 
 
-class Sink:
-    """Writes down what it is told, in order."""
+def watches(*steps: Step) -> Request:
+    return "watch", steps
 
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-        self.rejected: list[Rejected] = []
-        self.errors: list[ApiError | None] = []
-        self.since: list[float] = []
-        self.absent: set[bool] = set()
 
-    def deliver(self, event: KindEvent) -> None:
-        match event:
-            case Listed():
-                self.told.append(("replace", [one.metadata.name for one in event.objects]))
-                self.rejected += event.rejected
-            case Changed():
-                self.told.append((event.event.type, event.event.name))
-                self.rejected += filter(None, [event.event.rejected])
-            case Failing():
-                self.told.append("failing")
-                self.errors.append(event.error)
-                self.since.append(event.since)
-                self.absent.add(event.absent)
-            case Healthy():
-                self.told.append("healthy")
+def relist(world: World) -> None:
+    world.reflector.relist("resync")
 
-    @property
-    def lists(self) -> list[Any]:
-        return [t for t in self.told if t[0] == "replace"]
+
+def relist_unnoticed(world: World) -> None:
+    """The transport delivers what it had read before the abort."""
+    relist(world)
+    world.deaf = True
+
+
+def stop(world: World) -> None:
+    world.reflector.stop()
 
 
 class World(ApiConnection):
-    """A scripted API server, a clock, and the Reflector that talks to it."""
+    """Plays a script to the Reflector, then stops it; after a list, one good watch needs no script."""
 
-    def __init__(self, kind: Kind = SERVICES) -> None:
-        self.kind = kind
+    def __init__(
+        self,
+        *script: Request,
+        kind: Kind = SERVICES,
+        on_pause: Callable[[World], object] = lambda world: None,
+    ) -> None:
         self.clock = Clock()
-        self.sink = Sink()
-        self.script: deque[tuple[str, list[Step]]] = deque()
+        self.events: list[str] = []
+        self.rejected: list[Rejected] = []
+        self.failures: list[Failing] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.waits: list[float] = []
-        self.on_wait: deque[Callable[[], object]] = deque()
         self.read_timeouts: list[float] = []
         self.deaf = False
-        """Whether the transport does not notice that a request was called off."""
+        self._script, self._on_pause, self._last = deque(script), on_pause, ""
         self.reflector = Reflector(
             kind,
             self,
-            lambda event: self.sink.deliver(event),
+            lambda event: self.deliver(event),
             clock=self.clock.monotonic,
             wait=self._wait,
             rng=random.Random(7),
         )
 
-    # what a test says
-
-    def lists(self, *steps: Step) -> World:
-        self.script.append(("list", list(steps)))
-        return self
-
-    def watches(self, *steps: Step) -> World:
-        self.script.append(("watch", list(steps)))
-        return self
-
     def run(self) -> World:
         self.reflector.run()
-        assert not self.script, f"not asked for: {self.script}"
+        assert not self._script, f"not requested: {self._script}"
         return self
 
-    # what the Reflector does
+    @property
+    def story(self) -> str:
+        """Every delivery, and every watch with the resourceVersion that it started from."""
+        return ", ".join(self.events)
+
+    @property
+    def errors(self) -> list[ApiError | None]:
+        return [one.error for one in self.failures]
+
+    def deliver(self, event: KindEvent) -> None:
+        match event:
+            case Listed():
+                self.events.append(" ".join(["list", *(one.metadata.name for one in event.objects)]))
+                self.rejected += event.rejected
+            case Changed():
+                self.events.append(f"{event.event.type} {event.event.name}")
+                self.rejected += filter(None, [event.event.rejected])
+            case Failing():
+                self.events.append("absent" if event.absent else "failing")
+                self.failures.append(event)
+            case Healthy():
+                self.events.append("healthy")
 
     def get(
         self,
@@ -114,17 +117,9 @@ class World(ApiConnection):
         abort: Abort | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
-        self.path = path
-        self.asked.append(("list", dict(params)))
-        body = b""
-        for step in self._next("list"):
-            if isinstance(step, Exception):
-                raise step
-            if callable(step):
-                step()
-            else:
-                body += step
-        return body
+        assert "resourceVersion" not in params, "the list could come from a stale cache"
+        self.asked.append((path, dict(params)))
+        return b"".join(self._play(self._next("list"), None))
 
     @contextlib.contextmanager
     def stream(
@@ -136,46 +131,46 @@ class World(ApiConnection):
         read_timeout: float,
         abort: Abort | None = None,
     ) -> Iterator[Iterator[bytes]]:
-        self.asked.append(("watch", dict(params)))
+        self.asked.append((path, dict(params)))
         self.read_timeouts.append(read_timeout)
         steps = self._next("watch")
+        self.events.append(f"watch {params['resourceVersion']}")
         if steps and isinstance(steps[0], Exception):
             raise steps[0]
-        yield self._lines(steps, abort)
+        yield self._play(steps, abort)
 
-    def _lines(self, steps: list[Step], abort: Abort | None) -> Iterator[bytes]:
+    def _play(self, steps: tuple[Step, ...], abort: Abort | None) -> Iterator[bytes]:
         for step in steps:
             if isinstance(step, Exception):
                 raise step
-            if callable(step):
-                step()
+            if isinstance(step, bytes):
+                yield step
+            elif isinstance(step, float):
+                self.clock.now += step
+            else:
+                step(self)
                 if abort is not None and abort.triggered and not self.deaf:
                     raise ApiUnavailable("the request was aborted")
-            else:
-                yield step
 
-    def _next(self, verb: str) -> list[Step]:
-        if not self.script:
-            self.reflector.stop()
-            raise ApiUnavailable("the script is over")
-        expected, steps = self.script.popleft()
-        assert verb == expected, f"the script says {expected}, the reflector asked for {verb}"
-        return steps
+    def _next(self, verb: str) -> tuple[Step, ...]:
+        last, self._last = self._last, verb
+        if self._script:
+            expected, steps = self._script.popleft()
+            assert verb == expected, f"the script says {expected}, the reflector requested {verb}"
+            return steps
+        if (last, verb) == ("list", "watch"):
+            return (LIVED,)
+        self.reflector.stop()
+        raise ApiUnavailable("the script is over")
 
     def _wait(self, until: threading.Event, seconds: float) -> None:
         self.waits.append(seconds)
-        if self.on_wait:
-            self.on_wait.popleft()()
+        self._on_pause(self)
         self.clock.now += seconds / 2 if until.is_set() else seconds
 
-    # shorthands
 
-    @property
-    def lived(self) -> Callable[[], None]:
-        return self.clock.passes(400)
-
-    def versions(self) -> list[str | None]:
-        return [params.get("resourceVersion") for verb, params in self.asked if verb == "watch"]
+def play(*script: Request, **how: Any) -> World:
+    return World(*script, **how).run()
 
 
 def obj(name: str, version: str = "1", **more: Any) -> dict[str, Any]:
@@ -183,13 +178,14 @@ def obj(name: str, version: str = "1", **more: Any) -> dict[str, Any]:
     return {"metadata": meta, **more}
 
 
-def page(*names: str, version: str = "10", token: str = "", kind: str = "Service") -> bytes:
+def page(*names: str | dict[str, Any], version: str = "10", token: str = "", kind: str = "Service") -> bytes:
     meta = {"resourceVersion": version, **({"continue": token} if token else {})}
-    return json.dumps({"kind": f"{kind}List", "metadata": meta, "items": [obj(n) for n in names]}).encode()
+    items = [obj(one) if isinstance(one, str) else one for one in names]
+    return json.dumps({"kind": f"{kind}List", "metadata": meta, "items": items}).encode()
 
 
-def event(type_: str, name: str, version: str) -> bytes:
-    return json.dumps({"type": type_, "object": {"kind": "Service", **obj(name, version)}}).encode()
+def event(type_: str, name: str, version: str, **more: Any) -> bytes:
+    return json.dumps({"type": type_, "object": {"kind": "Service", **obj(name, version, **more)}}).encode()
 
 
 def bookmark(version: str) -> bytes:
