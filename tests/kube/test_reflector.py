@@ -118,6 +118,11 @@ STORIES: list[tuple[str, Sequence[Request], str]] = [
         "list, watch 10, healthy, failing, watch 10, healthy",
     ),
     (
+        "a line of another very short one does not",
+        [*SHORT, watches(bookmark("11"))],
+        "list, watch 10, healthy, failing, watch 10, failing",
+    ),
+    (
         "without any line (some kinds have no bookmarks), the next watch does",
         [*SHORT, watches(INACTIVITY_TIMEOUT), watches(LIVED)],
         "list, watch 10, healthy, failing, watch 10, watch 10, healthy",

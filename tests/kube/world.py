@@ -149,8 +149,10 @@ class World(ApiConnection):
                 self.clock.now += step
             else:
                 step(self)
-                if abort is not None and abort.triggered and not self.deaf:
-                    raise ApiUnavailable("the request was aborted")
+                if abort is not None:
+                    assert abort.triggered
+                    if not self.deaf:
+                        raise ApiUnavailable("the request was aborted")
 
     def _next(self, verb: str) -> tuple[Step, ...]:
         last, self._last = self._last, verb

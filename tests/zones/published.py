@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kube2etcd.kube.objects import ApiObject, Metadata, Service
 from kube2etcd.kube.store import Unit
 from kube2etcd.zones.base import Published, Zone
+from skydns_compat.records import Record
 from tests.objects import KIND_OF, stored
 
 
@@ -18,5 +21,9 @@ def publish(zone: Zone, one: ApiObject, *others: ApiObject) -> Published:
     return zone.publish(unit, stored(one, *others))
 
 
-def lines(published: Published) -> list[str]:
-    return [str(record) for record in published.records]
+def text(records: Iterable[Record], *suffixes: str) -> str:
+    """The records in one line, without these ends of names, class IN and a TTL of 5 s."""
+    found = ", ".join(str(record) for record in records).replace(" 5 IN ", " ").replace(" IN ", " ")
+    for suffix in suffixes:
+        found = found.replace(suffix, "")
+    return found
