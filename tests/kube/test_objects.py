@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
-from kube2etcd.external import Endpoint as ExternalEndpoint
+from kube2etcd import external
 from kube2etcd.kube.codec import decode_list
 from kube2etcd.kube.objects import (
     KINDS,
@@ -31,155 +32,108 @@ from kube2etcd.kube.objects import (
 from kube2etcd.kube.wire import SERVICE_NAME_LABEL
 from tests.kube.bodies import META, body, read_one
 
-X = Metadata("demo", "x")
+X, BARE = Metadata("demo", "x"), Metadata("", "x")
 
-FULL: list[tuple[str, dict[str, Any], ApiObject]] = [
-    (
-        "services",
-        {
-            "metadata": {
-                **META,
-                "uid": "u1",
-                "resourceVersion": "42",
-                "creationTimestamp": "2026-01-02T03:04:05Z",
-                "labels": {"app": "web"},
-                "annotations": {TENANT_CLUSTER_IP: "10.9.9.9", "big": "x" * 1000},
-                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
-                "ownerReferences": [{"name": "owner"}],
-            },
-            "spec": {
-                "type": "LoadBalancer",
-                "clusterIP": "10.0.0.1",
-                "clusterIPs": ["10.0.0.1", "fd00:10::1"],
-                "externalName": "",
-                "externalIPs": ["192.0.2.1"],
-                "publishNotReadyAddresses": True,
-                "selector": {"app": "web"},
-                "ports": [
-                    {"name": "http", "protocol": "TCP", "port": 80, "targetPort": "web", "nodePort": 3}
-                ],
-            },
-            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"hostname": "lb.example"}]}},
-        },
-        Service(
-            Metadata("demo", "x", "2026-01-02T03:04:05Z", {"app": "web"}, {TENANT_CLUSTER_IP: "10.9.9.9"}),
-            "LoadBalancer",
-            "10.0.0.1",
-            ("10.0.0.1", "fd00:10::1"),
-            "",
-            ("192.0.2.1",),
-            (Port("http", "TCP", 80),),
-            (Ingress("192.0.2.9", ""), Ingress("", "lb.example")),
-        ),
+YAML = f"""
+services:
+  metadata:
+    namespace: demo
+    name: x
+    uid: u1
+    resourceVersion: "42"
+    creationTimestamp: "2026-01-02T03:04:05Z"
+    labels: {{app: web}}
+    annotations: {{{TENANT_CLUSTER_IP}: 10.9.9.9, big: {"x" * 1000}}}
+    managedFields: [{{manager: kubectl, fieldsV1: {{"f:spec": {{}}}}}}]
+    ownerReferences: [{{name: owner}}]
+  spec:
+    type: LoadBalancer
+    clusterIP: 10.0.0.1
+    clusterIPs: [10.0.0.1, "fd00:10::1"]
+    externalName: ""
+    externalIPs: [192.0.2.1]
+    publishNotReadyAddresses: true
+    selector: {{app: web}}
+    ports: [{{name: http, protocol: TCP, port: 80, targetPort: web, nodePort: 3}}]
+  status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.9}}, {{hostname: lb.example}}]}}}}
+endpointslices:
+  metadata: {{namespace: demo, name: x, labels: {{{SERVICE_NAME_LABEL}: web, other: dropped}}}}
+  addressType: IPv4
+  ports: [{{name: http, protocol: UDP, port: 8080}}, {{name: "", port: null}}]
+  endpoints:
+  - addresses: [10.1.0.1]
+    conditions: {{ready: true, serving: true, terminating: false}}
+    hostname: web-0
+    nodeName: n1
+    targetRef: {{kind: Pod, name: web-0, namespace: demo}}
+  - {{addresses: [10.1.0.2], conditions: {{}}}}
+namespaces: {{metadata: {{name: x, labels: {{team: a}}}}, status: {{phase: Active}}}}
+pods:
+  metadata: {{namespace: demo, name: x, labels: {{app: dropped}}, deletionTimestamp: "2026-01-01T00:00:00Z"}}
+  spec: {{hostNetwork: true, containers: [{{}}]}}
+  status: {{phase: Running, podIP: 10.2.0.1, podIPs: [{{ip: 10.2.0.1}}, {{ip: "fd::1"}}]}}
+virtualmachineinstances:
+  metadata: {{namespace: demo, name: x}}
+  spec:
+    networks:
+    - {{name: sec1, multus: {{networkName: n}}}}
+    - {{name: main, pod: {{}}}}
+    - {{name: other, multus: {{default: true}}}}
+  status:
+    phase: Running
+    interfaces:
+    - {{name: main, ipAddress: 10.244.0.5, ipAddresses: [10.244.0.5]}}
+    - name: sec1
+      ipAddress: 192.0.2.5
+      ipAddresses: [192.0.2.5, "2001:db8::5"]
+      infoSource: domain, guest-agent
+      mac: "02:00:00:00:00:01"
+      queueCount: 1
+    - {{interfaceName: docker0, ipAddress: 172.17.0.1}}
+dnsendpoints:
+  metadata: {{namespace: demo, name: x, generation: 3}}
+  spec:
+    endpoints:
+    - dnsName: a.dtk.io
+      recordType: A
+      targets: [10.0.0.1]
+      recordTTL: 60
+      setIdentifier: one
+      labels: {{owner: me}}
+  status: {{observedGeneration: 3}}
+"""
+ITEMS: dict[str, dict[str, Any]] = yaml.safe_load(YAML)
+READ: dict[str, ApiObject] = {
+    "services": Service(
+        Metadata("demo", "x", "2026-01-02T03:04:05Z", {"app": "web"}, {TENANT_CLUSTER_IP: "10.9.9.9"}),
+        "LoadBalancer",
+        "10.0.0.1",
+        ("10.0.0.1", "fd00:10::1"),
+        "",
+        ("192.0.2.1",),
+        (Port("http", "TCP", 80),),
+        (Ingress("192.0.2.9", ""), Ingress("", "lb.example")),
     ),
-    (
-        "endpointslices",
-        {
-            "metadata": {**META, "labels": {SERVICE_NAME_LABEL: "web", "other": "dropped"}},
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "protocol": "UDP", "port": 8080}, {"name": "", "port": None}],
-            "endpoints": [
-                {
-                    "addresses": ["10.1.0.1"],
-                    "conditions": {"ready": True, "serving": True, "terminating": False},
-                    "hostname": "web-0",
-                    "nodeName": "n1",
-                    "targetRef": {"kind": "Pod", "name": "web-0", "namespace": "demo"},
-                },
-                {"addresses": ["10.1.0.2"], "conditions": {}},
-            ],
-        },
-        EndpointSlice(
-            X,
-            "web",
-            "IPv4",
-            (EndpointPort("http", "UDP", 8080), EndpointPort("", "TCP", None)),
-            (Endpoint(("10.1.0.1",), True, "web-0"), Endpoint(("10.1.0.2",))),
-        ),
+    "endpointslices": EndpointSlice(
+        X,
+        "web",
+        "IPv4",
+        (EndpointPort("http", "UDP", 8080), EndpointPort("", "TCP", None)),
+        (Endpoint(("10.1.0.1",), True, "web-0"), Endpoint(("10.1.0.2",))),
     ),
-    (
-        "namespaces",
-        {"metadata": {"name": "x", "labels": {"team": "a"}}, "status": {"phase": "Active"}},
-        Namespace(Metadata("", "x", labels={"team": "a"})),
+    "namespaces": Namespace(Metadata("", "x", labels={"team": "a"})),
+    "pods": Pod(X, "10.2.0.1", ("10.2.0.1", "fd::1"), "Running"),
+    "virtualmachineinstances": VirtualMachineInstance(X, (Interface("sec1", ("192.0.2.5", "2001:db8::5")),)),
+    "dnsendpoints": DnsEndpoint(
+        X, (external.Endpoint("a.dtk.io", ("10.0.0.1",), "A", "one", 60, {"owner": "me"}),)
     ),
-    (
-        "pods",
-        {
-            "metadata": {**META, "labels": {"app": "dropped"}, "deletionTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"hostNetwork": True, "containers": [{}]},
-            "status": {
-                "phase": "Running",
-                "podIP": "10.2.0.1",
-                "podIPs": [{"ip": "10.2.0.1"}, {"ip": "fd::1"}],
-            },
-        },
-        Pod(X, "10.2.0.1", ("10.2.0.1", "fd::1"), "Running"),
-    ),
-    (
-        "virtualmachineinstances",
-        {
-            "metadata": META,
-            "spec": {
-                "networks": [
-                    {"name": "sec1", "multus": {"networkName": "n"}},
-                    {"name": "main", "pod": {}},
-                    {"name": "other", "multus": {"default": True}},
-                ]
-            },
-            "status": {
-                "phase": "Running",
-                "interfaces": [
-                    {"name": "main", "ipAddress": "10.244.0.5", "ipAddresses": ["10.244.0.5"]},
-                    {
-                        "name": "sec1",
-                        "ipAddress": "192.0.2.5",
-                        "ipAddresses": ["192.0.2.5", "2001:db8::5"],
-                        "infoSource": "domain, guest-agent",
-                        "mac": "02:00:00:00:00:01",
-                        "queueCount": 1,
-                    },
-                    {"interfaceName": "docker0", "ipAddress": "172.17.0.1"},
-                ],
-            },
-        },
-        VirtualMachineInstance(
-            X,
-            (Interface("sec1", ("192.0.2.5", "2001:db8::5")),),
-        ),
-    ),
-    (
-        "dnsendpoints",
-        {
-            "metadata": {**META, "generation": 3},
-            "spec": {
-                "endpoints": [
-                    {
-                        "dnsName": "a.dtk.io",
-                        "recordType": "A",
-                        "targets": ["10.0.0.1"],
-                        "recordTTL": 60,
-                        "setIdentifier": "one",
-                        "labels": {"owner": "me"},
-                    }
-                ]
-            },
-            "status": {"observedGeneration": 3},
-        },
-        DnsEndpoint(
-            X,
-            (
-                ExternalEndpoint(
-                    "a.dtk.io", ("10.0.0.1",), "A", set_identifier="one", ttl=60, labels={"owner": "me"}
-                ),
-            ),
-        ),
-    ),
-]
+}
+every_kind = pytest.mark.parametrize("kind", ITEMS)
 
 
-@pytest.mark.parametrize(("kind", "item", "expected"), FULL, ids=[kind for kind, _, _ in FULL])
-def test_every_field_that_matters_is_read(kind: str, item: dict[str, Any], expected: ApiObject) -> None:
-    assert read_one(kind, item) == expected
+@every_kind
+def test_every_field_that_matters_is_read(kind: str) -> None:
+    assert read_one(kind, ITEMS[kind]) == READ[kind]
 
 
 def fields(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -193,8 +147,9 @@ def fields(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from fields(one, (*place, number))
 
 
-@pytest.mark.parametrize(("kind", "item"), [one[:2] for one in FULL], ids=[kind for kind, _, _ in FULL])
-def test_a_field_that_is_null_is_absent(kind: str, item: dict[str, Any]) -> None:
+@every_kind
+def test_a_field_that_is_null_is_absent(kind: str) -> None:
+    item = ITEMS[kind]
     for *above, key in fields(item):
         null, absent = copy.deepcopy(item), copy.deepcopy(item)
         functools.reduce(lambda value, step: value[step], above, null)[key] = None
@@ -204,48 +159,34 @@ def test_a_field_that_is_null_is_absent(kind: str, item: dict[str, Any]) -> None
             assert read[0] == read[1], (above, key)
 
 
-@pytest.mark.parametrize(("kind", "full"), [one[::2] for one in FULL], ids=[kind for kind, _, _ in FULL])
-def test_an_object_may_have_nothing_but_its_name(kind: str, full: ApiObject) -> None:
-    assert read_one(kind, {"metadata": {"name": "x"}}) == type(full)(Metadata("", "x"))
+@every_kind
+def test_an_object_may_have_nothing_but_its_name(kind: str) -> None:
+    assert read_one(kind, {"metadata": {"name": "x"}}) == type(READ[kind])(Metadata("", "x"))
+
+
+NAMELESS = "spec: {networks: [{pod: {vmNetworkCIDR: 10.0.0.0/24}}]}"
+TWO = "status: {interfaces: [{name: a, ipAddress: 10.0.0.1, ipAddresses: ['fd00::1']}, {name: b}]}"
 
 
 @pytest.mark.parametrize(
     ("kind", "item", "expected"),
     [
+        ("services", "metadata: {name: x, labels: {a: null}}", Service(Metadata("", "x", "", {"a": ""}))),
+        ("endpointslices", "{metadata: {name: x}, endpoints: null, ports: null}", EndpointSlice(BARE)),
         (
-            "services",
-            {"metadata": {**META, "labels": {"a": None}}},
-            Service(Metadata("demo", "x", "", {"a": ""})),
-        ),
-        (
-            "endpointslices",
-            {"metadata": META, "endpoints": None, "ports": None},
-            EndpointSlice(X),
+            "virtualmachineinstances",
+            f"metadata: {{name: x}}\nspec: {{networks: [{{name: a, multus: {{default: true}}}}]}}\n{TWO}",
+            VirtualMachineInstance(BARE, (Interface("b"),)),
         ),
         (
             "virtualmachineinstances",
-            {
-                "metadata": META,
-                "spec": {"networks": [{"name": "a", "multus": {"default": True}}]},
-                "status": {"interfaces": [{"name": "a", "ipAddress": "10.0.0.1"}, {"name": "b"}]},
-            },
-            VirtualMachineInstance(X, (Interface("b"),)),
-        ),
-        (
-            "virtualmachineinstances",
-            {
-                "metadata": META,
-                "spec": {"networks": [{"pod": {"vmNetworkCIDR": "10.0.0.0/24"}}]},
-                "status": {
-                    "interfaces": [{"name": "a", "ipAddress": "10.0.0.1", "ipAddresses": ["fd00::1"]}]
-                },
-            },
-            VirtualMachineInstance(X, (Interface("a", ("10.0.0.1", "fd00::1")),)),
+            f"metadata: {{name: x}}\n{NAMELESS}\n{TWO}",
+            VirtualMachineInstance(BARE, (Interface("a", ("10.0.0.1", "fd00::1")), Interface("b"))),
         ),
         (
             "services",
-            {"metadata": META, "spec": {"type": "", "ports": [{"port": 53, "protocol": ""}]}},
-            Service(X, ports=(Port("", "TCP", 53),)),
+            "{metadata: {name: x}, spec: {type: '', ports: [{port: 53, protocol: ''}]}}",
+            Service(BARE, ports=(Port("", "TCP", 53),)),
         ),
     ],
     ids=[
@@ -256,8 +197,8 @@ def test_an_object_may_have_nothing_but_its_name(kind: str, full: ApiObject) -> 
         "an empty text has the default",
     ],
 )
-def test_odd_fields(kind: str, item: dict[str, Any], expected: ApiObject) -> None:
-    assert read_one(kind, item) == expected
+def test_odd_fields(kind: str, item: str, expected: ApiObject) -> None:
+    assert read_one(kind, yaml.safe_load(item)) == expected
 
 
 @pytest.mark.parametrize(
