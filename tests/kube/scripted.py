@@ -34,6 +34,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with self.server.lock:
             self.server.seen.append((self.path, dict(self.headers)))
+            self.server.ports.add(self.client_address[1])
             answers = self.server.answers
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
         answer(self)
@@ -60,6 +61,8 @@ class Scripted(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.answers: list[Answer] = [whole(b"{}")]
         self.seen: list[tuple[str, dict[str, str]]] = []
+        self.ports: set[int] = set()
+        """Those of the clients' connections."""
         self.released = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
@@ -123,7 +126,8 @@ def chunks(*parts: bytes | None, end: bool = True, **headers: str) -> Answer:
                 handler.chunk(part)
         if end:
             handler.wfile.write(b"0\r\n\r\n")
-        handler.close_connection = True
+        else:
+            handler.close_connection = True
 
     return answer
 
