@@ -1,10 +1,10 @@
 #!/bin/sh
-# Certificates for the shared etcd: an authority, one certificate for the members and one for their clients.
+# Certificates for the shared etcd: a CA, one certificate for the members and one for their clients.
 #
 #   ./certificates.sh DIRECTORY ETCD_0 ETCD_1 ETCD_2
 #
-# Writes etcd/ and client/ below DIRECTORY, each with ca.crt, tls.crt and tls.key, good for DAYS (3650 if not set), and
-# keeps the authority's key as ca.key: store that away.  Changes no cluster.
+# Writes etcd/ and client/ below DIRECTORY, each with ca.crt, tls.crt and tls.key, valid for DAYS (default 3650), and the
+# CA's key as ca.key: keep that in a safe place.  Changes no cluster.
 set -eu
 
 if [ $# -ne 4 ]; then

@@ -7,18 +7,18 @@
 {{ .Values.serviceAccount.name | default (ternary "kube2etcd" (include "name" .) (eq (include "name" .) "kube-dns")) }}
 {{- end }}
 
-{{/* Whether this server is for clients outside of the cluster alone. */}}
+{{/* Whether this server is only for clients outside the cluster. */}}
 {{- define "outside" -}}
 {{ if not .Values.clusterDNS.enabled }}yes{{ end }}
 {{- end }}
 
-{{/* What tells the pods of a component from all others. */}}
+{{/* The selector of a component's pods. */}}
 {{- define "selector" -}}
 app.kubernetes.io/name: {{ .component }}
 app.kubernetes.io/instance: {{ include "name" .root }}
 {{- end }}
 
-{{/* The selector of the DNS pods; Services and NodeLocal DNSCache choose the cluster's DNS by k8s-app. */}}
+{{/* The selector of the DNS pods; Services and NodeLocal DNSCache select the cluster's DNS by k8s-app. */}}
 {{- define "dnsSelector" -}}
 {{- if not (include "outside" .) }}k8s-app: kube-dns
 {{ end }}
@@ -33,12 +33,12 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* An address within a URL. */}}
+{{/* An address in a URL. */}}
 {{- define "host" -}}
 {{ if contains ":" . }}[{{ . }}]{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* Settings that have no effect in these pods or break them, by the reason why. */}}
+{{/* Settings that have no effect in these pods or break them, by reason. */}}
 {{- define "fixed" -}}
 "the probes and the Service ask port 8081": [listen]
 "the page is on the pod's loopback, port 8082, where `kubectl port-forward` reaches it": [listen_page]
@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 "the webhook runs in a pod of its own, by externalDNS.enabled": [webhook.inside, webhook.port, webhook.bind, webhook.allow, webhook.state_objects, webhook.hosts_file, webhook.state_prefix, webhook.state_file]
 {{- end }}
 
-{{/* kube2etcd's settings file: what the values make, under what is given. */}}
+{{/* kube2etcd's settings file: the given settings override those made from the values. */}}
 {{- define "settings" -}}
 {{- range $reason, $paths := include "fixed" . | fromYaml }}
 {{- range $path := $paths }}
@@ -82,7 +82,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $_ := set $made "leader_elect" true }}
 {{- end }}
 {{- if include "outside" . }}
-{{- /* The port that the Service leads to; every other name is refused: this is no resolver for the world. */}}
+{{- /* The target port of the Service; every other name is refused: this is no open resolver. */}}
 {{- $_ := set $made "corefile" (dict "dns_listen" ":5353" "upstream" "none") }}
 {{- end }}
 {{- mergeOverwrite $made (deepCopy .Values.settings) | toYaml }}
@@ -110,9 +110,9 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* What all pods have in common. */}}
 {{- define "pod" -}}
-# The token goes to the containers that need it, as a volume.
+# Only the containers that need the token get it, as a volume.
 automountServiceAccountToken: false
-# A Service called etcd or prometheus would put variables into the environment that these programs read.
+# A Service named etcd or prometheus would set environment variables that these programs read.
 enableServiceLinks: false
 # The node's resolvers: CoreDNS forwards other names there.
 dnsPolicy: Default
