@@ -99,18 +99,16 @@ def _reads(
         @functools.wraps(parse)
         def read(value: Any) -> _T:
             scalar = isinstance(value, bool | int | float)
-            if isinstance(value, str) or (scalar and scalars):
-                try:
-                    return parse((str(value).lower() if isinstance(value, bool) else str(value)).strip())
-                except Fault:
-                    raise
-                except ValueError as error:
-                    if not hint:
-                        raise Fault(f"cannot be used: {error}") from None
-            elif not (scalars and hint):
-                quotes = " in quotes" if scalar and not scalars else ""
-                raise Fault(f"is {called(value)}; write text{quotes}")
-            raise Fault(f"is {called(value)}; {hint}")
+            if not isinstance(value, str) and not (scalar and scalars):
+                text = "write text in quotes" if scalar else "write text"
+                raise Fault(f"is {called(value)}; {hint if scalars and hint else text}")
+            try:
+                return parse((str(value).lower() if isinstance(value, bool) else str(value)).strip())
+            except Fault:
+                raise
+            except ValueError as error:
+                why = f"is {called(value)}; {hint}" if hint else f"cannot be used: {error}"
+                raise Fault(why) from None
 
         vars(read).update(metavar=metavar, form=form or {"type": "string"})
         return read

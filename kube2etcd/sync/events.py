@@ -53,19 +53,14 @@ SyncEvent: TypeAlias = KindEvent | EtcdChanged | EtcdLost | Wake | Rezoned
 _T = TypeVar("_T")
 
 
-class _Question(msgspec.Struct, frozen=True):
-    """A callback to run in the loop's thread, which owns the state."""
-
-    answer: Callable[[], None]
-
-
 class EventQueue:
     """What happened, in order of arrival."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._room = threading.Event()
-        self._queue: queue.SimpleQueue[tuple[float, SyncEvent | _Question]] = queue.SimpleQueue()
+        # A callable is a question, to be answered in the loop's thread, which owns the state.
+        self._queue: queue.SimpleQueue[tuple[float, SyncEvent | Callable[[], None]]] = queue.SimpleQueue()
         self.oldest = clock()
         """When the oldest of the last drained events arrived (clock seconds)."""
         self.arrivals: list[tuple[str, float]] = []
@@ -103,7 +98,7 @@ class EventQueue:
                 except Exception as error:
                     future.set_exception(error)
 
-        self._queue.put((self._clock(), _Question(answer)))
+        self._queue.put((self._clock(), answer))
         try:
             return future.result(timeout)
         finally:
@@ -114,7 +109,7 @@ class EventQueue:
 
         Runs the callbacks of `ask` on the way.
         """
-        drained: list[tuple[float, SyncEvent | _Question]] = []
+        drained: list[tuple[float, SyncEvent | Callable[[], None]]] = []
         while len(drained) < MAX_EVENTS:
             try:
                 drained.append(self._queue.get(timeout=0 if drained else max(0, timeout)))
@@ -125,8 +120,8 @@ class EventQueue:
         self.arrivals = [(one.kind, moment) for moment, one in drained if isinstance(one, Changed)]
         events: list[SyncEvent] = []
         for _, one in drained:
-            if isinstance(one, _Question):
-                one.answer()
+            if callable(one):
+                one()
             else:
                 events.append(one)
         return events

@@ -1,4 +1,4 @@
-"""Each alert of addons/monitoring by promtool's unit tests: it is silent, then fires, with these words."""
+"""Each alert of addons/monitoring in promtool's unit tests: silent, then firing, with its text."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Case:
     alert: str
     series: Mapping[str, str]
     silent: int
-    """The last minute, about, in which it is silent."""
+    """A late minute in which it is silent."""
     fires: int
     """A minute in which it fires."""
     labels: Mapping[str, str] = field(default_factory=lambda: LABELS)
@@ -38,7 +38,7 @@ def of_pod(metric: str, **labels: str) -> str:
 
 
 def slow(metric: str) -> dict[str, str]:
-    """Everything takes one to two seconds."""
+    """A histogram in which every observation takes one to two seconds."""
     return {
         of_pod(metric, le="1"): "0x60",
         of_pod(metric, le="2"): "0+60x60",
@@ -51,7 +51,7 @@ def of_ours(
 ) -> Case:
     """An alert about one series of one pod."""
     series = {of_pod(f"kube2etcd_{metric}", **labels): values}
-    return Case(f"Kube2etcd{alert}", series, silent, fires, {**LABELS, **labels}, value)
+    return Case(f"Kube2etcd{alert}", series, silent, fires, LABELS | labels, value)
 
 
 CASES = [
@@ -96,8 +96,8 @@ CASES = [
     ),
 ]
 
-#: A pair of pods at work, each value at the edge of what is well.
-WELL = {
+#: A pair of pods at work, each value just below its alert's threshold.
+HEALTHY = {
     of_pod("kube2etcd_ready"): "1x120",
     of_pod("kube2etcd_stale_since_timestamp_seconds", kind="services"): "0x120",
     of_pod("kube2etcd_last_resync_timestamp_seconds"): "0+60x120",
@@ -131,45 +131,33 @@ WELL = {
 }
 
 
-def rules() -> Object:
-    [found] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
-    spec: Object = found["spec"]
-    return spec
-
-
-def alerts() -> dict[str, Object]:
-    return {rule["alert"]: rule for group in rules()["groups"] for rule in group["rules"]}
+[FOUND] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
+RULES: Object = FOUND["spec"]
+ALERTS: dict[str, Object] = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 
 
 def rendered(template: str, case: Case) -> str:
-    """The text with labels and value filled in, as Prometheus does it."""
-
-    def fill(mark: re.Match[str]) -> str:
-        label = mark[1]
-        return case.labels[label] if label else case.value
-
-    return re.sub(r"{{ \$(?:labels\.(\w+)|value[^}]*) }}", fill, template)
+    """The template with labels and value filled in, as Prometheus does it."""
+    pattern = r"{{ \$(?:labels\.(\w+)|value[^}]*) }}"
+    return re.sub(pattern, lambda mark: case.labels[mark[1]] if mark[1] else case.value, template)
 
 
-def unit_test(name: str, series: Mapping[str, str], expected: list[Object]) -> Object:
+def check(promtool: Path, directory: Path, series: Mapping[str, str], expected: list[Object]) -> None:
     given = [{"series": one, "values": values} for one, values in series.items()]
-    return {"name": name, "interval": "1m", "input_series": given, "alert_rule_test": expected}
-
-
-def run(promtool: Path, directory: Path, test: Object) -> None:
-    (directory / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    test = {"interval": "1m", "input_series": given, "alert_rule_test": expected}
+    (directory / "rules.yaml").write_text(yaml.safe_dump(RULES))
     (directory / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
     done = finished(str(promtool), "test", "rules", "tests.yaml", cwd=directory)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_has_a_case() -> None:
-    assert sorted(case.alert for case in CASES) == sorted(alerts())
+    assert sorted(case.alert for case in CASES) == sorted(ALERTS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
-def test_it_fires_in_time_and_says_what_it_is(binaries: Binaries, tmp_path: Path, case: Case) -> None:
-    alert = alerts()[case.alert]
+def test_it_fires_in_time_with_its_text(binaries: Binaries, tmp_path: Path, case: Case) -> None:
+    alert = ALERTS[case.alert]
     fired = {
         "exp_labels": {**case.labels, **alert["labels"]},
         "exp_annotations": {key: rendered(text, case) for key, text in alert["annotations"].items()},
@@ -178,13 +166,13 @@ def test_it_fires_in_time_and_says_what_it_is(binaries: Binaries, tmp_path: Path
         {"eval_time": f"{minute}m", "alertname": case.alert, "exp_alerts": exp_alerts}
         for minute, exp_alerts in ((case.silent, []), (case.fires, [fired]))
     ]
-    run(binaries["promtool"], tmp_path, unit_test(case.alert, case.series, expected))
+    check(binaries["promtool"], tmp_path, case.series, expected)
 
 
-def test_a_pair_of_pods_at_work_makes_no_noise(binaries: Binaries, tmp_path: Path) -> None:
+def test_a_healthy_pair_of_pods_fires_nothing(binaries: Binaries, tmp_path: Path) -> None:
     silent = [
         {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []}
-        for name in alerts()
+        for name in ALERTS
         for minute in (0, 45, 120)
     ]
-    run(binaries["promtool"], tmp_path, unit_test("well", WELL, silent))
+    check(binaries["promtool"], tmp_path, HEALTHY, silent)

@@ -18,14 +18,10 @@ def check(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
 
 
-def verdicts(found: dict[str, Any]) -> dict[str, str]:
-    return {what: one["verdict"] for what, one in found.items()}
-
-
-def test_everything_is_there(etcd: Etcd, servers: list[str]) -> None:
+def test_a_healthy_cluster(etcd: Etcd, servers: list[str]) -> None:
     before = etcd.revision()
     code, found = check(*servers)
-    assert (code, set(verdicts(found).values())) == (0, {"ok"}), found
+    assert (code, {one["verdict"] for one in found.values()}) == (0, {"ok"}), found
     assert set(found) == {
         "API server",
         "services",
@@ -44,12 +40,13 @@ def test_a_missing_optional_kind_is_not_a_fault(servers: list[str]) -> None:
     assert found["virtualmachineinstances.kubevirt.io"]["verdict"] == "note"
 
 
-def test_keys_that_are_not_ours_are_named(etcd: Etcd, servers: list[str]) -> None:
-    etcd.put("/skydns/local/cluster/svc/default/theirs", '{"host":"192.0.2.2"}')
-    etcd.put("/skydns/local/cluster/svc/default/broken", "{")
-    etcd.put("/skydns/test/elsewhere", "{")
-    etcd.put("/skydns/arpa/in-addr/192/0/2/9", "{")
-    etcd.put("/skydns/arpa/in-addr/192/0/2/8", '{"host":"theirs.example","owner":"others"}')
+def test_foreign_and_malformed_keys_are_named(etcd: Etcd, servers: list[str]) -> None:
+    theirs = {
+        "/skydns/local/cluster/svc/default/theirs": '{"host":"192.0.2.2"}',
+        "/skydns/arpa/in-addr/192/0/2/8": '{"host":"theirs.example","owner":"others"}',
+    }
+    broken = ("local/cluster/svc/default/broken", "test/elsewhere", "arpa/in-addr/192/0/2/9")
+    etcd.put_all({**theirs, **{f"/skydns/{key}": "{" for key in broken}})
     code, found = check(*servers)
     assert code == 0
     assert found["foreign keys"]["text"].startswith("/skydns/local/cluster/svc/default/theirs:")
@@ -72,41 +69,32 @@ def test_all_dependencies_are_down() -> None:
 
 def test_rights_on_other_keys_only(etcd: Etcd, servers: list[str]) -> None:
     password = etcd.restrict("/skydns/", user="dns", access="read")
-    code, found = check(
-        *servers,
-        *("--etcd-user", "dns", "--etcd-password-file", str(password)),
-    )
-    assert code == 1
-    assert found["etcd rights"]["verdict"] == "fault"
+    code, found = check(*servers, "--etcd-user", "dns", "--etcd-password-file", str(password))
+    assert (code, found["etcd rights"]["verdict"]) == (1, "fault")
     assert "permission denied" in found["etcd rights"]["text"]
 
 
 def test_an_election(etcd: Etcd, servers: list[str]) -> None:
-    """The key is tried with the rights that there are, and left as it was."""
+    """The rights to its key are checked, and the key stays as it was."""
     key = "/kube2etcd/leader/skydns/kube2etcd"
     password = etcd.restrict("/skydns/", user="dns")
 
     def election() -> tuple[int, str, str]:
-        code, found = check(
-            *("--leader-elect", *servers),
-            *("--etcd-user", "dns", "--etcd-password-file", str(password)),
-        )
+        user = ("--etcd-user", "dns", "--etcd-password-file", str(password))
+        code, found = check("--leader-elect", *servers, *user)
         assert found["etcd rights"]["verdict"] == "ok"
         return code, found["election"]["verdict"], found["election"]["text"]
 
     code, verdict, text = election()
-    assert (code, verdict) == (1, "fault")
-    assert key in text
-    assert "permission denied" in text
+    assert (code, verdict, key in text, "permission denied" in text) == (1, "fault", True, True), text
     etcd.ctl("role", "grant-permission", "names", "read", key)
-    assert election()[:2] == (1, "fault"), "to read it is not enough"
+    assert election()[:2] == (1, "fault"), "reading it is not enough"
     etcd.ctl("role", "grant-permission", "names", "readwrite", key)
     assert election() == (0, "ok", f"{key} can be read and written; nobody leads now")
     assert etcd.dump("/kube2etcd") == {}
     etcd.put(key, "me")
     code, verdict, text = election()
-    assert (code, verdict) == (1, "fault")
-    assert "delete it" in text
+    assert (code, verdict, "delete it" in text) == (1, "fault", True), text
     lease = etcd.ctl("lease", "grant", "60").split()[1]
     etcd.ctl("put", f"--lease={lease}", key, "dns-7f-1a")
     assert election() == (0, "ok", f"{key} can be read and written; dns-7f-1a leads now")
@@ -126,7 +114,7 @@ LISTED = ["services", "endpointslices", "namespaces", "dnsendpoints"]
 
 
 def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: str) -> list[Object]:
-    """A role of the user ``bridge``, and what binds it."""
+    """A role of the user ``bridge``, and its binding."""
     version, rules = f"{RBAC}/v1", [{"apiGroups": ["*"], "resources": resources, "verbs": verbs}]
     bound: Object = {
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
@@ -140,37 +128,30 @@ def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: 
 
 @pytest.fixture
 def strict(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
-    """An API server that knows rights, in which ``bridge`` may list and watch."""
-    etcd = Etcd(tmp_path / "api-etcd", binaries, name="api-etcd")
-    etcd.start()
-    users = {"bridge-token": ("bridge", ())}
-    with ApiServer(
-        tmp_path / "apiserver", binaries, etcd.url, authorization_mode="RBAC", users=users
-    ) as server:
-        for one in role("ClusterRole", "bridge", ["list", "watch"], LISTED):
-            server.apply(one)
+    """An API server with RBAC, on which ``bridge`` may list and watch."""
+    users, place = {"bridge-token": ("bridge", ())}, tmp_path / "apiserver"
+    with (
+        Etcd(tmp_path / "api-etcd", binaries, name="api-etcd") as etcd,
+        ApiServer(place, binaries, etcd.url, authorization_mode="RBAC", users=users) as server,
+    ):
+        server.apply_all(role("ClusterRole", "bridge", ["list", "watch"], LISTED))
         yield server
-        etcd.kill()
 
 
 def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
-    """Rights are asked for, not tried: nothing is written."""
+    """The API server is asked what is allowed: nothing is written."""
     kubeconfig = strict.kubeconfig(token="bridge-token", name="bridge")
-
-    def state(namespace: str) -> tuple[str, str]:
-        code, found = check(
-            *("--webhook", "--dns-endpoints", "--domains", "dtk.io", "--state-objects", namespace),
-            *("--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url),
-        )
-        assert "state under /kube2etcd/webhook" not in found
-        one = found[f"state in {namespace}"]
-        assert code == (one["verdict"] == "fault"), found
-        return one["verdict"], one["text"]
 
     def expect(namespace: str, verdict: str, text: str) -> None:
         def right() -> bool:
-            seen = state(namespace)
-            assert (seen[0], text in seen[1]) == (verdict, True), seen
+            code, found = check(
+                *("--webhook", "--dns-endpoints", "--domains", "dtk.io", "--state-objects", namespace),
+                *("--kubeconfig", str(kubeconfig), "--etcd-server", etcd.url),
+            )
+            assert "state under /kube2etcd/webhook" not in found
+            seen = found[f"state in {namespace}"]
+            assert code == (seen["verdict"] == "fault"), found
+            assert (seen["verdict"], text in seen["text"]) == (verdict, True), seen
             return True
 
         # The API server takes a moment to apply new rights and kinds.
@@ -180,12 +161,9 @@ def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
     strict.apply(dns_endpoint_crd())
     expect("default", "fault", "not created and updated")
     expect("nowhere", "fault", "there is no namespace nowhere")
-    keeps = role("Role", "webhook", ["create", "update"], ["dnsendpoints"], namespace="default")
-    for one in keeps:
-        strict.apply(one)
+    strict.apply_all(role("Role", "webhook", ["create", "update"], ["dnsendpoints"], namespace="default"))
     expect("default", "ok", "--cleanup may not")
-    for one in role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"):
-        strict.apply(one)
+    strict.apply_all(role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"))
     expect("default", "ok", "--cleanup can delete it")
     former = dns_endpoint("kube2etcd-webhook-01", endpoint("foo.dtk.io", "A", "10.0.0.5"))
     former["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kube2etcd-webhook"}
