@@ -23,6 +23,8 @@ RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
 ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DNS_DOMAIN"]
 KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
+#: Refused by manifests and chart alike.
+BAD_DOMAINS = ("kubernetes.local.", "Kubernetes.local", "", "a_b.local", "-a.local", "a..local")
 
 #: Options of the API server by family: it listens to pods, and gives Services addresses of it.
 API_OPTIONS: Mapping[Family, Sequence[str]] = {

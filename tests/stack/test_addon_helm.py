@@ -1,4 +1,4 @@
-"""The Helm chart makes what the manifests make, with the rights that settings need; wrong values are refused.
+"""The Helm chart renders what the manifests hold, with the rights that settings need; bad values are refused.
 
 `test_addon_manifests.py` installs it.
 """
@@ -6,7 +6,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from kube2etcd.app import build
 from tests.addons.manifests import ADDONS, Object, containers, filled, of_kind, pods
 from tests.addons.test_helm import CHART
 from tests.addons.test_manifests import DNS, MACHINES, SHARED, granted, load_text, read_by
+from tests.stack.addon import BAD_DOMAINS, SVC
 from tests.stack.harness import Binaries
 from tests.stack.helm import helm
 
@@ -28,22 +30,16 @@ def render(binaries: Binaries) -> Render:
     """The chart's objects with a file of ``examples`` and values."""
 
     def render(
-        example: str = "", values: Mapping[str, Any] | None = None, name: str = "kube-dns", *options: str
+        example: str = "", values: Mapping[str, Any] | None = None, name: str = "kube-dns"
     ) -> list[Object]:
         given = ["--values", str(CHART / "examples" / f"{example}.yaml")] if example else []
-        given += [
-            word
-            for key, value in (values or {}).items()
-            for word in ("--set-json", f"{key}={json.dumps(value)}")
-        ]
-        text = helm(binaries, "template", name, str(CHART), "--namespace", namespace(name), *given, *options)
+        for key, value in (values or {}).items():
+            given += ["--set-json", f"{key}={json.dumps(value)}"]
+        namespace = "vm-dns" if name == "vm-dns" else "kube-system"
+        text = helm(binaries, "template", name, str(CHART), "--namespace", namespace, *given)
         return [one for one in yaml.safe_load_all(text) if one]
 
     return render
-
-
-def namespace(name: str) -> str:
-    return "vm-dns" if name == "vm-dns" else "kube-system"
 
 
 RENAMED = {
@@ -55,12 +51,12 @@ RENAMED = {
 
 
 def plain(one: Object) -> Object:
-    """An object without what a chart must have of its own: labels, selectors, the names above.
+    """An object without what differs in every chart: labels, selectors, the names above.
 
-    And without what makes the API server refuse a manifest's wrong values, as the chart's schema does.
+    Also without what only makes the API server refuse bad values of a manifest: the chart has a schema.
     """
-    one = json.loads(json.dumps(one))
-    selects(one)
+    one = deepcopy(one)
+    assert_selects_its_pods(one)
     if one["metadata"].get("namespace") == "external-dns":
         one["metadata"]["namespace"] = "kube-system"
     metadata = one["metadata"]
@@ -87,8 +83,8 @@ def plain(one: Object) -> Object:
             {**each, "labelSelector": None} for each in spread if each["topologyKey"] != "kubernetes.io/os"
         ]
         for volume in pod["volumes"]:
-            if "name" in volume.get("configMap", {}):
-                volume["configMap"]["name"] = renamed(volume["configMap"]["name"])
+            if "name" in (config := volume.get("configMap", {})):
+                config["name"] = renamed(config["name"])
         for container in containers(template):
             container["args"] = [
                 "--state-objects=kube-system" if word == "--state-objects=external-dns" else word
@@ -101,8 +97,7 @@ def renamed(name: str) -> str:
     return RENAMED.get(name, name)
 
 
-def selects(one: Object) -> None:
-    """Whatever has a template finds its own pods."""
+def assert_selects_its_pods(one: Object) -> None:
     if template := one.get("spec", {}).get("template"):
         labels = template["metadata"]["labels"].items()
         assert one["spec"]["selector"]["matchLabels"].items() <= labels
@@ -116,35 +111,32 @@ def by_name(found: Sequence[Object]) -> dict[tuple[str, str], Object]:
     return made
 
 
-def test_dns_equals_the_manifests(render: Render) -> None:
-    assert by_name(render("dns")) == by_name([*filled(DNS), *filled("dns/skydns-svc.yaml.in")])
+def of_manifests(*paths: str) -> dict[tuple[str, str], Object]:
+    return by_name([one for path in paths for one in filled(path) if one["kind"] != "Namespace"])
 
 
-def test_vm_equals_the_manifest(render: Render) -> None:
-    manifest = [one for one in filled(MACHINES) if one["kind"] != "Namespace"]
-    assert by_name(render("vm", name="vm-dns")) == by_name(manifest)
-
-
-def test_shared_etcd_equals_the_manifests(render: Render) -> None:
-    manifests = (SHARED, "shared-etcd/etcd.yaml.in", "dns/skydns-svc.yaml.in")
-    assert by_name(render("shared-etcd")) == by_name([one for path in manifests for one in filled(path)])
+@pytest.mark.parametrize(
+    ("example", "name", "manifests"),
+    [
+        ("dns", "kube-dns", (DNS, SVC)),
+        ("vm", "vm-dns", (MACHINES,)),
+        ("shared-etcd", "kube-dns", (SHARED, "shared-etcd/etcd.yaml.in", SVC)),
+    ],
+)
+def test_it_equals_the_manifests(render: Render, example: str, name: str, manifests: Sequence[str]) -> None:
+    assert by_name(render(example, name=name)) == of_manifests(*manifests)
 
 
 def test_external_dns_equals_the_manifests(render: Render) -> None:
-    made = by_name(render("external-dns"))
-    wanted = by_name([*filled(DNS), *filled("dns/skydns-svc.yaml.in")])
-    wanted |= by_name(
-        [one for one in filled("external-dns/external-dns.yaml.in") if one["kind"] != "Namespace"]
-    )
-    [config] = of_kind(filled("external-dns/dns.yaml.in"), "ConfigMap")
-    wanted |= by_name([config])
+    wanted = of_manifests(DNS, SVC, "external-dns/external-dns.yaml.in")
+    more = filled("external-dns/dns.yaml.in")
     [crd] = filled("external-dns/crd.yaml")
     crd["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep"
-    wanted |= by_name([crd])
-    # one role in the place of two
-    [more] = of_kind(filled("external-dns/dns.yaml.in"), "ClusterRole")
-    wanted["ClusterRole", "kube2etcd"]["rules"] += more["rules"]
-    assert made == wanted
+    wanted |= by_name([*of_kind(more, "ConfigMap"), crd])
+    # one role instead of two
+    [role] = of_kind(more, "ClusterRole")
+    wanted["ClusterRole", "kube2etcd"]["rules"] += role["rules"]
+    assert by_name(render("external-dns")) == wanted
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -271,55 +263,40 @@ def test_the_service_monitor_selects_the_chart(render: Render) -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
 
 
-def refused() -> Iterator[Any]:
-    """Values that cannot work, and where Helm says so."""
-    for domain in (
-        "kubernetes.local.",
-        "Kubernetes.local",
-        "",
-        "a_b.local",
-        "-a.local",
-        "a..local",
-        "{DNS_DOMAIN}",
-    ):
-        yield pytest.param({"clusterDNS.domain": domain}, "/clusterDNS/domain", id=f"domain={domain}")
-    for address in ("10.0.0.256", "kube-dns.example.com", "{DNS_SERVER_IP}"):
-        yield pytest.param({"clusterDNS.serverIP": address}, "/clusterDNS/serverIP", id=f"address={address}")
-    for replicas in (0, -1, "two"):
-        yield pytest.param({"replicas": replicas}, "replicas", id=f"replicas={replicas}")
-    yield pytest.param({"clusterDNS.domian": "x"}, "domian", id="unknown")
-    yield pytest.param({"settings.tll": 5}, "tll", id="unknown-setting")
-    for setting, value in (
-        ("ttl", "abc"),
-        ("ttl", 0),
-        ("pods", "bogus"),
-        ("zones", "x"),
-        ("zones", [{"selector": "a=b"}]),
-        ("events", "maybe"),
-        ("etcd", {"servers": "localhost"}),
-        ("dns_server_ip", ["10.0.0"]),
-        ("resync_period", "5 minutes"),
-    ):
-        yield pytest.param({f"settings.{setting}": value}, f"/settings/{setting}", id=f"{setting}={value}")
-    for setting, value in (
-        ("listen", ":9999"),
-        ("listen_page", ":9000"),
-        ("etcd.api", "v2"),
-        ("corefile.health_listen", ""),
-        ("webhook.inside", False),
-        ("skydns.config", True),
-    ):
-        said = f"settings.{setting.removesuffix('.config')} cannot be set"
-        yield pytest.param({f"settings.{setting}": value}, said, id=f"fixed-{setting}")
-    yield pytest.param({"externalDNS.enabled": True}, "/externalDNS/domains", id="no-domain")
-    yield pytest.param(
-        {"sharedEtcd": {"enabled": True, "addresses": ["10.0.0.1"]}}, "/sharedEtcd/addresses", id="two"
-    )
-    yield pytest.param({"clusterDNS.enabled": False}, "nothing to serve", id="nothing")
+#: Values that cannot work, by what Helm says.
+REFUSED: dict[str, list[dict[str, Any]]] = {
+    "/clusterDNS/domain": [{"clusterDNS.domain": domain} for domain in (*BAD_DOMAINS, "{DNS_DOMAIN}")],
+    "/clusterDNS/serverIP": [
+        {"clusterDNS.serverIP": address}
+        for address in ("10.0.0.256", "kube-dns.example.com", "{DNS_SERVER_IP}")
+    ],
+    "replicas": [{"replicas": replicas} for replicas in (0, -1, "two")],
+    "domian": [{"clusterDNS.domian": "x"}],
+    "tll": [{"settings.tll": 5}],
+    "/settings/ttl": [{"settings.ttl": "abc"}, {"settings.ttl": 0}],
+    "/settings/pods": [{"settings.pods": "bogus"}],
+    "/settings/zones": [{"settings.zones": "x"}, {"settings.zones": [{"selector": "a=b"}]}],
+    "/settings/events": [{"settings.events": "maybe"}],
+    "/settings/etcd": [{"settings.etcd": {"servers": "localhost"}}],
+    "/settings/dns_server_ip": [{"settings.dns_server_ip": ["10.0.0"]}],
+    "/settings/resync_period": [{"settings.resync_period": "5 minutes"}],
+    "settings.listen cannot be set": [{"settings.listen": ":9999"}],
+    "settings.listen_page cannot be set": [{"settings.listen_page": ":9000"}],
+    "settings.etcd.api cannot be set": [{"settings.etcd.api": "v2"}],
+    "settings.corefile.health_listen cannot be set": [{"settings.corefile.health_listen": ""}],
+    "settings.webhook.inside cannot be set": [{"settings.webhook.inside": False}],
+    "settings.skydns cannot be set": [{"settings.skydns.config": True}],
+    "/externalDNS/domains": [{"externalDNS.enabled": True}],
+    "/sharedEtcd/addresses": [{"sharedEtcd": {"enabled": True, "addresses": ["10.0.0.1"]}}],
+    "nothing to serve": [{"clusterDNS.enabled": False}],
+}
 
 
-@pytest.mark.parametrize(("values", "said"), list(refused()))
-def test_what_cannot_work_is_refused(render: Render, values: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [pytest.param(one, said, id=json.dumps(one)) for said, some in REFUSED.items() for one in some],
+)
+def test_values_that_cannot_work_are_refused(render: Render, values: dict[str, Any], said: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(said)):
         render("", values)
 

@@ -11,19 +11,19 @@ import pytest
 
 from tests.stack.coredns import on_keys
 from tests.stack.harness import LOOPBACK, Binaries, Etcd, wait_for
-from tests.stack.webhook import MEDIA_TYPE, Webhook, a, alias, block, serving, with_file
+from tests.stack.objects import endpoint
+from tests.stack.webhook import JSON, LOCALHOST, MEDIA_TYPE, Webhook, a, alias, block, in_files, serving
 
 
 @pytest.fixture
 def webhook(tmp_path: Path) -> Iterator[Webhook]:
-    with with_file(tmp_path) as one:
+    with serving(tmp_path, *in_files(tmp_path)) as one:
         yield one
 
 
-def test_the_answers_as_the_client_reads_them(webhook: Webhook) -> None:
+def test_responses_and_metrics(webhook: Webhook) -> None:
     answer = webhook.call("GET", "/", headers={"Accept": MEDIA_TYPE})
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == MEDIA_TYPE
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, MEDIA_TYPE)
     assert answer.json() == {"include": ["dtk.io"]}
     assert webhook.call("GET", "/records").text == "[]"
     applied = webhook.call(
@@ -34,7 +34,7 @@ def test_the_answers_as_the_client_reads_them(webhook: Webhook) -> None:
         assert webhook.get(path).status_code == 200
         assert webhook.call("GET", path).status_code == 404
     others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
-    # The page may be a moment old.
+    # The page may be slightly stale.
     wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
     page = webhook.get("/metrics").text
     assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
@@ -58,7 +58,7 @@ def test_an_oversized_chunked_body(webhook: Webhook) -> None:
 
 
 def _read_all(raw: socket.socket) -> bytes:
-    """What comes until the peer closes; it may close while we still send."""
+    """What arrives until the peer closes, perhaps while we still send."""
     found = b""
     with contextlib.suppress(OSError):
         while piece := raw.recv(4096):
@@ -81,7 +81,7 @@ JUNK = [
 
 
 def _spoiled(good: bytes, chance: random.Random) -> bytes:
-    """A request with a few of its bytes changed, lost, put in or doubled."""
+    """A request with a few bytes changed, deleted, inserted or repeated."""
     body = bytearray(good)
     for _ in range(chance.choice([1, 1, 2, 5, 20])):
         at = chance.randrange(len(body))
@@ -97,7 +97,7 @@ def _spoiled(good: bytes, chance: random.Random) -> bytes:
     return bytes(body)
 
 
-def test_any_bytes_are_no_trouble(tmp_path: Path, webhook: Webhook) -> None:
+def test_garbage_is_survived(tmp_path: Path, webhook: Webhook) -> None:
     message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), alias("b.dtk.io", "foo.dtk.io")]})
     head = (
         f"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(message)}"
@@ -113,7 +113,7 @@ def test_any_bytes_are_no_trouble(tmp_path: Path, webhook: Webhook) -> None:
             assert b" 5" not in _read_all(raw)[8:10], sent
     assert (webhook.alive, webhook.pid) == (True, pid)
     assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
-    assert (tmp_path / "hosts").read_bytes().startswith(b"127.0.0.1 localhost\n")
+    assert (tmp_path / "hosts").read_bytes().startswith(LOCALHOST)
 
 
 def test_loopback_by_default(webhook: Webhook) -> None:
@@ -122,64 +122,52 @@ def test_loopback_by_default(webhook: Webhook) -> None:
     assert f"00000000:{webhook.provider_port:04X}" not in listening
 
 
-# What ExternalDNS writes up to v0.16: its lists are called as they are in Go, and an empty one is null.
-WANTED_UP_TO_V0_16 = b"""[
-{"dnsName":"foo.dtk.io","targets":["10.0.0.5"],"recordType":"A","labels":{"resource":"ingress/default/a"}},
-{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120,
- "labels":{"resource":"ingress/default/c"}},
-{"dnsName":"self.dtk.io","targets":["self.dtk.io"],"recordType":"CNAME",
- "labels":{"resource":"ingress/default/e"}}]"""
-TEXT_UP_TO_V0_16 = (
-    b'["\\"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/a\\""]'
-)
-CREATED_UP_TO_V0_16 = (
-    b"""{"Create":[
-{"dnsName":"foo.dtk.io","targets":["10.0.0.5"],"recordType":"A",
- "labels":{"owner":"me","resource":"ingress/default/a"}},
-{"dnsName":"foo.dtk.io","targets":"""
-    + TEXT_UP_TO_V0_16
-    + b""","recordType":"TXT","labels":{"ownedRecord":"foo.dtk.io"}},
-{"dnsName":"a-foo.dtk.io","targets":"""
-    + TEXT_UP_TO_V0_16
-    + b""","recordType":"TXT","labels":{"ownedRecord":"foo.dtk.io"}},
-{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120,
- "labels":{"owner":"me","resource":"ingress/default/c"}}],
-"UpdateOld":null,"UpdateNew":null,"Delete":null}"""
-)
-CHANGED_UP_TO_V0_16 = b"""{"Create":null,
-"UpdateOld":[{"dnsName":"foo.dtk.io","targets":["10.0.0.5"],"recordType":"A","labels":{"owner":"me"}}],
-"UpdateNew":[{"dnsName":"foo.dtk.io","targets":["10.0.0.9"],"recordType":"A","labels":{"owner":"me"}}],
-"Delete":[{"dnsName":"v6.dtk.io","targets":["2001:db8:0:0::5"],"recordType":"AAAA","recordTTL":120}]}"""
+# What ExternalDNS posts up to v0.16: the lists have their Go names, and an empty list is null.
+FOO = a("foo.dtk.io", "10.0.0.5", labels={"owner": "me", "resource": "ingress/default/a"})
+V6 = a("v6.dtk.io", "2001:db8:0:0::5", recordTTL=120, labels={"owner": "me"})
+SELF = alias("self.dtk.io", "self.dtk.io", labels={"resource": "ingress/default/e"})
+OWNED = '"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/a"'
+TEXTS = [
+    endpoint(name, "TXT", OWNED, labels={"ownedRecord": "foo.dtk.io"})
+    for name in ("foo.dtk.io", "a-foo.dtk.io")
+]
+
+
+def changes(**lists: list[JSON]) -> bytes:
+    return json.dumps({**dict.fromkeys(("Create", "UpdateOld", "UpdateNew", "Delete")), **lists}).encode()
 
 
 def test_requests_of_older_clients(binaries: Binaries, etcd: Etcd, tmp_path: Path) -> None:
-    dns = on_keys(tmp_path, binaries, "--domains", "dtk.io", "--etcd-server", etcd.url)
+    posted = {"Content-Type": MEDIA_TYPE}
     hosts = tmp_path / "hosts"
-    with serving(
-        tmp_path, "--etcd-server", etcd.url, "--hosts-file", str(hosts), "--cluster-ip", "192.0.2.1"
-    ) as webhook:
-        posted = {"Content-Type": MEDIA_TYPE}
-        with dns:
-            for nothing in (b"null", b"[]"):
-                answer = webhook.call("POST", "/adjustendpoints", nothing, {**posted, "Accept": MEDIA_TYPE})
-                assert (answer.status_code, answer.text) == (200, "[]")
-            answer = webhook.call("POST", "/adjustendpoints", WANTED_UP_TO_V0_16, posted)
-            wanted = json.loads(WANTED_UP_TO_V0_16)
-            assert answer.json()[:2] == wanted[:2]
-            assert (answer.json()[2]["recordType"], answer.json()[2]["targets"]) == ("A", ["192.0.2.1"])
-            nothing = b'{"Create":null,"UpdateOld":null,"UpdateNew":null,"Delete":null}'
-            for body in (nothing, CREATED_UP_TO_V0_16, nothing):
-                answer = webhook.call("POST", "/records", body, posted)
-                assert (answer.status_code, answer.content) == (204, b"")
-            created = json.loads(CREATED_UP_TO_V0_16)["Create"]
-            kept = webhook.records()
-            assert len(kept) == len(created)
-            assert all(one in kept for one in created)
-            dns.expect("foo.dtk.io", "A", "10.0.0.5")
-            dns.expect("foo.dtk.io", "TXT", "NODATA")
-            dns.expect("v6.dtk.io", "AAAA", "2001:db8::5")
-            assert webhook.call("POST", "/records", CHANGED_UP_TO_V0_16, posted).status_code == 204
-            dns.expect("foo.dtk.io", "A", "10.0.0.9")
-            dns.expect("v6.dtk.io", "AAAA", "NXDOMAIN")
-            assert webhook.names() == ["a-foo.dtk.io", "foo.dtk.io", "foo.dtk.io"]
-            assert block(hosts) == ["10.0.0.9 foo.dtk.io"]
+    options = ("--etcd-server", etcd.url, "--hosts-file", str(hosts), "--cluster-ip", "192.0.2.1")
+    with (
+        serving(tmp_path, *options) as webhook,
+        on_keys(tmp_path, binaries, "--domains", "dtk.io", "--etcd-server", etcd.url) as dns,
+    ):
+
+        def apply(**lists: list[JSON]) -> None:
+            answer = webhook.call("POST", "/records", changes(**lists), posted)
+            assert (answer.status_code, answer.content) == (204, b"")
+
+        for nothing in (b"null", b"[]"):
+            answer = webhook.call("POST", "/adjustendpoints", nothing, {**posted, "Accept": MEDIA_TYPE})
+            assert (answer.status_code, answer.text) == (200, "[]")
+        wanted = json.dumps([FOO, V6, SELF]).encode()
+        *same, adjusted = webhook.call("POST", "/adjustendpoints", wanted, posted).json()
+        assert same == [FOO, V6]
+        assert (adjusted["recordType"], adjusted["targets"]) == ("A", ["192.0.2.1"])
+        apply()
+        apply(Create=[FOO, *TEXTS, V6])
+        apply()
+        kept = webhook.records()
+        assert len(kept) == 4
+        assert all(one in kept for one in (FOO, *TEXTS, V6))
+        dns.expect("foo.dtk.io", "A", "10.0.0.5")
+        dns.expect("foo.dtk.io", "TXT", "NODATA")
+        dns.expect("v6.dtk.io", "AAAA", "2001:db8::5")
+        apply(UpdateOld=[FOO], UpdateNew=[{**FOO, "targets": ["10.0.0.9"]}], Delete=[V6])
+        dns.expect("foo.dtk.io", "A", "10.0.0.9")
+        dns.expect("v6.dtk.io", "AAAA", "NXDOMAIN")
+        assert webhook.names() == ["a-foo.dtk.io", "foo.dtk.io", "foo.dtk.io"]
+        assert block(hosts) == ["10.0.0.9 foo.dtk.io"]

@@ -14,6 +14,7 @@ from tests.stack.harness import SLOW, Etcd, wait_for
 from tests.stack.webhook import (
     JSON,
     KEYS,
+    LOCALHOST,
     Webhook,
     a,
     block,
@@ -74,7 +75,7 @@ def test_keys_and_state_are_repaired(etcd: Etcd, webhook: Webhook) -> None:
 )
 def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, said: str) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_bytes(b"127.0.0.1 localhost\n")
+    hosts.write_bytes(LOCALHOST)
     with serving(tmp_path, *etcd.options, "--hosts-file", str(hosts)) as webhook:
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
         webhook.wait_ready()
@@ -83,7 +84,7 @@ def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trou
             etcd.stop()
         elif trouble == "etcd is silent":
             etcd.pause()
-        else:  # not for root either: there is a folder in its place
+        else:  # a directory in its place: root cannot write it either
             hosts.unlink()
             hosts.mkdir()
         for _ in range(2):
@@ -174,26 +175,24 @@ def test_two_webhooks_on_one_state(etcd: Etcd, tmp_path: Path) -> None:
         wait_for(lambda: one.names() == two.names() == ["one.dtk.io", "two.dtk.io"], "both to agree", 15)
 
 
-def large(first: int, count: int) -> list[JSON]:
+def owned(*numbers: int) -> list[JSON]:
     """Names with their ownership texts, as ExternalDNS posts them."""
-    names = [
-        a(f"n{at}.dtk.io", f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}") for at in range(first, first + count)
-    ]
+    names = [a(f"n{at}.dtk.io", f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}") for at in numbers]
     return [each for one in names for each in (one, ownership(one))]
 
 
 def test_five_thousand_names_in_one_call(etcd: Etcd, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_bytes(b"127.0.0.1 localhost\n")
+    hosts.write_bytes(LOCALHOST)
     with serving(tmp_path, "--etcd-server", etcd.url, "--hosts-file", str(hosts)) as webhook:
-        batch = large(0, 5000)
+        batch = owned(*range(5000))
         began = time.monotonic()
         assert webhook.apply(create=batch) == 204
         wait_for(lambda: len(hosts_of(etcd)) == 5000, "all keys", 20)
         assert time.monotonic() - began < 10 * SLOW
         assert len(block(hosts)) == 5000
         began = time.monotonic()
-        assert webhook.apply(create=large(5000, 1)) == 204
+        assert webhook.apply(create=owned(5000)) == 204
         assert time.monotonic() - began < 1 * SLOW
         wait_for(lambda: len(hosts_of(etcd)) == 5001, "one more key", 5)
         assert len(webhook.records()) == 10002

@@ -2,8 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ from tests.stack.harness import LOOPBACK, Etcd, free_port, http, wait_for
 from tests.stack.objects import endpoint
 
 MEDIA_TYPE = "application/external.dns.webhook+json;version=1"
+#: As curl posts.
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+LOCALHOST = b"127.0.0.1 localhost\n"
 JSON = dict[str, Any]
 
 
@@ -70,28 +72,23 @@ def alias(name: str, target: str, **more: Any) -> JSON:
 
 
 def ownership(owned: JSON) -> JSON:
-    """The text that the registry posts beside an endpoint."""
+    """The TXT endpoint that the registry posts with an endpoint."""
     text = '"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/x"'
     name = f"{owned['recordType'].lower()}-{owned['dnsName']}"
     return endpoint(name, "TXT", text, labels={"ownedRecord": owned["dnsName"]})
 
 
-@contextmanager
-def serving(directory: Path, *args: str, **more: Any) -> Iterator[Webhook]:
-    """A webhook for dtk.io that is up, and gone afterwards."""
-    with Webhook(directory, ["--domains", "dtk.io", *args], **more) as webhook:
-        yield webhook
+def serving(directory: Path, *args: str, **more: Any) -> Webhook:
+    """A webhook for dtk.io."""
+    return Webhook(directory, ["--domains", "dtk.io", *args], **more)
 
 
-@contextmanager
-def with_file(directory: Path, content: bytes = b"127.0.0.1 localhost\n", *args: str) -> Iterator[Webhook]:
-    """The same with ``hosts`` and ``state.json`` in ``directory``."""
-    hosts = directory / "hosts"
+def in_files(directory: Path, hosts: Path | None = None) -> list[str]:
+    """Options for a hosts file, by default ``hosts``, and ``state.json`` in ``directory``."""
+    hosts = hosts or directory / "hosts"
     if not hosts.exists():
-        hosts.write_bytes(content)
-    options = ["--hosts-file", str(hosts), "--state-file", str(directory / "state.json")]
-    with serving(directory, *options, *args) as webhook:
-        yield webhook
+        hosts.write_bytes(LOCALHOST)
+    return ["--hosts-file", str(hosts), "--state-file", str(directory / "state.json")]
 
 
 KEYS = "/skydns"
@@ -111,12 +108,12 @@ def hosts_of(etcd: Etcd) -> set[str]:
 
 
 def state_keys(etcd: Etcd) -> list[str]:
-    """The keys of the state; their values are no text."""
+    """The keys of the state; their values are not text."""
     return etcd.ctl("get", "--prefix", "--keys-only", "--", STATE).split()
 
 
 def why_unready(webhook: Webhook) -> str:
-    """Waits until it says that it is not ready, and why."""
+    """Wait until it is unready; the reasons it gives."""
     wait_for(lambda: webhook.get("/readyz").status_code == 503, "unready", 15)
     return webhook.readyz()
 
