@@ -114,7 +114,7 @@ def records(
         else:
             found = listing.chosen(found, apex)
             zone_of = next((one for one in publisher.zones if one.name == apex), None)
-            if zone_of is not None and listing.name_server(found, apex) is None:
+            if zone_of is not None and not listing.has_name_server(found, apex):
                 click.echo(f"Note: {missing_ns(zone_of)}", err=True)
         click.echo(listing.zone_file(found, apex, settings.ttl, int(time.time())))
     else:

@@ -1,1 +1,1 @@
-"""What operators ask: explain, records, check, report."""
+"""The read-only commands, and the status page."""

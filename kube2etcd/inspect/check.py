@@ -1,4 +1,4 @@
-"""Preflight checks: a finding for each thing that the bridge needs of its neighbours; writes nothing."""
+"""Preflight checks of the API server, etcd and the Corefile; writes nothing."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from skydns_compat.names import REVERSE, Name
 if TYPE_CHECKING:
     from kube2etcd.etcd.client import EtcdConnection
 
-#: Seconds for one question to the API server.
+#: Timeout in seconds of a request to the API server.
 PATIENCE = 10.0
-#: Share of the quota above which to warn: at the quota etcd refuses writes.
+#: Share of the quota above which to warn; at the quota, etcd refuses writes.
 NEARLY_FULL = 0.8
-#: Foreign keys, and lines of a Corefile, that are shown.
+#: Foreign keys, or differing lines of a Corefile, that a finding lists.
 SHOWN = 3
 
 Verdict: TypeAlias = Literal["ok", "note", "fault"]
-_Said: TypeAlias = tuple[Verdict, str]
+_Result: TypeAlias = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was checked, the verdict, and what was found and what to do."""
+    """What was checked, the verdict, and the details with what to do."""
 
     what: str
     verdict: Verdict
@@ -49,9 +49,9 @@ class Finding:
 
 
 def corefile(path: str, ours: str) -> Finding:
-    """Whether the Corefile at ``path`` is ``ours``, else the first lines in which they differ.
+    """Compare the Corefile at ``path`` with ``ours``, and show the first lines that differ.
 
-    A running process adds the domains that came by ``POST /domains``, so a difference is a note.
+    A difference is only a note, since a running process adds the domains from ``POST /domains``.
     """
     try:
         theirs = Path(path).read_text("utf-8")
@@ -67,7 +67,7 @@ def corefile(path: str, ours: str) -> Finding:
 
 
 def cluster(settings: Cluster, kinds: tuple[Kind, ...], state: str | None) -> Iterator[Finding]:
-    """The API server: the ``kinds``, and the webhook's state as objects in the namespace ``state``."""
+    """Check the API server, access to ``kinds``, and to state objects in the namespace ``state``."""
     try:
         api = ApiConnection(settings)
     except (ApiError, SettingsError) as error:
@@ -78,23 +78,23 @@ def cluster(settings: Cluster, kinds: tuple[Kind, ...], state: str | None) -> It
             version = _get(api, "/version").get("gitVersion", "?")
             yield Finding("API server", "ok", f"{api.server} is Kubernetes {version}")
         except ApiUnavailable as error:
-            # Each kind would say the same again.
+            # Every kind would report the same.
             yield Finding("API server", "fault", str(error))
             return
         except (ApiError, ValueError, AttributeError) as error:
-            # Whoever may not read the version may still list.
+            # Listing may be allowed even if reading the version is not.
             yield Finding("API server", "note", str(error))
         for kind in kinds:
             yield Finding(kind.resource, *_kind(api, kind))
         if state is not None:
-            yield _asked(f"state in {state}", partial(_state_objects, api, state))
+            yield _checked(f"state in {state}", partial(_state_objects, api, state))
 
 
 def _get(api: ApiConnection, path: str, parameters: Mapping[str, str] = {}) -> Any:
     return json.loads(api.get(path, parameters, timeout=PATIENCE))
 
 
-def _kind(api: ApiConnection, kind: Kind) -> _Said:
+def _kind(api: ApiConnection, kind: Kind) -> _Result:
     trouble = "cannot be listed"
     try:
         version = _get(api, kind.path(), {"limit": "1"}).get("metadata", {}).get("resourceVersion", "0")
@@ -108,44 +108,43 @@ def _kind(api: ApiConnection, kind: Kind) -> _Said:
         return "fault", f"{trouble}: {error}"
 
 
-def _asked(what: str, ask: Callable[[], _Said], fault: str = "") -> Finding:
-    """The finding of a question; an error is a fault."""
+def _checked(what: str, check: Callable[[], _Result], fault: str = "") -> Finding:
+    """The result of a check as a finding; an error is a fault."""
     try:
-        return Finding(what, *ask())
+        return Finding(what, *check())
     except (ApiError, EtcdError, SettingsError, ValueError, AttributeError) as error:
         return Finding(what, "fault", f"{fault}: {error}" if fault else str(error))
 
 
-def _state_objects(api: ApiConnection, namespace: str) -> _Said:
-    """Whether the state of the webhook can be stored as objects in ``namespace``."""
+def _state_objects(api: ApiConnection, namespace: str) -> _Result:
+    """Whether the webhook's state can be stored as objects in ``namespace``."""
     kind = KINDS["dnsendpoints"]
     ours = {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
     try:
         found = _get(api, kind.path(namespace), ours).get("items") or []
     except ApiNotFound:
         missing = f"{kind.resource} are not installed: the state cannot be stored"
-        return "fault", f"{missing}, and ExternalDNS's calls fail until then"
+        return "fault", f"{missing}, and ExternalDNS's calls fail until they are"
     if not _get(api, KINDS["namespaces"].path(), {"fieldSelector": f"metadata.name={namespace}"}).get(
         "items"
     ):
         return "fault", f"there is no namespace {namespace}: create it"
     refused = [f"{verb}d" for verb in ("create", "update") if not _may(api, kind, namespace, verb)]
     if refused:
-        denied = f"{kind.resource} may be listed, but not {' and '.join(refused)}"
-        return "fault", f"{denied}: ExternalDNS's calls fail until then"
-    if wishes := [one for one in found if (one.get("spec") or {}).get("endpoints")]:
-        former = (
-            f"{len(wishes)} objects are in an older version's format, which ExternalDNS with --source=crd"
+        denied = f"{kind.resource} may be listed, but not {' or '.join(refused)}"
+        return "fault", f"{denied}: ExternalDNS's calls fail until that is allowed"
+    if older := sum(bool((one.get("spec") or {}).get("endpoints")) for one in found):
+        return "note", (
+            f"{older} objects have an older version's format, which ExternalDNS with --source=crd reads as"
+            " desired endpoints: start this version's webhook, which rewrites them"
         )
-        rewrite = "start this version's webhook, which rewrites them"
-        return "note", f"{former} reads as desired endpoints: {rewrite}"
     if _may(api, kind, namespace, "deletecollection"):
         return "ok", "it can be stored, and --cleanup can delete it"
     return "ok", "it can be stored; --cleanup may not delete it"
 
 
 def _may(api: ApiConnection, kind: Kind, namespace: str, verb: str) -> bool:
-    """Whether we have a right, by the API server's own word; nothing is stored for the question."""
+    """Whether the API server would allow it, by an access review, which stores nothing."""
     asked = {"namespace": namespace, "verb": verb, "group": kind.group, "resource": kind.name}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
@@ -164,9 +163,9 @@ def etcd(
     state: str | None = None,
     election_key: Callable[[], bytes] | None = None,
 ) -> Iterator[Finding]:
-    """etcd's servers, the keys of ``layout``, and others' in the ``zones``.
+    """Check etcd's servers, access to the keys of ``layout``, and foreign keys in ``zones``.
 
-    Of v3 also the webhook's state below the prefix ``state``, and the bridges' ``election_key``.
+    With v3, also check access to the webhook's state under the prefix ``state``, and to the ``election_key``.
     """
     health = v2.health if settings.api == "v2" else store.health
     away = 0
@@ -174,20 +173,23 @@ def etcd(
         try:
             yield Finding(f"etcd {server}", *_health(health(settings, server)))
         except SettingsError as error:
-            # Files that no server can be asked with.
+            # Unusable certificate files: the same for every server.
             yield Finding("etcd", "fault", str(error))
             return
         except EtcdError as error:
             yield Finding(f"etcd {server}", "fault", str(error))
             away += isinstance(error, EtcdUnavailable)
     if away == len(settings.servers):
-        return  # whatever else is asked would only say so again
+        return  # every other check would report the same
     prefix = f"{layout.prefix}/"
     connection, keys = open_store(settings)
 
-    def may_write(key: str, text: str) -> _Said:
-        keys.may_write(key.encode())
-        return "ok", text
+    def writable(what: str, key: str, text: str, fault: str) -> Finding:
+        def check() -> _Result:
+            keys.may_write(key.encode())
+            return "ok", text
+
+        return _checked(what, check, fault)
 
     with connection:
         try:
@@ -196,21 +198,19 @@ def etcd(
             yield Finding("etcd keys", "fault", str(error))
             return
         yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix} can be read")
-        may = partial(
-            may_write, f"{prefix}kube2etcd-check", f"keys under {prefix} can be written and deleted"
-        )
-        yield _asked("etcd rights", may, "keys cannot be written")
+        text = f"keys under {prefix} can be written and deleted"
+        yield writable("etcd rights", f"{prefix}kube2etcd-check", text, "keys cannot be written")
         if not isinstance(connection, V2Connection):
             if state is not None:
-                may = partial(may_write, f"{state}/manifest", "it can be stored")
-                yield _asked(f"state under {state}", may, "it cannot be stored")
+                what = f"state under {state}"
+                yield writable(what, f"{state}/manifest", "it can be stored", "it cannot be stored")
             if election_key is not None:
-                yield _asked("election", partial(_election, connection, keys, election_key))
+                yield _checked("election", partial(_election, connection, keys, election_key))
     yield from _others(layout, zones, entries)
 
 
-def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], bytes]) -> _Said:
-    """Whether we can take part in the election of the bridge that writes."""
+def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], bytes]) -> _Result:
+    """Whether this bridge can take part in the election."""
     key = key_of()
     shown = key.decode()
     try:
@@ -219,16 +219,18 @@ def _election(connection: EtcdConnection, keys: KeyStore, key_of: Callable[[], b
     except EtcdError as error:
         return "fault", f"--leader-elect needs an etcd user that may read and write {shown}: {error}"
     if leader is not None and not leader.lease:
-        return "fault", f"the key {shown} has no lease, so no bridge made it: delete it"
-    name = "nobody" if leader is None else leader.value.decode(errors="backslashreplace")
-    return "ok", f"{shown} can be read and written; {name} leads now"
+        return "fault", f"the key {shown} has no lease, so no bridge wrote it: delete it"
+    name = "there is no leader"
+    if leader is not None:
+        name = f"the leader is {leader.value.decode(errors='backslashreplace')}"
+    return "ok", f"{shown} can be read and written; {name}"
 
 
-def _health(state: ServerHealth) -> _Said:
-    """Whether a server can be written to, and for how long."""
+def _health(state: ServerHealth) -> _Result:
+    """Whether a server accepts writes, and how close it is to its quota."""
     seen = f"version {state.version}" + (f", {_mebi(state.size)}" if state.size else "")
     if not state.leader:
-        return "fault", f"{seen}; it has no leader, so nothing can be written"
+        return "fault", f"{seen}; it has no leader, so it refuses writes"
     if state.alarms:
         cure = "compact, defragment and disarm it" if "NOSPACE" in state.alarms else "see etcd's log"
         return "fault", f"{seen}; alarm {' and '.join(state.alarms)} is raised: {cure}"
@@ -241,9 +243,9 @@ def _health(state: ServerHealth) -> _Said:
 
 
 def _others(layout: Layout, zones: tuple[Name, ...], entries: dict[bytes, bytes]) -> Iterator[Finding]:
-    """Keys under our zones with another owner or none: they are answered, and we never change them."""
+    """Keys in our zones with another owner or none: DNS serves them, and the bridge never changes them."""
     ours = tuple(map(layout.zone_range, zones))
-    reverse = tuple(map(layout.zone_range, REVERSE))  # other owners' records there are in order
+    reverse = tuple(map(layout.zone_range, REVERSE))  # PTR records of other owners are expected there
     owners = {key: owner_of(value) for key, value in sorted(entries.items())}
     below = [key for key in owners if key.startswith(ours) or (key.startswith(reverse) and not owners[key])]
     for what, chosen in (
@@ -253,7 +255,7 @@ def _others(layout: Layout, zones: tuple[Name, ...], entries: dict[bytes, bytes]
         if chosen:
             some = ", ".join(key.decode(errors="backslashreplace") for key in chosen[:SHOWN])
             more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
-            yield Finding(what, "note", f"{some}{more}: served as they are, never changed by us")
+            yield Finding(what, "note", f"{some}{more}: served as they are; kube2etcd never changes them")
 
 
 def _mebi(size: int) -> str:

@@ -1,6 +1,6 @@
 """Resolver settings of clients: docker flags, ``daemon.json``, kubelet configuration, ``resolv.conf``.  Pure.
 
-A ``daemon.json`` that holds more keeps it as it was typed, numbers, escapes and blanks included.
+Everything else in an existing ``daemon.json`` stays byte for byte, including numbers, escapes and whitespace.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from kube2etcd.errors import SettingsError
 from skydns_compat.names import Address, InvalidName, Name
 
-#: Resolvers read no more than this many servers (MAXNS in resolv.h; the kubelet drops the rest too).
+#: Most servers that resolvers use (MAXNS in resolv.h); the kubelet drops the rest too.
 MAX_SERVERS: Final = 3
 
 _BOM: Final = "\ufeff"
@@ -23,65 +23,63 @@ _BLANK: Final = " \t\r\n"
 
 
 class DaemonJsonError(ValueError):
-    """A ``daemon.json`` that cannot be completed; the message continues the file's name."""
+    """A ``daemon.json`` that cannot be edited; the message continues a sentence that begins with its path."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientDns:
-    """Where a client asks and what it searches; `SettingsError` for what no resolver can use."""
+    """DNS servers and search list of a client; SettingsError if no resolver could use them."""
 
     servers: tuple[Address, ...]
-    """Addresses of the cluster's DNS, in the order in which they are tried; one to three."""
+    """One to three addresses of the cluster's DNS, in the order in which they are tried."""
     domain: Name
-    """Zone of the cluster."""
+    """The cluster's zone."""
     namespace: str = "default"
-    """Whose Services are found by their bare name."""
+    """The namespace whose Services are found by name alone."""
     ndots: int | None = None
-    """From how many dots on a name is tried as it is first; ``None``: the resolver's own 1."""
+    """Number of dots from which on a name is first tried as is; None: the resolver's default, 1."""
 
     def __post_init__(self) -> None:
         if not self.servers:
-            raise SettingsError("no DNS server is given; write --dns-server-ip, such as 10.96.0.10")
+            raise SettingsError("no DNS server is set; write --dns-server-ip, such as 10.96.0.10")
         if len(self.servers) > MAX_SERVERS:
             raise SettingsError(
-                f"--dns-server-ip names {len(self.servers)} servers; resolvers read {MAX_SERVERS}, "
+                f"--dns-server-ip has {len(self.servers)} servers; resolvers use {MAX_SERVERS}: "
                 "leave out the others"
             )
         for server in self.servers:
             if ip_address(server).is_unspecified or ip_address(server).is_multicast:
                 raise SettingsError(
-                    f"--dns-server-ip {server} is no server's address; write that of the DNS Service"
+                    f"--dns-server-ip {server} is not a server's address; write that of the DNS Service"
                 )
         try:
             self.domain.child(self.namespace, "svc")
         except InvalidName as error:
-            raise SettingsError(
-                f"--domain is too long to have {self.namespace}.svc in front of it ({error})"
-            ) from None
+            raise SettingsError(f"--domain is too long to prepend {self.namespace}.svc ({error})") from None
 
     @property
     def search(self) -> tuple[Name, ...]:
-        """Narrow to wide, as the kubelet writes it: for ``web``, ``web.shop`` and ``web.shop.svc``."""
+        """The kubelet's search list, for ``web``, ``web.shop`` and ``web.shop.svc``."""
         return self.domain.child(self.namespace, "svc"), self.domain.child("svc"), self.domain
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Options of the resolver, as ``resolv.conf`` has them."""
+        """Resolver options in the form of ``resolv.conf``."""
         return () if self.ndots is None else (f"ndots:{self.ndots}",)
 
     def outside(self) -> ClientDns:
-        """For clients with a loopback of their own: `SettingsError` where they would ask themselves."""
+        """The same settings for a network namespace of its own; SettingsError if a server is loopback."""
         for server in self.servers:
             if ip_address(server).is_loopback:
                 raise SettingsError(
-                    f"--dns-server-ip {server} is, inside a container, the container itself; "
-                    "write an address that containers reach"
+                    f"--dns-server-ip {server} is the container itself when used in a container; "
+                    "write an address that containers can reach"
                 )
         return self
 
 
 def flags(client: ClientDns) -> str:
-    """Options for ``dockerd`` and for ``docker run``, on one line."""
+    """Options of ``dockerd`` and ``docker run``, on one line."""
 
     def each(option: str, values: Iterable[object]) -> list[str]:
         return [word for one in values for word in (option, str(one))]
@@ -91,13 +89,13 @@ def flags(client: ClientDns) -> str:
 
 
 def daemon_json(client: ClientDns) -> str:
-    """A ``daemon.json`` with nothing else in it."""
+    """A ``daemon.json`` with nothing but these settings."""
     return merged(b"", client).decode()
 
 
 def kubelet(client: ClientDns) -> str:
-    """A drop-in for the kubelet's ``--config-dir``; the kubelet makes each pod's search list itself."""
-    # Quoted, since an IPv6 address that ends in :: is the beginning of a mapping to YAML.
+    """A drop-in for the kubelet's ``--config-dir``; the kubelet generates the search list of each pod."""
+    # Quoted: to YAML, an IPv6 address that ends in :: starts a mapping.
     servers = "".join(f"  - {json.dumps(str(server))}\n" for server in client.outside().servers)
     return f"""\
 # Made by: kube2etcd docker-flags --format kubelet
@@ -129,7 +127,7 @@ FORMATS: Final[Mapping[str, Callable[[ClientDns], str]]] = {
 
 
 class _Member(NamedTuple):
-    """One member of the outer object, and where it stands in the text."""
+    """A member of the outermost object, and its position in the text."""
 
     key: str
     value: Any
@@ -139,11 +137,13 @@ class _Member(NamedTuple):
 
 
 def merged(before: bytes, client: ClientDns) -> bytes:
-    """``before`` with our keys in it and every other character as it was.
+    """``before`` with these settings, and every other character unchanged.
 
-    ``dns`` and ``dns-search`` are replaced: a server or domain that is kept beside ours would answer
-    in the cluster's place.  Of ``dns-opts`` only ``ndots`` is, and only when one is given.  An empty
-    file is an empty object, as it is to dockerd.  `DaemonJsonError` when it is no JSON object.
+    ``dns`` and ``dns-search`` are replaced, since a server or domain kept beside ours could answer
+    instead of the cluster.  In ``dns-opts`` only ``ndots`` is, and only if it is set.  To dockerd,
+    an empty file is an empty object.
+
+    :raises DaemonJsonError: ``before`` is not a JSON object, or has one of these keys twice.
     """
     try:
         whole = before.decode()
@@ -167,7 +167,7 @@ def _wanted(present: Mapping[str, Any], client: ClientDns) -> dict[str, list[str
         options = present.get("dns-opts") or []
         if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
             raise DaemonJsonError(
-                'has "dns-opts" that is no list of texts; write ["ndots:5"], or leave it out'
+                'has a "dns-opts" that is not a list of strings; write ["ndots:5"], or remove it'
             )
         ours = [option for option in options if option.partition(":")[0] == "ndots"]
         kept = [option for option in options if option not in ours]
@@ -176,7 +176,7 @@ def _wanted(present: Mapping[str, Any], client: ClientDns) -> dict[str, list[str
 
 
 def _members(text: str) -> list[_Member]:
-    # No number is ours, and as an integer one of thousands of digits would be refused.
+    # Python refuses to parse an integer of thousands of digits, and no number is ours.
     decoder = json.JSONDecoder(parse_int=float, parse_constant=_no_constant)
     try:
         whole = decoder.decode(text)
@@ -185,14 +185,14 @@ def _members(text: str) -> list[_Member]:
             f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
     except RecursionError:
-        raise DaemonJsonError("is not usable: it is nested too deeply") from None
+        raise DaemonJsonError("cannot be used: it is nested too deeply") from None
     if not isinstance(whole, dict):
-        raise DaemonJsonError("is not a JSON object; it begins with { and ends with }")
+        raise DaemonJsonError("is not a JSON object, in braces")
     return list(_walk(decoder, text))
 
 
 def _walk(decoder: json.JSONDecoder, text: str) -> Iterator[_Member]:
-    """Where the members of an object stand; the text is known to be JSON."""
+    """The members of the object in ``text``, which is valid JSON."""
     at = _after_blank(text, _after_blank(text, 0) + 1)
     while text[at] != "}":
         key, colon = decoder.raw_decode(text, at)
@@ -213,12 +213,12 @@ def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]
     new = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in wanted.items() if key not in present]
     opened = _after_blank(text, 0) + 1
     if members:
-        # What stands before the first key stands before the new ones: line break and indentation.
+        # New keys get the line break and indentation of the first one.
         lead, last = text[opened : members[0].key_start] or " ", members[-1].end
         edits.append((last, last, "".join(f",{lead}{member}" for member in new)))
     else:
         edits.append((opened, _after_blank(text, opened), ",".join(f"\n  {member}" for member in new) + "\n"))
-    # From the end, so that the places before it stay where they are.
+    # Backwards, so that earlier positions stay valid.
     for start, end, replacement in reversed(edits):
         text = text[:start] + replacement + text[end:]
     return text
@@ -229,4 +229,4 @@ def _after_blank(text: str, at: int) -> int:
 
 
 def _no_constant(text: str) -> Any:
-    raise DaemonJsonError(f"is not JSON: {text} is no number there")
+    raise DaemonJsonError(f"is not JSON: {text} is not a number")

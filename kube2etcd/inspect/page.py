@@ -1,7 +1,7 @@
-"""The status page: what the bridge publishes and why, read-only, on a listener of its own.
+"""The status page: a read-only listener that shows what the bridge publishes, and why.
 
-Names come from strangers: everything is escaped by the template engine, and no page may load or run anything
-but its own nonced style and script.  The JSON behind it is described in docs/status-page.md.
+Names come from tenants, so the template engine escapes everything, and the Content-Security-Policy allows
+nothing but the page's own style and script.  docs/status-page.md describes the JSON.
 """
 
 from __future__ import annotations
@@ -33,20 +33,16 @@ from kube2etcd.settings import HostPort
 
 log = logging.getLogger(__name__)
 
+#: Records or problems on one page.
 PAGE_SIZE: Final = 100
-"""Records or problems on one page."""
-
+#: Seconds for which one view answers every request, so that the loop is asked only once.
 FRESH: Final = 2.0
-"""Seconds for which one view answers every request: however many ask, the loop is asked once."""
-
 CONNECTIONS: Final = 50
-
+#: Width and height of the plot.
 PLOT: Final = (640, 160)
-"""Width and height of the plot."""
-
+#: Seconds that the plot covers.
 PLOT_SPAN: Final = 900.0
-"""Seconds that the plot goes back."""
-
+#: Characters of a query parameter; the rest is ignored.
 LONGEST_QUERY: Final = 300
 
 _TEMPLATE = Environment(
@@ -69,15 +65,16 @@ _POLICY = (
 )
 
 Explain = Callable[[str, str], list[Explanation]]
-"""Name and type (empty: those that the name has) to explanations (docs/explain.md); may raise ValueError, and
-TimeoutError while the loop is busy."""
+"""Name and type (empty: those that the name has) to explanations (docs/explain.md).
+
+Raises ValueError for an invalid name or type, and TimeoutError while the loop is busy."""
 
 Delays = Sequence[tuple[float, float, str]]
-"""Changes that reached etcd: seconds of the epoch, seconds from event to key, kind."""
+"""Changes that reached etcd: seconds since the epoch, seconds from event to key, kind."""
 
 
 class StatusPage(Server):
-    """Serves the page."""
+    """The listener of the status page."""
 
     def __init__(
         self,
@@ -87,9 +84,9 @@ class StatusPage(Server):
         explain: Explain,
         delays: Callable[[], Delays] = tuple,
     ) -> None:
-        """``ask`` takes a view; it may raise TimeoutError while the loop is busy.
+        """``ask`` returns the current view; it raises TimeoutError while the loop is busy.
 
-        :raises SettingsError: nothing can listen there.
+        :raises SettingsError: it cannot listen there.
         """
         listen = HostPort(listen.host or "127.0.0.1", listen.port)
         page = application(ask, status, explain, delays, frozenset({listen.host.lower(), "localhost"}))
@@ -97,7 +94,7 @@ class StatusPage(Server):
 
 
 class _Latest:
-    """The latest view, taken again when it is no longer fresh; an older one while the loop is busy."""
+    """The latest view, renewed when it is no longer fresh; an older one while the loop is busy."""
 
     def __init__(self, ask: Callable[[], View]) -> None:
         self._ask = ask
@@ -106,15 +103,18 @@ class _Latest:
         self._until = -math.inf
 
     def view(self) -> View:
-        """The view; TimeoutError: the loop has not answered yet."""
+        """The view.
+
+        :raises TimeoutError: the loop has not answered yet.
+        """
         with self._lock:
             began = time.monotonic()
             if began >= self._until:
                 try:
                     self._view = self._ask()
                 except TimeoutError:
-                    log.debug("the loop is busy: the status page shows an older view")
-                # A large view costs more; never more than a twentieth of the time goes into it.
+                    log.debug("status page: the loop is busy; showing an older view")
+                # At most a twentieth of the time is spent on views, however large they are.
                 now = time.monotonic()
                 self._until = now + max(FRESH, 20 * (now - began))
             if self._view is None:
@@ -124,7 +124,7 @@ class _Latest:
 
 @dataclass(frozen=True)
 class _Question:
-    """What a request asks for; whatever is odd counts as not given."""
+    """The query parameters of a request; invalid ones are ignored."""
 
     text: str
     zone: str
@@ -140,7 +140,7 @@ class _Question:
         return cls(text, zone, rtype.upper(), page, problems)
 
     def link(self, **other: int) -> str:
-        """The query string of the same question with another page."""
+        """The query string for another page of the same records or problems."""
         asked = {"q": self.text, "zone": self.zone, "type": self.type}
         pages = {"page": self.page, "problems": self.problems} | other
         given = {key: text for key, text in asked.items() if text}
@@ -154,18 +154,18 @@ def application(
     delays: Callable[[], Delays] = tuple,
     hosts: frozenset[str] = frozenset({"localhost"}),
 ) -> Callable[..., Iterable[bytes]]:
-    """The WSGI application; ``hosts`` are the names, beside any address, by which it may be called."""
+    """The WSGI application; ``hosts`` are the host names that it answers to, besides any address."""
     latest = _Latest(ask)
     one_at_a_time = threading.Lock()
 
     def answer(request: Request, nonce: str) -> Response:
         if not _may_be_called(request.environ.get("HTTP_HOST", ""), hosts):
-            # A page of a stranger whose name was made to lead here (DNS rebinding) would read everything.
-            return Response("call this page by its address or as localhost\n", 403)
+            # DNS rebinding: a web site whose name resolves to this address could read everything.
+            return Response("use an address, localhost or the host of --listen-page in the URL\n", 403)
         if request.method not in ("GET", "HEAD"):
-            return Response("only GET and HEAD\n", 405, {"Allow": "GET, HEAD"})
+            return Response("only GET and HEAD are allowed\n", 405, {"Allow": "GET, HEAD"})
         if request.path not in _PATHS:
-            return Response(f"nothing here; there are {' '.join(_PATHS)}\n", 404)
+            return Response(f"no such path; there are {' '.join(_PATHS)}\n", 404)
         try:
             if request.path == "/api/explain":
                 asked = (request.args.get(key, "")[:LONGEST_QUERY] for key in ("name", "type"))
@@ -202,7 +202,7 @@ def application(
 
 
 def _response(text: str, kind: str) -> Response:
-    # A foreign value may hold what UTF-8 does not.
+    # A foreign value may contain lone surrogates.
     return Response(text.encode("utf-8", "backslashreplace"), content_type=kind)
 
 
@@ -229,54 +229,49 @@ class _Page:
 
     @classmethod
     def of(cls, rows: Sequence[Any], asked: int) -> _Page:
-        """The page that is asked for, or the last one."""
+        """The requested page, or the last one."""
         pages = max(1, -(-len(rows) // PAGE_SIZE))
         number = min(asked, pages)
         return cls(number, pages, len(rows), rows[(number - 1) * PAGE_SIZE : number * PAGE_SIZE])
 
 
 def _state(view: View, question: _Question, status: Status) -> dict[str, Any]:
-    """What the page and the JSON show, by the JSON's names, with the pages that are asked for."""
-    now = status.snapshot()
-    return {
+    """What the page and the JSON show, by the names of the JSON, with the requested pages."""
+    now, state = status.snapshot(), dict(vars(view))
+    del state["rows"]
+    return state | {
         "version": __version__,
-        "taken": view.taken,
         "ready": now.ready,
         "reasons": now.reasons,
         "heartbeat_age": now.heartbeat_age,
-        "leader": view.leader,
-        "trouble": view.trouble,
-        "zones": view.zones,
-        "sources": view.sources,
-        "counts": view.counts,
         "records": _Page.of(view.found(question.text, question.zone, question.type), question.page),
         "problems": _Page.of(view.problems, question.problems),
     }
 
 
 def _y(seconds: float) -> float:
-    """Where it is in the plot: from 1 ms at the bottom to 10 s at the top."""
+    """The y coordinate of a latency, from 1 ms at the bottom to 10 s at the top."""
     share = (math.log10(min(max(seconds, 0.001), 10.0)) + 3) / 4
     return round(PLOT[1] - 10 - share * (PLOT[1] - 20), 1)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Programming latency over time: dots on a logarithmic scale, ready to draw."""
+    """Programming latency over time, on a logarithmic scale, in coordinates of the drawing."""
 
     dots: tuple[tuple[float, float, str], ...]
-    """x, y and a text."""
+    """x, y and the text of each change."""
     median: float
     p95: float
     width, height = PLOT
     lines = tuple(
         (_y(10.0**power), label) for power, label in enumerate(("1 ms", "10 ms", "100 ms", "1 s", "10 s"), -3)
     )
-    """y and its label."""
+    """y and label of each grid line."""
 
 
 def plot(delays: Delays, now: float) -> Plot:
-    """Draw what happened within `PLOT_SPAN` seconds before ``now``."""
+    """The plot of the changes within `PLOT_SPAN` seconds before ``now``."""
     recent = [one for one in delays if 0 <= now - one[0] <= PLOT_SPAN]
     dots = (
         (round(PLOT[0] * (1 - (now - moment) / PLOT_SPAN), 1), _y(took), f"{kind}: {took * 1000:.1f} ms")

@@ -1,4 +1,4 @@
-"""What is published, record by record, with the object that made it: as table, JSON, zone file.  Pure."""
+"""The published records and the objects behind them, as a table, JSON or a zone file.  Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kube2etcd.sync.publisher import Publisher
 from skydns_compat.names import Name
 from skydns_compat.records import NO_PORT, Host, Port, Record
 
-#: Types of published records; NODATA is a name without data.
+#: Types of published records; NODATA stands for a name without data.
 TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
 
-#: Other names of a kind: singular, and short as for kubectl.
+#: Other names of kinds: the singular, and short names as in kubectl.
 _KINDS = {one.kind.lower(): name for name, one in KINDS.items()} | {
     "svc": "services",
     "ns": "namespaces",
@@ -29,19 +29,19 @@ _KINDS = {one.kind.lower(): name for name, one in KINDS.items()} | {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record and the object that made it."""
+    """A record and the object behind it."""
 
     record: Record
     unit: Unit
 
 
 def rows(publisher: Publisher) -> list[Row]:
-    """Every record that is published, by name, from the zone's apex down."""
+    """Every published record, by name, apex first."""
     return sorted((row for unit in publisher.units() for row in unit_rows(publisher, unit)), key=_order)
 
 
 def count(publisher: Publisher) -> int:
-    """How many records are published."""
+    """The number of published records."""
     return sum(1 for unit in publisher.units() for _ in unit_rows(publisher, unit))
 
 
@@ -50,32 +50,32 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 
 
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
-    """The records of one unit, less those that another unit holds."""
+    """The records of a unit, except those whose name another unit holds."""
     published, made_by = publisher.published(unit), maker(publisher, unit)
     for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
-        # A port without a number is no record, it only has a share of the weights.
+        # A port without a number is not a record: it only takes part in the weights.
         numberless = isinstance(record.data, Port) and record.data.port == NO_PORT
         if not numberless and publisher.desired.holder(publisher.key(record.name)) in (unit, None):
             yield Row(record, made_by)
 
 
 def maker(publisher: Publisher, unit: Unit) -> Unit:
-    """The object behind a unit; the first of those that hold a name."""
+    """The object behind a unit; for a name in an external domain, the first object that has it."""
     return next(iter(publisher.store.holders(unit.name)), unit) if unit.kind == NAMES else unit
 
 
 def record_type(text: str) -> str:
-    """One of `TYPES`; ``ValueError`` names them."""
+    """One of `TYPES`, in capitals; ValueError for anything else."""
     if text.upper() not in TYPES:
         raise ValueError(f"{text!r} is not a record type; write one of {', '.join(TYPES)}")
     return text.upper()
 
 
 def parse_object(text: str) -> tuple[str, ...]:
-    """The parts of the unit ``kind/namespace/name``; ``ValueError`` says what to write instead."""
+    """The parts of ``kind/namespace/name``; ValueError if ``text`` has another form."""
     parts = tuple(text.strip().split("/"))
     if len(parts) not in (2, 3) or not all(parts):
-        raise ValueError(f"{text!r} is no object; write KIND/NAMESPACE/NAME such as service/shop/web")
+        raise ValueError(f"{text!r} is not an object; write KIND/NAMESPACE/NAME such as service/shop/web")
     return (_KINDS.get(parts[0].lower(), parts[0].lower()), *parts[1:])
 
 
@@ -85,7 +85,7 @@ def chosen(
     rtype: str | None = None,
     unit: tuple[str, ...] | None = None,
 ) -> list[Row]:
-    """The rows below ``zone``, of type ``rtype``, made by ``unit``; ``None`` is any."""
+    """The rows in ``zone``, of type ``rtype``, of the object ``unit``; None means any."""
     return [
         row
         for row in found
@@ -96,7 +96,7 @@ def chosen(
 
 
 def table(found: Iterable[Row]) -> str:
-    """Aligned columns with a header."""
+    """Aligned columns below a header."""
     lines = [["NAME", "TYPE", "TTL", "DATA", "OBJECT"]]
     for row in found:
         one = row.record
@@ -108,7 +108,7 @@ def table(found: Iterable[Row]) -> str:
 
 
 def as_json(found: Iterable[Row]) -> str:
-    """A JSON list, one record a line."""
+    """A JSON list with one record per line."""
     items = [json.dumps(_item(row), ensure_ascii=False) for row in found]
     return "[\n" + ",\n".join(f"  {item}" for item in items) + "\n]" if items else "[]"
 
@@ -123,27 +123,25 @@ def _item(row: Row) -> dict[str, object]:
     }
 
 
-def name_server(found: Iterable[Row], zone: Name) -> Name | None:
-    """The target of the zone's NS record; None where it has none, for want of an address."""
+def has_name_server(found: Iterable[Row], zone: Name) -> bool:
+    """Whether the zone has an NS record: its name server has an address."""
     server = zone.child("ns", "dns")
-    named = any(row.record.name == server and isinstance(row.record.data, Host) for row in found)
-    return server if named else None
+    return any(row.record.name == server and isinstance(row.record.data, Host) for row in found)
 
 
 def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, serial: int = 0) -> str:
-    """Lines of a zone file (RFC 1035 section 5), each with its object as a comment.
+    """Lines of a zone file (RFC 1035 section 5), each with its object in a comment.
 
-    With the SOA and NS records of ``zone``, ``ttl`` seconds, that make it a whole zone.
+    Given ``zone``, it starts with the SOA record, and the NS record with ``ttl`` seconds.
     """
     listed = list(found)
-    server = None if zone is None else name_server(listed, zone)
     ports = Counter(row.record.name for row in listed if isinstance(row.record.data, Port))
     lines = []
     if zone is not None:
         data = f"ns.dns.{zone}. hostmaster.{zone}. {serial} 7200 1800 86400 30"
         lines.append(f"{zone}. 30 IN SOA {data}")
-    if server is not None:
-        lines.append(f"{zone}. {ttl} IN NS {server}.")
+        if has_name_server(listed, zone):
+            lines.append(f"{zone}. {ttl} IN NS ns.dns.{zone}.")
     for row in listed:
         record = row.record
         if record.rtype == "NODATA":
@@ -151,7 +149,7 @@ def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, ser
             continue
         data = str(record.data)
         if isinstance(record.data, Port):
-            # The server shares a hundred among the records of a name.
+            # CoreDNS divides 100 among the records of a name.
             weight = max(1, 100 // ports[record.name])
             data = f"0 {weight} {record.data.port} {record.data.target}."
         lines.append(f"{record.name}. {record.ttl} IN {record.rtype} {data} ; {row.unit}")
@@ -159,7 +157,7 @@ def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, ser
 
 
 class Changes:
-    """The records of a publisher over time; what a change costs follows the change."""
+    """The changes of a publisher's records; their cost depends on the change, not on the cluster."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -168,10 +166,10 @@ class Changes:
         self._holders = {key: publisher.desired.holder(key) for key in publisher.desired}
 
     def after(self, touched: Iterable[Unit], keys: Iterable[bytes]) -> list[tuple[str, Row]]:
-        """What came (``+``) and went (``-``), by name, since ``touched`` units were refreshed and the value
-        of ``keys`` changed."""
+        """Records added (``+``) and deleted (``-``), by name, by the refresh of the units ``touched``, which
+        changed the values of ``keys``."""
         units, publisher = set(touched), self._publisher
-        # Another object may have the name now, or may have had it, with the same value.
+        # Another object may hold the name now, or may have held it, with the same value.
         own = {
             publisher.key(row.record.name)
             for unit in units
@@ -189,7 +187,7 @@ class Changes:
         found = {unit: rows for unit in units if (rows := self._of(unit))}
         self._rows |= found
         after = [row for rows in found.values() for row in rows]
-        # A name without data may be of several objects.
+        # Several objects may have the same name without data.
         counts = Counter(str(row.record) for row in after)
         counts.subtract(str(row.record) for row in before)
         known = {text: self._records[text] for text in counts}
@@ -206,7 +204,7 @@ class Changes:
 
 
 def change_line(sign: str, row: Row, moment: str, output: str) -> str:
-    """One line of `Changes`, as text or JSON; ``moment`` is when it was seen."""
+    """One change as a line of text or JSON; ``moment`` is the time when it was seen."""
     if output == "json":
         change = "added" if sign == "+" else "deleted"
         return json.dumps({"time": moment, "change": change, **_item(row)}, ensure_ascii=False)

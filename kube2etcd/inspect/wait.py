@@ -1,4 +1,4 @@
-"""Ask a DNS server for a name until its answer is the one that is waited for."""
+"""Query a DNS server until it gives the expected answer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.settings import HostPort
 from skydns_compat.names import Name
 
+#: Seconds between two queries.
 PAUSE: Final = 0.5
-"""Seconds between two questions."""
-
+#: Seconds to wait for a response.
 PATIENCE: Final = 2.0
-"""Seconds for one answer."""
 
 PRESENT: Final = "present"
 ABSENT: Final = "absent"
@@ -33,21 +32,21 @@ ABSENT: Final = "absent"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server said: its response code, and the data of the type that was asked for."""
+    """A response: its code, and the data of the queried type."""
 
     rcode: str
-    """``NOERROR``, ``NXDOMAIN``, ``SERVFAIL`` …; empty where nothing came."""
+    """``NOERROR``, ``NXDOMAIN``, ``SERVFAIL`` …; empty without a response."""
     data: tuple[str, ...] = ()
     trouble: str = ""
-    """Why nothing came."""
+    """Why there was no response."""
     records: tuple[str, ...] = ()
-    """The whole answer section: lines of a zone file."""
+    """The whole answer section, as lines of a zone file."""
 
     def satisfies(self, wanted: str) -> bool:
-        """Whether it is ``present`` (has data), ``absent`` (has none, RFC 2308), or has this very data.
+        """Whether it has data (``present``), none (``absent``, RFC 2308), or the very data ``wanted``.
 
-        Data are compared as text, in any letter case, with or without a final dot.  A server that fails or
-        does not answer says neither.
+        Data is compared as text, ignoring case and a final dot.  An error or a timeout is neither ``present``
+        nor ``absent``.
         """
         if wanted == ABSENT:
             return self.rcode == "NXDOMAIN" or (self.rcode == "NOERROR" and not self.data)
@@ -60,9 +59,9 @@ class Reply:
 
 
 def canonical(wanted: str, rtype: str) -> str:
-    """``present`` and ``absent`` as they are; data of a type in the form in which answers show them.
+    """``wanted`` in the form of answers' data, such as a compressed IPv6 address.
 
-    Text that is no data of the type, such as a TXT without its quotes, stays as it is.
+    ``present``, ``absent``, and text that is not valid data of the type, stay as they are.
     """
     if wanted in (PRESENT, ABSENT):
         return wanted
@@ -77,7 +76,7 @@ def _plain(text: str) -> str:
 
 
 def ask(name: Name, rtype: str, server: HostPort) -> Reply:
-    """One question to ``server``, by UDP, and by TCP where the answer was cut."""
+    """Query ``server`` once: over UDP, and over TCP if the response is truncated."""
     query = dns.message.make_query(f"{name}.", rtype)
     question, wanted = query.question[0].name, query.question[0].rdtype
     try:
@@ -86,13 +85,13 @@ def ask(name: Name, rtype: str, server: HostPort) -> Reply:
         return Reply("", trouble=f"no answer from {server}: {error or type(error).__name__}")
     assert isinstance(response, dns.message.QueryMessage)
     owners = {question}
-    with suppress(dns.exception.DNSException):  # aliases in a circle, or an error without the question
+    with suppress(dns.exception.DNSException):  # a CNAME loop, or an error without a question section
         owners.add(response.resolve_chaining().canonical_name)
     data = tuple(
         str(item)
         for rrset in response.answer
         if wanted in (rrset.rdtype, dns.rdatatype.ANY)
-        # CoreDNS answers with the SOA of the apex to names below it.
+        # CoreDNS answers SOA queries below the apex with the SOA of the apex.
         if rrset.name in owners or (rrset.rdtype == dns.rdatatype.SOA and question.is_subdomain(rrset.name))
         for item in rrset
     )
@@ -103,14 +102,14 @@ def ask(name: Name, rtype: str, server: HostPort) -> Reply:
 def resolv_conf() -> HostPort:
     """The first server of /etc/resolv.conf.
 
-    :raises SettingsError: there is none.
+    :raises SettingsError: it has none.
     """
     try:
         found = dns.resolver.Resolver().nameservers
     except dns.resolver.NoResolverConfiguration:
         found = []
     if not found:
-        raise SettingsError("/etc/resolv.conf names no DNS server; write --server IP[:PORT]")
+        raise SettingsError("/etc/resolv.conf has no DNS server; write --server IP[:PORT]")
     return HostPort(str(found[0]), 53)
 
 
@@ -122,7 +121,7 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[bool, Reply]:
-    """Ask every `PAUSE` seconds for ``timeout`` seconds; whether the answer came, and the last one."""
+    """Query every `PAUSE` seconds for ``timeout`` seconds; whether a reply satisfied, and the last reply."""
     deadline = clock() + timeout
     while True:
         answer = asked()

@@ -62,10 +62,10 @@ def test_the_four_forms() -> None:
 @pytest.mark.parametrize(
     ("servers", "domain", "message"),
     [
-        (["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"], "a", "4 servers; resolvers read 3"),
-        (["10.0.0.1"], ".".join(["a" * 60] * 4), "too long to have default"),
-        *((["10.0.0.1", one], "a", "is no server's address") for one in ("0.0.0.0", "::", "224.0.0.251")),
-        (["ff02::fb"], "a", "is no server's address"),
+        (["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"], "a", "4 servers; resolvers use 3"),
+        (["10.0.0.1"], ".".join(["a" * 60] * 4), "too long to prepend default"),
+        *((["10.0.0.1", one], "a", "is not a server's address") for one in ("0.0.0.0", "::", "224.0.0.251")),
+        (["ff02::fb"], "a", "is not a server's address"),
     ],
 )
 def test_unusable_servers_and_domains_are_refused(servers: list[str], domain: str, message: str) -> None:
@@ -134,13 +134,13 @@ def test_other_options_of_the_resolver_stay(before: dict[str, Any], options: lis
 UNUSABLE = [
     (b'{\n  "dns": ["8.8.8.8",]\n}', "is not JSON: line 2, column"),
     (b'{"a": 1} // no', "is not JSON: line 1, column 10"),
-    (b'{"a": NaN}', "is not JSON: NaN is no number"),
+    (b'{"a": NaN}', "is not JSON: NaN is not a number"),
     (b"\xff\xfe{\x00}\x00", "is not JSON: it is not UTF-8"),
     (b"[]", "is not a JSON object"),
     (b'{"a":' + b"[" * 100_000, "nested too deeply"),
     (b'{"dns": [], "d\\u006es": []}', 'has "dns" twice'),
-    (b'{"dns-opts": "ndots:1"}', "is no list of texts"),
-    (b'{"dns-opts": [1]}', "is no list of texts"),
+    (b'{"dns-opts": "ndots:1"}', "is not a list of strings"),
+    (b'{"dns-opts": [1]}', "is not a list of strings"),
 ]
 
 
@@ -214,8 +214,8 @@ def test_help_shows_the_search_list_in_order() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("", "no DNS server is given; write --dns-server-ip"),
-        ("--dns-server-ip 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4", "resolvers read 3"),
+        ("", "no DNS server is set; write --dns-server-ip"),
+        ("--dns-server-ip 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4", "resolvers use 3"),
         ("--dns-server-ip 10.0.0.1 --namespace A_b", "write the name of a namespace"),
         ("--dns-server-ip 10.0.0.1 --format yaml", "'yaml' is not one of"),
         ("--dns-server-ip 10.0.0.1 --format kubelet --merge x", "not kubelet"),

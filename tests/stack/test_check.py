@@ -90,14 +90,14 @@ def test_an_election(etcd: Etcd, servers: list[str]) -> None:
     etcd.ctl("role", "grant-permission", "names", "read", key)
     assert election()[:2] == (1, "fault"), "reading it is not enough"
     etcd.ctl("role", "grant-permission", "names", "readwrite", key)
-    assert election() == (0, "ok", f"{key} can be read and written; nobody leads now")
+    assert election() == (0, "ok", f"{key} can be read and written; there is no leader")
     assert etcd.dump("/kube2etcd") == {}
     etcd.put(key, "me")
     code, verdict, text = election()
     assert (code, verdict, "delete it" in text) == (1, "fault", True), text
     lease = etcd.ctl("lease", "grant", "60").split()[1]
     etcd.ctl("put", f"--lease={lease}", key, "dns-7f-1a")
-    assert election() == (0, "ok", f"{key} can be read and written; dns-7f-1a leads now")
+    assert election() == (0, "ok", f"{key} can be read and written; the leader is dns-7f-1a")
 
 
 def test_the_webhooks_state_in_etcd(etcd: Etcd, servers: list[str]) -> None:
