@@ -159,7 +159,7 @@ def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
 
     expect("default", "fault", "are not installed")
     strict.apply(dns_endpoint_crd())
-    expect("default", "fault", "not created and updated")
+    expect("default", "fault", "not created or updated")
     expect("nowhere", "fault", "there is no namespace nowhere")
     strict.apply_all(role("Role", "webhook", ["create", "update"], ["dnsendpoints"], namespace="default"))
     expect("default", "ok", "--cleanup may not")
