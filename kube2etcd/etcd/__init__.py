@@ -1,6 +1,6 @@
 """etcd as a store of keys: API v3 (``client``, ``store``) and API v2 (``v2_client``, ``v2``).
 
-Each client is imported on demand: gRPC costs time and memory.
+Each client is imported on demand: gRPC and requests cost time and memory.
 """
 
 from __future__ import annotations

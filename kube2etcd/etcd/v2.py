@@ -156,7 +156,7 @@ class V2Store(KeyStore):
         self._made.clear()
         written = 0
         refused: list[tuple[Change, str]] = []
-        changed: list[_ChangedError] = []
+        changed: list[Change] = []
         try:
             for change, fault in self._outcomes(generations):
                 if fault is None:
@@ -164,7 +164,7 @@ class V2Store(KeyStore):
                     if progress is not None:
                         progress(written)
                 elif isinstance(fault, _ChangedError):
-                    changed.append(fault)
+                    changed.append(change)
                 else:
                     refused.append((change, str(fault)))
         finally:
@@ -172,7 +172,7 @@ class V2Store(KeyStore):
         if changed:
             raise EtcdUnavailable(
                 f"{len(changed)} keys in etcd were changed by others while they were to be deleted, first"
-                f" {changed[0]}: reading etcd again"
+                f" {changed[0].key.decode(errors='replace')}: reading etcd again"
             )
         for change, reason in refused[:1]:
             log.warning("etcd refused %d changes, first %r: %s", len(refused), change.key, reason)
@@ -213,8 +213,8 @@ class V2Store(KeyStore):
     def may_write(self, key: bytes) -> None:
         """See `KeyStore`."""
         path = key.decode()
-        for method in ("PUT", "DELETE"):
-            reply = self._connection.request(method, path, prevIndex=str(_NEVER))
+        for method, value in (("PUT", b""), ("DELETE", None)):
+            reply = self._connection.request(method, path, value, prevIndex=str(_NEVER))
             if reply.code not in (NOT_FOUND, COMPARE_FAILED):
                 raise EtcdRefused(f"it answers {reply.message or 'as if it had been done'} ({path})")
 
@@ -231,14 +231,18 @@ class V2Store(KeyStore):
 
     def _events(self, reply: Reply, node: Node) -> tuple[WatchEvent, ...]:
         removed = reply.action in ("delete", "expire", "compareAndDelete")
-        if node.dir and removed and node.key not in self._removing and node.modified not in self._own:
-            raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: reading etcd again")
-        # A directory may have replaced a key.
-        was_key = not node.dir or (reply.before is not None and not reply.before.dir)
-        if not was_key or node.key.startswith(self._tree.notes + "/"):
+        if node.key.startswith(self._tree.notes + "/"):
+            if removed and self._tree.noted(node.key) in self._noted:
+                raise EtcdUnavailable(f"the note {node.key} was removed from etcd: reading etcd again")
             return ()
-        value = None if removed or node.dir else node.value.encode()
-        return (WatchEvent(node.key.encode(), value, node.modified),)
+        if not node.dir:
+            return (WatchEvent(node.key.encode(), None if removed else node.value.encode(), node.modified),)
+        if removed and node.key not in self._removing and node.modified not in self._own:
+            raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: reading etcd again")
+        if reply.before is not None and not reply.before.dir:
+            # A directory has replaced a key.
+            return (WatchEvent(node.key.encode(), None, node.modified),)
+        return ()
 
     # -- writing
 
@@ -283,14 +287,14 @@ class V2Store(KeyStore):
         directory, deletes = inside
         self._untidy.add(directory)
         outcomes: list[_Outcome] = [(change, self._delete_key(change)) for change in deletes]
-        # If a value has replaced the directory, removing it would delete the value.
-        if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
-            path = directory
-            try:
+        path = directory
+        try:
+            # If a value has replaced the directory, removing it would delete the value.
+            if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
                 while path != self._tree.prefix and self._remove_if_empty(path):
                     path = parent(path)
-            except EtcdRefused as error:
-                log.info("the empty directory %s stays: %s", path, error)
+        except EtcdRefused as error:
+            log.info("the empty directory %s stays: %s", path, error)
         self._untidy.discard(directory)
         return outcomes
 
@@ -324,8 +328,7 @@ class V2Store(KeyStore):
 
     def _write(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
         """One write, whose watch event is recorded; EtcdUnavailable also if etcd has lost its data."""
-        fields = params if value is None else {"value": value}
-        reply = self._connection.request(method, path, **fields).since(self._seen)
+        reply = self._connection.request(method, path, value, **params).since(self._seen)
         if index := reply.made:
             is_key = "dir" not in params and not path.startswith(self._tree.notes + "/")
             with self._lock:

@@ -1,9 +1,12 @@
-"""HTTP client of etcd's v2 keys API: one server at a time, a few concurrent requests."""
+"""HTTP client of etcd's v2 keys API: one server at a time, a few concurrent requests.
+
+The only module that imports ``requests``, which makes the connection pool.  Requests bypass
+`requests.Session`, which would halve the number of keys per second (tests/bench/v2_keys.py).
+"""
 
 from __future__ import annotations
 
 import contextlib
-from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,7 +15,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
+import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.servers import (
@@ -104,18 +109,28 @@ class _Server:
     endpoint: EtcdServer
     pool: urllib3.HTTPConnectionPool
     headers: dict[str, str]
+    timeout: float
 
-    def ask(self, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
+    def ask(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
         """Send one request; returns etcd's reply or raises one of our errors."""
-        form, response = urlencode(fields), None
-        body, target = (form, url) if method == "PUT" else (None, f"{url}?{form}")
+        body, headers, response = None, self.headers, None
+        if value is not None:
+            headers = headers | {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode({"value": value})
         try:
             response = self.pool.urlopen(
-                method, target, body, self.headers, retries=False, redirect=False, preload_content=False
+                method,
+                f"{url}?{urlencode(params)}" if params else url,
+                body=body,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=self.timeout,
+                preload_content=False,
             )
             content = response.read()
         except urllib3.exceptions.ReadTimeoutError:
-            if response is not None and "wait" in fields:
+            if response is not None and "wait" in params:
                 return Reply(index=_index(response))
             raise EtcdUnavailable(
                 f"etcd at {self.endpoint} did not answer in time ({method}): check its load and its disk"
@@ -147,11 +162,11 @@ class V2Connection(Failover[_Server]):
         super().__init__(settings, timeout)
         self._threads = ThreadPoolExecutor(IN_FLIGHT + _POLLS, "etcd-v2")
 
-    def get(self, path: str, **fields: str) -> Reply:
+    def get(self, path: str, **params: str) -> Reply:
         """Read, trying each server once."""
-        return try_each(len(self.endpoints), lambda: self.request("GET", path, **fields))
+        return try_each(len(self.endpoints), lambda: self.request("GET", path, None, **params))
 
-    def request(self, method: str, path: str, **fields: str | bytes) -> Reply:
+    def request(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
         """Send one request about a key or directory; a failed write may have been executed.
 
         The reply has no node if a long poll (``wait``) saw no event within the timeout.
@@ -159,16 +174,16 @@ class V2Connection(Failover[_Server]):
         :raises EtcdUnavailable: no usable response; the next request goes to the next server.
         :raises EtcdUnauthenticated: rejected, even with the password as now in its file.
         """
-        return self._send(method, "/v2/keys" + quote(path, safe="/"), fields)
+        return self._send(method, "/v2/keys" + quote(path, safe="/"), params, value)
 
     def version(self) -> str:
         """The server's version."""
-        return self._send("GET", "/version", {}).version or "unknown"
+        return self._send("GET", "/version", {}, None).version or "unknown"
 
-    def submit(self, work: Callable[..., _R], *args: Any, **fields: str) -> Future[_R]:
+    def submit(self, work: Callable[..., _R], *args: Any, **params: str) -> Future[_R]:
         """Run ``work`` in one of the threads."""
         try:
-            return self._threads.submit(work, *args, **fields)
+            return self._threads.submit(work, *args, **params)
         except RuntimeError:  # the pool is shut down
             raise closed_error() from None
 
@@ -185,50 +200,46 @@ class V2Connection(Failover[_Server]):
         Raises the first error once nothing is in flight any more.
         """
         window: deque[Future[_R]] = deque()
-
-        def first() -> _R:
-            future = window.popleft()
-            while not self.done(future):
-                pass
-            return future.result()
-
         try:
             for thing in things:
                 window.append(self.submit(work, thing))
                 if len(window) == IN_FLIGHT:
-                    yield first()
+                    yield self._first(window)
             while window:
-                yield first()
+                yield self._first(window)
         finally:
             while window:
                 with contextlib.suppress(EtcdError):
-                    first()
+                    self._first(window)
 
     def close(self) -> None:
         """Close; whatever is in flight fails at once as EtcdUnavailable."""
         super().close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _connect(self, endpoint: EtcdServer) -> _Server:
-        settings, tls = self.settings, {}
-        if endpoint.tls:
-            authority, pair = tls_files(settings)
-            tls = dict(zip(("ca_certs", "cert_file", "key_file"), (authority, *(pair or ())), strict=False))
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        if settings.user is not None:
-            login = b64encode(f"{settings.user}:{password(settings)}".encode())
-            headers["Authorization"] = f"Basic {login.decode()}"
-        pool = urllib3.connection_from_url(
-            str(endpoint), maxsize=IN_FLIGHT + _POLLS, timeout=self.timeout, **tls
-        )
-        return _Server(endpoint, pool, headers)
+    def _first(self, window: deque[Future[_R]]) -> _R:
+        future = window.popleft()
+        while not self.done(future):
+            pass
+        return future.result()
 
-    def _send(self, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
+    def _connect(self, endpoint: EtcdServer) -> _Server:
+        settings = self.settings
+        verify, cert = tls_files(settings) if endpoint.tls else (True, None)
+        # As bytes, because requests would encode text as Latin-1.
+        auth = (settings.user.encode(), password(settings).encode()) if settings.user is not None else None
+        request = requests.Request("GET", str(endpoint), auth=auth).prepare()
+        adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
+        pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
+        assert isinstance(pool, urllib3.HTTPConnectionPool)
+        return _Server(endpoint, pool, dict(request.headers), self.timeout)
+
+    def _send(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
         renewed = self.settings.user is None
         while True:
             server = self.current()
             try:
-                return server.ask(method, url, fields)
+                return server.ask(method, url, params, value)
             except EtcdUnauthenticated:
                 if renewed:
                     raise
@@ -243,7 +254,7 @@ class V2Connection(Failover[_Server]):
 def _meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
     """The error for an HTTP status and etcd's reply; its code is 0 where the body had none."""
     where, code = f"etcd at {server}", reply.code
-    words = " ".join(filter(None, (str(status), reply.message, reply.cause and f"({reply.cause})")))
+    words = " ".join(filter(None, [f"{status}", reply.message, reply.cause and f"({reply.cause})"]))
     if code == _INDEX_CLEARED:
         return EtcdCompacted(f"{where} no longer has that index ({words}): read a new snapshot")
     if code == _WATCHER_CLEARED:
@@ -262,6 +273,8 @@ def _meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
         return EtcdRefused(
             f"{reply.cause or 'a key above it'} holds a value, and a value has no keys below it"
         )
+    if code == NOT_A_FILE:
+        return EtcdRefused(f"{reply.cause or 'it'} is a directory, which cannot hold a value")
     if 300 <= status < 400 or status >= 500 or 300 <= code < 400:
         return EtcdUnavailable(
             f"{where} failed ({method}: {words}): see its log, and whether it has a leader"

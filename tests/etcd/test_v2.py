@@ -114,7 +114,7 @@ NOT_A_FILE: Told = (403, {"errorCode": 102, "message": "Not a file", "cause": "/
 @pytest.mark.parametrize(
     ("change", "told", "hint", "asked"),
     [
-        (Put(b"/skydns/a/_tcp/H", b"1"), NOT_A_FILE, "Not a file", ["/skydns/_kube2etcd/hidden/|a|_tcp"]),
+        (Put(b"/skydns/a/_tcp/H", b"1"), NOT_A_FILE, "a directory", ["/skydns/_kube2etcd/hidden/|a|_tcp"]),
         (Put(b"/skydns/a", b"1"), DENIED, "Invalid field", ["/skydns/a"]),
         (Delete(b"/skydns/a/x"), DENIED, "Invalid field", ["/skydns/a/x", "/skydns/a"]),
         (Delete(b"/elsewhere"), MISSING, "cannot hold such a key", []),
@@ -258,6 +258,10 @@ def test_hidden_directories_have_a_note(path: str) -> None:
         (
             {"action": "expire", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}},
             "/skydns/a was removed",
+        ),
+        (
+            {"action": "delete", "node": {"key": "/skydns/_kube2etcd/hidden/|a|_tcp", "modifiedIndex": 11}},
+            "the note .* was removed",
         ),
     ],
 )
