@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-import idna
 import msgspec
 
 from skydns_compat.names import (
@@ -154,6 +152,8 @@ def _a_labels(text: str) -> str:
 
 
 def _a_label(label: str) -> str:
+    import idna  # its tables are large, and such names are rare
+
     try:
         found = idna.encode(label, uts46=True).decode("ascii")
     except idna.IDNAError:
@@ -161,8 +161,7 @@ def _a_label(label: str) -> str:
     return found if found.startswith("xn--") and "." not in found else label
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Domain:
+class Domain(msgspec.Struct, frozen=True, order=True):
     """A managed domain: the name and everything below it; with ``only_below``, not the name itself."""
 
     name: Name

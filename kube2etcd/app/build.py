@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
-from kube2etcd.inspect.docker_flags import ClientDns
 from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import HostPort, Settings, vm_zone, zone_faults
@@ -23,6 +22,7 @@ from skydns_compat.layout import Layout
 from skydns_compat.names import REVERSE, Address, Name
 
 if TYPE_CHECKING:
+    from kube2etcd.inspect.docker_flags import ClientDns
     from kube2etcd.inspect.readers import Reader
     from skydns_compat.skydns import ServerSettings
 
@@ -193,6 +193,8 @@ def _subzones(settings: Settings) -> Iterator[Subzone]:
 
 def client(settings: Settings) -> ClientDns:
     """Resolver settings of clients."""
+    from kube2etcd.inspect.docker_flags import ClientDns
+
     asking = settings.client
     return ClientDns(settings.dns_server_ip, settings.domain, asking.namespace, asking.ndots)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.settings.model import (
@@ -41,8 +42,7 @@ _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
 _NETWORKS: Final = "vm.allowed_networks"
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """Settings, where they came from, and messages to log once logging is set up."""
 
     settings: Settings

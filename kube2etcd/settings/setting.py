@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from kube2etcd.settings.values import EVERYTHING, Convert, to_boolean
 
@@ -14,8 +16,7 @@ _T = TypeVar("_T")
 ENVIRONMENT: Final = "KUBE2ETCD_"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """How to set one field of the tree."""
 
     convert: Convert

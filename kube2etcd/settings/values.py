@@ -9,9 +9,10 @@ import ipaddress
 import re
 import string
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
 
 from kube2etcd.external import Domain
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address, servable
@@ -22,8 +23,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 CUSTOM_BLOCKS: Final = "/etc/coredns/custom/*.server"
 
 
-@dataclass(frozen=True, slots=True)
-class HostPort:
+class HostPort(msgspec.Struct, frozen=True):
     """A listen address; an empty host means all addresses of both families."""
 
     host: str
@@ -41,8 +41,7 @@ _EXISTS = re.compile(rf"(!?)\s*({_KEY})\Z")
 _PARTS = re.compile(r",(?![^()]*\))")
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(msgspec.Struct, frozen=True):
     """A label selector with the syntax of kubectl; without requirements it matches everything."""
 
     requirements: tuple[tuple[str, bool, frozenset[str] | None], ...] = ()

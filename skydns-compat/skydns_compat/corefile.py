@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import Literal
+
+import msgspec
 
 from skydns_compat.layout import EMPTY_NAMES, OWN
 from skydns_compat.layout_external import MAX_QUESTION, TARGET
@@ -39,8 +40,7 @@ _IPV6 = "|".join(
 _UNSAFE = (r"\*", "/", r"^any\.", r"\.any\.")
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(msgspec.Struct, frozen=True):
     """A ``rewrite name`` rule: ask etcd for another name.
 
     ``pattern`` is an RE2 expression over the lower-case name with its final dot; with ``suffix`` it is the
@@ -56,8 +56,7 @@ class Rewrite:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A ``template`` that answers without a read; without patterns, for every name.
 
     ``address`` is the TTL in seconds of an address that the name contains (group ``a`` of the pattern), or
@@ -72,8 +71,7 @@ class Template:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """A server block.  ``only`` is the one type of its ``view``; ``etcd``: whether it asks etcd.
 
     ``fallthrough`` sends names that etcd does not have to the upstream.
@@ -90,8 +88,7 @@ class Block:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Subzone:
+class Subzone(msgspec.Struct, frozen=True):
     """A zone beside the cluster's: names of ``depth`` labels have data, those above are empty non-terminals.
 
     ``deeper`` is how many labels below such a name can have data too; None is any number.  ``ordered`` keeps
@@ -107,8 +104,7 @@ class Subzone:
     name_server: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CorefileSettings:
+class CorefileSettings(msgspec.Struct, frozen=True):
     """What a Corefile depends on.  Listeners are HOST:PORT or :PORT; an empty one is left out."""
 
     domain: Name
@@ -165,7 +161,7 @@ def _with_ds(block: Block, others: list[Block]) -> Block:
         for zone in other.zones
         if zone != block.zones[0] and zone.below(block.zones[0]) and other.listen == block.listen
     )
-    return replace(block, templates=(*ds, *block.templates))
+    return msgspec.structs.replace(block, templates=(*ds, *block.templates))
 
 
 def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:

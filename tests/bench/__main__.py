@@ -1,6 +1,7 @@
 """``python -m tests.bench [--quick] [--only WORD...] [--rounds 3] [--json FILE]``: all rows from one run."""
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -12,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import kube2etcd
+import skydns_compat
 from tests.bench import beside, names, reads, scale, sync, v2_keys, watch
 from tests.bench.measure import Bench, Row
 from tests.bench.prepared import PreparedApi
@@ -47,6 +50,10 @@ def machine() -> str:
 
 def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None]) -> list[Row]:
     programs = binaries() | binaries(names=["writer"])
+    # As installed: pip compiles what it installs.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for package in (kube2etcd, skydns_compat):
+        compileall.compile_dir(package.__path__[0], quiet=1)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
         bench = Bench(programs, Path(folder), api, say, quick, rounds)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skydns_compat.corefile import Block, CorefileSettings, Subzone, blocks, corefile
 from skydns_compat.names import Name

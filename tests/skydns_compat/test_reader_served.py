@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from skydns_compat.corefile import Block, CorefileSettings, blocks
 from skydns_compat.names import Name

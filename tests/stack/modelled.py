@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import dns.message
@@ -13,6 +12,7 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+from msgspec.structs import replace
 
 from skydns_compat.corefile import CorefileSettings, blocks, corefile
 from skydns_compat.names import Name

@@ -1,13 +1,14 @@
 """The model of a whole server against the real CoreDNS on the Corefile made from the same rules."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import dns.exception
 import dns.rcode
 import pytest
+from msgspec.structs import replace
 
 from skydns_compat.corefile import CorefileSettings
 from skydns_compat.names import Name
