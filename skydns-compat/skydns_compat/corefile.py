@@ -1,8 +1,8 @@
-"""The Corefile that completes the keys: one server block for each zone, as data and as text.  Pure.
+"""The Corefile that completes the keys: one server block per zone, as data and as text.  Pure.
 
-`blocks` has the rules that keys cannot express: denials of impossible names without a read, and answers above
-the Services without reading whole subtrees.  `corefile` prints the blocks, and `skydns_compat.reader_served`
-answers from them.
+`blocks` has the rules that keys cannot express: impossible names are denied without a read, and names above
+Services answered without reading whole subtrees.  `corefile` prints the blocks, and
+`skydns_compat.reader_served` answers from them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _IPV6 = "|".join(
         rf"({_GROUP}-){{7}}-",
     ]
 )
-# Patterns are tried for every question that is not cached, so they are fast in Go: plain text, or anchored in
-# front without alternatives.
+# Patterns are tried for every uncached question, so they are fast in Go: plain text, or anchored at the start
+# without alternatives.
 #: `*` and `any` are wildcards to the etcd plugin, `/` separates the levels of its keys.
 _UNSAFE = (r"\*", "/", r"^any\.", r"\.any\.")
 
@@ -43,9 +43,9 @@ _UNSAFE = (r"\*", "/", r"^any\.", r"\.any\.")
 class Rewrite(msgspec.Struct, frozen=True):
     """A ``rewrite name`` rule: ask etcd for another name.
 
-    ``pattern`` is an RE2 expression over the lower-case name with its final dot; with ``suffix`` it is the
-    name's literal end.  ``answers`` are the changes of the answer: place (``name`` or ``value``), pattern and
-    replacement; empty means ``answer auto``.  ``then`` goes on to the next rule.
+    ``pattern`` is an RE2 expression for the lower-case name with its final dot; with ``suffix`` it is the
+    name's literal end.  ``answers`` are the rewrites of the answer: place (``name`` or ``value``), pattern
+    and replacement; empty means ``answer auto``.  ``then`` continues with the next rule.
     """
 
     pattern: str
@@ -59,8 +59,8 @@ class Rewrite(msgspec.Struct, frozen=True):
 class Template(msgspec.Struct, frozen=True):
     """A ``template`` that answers without a read; without patterns, for every name.
 
-    ``address`` is the TTL in seconds of an address that the name contains (group ``a`` of the pattern), or
-    None for a negative answer.  ``zone`` is a zone other than the block's.
+    ``address`` is the TTL in seconds of the address in the name (group ``a`` of the pattern), or None for a
+    negative answer.  ``zone`` is a zone other than the block's.
     """
 
     patterns: tuple[str, ...]
@@ -89,10 +89,10 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Subzone(msgspec.Struct, frozen=True):
-    """A zone beside the cluster's: names of ``depth`` labels have data, those above are empty non-terminals.
+    """A zone besides the cluster's: names of ``depth`` labels have data, those above are empty non-terminals.
 
-    ``deeper`` is how many labels below such a name can have data too; None is any number.  ``ordered`` keeps
-    the addresses in the order of the keys.  ``listen`` is a listener of its own.
+    ``deeper`` is the number of label levels below such a name that can also have data; None is any.
+    ``ordered`` keeps addresses in the order of the keys.  ``listen`` is a separate listener.
     """
 
     zone: Name
@@ -105,7 +105,7 @@ class Subzone(msgspec.Struct, frozen=True):
 
 
 class CorefileSettings(msgspec.Struct, frozen=True):
-    """What a Corefile depends on.  Listeners are HOST:PORT or :PORT; an empty one is left out."""
+    """The settings of a Corefile.  Listeners are HOST:PORT or :PORT; an empty one is left out."""
 
     domain: Name
     etcd_servers: tuple[str, ...] = ("http://127.0.0.1:2379",)
@@ -116,29 +116,29 @@ class CorefileSettings(msgspec.Struct, frozen=True):
     etcd_user: str = ""
     listen: str = ":53"
     upstream: str = "/etc/resolv.conf"
-    """Server for other names; ``none``: they are refused."""
+    """Server for all other names; ``none`` refuses them."""
     cache: int = 30
-    """Seconds that answers are cached; 0 for none."""
+    """Seconds that answers are cached; 0 disables the cache."""
     denial: int = 5
     """Seconds that NXDOMAIN and NODATA are cached: short, so that a new name appears soon."""
     ttl: int = 30
     pods: str = "disabled"
     health: str = ":8080"
     lameduck: int = 5
-    """Seconds that the server still answers after SIGTERM."""
+    """Seconds that the server keeps answering after SIGTERM."""
     ready: str = ":8181"
     prometheus: str = ":9153"
     subzones: tuple[Subzone, ...] = ()
     external: tuple[Name, ...] = ()
     """Zones of any depth (`skydns_compat.layout_external`); none of them within another."""
     reverse: tuple[Name, ...] = REVERSE
-    """Reverse zones; empty where no zone publishes PTR records."""
+    """Reverse zones; empty if no zone publishes PTR records."""
     cluster: bool = True
     """Whether the cluster's zone is served."""
 
 
 def cluster_parts(zone: Name) -> tuple[Name, ...]:
-    """The names above all others of the cluster's zone: no other zone may be there or below."""
+    """The names above all others in the cluster's zone: no other zone may be at or below them."""
     return tuple(Name((label, *zone.labels)) for label in ("svc", "pod", "dns", "dns-version"))
 
 
@@ -154,7 +154,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
 
 
 def _with_ds(block: Block, others: list[Block]) -> Block:
-    """CoreDNS sends DS questions to its uppermost zone, so that answers for the zones below too."""
+    """CoreDNS sends DS questions to its topmost zone, so that block also answers for the zones below."""
     ds = tuple(
         Template((), "DS", "NOERROR", zone=zone, why="DS of this zone's names is asked here")
         for other in others
@@ -172,7 +172,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
     why = "Namespaces: a marker of their own says that they exist, without a read of all below them"
     rewrites = [*_markers(zone, namespaces, "{1}.{2}", why), _endpoint_targets(service)]
     deep, deeper = _too_deep(service)
-    # What search lists produce comes first.  Last letters: those of svc, pod, dns, dns-version and nt_.
+    # Names from search lists come first.  Last letters: those of svc, pod, dns, dns-version and nt_.
     impossible = [deep, rf"[^cdns_]\.{below}", rf"^apex\.dns\.{below}"]
     impossible += [rf"([^v]c|[^o]d|[^n]s|[^o]n)\.{below}", deeper, *_UNSAFE]
     computed: list[Template] = []
@@ -185,7 +185,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         case _:
             v4, v6 = (rf"^(.+\.)?(?P<a>{one})\.{pod}\.$" for one in (_IPV4, _IPV6))
             pods, why = zone.child("pod"), "Pods: addresses from the name itself, no data of other types"
-            # In a zone of their own, since they are slow in Go.
+            # Limited to a zone of their own, since they are slow in Go.
             computed = [
                 Template((v4,), "A", "NOERROR", settings.ttl, pods, why),
                 Template((v6,), "AAAA", "NOERROR", settings.ttl, pods),
@@ -266,7 +266,7 @@ def _escaped(zone: Name) -> str:
 
 
 def _markers(zone: Name, pattern: str, name: str, why: str) -> tuple[Rewrite, Rewrite]:
-    """Ask for the marker of a matching name instead; the markers' own names are hidden."""
+    """Rewrite matching names to their markers; hide the markers' own names."""
     markers, hidden = f"{EMPTY_NAMES}.{zone}.", "nobody asks for the markers' own names"
     return (
         Rewrite(markers, f"none_.{zone}.", suffix=True, why=hidden),
@@ -299,7 +299,7 @@ def _no_soa(pattern: str) -> Template:
 
 
 def _no_reads_at_apex(settings: CorefileSettings) -> tuple[Template, ...]:
-    """Equal in every block, so that one snippet serves all."""
+    """The same templates in every block, so that they can be one snippet."""
     zones = [*([settings.domain] if settings.cluster else ()), *(one.zone for one in settings.subzones)]
     pattern = (rf"^({'|'.join(map(_escaped, zones))})\.$",)
     srv = Template(pattern, "SRV", "NOERROR", why="at the apex these types would read the whole zone")
@@ -319,13 +319,13 @@ def corefile(settings: CorefileSettings) -> str:
     ]
     if shared:
         lines += _braced("(apex)", [line for one in shared for line in _template(one)])
-    # Plugins that a server has once, in any block.
+    # Plugins that may appear only once per server, in any block.
     once = []
     if settings.health:
         once += _braced(f"health {settings.health}", [f"lameduck {settings.lameduck}s"])
     if settings.ready:
         once.append(f"ready {settings.ready}")
-    # The shortest that CoreDNS accepts: it serves what `run --corefile` writes within 3 s.
+    # The shortest that CoreDNS accepts: it serves what `run --corefile` wrote within 3 s.
     once.append("reload 2s 1s")
     for block in made:
         lines += ["", f"# {block.why}", *_block(block, settings, once, shared)]
@@ -421,7 +421,7 @@ def _template(template: Template, zone: str = "") -> list[str]:
     return [*why, *_braced(f"template ANY {template.rtype}{of}", lines)]
 
 
-#: A Go template that writes group ``a`` with another separator than hyphens.
+#: A Go template that prints group ``a`` with the hyphens replaced.
 _SPELLED = (
     '{{ $a := .Group.a }}{{ range $i := len $a }}{{ $c := printf \\"%%.1s\\" (slice $a $i) }}'
     '{{ if eq $c \\"-\\" }}%s{{ else }}{{ $c }}{{ end }}{{ end }}'
@@ -429,7 +429,7 @@ _SPELLED = (
 
 
 def _word(text: str) -> str:
-    """The text as one word of the file, in quotes where needed."""
+    """The text as one word of the file, quoted if necessary."""
     if re.fullmatch(r"[^\s\"#{}]+", text):
         return text
     return '"' + text.replace('"', '\\"') + '"'

@@ -1,9 +1,9 @@
-"""A model of CoreDNS's ``etcd`` plugin: the answer that it gives from a set of entries.  Pure.
+"""A model of CoreDNS's ``etcd`` plugin: its answer from a set of entries.  Pure.
 
-`Entries` is what a question reads: decoded, filtered and grouped; `answer` makes records of it.  Tests hold
-it equal to CoreDNS 1.15.0.  Left out are leases (they shorten the TTL), answers too long for a message,
-hosts and keys that are no names on the wire (a label of more than 63 octets), and the other plugins.  The
-serial of SOA is a clock there and 0 here.
+`Entries` reads, decodes, filters and groups the entries for a question; `answer` makes records of them.
+Tests compare it with CoreDNS 1.15.0.  Not modelled: leases (they shorten the TTL), answers too long for a
+message, hosts and keys that are invalid on the wire (a label of more than 63 octets), other plugins, and the
+serial of SOA, which is 0 here and the time there.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from skydns_compat.records import quoted
 
 Rcode = Literal["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"]
 
-#: The most CNAME records that are followed.
+#: Maximum length of a CNAME chain.
 MAX_LINKS = 11
-#: TTL and minimum of SOA, which every negative answer has.
+#: TTL and minimum of SOA in every negative answer.
 SOA_TTL = 30
 #: Priority of a message without one, or with 0.
 DEFAULT_PRIORITY = 10
-#: The same of the TTL, in seconds.
+#: TTL in seconds of a message without one, or with 0.
 DEFAULT_TTL = 300
-#: Labels that stand for any label, wherever they are in a question.
+#: Labels that match any label, anywhere in a question.
 WILDCARDS = frozenset({"*", "any"})
 
 _LABEL = re.compile(r"(?:[^.\\]|\\.)+", re.DOTALL)
@@ -43,7 +43,7 @@ _ESCAPE = re.compile(rb"\\(?:(\d{3})|(.)|\Z)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Rr:
-    """A resource record; ``name`` is absolute, ``data`` as a zone file writes it."""
+    """A resource record; ``name`` is absolute, ``data`` in zone file syntax."""
 
     name: str
     rtype: str
@@ -63,18 +63,18 @@ class Answer:
     additional: tuple[Rr, ...] = ()
 
 
-#: The same server, asked for a name outside the zone: (name, type) -> answers.
+#: The answers of the same server for a name outside the zone: (name, type) -> answers.
 Elsewhere = Callable[[str, str], Sequence[Rr]]
 
 
 def answer(
     entries: Entries, zone: Name, qname: Name | str, qtype: str, elsewhere: Elsewhere | None = None
 ) -> Answer:
-    """What the server says to ``qname qtype`` in ``zone`` when etcd holds ``entries``.
+    """The server's answer to ``qname qtype`` in ``zone`` when etcd holds ``entries``.
 
-    ``qname`` as text keeps its letter case in the answer, and may contain what a `Name` may not (wildcards),
-    as a zone file writes it.  ``elsewhere`` answers for names outside the zone; without it they have no
-    records, and the answer is the CNAME alone.
+    ``qname`` as text, in zone file syntax, keeps its letter case in the answer and may contain what a `Name`
+    cannot (wildcards).  ``elsewhere`` answers for names outside the zone; without it they have no records,
+    and the answer is only the CNAME.
     """
     name = absolute(str(qname))
     if not below(name, str(zone)):
@@ -115,14 +115,14 @@ class _Question:
         return [], []
 
     def addresses(self, name: str) -> list[Found]:
-        """What A and AAAA read: at the apex the entries below ``apex.dns`` come first."""
+        """The entries for A and AAAA: at the apex those below ``apex.dns``, if there are any."""
         if name.lower() == self.zone:
             with suppress(NoSuchKey):
                 return self.entries.read(f"apex.dns.{self.zone}")
         return self.entries.read(name)
 
     def chased(self, name: str, qtype: str, links: tuple[str, ...] = ()) -> list[Rr]:
-        """A, AAAA or TXT below the name, with CNAME followed; ``links`` are the names that led here."""
+        """A, AAAA or TXT below the name, following CNAME; ``links`` are the names that led here."""
         records: list[Rr] = []
         seen: set[str] = set()
         found = self.entries.read(name, texts=True) if qtype == "TXT" else self.addresses(name)
@@ -137,9 +137,9 @@ class _Question:
         return records
 
     def followed(self, found: Found, name: str, qtype: str, links: tuple[str, ...]) -> list[Rr]:
-        """The CNAME of an entry whose host is a name, and its target's records; nothing without those."""
+        """The CNAME of an entry whose host is a name, with its target's records; empty without those."""
         target = absolute(found.message.host)
-        # The owner itself or a name below it is a loop: the read of the owner has found that.
+        # A target at or below the owner is a loop: reading the owner has found its entries already.
         if below(target, name) or len(links) >= MAX_LINKS or target in links:
             return []
         further = self.led_to(target, qtype, (*links, target))
@@ -148,7 +148,7 @@ class _Question:
         return [Rr(name, "CNAME", found.ttl, printed(target)), *further]
 
     def led_to(self, target: str, qtype: str, links: tuple[str, ...] = ()) -> list[Rr]:
-        """What is at the name that an entry holds: in the zone by its keys, else as the server answers."""
+        """The records of a target: by its keys in the zone, elsewhere as the server answers."""
         if not below(target, self.zone):
             return [*self.elsewhere(target, qtype)]
         with suppress(NoSuchKey, MalformedMessage):
@@ -187,7 +187,7 @@ class _Question:
                 if first(target):
                     additional += self.led_to(target, "A")
                     if not below(target, self.zone):
-                        # Both families for names outside, the alias once.
+                        # Outside the zone both families, but the CNAME only once.
                         second = self.elsewhere(target, "AAAA")
                         additional += [one for one in second if one.rtype != "CNAME"]
                 continue
@@ -217,7 +217,7 @@ def _nothing(_name: str, _qtype: str) -> Sequence[Rr]:
 
 
 def shares(found: Sequence[Found]) -> Iterator[tuple[Found, int]]:
-    """Entries with their weight: of a hundred among those of one priority, cut to 16 bits."""
+    """Entries with their weight: a share of a hundred among those of one priority, cut to 16 bits."""
     sums: dict[int, int] = {}
     for each in found:
         sums[each.priority] = sums.get(each.priority, 0) + each.weight
@@ -227,10 +227,10 @@ def shares(found: Sequence[Found]) -> Iterator[tuple[Found, int]]:
 
 
 def _quoted(text: str) -> str:
-    """A text in pieces of 255 octets, each in quotes.
+    """A text in quoted pieces of 255 octets.
 
-    Lengths from 255 octets on that are multiples of it end in an empty piece.  A backslash is
-    taken for the start of an escape, and lost.
+    A length that is a multiple of 255 ends in an empty piece.  A backslash is read as the start of an escape,
+    and lost.
     """
     octets = text.encode("utf-8", "replace")
     pieces = [octets[at : at + _CHUNK] for at in range(0, len(octets) + 1, _CHUNK)]
@@ -242,12 +242,12 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 
 
 class NoSuchKey(LookupError):
-    """Nothing is stored where the question points: NXDOMAIN."""
+    """There is no key for the question: NXDOMAIN."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entry: its message, and the host as address or None."""
+    """An entry: its message, and the host as an address, or None."""
 
     key: str
     message: Message
@@ -255,7 +255,7 @@ class Found:
 
     @property
     def kind(self) -> str:
-        """A, AAAA or, for a host that is no address, CNAME; TXT where such an entry has a text."""
+        """A or AAAA; for a host that is no address, TXT if the entry has a text, else CNAME."""
         if self.address is None:
             return "TXT" if self.message.text else "CNAME"
         return "AAAA" if ":" in self.address else "A"
@@ -267,17 +267,17 @@ class Found:
 
     @property
     def priority(self) -> int:
-        """Not yet cut to 16 bits."""
+        """As stored, not cut to 16 bits."""
         return self.message.priority or DEFAULT_PRIORITY
 
     @property
     def weight(self) -> int:
-        """As it is given, or 100."""
+        """As stored, or 100."""
         return self.message.weight or _WEIGHT
 
     @property
     def depth(self) -> int:
-        """Levels of the key."""
+        """Number of levels of the key."""
         return self.key.count("/")
 
     def target(self) -> str:
@@ -288,7 +288,7 @@ class Found:
         return absolute(".".join(labels[strip:])) if 0 < strip < len(labels) else name
 
     def name(self) -> str:
-        """The DNS name of the key, less the first segment (the prefix) and a slash at the end."""
+        """The DNS name of the key, without the first segment (the prefix) and a trailing slash."""
         segments = self.key.removesuffix("/").split("/")[2:]
         return absolute(".".join(reversed(segments)))
 
@@ -302,12 +302,12 @@ class Entries:
         self._keys = sorted(entries)
 
     def read(self, name: str, *, exact: bool = False, texts: bool = False) -> list[Found]:
-        """The group that the question ``name`` finds: its subtree, or its key where that is empty.
+        """The group of entries for the question ``name``: its subtree, or its key if that is empty.
 
-        ``exact`` reads the key alone.  Entries without a host are left out, unless they have a
-        text and ``texts`` are asked for.
+        ``exact`` reads only the key.  Entries without a host are left out, except those with a text if
+        ``texts`` is set.
 
-        :raises NoSuchKey: nothing is there.
+        :raises NoSuchKey: there is none.
         :raises MalformedMessage: one of the values is malformed.
         """
         key, pattern = self.place(name)
@@ -320,7 +320,7 @@ class Entries:
         return one_group([each for each in found if each.message.host or (texts and each.message.text)])
 
     def place(self, name: str) -> tuple[str, list[str]]:
-        """The key of ``name`` up to the first wildcard; the segments of the whole one if there is any."""
+        """The key of ``name`` up to the first wildcard, and if there is one, all its segments."""
         labels = split(name.lower())[::-1]
         wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
         pattern = self._key(labels).split("/") if wild is not None else []
@@ -337,7 +337,7 @@ class Entries:
         return [each.decode("utf-8", "surrogateescape") for each in self._keys[first:end]]
 
     def found(self, key: str) -> Found:
-        """The entry at ``key``; MalformedMessage."""
+        """The entry at ``key``; raises MalformedMessage."""
         message = decode(self.values[key.encode("utf-8", "surrogateescape")])
         try:
             return Found(key, message, parse_address(message.host))
@@ -348,9 +348,9 @@ class Entries:
 def one_group(found: list[Found]) -> list[Found]:
     """The entries of the shortest key's group, and those without a group.
 
-    All entries where the shortest key has no group, or where two of the shortest disagree.  The search for
-    the shortest ends at a key that is shorter than all before it and has no group, and the comparison of the
-    shortest ends before that key.
+    All entries if the shortest key has no group, or two of the shortest keys disagree.  The search for the
+    shortest key ends at one that is shorter than all before it and has no group; the comparison of the
+    shortest keys ends before that one.
     """
     if not found:
         return found
@@ -370,7 +370,7 @@ def one_group(found: list[Found]) -> list[Found]:
 
 
 def split(name: str) -> list[str]:
-    """The labels of a name as a zone file writes it: ``a\\.b.c`` has two."""
+    """The labels of a name in zone file syntax: ``a\\.b.c`` has two."""
     return _LABEL.findall(name)
 
 
@@ -380,12 +380,12 @@ def absolute(name: str) -> str:
 
 
 def printed(name: str) -> str:
-    """The absolute name with the characters escaped that a zone file cannot hold plainly."""
+    """The absolute name, escaped as in a zone file."""
     return _TO_ESCAPE.sub(lambda match: match[1] or f"\\{match[2]}", absolute(name))
 
 
 def below(name: str, parent: str) -> bool:
-    """Whether ``name`` is under ``parent``, or is it; in any letter case."""
+    """Whether ``name`` is at or below ``parent``, in any letter case."""
     upper = split(parent.lower())
     labels = split(name.lower())
     return len(labels) >= len(upper) and labels[len(labels) - len(upper) :] == upper

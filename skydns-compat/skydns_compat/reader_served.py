@@ -1,7 +1,7 @@
-"""A model of CoreDNS with our Corefile: the `skydns_compat.corefile.Block` rules in front of the entries.
+"""A model of CoreDNS with our Corefile: the rules of `skydns_compat.corefile.Block` in front of the entries.
 
-Left out is what does not change the meaning of an answer: the cache, the order of addresses, the SOA record
-of a negative answer.
+Not modelled is what does not change the meaning of an answer: the cache, the order of addresses, and the SOA
+record of a negative answer.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from skydns_compat.corefile import Block, Rewrite, Template
 from skydns_compat.names import Name, parse_address
 from skydns_compat.reader import Answer, Entries, Rr, absolute, answer, below
 
-# A change of records on their way back: place (``name`` or ``value``), pattern and replacement.
+# A rewrite of the answer: place (``name`` or ``value``), pattern and replacement.
 _Revert = tuple[str, str, str]
-#: The upstream: (name, type) -> its answer.
+#: The upstream's answer: (name, type) -> answer.
 Upstream = Callable[[str, str], Answer]
 
 # The name in the data of a record.
@@ -26,11 +26,11 @@ _WORD = {rtype: re.compile(r"\S+$") for rtype in ("CNAME", "MX", "NS", "PTR", "S
 
 
 class EndlessQuestionError(RuntimeError):
-    """Two zones of one server lead to each other by CNAME: the server asks itself forever."""
+    """CNAME records of two zones of one server point to each other: the server queries itself forever."""
 
 
 def refused(_name: str, _qtype: str) -> Answer:
-    """No upstream: the server has no block for such names."""
+    """The answer without an upstream: no block serves such names."""
     return Answer("REFUSED")
 
 
@@ -58,7 +58,7 @@ class _Server:
         }
         if not zones:
             return self.upstream(name, qtype)
-        # DS is the parent's (RFC 4035 section 3.1.4.1), so CoreDNS takes the uppermost of its zones.
+        # DS belongs to the parent (RFC 4035 section 3.1.4.1), so CoreDNS takes the topmost of its zones.
         choose = min if qtype == "DS" else max
         zone = choose(zones, key=lambda each: len(each.labels))
         block = zones[zone]
@@ -72,7 +72,7 @@ class _Server:
         return given
 
     def stored(self, block: Block, zone: Name, name: str, qtype: str) -> Answer:
-        """The etcd plugin's answer; unknown names may go to the upstream."""
+        """The etcd plugin's answer; missing names may go to the upstream."""
         inner = replace(self, asked=(*self.asked, (name.lower(), qtype)))
         given = answer(self.entries, zone, name, qtype, inner.elsewhere)
         if given.rcode == "NXDOMAIN" and block.fallthrough:
@@ -80,14 +80,14 @@ class _Server:
         return given
 
     def elsewhere(self, name: str, qtype: str) -> Sequence[Rr]:
-        """A name outside the zone is a question to the whole server again."""
+        """Query the whole server for a name outside the zone."""
         if (name.lower(), qtype) in self.asked:
             raise EndlessQuestionError(" -> ".join(each for each, _ in (*self.asked, (name, qtype))))
         return self.ask(name, qtype).answers
 
 
 def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[_Revert]]:
-    """The rewritten name, and the changes of the answer, in the order of the rules."""
+    """The rewritten name, and the rewrites of the answer in the order of the rules."""
     reverts: list[_Revert] = []
     for rewrite in rewrites:
         pattern = f"{re.escape(rewrite.pattern)}$" if rewrite.suffix else rewrite.pattern
@@ -95,7 +95,7 @@ def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[_Rever
         if match is None:
             continue
         before, name = name, name.lower()[: match.start()] + _expanded(rewrite.replacement, match)
-        # Without changes of its own ``answer auto``: the original name, at the end of longer names too.
+        # Default, ``answer auto``: restore the original name, also at the end of longer names.
         auto = rf"^(.*\.)?{re.escape(name)}$", "{1}" + before
         reverts += rewrite.answers or (("name", *auto), ("value", *auto))
         if not rewrite.then:

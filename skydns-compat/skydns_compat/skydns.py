@@ -1,10 +1,10 @@
 """Classic SkyDNS, which reads etcd's v2 keys: kube2sky's layout, and a model of its answers.  Pure.
 
 A directory cannot hold a value, so every name is a directory with *leaves* in it, and nothing rewrites
-questions.  A leaf is a hash of its content behind `H`: in upper case it is no name of a question.  That of a
-name server begins with `n`: NS shows it, so it must be one.  skydns-compat/README.md has the rules.
+questions.  A leaf is `H` and a hash of its content: with an upper-case letter no question can name it.
+That of a name server begins with `n`, since NS returns it as a name.  skydns-compat/README.md has the rules.
 
-The model was compared with SkyDNS's last state (2019).  Left out are TTLs of etcd's own, MX, DNSSEC, caches,
+The model was compared with SkyDNS's last state (2019).  Not modelled: etcd's own TTLs, MX, DNSSEC, caches,
 stub zones, ``-local``, the order of answers, the CHAOS class, and which of several CNAME records is kept.
 """
 
@@ -39,45 +39,45 @@ from skydns_compat.reader import (
 )
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
 
-#: SkyDNS's own settings, right below the prefix.
+#: Key of SkyDNS's own settings, directly below the prefix.
 CONFIG = "config"
-#: Where SkyDNS looks for its name servers, as labels in front of the domain.
+#: Name of SkyDNS's name servers, relative to the domain.
 NAME_SERVERS = ("ns", "dns")
 
 _WRAP = 65536
 # More labels than a name can have.
 _DEPTHS = 128
-#: The most CNAME records that are followed.
+#: Maximum length of a CNAME chain.
 MAX_LINKS = 8
-#: Names of fewer labels are never asked of the upstream.
+#: Names of fewer labels are never sent to the upstream.
 NDOTS = 2
 # What a read may raise.
 _UNREADABLE = (NoSuchKey, MalformedMessage, NotADirectoryError)
-# Seconds of the upstream's records in an answer that an alias led to.
+# TTL of the upstream's records in an answer that followed an alias.
 _UPSTREAM_TTL = 60
 
 
 class ServerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """SkyDNS's settings at ``/PREFIX/config``, with its own defaults; times in seconds.
 
-    It reads them once, when it starts, and prefers them to its flags.
+    It reads them once, at startup; they override its flags.
     """
 
     domain: str = ""
     hostmaster: str = "hostmaster.skydns.local"
     dns_addr: str = ""
-    """Where it listens, ``ADDRESS:PORT``; empty for its default, 127.0.0.1:53."""
+    """Its listener, ``ADDRESS:PORT``; empty for its default, 127.0.0.1:53."""
     nameservers: tuple[str, ...] = ()
-    """Its upstreams, ``ADDRESS:PORT`` each; none: those of its /etc/resolv.conf."""
+    """Its upstreams, ``ADDRESS:PORT`` each; empty: those of its /etc/resolv.conf."""
     ttl: int = 3600
-    """Of a message without one."""
+    """For a message without one."""
     min_ttl: int = 60
-    """Of negative answers."""
+    """For negative answers."""
     owner: str = ""
 
 
 class SkydnsLayout(Layout):
-    """Where records live in etcd for SkyDNS: under ``prefix``, marked as ``owner``'s.
+    """The keys of records in etcd for SkyDNS: under ``prefix``, marked as ``owner``'s.
 
     >>> SkydnsLayout().key(Name.parse("web.shop.svc.cluster.local"))
     b'/skydns/local/cluster/svc/shop/web'
@@ -90,23 +90,23 @@ class SkydnsLayout(Layout):
         server: ServerSettings | None = None,
         empty: tuple[str, ...] = (),
     ) -> None:
-        """``empty``: labels below a zone's apex that stand above whole trees and have no data."""
+        """``empty``: labels directly below a zone's apex that have no data, but names below them."""
         super().__init__(prefix, owner)
         self._server = server
         self._empty = empty
 
     def can_follow(self, target: Name) -> bool:
-        """Whether the keys of ``target`` are the data of that name only.
+        """Whether reading ``target`` returns only its own data.
 
-        The directories above reverse names have no `group` that hides what is below; a wildcard reads every
-        name that matches; the settings have no host, which stands for the root.
+        The directories above reverse names have no `group` to hide what is below; a wildcard reads every
+        matching name; the settings have no host, which SkyDNS takes for the root.
         """
         return target.labels[-1] != "arpa" and WILDCARD not in target.labels and target.labels != (CONFIG,)
 
     def entries(self, records: Iterable[Record], zone: Name, above: int = 0) -> dict[bytes, bytes]:
         """Key to value for the records of one object in ``zone``.
 
-        Records of one owner name come from one call, since the reader mixes what lies below a name.
+        Pass all records of one owner name in one call, since SkyDNS merges what is below a name.
         ``above`` has no effect: nothing rewrites questions.
         """
         made: dict[bytes, bytes] = {}
@@ -129,38 +129,38 @@ class SkydnsLayout(Layout):
                     # The value itself: PTR questions read no directory.
                     made[self.key(name)] = encode(Message(host=str(target), ttl=ttl, owner=self.owner))
                 case Text(text):
-                    # A host of its own keeps A questions from taking the empty host for the root.
+                    # Without a host, A questions would take it for the root.
                     self._leaf(made, name, Message(host=str(name), text=text, ttl=ttl))
                 case Exists():
-                    # What comes with the apex stays as long as the domain does.
+                    # Written with the apex, so it stays as long as the domain does.
                     if self._server is not None and f"{name}." == self._server.domain:
                         value = msgspec.json.encode(structs.replace(self._server, owner=self.owner))
                         made[f"{self.prefix}/{CONFIG}".encode()] = value
-                    # A host that is the name of the question is skipped, and its group hides what is below.
+                    # SkyDNS skips a host that equals the question, and the group hides what is below.
                     for one in (name, *(name.child(label) for label in self._empty if name == zone)):
                         self._leaf(made, one, Message(host=str(one), ttl=ttl))
                 case _:
                     pass  # SRV and MX of external domains, which SkyDNS does not serve
-        # One leaf for each number and target, whatever addresses that has.  It does not show at the names
-        # above: listings leave out segments that begin with `_`.
+        # One leaf for each number and target, however many addresses that has.  It does not answer for the
+        # names above, since listings omit segments that begin with `_`.
         for name in ports:
             if name.labels[0].startswith("_"):
                 for port, ttl in ports[name].items():
                     self._leaf(made, name, Message(host=str(port.target), port=port.port, ttl=ttl))
-        # Headless Services: their addresses and ports are just those of the names right below them.
+        # Headless Services: their addresses and ports are exactly those of the names directly below.
         sums = {
             name
             for name in hosts.keys() & ports.keys()
             if all(port.target != name for port in ports[name]) and hosts[name].keys() == children[name]
         }
-        # Endpoints that share an address and a port are told apart by a priority that is 0 as well.
+        # Endpoints that share an address and a port differ in a priority that is 0 on the wire.
         twins: Counter[tuple[Name, Address, int]] = Counter()
         for name in sorted(hosts.keys() - sums):
             parent = Name(name.labels[1:])
-            # The target of NS is made from the whole key, so that leaf must be a name one can ask for.
+            # SkyDNS makes the target of NS from the whole key, so that leaf must be a name that resolves.
             askable = name.below(zone) and name.relative(zone) == NAME_SERVERS
             for address, ttl in hosts[name].items():
-                # Once for every port of the name, so that SRV at the name has them too.
+                # One leaf for each port of the name, for SRV at the name.
                 own = {one.port for one in ports[name] if one.target == name and one.via in (None, address)}
                 for number in sorted(own or {0}):
                     place = (parent, address, number)
@@ -177,8 +177,8 @@ class SkydnsLayout(Layout):
         twin: int = 0,
         askable: bool = False,
     ) -> None:
-        # Of two values with equal host, port, priority, weight and text SkyDNS drops one before it looks at
-        # groups.  So the priority tells depths apart: a multiple of 65536 is 0 on the wire.
+        # Of two values with equal host, port, priority, weight and text SkyDNS drops one before it compares
+        # groups.  So the priority encodes the depth: a multiple of 65536 is 0 on the wire.
         depth = len(name.labels)
         content = f"{message.host} {message.port} {message.text}"
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]
@@ -189,7 +189,7 @@ class SkydnsLayout(Layout):
         )
 
 
-#: The upstream: (name, type) -> answers; None where it denies the name or does not answer.
+#: The upstream: (name, type) -> answers; None if it denies the name or does not answer.
 Forwarder = Callable[[str, str], Sequence[Rr] | None]
 
 
@@ -207,9 +207,9 @@ def skydns_answer(
     prefix: str = "/skydns",
     forward: Forwarder = silent,
 ) -> Answer:
-    """What SkyDNS answers for ``domain``; REFUSED also stands for a question that its upstream would answer.
+    """SkyDNS's answer for ``domain``; REFUSED also stands for a question that it sends upstream.
 
-    ``qname`` as text may contain what a `Name` may not (wildcards).
+    ``qname`` as text may contain what a `Name` cannot (wildcards).
     """
     keys = _Keys(entries, prefix)
     server = _Server(keys, absolute(str(domain)), keys.settings(), forward)
@@ -217,20 +217,20 @@ def skydns_answer(
 
 
 class _Keys(Entries):
-    """Keys as etcd's v2 API lists them: what is below a hidden segment shows to a question below it only."""
+    """Keys as etcd's v2 API lists them: those below a hidden segment only if the question is below it too."""
 
     def settings(self) -> ServerSettings:
-        """SkyDNS's own settings; the defaults where they are missing or malformed."""
+        """SkyDNS's own settings; the defaults if they are missing or malformed."""
         value = self.values.get(f"{self.prefix}/{CONFIG}".encode(), b"{}")
         with suppress(msgspec.DecodeError):
             return msgspec.json.decode(value, type=ServerSettings)
         return ServerSettings()
 
     def read(self, name: str, *, exact: bool = False, texts: bool = True) -> list[Found]:
-        """The value at ``name``, or what its directory lists, where it is not ``exact``.
+        """The value at ``name``, or unless ``exact`` what its directory lists.
 
         :raises NoSuchKey: there is neither.
-        :raises NotADirectoryError: there is a value above.
+        :raises NotADirectoryError: a key above holds a value.
         :raises MalformedMessage: one of the values is malformed.
         """
         key, pattern = self.place(name)
@@ -242,7 +242,7 @@ class _Keys(Entries):
         if not inside:
             raise NoSuchKey(key)
         listed = [one for one in inside if not exact and "/_" not in one[len(key) :] and fits(one, pattern)]
-        # Of values that are equal in these the first; neither the group nor the key matters.
+        # The first of values that are equal in these fields, whatever their groups and keys.
         kept: dict[tuple[object, ...], Found] = {}
         for one in map(self.found, listed):
             said = one.message
@@ -260,7 +260,7 @@ class _Server:
     def ask(self, name: str, qtype: str) -> Answer:
         if qtype == "ANY":
             return Answer("REFUSED")
-        # Below ip6.arpa it looks at no type.
+        # Below ip6.arpa it ignores the type.
         if (qtype == "PTR" and below(name, "in-addr.arpa.")) or below(name, "ip6.arpa."):
             return self.reverse(name)
         if not below(name, self.domain):
@@ -278,7 +278,7 @@ class _Server:
         return Answer("NOERROR", tuple(answers), tuple(dict.fromkeys(additional)) if answers else ())
 
     def reverse(self, name: str) -> Answer:
-        """The value at exactly this name; other reverse names are the upstream's."""
+        """The value at exactly this name; other reverse names go to the upstream."""
         with suppress(*_UNREADABLE):
             found = self.keys.read(name, exact=True)
             if found and WILDCARDS.isdisjoint(split(name.lower())):
@@ -308,11 +308,11 @@ class _Server:
         return [], []
 
     def each(self, name: str, qtype: str, found: Sequence[Found]) -> list[Rr]:
-        """A record with the host of each entry."""
+        """One record for the host of each entry."""
         return [self.record(name, qtype, one, printed(one.message.host)) for one in found]
 
     def addresses(self, name: str, types: tuple[str, ...], links: tuple[str, ...] = ()) -> list[Rr]:
-        """Addresses in the directory of ``name``, with CNAME followed; ``links`` are the names on the way."""
+        """Addresses in the directory of ``name``, following CNAME; ``links`` are the names on the way."""
         records: list[Rr] = []
         for found in self.keys.read(name):
             if found.address is not None:
@@ -328,13 +328,13 @@ class _Server:
         return records
 
     def followed(self, target: str, types: tuple[str, ...], links: tuple[str, ...]) -> Sequence[Rr] | None:
-        """The records of an alias's target; None where the alias is left out."""
+        """The records of an alias's target; None if the alias is left out."""
         with suppress(*_UNREADABLE):
             return self.addresses(printed(target), types, links) or None
         return None if below(target, self.domain) else self.upstream(target, types[0])
 
     def upstream(self, target: str, qtype: str) -> Sequence[Rr] | None:
-        """What the upstream answers for a name outside of the domain."""
+        """The upstream's answer for a name outside the domain."""
         said = self.forward(target, qtype) if len(split(target)) >= NDOTS else None
         return said and [Rr(one.name, one.rtype, _UPSTREAM_TTL, one.data) for one in said]
 
@@ -368,5 +368,5 @@ class _Server:
 
 
 def _forwarded(name: str) -> Answer:
-    """REFUSED for the upstream's answer; a name that is too short for it is SERVFAIL."""
+    """REFUSED in place of the upstream's answer; SERVFAIL for a name too short to forward."""
     return Answer("REFUSED" if len(split(name)) >= NDOTS else "SERVFAIL")
