@@ -1,4 +1,4 @@
-"""The v2 store where no real etcd can be made to misbehave; the rest is in tests/stack."""
+"""The v2 store and misbehaving servers; tests/stack has the rest with real ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch
 from kube2etcd.etcd.v2 import Tree, V2Store
 from kube2etcd.etcd.v2_client import IN_FLIGHT, V2Connection
 from kube2etcd.settings import Etcd as EtcdSettings
-from tests.etcd.v2_server import ELECTION, Server, Told, file
+from tests.etcd.v2_server import ELECTION, Response, Server, file
 
 
 def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
-    """One generation, which can be read once, as those are that come while they are made."""
+    """One generation, an iterator as when batches are still being made."""
     return [iter([tuple(changes)])]
 
 
 ONE = [[(Put(b"/skydns/a", b"1"),)]]
-MISSING: Told = (404, {"errorCode": 100, "message": "Key not found"})
+MISSING: Response = (404, {"errorCode": 100, "message": "Key not found"})
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def store(server: Server) -> Iterator[V2Store]:
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "error", "hint"),
+    ("status", "response", "error", "hint"),
     [
         (400, 401, EtcdCompacted, "read a new snapshot"),
         (400, 400, EtcdUnavailable, "watch again"),
@@ -58,18 +58,18 @@ def store(server: Server) -> Iterator[V2Store]:
     ],
 )
 def test_failed_requests(
-    server: Server, store: V2Store, status: int, told: int | bytes, error: type[EtcdError], hint: str
+    server: Server, store: V2Store, status: int, response: int | bytes, error: type[EtcdError], hint: str
 ) -> None:
-    body = {"errorCode": told, "message": "words"} if isinstance(told, int) else told
+    body = {"errorCode": response, "message": "words"} if isinstance(response, int) else response
     server.answer = lambda *_: (status, body)
     with pytest.raises(EtcdError, match=hint) as raised:
         store.snapshot()
     assert type(raised.value) is error
 
 
-@pytest.mark.parametrize("told", [(500, ELECTION), (200, b"<html>")], ids=["no leader", "not etcd"])
-def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, told: Told) -> None:
-    server.answer = lambda *_: told
+@pytest.mark.parametrize("response", [(500, ELECTION), (200, b"<html>")], ids=["no leader", "not etcd"])
+def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, response: Response) -> None:
+    server.answer = lambda *_: response
     with Server() as other, V2Connection(EtcdSettings((server.url, other.url))) as connection:
         store = V2Store(connection, b"/skydns/")
         other.answer = lambda _, path, __: (200, file(f"{path}/x") if path == "/skydns" else {})
@@ -90,29 +90,29 @@ def stop(_: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "progress", "error"),
+    ("response", "progress", "error"),
     [((500, {"errorCode": 300}), None, EtcdUnavailable), ((200, file("/skydns/0")), stop, StopError)],
     ids=["the server fails", "progress raises"],
 )
 def test_after_an_error_the_rest_is_not_sent(
     server: Server,
     store: V2Store,
-    told: Told,
+    response: Response,
     progress: Callable[[int], None] | None,
     error: type[Exception],
 ) -> None:
-    server.answer = lambda *_: told
+    server.answer = lambda *_: response
     with pytest.raises(error):
         store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))), progress)
     assert len(server.asked) < 20
 
 
-DENIED: Told = (400, {"errorCode": 209, "message": "Invalid field"})
-NOT_A_FILE: Told = (403, {"errorCode": 102, "message": "Not a file", "cause": "/skydns/x"})
+DENIED: Response = (400, {"errorCode": 209, "message": "Invalid field"})
+NOT_A_FILE: Response = (403, {"errorCode": 102, "message": "Not a file", "cause": "/skydns/x"})
 
 
 @pytest.mark.parametrize(
-    ("change", "told", "hint", "asked"),
+    ("change", "response", "hint", "asked"),
     [
         (Put(b"/skydns/a/_tcp/H", b"1"), NOT_A_FILE, "a directory", ["/skydns/_kube2etcd/hidden/|a|_tcp"]),
         (Put(b"/skydns/a", b"1"), DENIED, "Invalid field", ["/skydns/a"]),
@@ -122,9 +122,9 @@ NOT_A_FILE: Told = (403, {"errorCode": 102, "message": "Not a file", "cause": "/
     ids=["a directory that cannot be noted", "put", "delete", "a key that cannot be"],
 )
 def test_a_refused_change(
-    server: Server, store: V2Store, change: Put | Delete, told: Told, hint: str, asked: list[str]
+    server: Server, store: V2Store, change: Put | Delete, response: Response, hint: str, asked: list[str]
 ) -> None:
-    server.answer = lambda *_: told
+    server.answer = lambda *_: response
     result = store.apply(batch(change))
     ((refused, reason),) = result.refused
     assert (refused, result.written) == (change, 0)
@@ -133,7 +133,7 @@ def test_a_refused_change(
 
 
 def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Store) -> None:
-    def answer(method: str, path: str, params: dict[str, str]) -> Told:
+    def answer(method: str, path: str, params: dict[str, str]) -> Response:
         if "dir" in params:
             return DENIED
         if method == "GET":
@@ -146,7 +146,7 @@ def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Stor
 
 
 def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V2Store) -> None:
-    def answer(method: str, path: str, _: dict[str, str]) -> Told:
+    def answer(method: str, path: str, _: dict[str, str]) -> Response:
         if method == "DELETE":
             return 400, {"errorCode": 104, "message": "Not a directory", "cause": "/skydns/a"}
         return 200, file("/skydns/a/x") if path == "/skydns" else {}
@@ -159,7 +159,7 @@ def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V
 
 
 def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Server, store: V2Store) -> None:
-    def answer(_: str, path: str, __: dict[str, str]) -> Told:
+    def answer(_: str, path: str, __: dict[str, str]) -> Response:
         if path.endswith("/hidden"):
             return 200, file(f"{path}/|a|_tcp")
         return DENIED if "_tcp" in path else (200, {})
@@ -170,7 +170,7 @@ def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Serv
 
 
 def test_a_member_that_is_behind_is_asked_again_with_a_quorum(server: Server, store: V2Store) -> None:
-    def answer(_: str, path: str, params: dict[str, str]) -> Told:
+    def answer(_: str, path: str, params: dict[str, str]) -> Response:
         server.index = 10 if "quorum" in params else 9
         if "quorum" not in params:
             return 404, {"errorCode": 100, "message": "Key not found", "index": 9}
@@ -180,11 +180,11 @@ def test_a_member_that_is_behind_is_asked_again_with_a_quorum(server: Server, st
 
     server.answer = answer
     assert store.snapshot().entries == {b"/skydns/x": b"1", b"/skydns/a/_tcp/H": b"1"}
-    assert len(server.asked) == 5, "and one that is not only once"
+    assert len(server.asked) == 5
 
 
 def test_data_that_is_lost_while_it_is_read(server: Server, store: V2Store) -> None:
-    def answer(_: str, path: str, __: dict[str, str]) -> Told:
+    def answer(_: str, path: str, __: dict[str, str]) -> Response:
         server.index = 10 if path == "/skydns" else 4
         return 200, {}
 
@@ -209,9 +209,9 @@ def test_writes_that_etcd_has_lost_are_no_events(server: Server, store: V2Store)
     server.index = 10
     store.snapshot()
     server.answer = lambda _, __, params: (200, file("/skydns/theirs", 11) if "wait" in params else {})
-    told = store.watch(11, threading.Event())
-    assert next(told) == WatchBatch(10)
-    assert [event.key for event in next(told).events] == [b"/skydns/theirs"]
+    watch = store.watch(11, threading.Event())
+    assert next(watch) == WatchBatch(10)
+    assert [event.key for event in next(watch).events] == [b"/skydns/theirs"]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_hidden_directories_have_a_note(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "error"),
+    ("response", "error"),
     [
         ({"errorCode": 400, "message": "watcher is cleared due to etcd recovery"}, "watch again"),
         (b"junk", "empty or not etcd's"),
@@ -266,12 +266,12 @@ def test_hidden_directories_have_a_note(path: str) -> None:
     ],
 )
 def test_events_that_end_the_watch(
-    server: Server, store: V2Store, told: bytes | dict[str, Any], error: str
+    server: Server, store: V2Store, response: bytes | dict[str, Any], error: str
 ) -> None:
-    def answer(_: str, path: str, params: dict[str, str]) -> Told:
+    def answer(_: str, path: str, params: dict[str, str]) -> Response:
         if path.endswith("/hidden"):
             return 200, file(f"{path}/|a|_tcp")
-        return 200, told if "wait" in params else {}
+        return 200, response if "wait" in params else {}
 
     server.answer = answer
     store.snapshot()
@@ -283,7 +283,7 @@ def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2S
     """The watch may report the removal before it is answered."""
     reported = threading.Event()
 
-    def answer(method: str, path: str, params: dict[str, str]) -> Told:
+    def answer(method: str, path: str, params: dict[str, str]) -> Response:
         if "wait" in params:
             server.index = 13
             return 200, {"action": "delete", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}}
@@ -297,15 +297,15 @@ def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2S
     try:
         while not any("dir" in params for _, _, params in list(server.asked)):
             assert applying.is_alive()
-        told = store.watch(11, threading.Event())
-        assert [next(told), next(told)] == [WatchBatch(10), WatchBatch(11)]
+        watch = store.watch(11, threading.Event())
+        assert [next(watch), next(watch)] == [WatchBatch(10), WatchBatch(11)]
     finally:
         reported.set()
         applying.join(5)
 
 
 def test_own_writes_are_delivered_without_asking_etcd(server: Server, store: V2Store) -> None:
-    def answer(method: str, path: str, params: dict[str, str]) -> Told:
+    def answer(method: str, path: str, params: dict[str, str]) -> Response:
         if method == "GET":
             return 200, {}
         server.index += 1
@@ -315,9 +315,9 @@ def test_own_writes_are_delivered_without_asking_etcd(server: Server, store: V2S
     store.apply(batch(Put(b"/skydns/a", b"1")))
     store.apply(batch(Put(b"/skydns/_tcp/b", b"1"), Put(b"/skydns/c", b"1")))
     store.apply(batch(Delete(b"/skydns/a")))
-    told = store.watch(11, threading.Event())
-    next(told)
-    events = next(told)
+    watch = store.watch(11, threading.Event())
+    next(watch)
+    events = next(watch)
     assert events.revision == server.index
     assert [(event.key, event.value) for event in events.events] == [
         (b"/skydns/a", b"1"),
@@ -346,7 +346,7 @@ def test_the_password_is_read_again_once(server: Server, tmp_path: Path) -> None
     password = tmp_path / "password"
     password.write_text("einß")
 
-    def answer(*_: object) -> Told:
+    def answer(*_: object) -> Response:
         password.write_text("zwei")
         return 401, {"message": "Insufficient credentials"}
 

@@ -10,17 +10,17 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Request = tuple[str, str, dict[str, str]]
-Told = tuple[int, dict[str, Any] | bytes]
+Response = tuple[int, dict[str, Any] | bytes]
 
-#: What a member says that has no leader.
+#: The response of a member without a leader.
 ELECTION = {"errorCode": 301, "message": "During Leader Election", "index": 3}
 
 
 class Server:
-    """Answers as a test says, each request once more as etcd would not; keeps what it was asked."""
+    """Answers as ``answer`` says; records every request."""
 
     def __init__(self) -> None:
-        self.answer: Callable[[str, str, dict[str, str]], Told] = lambda *_: (200, {})
+        self.answer: Callable[[str, str, dict[str, str]], Response] = lambda *_: (200, {})
         self.asked: list[Request] = []
         self.index = 10
         self.credentials: list[str | None] = []
@@ -36,8 +36,8 @@ class Server:
                 path = unquote(url.path).removeprefix("/v2/keys")
                 server.asked.append((self.command, path, params))
                 server.credentials.append(self.headers.get("Authorization"))
-                status, told = server.answer(self.command, path, {**params, "body": body.decode()})
-                content = told if isinstance(told, bytes) else json.dumps(told).encode()
+                status, response = server.answer(self.command, path, {**params, "body": body.decode()})
+                content = response if isinstance(response, bytes) else json.dumps(response).encode()
                 self.send_response(status)
                 self.send_header("X-Etcd-Index", str(server.index))
                 self.send_header("Content-Length", str(len(content)))
