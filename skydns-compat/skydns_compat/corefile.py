@@ -156,7 +156,7 @@ def blocks(settings: CorefileSettings) -> tuple[Block, ...]:
 def _with_ds(block: Block, others: list[Block]) -> Block:
     """CoreDNS sends DS questions to its topmost zone, so that block also answers for the zones below."""
     ds = tuple(
-        Template((), "DS", "NOERROR", zone=zone, why="DS of this zone's names is asked here")
+        Template((), "DS", "NOERROR", zone=zone, why="DS questions for the zone below come here")
         for other in others
         for zone in other.zones
         if zone != block.zones[0] and zone.below(block.zones[0]) and other.listen == block.listen
@@ -169,8 +169,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
     below = rf"{tail}\.$"
     service, pod = rf"{_LABEL}\.{_LABEL}\.svc\.{tail}", rf"{_LABEL}\.pod\.{tail}"
     namespaces = rf"^({_LABEL})\.({'svc' if settings.pods == 'disabled' else 'svc|pod'})\.{below}"
-    why = "Namespaces: a marker of their own says that they exist, without a read of all below them"
-    rewrites = [*_markers(zone, namespaces, "{1}.{2}", why), _endpoint_targets(service)]
+    rewrites = [*_markers(zone, namespaces, "{1}.{2}"), _endpoint_targets(service)]
     deep, deeper = _too_deep(service)
     # Names from search lists come first.  Last letters: those of svc, pod, dns, dns-version and nt_.
     impossible = [deep, rf"[^cdns_]\.{below}", rf"^apex\.dns\.{below}"]
@@ -180,11 +179,11 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
         case "disabled":
             impossible.append(rf"\.pod\.{below}")
         case "verified":
-            why = "labels in front of a Pod's name are passed over, as by the kubernetes plugin"
+            why = "ignore labels in front of a Pod's name, as the kubernetes plugin does"
             rewrites.insert(0, Rewrite(rf"^.+\.({_LABEL}\.{pod})\.$", "{1}.", then=True, why=why))
         case _:
             v4, v6 = (rf"^(.+\.)?(?P<a>{one})\.{pod}\.$" for one in (_IPV4, _IPV6))
-            pods, why = zone.child("pod"), "Pods: addresses from the name itself, no data of other types"
+            pods, why = zone.child("pod"), "Pods: addresses from the name; other types are NODATA"
             # Limited to a zone of their own, since they are slow in Go.
             computed = [
                 Template((v4,), "A", "NOERROR", settings.ttl, pods, why),
@@ -192,7 +191,7 @@ def _cluster(settings: CorefileSettings, apex: tuple[Template, ...]) -> Block:
                 Template((v4, v6), "ANY", "NOERROR", zone=pods),
             ]
     empty = (rf"^(svc|pod|dns)\.{below}", rf"^_(tcp|udp|sctp)\.{service}\.$")
-    why = "exist without data (RFC 8020), and would read all below them"
+    why = "exist without data (RFC 8020); etcd would read all names below"
     templates = (
         _no_soa(rf"^.+\.{below}"),
         Template(
@@ -211,10 +210,9 @@ def _subzone(one: Subzone, apex: tuple[Template, ...]) -> Block:
     rewrites: list[Rewrite] = []
     above = "|".join(r"\.".join([_LABEL] * count) for count in range(1, one.depth))
     if above:
-        why = "names above those with data: a marker of their own says that they exist"
-        rewrites += _markers(zone, rf"^({above})\.{tail}\.$", "{1}", why)
+        rewrites += _markers(zone, rf"^({above})\.{tail}\.$", "{1}")
     if one.name_server:
-        why = "the name server is ns, which the etcd plugin has at ns.dns"
+        why = "the name server is ns; the etcd plugin has it at ns.dns"
         rewrites.append(_renamed(rf"^({tail})\.$", rf"^ns\.dns\.({tail})\.$", "ns.{1}.", why))
     impossible = ["/"] if one.wildcards else [*_UNSAFE]
     if one.deeper is not None:
@@ -240,7 +238,7 @@ def _external(zone: Name) -> Block:
         rf"^(.{{1,{MAX_QUESTION}}})\.$",
         f"{OWN}.{{1}}.",
         (("name", *own), ("value", *own), ("value", rf"^(.+)\.{TARGET}\.{OWN}\..*{tail}\.$", "{1}.")),
-        why="names nest: what a name has itself is at own_ below it, targets of SRV and MX end in tgt_",
+        why="names nest: a name's own data are at own_ below it; targets of SRV and MX end in tgt_",
     )
     unsafe = Template(_UNSAFE, why="cannot exist: wildcards and key separators")
     templates = (_no_soa(rf"^{OWN}\..+\.{tail}\.$"), unsafe)
@@ -251,13 +249,16 @@ def _reverse(settings: CorefileSettings) -> tuple[Block, ...]:
     if not settings.reverse:
         return ()
     outside = settings.upstream != "none"
-    why = "addresses to names: PTR, other types go on"
+    why = "addresses to names: PTR only, the next block has other types"
     pointers = Block(settings.reverse, only="PTR", fallthrough=outside, why=why)
     if outside:
         return (pointers,)
     # NXDOMAIN would deny the PTR record of the same name, too (RFC 8020).
     empty = Template((), rcode="NOERROR")
-    return (pointers, Block(settings.reverse, templates=(empty,), etcd=False, why="no other type is here"))
+    return (
+        pointers,
+        Block(settings.reverse, templates=(empty,), etcd=False, why="addresses to names: no other types"),
+    )
 
 
 def _escaped(zone: Name) -> str:
@@ -265,11 +266,12 @@ def _escaped(zone: Name) -> str:
     return str(zone).replace(".", r"\.")
 
 
-def _markers(zone: Name, pattern: str, name: str, why: str) -> tuple[Rewrite, Rewrite]:
+def _markers(zone: Name, pattern: str, name: str) -> tuple[Rewrite, Rewrite]:
     """Rewrite matching names to their markers; hide the markers' own names."""
-    markers, hidden = f"{EMPTY_NAMES}.{zone}.", "nobody asks for the markers' own names"
+    markers = f"{EMPTY_NAMES}.{zone}."
+    why = "names without data: a marker says that they exist; etcd would read all names below"
     return (
-        Rewrite(markers, f"none_.{zone}.", suffix=True, why=hidden),
+        Rewrite(markers, f"none_.{zone}.", suffix=True, why="hide the markers' own names"),
         Rewrite(pattern, f"{name}.{markers}", why=why),
     )
 
@@ -285,7 +287,7 @@ def _endpoint_targets(name: str) -> Rewrite:
     ``name`` is the pattern of a Service's name without the last dot.
     """
     found = rf"^([^.]+)\._[^.]*\._[^.]+\.({name})\.$"
-    why = "SRV targets are made from keys, ENDPOINT._port._proto.SERVICE: they are ENDPOINT.SERVICE"
+    why = "SRV targets come from keys, ENDPOINT._port._proto.SERVICE: shorten to ENDPOINT.SERVICE"
     return _renamed(rf"^(_[^.]*\._[^.]+\.{name})\.$", found, "{1}.{2}.", why)
 
 
@@ -295,7 +297,7 @@ def _too_deep(name: str) -> tuple[str, str]:
 
 
 def _no_soa(pattern: str) -> Template:
-    return Template((pattern,), "SOA", "NOERROR", why="the SOA record is at the apex alone")
+    return Template((pattern,), "SOA", "NOERROR", why="only the apex has an SOA record")
 
 
 def _no_reads_at_apex(settings: CorefileSettings) -> tuple[Template, ...]:
