@@ -1,8 +1,8 @@
-"""What a pass of `resync` changes in DNS: what the server answers before and after it.  Pure.
+"""The records that a pass of `resync` changes: the DNS answers before and after it.  Pure.
 
-Keys are not records: a name's addresses may stand in several keys, and one key serves several names.  So the
-model of the server is asked about every name and type that a changed key can decide, over the keys as they
-are and as they would be.
+Keys are not records: a name's addresses may be in several keys, and one key may serve several names.  So the
+model of the DNS server answers every name and type that a changed key can affect, from the keys before the
+pass and from those after it.
 """
 
 from __future__ import annotations
@@ -30,55 +30,55 @@ from skydns_compat.reader import Answer, Rr
 from skydns_compat.reader_served import EndlessQuestionError
 
 Action: TypeAlias = Literal["add", "change", "delete"]
-#: What each line begins with.
+#: The first character of a line.
 MARKS: Final[Mapping[Action, str]] = {"add": "+", "change": "~", "delete": "-"}
 _ACTIONS: Final[Mapping[type[Change], Action]] = {Create: "add", Update: "change", Delete: "delete"}
-#: By type: data and TTL.  A name without any has the type NODATA, one that does not exist has none.
+#: Type to data to TTL.  A name without records has the type NODATA, one that does not exist has no type.
 _Answers: TypeAlias = dict[str, dict[str, int]]
 
-#: Types that a name may have from the names right below it: a headless Service has its endpoints' addresses.
+#: Types of records that a name may have from keys below it, as a headless Service from its endpoints' keys.
 _SHARED = frozenset({"A", "AAAA", "SRV"})
 
-#: Names between two calls of the progress.
+#: Names between two reports of progress.
 STEP = 500
-#: Keys of others are named up to this many; they may be thousands.
+#: Malformed foreign keys that the text lists; there may be thousands.
 SHOWN: Final = 10
 _COLOURS: Final = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 35}
-#: Columns to which cells are filled up: one reverse name of IPv6 must not move all others apart.
+#: Most columns to which cells are padded, so that one long reverse name does not widen every line.
 _CELLS: Final = (48, 8, 40)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """One record that is added, changed or deleted; docs/resync.md has this as JSON."""
+    """A record that is added, changed or deleted; docs/resync.md describes the JSON."""
 
     action: Action
     zone: str
-    """Empty for a reverse zone, and for one that is no longer configured."""
+    """Empty for a reverse zone, or a zone that is no longer configured."""
     name: str
     """With its final dot."""
     type: str
-    """A, AAAA, CNAME, MX, PTR, SRV, TXT; NODATA for a name that exists without data."""
+    """A, AAAA, CNAME, MX, PTR, SRV or TXT; NODATA for a name without data."""
     before: str = ""
-    """The data as a zone file has it, SRV of Services without weight; or SERVFAIL; empty when added."""
+    """The data as in a zone file, SRV of Services without weight; or SERVFAIL; empty if added."""
     after: str = ""
-    """Empty when deleted."""
+    """Empty if deleted."""
     ttl_before: int = 0
     ttl: int = 0
     object: str = ""
-    """``kind/namespace/name`` of what makes it; empty when deleted."""
+    """``kind/namespace/name`` of the object behind it; empty if deleted."""
     note: str = ""
-    """``held`` or ``foreign``, of a deletion."""
+    """``held`` or ``foreign`` for a deletion; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A whole plan."""
+    """All record changes of a pass."""
 
     changes: tuple[RecordChange, ...]
-    """By name, from the zone's apex down."""
+    """By name, apex first."""
     silent: int = 0
-    """Changed keys from which no record changes."""
+    """Number of changed keys that change no record."""
 
 
 def records(
@@ -87,7 +87,7 @@ def records(
     reader: Reader,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Records:
-    """What ``outcome`` changes in the answers of the server that is the ``reader`` of the keys."""
+    """The records that ``outcome`` changes, as answered by the server model ``reader``."""
     if not outcome.existing and not outcome.refused:
         return Records(tuple(_all(publisher)))
     questions: dict[Name, set[str]] = {}
@@ -121,7 +121,7 @@ def records(
         old, new = (_answers(asked, name, types, external) for asked in (before, after))
         unit = units.get(name) or (_holder(publisher, keys, name) if new else None)
         made_by = "" if unit is None else str(maker(publisher, unit))
-        # A name that several keys decide has the note that all of them have.
+        # A name that several keys affect has a note only if all of them have the same.
         [note, *others] = notes.get(name) or {""}
         for action, rtype, was, now, ttl_was, ttl in _differences(old, new):
             behind = (made_by, "") if now else ("", "" if others else note)
@@ -131,9 +131,9 @@ def records(
 
 
 def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | None:
-    """What makes a name: the holder of its own key, else of the first key below it, as SkyDNS has them.
+    """The unit behind a name: the holder of its key or, with SkyDNS, of the first key below it.
 
-    ``keys`` are all wanted ones, sorted.
+    ``keys`` are all desired keys, sorted.
     """
     key = publisher.key(name)
     if (unit := publisher.desired.holder(key)) is not None:
@@ -145,7 +145,7 @@ def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | N
 
 
 def _all(publisher: Publisher) -> Iterator[RecordChange]:
-    """What is answered over an empty etcd once it is filled: what is published, in a fraction of the time."""
+    """The changes to an empty etcd: all published records, without the model, which takes longer."""
     for row in rows(publisher):
         record, zone = row.record, publisher.zone_of(row.record.name)
         zone_name = "" if zone is None else str(zone.name)
@@ -162,9 +162,9 @@ def _values(change: Create | Update | Delete) -> Iterator[bytes]:
 
 @lru_cache(4096)
 def _types(value: bytes, reverse: bool) -> tuple[str, ...]:
-    """The types that a value decides about; none for a marker, which only makes its name exist.
+    """The record types that a value affects; none if it only makes its name exist.
 
-    ``reverse``: it is that of a reverse name.
+    ``reverse``: its key is that of a reverse name.
     """
     try:
         message = decode(value)
@@ -186,7 +186,7 @@ def _types(value: bytes, reverse: bool) -> tuple[str, ...]:
 
 
 def _names(name: Name, publisher: Publisher) -> tuple[Name, ...]:
-    """The name that a key is of, and what else may show it."""
+    """The names whose answers a key affects, its own name first."""
     zone = publisher.zone_of(name)
     if zone is not None and name.relative(zone.name) == RESERVED[1]:
         return (zone.name,)
@@ -194,9 +194,9 @@ def _names(name: Name, publisher: Publisher) -> tuple[Name, ...]:
         return (name,)
     ports = [at for at, label in enumerate(name.labels) if label.startswith("_")]
     if not ports:
-        # Without the rules of its zone, a namespace would show all that is below.
+        # Outside our zones no Corefile rule applies: a name is answered from all keys below it.
         return (name,) if zone is None else (name, Name(name.labels[1:]))
-    # Endpoints have keys below the port's name.
+    # Endpoints have keys below the name of the port.
     names = (name.labels[ports[0] :], name.labels[ports[-1] + 1 :])
     return tuple(Name(labels) for labels in names if labels)
 
@@ -220,15 +220,18 @@ def _answers(asked: Asked, name: Name, types: set[str], external: bool) -> _Answ
 def _given(asked: Asked, name: Name, rtype: str) -> Answer:
     try:
         given = asked(name, rtype)
-        # SkyDNS shows aliases to those who ask for addresses only.
+        # SkyDNS returns a CNAME only to address queries.
         return asked(name, "A") if rtype == "CNAME" and not given.answers else given
     except (EndlessQuestionError, RecursionError):
         return Answer("SERVFAIL")
 
 
 def _data(record: Rr, external: bool) -> tuple[str, int]:
-    """Data as `kube2etcd records` shows them, and TTL: SRV of Services without the weight that the server
-    computes; empty for one of port 0, by which SkyDNS shows that there are no ports."""
+    """Data as shown by `kube2etcd records`, and TTL.
+
+    SRV of Services is without its weight, which the server computes, and empty for port 0, which SkyDNS
+    returns for a name without ports.
+    """
     if external or record.rtype != "SRV":
         return record.data, record.ttl
     priority, _, port, target = record.data.split(" ", 3)
@@ -238,13 +241,13 @@ def _data(record: Rr, external: bool) -> tuple[str, int]:
 def _differences(old: _Answers, new: _Answers) -> Iterator[tuple[Action, str, str, str, int, int]]:
     """Action, type, data before and after, TTL before and after.
 
-    A failure that ends is said with the records that follow it; where none do, once for all types.
+    The end of a SERVFAIL is shown with the records that replace it or, if there are none, only once.
     """
     failed = [rtype for rtype, was in old.items() if "SERVFAIL" in was]
     shown = failed[:1] if not new.keys() - {"NODATA"} else []
     for rtype in sorted({*old, *new}):
         if rtype == "NODATA" and old and new:
-            continue  # the other side has records, which say more
+            continue  # the records of the other side say more
         was, is_now = old.get(rtype, {}), new.get(rtype, {})
         if not is_now and "SERVFAIL" in was and rtype not in shown:
             continue
@@ -265,16 +268,16 @@ def text(
     width: int = 160,
     colour: bool = False,
 ) -> str:
-    """A line for each record, or for each key where ``records`` is None; the summary is the last line.
+    """A line per record, or per key if ``records`` is None, and a summary as the last line.
 
-    ``total`` is the number of all records, or of all keys, that there are before or after.  Records are
-    aligned where that makes no line longer than ``width`` columns.
+    ``total`` is the number of all records, or of all keys, before and after the pass.  Records are aligned
+    if no line becomes longer than ``width`` columns.
     """
     changes = _key_changes(outcome) if records is None else records.changes
     lines = _lines(changes, 0 if records is None else width)
     lines += [f"! {printable(_text(key))}  refused by etcd: {reason}" for key, reason in outcome.refused]
     lines += [
-        f"? {printable(_text(key))}  another writer's malformed value: breaks every name above it"
+        f"? {printable(_text(key))}  another writer's malformed value, which breaks every name above it"
         for key in sorted(outcome.malformed)[:SHOWN]
     ]
     if colour:
@@ -297,7 +300,7 @@ def text(
 
 
 def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -> str:
-    """One JSON object; docs/resync.md has its fields."""
+    """A JSON object; docs/resync.md describes its fields."""
     keys, actions = _key_changes(outcome), Counter(one.action for one in records.changes)
     return json.dumps(
         {
@@ -327,7 +330,8 @@ def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -
 
 
 def _key_changes(outcome: Outcome) -> list[RecordChange]:
-    """The changed keys as if they were names, and values data; a deletion is shown without its value."""
+    """The changed keys in place of names, and values in place of data; a deletion has no value."""
+
     found = []
     for one in outcome.changes:
         note = "held" if one.key in outcome.held else "foreign" if one.key in outcome.pruned else ""

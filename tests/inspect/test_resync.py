@@ -295,7 +295,7 @@ TEXTS: dict[str, tuple[Outcome, Records | None, list[str]]] = {
             "- /b",
             "~ /c  \\xff -> {new}",
             "! /a  refused by etcd: too large",
-            "? /x  another writer's malformed value: breaks every name above it",
+            "? /x  another writer's malformed value, which breaks every name above it",
             "2 keys of other writers left alone",
             "1 added, 1 changed, 1 deleted of 1,234 keys",
         ],
