@@ -12,10 +12,11 @@ import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import Delete, Put
-from kube2etcd.etcd.client import EtcdConnection, Pending
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.harness import SLOW, Authority, Binaries, Etcd, EtcdCluster, EtcdTls, free_port, wait_for
+from tests.stack.watching import requests
 
 PREFIX = b"/skydns/"
 NOT_YET = (EtcdUnavailable,)
@@ -36,18 +37,7 @@ def works(connection: EtcdConnection) -> bool:
     return seen == b"1"
 
 
-def unauthenticated(connection: EtcdConnection) -> EtcdUnauthenticated | None:
-    """The error, once it is about the user and not about the connection."""
-    try:
-        works(connection)
-    except EtcdUnauthenticated as error:
-        return error
-    except EtcdUnavailable:
-        pass
-    return None
-
-
-def test_etcd_need_not_be_there_yet(binaries: Binaries, tmp_path: Path) -> None:
+def test_etcd_may_start_later(binaries: Binaries, tmp_path: Path) -> None:
     etcd = Etcd(tmp_path / "etcd", binaries)
     with etcd.connection() as connection:
         with pytest.raises(EtcdUnavailable, match=f"{etcd.port} cannot be reached"):
@@ -62,10 +52,7 @@ def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptu
     server.enable_auth("bridge", "hunter2")
     password.write_text("wrong-one\n")
     settings = EtcdSettings((server.url,), user="bridge", password_file=str(password))
-    with (
-        server.connection() as nobody,
-        pytest.raises(EtcdUnauthenticated, match="etcd user"),
-    ):
+    with server.connection() as nobody, pytest.raises(EtcdUnauthenticated, match="etcd user"):
         EtcdStore(nobody, PREFIX).apply([[(Put(b"/skydns/a", b"1"),)]])
     with EtcdConnection(settings) as connection:
         with pytest.raises(EtcdUnauthenticated) as caught:
@@ -74,7 +61,7 @@ def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptu
         password.write_text("hunter2\n")
         assert works(connection)
 
-        # the tokens are in the server's memory: a restart makes ours worthless
+        # tokens are in the server's memory: a restart invalidates ours
         server.restart()
         assert wait_for(lambda: works(connection), "a new token", 20, not_yet=NOT_YET)
 
@@ -83,11 +70,17 @@ def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptu
         password.unlink()
         server.user = ("bridge", "second")
         server.restart()
-        assert "password file" in str(wait_for(lambda: unauthenticated(connection), "the missing file"))
+
+        def missing() -> bool:
+            with pytest.raises(EtcdUnauthenticated, match="password file"):
+                works(connection)
+            return True
+
+        wait_for(missing, "the missing file to be noticed", not_yet=NOT_YET)
         password.write_text("second")
         assert wait_for(lambda: works(connection), "the new password", 20, not_yet=NOT_YET)
 
-        # transactions on their way when the token ends
+        # transactions in flight when the token expires
         server.ctl("user", "passwd", "bridge", "--interactive=false", stdin="third")
         server.user = ("bridge", "third")
         password.write_text("third")
@@ -124,12 +117,14 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, password: 
         assert len(store.apply([[batch]]).refused) == 4
 
 
-def test_a_user_etcd_does_not_want(server: Etcd, password: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_user_while_authentication_is_off(
+    server: Etcd, password: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with server.connection(user="bridge", password_file=password) as connection:
         assert works(connection)
         assert "authentication is off" in caplog.text
         server.enable_auth("bridge", "hunter2")
-        assert works(connection), "switched on while we are connected"
+        assert works(connection), "enabled while we are connected"
 
 
 @pytest.mark.parametrize("mutual", [False, True])
@@ -149,10 +144,7 @@ def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) 
         with server.connection(cafile=cafile, **pair) as connection:
             assert works(connection)
             if mutual:
-                with (
-                    server.connection(cafile=cafile) as nobody,
-                    pytest.raises(EtcdUnavailable),
-                ):
+                with server.connection(cafile=cafile) as nobody, pytest.raises(EtcdUnavailable):
                     works(nobody)
             server.stop()
             server.tls = use(second)
@@ -175,17 +167,15 @@ def test_server_of_another_authority_is_not_trusted(binaries: Binaries, tmp_path
         works(connection)
 
 
-def test_next_server_when_one_is_down(binaries: Binaries, tmp_path: Path) -> None:
-    with Etcd(tmp_path / "etcd", binaries) as etcd:
-        nobody = f"http://127.0.0.1:{free_port()}"
-        with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
-            store = EtcdStore(connection, PREFIX)
-            assert store.snapshot().entries == {}, "a read tries every server"
-            assert works(connection)
-        with EtcdConnection(EtcdSettings((nobody, etcd.url))) as connection:
-            with pytest.raises(EtcdUnavailable):
-                EtcdStore(connection, PREFIX).apply([[(Put(b"/skydns/a", b"1"),)]])
-            assert works(connection), "a write fails over with the next attempt"
+def test_next_server_when_one_is_down(etcd: Etcd) -> None:
+    settings = EtcdSettings((f"http://127.0.0.1:{free_port()}", etcd.url))
+    with EtcdConnection(settings) as connection:
+        assert EtcdStore(connection, PREFIX).snapshot().entries == {}, "a read tries every server"
+        assert works(connection)
+    with EtcdConnection(settings) as connection:
+        with pytest.raises(EtcdUnavailable):
+            EtcdStore(connection, PREFIX).apply([[(Put(b"/skydns/a", b"1"),)]])
+        assert works(connection), "a write fails over with the next attempt"
 
 
 def test_cluster_that_loses_the_member_in_use(binaries: Binaries, tmp_path: Path) -> None:
@@ -210,20 +200,13 @@ def test_ipv6(binaries: Binaries, tmp_path: Path) -> None:
     except OSError:
         pytest.skip("no IPv6 loopback")
     etcd = Etcd(tmp_path / "etcd", binaries)
-    ipv4 = etcd.url
-    etcd.command = [
-        argument.replace(ipv4, f"{ipv4},http://[::1]:{etcd.port}")
-        if "listen-client" in argument
-        else argument
-        for argument in etcd.command
-    ]
-    etcd.start()
-    with EtcdConnection(EtcdSettings((f"http://[::1]:{etcd.port}",))) as connection:
+    ipv6 = f"http://[::1]:{etcd.port}"
+    etcd.command.append(f"--listen-client-urls={etcd.url},{ipv6}")  # the last one counts
+    with etcd, EtcdConnection(EtcdSettings((ipv6,))) as connection:
         assert works(connection)
-    etcd.kill()
 
 
-def test_proxies_of_the_environment_have_no_say(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_ignored(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -243,22 +226,13 @@ def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.M
             works(connection)
         failed.set()
 
-    sent = threading.Event()
-    start = connection.start
-
-    def start_and_note(method: str, request: object) -> Pending:
-        pending = start(method, request)
-        sent.set()
-        return pending
-
-    monkeypatch.setattr(connection, "start", start_and_note)
+    sent = requests(connection, monkeypatch)
     thread = threading.Thread(target=wait)
     thread.start()
-    assert sent.wait(10)
+    wait_for(lambda: sent, "the request to be sent", 10)
     connection.close()
     assert failed.wait(2)
     thread.join()
-    etcd.resume()
 
 
 def test_something_else_listens_there() -> None:

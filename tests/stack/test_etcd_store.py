@@ -1,4 +1,4 @@
-"""The key store against real etcds: snapshots, transactions, watches, and the follower."""
+"""The key store on real etcds: snapshots, transactions, watches, and the follower."""
 
 import random
 import threading
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
-from kube2etcd.etcd.client import EtcdConnection, Pending
+from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore, health
 from kube2etcd.etcd.wire import rpc
 from kube2etcd.settings import Etcd as EtcdSettings
@@ -18,7 +18,7 @@ from kube2etcd.sync import follower as follower_module
 from kube2etcd.sync.events import EtcdLost, EventQueue
 from kube2etcd.sync.follower import EtcdFollower
 from tests.stack.harness import SLOW, Binaries, Etcd, wait_for
-from tests.stack.watching import Watching
+from tests.stack.watching import Watching, requests
 
 PREFIX = b"/skydns/"
 
@@ -32,19 +32,6 @@ def connection(server: Etcd) -> Iterator[EtcdConnection]:
 @pytest.fixture
 def store(connection: EtcdConnection) -> EtcdStore:
     return EtcdStore(connection, PREFIX)
-
-
-def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The methods of all requests that are sent from now on."""
-    asked: list[str] = []
-    start = connection.start
-
-    def start_and_note(method: str, request: object) -> Pending:
-        asked.append(method)
-        return start(method, request)
-
-    monkeypatch.setattr(connection, "start", start_and_note)
-    return asked
 
 
 def entries(count: int) -> dict[bytes, bytes]:
@@ -84,7 +71,7 @@ def test_snapshot_equals_what_was_written(server: Etcd, connection: EtcdConnecti
 
 
 def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
-    """A writer moves one key to and fro; a snapshot that is not of one revision has none or two of it."""
+    """A writer moves one key back and forth; a snapshot of mixed revisions has none or two of it."""
     wanted = entries(4000)
     first, last = min(wanted), max(wanted)
     store = EtcdStore(connection, PREFIX, page=200)
@@ -113,13 +100,13 @@ def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
 def test_small_prefix_costs_one_request(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EtcdStore(connection, PREFIX)
     store.apply([batches(entries(1000))])
-    asked = requests(connection, monkeypatch)
+    sent = requests(connection, monkeypatch)
     assert len(store.snapshot().entries) == 1000
-    assert asked == ["Range"]
+    assert sent == ["Range"]
 
 
-def test_refused_batch_is_cut_down_to_the_culprit(store: EtcdStore) -> None:
-    """etcd takes no transaction above 1.5 MB."""
+def test_only_the_culprit_of_a_refused_batch_is_left_out(store: EtcdStore) -> None:
+    """etcd refuses transactions above 1.5 MB."""
     wanted = entries(300)
     too_large = Put(b"/skydns/large", b"x" * 2_000_000)
     groups = batches(wanted, 100)
@@ -150,22 +137,20 @@ def test_lost_data_is_noticed_by_every_part(server: Etcd, store: EtcdStore) -> N
     server.wipe()
     assert isinstance(watching.failed(20), EtcdUnavailable)
 
-    def again() -> EtcdError | None:
-        try:
+    def refused() -> bool:
+        with pytest.raises(EtcdCompacted, match="went back"):
             next(store.watch(revision + 1, threading.Event()))
-        except EtcdCompacted as error:
-            return error
-        return None
+        return True
 
-    # it would wait for that revision in silence, for hours
-    assert "went back" in str(wait_for(again, "the watch to object", not_yet=(EtcdUnavailable,)))
+    # etcd itself would silently wait for that revision, perhaps for hours
+    wait_for(refused, "the watch to fail", not_yet=(EtcdUnavailable,))
     with pytest.raises(EtcdUnavailable, match="lost its data"):
         store.apply([[(Put(b"/skydns/a", b"1"),)]])
     assert store.snapshot().entries == {b"/skydns/a": b"1"}
     assert store.apply([[(Put(b"/skydns/b", b"1"),)]]).written == 1
 
 
-def test_watch_tells_everything_once_and_in_order(server: Etcd, store: EtcdStore) -> None:
+def test_watch_delivers_everything_once_and_in_order(server: Etcd, store: EtcdStore) -> None:
     start = server.revision() + 1
     watching = Watching(store, start).standing()
     assert watching.batches[0] == WatchBatch(start - 1)
@@ -199,7 +184,7 @@ def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
     assert revisions == sorted(revisions)
 
 
-def test_compacted_revision(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+def test_compacted_revision(connection: EtcdConnection, store: EtcdStore) -> None:
     store.apply([batches(entries(100), 1)])
     connection.call("Compact", rpc.CompactionRequest(revision=50, physical=True))
     with pytest.raises(EtcdCompacted, match="50"):
@@ -227,7 +212,7 @@ def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection,
 
 
 def test_quiet_watch_lives_on(server: Etcd) -> None:
-    """Nothing happens for many timeouts: the server is asked, answers, and the watch stays."""
+    """Without events for several timeouts, the server is probed, answers, and the watch stays."""
     with server.connection(timeout=1) as connection:
         store = EtcdStore(connection, PREFIX)
         watching = Watching(store, server.revision() + 1).standing()
@@ -257,19 +242,19 @@ def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
         assert store.snapshot().entries, "reads go on"
 
 
-#: Seconds: no pause ends by itself while a test waits.
+#: Seconds; longer than any test waits.
 FOR_EVER = 10_000.0
 
 
 class Unwatched(EtcdStore):
-    """Keys that may not be watched."""
+    """A store whose watches are refused."""
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
         raise EtcdRefused("etcd refuses the watch")
 
 
 class Longest(random.Random):
-    """The longest of pauses from the first one on."""
+    """The longest pause from the first one on."""
 
     drawn = 0
 
@@ -292,7 +277,7 @@ def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: p
         try:
             follower.follow(revision + 1)
             wait_for(lambda: chance.drawn, "the watch to be refused", 20)
-            assert queue.drain(0) == [], "and that is held back"
+            assert queue.drain(0) == [], "and not reported yet"
             end(etcd)
             (lost,) = wait_for(lambda: queue.drain(0.1), "the loss to be reported", 20)
             assert isinstance(lost, EtcdLost)

@@ -1,4 +1,4 @@
-"""The v2 key store against real etcds: snapshots, writes, watches, connections."""
+"""The v2 key store on real etcds: snapshots, writes, watches, connections."""
 
 import json
 from collections.abc import Iterator
@@ -12,15 +12,7 @@ from kube2etcd.etcd.v2 import V2Store
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.etcd_v2 import NOTES, EtcdV2
-from tests.stack.harness import (
-    SLOW,
-    Authority,
-    Binaries,
-    EtcdCluster,
-    EtcdTls,
-    free_port,
-    wait_for,
-)
+from tests.stack.harness import SLOW, Authority, Binaries, EtcdCluster, EtcdTls, free_port, wait_for
 from tests.stack.watching import Watching
 
 PREFIX = "/skydns"
@@ -68,8 +60,8 @@ def test_reading_writes_nothing(etcd: EtcdV2, store: V2Store) -> None:
     assert store.snapshot().entries == {}
     assert etcd.revision() == index
     put(store, x="1")
-    assert etcd.listed(NOTES) == {}, "the next writing takes it out"
-    assert not etcd.exists("/skydns/b"), "and what a bridge left when it was killed"
+    assert etcd.listed(NOTES) == {}, "the next write deletes them"
+    assert not etcd.exists("/skydns/b"), "with what a killed bridge left"
 
 
 def test_foreign_changes_are_overwritten_never_deleted(etcd: EtcdV2, store: V2Store) -> None:
@@ -80,12 +72,10 @@ def test_foreign_changes_are_overwritten_never_deleted(etcd: EtcdV2, store: V2St
     etcd.delete(f"{PREFIX}/c")
     etcd.put(f"{PREFIX}/d", "theirs")
     put(store, a="2", c="2", d="2")
-    assert etcd.dump(PREFIX) == {
-        f"{PREFIX}/{key}": value for key, value in zip("abcd", ["2", "theirs", "2", "2"], strict=True)
-    }
-    with pytest.raises(
-        EtcdUnavailable, match=r"changed by others while they were to be deleted, first /skydns/b"
-    ):
+    kept = {"a": "2", "b": "theirs", "c": "2", "d": "2"}
+    assert etcd.dump(PREFIX) == {f"{PREFIX}/{key}": value for key, value in kept.items()}
+    changed = "changed by others while they were to be deleted, first /skydns/b"
+    with pytest.raises(EtcdUnavailable, match=changed):
         store.apply([[(Delete(b"/skydns/b"), Delete(b"/skydns/c"), Delete(b"/skydns/gone"))]])
     assert etcd.dump(PREFIX).keys() == {f"{PREFIX}/{key}" for key in "abd"}
     etcd.put(f"{PREFIX}/e", "learned from a watch")
@@ -96,7 +86,7 @@ def test_foreign_changes_are_overwritten_never_deleted(etcd: EtcdV2, store: V2St
     assert etcd.dump(PREFIX).keys() == {f"{PREFIX}/{key}" for key in "ad"}
 
 
-def test_what_cannot_be_is_refused_alone(etcd: EtcdV2, store: V2Store) -> None:
+def test_only_impossible_keys_are_refused(etcd: EtcdV2, store: V2Store) -> None:
     etcd.put("/skydns/value", "1")
     etcd.put("/skydns/dir/x", "1")
     odd = [b"/skydns/value/x", b"/skydns/dir", b"/skydns/\xff", b"/elsewhere/x", b"/skydns/a//b"]
@@ -125,8 +115,8 @@ def test_the_watch_reports_each_change(etcd: EtcdV2, store: V2Store) -> None:
         ("/skydns/b", None),
         ("/skydns/c", b"3"),
     ]
-    assert watching.error is None, "our own tidying is no loss"
-    # quiet for longer than the timeout, and standing still
+    assert watching.error is None, "our own cleanup is no loss"
+    # quiet for longer than the timeout, and still open
     wait_for(lambda: watching.batches[-1].events == (), "a sign of life", 10)
     etcd.put("/skydns/d", "4")
     wait_for(lambda: ("/skydns/d", b"4") in watching.pairs, "the next")
@@ -138,7 +128,7 @@ def test_the_watch_replays_what_it_missed(etcd: EtcdV2, store: V2Store) -> None:
     for number in range(20):
         etcd.put(f"/skydns/{number:02}", "1")
         etcd.put("/elsewhere", "1")
-    # our own writing too, hidden or not, with its notes and its tidying up
+    # our own writes too, hidden or not, with their notes and deletions
     put(store, **{"a/x": "1", "a/_tcp/x": "1"})
     store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
     watching = Watching(store, start).standing()
@@ -150,7 +140,7 @@ def test_the_watch_replays_what_it_missed(etcd: EtcdV2, store: V2Store) -> None:
     assert watching.end() < 0.5 * SLOW
 
 
-def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -> None:
+def test_the_watch_ends_where_it_would_miss_events(etcd: EtcdV2, store: V2Store) -> None:
     put(store, **{"a/x": "1"})
     watching = Watching(store, store.snapshot().revision + 1).standing()
     etcd.delete("/skydns/a")
@@ -158,9 +148,8 @@ def test_the_watch_ends_where_it_cannot_tell_all(etcd: EtcdV2, store: V2Store) -
     start = store.snapshot().revision + 1
     with V2Connection(EtcdSettings((etcd.url,))) as another:
         put(V2Store(another, b"/skydns/"), **{str(number): "x" for number in range(1100)})
-    assert isinstance(Watching(store, start).standing().failed(), EtcdCompacted), (
-        "etcd remembers a thousand events"
-    )
+    # etcd keeps a thousand events
+    assert isinstance(Watching(store, start).standing().failed(), EtcdCompacted)
     assert "lost its data" in str(Watching(store, etcd.revision() + 50).standing().failed())
 
 
@@ -184,7 +173,7 @@ def test_the_watch_reports_foreign_hidden_changes(etcd: EtcdV2, store: V2Store, 
     etcd.ask("DELETE", f"{NOTES}/hidden/|a|_tcp")
     standing = len(watching.batches)
     wait_for(lambda: len(watching.batches) > standing + 3, "rounds of quiet", 30)
-    assert watching.error is None, "our own tidying is no loss"
+    assert watching.error is None, "our own cleanup is no loss"
     watching.end()
 
 
@@ -202,7 +191,7 @@ def test_data_lost_amid_deletions_is_read_again(etcd: EtcdV2, store: V2Store) ->
     with pytest.raises(EtcdUnavailable):
         store.apply([[(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/x"))]])
     etcd.wipe()
-    assert store.snapshot().entries == {}, "directories to tidy up are in the way of no snapshot"
+    assert store.snapshot().entries == {}, "directories to delete do not prevent a snapshot"
     put(store, y="1")
     assert etcd.dump(PREFIX) == {f"{PREFIX}/y": "1"}
 
@@ -226,7 +215,7 @@ def test_servers_are_tried_in_turn(binaries: Binaries, tmp_path: Path) -> None:
         assert store.snapshot().entries == {b"/skydns/a": b"1", b"/skydns/b": b"1"}
         members[1].kill()
         with pytest.raises(EtcdUnavailable):
-            store.snapshot()  # one member alone has no majority to speak for
+            store.snapshot()  # one member of three has no quorum
 
 
 def test_user_and_password(etcd: EtcdV2, tmp_path: Path) -> None:
@@ -278,9 +267,7 @@ def test_certificates(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.Mo
             put(store, b="1")
             wait_for(lambda: watching.pairs, "an event")
             assert watching.end() < 0.5 * SLOW
-        for odd in (
-            EtcdSettings((etcd.url,), cafile=str(other.ca_file)),
-            EtcdSettings((etcd.url,), cafile=str(authority.ca_file)),
-        ):
-            with V2Connection(odd) as connection, pytest.raises(EtcdUnavailable):
+        for trusted in (other, authority):
+            settings = EtcdSettings((etcd.url,), cafile=str(trusted.ca_file))
+            with V2Connection(settings) as connection, pytest.raises(EtcdUnavailable):
                 V2Store(connection, b"/skydns/").snapshot()

@@ -1,15 +1,32 @@
-"""An etcd watch in a thread of its own."""
+"""An etcd watch in a thread of its own; the requests of a connection."""
 
 from __future__ import annotations
 
 import threading
 import time
 
+import pytest
+
 from kube2etcd.errors import EtcdError
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
+from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.v2 import V2Store
 from tests.stack.process import wait_for
+
+
+def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods of all requests sent from now on."""
+    sent: list[str] = []
+    start = connection.start
+
+    def start_and_note(method: str, request: object) -> Pending:
+        pending = start(method, request)
+        sent.append(method)
+        return pending
+
+    monkeypatch.setattr(connection, "start", start_and_note)
+    return sent
 
 
 class Watching:
