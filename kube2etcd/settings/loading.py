@@ -298,10 +298,9 @@ def _places(keys: tuple[str, ...]) -> dict[str, str]:
     """Suggestions for a key that is not in ``keys``: it may be an option's name, or lack its group."""
     places = {key: key for key in keys}
     for setting in SETTINGS:
-        for name in (setting.option, *setting.aliases, setting.path.replace(".", "-")):
-            places.setdefault(name.replace("-", "_"), setting.path)
-    for setting in SETTINGS:
-        places.setdefault(setting.path.rpartition(".")[2], setting.path)
+        path = setting.path
+        for name in (setting.option, *setting.aliases, path.replace(".", "-"), path.rpartition(".")[2]):
+            places.setdefault(name.replace("-", "_"), path)
     return places
 
 

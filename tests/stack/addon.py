@@ -1,4 +1,4 @@
-"""A cluster in small in which an addon's pods run: a node, an API server with RBAC alone, a resolver.
+"""A small cluster in which an addon's pods run: a node, an API server with RBAC, a resolver.
 
 Pods are those of `tests.stack.pod`; a Service's address routes to those of them that are ready.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dns.exception
 
-from tests.addons.manifests import VALUES
+from tests.addons.manifests import VALUES, filled, pods
 from tests.stack import coredns
 from tests.stack.container import Image, images
 from tests.stack.coredns import said
@@ -38,7 +38,7 @@ API_OPTIONS: Mapping[Family, Sequence[str]] = {
 
 
 class Cluster:
-    """A node, an API server with RBAC alone, a resolver, and the addon's objects; pods come and go."""
+    """A node, an API server with RBAC, a resolver, and the addon's pods."""
 
     def __init__(self, directory: Path, binaries: Binaries, node: Node) -> None:
         self.node = node
@@ -58,11 +58,16 @@ class Cluster:
         self.pods: list[tuple[str, Pod]] = []
         self.count = 0
 
+    def dns_pod(self, values: Mapping[str, str] = VALUES, hurry: float = 1.0, *, manifest: str = RC) -> Pod:
+        """One more pod of addons/dns, or of another manifest, behind the DNS Service."""
+        [template] = pods(filled(manifest, values))
+        return self.pod(template, "kube-system", values["DNS_SERVER_IP"], hurry)
+
     def start(self) -> None:
         self.etcd.start()
         self.api.start()
         self.resolver.launch()
-        # Rights that the API server gives by itself must not be what an addon lives on.
+        # No addon may depend on rights that the API server grants by default.
         self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
 
     def stop(self) -> None:

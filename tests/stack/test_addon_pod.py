@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.addons.manifests import VALUES, Object, filled, of_kind, pods
+from tests.addons.manifests import VALUES, filled, of_kind
 from tests.addons.test_monitoring import named
 from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, ask, expect
@@ -28,17 +28,10 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
 
 
-def one_more(cluster: Cluster, hurry: float = 1.0) -> Pod:
-    template = next(pods(filled(RC)))
-    labels = filled(SVC)[0]["spec"]["selector"]
-    assert labels.items() <= template["metadata"]["labels"].items(), "the Service finds its pods"
-    return cluster.pod(template, "kube-system", ADDRESS, hurry)
-
-
 @pytest.fixture
 def pod(cluster: Cluster) -> Iterator[Pod]:
-    """One pod that is ready, its probes asked ten times as often as the manifest says."""
-    one = one_more(cluster, hurry=10)
+    """A pod that is ready, with probes ten times as frequent as in the manifest."""
+    one = cluster.dns_pod(hurry=10)
     try:
         one.wait_ready()
         yield one
@@ -61,17 +54,19 @@ QUESTIONS = [
 
 
 def test_two_pods_behind_the_service(cluster: Cluster) -> None:
-    two = [one_more(cluster) for _ in range(int(VALUES["DNS_REPLICAS"]))]
+    two = [cluster.dns_pod() for _ in range(int(VALUES["DNS_REPLICAS"]))]
     assert len(two) == 2
+    labels = filled(SVC)[0]["spec"]["selector"]
+    assert labels.items() <= two[0].labels.items(), "the Service selects its pods"
     try:
         for one in two:
             one.wait_ready()
             assert [event for event in one.events if event.endswith(("started", "up"))] == [
                 f"{name} {what}" for name in ORDER for what in ("started", "has come up")
             ]
-        # etcd is each pod's own, and what is answered the same: asked at each pod, and at the Service
+        # each pod has its own etcd, and all answer alike, as does the Service
         answers(QUESTIONS, *(one.network.address for one in two), ADDRESS)
-        # as kubectl exec does: the pod's settings hold, and the bridge itself is asked
+        # like kubectl exec: with the pod's settings, by its own bridge
         explained = execute(two[0], "explain", KUBERNETES, "A")
         assert (explained.returncode, explained.stderr) == (0, "")
         assert "comes from services/default/kubernetes" in explained.stdout
@@ -80,7 +75,7 @@ def test_two_pods_behind_the_service(cluster: Cluster) -> None:
         cluster.api.apply(service("later", clusterIP="10.0.7.7"))
         for one in two:
             expect(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
-        # one pod goes, the address stays
+        # one pod ends, the address stays
         cluster.end(two.pop(), gently=True)
         for _ in range(10):
             assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
@@ -108,7 +103,7 @@ def test_a_killed_container_is_restarted(cluster: Cluster, pod: Pod, name: str) 
     wait_for(lambda: victim.restarts == 1, f"{name} to be started again", 20)
     pod.wait_ready(60)
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
-    # and what happens from now on is answered too
+    # later changes are answered too
     cluster.api.apply(service(f"after-{name}", clusterIP=f"10.0.8.{ORDER.index(name) + 1}"))
     expect(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}", at=ADDRESS)
     assert pod.restarts() == {**dict.fromkeys(ORDER, 0), name: 1}, pod.events
@@ -124,13 +119,13 @@ def test_lost_etcd_data_is_refilled(cluster: Cluster, pod: Pod) -> None:
     wait_for(lambda: not pod.ready, "the pod to be unready", 20)
     pod.wait_ready(60)
     assert data.exists()
-    # asked without CoreDNS's cache: names that were not asked before
+    # names that were not asked for before: CoreDNS's cache has none of them
     answers(QUESTIONS[1:6], ADDRESS)
     assert pod.restarts() == {"etcd": 1, "kube2etcd": 0, "coredns": 0}
 
 
 def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
-    pod = one_more(cluster)
+    pod = cluster.dns_pod()
     pod.wait_ready()
     [config] = of_kind(filled(RC), "ConfigMap")
     settings = config["data"]["settings.yaml"]
@@ -150,24 +145,22 @@ def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
         cluster.api.delete(custom)
 
 
-def asked(pod: Pod) -> dict[tuple[str, str], int]:
-    return {
-        (one.name, kind): probe.asked for one in pod.containers.values() for kind, probe in one.probes.items()
-    }
-
-
 def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
     expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
     cluster.api.kill()
     try:
-        before = asked(pod)
-        lasting = [key for key in before if key[1] != "startupProbe"]
-        assert {kind for _, kind in lasting} == {"readinessProbe", "livenessProbe"}
+        probes = {
+            (one.name, kind): probe
+            for one in pod.containers.values()
+            for kind, probe in one.probes.items()
+            if kind != "startupProbe"
+        }
+        assert {kind for _, kind in probes} == {"readinessProbe", "livenessProbe"}
+        # more often than any of them may fail
+        enough = {key: probe.asked + 8 for key, probe in probes.items()}
 
         def often() -> bool:
-            now = asked(pod)
-            # more often than any of them may fail
-            return all(now[key] >= before[key] + 8 for key in lasting)
+            return all(probe.asked >= enough[key] for key, probe in probes.items())
 
         wait_for(often, "the probes to be asked eight times", 60)
         assert pod.ready
@@ -178,21 +171,18 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
 
 
 def test_coredns_waits_until_the_bridge_is_ready(cluster: Cluster) -> None:
-    one = one_more(cluster, hurry=10)
+    one = cluster.dns_pod(hurry=10)
     cluster.api.pause()
-    resumed = False
     try:
         bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
         wait_for(lambda: bridge.probes["startupProbe"].asked >= 5, "the bridge to be asked five times", 60)
         assert (bridge.started, bridge.restarts, server.starts, one.ready) == (False, 0, 0, False), one.events
         cluster.api.resume()
-        resumed = True
         one.wait_ready()
         assert one.events.index("kube2etcd has come up") < one.events.index("coredns started")
         assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
-        if not resumed:
-            cluster.api.resume()
+        cluster.api.resume()
         cluster.end(one)
 
 
@@ -226,36 +216,22 @@ def test_containers_run_without_rights(pod: Pod) -> None:
 
 def allowed(cluster: Cluster, verb: str, resource: str, group: str = "", namespace: str = "") -> bool:
     attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace}
-    review: Object = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": "system:serviceaccount:kube-system:kube2etcd",
-            "groups": [
-                "system:serviceaccounts",
-                "system:serviceaccounts:kube-system",
-                "system:authenticated",
-            ],
-            "resourceAttributes": attributes,
-        },
+    of = "system:serviceaccounts"
+    spec = {
+        "user": "system:serviceaccount:kube-system:kube2etcd",
+        "groups": [of, f"{of}:kube-system", "system:authenticated"],
+        "resourceAttributes": attributes,
     }
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
     answer = cluster.api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
     return bool(answer.json()["status"]["allowed"])
 
 
 def test_rbac_grants_nothing_else(cluster: Cluster) -> None:
     read = {("services", ""), ("namespaces", ""), ("endpointslices", "discovery.k8s.io")}
-    others = {
-        ("pods", ""),
-        ("secrets", ""),
-        ("configmaps", ""),
-        ("endpoints", ""),
-        ("nodes", ""),
-        ("deployments", "apps"),
-        ("leases", "coordination.k8s.io"),
-        ("virtualmachineinstances", "kubevirt.io"),
-        ("*", "*"),
-    }
+    others = {(core, "") for core in ("pods", "secrets", "configmaps", "endpoints", "nodes")}
+    others |= {("deployments", "apps"), ("leases", "coordination.k8s.io")}
+    others |= {("virtualmachineinstances", "kubevirt.io"), ("*", "*")}
     verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*")
     found = {
         (verb, resource, group)
@@ -278,7 +254,7 @@ def test_monitored_metrics_are_served(pod: Pod) -> None:
         for prefix, port in METRICS.items():
             page = http("GET", f"http://{pod.network.address}:{port}/metrics").text.splitlines()
             found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page if text[:1] != "#"}
-            # kinds of events that have not happened yet have no sample
+            # counters with labels have no sample before their first event
             typed = [text.split()[2:4] for text in page if text.startswith("# TYPE ")]
             found |= {name for name, _ in typed}
             found |= {f"{name}_bucket" for name, kind in typed if kind == "histogram"}

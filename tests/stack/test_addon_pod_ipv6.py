@@ -19,17 +19,13 @@ VALUES6 = {**VALUES, "DNS_SERVER_IP": ADDRESS}
 DNS = f"kube-dns.kube-system.svc.{DOMAIN}"
 
 
-def reverse(address: str) -> str:
-    return ipaddress.IPv6Address(address).reverse_pointer
-
-
 QUESTIONS = [
     (KUBERNETES, "AAAA", [IPV6.api]),
     (KUBERNETES, "A", ["NODATA"]),
     (DNS, "AAAA", [ADDRESS]),
     (f"_dns._udp.{DNS}", "SRV", [f"0 100 53 {DNS}."]),
-    (reverse(IPV6.api), "PTR", [f"{KUBERNETES}."]),
-    (reverse(ADDRESS), "PTR", [f"{DNS}."]),
+    (ipaddress.ip_address(IPV6.api).reverse_pointer, "PTR", [f"{KUBERNETES}."]),
+    (ipaddress.ip_address(ADDRESS).reverse_pointer, "PTR", [f"{DNS}."]),
     (f"fd00-244--2.default.pod.{DOMAIN}", "AAAA", ["fd00:244::2"]),
     (f"nobody.default.svc.{DOMAIN}", "AAAA", ["NXDOMAIN"]),
     ("www.example.com", "AAAA", ["2001:db8::80"]),
@@ -45,15 +41,14 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def two(cluster: Cluster) -> list[Pod]:
-    template = next(pods(filled(RC, VALUES6)))
-    made = [cluster.pod(template, "kube-system", ADDRESS) for _ in range(2)]
+    made = [cluster.dns_pod(VALUES6) for _ in range(2)]
     for pod in made:
         pod.wait_ready()
     return made
 
 
 def test_the_network_has_no_ipv4(two: list[Pod]) -> None:
-    """Else the other tests would show nothing."""
+    """Otherwise the other tests would prove nothing."""
     for pod in two:
         shown = pod.network.run("ip", "-4", "-brief", "address")
         assert [line.split()[0] for line in shown.splitlines()] == ["lo"]
@@ -67,7 +62,7 @@ def test_both_pods_answer_alike(cluster: Cluster, two: list[Pod]) -> None:
 
 
 def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
-    """Where the kubelet probes and Prometheus scrapes; what is the pod's own stays its own."""
+    """The ports that the kubelet probes and Prometheus scrapes; etcd's are the pod's own."""
     template = next(pods(filled(RC, VALUES6)))
     ports = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
     for port in (port["containerPort"] for port in ports if not port["name"].startswith("dns")):

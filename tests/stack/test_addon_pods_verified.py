@@ -1,10 +1,10 @@
-"""The pod of addons/dns with ``pods: verified`` and its extra role."""
+"""The pod of addons/dns with ``pods: verified`` and the role that it needs."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.addons.manifests import filled, of_kind, pods
+from tests.addons.manifests import filled, of_kind
 from tests.stack import addon
 from tests.stack.addon import ADDRESS, DOMAIN, RC, Cluster, ask, expect
 from tests.stack.harness import Binaries, wait_for
@@ -25,9 +25,9 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
     cluster.apply([an_object("v1", "ServiceAccount", "default", "default"), pod("first", "10.244.1.1")])
-    one = cluster.pod(next(pods(filled(RC))), "kube-system", ADDRESS, 10)
+    one = cluster.dns_pod(hurry=10)
     bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
-    # without the role nothing is answered, and what lacks is said
+    # without the role nothing is answered, and the log says what is missing
     wait_for(lambda: "403" in bridge.process.log_text(), "the reason", 30)
     assert (bridge.started, server.starts, one.ready) == (False, 0, False)
     assert "list pods" in bridge.process.log_text()

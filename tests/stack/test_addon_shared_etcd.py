@@ -11,7 +11,7 @@ import requests
 
 from tests.addons.manifests import ADDONS, VALUES, filled, of_kind, pods
 from tests.stack import addon
-from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, Cluster, ask, expect
+from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, SVC, Cluster, ask, expect
 from tests.stack.harness import Binaries, http, wait_for
 from tests.stack.node import API_ADDRESS
 from tests.stack.objects import an_object, service
@@ -53,11 +53,10 @@ def shared(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iter
     script = str(ADDONS / ADDON / "certificates.sh")
     subprocess.run([script, str(made), *MEMBERS], check=True, timeout=60)
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
-        cluster.apply(
-            [secret("kube-dns-etcd", made / "etcd"), secret("kube-dns-etcd-client", made / "client")]
-        )
-        etcd, server = filled(f"{ADDON}/etcd.yaml.in"), filled(f"{ADDON}/skydns-rc.yaml.in")
-        cluster.apply([*etcd, *server, *filled("dns/skydns-svc.yaml.in")])
+        secrets = {"kube-dns-etcd": made / "etcd", "kube-dns-etcd-client": made / "client"}
+        cluster.apply(secret(name, directory) for name, directory in secrets.items())
+        etcd = filled(f"{ADDON}/etcd.yaml.in")
+        cluster.apply([*etcd, *filled(f"{ADDON}/skydns-rc.yaml.in"), *filled(SVC)])
         [template] = pods(etcd)
         [workload] = of_kind(etcd, "StatefulSet")
         for claim in workload["spec"]["volumeClaimTemplates"]:
@@ -69,8 +68,7 @@ def shared(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iter
         ]
         for pod in members:
             pod.wait_ready()
-        [template] = pods(server)
-        servers = [cluster.pod(template, "kube-system", ADDRESS) for _ in range(2)]
+        servers = [cluster.dns_pod(manifest=f"{ADDON}/skydns-rc.yaml.in") for _ in range(2)]
         for pod in servers:
             pod.wait_ready()
         yield Shared(cluster, members, servers, made)

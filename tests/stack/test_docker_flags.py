@@ -24,7 +24,7 @@ OBJECTS = [
     service("db", "shop", clusterIP="None"),
     endpoints("db", "10.244.1.11", "10.244.1.12", namespace="shop"),
 ]
-#: The other names of the world, so that a question goes on to the search list as it does outside.
+#: All other names do not exist, so that the resolver goes on with its search list.
 WORLD = """
 .:53 {
     template ANY ANY . {
@@ -33,7 +33,7 @@ WORLD = """
     }
 }
 """
-#: What decides beside resolv.conf how a name is resolved.
+#: What else decides how a name is resolved.
 ETC = {"nsswitch.conf": "hosts: files dns\n", "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
 ASK = """
 import json, socket, sys
@@ -46,23 +46,23 @@ except socket.gaierror as error:
 
 
 class Machine:
-    """Somebody else's machine, on which nothing but resolv.conf says where to ask."""
+    """A machine outside the cluster, on which only resolv.conf names the servers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.network = Namespace("machine", directory)
         for address in (FOUR, f"{SIX}/128"):
-            nodad = ["nodad"] if ":" in address else []  # nobody else has it, so nobody is asked
+            nodad = ["nodad"] if ":" in address else []  # no duplicate address detection
             self.network.run("ip", "address", "add", address, "dev", "lo", *nodad)
         for name, text in ETC.items():
             (directory / name).write_text(text)
 
     def addresses(self, name: str, *options: str, port: int = 443) -> list[str] | str:
-        """What getaddrinfo says with the resolv.conf of these options; its error where it says none."""
+        """The addresses that getaddrinfo finds with the resolv.conf of these options, or its error."""
         conf = self.directory / "resolv.conf"
         conf.write_text(kube2etcd("docker-flags", "--domain", DOMAIN, *options, "--format", "resolv.conf"))
         files = {f"/etc/{one}": self.directory / one for one in (*ETC, conf.name)}
-        if Path("/run/nscd").is_dir():  # a running name service cache would answer in the resolver's place
+        if Path("/run/nscd").is_dir():  # a running nscd would answer instead of the resolver
             files["/run/nscd"] = self.directory / "etcd"
         command = seeing(files, [sys.executable, "-I", "-S", "-c", ASK, name, str(port)])
         done = finished(*self.network.inside(*command))
@@ -88,7 +88,7 @@ def machine(
         shared_apiserver.apply_all(OBJECTS)
         options = ("--domain", DOMAIN, "--etcd-server", etcd.url)
         kube2etcd("resync", *options, "--kubeconfig", str(shared_apiserver.kubeconfig()))
-        # Written from outside, read inside: the same data behind the same port of the other loopback.
+        # Written from outside, read inside: the same data on the same port of the other loopback.
         etcd.stop()
         etcd.command = machine.network.inside(*etcd.command)
         etcd.launch()
@@ -96,13 +96,8 @@ def machine(
         corefile.write_text(coredns.corefile(53, *options, "--dns-listen", ":53") + WORLD)
         dns.command = machine.network.inside(str(binaries["coredns"]), "-conf", str(corefile))
         dns.start()
-        wait_for(
-            lambda: machine.addresses("near", "--dns-server-ip", FOUR) == ["10.0.7.1"],
-            "the first answer",
-            60,
-            dns,
-            etcd,
-        )
+        first = ("near", "--dns-server-ip", FOUR)
+        wait_for(lambda: machine.addresses(*first) == ["10.0.7.1"], "the first answer", 60, dns, etcd)
         yield machine
     finally:
         dns.kill()
@@ -125,7 +120,7 @@ def test_names_that_pods_use(servers: tuple[str, ...], ndots: tuple[str, ...], m
     assert machine.addresses("db.shop", *options) == ["10.244.1.11", "10.244.1.12"]
 
 
-def test_the_near_service_hides_the_far_one(machine: Machine) -> None:
+def test_the_own_namespace_comes_first(machine: Machine) -> None:
     server = ("--dns-server-ip", FOUR)
     assert machine.addresses("near", *server) == ["10.0.7.1"]
     assert machine.addresses("near", *server, "--namespace", "shop") == ["10.0.7.2"]

@@ -1,8 +1,7 @@
-"""The steps of the Dockerfile in their order, each stage in a throw-away root over the system of the test.
+"""The steps of the Dockerfile in order, each stage in a temporary root on top of this system.
 
-There is no container engine in it: the base image is stood in for by this system and this Python, and what an
-engine adds (layers, cache, the image's configuration) is not seen. What the steps do, and what is there in
-the end, is.
+Without a container engine: this system and this Python stand in for the base image, and what an engine adds
+(layers, cache, the image's configuration) is not tested; what the steps do, and their result, is.
 """
 
 import os
@@ -11,110 +10,86 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from kube2etcd import __version__
-from tests.dockerfile import DOCKERFILE, ROOT, ignored, patterns, stages
+from tests.dockerfile import DOCKERFILE, ROOT, Stage, ignored, patterns, stages
 from tests.stack.process import finished, free_port
 
-RIGHTS = "this test mounts a root of its own, which is refused here: run it as root"
-REVISION = "0123456789abcdef0123456789abcdef01234567"
+RIGHTS = "this test mounts a root file system, which is refused here: run it as root"
 DIGEST = "python:3.13-slim@sha256:" + "0123456789abcdef" * 4
+RELEASE = {"RELEASE": "yes", "REVISION": "0123456789" * 4, "VERSION": __version__, "PYTHON_IMAGE": DIGEST}
 BASE_PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 ARGUMENTS, STAGES = stages(DOCKERFILE.read_text())
-#: How a package index is reached, and its certificates checked; nothing else of our environment gets in.
-PASSED = (
-    "PIP_",
-    "SSL_CERT_",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
+#: The only variables passed on: how to reach a package index and check its certificates.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+PASSED = ("PIP_", "SSL_CERT_", *PROXIES, *map(str.lower, PROXIES))
 START = "/usr/local/bin:/usr/bin:/bin"
 
 
-@dataclass
-class Script:
-    """One shell script that is the build; ``{top}`` is a folder in memory that goes with it."""
+def built(given: Mapping[str, str], context: Path) -> Iterator[str]:
+    """The build as lines of a shell script, with these arguments and this context, in the directory $top."""
+    for number, stage in enumerate(STAGES):
+        root, layers = f"$top/{stage.name or 'final'}", f"$top/layers{number}"
+        yield f"mkdir -p {root} {layers}/up {layers}/work"
+        yield f"mount -t overlay base -o lowerdir=/,upperdir={layers}/up,workdir={layers}/work {root}"
+        yield f"mount --rbind /dev {root}/dev"
+        yield f"mount -t proc proc {root}/proc"
+        # The base image has it here, and anyone may start it.
+        yield f"printf '%s\\n' '#!/bin/sh' 'exec {BASE_PYTHON} \"$@\"' > {root}/usr/local/bin/python"
+        yield f"chmod 755 {root}/usr/local/bin/python"
+        for folder in list(BASE_PYTHON.parents)[:-1]:
+            yield f"chmod a+x {root}{folder}"
+        yield from steps(stage, root, given, context)
 
-    given: Mapping[str, str]
-    lines: list[str] = field(default_factory=list)
 
-    def build(self, context: Path) -> None:
-        """All stages, each over the system below it."""
-        for number, stage in enumerate(STAGES):
-            root = f"$top/{stage.name or 'final'}"
-            layers = f"$top/layers{number}"
-            self.lines += [
-                f"mkdir -p {root} {layers}/up {layers}/work",
-                f"mount -t overlay base -o lowerdir=/,upperdir={layers}/up,workdir={layers}/work {root}",
-                f"mount --rbind /dev {root}/dev",
-                f"mount -t proc proc {root}/proc",
-                # what the base image has at this place, and lets anybody start
-                f"printf '%s\\n' '#!/bin/sh' 'exec {BASE_PYTHON} \"$@\"' > {root}/usr/local/bin/python",
-                f"chmod 755 {root}/usr/local/bin/python",
-                *(f"chmod a+x {root}{folder}" for folder in list(BASE_PYTHON.parents)[:-1]),
-            ]
-            self._stage(number, root, context)
+def steps(stage: Stage, root: str, given: Mapping[str, str], context: Path) -> Iterator[str]:
+    """The instructions of a stage as lines of a shell script."""
+    known: dict[str, str] = {"PATH": START}
+    folder = "/"
+    for one in stage.instructions:
+        if one.keyword == "ARG":
+            for name, default in one.pairs().items():
+                known[name] = given.get(name, default or ARGUMENTS.get(name, ""))
+        elif one.keyword == "ENV":
+            for name, value in one.pairs().items():
+                known[name] = value.replace("$PATH", known["PATH"])
+        elif one.keyword == "WORKDIR":
+            folder = one.value
+            yield f"mkdir -p {root}{folder}"
+        elif one.keyword == "COPY":
+            *sources, target = one.words
+            target = f"{root}{target}" if target.startswith("/") else f"{root}{folder}/{target}"
+            origin = f"$top/{one.flags['from']}" if "from" in one.flags else shlex.quote(str(context))
+            for inside in (f"{origin}/{source.removeprefix('/')}" for source in sources):
+                contents = f"$(test -d {inside} && echo /.)"
+                yield f"mkdir -p {target} && cp -a {inside}{contents} {target}"
+        elif one.keyword == "RUN":
+            yield enter(root, f"cd {shlex.quote(folder)}\n{one.value}", known)
 
-    def _stage(self, number: int, root: str, context: Path) -> None:
-        known: dict[str, str] = {"PATH": START}
-        folder = "/"
-        for one in STAGES[number].instructions:
-            if one.keyword == "ARG":
-                for name, default in one.pairs().items():
-                    known[name] = self.given.get(name, default or ARGUMENTS.get(name, ""))
-            elif one.keyword == "ENV":
-                for name, value in one.pairs().items():
-                    known[name] = value.replace("$PATH", known["PATH"])
-            elif one.keyword == "WORKDIR":
-                folder = one.value
-                self.lines.append(f"mkdir -p {root}{folder}")
-            elif one.keyword == "COPY":
-                self._copy(one.words, one.flags, f"{root}{folder}", root, context)
-            elif one.keyword == "RUN":
-                self.lines.append(enter(root, f"cd {shlex.quote(folder)}\n{one.value}", known))
 
-    def _copy(self, words: list[str], flags: Mapping[str, str], here: str, root: str, context: Path) -> None:
-        *sources, target = words
-        target = f"{root}{target}" if target.startswith("/") else f"{here}/{target}"
-        origin = f"$top/{flags['from']}" if "from" in flags else shlex.quote(str(context))
-        for source in sources:
-            inside = f"{origin}/{source.removeprefix('/')}"
-            self.lines.append(
-                f"if [ -d {inside} ]; then mkdir -p {target} && cp -a {inside}/. {target};"
-                f" else mkdir -p {target} && cp -a {inside} {target}; fi"
-            )
-
-    def run(self, top: Path) -> subprocess.CompletedProcess[str]:
-        """The script in a mount namespace; what it mounts on the empty folder ``top`` goes with it."""
-        head = ["set -eu", "umask 022", f"top={shlex.quote(str(top))}"]
-        # memory, since a root that is itself an overlay cannot hold the upper side of another one
-        head += ['mount -t tmpfs none "$top"']
-        script = "\n".join([*head, *self.lines])
-        return finished("unshare", "--mount", "--", "sh", "-c", script, timeout=600)
+def run(lines: Iterable[str], top: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in a mount namespace; its mounts below the empty directory ``top`` end with it."""
+    # In memory: an overlay cannot be the upper directory of another.
+    head = ["set -eu", "umask 022", f"top={shlex.quote(str(top))}", 'mount -t tmpfs none "$top"']
+    return finished("unshare", "--mount", "--", "sh", "-c", "\n".join([*head, *lines]), timeout=600)
 
 
 def enter(root: str, command: str, environment: Mapping[str, str], user: str = "") -> str:
-    """The command in that root with this environment and the package index's alone."""
+    """The command in that root; without ``user`` it is a step of the build and reaches the package index."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
-    words = [f"{name}={value}" for name, value in {**passed, "HOME": "/root", **environment}.items()]
-    if user:
-        words = [f"{name}={value}" for name, value in environment.items()]
+    known = environment if user else {**passed, "HOME": "/root", **environment}
+    words = [f"{name}={value}" for name, value in known.items()]
     change = ["chroot", *([f"--userspec={user}"] if user else [])]
     return f"{shlex.join(change)} {root} env -i {shlex.join(words)} /bin/sh -c {shlex.quote(command)}"
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """What .dockerignore lets into the build of this checkout, and nothing else."""
+    """The files of this checkout that .dockerignore lets into the build."""
     folder = tmp_path / "context"
     for path in sorted(ROOT.rglob("*")):
         relative = path.relative_to(ROOT).as_posix()
@@ -125,15 +100,11 @@ def context(tmp_path: Path) -> Path:
     return folder
 
 
-IMAGE_PATH = f"/opt/kube2etcd/bin:{START}"
-
-
-def looked_at() -> list[str]:
-    """The final root as the image is run: nobody's number, nothing that can be written."""
+def inspected() -> list[str]:
+    """Look at the final root as the image is run: with its user, read-only."""
     (user,) = (one.value for one in STAGES[-1].of("USER"))
     root = "$top/final"
     port = free_port()
-    # not of the image: the shell of this test and the fault that it waits for
     checks = {
         "version": "kube2etcd --version",
         "who": "id -u",
@@ -148,37 +119,25 @@ def looked_at() -> list[str]:
     }
     lines = [f"cp {shlex.quote(str(ROOT / 'examples' / 'shop.yaml'))} {root}/tmp/shop.yaml"]
     lines.append(f"mount -o remount,ro {root}")
+    environment = {"PATH": f"/opt/kube2etcd/bin:{START}", "PYTHONDONTWRITEBYTECODE": "1"}
     for name, command in checks.items():
-        environment = {"PATH": IMAGE_PATH, "PYTHONDONTWRITEBYTECODE": "1"}
         lines += [f"echo '== {name}'", enter(root, command, environment, user)]
     return lines
 
 
-def sections(text: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if line.startswith("== "):
-            found[line[3:]] = []
-        elif found:
-            found[list(found)[-1]].append(line)
-    return found
-
-
 def test_the_steps_make_the_image(context: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    script = Script({"REVISION": REVISION, "VERSION": __version__, "RELEASE": "yes", "PYTHON_IMAGE": DIGEST})
-    script.build(context)
-    script.lines += looked_at()
-    done = script.run(tmp_path_factory.mktemp("top"))
+    done = run([*built(RELEASE, context), *inspected()], tmp_path_factory.mktemp("top"))
     refused = done.returncode and re.search("not permitted|[Pp]ermission denied|superuser", done.stderr)
     assert not refused, f"{RIGHTS}\n{done.stderr}"
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    seen = sections(done.stdout)
+    _, *sections = re.split("^== ", done.stdout, flags=re.MULTILINE)
+    seen = {name: lines for name, *lines in map(str.splitlines, sections)}
     assert seen["version"] == [f"kube2etcd, version {__version__}"]
     assert seen["who"] == ["65532"]
     assert any("10.96.20.10" in line for line in seen["records"])
     assert seen["clients"][-1] == "exit 1"
     assert seen["clients"][0].startswith("Error: ")
-    assert len(seen["clients"]) == 2, "a sentence, from the clients of the API server"
+    assert len(seen["clients"]) == 2, "one sentence of the API server's client"
     assert seen["pip"] == []
     names = {line.split("-")[0] for line in seen["packages"]}
     assert {"kube2etcd", "etcd3", "grpcio"} <= names
@@ -186,31 +145,29 @@ def test_the_steps_make_the_image(context: Path, tmp_path_factory: pytest.TempPa
     assert "kube2etcd" in seen["programs"]
     assert not [program for program in seen["programs"] if program.startswith("pip")]
     assert seen["written"] == []
-    assert seen["source"] == [], "the source stays in the stage that builds"
+    assert seen["source"] == [], "the source stays in the build stage"
     assert all("Read-only file system" in line for line in seen["closed"])
     assert len(seen["closed"]) == 2
 
 
-REFUSED = {
-    "a base without a digest": ({"PYTHON_IMAGE": "python:3.13-slim"}, "names its base by digest"),
-    "a digest cut short": ({"PYTHON_IMAGE": DIGEST[:-1]}, "names its base by digest"),
-    "no commit": ({"REVISION": ""}, "names its commit"),
-    "another version": (
-        {"VERSION": "9.9.9"},
-        f"VERSION=9.9.9, but this is: kube2etcd, version {__version__}",
-    ),
-}
-
-
-@pytest.mark.parametrize(("wrong", "message"), list(REFUSED.values()), ids=list(REFUSED))
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"PYTHON_IMAGE": "python:3.13-slim"}, "names its base by digest"),
+        ({"PYTHON_IMAGE": DIGEST[:-1]}, "names its base by digest"),
+        ({"REVISION": ""}, "names its commit"),
+        ({"VERSION": "9.9.9"}, f"VERSION=9.9.9, but this is: kube2etcd, version {__version__}"),
+    ],
+    ids=["a base without a digest", "a truncated digest", "no commit", "another version"],
+)
 def test_a_release_names_version_commit_base(wrong: dict[str, str], message: str, tmp_path: Path) -> None:
     (check,) = (run.value for run in STAGES[0].of("RUN") if "RELEASE" in run.value)
     program = tmp_path / "kube2etcd"
     program.write_text(f"#!/bin/sh\necho kube2etcd, version {__version__}\n")
     program.chmod(0o755)
     check = check.replace("/opt/kube2etcd/bin/kube2etcd", str(program))
-    right = {"RELEASE": "yes", "REVISION": REVISION, "VERSION": __version__, "PYTHON_IMAGE": DIGEST}
-    for environment, code in ((right, 0), ({**right, **wrong}, 1), ({**right, **wrong, "RELEASE": ""}, 0)):
+    bad = {**RELEASE, **wrong}
+    for environment, code in ((RELEASE, 0), (bad, 1), ({**bad, "RELEASE": ""}, 0)):
         done = finished("/bin/sh", "-c", check, env={"PATH": START, **environment})
         assert done.returncode == code, done.stderr
         assert (message in done.stderr) == bool(code)

@@ -1,4 +1,4 @@
-"""The real ExternalDNS with our webhook as its provider: CoreDNS and hosts file."""
+"""The real ExternalDNS with our webhook as its provider: in CoreDNS and in a hosts file."""
 
 import contextlib
 import re
@@ -11,6 +11,7 @@ from kube2etcd.kube.wire import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
 from tests.stack.coredns import on_keys
 from tests.stack.external_dns import ExternalDns, ingress
+from tests.stack.faults import args
 from tests.stack.harness import ApiServer, Binaries, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
 from tests.stack.webhook import Webhook, a, alias, ownership
@@ -22,9 +23,9 @@ FOREIGN_LINE = "127.0.0.1 localhost # stays"
 
 
 class Named(Served):
-    """etcd, our webhook, CoreDNS with our Corefile, and ExternalDNS that talks to the webhook.
+    """Our webhook, CoreDNS with our Corefile, and ExternalDNS that calls the webhook.
 
-    With ``options`` the webhook is within the bridge: ``kube2etcd run --webhook``.
+    With ``options`` the webhook is part of the bridge: ``kube2etcd run --webhook``.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Named(Served):
         self.hosts.write_text(FOREIGN_LINE)
         kubeconfig = ["--kubeconfig", str(api.kubeconfig())]
         own = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url]
-        #: For commands that look at the same names.
+        #: Options for commands on the same names.
         self.alike = [*own, "--webhook", *kubeconfig]
         own += ["--hosts-file", str(self.hosts)]
         if options is not None:
@@ -63,7 +64,7 @@ class Named(Served):
         return sorted(f"{name} {address}" for address, name in pairs)
 
     def up_to_date(self, *options: str) -> None:
-        """Another pass finds nothing to do, and nothing is written for it."""
+        """Another pass of ExternalDNS finds nothing to do, and nothing is written."""
         wait_for(self.webhook.ready, "the webhook to be equal", 10)
         before = self.etcd.revision(), self.hosts.read_bytes()
         log = self.client.once(*options)
@@ -71,7 +72,7 @@ class Named(Served):
         assert (self.etcd.revision(), self.hosts.read_bytes()) == before
 
 
-#: The state in objects of the API server.
+#: Keeps the webhook's state in objects.
 AS_OBJECTS = ("--dns-endpoints", "--state-objects", "default")
 
 
@@ -134,7 +135,7 @@ LINES = [
     [(), ("--txt-prefix=pre-",), ("--registry=noop",)],
     ids=["TXT", "TXT with prefix", "no registry"],
 )
-def test_every_kind_of_name_settles(named: Named, apiserver: ApiServer, registry: Sequence[str]) -> None:
+def test_every_kind_of_name(named: Named, apiserver: ApiServer, registry: Sequence[str]) -> None:
     apiserver.apply_all(ALL_KINDS)
     named.start()
     named.client.once(*registry)
@@ -193,7 +194,7 @@ def test_a_daemon_survives_outages(named: Named, apiserver: ApiServer) -> None:
     named.expect("one.dtk.io", "A", "10.0.0.2", deadline_s=30)
 
     named.etcd.stop()
-    wait_for(lambda: not named.webhook.ready(), "the webhook to say that etcd is away", 20)
+    wait_for(lambda: not named.webhook.ready(), "the webhook to be unready", 20)
     apiserver.apply(ingress("two", "two.dtk.io", to=["10.0.0.2"]))
     wait_for(lambda: "soft error" in client.log_text().lower(), "a call to fail softly", 30, client)
     named.etcd.start()
@@ -202,7 +203,7 @@ def test_a_daemon_survives_outages(named: Named, apiserver: ApiServer) -> None:
 
     named.webhook.kill()
     apiserver.delete(ingress("one", "one.dtk.io", to=[]))
-    # Without an answer this client ends, as it always does; its kubelet starts it again.
+    # Without an answer ExternalDNS exits; a kubelet would restart it.
     client.wait(60)
     assert named.ask("two.dtk.io") == ["10.0.0.2"]
     named.webhook.start()
@@ -213,7 +214,7 @@ def test_a_daemon_survives_outages(named: Named, apiserver: ApiServer) -> None:
 
 
 def test_5000_names(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
-    """All in one call with their ownership texts, in DNS and in the hosts file; then one more."""
+    """All in one call with their ownership texts; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
     with Named(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as named:
@@ -233,8 +234,7 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
             named.expect(name, rtype, *answer)
         assert named.lines() == LINES
         named.up_to_date()
-        # what a single pass and a look see is what the bridge sees
-        # where there is a difference, its exit code says so
+        # other commands derive the same records: the exit code would report a difference
         kube2etcd("resync", "--dry-run", *named.alike)
         keys = etcd.dump("/skydns")
         kube2etcd("resync", *named.alike)
@@ -279,33 +279,33 @@ def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
             for name, rtype, *answer in ANSWERS:
                 each.expect(name, rtype, *answer, deadline_s=20)
             wait_for(lambda each=each: each.lines() == LINES, "the lines of the hosts file", 20)  # type: ignore[misc]
-        # asked at the other one, ExternalDNS finds what it said at the first one
+        # ExternalDNS finds at the other one what it posted to the first
         assert "All records are already up to date" in two.client.once()
         apiserver.apply(ingress("a", "foo.dtk.io", to=["10.0.0.77"]))
         two.client.once()
         for each in (one, two):
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
 
-        # a pod is replaced: its etcd and its memory are gone
+        # a pod is replaced: its etcd is lost
         two.kill()
         other.kill()
         three = bridge("three", third)
         three.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
         assert "All records are already up to date" in three.client.once()
 
-        # somebody deletes our objects: they are back
-        def said() -> dict[str, list[str]]:
+        # somebody deletes our objects: they are restored
+        def stored() -> dict[str, list[str]]:
             noted = {one["metadata"]["name"]: one["metadata"]["annotations"] for one in apiserver.list(*kind)}
-            said = {name: unpack(notes.get(ENDPOINTS, "")) for name, notes in noted.items()}
-            return {name: [one["dnsName"] for one in some] for name, some in said.items() if some}
+            kept = {name: unpack(notes.get(ENDPOINTS, "")) for name, notes in noted.items()}
+            return {name: [one["dnsName"] for one in some] for name, some in kept.items() if some}
 
-        before = said()
+        before = stored()
         assert before
         apiserver.request("DELETE", apiserver.path(*kind))
-        wait_for(lambda: said() == before, "the objects to be back", 30)
+        wait_for(lambda: stored() == before, "the objects to be back", 30)
         for each in (one, three):
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
-        # whoever put them back may have missed the last change; in the end both know it
+        # whoever restored them may have missed the last change; in the end both know it
         wait_for(lambda: records(one) == records(three), "the same at both", 20)
         apiserver.delete_all(ALL_KINDS)
         one.client.once()
@@ -314,12 +314,12 @@ def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
 
 
 def records(named: Named) -> list[str]:
-    """What the webhook says that it has, in no order."""
+    """The webhook's records, in a fixed order."""
     return sorted(map(str, named.webhook.records()))
 
 
 def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
-    """With --source=crd beside ingress nothing of the state comes back as something to publish."""
+    """With --source=crd too, ExternalDNS does not take the state's objects for desired endpoints."""
     apiserver.apply(dns_endpoint_crd())
     foo, bar = ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "bar.dtk.io", to=["10.0.0.6"])
     apiserver.apply_all([foo, bar])
@@ -330,7 +330,7 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
             named.client.once(*crd)
             assert named.webhook.names() == records
         named.up_to_date(*crd)
-        # A second client, such as that of a public provider, finds no wish in them.
+        # Nor does a second ExternalDNS, such as that of a public provider.
         public = ["--provider=inmemory", "--inmemory-zone=dtk.io"]
         second = ExternalDns(tmp_path / "second", binaries, apiserver, public)
         second.options.remove("--source=ingress")
@@ -341,12 +341,10 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
         assert named.webhook.names() == ["a-bar.dtk.io", "bar.dtk.io"]
         named.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
         named.expect("bar.dtk.io", "A", "10.0.0.6")
-    lost = ("--state-objects", "nowhere", "--kubeconfig", str(apiserver.kubeconfig()))
+    nowhere = ("--state-objects", "nowhere", "--kubeconfig", str(apiserver.kubeconfig()))
     hosts = ("--hosts-file", str(tmp_path / "hosts"))
-    homeless = Webhook(tmp_path, [*DOMAINS, *hosts, *lost], name="homeless")
-    with homeless:
-        missing = 'namespaces "nowhere" not found'
-        homeless.wait_reason(missing, 10)
+    with Webhook(tmp_path, [*DOMAINS, *hosts, *nowhere], name="homeless") as homeless:
+        homeless.wait_reason('namespaces "nowhere" not found', 10)
 
 
 def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
@@ -370,7 +368,7 @@ def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
     assert "xn--bcher-kva.dtk.io 10.0.0.5" in named.lines()
     refused = call("explain", "mail.dtk.io", "MX", *named.alike)
     assert (refused.returncode, "refused when ExternalDNS last posted it" in refused.stdout) == (1, True)
-    # Without the names that are refused, and so asked for again, there is nothing left to do.
+    # Without the refused endpoints, which ExternalDNS posts again, there is nothing to do.
     wishes["spec"]["endpoints"] = [
         one for one in wishes["spec"]["endpoints"] if one["recordType"] in ("A", "CNAME", "TXT")
     ]
@@ -381,24 +379,17 @@ def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
 def test_beside_a_bridge_of_the_same_domain(
     tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
 ) -> None:
-    """Neither takes the other's keys, and what both have is not written by both in turn."""
-    apiserver.apply(dns_endpoint_crd())
-    apiserver.apply_all(
-        [
-            ingress("a", "foo.dtk.io", "one.dtk.io", to=["10.0.0.5"]),
-            dns_endpoint(
-                "x", endpoint("foo.dtk.io", "CNAME", "two.dtk.io"), endpoint("two.dtk.io", "A", "10.0.0.7")
-            ),
-        ]
-    )
-    options = ["--dns-endpoints", "--resync-period", "1", "--kubeconfig", str(apiserver.kubeconfig())]
-    bridge = Bridge(tmp_path, [*DOMAINS, "--etcd-server", etcd.url, *options], name="bridge")
-    named.webhook.command += ["--resync-period", "1"]
-    try:
-        named.start()
-        named.client.once()
-        named.expect("foo.dtk.io", "A", "10.0.0.5")
-        bridge.start()
+    """Neither deletes the other's keys, and they do not fight over a common name."""
+    endpoints = endpoint("foo.dtk.io", "CNAME", "two.dtk.io"), endpoint("two.dtk.io", "A", "10.0.0.7")
+    x, a = dns_endpoint("x", *endpoints), ingress("a", "foo.dtk.io", "one.dtk.io", to=["10.0.0.5"])
+    apiserver.apply_all([dns_endpoint_crd(), x, a])
+    often = ["--resync-period", "1"]
+    options = [*DOMAINS, *often, "--dns-endpoints", *args(apiserver.kubeconfig(), etcd)]
+    named.webhook.command += often
+    named.start()
+    named.client.once()
+    named.expect("foo.dtk.io", "A", "10.0.0.5")
+    with Bridge(tmp_path, options, name="bridge") as bridge:
         bridge.wait_ready()
         # the bridge's owner id comes before the webhook's
         named.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
@@ -408,7 +399,7 @@ def test_beside_a_bridge_of_the_same_domain(
         revision = etcd.revision()
         bridge.full_passes(3)
         assert etcd.revision() == revision
-        # started again in another order, they end alike
+        # restarted in another order, the result is the same
         keys = etcd.dump("/skydns")
         bridge.restart()
         bridge.wait_ready()
@@ -416,9 +407,7 @@ def test_beside_a_bridge_of_the_same_domain(
         named.webhook.wait_ready()
         bridge.full_passes(2)
         assert etcd.dump("/skydns") == keys
-        apiserver.delete(dns_endpoint("x"))
+        apiserver.delete(x)
         named.expect("two.dtk.io", "A", "NXDOMAIN")
         named.expect("foo.dtk.io", "A", "10.0.0.5")
         named.expect("foo.dtk.io", "CNAME", "NODATA")
-    finally:
-        bridge.kill()

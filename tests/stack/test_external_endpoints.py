@@ -1,4 +1,4 @@
-"""Names from DNSEndpoint objects: nesting, merging, changes, conflicts; the reader model with them."""
+"""Names from DNSEndpoint objects: nesting, merging, changes, conflicts."""
 
 from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.bridge import kube2etcd
@@ -17,9 +17,9 @@ from tests.stack.zoned import Start
 
 
 def test_every_kind_of_name(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [
+            dns_endpoint_crd(),
             dns_endpoint(
                 "one",
                 endpoint("dtk.io", "A", "10.0.0.1"),
@@ -75,9 +75,9 @@ def test_every_kind_of_name(start: Start, apiserver: ApiServer) -> None:
     zoned.expect("foo.dtk.io", "A", "10.0.0.5")
     zoned.expect("foo.dtk.io", "CNAME", "NODATA")
     zoned.expect("sub.my.io", "A", "NXDOMAIN")
-    # nobody knows the target any more, and it might lead back
+    # the target is unknown now, and might lead back
     zoned.expect("cross.dtk.io", "A", "NXDOMAIN")
-    wait_for(lambda: zoned.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the one that is left")
+    wait_for(lambda: zoned.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the remaining one")
     apiserver.delete(dns_endpoint("one"))
     zoned.expect("foo.dtk.io", "CNAME", "bar.dtk.io.")
     zoned.expect("dtk.io", "A", "NODATA")
@@ -92,19 +92,18 @@ def test_kinds_appear_later(start: Start, apiserver: ApiServer) -> None:
     zoned.expect("foo.dtk.io", "A", "NXDOMAIN")
     look = ("records", *zoned.options, "--kubeconfig", str(apiserver.kubeconfig()))
     assert "zones/dtk.io" in kube2etcd(*look)
-    apiserver.apply_all([dns_endpoint_crd(), vmi_crd()])
-    apiserver.apply(dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5")))
-    apiserver.apply(vmi("default", "late", nic("nic1", "10.10.0.5")))
+    foo = dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5"))
+    machine = vmi("default", "late", nic("nic1", "10.10.0.5"))
+    apiserver.apply_all([dns_endpoint_crd(), vmi_crd(), foo, machine])
     zoned.expect("foo.dtk.io", "A", "10.0.0.5", deadline_s=45)
     zoned.expect("nic1.late.default.vm", "A", "10.10.0.5", deadline_s=45)
     assert "dnsendpoints/default/one" in kube2etcd(*look)
 
 
 def test_a_change_of_type_leaves_no_gap(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply(dns_endpoint_crd())
-    fixed = endpoint("end.dtk.io", "A", "10.0.0.5")
+    end = dns_endpoint("end", endpoint("end.dtk.io", "A", "10.0.0.5"))
     apiserver.apply_all(
-        [dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5")), dns_endpoint("end", fixed)]
+        [dns_endpoint_crd(), end, dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5"))]
     )
     zoned = start("--domains", "dtk.io", "--dns-endpoints")
     zoned.expect("foo.dtk.io", "A", "10.0.0.5")
@@ -117,9 +116,9 @@ def test_a_change_of_type_leaves_no_gap(start: Start, apiserver: ApiServer) -> N
 
 
 def test_service_zones_and_external_domains_nest(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(
         [
+            dns_endpoint_crd(),
             namespace("shop"),
             service("web", "shop", clusterIP="10.0.2.1"),
             dns_endpoint(
@@ -131,13 +130,9 @@ def test_service_zones_and_external_domains_nest(start: Start, apiserver: ApiSer
             ),
         ]
     )
-    zoned = start(
-        "--domains",
-        "dtk.io,shop.example.org",
-        "--dns-endpoints",
-        config={"zones": [{"zone": "in.dtk.io"}, {"zone": "example.org"}]},
-    )
-    # the longer zone has the name, whoever claims it
+    zones = {"zones": [{"zone": "in.dtk.io"}, {"zone": "example.org"}]}
+    zoned = start("--domains", "dtk.io,shop.example.org", "--dns-endpoints", config=zones)
+    # a name belongs to the closest zone
     zoned.expect("web.shop.in.dtk.io", "A", "10.0.2.1")
     zoned.expect("in.dtk.io", "A", "NODATA")
     zoned.expect("web.shop.example.org", "A", "10.9.9.8")

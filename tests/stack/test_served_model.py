@@ -1,4 +1,4 @@
-"""The model of a whole server against the real CoreDNS on the Corefile made from the same rules."""
+"""The model of a whole server against a real CoreDNS with the Corefile of the same settings."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

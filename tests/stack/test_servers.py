@@ -1,4 +1,4 @@
-"""The harness: no process outlives its parent, failed builds explain themselves, a reset is complete."""
+"""The harness itself: no process outlives its parent, failed builds say why, a reset is complete."""
 
 import re
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.apiserver import CRD
 from tests.stack.build import HERE, build_all
 from tests.stack.build import Server as GoServer
 from tests.stack.harness import ApiServer, BuildError, NotInTimeError, Process, wait_for
@@ -61,19 +62,14 @@ def test_a_failed_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["coredns", "etcd", "externaldns", "helm", "promtool"])
 def test_go_compiles_what_servers_have_in_common_once(name: str) -> None:
-    """A package of two versions is compiled twice, and with it whatever imports it."""
+    """A package of two versions is compiled twice, with everything that imports it."""
     first, other = versions("apiserver"), versions(name)
-    weighty = {
-        "k8s.io/api",
-        "k8s.io/apimachinery",
-        "k8s.io/client-go",
-        "golang.org/x/net",
-        "google.golang.org/protobuf",
-    }
-    common = weighty & first.keys() & other.keys()
+    large = {f"k8s.io/{part}" for part in ("api", "apimachinery", "client-go")}
+    large |= {"golang.org/x/net", "google.golang.org/protobuf"}
+    common = large & first.keys() & other.keys()
     assert "golang.org/x/net" in common
     differ = {module: (first[module], other[module]) for module in common if first[module] != other[module]}
-    assert differ == {}, f"in servers/{name}: go get MODULE@VERSION, or where it must be lower, replace"
+    assert differ == {}, f"in servers/{name}: go get MODULE@VERSION, or replace if it must be lower"
 
 
 def versions(name: str) -> dict[str, str]:
@@ -84,11 +80,8 @@ def versions(name: str) -> dict[str, str]:
 
 
 def test_a_reset_api_server_is_as_new(apiserver: ApiServer) -> None:
-    kinds = [("v1", kind) for kind in ("Service", "Pod", "Namespace")]
-    kinds += [
-        ("discovery.k8s.io/v1", "EndpointSlice"),
-        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
-    ]
+    kinds = [("v1", "Service"), ("v1", "Pod"), ("v1", "Namespace"), ("discovery.k8s.io/v1", "EndpointSlice")]
+    kinds.append(CRD)
 
     def names() -> set[tuple[str, str, str]]:
         return {identity(one) for kind in kinds for one in apiserver.list(*kind)}

@@ -1,4 +1,4 @@
-"""The bridge and etcd's v2 keys: the same promises as with v3, as far as SkyDNS can see them."""
+"""The bridge on etcd's v2 API: the same guarantees as with v3, as far as SkyDNS can see."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.stack.bridge import call
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import HERE, Run, args, same_keys
 from tests.stack.harness import ApiServer, Binaries, wait_for
-from tests.stack.objects import HTTP, endpoints, port, service, services
+from tests.stack.objects import HTTP, endpoints, external, port, service, services
 
 
 @pytest.fixture
@@ -27,13 +27,12 @@ def data(etcd: EtcdV2, name: str, qtype: str = "A") -> set[str]:
     return {one.data for one in answer.answers}
 
 
-def shop(apiserver: ApiServer) -> None:
-    apiserver.apply_all([service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2")])
-    apiserver.apply_all([*services(4), service("ext", type="ExternalName", externalName="ext.example")])
+MANY = [service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2")]
+SHOP = [*MANY, *services(4), external("ext", "ext.example")]
 
 
 def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    shop(apiserver)
+    apiserver.apply_all(SHOP)
     address = apiserver.get("v1", "Service", "s000", "default")["spec"]["clusterIP"]
     bridge = run("--resync-period", "1")
     assert data(etcd, "s000") == {address}
@@ -51,7 +50,7 @@ def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, r
     assert etcd.look_up("gone.default.svc.cluster.local").rcode == "NXDOMAIN"
     reverse = "/".join(["/skydns/arpa/in-addr", *address.split(".")])
     assert json.loads(etcd.dump("/skydns/arpa")[reverse])["host"] == "s000.default.svc.cluster.local"
-    # nothing is written when nothing differs
+    # nothing differs, so nothing is written
     index = etcd.revision()
     bridge.full_passes(3)
     assert etcd.revision() == index
@@ -59,7 +58,7 @@ def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, r
 
 
 def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    shop(apiserver)
+    apiserver.apply_all(SHOP)
     etcd.put(f"{HERE}/svc/default/s001/theirs", '{"host":"192.0.2.9"}')
     bridge = run()
     (leaf,) = etcd.listed(f"{HERE}/svc/default/s000")
@@ -71,12 +70,12 @@ def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2,
         wait_for(lambda name=name: not etcd.exists(f"{HERE}/svc/default/{name}"), name, 10)  # type: ignore[misc]
         assert etcd.look_up(f"{name}.default.svc.cluster.local").rcode == "NXDOMAIN"
     ends = [etcd.index(path, before + 1) for path in (port, f"{web}/_tcp", leaf, web)]
-    assert ends == sorted(ends), "what is hidden, then the address, then the directory"
+    assert ends == sorted(ends), "hidden keys, then the address, then the directory"
     wait_for(lambda: not etcd.exists(f"{HERE}/svc/default/s001/_tcp"), "the ports of s001 to go", 10)
     assert etcd.listed(f"{HERE}/svc/default/s001") == {
         f"{HERE}/svc/default/s001/theirs": '{"host":"192.0.2.9"}'
-    }, "what others wrote stays, and what it is in"
-    # what went while nobody looked, hidden keys included
+    }, "foreign keys stay, with their directory"
+    # deleted while the bridge was down, hidden keys included
     bridge.kill()
     apiserver.delete_all(services(3)[2:])
     bridge.start()
@@ -85,13 +84,12 @@ def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2,
     assert etcd.exists(f"{HERE}/svc/default/s003/_tcp/_http")
     notes = etcd.listed("/skydns/_kube2etcd/hidden")
     assert notes
-    assert all("s003" in note or "kubernetes" in note for note in notes), "notes go with what they say"
+    assert all("s003" in note or "kubernetes" in note for note in notes), "notes go with their directories"
 
 
 def test_no_gap(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    apiserver.apply_all([service("web"), service("many", clusterIP="None")])
-    apiserver.apply(endpoints("many", "10.9.0.1", "10.9.0.2"))
-    more = [HTTP, port("more", 81)]
+    apiserver.apply_all([service("web"), *MANY])
+    more, second = [HTTP, port("more", 81)], f"{HERE}/svc/default/web/_tcp/_more"
     run()
 
     def instead(name: str, qtype: str) -> str:
@@ -101,22 +99,18 @@ def test_no_gap(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
     asked = [("web", "A"), ("_http._tcp.web", "SRV"), ("many", "A"), ("_http._tcp.many", "SRV")]
     with asked_all_the_time({f"{one} {rtype}": partial(instead, one, rtype) for one, rtype in asked}, 50):
         for turn in range(3):
-            for ports in (more, more[:1]):
-                apiserver.apply(service("web", ports=ports))
-                there = len(ports) == 2
-                wait_for(
-                    lambda there=there: there == etcd.exists(f"{HERE}/svc/default/web/_tcp/_more"),  # type: ignore[misc]
-                    "the port",
-                    10,
-                )
+            apiserver.apply(service("web", ports=more))
+            wait_for(lambda: etcd.exists(second), "the port", 10)
+            apiserver.apply(service("web"))
+            wait_for(lambda: not etcd.exists(second), "the port to go", 10)
             for chosen in ([f"10.9.{turn}.7", "10.9.0.2"], [f"10.9.{turn}.8"], ["10.9.0.1", "10.9.0.2"]):
                 apiserver.apply(endpoints("many", *chosen))
                 wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
 
 
 def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    shop(apiserver)
-    # no open watch tells of them: they are looked back at, and no full pass is due for minutes
+    apiserver.apply_all(SHOP)
+    # no watch reports them, and no full pass is due for minutes
     bridge = run()
     expected = etcd.dump("/skydns")
     hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
@@ -155,7 +149,7 @@ def test_skydns_config(etcd: EtcdV2, servers: list[str]) -> None:
         "owner": "kube2etcd",
     }
     soa = call("explain", "cluster.local", "SOA", *servers).stdout
-    assert "SOA ns.dns.cluster.local. hostmaster.cluster.local." in soa, "without the options, too"
+    assert "SOA ns.dns.cluster.local. hostmaster.cluster.local." in soa, "even without the options"
     assert "does not match" not in soa
     assert call("resync", *servers).returncode == 0
     assert "/skydns/config" not in etcd.dump("/skydns")

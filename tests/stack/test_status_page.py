@@ -16,7 +16,7 @@ NAME = "shown.default.svc.cluster.local"
 
 
 def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiServer, port: int) -> None:
-    """`explain --bridge --server`, of a name that is there, that is mistyped, and that only a cache has."""
+    """`explain --bridge --server`: an existing name, a mistyped one, and one that is only cached."""
     with on_keys(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
         both = ("--bridge", f":{port}", "--server", f"{LOOPBACK}:{coredns.port}")
         wait_for(lambda: coredns.addresses(NAME), "the name to be served", 20, not_yet=NOT_YET)
@@ -42,8 +42,7 @@ def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiSer
 def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_path: Path, run: Run) -> None:
     apiserver.apply_all(services(3))
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-
+    url = f"http://{LOOPBACK}:{port}"
     bridge = run("--listen-page", f":{port}")
 
     def asked(path: str) -> Any:

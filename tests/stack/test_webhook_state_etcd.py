@@ -1,9 +1,10 @@
-"""The webhook's state in a real etcd: atomic, repaired, safe with other writers."""
+"""The webhook's state in a real etcd: atomic, repaired, safe with several writers."""
 
 import random
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,7 +24,7 @@ def state(*names: str) -> State:
 
 
 def incompressible(count: int) -> State:
-    """Texts of which a few make a transaction."""
+    """Texts so large that a few fill a transaction."""
     chance = random.Random(1)
     texts = [f"{chance.getrandbits(200000):x}" for _ in range(count)]
     found = [Endpoint(f"t{number}.dtk.io", (text,), "TXT") for number, text in enumerate(texts)]
@@ -53,7 +54,7 @@ def fresh(connection: EtcdConnection) -> State:
 
 def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.check(State(), soon())
-    # Written at once, so that an etcd which takes no writes is found before a call needs it.
+    # Written at once, so that an etcd that refuses writes is noticed before the first call.
     assert state_keys(etcd) == [f"{STATE}/head"]
     for kept in (state("a"), state("a", "b"), state("b"), State()):
         store.save(kept, soon())
@@ -123,36 +124,32 @@ def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_an_answer_that_was_not_heard(
+def test_a_lost_response(
     connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, carried_out: bool
 ) -> None:
     store.save(state("a"), soon())
     real, sent = connection.start, []
 
-    class Unheard:
-        def result(self) -> Any:
-            raise EtcdUnavailable("no answer")
-
     def start(method: str, request: Any) -> Any:
         sent.append(request)
         if carried_out:
             real(method, request).result()
-        return Unheard()
+        return Mock(result=Mock(side_effect=EtcdUnavailable("no answer")))
 
     monkeypatch.setattr(connection, "start", start)
     with pytest.raises(NotStored):
         store.save(state("b"), soon())
     monkeypatch.undo()
-    # What was answered for is "a", and that is what is kept again.
+    # "a" was acknowledged, so "a" is restored.
     assert store.check(state("a"), soon()) == state("a")
     for request in sent:
-        assert not connection.start("Txn", request).result().succeeded, "it comes too late"
+        assert not connection.start("Txn", request).result().succeeded, "too late"
     assert fresh(connection) == state("a")
     store.save(state("c"), soon())
     assert fresh(connection) == state("c")
 
 
-def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
+def test_lost_data_is_restored(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     kept = state("a", "b")
     store.save(kept, soon())
     for lost in ("", "/head", "/endpoint"):
@@ -164,7 +161,7 @@ def test_data_that_were_lost_are_back(etcd: Etcd, connection: EtcdConnection, st
     assert fresh(connection) == state("c")
 
 
-def test_a_backup_that_is_put_back_is_older(connection: EtcdConnection, store: EtcdState, etcd: Etcd) -> None:
+def test_a_restored_backup_is_overwritten(connection: EtcdConnection, store: EtcdState, etcd: Etcd) -> None:
     store.save(state("a"), soon())
     old = etcd.ctl("get", "--print-value-only", "--", f"{STATE}/head").strip()
     store.save(state("b"), soon())
@@ -204,7 +201,8 @@ def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
         store = EtcdState(opened, STATE)
         assert store.load() == State()
         store.save(state("a"), soon())
-    with EtcdConnection(EtcdSettings(servers), timeout=2) as opened:
-        store = EtcdState(opened, STATE)
-        with pytest.raises(NotStored, match="too slow"):
-            store.check(state("a"), time.monotonic() - 1)
+    with (
+        EtcdConnection(EtcdSettings(servers), timeout=2) as opened,
+        pytest.raises(NotStored, match="too slow"),
+    ):
+        EtcdState(opened, STATE).check(state("a"), time.monotonic() - 1)
