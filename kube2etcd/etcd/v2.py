@@ -156,7 +156,7 @@ class V2Store(KeyStore):
         self._made.clear()
         written = 0
         refused: list[tuple[Change, str]] = []
-        changed: list[Change] = []
+        changed: list[_ChangedError] = []
         try:
             for change, fault in self._outcomes(generations):
                 if fault is None:
@@ -164,7 +164,7 @@ class V2Store(KeyStore):
                     if progress is not None:
                         progress(written)
                 elif isinstance(fault, _ChangedError):
-                    changed.append(change)
+                    changed.append(fault)
                 else:
                     refused.append((change, str(fault)))
         finally:
@@ -172,7 +172,7 @@ class V2Store(KeyStore):
         if changed:
             raise EtcdUnavailable(
                 f"{len(changed)} keys in etcd were changed by others while they were to be deleted, first"
-                f" {changed[0].key.decode(errors='replace')}: reading etcd again"
+                f" {changed[0]}: reading etcd again"
             )
         for change, reason in refused[:1]:
             log.warning("etcd refused %d changes, first %r: %s", len(refused), change.key, reason)
@@ -213,8 +213,8 @@ class V2Store(KeyStore):
     def may_write(self, key: bytes) -> None:
         """See `KeyStore`."""
         path = key.decode()
-        for method, value in (("PUT", b""), ("DELETE", None)):
-            reply = self._connection.request(method, path, value, prevIndex=str(_NEVER))
+        for method in ("PUT", "DELETE"):
+            reply = self._connection.request(method, path, prevIndex=str(_NEVER))
             if reply.code not in (NOT_FOUND, COMPARE_FAILED):
                 raise EtcdRefused(f"it answers {reply.message or 'as if it had been done'} ({path})")
 
@@ -231,18 +231,14 @@ class V2Store(KeyStore):
 
     def _events(self, reply: Reply, node: Node) -> tuple[WatchEvent, ...]:
         removed = reply.action in ("delete", "expire", "compareAndDelete")
-        if node.key.startswith(self._tree.notes + "/"):
-            if removed and self._tree.noted(node.key) in self._noted:
-                raise EtcdUnavailable(f"the note {node.key} was removed from etcd: reading etcd again")
-            return ()
-        if not node.dir:
-            return (WatchEvent(node.key.encode(), None if removed else node.value.encode(), node.modified),)
-        if removed and node.key not in self._removing and node.modified not in self._own:
+        if node.dir and removed and node.key not in self._removing and node.modified not in self._own:
             raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: reading etcd again")
-        if reply.before is not None and not reply.before.dir:
-            # A directory has replaced a key.
-            return (WatchEvent(node.key.encode(), None, node.modified),)
-        return ()
+        # A directory may have replaced a key.
+        was_key = not node.dir or (reply.before is not None and not reply.before.dir)
+        if not was_key or node.key.startswith(self._tree.notes + "/"):
+            return ()
+        value = None if removed or node.dir else node.value.encode()
+        return (WatchEvent(node.key.encode(), value, node.modified),)
 
     # -- writing
 
@@ -287,29 +283,26 @@ class V2Store(KeyStore):
         directory, deletes = inside
         self._untidy.add(directory)
         outcomes: list[_Outcome] = [(change, self._delete_key(change)) for change in deletes]
-        path = directory
-        try:
-            # If a value has replaced the directory, removing it would delete the value.
-            if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
+        # If a value has replaced the directory, removing it would delete the value.
+        if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
+            path = directory
+            try:
                 while path != self._tree.prefix and self._remove_if_empty(path):
                     path = parent(path)
-        except EtcdRefused as error:
-            log.info("the empty directory %s stays: %s", path, error)
+            except EtcdRefused as error:
+                log.info("the empty directory %s stays: %s", path, error)
         self._untidy.discard(directory)
         return outcomes
 
     def _delete_key(self, change: Delete) -> EtcdRefused | None:
-        path, known = change.key.decode(), self._known.get(change.key)
+        path = change.key.decode()
+        # A key that was not read is not deleted: it is gone, or the watch will report it.
+        known = self._known.get(change.key, _NEVER)
         try:
-            if known is None:
-                # Either the watch will report it, or it is gone: nothing is deleted that was not read.
-                gone = self._connection.get(path, quorum="true").code == NOT_FOUND
-            else:
-                gone = self._write("DELETE", path, prevIndex=str(known)).code in (0, NOT_FOUND)
+            if self._write("DELETE", path, prevIndex=str(known)).code not in (0, NOT_FOUND):
+                return _ChangedError(path)
         except EtcdRefused as error:
             return error
-        if not gone:
-            return _ChangedError(path)
         self._known.pop(change.key, None)
         return None
 
@@ -328,7 +321,8 @@ class V2Store(KeyStore):
 
     def _write(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
         """One write, whose watch event is recorded; EtcdUnavailable also if etcd has lost its data."""
-        reply = self._connection.request(method, path, value, **params).since(self._seen)
+        fields = params if value is None else {"value": value}
+        reply = self._connection.request(method, path, **fields).since(self._seen)
         if index := reply.made:
             is_key = "dir" not in params and not path.startswith(self._tree.notes + "/")
             with self._lock:

@@ -38,6 +38,8 @@ _R = TypeVar("_R")
 IN_FLIGHT = 8
 # Connections for long polls: the current one, and former ones that have not timed out yet.
 _POLLS = 4
+# The encoding of a PUT's fields.
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 # Seconds that `V2Connection.done` waits.
 _TICK = 0.1
 
@@ -111,18 +113,16 @@ class _Server:
     headers: dict[str, str]
     timeout: float
 
-    def ask(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
+    def ask(self, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
         """Send one request; returns etcd's reply or raises one of our errors."""
-        body, headers, response = None, self.headers, None
-        if value is not None:
-            headers = headers | {"Content-Type": "application/x-www-form-urlencoded"}
-            body = urlencode({"value": value})
+        form, response = urlencode(fields), None
+        body, target = (form, url) if method == "PUT" else (None, f"{url}?{form}")
         try:
             response = self.pool.urlopen(
                 method,
-                f"{url}?{urlencode(params)}" if params else url,
-                body=body,
-                headers=headers,
+                target,
+                body,
+                self.headers,
                 retries=False,
                 redirect=False,
                 timeout=self.timeout,
@@ -130,7 +130,7 @@ class _Server:
             )
             content = response.read()
         except urllib3.exceptions.ReadTimeoutError:
-            if response is not None and "wait" in params:
+            if response is not None and "wait" in fields:
                 return Reply(index=_index(response))
             raise EtcdUnavailable(
                 f"etcd at {self.endpoint} did not answer in time ({method}): check its load and its disk"
@@ -162,11 +162,11 @@ class V2Connection(Failover[_Server]):
         super().__init__(settings, timeout)
         self._threads = ThreadPoolExecutor(IN_FLIGHT + _POLLS, "etcd-v2")
 
-    def get(self, path: str, **params: str) -> Reply:
+    def get(self, path: str, **fields: str) -> Reply:
         """Read, trying each server once."""
-        return try_each(len(self.endpoints), lambda: self.request("GET", path, None, **params))
+        return try_each(len(self.endpoints), lambda: self.request("GET", path, **fields))
 
-    def request(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
+    def request(self, method: str, path: str, **fields: str | bytes) -> Reply:
         """Send one request about a key or directory; a failed write may have been executed.
 
         The reply has no node if a long poll (``wait``) saw no event within the timeout.
@@ -174,16 +174,16 @@ class V2Connection(Failover[_Server]):
         :raises EtcdUnavailable: no usable response; the next request goes to the next server.
         :raises EtcdUnauthenticated: rejected, even with the password as now in its file.
         """
-        return self._send(method, "/v2/keys" + quote(path, safe="/"), params, value)
+        return self._send(method, "/v2/keys" + quote(path, safe="/"), fields)
 
     def version(self) -> str:
         """The server's version."""
-        return self._send("GET", "/version", {}, None).version or "unknown"
+        return self._send("GET", "/version", {}).version or "unknown"
 
-    def submit(self, work: Callable[..., _R], *args: Any, **params: str) -> Future[_R]:
+    def submit(self, work: Callable[..., _R], *args: Any, **fields: str) -> Future[_R]:
         """Run ``work`` in one of the threads."""
         try:
-            return self._threads.submit(work, *args, **params)
+            return self._threads.submit(work, *args, **fields)
         except RuntimeError:  # the pool is shut down
             raise closed_error() from None
 
@@ -200,46 +200,47 @@ class V2Connection(Failover[_Server]):
         Raises the first error once nothing is in flight any more.
         """
         window: deque[Future[_R]] = deque()
+
+        def first() -> _R:
+            future = window.popleft()
+            while not self.done(future):
+                pass
+            return future.result()
+
         try:
             for thing in things:
                 window.append(self.submit(work, thing))
                 if len(window) == IN_FLIGHT:
-                    yield self._first(window)
+                    yield first()
             while window:
-                yield self._first(window)
+                yield first()
         finally:
             while window:
                 with contextlib.suppress(EtcdError):
-                    self._first(window)
+                    first()
 
     def close(self) -> None:
         """Close; whatever is in flight fails at once as EtcdUnavailable."""
         super().close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _first(self, window: deque[Future[_R]]) -> _R:
-        future = window.popleft()
-        while not self.done(future):
-            pass
-        return future.result()
-
     def _connect(self, endpoint: EtcdServer) -> _Server:
         settings = self.settings
         verify, cert = tls_files(settings) if endpoint.tls else (True, None)
         # As bytes, because requests would encode text as Latin-1.
         auth = (settings.user.encode(), password(settings).encode()) if settings.user is not None else None
-        request = requests.Request("GET", str(endpoint), auth=auth).prepare()
+        request = requests.Request("GET", str(endpoint), _FORM, auth=auth).prepare()
         adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
         pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
         assert isinstance(pool, urllib3.HTTPConnectionPool)
         return _Server(endpoint, pool, dict(request.headers), self.timeout)
 
-    def _send(self, method: str, url: str, params: Mapping[str, str], value: bytes | None) -> Reply:
+    def _send(self, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
         renewed = self.settings.user is None
         while True:
             server = self.current()
             try:
-                return server.ask(method, url, params, value)
+                return server.ask(method, url, fields)
             except EtcdUnauthenticated:
                 if renewed:
                     raise
@@ -254,7 +255,7 @@ class V2Connection(Failover[_Server]):
 def _meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
     """The error for an HTTP status and etcd's reply; its code is 0 where the body had none."""
     where, code = f"etcd at {server}", reply.code
-    words = " ".join(filter(None, [f"{status}", reply.message, reply.cause and f"({reply.cause})"]))
+    words = " ".join(filter(None, (str(status), reply.message, reply.cause and f"({reply.cause})")))
     if code == _INDEX_CLEARED:
         return EtcdCompacted(f"{where} no longer has that index ({words}): read a new snapshot")
     if code == _WATCHER_CLEARED:
@@ -273,8 +274,6 @@ def _meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
         return EtcdRefused(
             f"{reply.cause or 'a key above it'} holds a value, and a value has no keys below it"
         )
-    if code == NOT_A_FILE:
-        return EtcdRefused(f"{reply.cause or 'it'} is a directory, which cannot hold a value")
     if 300 <= status < 400 or status >= 500 or 300 <= code < 400:
         return EtcdUnavailable(
             f"{where} failed ({method}: {words}): see its log, and whether it has a leader"
