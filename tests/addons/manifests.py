@@ -28,13 +28,13 @@ _MARK = re.compile(r"{[A-Z][A-Z0-9_]*}")
 
 
 def manifests() -> list[Path]:
-    """Every manifest of every addon; the desktop's files are an example and values, helm's templates."""
+    """Every manifest; the desktop's files are examples and values, helm's are templates."""
     found = [*ADDONS.rglob("*.yaml"), *ADDONS.rglob("*.yaml.in")]
     return sorted(path for path in found if path.relative_to(ADDONS).parts[0] not in ("desktop", "helm"))
 
 
 def fill(manifest: Path | str, values: Mapping[str, str] = VALUES) -> str:
-    """The text after the guide's ``sed``, with these values in the place of the marks."""
+    """The manifest after the guide's ``sed``, with these values for the placeholders."""
     path = ADDONS / manifest
     if path.suffix != ".in":
         return path.read_text()
@@ -72,6 +72,6 @@ def pods(found: Iterable[Object]) -> Iterator[Object]:
 
 
 def containers(template: Object) -> list[Object]:
-    """All containers of a pod template, in the order in which they start."""
+    """All containers of a pod template, in starting order."""
     spec = template["spec"]
     return [*spec.get("initContainers", []), *spec["containers"]]

@@ -58,7 +58,7 @@ def test_no_mark_is_left(manifest: Path) -> None:
 
 @every_manifest
 def test_every_placeholder_is_documented_at_the_top(manifest: Path) -> None:
-    """The comment at the top has the sed expression of every mark in the manifest, and of no other."""
+    """The comment at the top has a sed expression for exactly the placeholders of the manifest."""
     text = manifest.read_text()
     head = text[: text.index("apiVersion:")]
     marks = {mark.strip("{}") for mark in leftover_marks(text)}
@@ -118,7 +118,7 @@ def leaves(tree: Object, path: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("config", list(configs()))
 def test_settings_list_only_what_is_not_a_default_each_with_a_comment(config: Object) -> None:
-    assert set(config["data"]) == {"settings.yaml"}, "the one key that people edit"
+    assert set(config["data"]) == {"settings.yaml"}, "the one key that users edit"
     text = config["data"]["settings.yaml"]
     for path in leaves(yaml.safe_load(text)):
         assert path == "domain" or attrgetter(path)(settings_of(config)) != attrgetter(path)(Settings()), path
@@ -127,7 +127,7 @@ def test_settings_list_only_what_is_not_a_default_each_with_a_comment(config: Ob
         [number] = [number for number, line in enumerate(lines) if line.startswith(f"{key}:")]
         around = (lines[number - 1], *lines[number + 1 :][:2])
         assert any(line.lstrip().startswith("# ") for line in around), key
-    # what is proposed in comments can be taken over as it stands
+    # settings in comments are valid when uncommented
     wanted = re.sub(r"^( *)# ((?:  )?[a-z_]+:)", r"\1\2", text, flags=re.MULTILINE)
     load_text(wanted)
 
@@ -163,7 +163,7 @@ def test_a_domain_of_external_names_needs_what_its_manifest_adds() -> None:
 
 
 @every_pod
-def test_no_role_of_the_cluster_lets_anything_be_changed(found: list[Object], template: Object) -> None:
+def test_cluster_roles_are_read_only(found: list[Object], template: Object) -> None:
     account = template["spec"].get("serviceAccountName", "")
     assert {verb for _, _, verb in granted(found, account)} <= {"list", "watch"}
 
@@ -174,14 +174,14 @@ def settings_text(config: Object) -> Object:
 
 
 def read_by(found: list[Object]) -> set[tuple[str, str, str]]:
-    """What a bridge with the settings of a manifest reads: group, resource, verb."""
+    """What a bridge with these settings reads: group, resource, verb."""
     [config] = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
     kinds = build.kinds(settings_of(config))
     return {(kind.group, kind.name, verb) for kind in kinds for verb in ("list", "watch")}
 
 
 def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
-    """What the roles of a manifest give to an account in all namespaces."""
+    """The rights of an account in all namespaces."""
     roles = {one["metadata"]["name"]: one for one in of_kind(found, "ClusterRole")}
     bound = [
         roles[one["roleRef"]["name"]]
@@ -223,7 +223,7 @@ def test_commands_have_only_options_that_exist(found: list[Object], template: Ob
 
 
 @every_pod
-def test_images_are_of_the_versions_that_are_tested(found: list[Object], template: Object) -> None:
+def test_images_have_the_tested_versions(found: list[Object], template: Object) -> None:
     for one in containers(template):
         image, _, tag = one["image"].rpartition("/")[2].partition(":")
         modules = {
@@ -243,8 +243,8 @@ def test_images_are_of_the_versions_that_are_tested(found: list[Object], templat
 
 
 @every_pod
-def test_pods_are_as_small_a_target_as_can_be(found: list[Object], template: Object) -> None:
-    """Beyond what the API server wants of restricted pods (tests/stack/test_addon_manifests.py)."""
+def test_pods_are_hardened(found: list[Object], template: Object) -> None:
+    """Beyond the restricted pod security standard (tests/stack/test_addon_manifests.py)."""
     spec = template["spec"]
     assert spec["enableServiceLinks"] is False
     assert spec["automountServiceAccountToken"] is False
@@ -256,17 +256,17 @@ def test_pods_are_as_small_a_target_as_can_be(found: list[Object], template: Obj
     for one in containers(template):
         assert one["securityContext"]["readOnlyRootFilesystem"] is True
         assert "memory" in one["resources"]["limits"]
-        assert "cpu" not in one["resources"]["limits"], "a limit on CPU makes answers late"
+        assert "cpu" not in one["resources"]["limits"], "a CPU limit delays answers"
         assert {"cpu", "memory"} <= one["resources"]["requests"].keys()
         assert not any(
             "valueFrom" in each and "secretKeyRef" in each["valueFrom"] for each in one.get("env", ())
         )
         with_token += [one["name"] for mount in one.get("volumeMounts", ()) if mount["name"] == "token"]
-    assert set(with_token) <= {"kube2etcd", "external-dns"}, "the others never ask the API server"
+    assert set(with_token) <= {"kube2etcd", "external-dns"}, "only these use the API server"
 
 
 @every_pod
-def test_no_probe_ends_a_container_because_of_others(found: list[Object], template: Object) -> None:
+def test_no_probe_restarts_a_container_because_of_others(found: list[Object], template: Object) -> None:
     for one in containers(template):
         assert one["livenessProbe"]["httpGet"]["path"] in ("/livez", "/health", "/healthz")
         if "kube2etcd" in one["image"]:
@@ -280,7 +280,7 @@ def test_no_probe_ends_a_container_because_of_others(found: list[Object], templa
 
 
 @every_pod
-def test_etcd_listens_to_its_own_pod_alone(found: list[Object], template: Object) -> None:
+def test_etcd_listens_on_loopback_only(found: list[Object], template: Object) -> None:
     for one in containers(template):
         options = dict(word.removeprefix("--").split("=", 1) for word in one["args"] if "=" in word)
         if "config-file" in options:
@@ -332,7 +332,7 @@ def test_the_service_finds_the_pods_and_their_ports() -> None:
     }
 
 
-def test_an_ipv6_address_stays_text() -> None:
+def test_an_ipv6_address_stays_a_string() -> None:
     for address in ("fd00:10::", "fd00:10::a", "::1"):
         [service] = filled("dns/skydns-svc.yaml.in", {**VALUES, "DNS_SERVER_IP": address})
         assert service["spec"]["clusterIP"] == address
@@ -373,7 +373,7 @@ DNS, SHARED, MACHINES = "dns/skydns-rc.yaml.in", "shared-etcd/skydns-rc.yaml.in"
 
 
 def test_what_two_manifests_have_in_common_is_equal() -> None:
-    """Nobody can see in three files that a probe was changed in two of them."""
+    """A probe changed in two of three files would go unnoticed."""
     dns, shared, machines = ({one["kind"]: one for one in filled(path)} for path in (DNS, SHARED, MACHINES))
     for kind in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget"):
         assert dns[kind] == shared[kind]

@@ -1,4 +1,4 @@
-"""Names of external domains in three zones, and questions of every kind about them."""
+"""Names of external domains in three zones, and questions of every kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _srv(priority: int, weight: int, port: int, target: str) -> Srv:
     return Srv(priority, weight, port, Name.parse(target))
 
 
-#: Data of each name; a name that says nothing exists without data.
+#: Data of each name; one without data is an empty non-terminal.
 DATA: dict[str, list[Data]] = {
     "dtk.io": [_host("10.0.0.1"), Text("apex text"), Mail(10, Name.parse("mail.dtk.io"))],
     "foo.dtk.io": [_host("10.0.0.5"), _host("10.0.0.6"), _host("fd00::5")],
@@ -71,7 +71,7 @@ def records(ttl: int = 60) -> list[Record]:
 
 
 def keys() -> dict[bytes, bytes]:
-    """As the layout writes them, one call a name, and foreign ones below the same names."""
+    """Keys as the layout writes them, and foreign ones below the same names."""
     made: dict[bytes, bytes] = {}
     for zone in ZONES:
         for name in DATA:

@@ -1,7 +1,6 @@
-"""What CoreDNS's etcd plugin answers from a set of keys: the facts as a table.
+"""The answers of CoreDNS's etcd plugin from sets of keys, for tests of the model and of the real server.
 
-Read by two tests: the model must answer so, and the real server must.  ``~`` stands for the zone
-``cluster.local.``, keys are relative to its folder; a record of an answer is a line of a zone file.
+``~`` is the zone ``cluster.local.``; keys are relative to it; records are in zone file syntax.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def host(text: str, rest: str = "") -> str:
 
 
 def chain(links: int, end: str) -> dict[str, str]:
-    """``c0`` is a CNAME of ``c1`` and so on, ``links`` times; the last is ``end``."""
+    """A chain of ``links`` CNAME records from ``c0``; the last name has ``end``."""
     names = {f"c{at}": host(f"c{at + 1}.cluster.local") for at in range(links)}
     return {**names, f"c{links}": host(end)}
 

@@ -1,4 +1,4 @@
-"""The Corefile's text: every rule of the data is in it, every setting has its line, and braces close."""
+"""The Corefile's text has every rule and setting, and is well-formed."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_every_pattern_is_in_the_text_and_has_the_groups_that_are_used(settings:
             assert f" {pattern} " in text
             assert " " not in pattern
             re.compile(pattern)
-            # What RE2 has not: looking around and back.
+            # RE2 has neither lookaround nor backreferences.
             assert not re.search(r"\(\?[=!<](?!P)|\\[1-9]|\(\?P=", pattern)
 
 
 @pytest.mark.parametrize("pods", ["disabled", "insecure", "verified"])
-def test_it_is_short_enough_to_be_read(pods: str) -> None:
+def test_its_length_is_bounded(pods: str) -> None:
     def lines(**more: Any) -> int:
         return corefile(replace(PLAIN, pods=pods, **more)).count("\n")
 
@@ -83,14 +83,14 @@ def test_it_is_short_enough_to_be_read(pods: str) -> None:
     assert lines(subzones=(VM, SHOP, OPEN, NESTED), external=(external,)) <= 110 + 5 * 45
 
 
-def test_one_server_block_a_zone_and_one_view_beside_it() -> None:
+def test_one_server_block_per_zone_and_one_view() -> None:
     made = blocks(replace(PLAIN, subzones=(VM, SHOP, NESTED), upstream="none"))
     zones = [zone for block in made for zone in block.zones if not block.only]
     assert len(set(zones)) == len(zones)
     assert [block.only for block in made if block.only] == ["PTR"]
 
 
-def test_ds_of_a_zone_below_another_is_answered_by_the_one_above() -> None:
+def test_ds_of_a_zone_is_answered_by_the_zone_above() -> None:
     cluster, nested, vm, *_ = blocks(replace(PLAIN, subzones=(NESTED, VM)))
     assert [(one.rtype, one.rcode, one.zone) for one in cluster.templates[:1]] == [
         ("DS", "NOERROR", NESTED.zone)
@@ -102,7 +102,7 @@ def test_ds_of_a_zone_below_another_is_answered_by_the_one_above() -> None:
 @settings_of_hypothesis(max_examples=300)
 @given(st.lists(st.sampled_from(["", "0", "1", "f00d", "10", "255", "256", "01", "g", "12345"]), max_size=10))
 def test_a_pod_name_is_computed_where_its_label_is_an_address(groups: list[str]) -> None:
-    """As Go's net.ParseIP reads it, from which CoreDNS's kubernetes plugin takes it."""
+    """Like Go's net.ParseIP, which CoreDNS's kubernetes plugin uses."""
     label = "-".join(groups) or "x"
     rtype, separator = ("A", ".") if label.count("-") == 3 and "--" not in label else ("AAAA", ":")
     found = served_answer(Entries({}), INSECURE, f"{label}.shop.pod.cluster.local", rtype)
@@ -115,9 +115,9 @@ def test_a_pod_name_is_computed_where_its_label_is_an_address(groups: list[str])
 
 
 def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
-    """Braces close, snippets and their imports match, plugins that a server has once are there once.
+    """Braces close, snippets match their imports, and singleton plugins appear once.
 
-    Without ``fallthrough`` a template makes every other name SERVFAIL.
+    Without ``fallthrough`` a template answers SERVFAIL for every other name.
     """
     lines = rules(settings)
     heads: list[str] = []
@@ -180,7 +180,7 @@ def test_settings(change: dict[str, Any], present: list[str], absent: list[str])
         assert not [line for line in lines if line == word or line.startswith((f"{word} ", f"{word}:"))]
 
 
-def test_the_order_of_addresses_is_kept_where_it_is_asked_for() -> None:
+def test_ordered_zones_keep_the_order_of_addresses() -> None:
     text = corefile(replace(PLAIN, subzones=(SHOP,)))
     block = text[text.index("shop.example:53 {") :].split("\n}\n")[0]
     assert "import ordered" in block
@@ -188,7 +188,7 @@ def test_the_order_of_addresses_is_kept_where_it_is_asked_for() -> None:
     assert "loadbalance" not in text[text.index("(ordered) {") :].split("\n}\n")[0]
 
 
-def test_the_text_says_how_it_was_made() -> None:
+def test_the_text_names_the_command_that_made_it() -> None:
     assert corefile(PLAIN).startswith("# Made by: kube2etcd corefile --domain cluster.local\n")
     text = corefile(VARIANTS["no cluster zone"])
     assert text.startswith("# Made by: kube2etcd corefile --no-cluster-zone\n")

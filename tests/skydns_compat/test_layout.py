@@ -1,4 +1,4 @@
-"""What the layout writes is what the reader answers, and keys lead back to names."""
+"""The reader answers from the layout's keys with exactly the records; keys lead back to names."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ Keys = dict[bytes, bytes]
 
 
 def written(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys, dict[Name, list[Record]]]:
-    """The keys of a cluster, each about a name of its records, and these by name.
+    """The keys of a cluster, each for a name of its records, and the records by name.
 
-    Of PTR records those that nobody contests; without Pods, of which two may share a name.
+    Only uncontested PTR records, and no Pods, since two may share a name.
     """
     how = ClusterZone(ZONE, endpoint_names=endpoint_names, pods="verified", dns_server_ips=(A2,))
     store = stored(*(one for one in cluster.values() if not isinstance(one, Pod)))
@@ -53,7 +53,7 @@ def written(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys
         names = {record.name for record in records}
         for found in map(layout.name, made):
             assert found is not None
-            # Endpoints of a named port lie below the port's name.
+            # Endpoints of a named port are below the port's name.
             assert found in names or Name(found.labels[1:]) in names or found == ZONE.child("apex", "dns")
         for record in records:
             everything.setdefault(record.name, []).append(record)
@@ -66,13 +66,13 @@ def expected(records: list[Record], qtype: str) -> set[str]:
 
 
 def without_weight(answer: Rr) -> str:
-    """TTL and data of an answer; real servers are asked for the weights of SRV (`tests/stack/compare.py`)."""
+    """TTL and data of an answer; tests/stack/compare.py compares the weights of SRV."""
     priority, _, port, target = answer.data.split() if answer.rtype == "SRV" else [""] * 4
     return f"{answer.ttl} {priority} {port} {target}" if target else f"{answer.ttl} {answer.data}"
 
 
 def neighbours(names: Iterable[Name]) -> Iterator[Name]:
-    """Names that could be there and are not, unless a record has them."""
+    """Names close to those of the records."""
     services = ZONE.child("svc")
     for namespace in (*NAMESPACES, "gone"):
         yield Name((namespace, *services.labels))
@@ -93,13 +93,13 @@ def test_reader_answers_exactly_the_records(cluster: Present, endpoint_names: st
     entries = Entries(keys)
     for name, records in everything.items():
         alias = any(isinstance(record.data, Alias) for record in records)
-        # An alias answers with what it leads to, which may be anywhere; and for PTR as a PTR.
+        # An alias answers with the records of its target, which may be anywhere, and PTR with a PTR.
         for qtype in ("CNAME", "SRV") if alias else TYPES:
             if name.labels[0].startswith("_") and qtype in ("A", "AAAA"):
-                # No record has these; the server answers with the addresses behind the port.
+                # Not in the records: the server returns the addresses of the port.
                 continue
             if name.labels[-1] == "arpa" and qtype != "PTR":
-                # In reverse zones other types are refused without a look (NXDOMAIN).
+                # The reverse zones answer PTR only.
                 continue
             given_ = served_answer(entries, RULES, name, qtype)
             assert given_.rcode == "NOERROR", (str(name), qtype)
@@ -123,7 +123,7 @@ MARKER = Message(owner="kube2etcd")
 
 
 def alias(target: str, followed: str) -> dict[str, Message]:
-    """The keys of an alias: what CNAME reads, and what all other types read."""
+    """The keys of an alias: for CNAME, and for all other types."""
     return {
         key: Message(host=to, port=NO_PORT, ttl=5, owner="kube2etcd")
         for key, to in ((S, target), (f"{S}/C", followed))
@@ -189,7 +189,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
         pytest.param(
             [(ZONE.child("shop", "svc"), Exists())],
             {"/skydns/local/cluster/nt_/svc/shop": MARKER},
-            id="a name above trees",
+            id="an empty non-terminal",
         ),
         pytest.param(
             [(WEB, Exists(guarded=True))],
@@ -199,7 +199,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
                     host="m.web.shop.svc.cluster.local", port=NO_PORT, group="a5", owner="kube2etcd"
                 ),
             },
-            id="a name among others",
+            id="a guarded name",
         ),
         pytest.param(
             [(ZONE.child("ns", "dns"), Exists(guarded=True))],
@@ -213,7 +213,7 @@ def test_keys(records: list[tuple[Name, Data]], keys: dict[str, Message]) -> Non
     assert {key.decode(): decode(value) for key, value in made.items()} == keys
 
 
-def test_names_above_trees_are_kept_aside() -> None:
+def test_names_with_trees_below_have_their_data_aside() -> None:
     zone = Name.parse("shop.example")
     above = Record(zone.child("ns"), Host(A1), 5)
     made = Layout().entries([Record(zone.child("staging"), Exists(), 5), above], zone, above=1)

@@ -1,6 +1,6 @@
-"""Names of external domains answer with their own records, and with nothing of the names below.
+"""Names of external domains answer with their own records, and with none of the names below.
 
-`tests/stack/test_external_endpoints.py` asks the real server the same.
+tests/stack/test_external_endpoints.py asks a real server the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def ask(entries: Entries, name: str, qtype: str) -> str:
 @pytest.mark.parametrize(
     ("name", "qtype", "expected"),
     [
-        # a parent has its own records only, the apex too
+        # a parent, or the apex, has only its own records
         ("dtk.io", "A", "10.0.0.1"),
         ("dtk.io", "TXT", '"apex text"'),
         ("foo.dtk.io", "A", "10.0.0.5, 10.0.0.6"),
@@ -56,9 +56,9 @@ def ask(entries: Entries, name: str, qtype: str) -> str:
         ("_m._tcp.foo.dtk.io", "SRV", "1 99 80 b.example., 1 1 80 a.example."),
         ("5.0.77.10.in-addr.arpa", "PTR", "foo.dtk.io."),
         ("5.0.77.10.in-addr.arpa", "A", "NOERROR"),
-        # foreign keys below our names, the label of the layout, wildcards
+        # foreign keys below our names
         ("foreign.dtk.io", "A", "NXDOMAIN"),
-        # the apex alone has SOA
+        # only the apex has SOA; the layout's label and wildcards do not exist
         ("dtk.io", "SOA", "ns.dns.dtk.io. hostmaster.dtk.io. 0 7200 1800 86400 30"),
         ("foo.dtk.io", "SOA", "NOERROR"),
         ("own_.foo.dtk.io", "A", "NXDOMAIN"),
@@ -171,7 +171,7 @@ def test_reader_answers_exactly_the_records(wanted: dict[Name, list[Data]]) -> N
 
 
 def _without_weight(data: str, qtype: str) -> str:
-    """The weight is a share that depends on the others."""
+    """The server computes weights as shares."""
     if qtype != "SRV":
         return data
     priority, _, port, target = data.split()

@@ -1,4 +1,4 @@
-"""Messages: one text for each, and read as the servers read them."""
+"""Messages have one encoding, and decode as the servers decode them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_round_trip(message: Message) -> None:
     assert owner_of(value) == message.owner
 
 
-def test_the_text_is_short_and_always_the_same() -> None:
+def test_the_encoding_is_compact_and_stable() -> None:
     message = Message(host="10.0.0.1", port=80, priority=65536, ttl=30, targetstrip=1, group="a", owner="me")
     assert encode(message) == (
         b'{"host":"10.0.0.1","port":80,"priority":65536,"ttl":30,"targetstrip":1,"group":"a","owner":"me"}'
@@ -58,8 +58,8 @@ def test_the_text_is_short_and_always_the_same() -> None:
         pytest.param(b'{"mail":true}', Message(mail=True), id="mail"),
         pytest.param(b'{"host":"a","host":"b"}', Message(host="b"), id="the last of two"),
         pytest.param(b'{"owner":5}', Message(), id="the owner is not the servers' concern"),
-        pytest.param(b'{"text":"\xff"}', Message(text="\ufffd"), id="bytes that are no text"),
-        pytest.param(b'{"text":"\\ud800"}', Message(text="\ud800"), id="half a character"),
+        pytest.param(b'{"text":"\xff"}', Message(text="\ufffd"), id="invalid UTF-8"),
+        pytest.param(b'{"text":"\\ud800"}', Message(text="\ud800"), id="a lone surrogate"),
     ],
 )
 def test_read(value: bytes, message: Message) -> None:
@@ -84,7 +84,7 @@ def test_read(value: bytes, message: Message) -> None:
         pytest.param(b'{"group":{}}', r"`object` - at `\$.group`", id="group"),
         pytest.param(b'{"mail":1}', r"`int` - at `\$.mail`", id="mail"),
         pytest.param(b'{"port":"80"}', r"`str` - at `\$.port`", id="port as text"),
-        pytest.param(b'{"port":true}', r"`bool` - at `\$.port`", id="port as truth"),
+        pytest.param(b'{"port":true}', r"`bool` - at `\$.port`", id="port as a boolean"),
         pytest.param(b'{"port":80.0}', r"`float` - at `\$.port`", id="fraction"),
         pytest.param(b'{"priority":1e2}', r"`float` - at `\$.priority`", id="exponent"),
         pytest.param(b'{"ttl":-1}', r">= 0 - at `\$.ttl`", id="negative ttl"),

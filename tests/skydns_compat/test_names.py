@@ -1,4 +1,4 @@
-"""Names and addresses: what can be one, and what is said of the rest."""
+"""Valid names and addresses, and the errors for others."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_names(text: str, labels: tuple[str, ...]) -> None:
         pytest.param("a b", "'a b' cannot", id="blank"),
         pytest.param("a\n", r"'a\\n' cannot", id="line feed"),
         pytest.param("a\\.b", "cannot", id="backslash"),
-        pytest.param("\u212a", "cannot", id="a sign that folds to k"),
+        pytest.param("\u212a", "cannot", id="a character that folds to k"),
         pytest.param("straße", "cannot", id="not ASCII"),
         pytest.param("a" * 64, "64 characters, 63", id="64 letters"),
         pytest.param(".".join(["a" * 50] * 5), "254 characters; 253", id="254 characters"),
     ],
 )
-def test_no_names(text: str, reason: str) -> None:
+def test_invalid_names(text: str, reason: str) -> None:
     with pytest.raises(InvalidName, match=reason):
         Name.parse(text)
 
@@ -78,7 +78,7 @@ def test_the_longest_name() -> None:
         Name.parse(longest).child("b")
 
 
-def test_a_label_is_checked_when_it_is_put_in_front() -> None:
+def test_prepended_labels_are_checked() -> None:
     name = Name.parse("cluster.local")
     assert str(name.child("Web", "svc")) == "web.svc.cluster.local"
     with pytest.raises(InvalidName):
@@ -151,7 +151,7 @@ def test_addresses(text: str, expected: str) -> None:
         "web",
     ],
 )
-def test_no_addresses(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(InvalidAddress):
         parse_address(text)
 

@@ -1,4 +1,4 @@
-"""The model answers as the table of facts says (`tests/stack/test_reader_model.py` asks the real server)."""
+"""The model answers as in the table; tests/stack/test_reader_model.py asks a real server the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_another_prefix_and_zone() -> None:
     assert lines(asked.answers) == ["3.0.0.10.in-addr.arpa. 5 IN PTR web.shop."]
 
 
-def test_names_outside_the_zone_are_asked_on_the_same_server_again() -> None:
+def test_names_outside_the_zone_are_queried_on_the_same_server() -> None:
     def ask(name: str, qtype: str) -> list[Rr]:
         known = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}
         alias = Rr(name, "CNAME", 60, "cdn.example.")

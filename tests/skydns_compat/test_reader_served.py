@@ -1,4 +1,4 @@
-"""The Corefile's rules in front of the entries (`tests/stack/test_served_model.py` asks the real server)."""
+"""The Corefile's rules in front of the entries; tests/stack/test_served_model.py compares a real server."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def ask(name: str, qtype: str, pods: str = "verified") -> str:
         # empty non-terminals (RFC 8020)
         ("dns.cluster.local.", "A", "NOERROR"),
         (f"_tcp.web.shop.{SVC}", "A", "NOERROR"),
-        # types beyond those that have records
+        # types without records
         (f"web.shop.{SVC}", "HTTPS", "NOERROR"),
         (f"web.shop.{SVC}", "DS", "NOERROR"),
         (f"none.shop.{SVC}", "DS", "NXDOMAIN"),
         ("web.shop.cluster.local.", "DS", "NOERROR"),
         (f"web.shop.{SVC}", "ANY", f'web.shop.{SVC} 8482 IN HINFO "ANY obsoleted" "See RFC 8482"'),
-        # no form of the specification
+        # names that the specification does not have
         (f"*.shop.{SVC}", "A", "NXDOMAIN"),
         (f"_quic.web.shop.{SVC}", "A", "NXDOMAIN"),
         ("x.cluster.local.", "A", "NXDOMAIN"),
@@ -93,7 +93,7 @@ def test_reverse_names_without_a_key_go_to_the_upstream(name: str, qtype: str) -
 
 
 def test_an_alias_to_a_computed_pod_name_is_followed() -> None:
-    """The etcd plugin follows it by itself, past the template: the keys of the target are there for that."""
+    """The etcd plugin follows it past the template, by the keys of the target."""
     alias, target = f"to-pod.shop.{SVC}", f"9-8-7-6.shop.{POD}"
     cname = f"{alias} 5 IN CNAME {target}"
     assert ask(alias, "A", "insecure") == f"{cname}, {target} 5 IN A 9.8.7.6"
@@ -124,7 +124,7 @@ def test_two_zones_in_a_cycle() -> None:
         ),
     ],
 )
-def test_the_questions_to_the_real_server_are_telling(
+def test_the_questions_to_the_real_server_have_answers_of_every_kind(
     entries: Entries, settings: CorefileSettings, questions: list[tuple[str, str]]
 ) -> None:
     rules = blocks(settings)

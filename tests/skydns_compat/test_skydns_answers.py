@@ -1,4 +1,4 @@
-"""What SkyDNS answers, case by case: as its last state answers on these keys."""
+"""The model's answers, case by case, as SkyDNS's last state answers from these keys."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_answers(name: str, qtype: str, wanted: object) -> None:
         assert (found.rcode, [one.data for one in found.answers]) == ("NOERROR", wanted)
 
 
-def test_the_lowest_ttl_is_that_of_the_whole_answer() -> None:
+def test_all_records_of_an_answer_have_the_lowest_ttl() -> None:
     assert {one.ttl for one in ask("two.ns.svc", "A").answers} == {20}
     assert {one.ttl for one in ask("two.ns.svc", "AAAA").answers} == {30}
     assert {one.ttl for one in ask("bare.ns.svc", "A").answers} == {300}
@@ -190,7 +190,7 @@ def test_targets_elsewhere_have_the_upstreams_addresses() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"/skydns/config": "{"}, {"/skydns/config": {"ttl": "30"}}])
-def test_settings_that_nobody_wrote(config: dict[str, object]) -> None:
+def test_defaults_replace_missing_or_malformed_settings(config: dict[str, object]) -> None:
     keys = entries({"web/H1": {"host": "10.0.0.1"}, **config})
     (soa,) = skydns_answer(keys, ZONE, ZONE, "SOA").answers
     assert (soa.ttl, soa.data.split()[1], soa.data.split()[-1]) == (3600, "hostmaster.skydns.local.", "60")
@@ -213,11 +213,11 @@ def test_aliases_end_at_the_upstream() -> None:
         return [one.data for one in answer.answers]
 
     assert asked("A") == ["ext.example.", "192.0.2.1"]
-    assert asked("AAAA") == [], "an upstream that does not answer: no data"
+    assert asked("AAAA") == [], "NODATA if the upstream does not answer"
 
 
 @pytest.mark.parametrize(("links", "found"), [(8, True), (9, False)])
-def test_aliases_are_followed_so_far_and_no_further(links: int, found: bool) -> None:
+def test_the_length_of_alias_chains_is_limited(links: int, found: bool) -> None:
     chain: dict[str, object] = {f"l{n}/H1": {"host": f"l{n + 1}.cluster.local"} for n in range(links)}
     keys = entries({**chain, f"l{links}/H1": {"host": "10.0.0.1"}})
     answers = skydns_answer(keys, ZONE, "l0.cluster.local", "A").answers

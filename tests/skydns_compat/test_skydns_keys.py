@@ -1,4 +1,4 @@
-"""What the layout writes for SkyDNS is what its model answers, as far as SkyDNS can say it."""
+"""The model of SkyDNS answers from the layout's keys with the records, as far as SkyDNS can."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def said(keys: dict[bytes, bytes], name: Name | str, qtype: str) -> set[str]:
 
 
 def services_said(keys: dict[bytes, bytes], name: Name) -> set[str]:
-    """SRV without the weight, which the server computes."""
+    """SRV without weights, which the server computes."""
     found = (data.split() for data in said(keys, name, "SRV"))
     return {f"{priority} {port} {target}" for priority, _, port, target in found}
 
@@ -68,9 +68,9 @@ def test_reader_answers_exactly_what_it_can_of_the_records(cluster: Present, end
     assert_tree(keys)
     for name, records in everything.items():
         if "any" in name.labels:
-            continue  # stands for every label in SkyDNS, and nothing can rename it there
+            continue  # a wildcard in SkyDNS, which has no rewrites
         if all(isinstance(one.data, Port) and one.data.port == NO_PORT for one in records):
-            # A port without a number is nothing to SkyDNS, not even a share of the weights.
+            # SkyDNS cannot express a port without a number, not even as a weight.
             assert skydns_answer(keys, ZONE, name, "SRV") == Answer("NXDOMAIN")
             continue
         if name.labels[-1] == "arpa":
@@ -79,14 +79,14 @@ def test_reader_answers_exactly_what_it_can_of_the_records(cluster: Present, end
         wanted = {
             qtype: {str(one.data) for one in records if one.rtype == qtype} for qtype in ("A", "AAAA", "TXT")
         }
-        # A port's name and an alias answer with the addresses that they lead to.
+        # A port's name and an alias answer with the addresses of their targets.
         if not name.labels[0].startswith("_") and not any(isinstance(one.data, Alias) for one in records):
             assert said(keys, name, "A") == wanted["A"], str(name)
             assert said(keys, name, "AAAA") == wanted["AAAA"], str(name)
         assert said(keys, name, "TXT") == wanted["TXT"]
         ports = {str(one.data) for one in records if one.rtype == "SRV"}
         found = services_said(keys, name)
-        # A value without a port cannot be kept out of SRV: port 0 says nothing.
+        # SRV also has every value without a port, with port 0.
         assert {one for one in found if one.split()[1] != "0"} == {
             one for one in ports if one.split()[1] != "0"
         }, str(name)
@@ -102,7 +102,7 @@ def test_reader_answers_exactly_what_it_can_of_the_records(cluster: Present, end
 
 
 def shape(keys: dict[bytes, bytes]) -> dict[str, Message]:
-    """Leaves by their directory, which these cases have one of each in."""
+    """Leaves by their directory, one in each."""
     found = {key.decode().rpartition("/")[0]: decode(value) for key, value in keys.items()}
     assert len(found) == len(keys)
     return found
@@ -143,7 +143,7 @@ def leaf(host: object, depth: int, **fields: object) -> Message:
             {"/skydns/local/cluster/svc/shop": leaf("shop.svc.cluster.local", 4)},
             id="a name without data",
         ),
-        pytest.param([(WEB, Mail(10, WEB))], {}, id="what no name of the cluster has"),
+        pytest.param([(WEB, Mail(10, WEB))], {}, id="MX, which SkyDNS does not serve"),
         pytest.param([(WEB, Port(NO_PORT, WEB))], {}, id="a port without a number"),
     ],
 )
@@ -196,7 +196,7 @@ def test_leaves_depend_on_their_content_and_not_on_its_ttl() -> None:
     assert one != other
     assert not one.keys() & made((WEB, Host(A2))).keys()
     assert list(one) == [f"{S}/Hb70f449506".encode()], (
-        "the same in every version: else a new one rewrites all"
+        "stable across versions, or an upgrade rewrites everything"
     )
 
 
@@ -214,7 +214,7 @@ def test_endpoints_that_share_an_address_and_a_port_are_all_targets() -> None:
 def test_a_name_and_one_below_it_share_an_address() -> None:
     below = WEB.child("eth1")
     keys = made((WEB, Host(A1)), (below, Host(A1)), (WEB.child("eth2"), Host(A2)))
-    assert said(keys, WEB, "A") == {str(A1)}, "the values differ, so none is taken for the other"
+    assert said(keys, WEB, "A") == {str(A1)}, "SkyDNS drops neither, since the values differ"
 
 
 def test_addresses_with_ports_of_their_own() -> None:
@@ -269,5 +269,5 @@ def test_a_name_above_whole_trees_gives_nothing_of_them(name: str, qtype: str) -
         to_itself if qtype == "SRV" else set(),
     )
     assert answer.additional == ()
-    assert said(keys, WEB, "A") == {str(A1)}, "the names below are as they were"
+    assert said(keys, WEB, "A") == {str(A1)}, "names below still answer"
     assert said(keys, ZONE, "NS")
