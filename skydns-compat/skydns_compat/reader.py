@@ -67,8 +67,13 @@ class Answer:
 Elsewhere = Callable[[str, str], Sequence[Rr]]
 
 
+def no_records(_name: str, _qtype: str) -> Sequence[Rr]:
+    """An upstream in which every name exists and has no records."""
+    return ()
+
+
 def answer(
-    entries: Entries, zone: Name, qname: Name | str, qtype: str, elsewhere: Elsewhere | None = None
+    entries: Entries, zone: Name, qname: Name | str, qtype: str, elsewhere: Elsewhere = no_records
 ) -> Answer:
     """The server's answer to ``qname qtype`` in ``zone`` when etcd holds ``entries``.
 
@@ -79,7 +84,7 @@ def answer(
     name = absolute(str(qname))
     if not below(name, str(zone)):
         raise ValueError(f"{qname} is not below {zone}")
-    question = _Question(entries, absolute(str(zone)), elsewhere or _nothing)
+    question = _Question(entries, absolute(str(zone)), elsewhere)
     try:
         answers, additional = question.ask(name, qtype.upper())
     except NoSuchKey:
@@ -210,10 +215,6 @@ class _Question:
                 answers.setdefault(target, Rr(name, "NS", each.ttl, target))
                 additional.append(Rr(target, each.kind, each.ttl, str(each.address)))
         return list(answers.values()), additional
-
-
-def _nothing(_name: str, _qtype: str) -> Sequence[Rr]:
-    return ()
 
 
 def shares(found: Sequence[Found]) -> Iterator[tuple[Found, int]]:

@@ -32,6 +32,7 @@ from skydns_compat.reader import (
     absolute,
     below,
     fits,
+    no_records,
     one_group,
     printed,
     shares,
@@ -193,11 +194,6 @@ class SkydnsLayout(Layout):
 Forwarder = Callable[[str, str], Sequence[Rr] | None]
 
 
-def silent(_name: str, _qtype: str) -> Sequence[Rr] | None:
-    """An upstream in which every name exists and has no records."""
-    return ()
-
-
 def skydns_answer(
     entries: Mapping[bytes, bytes],
     domain: Name,
@@ -205,7 +201,7 @@ def skydns_answer(
     qtype: str,
     *,
     prefix: str = "/skydns",
-    forward: Forwarder = silent,
+    forward: Forwarder = no_records,
 ) -> Answer:
     """SkyDNS's answer for ``domain``; REFUSED also stands for a question that it sends upstream.
 
