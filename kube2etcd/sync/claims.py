@@ -36,6 +36,7 @@ _DICTIONARY: Final = (
     b'{"host":"10.0.0.","port":80{"host":"192.168.","port":-1,"priority":65536,"ttl":30,"targetstrip":1,'
     b'"group":"a3","owner":"kube2etcd"}\0{"owner":"kube2etcd"}'
 )
+_NO_GROUP: Final[tuple[bytes, Mapping[bytes, bytes]]] = (b"", {})
 #: Groups kept uncompressed for a while: most are read right after `put`, to be written to etcd.
 FRESH: Final = 1024
 
@@ -58,14 +59,20 @@ class Groups:
         """The group of ``key``."""
         return self._find(key)[0]
 
-    def each(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs of group and key; fast where consecutive keys share a group."""
+    def runs(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+        """The keys in their order, cut into pieces that share a group, each with that group."""
         group, below, own = b"", _NOTHING, False
+        run: list[bytes] = []
         for key in keys:
-            if not key.startswith(below) or (_OWN in key and not own):
-                group, below = self._find(key)
-                own = group.endswith(_OWN)
-            yield group, key
+            if (key.startswith(below) and (own or _OWN not in key)) or key == group:
+                run.append(key)
+                continue
+            if run:
+                yield group, run
+            group, below = self._find(key)
+            own, run = group.endswith(_OWN), [key]
+        if run:
+            yield group, run
 
     def _find(self, key: bytes) -> tuple[bytes, bytes]:
         """The group of ``key``, and the prefix of the group's other keys."""
@@ -152,7 +159,7 @@ class Claims(Entries):
         self._fresh: list[tuple[bytes, _Sole]] = []
         self._groups: dict[Unit, bytes | tuple[bytes, ...]] = {}
         self._count = self._readings = 0
-        self._last: tuple[bytes, Mapping[bytes, bytes]] = (b"", {})
+        self._last = _NO_GROUP
 
     def put(self, unit: Unit, after: Mapping[bytes, bytes], changed: Former | None = None) -> Former:
         """Replace all claims of ``unit`` with ``after``; adds the keys whose value changed to ``changed``.
@@ -161,12 +168,10 @@ class Claims(Entries):
         """
         changed = {} if changed is None else changed
         parts: dict[bytes, dict[bytes, bytes]] = {}
-        for group, key in self._grouping.each(after):
-            part = parts.get(group)
-            if part is None:
-                part = parts[group] = {}
-            part[key] = after[key]
-        self._last = (b"", {})
+        for group, keys in self._grouping.runs(after):
+            part = dict(after) if len(keys) == len(after) else {key: after[key] for key in keys}
+            parts[group] = parts[group] | part if group in parts else part
+        self._last = _NO_GROUP
         before = _several(self._groups.pop(unit, ()))
         try:
             for group in before:
@@ -241,23 +246,28 @@ class Claims(Entries):
 
     def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: Former) -> None:
         block = self._blocks.get(group)
-        if isinstance(block, _Sole) and block.unit != unit:
-            before = block.entries(group)
-            block = self._blocks[group] = _Shared(
-                {key: {block.unit: value} for key, value in before.items()},
-                dict.fromkeys(before, block.unit),
-                {block.unit: frozenset(before)},
-            )
-        if isinstance(block, _Shared):
-            self._share(unit, group, block, entries, changed)
-            return
-        held = block.entries(group) if block is not None else {}
-        if entries == held:
-            return
-        for key in held.keys() | entries.keys() if held else entries:
-            former = held.get(key)
-            if former != entries.get(key):
-                changed.setdefault(key, former)
+        held: Mapping[bytes, bytes] = {}
+        if block is not None:
+            if isinstance(block, _Shared):
+                self._share(unit, group, block, entries, changed)
+                return
+            held = block.entries(group)
+            if block.unit != unit:
+                shared = self._blocks[group] = _Shared(
+                    {key: {block.unit: value} for key, value in held.items()},
+                    dict.fromkeys(held, block.unit),
+                    {block.unit: frozenset(held)},
+                )
+                self._share(unit, group, shared, entries, changed)
+                return
+            if entries == held:
+                return
+        for key in held:
+            if held[key] != entries.get(key):
+                changed.setdefault(key, held[key])
+        for key in entries:
+            if key not in held:
+                changed.setdefault(key, None)
         self._count += len(entries) - len(held)
         if entries:
             self._blocks[group] = self._sole(unit, group, entries)
@@ -333,18 +343,20 @@ class Reading:
     def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """The entries of a page whose value is not the desired one."""
         unlike: dict[bytes, bytes] = {}
-        for group, key in self._groups.each(found):
+        for group, keys in self._groups.runs(found):
             wanted = self._within(group)
-            if wanted.get(key) != found[key]:
-                unlike[key] = found[key]
-            if key in wanted:
-                left = self._left.get(group)
-                if left is None:
-                    left = self._left[group] = set(wanted)
-                left.discard(key)
-                if not left:
-                    self._blocks[group].met = self._number
-                    del self._left[group]
+            for key in keys:
+                if wanted.get(key) != found[key]:
+                    unlike[key] = found[key]
+            if not wanted:
+                continue
+            left = self._left.pop(group, None)
+            left = set(wanted) if left is None else left
+            left.difference_update(keys)
+            if left:
+                self._left[group] = left
+            else:
+                self._blocks[group].met = self._number
         return unlike
 
     def missing(self) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -204,12 +205,9 @@ def generations(
     generation and its deletions in the second, so no name is missing in between.
     """
     members_of: dict[bytes, list[changes.Change]] = {}
-    keys = [change.key for change in plan.changes]
-    for change, (common, _) in zip(plan.changes, groups.each(keys), strict=True):
-        members = members_of.get(common)
-        if members is None:
-            members = members_of[common] = []
-        members.append(change)
+    rest = iter(plan.changes)
+    for group, keys in groups.runs(change.key for change in plan.changes):
+        members_of.setdefault(group, []).extend(islice(rest, len(keys)))
     adding: list[list[changes.Change]] = []
     taking: list[list[changes.Change]] = []
     deleting = bool(plan.deletes)

@@ -239,14 +239,14 @@ class Target:
             for changed in refreshed:
                 created: dict[bytes, list[Change]] = {}
                 rest: Former = {}
-                for group, key in publisher.groups.each(changed):
-                    value = desired.within(group).get(key)
-                    if value is None or changed[key] is not None:
-                        rest[key] = changed[key]
-                    elif group in created:
-                        created[group].append(Create(key, value))
-                    else:
-                        created[group] = [Create(key, value)]
+                for group, keys in publisher.groups.runs(changed):
+                    wanted, members = desired.within(group), created.setdefault(group, [])
+                    for key in keys:
+                        value = wanted.get(key)
+                        if value is None or changed[key] is not None:
+                            rest[key] = changed[key]
+                        else:
+                            members.append(Create(key, value))
                 self.mirror.desire(rest)
                 count += len(changed) - len(rest)
                 if len(first) <= MANY:

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
+
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Address, InvalidName, Name
 from skydns_compat.records import NO_PORT, Alias, Exists, Host, Pointer, Port, Record, Text
@@ -49,22 +51,25 @@ _ANY = "0.0.0.0"
 _SHAPES = 1024
 
 
-class _Owner:
+class _Owner(msgspec.Struct, gc=False):
     """The records of one owner name; ``path`` is its key."""
 
-    __slots__ = ("group", "hosts", "name", "order", "path", "ports")
+    name: Name
+    path: str
+    group: str
+    hosts: dict[Address, int] = {}
+    order: dict[Address, int] = {}
+    ports: list[tuple[Port, int]] = []
+    below: set[Address] | None = None
+    """The addresses of the names right below."""
+    named: list[_Owner] = []
+    """The names of its ports."""
 
-    def __init__(self, name: Name, path: str) -> None:
-        self.name, self.path, self.group = name, path, _group(name)
-        self.hosts: dict[Address, int] = {}
-        self.order: dict[Address, int] = {}
-        self.ports: list[tuple[Port, int]] = []
-
-    def is_sum(self, below: set[Address] | None) -> bool:
-        """Whether its addresses and ports are exactly those of the names ``below`` it: headless."""
+    def is_sum(self) -> bool:
+        """Whether its addresses and ports are exactly those of the names right below it: headless."""
         return (
             bool(self.ports)
-            and self.hosts.keys() == below
+            and self.hosts.keys() == self.below
             and all(port.target != self.name for port, _ in self.ports)
         )
 
@@ -133,7 +138,7 @@ class Layout:
             if isinstance(data, _TOGETHER):
                 owner = owners.get(name.labels)
                 if owner is None:
-                    owner = owners[name.labels] = _Owner(name, self._path(name))
+                    owner = owners[name.labels] = _Owner(name, self._path(name), _group(name))
                 if isinstance(data, Port):
                     owner.ports.append((data, record.ttl))
                 elif isinstance(data, Host):
@@ -142,21 +147,23 @@ class Layout:
                         owner.order[data.address] = data.order
                 else:
                     made[self.key(name, "T")] = self._value(text=data.text, ttl=record.ttl)
+            elif isinstance(data, Pointer):
+                before, behind = self._split((0, record.ttl, 0, ""))
+                made[self._path(name).encode()] = f"{before}{data.target!s}{behind}".encode()
             else:
                 self._place(record, zone, made)
-        children: dict[tuple[str, ...], set[Address]] = {}
-        ports: dict[tuple[str, ...], list[_Owner]] = {}
         for labels, owner in owners.items():
             made[owner.path.encode()] = self._marker
-            if labels[0][0] == "_":
-                ports.setdefault(labels[2:], []).append(owner)
-            if owner.hosts and len(owners) > 1:
-                children.setdefault(labels[1:], set()).update(owner.hosts)
+            if labels[0][0] == "_" and (parent := owners.get(labels[2:])):
+                parent.named.append(owner)
+            if owner.hosts and (parent := owners.get(labels[1:])):
+                if parent.below is None:
+                    parent.below = set()
+                parent.below.update(owner.hosts)
         repeats: dict[bytes, int] = {}
         for labels, owner in owners.items():
-            below = children.get(labels)
-            if owner.hosts and not owner.is_sum(below):
-                self._own_hosts(owner, ports.get(labels, ()), below, made, repeats)
+            if owner.hosts and not owner.is_sum():
+                self._own_hosts(owner, made, repeats)
             if owner.ports and labels[0][0] == "_":
                 self._targets_elsewhere(owner, owners, made, repeats)
         return made
@@ -165,9 +172,6 @@ class Layout:
         """Add a record whose keys depend on no other record."""
         name, data, ttl = record.name, record.data, record.ttl
         match data:
-            case Pointer(target):
-                before, behind = self._split((0, ttl, 0, ""))
-                made[self.key(name)] = f"{before}{target}{behind}".encode()
             case Alias(target, follow):
                 # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf they
                 # would take a second read for the exact key, and the name may change in between.
@@ -194,29 +198,22 @@ class Layout:
         else:
             made[self.key(_aside(name, zone))] = self._marker
 
-    def _own_hosts(
-        self,
-        owner: _Owner,
-        ports: Iterable[_Owner],
-        below: set[Address] | None,
-        made: dict[bytes, bytes],
-        repeats: dict[bytes, int],
-    ) -> None:
+    def _own_hosts(self, owner: _Owner, made: dict[bytes, bytes], repeats: dict[bytes, int]) -> None:
         """Entries for a name with addresses of its own.
 
-        The entry of a named port (``ports``) is two levels deeper and also answers for the name itself,
-        unless the subtree has other addresses (``below``): then the name gets entries directly below it.
+        The entry of a named port is two levels deeper and also answers for the name itself, unless the
+        subtree has other addresses: then the name gets entries directly below it.
         """
-        name, hosts, group = owner.name, owner.hosts, owner.group
-        if not owner.ports and not ports:
+        name, hosts, group, below = owner.name, owner.hosts, owner.group, owner.below
+        if not owner.ports and not owner.named:
             for address, ttl in hosts.items():
                 self._host(owner.path, address, (NO_PORT, ttl, 1, group), owner, made, repeats)
             return
         own = [(port.port, port.via) for port, _ in owner.ports if port.target == name]
         rest = own
-        if ports:
+        if owner.named:
             left = Counter(own)
-            for other in ports:
+            for other in owner.named:
                 for port, ttl in other.ports:
                     if port.target != name:
                         continue
@@ -252,13 +249,13 @@ class Layout:
         port = shape[0]
         dashed = address.replace(".", "-").replace(":", "-")
         leaf = f"{dashed}-H" if port == NO_PORT else f"{dashed}-P{port}"
-        if address in owner.order:
+        if owner.order and address in owner.order:
             leaf = f"{owner.order[address]:02}-{leaf}"
         key = f"{path}/{leaf}".encode()
         if key in made:
             number = repeats[key] = repeats.get(key, 1) + 1
             key = f"{path}/{leaf}-{number}".encode()
-        before, behind = self._split(shape)
+        before, behind = self._around.get(shape) or self._split(shape)
         made[key] = f"{before}{address}{behind}".encode()
 
     def _split(self, shape: tuple[int, int, int, str]) -> tuple[str, str]:

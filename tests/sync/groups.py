@@ -18,5 +18,5 @@ class GroupsBy(Groups):
     def of(self, key: bytes) -> bytes:
         return self._of(key)
 
-    def each(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        return ((self._of(key), key) for key in keys)
+    def runs(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+        return ((self._of(key), [key]) for key in keys)
