@@ -48,6 +48,7 @@ def ask(name: str, qtype: str, pods: str = "verified") -> str:
         (f"_tcp.web.shop.{SVC}", "A", "NOERROR"),
         # types without records
         (f"web.shop.{SVC}", "HTTPS", "NOERROR"),
+        (f"web.shop.{SVC}", "SOA", "NOERROR"),
         (f"web.shop.{SVC}", "DS", "NOERROR"),
         (f"none.shop.{SVC}", "DS", "NXDOMAIN"),
         ("web.shop.cluster.local.", "DS", "NOERROR"),
