@@ -323,6 +323,7 @@ BAD_FILES = [
     ("zones: [{zone: a.b, ttl: 0}]", "zones[0].ttl is 0"),
     ("etcd_servers: x", "did you mean etcd.servers?"),
     ("servers: x", "did you mean etcd.servers?"),
+    ("api: v2", "did you mean etcd.api?"),
     ("TTLS: 5", "did you mean ttl?"),
     ("zones: [{zone: CLUSTER.local}]", "are both the zone cluster.local"),
     ("zones: [{zone: svc.cluster.local}]", "svc.cluster.local has names of the cluster"),
