@@ -75,6 +75,7 @@ class Election:
     ) -> None:
         self._connection = connection
         self._key = key
+        self._shown = key.decode(errors="replace")
         self._name = name
         self._changed = changed
         self._wake = threading.Event()
@@ -198,7 +199,3 @@ class Election:
             self._waiting = why
             log.log(logging.WARNING if led or not why.startswith("standing by") else logging.INFO, "%s", why)
             self._changed()
-
-    @property
-    def _shown(self) -> str:
-        return self._key.decode(errors="replace")
