@@ -87,7 +87,7 @@ class _ChangedError(EtcdRefused):
 
 
 _Outcome = tuple[Change, EtcdRefused | None]
-"""A change, and why it was not made; None: it was."""
+"""A change, and why it was refused; None if it was made."""
 
 
 class V2Store(KeyStore):
@@ -102,7 +102,7 @@ class V2Store(KeyStore):
         self._known: dict[bytes, int] = {}
         # Hidden directories that have a note.
         self._noted: set[str] = set()
-        # Directories that may be empty, and hidden ones that were empty when read.
+        # Directories that may be empty; hidden ones that were empty when read.
         self._untidy: set[str] = set()
         self._found_empty: set[str] = set()
         # The indices of our latest writes, with their watch events; those of the current `apply`; directories
@@ -113,8 +113,8 @@ class V2Store(KeyStore):
         self._lock = threading.Lock()
 
     def read(self, begin: Begin) -> int:
-        """See `KeyStore`; one page, with listed keys at one index, and hidden ones as of then or later."""
-        # Tidying up must not fail because etcd lost its data, or no read would ever succeed again.
+        """See `KeyStore`; one page, with listed keys at one index, and hidden ones at that or a later one."""
+        # Tidying up must not fail because etcd lost its data, or no read would succeed again.
         self._seen = 0
         for _ in self._delete(()):
             pass
@@ -195,7 +195,7 @@ class V2Store(KeyStore):
             while not connection.done(polled):
                 if stop.is_set():
                     return
-            # If etcd has lost its data, it would wait silently until it reaches that index.
+            # An etcd that lost its data would wait silently until it reaches that index.
             reply = polled.result().since(first - 1)
             following, events = max(first, reply.index + 1), ()
             # A poll first searches etcd's history of a thousand events, hidden ones included, but then skips

@@ -93,7 +93,7 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "
                 yield node
 
     def since(self, index: int) -> Reply:
-        """The reply itself; EtcdUnavailable if etcd has gone back behind ``index``."""
+        """The reply itself; EtcdUnavailable if etcd's index is below ``index``."""
         if self.index < index:
             raise EtcdUnavailable(
                 f"etcd's index went back from {index} to {self.index}: it lost its data; reading it again"
@@ -106,7 +106,7 @@ _decoder = msgspec.json.Decoder(Reply)
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """Connections to one server, with the credentials of when it was chosen."""
+    """Connections to one server, with the credentials read when it was chosen."""
 
     endpoint: EtcdServer
     pool: urllib3.HTTPConnectionPool
