@@ -153,7 +153,8 @@ def _shown(
         colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         width = columns(sys.stdout)
     if output == "text" and (keys or not outcome.changes):
-        total = len(outcome.existing.keys() | outcome.after.keys())
+        # Without changes it is not shown.
+        total = len(outcome.existing.keys() | outcome.after.keys()) if outcome.changes else 0
         return plan.text(outcome, None, total, dry, width, colour)
     reader = build.reader(settings, publisher, everywhere=True)
     records = plan.records(

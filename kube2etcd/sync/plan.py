@@ -130,8 +130,14 @@ def diff(
     contested: set[bytes] = set()
     if keys is None:
         # Filtered before they are sorted: few of all keys differ.
-        keys = [key for key, wanted in desired.items() if existing.get(key) != wanted]
-        keys += [key for key in existing if key not in desired]
+        keys, in_both = [], 0
+        for key, value in desired.items():
+            held = existing.get(key)
+            in_both += held is not None
+            if held != value:
+                keys.append(key)
+        if in_both < len(existing):  # looking up a desired key costs more than iterating
+            keys += [key for key in existing if key not in desired]
     for key in sorted(set(keys)):
         before, wanted = existing.get(key), desired.get(key)
         if wanted is None:
