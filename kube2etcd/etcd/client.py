@@ -119,23 +119,22 @@ class Pending(msgspec.Struct):
     token: Token
     """The token it was sent with."""
     future: Any
-    again: bool = True
-    """Whether to resend it if the token is stale."""
 
-    def result(self) -> Message:
-        """The response, within the timeout; raises `EtcdError`."""
+    def result(self, resend: bool = True) -> Message:
+        """The response, within the timeout; raises `EtcdError`.
+
+        ``resend``: whether to send it once more if the token is stale.
+        """
         try:
             return self.future.result()
         except RPC_ERRORS as error:
             failure = self.connection.failed(self.channel, self.method, error)
             # It was rejected before execution, so even a write may be resent.
-            rejected = self.again and isinstance(failure, EtcdUnauthenticated)
-            if not rejected or not self.connection.renew(self.channel, self.token):
+            stale = resend and isinstance(failure, EtcdUnauthenticated)
+            if not stale or not self.connection.renew(self.channel, self.token):
                 raise failure from error
         log.debug("sending again with a new token: %s", failure)
-        second = self.connection.start(self.method, self.request)
-        second.again = False
-        return second.result()
+        return self.connection.start(self.method, self.request).result(resend=False)
 
 
 class EtcdConnection(Failover[Channel]):
