@@ -255,8 +255,6 @@ class ApiConnection:
         self._settings = settings
         self._lock = threading.Lock()
         self._session = _Session(read_access(settings))
-        self.reloads = 0
-        """Number of credential reloads."""
         if not self._session.access.verify:
             _log.warning("%s: its certificate is not verified (insecure-skip-tls-verify)", self.server)
 
@@ -394,7 +392,6 @@ class ApiConnection:
                 _log.warning("keeping the old credentials for %s: %s", self.server, error)
                 return old
             self._session = new
-            self.reloads += 1
             old.pool.clear()
             return new
 

@@ -113,6 +113,17 @@ def status(code: int, message: str = "said the server", **headers: str) -> Answe
     return whole(json.dumps({"kind": "Status", "code": code, "message": message}).encode(), code, **headers)
 
 
+def strict(good: str) -> Answer:
+    """Knows one token; as API servers do by default, it answers 403 to a request without any."""
+
+    def answer(handler: Handler) -> None:
+        given = handler.headers["Authorization"]
+        refused = status(403 if given is None else 401)
+        (whole(b"ok\n") if given == f"Bearer {good}" else refused)(handler)
+
+    return answer
+
+
 def chunks(*parts: bytes | None, end: bool = True, **headers: str) -> Answer:
     """A chunked answer; ``None`` hangs there until the test is over."""
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from kube2etcd.errors import ApiUnavailable, SettingsError
+from kube2etcd.errors import ApiForbidden, ApiUnavailable, SettingsError
+from kube2etcd.kube import client, credentials
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.credentials import read_access
+from kube2etcd.kube.credentials import Access, read_access
 from kube2etcd.settings import Cluster
 from tests.kube.scripted import (
     SECRET,
@@ -27,9 +28,10 @@ from tests.kube.scripted import (
     kubeconfig,
     lines,
     status,
-    whole,
+    strict,
 )
 from tests.stack.certificates import Authority
+from tests.stack.process import wait_for
 
 
 @pytest.mark.parametrize(
@@ -153,35 +155,37 @@ def test_in_cluster_rotation(
 def test_401_reloads_credentials_and_retries_once(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old")
     api = as_user({"tokenFile": "token"})
-
-    def check(handler: Handler) -> None:
-        good = handler.headers["Authorization"] == "Bearer new"
-        (whole(b"ok\n") if good else status(401))(handler)
-
-    server.answers = [check]
+    server.answers = [strict("new")]
     (tmp_path / "token").write_text("new")
     assert get(api) == b"ok\n"
     assert lines(api) == [b"ok"]
     assert server.tokens() == ["Bearer old", "Bearer new", "Bearer new"]
 
 
-def test_401_for_several_threads_is_one_reload(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
+def test_401_for_several_threads_is_one_reload(
+    server: Scripted, as_user: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "token").write_text("old")
     api = as_user({"tokenFile": "token"})
     both = threading.Barrier(2, timeout=20)
 
     def refuse_both(handler: Handler) -> None:
-        if handler.headers["Authorization"] == "Bearer new":
-            whole(b"ok")(handler)
-        else:
+        if handler.headers["Authorization"] == "Bearer old":
             both.wait()
-            status(401)(handler)
+        strict("new")(handler)
 
     server.answers = [refuse_both]
+    reads: list[Cluster] = []
+
+    def read(settings: Cluster) -> Access:
+        reads.append(settings)
+        return read_access(settings)
+
+    monkeypatch.setattr(client, "read_access", read)
     (tmp_path / "token").write_text("new")
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(get, [api, api])) == [b"ok", b"ok"]
-    assert api.reloads == 1
+        assert list(pool.map(get, [api, api])) == [b"ok\n", b"ok\n"]
+    assert len(reads) == 1
 
 
 def test_a_kubeconfig_that_is_half_written_keeps_the_old_credentials(
@@ -211,6 +215,7 @@ clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
 users: [{name: u, user: {}}]
 contexts: [{name: main, context: {cluster: c, user: u}}, {name: other, context: {cluster: gone}}]
 """
+MAIN = f"{CONFIG}current-context: main"
 CHOICE = "name one with --context: main, other"
 
 
@@ -235,6 +240,8 @@ CHOICE = "name one with --context: main, other"
         (f"{CONFIG}current-context: ''", "has no current context; " + CHOICE),
         (f"{CONFIG}current-context: mian", "current context 'mian' is not in it; " + CHOICE),
         (f"{CONFIG}current-context: other", "no cluster 'gone', which its context 'other' names"),
+        (MAIN.replace("server", "other"), "names no server"),
+        (MAIN.replace("user: {}", f"token: {SECRET}"), "Expected key user"),  # one level too high
         (f"contexts: [{', '.join(f'{{name: n{n}}}' for n in range(9))}]", "n6, n7 and 1 more"),
     ],
     ids=lambda text: repr(text)[:30],
@@ -242,76 +249,65 @@ CHOICE = "name one with --context: main, other"
 def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, words: str) -> None:
     path = tmp_path / "kc"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    message = refused(kubeconfig=str(path))
+    assert words in message
+    assert str(path) in message
+    assert SECRET not in message
+
+
+def refused(**settings: str) -> str:
+    """The error without a usable cluster."""
     with pytest.raises(SettingsError) as caught:
-        ApiConnection(Cluster(kubeconfig=str(path)))
-    assert words in str(caught.value)
-    assert str(path) in str(caught.value)
+        ApiConnection(Cluster(**settings))
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("asked", ["gone", ""])
 def test_a_context_that_is_not_there(tmp_path: Path, asked: str) -> None:
     (tmp_path / "kc").write_text(CONFIG)
-    with pytest.raises(SettingsError, match=f"kc has no context '{asked}'; {CHOICE}"):
-        ApiConnection(Cluster(kubeconfig=str(tmp_path / "kc"), context=asked))
-
-
-def test_an_odd_user_is_not_shown(tmp_path: Path) -> None:
-    path = kubeconfig(tmp_path / "kc", "https://127.0.0.1:1")
-    config = yaml.safe_load(path.read_text())
-    config["users"] = [{"name": "u", "token": SECRET}]  # one level too high
-    path.write_text(yaml.safe_dump(config))
-    with pytest.raises(SettingsError, match=r"kc cannot be used: .*Expected key user") as caught:
-        ApiConnection(Cluster(kubeconfig=str(path)))
-    assert SECRET not in str(caught.value)
-
-
-def test_an_unknown_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", "~no-such-user/kc")
-    with pytest.raises(SettingsError, match="no kubeconfig at ~no-such-user/kc"):
-        ApiConnection(Cluster())
+    message = refused(kubeconfig=str(tmp_path / "kc"), context=asked)
+    assert message.endswith(f"kc has no context '{asked}'; {CHOICE}")
 
 
 def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told() -> str:
-        with pytest.raises(SettingsError) as caught:
-            ApiConnection(Cluster(kubeconfig=str(tmp_path / "kube")))
-        return str(caught.value)
-
-    assert "kube (--kubeconfig), and this is no pod" in told()
-    (tmp_path / "kube").mkdir()
-    assert told().endswith("kube is a folder; name the file in it")
-    (tmp_path / "kube" / "config").touch()
-    assert told().endswith(f"did you mean {tmp_path / 'kube' / 'config'}?")
-    (tmp_path / "kube" / "config").unlink()
-    (tmp_path / "kube").rmdir()
-    os.mkfifo(tmp_path / "kube")
-    assert "not a regular file" in told()
-    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone")
-    with pytest.raises(SettingsError, match=r"gone \(KUBECONFIG\), and this is no pod"):
-        ApiConnection(Cluster())
+    path = tmp_path / "kube"
+    assert "kube (--kubeconfig), and this is no pod" in refused(kubeconfig=str(path))
+    path.mkdir()
+    assert refused(kubeconfig=str(path)).endswith("kube is a folder; name the file in it")
+    (path / "config").touch()
+    assert refused(kubeconfig=str(path)).endswith(f"did you mean {path / 'config'}?")
+    (path / "config").unlink()
+    path.rmdir()
+    os.mkfifo(path)
+    assert "not a regular file" in refused(kubeconfig=str(path))
+    for name in (f"{tmp_path}/gone", "~no-such-user/kc"):
+        monkeypatch.setenv("KUBECONFIG", name)
+        assert f"no kubeconfig at {name} (KUBECONFIG), and this is no pod" in refused()
 
 
-def test_a_kubeconfig_that_names_no_server(tmp_path: Path) -> None:
-    path = kubeconfig(tmp_path / "kc", "x")
-    path.write_text(path.read_text().replace("server: x", "other: x"))
-    with pytest.raises(SettingsError, match="no server"):
-        ApiConnection(Cluster(kubeconfig=str(path)))
+BAD_URLS = ["localhost:8080", "ftp://x", "https://[bad", "https://h:99999", "https://h:port", "https://a b"]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (Cluster(), "--kube-master-url"),
-        (Cluster(context="main"), "no kubeconfig at"),
-        (Cluster(kubeconfig="nowhere.yaml"), "nowhere.yaml"),
-        (Cluster(kube_master_url="localhost:8080"), "https://HOST:PORT"),
-        (Cluster(kube_master_url="ftp://x"), "https://HOST:PORT"),
+        ({}, "--kube-master-url"),
+        ({"context": "main"}, "no kubeconfig at"),
+        *(
+            ({"kube_master_url": url}, "https://HOST:PORT")
+            for url in (
+                "localhost:8080",
+                "ftp://x",
+                "https://[bad",
+                "https://h:99999",
+                "https://h:port",
+                "https://a b",
+            )
+        ),
     ],
-    ids=["nothing", "context only", "missing file", "no scheme", "other scheme"],
 )
-def test_settings_that_name_no_cluster(settings: Cluster, words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
-        ApiConnection(settings)
+def test_settings_that_name_no_cluster(settings: dict[str, str], words: str) -> None:
+    assert words in refused(**settings)
 
 
 @pytest.mark.parametrize(
@@ -333,19 +329,135 @@ def test_certificate_files_that_cannot_be_used(
 
 def test_a_kubeconfig_in_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(path: Path) -> bool:
+        if path.name != "kc":
+            return False
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_file", closed)
-    monkeypatch.setattr("kube2etcd.kube.credentials.SERVICE_ACCOUNT", _Nothing())
-    with pytest.raises(SettingsError, match="kc cannot be read: Permission denied"):
-        ApiConnection(Cluster(kubeconfig=str(tmp_path / "kc")))
+    assert refused(kubeconfig=str(tmp_path / "kc")).endswith("kc cannot be read: Permission denied")
 
 
-class _Nothing:
-    """A folder without files, whatever is asked of it."""
+# -- credentials that change, vanish or are refused at run time
 
-    def __truediv__(self, name: str) -> _Nothing:
-        return self
 
-    def is_file(self) -> bool:
-        return False
+def test_old_credentials_outlast_a_failing_plugin(server: Scripted, as_user: Opened, plugin: Plugin) -> None:
+    plugin.gives(token="old")
+    api = as_user(plugin.user)
+    server.answers = [strict("new")]
+    plugin.fails()
+    for _ in range(2):
+        with pytest.raises(ApiForbidden, match=r"401.*exec plugin"):
+            get(api)
+    assert server.tokens() == ["Bearer old"] * 4
+    plugin.gives(token="new")
+    assert get(api) == b"ok\n"
+
+
+def test_a_plugin_that_failed_at_first_is_run_again(
+    server: Scripted, as_user: Opened, plugin: Plugin
+) -> None:
+    plugin.fails()
+    api = as_user(plugin.user)
+    server.answers = [strict("new")]
+    with pytest.raises(ApiForbidden, match="the request had no credentials"):
+        get(api)
+    plugin.gives(token="new")
+    assert get(api) == b"ok\n"
+
+
+def test_a_hanging_plugin_is_killed_reported_and_run_again(
+    server: Scripted,
+    as_user: Opened,
+    tmp_path: Path,
+    plugin: Plugin,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(credentials, "EXEC_TIMEOUT", 0.5)
+    monkeypatch.setattr(credentials, "EXEC_RETRY", 2.0)
+    plugin.gives(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
+    working = plugin.script
+    api = as_user(plugin.user)
+    server.answers = [strict("new")]
+    plugin.hangs(str(tmp_path / "child"))
+    # As many at once as there are reflectors: none waits for the attempts of all others.
+    began = time.monotonic()
+    with ThreadPoolExecutor(6) as pool:
+        errors = [one.exception(20) for one in [pool.submit(get, api) for _ in range(6)]]
+    assert {type(one) for one in errors} == {ApiForbidden}
+    assert time.monotonic() - began < 6 * 0.5 + 2
+    assert "no credentials within 0.5 s" in caplog.text
+    child = Path(f"/proc/{int((tmp_path / 'child').read_text())}")
+    wait_for(lambda: not child.exists(), "the end of its child")
+    plugin.script = working
+    plugin.gives(token="new")
+    assert wait_for(lambda: get(api), "the next attempt", not_yet=(ApiForbidden,)) == b"ok\n"
+
+
+def test_a_403_does_not_reload_credentials(server: Scripted, as_user: Opened) -> None:
+    api = as_user({"token": "good"})
+    server.answers = [status(403)]
+    with pytest.raises(ApiForbidden, match="RBAC"):
+        get(api)
+    assert len(server.seen) == 1
+
+
+def test_a_kubeconfig_that_loses_its_user(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
+    api = as_user({"token": "old"})
+    get(api)
+    kubeconfig(tmp_path / "kc", server.url)
+    get(api)
+    assert server.tokens() == ["Bearer old", None]
+
+
+def test_a_change_while_the_credentials_are_read_is_not_missed(
+    server: Scripted, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = kubeconfig(tmp_path / "kc", server.url, {"token": "first"})
+    api = opened(kubeconfig=path)
+    texts = ["third"]
+
+    def written_meanwhile(settings: Cluster) -> Access:
+        access = read_access(settings)
+        if texts:
+            kubeconfig(path, server.url, {"token": texts.pop()})
+        return access
+
+    monkeypatch.setattr("kube2etcd.kube.client.read_access", written_meanwhile)
+    kubeconfig(path, server.url, {"token": "second"})
+    get(api)
+    get(api)
+    assert server.tokens() == ["Bearer second", "Bearer third"]
+
+
+def test_a_refused_client_certificate_is_renewed(as_user: Opened, tmp_path: Path, plugin: Plugin) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+
+    def gives(authority: Authority) -> None:
+        pair = authority.issue("client")
+        certificate, key = (file.read_text() for file in (pair.cert_file, pair.key_file))
+        plugin.gives(clientCertificateData=certificate, clientKeyData=key)
+
+    server = TlsServer(ours.issue("server"), ours.ca_file)
+    try:
+        gives(theirs)
+        insecure: dict[str, Any] = {"insecure-skip-tls-verify": True}
+        api = as_user(plugin.user, server.url, **insecure)
+        with pytest.raises(ApiUnavailable):
+            get(api)
+        gives(ours)
+        assert get(api) == b"{}"
+    finally:
+        server.end()
+
+
+def test_a_proxy_that_cannot_be_used_keeps_what_there_was(
+    server: Scripted, opened: Opened, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = kubeconfig(tmp_path / "kc", server.url, {"token": "old"})
+    api = opened(kubeconfig=path)
+    kubeconfig(path, server.url, {"token": "new"}, **{"proxy-url": "socks5://127.0.0.1:1080"})
+    os.utime(path, ns=(1, 1))
+    get(api)
+    assert server.tokens() == ["Bearer old"]
+    assert "proxy-url" in caplog.text

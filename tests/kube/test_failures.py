@@ -169,9 +169,3 @@ def test_an_invalid_proxy_is_a_settings_error(opened: Opened, tmp_path: Path, pr
     with pytest.raises(SettingsError, match="proxy-url of the kubeconfig") as caught:
         opened(kubeconfig=path)
     assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize("url", ["https://[bad", "https://h:99999", "https://h:port", "https://a b"])
-def test_an_invalid_server_url_is_a_settings_error(opened: Opened, url: str) -> None:
-    with pytest.raises(SettingsError, match="https://HOST:PORT"):
-        opened(kube_master_url=url)

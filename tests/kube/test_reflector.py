@@ -56,9 +56,8 @@ DOWN, CUT = ApiUnavailable("down"), ApiUnavailable("cut")
 
 
 def test_list_and_watch() -> None:
-    world = play(
-        lists(page("a", "b")), watches(event("ADDED", "c", "11"), event("DELETED", "a", "12"), LIVED)
-    )
+    bodies = page("a", "b"), event("ADDED", "c", "11"), event("DELETED", "a", "12")
+    world = play(lists(bodies[0]), watches(*bodies[1:], LIVED))
     assert world.story == "list a b, watch 10, healthy, ADDED c, DELETED a"
     assert world.asked[0] == ("/api/v1/services", {"limit": str(PAGE_SIZE)})
     path, params = world.asked[1]
@@ -66,6 +65,7 @@ def test_list_and_watch() -> None:
     assert path == "/api/v1/services"
     assert params == {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "10"}
     assert world.read_timeouts[0] == INACTIVITY_TIMEOUT
+    assert world.reflector.bytes_read == sum(map(len, bodies))
 
 
 def test_selectors_are_requested() -> None:

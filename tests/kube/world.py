@@ -117,6 +117,8 @@ class World(ApiConnection):
         abort: Abort | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
+        assert abort is not None
+        assert not abort.triggered
         assert "resourceVersion" not in params, "the list could come from a stale cache"
         self.asked.append((path, dict(params)))
         return b"".join(self._play(self._next("list"), None))
@@ -131,6 +133,8 @@ class World(ApiConnection):
         read_timeout: float,
         abort: Abort | None = None,
     ) -> Iterator[Iterator[bytes]]:
+        assert abort is not None
+        assert not abort.triggered
         self.asked.append((path, dict(params)))
         self.read_timeouts.append(read_timeout)
         steps = self._next("watch")
