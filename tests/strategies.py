@@ -1,19 +1,24 @@
-"""Hypothesis strategies for API objects: few names and addresses, so that they collide."""
+"""Hypothesis strategies for API objects: few names and addresses, so they collide, and many odd values.
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+A machine has the name of a Service, names of DNSEndpoints form rings, one hostname is in several slices.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.kube.objects import (
+    TENANT_CLUSTER_IP,
     ApiObject,
     DnsEndpoint,
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Event,
+    Ingress,
     Interface,
     Metadata,
     Namespace,
@@ -24,163 +29,129 @@ from kube2etcd.kube.objects import (
     VirtualMachineInstance,
 )
 
-#: What the profile of this run says (tests/conftest.py): quick, or thorough.
+#: As the profile of this run says (tests/conftest.py): quick, or thorough.
 LAW = settings()
 
-ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2")
-STAMPS = ("", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
-SERVICES = ("web", "db", "any")
-NAMESPACES = ("shop", "any")
-EXTERNAL = ("a.dtk.io", "b.a.dtk.io", "*.dtk.io", "www.shop.example")
-
-LABELS: tuple[dict[str, str], ...] = ({"env": "stage", "tier": "web"}, {"env": "stage"}, {})
-
+_T = TypeVar("_T")
+_Objects: TypeAlias = st.SearchStrategy[ApiObject]
+Identities: TypeAlias = Sequence[tuple[str, str, str]]
 Present: TypeAlias = dict[tuple[str, str, str], ApiObject]
 
-_stamps = st.sampled_from(STAMPS)
-_labels = st.sampled_from(LABELS)
-_NONE: st.SearchStrategy[dict[str, str]] = st.just({})
+SERVICES = ("web", "db", "any")
+NAMESPACES = ("shop", "any")
+#: Names in external domains, in each other, and in zones of Services.
+_EXTERNAL = (
+    "dtk.io",
+    "a.dtk.io",
+    "b.a.dtk.io",
+    "any.dtk.io",
+    "web.shop.svc.cluster.local",
+    "web.stage.example",
+    "www.shop.example",
+)
 
 
-def metadata(
-    namespace: str, name: str, annotations: st.SearchStrategy[dict[str, str]] = _NONE
-) -> st.SearchStrategy[Metadata]:
+def _few(one: st.SearchStrategy[_T], most: int = 2) -> st.SearchStrategy[tuple[_T, ...]]:
+    return st.lists(one, max_size=most).map(tuple)
+
+
+_v4 = st.sampled_from(["10.0.0.1", "10.0.0.2"])
+_address = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1", "::ffff:10.0.0.1", "-"])
+_tenant = [{TENANT_CLUSTER_IP: text} for text in ("10.0.0.2", "fd00::1,10.0.0.1", "None", "odd")]
+_target = st.sampled_from([*_EXTERNAL[1:6], "shop.svc.cluster.local", "x.org", "10.0.0.1", "-"])
+_port_name, _protocol = st.sampled_from(["", "http", "dns"]), st.sampled_from(["TCP", "UDP"])
+
+
+def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
     return st.builds(
         Metadata,
         st.just(namespace),
         st.just(name),
-        creation_timestamp=_stamps,
-        labels=_labels,
-        annotations=annotations,
+        st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]),
+        st.sampled_from([{"env": "stage", "tier": "web"}, {"env": "stage"}, {}]),
+        st.sampled_from([{}, {}, *_tenant]),
     )
 
 
-_ports = st.lists(
-    st.builds(
-        Port,
-        st.sampled_from(["", "http", "dns"]),
-        st.sampled_from(["TCP", "UDP"]),
-        st.sampled_from([80, 443]),
-    ),
-    max_size=3,
+def services(namespace: str, name: str) -> st.SearchStrategy[Service]:
     # The API server accepts no port twice, neither by its name nor by its number.
-    unique_by=(lambda port: (port.protocol, port.port), lambda port: port.name),
-).map(tuple)
-
-_slice_ports = st.lists(
-    st.builds(
-        EndpointPort,
-        st.sampled_from(["", "http", "dns"]),
-        st.sampled_from(["TCP", "UDP"]),
-        st.sampled_from([80, 8080, None]),
-    ),
-    max_size=2,
-    unique_by=lambda port: port.name,
-).map(tuple)
-
-
-@st.composite
-def services(draw: st.DrawFn, namespace: str, name: str) -> Service:
-    meta = draw(metadata(namespace, name))
-    kind = draw(st.sampled_from(["addresses", "headless", "external", "none"]))
-    ports = draw(_ports)
-    if kind == "addresses":
-        ips = draw(st.sampled_from([("10.0.0.1",), ("10.0.0.2", "fd00::2"), ("fd00::1",)]))
-        return Service(meta, "ClusterIP", ips[0], ips, ports=ports)
-    if kind == "headless":
-        return Service(meta, "ClusterIP", "None", ("None",), ports=ports)
-    if kind == "external":
-        target = draw(
-            st.sampled_from(
-                [
-                    "ext.example",
-                    "web.shop.svc.cluster.local",
-                    "shop.svc.cluster.local",
-                    "svc.cluster.local",
-                    "10.0.0.1",
-                    "-",
-                ]
-            )
-        )
-        return Service(meta, "ExternalName", external_name=target, ports=ports)
-    return Service(meta, ports=ports)
+    ports = st.lists(
+        st.builds(Port, _port_name, _protocol, st.sampled_from([80, 443])),
+        max_size=2,
+        unique_by=(lambda port: (port.protocol, port.port), lambda port: port.name),
+    )
+    ingress = st.builds(Ingress, st.sampled_from(["", "10.0.0.2"]), st.sampled_from(["", "x.org"]))
+    return st.builds(
+        Service,
+        metadata(namespace, name),
+        st.sampled_from(["ClusterIP", "ClusterIP", "ExternalName"]),
+        st.one_of(st.sampled_from(["None", ""]), _v4),
+        _few(_address),
+        external_name=_target,
+        ports=ports.map(tuple),
+        external_ips=_few(_address, 1),
+        load_balancer=_few(ingress),
+    )
 
 
-@st.composite
-def slices(
-    draw: st.DrawFn, namespace: str, name: str, hostnames: tuple[str, ...] = ("", "ep1", "ep2")
-) -> EndpointSlice:
-    family = draw(st.sampled_from(["IPv4", "IPv6"]))
-    addresses = st.sampled_from([one for one in ADDRESSES if (":" in one) == (family == "IPv6")])
-    endpoints = draw(
-        st.lists(
+def slices(namespace: str, name: str) -> st.SearchStrategy[EndpointSlice]:
+    endpoint = st.builds(
+        Endpoint,
+        st.lists(_address, min_size=1, max_size=2).map(tuple),
+        st.sampled_from([True, None, False]),
+        hostname=st.sampled_from(["", "web", "any", "_x", "10-0-0-1"]),
+    )
+    return st.builds(
+        EndpointSlice,
+        metadata(namespace, name),
+        st.sampled_from([*SERVICES, ""]),
+        st.just("IPv4"),
+        _few(
             st.builds(
-                Endpoint,
-                st.tuples(addresses),
-                st.sampled_from([True, None, False]),
-                hostname=st.sampled_from(hostnames),
-            ),
-            max_size=3,
-            unique_by=lambda one: one.addresses,
-        )
-    )
-    return EndpointSlice(
-        draw(metadata(namespace, name)),
-        draw(st.sampled_from([*SERVICES, ""])),
-        family,
-        draw(_slice_ports),
-        tuple(endpoints),
-    )
-
-
-@st.composite
-def pods(draw: st.DrawFn, namespace: str, name: str) -> Pod:
-    address = draw(st.sampled_from(["", *ADDRESSES]))
-    phase = draw(st.sampled_from(["Running", "Failed"]))
-    return Pod(draw(metadata(namespace, name)), address, (address,) if address else (), phase)
-
-
-@st.composite
-def machines(draw: st.DrawFn, namespace: str, name: str) -> VirtualMachineInstance:
-    interface = st.builds(
-        Interface,
-        st.sampled_from(["eth1", "my"]),
-        st.sampled_from(["", "-", *ADDRESSES]).map(lambda one: (one,)),
-    )
-    found = draw(st.lists(interface, max_size=3))
-    return VirtualMachineInstance(draw(metadata(namespace, name)), tuple(found))
-
-
-@st.composite
-def dns_endpoints(draw: st.DrawFn, namespace: str, name: str) -> DnsEndpoint:
-    said = st.one_of(
-        st.tuples(st.just("A"), st.sampled_from([("10.0.0.1",), ("10.0.0.2", "10.0.0.3"), ("-",), ()])),
-        st.tuples(st.just("AAAA"), st.just(("fd00::1",))),
-        st.tuples(st.just("TXT"), st.just(("text",))),
-        st.tuples(
-            st.just("CNAME"),
-            st.sampled_from([*EXTERNAL, "web.shop.svc.cluster.local", "x.org"]).map(lambda to: (to,)),
+                EndpointPort, _port_name, st.sampled_from(["TCP", "UDP", ""]), st.sampled_from([80, None])
+            )
         ),
+        _few(endpoint, 3),
     )
-    one = st.builds(
-        lambda name, said: ExternalEndpoint(name, said[1], said[0]),
-        st.sampled_from([*EXTERNAL, "elsewhere.org"]),
-        said,
-    )
-    return DnsEndpoint(draw(metadata(namespace, name)), tuple(draw(st.lists(one, max_size=4))))
 
 
-#: An object of a kind, by its namespace and name.
-Makers: TypeAlias = Mapping[str, Callable[[str, str], st.SearchStrategy[ApiObject]]]
-MAKERS: Makers = {
+def _pods(namespace: str, name: str) -> _Objects:
+    phase = st.sampled_from(["Running", "Failed"])
+    return st.builds(Pod, metadata(namespace, name), st.one_of(st.just(""), _v4), _few(_address), phase)
+
+
+def _machines(namespace: str, name: str) -> _Objects:
+    interface = st.builds(Interface, st.sampled_from(["my", "web", "ns"]), st.tuples(_address))
+    return st.builds(VirtualMachineInstance, metadata(namespace, name), _few(interface, 3))
+
+
+def _endpoints(namespace: str, name: str) -> _Objects:
+    """Few names that lead to each other, with addresses beside."""
+    data = st.one_of(
+        st.tuples(st.just("CNAME"), st.sampled_from([*_EXTERNAL, "A.dtk.io.", "-", "x.org"])),
+        st.tuples(st.just("CNAME"), st.sampled_from(_EXTERNAL[:3])),
+        st.tuples(st.sampled_from(["A", "AAAA"]), _address),
+        st.tuples(st.just("TXT"), st.sampled_from(["text", '"heritage=external-dns"'])),
+        st.tuples(st.sampled_from(["PTR", "MX", "SRV", "NS"]), st.sampled_from(["a.dtk.io", "10 a.dtk.io"])),
+    )
+    endpoint = st.builds(
+        lambda name, data, ttl: ExternalEndpoint(name, (data[1],), data[0], ttl=ttl),
+        st.one_of(st.sampled_from(_EXTERNAL[:3]), st.sampled_from([*_EXTERNAL, "*.dtk.io", "A.DTK.io."])),
+        data,
+        st.sampled_from([0, 0, 0, 5, -1]),
+    )
+    return st.builds(DnsEndpoint, metadata(namespace, name), _few(endpoint, 5))
+
+
+_MAKERS: dict[str, Callable[[str, str], _Objects]] = {
     "namespaces": lambda _, name: st.builds(Namespace, metadata("", name)),
     "services": services,
     "endpointslices": slices,
-    "pods": pods,
-    "virtualmachineinstances": machines,
-    "dnsendpoints": dns_endpoints,
+    "pods": _pods,
+    "virtualmachineinstances": _machines,
+    "dnsendpoints": _endpoints,
+    "webhook": _endpoints,
 }
-Identities: TypeAlias = Sequence[tuple[str, str, str]]
 
 IDENTITIES = [
     *(("namespaces", "", name) for name in NAMESPACES),
@@ -188,37 +159,60 @@ IDENTITIES = [
     *(("endpointslices", namespace, name) for namespace in NAMESPACES for name in ("s1", "s2")),
     *(("pods", "shop", name) for name in ("p1", "p2")),
 ]
-#: With the kinds that only some zones ask for.
+_HOLDERS = [*(("dnsendpoints", "shop", name) for name in ("d1", "d2")), ("webhook", "", "shard")]
+#: With the kinds that only some zones read.
 ALL_IDENTITIES = [
     *IDENTITIES,
-    *(("virtualmachineinstances", namespace, name) for namespace in NAMESPACES for name in ("vm1", "web")),
-    *(("dnsendpoints", "shop", name) for name in ("d1", "d2", "d3")),
+    *(("virtualmachineinstances", namespace, name) for namespace in NAMESPACES for name in ("web", "my.web")),
+    *_HOLDERS,
+]
+#: Fewer objects, so that they meet more often.
+_CROWD = [one for one in ALL_IDENTITIES if one[2] != "db" and one[:2] != ("endpointslices", "any")]
+#: Of one name, in a zone that names Services without their namespace.
+_TEAMS = ("a", "b", "c")
+_RIVALS = [
+    *(("namespaces", "", team) for team in _TEAMS),
+    *(("services", team, name) for team in _TEAMS for name in ("web", "web", "db")),
+    *(("endpointslices", team, "s") for team in _TEAMS),
 ]
 
 
 @st.composite
 def clusters(draw: st.DrawFn, identities: Identities = IDENTITIES) -> Present:
     chosen = draw(st.lists(st.sampled_from(identities), unique=True, max_size=len(identities)))
-    return {one: draw(MAKERS[one[0]](*one[1:])) for one in chosen}
+    return {one: draw(_MAKERS[one[0]](*one[1:])) for one in chosen}
 
 
 @st.composite
-def events(
-    draw: st.DrawFn, identities: Identities = IDENTITIES, makers: Makers = MAKERS
-) -> tuple[str, Event]:
+def events(draw: st.DrawFn, identities: Identities = IDENTITIES) -> tuple[str, Event]:
     kind, namespace, name = draw(st.sampled_from(identities))
     change = draw(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED", "BOOKMARK"]))
     if draw(st.integers(0, 5)) == 0:
         return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "odd"))
-    present = None if change == "BOOKMARK" else draw(makers[kind](namespace, name))
+    present = None if change == "BOOKMARK" else draw(_MAKERS[kind](namespace, name))
     return kind, Event(change, present, namespace, name)
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, Event]]:
-    """Every kind of object that there is, and what happens to some of them then."""
+    """Every object is added, and something happens to some of them then."""
     full = [
-        (kind, Event("ADDED", draw(MAKERS[kind](namespace, name)), namespace, name))
+        (kind, Event("ADDED", draw(_MAKERS[kind](namespace, name)), namespace, name))
         for kind, namespace, name in ALL_IDENTITIES
     ]
     return full + draw(st.lists(events(ALL_IDENTITIES), max_size=15))
+
+
+def crowds() -> st.SearchStrategy[list[tuple[str, Event]]]:
+    """What happens to few objects that are in each other's way."""
+    return st.lists(events(_CROWD), max_size=30)
+
+
+def rings() -> st.SearchStrategy[list[tuple[str, Event]]]:
+    """What happens to names that lead to each other."""
+    return st.lists(events(_HOLDERS), max_size=12)
+
+
+def rivals() -> st.SearchStrategy[list[tuple[str, Event]]]:
+    """What happens to Services of one name in several namespaces, of every type."""
+    return st.lists(events(_RIVALS), max_size=25)

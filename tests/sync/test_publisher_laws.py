@@ -23,9 +23,8 @@ from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, parse_address
-from tests.crowds import crowds, rings, rivals
 from tests.objects import ZONE
-from tests.strategies import LAW, events, histories
+from tests.strategies import LAW, crowds, events, histories, rings, rivals
 
 KINDS = (
     "services",
