@@ -14,12 +14,8 @@ from tests.stack.random_cluster import mutate, random_cluster
 def test_a_cluster_has_every_kind_of_thing(seed: int) -> None:
     cluster = random_cluster(seed)
     specs = [obj["spec"] for obj in cluster if obj["kind"] == "Service"]
-    assert {spec.get("type", "ClusterIP") for spec in specs} == {
-        "ClusterIP",
-        "NodePort",
-        "LoadBalancer",
-        "ExternalName",
-    }
+    types = {spec.get("type", "ClusterIP") for spec in specs}
+    assert types == {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"}
     assert any(spec.get("clusterIP") == "None" for spec in specs)
     assert any(spec.get("ipFamilyPolicy") == "RequireDualStack" for spec in specs)
     slices = [obj for obj in cluster if obj["kind"] == "EndpointSlice"]
@@ -58,20 +54,14 @@ def test_questions_are_many_and_ask_each_name_once() -> None:
 
 
 def message(rcode: str, *records: str, additional: tuple[str, ...] = ()) -> dns.message.Message:
-    lines = [
-        "id 1",
-        "opcode QUERY",
-        f"rcode {rcode}",
-        "flags QR AA",
-        ";QUESTION",
-        "a. IN A",
-        ";ANSWER",
-        *records,
-    ]
-    return dns.message.from_text("\n".join([*lines, ";AUTHORITY", ";ADDITIONAL", *additional]) + "\n")
+    head = f"id 1\nopcode QUERY\nrcode {rcode}\nflags QR AA\n;QUESTION\na. IN A\n;ANSWER"
+    return dns.message.from_text("\n".join([head, *records, ";AUTHORITY", ";ADDITIONAL", *additional, ""]))
 
 
 SRV = ("a. 30 IN SRV 0 50 80 b.", "a. 30 IN SRV 0 50 81 b.")
+
+
+MORE = ["more beside the answer", "other IPv4 addresses beside the answer"]
 
 
 def test_order_letter_case_and_ttl_make_no_difference() -> None:
@@ -89,10 +79,7 @@ def test_order_letter_case_and_ttl_make_no_difference() -> None:
         (message("NOERROR", SRV[0]), ["lacks SRV"]),
         (message("NOERROR", *SRV, "a. 30 IN A 10.0.0.1"), ["adds A"]),
         (message("NOERROR", *(line.replace("50", "49") for line in SRV)), ["other weights"]),
-        (
-            message("NOERROR", *SRV, additional=("b. 30 IN A 10.0.0.1",)),
-            ["more beside the answer", "other IPv4 addresses beside the answer"],
-        ),
+        (message("NOERROR", *SRV, additional=("b. 30 IN A 10.0.0.1",)), MORE),
     ],
 )
 def test_differences_have_names(ours: dns.message.Message, words: list[str]) -> None:

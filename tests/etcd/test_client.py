@@ -134,11 +134,7 @@ SERVER = "http://127.0.0.1:2379"
 @pytest.mark.parametrize(
     ("code", "details", "kind"),
     [
-        (
-            "UNAVAILABLE",
-            "failed to connect to all addresses; last error: Connection refused (111)",
-            EtcdUnavailable,
-        ),
+        ("UNAVAILABLE", "failed to connect to all addresses; last error: x", EtcdUnavailable),
         ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailable),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", EtcdSilent),
         ("CANCELLED", "Channel closed!", EtcdUnavailable),
@@ -161,7 +157,7 @@ SERVER = "http://127.0.0.1:2379"
             EtcdUnauthenticated,
         ),
         ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", EtcdUnauthenticated),
-        # between asking for a lease and using it we were held up for longer than it lasts
+        # The lease ended between its grant and its use.
         ("NOT_FOUND", "etcdserver: requested lease not found", EtcdUnavailable),
         ("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted", EtcdCompacted),
         ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision", EtcdCompacted),
