@@ -163,11 +163,14 @@ _HOLDERS = [*(("dnsendpoints", "shop", name) for name in ("d1", "d2")), ("webhoo
 #: With the kinds that only some zones read.
 ALL_IDENTITIES = [
     *IDENTITIES,
-    *(("virtualmachineinstances", namespace, name) for namespace in NAMESPACES for name in ("web", "my.web")),
+    *(("virtualmachineinstances", namespace, name) for namespace in NAMESPACES for name in ("web", "vm1")),
     *_HOLDERS,
 ]
-#: Fewer objects, so that they meet more often.
-_CROWD = [one for one in ALL_IDENTITIES if one[2] != "db" and one[:2] != ("endpointslices", "any")]
+#: Fewer objects, so that they meet more often, and a machine below another one's name.
+_CROWD = [
+    *(one for one in ALL_IDENTITIES if one[2] not in ("db", "vm1") and one[:2] != ("endpointslices", "any")),
+    *(("virtualmachineinstances", namespace, "my.web") for namespace in NAMESPACES),
+]
 #: Of one name, in a zone that names Services without their namespace.
 _TEAMS = ("a", "b", "c")
 _RIVALS = [

@@ -51,6 +51,7 @@ def test_namespaces(name: str, zone: VmZone, expected: str, left_out: int) -> No
     [
         ([], ""),
         ([Interface("eth1")], ""),
+        ([Interface("eth1", ("",))], ""),
         (
             [Interface("eth1", ("10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"))],
             "m A 10.0.0.1, m AAAA fd00::1, eth1.m A 10.0.0.1, eth1.m AAAA fd00::1",
@@ -63,6 +64,7 @@ def test_namespaces(name: str, zone: VmZone, expected: str, left_out: int) -> No
     ids=[
         "no interface",
         "no address",
+        "an empty address",
         "the first address of each family",
         "the machine is its first interface",
     ],
