@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kube2etcd.external import Domain
 from kube2etcd.external import Endpoint as ExternalEndpoint
@@ -20,7 +20,7 @@ from kube2etcd.kube.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.kube.store import Store
+from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
@@ -105,3 +105,23 @@ def external(*names: str) -> ExternalZone:
 def below(publisher: Publisher, key: bytes) -> set[bytes]:
     """What is desired at a key and below it, without the key in front."""
     return {one[len(key) :] for one in publisher.desired if one == key or one.startswith(key + b"/")}
+
+
+def left(told: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
+    """A store that lists what these events leave, and the units that this touched."""
+    store, touched = Store(), set[Unit]()
+    final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in (*KINDS, "webhook")}
+    refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in final}
+    for kind, event in told:
+        if event.type == "BOOKMARK":
+            continue
+        identity = (event.namespace, event.name)
+        final[kind].pop(identity, None)
+        refused[kind].pop(identity, None)
+        if event.rejected is not None and event.type != "DELETED":
+            refused[kind][identity] = event.rejected
+        elif event.object is not None and event.type != "DELETED":
+            final[kind][identity] = event.object
+    for kind in reversed(final):
+        touched |= store.replace(kind, final[kind].values(), refused[kind].values())
+    return store, touched

@@ -35,12 +35,17 @@ with Progress() as progress:
 """
 
 
-def test_a_terminal_sees_it_and_is_left_clean() -> None:
+def on_a_terminal(program: str) -> str:
     ours, theirs = pty.openpty()
-    subprocess.run([sys.executable, "-c", PROGRAM], stderr=theirs, check=True)
+    subprocess.run([sys.executable, "-c", program], stderr=theirs, check=True)
     os.close(theirs)
     seen = os.read(ours, 4096).decode()
     os.close(ours)
+    return seen
+
+
+def test_a_terminal_sees_it_and_is_left_clean() -> None:
+    seen = on_a_terminal(PROGRAM)
     assert seen == "\rwriting keys: 0 of 2\rdone…               \r     \r", "the second one came too soon"
 
 
@@ -58,11 +63,7 @@ logging.getLogger("kube2etcd.x").warning("after")
 
 
 def test_a_log_line_stands_on_its_own() -> None:
-    ours, theirs = pty.openpty()
-    subprocess.run([sys.executable, "-c", LOGGING], stderr=theirs, check=True)
-    os.close(theirs)
-    seen = re.sub(r"20\S+ WARNING", "WARNING", os.read(ours, 4096).decode())
-    os.close(ours)
+    seen = re.sub(r"20\S+ WARNING", "WARNING", on_a_terminal(LOGGING))
     assert seen == (
         "\rlisting…\r        \rWARNING x: odd\r\n\rlisting: 1…\r           \rWARNING x: after\r\n"
     )

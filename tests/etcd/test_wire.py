@@ -44,14 +44,6 @@ def test_bytes_on_the_wire_are_those_of_etcd() -> None:
     assert (answer.events[0].type, answer.events[0].kv.key, answer.events[0].kv.mod_revision) == (1, b"k", 7)
 
 
-def test_oneof_holds_one() -> None:
-    operation = rpc.RequestOp()
-    operation.request_put.key = b"k"
-    operation.request_delete_range.key = b"k"
-    assert operation.WhichOneof("request") == "request_delete_range"
-    assert not operation.HasField("request_put")
-
-
 def test_stub_has_every_method_with_its_path() -> None:
     made: dict[str, str] = {}
 

@@ -31,7 +31,6 @@ from tests.kube.scripted import (
     Scripted,
     TlsServer,
     chunks,
-    closed_port,
     get,
     hang,
     kubeconfig,
@@ -39,7 +38,7 @@ from tests.kube.scripted import (
     whole,
 )
 from tests.stack.certificates import Authority
-from tests.stack.process import wait_for
+from tests.stack.process import free_port, wait_for
 
 
 def test_get(server: Scripted, api: ApiConnection) -> None:
@@ -271,7 +270,7 @@ def test_no_descriptor_is_left_behind(server: Scripted, api: ApiConnection) -> N
 
 def test_no_environment_proxy(server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     get(opened(kube_master_url=server.url))
     assert len(server.seen) == 1
 

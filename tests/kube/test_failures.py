@@ -26,13 +26,13 @@ from tests.kube.scripted import (
     Handler,
     Opened,
     Scripted,
-    closed_port,
     get,
     kubeconfig,
     lines,
     status,
     whole,
 )
+from tests.stack.process import free_port
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_echoed_token_is_not_in_messages(server: Scripted, as_user: Opened, t
     ids=["refused", "unknown name", "no TLS"],
 )
 def test_a_server_that_cannot_be_reached(server: Scripted, opened: Opened, url: str, words: str) -> None:
-    url = url.format(port=closed_port(), http=server.server_address[1])
+    url = url.format(port=free_port(), http=server.server_address[1])
     with pytest.raises(ApiUnavailable) as caught:
         get(opened(kube_master_url=url))
     assert words in str(caught.value)
@@ -148,7 +148,7 @@ def test_a_connection_that_takes_too_long() -> None:
 
 
 def test_user_and_password_of_a_url_are_not_shown(opened: Opened) -> None:
-    api = opened(kube_master_url=f"http://u:{SECRET}@127.0.0.1:{closed_port()}?x={SECRET}")
+    api = opened(kube_master_url=f"http://u:{SECRET}@127.0.0.1:{free_port()}?x={SECRET}")
     with pytest.raises(ApiUnavailable) as caught:
         get(api)
     assert SECRET not in str(caught.value)
@@ -156,7 +156,7 @@ def test_user_and_password_of_a_url_are_not_shown(opened: Opened) -> None:
 
 
 def test_the_kubeconfigs_proxy_is_not_there(opened: Opened, tmp_path: Path) -> None:
-    proxy = f"http://u:{SECRET}@127.0.0.1:{closed_port()}"
+    proxy = f"http://u:{SECRET}@127.0.0.1:{free_port()}"
     path = kubeconfig(tmp_path / "kc", "http://api.invalid", **{"proxy-url": proxy})
     with pytest.raises(ApiUnavailable, match="proxy-url") as caught:
         get(opened(kubeconfig=path))

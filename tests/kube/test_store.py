@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.kube.objects import (
-    ApiObject,
     Changed,
     DnsEndpoint,
     Event,
@@ -17,7 +16,7 @@ from kube2etcd.kube.objects import (
     Rejected,
 )
 from kube2etcd.kube.store import NAMES, Store, Unit
-from tests.objects import changed, gone, piece, service, spoilt, stored
+from tests.objects import changed, gone, left, piece, service, spoilt, stored
 from tests.strategies import LAW, events
 
 WEB, DB, SHOP = (
@@ -137,31 +136,16 @@ def test_deleting_a_rejected_object_touches_its_unit() -> None:
 @LAW
 @given(st.lists(events(), max_size=20))
 def test_events_equal_a_listing(told: list[tuple[str, Event]]) -> None:
-    by_event, at_once = Store(), Store()
-    present: dict[str, dict[tuple[str, str], ApiObject]] = {}
-    refused: dict[str, dict[tuple[str, str], Rejected]] = {}
+    by_event, (at_once, _) = Store(), left(told)
+
+    def units() -> dict[Unit, object]:
+        return {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
+
     for kind, event in told:
-        before = {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
+        before = units()
         touched = by_event.apply(kind, event)
-        after = {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
-        assert {
-            unit for unit in before.keys() | after.keys() if before.get(unit) != after.get(unit)
-        } <= touched
-        if event.type == "BOOKMARK":
-            continue
-        identity = (event.namespace, event.name)
-        for known in (present, refused):
-            known.setdefault(kind, {}).pop(identity, None)
-        if event.type != "DELETED":
-            if event.rejected is not None:
-                refused[kind][identity] = event.rejected
-            elif event.object is not None:
-                present[kind][identity] = event.object
-    for kind in present:
-        at_once.replace(kind, present[kind].values(), refused[kind].values())
-        assert by_event.replace(kind, present[kind].values(), refused[kind].values()) <= {
-            Unit(kind, *identity) for identity in refused[kind]
-        }
+        after = units()
+        assert {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)} <= touched
     assert by_event.units() == at_once.units()
     for unit in at_once.units():
         assert by_event.get(unit) == at_once.get(unit)

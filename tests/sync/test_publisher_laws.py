@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.external import Domain
-from kube2etcd.kube.objects import ApiObject, Event, Rejected
+from kube2etcd.kube.objects import Event
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import Selector
 from kube2etcd.sync.events import Rezoned
@@ -23,42 +23,11 @@ from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, parse_address
-from tests.objects import ZONE
+from tests.objects import ZONE, left
 from tests.strategies import LAW, crowds, events, histories, rings, rivals
-
-KINDS = (
-    "services",
-    "endpointslices",
-    "namespaces",
-    "pods",
-    "virtualmachineinstances",
-    "dnsendpoints",
-    "webhook",
-)
 
 Steps: TypeAlias = list[tuple[str, Event]]
 Rezonings: TypeAlias = list[tuple[int, Rezoned]]
-
-
-def left(told: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
-    """A store that lists what these events leave, and the units that this touched."""
-    store = Store()
-    final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in KINDS}
-    refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in KINDS}
-    for kind, event in told:
-        if event.type == "BOOKMARK":
-            continue
-        identity = (event.namespace, event.name)
-        final[kind].pop(identity, None)
-        refused[kind].pop(identity, None)
-        if event.rejected is not None and event.type != "DELETED":
-            refused[kind][identity] = event.rejected
-        elif event.object is not None and event.type != "DELETED":
-            final[kind][identity] = event.object
-    touched: set[Unit] = set()
-    for kind in reversed(KINDS):
-        touched |= store.replace(kind, final[kind].values(), refused[kind].values())
-    return store, touched
 
 
 def assert_same(one: Publisher, other: Publisher) -> None:
