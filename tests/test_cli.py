@@ -33,7 +33,7 @@ COMMANDS = ["run", "resync", "records", "explain", "check", "corefile", "docker-
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_takes_the_common_options_and_shows_what_it_uses(command: str) -> None:
-    """So that one list of options does for all of them."""
+    """One list of options can be passed to every command."""
     result = call(command, "--help")
     assert result.exit_code == 0
     shown = set(re.findall(r"--[a-z-]+", result.stdout))
@@ -53,7 +53,7 @@ def test_help_shows_the_defaults_that_there_are() -> None:
 
     assert shown("run", "etcd-server").endswith("[default: http://127.0.0.1:2379]")
     assert shown("webhook", "etcd-server") == "URL etcd server; may be repeated.", (
-        "who names none there wants none"
+        "there, none given means none"
     )
     assert shown("run", "skydns-config").endswith("[default: false]")
     assert "[default: table]" in shown("records", "output")
@@ -93,8 +93,8 @@ def test_commands_of_settings_are_commands() -> None:
 
 def test_variables_of_options_of_single_commands_are_known() -> None:
     environ = {"KUBE2ETCD_DRY_RUN": "1", "KUBE2ETCD_OUTPUT": "json", "KUBE2ETCD_X": "1"}
-    said = call("corefile", "--log-level", "debug", **environ).stderr
-    assert said.endswith("environment variables that are not settings are ignored: KUBE2ETCD_X\n")
+    stderr = call("corefile", "--log-level", "debug", **environ).stderr
+    assert stderr.endswith("environment variables that are not settings are ignored: KUBE2ETCD_X\n")
 
 
 def test_variables_without_a_meaning(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ BAD = [
 
 
 def test_a_variable_that_cannot_be_used_is_named() -> None:
-    """And no option that nobody typed."""
+    """And no option that was not given."""
     result = call("resync", KUBE2ETCD_DRY_RUN="maybe")
     assert result.exit_code == 1
     assert "for 'KUBE2ETCD_DRY_RUN'" in result.stderr
@@ -227,7 +227,7 @@ def test_a_variable_that_cannot_be_used_is_named() -> None:
     assert "Error: --server is 'x'; write" in call("wait", WEB, "--server", "x").stderr
 
 
-def test_filters_that_leave_nothing_are_told() -> None:
+def test_filters_that_match_nothing_are_reported() -> None:
     result = call("records", "--objects", SHOP, "--zone", "other.test", "--output", "json")
     assert json.loads(result.stdout) == []
     assert re.fullmatch(r"Note: none of \d+ records match --zone, --type and --object\n", result.stderr)
@@ -253,7 +253,7 @@ def test_usage_errors(args: list[str], code: int, hints: list[str]) -> None:
         assert hint in result.stderr
 
 
-def test_a_full_disk_is_a_sentence() -> None:
+def test_a_full_disk() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "kube2etcd", "corefile"], stdout=full, stderr=subprocess.PIPE, check=False
@@ -348,7 +348,7 @@ def test_explain_tells_who_lost_an_address(tmp_path: Path) -> None:
     assert [one["object"]["name"] for one in found] == ["older"]
 
 
-def test_an_odd_object_costs_itself_and_one_line(tmp_path: Path) -> None:
+def test_a_malformed_object_affects_only_itself(tmp_path: Path) -> None:
     manifests = tmp_path / "odd.yaml"
     manifests.write_text(
         Path(SHOP).read_text()
@@ -363,7 +363,7 @@ def test_an_odd_object_costs_itself_and_one_line(tmp_path: Path) -> None:
     assert "10.96.20.10" in call("explain", WEB, "A", "--objects", str(manifests)).stdout
 
 
-def test_files_without_names_are_said(tmp_path: Path) -> None:
+def test_files_without_names_are_reported(tmp_path: Path) -> None:
     empty = tmp_path / "empty.yaml"
     empty.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
     assert "have no DNS names: 1 ConfigMap" in call("records", "--objects", str(empty)).stderr
@@ -399,7 +399,7 @@ def test_listeners_of_coredns(option: str, plugin: str, port: int) -> None:
     assert f"{plugin} " not in call("corefile", f"--{option}-listen", "").stdout
 
 
-def test_looking_at_files_loads_no_client() -> None:
+def test_reading_files_imports_no_client() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from kube2etcd.cli import main;"
         f"CliRunner().invoke(main, ['records', '--objects', {SHOP!r}]);"

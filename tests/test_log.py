@@ -35,7 +35,7 @@ def test_json_is_one_object_per_line() -> None:
     assert "\n" not in line
 
 
-def test_what_a_terminal_would_obey_is_written_out() -> None:
+def test_control_characters_are_escaped() -> None:
     line = TextFormatter().format(record("\x1b[2Jweb\x07 ä\x9b", key="\x1b[0m"))
     assert line.isprintable()
     assert line.endswith('etcd.store: \\x1b[2Jweb\\x07 ä\\x9b key="\\u001b[0m"')
@@ -43,7 +43,7 @@ def test_what_a_terminal_would_obey_is_written_out() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_an_unforeseen_error_is_one_line_too(form: str) -> None:
+def test_a_traceback_is_one_line(form: str) -> None:
     stream = io.StringIO()
     setup(form, "info", stream)
     try:
@@ -64,7 +64,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize(("text", "secret"), SECRETS, ids=[secret for _, secret in SECRETS])
-def test_secrets_are_taken_out(text: str, secret: str) -> None:
+def test_secrets_are_removed(text: str, secret: str) -> None:
     assert secret not in redact(text)
     assert secret not in TextFormatter().format(record("x", field=text))
     assert secret not in JsonFormatter().format(record(text, field=text))
@@ -79,18 +79,18 @@ def test_the_rest_is_kept(text: str) -> None:
 
 
 def test_repeats_are_counted_and_not_written() -> None:
-    told: list[str] = []
-    repeats = RepeatFilter(lambda record: told.append(record.getMessage()), 10)
+    reported: list[str] = []
+    repeats = RepeatFilter(lambda record: reported.append(record.getMessage()), 10)
     assert repeats.filter(record("down", 0))
     assert not repeats.filter(record("down", 1))
     assert not repeats.filter(record("down", 9))
     assert repeats.filter(record("down", 2, logging.ERROR)), "another level is another line"
     assert repeats.filter(record("other", 11))
-    assert told == ["down (repeated 2 times)"]
+    assert reported == ["down (repeated 2 times)"]
     assert repeats.filter(record("down", 12))
     assert not repeats.filter(record("down", 13))
     assert repeats.filter(record("more", 30))
-    assert told == ["down (repeated 2 times)", "down (repeated once more)"]
+    assert reported == ["down (repeated 2 times)", "down (repeated once more)"]
 
 
 def test_lines_with_other_fields_are_no_repeats() -> None:
@@ -130,9 +130,9 @@ def test_repeats_of_a_line_that_never_comes_again_are_written() -> None:
 
 
 def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
-    """Faster than in life: lines expire others, and repeat themselves, while other threads add theirs."""
-    told: list[str] = []
-    repeats = RepeatFilter(lambda one: told.append(one.getMessage()), 0.5, memory=50)
+    """Lines expire others and repeat, while other threads add theirs."""
+    reported: list[str] = []
+    repeats = RepeatFilter(lambda one: reported.append(one.getMessage()), 0.5, memory=50)
     begin = threading.Barrier(4)
 
     def write() -> int:
@@ -146,7 +146,7 @@ def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
             assert [one.result(60) for one in [pool.submit(write) for _ in range(4)]] == [3000] * 4
     finally:
         sys.setswitchinterval(before)
-    assert told
+    assert reported
 
 
 def test_a_message_of_any_length_is_a_line_of_bounded_length() -> None:

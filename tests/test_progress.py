@@ -1,4 +1,4 @@
-"""The line that tells how far a long command is."""
+"""The progress line of a long command."""
 
 import os
 import pty

@@ -169,8 +169,8 @@ def test_cluster_roles_are_read_only(found: list[Object], template: Object) -> N
 
 
 def settings_text(config: Object) -> Object:
-    told: Object = yaml.safe_load(config["data"]["settings.yaml"])
-    return told
+    found: Object = yaml.safe_load(config["data"]["settings.yaml"])
+    return found
 
 
 def read_by(found: list[Object]) -> set[tuple[str, str, str]]:

@@ -77,7 +77,7 @@ def test_coredns_serves_the_domains_of_run_time() -> None:
     assert build.reader(Settings(), publisher)(publisher.desired)(name, "A").rcode == "NXDOMAIN"
 
 
-def test_a_domain_that_is_a_zone_of_the_cluster_harms_no_other(
+def test_a_domain_that_is_a_zone_of_the_cluster_affects_no_other(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = settings(file)
@@ -108,7 +108,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         CorefileWriter(settings(tmp_path / "none" / "Corefile"))
 
 
-def test_skydns_has_none(file: Path) -> None:
+def test_skydns_has_no_corefile(file: Path) -> None:
     with pytest.raises(SettingsError, match="SkyDNS has no Corefile"):
         CorefileWriter(settings(file, etcd_api="v2"))
 
@@ -121,7 +121,7 @@ def test_skydns_has_none(file: Path) -> None:
         (ValueError("odd"), "odd"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
+def test_a_file_that_cannot_be_written_is_reported_once_and_retried(
     file: Path,
     error: Exception,
     reason: str,
@@ -138,9 +138,9 @@ def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
         patch.setattr("kube2etcd.atomic.put", fail)
         writer.write()
         writer.write()
-        told = f"--corefile {file} cannot be written: {reason}"
-        assert ready(writer) == (False, (told,))
-        assert [record.getMessage() for record in caplog.records] == [told]
+        reason_logged = f"--corefile {file} cannot be written: {reason}"
+        assert ready(writer) == (False, (reason_logged,))
+        assert [record.getMessage() for record in caplog.records] == [reason_logged]
         assert file.read_text() == "former"
     monkeypatch.setattr(module, "LOOK", 0.01)
     writer.start()
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(
     writer.stop()
 
 
-def test_what_a_killed_write_left_goes(file: Path) -> None:
+def test_a_temporary_file_of_a_killed_write_is_removed(file: Path) -> None:
     file.write_text("")
     left = file.parent / ".Corefile.kube2etcd-abcdefgh"
     left.write_text("half")

@@ -30,7 +30,7 @@ def test_an_equal_value_is_not_a_change(file: Path) -> None:
     for text in ("ttl: 5", "# a comment\nttl: 5\n", 'ttl: "5"'):
         file.write_text(text)
         assert (one.look(), one.wanted, one.stop.is_set()) == ("", False, False)
-    one.start_anew()  # is not wanted, so it comes back
+    one.start_anew()  # not wanted, so it returns
 
 
 def test_a_change_ends_the_process_to_start_it_anew(file: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -46,11 +46,11 @@ def test_a_change_ends_the_process_to_start_it_anew(file: Path, caplog: pytest.L
 def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = reload(file)
     file.write_text("ttl: none")
-    told = one.look()
-    assert told.startswith(f"the changed {file} is not taken: ")
-    assert "ttl" in told
-    assert one.look() == told
-    assert [record.getMessage() for record in caplog.records] == [told]
+    fault = one.look()
+    assert fault.startswith(f"the changed {file} is not taken: ")
+    assert "ttl" in fault
+    assert one.look() == fault
+    assert [record.getMessage() for record in caplog.records] == [fault]
     file.unlink()
     assert one.look() == f"{file} cannot be read: No such file or directory"
     assert not one.stop.is_set()
@@ -89,7 +89,7 @@ def test_signals_end_the_loop_and_change_the_level() -> None:
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_another_thread_leaves_signals_alone() -> None:
+def test_another_thread_sets_no_signal_handlers() -> None:
     def serve() -> None:
         with signals(threading.Event(), EventQueue()):
             seen.append(signal.getsignal(signal.SIGTERM))
@@ -109,14 +109,14 @@ class Hanging:
         self.closed.set()
 
 
-def test_a_request_that_hangs_is_cut_off_after_a_stop() -> None:
+def test_a_stop_closes_a_hanging_connection() -> None:
     stop, hanging = threading.Event(), Hanging()
     with impatient(stop, cast("EtcdConnection", hanging)):
         stop.set()
         assert hanging.closed.wait(10)
 
 
-def test_a_loop_that_ends_in_time_is_not_cut_off() -> None:
+def test_a_loop_that_ends_in_time_closes_nothing() -> None:
     stop, quick = threading.Event(), Hanging()
     with impatient(stop, cast("EtcdConnection", quick)):
         assert not stop.is_set()

@@ -119,10 +119,10 @@ def test_the_first_leads_and_the_next_knows_who() -> None:
     assert "first writes" in second.turn().election.standing_by()
     with pytest.raises(EtcdDeposed):
         second.election.guard()
-    assert (first.turn().turn().changes, second.turn().changes) == (1, 1), "told once"
+    assert (first.turn().turn().changes, second.turn().changes) == (1, 1), "reported once"
 
 
-def test_a_lease_that_ends_unseen_ends_the_leadership(clock: Clock) -> None:
+def test_a_lease_that_expires_unseen_ends_the_leadership(clock: Clock) -> None:
     only = Candidate(Server()).turn()
     only.server.before = failing("LeaseKeepAlive", EtcdUnavailable("away"))
     clock.now += LEASE - 1
@@ -132,7 +132,7 @@ def test_a_lease_that_ends_unseen_ends_the_leadership(clock: Clock) -> None:
     with pytest.raises(EtcdDeposed):
         only.election.guard()
     assert "away" in only.turn().election.standing_by()
-    # it has not ended after all: etcd lets leases rest while it is away
+    # It has not expired after all: etcd extends leases after an outage.
     only.server.before = well
     assert only.turn().leads
     assert only.changes == 3
@@ -169,7 +169,7 @@ def test_another_key_at_the_same_revision_ends_the_leadership() -> None:
 
 
 @pytest.mark.parametrize("lost", ["Txn", "LeaseGrant"])
-def test_an_answer_that_is_lost_costs_one_attempt(lost: str) -> None:
+def test_a_lost_answer_fails_one_attempt(lost: str) -> None:
     server = Server()
     only = Candidate(server)
     server.after = failing(lost, EtcdUnavailable("too late"))
@@ -205,7 +205,7 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "reason"),
     [
         (
             EtcdRefused("denied"),
@@ -215,10 +215,10 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
         (ZeroDivisionError("odd"), "the election failed: odd"),
     ],
 )
-def test_errors_are_reported_and_recovered_from(error: Exception, said: str) -> None:
+def test_errors_are_reported_and_recovered_from(error: Exception, reason: str) -> None:
     only = Candidate(Server())
     only.server.before = failing("Range", error)
-    assert said in only.turn().turn().election.standing_by()
+    assert reason in only.turn().turn().election.standing_by()
     assert only.changes == 1
     only.server.before = well
     assert only.turn().leads

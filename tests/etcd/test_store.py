@@ -18,7 +18,7 @@ from kube2etcd.etcd.wire import Message, rpc
 
 
 class Server:
-    """Answers when it is waited for, in any way that a test says."""
+    """Answers when the result is awaited."""
 
     timeout, endpoints = TIMEOUT, (EtcdServer.parse("http://127.0.0.1"),)
 
@@ -127,7 +127,7 @@ def run(server: Server, *generations: list[Batch], in_flight: int = 4, ops: int 
     return opened(server, in_flight, ops).apply(generations)
 
 
-def test_a_slow_line_is_read_in_smaller_pages() -> None:
+def test_on_a_slow_connection_pages_shrink() -> None:
     server = Server()
     server.keys = {key(number): b"1" for number in range(20_000)}
     server.carries = 1500
@@ -142,7 +142,7 @@ def test_a_slow_line_is_read_in_smaller_pages() -> None:
 def test_a_probe_notices_lost_data() -> None:
     server = Server()
     store = opened(server)
-    store.probe()  # nothing is known yet
+    store.probe()  # No revision is known yet.
     server.revision = 7
     store.snapshot()
     server.revision = 8
@@ -216,7 +216,7 @@ def test_smaller_limit_of_the_server_is_learned() -> None:
     server.max_ops = 32
     result = run(server, [puts(start, 128) for start in range(0, 1280, 128)], in_flight=1)
     assert (result.written, result.refused) == (1280, ())
-    # one refused in whole, one in half; all later ones are cut beforehand
+    # One batch is refused whole, one in half; later ones are cut beforehand.
     assert server.sent <= 10 * 4 + 4
 
 
@@ -238,7 +238,7 @@ def test_halves_write_before_they_delete() -> None:
     assert kinds == sorted(kinds, reverse=True), "puts come first"
 
 
-def test_when_nothing_is_allowed_it_is_not_tried_one_by_one() -> None:
+def test_a_denied_user_does_not_retry_every_key() -> None:
     server = Server()
     server.denied = True
     result = run(server, [puts(start, 128) for start in range(0, 12_800, 128)])
@@ -257,6 +257,6 @@ def test_unavailable_is_raised_after_everything_is_answered() -> None:
 
 
 def test_progress_counts_changes() -> None:
-    told: list[int] = []
-    opened(Server()).apply([[puts(0, 3), puts(3, 2)]], told.append)
-    assert told == [3, 5]
+    progress: list[int] = []
+    opened(Server()).apply([[puts(0, 3), puts(3, 2)]], progress.append)
+    assert progress == [3, 5]

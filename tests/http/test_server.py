@@ -11,8 +11,8 @@ from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import HostPort
 
 
-class Said(Status):
-    """A status as a test wants it."""
+class FixedStatus(Status):
+    """Reports ``now``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,13 +23,13 @@ class Said(Status):
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said()
+def status() -> FixedStatus:
+    return FixedStatus()
 
 
 @pytest.fixture
-def server(said: Said) -> Iterator[ProbeServer]:
-    server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics(), "cluster.local").start()
+def server(status: FixedStatus) -> Iterator[ProbeServer]:
+    server = ProbeServer(HostPort("127.0.0.1", 0), status, Metrics(), "cluster.local").start()
     yield server
     server.stop()
 
@@ -41,7 +41,7 @@ def ask(server: ProbeServer, path: str, method: str = "GET") -> tuple[int, str]:
         return answer.status_code, answer.text
 
 
-WORRIED = Snapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
+STALE = Snapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
 STARTING = Snapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
 DEAD = Snapshot(False, (), 1.0, dead=("etcd-watch",))
 STUCK = Snapshot(True, (), LIVE_WITHIN + 1)
@@ -54,60 +54,62 @@ ANSWERS = [
     ("/healthz", STUCK, 503, "has not turned"),
     ("/readyz", Snapshot(True, (), 0.0), 200, "ok"),
     ("/readiness", Snapshot(True, (), 0.0), 200, "ok"),
-    ("/readyz", WORRIED, 200, "services stale for 61 s"),
+    ("/readyz", STALE, 200, "services stale for 61 s"),
     ("/livez", DEAD, 503, "thread etcd-watch died"),
     ("/readyz", DEAD, 503, "not ready"),
     ("/readyz", STARTING, 503, "services not listed yet\netcd cannot be reached"),
     ("/readyz", Snapshot(False, (), 0.0), 503, "not ready"),
-    ("/", WORRIED, 200, "ready: yes\n  3 keys of others"),
+    ("/", STALE, 200, "ready: yes\n  3 keys of others"),
     ("/", STARTING, 200, "cluster.local\nready: no"),
-    ("/metrics", WORRIED, 200, "kube2etcd_writes_total"),
-    ("/etc/passwd", WORRIED, 404, "/readyz"),
+    ("/metrics", STALE, 200, "kube2etcd_writes_total"),
+    ("/etc/passwd", STALE, 404, "/readyz"),
 ]
 
 
 @pytest.mark.parametrize(("path", "now", "code", "text"), ANSWERS)
-def test_answers(server: ProbeServer, said: Said, path: str, now: Snapshot, code: int, text: str) -> None:
-    said.now = now
+def test_answers(
+    server: ProbeServer, status: FixedStatus, path: str, now: Snapshot, code: int, text: str
+) -> None:
+    status.now = now
     got, body = ask(server, path)
     assert got == code
     assert text in body
 
 
-def test_only_reading(server: ProbeServer) -> None:
+def test_only_get_and_head(server: ProbeServer) -> None:
     assert ask(server, "/readyz", "POST")[0] == 405
     assert ask(server, "/readyz", "HEAD") == (200, "")
 
 
-def test_a_port_in_use_is_a_sentence(said: Said) -> None:
+def test_a_port_in_use(status: FixedStatus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="another program listens there"):
-            ProbeServer(HostPort("127.0.0.1", port), said, Metrics())
+            ProbeServer(HostPort("127.0.0.1", port), status, Metrics())
 
 
 @pytest.mark.parametrize(
     ("host", "hint"), [("192.0.2.1", "no address 192.0.2.1"), ("no.such.host.invalid", "is not known")]
 )
-def test_a_host_that_is_not_here_is_a_sentence(said: Said, host: str, hint: str) -> None:
+def test_a_host_of_another_machine(status: FixedStatus, host: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
-        ProbeServer(HostPort(host, 1), said, Metrics())
+        ProbeServer(HostPort(host, 1), status, Metrics())
 
 
-def test_every_address_when_no_host_is_given(said: Said) -> None:
-    server = ProbeServer(HostPort("", 0), said, Metrics()).start()
+def test_every_address_when_no_host_is_given(status: FixedStatus) -> None:
+    server = ProbeServer(HostPort("", 0), status, Metrics()).start()
     try:
         assert ask(server, "/livez") == (200, "ok\n")
     finally:
         server.stop()
 
 
-def test_a_server_that_was_never_started_can_be_closed(said: Said) -> None:
-    ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).stop()
+def test_a_server_that_was_never_started_can_be_closed(status: FixedStatus) -> None:
+    ProbeServer(HostPort("127.0.0.1", 0), status, Metrics()).stop()
 
 
-def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
-    server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
+def test_stop_does_not_wait_for_idle_connections(status: FixedStatus) -> None:
+    server = ProbeServer(HostPort("127.0.0.1", 0), status, Metrics()).start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as idle:
         idle.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
@@ -116,13 +118,13 @@ def test_stop_does_not_wait_for_idle_connections(said: Said) -> None:
         assert b"" in iter(lambda: idle.recv(1000), None)
 
 
-def test_stop_while_the_thread_is_awake_already(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ProbeServer(HostPort("127.0.0.1", 0), said, Metrics()).start()
+def test_stop_while_the_thread_is_awake_already(status: FixedStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ProbeServer(HostPort("127.0.0.1", 0), status, Metrics()).start()
     trigger = server.waitress.trigger
     pull = trigger._physical_pull
 
     def woken_by_a_worker_before() -> None:
-        """The worker that has just answered wakes the thread, which then does what it is woken for here."""
+        """A worker that has just answered wakes the thread, which then handles this wake-up too."""
         pull()
         server.thread.join(20)
         pull()
@@ -135,7 +137,7 @@ def test_stop_while_the_thread_is_awake_already(said: Said, monkeypatch: pytest.
 
 
 def silent(_: socket.socket) -> None:
-    """A client that says nothing."""
+    """Sends nothing."""
 
 
 def slow(client: socket.socket) -> None:
@@ -143,13 +145,15 @@ def slow(client: socket.socket) -> None:
 
 
 def asking(client: socket.socket) -> None:
-    """A client that asks for metrics and does not read them."""
+    """Asks for metrics and does not read them."""
     client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
 @pytest.mark.parametrize("behave", [silent, slow, asking])
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_idle_strangers(server: ProbeServer, behave: Callable[[socket.socket], None], path: str) -> None:
+def test_idle_clients_starve_no_probe(
+    server: ProbeServer, behave: Callable[[socket.socket], None], path: str
+) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2 * CONNECTIONS + 20):
             client = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
@@ -165,7 +169,7 @@ ENDLESS = {"body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n", "he
 
 
 @pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)
-def test_a_request_without_end_is_refused_and_kept_nowhere(server: ProbeServer, begin: bytes) -> None:
+def test_an_endless_request_is_refused(server: ProbeServer, begin: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
         sent = 0
         with contextlib.suppress(OSError):

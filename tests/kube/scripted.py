@@ -74,7 +74,7 @@ class Scripted(ThreadingHTTPServer):
         return [headers.get("Authorization") for _, headers in self.seen]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a client that hung up is what many of these tests are about
+        pass  # many of these tests hang up
 
     def end(self) -> None:
         self.released.set()
@@ -84,7 +84,7 @@ class Scripted(ThreadingHTTPServer):
 
 
 class TlsServer(Scripted):
-    """Speaks TLS; ``clients``: ends the handshake with who has no certificate of that authority."""
+    """Speaks TLS; ``clients``: requires client certificates of that authority."""
 
     def __init__(self, pair: KeyPair, clients: Path | None = None) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def kubeconfig(path: Path, server: str, user: Any = None, **cluster: Any) -> Pat
 
 
 class Plugin:
-    """An exec plugin that says what it is told to say."""
+    """An exec plugin with a scripted answer."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

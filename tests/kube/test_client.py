@@ -98,7 +98,7 @@ def test_a_body_cut_short(server: Scripted, api: ApiConnection, answer: Answer) 
         get(api)
 
 
-def test_a_dribbling_body_is_given_up_after_the_timeout(server: Scripted, api: ApiConnection) -> None:
+def test_a_dribbling_body_times_out(server: Scripted, api: ApiConnection) -> None:
     def dribble(handler: Handler) -> None:
         handler.begin(Transfer_Encoding="chunked")
         while not handler.server.released.wait(0.02):
@@ -178,7 +178,7 @@ def test_a_stream_that_fails_gives_what_came_before(
             next(stream)
 
 
-def test_a_slow_connect_is_not_silence(server: Scripted, api: ApiConnection) -> None:
+def test_a_server_that_does_not_answer_is_not_silent(server: Scripted, api: ApiConnection) -> None:
     server.answers = [hang]
     with pytest.raises(ApiUnavailable) as caught, api.stream("/w", {}, connect_timeout=0.1, read_timeout=60):
         pass
@@ -231,7 +231,7 @@ def test_abort_ends_an_unanswered_tls_handshake(silent_tls: tuple[ApiConnection,
         aborted(api, "get", lambda: ending.enter_context(listener.accept()[0]).recv(1))
 
 
-def test_an_unanswered_tls_handshake_is_given_up_when_the_error_says(
+def test_an_unanswered_tls_handshake_times_out(
     silent_tls: tuple[ApiConnection, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIMEOUT", 0.1)
@@ -268,14 +268,16 @@ def test_no_descriptor_is_left_behind(server: Scripted, api: ApiConnection) -> N
     assert len(os.listdir("/proc/self/fd")) <= before + 5
 
 
-def test_no_environment_proxy(server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_proxy_is_not_used(
+    server: Scripted, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     get(opened(kube_master_url=server.url))
     assert len(server.seen) == 1
 
 
-def test_the_kubeconfigs_proxy_does(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+def test_the_kubeconfigs_proxy_is_used(server: Scripted, opened: Opened, tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", "http://api.invalid:6443", **{"proxy-url": server.url})
     get(opened(kubeconfig=path))
     assert server.seen[0][0] == "http://api.invalid:6443/api/v1/services"

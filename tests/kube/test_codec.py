@@ -63,7 +63,7 @@ def test_an_object_without_identity(item: Any) -> None:
     assert rejected.reason
 
 
-def test_text_that_is_not_utf8_costs_only_its_object() -> None:
+def test_invalid_utf8_rejects_only_its_object() -> None:
     raw = body([{"metadata": META}, {"metadata": {"name": "bad", "labels": {"a": "MARK"}}}])
     page = decode_list(SERVICES, raw.replace(b"MARK", b"\xff\xfe"))
     assert [o.metadata.name for o in page.items] == ["x"]
@@ -219,12 +219,12 @@ KIND = KINDS["virtualmachineinstances"]
 
 
 def nested(levels: int, inside: bytes = b"1") -> bytes:
-    """Objects and lists by turns, with strings that look like them."""
+    """Objects in lists in objects, with keys that look like brackets."""
     return b'{"]\\"}":[' * levels + inside + b"]}" * levels
 
 
 def machine(more: bytes = b"1", name: str = "vm") -> bytes:
-    """Annotations that nobody reads stand before and behind."""
+    """Fields that we skip surround those that we read."""
     status = b'"status":{"interfaces":[{"name":"default","ipAddress":"10.0.0.1"}]}'
     meta = b'"metadata":{"namespace":"shop","name":"%s","managedFields":[%s]}' % (name.encode(), more)
     return b'{"spec":{"x":%s},%s,%s}' % (more, meta, status)
@@ -236,7 +236,7 @@ def listing(*items: bytes, kind: Kind = KIND) -> bytes:
 
 
 @pytest.mark.parametrize("levels", [400, 5_000])
-def test_a_list_with_an_object_nested_without_measure(levels: int) -> None:
+def test_a_list_with_an_object_nested_too_deeply(levels: int) -> None:
     deep = nested(levels)
     page = decode_list(KIND, listing(machine(name="a"), machine(deep, "b"), machine(name="c")))
     plain = decode_list(KIND, listing(*(machine(name=name) for name in "abc")))
@@ -244,7 +244,7 @@ def test_a_list_with_an_object_nested_without_measure(levels: int) -> None:
     assert not page.rejected
 
 
-def test_an_odd_object_beside_it_is_rejected_alone() -> None:
+def test_a_malformed_object_beside_it_is_rejected_alone() -> None:
     odd = b'{"metadata":{"name":"odd"},"status":3}'
     page = decode_list(KIND, listing(machine(nested(5_000), "a"), odd))
     assert [one.metadata.name for one in page.items] == ["a"]
@@ -259,14 +259,14 @@ def test_an_event_of_such_an_object() -> None:
 
 
 @pytest.mark.parametrize("cut", [10, 4_000, -10])
-def test_half_of_it_is_truncated(cut: int) -> None:
+def test_a_part_of_it_is_truncated(cut: int) -> None:
     with pytest.raises(ApiTruncated):
         decode_list(KIND, listing(machine(nested(5_000)))[:cut])
 
 
 @pytest.mark.parametrize("end", [b"", b"\\"])
 def test_a_string_without_an_end_is_read_once(end: bytes) -> None:
-    """Looked for anew behind each quote, a million of them would take hours."""
+    """Rescanning from each quote would take hours for a million of them."""
     text = b'["' + b'\\"' * 1_000_000 + end
     assert shallow(text) == text
 

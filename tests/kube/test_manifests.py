@@ -147,7 +147,7 @@ def test_invalid_objects_are_reported_with_position(text: str, faults: list[str]
 
 
 @pytest.mark.parametrize("number", [-1, 65536, 10**32])
-def test_a_port_that_no_srv_can_carry_costs_its_object(number: int) -> None:
+def test_a_port_out_of_range_rejects_its_object(number: int) -> None:
     """CoreDNS cannot decode a number beyond Go's int: SERVFAIL for every name above."""
     read = decode_manifests(f"{SERVICE}\nmetadata: {{name: a}}\nspec: {{ports: [{{port: {number}}}]}}")
     assert not read.objects

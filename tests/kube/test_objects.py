@@ -132,7 +132,7 @@ every_kind = pytest.mark.parametrize("kind", ITEMS)
 
 
 @every_kind
-def test_every_field_that_matters_is_read(kind: str) -> None:
+def test_every_field_of_interest_is_read(kind: str) -> None:
     assert read_one(kind, ITEMS[kind]) == READ[kind]
 
 
@@ -197,7 +197,7 @@ TWO = "status: {interfaces: [{name: a, ipAddress: 10.0.0.1, ipAddresses: ['fd00:
         "an empty text has the default",
     ],
 )
-def test_odd_fields(kind: str, item: str, expected: ApiObject) -> None:
+def test_unusual_fields(kind: str, item: str, expected: ApiObject) -> None:
     assert read_one(kind, yaml.safe_load(item)) == expected
 
 

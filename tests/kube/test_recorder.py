@@ -92,11 +92,11 @@ def test_errors_do_not_stop_it(api: Api, running: EventRecorder, caplog: pytest.
     ]
     running.record([(WEB, reason) for reason in "abcd"])
     api.wait(4)
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [f"events: none for {WEB}: odd", f"events: none for {WEB}: no right to create"]
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == [f"events: none for {WEB}: odd", f"events: none for {WEB}: no right to create"]
 
 
-def test_an_odd_answer_costs_its_own_event(
+def test_an_unreadable_answer_loses_only_its_own_event(
     api: Api, running: EventRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bodies = [b"{}", b"<html>", json.dumps({"metadata": {"uid": "u"}}).encode()]

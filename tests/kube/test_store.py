@@ -50,10 +50,10 @@ ODD = Rejected("services", "shop", "web", "odd")
         pytest.param(changed(service("db"), "NOVEL"), set(), id="unknown word"),
         pytest.param(spoilt("web"), {WEB}, id="refused"),
         pytest.param(spoilt("web", how="DELETED"), {WEB}, id="goes, and cannot be read"),
-        pytest.param(changed(piece("db", name="s1")), {WEB, DB}, id="a slice changes sides"),
+        pytest.param(changed(piece("db", name="s1")), {WEB, DB}, id="a slice moves to another Service"),
         pytest.param(changed(piece("", name="s1")), {WEB}, id="a slice leaves"),
         pytest.param(changed(piece("db", name="s3")), {DB}, id="a slice finds its Service"),
-        pytest.param(changed(piece("", name="s3", age="2026")), set(), id="a slice of nobody"),
+        pytest.param(changed(piece("", name="s3", age="2026")), set(), id="a slice without a Service"),
         pytest.param(gone("s1", kind="endpointslices"), {WEB}, id="a slice goes"),
         pytest.param(spoilt("s1", kind="endpointslices"), {WEB}, id="a slice is refused"),
         pytest.param(gone("shop", "", "namespaces"), {SHOP}, id="a namespace goes"),
@@ -75,7 +75,7 @@ def test_a_listing_touches_what_differs() -> None:
     assert store.slices(WEB) == []
 
 
-def test_what_is_held_already_stands_for_its_equal() -> None:
+def test_an_equal_object_is_replaced_by_the_one_in_the_store() -> None:
     store = filled()
     same, other, new = service("web"), service("db", "10.0.0.9"), service("new")
     found = store.known("services", [same, other, new])
@@ -135,13 +135,13 @@ def test_deleting_a_rejected_object_touches_its_unit() -> None:
 
 @LAW
 @given(st.lists(events(), max_size=20))
-def test_events_equal_a_listing(told: list[tuple[str, Event]]) -> None:
-    by_event, (at_once, _) = Store(), left(told)
+def test_events_equal_a_listing(happened: list[tuple[str, Event]]) -> None:
+    by_event, (at_once, _) = Store(), left(happened)
 
     def units() -> dict[Unit, object]:
         return {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
 
-    for kind, event in told:
+    for kind, event in happened:
         before = units()
         touched = by_event.apply(kind, event)
         after = units()
@@ -153,15 +153,15 @@ def test_events_equal_a_listing(told: list[tuple[str, Event]]) -> None:
     assert sorted(by_event.rejects(), key=str) == sorted(at_once.rejects(), key=str)
 
 
-def said(namespace: str, name: str, **addresses: str) -> DnsEndpoint:
-    """An object that says an address for each name."""
+def endpoints(namespace: str, name: str, **addresses: str) -> DnsEndpoint:
+    """A DNSEndpoint with an address for each name."""
     return DnsEndpoint(
         Metadata(namespace, name),
         tuple(ExternalEndpoint(f"{label}.x", (to,), "A") for label, to in addresses.items()),
     )
 
 
-def test_the_oldest_object_speaks_first_of_a_name_and_what_has_no_age_last() -> None:
+def test_endpoints_of_the_oldest_object_come_first_and_without_age_last() -> None:
     store = Store()
     ages = {"b": "2026-01-02T00:00:00Z", "a": "2026-01-03T00:00:00Z", "c": "2026-01-01T00:00:00Z"}
     store.replace(
@@ -181,15 +181,18 @@ def test_the_oldest_object_speaks_first_of_a_name_and_what_has_no_age_last() -> 
     assert list(store.refusals()) == [("b.x", "bad")]
 
 
-def test_names_are_units_whichever_objects_they_stand_in() -> None:
+def test_names_are_units_whichever_objects_have_them() -> None:
     store = Store()
     a, b = Unit(NAMES, "", "a.x"), Unit(NAMES, "", "b.x")
     whole = Unit("dnsendpoints", "s", "2")
-    assert store.replace("dnsendpoints", [said("s", "2", a="1", b="2"), said("s", "1", a="3")]) == {a, b}
+    assert store.replace("dnsendpoints", [endpoints("s", "2", a="1", b="2"), endpoints("s", "1", a="3")]) == {
+        a,
+        b,
+    }
     assert store.units() == [a, b]
     assert [one.targets for one in store.endpoints("a.x")] == [("3",), ("1",)]
     assert store.holders("a.x") == [Unit("dnsendpoints", "s", "1"), Unit("dnsendpoints", "s", "2")]
-    assert applied(store, changed(said("s", "2", a="1", b="4"))) == {b, whole}
+    assert applied(store, changed(endpoints("s", "2", a="1", b="4"))) == {b, whole}
     assert applied(store, gone("2", "s", "dnsendpoints")) == {a, b, whole}
     assert store.units() == [a]
     assert (store.get(a), store.count("dnsendpoints")) == (None, 1)
@@ -199,7 +202,7 @@ def test_names_are_units_whichever_objects_they_stand_in() -> None:
 
 def test_names_in_an_object_that_cannot_be_read_go_with_a_reason() -> None:
     store = Store()
-    store.replace("dnsendpoints", [said("s", "1", a="1")])
+    store.replace("dnsendpoints", [endpoints("s", "1", a="1")])
     odd = Rejected("dnsendpoints", "s", "1", "odd")
     unit = Unit("dnsendpoints", "s", "1")
     assert store.apply("dnsendpoints", Event("MODIFIED", None, "s", "1", rejected=odd)) == {

@@ -193,7 +193,7 @@ def test_rings(name: str, expected: str, at_cluster: str) -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_aliases_are_followed_so_far_and_no_farther(closed: bool) -> None:
+def test_aliases_are_followed_up_to_a_limit(closed: bool) -> None:
     count = MAX_ALIASES + 5
     links = [end(f"a{number}.dtk.io", "CNAME", f"a{number + 1}.dtk.io") for number in range(count)]
     links.append(end(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1"))))
@@ -243,7 +243,7 @@ def test_zones_are_the_outermost_domains(domains: list[str], zones: dict[str, li
     assert all(plain_name(str(zone)) == str(zone) for zone in found)
 
 
-def test_what_a_tenant_writes_large_is_not_remembered() -> None:
+def test_large_texts_of_tenants_are_not_cached() -> None:
     tracemalloc.start()
     try:
         for number in range(100):

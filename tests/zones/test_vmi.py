@@ -1,4 +1,4 @@
-"""Machines to records: which interface, which address, and what a hostile guest or owner cannot say."""
+"""Machines to records: which interface, which address, and what a hostile guest or owner cannot publish."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def test_interfaces(interfaces: list[Interface], expected: str) -> None:
 def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
     published = publish(ZONE, machine(Interface("eth1", (address,)), Interface("eth2", ("10.0.0.2",))))
     assert records(published) == "m A 10.0.0.2, eth2.m A 10.0.0.2"
-    (said,) = published.left_out
-    assert said.startswith("interface 'eth1': ")
-    assert reason in said
+    (left_out,) = published.left_out
+    assert left_out.startswith("interface 'eth1': ")
+    assert reason in left_out
 
 
 def test_allowed_networks() -> None:
@@ -148,7 +148,7 @@ def test_two_interfaces_of_one_name() -> None:
     assert published.left_out == ["two interfaces have one name"]
 
 
-def test_a_name_that_grows_too_long_hurts_its_own_interface_only() -> None:
+def test_a_name_that_grows_too_long_affects_only_its_interface() -> None:
     long = ".".join(["a" * 60] * 3)
     one = machine(Interface("x" * 63, ("10.0.0.1",)), Interface("e", ("10.0.0.2",)), name=long)
     published = publish(ZONE, one)
