@@ -51,7 +51,9 @@ RUN bundled="$(python -c 'import ensurepip; print(ensurepip.__path__[0])')" \
     && python -m pip uninstall --yes --root-user-action=ignore pip \
     && rm -rf "$bundled"
 COPY --from=build /opt/kube2etcd /opt/kube2etcd
+# One heap for all threads, of which only one runs Python at a time: each heap keeps what it once needed.
 ENV PATH=/opt/kube2etcd/bin:$PATH \
+    MALLOC_ARENA_MAX=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 ARG PYTHON_IMAGE
