@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import dns.exception
-
 from tests.addons.manifests import VALUES, filled, pods
 from tests.stack import coredns
 from tests.stack.container import Image, images
@@ -176,4 +174,4 @@ def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -
         assert ask(name, rtype, at=at, port=port) == sorted(wanted)
         return True
 
-    wait_for(answered, f"{name} at {at}", 60, not_yet=(AssertionError, OSError, dns.exception.DNSException))
+    wait_for(answered, f"{name} at {at}", 60)

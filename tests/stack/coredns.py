@@ -14,11 +14,6 @@ import dns.rdatatype
 from tests.stack.bridge import kube2etcd
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
-#: What counts as "not yet" when an answer is waited for: a question is left without one while CoreDNS
-#: pauses before it tries an etcd again that was away.
-NOT_YET = (OSError, AssertionError, dns.exception.Timeout)
-
-
 #: Leaves out the listeners of CoreDNS whose default ports may be taken on this machine.
 NO_LISTENERS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
 
@@ -127,7 +122,7 @@ class CoreDns(Server):
             return True
 
         processes = (self, *([writer] if writer else []))
-        wait_for(right, f"{name} {rtype}", deadline_s, *processes, not_yet=NOT_YET)
+        wait_for(right, f"{name} {rtype}", deadline_s, *processes)
 
     def addresses(self, name: str, rdtype: str = "A") -> list[str]:
         """The data of the answer section of that type as sorted text, for short tests."""

@@ -36,6 +36,10 @@ class EtcdTls:
         return cls(authority.issue("server"), authority.ca_file, authority.issue("client"), client_auth)
 
 
+class EtcdctlError(OSError):
+    """etcdctl failed; the text is what it said."""
+
+
 class Etcd(Server):
     """One etcd member on loopback ports that stay the same over restarts and lost data."""
 
@@ -118,7 +122,7 @@ class Etcd(Server):
         self.start()
 
     def ctl(self, *arguments: str, stdin: str = "") -> str:
-        """etcdctl against this member; its standard output, or an error with what it said."""
+        """etcdctl against this member; its standard output, or an EtcdctlError."""
         command = [str(self._etcdctl), f"--endpoints={self.url}"]
         if self.tls is not None:
             command += [f"--cacert={self.tls.ca_file}"]
@@ -128,7 +132,7 @@ class Etcd(Server):
         done = finished(*command, *arguments, input=stdin, timeout=20, env={"ETCDCTL_API": "3"})
         if done.returncode:
             what = f"etcdctl {' '.join(arguments)} exited {done.returncode}"
-            raise RuntimeError(f"{what}: {done.stderr.strip()}")
+            raise EtcdctlError(f"{what}: {done.stderr.strip()}")
         return done.stdout
 
     def put(self, key: str, value: str) -> None:
@@ -213,6 +217,4 @@ class EtcdCluster(Context):
         def leads(member: Etcd) -> bool:
             return member.alive and ", true, " in member.ctl("endpoint", "status", "--write-out=simple")
 
-        return wait_for(
-            lambda: next(filter(leads, self.members), None), "a leader", 20, not_yet=(OSError, RuntimeError)
-        )
+        return wait_for(lambda: next(filter(leads, self.members), None), "a leader", 20)

@@ -312,8 +312,7 @@ def keys_of(etcd: Etcd, name: str) -> list[str]:
 
 
 def appears(etcd: Etcd, name: str, deadline_s: float = 10.0) -> None:
-    not_yet = (AssertionError, OSError, RuntimeError)
-    wait_for(lambda: keys_of(etcd, name), f"keys of {name}", deadline_s, not_yet=not_yet)
+    wait_for(lambda: keys_of(etcd, name), f"keys of {name}", deadline_s)
 
 
 def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float = 15.0) -> None:
@@ -363,5 +362,5 @@ def same_keys(
         assert not odd, f"{len(odd)} keys differ: {shown}"
         return True
 
-    wait_for(equal, "etcd to hold the expected keys", deadline_s, not_yet=(AssertionError, RuntimeError))
+    wait_for(equal, "etcd to hold the expected keys", deadline_s)
     return time.monotonic() - began

@@ -80,7 +80,6 @@ class Pair:
                     60,
                     server,
                     self.bridge,
-                    not_yet=(OSError, AssertionError, dns.exception.DNSException),
                 )
 
     def compare(self, asked: Iterable[Question]) -> Report:

@@ -264,9 +264,11 @@ class Pod:
             self._served = self.ready
 
     def wait_ready(self, deadline_s: float = 90.0) -> None:
-        wait_for(
-            lambda: self.ready and self._served, f"pod {self.name} to be ready: {self.state()}", deadline_s
-        )
+        def served() -> bool:
+            assert self.ready, self.state()
+            return self._served
+
+        wait_for(served, f"pod {self.name} to be ready", deadline_s)
 
     def restarts(self) -> dict[str, int]:
         """Of each container."""

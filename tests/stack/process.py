@@ -16,11 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import dns.exception
 import requests
 
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
+
+#: What counts as "not yet" where something is waited for: a refused connection is an OSError, and CoreDNS
+#: leaves questions without an answer while it pauses before it tries an etcd again that was away.
+NOT_YET = (OSError, AssertionError, dns.exception.DNSException)
 
 #: How many times slower than a quiet machine one may be: bounds of time in tests are for a quiet machine,
 #: and are multiplied by this. It stays below what would let a timeout (of 5 s and more) pass for promptness.
@@ -86,14 +91,14 @@ def wait_for(
     what: str,
     deadline_s: float = 20.0,
     *processes: Process,
-    not_yet: tuple[type[BaseException], ...] = (OSError, AssertionError),
+    not_yet: tuple[type[BaseException], ...] = NOT_YET,
 ) -> T:
     """The first true value of ``condition``, asked in short intervals until the deadline.
 
     ``deadline_s`` is the time on a quiet machine; it is waited ``SLOW`` times as long before it is a failure.
 
-    The exceptions ``not_yet`` count as "not yet" (a refused connection is an OSError); the last one is shown
-    in the end. When one of ``processes`` has exited, waiting makes no sense and ends at once.
+    The exceptions ``not_yet`` count as "not yet"; the last one is shown in the end. When one of ``processes``
+    has exited, waiting makes no sense and ends at once.
     """
     began = time.monotonic()
     pause = 0.01

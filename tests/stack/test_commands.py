@@ -22,7 +22,7 @@ import dns.rcode
 import pytest
 
 from tests.stack.bridge import call, clean_environment
-from tests.stack.coredns import NOT_YET, on_keys
+from tests.stack.coredns import on_keys
 from tests.stack.faults import Run, both_apis
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoints, external, port, service, services
@@ -211,7 +211,7 @@ def test_a_zone_file_answers_as_the_keys_do(
             dangling = rtype != "CNAME" and re.search(rf" CNAME \S+{ZONE}\.$", records[-1])
             return ["NOERROR"] if dangling else sorted(records)
 
-        wait_for(lambda: keys.addresses(f"one.default.svc.{ZONE}"), "the keys", 20, not_yet=NOT_YET)
+        wait_for(lambda: keys.addresses(f"one.default.svc.{ZONE}"), "the keys", 20)
         for name, rtype in product(sorted(names), ("A", "AAAA", "CNAME", *MORE)):
             if (name.startswith("_") and rtype in ("A", "AAAA")) or (name in aliases and rtype in MORE):
                 continue  # docs/records.md

@@ -70,7 +70,7 @@ def test_changed_settings_are_applied(etcd: Etcd, tmp_path: Path) -> None:
         assert webhook.get("/readyz").status_code == 200
         settings.write_text("corefile: {cache: 8}\n")
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
-        wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20, not_yet=(OSError,))
+        wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20)
         assert (webhook.alive, webhook.pid) == (True, pid)
 
 

@@ -231,7 +231,7 @@ def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.M
     thread.start()
     wait_for(lambda: sent, "the request to be sent", 10)
     connection.close()
-    assert failed.wait(2)
+    assert failed.wait(2 * SLOW)
     thread.join()
 
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 
 from tests.stack.etcd_v2 import EtcdV2
-from tests.stack.faults import HERE, Proxy, Run, both_apis, keys_of, same_keys
+from tests.stack.faults import HERE, Proxy, Run, appears, both_apis, keys_of, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import bulk, endpoints, port, service, services
 
@@ -80,8 +80,8 @@ def test_changes_while_etcd_is_away(apiserver: ApiServer, etcd: Etcd, run: Run) 
     assert bridge.get("/livez").status_code == 200
     etcd.start()
     bridge.wait_ready(10)
-    wait_for(lambda: key_of(etcd, "s005"), "the new key", 5, not_yet=(StopIteration,))
-    assert not keys_of(etcd, "s000")
+    appears(etcd, "s005", 5)
+    wait_for(lambda: not keys_of(etcd, "s000"), "the old keys to go", 5)
 
 
 def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:

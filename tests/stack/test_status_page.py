@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.bridge import call
-from tests.stack.coredns import NOT_YET, on_keys
+from tests.stack.coredns import on_keys
 from tests.stack.faults import Run
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, Etcd, free_port, http, wait_for
 from tests.stack.objects import external, service, services
@@ -19,7 +19,7 @@ def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiSer
     """`explain --bridge --server`: an existing name, a mistyped one, and one that is only cached."""
     with on_keys(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
         both = ("--bridge", f":{port}", "--server", f"{LOOPBACK}:{coredns.port}")
-        wait_for(lambda: coredns.addresses(NAME), "the name to be served", 20, not_yet=NOT_YET)
+        wait_for(lambda: coredns.addresses(NAME), "the name to be served", 20)
         for rtype in ((), ("A",), ("SRV",), ("TXT",), ("HTTPS",), ("ANY",)):
             there = call("explain", NAME, *rtype, *both)
             code = 1 if rtype in (("TXT",), ("HTTPS",)) else 0

@@ -54,7 +54,7 @@ def test_an_oversized_chunked_body(webhook: Webhook) -> None:
     assert len(answer) < 1024
     assert webhook.records() == []
     refused = 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="413"} 1.0'
-    assert refused in webhook.get("/metrics").text
+    wait_for(lambda: refused in webhook.get("/metrics").text, "it to be counted", 5)
 
 
 def _read_all(raw: socket.socket) -> bytes:

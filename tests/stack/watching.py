@@ -68,6 +68,4 @@ class Watching:
         return time.monotonic() - began
 
     def failed(self, deadline_s: float = 10.0) -> EtcdError:
-        self._thread.join(deadline_s)
-        assert self.error is not None
-        return self.error
+        return wait_for(lambda: self.error, "the watch to fail", deadline_s)
