@@ -15,7 +15,7 @@ from typing import Any
 
 import kube2etcd
 import skydns_compat
-from tests.bench import beside, names, reads, scale, sync, v2_keys, watch
+from tests.bench import beside, names, scale, sync
 from tests.bench.measure import Bench, Row
 from tests.bench.prepared import PreparedApi
 from tests.bench.report import table
@@ -31,9 +31,6 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "questions": scale.questions,
     "churn": scale.churn,
     "names": names.names,
-    "reads": reads.reads,
-    "watch": watch.watch,
-    "v2": v2_keys.v2_keys,
 }
 
 

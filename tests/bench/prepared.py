@@ -13,10 +13,10 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
+from multiprocessing.managers import BaseManager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -217,12 +217,8 @@ class _Player(ThreadingHTTPServer):
         self.kinds = {path: _Kind() for path in PATHS.values()}
         self.version = 1
         self.first_request = 0.0
-        self.sent = 0
-        self.replayed = b""
-        self.churning = threading.Thread()
         self._order = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A reader that went away is no news."""
@@ -237,7 +233,7 @@ class _Player(ThreadingHTTPServer):
                 state.recent.clear()
                 for watch in state.watches:
                     watch.put(b"")  # the chunk that ends it
-        self.first_request, self.sent = 0.0, 0
+        self.first_request = 0.0
 
     def _pages(self, kind: str, objects: Iterator[Object]) -> Iterator[bytes]:
         head = {"kind": f"{kind}List", "apiVersion": VERSIONS.get(kind, "v1")}
@@ -256,12 +252,6 @@ class _Player(ThreadingHTTPServer):
             if last is None:
                 return
 
-    def replay(self, count: int) -> None:
-        """From now on every watch is this one of so many Services, as bytes; none: watches are as ever."""
-        bodies = ({"kind": "Service", "apiVersion": "v1"} | service(number) for number in range(count))
-        lines = (json.dumps({"type": "ADDED", "object": one}).encode() + b"\n" for one in bodies)
-        self.replayed = b"".join(map(_chunk, lines))
-
     def event(self, kind: str, one: Object) -> None:
         """Send a change to all who watch, with the next version."""
         whole: Object = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1")} | one
@@ -274,6 +264,32 @@ class _Player(ThreadingHTTPServer):
             state.recent.append((self.version, line))
             for watch in state.watches:
                 watch.put(line)
+
+    def start(self) -> str:
+        """Begin to serve; the URL."""
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def look(self) -> float:
+        return self.first_request
+
+    def churn(self, crowd: Crowd, rate: float, seconds: float) -> None:
+        """Begin to change slices one after another, at this rate, but for the last one."""
+        self._churning = threading.Thread(target=self._churn, args=(crowd, rate, seconds), daemon=True)
+        self._churning.start()
+
+    def wait(self) -> None:
+        """Until that has ended."""
+        self._churning.join()
+
+    def _churn(self, crowd: Crowd, rate: float, seconds: float) -> None:
+        began, sent, services = time.monotonic(), 0, crowd.services - 1
+        while (elapsed := time.monotonic() - began) < seconds:
+            for _ in range(int(elapsed * rate) - sent):
+                sent += 1
+                number, generation = sent % services, sent // services + 1
+                self.event("EndpointSlice", endpoint_slice(number, crowd.endpoints, generation))
+            time.sleep(0.005)
 
 
 def _chunk(data: bytes) -> bytes:
@@ -309,7 +325,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self, status: int, body: bytes, encoding: str = "") -> None:
-        self.server.sent += len(body)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -326,9 +341,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         kind = next(name for name, where in PATHS.items() if where == path)
         try:
-            if self.server.replayed:
-                self.wfile.write(self.server.replayed + _chunk(b""))
-                return
             while True:
                 self.wfile.flush()
                 try:
@@ -347,83 +359,34 @@ class _Handler(BaseHTTPRequestHandler):
                 state.watches.remove(events)
 
 
-def _play(orders: Connection) -> None:
-    player = _Player()
-    threading.Thread(target=player.serve_forever, daemon=True).start()
-    orders.send(player.url)
-    while True:
-        try:
-            order, *given = orders.recv()
-        except EOFError:
-            return
-        if order in ("fill", "replay", "event"):
-            getattr(player, order)(*given)
-        elif order == "churn":
-            player.churning = threading.Thread(target=_churn, args=(player, *given), daemon=True)
-            player.churning.start()
-        elif order == "wait":
-            player.churning.join()
-        orders.send((player.first_request, player.sent))
+class _Manager(BaseManager):
+    """Starts the process with the server."""
 
 
-def _churn(player: _Player, services: int, endpoints: int, rate: float, seconds: float) -> None:
-    """Change slices one after another, ``rate`` a second."""
-    began, sent = time.monotonic(), 0
-    while (elapsed := time.monotonic() - began) < seconds:
-        for _ in range(int(elapsed * rate) - sent):
-            sent += 1
-            number, generation = sent % services, sent // services + 1
-            player.event("EndpointSlice", endpoint_slice(number, endpoints, generation))
-        time.sleep(0.005)
+_Manager.register("Player", _Player, exposed=("start", "fill", "event", "churn", "wait", "look"))
 
 
 class PreparedApi:
     """The process with the server; use it as a context."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._orders, theirs = context.Pipe()
-        self._process = context.Process(target=_play, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        self.url: str = self._orders.recv()
+        self._manager = _Manager(ctx=multiprocessing.get_context("spawn"))
+        self._manager.start()
+        player = self._manager.Player()  # type: ignore[attr-defined]
+        self.url: str = player.start()
+        self.fill: Callable[[Crowd], None] = player.fill
+        self.event: Callable[[str, Object], None] = player.event
+        self.churn: Callable[[Crowd, float, float], None] = player.churn
+        self.wait: Callable[[], None] = player.wait
+        self._look: Callable[[], float] = player.look
 
     def __enter__(self) -> PreparedApi:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.join()
-
-    def _order(self, *order: Any) -> tuple[float, int]:
-        self._orders.send(order)
-        answer: tuple[float, int] = self._orders.recv()
-        return answer
-
-    def fill(self, crowd: Crowd) -> None:
-        """From now on this crowd is listed."""
-        self._order("fill", crowd)
-
-    def replay(self, count: int) -> None:
-        """From now on every watch is one of so many Services that was made beforehand; 0 ends that."""
-        self._order("replay", count)
-
-    def event(self, kind: str, one: Object) -> None:
-        """Send a changed object to all who watch its kind."""
-        self._order("event", kind, one)
-
-    def churn(self, crowd: Crowd, rate: float, seconds: float) -> None:
-        """Begin to change slices one after another, at this rate, but for the last one."""
-        self._order("churn", crowd.services - 1, crowd.endpoints, rate, seconds)
-
-    def wait(self) -> None:
-        self._order("wait")
+        self._manager.shutdown()
 
     @property
     def first_request(self) -> float:
         """When the first list was asked for since `fill`, by the monotonic clock; 0 for never."""
-        return self._order("look")[0]
-
-    @property
-    def sent(self) -> int:
-        return self._order("look")[1]
+        return self._look()

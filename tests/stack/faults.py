@@ -238,7 +238,6 @@ class Tunnel:
         self.behind = port
         self.swallowing = False
         self.carried = 0
-        self.bytes_back = 0
         self._sockets: list[socket.socket] = []
         self._dead: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -283,15 +282,14 @@ class Tunnel:
                 with self._lock:
                     self._sockets.append(server)
                 self.carried += 1
-                for ends in ((client, server, False), (server, client, True)):
+                for ends in ((client, server), (server, client)):
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
-    def _carry(self, one: socket.socket, other: socket.socket, back: bool) -> None:
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
                 with self._lock:
                     dead = one in self._dead
-                    self.bytes_back += len(data) if back else 0
                 if not dead:
                     other.sendall(data)
         with self._lock:
