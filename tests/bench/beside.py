@@ -8,17 +8,9 @@ from tests.bench.measure import Asker, Bench, Row, median, memory, p95, start_un
 from tests.bench.prepared import CLUSTER, VERSIONS, Crowd, Object, endpoint_slice, machine, name_of, service
 from tests.bench.scale import machine_change, served, slice_change
 from tests.stack import objects
+from tests.stack.coredns import plugin
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
 
-PLUGIN = """
-.:{{port}} {{
-    bind 127.0.0.1
-    kubernetes cluster.local in-addr.arpa ip6.arpa {{
-        kubeconfig {}
-        pods insecure
-    }}
-}}
-"""
 _OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
 
 
@@ -59,7 +51,7 @@ def _bridge(bench: Bench, api: ApiServer, etcd: Etcd, *options: str) -> Bridge:
 
 
 def _plugin(bench: Bench, api: ApiServer) -> CoreDns:
-    return CoreDns(bench.folder(), bench.programs, PLUGIN.format(api.kubeconfig()), name="plugin")
+    return CoreDns(bench.folder(), bench.programs, plugin(f"kubeconfig {api.kubeconfig()}"), name="plugin")
 
 
 def _start_plugin(server: CoreDns) -> float:

@@ -19,26 +19,11 @@ from typing import NamedTuple
 from tests.bench.measure import cpu, dnsperf
 from tests.bench.prepared import CLUSTER, EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice, name_of
 from tests.stack.bridge import kube2etcd
-from tests.stack.coredns import corefile
+from tests.stack.coredns import corefile, plugin
 from tests.stack.harness import LOOPBACK, CoreDns, Etcd, binaries, free_port, http
 
 #: The first thousand have an address, the others are headless.
 SERVICES, HEADLESS = 2_000, 1_000
-
-PLUGIN = """
-cluster.local:{{port}} in-addr.arpa:{{port}} ip6.arpa:{{port}} {{
-    bind 127.0.0.1
-    errors
-    prometheus 127.0.0.1:{metrics}
-    loadbalance
-    {cache}
-    kubernetes cluster.local in-addr.arpa ip6.arpa {{
-        endpoint {url}
-        pods insecure
-        ttl 30
-    }}
-}}
-"""
 
 
 def endpoint(number: int) -> str:
@@ -98,8 +83,8 @@ class Servers:
     api_url: str
 
     def plugin(self, cached: bool) -> CoreDns:
-        cache = "cache 30" if cached else ""
-        text = PLUGIN.format(cache=cache, url=self.api_url, metrics=free_port())
+        beside = (f"prometheus {LOOPBACK}:{free_port()}", "loadbalance", *(["cache 30"] if cached else []))
+        text = plugin(f"endpoint {self.api_url}", *beside)
         return CoreDns(self.folder, self.programs, text, name=f"plugin-{cached}")
 
     def ours(self, cached: bool, without: str = "") -> CoreDns:

@@ -1,6 +1,5 @@
 """Compares two servers' answers to a question and classifies the difference."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -33,11 +32,6 @@ class Answer:
     flags: str = ""
     question: str = ""
     edns: bool = False
-    ttls: frozenset[tuple[str, int]] = frozenset()
-
-    @property
-    def authoritative(self) -> bool:
-        return "AA" in self.flags.split()
 
     @property
     def truncated(self) -> bool:
@@ -54,7 +48,6 @@ def normalise(message: dns.message.Message) -> Answer:
         flags=dns.flags.to_text(message.flags),
         question=" ".join(rrset.to_text() for rrset in message.question),
         edns=message.edns >= 0,
-        ttls=frozenset((dns.rdatatype.to_text(rrset.rdtype), rrset.ttl) for rrset in message.answer),
     )
 
 
@@ -120,24 +113,6 @@ def _of_type(records: Iterable[Record], rdtype: str) -> frozenset[Record]:
     return frozenset(record for record in records if record.rdtype == rdtype)
 
 
-def remarks(theirs: Answer, ours: Answer) -> list[str]:
-    """What differs without making the answer another one: counted and shown, never failed for."""
-    found: list[str] = []
-    if differences(theirs, ours):
-        return found
-    if theirs.ttls != ours.ttls:
-        found.append("TTL")
-    beside = [{record.rdtype for record in each} for each in (theirs.authority, ours.authority)]
-    if beside[0] != beside[1]:
-        names = ["+".join(sorted(each)) or "nothing" for each in beside]
-        found.append(f"authority section: {names[0]} became {names[1]}")
-    if theirs.authoritative != ours.authoritative:
-        found.append("AA flag")
-    if ours.additional < theirs.additional:
-        found.append("less beside the answer")
-    return found
-
-
 @dataclass(frozen=True)
 class Difference:
     question: Question
@@ -158,8 +133,6 @@ class Report:
     asked: int = 0
     answered: int = 0  # questions to which theirs has records
     found: list[Difference] = field(default_factory=list)
-    remarks: Counter[str] = field(default_factory=Counter)
-    remark_examples: dict[str, Question] = field(default_factory=dict)
 
     def add(self, question: Question, theirs: Answer, ours: Answer) -> None:
         self.asked += 1
@@ -167,9 +140,6 @@ class Report:
         words = self.differences(theirs, ours)
         if words:
             self.found.append(Difference(question, "; ".join(words), theirs, ours))
-        for remark in remarks(theirs, ours):
-            self.remarks[remark] += 1
-            self.remark_examples.setdefault(remark, question)
 
     @property
     def identical(self) -> float:
@@ -196,9 +166,6 @@ class Report:
             lines.append(f"           {first.question.name} {first.question.rdtype}")
             lines.append(f"           theirs: {show(first.theirs)}")
             lines.append(f"           ours:   {show(first.ours)}")
-        for remark, count in self.remarks.most_common():
-            example = self.remark_examples[remark]
-            lines.append(f"  {count:5}  (not counted) {remark}, as in {example.name} {example.rdtype}")
         return "\n".join(lines)
 
 

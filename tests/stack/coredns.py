@@ -44,6 +44,16 @@ def outside(name: str = "example.com", *, at: str = LOOPBACK, port: str = "{port
     return OUTSIDE.replace("NAME", name).replace("ADDRESS", at).replace("PORT", port)
 
 
+def plugin(access: str, *beside: str, zones: str = "", pods: str = "insecure", within: str = "") -> str:
+    """A Corefile of CoreDNS's own kubernetes plugin, as most clusters run it.
+
+    ``access`` is its line about the API server, ``within`` one more, ``beside`` lines outside of it.
+    """
+    own = [access, f"pods {pods}", "ttl 30", within]
+    block = [f"kubernetes cluster.local {zones} in-addr.arpa ip6.arpa {{", *own, "}"]
+    return "\n".join([".:{port} {", f"bind {LOOPBACK}", "errors", *beside, *block, "}", ""])
+
+
 def said(message: dns.message.Message) -> list[str]:
     """The answer's data in its order, or NODATA, or the code."""
     if message.rcode() != dns.rcode.NOERROR:

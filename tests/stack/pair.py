@@ -16,7 +16,7 @@ import dns.rcode
 
 from tests.stack.bridge import settings_file
 from tests.stack.compare import Answer, Report, normalise
-from tests.stack.coredns import on_keys, outside
+from tests.stack.coredns import on_keys, outside, plugin
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, wait_for
 from tests.stack.kubeclient import Object
 from tests.stack.objects import endpoint_slice, namespace, pod, service
@@ -24,21 +24,6 @@ from tests.stack.questions import Question, dashed
 
 ZONE = "cluster.local"
 READ_KINDS = (("v1", "Namespace"), ("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod"))
-
-#: CoreDNS as most clusters run it.
-ORACLE = """
-.:{{port}} {{
-    bind 127.0.0.1
-    errors
-    kubernetes {zones} in-addr.arpa ip6.arpa {{
-        kubeconfig {kubeconfig}
-        pods {pods}
-        ttl 30
-        {fallthrough}
-    }}
-    {forward}
-}}
-"""
 
 
 @dataclass
@@ -140,7 +125,7 @@ def running_pair(
     with_upstream: bool = True,
     bridge: Bridge | None = None,
     config: Mapping[str, Any] | None = None,
-    oracle_zones: Sequence[str] = (),
+    oracle_zones: str = "",
 ) -> Iterator[Pair]:
     """Start the bridge unless one is given, its CoreDNS, the oracle and the upstream; all stop in the end.
 
@@ -154,12 +139,12 @@ def running_pair(
         if with_upstream:
             upstream = stack.enter_context(CoreDns(directory, binaries, outside(), name="upstream"))
             behind = f"{LOOPBACK}:{upstream.port}"
-        text = ORACLE.format(
-            zones=" ".join((ZONE, *oracle_zones)),
-            kubeconfig=kubeconfig,
+        text = plugin(
+            f"kubeconfig {kubeconfig}",
+            f"forward . {behind}" if with_upstream else "",
+            zones=oracle_zones,
             pods=pods,
-            fallthrough="fallthrough in-addr.arpa ip6.arpa" if with_upstream else "",
-            forward=f"forward . {behind}" if with_upstream else "",
+            within="fallthrough in-addr.arpa ip6.arpa" if with_upstream else "",
         )
         oracle = stack.enter_context(CoreDns(directory, binaries, text, name="oracle"))
         ours = stack.enter_context(on_keys(directory, binaries, *options, "--upstream", behind, name="ours"))

@@ -27,15 +27,31 @@ PROTOCOLS = ("TCP", "TCP", "TCP", "UDP", "SCTP")
 HOSTNAMES = ("web-0", "web-1", "db", "any", "a", "tcp", "host-9", "7", LONG_LABEL)
 OUTSIDE = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
 
+#: The namespace of a crowd, and the few words that all of its slices have. An address without a host name is
+#: called as one of the host names here.
+CROWD = "crowd"
+CROWD_ADDRESSES = {
+    4: ("172.16.0.1", "172.16.0.2", "172.16.0.3"),
+    6: ("fd00:20::1", "fd00:20:5::", "2001:db8::7:1"),
+}
+CROWD_HOSTNAMES = ("web-0", "a", "172-16-0-1", "fd00-20--1")
+CROWD_PORTS = ("", "http", "x")
 
-def random_cluster(seed: int, size: int = 40) -> list[Object]:
-    """Namespaces, ``size`` Services, their slices, and Pods, in an order in which they can be created."""
-    return _Maker(random.Random(seed)).cluster(size)
+
+def random_cluster(seed: int, size: int = 40, *, crowded: bool = False) -> list[Object]:
+    """Namespaces, ``size`` Services, their slices, and Pods, in an order in which they can be created.
+
+    ``crowded``: most Services are headless, and most slices share addresses with others of the same Service:
+    with other ports, with none, not ready in one of them, under another host name.
+    """
+    return _Maker(random.Random(seed), crowded).cluster(size)
 
 
-def mutate(seed: int, present: Iterable[Object], count: int = 300) -> list[Operation]:
+def mutate(
+    seed: int, present: Iterable[Object], count: int = 300, *, crowded: bool = False
+) -> list[Operation]:
     """``count`` changes, or a few more, of every kind; each is allowed after those before it."""
-    return _Changer(random.Random(seed), present).changes(count)
+    return _Changer(random.Random(seed), present, crowded).changes(count)
 
 
 @dataclass
@@ -72,14 +88,17 @@ class _Addresses:
 
 
 class _Maker:
-    def __init__(self, pick: random.Random) -> None:
-        self.pick = pick
+    def __init__(self, pick: random.Random, crowded: bool) -> None:
+        self.pick, self.crowded = pick, crowded
         self.addresses = _Addresses(pick)
+        self.hostnames = CROWD_HOSTNAMES if crowded else HOSTNAMES
         self.names = 0
 
     def cluster(self, size: int) -> list[Object]:
         pick = self.pick
         names = ["app", "empty", *pick.sample(ODD_NAMES, 4), f"team-{pick.randint(1, 99)}"]
+        if self.crowded:
+            names = [CROWD]
         namespaces = [objects.namespace(name) for name in names]
         used = [name for name in names if name != "empty"]
         services: dict[tuple[str, str], Object] = {}
@@ -96,6 +115,8 @@ class _Maker:
 
     def _kinds(self, size: int) -> list[str]:
         """Every kind at least once where there is room, the common ones more often."""
+        if self.crowded:
+            return self.pick.choices(["headless", "headless", "headless", "cluster"], k=size)
         common = ["cluster", "headless"]
         each = [
             "headless", "cluster", "dual", "v6", "nodeport", "headless-no-ports", "headless-no-selector",
@@ -108,7 +129,7 @@ class _Maker:
         return head + tail
 
     def _service_name(self, namespace: str, taken: dict[tuple[str, str], Object]) -> str:
-        if self.pick.random() < 0.2:
+        if not self.crowded and self.pick.random() < 0.2:
             name = self.pick.choice([*ODD_NAMES, LONG_LABEL])
             if (namespace, name) not in taken:
                 return name
@@ -178,6 +199,7 @@ class _Maker:
         if not headless and pick.random() < 0.4:
             return []
         count = pick.choice([0, 1, 1, 2, 2, 3]) if headless else pick.choice([1, 1, 2])
+        count += self.crowded
         return [
             self.slice(service, number, 6 if kind == "v6" or pick.random() < 0.3 else 4)
             for number in range(count)
@@ -190,8 +212,11 @@ class _Maker:
         same = [dict(port) for port in service["spec"].get("ports", [])]
         chance = pick.random()
         ports = same if chance < 0.8 else [] if chance < 0.9 else self.ports()
-        if len(ports) == 1 and pick.random() < 0.1:
-            ports = [{key: value for key, value in ports[0].items() if key != "port"}]
+        if self.crowded:
+            names = pick.sample(CROWD_PORTS, pick.choice([0, 0, 1, 1, 2, 3]))
+            ports = [objects.port(name, pick.choice([80, 80, 81]), pick.choice(PROTOCOLS)) for name in names]
+        if ports and pick.random() < 0.1:
+            del ports[0]["port"]
         mixed = metadata["labels"].get("kind") != "headless-not-ready"
         ends = [self.endpoint(version, mixed) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))]
         name, place, family = f"{metadata['name'][:40]}-{number}", metadata["namespace"], f"IPv{version}"
@@ -206,9 +231,11 @@ class _Maker:
         if ready is False and pick.random() < 0.5:
             conditions |= {"terminating": True, "serving": pick.choice([True, False])}
         addresses = [self.addresses.take(version) for _ in range(pick.choice([1] * 9 + [3]))]
+        if self.crowded:
+            addresses = pick.sample(CROWD_ADDRESSES[version], pick.choice([1, 1, 1, 2]))
         made: Object = {"conditions": conditions, "addresses": list(dict.fromkeys(addresses))}
         if pick.random() < 0.4:
-            made["hostname"] = pick.choice(HOSTNAMES)
+            made["hostname"] = pick.choice(self.hostnames)
         return made
 
     def _orphans(self, namespace: str) -> list[Object]:
@@ -261,9 +288,9 @@ class _Maker:
 class _Changer:
     """Keeps the cluster as it is after the changes so far, so that each further one is allowed."""
 
-    def __init__(self, pick: random.Random, present: Iterable[Object]) -> None:
+    def __init__(self, pick: random.Random, present: Iterable[Object], crowded: bool) -> None:
         self.pick = pick
-        self.make = _Maker(pick)
+        self.make = _Maker(pick, crowded)
         self.present = {identity(obj): copy.deepcopy(obj) for obj in present}
         for obj in self.present.values():
             for endpoint in obj.get("endpoints", []):
@@ -354,7 +381,7 @@ class _Changer:
             if "hostname" in endpoint:
                 del endpoint["hostname"]
             else:
-                endpoint["hostname"] = self.pick.choice(HOSTNAMES)
+                endpoint["hostname"] = self.pick.choice(self.make.hostnames)
 
     def _slice_ports(self, one: Object) -> None:
         one["ports"] = self.pick.choice([[], self.make.ports(), one["ports"][1:]])
@@ -427,7 +454,7 @@ class _Changer:
             self._apply(objects.namespace(self._name()))
 
     def _delete_namespace(self) -> None:
-        names = [name for name in self._namespaces() if name not in ("app", "default")]
+        names = [name for name in self._namespaces() if name not in ("app", "default", CROWD)]
         if names:
             name = self.pick.choice(names)
             self._delete(self.present[("Namespace", "", name)])

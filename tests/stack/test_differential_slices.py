@@ -15,7 +15,7 @@ from tests.stack.kubeclient import Object
 from tests.stack.objects import HTTP, endpoint_slice, namespace, service
 from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
-from tests.stack.random_slices import NAMESPACE, crowded, disturbed
+from tests.stack.random_cluster import CROWD, mutate, random_cluster
 
 ASKED = re.compile("(headless|ClusterIP) (service|endpoint|port|port without underscores|unnamed port)")
 TYPES = ("A", "AAAA", "SRV", "CNAME")
@@ -25,11 +25,11 @@ TYPES = ("A", "AAAA", "SRV", "CNAME")
 def test_crowded_slices(
     seed: int, start_pair: StartPair, apiserver: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    objects = crowded(seed)
+    objects = random_cluster(seed, 150, crowded=True)
     pair = start_pair()
     apiserver.apply_all(objects)
     same(pair, f"crowded, seed {seed}", capsys, least=3000)
-    for operation in disturbed(seed, objects):
+    for operation in mutate(seed, objects, 150, crowded=True):
         operation.perform(apiserver)
     same(pair, f"disturbed, seed {seed}", capsys, least=3000)
 
@@ -80,11 +80,11 @@ def odd() -> list[Object]:
     ]
     names = [one["metadata"]["name"] for one in slices]
     return [
-        namespace(NAMESPACE),
-        *(service(name, NAMESPACE, ports=[HTTP], clusterIP="None") for name in names),
+        namespace(CROWD),
+        *(service(name, CROWD, ports=[HTTP], clusterIP="None") for name in names),
         *slices,
     ]
 
 
 def piece(name: str, *endpoints: Object, family: str = "IPv4", ports: Sequence[Object] = (HTTP,)) -> Object:
-    return endpoint_slice(name, name, endpoints, namespace=NAMESPACE, family=family, ports=ports)
+    return endpoint_slice(name, name, endpoints, namespace=CROWD, family=family, ports=ports)

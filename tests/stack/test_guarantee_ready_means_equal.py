@@ -33,11 +33,11 @@ def test_more_objects_than_a_page_holds(apiserver: ApiServer, etcd: Etcd, run: R
     assert {f"{HERE}/svc/default/{one['metadata']['name']}" for one in wanted} <= etcd.dump(HERE).keys()
 
 
-def test_every_key_is_there_when_it_is_ready(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(bulk(2))
+def test_every_key_is_back_when_it_is_ready_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+    apiserver.apply_all(bulk(5))
     bridge = run()
-    expected = len(etcd.dump("/skydns"))
-    assert expected >= 4000
+    expected, pid = etcd.dump("/skydns"), bridge.pid
+    assert len(expected) >= 10_000
     short: list[int] = []
     ended = threading.Event()
 
@@ -48,18 +48,20 @@ def test_every_key_is_there_when_it_is_ready(apiserver: ApiServer, etcd: Etcd, r
                 continue
             wait_for(bridge.ready, "it to be ready again", 20)
             present = len(etcd.dump("/skydns"))
-            if present != expected:
+            if present != len(expected):
                 short.append(present)
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     try:
         etcd.kill()
-        wait_for(lambda: bridge.metric("kube2etcd_ready") == 0, "readiness to go", 10)
+        wait_for(lambda: bridge.get("/readyz").status_code == 503, "readiness to be withdrawn", 10)
         etcd.wipe()
-        wait_for(lambda: bridge.metric("kube2etcd_ready") == 1, "readiness to come", 10)
+        bridge.wait_ready(10)
+        assert etcd.dump("/skydns") == expected
     finally:
         ended.set()
         looking.join(30)
     assert not looking.is_alive()
     assert short == []
+    assert (bridge.alive, bridge.pid) == (True, pid)

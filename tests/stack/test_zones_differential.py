@@ -56,7 +56,7 @@ def of_the_zone(question: Question) -> bool:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_zone_of_all_services(seed: int, start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
     zone = {"zone": ZONE, "addresses": ["internal"], "selector": "!no-service-has-this-label"}
-    pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=[ABOVE])
+    pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=ABOVE)
     for obj in random_cluster(seed, 40):
         pair.apiserver.apply(obj)
     pair.settle()
