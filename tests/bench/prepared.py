@@ -39,7 +39,7 @@ CLUSTER = "svc.cluster.local."
 
 @dataclass(frozen=True)
 class Crowd:
-    """How many objects of each kind; every Service has a slice of ten endpoints unless told otherwise.
+    """How many objects of each kind; every Service has a slice of ten endpoints by default.
 
     Services are headless, but for the first ``cluster_ips``.
     """
@@ -221,7 +221,7 @@ class _Player(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A reader that went away is no news."""
+        """Ignore readers that went away."""
 
     def fill(self, crowd: Crowd) -> None:
         """Prepare the pages of a crowd; the watches of the one before end."""
@@ -303,7 +303,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Player
 
     def log_message(self, format: str, *args: object) -> None:
-        """Not a word."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)

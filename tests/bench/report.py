@@ -93,7 +93,7 @@ SPLIT = """
 ## How far one pod goes, and beyond
 
 Time and memory of a first sync grow with the objects, a change costs what it changes. What ends first is
-the memory that the pod is given and etcd's quota (2 GiB unless told otherwise; a key of ours takes some 300
+the memory that the pod is given and etcd's quota (2 GiB by default; a key of ours takes some 300
 bytes in its file). Beyond one pod, divide the names, not the objects' fields: several bridges, each with
 `--domain` or zones of its own and its own etcd; or one etcd cluster that one bridge (of several with
 `--leader-elect`) fills and any number of CoreDNS read, since reading costs the bridge nothing.

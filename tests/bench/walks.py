@@ -48,10 +48,10 @@ class Walk:
 class Traced:
     def __init__(self, directory: Path, tree: Path, arguments: Sequence[str], ready: str) -> None:
         path = str(directory / "control")
-        self._door = socket.socket(socket.AF_UNIX)
-        self._door.bind(path)
-        self._door.listen()
-        self._door.settimeout(20)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen()
+        self._listener.settimeout(20)
         self._ready = ready
         paths = [str(tree), str(tree / "skydns-compat")]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("KUBE")}
@@ -63,7 +63,7 @@ class Traced:
     def __enter__(self) -> Traced:
         self.process.start()
         try:
-            ours, _ = self._door.accept()
+            ours, _ = self._listener.accept()
         except TimeoutError:
             raise AssertionError(f"the traced command did not start:\n{self.process.log_tail()}") from None
         self._lines = ours.makefile("rw")
@@ -73,7 +73,7 @@ class Traced:
 
     def __exit__(self, *_: object) -> None:
         self._lines.close()
-        self._door.close()
+        self._listener.close()
         self.process.kill()
 
     def _is_ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""Questions that are asked all the time: names that are served throughout."""
+"""Asks questions continuously, for names that must be served without a gap."""
 
 import contextlib
 import threading
@@ -12,12 +12,12 @@ import dns.rcode
 from tests.stack.coredns import said
 from tests.stack.harness import CoreDns, wait_for
 
-#: One question; what came in the place of an answer, or nothing.
+#: Asks one question; returns what came instead of an answer, or nothing.
 Ask = Callable[[], str]
 
 
 def questions_to(server: CoreDns, *asked: tuple[str, str]) -> dict[str, Ask]:
-    """Names and types to ask CoreDNS for."""
+    """Questions to CoreDNS, from names and types."""
     return {f"{name} {rdtype}": partial(_instead, server, name, rdtype) for name, rdtype in asked}
 
 
@@ -30,7 +30,7 @@ def _instead(server: CoreDns, name: str, rdtype: str) -> str:
 
 
 class _Asking(threading.Thread):
-    """Asks as fast as it can, and takes down what is no answer."""
+    """Asks as fast as it can, and counts what is no answer."""
 
     def __init__(self, ask: Ask, ended: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -48,7 +48,7 @@ class _Asking(threading.Thread):
 
 @contextlib.contextmanager
 def asked_all_the_time(questions: Mapping[str, Ask], at_least: int) -> Iterator[None]:
-    """Every name is served, is asked for from now on, and was answered each time; ``at_least`` so often."""
+    """Within the block every name is asked for, more than ``at_least`` times, and answered each time."""
     for what, ask in questions.items():
         wait_for(lambda ask=ask: not ask(), f"{what} to be served", 10)  # type: ignore[misc]
     ended = threading.Event()

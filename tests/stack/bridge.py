@@ -43,7 +43,7 @@ class Bridge(Server):
         return self.get("/livez").status_code == 200
 
     def ready(self) -> bool:
-        """Whether it says that etcd equals the cluster; False too where it does not answer."""
+        """Whether it is ready: etcd equals the cluster; False too if it does not answer."""
         try:
             return self.get("/readyz").status_code == 200
         except OSError:
@@ -53,15 +53,15 @@ class Bridge(Server):
         wait_for(self.ready, "kube2etcd to be ready", deadline_s, self)
 
     def readyz(self) -> str:
-        """What its readiness probe says."""
+        """The text of its readiness probe."""
         return self.get("/readyz").text
 
     def wait_reason(self, text: str, deadline_s: float) -> None:
-        """Wait until its readiness probe says this."""
+        """Wait until the text of its readiness probe contains this."""
         wait_for(lambda: text in self.readyz(), f"{text!r} in /readyz", deadline_s, self)
 
     def full_passes(self, more: int, deadline_s: float = 30.0) -> None:
-        """Wait until so many more have been made."""
+        """Wait for this many more full passes."""
         count = "kube2etcd_resync_duration_seconds_count"
         before = self.metric(count)
         wait_for(lambda: self.metric(count) >= before + more, "full passes", deadline_s, self)
@@ -76,7 +76,7 @@ class Bridge(Server):
         )
 
     def metrics(self) -> dict[str, float]:
-        """The metrics page: ``name{label="value"}`` as written there -> number."""
+        """The metrics page: ``name{label="value"}`` -> number; it may be half a second old."""
         values: dict[str, float] = {}
         for line in self.get("/metrics").text.splitlines():
             if line and not line.startswith("#"):
@@ -86,19 +86,19 @@ class Bridge(Server):
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of kube2etcd that ends by itself."""
+    """Run a command of kube2etcd to its end."""
     return finished(sys.executable, "-m", "kube2etcd", *arguments, env=clean_environment())
 
 
 def kube2etcd(*arguments: str) -> str:
-    """The standard output of a command that succeeds."""
+    """The standard output of a command, which must succeed."""
     done = call(*arguments)
     assert done.returncode == 0, f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
 
 def settings_file(directory: Path, config: Mapping[str, Any] | None) -> list[str]:
-    """The options for a settings file with this content, if there is any."""
+    """Write a settings file, if there are settings; returns the options for it."""
     if config is None:
         return []
     directory.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def settings_file(directory: Path, config: Mapping[str, Any] | None) -> list[str
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would configure the bridge behind the test's back."""
+    """This process's environment without variables that would configure the bridge."""
     return {
         key: value
         for key, value in os.environ.items()

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def binaries(pytestconfig: pytest.Config) -> Binaries:
-    """All servers, built on first use; the progress is shown although pytest captures output."""
+    """All servers, built on first use with visible progress."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     if capture is None:
         return build_binaries()
@@ -47,14 +47,14 @@ def etcd_for_api(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -
 def shared_apiserver(
     binaries: Binaries, etcd_for_api: Etcd, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
-    """One API server for the whole session: a new one takes seconds, a reset takes tenths."""
+    """One API server for the session: a start takes seconds, a reset tenths of one."""
     with ApiServer(tmp_path_factory.mktemp("apiserver"), binaries, etcd_for_api.url) as server:
         yield server
 
 
 @pytest.fixture
 def apiserver(shared_apiserver: ApiServer) -> Iterator[ApiServer]:
-    """The session's API server, as good as new."""
+    """The session's API server after a reset."""
     if not shared_apiserver.alive:
         shared_apiserver.start()
     shared_apiserver.reset()
@@ -66,14 +66,14 @@ def _etcd(place: Path, binaries: Binaries, given: Any) -> Etcd:
     if given == "v2":
         return EtcdV2(place, binaries)
     if given == "3.4":
-        # Without fsync this one keeps its log in its own memory, and a restart finds an empty one.
+        # Without fsync it loses its log when it is killed, and cannot start again.
         return Etcd(place, {**binaries, "etcd": binaries["etcd34"]}, fsync=True)
     return Etcd(place, binaries, extra_args=given)
 
 
 @pytest.fixture
 def etcd(binaries: Binaries, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Etcd]:
-    """An etcd of its own with no data; its parameter are more options, or ``3.4``, or ``v2`` for that API."""
+    """An empty etcd; its parameter is a list of more options, ``3.4``, or ``v2`` for that API."""
     with _etcd(tmp_path / "etcd", binaries, getattr(request, "param", ())) as server:
         yield server
         server.resume()
@@ -87,7 +87,7 @@ def servers(apiserver: ApiServer, etcd: Etcd) -> list[str]:
 
 @pytest.fixture(params=[(), "3.4"], ids=["3.7", "3.4"])
 def server(request: pytest.FixtureRequest, binaries: Binaries, tmp_path: Path) -> Iterator[Etcd]:
-    """The newest etcd, and the oldest one that clusters still run."""
+    """The newest etcd, and the oldest that clusters still run."""
     with _etcd(tmp_path / "etcd", binaries, request.param) as server:
         yield server
         server.resume()
@@ -108,9 +108,9 @@ def proxy(apiserver: ApiServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
-    """Starts a bridge with these options, ready unless ``ready`` is False; it ends with the test.
+    """Starts a bridge with these options and waits until it is ready, unless ``ready`` is False.
 
-    Whatever happened to it, it has logged no traceback.
+    It ends with the test, and must have logged no traceback.
     """
     started: list[Bridge] = []
     with contextlib.ExitStack() as ending:

@@ -14,7 +14,7 @@ import dns.rdatatype
 from tests.stack.bridge import kube2etcd
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
-#: Leaves out the listeners of CoreDNS whose default ports may be taken on this machine.
+#: Switches off the listeners of CoreDNS whose default ports may be in use on this machine.
 NO_LISTENERS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
 
 
@@ -40,7 +40,7 @@ OUTSIDE = """
 
 
 def outside(name: str = "example.com", *, at: str = LOOPBACK, port: str = "{port}") -> str:
-    """A Corefile of the rest of the world: this name and those below it, and no others."""
+    """A Corefile that stands in for the rest of the world: it has this name and those below it only."""
     return OUTSIDE.replace("NAME", name).replace("ADDRESS", at).replace("PORT", port)
 
 
@@ -55,7 +55,7 @@ def plugin(access: str, *beside: str, zones: str = "", pods: str = "insecure", w
 
 
 def said(message: dns.message.Message) -> list[str]:
-    """The answer's data in its order, or NODATA, or the code."""
+    """The answer's data in order, NODATA, or the response code."""
     if message.rcode() != dns.rcode.NOERROR:
         return [dns.rcode.to_text(message.rcode())]
     return [item.to_text() for rrset in message.answer for item in rrset] or ["NODATA"]
@@ -64,7 +64,7 @@ def said(message: dns.message.Message) -> list[str]:
 def ask(
     name: str, rdtype: str, port: int, *, at: str = LOOPBACK, tcp: bool = False, timeout: float = 5.0
 ) -> dns.message.Message:
-    """One question, one answer. A truncated answer is asked for again over TCP, as resolvers do."""
+    """Ask one question; a truncated answer is asked for again over TCP, as resolvers do."""
     question = dns.message.make_query(name, rdtype)
     if tcp:
         return dns.query.tcp(question, at, timeout=timeout, port=port)
@@ -72,7 +72,7 @@ def ask(
 
 
 def corefile(port: int, *options: str) -> str:
-    """What ``kube2etcd corefile`` prints; without upstream, cache and further listeners unless asked for."""
+    """What ``kube2etcd corefile`` prints, by default without upstream, cache and further listeners."""
     listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
     return kube2etcd("corefile", *listen, *NO_LISTENERS, *options)
 
@@ -84,11 +84,10 @@ def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str, name: 
 
 
 class CoreDns(Server):
-    """One CoreDNS with the given Corefile, in which ``{port}`` stands for its port; None: another writes it.
+    """One CoreDNS with a Corefile, in which ``{port}`` stands for its port; None: something else writes it.
 
-    The Corefile says where it listens: write ``bind 127.0.0.1``, and give ``health``, ``ready`` and
-    ``prometheus`` loopback addresses, when it has them. It counts as up with the first answer of any kind;
-    a test that needs a plugin to be ready waits for the answer it wants.
+    The Corefile decides where it listens, which must be loopback. It counts as up with the first answer of
+    any kind; a test that needs a plugin to be ready waits for the answer that it wants.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class CoreDns(Server):
     def expect(
         self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0, writer: Process | None = None
     ) -> None:
-        """Wait for this answer of the process that writes the keys; the order means nothing."""
+        """Wait for this answer, in any order; ``writer`` is the process that writes the keys."""
 
         def right() -> bool:
             seen = said(self.ask(name, rtype))
@@ -135,7 +134,7 @@ class CoreDns(Server):
         wait_for(right, f"{name} {rtype}", deadline_s, *processes)
 
     def addresses(self, name: str, rdtype: str = "A") -> list[str]:
-        """The data of the answer section of that type as sorted text, for short tests."""
+        """The data of the answer's records of this type, sorted."""
         answer = self.ask(name, rdtype)
         wanted = dns.rdatatype.from_text(rdtype)
         return sorted(item.to_text() for rrset in answer.answer if rrset.rdtype == wanted for item in rrset)

@@ -10,18 +10,18 @@ from tests.stack.build import cache_dir
 from tests.stack.process import finished
 
 
-class NotToBeHadError(RuntimeError):
-    """This system has no such packages; the text says why."""
+class UnavailableError(RuntimeError):
+    """The packages are not available here; the text says why."""
 
 
 def unpacked(packages: Sequence[str]) -> Path:
-    """A folder that holds the packages and what they need and this system lacks."""
+    """A folder with the packages and those of their dependencies that this system lacks."""
     home = cache_dir() / "debian" / "-".join(sorted(packages))
     if home.exists():
         return home
     missing = [tool for tool in ("apt-get", "dpkg") if not shutil.which(tool)]
     if missing:
-        raise NotToBeHadError(f"no {' and no '.join(missing)} here")
+        raise UnavailableError(f"no {' and no '.join(missing)} here")
     home.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".debian-", dir=home.parent))
     try:
@@ -45,4 +45,4 @@ def environment(home: Path) -> dict[str, str]:
 def _run(*command: str) -> None:
     done = finished(*command, timeout=300)
     if done.returncode:
-        raise NotToBeHadError(f"{command[0]}: {done.stderr.strip()[-300:]}")
+        raise UnavailableError(f"{command[0]}: {done.stderr.strip()[-300:]}")

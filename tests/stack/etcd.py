@@ -1,4 +1,4 @@
-"""etcd, single or as a cluster, whose data can be lost on purpose."""
+"""etcd, one member or a cluster, whose data can be wiped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EtcdctlError(OSError):
 
 
 class Etcd(Server):
-    """One etcd member on loopback ports that stay the same over restarts and lost data."""
+    """One etcd member, whose ports survive restarts and lost data."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Etcd(Server):
         self.join([self])
 
     def join(self, members: Sequence[Etcd]) -> None:
-        """Make it a member of this cluster; before the first start."""
+        """Make it a member of this cluster, before its first start."""
         cluster = ",".join(f"{member.name}={member.peer_url}" for member in members)
         self.command = [
             str(self._etcd),
@@ -95,7 +95,7 @@ class Etcd(Server):
 
     @property
     def options(self) -> list[str]:
-        """The options with which kube2etcd uses it."""
+        """The options of kube2etcd for it."""
         return ["--etcd-server", self.url]
 
     def is_up(self) -> bool:
@@ -111,12 +111,12 @@ class Etcd(Server):
         return http(method, self.url + path, **more)
 
     def connection(self, timeout: float = TIMEOUT, **settings: object) -> EtcdConnection:
-        """A connection of ours with these settings."""
+        """A client connection with these settings."""
         given: dict[str, Any] = {name: str(one) for name, one in settings.items()}
         return EtcdConnection(EtcdSettings((self.url,), **given), timeout)
 
     def wipe(self) -> None:
-        """Lose all data: stop, delete, start empty on the same port."""
+        """Lose all data: kill it, delete them, start empty on the same ports."""
         self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
         self.start()
@@ -146,7 +146,7 @@ class Etcd(Server):
             self.ctl("txn", stdin="\n".join(["", *changes[at : at + 100], "", "", ""]))
 
     def delete(self, prefix: str) -> None:
-        """Delete everything below a prefix by hand."""
+        """Delete everything below a prefix."""
         self.ctl("del", "--prefix", "--", prefix)
 
     def dump(self, prefix: str = "") -> dict[str, str]:
@@ -155,12 +155,12 @@ class Etcd(Server):
         return dict(zip(lines[0::2], lines[1::2], strict=False))
 
     def revision(self) -> int:
-        """etcd's revision: the same number twice means that nothing was written in between."""
+        """etcd's revision: unchanged means that nothing was written."""
         status = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
         return int(status[0]["Status"]["header"]["revision"])
 
     def enable_auth(self, user: str = "root", password: str = "secret") -> None:
-        """Switch authentication on with one user that may do everything; ``ctl`` uses it from then on."""
+        """Enable authentication with one user that may do everything, which ``ctl`` uses from then on."""
         self.ctl("user", "add", f"{user}:{password}")
         if user != "root":
             self.ctl("user", "add", f"root:{password}")
@@ -170,9 +170,9 @@ class Etcd(Server):
         self.user = (user, password)
 
     def restrict(self, *prefixes: str, user: str = "bridge", access: str = "readwrite") -> Path:
-        """Switch authentication on with one more user, who has ``access`` below ``prefixes`` alone.
+        """Enable authentication with one more user, who has ``access`` below ``prefixes`` only.
 
-        The user's role is called ``names``; the file with the password is returned.
+        The user's role is ``names``; returns the password file.
         """
         self.ctl("role", "add", "names")
         for prefix in prefixes:
@@ -186,7 +186,7 @@ class Etcd(Server):
 
 
 def _quoted(text: str) -> str:
-    """As etcdctl's transactions read an argument: a Go string."""
+    """A Go string, as etcdctl reads arguments of transactions."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -201,7 +201,7 @@ class EtcdCluster(Context):
         return [member.url for member in self.members]
 
     def start(self) -> None:
-        """Start all members, then wait: none is healthy before most of them are there."""
+        """Start all members, then wait: none is healthy before a majority is up."""
         for member in self.members:
             member.launch()
         for member in self.members:
@@ -212,7 +212,7 @@ class EtcdCluster(Context):
             member.kill()
 
     def leader(self) -> Etcd:
-        """The member that leads at the moment."""
+        """The current leader."""
 
         def leads(member: Etcd) -> bool:
             return member.alive and ", true, " in member.ctl("endpoint", "status", "--write-out=simple")

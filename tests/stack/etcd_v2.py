@@ -11,14 +11,14 @@ from skydns_compat.reader import WILDCARDS, Answer
 from skydns_compat.skydns import skydns_answer
 from tests.stack.etcd import Etcd, EtcdTls
 
-#: What the bridge notes below its prefix; the rest of what is there is for SkyDNS.
+#: Where the bridge keeps its notes; the other keys below the prefix are SkyDNS's.
 NOTES = "/skydns/_kube2etcd"
 
 
 class EtcdV2(Etcd):
-    """An etcd of 3.4 with ``--enable-v2``; ``put``, ``delete`` and ``dump`` are of that API.
+    """An etcd 3.4 with ``--enable-v2``; ``put``, ``delete`` and ``dump`` use that API.
 
-    ``dump`` walks: what is hidden from a listing is found where somebody noted it, or by its name.
+    ``dump`` also lists the hidden directories of which there are notes.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class EtcdV2(Etcd):
         return [*super().options, "--etcd-api", "v2"]
 
     def ask(self, method: str, path: str, data: object = None, **params: str) -> requests.Response:
-        """One request, whatever comes of it; a path that begins with ``/v2`` or that of a key."""
+        """One request, whose status is not checked; ``path`` begins with ``/v2/`` or is a key."""
         path = path if path.startswith("/v2/") else f"/v2/keys{path}"
         return self.http(method, path, params=params, data=data, auth=self.login)
 
@@ -67,20 +67,20 @@ class EtcdV2(Etcd):
         return found
 
     def exists(self, path: str) -> bool:
-        """Whether there is a key or a directory."""
+        """Whether this is a key or a directory."""
         return self.ask("GET", path).status_code == 200
 
     def index(self, path: str, since: int = 0) -> int:
-        """When a key was last changed; with ``since`` its first change, or removal, from then on."""
+        """The index of a key's last change; with ``since`` of its first change or removal from then on."""
         params = {"wait": "true", "waitIndex": str(since)} if since else {}
         return int(self.ask("GET", path, **params).json()["node"]["modifiedIndex"])
 
     def revision(self) -> int:
-        """etcd's index: the same number twice means that nothing was written in between."""
+        """etcd's index: unchanged means that nothing was written."""
         return int(self.ask("GET", "/").headers["X-Etcd-Index"])
 
     def look_up(self, name: str, qtype: str = "A") -> Answer:
-        """What SkyDNS makes of the one listing that it asks etcd for."""
+        """What SkyDNS answers from the one listing that it requests."""
         labels = name.lower().split(".")[::-1]
         wild = next((at for at, label in enumerate(labels) if label in WILDCARDS), None)
         path = "/".join(["/skydns", *labels[:wild]])

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,10 +26,9 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 
 @dataclass
 class Fault:
-    """What happens to lists of one resource, ``times`` (None: until it is mended).
+    """What happens to lists of one resource, ``times`` (None: until `Proxy.mend`).
 
-    With ``watch`` to its watches instead: they are answered with the status, or cut within a line, or one
-    event never arrives.
+    With ``watch`` to its watches instead: refused with the status, cut within a line, or one event dropped.
     """
 
     resource: str
@@ -38,16 +38,16 @@ class Fault:
     lose: bool = False
     empty: bool = False
     continued: bool = False
-    """Only the second page and those behind it."""
+    """Only the second page and those after it."""
     watch: bool = False
     times: int | None = None
     done: int = 0
     taken: int = 0
-    """Requests that are being tampered with, or were."""
+    """Requests that were tampered with, or are being."""
 
     @property
     def over(self) -> bool:
-        """Whether it was met as often as it was to be."""
+        """Whether it has happened ``times``."""
         return self.done == self.times
 
     def takes(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
@@ -60,9 +60,9 @@ class Fault:
 
 
 class Proxy:
-    """Plain HTTP to the real API server behind it; everything it does not tamper with is the server's own.
+    """Forwards plain HTTP to the real API server and passes on whatever it does not tamper with.
 
-    ``page`` makes the server's pages smaller than the bridge asks for.
+    ``page`` replaces the page size that the bridge asks for.
     """
 
     def __init__(self, apiserver: ApiServer) -> None:
@@ -71,6 +71,8 @@ class Proxy:
         self.page = 0
         self.lock = threading.Lock()
         self.watches: dict[socket.socket, str] = {}
+        self.gone: Counter[str] = Counter()
+        """Watches that the server itself ended with 410 Gone, by resource."""
         self.expired: set[socket.socket] = set()
         self.context = ssl.create_default_context(cafile=str(apiserver.ca_file))
         handler = type("Handler", (_Handler,), {"proxy": self})
@@ -88,7 +90,7 @@ class Proxy:
         self.break_watches()
 
     def fault(self, resource: str, **what: Any) -> Fault:
-        """Tamper with lists of this plural (``*``: all) from now on."""
+        """Tamper with lists of this resource (``*``: of all) from now on."""
         fault = Fault(resource, **what)
         with self.lock:
             self.faults.append(fault)
@@ -99,7 +101,7 @@ class Proxy:
             self.faults.clear()
 
     def expire(self) -> int:
-        """End the open watches with 410 Gone, so that all is listed again; how many there were."""
+        """End all open watches with 410 Gone, which forces relists; returns how many there were."""
         wait_for(lambda: len(self.watches) >= 3, "watches to be open", 10)
         with self.lock:
             self.expired |= set(self.watches)
@@ -122,13 +124,13 @@ class Proxy:
         return None
 
     def used(self, fault: Fault | None) -> None:
-        """The answer was given; several may be on their way at once."""
+        """The faulty response was sent; several may be in flight at once."""
         if fault is not None:
             with self.lock:
                 fault.done += 1
 
     def unused(self, fault: Fault | None) -> None:
-        """It could not be given: the next request has it."""
+        """It could not be sent: the next request gets it."""
         if fault is not None:
             with self.lock:
                 fault.taken -= 1
@@ -138,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Not a word."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
@@ -171,12 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.closing(upstream):
             upstream.request("GET", path, headers={"Authorization": self.headers["Authorization"] or ""})
             sock = upstream.sock
-            # An answer that ends with its connection takes the socket along, and must be closed by itself.
+            # A response without a length keeps its own reference to the socket, so it must be closed as well.
             with contextlib.closing(upstream.getresponse()) as answer:
                 if watch and answer.status == 200:
                     self._watch(sock, answer, resource, fault)
                     return
                 body = answer.read()
+        self.proxy.gone[resource] += watch and answer.status == 410
         if fault is not None and fault.empty:
             listed = json.loads(body)
             listed["items"] = []
@@ -206,6 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 while line := answer.readline():
+                    self.proxy.gone[resource] += b'"code":410' in line
                     if fault is not None and fault.lose and b'"type":"BOOKMARK"' not in line:
                         self.proxy.used(fault)
                         fault = None
@@ -216,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
                         fault = None
                         break
                     self.wfile.write(line)
-            self.proxy.unused(fault)  # it ended before there was a line to cut
+            self.proxy.unused(fault)  # it ended before there was a line to cut or drop
             with self.proxy.lock:
                 expired = sock in self.proxy.expired
             if expired:
@@ -228,10 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Tunnel:
-    """Carries bytes to a port behind it, until it swallows them.
+    """Forwards TCP to a port until it swallows everything.
 
-    What was connected then stays connected and silent for good, as after a firewall has forgotten it; what
-    connects later finds a peer that takes everything and says nothing, until it is mended.
+    Connections that are open then stay open and silent for good, as after a firewall has dropped their state;
+    new ones reach a peer that accepts everything and sends nothing, until `mend`.
     """
 
     def __init__(self, port: int) -> None:
@@ -247,7 +251,7 @@ class Tunnel:
         self._thread.start()
 
     def swallow(self) -> None:
-        """No byte gets through any more, in either direction, and no connection ends."""
+        """From now on no byte gets through in either direction, and no connection is closed."""
         with self._lock:
             self.swallowing = True
             self._dead |= set(self._sockets)
@@ -299,13 +303,13 @@ class Tunnel:
                 other.shutdown(socket.SHUT_RDWR)
 
 
-# --- What the guarantees' tests share --------------------------------------------------------------------
+# --- Shared by the guarantees' tests ---------------------------------------------------------------------
 
 HERE = "/skydns/local/cluster"
 
 
 def keys_of(etcd: Etcd, name: str) -> list[str]:
-    """The keys of what begins with ``name`` in ``default``."""
+    """Keys of the Services in ``default`` whose names begin with ``name``."""
     return [key for key in etcd.dump(HERE) if f"/default/{name}" in key]
 
 
@@ -333,7 +337,7 @@ Run = Callable[..., Bridge]
 def fresh_keys(
     directory: Path, binaries: Mapping[str, Path], kubeconfig: Path, *extra: str
 ) -> dict[str, str]:
-    """What a bridge writes into an empty etcd."""
+    """The keys that a bridge writes to an empty etcd."""
     shutil.rmtree(directory / "fresh", ignore_errors=True)
     with (
         Etcd(directory / "fresh", binaries, name="fresh-etcd") as etcd,
@@ -344,16 +348,16 @@ def fresh_keys(
 
 
 def same_keys(
-    etcd: Etcd, expected: Mapping[str, str], deadline_s: float, strangers: Container[tuple[str, str]] = ()
+    etcd: Etcd, expected: Mapping[str, str], deadline_s: float, foreign: Container[tuple[str, str]] = ()
 ) -> float:
-    """Wait until etcd holds just these, and any of ``strangers``' keys and values; how long it took."""
+    """Wait until etcd holds these keys and no others but ``foreign`` ones; returns how long that took."""
     began = time.monotonic()
 
     def equal() -> bool:
         present = {
             key: value
             for key, value in etcd.dump("/skydns").items()
-            if key in expected or (key, value) not in strangers
+            if key in expected or (key, value) not in foreign
         }
         odd = sorted(key for key in present.keys() | expected.keys() if present.get(key) != expected.get(key))
         shown = [f"{key}: {present.get(key)} instead of {expected.get(key)}" for key in odd[:4]]

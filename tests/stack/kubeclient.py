@@ -23,7 +23,7 @@ R = TypeVar("R")
 _FIRST = {"CustomResourceDefinition": 0, "Namespace": 1}
 
 
-#: How many objects are on their way at once.
+#: How many requests are in flight at once.
 WORKERS = 8
 
 
@@ -37,7 +37,7 @@ class KubeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Resource:
-    """How a kind appears in URLs, as discovery shows it."""
+    """A kind in URLs, as discovery shows it."""
 
     plural: str
     namespaced: bool
@@ -89,7 +89,7 @@ class KubeClient:
     # kinds
 
     def resource(self, api_version: str, kind: str, deadline_s: float = 10.0) -> Resource:
-        """The URL words of a kind; a kind that was defined a moment ago may take a second to appear."""
+        """How a kind appears in URLs; one whose CRD is new may take a second to be served."""
         known = self._resources.get((api_version, kind))
         return known or wait_for(
             lambda: self._discover(api_version, kind),
@@ -111,12 +111,12 @@ class KubeClient:
         return self._resources[(api_version, kind)]
 
     def forget_discovery(self) -> None:
-        """Custom kinds may have gone; ask again next time."""
+        """Forget the kinds: custom ones may be gone."""
         self._resources.clear()
         self.applied_kinds.clear()
 
     def path(self, api_version: str, kind: str, namespace: str | None = None, name: str | None = None) -> str:
-        """The URL path of a collection or an object; namespaced objects live in ``default`` unless said."""
+        """The URL path of a collection or an object; of a namespaced object in ``default`` by default."""
         resource = self.resource(api_version, kind)
         parts = [_root(api_version)]
         if resource.namespaced and (namespace or name):
@@ -134,9 +134,9 @@ class KubeClient:
     # objects
 
     def apply(self, obj: Object) -> Object:
-        """Create the object, or replace it where it exists; a ``status`` it carries is written too.
+        """Create or replace the object; its ``status``, if it has one, is written too.
 
-        A namespace that is missing is an error, as with the real thing. After a CRD its kind is served.
+        A missing namespace is an error. When a CRD is applied, its kind is served on return.
         """
         result: Object
         self.applied_kinds.add((obj["apiVersion"], obj["kind"]))
@@ -179,20 +179,20 @@ class KubeClient:
                 wait_for(served, f"{path} to be served", 15)
 
     def apply_all(self, objects: Iterable[Object]) -> Objects:
-        """Apply many at once: CRDs, then Namespaces, then the others side by side."""
+        """Apply CRDs, then Namespaces, then the others, each group concurrently."""
         return _side_by_side(self.apply, tuple(objects), lambda rank: rank)
 
     def patch(self, path: str, body: Object) -> requests.Response:
-        """Merge ``body`` into the object at this path."""
+        """Merge-patch the object at this path."""
         return self.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     def patch_status(self, obj: Object) -> Object:
-        """Write the object's ``status`` (a Pod's address, a load balancer's), as a controller would."""
+        """Write the object's ``status``, as a controller would."""
         result: Object = self.patch(f"{self._path_of(obj)}/status", {"status": obj["status"]}).json()
         return result
 
     def delete(self, obj: Object, *, wait: bool = True) -> None:
-        """Delete the object at once, without grace; one that is not there is fine."""
+        """Delete the object without a grace period; it need not exist."""
         if obj["kind"] == "Namespace":
             self.delete_namespace(obj["metadata"]["name"])
             return
@@ -206,11 +206,11 @@ class KubeClient:
             wait_for(lambda: self.request("GET", path, check=False).status_code == 404, f"{path} to go", 20)
 
     def delete_all(self, objects: Iterable[Object]) -> None:
-        """Delete many at once: Namespaces and CRDs last."""
+        """Delete objects concurrently, Namespaces and CRDs last."""
         _side_by_side(self.delete, tuple(objects), lambda rank: -rank)
 
     def delete_namespace(self, name: str) -> None:
-        """Delete a namespace the way its controller would: its contents, its finalizers, itself."""
+        """Delete a namespace as its controller would: its contents, its finalizers, then itself."""
         for api_version, kind in [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod")]:
             for item in self.list(api_version, kind, name):
                 self.delete(item)
@@ -227,12 +227,12 @@ class KubeClient:
         )
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object:
-        """One object; a KubeError with status 404 where it is not there."""
+        """One object; a KubeError with status 404 if there is none."""
         result: Object = self.request("GET", self.path(api_version, kind, namespace, name)).json()
         return result
 
     def list(self, api_version: str, kind: str, namespace: str | None = None, selector: str = "") -> Objects:
-        """All objects of a kind, in one namespace or in all; each with its apiVersion and kind."""
+        """The objects of a kind in one namespace or in all, each with its apiVersion and kind."""
         params = {"labelSelector": selector} if selector else None
         answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
         items: Objects = answer.json().get("items") or []
@@ -256,7 +256,7 @@ class Operation:
 def _side_by_side(
     act: Callable[[Object], R], objects: Sequence[Object], order: Callable[[int], int]
 ) -> list[R]:
-    """Rank after rank, each side by side; the first error is raised when all of its rank are done."""
+    """Act on the objects of each rank concurrently; raises the first error when its rank is done."""
     ranks = [order(_FIRST.get(obj["kind"], len(_FIRST))) for obj in objects]
     results: dict[int, R] = {}
     with ThreadPoolExecutor(WORKERS) as pool:

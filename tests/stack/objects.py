@@ -32,7 +32,7 @@ def _crd(name: str) -> Object:
 
 
 def an_object(api_version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Object:
-    """An object with these fields; ``labels``, ``annotations`` and ``finalizers`` are of its metadata."""
+    """An object with these fields; ``labels``, ``annotations`` and ``finalizers`` go into its metadata."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     for part in ("labels", "annotations", "finalizers"):
         if part in more:
@@ -88,7 +88,7 @@ def endpoint_slice(
     family: str = "IPv4",
     ports: Sequence[Object] = (HTTP,),
 ) -> Object:
-    """An EndpointSlice of the Service ``of``; of none where that is empty."""
+    """An EndpointSlice of the Service ``of``; of none if that is empty."""
     made = an_object("discovery.k8s.io/v1", "EndpointSlice", name, namespace)
     made["metadata"]["labels"] = {SERVICE_NAME: of} if of else {}
     return {**made, "addressType": family, "endpoints": list(endpoints), "ports": list(ports)}
@@ -102,7 +102,7 @@ def endpoints(name: str, *addresses: str, namespace: str = "default", number: in
 
 
 def bulk(slices: int) -> list[Object]:
-    """Headless Services with a thousand endpoints each: many keys from few objects."""
+    """Headless Services with 1,000 endpoints each: many keys from few objects."""
     objects = []
     for number in range(slices):
         name = f"bulk{number}"
@@ -131,7 +131,7 @@ def vmi(namespace: str, name: str, *interfaces: Object, **more: Any) -> Object:
 
 
 def nic(name: str, *addresses: str) -> Object:
-    """One interface of a machine's status; without a name, as the guest agent reports its own."""
+    """One interface in a machine's status; without a name it is one that the guest agent reports."""
     one: Object = {"name": name} if name else {"interfaceName": "docker0"}
     return {**one, "ipAddress": addresses[0], "ipAddresses": list(addresses)} if addresses else one
 

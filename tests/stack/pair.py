@@ -38,23 +38,23 @@ class Pair:
     """Those that the bridge and its CoreDNS have in common."""
 
     def __post_init__(self) -> None:
-        self._settled = itertools.count()
+        self._rounds = itertools.count()
 
     @property
     def both(self) -> tuple[CoreDns, CoreDns]:
         return self.oracle, self.ours
 
     def objects(self) -> list[Object]:
-        """What the API server holds now, with allocated addresses."""
+        """The API server's objects, with the addresses it allocated."""
         return [obj for kind in READ_KINDS for obj in self.apiserver.list(*kind)]
 
-    def settle(self) -> None:
+    def catch_up(self) -> None:
         """Wait until both have seen everything so far.
 
-        Events of one kind come in order, those of different kinds do not: so the last object of each kind is
-        made here, and its name awaited on both sides.
+        Events of one kind arrive in order, those of different kinds do not: so this creates one more object
+        of each kind and waits for its name on both servers.
         """
-        last, names = _last_of_each_kind(next(self._settled), self.pods)
+        last, names = _last_of_each_kind(next(self._rounds), self.pods)
         for obj in last:
             self.apiserver.apply(obj)
         for server in self.both:
@@ -97,8 +97,8 @@ def _exists(server: CoreDns, name: str) -> bool:
 
 
 def _last_of_each_kind(number: int, pods: str) -> tuple[list[Object], list[str]]:
-    """One object of each kind, and the names that exist once they have been seen."""
-    where = f"zz-settled-{number}"
+    """One object of each kind, and the names that exist once these have been seen."""
+    where = f"zz-last-{number}"
     address = f"198.18.{number // 250}.{number % 250 + 1}"
     last = {"addresses": [address], "hostname": "last", "conditions": {"ready": True}}
     objects: list[Object] = [

@@ -27,9 +27,8 @@ LOOPBACK = "127.0.0.1"
 #: leaves questions without an answer while it pauses before it tries an etcd again that was away.
 NOT_YET = (OSError, AssertionError, dns.exception.DNSException)
 
-#: How many times slower than a quiet machine one may be: bounds of time in tests are for a quiet machine,
-#: and are multiplied by this. It stays below what would let a timeout (of 5 s and more) pass for promptness.
-#: How fast things are is shown by the benchmarks.
+#: Time limits in tests are for a quiet machine and are multiplied by this for slower ones. It is small enough
+#: that a timeout (5 s and more) does not pass for promptness. Speed is measured by the benchmarks.
 SLOW = 4.0
 
 #: Asks the kernel for SIGKILL when the parent dies (PR_SET_PDEATHSIG), then becomes the command.
@@ -46,8 +45,7 @@ _GIVEN_PORTS: set[int] = set()
 def free_port() -> int:
     """A loopback port, free in TCP and UDP, that this process has not handed out before.
 
-    It lies below the range from which the system takes ports of outgoing connections: a server that is down
-    for a moment must find its port again.
+    It is below the range of ephemeral ports: a server that restarts must find its port free.
     """
     for _ in range(1000):
         port = random.randint(20000, 31999)
@@ -58,7 +56,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody has this loopback port, neither in TCP nor in UDP."""
+    """Whether this loopback port is free in TCP and UDP."""
     try:
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             with socket.socket(socket.AF_INET, kind) as probe:
@@ -69,21 +67,21 @@ def is_free(port: int) -> bool:
 
 
 def http(method: str, url: str, *, timeout: float = 5, **more: Any) -> requests.Response:
-    """One request with a connection of its own; neither proxies nor netrc of the environment have a say."""
+    """One request on a connection of its own, without the environment's proxies and netrc."""
     with requests.Session() as session:
         session.trust_env = False
         return session.request(method, url, timeout=timeout, **more)
 
 
 def finished(*command: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
-    """A command that has ended by itself, and what it printed."""
+    """Run a command to its end; returns what it printed."""
     if "input" not in more:
         more["stdin"] = subprocess.DEVNULL
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **more)
 
 
 class NotInTimeError(AssertionError):
-    """What was awaited did not come; the text says what, and shows the last lines of the process's log."""
+    """Something did not happen in time; the text says what, with the last lines of the processes' logs."""
 
 
 def wait_for(
@@ -93,12 +91,12 @@ def wait_for(
     *processes: Process,
     not_yet: tuple[type[BaseException], ...] = NOT_YET,
 ) -> T:
-    """The first true value of ``condition``, asked in short intervals until the deadline.
+    """Poll ``condition`` until the deadline; returns its first true value.
 
-    ``deadline_s`` is the time on a quiet machine; it is waited ``SLOW`` times as long before it is a failure.
+    ``deadline_s`` is for a quiet machine: it fails after ``SLOW`` times as long.
 
-    The exceptions ``not_yet`` count as "not yet"; the last one is shown in the end. When one of ``processes``
-    has exited, waiting makes no sense and ends at once.
+    The exceptions ``not_yet`` count as false; the error shows the last one. It fails at once when one of
+    ``processes`` has exited.
     """
     began = time.monotonic()
     pause = 0.01
@@ -122,7 +120,7 @@ def wait_for(
 
 
 class Context:
-    """As a context it is started, and killed in the end."""
+    """Started on entering the context, killed on leaving it."""
 
     def __enter__(self) -> Self:
         try:
@@ -143,11 +141,11 @@ class Context:
 
 
 class Process(Context):
-    """A child process with a log file. It never outlives the one who started it.
+    """A child process with a log file, which never outlives its parent.
 
-    It dies with its parent (the kernel sees to it, even when the parent is killed), is killed at exit, and
-    leads a session of its own, so that Ctrl-C in a terminal leaves the order of stopping to us. Start it from
-    a thread that lives as long as the process should: the kernel's parent is the thread.
+    The kernel kills it when the parent dies, however that happens. It leads a session of its own, so that
+    Ctrl-C leaves the order of stopping to the parent. To the kernel the parent is the thread that starts it,
+    which must live as long as the process should.
     """
 
     def __init__(
@@ -164,7 +162,7 @@ class Process(Context):
         self.launch()
 
     def launch(self) -> None:
-        """Start it and wait for nothing; its output is appended to the log file."""
+        """Start it without waiting for anything; its output is appended to the log file."""
         if self.alive:
             raise RuntimeError(f"{self.name} runs already")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -183,23 +181,23 @@ class Process(Context):
 
     @property
     def pid(self) -> int:
-        """The process id; an error when it was never started."""
+        """The process id; a RuntimeError before the first start."""
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._child.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it runs (a paused process does)."""
+        """Whether it is running; a paused process is."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs or before it was started."""
+        """Its exit code, negative for a signal; None while it is running or before its start."""
         return None if self._child is None else self._child.poll()
 
     def stop(self, deadline_s: float = 10.0 * SLOW) -> int | None:
-        """SIGTERM, and SIGKILL when it has not exited by the deadline; returns the exit code."""
+        """Send SIGTERM, and SIGKILL after the deadline; returns the exit code."""
         if self._child is not None and self.alive:
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)
@@ -211,20 +209,20 @@ class Process(Context):
         return self.exit_code
 
     def stop_within(self, seconds: float) -> None:
-        """Stop it, which takes no longer on a quiet machine, and goes well."""
+        """Stop it; it must exit with 0 in this time on a quiet machine."""
         began = time.monotonic()
         code = self.stop()
         assert (code, time.monotonic() - began < seconds * SLOW) == (0, True), self.log_tail()
 
     def kill(self) -> None:
-        """SIGKILL, as when memory runs out; waits until it is gone."""
+        """Send SIGKILL and wait until it is gone."""
         if self._child is not None and self.alive:
             self._signal(signal.SIGKILL)
             self._child.wait(10 * SLOW)
         _RUNNING.discard(self)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers; every thread stands still when this returns."""
+        """Send SIGSTOP and wait until every thread has stopped: connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self.pid}/task")
 
@@ -240,16 +238,16 @@ class Process(Context):
         self._signal(signal.SIGCONT)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Any other signal, to the process alone."""
+        """Send another signal, to the process alone."""
         os.kill(self.pid, number)
 
     def restart(self) -> None:
-        """Stop, and start with the same ports and data."""
+        """Stop it and start it with the same ports and data."""
         self.stop()
         self.start()
 
     def wait(self, deadline_s: float) -> int:
-        """Wait until it exits by itself; returns the exit code."""
+        """Wait until it exits; returns the exit code."""
         wait_for(lambda: not self.alive, f"{self.name} to exit", deadline_s)
         code = self.exit_code
         assert code is not None
@@ -280,10 +278,10 @@ def _kill_all() -> None:
 
 
 class Server(Process):
-    """A process that is up once it answers."""
+    """A process that counts as up once it answers."""
 
     def is_up(self) -> bool:
-        """Whether it answers; an OSError means no."""
+        """Whether it answers; an OSError counts as no."""
         raise NotImplementedError
 
     def start(self) -> None:

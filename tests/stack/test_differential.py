@@ -45,7 +45,7 @@ def test_same_answers_as_the_kubernetes_plugin(
     pair = start_pair(pods=case.pods, with_upstream=case.with_upstream)
     for obj in random_cluster(case.seed, case.size):
         pair.apiserver.apply(obj)
-    pair.settle()
+    pair.catch_up()
     report = pair.compare(questions(pair.objects()))
     names = explained(report, str(case), capsys)
     assert report.asked >= 1000
@@ -69,7 +69,7 @@ def test_alias_to_a_pod(start_pair: StartPair) -> None:
     names += ["none.dns"]
     pair = start_pair(pods="insecure")
     pair.apiserver.apply_all([external(name, f"{to}.cluster.local") for name, to in targets.items()])
-    pair.settle()
+    pair.catch_up()
     report = pair.compare(
         Question(f"{name}.cluster.local.", rtype, "alias or none")
         for name in names
@@ -85,7 +85,7 @@ def test_terminating_pod(start_pair: StartPair, apiserver: ApiServer) -> None:
     pair = start_pair(pods="verified")
 
     def same(answered: bool) -> None:
-        pair.settle()
+        pair.catch_up()
         report = pair.compare(asked)
         assert not report.found, report.table("a terminating pod")
         assert bool(report.answered) is answered

@@ -42,7 +42,7 @@ def test_odd_slices(start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -
 
 def same(pair: Pair, title: str, capsys: pytest.CaptureFixture[str], least: int) -> None:
     """Ask what the slices decide about: every answer is the plugin's, or differs in a way that is listed."""
-    pair.settle()
+    pair.catch_up()
     report = pair.compare(about_slices(questions(pair.objects())))
     explained(report, title, capsys)
     assert report.asked >= least

@@ -80,6 +80,7 @@ def test_wrong_answers(resource: str, apiserver: ApiServer, etcd: Etcd, proxy: P
         comes(apiserver, etcd, "later")
         apiserver.delete(service("later"))
         same_keys(etcd, expected, 10)
+        wait_for(lambda before=deleted: deletions(bridge) > before, "its deletion to be counted", 5)  # type: ignore[misc]
 
 
 def test_empty_at_start(

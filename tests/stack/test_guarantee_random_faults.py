@@ -1,7 +1,7 @@
-"""Changes all the time while etcd, the API server and the bridge die, hang and lose their data at random.
+"""Continuous changes while etcd, the API server and the bridge die, hang and lose data at random.
 
-KUBE2ETCD_FAULT_SECONDS says how long (30), KUBE2ETCD_FAULT_SEED which one (a number, or ``random``): a
-failing one can be replayed.  Without, it is always the same, so that a failure is about the change at hand.
+KUBE2ETCD_FAULT_SECONDS says how long (30), KUBE2ETCD_FAULT_SEED with which seed (a number, or ``random``), so
+that a failing run can be replayed.  By default it is fixed: a failure is then due to the change under test.
 """
 
 import contextlib
@@ -49,8 +49,8 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"status": 429, "headers": {"Retry-After": "1"}},
     {"cut": True},
 )
-#: An empty list is not believed before another one agrees.  Two that lie are: so the next one comes after
-#: this time, when the first has been found out even where the server was away in between.
+#: An empty list is not believed before a second one agrees, but two wrong ones are: so the next one comes
+#: only after this time, when the first has been found out even if the server was down in between.
 EMPTY_AGAIN = 60.0
 GARBAGE = ("", "{}", "null", "[", '{"host":"192.0.2.1"}', "\\")
 EXTRA = ("--endpoint-names", "all", "--pods", "verified", "--ttl", "30")
@@ -58,7 +58,7 @@ ELECT = ("--leader-elect",)
 
 
 class Changing(threading.Thread):
-    """Performs changes one after the other; those that meet a server that is away are lost."""
+    """Makes changes one after the other; those that find the server down are lost."""
 
     def __init__(self, apiserver: ApiServer, seed: int) -> None:
         super().__init__(daemon=True)
@@ -91,7 +91,7 @@ class Breaking:
         self.servers: dict[str, Sequence[Server]] = {"etcd": [etcd], "api": [apiserver], "bridge": bridges}
         self.happened: Counter[str] = Counter()
         self.empty_at = -EMPTY_AGAIN
-        self.by_strangers: set[tuple[str, str]] = set()
+        self.foreign: set[tuple[str, str]] = set()
 
     def run(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -108,7 +108,7 @@ class Breaking:
             self.mend()
 
     def mend(self) -> None:
-        """Everything is there again and as it should be."""
+        """Bring everything back."""
         self.proxy.mend()
         for server in (one for several in self.servers.values() for one in several):
             server.resume()
@@ -151,7 +151,7 @@ class Breaking:
         keys = sorted(self.etcd.dump("/skydns"))
         for key in self.rng.sample(keys, min(5, len(keys))):
             value = self.rng.choice(GARBAGE)
-            self.by_strangers.add((key, value))
+            self.foreign.add((key, value))
             self.etcd.put(key, value)
         if keys:
             self.etcd.delete(self.rng.choice(keys))
@@ -162,7 +162,7 @@ def answers_differ(
 ) -> list[str]:
     """Where CoreDNS on the keys answers otherwise than its kubernetes plugin, for no reason that is known."""
     with running_pair(binaries, directory, apiserver, etcd, bridge=bridge) as pair:
-        pair.settle()
+        pair.catch_up()
         report = pair.compare(questions(pair.objects()))
     unknown = (one for one in report.found if not any(known.covers(one) for known in KNOWN))
     return [str(difference) for difference in unknown]
@@ -198,13 +198,13 @@ def test_random_faults(
             changing.join(60)
         assert not changing.is_alive()
         expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig(), *EXTRA)
-        # A value put by hand where no bridge looks, at a name that is gone before one does, is a stranger's
-        # (G6): nobody can tell it from one that always was. It is told, and there is a command for it.
-        took = same_keys(etcd, expected, WITHIN, breaking.by_strangers)
+        # A value put by hand while no bridge looks, at a name that is gone before one does, is foreign (G6):
+        # nobody can tell that it was not always there. It is reported, and there is a command that prunes it.
+        took = same_keys(etcd, expected, WITHIN, breaking.foreign)
         left = etcd.dump("/skydns").keys() - expected.keys()
         for bridge in bridges:
             counted = partial(bridge.metric, "kube2etcd_foreign_keys")
-            wait_for(lambda counted=counted: counted() == len(left), "strangers to be told", 10)  # type: ignore[misc]
+            wait_for(lambda counted=counted: counted() == len(left), "foreign keys to be counted", 10)  # type: ignore[misc]
         if left:
             api = ("--kubeconfig", str(apiserver.kubeconfig()))
             kube2etcd("resync", "--prune-foreign", *api, "--etcd-server", etcd.url, *EXTRA)
@@ -212,7 +212,7 @@ def test_random_faults(
         for bridge in bridges:
             wait_for(bridge.ready, "it to say so", 10, bridge)
         changes = f"{changing.done} changes, {changing.lost} lost"
-        print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s, {len(left)} strangers")
+        print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s, {len(left)} foreign keys")
         assert expected
         wait_for(lambda: sum(bridge.metric("kube2etcd_leader") for bridge in bridges) == 1, "one leader", 10)
         gc.collect()  # what the proxy left is counted here and not in a later test

@@ -92,7 +92,7 @@ def pair(
     ):
         for one in random_cluster(7, 16):
             shared_apiserver.apply(one)
-        running.settle()
+        running.catch_up()
         yield running
 
 
@@ -198,7 +198,7 @@ RESOLVERS: dict[str, Callable[[Path, int, int, Path], list[str]]] = {
 def _unpacked(*packages: str) -> Path:
     try:
         return debian.unpacked(packages)
-    except debian.NotToBeHadError as error:
+    except debian.UnavailableError as error:
         pytest.skip(f"no Debian packages of {', '.join(packages)}: {error}")
 
 

@@ -59,7 +59,7 @@ def test_a_zone_of_all_services(seed: int, start_pair: StartPair, capsys: pytest
     pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=ABOVE)
     for obj in random_cluster(seed, 40):
         pair.apiserver.apply(obj)
-    pair.settle()
+    pair.catch_up()
     report = pair.compare(filter(of_the_zone, questions(pair.objects(), ABOVE)))
     classes = (detours(pair.objects()), *PROMISED_LESS, *KNOWN)
     explained(report, f"seed {seed}, a zone of all Services", capsys, classes)

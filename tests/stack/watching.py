@@ -56,8 +56,8 @@ class Watching:
         return [(event.key.decode(), event.value) for event in self.events]
 
     def standing(self) -> Watching:
-        """Wait until the watch stands, or has failed."""
-        wait_for(lambda: self.batches or self.error, "the watch to stand")
+        """Wait until the watch is established, or has failed."""
+        wait_for(lambda: self.batches or self.error, "the watch to be established")
         return self
 
     def end(self) -> float:

@@ -20,7 +20,7 @@ class Served(Context):
     dns: CoreDns
 
     def start(self) -> None:
-        """Start both; the writer has written everything when this returns."""
+        """Start both, and wait until all keys are written."""
         self.writer.start()
         self.dns.start()
         self.writer.wait_ready()
@@ -61,9 +61,9 @@ class Zoned(Served):
 
 
 def relabel(api: ApiServer, one: Object) -> None:
-    """Write the labels and annotations of an object anew; None takes one away.
+    """Replace labels and annotations of an object; None removes one.
 
-    Creating a Service again is refused for its address before its name is looked at.
+    `KubeClient.apply` cannot do this to a Service with an address: its address is checked before its name.
     """
     metadata = {part: one["metadata"].get(part, {}) for part in ("labels", "annotations")}
     path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
