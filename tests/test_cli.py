@@ -14,6 +14,7 @@ from kube2etcd.cli.group import EPILOGS
 from kube2etcd.settings import SETTINGS, TOPICS
 
 SHOP = str(Path(__file__).parents[1] / "examples" / "shop.yaml")
+RECORDS = ("records", "--objects", SHOP)
 WEB = "web.shop.svc.cluster.local"
 
 
@@ -86,9 +87,8 @@ def test_shell_completion() -> None:
 
 
 def test_commands_of_settings_are_commands() -> None:
-    assert {command for setting in SETTINGS for command in setting.commands} == main.commands.keys() - {
-        "wait"
-    }
+    used = {command for setting in SETTINGS for command in setting.commands}
+    assert used == main.commands.keys() - {"wait"}
 
 
 def test_variables_of_options_of_single_commands_are_known() -> None:
@@ -114,7 +114,7 @@ def test_variables_without_a_meaning(tmp_path: Path) -> None:
 
 
 def test_records_as_a_table_says_who_made_what() -> None:
-    lines = call("records", "--objects", SHOP).stdout.splitlines()
+    lines = call(*RECORDS).stdout.splitlines()
     assert lines[0].split() == ["NAME", "TYPE", "TTL", "DATA", "OBJECT"]
     assert [f"{WEB}.", "A", "30", "10.96.20.10", "services/shop/web"] in [line.split() for line in lines]
 
@@ -128,19 +128,19 @@ FILTERS = [
 
 @pytest.mark.parametrize(("args", "names"), FILTERS, ids=[" ".join(args) for args, _ in FILTERS])
 def test_records_are_filtered(args: list[str], names: set[str]) -> None:
-    found = json.loads(call("records", "--objects", SHOP, "--output", "json", *args).stdout)
+    found = json.loads(call(*RECORDS, "--output", "json", *args).stdout)
     assert {one["name"] for one in found} == names
 
 
 def test_records_as_json_hold_everything() -> None:
-    [found] = json.loads(call("records", "--objects", SHOP, "--output", "json", "--type", "TXT").stdout)
+    [found] = json.loads(call(*RECORDS, "--output", "json", "--type", "TXT").stdout)
     made_by = {"kind": "zones", "namespace": "", "name": "cluster.local"}
     record = {"name": "dns-version.cluster.local.", "type": "TXT", "ttl": 28800, "data": '"1.1.0"'}
     assert found == {**record, "object": made_by}
 
 
 def test_records_as_a_zone_file() -> None:
-    lines = call("records", "--objects", SHOP, "--output", "zone").stdout.splitlines()
+    lines = call(*RECORDS, "--output", "zone").stdout.splitlines()
     assert f"{WEB}. 30 IN A 10.96.20.10 ; services/shop/web" in lines
     assert f"_http._tcp.{WEB}. 30 IN SRV 0 100 80 {WEB}. ; services/shop/web" in lines
     assert "; shop.svc.cluster.local. exists without data ; namespaces/shop" in lines
@@ -148,7 +148,7 @@ def test_records_as_a_zone_file() -> None:
 
 
 def test_a_zone_file_without_ns_says_so() -> None:
-    command = ("records", "--objects", SHOP, "--output", "zone")
+    command = (*RECORDS, "--output", "zone")
     assert call(*command).stderr == "Note: no NS record without --dns-server-ip\n"
     machines = call(*command, "--vm-domain", "", "--zone", "vm")
     assert machines.stderr == "Note: no NS record without --name-server-ip\n"
@@ -174,24 +174,20 @@ def test_several_files_after_one_option(tmp_path: Path) -> None:
 def test_settings_reach_the_records(tmp_path: Path) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("domain: one.example\nttl: 7\n")
-    args = ("records", "--objects", SHOP, "--type", "A", "--output", "zone")
+    args = (*RECORDS, "--type", "A", "--output", "zone")
     assert "web.shop.svc.one.example. 7 IN A" in call(*args, "--config", str(config)).stdout
     assert "web.shop.svc.one.example. 8 IN A" in call(*args, "--ttl", "8", "--config", str(config)).stdout
     assert "svc.two.example. 7" in call(*args, KUBE2ETCD_CONFIG=str(config), DNS_DOMAIN="two.example").stdout
 
 
 BAD = [
-    (["records", "--objects", SHOP, "--ttl", "0", "--domain", "a..b"], 2, ["--ttl is '0'", "--domain is"]),
+    ([*RECORDS, "--ttl", "0", "--domain", "a..b"], 2, ["--ttl is '0'", "--domain is"]),
     (["records", "--objects", "no/such.yaml"], 1, ["no/such.yaml cannot be read: No such file"]),
-    (["records", "--objects", SHOP, "--object", "web"], 2, ["KIND/NAMESPACE/NAME"]),
-    (["records", "--objects", SHOP, "--object", ""], 2, ["KIND/NAMESPACE/NAME"]),
-    (
-        ["records", "--objects", SHOP, "--zone", "a..b"],
-        2,
-        ["--zone 'a..b' is not a DNS name: ''"],
-    ),
-    (["records", "--objects", SHOP, "--zone", ""], 2, ["--zone '' is not a DNS name"]),
-    (["records", "--objects", SHOP, "--type", "A5"], 2, ["'A5' is not a record type; write one of A, AAAA"]),
+    ([*RECORDS, "--object", "web"], 2, ["KIND/NAMESPACE/NAME"]),
+    ([*RECORDS, "--object", ""], 2, ["KIND/NAMESPACE/NAME"]),
+    ([*RECORDS, "--zone", "a..b"], 2, ["--zone 'a..b' is not a DNS name: ''"]),
+    ([*RECORDS, "--zone", ""], 2, ["--zone '' is not a DNS name"]),
+    ([*RECORDS, "--type", "A5"], 2, ["'A5' is not a record type; write one of A, AAAA"]),
     (["records", "--objects", ""], 1, ["--objects is empty"]),
     (["records", "--config", "no/such.yaml", "--objects", SHOP], 2, ["no/such.yaml cannot be read"]),
     (["records", "--config", "", "--objects", SHOP], 2, ["--config is empty"]),
@@ -228,7 +224,7 @@ def test_a_variable_that_cannot_be_used_is_named() -> None:
 
 
 def test_filters_that_match_nothing_are_reported() -> None:
-    result = call("records", "--objects", SHOP, "--zone", "other.test", "--output", "json")
+    result = call(*RECORDS, "--zone", "other.test", "--output", "json")
     assert json.loads(result.stdout) == []
     assert re.fullmatch(r"Note: none of \d+ records match --zone, --type and --object\n", result.stderr)
 
@@ -272,7 +268,7 @@ def test_a_closed_output_keeps_the_exit_code(closed: str, code: int, name: str) 
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
-@pytest.mark.parametrize("args", [f"records --objects {SHOP}", "corefile"], ids=["records", "corefile"])
+@pytest.mark.parametrize("args", [" ".join(RECORDS), "corefile"], ids=["records", "corefile"])
 def test_closed_pipes(args: str) -> None:
     script = f"{sys.executable} -m kube2etcd {args} 2>&- | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
@@ -293,7 +289,7 @@ def test_check_goes_on_where_one_neighbour_is_not_set_up(tmp_path: Path) -> None
 
 
 def test_service_links_are_ignored() -> None:
-    result = call("records", "--objects", SHOP, KUBE2ETCD_PORT="tcp://10.0.0.1:1", KUBE2ETCD_TTL="tcp://x")
+    result = call(*RECORDS, KUBE2ETCD_PORT="tcp://10.0.0.1:1", KUBE2ETCD_TTL="tcp://x")
     assert result.exit_code == 0
     assert "KUBE2ETCD_TTL is ignored" in result.stderr
     assert "KUBE2ETCD_PORT" not in result.stderr
@@ -342,10 +338,9 @@ def test_explain_tells_who_lost_an_address(tmp_path: Path) -> None:
     text = call("explain", "10.0.0.5", "--objects", str(manifests)).stdout
     assert "PTR older.shop.svc.cluster.local. comes from services/shop/older" in text
     assert "services/shop/younger also claims 10.0.0.5" in text
-    found = json.loads(
-        call("records", "--objects", str(manifests), "--type", "PTR", "--output", "json").stdout
-    )
-    assert [one["object"]["name"] for one in found] == ["older"]
+    pointers = call("records", "--objects", str(manifests), "--type", "PTR").stdout
+    assert "services/shop/older" in pointers
+    assert "younger" not in pointers
 
 
 def test_a_malformed_object_affects_only_itself(tmp_path: Path) -> None:
@@ -373,9 +368,7 @@ def test_files_without_names_are_reported(tmp_path: Path) -> None:
 
 
 def test_objects_from_the_standard_input() -> None:
-    result = CliRunner().invoke(
-        main, ["records", "--objects", "-", "--output", "zone"], input=Path(SHOP).read_text()
-    )
+    result = CliRunner().invoke(main, ["records", "--objects", "-"], input=Path(SHOP).read_text())
     assert "10.96.20.10" in result.stdout
 
 
