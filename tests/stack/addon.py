@@ -90,8 +90,8 @@ class Cluster:
         name: str = "",
         always: bool = False,
     ) -> Pod:
-        """One more pod, behind the Service's ``address`` whenever it is ready, or ``always``."""
-        # What a controller puts into each namespace.
+        """Start another pod, behind the Service's ``address`` while it is ready, or ``always``."""
+        # Controllers create it in each namespace.
         data = {"ca.crt": self.api.ca_file.read_text()}
         self.api.apply(an_object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data=data))
         self.count += 1
@@ -119,7 +119,7 @@ class Cluster:
         return made
 
     def route(self, address: str) -> None:
-        """The Service's address routes to its pods that are ready."""
+        """Route the Service's address to its ready pods."""
         self.node.route(address, [pod.network for at, pod in self.pods if at == address and pod.ready])
 
     def end(self, pod: Pod, *, gently: bool = False) -> None:
@@ -147,7 +147,7 @@ def running(directory: Path, binaries: Binaries, family: Family = IPV4) -> Itera
 
 
 def short_lived(found: list[Object]) -> list[Object]:
-    """The objects with a TTL of 5 s, so that CoreDNS's cache is not waited for."""
+    """The objects with a TTL of 5 s, so that tests do not wait for CoreDNS's cache."""
     for one in found:
         if "settings.yaml" in one.get("data", {}):
             one["data"]["settings.yaml"] += "ttl: 5\n"
@@ -155,12 +155,12 @@ def short_lived(found: list[Object]) -> list[Object]:
 
 
 def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
-    """The answer's data, sorted; NODATA or the code where there is none."""
+    """The answer's data, sorted; NODATA or the response code if there is none."""
     return sorted(said(coredns.ask(name, rtype, port, at=at, tcp=tcp, timeout=3)))
 
 
 def answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port: int = 53) -> None:
-    """Each place gives all these answers, over UDP and TCP."""
+    """Assert that each server gives all these answers, over UDP and TCP."""
     for at in places:
         for name, rtype, wanted in questions:
             for tcp in (False, True):
@@ -168,7 +168,7 @@ def answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port:
 
 
 def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:
-    """Wait until this is the answer; another one may still be in CoreDNS's cache, for half a minute."""
+    """Wait for this answer; CoreDNS's cache may hold another one for half a minute."""
 
     def answered() -> bool:
         assert ask(name, rtype, at=at, port=port) == sorted(wanted)

@@ -1,7 +1,7 @@
-"""One container of a pod as a process: a root that holds the image, mounts, user, rights, environment.
+"""Runs a container of a pod as a process: root filesystem, mounts, user, capabilities, environment.
 
-What a container runtime does, as far as a manifest can go wrong in it: a root that cannot be written, files
-and volumes where the manifest says, a user without rights in a network that is the pod's.
+It does what a container runtime does, as far as a manifest can get it wrong: a read-only root, files and
+volumes where the manifest says, an unprivileged user in the pod's network.
 """
 
 import os
@@ -17,9 +17,9 @@ from typing import Any
 import kube2etcd
 import skydns_compat
 
-#: What every image here has of its own: the system's libraries, and Python's.
+#: Mounted in every image: the system's programs and libraries.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.cache")
-#: How a manifest's arguments name variables of the container.
+#: References to the container's variables in a manifest's arguments.
 _VARIABLE = re.compile(r"\$\((\w+)\)")
 _PATH = "/image:/usr/local/bin:/usr/bin:/bin"
 _PACKAGES = "/image/packages"
@@ -27,19 +27,19 @@ _PACKAGES = "/image/packages"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What an image brings: programs in its path, and what is run when the manifest gives no command."""
+    """The contents of an image: programs in its path, and its entrypoint."""
 
     entrypoint: tuple[str, ...]
     programs: Mapping[str, Path]
     directories: tuple[str, ...] = ()
-    """What stands in it where it stands here."""
+    """Mounted at the same path as here."""
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
-    """What stands in it somewhere else, by that place."""
+    """Mounted elsewhere, by the path in the image."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
-    """The images of the addons by the last word of their names, made of the servers and this very package."""
+    """The addons' images by the last part of their names, made of the servers and this package."""
     directory.mkdir(parents=True, exist_ok=True)
     # The packages alone, wherever they are imported from: a checkout around them may hold what its owner
     # alone may enter.
@@ -65,7 +65,7 @@ def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A directory or file that a container sees under another name."""
+    """A directory or file that a container sees at another path."""
 
     source: Path
     target: str
@@ -132,7 +132,7 @@ def _bind(mount: Mount) -> list[str]:
     make = f"mkdir -p -m 0755 {target}"
     if not mount.source.is_dir():
         make = f"mkdir -p -m 0755 $(dirname {target}) && touch {target}"
-    # Within a read-only part of the image nothing can be made, and need not: it is there.
+    # In a read-only part of the image nothing can be created; there the target exists already.
     bound = [f"[ -e {target} ] || {{ {make}; }}", f"mount --bind {source} {target}"]
     if mount.read_only:
         bound.append(f"mount -o remount,bind,ro {target}")
@@ -140,7 +140,7 @@ def _bind(mount: Mount) -> list[str]:
 
 
 def _rights(security: Mapping[str, Any]) -> Sequence[str]:
-    """The options of setpriv for a security context; what is not refused there stays root's."""
+    """The options of setpriv for a security context; by default everything that root may do."""
     options = ["--pdeathsig=KILL"]
     if security.get("runAsNonRoot") and not security.get("runAsUser"):
         raise ValueError("runAsNonRoot without runAsUser: it would depend on the image")

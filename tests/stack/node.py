@@ -1,6 +1,6 @@
-"""A cluster node in a network namespace of its own: pods beside it, and Services that route to them.
+"""A cluster node in its own network namespace, with pods beside it and Services that route to them.
 
-Linux, root and iproute2 are needed; where something is missing, `NodeError` says what in one sentence.
+It needs Linux, root and iproute2; `NodeError` says what is missing.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from tests.stack.process import Process, finished, wait_for
 
 @dataclass(frozen=True)
 class Family:
-    """The addresses of a cluster whose nodes and pods have no other family than this one."""
+    """The addresses of a single-stack cluster."""
 
     api: str
-    """The API server's own Service, as pods know it."""
+    """Cluster IP of the API server's Service."""
     resolver: str
-    """Where the node's resolver answers; pods with dnsPolicy Default ask there."""
+    """Address of the node's resolver, which pods with dnsPolicy Default use."""
     option: str
     """The option of ``ip`` for the family."""
     bits: int
-    """Of one address."""
+    """Length of an address."""
     forwarding: str
-    """The kernel's parameter that lets packets go from pod to pod."""
+    """The sysctl that enables forwarding between pods."""
     line: str
-    """The two ends of a pod's line to the node: first and second of four numbers."""
+    """Address format of a pod's link to the node, which has a subnet of four addresses."""
     new: tuple[str, ...] = ()
-    """What else a new address needs, to be there at once."""
+    """Options with which a new address is usable at once."""
 
     def ends(self, number: int) -> tuple[str, str]:
-        """The node's address, and the pod's, on the line of pod ``number``."""
+        """The node's and the pod's address on the link of pod ``number``."""
         first = number % 64 * 4
         gateway, address = (self.line.format(number // 64, first + last) for last in (1, 2))
         return gateway, address
@@ -47,17 +47,17 @@ class Family:
 IPV4 = Family("10.0.0.1", "192.0.2.53", "-4", 32, "net.ipv4.ip_forward", "10.244.{}.{}")
 IPV6 = Family(
     *("fd00:10::1", "2001:db8::53", "-6", 128, "net.ipv6.conf.all.forwarding", "fd00:244:{:x}::{:x}"),
-    # nobody else has it, so nobody is asked
+    # no duplicate address detection: nothing else is on the link
     ("nodad",),
 )
-#: Where no other family is asked for.
+#: Of the default family.
 API_ADDRESS = IPV4.api
 
 _CLONE_NEWNET = 0x40000000
 
 
 class NodeError(RuntimeError):
-    """No pod can be run here; the text says why."""
+    """Pods cannot be run here; the text says why."""
 
 
 def _need_rights() -> None:
@@ -75,7 +75,7 @@ def _need_rights() -> None:
 
 
 class Namespace(Process):
-    """A network namespace, kept by a process that does nothing."""
+    """A network namespace, held by an idle process."""
 
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(f"{name}-pause", ["unshare", "--net", "sleep", "infinity"], directory)
@@ -89,23 +89,23 @@ class Namespace(Process):
         return f"/proc/{self.pid}/ns/net"
 
     def inside(self, *command: str) -> list[str]:
-        """The command as it is started in this network."""
+        """The command, wrapped to start in this network."""
         return ["nsenter", f"--net={self.path}", "--", *command]
 
     def run(self, *command: str, check: bool = True) -> str:
-        """What the command prints when it is run in this network."""
+        """Run the command in this network; returns what it prints."""
         done = finished(*self.inside(*command), timeout=20)
         if check and done.returncode:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
 
     def set(self, sysctl: str, value: str) -> None:
-        """Set a kernel parameter of this network, as a pod's ``sysctls`` ask for it."""
+        """Set a sysctl of this network."""
         self.run("sh", "-c", f"echo {value} > /proc/sys/{sysctl.replace('.', '/')}")
 
 
 class Node(Namespace):
-    """The node; `entered` puts the calling thread, and whatever it starts, onto it."""
+    """The node; within `entered` the calling thread, and what it starts, is in its network."""
 
     def __init__(self, directory: Path, family: Family = IPV4) -> None:
         _need_rights()
@@ -119,7 +119,7 @@ class Node(Namespace):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """For this thread, and the threads and processes it starts, the network is the node's."""
+        """Move this thread, and the threads and processes that it starts, into the node's network."""
         here = Path("/proc/thread-self/ns/net")
         with here.open() as before, Path(self.path).open() as inside:
             _set_namespace(inside.fileno())
@@ -129,13 +129,13 @@ class Node(Namespace):
                 _set_namespace(before.fileno())
 
     def add_pod(self, name: str) -> PodNetwork:
-        """The network of one more pod, with an address that the node reaches, and a way out by the node."""
+        """The network of another pod, with a link to the node and its default route through it."""
         with self._lock:
             number, self._pods = self._pods, self._pods + 1
         return PodNetwork(self, name, number)
 
     def route(self, address: str, pods: Sequence[PodNetwork]) -> None:
-        """Packets to a Service's address go to these pods in turns, as kube-proxy sees to; none: nowhere."""
+        """Route a Service's address to these pods in turn, as kube-proxy does; to none: unreachable."""
         hops = [word for pod in pods for word in ("nexthop", "via", pod.address)]
         to, routes = f"{address}/{self.family.bits}", ["ip", self.family.option, "route"]
         with self._lock:
@@ -144,7 +144,7 @@ class Node(Namespace):
 
 
 class PodNetwork(Namespace):
-    """A pod's network: loopback, and a line to the node."""
+    """A pod's network: loopback, and a link to the node."""
 
     def __init__(self, node: Node, name: str, number: int) -> None:
         super().__init__(name, node.directory)
@@ -160,12 +160,12 @@ class PodNetwork(Namespace):
         self.run("ip", self.family.option, "route", "add", "default", "via", gateway)
 
     def answer_for(self, address: str) -> None:
-        """Take packets to a Service's address: no address is translated on the way here."""
+        """Accept packets to a Service's address, which the node routes here without NAT."""
         self.run("ip", "address", "add", f"{address}/{self.family.bits}", "dev", "lo", *self.family.new)
 
 
 def seeing(files: Mapping[str, Path], command: Sequence[str]) -> list[str]:
-    """The command as it is started where these places, such as ``/etc/resolv.conf``, hold these files."""
+    """The command, wrapped to see these files at these paths, such as ``/etc/resolv.conf``."""
     mounts = [f"mount --bind {shlex.quote(str(file))} {place} &&" for place, file in files.items()]
     return ["unshare", "--mount", "--", "sh", "-c", " ".join([*mounts, 'exec "$@"']), "sh", *command]
 

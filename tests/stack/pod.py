@@ -1,8 +1,8 @@
-"""A pod of a manifest, run as processes: what the kubelet does with it, order, probes, volumes and restarts.
+"""Runs a manifest's pod as processes, as the kubelet does: startup order, probes, volumes, restarts.
 
 The pod's objects are read from the API server, as the kubelet reads them.  Containers run as
-`tests.stack.container` says, in a network of `tests.stack.node`.  What ended is started again at once,
-not after the kubelet's growing pauses.
+`tests.stack.container` says, in a network of `tests.stack.node`.  A container that exits is restarted at
+once, without the kubelet's growing backoff.
 """
 
 import base64
@@ -19,13 +19,13 @@ from tests.stack.kubeclient import KubeClient, KubeError, Object
 from tests.stack.node import Node
 from tests.stack.process import Process, wait_for
 
-#: Between two looks at a process, in seconds.
+#: Seconds between two checks of a process.
 TICK = 0.05
 
 
 @dataclass
 class Probe:
-    """A probe of a container, and what it said."""
+    """A probe of a container, and its results."""
 
     spec: Object
     ask: Callable[[Object], bool]
@@ -38,7 +38,7 @@ class Probe:
         self.due, self.failures = now + self.spec.get("initialDelaySeconds", 0) / self.hurry, 0
 
     def says(self, now: float) -> bool | None:
-        """True or False when the probe has come to a verdict, None while there is none yet."""
+        """True for success, False once its failures reach the threshold, None while undecided."""
         if now < self.due:
             return None
         self.due = now + self.spec.get("periodSeconds", 10) / self.hurry
@@ -153,7 +153,7 @@ class Pod:
             yield Mount(source, mount["mountPath"], mount.get("readOnly", False))
 
     def _fill(self, directory: Path, volume: Object) -> None:
-        """Make a volume: a ConfigMap, an empty directory, or the projected token with what belongs to it."""
+        """Fill a volume: an empty directory, a ConfigMap, a Secret, or a projected token."""
         group = self.spec["securityContext"]["fsGroup"]
         if "emptyDir" in volume:
             share(directory, group)
@@ -187,7 +187,7 @@ class Pod:
         return data
 
     def sync_config_maps(self) -> None:
-        """Bring changed ConfigMaps into the running containers, as the kubelet does every minute or so."""
+        """Update mounted ConfigMaps, as the kubelet does every minute or so."""
         for volume in self.spec.get("volumes", ()):
             directory = self.directory / f"volume-{volume['name']}"
             if "configMap" in volume and directory.exists():
@@ -206,7 +206,7 @@ class Pod:
             os.chown(directory / name, -1, -1 if group is None else group)
 
     def token(self, seconds: int) -> str:
-        """A token of the pod's ServiceAccount, as the kubelet asks for one."""
+        """A token of the pod's ServiceAccount, requested as the kubelet does."""
         account = self.spec["serviceAccountName"]
         answer = self._api.request(
             "POST",
@@ -230,7 +230,7 @@ class Pod:
             yield Mount(self.directory / name, f"/etc/{name}", read_only=False)
 
     def _http(self, probe: Object, ports: Mapping[str, int]) -> bool:
-        """Ask as the kubelet does: from the node, at the pod's address."""
+        """Probe as the kubelet does: from the node, at the pod's address."""
         get = probe["httpGet"]
         port = ports.get(get["port"], get["port"])
         line = http.client.HTTPConnection(
@@ -251,14 +251,14 @@ class Pod:
         return all(one.finished or one.ready for one in self.containers.values())
 
     def start(self) -> None:
-        """Start the containers, each when it is its turn."""
+        """Start the containers in order."""
         for one in self.containers.values():
             thread = threading.Thread(target=self._keep, args=(one,), name=one.process.name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _announce(self) -> None:
-        """Services route to it, or no longer, before anybody waits for that."""
+        """Update the Service's routes before `wait_ready` returns."""
         with self._changing:
             self._changed()
             self._served = self.ready
@@ -275,7 +275,7 @@ class Pod:
         return {one.name: one.restarts for one in self.containers.values()}
 
     def state(self) -> str:
-        """In words, with the last lines of each log."""
+        """A description of each container, with the last lines of its log."""
         return "\n".join(
             f"{one.name}: started {one.started}, ready {one.ready}, restarts {one.restarts}\n"
             f"{one.process.log_tail()}"
@@ -283,7 +283,7 @@ class Pod:
         )
 
     def stop(self) -> None:
-        """End it as the kubelet does: first the containers, then the sidecars, the last one first."""
+        """Stop it as the kubelet does: the containers, then the sidecars in reverse order."""
         with self._lock:
             self._stop.set()
         order = [one for one in self.containers.values() if not one.sidecar]
@@ -293,7 +293,7 @@ class Pod:
         self._close()
 
     def kill(self) -> None:
-        """End it at once, as when a node fails."""
+        """Kill it, as when its node fails."""
         with self._lock:
             self._stop.set()
         for one in self.containers.values():
@@ -307,7 +307,7 @@ class Pod:
         self.network.kill()
 
     def _before(self, one: Container) -> bool:
-        """Whether it is its turn: those before it have started, or are done."""
+        """Whether it may start: sidecars before it have started, init containers have finished."""
         for other in self.containers.values():
             if other is one:
                 return True
@@ -316,7 +316,7 @@ class Pod:
         return True
 
     def _keep(self, one: Container) -> None:
-        """Run one container until the pod ends.  The process dies with this thread, so the thread stays."""
+        """Run one container until the pod ends.  The process dies with this thread, which must stay."""
         while not self._before(one):
             if self._stop.wait(TICK):
                 return
@@ -338,7 +338,7 @@ class Pod:
             return True
 
     def _watch(self, one: Container) -> None:
-        """Ask the probes until the process ends, or is ended by one of them."""
+        """Run the probes until the process exits, or one of them ends it."""
         for probe in one.probes.values():
             probe.begin(time.monotonic())
         while not self._stop.wait(TICK) and one.process.alive:

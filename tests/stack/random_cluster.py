@@ -215,7 +215,7 @@ class _Maker:
         if self.crowded:
             names = pick.sample(CROWD_PORTS, pick.choice([0, 0, 1, 1, 2, 3]))
             ports = [objects.port(name, pick.choice([80, 80, 81]), pick.choice(PROTOCOLS)) for name in names]
-        if ports and pick.random() < 0.1:
+        if ports and (self.crowded or len(ports) == 1) and pick.random() < 0.1:
             del ports[0]["port"]
         mixed = metadata["labels"].get("kind") != "headless-not-ready"
         ends = [self.endpoint(version, mixed) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))]
