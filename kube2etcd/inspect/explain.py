@@ -16,7 +16,7 @@ import msgspec
 
 from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row
-from kube2etcd.inspect.why import Why, is_reverse, keys_about, known_names, nearest
+from kube2etcd.inspect.why import Why, is_reverse, keys_about, nearest
 from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
@@ -296,7 +296,7 @@ class Explainer:
 
     def _near(self, name: Name) -> list[str]:
         publisher = self._publisher
-        known = known_names(publisher.layout.prefix, self._desired)
+        known = (str(found) for key in self._desired if (found := publisher.layout.name(key)) is not None)
         zone = publisher.zone_of(name)
         if zone is None:
             return nearest(str(name), "", known)

@@ -94,7 +94,7 @@ def records(
     about: list[tuple[Name, ...]] = []
     notes: dict[Name, set[str]] = {}
     units: dict[Name, Unit] = {}
-    for change, shown in zip(outcome.changes, _key_changes(outcome), strict=True):
+    for change in outcome.changes:
         name = publisher.layout.name(change.key)
         about.append(names := () if name is None else _names(name, publisher))
         if name is None:
@@ -105,8 +105,8 @@ def records(
             questions.setdefault(one, set()).update(types & _SHARED)
         if (unit := publisher.desired.holder(change.key)) is not None:
             units[names[0]] = unit
-        for one in names if shown.action != "add" else ():
-            notes.setdefault(one, set()).add(shown.note)
+        for one in () if isinstance(change, Create) else names:
+            notes.setdefault(one, set()).add(_note(outcome, change.key))
     before, after, keys = reader(outcome.existing), reader(outcome.after), sorted(publisher.desired)
     found: list[RecordChange] = []
     changed: set[Name] = set()
@@ -334,12 +334,15 @@ def _key_changes(outcome: Outcome) -> list[RecordChange]:
 
     found = []
     for one in outcome.changes:
-        note = "held" if one.key in outcome.held else "foreign" if one.key in outcome.pruned else ""
         before = _text(one.before) if isinstance(one, Update) else ""
         after = "" if isinstance(one, Delete) else _text(one.value)
-        action = _ACTIONS[type(one)]
+        action, note = _ACTIONS[type(one)], _note(outcome, one.key)
         found.append(RecordChange(action, "", _text(one.key), "", before, after, note=note))
     return found
+
+
+def _note(outcome: Outcome, key: bytes) -> str:
+    return "held" if key in outcome.held else "foreign" if key in outcome.pruned else ""
 
 
 def _lines(changes: Sequence[RecordChange], width: int) -> list[str]:

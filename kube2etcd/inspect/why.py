@@ -17,7 +17,7 @@ from kube2etcd.zones.cluster import ClusterZone, is_headless
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
-from skydns_compat.layout import EMPTY_NAMES, OWN
+from skydns_compat.layout import EMPTY_NAMES
 from skydns_compat.names import REVERSE, Name, address_of
 from skydns_compat.reader import Answer
 from skydns_compat.records import Alias
@@ -48,21 +48,6 @@ def keys_about(publisher: Publisher, desired: Iterable[bytes], name: Name) -> li
     return exact or below[:MOST_KEYS]
 
 
-def known_names(prefix: str, keys: Iterable[bytes]) -> list[str]:
-    """The DNS names of keys."""
-    skipped = prefix.count("/") + 1
-    return list(
-        dict.fromkeys(
-            ".".join(
-                part
-                for part in reversed(key.decode(errors="replace").split("/")[skipped:])
-                if part == part.lower() and part not in (EMPTY_NAMES, OWN)
-            )
-            for key in keys
-        )
-    )
-
-
 def nearest(name: str, zone: str, names: Iterable[str]) -> list[str]:
     """Up to three of ``names`` most similar to ``name``, all in ``zone`` (empty: in any)."""
     suffix = f".{zone}" if zone else ""
@@ -70,7 +55,7 @@ def nearest(name: str, zone: str, names: Iterable[str]) -> list[str]:
     labels, slack = wanted.split("."), max(3, len(wanted) // 3)
     alike = [
         short
-        for one in names
+        for one in dict.fromkeys(names)
         if one.endswith(suffix) and one != name
         for short in [one.removesuffix(suffix)]
         if abs(len(short) - len(wanted)) <= slack and short.startswith("_") == wanted.startswith("_")
