@@ -136,12 +136,10 @@ def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | N
     ``keys`` are all desired keys, sorted.
     """
     key = publisher.key(name)
-    if (unit := publisher.desired.holder(key)) is not None:
-        return unit
     at = bisect_left(keys, key + b"/")
-    return next(
-        (publisher.desired.holder(one) for one in keys[at : at + 1] if one.startswith(key + b"/")), None
-    )
+    below = [one for one in keys[at : at + 1] if one.startswith(key + b"/")]
+    return next(filter(None, map(publisher.desired.holder, [key, *below])), None)
+
 
 
 def _all(publisher: Publisher) -> Iterator[RecordChange]:
