@@ -141,7 +141,6 @@ def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | N
     return next(filter(None, map(publisher.desired.holder, [key, *below])), None)
 
 
-
 def _all(publisher: Publisher) -> Iterator[RecordChange]:
     """The changes to an empty etcd: all published records, without the model, which takes longer."""
     for row in rows(publisher):
