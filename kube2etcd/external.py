@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 
 #: The largest TTL in DNS (RFC 2181 section 8).
 MAX_TTL: Final = 2**31 - 1
+#: Levels of lists and objects in an unknown field.
+MAX_DEPTH: Final = 32
 
 
 class InvalidDomain(ValueError):
@@ -59,6 +61,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One record set in ExternalDNS's form, all texts as posted.
 
     ``more`` holds unknown fields: a client that misses one in the response would post the endpoint forever.
+    One that nests deeper than `MAX_DEPTH` is dropped, since it might not be encoded or decoded again.
     """
 
     dns_name: str
@@ -102,7 +105,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         for key, found in value.items():
             known = _FIELDS.get(key.lower())
             if known is None:
-                fields["more"][key] = found
+                if _is_flat(found):
+                    fields["more"][key] = found
             elif found is not None:
                 fields[known] = found
         labels, properties = fields.get("labels"), fields.get("providerSpecific")
@@ -128,6 +132,11 @@ def _folded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {key.lower(): found for key, found in value.items() if found is not None}
+
+
+def _is_flat(value: object, levels: int = MAX_DEPTH) -> bool:
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return within is None or (levels > 0 and all(_is_flat(one, levels - 1) for one in within))
 
 
 def _shown(value: object) -> str:

@@ -29,6 +29,11 @@ WHOLE = {
 }
 
 
+def nested(levels: int) -> Any:
+    """A list in a list, and so on."""
+    return [nested(levels - 1)] if levels > 1 else []
+
+
 @pytest.mark.parametrize(
     ("value", "encoded"),
     [
@@ -36,6 +41,11 @@ WHOLE = {
         pytest.param({key.upper(): value for key, value in WHOLE.items()}, WHOLE, id="keys in any case"),
         pytest.param(
             {**WHOLE, "aliasOf": {"zone": [1]}}, {**WHOLE, "aliasOf": {"zone": [1]}}, id="fields of tomorrow"
+        ),
+        pytest.param(
+            {**WHOLE, "list": nested(40), "map": {"a": nested(32)}, "kept": nested(32)},
+            {**WHOLE, "kept": nested(32)},
+            id="too deep to be returned",
         ),
         pytest.param(
             dict.fromkeys(WHOLE), {"dnsName": "", "targets": [], "recordType": ""}, id="null is left out"

@@ -93,7 +93,7 @@ def read_object(kind: Kind, raw: Raw | bytes) -> ApiObject | Rejected:
 def convert_object(kind: Kind, value: Any) -> ApiObject | Rejected:
     """Convert an object of decoded JSON, which may have nulls anywhere."""
     try:
-        return msgspec.convert(_without_nulls(value), _CODECS[kind.name].wire).read()
+        return msgspec.convert(without_nulls(value), _CODECS[kind.name].wire).read()
     except ValueError as error:
         namespace, name, _ = _identity(value)
         return Rejected(kind.name, namespace, name, str(error))
@@ -106,15 +106,15 @@ def _identity(value: Any) -> tuple[str, str, str]:
     return texts.get("namespace", ""), texts.get("name", ""), texts.get("resourceVersion", "")
 
 
-def _without_nulls(value: Any, depth: int = 0) -> Any:
+def without_nulls(value: Any, depth: int = 0) -> Any:
     """As Go reads it: a field that is null is absent, a label that is null is empty, a YAML key 5 is text."""
     if depth > DEEPEST:
         return None
     if isinstance(value, list):
-        return [_without_nulls(one, depth + 1) for one in value]
+        return [without_nulls(one, depth + 1) for one in value]
     if not isinstance(value, dict):
         return value
-    found = {_text(key): _without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
+    found = {_text(key): without_nulls(one, depth + 1) for key, one in value.items() if one is not None}
     if isinstance(labels := value.get("labels"), dict):
         found["labels"] = {_text(key): "" if one is None else one for key, one in labels.items()}
     return found

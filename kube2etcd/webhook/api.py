@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,7 +21,7 @@ import msgspec
 from waitress import wasyncore
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
-from waitress.utilities import Error
+from waitress.utilities import Error, RequestEntityTooLarge
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -346,6 +346,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         # Two lengths are request smuggling: a proxy may read them otherwise than we do (RFC 9112, 6.1).
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
             raise ParsingError("a length of its own beside Transfer-Encoding")
+        if self.chunked:
+            # waitress counts the framing as well, which may be as long again.
+            self.body_bytes_received = -MAX_BODY
         why = unwelcome(self._peer, from_a_page="ORIGIN" in self.headers, allow=self._allow)
         if why:
             self.error = _Unwelcome(why)
@@ -353,6 +356,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
+        body: Sized | None = self.body_rcv
+        if body is not None and len(body) > MAX_BODY:
+            self.error, self.completed = RequestEntityTooLarge(f"more than {MAX_BODY} octets"), True
         if self.error:
             # Do not ask for a body that is refused already.
             self.expect_continue = False

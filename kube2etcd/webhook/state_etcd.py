@@ -1,16 +1,17 @@
-"""The state in etcd: one key for each endpoint, and one (the head) for everything else.
+"""The state in etcd: one key per endpoint, and one (the head) for everything else.
 
-A state is what the keys held at the revision of the head: of a call that needs several transactions the
-last one writes the head, so it is stored whole or not at all.  Every transaction is conditional on the
-head that we know, so two writers cannot mix.
+The state is what the keys held at the revision of the head, which the last transaction of a call writes, so
+a call is stored completely or not at all.  The others write the key ``pending``.  Every transaction requires
+that both keys are unchanged, so the writes of two webhooks never mix.  Foreign keys are left alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -23,16 +24,16 @@ from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.store import transaction
 from kube2etcd.etcd.wire import Message, rpc
-from kube2etcd.external import EndpointKey
+from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.webhook.state import (
     Head,
     NotStored,
     Overtaken,
     State,
-    decode_endpoints,
     decode_head,
     encode_head,
 )
+from kube2etcd.zones.targets import brief
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ MAX_BYTES: Final = 1024 * 1024
 
 
 class _Overtaken(Exception):
-    """The head is not the one that we know."""
+    """Another writer has changed the head, or is in the middle of a call."""
 
 
 class EtcdState:
@@ -52,23 +53,27 @@ class EtcdState:
     def __init__(self, connection: EtcdConnection, prefix: str) -> None:
         self._connection, self._prefix = connection, prefix
         self._below = f"{prefix}/".encode()
-        self._head_key = f"{prefix}/head".encode()
+        self._head_key, self._pending_key = f"{prefix}/head".encode(), f"{prefix}/pending".encode()
+        self._foreign: dict[bytes, int] = {}
+        """Keys below the prefix that hold no endpoint of ours, with the revision of their last write."""
         self._writer = secrets.token_hex(8)
         self._generation = 0
-        """Of the newest head that we know; each head has a higher one than that before."""
+        """Of the newest known head; each head has a higher one than the one before."""
         self._theirs: State | None = None
-        """Another writer's state, which `check` has not given to the caller yet."""
+        """Another writer's state that `check` has not returned yet."""
         self._forget()
 
     def _forget(self) -> None:
         self._revision = 0
-        """Of the head's last write; 0: none."""
+        """Of the head's last write; 0 if there is no head."""
+        self._pending = 0
+        """Revision of the last write of ``pending``; 0 if no call is incomplete."""
         self._head: Head | None = None
-        """The head without generation and writer; None: it is to be written in any case."""
+        """The head without generation and writer; None if it must be written in any case."""
         self._stored: dict[bytes, bytes] = {}
-        """All other keys, committed or not."""
+        """All keys of endpoints, committed or not."""
         self._in_doubt = False
-        """The outcome of a transaction is unknown: read before the next one."""
+        """Whether the outcome of a transaction is unknown, so that we must read before the next one."""
 
     def load(self) -> State:
         """See `StateStore`."""
@@ -96,12 +101,13 @@ class EtcdState:
                 return state
             fresh = not self._revision
             self._look(deadline)
+            known = self._revision
         if self._theirs is not None:
             theirs, self._theirs = self._theirs, None
             return theirs
-        if not fresh:
-            log.warning("the state under %s differed; writing it again", self._prefix)
         self.save(state, deadline)
+        if self._revision != known and not fresh:
+            log.warning("%s: stored state differed, written again", self._prefix)
         return state
 
     def clear(self) -> None:
@@ -123,17 +129,18 @@ class EtcdState:
         changes += [Delete(key) for key in self._stored if key not in wanted]
         # Our own work on a large state is not etcd's fault.
         deadline += time.monotonic() - began
-        if not changes and head == self._head:
+        if not changes and not self._pending and head == self._head:
             return
         # Unknown until all transactions have succeeded.
         self._in_doubt = True
         *before, last = _batches(changes)
         for batch in before:
-            self._commit(batch, deadline)
+            self._pending = self._commit([*batch, Put(self._pending_key, self._writer.encode())], deadline)
+        if self._pending:
+            last.append(Delete(self._pending_key))
         marked = structs.replace(head, generation=self._generation + 1, writer=self._writer)
-        answer = self._commit([*last, Put(self._head_key, encode_head(marked))], deadline)
-        del self._stored[self._head_key]
-        self._revision, self._head = answer.header.revision, head
+        self._revision = self._commit([*last, Put(self._head_key, encode_head(marked))], deadline)
+        self._pending, self._head = 0, head
         self._generation += 1
         self._in_doubt = False
 
@@ -143,25 +150,25 @@ class EtcdState:
             f"{self._prefix}/endpoint/{key.name}/{key.record_type}/{quote(key.set_identifier, '*')}".encode()
         )
 
-    def _commit(self, batch: list[Change], deadline: float) -> Message:
-        """One transaction, if the head is still the one that we know."""
+    def _commit(self, batch: list[Change], deadline: float) -> int:
+        """Write in one transaction, and return its revision; `_Overtaken`."""
         request = transaction(tuple(batch))
-        known = rpc.Compare(result="EQUAL", target="MOD", key=self._head_key, mod_revision=self._revision)
-        request.compare.append(known)
+        for key, revision in ((self._head_key, self._revision), (self._pending_key, self._pending)):
+            request.compare.add(result="EQUAL", target="MOD", key=key, mod_revision=revision)
         answer = self._ask("Txn", request, deadline)
         if not answer.succeeded:
             raise _Overtaken
         for change in batch:
-            if isinstance(change, Put):
+            self._foreign.pop(change.key, None)
+            self._stored.pop(change.key, None)
+            if isinstance(change, Put) and change.key not in (self._head_key, self._pending_key):
                 self._stored[change.key] = change.value
-            else:
-                self._stored.pop(change.key, None)
-        return answer
+        return int(answer.header.revision)
 
     # --- reading ----------------------------------------------------------------------------------
 
     def _is_stored(self, deadline: float) -> bool:
-        """Whether nothing changed since our last write; cheap, however large the state is."""
+        """Whether nothing changed since our last write; the cost does not grow with the state."""
         if self._in_doubt or self._head is None:
             return False
         request = rpc.TxnRequest()
@@ -175,14 +182,14 @@ class EtcdState:
         )
         return (
             [kv.mod_revision for kv in head_answer.kvs] == [self._revision]
-            and not newer_answer.kvs
-            and newer_answer.count == len(self._stored) + 1
+            and all(self._foreign.get(kv.key) == kv.mod_revision for kv in newer_answer.kvs)
+            and newer_answer.count == len(self._stored) + len(self._foreign) + 1
         )
 
     def _look(self, deadline: float) -> None:
         """Read the stored state, to overwrite it, or to adopt it if another writer is ahead of us.
 
-        A head with a lower generation than ours comes from a backup that was restored.
+        A head of a lower generation than ours is from a restored backup.
         """
         known, doubtful = self._revision, self._in_doubt or self._head is None
         head, state = self._read(deadline)
@@ -190,44 +197,62 @@ class EtcdState:
         ahead = theirs and self._revision != known and head.generation >= self._generation
         self._generation = max(self._generation, head.generation)
         if doubtful and not ahead:
-            # A hung server may still carry out a transaction of ours: a new head rules that out.
+            # A hung server may still execute a transaction of ours; a new head makes it fail.
             self._head = None
         self._theirs = state if ahead else None
 
     def _read(self, deadline: float) -> tuple[Head, State]:
         """Head and state; updates what is known of the keys."""
         now = self._range(deadline)
-        head_kv = now.pop(self._head_key, None)
-        committed = now
+        head_kv, pending_kv = now.pop(self._head_key, None), now.pop(self._pending_key, None)
+        ours = committed = self._ours(now)
         if head_kv is not None and any(kv.mod_revision > head_kv.mod_revision for kv in now.values()):
             try:
-                committed = self._range(deadline, head_kv.mod_revision)
+                committed = self._ours(self._range(deadline, head_kv.mod_revision))
             except EtcdCompacted:
-                log.warning("an interrupted call is stored in part under %s", self._prefix)
-        below = f"{self._prefix}/endpoint/".encode()
-        values = [kv.value for key, kv in committed.items() if key.startswith(below)]
+                log.warning("%s: using keys newer than the head, whose revision is compacted", self._prefix)
         try:
             head = Head.of(State()) if head_kv is None else decode_head(head_kv.value, Head)
-            state = head.state(decode_endpoints(map(msgspec.json.decode, values)))
-        except (ValueError, RecursionError) as error:
+            state = head.state({one.key: one for one in committed.values()})
+        except ValueError as error:
             raise NotStored(
                 f"the state under {self._prefix} cannot be used ({error}): restore etcd, or begin anew with"
                 " --cleanup"
             ) from None
+        foreign = {key: kv.mod_revision for key, kv in now.items() if key not in ours}
+        if odd := sorted(foreign.keys() - self._foreign.keys()):
+            log.warning(
+                "%s: %d foreign keys, left alone, the first is %s",
+                self._prefix,
+                len(odd),
+                brief(odd[0].decode(errors="replace")),
+            )
+        self._foreign = foreign
         self._revision = head_kv.mod_revision if head_kv is not None else 0
         self._head = structs.replace(head, generation=0, writer="") if head_kv is not None else None
-        self._stored = {key: kv.value for key, kv in now.items()}
+        self._pending = pending_kv.mod_revision if pending_kv is not None else 0
+        self._stored = {key: now[key].value for key in ours}
         self._in_doubt = False
         return head, state
+
+    def _ours(self, found: Mapping[bytes, Message]) -> dict[bytes, Endpoint]:
+        """The endpoints among these keys; a value that does not belong to its key is foreign."""
+        ours = {}
+        for key, kv in found.items():
+            with contextlib.suppress(ValueError, RecursionError):
+                endpoint = Endpoint.from_json(msgspec.json.decode(kv.value))
+                if self._key(endpoint.key) == key:
+                    ours[key] = endpoint
+        return ours
 
     def _range(self, deadline: float, revision: int = 0) -> dict[bytes, Message]:
         request = rpc.RangeRequest(key=self._below, range_end=successor(self._below), revision=revision)
         return {kv.key: kv for kv in self._ask("Range", request, deadline).kvs}
 
     def _ask(self, method: str, request: Message, deadline: float) -> Message:
-        """One request, to one server after the other while there is time.
+        """Send a request to one server after another until the deadline.
 
-        A transaction may be sent twice so; its condition lets it be carried out once.
+        A transaction that is sent twice is executed once, because of its conditions.
         """
         if time.monotonic() > deadline:
             raise NotStored("etcd was too slow to store all of it: try again")

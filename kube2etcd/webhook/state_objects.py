@@ -25,6 +25,7 @@ import msgspec
 from kube2etcd.errors import ApiError, ApiNotFound
 from kube2etcd.external import Endpoint, EndpointKey
 from kube2etcd.kube.client import ApiConnection
+from kube2etcd.kube.codec import shallow, without_nulls
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.wire import ENDPOINTS, GENERATION, HEAD, Wire, WireDnsEndpoint, pack, unpack
@@ -247,7 +248,10 @@ class ObjectsStore:
         path = f"{self._path}{below}"
         try:
             answer = self._api.request(method, path, params, timeout=REQUEST, body=data, accept=accept)
-            return msgspec.json.decode(answer, type=form)
+            try:
+                return msgspec.json.decode(answer, type=form)
+            except (msgspec.ValidationError, RecursionError):
+                return msgspec.convert(without_nulls(msgspec.json.decode(shallow(answer))), form)
         except ApiNotFound as error:
             known = "create the namespace" in str(error)
             hint = "" if known else "; the state needs ExternalDNS's DNSEndpoint definition"

@@ -12,7 +12,7 @@ from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.external import Endpoint
 from kube2etcd.settings import Etcd as EtcdSettings
-from kube2etcd.webhook.state import NotStored, State
+from kube2etcd.webhook.state import NotStored, Overtaken, State
 from kube2etcd.webhook.state_etcd import EtcdState
 from tests.stack.harness import SLOW, Etcd
 from tests.stack.webhook import STATE, state_keys
@@ -121,6 +121,71 @@ def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection
     assert fresh(connection) == state("a", "b")
     assert store.check(state("a"), soon()) == state("a")
     assert fresh(connection) == state("a")
+
+
+FOREIGN = {
+    "endpoint/a.dtk.io/A/x": "garbage",
+    "endpoint/other": "{}",
+    "endpoint/deep": "[" * 5000,
+    "note": "x",
+}
+
+
+def test_foreign_values_harm_only_themselves(
+    etcd: Etcd, connection: EtcdConnection, store: EtcdState, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.save(state("a", "b"), soon())
+    for key, value in FOREIGN.items():
+        etcd.put(f"{STATE}/{key}", value)
+    kept = state("a", "b")
+    for _ in range(2):
+        assert store.check(kept, soon()) is kept
+        assert [one.message for one in caplog.records] == [
+            f"{STATE}: 4 foreign keys, left alone, the first is '{STATE}/endpoint/a.dtk.io/A/x'"
+        ]
+    # One of our values is damaged: it is written again, and until then the others are read.
+    etcd.put(f"{STATE}/endpoint/b.dtk.io/A/", "garbage")
+    etcd.ctl("compact", str(etcd.revision()))
+    assert fresh(connection) == state("a")
+    assert store.check(kept, soon()) is kept
+    revision = etcd.revision()
+    assert store.check(kept, soon()) is kept
+    assert etcd.revision() == revision
+    store.save(state("a", "c"), soon())
+    assert fresh(connection) == state("a", "c")
+    for key, value in FOREIGN.items():
+        assert etcd.ctl("get", "--print-value-only", "--", f"{STATE}/{key}").strip() == value
+
+
+def texts(value: str) -> State:
+    found = [Endpoint(f"t{number}.dtk.io", (value,), "TXT") for number in range(250)]
+    return State({one.key: one for one in found})
+
+
+@pytest.mark.parametrize("before", [State(), texts("old")], ids=["new keys", "new values"])
+def test_of_two_writers_of_many_keys_none_adopts_a_part(
+    connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, before: State
+) -> None:
+    store.save(before, soon())
+    other = EtcdState(connection, STATE)
+    assert other.load() == before
+    theirs = State({**before.endpoints, **state("b").endpoints})
+    real, asked = connection.start, []
+
+    def start(method: str, request: Any) -> Any:
+        asked.append(method)
+        if len(asked) == 2:  # between two transactions of one call
+            other.save(theirs, soon())
+        return real(method, request)
+
+    monkeypatch.setattr(connection, "start", start)
+    with pytest.raises(Overtaken):
+        store.save(texts("new"), soon())
+    monkeypatch.undo()
+    assert store.check(before, soon()) == theirs
+    assert fresh(connection) == theirs
+    store.save(texts("new"), soon())
+    assert other.check(theirs, soon()) == texts("new")
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

@@ -96,17 +96,28 @@ def test_allowed_peers(peer: str, allowed: bool) -> None:
     assert (api.unwelcome(peer, from_a_page=False, allow=networks) == "") == allowed
 
 
-def test_a_body_as_large_as_it_may_be_is_taken(wires: Any) -> None:
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_a_body_as_large_as_it_may_be_is_taken(wires: Any, in_chunks: bool) -> None:
     wire = wires()
     for more, status in ((0, 204), (1, 413)):
         body = MESSAGE.ljust(MAX_BODY + more)
-        answer = wire.send(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        assert statuses(answer) == [status]
+        length = b"Transfer-Encoding: chunked" if in_chunks else b"Content-Length: %d" % len(body)
+        body = chunked(body) if in_chunks else body
+        assert statuses(wire.send(HEAD + b"Connection: close\r\n" + length + b"\r\n\r\n" + body)) == [status]
     assert wire.names() == ["foo.dtk.io"]
 
 
-def chunked(body: bytes) -> bytes:
-    return b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+def test_endless_framing_of_chunks_is_refused(wires: Any) -> None:
+    with wires().connect() as raw:
+        raw.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2 * MAX_BODY // 8000 + 1):
+                raw.sendall(b"1;x=%b\r\nx\r\n" % (b"y" * 8000))
+            assert statuses(read_all(raw)) == [413]
 
 
 def test_chunked_bodies(wires: Any) -> None:

@@ -1,6 +1,7 @@
 """The state in objects: stored in parts, merged with other writers, repaired."""
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -184,6 +185,20 @@ def test_a_partial_save_is_rolled_back() -> None:
     api.before, api.answer = lambda: None, None
     assert store.check(state(*"abcdefgh"), soon()) == state(*"abcdefgh")
     assert ObjectsStore(api, "dns").load() == state(*"abcdefgh")
+
+
+def test_null_is_empty_and_a_deep_field_is_skipped() -> None:
+    api = FakeApi()
+    kept = state("a", "b")
+    ObjectsStore(api, "dns").save(kept, soon())
+    for number, annotations in enumerate((None, {GENERATION: None})):
+        meta = {"name": f"odd-{number}", "resourceVersion": "1", "annotations": annotations}
+        api.objects[f"odd-{number}"] = {"metadata": meta, "spec": None}
+    assert ObjectsStore(api, "dns").load() == kept
+    api.objects["odd-0"]["status"] = "DEEP"
+    items = json.dumps({"items": list(api.objects.values())})
+    api.answer = items.replace('"DEEP"', "[" * 5000 + "]" * 5000).encode()
+    assert ObjectsStore(api, "dns").load() == kept
 
 
 @pytest.mark.parametrize(
