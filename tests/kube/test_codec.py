@@ -145,35 +145,27 @@ ODD_VERSION = Rejected("services", "demo", "x", "Expected `str`, got `int` - at 
 ODD_SPEC = Rejected("services", "demo", "x", "Expected `object`, got `array` - at `$.spec`")
 
 
-@pytest.mark.parametrize(
-    ("text", "event"),
-    [
-        *((line(type_, NINTH), Event(type_, READ, "demo", "x", "9")) for type_ in sorted(CHANGES)),
-        (line("RENAMED", NINTH), Event("RENAMED")),
-        (line("BOOKMARK", NINTH | {"spec": {}}), Event("BOOKMARK", resource_version="9")),
-        (line("BOOKMARK", {"metadata": {"resourceVersion": None}}), Event("BOOKMARK")),
-        (line("ADDED", NINTH | {"spec": None}), Event("ADDED", READ, "demo", "x", "9")),
-        (
-            b'{"type":"ADDED","object":{"spec":[]},"object":' + json.dumps(NINTH).encode() + b"}",
-            Event("ADDED", READ, "demo", "x", "9"),
-        ),
-        (line("DELETED", NINTH | {"spec": []}), Event("DELETED", None, "demo", "x", "9", ODD_SPEC)),
-        (
-            line("MODIFIED", {"metadata": {**META, "resourceVersion": 9, "uid": []}}),
-            Event("MODIFIED", None, "demo", "x", "", ODD_VERSION),
-        ),
-    ],
-    ids=[
-        *sorted(CHANGES),
-        "an unknown type",
-        "a bookmark",
-        "a bookmark without a version",
-        "a null",
-        "the last of two objects counts",
-        "an odd object keeps identity and version",
-        "an odd object without a version",
-    ],
-)
+TWICE = b'{"type":"ADDED","object":{"spec":[]},"object":' + json.dumps(NINTH).encode() + b"}"
+NO_VERSION = {"metadata": {**META, "resourceVersion": 9, "uid": []}}
+EVENTS = {
+    **{type_: (line(type_, NINTH), Event(type_, READ, "demo", "x", "9")) for type_ in sorted(CHANGES)},
+    "an unknown type": (line("RENAMED", NINTH), Event("RENAMED")),
+    "a bookmark": (line("BOOKMARK", NINTH | {"spec": {}}), Event("BOOKMARK", resource_version="9")),
+    "one without a version": (line("BOOKMARK", {"metadata": {"resourceVersion": None}}), Event("BOOKMARK")),
+    "a null": (line("ADDED", NINTH | {"spec": None}), Event("ADDED", READ, "demo", "x", "9")),
+    "the last of two objects counts": (TWICE, Event("ADDED", READ, "demo", "x", "9")),
+    "a malformed object keeps identity and version": (
+        line("DELETED", NINTH | {"spec": []}),
+        Event("DELETED", None, "demo", "x", "9", ODD_SPEC),
+    ),
+    "a malformed version": (
+        line("MODIFIED", NO_VERSION),
+        Event("MODIFIED", None, "demo", "x", "", ODD_VERSION),
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "event"), EVENTS.values(), ids=EVENTS)
 def test_events(text: bytes, event: Event) -> None:
     assert decode_event(SERVICES, text) == event
 
