@@ -1,15 +1,15 @@
-"""A hosts file that others read and write, one block of which is ours.
+"""A hosts file shared with others, one block of which is ours.
 
     # BEGIN kube2etcd ...
     192.168.122.167 foo.dtk.io
     # END kube2etcd
 
-A webhook with an owner id of its own has a block of its own, ``# BEGIN kube2etcd owner=ID ...``.  Everything
-else belongs to others and is preserved to the byte.  Torn or doubled markers are repaired without losing
-a line that may not be ours.  A name on any other line stays there alone.
+Each owner id but the default has its own block, ``# BEGIN kube2etcd owner=ID ...``.  Every byte outside of
+the block is preserved.  Broken or duplicate markers are repaired without losing a line that may not be ours.
+A name on any other line is left out of the block.
 
-The file is replaced by a rename, so that nobody reads a part of it; where that is impossible (a bind mount, a
-folder that we may not write, a second hard link) it is written in place.
+The file is replaced atomically by a rename; where that is impossible (a bind mount, a read-only directory, a
+second hard link) it is written in place.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from skydns_compat.names import InvalidAddress, parse_address
 
 log = logging.getLogger(__name__)
 
-#: The owner id whose block carries no owner.
+#: The owner id whose markers name no owner.
 DEFAULT_OWNER: Final = "kube2etcd"
 _BOM: Final = b"\xef\xbb\xbf"
 _MARKER: Final = re.compile(rb"(?:\xef\xbb\xbf)?# (BEGIN|END) kube2etcd(?!\S)(?: owner=(\S+))?")
 _FIRST: Final = "# BEGIN kube2etcd{} webhook: written by a program, changes in here do not last"
 _LAST: Final = "# END kube2etcd{}"
-#: A line as we write it: one address, one blank, one name.
+#: A line as we write it: one address, one space, one name.
 _WRITTEN: Final = re.compile(rb"(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f:.]*:[0-9a-f:.]*) [^\s#]+\r?\n?\Z")
 
-#: Attempts when another process keeps changing the file.
+#: Attempts while another process changes the file.
 _TRIES: Final = 5
-#: Seconds between two searches for temporary files that a killed process left.
+#: Seconds between searches for temporary files of killed processes.
 _TIDY: Final = 60.0
-#: Seconds after which a file's modification time is trusted: clocks of file systems are coarse, and a second
-#: change in the same tick does not show.
+#: Age in seconds from which a modification time is trusted: clocks of file systems are coarse, and a second
+#: change within one tick does not show.
 _SETTLED: Final = 2.0
-#: How often within `_TRUCE` seconds our block may hold another program's lines before that counts as a fight.
+#: How often within `_TRUCE` seconds another program may write our block before that is a conflict.
 _FIGHT: Final = 3
-#: Seconds for which we then leave the block alone.
+#: Seconds for which we then do not write.
 _TRUCE: Final = 60.0
 
 
@@ -62,14 +62,14 @@ _TRUCE: Final = 60.0
 
 @dataclass(slots=True)
 class Rewritten:
-    """The new content, and the names that are left to other lines."""
+    """The new content, and the names that other lines have."""
 
     content: bytes
     left_to_others: list[str] = field(default_factory=list)
     found: frozenset[bytes] = frozenset()
-    """The lines that our block held before."""
+    """The lines of our block before."""
     written: frozenset[bytes] = frozenset()
-    """The lines that it holds now."""
+    """The lines of our block now."""
 
 
 class Block:
@@ -83,9 +83,9 @@ class Block:
     def rewrite(
         self, content: bytes, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]
     ) -> Rewritten:
-        """``content`` with the block holding the ``wanted`` (name, address); without a block where none is.
+        """``content`` with a block of the ``wanted`` (name, address), or without a block if there are none.
 
-        ``ours`` tells whether a name may be ours, for lines after a BEGIN without END.
+        ``ours`` says whether a name may be ours, for lines after a BEGIN without END.
         """
         before, old, after = self._parts(content, ours)
         others = before + after
@@ -97,7 +97,7 @@ class Block:
         if block:
             end = _line_end(others or content.splitlines(keepends=True))
             if not after and before and not before[-1].endswith(b"\n"):
-                # An editor may have lost the second half of a line end.
+                # An editor may have dropped the LF of a CRLF.
                 before[-1] += b"\n" if before[-1].endswith(b"\r") else end
             lines = [line + end for line in (self._first, *block, self._last)]
         found = frozenset(line.rstrip(b"\r\n") for line in old)
@@ -106,7 +106,7 @@ class Block:
     def _parts(
         self, content: bytes, ours: Callable[[str], bool]
     ) -> tuple[list[bytes], list[bytes], list[bytes]]:
-        """The lines of others before the block, those in it, and those of others after it."""
+        """The foreign lines before the block, the lines in it, and the foreign lines after it."""
         lines = [line for line in re.split(rb"(?<=\n)", content) if line]
         before: list[bytes] = []
         block: list[bytes] = []
@@ -124,13 +124,13 @@ class Block:
             elif inside and (_WRITTEN.match(line) if whole else _is_ours(line, ours)):
                 block.append(line)
             else:
-                # A line that we never wrote moves behind a whole block, and ends a torn one.
+                # A foreign line moves behind a complete block, and ends one without END.
                 inside = whole
                 others.append(line)
         return before, block, after
 
     def _kind(self, line: bytes) -> bytes:
-        """``BEGIN`` or ``END`` for a marker of ours, also of another version; else empty."""
+        """``BEGIN`` or ``END`` for our marker, of any version; else empty."""
         found = _MARKER.match(line)
         return found[1] if found is not None and found[2] == self._owner else b""
 
@@ -150,12 +150,12 @@ def _is_ours(line: bytes, ours: Callable[[str], bool]) -> bool:
 
 
 def _names(line: bytes) -> list[str]:
-    """The names on a line outside of our block."""
+    """The names on a foreign line, in normal form."""
     return [plain_name(word) for word in _words(line.removeprefix(_BOM).partition(b"#")[0])[1:]]
 
 
 def _line_end(lines: Iterable[bytes]) -> bytes:
-    """The line end of most lines."""
+    """The line end of the majority of lines."""
     ends = [line for line in lines if line.endswith((b"\n", b"\r"))]
     windows = sum(line.endswith((b"\r\n", b"\r")) for line in ends)
     return b"\r\n" if 2 * windows > len(ends) else b"\n"
@@ -165,11 +165,11 @@ def _line_end(lines: Iterable[bytes]) -> bytes:
 
 
 class NotWritten(Kube2EtcdError):
-    """The hosts file could not be read or written at present; the message says why."""
+    """The hosts file cannot be read or written at present; the message says why."""
 
 
 def no_folder(path: Path) -> str:
-    """That a hosts file's folder is not there, and what to do; empty: it is, or we may not see whether."""
+    """The error if the hosts file's folder does not exist, else (or if that cannot be seen) empty."""
     folder = Path(os.path.realpath(path)).parent
     try:
         there = stat.S_ISDIR(folder.stat().st_mode)
@@ -191,22 +191,22 @@ class HostsFile:
         self._left: frozenset[str] = frozenset()
         self._tidy_at = 0.0
         self._seen: tuple[Sequence[tuple[str, str]], tuple[int, ...]] | None = None
-        """The lines last wanted, and the version of the file that has them."""
+        """The lines wanted last, and the version of the file that has them."""
         self._ours: frozenset[bytes] = frozenset()
-        """The lines that our block may hold: those that we wrote last."""
+        """The lines that we wrote last."""
         self._armed = False
-        """Whether we wrote last: only then are lines of others in our block a new attack."""
+        """Whether our last write succeeded: only then are foreign lines in our block a new conflict."""
         self._foreign: list[float] = []
-        """Times at which our block held lines of another program."""
+        """Times at which another program had written our block."""
 
     def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
-        """Make our block hold the ``wanted`` (name, address); whether anything was written.
+        """Make our block hold the ``wanted`` (name, address); returns whether anything was written.
 
-        ``ours`` says whether a name is in our domains, for blocks whose markers are torn.  A name on
-        a line outside of our block is left out, with one warning.  The file is read only when its stat or
-        ``wanted`` (by identity) changed.
+        ``ours`` says whether a name is in our domains, for blocks without END.  A name on a line outside of
+        our block is left out, with one warning.  The file is read only if its stat or ``wanted`` (by
+        identity) changed.
 
-        :raises NotWritten: it cannot be, or another webhook writes the same block.
+        :raises NotWritten: the file cannot be written, or another webhook writes the same block.
         """
         version = atomic.version(self.path)
         if version is not None and self._seen is not None:
@@ -232,12 +232,12 @@ class HostsFile:
             log.warning("%s is not in our block of %s: another line has it", name, self.path)
         self._left = frozenset(rewritten.left_to_others)
         self._ours, self._armed = rewritten.written, True
-        # After a write, read it once more: somebody may have changed it since the rename.
+        # After a write, read again next time: another process may have changed it since the rename.
         self._seen = (wanted, version) if version and version == atomic.version(self.path) else None
         return written
 
     def _refuse_to_fight(self, rewritten: Rewritten) -> None:
-        """Raise `NotWritten` when another program keeps rewriting our block, which would never end."""
+        """Raise `NotWritten` if another program keeps rewriting our block."""
         now = self._clock()
         recent = [when for when in self._foreign if now - when < _TRUCE]
         if recent and not self._armed:
@@ -249,7 +249,7 @@ class HostsFile:
                 raise NotWritten(self._fight())
 
     def _fights(self) -> bool:
-        """Whether another program wrote our block again and again, and not long ago."""
+        """Whether another program recently wrote our block repeatedly."""
         return len(self._foreign) >= _FIGHT and self._clock() - self._foreign[-1] < 2 * _TRUCE
 
     def _fight(self) -> str:
@@ -259,7 +259,7 @@ class HostsFile:
         )
 
     def fault(self) -> str:
-        """Why a change could not be written, as far as is known without trying; empty: it could."""
+        """Why a change could not be written, as far as is known without trying; empty if it could."""
         if self._fights():
             return self._fight()
         missing = no_folder(self.path)
@@ -269,16 +269,16 @@ class HostsFile:
         if os.access(target, os.W_OK):
             return ""
         try:
-            # Another user's file is not replaced by one of ours.
+            # A file of another user cannot be replaced, as its owner could not be preserved.
             replaceable = os.geteuid() in (0, target.stat().st_uid)
         except OSError:
-            replaceable = True  # absent or hidden: the folder decides
+            replaceable = True  # absent or not visible: the folder decides
         if replaceable and os.access(target.parent, os.W_OK | os.X_OK):
             return ""
         return f"the hosts file {self.path} cannot be written: give this user the right to write it"
 
     def _tidy(self) -> None:
-        """Delete temporary files of killed writers, now and then: at the start they may be too new."""
+        """Delete temporary files of killed writers; repeated, since at the start they may be too new."""
         if time.monotonic() < self._tidy_at:
             return
         self._tidy_at = time.monotonic() + _TIDY
@@ -290,7 +290,7 @@ class HostsFile:
             if not change(b""):
                 return False
             with open(self.path, "xb") as file:
-                # Readable by every user, whatever our umask.
+                # World-readable whatever our umask.
                 os.fchmod(file.fileno(), 0o644)
         for attempt in range(_TRIES):
             try:
@@ -300,7 +300,7 @@ class HostsFile:
                 raise
             except OSError as error:
                 log.debug("%s is not replaced: %s", self.path, error)
-                # Changed meanwhile: try again.  A mount of its own stays one.
+                # Changed meanwhile: try again.  A bind mount keeps failing.
                 if error.errno == errno.EBUSY and attempt < _TRIES // 2:
                     continue
             written = _in_place(self.path, change)
@@ -310,7 +310,7 @@ class HostsFile:
 
 
 def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
-    """The same in the file itself; None when another process changed it meanwhile."""
+    """As `atomic.rewrite`, but in place; None if another process changed the file meanwhile."""
     before, _ = atomic.read(path)
     after = change(before)
     if after == before:
@@ -321,7 +321,7 @@ def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
         try:
             _put(file, after)
         except OSError:
-            # Most likely a full disk: the old content fits.
+            # Probably a full disk: restore the old content, which fits.
             with contextlib.suppress(OSError):
                 _put(file, before)
             raise
@@ -329,7 +329,7 @@ def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
 
 
 def _put(file: FileIO, content: bytes) -> None:
-    # Overwrite what is truncated next: if killed before, no line of ours becomes the user's.
+    # Blank the part to be truncated: if we are killed before that, none of our lines is left there.
     surplus = os.fstat(file.fileno()).st_size - len(content)
     file.seek(0)
     rest = memoryview(content + b"\n".ljust(surplus) if surplus > 0 else content)

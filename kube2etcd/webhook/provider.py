@@ -1,7 +1,7 @@
-"""The single writer of the state: takes a call, stores what it changes, publishes it.
+"""The single writer of the state: applies a call, stores the result and publishes it.
 
-Nothing is acknowledged before it is stored.  What cannot be stored, or written to the hosts file, is not
-taken over, so `records` stays as it was and the client may try again.  Publishing costs what changed.
+Nothing is acknowledged before it is stored.  A change that cannot be stored, or written to the hosts file, is
+not applied, so the client can retry it.  The cost of publishing follows the change.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ from skydns_compat.names import Address, Name, version
 
 log = logging.getLogger(__name__)
 
-#: Upper bound in seconds of a call while a store is unavailable: the client gives up at 15, a probe earlier.
-#: The last `REQUEST` of them are for requests already begun.
+#: Upper bound in seconds of a call while a store is unavailable: the client gives up after 15, a probe
+#: earlier.  In the last `REQUEST` of them no request is begun.
 ANSWER_WITHIN = 4.5
 #: Names of this machine.
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 
 
 class Unavailable(Kube2EtcdError):
-    """The call cannot be executed now, and none of it was: try again."""
+    """The call cannot be executed now, and nothing of it was applied; it may be retried."""
 
 
 class Conditions:
-    """Why the webhook is not ready: a sentence per topic.  One thread writes at a time, any reads."""
+    """Why the webhook is not ready: a sentence per topic.  One writer at a time, any number of readers."""
 
     def __init__(self) -> None:
-        # No topic is ever added or removed: readers hold no lock.
+        # Topics are never added or removed, so readers need no lock.
         self._found = dict.fromkeys(("state", "hosts", "repair"), "")
 
     def __contains__(self, what: str) -> bool:
@@ -70,7 +70,7 @@ class Conditions:
         return filter(None, self._found.values())
 
     def set(self, what: str, why: str) -> None:
-        """Set the sentence for a topic, logged when it changes; empty: it is fine."""
+        """Set the sentence of a topic, empty if there is no fault; logs a change."""
         before, self._found[what] = self._found[what], why
         if why and why != before:
             log.warning("%s", why)
@@ -88,7 +88,7 @@ class Effective:
 
     @cached_property
     def records(self) -> bytes:
-        """All endpoints as posted, as JSON; encoded when first asked for."""
+        """All endpoints as posted, in JSON; encoded on first use."""
         return encode_endpoints(self.state.endpoints.values())
 
 
@@ -99,26 +99,26 @@ class Options:
     domains: tuple[Domain, ...] = ()
     cluster: tuple[Address, ...] = ()
     own_name: str = ""
-    """The name of this machine, which is never taken."""
+    """The name of this machine, which never goes into the hosts file."""
     taken: tuple[Name, ...] = ()
-    """Where the cluster's zone has its names: no domain can be there."""
+    """Names below which the cluster's zone has its records; no domain may be there."""
 
     def applied(self, state: State, cluster: tuple[Address, ...] | None = None) -> Effective:
-        """The state with its domains after the options'; ``cluster`` replaces the cluster address."""
+        """The state with the options applied; ``cluster`` replaces the cluster address."""
         domains = tuple(dict.fromkeys([*self.domains, *state.domains]))
         return Effective(state, domains, (self.cluster or state.cluster) if cluster is None else cluster)
 
 
-#: Called with the object of each name, None where it is gone, and whether these are all names there are.
+#: Called with the object of each name, None if it is gone, and whether these are all names.
 Publish = Callable[[Effective, Mapping[str, DnsEndpoint | None], bool], None]
 
 
 def host_addresses(
     name: str, known: Callable[[str], Collection[Endpoint]], cluster: tuple[Address, ...], own: str = ""
 ) -> tuple[tuple[Address, ...], str]:
-    """The addresses of ``name`` in a hosts file, or why it has none; neither: it has no address records.
+    """The addresses of ``name`` in a hosts file, or why it has none; neither if it has no address records.
 
-    ``own`` is the name of this machine.  An alias has the addresses that its target has here, else the
+    ``own`` is the name of this machine.  An alias has its target's addresses if they are known, else the
     cluster's.
     """
     data = name_data(known(name), name)
@@ -149,14 +149,14 @@ class Publication:
         self._conditions = conditions
         self._current: Effective | None = None
         self._index: NameIndex[EndpointKey] = NameIndex()
-        """The endpoints that name something."""
+        """All endpoints but ownership texts."""
         self._lines: dict[str, tuple[Address, ...]] = {}
         self._wanted: list[tuple[str, str]] | None = None
         self._reasons: dict[str, str] = {}
         self._unpublished: set[str] = set()
-        """Names that may differ from what was published last."""
+        """Names that may have changed since the last `publish`."""
         self.relist = threading.Event()
-        """Set, by any thread, to publish all names next."""
+        """Set by any thread to publish all names next time."""
         self.relist.set()
 
     def update(self, current: Effective) -> None:
@@ -200,7 +200,7 @@ class Publication:
         except Kube2EtcdError as error:
             self._conditions.set("hosts", str(error))
             raise Unavailable(str(error)) from None
-        # Even if nothing had to be written, a fault must show before something has to be.
+        # Even if nothing had to be written, a fault must show before the next write.
         self._conditions.set("hosts", self._hosts.fault())
 
     def publish(self) -> None:
@@ -216,7 +216,7 @@ class Publication:
         try:
             self._publish(current, {name: self._object(name, current.state) for name in names}, relist)
         except Exception:
-            self.relist.set()  # nobody knows what was sent
+            self.relist.set()  # unknown what was sent
             raise
 
     def _object(self, name: str, state: State) -> DnsEndpoint | None:
@@ -241,7 +241,7 @@ def _naming(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
 
 
 class Provider:
-    """State, stored and published.  Safe between threads."""
+    """Applies calls to the state, stores and publishes it.  Thread-safe."""
 
     def __init__(
         self,
@@ -259,20 +259,20 @@ class Provider:
         self._publication = Publication(hosts, publish, options.own_name, self._conditions)
 
     def relist(self) -> None:
-        """Let the next `repair` publish all names again."""
+        """Make the next `repair` publish all names again."""
         self._publication.relist.set()
 
     # --- reading, without waiting -----------------------------------------------------------------
 
     @property
     def current(self) -> Effective:
-        """The state; `Unavailable` before it was read."""
+        """The state; `Unavailable` until it is read."""
         if self._current is None:
             raise Unavailable(self._unread)
         return self._current
 
     def conditions(self) -> list[str]:
-        """Why it is not ready, in sentences; none when it is."""
+        """Why it is not ready, in sentences; empty if it is."""
         if self._current is None:
             return [self._unread]
         return [*self._conditions]
@@ -280,7 +280,7 @@ class Provider:
     # --- calls --------------------------------------------------------------------------------------
 
     def apply(self, changes: Changes) -> None:
-        """Carry out changes of endpoints; `Unavailable`: none of them."""
+        """Apply all changes of endpoints; `Unavailable` if none was applied."""
         refusals: list[Refusal] = []
 
         def change(state: State) -> State:
@@ -295,17 +295,17 @@ class Provider:
                 self._metrics.skipped.labels(refusal.reason).inc()
 
     def add_domains(self, domains: Sequence[Domain]) -> None:
-        """Manage these too, also after a restart; `Unavailable`, `InvalidDomain`."""
+        """Manage these domains too, also after a restart; `Unavailable`, `InvalidDomain`."""
         for domain in domains:
             if any(map(domain.name.below, self._options.taken)):
                 raise InvalidDomain(f"{domain} has names of the cluster; take another")
-        # Stored even if the options have them: the next start may come without.
+        # Stored even if an option names them, which may be gone at the next start.
         self._change(lambda state: replace(state, domains=tuple(dict.fromkeys([*state.domains, *domains]))))
 
     def remove_domains(self, domains: Sequence[Domain]) -> tuple[Domain, ...]:
-        """Forget domains that came by REST; those that stay, since an option names them; `Unavailable`.
+        """Remove domains that were added by REST; returns those that an option keeps; `Unavailable`.
 
-        Their endpoints stay, unpublished, until ExternalDNS deletes them.
+        Their endpoints stay stored, unpublished, until ExternalDNS deletes them.
         """
         self._change(
             lambda state: replace(state, domains=tuple(one for one in state.domains if one not in domains))
@@ -315,14 +315,14 @@ class Provider:
     def set_cluster(self, cluster: tuple[Address, ...]) -> None:
         """Use this cluster address, also after a restart without the option; `Unavailable`.
 
-        None takes back the one that came by REST: the option's counts again.
+        An empty one reverts to the option.
         """
         self._change(lambda state: replace(state, cluster=cluster), cluster or self._options.cluster)
 
     def repair(self) -> None:
-        """Compare store, hosts file and keys with the state, and repair what differs.
+        """Compare store, hosts file and keys with the state, and repair differences.
 
-        Failures become conditions; the next call tries again.
+        Failures become conditions; the next call retries.
         """
         fault = ""
         try:
@@ -338,12 +338,12 @@ class Provider:
             if self._current is None:
                 state = self._store.load()
                 self._adopt(self._options.applied(state))
-            # Also right after reading: a store that cannot be written must show before it has to be.
+            # Also right after reading, so that a read-only store shows before the first call.
             deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
             try:
                 self._check(self.current, deadline)
             except Overtaken:
-                # Another webhook was first, such as one that starts at the same time.
+                # Another webhook wrote first, such as one that starts at the same time.
                 self._check(self.current, deadline)
         except NotStored as error:
             self._conditions.set("state", str(error))
@@ -351,7 +351,7 @@ class Provider:
         else:
             self._conditions.set("state", "")
         if self._current is not None:
-            # The state in memory is acknowledged: one unavailable target does not hold up another.
+            # The state in memory was acknowledged, so publish it wherever possible.
             self._publication.update(self._current)
             self._publication.publish()
             with contextlib.suppress(Unavailable):
@@ -360,7 +360,7 @@ class Provider:
     # --- inside -------------------------------------------------------------------------------------
 
     def _change(self, change: Callable[[State], State], cluster: tuple[Address, ...] | None = None) -> None:
-        """Change the state, on top of what another writer stored first; ``cluster``: a new address."""
+        """Change the state, on top of what another writer has stored; ``cluster`` is a new address."""
 
         def changed(current: Effective) -> Effective:
             return self._options.applied(
@@ -375,7 +375,7 @@ class Provider:
             waited = time.monotonic() - began
             current = self.current
             after = changed(current)
-            # Measured from here: the work on a large call is not the store's fault.
+            # Measured from here: our own work on a large call does not count.
             deadline = time.monotonic() + ANSWER_WITHIN - REQUEST - waited
             try:
                 self._commit(current, after, deadline)
@@ -389,7 +389,7 @@ class Provider:
             self._lock.release()
 
     def _check(self, current: Effective, deadline: float) -> Effective:
-        """The state after a look at what other writers have stored; `NotStored`."""
+        """The state, with what other writers have stored; `NotStored`."""
         state = self._store.check(current.state, deadline)
         if state is not current.state:
             log.warning("state changed by another webhook: adopting it")
@@ -400,7 +400,7 @@ class Provider:
         return current
 
     def _commit(self, before: Effective, after: Effective, deadline: float) -> None:
-        """Store, then publish; on failure nothing has changed.  `NotStored`, `Unavailable`."""
+        """Store, then publish; on failure nothing has changed; `NotStored`, `Unavailable`."""
         changed = after.state != before.state
         if changed or "state" in self._conditions:
             self._store.save(after.state, deadline)
@@ -413,7 +413,7 @@ class Provider:
                 try:
                     self._store.save(before.state, deadline)
                 except NotStored as error:
-                    # `repair` tries again: to it, the store differs from the state in memory.
+                    # `repair` retries, since the store differs from the state in memory.
                     self._conditions.set("state", str(error))
             raise
         self._adopt(after)

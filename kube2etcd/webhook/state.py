@@ -1,8 +1,8 @@
 """The webhook's state: which posted endpoints are accepted, how it is encoded, and its store in a file.
 
-A state is a value: a change makes another one, so a call that cannot be stored or published leaves
-everything as it was.  A refused endpoint is skipped and the call still succeeds: ExternalDNS ends on any
-other answer, and one bad Ingress must not take all other names with it.
+A state is immutable, so a call that cannot be stored or published changes nothing.  A refused endpoint is
+skipped and the call still succeeds: ExternalDNS exits on any other answer, and one bad Ingress must not
+affect other names.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from kube2etcd.zones.targets import TYPES, brief, parse_targets
 from skydns_compat.names import MAX_NAME, Address
 from skydns_compat.records import Host
 
-#: Version of the encoding.  A reader refuses a newer one, lest it lose a part of it.
+#: Version of the encoding.  A reader refuses any other, so as not to lose a part of it.
 VERSION: Final = 1
 #: Refused names that are remembered, for `explain`.
 MAX_REFUSED: Final = 100
-#: Seconds for one request of a store, which ends no later than that after its deadline.
+#: Timeout in seconds of one request to a store; a call ends no later than that after its deadline.
 REQUEST: Final = 1.5
 
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}\Z")
-# The asterisk of a wildcard's ownership text stands within a label: a-*.wild.dtk.io
+# In the ownership text of a wildcard, the asterisk is within a label: a-*.wild.dtk.io
 _TEXT_LABEL: Final = re.compile(r"[a-z0-9_*-]{1,63}\Z")
 #: Types whose targets end in a host name.
 _NAMING: Final = frozenset({"CNAME", "SRV", "MX", "PTR", "NS"})
@@ -53,7 +53,7 @@ _NAMING: Final = frozenset({"CNAME", "SRV", "MX", "PTR", "NS"})
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """One call's changes; what an update replaces follows from its key."""
+    """The changes of one call; an update replaces the endpoint with its key."""
 
     create: tuple[Endpoint, ...] = ()
     update: tuple[Endpoint, ...] = ()
@@ -71,11 +71,11 @@ class State:
     """The names in our domains that were refused last, with the reason, at most `MAX_REFUSED`."""
 
     def apply(self, changes: Changes, domains: Iterable[Domain]) -> tuple[State, list[Refusal]]:
-        """The state after ``changes``, and a refusal for each endpoint that was skipped, or taken in part.
+        """The state after ``changes``, and a refusal for each endpoint that was skipped, or accepted in part.
 
-        Deletes go first: a change of type is a create and a delete of one name in one call.  Creating
-        what exists and deleting what does not are no errors: a client repeats a call whose answer it
-        has missed.  An ownership text is skipped with its record.
+        Deletes go first: a change of type is a create and a delete of one name.  Creating what exists and
+        deleting what does not are fine, since a client repeats a call whose answer is lost.  An ownership
+        text is skipped with its record.
         """
         known = tuple(domains)
         after, refused = dict(self.endpoints), dict(self.refused)
@@ -116,11 +116,11 @@ class Refusal:
     reason: str
     """In one word, for counting: type, name, domain, ttl, targets, record.  Empty: accepted in part."""
     text: str
-    """A sentence in printable ASCII."""
+    """A sentence, in printable ASCII."""
 
 
 def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
-    """Why ``endpoint`` is refused, or which of its targets are; None where all of it is accepted."""
+    """Why ``endpoint``, or which of its targets, is refused; None if all of it is accepted."""
     rtype = endpoint.record_type
     if rtype not in TYPES:
         return Refusal("type", f"the type {brief(rtype)} is not supported")
@@ -128,7 +128,7 @@ def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
     if fault:
         return Refusal("name", fault)
     owned = endpoint.labels.get("ownedRecord", "") if rtype == "TXT" else ""
-    # The apex's ownership text is named outside of the zone: a-dtk.io for dtk.io.
+    # The name of the apex's ownership text is outside of the zone: a-dtk.io for dtk.io.
     if not managed(domains, endpoint.name) and not (owned and managed(domains, owned)):
         return Refusal("domain", "it is in none of the managed domains")
     if not 0 <= endpoint.ttl <= MAX_TTL:
@@ -141,7 +141,7 @@ def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
 
 
 def _name_fault(name: str, *, text: bool = False) -> str:
-    """Why ``name`` (as `plain_name` gives it) is no owner name; ``text``: of a TXT record."""
+    """Why ``name`` (from `plain_name`) is no owner name; ``text`` if it is one of a TXT record."""
     if len(name) > MAX_NAME:
         return f"a name of {len(name)} characters; {MAX_NAME} are allowed"
     labels = name.split(".")
@@ -157,15 +157,15 @@ def _without_record(
 ) -> bool:
     """Whether ``text`` is the ownership text of records that were all refused.
 
-    ``refused`` has their types by name and set identifier, ``kept`` is what is accepted so far.  ExternalDNS
-    posts a record and its text as two endpoints.  From a text without its record, a later run would conclude
-    that it owns the name, and delete the record that another cluster has there by then.
+    ``refused`` has their types by name and set identifier, ``kept`` the endpoints accepted so far.
+    ExternalDNS posts a record and its text as two endpoints.  With the text alone it would own the name, and
+    later delete a record that another cluster has created there.
     """
     for name in _owned_names(text) if refused else ():
         gone = refused.get((name, text.set_identifier))
         if gone:
             there = {rtype for rtype in TYPES if EndpointKey(name, rtype, text.set_identifier) in kept}
-            # The name of the text says the type, in the way --txt-prefix and --txt-suffix write it.
+            # The name of the text contains the type, wherever --txt-prefix or --txt-suffix put it.
             words = Counter(_words(text.name)) - Counter(_words(name))
             named = {rtype for rtype in {*gone, *there} if rtype.lower() in words}
             return not (named & there if named else there)
@@ -188,10 +188,10 @@ def _words(name: str) -> list[str]:
 def adjust(
     endpoints: Iterable[Endpoint], domains: Iterable[Domain], cluster: tuple[Address, ...]
 ) -> Iterator[Endpoint]:
-    """The endpoints as they would be kept, in order; those outside of ``domains`` as they came.
+    """The endpoints in the form in which they would be stored, in order; outside of ``domains`` unchanged.
 
-    ExternalDNS compares the answer with `GET /records`.  Names come back in the form that is compared,
-    targets in Unicode as A-labels, and a CNAME to itself as the cluster's address.
+    ExternalDNS compares the answer with `GET /records`.  Names are in normal form, Unicode targets become
+    A-labels, and a CNAME to itself becomes the cluster's addresses.
     """
     known = tuple(domains)
     for endpoint in endpoints:
@@ -223,16 +223,16 @@ def _in_ascii(rtype: str, target: str) -> str:
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything but the endpoints, as it is stored."""
+    """The stored form of everything but the endpoints."""
 
     version: int
     domains: tuple[str, ...]
     cluster_ip: str = msgspec.field(name="clusterIP")
     refused: dict[str, str] = {}
     generation: int = 0
-    """In etcd: higher with each write."""
+    """In etcd: incremented by each write."""
     writer: str = ""
-    """In etcd: who wrote it."""
+    """In etcd: random id of the process that wrote it."""
 
     @classmethod
     def of(cls, state: State) -> Head:
@@ -245,7 +245,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def state(self, endpoints: Mapping[EndpointKey, Endpoint]) -> State:
-        """The state with these endpoints; ``ValueError``: a domain or an address is none."""
+        """The state with these endpoints; ``ValueError`` if a domain or address is invalid."""
         return State(
             endpoints,
             tuple(map(Domain.parse, self.domains)),
@@ -266,7 +266,7 @@ _H = TypeVar("_H", bound=Head)
 
 
 def decode_head(data: bytes | str, type: type[_H]) -> _H:
-    """A head from JSON; ``ValueError``: it is none, or of a newer version."""
+    """Decode a head; ``ValueError`` if it is invalid, or of another version."""
     try:
         version = msgspec.json.decode(data, type=_Version).version  # first: the rest may have another form
         if version != VERSION:
@@ -282,17 +282,17 @@ encode_head: Final = msgspec.json.Encoder(order="deterministic").encode
 
 def encode_endpoints(endpoints: Iterable[Endpoint]) -> bytes:
     """A JSON list of endpoints, in this order."""
-    # One by one: a hundred thousand objects alive at once cost repeated garbage collections.
+    # One by one: a hundred thousand live objects would cause repeated garbage collections.
     return b"[%b]" % b",".join(endpoint.encode() for endpoint in endpoints)
 
 
 def encode_sorted(endpoints: Iterable[Endpoint]) -> bytes:
-    """A JSON list in the order of the keys, so that equal endpoints are equal bytes."""
+    """A JSON list sorted by key, so that equal endpoints are equal bytes."""
     return encode_endpoints(sorted(endpoints, key=lambda endpoint: endpoint.key))
 
 
 def decode_endpoints(values: Iterable[Any]) -> dict[EndpointKey, Endpoint]:
-    """Endpoints by key, from decoded JSON; ``ValueError``: they are none."""
+    """Endpoints by key, from decoded JSON; ``ValueError`` if one is invalid."""
     return {endpoint.key: endpoint for endpoint in map(Endpoint.from_json, values)}
 
 
@@ -303,7 +303,7 @@ def encode(state: State) -> bytes:
 
 
 def decode(data: bytes) -> State:
-    """The state of `encode`; ``ValueError``: it is anything else."""
+    """Inverse of `encode`; ``ValueError`` for anything else."""
     found = decode_head(data, _File)
     return found.state(decode_endpoints(found.endpoints))
 
@@ -312,18 +312,18 @@ def decode(data: bytes) -> State:
 
 
 class NotStored(Kube2EtcdError):
-    """The state could not be read or written at present; the message says why and where."""
+    """The state cannot be read or written at present; the message says why and where."""
 
 
 class Overtaken(NotStored):
-    """Another writer was first: take its state from `StateStore.check`, then try again."""
+    """Another writer wrote first: get its state from `StateStore.check`, then retry."""
 
 
 class StateStore(Protocol):
-    """Stores one state, so that it outlives the process.  Used by one thread at a time.
+    """Persistent storage of one state.  Used by one thread at a time.
 
-    ``deadline`` is a reading of `time.monotonic` after which nothing new is begun nor tried again, be it
-    one of many parts.  The store's own work on a large state comes on top.
+    ``deadline`` is a reading of `time.monotonic` after which no request is begun or retried.  The store's own
+    work on a large state is not counted.
     """
 
     def load(self) -> State:
@@ -331,16 +331,16 @@ class StateStore(Protocol):
         ...
 
     def save(self, state: State, deadline: float) -> None:
-        """Store ``state``; `NotStored`: it may be stored, in part or not at all.
+        """Store ``state``; after `NotStored` it may be stored, in part or not at all.
 
-        :raises Overtaken: another writer has stored something since.
+        :raises Overtaken: another writer has stored something meanwhile.
         """
         ...
 
     def check(self, state: State, deadline: float) -> State:
         """Store ``state`` again where it was lost or damaged; `NotStored`.
 
-        Returns another state where another writer has stored one.
+        Returns another writer's state if one has stored it meanwhile.
         """
         ...
 
@@ -355,9 +355,9 @@ class FileStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._written: tuple[int, ...] | None = None
-        """Version of the file that we wrote or read last."""
+        """Version of the file as last read or written."""
         self._lock = -1
-        """Descriptor of the lock file, once it is ours."""
+        """Descriptor of the locked lock file; -1 if there is none."""
 
     def __del__(self) -> None:
         if self._lock >= 0:
@@ -388,7 +388,7 @@ class FileStore:
         self._written = atomic.version(self.path)
 
     def check(self, state: State, deadline: float) -> State:
-        """As `StateStore` says; nobody else writes this file, so a difference is damage."""
+        """See `StateStore`; nobody else writes this file, so any difference is damage."""
         self._prepare_folder()
         if atomic.version(self.path) != self._written:
             self.save(state, deadline)
@@ -421,9 +421,9 @@ class FileStore:
         return self.path.with_name(f".{self.path.name}.lock")
 
     def _claim(self) -> None:
-        """Lock the file for this process; `NotStored` for a second one, which would undo our writes.
+        """Lock the file for this process; `NotStored` if another process has locked it.
 
-        Without a folder there is nothing to lose yet; a file system without locks does without.
+        Does nothing without the folder, or on a file system without locks.
         """
         if self._lock >= 0:
             return

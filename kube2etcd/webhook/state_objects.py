@@ -1,12 +1,11 @@
 """The state as DNSEndpoint objects of the API server, which every bridge with --dns-endpoints reads.
 
-One object for each part of the names, and one for what was set at run time (the head).  An object is
-rewritten as a whole, on the condition that it is the version that we know.  A missing object
-is written again; one that differs was written by another webhook, and is taken over.  The generation in each
-object shows whether it was restored by a webhook that had missed a change.
+One object per part of the names, and one (the head) for everything else.  Writes require the known
+resourceVersion.  A missing object is written again; one that differs was written by another webhook, and is
+adopted.  The generation in each object shows whether a webhook that had missed a change restored it.
 
-A call that changes several objects is not atomic: when the process is killed in between, the client has
-no answer and repeats the call.
+A call that changes several objects is not atomic: if the process is killed in between, the client gets no
+answer and repeats the call.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from kube2etcd.webhook.state import (
 
 log = logging.getLogger(__name__)
 
-#: The label of our objects, by which they are listed.
+#: The label by which our objects are listed.
 LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "kube2etcd-webhook"
 KIND: Final = KINDS["dnsendpoints"]
-#: Parts of a state: of ten thousand endpoints, a hundred and fifty each.
+#: Parts of a state; of ten thousand endpoints, each holds about 150.
 PARTS: Final = 64
-#: Objects that are written at the same time.
+#: Concurrent writes.
 AT_ONCE = 8
 
 _NAMES: Final = [f"{MANAGER}-{number:02}" for number in range(PARTS)]
@@ -64,23 +63,23 @@ class _List(Wire):
 
 
 class _Changed(Exception):
-    """The object is not the version that we know."""
+    """409: the object is not the known version, or exists already."""
 
 
 class _Missing(NotStored):
-    """404: the object, the namespace or the kind is not there."""
+    """404: the object, the namespace or the kind does not exist."""
 
 
 @dataclass(slots=True)
 class _Object:
-    """What we know of one object."""
+    """What is known of one object."""
 
     version: str = ""
-    """Its resourceVersion; empty: it is not there."""
+    """Its resourceVersion; empty if it does not exist."""
     generation: int = 0
-    """The highest known, also of one that was deleted since."""
+    """The highest known, even if that object was deleted since."""
     text: str | None = None
-    """What it says in that generation; None while the outcome of a write is unknown."""
+    """Its annotation in that generation; None while the outcome of a write is unknown."""
     stored: bool = False
     """Whether the server has that text."""
 
@@ -110,7 +109,7 @@ class ObjectsStore:
         """See `StateStore`."""
         began = time.monotonic()
         missing = [(name, text) for name, text in self._parts(state).items() if self._is_missing(name, text)]
-        # Our own work on a large state is not the server's fault.
+        # Our own work on a large state does not count.
         deadline += time.monotonic() - began
         if len(missing) < 2 or AT_ONCE < 2:
             for part in missing:
@@ -121,7 +120,7 @@ class ObjectsStore:
             for written in [pool.submit(self._write, *part, deadline) for part in missing]:
                 written.result()
         finally:
-            # Wait for requests in flight: their outcome decides what is known of the object.
+            # Wait for requests in flight, whose outcome decides what is known of their objects.
             pool.shutdown(cancel_futures=True)
 
     def check(self, state: State, deadline: float) -> State:
@@ -148,7 +147,7 @@ class ObjectsStore:
     # --- inside -----------------------------------------------------------------------------------
 
     def _merged(self, state: State, items: list[WireDnsEndpoint] | None) -> State:
-        """``state`` with the objects that others have written since the last look."""
+        """``state`` with the objects that others have written since the last read."""
         endpoints, head = dict(state.endpoints), Head.of(state)
         for item in items or ():
             name, version = item.metadata.name, item.metadata.resource_version
@@ -158,10 +157,10 @@ class ObjectsStore:
             noted = item.metadata.annotations
             generation = int(noted.generation) if re.fullmatch("[0-9]{1,15}", noted.generation) else 0
             if generation < known.generation:
-                # Deleted, and restored by a webhook that had missed the last change: ours is newer.
+                # Restored by a webhook that had missed the last change: ours is newer.
                 known.version, known.stored = version, False
                 continue
-            # Formerly endpoints were in the spec; such an object is rewritten.
+            # Former versions had endpoints in the spec; such an object is rewritten.
             former = item.spec.endpoints
             text = noted.head if name == MANAGER else noted.endpoints
             try:
@@ -179,7 +178,7 @@ class ObjectsStore:
         return head.state(endpoints)
 
     def _parts(self, state: State) -> dict[str, str]:
-        """What each object says, by name: the text of its annotation ``ENDPOINTS``, or ``HEAD``."""
+        """The text of each object's annotation ``ENDPOINTS`` or ``HEAD``, by name of the object."""
         members: list[list[Endpoint]] = [[] for _ in range(PARTS)]
         for key, endpoint in state.endpoints.items():
             members[_part(key)].append(endpoint)
@@ -190,15 +189,15 @@ class ObjectsStore:
         return {MANAGER: head} | {name: text for name, (_, text) in zip(_NAMES, self._packed, strict=True)}
 
     def _is_missing(self, name: str, text: str) -> bool:
-        """The head, which is never empty, always exists: only that shows whether objects can be stored."""
+        """Whether to write it; the head is never empty, so that the first write shows missing permissions."""
         known = self._objects[name]
         return not (known.stored and known.text == text) if known.version else bool(text)
 
     def _write(self, name: str, text: str, deadline: float) -> None:
-        """Several threads may write, each an object of its own."""
+        """Write one object; may run concurrently for different objects."""
         known = self._objects[name]
         before = replace(known)
-        # One number until an outcome is known: others may go on counting meanwhile.
+        # Incremented once until an outcome is known, since others may be counting meanwhile.
         known.generation += known.text not in (None, text) or not known.generation
         known.text, known.stored = text if text == known.text else None, False
         method, path = ("PUT", f"/{name}") if known.version else ("POST", "")
@@ -208,13 +207,13 @@ class ObjectsStore:
             known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
         except _Missing:
-            # Somebody deleted it: the next call creates it.
+            # It was deleted: the next call creates it.
             known.version = ""
             raise
         known.version, known.text, known.stored = answer.metadata.resource_version, text, True
 
     def _body(self, name: str, text: str) -> dict[str, Any]:
-        """The JSON of an object, to replace the version that we know."""
+        """The JSON of an object, to replace the known version."""
         known = self._objects[name]
         said = {HEAD if name == MANAGER else ENDPOINTS: text} if text else {}
         meta: dict[str, Any] = {
