@@ -76,10 +76,6 @@ LeaseRevokeRequest: ID=1:int64
 LeaseRevokeResponse: header=1:ResponseHeader
 LeaseKeepAliveRequest: ID=1:int64
 LeaseKeepAliveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64
-LeaseTimeToLiveRequest: ID=1:int64 keys=2:bool
-LeaseTimeToLiveResponse: header=1:ResponseHeader ID=2:int64 TTL=3:int64 grantedTTL=4:int64 keys=5:*bytes
-DefragmentRequest:
-DefragmentResponse: header=1:ResponseHeader
 StatusRequest:
 StatusResponse: header=1:ResponseHeader version=2:string dbSize=3:int64 leader=4:uint64 raftIndex=5:uint64
  raftTerm=6:uint64 raftAppliedIndex=7:uint64 errors=8:*string dbSizeInUse=9:int64 isLearner=10:bool
@@ -96,10 +92,8 @@ KV: Range=RangeRequest>RangeResponse Put=PutRequest>PutResponse
 Watch: Watch=*WatchRequest>*WatchResponse
 Lease: LeaseGrant=LeaseGrantRequest>LeaseGrantResponse LeaseRevoke=LeaseRevokeRequest>LeaseRevokeResponse
  LeaseKeepAlive=*LeaseKeepAliveRequest>*LeaseKeepAliveResponse
- LeaseTimeToLive=LeaseTimeToLiveRequest>LeaseTimeToLiveResponse
 Cluster:
-Maintenance: Status=StatusRequest>StatusResponse Defragment=DefragmentRequest>DefragmentResponse
- Hash=HashRequest>HashResponse
+Maintenance: Status=StatusRequest>StatusResponse Hash=HashRequest>HashResponse
 Auth: Authenticate=AuthenticateRequest>AuthenticateResponse
 """
 
