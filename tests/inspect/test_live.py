@@ -1,4 +1,4 @@
-"""What a running bridge says of itself: records with their state, problems with their reason, sources."""
+"""The view of a running bridge (records, problems, sources), and what it alone can explain."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_records_with_the_object_behind_each(bridge: World) -> None:
     assert view.problems == ()
 
 
-def test_a_foreign_value_that_nobody_can_read() -> None:
+def test_a_malformed_foreign_value() -> None:
     foreign = World(Clock())
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/odd"] = b"{"
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = OTHERS
@@ -83,7 +83,7 @@ def test_a_foreign_value_that_nobody_can_read() -> None:
     assert looked(foreign).problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
 
 
-def test_what_externaldns_sent_and_cannot_be_used(bridge: World) -> None:
+def test_a_refused_name_of_externaldns(bridge: World) -> None:
     refused = DnsEndpoint(Metadata("", "webhook"), (), {"bad.dtk.io": "A: no address"})
     bridge.turn(Changed("dnsendpoints", Event("ADDED", refused, "", "webhook")))
     view = looked(bridge)
@@ -184,7 +184,7 @@ def test_what_only_the_bridge_knows(bridge: World, happen: Callable[[World], Non
 
 
 @pytest.mark.parametrize("whose", ["foreign", "contested"])
-def test_another_writers_key_is_no_change_that_is_due(bridge: World, whose: str) -> None:
+def test_another_writers_key_is_not_a_pending_change(bridge: World, whose: str) -> None:
     getattr(bridge.loop.target, whose).update(bridge.loop.publisher.desired)
     bridge.loop.target.mirror.load(lambda begin: 9)
     assert not [one for one in explained(bridge).reasons if "has not been written" in one]
@@ -244,7 +244,7 @@ def test_a_busy_loop_times_out() -> None:
     queue.put(Wake())
     assert queue.length == 2
     assert queue.drain(0) == [Wake()]
-    assert done == [], "nobody waits for it any more"
+    assert done == [], "the asker has given up"
 
 
 def test_latency_is_measured_for_each_event(bridge: World) -> None:

@@ -1,4 +1,4 @@
-"""The status page: what it shows, to whom, and that no name of a stranger becomes markup."""
+"""The status page: what it shows, to whom, and that no tenant's name becomes markup."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def site() -> Site:
     return Site(view)
 
 
-def test_names_of_strangers_are_text(site: Site) -> None:
+def test_names_of_tenants_are_text(site: Site) -> None:
     page = site.get().text
     tags = Tags()
     tags.feed(page)
@@ -168,7 +168,7 @@ def test_a_large_cluster_is_paged_on_the_server() -> None:
     page = site.get(query="q=web&page=7").text
     assert len(page) < 120_000
     assert 'href="?q=web&amp;page=8#records"' in page
-    assert site.asked == 1, "one view for everybody"
+    assert site.asked == 1, "one view for all requests"
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,10 @@ def test_why_it_is_not_ready_and_who_leads() -> None:
     for text in ("✗ not ready", "standing by: dns-1", "services are not listed yet", "etcd is away"):
         assert text in page
     assert "page 2 of 3" in page
-    told = site.json("status")
-    assert (told["ready"], told["reasons"]) == (False, ["services are not listed yet"])
+    shown = site.json("status")
+    assert (shown["ready"], shown["reasons"]) == (False, ["services are not listed yet"])
+    assert shown["leader"] == "standing by: dns-1 writes"
+    assert page.count("standing by") == 1, "the template does not repeat it"
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_a_name_is_explained(site: Site, query: str, status: int, text: str) -> 
     assert site.get("/api/explain", query, host="evil.example").status_code == 403
 
 
-def test_the_plot_has_a_dot_a_change() -> None:
+def test_the_plot_has_a_dot_per_change() -> None:
     drawn = plot([(1000.0, 0.004, "services"), (1500.0, 0.02, "pods"), (10.0, 1.0, "old")], 1600.0)
     assert (len(drawn.dots), drawn.median) == (2, 0.02)
     assert [text for _, _, text in drawn.dots] == ["services: 4.0 ms", "pods: 20.0 ms"]

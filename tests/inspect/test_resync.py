@@ -1,4 +1,4 @@
-"""A plan as records: what the server answers before and after it."""
+"""A plan as record changes: the DNS answers before and after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the answer that is waited for, and how long it is asked for."""
+"""Which replies satisfy `wait`, and how long it queries."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_usage_errors_of_wait(arguments: list[str], said: str) -> None:
     assert said in result.output
 
 
-def test_it_says_what_came_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_shows_the_reply_and_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
     def answer(name: Name, rtype: str, server: HostPort) -> Reply:
