@@ -212,6 +212,9 @@ def test_why_it_is_not_ready_and_who_leads() -> None:
     shown = site.json("status")
     assert (shown["ready"], shown["reasons"]) == (False, ["services are not listed yet"])
     assert shown["leader"] == "standing by: dns-1 writes"
+    assert " ".join(sorted(shown)) == (
+        "counts heartbeat_age leader ready reasons sources taken trouble version zones"
+    )
     assert page.count("standing by") == 1, "the template does not repeat it"
 
 

@@ -200,10 +200,12 @@ def test_held_and_foreign_deletions_are_marked() -> None:
     after = published(COREDNS, {})
     held, theirs, gone = (BELOW + name for name in (b"held", b"theirs", b"gone"))
     there = {**after.desired, held: OURS, theirs: OURS, gone: OURS}
-    deletions = tuple(Delete(key, OURS) for key in (held, theirs, gone))
-    outcome = Outcome(deletions, held=frozenset([held]), pruned=frozenset([theirs]), existing=there)
-    notes = {one.name.partition(".")[0]: one.note for one in changed(COREDNS, outcome, after).changes}
-    assert notes == {"held": "held", "theirs": "foreign", "gone": ""}
+    deletions = (Delete(key, OURS) for key in (held, theirs, gone))
+    added = Create(held + b"/x-T", b'{"text":"x","owner":"kube2etcd"}')
+    outcome = Outcome((*deletions, added), held=frozenset([held]), pruned=frozenset([theirs]), existing=there)
+    found = changed(COREDNS, outcome, after).changes
+    notes = {f"{one.name.partition('.')[0]} {one.type}": one.note for one in found}
+    assert notes == {"held A": "held", "held TXT": "", "theirs A": "foreign", "gone A": ""}
 
 
 FOREIGN = {
